@@ -1,0 +1,113 @@
+"""The element of every Penstock pipeline: a `pyarrow.RecordBatch`, its reserved columns and its coder.
+
+Reserved columns travel with the rows through every transform and are left out by the encoder, by validation and by
+`hash_rows`:
+
+==============  ======================================================  =======================================
+column          type                                                    set by
+==============  ======================================================  =======================================
+`_origin`       struct<uri: dictionary<int32, string>, position: int64>  the sources
+`_event_time`   timestamp[us, UTC]                                      `AssignEventTime`
+`_split`        dictionary<int32, string>                               `AssignSplit`
+`_shuffle_key`  uint64                                                  `AssignShuffleKey`, or the sources
+==============  ======================================================  =======================================
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from apache_beam import coders
+
+from penstock.io.errors import InputError
+
+MAX_BATCH_ROWS = 8192
+MAX_BATCH_BYTES = 4 << 20
+
+ORIGIN = "_origin"
+EVENT_TIME = "_event_time"
+SPLIT = "_split"
+SHUFFLE_KEY = "_shuffle_key"
+RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY})
+
+ORIGIN_TYPE = pa.struct([("uri", pa.dictionary(pa.int32(), pa.string())), ("position", pa.int64())])
+
+
+def feature_names(batch: pa.RecordBatch) -> list[str]:
+    """Names of the columns that hold data, in the batch's order, without the reserved ones."""
+    return [name for name in batch.schema.names if name not in RESERVED]
+
+
+def check_column_names(names: list[str], uri: str) -> None:
+    """Refuses column names that no transform could address.
+
+    Raises:
+      InputError: for a name that is empty, appears twice or is reserved.
+    """
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if not name:
+            raise InputError(f"{uri}: column {index + 1} has no name; name it in the header or pass --columns")
+        if name in RESERVED:
+            raise InputError(f"{uri}: column name {name!r} is reserved by Penstock; rename the column")
+        if name in seen:
+            raise InputError(f"{uri}: column name {name!r} appears more than once; rename it or pass --columns")
+        seen.add(name)
+
+
+def origin_array(uri: str, positions: np.ndarray) -> pa.StructArray:
+    """The `_origin` column for rows of one source; positions are int64, their unit is the format's."""
+    codes = pa.array(np.zeros(len(positions), np.int32))
+    uris = pa.DictionaryArray.from_arrays(codes, pa.array([uri], pa.string()))
+    return pa.StructArray.from_arrays([uris, pa.array(positions, pa.int64())], fields=list(ORIGIN_TYPE))
+
+
+def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
+    """The batch with column `name` replaced, or appended when it has none."""
+    index = batch.schema.get_field_index(name)
+    if index < 0:
+        return batch.append_column(name, values)
+    return batch.set_column(index, name, values)
+
+
+def split_batch(
+    batch: pa.RecordBatch, max_rows: int = MAX_BATCH_ROWS, max_bytes: int = MAX_BATCH_BYTES
+) -> Iterator[pa.RecordBatch]:
+    """Zero-copy slices of at most `max_rows` rows and about `max_bytes` bytes, in order; a single row may be larger."""
+    if batch.num_rows == 0:
+        return
+    pieces = max(-(-batch.num_rows // max_rows), -(-batch.nbytes // max_bytes), 1)
+    rows = max(1, -(-batch.num_rows // pieces))
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
+
+
+class RecordBatchCoder(coders.Coder):
+    """One Arrow IPC stream per batch; schema, nulls and dictionaries included.
+
+    The stream format, since the file format refuses the dictionary inside `_origin`. Not deterministic: equal batches
+    may differ in buffer padding, so a batch cannot be a key.
+    """
+
+    def encode(self, value: pa.RecordBatch) -> bytes:
+        """Arrow IPC stream bytes of the batch."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, value.schema) as writer:
+            writer.write_batch(value)
+        return sink.getvalue().to_pybytes()
+
+    def decode(self, encoded: bytes) -> pa.RecordBatch:
+        """The batch of an Arrow IPC stream."""
+        with pa.ipc.open_stream(encoded) as reader:
+            return reader.read_next_batch()
+
+    def is_deterministic(self) -> bool:
+        """False: see the class."""
+        return False
+
+    def to_type_hint(self) -> type:
+        """The element type."""
+        return pa.RecordBatch
+
+
+coders.registry.register_coder(pa.RecordBatch, RecordBatchCoder)

@@ -1,0 +1,30 @@
+"""The exceptions of Penstock.
+
+::
+
+    PenstockError
+    ├── ConfigError            wrong usage or configuration (jobs exit with 2)
+    └── DataError              the data failed (jobs exit with 1)
+        ├── InputError         a fault of a whole file: no row of it can be trusted or counted
+        └── RejectedRecordError  a bad record met a transform that has no error handler
+"""
+
+
+class PenstockError(Exception):
+    """Base of all exceptions raised on purpose by Penstock."""
+
+
+class ConfigError(PenstockError, ValueError):
+    """A flag, schema, rule, feature or option is wrong; raised before any data is read."""
+
+
+class DataError(PenstockError):
+    """The data is at fault, not the configuration."""
+
+
+class InputError(DataError):
+    """A whole input is unusable: not there, truncated, broken footer, duplicate columns."""
+
+
+class RejectedRecordError(DataError):
+    """A record was rejected by a transform without an error handler (`with_error_handler`)."""

@@ -1,0 +1,96 @@
+"""Input files: matching patterns, and opening what may be compressed, on every filesystem that Beam knows."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.errors import InputError
+
+# Suffix to the codec that Arrow reads it with.
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class InputFile:
+    """One matched file: where it is, its size in bytes, its last change in seconds since the epoch, UTC."""
+
+    uri: str
+    size: int
+    mtime: float
+
+    @property
+    def codec(self) -> str | None:
+        """Arrow's name of the compression that the suffix promises; None for a plain file."""
+        return next((codec for suffix, codec in CODECS.items() if self.uri.lower().endswith(suffix)), None)
+
+
+def format_suffix(uri: str) -> str:
+    """The suffix that tells the format, below a compression suffix.
+
+    >>> format_suffix("gs://b/day.CSV.gz")
+    'csv'
+    """
+    name = uri.lower().rsplit("/", 1)[-1]
+    for suffix in CODECS:
+        name = name.removesuffix(suffix)
+    return name.rsplit(".", 1)[-1] if "." in name else ""
+
+
+def match_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
+    """All files that the patterns match, each once, sorted by URI.
+
+    Raises:
+      InputError: for a pattern that matches nothing, or that names a directory.
+    """
+    try:
+        results = FileSystems.match(list(patterns))
+    except BeamIOError as error:
+        raise InputError(f"cannot list {', '.join(patterns)}: {error}") from error
+    files: dict[str, InputFile] = {}
+    for result in results:
+        found = [meta for meta in result.metadata_list if not _is_local_directory(meta.path)]
+        if not found:
+            raise InputError(_no_match(result.pattern))
+        for meta in found:
+            files[meta.path] = InputFile(meta.path, meta.size_in_bytes, meta.last_updated_in_seconds or 0.0)
+    return tuple(sorted(files.values()))
+
+
+def _is_local_directory(path: str) -> bool:
+    return "://" not in path and os.path.isdir(path)
+
+
+def _no_match(pattern: str) -> str:
+    if _is_local_directory(pattern):
+        return f"{pattern} is a directory; name its files with a pattern such as {os.path.join(pattern, '*.csv')!r}"
+    return f"no file matches {pattern}; check the path, and quote a pattern so that the shell leaves it alone"
+
+
+@contextlib.contextmanager
+def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
+    """The bytes of a file as they are stored, seekable where the filesystem can seek."""
+    with FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
+        yield pa.PythonFile(raw, mode="r")
+
+
+@contextlib.contextmanager
+def open_decompressed(file: InputFile) -> Iterator[pa.NativeFile]:
+    """The content of a file, decompressed by its suffix (gzip, bzip2, zstd; several members one after the other).
+
+    Raises:
+      InputError: while reading, when the compressed stream is corrupt or ends too early.
+    """
+    with open_plain(file) as plain:
+        if file.codec is None:
+            yield plain
+            return
+        try:
+            with pa.CompressedInputStream(plain, file.codec) as stream:
+                yield stream
+        except OSError as error:
+            raise InputError(f"{file.uri}: the {file.codec} stream is truncated or corrupt: {error}") from error

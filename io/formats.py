@@ -1,0 +1,54 @@
+"""What a file format gives to `ReadRecords`: the plan of a file's parts, and the rows of a part."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+from penstock.io.dead_letters import DeadLetter
+from penstock.io.files import InputFile
+from penstock.io.schema import Feature
+
+# A text file is cut into parts of this many bytes, so that its parts can be read side by side.
+PART_BYTES = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Rows `start` to `end` of a file, in the unit of its format: bytes, row groups, blocks; `end` None is the end."""
+
+    start: int = 0
+    end: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+    """Some rows of a part, as they were in the file: with `_origin`, untyped where the format has no types.
+
+    Attributes:
+      batch: the rows that could be parsed.
+      rejected: those that could not.
+      payload: the original bytes of a row of `batch`, where the format has them.
+    """
+
+    batch: pa.RecordBatch
+    rejected: Sequence[DeadLetter] = ()
+    payload: Callable[[int], bytes] | None = None
+
+
+class Format(Protocol):
+    """One file format and its options: a small frozen dataclass that pickles.
+
+    `features` is None while a schema is being inferred: then all columns are read. With it, columns that the schema
+    does not name are left out, and a column that the schema requires but a file lacks is an `InputError`.
+    """
+
+    def columns(self, file: InputFile) -> Sequence[str] | None:
+        """The columns that the file declares; None for a format that declares none (JSON Lines, tf.Example)."""
+
+    def plan(self, file: InputFile) -> Iterator[Part]:
+        """Parts that cover the file, none twice; a file that cannot be split is one part."""
+
+    def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
+        """The rows of one part, in order, in batches that `split_batch` allows."""

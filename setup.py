@@ -1,0 +1,5 @@
+"""For Beam's ``--setup_file ./setup.py``; everything is declared in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
