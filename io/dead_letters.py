@@ -27,6 +27,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.transforms import error_handling
 
+from penstock.io import progress
 from penstock.io.batches import EVENT_TIME, ORIGIN, feature_names
 from penstock.io.errors import RejectedRecordError
 
@@ -290,6 +291,7 @@ class _WriteDeadLettersFn(beam.DoFn):
             self._stages: collections.Counter[str] = collections.Counter()
         self._file.write(letter.to_json(self._run_id).encode() + b"\n")
         self._records += 1
+        progress.add(rejected=1)
         self._stages[letter.stage] += 1
         for reason in letter.reasons:
             self._reasons[reason.code] += 1

@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
+from penstock.io import progress
 from penstock.io.errors import InputError
 
 # Suffix to the codec that Arrow reads it with.
@@ -57,8 +59,24 @@ def match_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
         if not found:
             raise InputError(_no_match(result.pattern))
         for meta in found:
-            files[meta.path] = InputFile(meta.path, meta.size_in_bytes, meta.last_updated_in_seconds or 0.0)
+            files[meta.path] = _input_file(meta)
     return tuple(sorted(files.values()))
+
+
+def stat_file(uri: str) -> InputFile:
+    """One file as it is now.
+
+    Raises:
+      InputError: when it is gone or cannot be looked at.
+    """
+    try:
+        return _input_file(FileSystems.get_filesystem(uri).metadata(uri))
+    except (BeamIOError, OSError) as error:
+        raise InputError(f"{uri}: the file is gone or cannot be read") from error
+
+
+def _input_file(meta: FileMetadata) -> InputFile:
+    return InputFile(meta.path, meta.size_in_bytes, meta.last_updated_in_seconds or 0.0)
 
 
 def _is_local_directory(path: str) -> bool:
@@ -75,7 +93,22 @@ def _no_match(pattern: str) -> str:
 def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
     """The bytes of a file as they are stored, seekable where the filesystem can seek."""
     with FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
-        yield pa.PythonFile(raw, mode="r")
+        yield pa.PythonFile(_CountedReads(raw), mode="r")
+
+
+class _CountedReads:
+    """A file object that tells the progress bar how many bytes were read."""
+
+    def __init__(self, raw: BinaryIO):
+        self._raw = raw
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._raw.read(size)
+        progress.add(bytes=len(data))
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,258 @@
+"""Reading files of any known format into RecordBatches: `ReadRecords` and one `ReadFrom<Format>` per format.
+
+A file is planned into parts (byte ranges, row groups, blocks), the parts are spread over the workers, and each part is
+read into batches of at most 8,192 rows and about 4 MiB, each row with its `_origin`. Under a schema the columns are
+typed (`penstock.io.conform`); what cannot be typed is rejected with the original bytes.
+
+======== ============================= ============================ =====================================
+format   suffixes                      compressed as a whole        parts; unit of `_origin.position`
+======== ============================= ============================ =====================================
+csv      .csv .tsv .txt                .gz .bz2 .zst                byte ranges; byte offset of the line
+jsonl    .jsonl .ndjson .json          .gz .bz2 .zst                byte ranges; byte offset of the line
+avro     .avro                         inside the file              blocks; row index
+parquet  .parquet .pq                  inside the file              row groups; row index
+tfrecord .tfrecord .tfrecords .tfr     .gz .zlib .bz2 .zst          whole file; byte offset of the record
+======== ============================= ============================ =====================================
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from penstock.io import progress
+from penstock.io.avro import AvroFormat
+from penstock.io.batches import ORIGIN, SHUFFLE_KEY, set_column, split_batch
+from penstock.io.conform import conform_batch
+from penstock.io.csv import CsvFormat
+from penstock.io.dead_letters import REJECTED, DeadLetter, RejectingTransform, row_letters, split_rejected
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.files import InputFile, format_suffix, match_files, stat_file
+from penstock.io.formats import Format, Part, Parsed
+from penstock.io.jsonl import JsonlFormat
+from penstock.io.parquet import ParquetFormat
+from penstock.io.schema import Feature
+from penstock.io.tfrecord import TFRecordFormat
+
+FORMATS: Mapping[str, type[Format]] = {
+    "csv": CsvFormat,
+    "jsonl": JsonlFormat,
+    "avro": AvroFormat,
+    "parquet": ParquetFormat,
+    "tfrecord": TFRecordFormat,
+}
+
+_SUFFIXES = {
+    "csv": "csv",
+    "tsv": "csv",
+    "txt": "csv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "json": "jsonl",
+    "avro": "avro",
+    "parquet": "parquet",
+    "pq": "parquet",
+    "tfrecord": "tfrecord",
+    "tfrecords": "tfrecord",
+    "tfr": "tfrecord",
+}
+
+# `_shuffle_key` in source order: files below 2^20, positions below 2^44 (16 TiB).
+_POSITION_BITS = 44
+
+
+def detect_format(files: Sequence[InputFile]) -> str:
+    """The one format that the suffixes of all files tell.
+
+    Raises:
+      ConfigError: for an unknown suffix, or suffixes of several formats.
+    """
+    found: dict[str, str] = {}
+    for file in files:
+        suffix = format_suffix(file.uri)
+        if suffix not in _SUFFIXES:
+            raise ConfigError(f"{file.uri}: no format is known for this name; pass --format {'|'.join(FORMATS)}")
+        found.setdefault(_SUFFIXES[suffix], file.uri)
+    if len(found) > 1:
+        examples = ", ".join(f"{uri} ({name})" for name, uri in sorted(found.items()))
+        raise ConfigError(f"the inputs have several formats: {examples}; run one job for each, or pass --format")
+    return next(iter(found))
+
+
+@dataclasses.dataclass(eq=False)
+class ReadRecords(RejectingTransform):
+    """Reads files into RecordBatches.
+
+    Elements: `pyarrow.RecordBatch` of at most 8,192 rows and about 4 MiB, with `_origin`. With `features`, columns are
+    int64, float64, string or binary, or lists of those; a null is an absent feature. Without, the columns are as in
+    the file (CSV: all text). The order of elements is not defined.
+
+    Attributes:
+      inputs: patterns, or the files that they matched before (`match_files`): a file whose size or modification time
+        is no longer as matched fails the pipeline.
+      format: a name from `FORMATS`, a `Format` with its options, or None to go by the suffix.
+      features: the schema's features (`penstock.io.schema.schema_features`).
+      order_key: add `_shuffle_key`, the place of a row in the sorted list of files, as `WriteDataset(shuffle="none")`
+        needs it.
+
+    Raises:
+      ConfigError: when the format is not known.
+      InputError: when no file matches; on the workers, for a fault of a whole file.
+    """
+
+    inputs: Sequence[str] | Sequence[InputFile]
+    format: str | Format | None = None
+    features: Sequence[Feature] | None = None
+    order_key: bool = False
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
+        """Plan the files, spread the parts, read them."""
+        files = self._files()
+        reader = resolve_format(self.format, files)
+        read = beam.ParDo(_ReadPartFn(reader, self.features, self.order_key)).with_output_types(pa.RecordBatch)
+        results = (
+            pbegin
+            | "Files" >> beam.Create(list(enumerate(files)), reshuffle=False)
+            | "PlanParts" >> beam.ParDo(_PlanPartsFn(reader)).with_output_types(tuple[int, InputFile, Part])
+            | "SpreadParts" >> beam.Reshuffle()
+            | "ReadParts" >> read.with_outputs(REJECTED, main="out")
+        )
+        batches, rejected = split_rejected(results)
+        self._reject(rejected)
+        return batches
+
+    def _files(self) -> Sequence[InputFile]:
+        patterns = [item for item in self.inputs if isinstance(item, str)]
+        if not self.inputs:
+            raise ConfigError("inputs must name at least one file or pattern, got none")
+        return match_files(patterns) if patterns else [item for item in self.inputs if isinstance(item, InputFile)]
+
+
+def resolve_format(choice: str | Format | None, files: Sequence[InputFile], **options: Any) -> Format:
+    """A format object from a name, with its options; by the suffix of the files when `choice` is None.
+
+    Raises:
+      ConfigError: when the name or suffix is not known.
+    """
+    if choice is not None and not isinstance(choice, str):
+        return choice
+    name = choice or detect_format(files)
+    if name not in FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
+    if name == "csv" and "delimiter" not in options and all(format_suffix(file.uri) == "tsv" for file in files):
+        options["delimiter"] = "\t"
+    return FORMATS[name](**options)
+
+
+class _PlanPartsFn(beam.DoFn):
+    def __init__(self, reader: Format):
+        self._reader = reader
+
+    def process(self, numbered: tuple[int, InputFile]) -> Iterator[tuple[int, InputFile, Part]]:
+        index, file = numbered
+        check_unchanged(file)
+        for part in self._reader.plan(file):
+            yield index, file, part
+
+
+class _ReadPartFn(beam.DoFn):
+    def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool):
+        self._reader = reader
+        self._features = features
+        self._order_key = order_key
+        self._in_rows = Metrics.counter("ReadRecords", "in-rows")
+        self._bad_rows = Metrics.counter("ReadRecords", "bad-rows")
+        self._in_batches = Metrics.counter("ReadRecords", "in-batches")
+
+    def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
+        index, file, part = item
+        for parsed in self._reader.read(file, part, self._features):
+            batch, rejected = self._typed(parsed)
+            self._count(batch.num_rows, len(rejected))
+            for letter in rejected:
+                yield beam.pvalue.TaggedOutput(REJECTED, letter)
+            if self._order_key:
+                batch = set_column(batch, SHUFFLE_KEY, source_order(index, batch))
+            yield from split_batch(batch)
+        check_unchanged(file)
+
+    def _typed(self, parsed: Parsed) -> tuple[pa.RecordBatch, list[DeadLetter]]:
+        if self._features is None:
+            return parsed.batch, list(parsed.rejected)
+        batch, reasons = conform_batch(parsed.batch, self._features)
+        if not reasons:
+            return batch, list(parsed.rejected)
+        letters = row_letters(parsed.batch, reasons, "read", parsed.payload)
+        return drop_rows(batch, reasons), [*parsed.rejected, *letters]
+
+    def _count(self, good: int, bad: int) -> None:
+        self._in_batches.inc()
+        self._in_rows.inc(good + bad)
+        self._bad_rows.inc(bad)
+        progress.add(rows=good + bad)
+
+
+def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:
+    """The batch without the rows of these indices."""
+    keep = np.ones(batch.num_rows, bool)
+    keep[list(rows)] = False
+    return batch.filter(pa.array(keep))
+
+
+def source_order(file_index: int, batch: pa.RecordBatch) -> pa.Array:
+    """uint64 keys that sort rows by file, then by position in it."""
+    positions = batch.column(ORIGIN).field("position").to_numpy(zero_copy_only=False).astype(np.uint64)
+    return pa.array(positions | np.uint64(file_index << _POSITION_BITS))
+
+
+def check_unchanged(file: InputFile) -> None:
+    """Compares a file with what was matched when the job began.
+
+    Raises:
+      InputError: when its size or modification time differs.
+    """
+    now = stat_file(file.uri)
+    if (now.size, now.mtime) != (file.size, file.mtime):
+        raise InputError(
+            f"{file.uri} changed while it was read: {file.size} bytes at the start, {now.size} now; "
+            "run the job again when the file is complete"
+        )
+
+
+class ReadFromCsv(ReadRecords):
+    """`ReadRecords` of CSV files; `options` are those of `CsvFormat`."""
+
+    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
+        super().__init__(inputs, CsvFormat(**options), features)
+
+
+class ReadFromJsonl(ReadRecords):
+    """`ReadRecords` of JSON Lines files; `options` are those of `JsonlFormat`."""
+
+    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
+        super().__init__(inputs, JsonlFormat(**options), features)
+
+
+class ReadFromAvro(ReadRecords):
+    """`ReadRecords` of Avro container files; `options` are those of `AvroFormat`."""
+
+    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
+        super().__init__(inputs, AvroFormat(**options), features)
+
+
+class ReadFromParquet(ReadRecords):
+    """`ReadRecords` of Parquet files; `options` are those of `ParquetFormat`."""
+
+    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
+        super().__init__(inputs, ParquetFormat(**options), features)
+
+
+class ReadFromTFRecord(ReadRecords):
+    """`ReadRecords` of TFRecord files of tf.Example; `options` are those of `TFRecordFormat`."""
+
+    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
+        super().__init__(inputs, TFRecordFormat(**options), features)

@@ -1,0 +1,89 @@
+"""What every job does alike: choose the runner, run a pipeline with a progress bar, turn failures into exit codes."""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from penstock.io import errors
+from penstock.io.errors import ConfigError, DataError, PenstockError
+from pipelines._progress import progress_bar
+
+DONE, DATA_FAILED, WRONG_USAGE = 0, 1, 2
+
+# Beam's DirectRunner fetches and uses Prism where it can and falls back to this one where it cannot: what a user runs
+# would depend on the network. The local runner is therefore pinned; Prism is one flag away (--runner=PrismRunner).
+_LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner")
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the workers share this machine's disk."""
+    runner = options.view_as(StandardOptions).runner
+    return runner in (*_LOCAL_RUNNERS, "PrismRunner")
+
+
+@contextlib.contextmanager
+def run_pipeline(options: PipelineOptions, title: str, total_bytes: int) -> Iterator[beam.Pipeline]:
+    """A pipeline to build in the `with` block; it runs to its end, with a progress bar, when the block is left.
+
+    Raises:
+      PenstockError: the worker's own error, where a worker raised one, without Beam's wrapping.
+    """
+    pipeline = beam.Pipeline(runner=_runner(options), options=options)
+    yield pipeline
+    with progress_bar(title, total_bytes):
+        try:
+            pipeline.run().wait_until_finish()
+        except PenstockError:
+            raise
+        except Exception as error:
+            raise _worker_error(error) or error from error
+
+
+def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:
+    name = options.view_as(StandardOptions).runner
+    if name not in _LOCAL_RUNNERS:
+        return name
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    info = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+    return FnApiRunner(provision_info=info)
+
+
+def _worker_error(error: BaseException) -> PenstockError | None:
+    """The error that a worker raised, found in the text that runners make of it."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, PenstockError):
+            return chain
+        match = re.search(r"penstock\.io\.errors\.(\w+): (.*?)(?: \[while running '|\n|$)", str(chain).replace("\\n", "\n"))
+        if match is not None:
+            return getattr(errors, match[1])(match[2])
+        chain = chain.__cause__ or chain.__context__
+    return None
+
+
+def main(name: str, run: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """Runs a job and turns its failures into a message and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return run(argv)
+    except ConfigError as error:
+        return _fail(name, error, WRONG_USAGE)
+    except (DataError, ImportError) as error:
+        return _fail(name, error, WRONG_USAGE if isinstance(error, ImportError) else DATA_FAILED)
+    except KeyboardInterrupt:
+        return _fail(name, "interrupted; nothing was published", 130)
+
+
+def _fail(name: str, error: object, code: int) -> int:
+    print(f"python -m pipelines.{name}: error: {error}", file=sys.stderr)
+    return code
