@@ -1,14 +1,42 @@
-"""What the readers, the validator and the sink need of a `tensorflow_metadata` Schema."""
+"""What the readers, the validator and the sink need of a `tensorflow_metadata` Schema.
+
+A schema is read as TFDV, TFX, TFT and Penstock write it. What Penstock makes of it:
+
+- Features that are `deprecated`, or whose `lifecycle_stage` keeps them out of training (PLANNED, ALPHA, DEBUG_ONLY,
+  DEPRECATED, DISABLED, VALIDATION_DERIVED: the stages that TFT leaves out), are not read, and neither are the fields
+  below such a struct.
+- A STRUCT feature stands for its fields, by dotted names; `group_presence` of a field means: wherever the struct is.
+- Sparse and weighted features are views of plain features. The plain features are read and written; the view itself
+  is for whoever parses the tf.Examples. A view of an undeclared feature is refused, since its data would be lost.
+- Environments, comparators, annotations and tensor representations are kept in the file and have no effect here.
+"""
 
 import dataclasses
 import enum
-from collections.abc import Sequence
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from apache_beam.io.filesystems import FileSystems
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.batches import RESERVED
 from penstock.io.errors import ConfigError
+
+Domain: TypeAlias = schema_pb2.StringDomain | schema_pb2.IntDomain | schema_pb2.FloatDomain | schema_pb2.BoolDomain
+
+_UNREAD_STAGES = frozenset(
+    {
+        schema_pb2.PLANNED,
+        schema_pb2.ALPHA,
+        schema_pb2.DEBUG_ONLY,
+        schema_pb2.DEPRECATED,
+        schema_pb2.DISABLED,
+        schema_pb2.VALIDATION_DERIVED,
+    }
+)
 
 
 class Kind(enum.Enum):
@@ -17,6 +45,9 @@ class Kind(enum.Enum):
     INT = "INT"
     FLOAT = "FLOAT"
     BYTES = "BYTES"
+
+
+_KINDS = {schema_pb2.INT: Kind.INT, schema_pb2.FLOAT: Kind.FLOAT, schema_pb2.BYTES: Kind.BYTES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +74,8 @@ def load_schema(path: str) -> schema_pb2.Schema:
     """Reads a schema in protobuf text format, as TFDV, TFX and Penstock write it.
 
     Raises:
-      ConfigError: when there is no such file or it does not parse; the message has path, line and column.
+      ConfigError: when there is no such file, it does not parse (the message has path, line and column), or
+        `schema_features` refuses it.
     """
     try:
         with FileSystems.open(path) as file:
@@ -54,19 +86,176 @@ def load_schema(path: str) -> schema_pb2.Schema:
         schema = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
         raise ConfigError(f"--schema {path}:{error}") from error
-    schema_features(schema)
+    schema_features(schema, f"--schema {path}")
     return schema
 
 
-def schema_features(schema: schema_pb2.Schema) -> tuple[Feature, ...]:
-    """The features of a schema, in its order, without deprecated ones; nested structs by dotted names.
+def write_schema(schema: schema_pb2.Schema, path: str) -> None:
+    """Writes the schema in protobuf text format, UTF-8, as `load_schema`, TFDV and TFX read it."""
+    with FileSystems.create(path, "text/plain", compression_type="uncompressed") as file:
+        file.write(text_format.MessageToString(schema, as_utf8=True).encode())
+
+
+def schema_fingerprint(schema: schema_pb2.Schema) -> str:
+    """SHA-256 (hex) of the schema's content: the same for the same messages, whatever the layout of the file."""
+    return hashlib.sha256(schema.SerializeToString(deterministic=True)).hexdigest()
+
+
+def schema_features(schema: schema_pb2.Schema, source: str = "schema") -> tuple[Feature, ...]:
+    """The features that are read, in the schema's order; nested structs by dotted names.
+
+    Args:
+      schema: the schema.
+      source: what a message should call the schema, such as its path.
 
     Raises:
-      ConfigError: for a feature without a type, or the same name twice.
+      ConfigError: for a feature without name or type, a name that appears twice or is reserved, nested value counts,
+        a domain or view that names what the schema does not have.
     """
-    raise NotImplementedError  # built by the schema work
+    try:
+        features = tuple(_feature(nested) for nested in _nested_features(schema.feature))
+        _check_names([feature.name for feature in features])
+        _check_domains(schema)
+        _check_views(schema, {feature.name for feature in features})
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return features
+
+
+def named_features(schema: schema_pb2.Schema) -> dict[str, schema_pb2.Feature]:
+    """The messages behind `schema_features`, by the same names and in the same order."""
+    return {nested.name: nested.message for nested in _nested_features(schema.feature)}
+
+
+def feature_domain(schema: schema_pb2.Schema, feature: schema_pb2.Feature) -> Domain | None:
+    """The string, int, float or bool domain of a feature; `domain: "name"` is looked up among the schema's.
+
+    Raises:
+      ConfigError: when the schema has no domain of that name.
+    """
+    match feature.WhichOneof("domain_info"):
+        case "string_domain":
+            return feature.string_domain
+        case "int_domain":
+            return feature.int_domain
+        case "float_domain":
+            return feature.float_domain
+        case "bool_domain":
+            return feature.bool_domain
+        case "domain":
+            return _named_domain(schema, feature)
+        case _:
+            return None
 
 
 def feature_map(features: Sequence[Feature]) -> dict[str, Feature]:
     """Features by name."""
     return {feature.name: feature for feature in features}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nested:
+    """A feature that is not a struct: its dotted name, and whether all the structs around it must be present."""
+
+    name: str
+    message: schema_pb2.Feature
+    required_parents: bool
+
+
+def _nested_features(
+    messages: Sequence[schema_pb2.Feature], prefix: str = "", required_parents: bool = True
+) -> Iterator[_Nested]:
+    for index, message in enumerate(messages):
+        if message.deprecated or message.lifecycle_stage in _UNREAD_STAGES:
+            continue
+        if not message.name:
+            raise ConfigError(f"feature {index + 1}{f' of struct {prefix[:-1]!r}' if prefix else ''} has no name")
+        name = prefix + message.name
+        if message.type != schema_pb2.STRUCT:
+            yield _Nested(name, message, required_parents)
+        elif message.HasField("struct_domain"):
+            required = required_parents and _demands_presence(message)
+            yield from _nested_features(message.struct_domain.feature, f"{name}.", required)
+        else:
+            raise ConfigError(f"feature {name!r} is a STRUCT without struct_domain; list its fields there")
+
+
+def _feature(nested: _Nested) -> Feature:
+    message = nested.message
+    if message.type not in _KINDS:
+        raise ConfigError(f"feature {nested.name!r} has no type; set type to INT, FLOAT or BYTES")
+    kind = _KINDS[message.type]
+    return Feature(
+        name=nested.name,
+        kind=kind,
+        multivalued=_multivalued(nested),
+        required=nested.required_parents and _demands_presence(message),
+        boolean=kind is Kind.INT and message.HasField("bool_domain"),
+    )
+
+
+def _demands_presence(message: schema_pb2.Feature) -> bool:
+    presence = message.presence
+    return presence.min_fraction > 0 or presence.min_count > 0 or message.group_presence.required
+
+
+def _multivalued(nested: _Nested) -> bool | None:
+    message = nested.message
+    match message.WhichOneof("shape_type"):
+        case "shape":
+            return math.prod(dim.size for dim in message.shape.dim) != 1
+        case "value_count":
+            return (message.value_count.min, message.value_count.max) != (1, 1)
+        case "value_counts" if len(message.value_counts.value_count) > 1:
+            raise ConfigError(f"feature {nested.name!r} has nested value_counts; tf.Example has no lists of lists")
+        case "value_counts":
+            return any((count.min, count.max) != (1, 1) for count in message.value_counts.value_count)
+        case _:
+            return None
+
+
+def _check_names(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ConfigError(f"feature {name!r} appears more than once")
+        if name in RESERVED:
+            raise ConfigError(f"feature name {name!r} is reserved by Penstock; rename the feature")
+        seen.add(name)
+
+
+def _check_domains(schema: schema_pb2.Schema) -> None:
+    for name, message in named_features(schema).items():
+        try:
+            feature_domain(schema, message)
+        except ConfigError as error:
+            raise ConfigError(f"feature {name!r} {error}") from error
+
+
+def _named_domain(schema: schema_pb2.Schema, feature: schema_pb2.Feature) -> Domain:
+    for domains in (schema.string_domain, schema.int_domain, schema.float_domain):
+        for domain in domains:
+            if domain.name == feature.domain:
+                return domain
+    raise ConfigError(f"has domain {feature.domain!r}, which the schema does not define")
+
+
+def _check_views(schema: schema_pb2.Schema, names: set[str]) -> None:
+    for message in schema.sparse_feature:
+        if message.deprecated or message.lifecycle_stage in _UNREAD_STAGES:
+            continue
+        parts = [index.name for index in message.index_feature] + [message.value_feature.name]
+        _check_view("sparse", message.name, parts, names)
+    for weighted in schema.weighted_feature:
+        if weighted.lifecycle_stage not in _UNREAD_STAGES:
+            parts = [".".join(path.step) for path in (weighted.feature, weighted.weight_feature)]
+            _check_view("weighted", weighted.name, parts, names)
+
+
+def _check_view(view: str, name: str, parts: Sequence[str], names: set[str]) -> None:
+    missing = [part for part in parts if part not in names]
+    if missing:
+        raise ConfigError(
+            f"{view}_feature {name!r} is made of {missing[0]!r}, which is not among the features that are read; "
+            "declare it as a feature of its own, with its type, or remove the view"
+        )
