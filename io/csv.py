@@ -1,0 +1,319 @@
+"""Reading CSV: Arrow parses, numpy finds lines and faults before Arrow sees them.
+
+Arrow names no positions, and what it makes of a stray quote depends on where the block ends. So the line ends, the
+quotes and the faulty lines of a block are found in numpy first, faulty lines are taken out as dead letters, and Arrow
+parses the rest, of which each line is known to be one record. The result is the same for any part and block size.
+
+==================  ===================================================================================================
+dead letter         the line (with `multiline` the record)
+==================  ===================================================================================================
+`csv.quote`         has an odd number of quotes, or text after a closing quote
+`csv.lone_cr`       has a CR that is not part of a CRLF (with `multiline`: outside of quotes)
+`csv.nul_byte`      has a NUL byte
+`csv.encoding`      is not UTF-8
+`csv.column_count`  has more or fewer fields than the header
+`csv.too_long`      is over 256 MiB
+==================  ===================================================================================================
+
+Blank lines are skipped and not counted. An unquoted empty field is null, `""` is an empty string.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from penstock.io.batches import ORIGIN, check_column_names, origin_array, split_batch
+from penstock.io.csv_records import RecordCutter, misquoted_lines, split_record
+from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.files import InputFile
+from penstock.io.formats import PART_BYTES, Parsed, Part
+from penstock.io.lines import (
+    BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    Lines,
+    LongLine,
+    blank_lines,
+    counts_per_line,
+    index_lines,
+    invalid_utf8,
+    lone_crs,
+    long_line_letter,
+    occurrences,
+    read_blocks,
+    read_chunks,
+    split_part,
+)
+from penstock.io.schema import Feature
+
+_DETAILS = {
+    "csv.nul_byte": "the line has a NUL byte",
+    "csv.encoding": "the line is not UTF-8",
+    "csv.lone_cr": "the line has a CR without LF",
+    "csv.quote": "a quoted field does not end in this line, or text follows its closing quote",
+}
+
+# Faults by code: the mask of the lines that have it.
+Faults = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class CsvFormat:
+    r"""CSV as RFC 4180 has it, in UTF-8, with a header in each file unless `column_names` are given.
+
+    Attributes:
+      delimiter: one ASCII character; `\t` may be spelled out.
+      multiline: quoted fields may hold line breaks. Such a file is not split.
+      column_names: names of the columns of files without a header.
+      null_values: texts that, unquoted, mean null; the empty text always does.
+      part_bytes: size of the byte ranges of a plain file.
+      block_bytes: how much is parsed at once.
+      max_line_bytes: a longer line is a dead letter.
+
+    Raises:
+      ConfigError: when an option is wrong.
+    """
+
+    delimiter: str = ","
+    multiline: bool = False
+    column_names: tuple[str, ...] | None = None
+    null_values: tuple[str, ...] = ()
+    part_bytes: int = PART_BYTES
+    block_bytes: int = BLOCK_BYTES
+    max_line_bytes: int = MAX_LINE_BYTES
+
+    def __post_init__(self) -> None:
+        delimiter = "\t" if self.delimiter == "\\t" else self.delimiter
+        object.__setattr__(self, "delimiter", delimiter)
+        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+            raise ConfigError(f"the CSV delimiter must be one ASCII character, no quote or line end, got {delimiter!r}")
+        if self.column_names is not None:
+            object.__setattr__(self, "column_names", tuple(self.column_names))
+            _check_given_names(self.column_names)
+        object.__setattr__(self, "null_values", tuple(self.null_values))
+
+    def columns(self, file: InputFile) -> Sequence[str] | None:
+        """The column names of the header, or the given ones; None for an empty file."""
+        return self._header(file).names
+
+    def plan(self, file: InputFile) -> Iterator[Part]:
+        """Byte ranges of a plain file; one part for a compressed one, and with `multiline`."""
+        return split_part(file, self.part_bytes, splittable=not self.multiline)
+
+    def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
+        """The rows of one part as text columns, in the order of `features` where given, else of the header.
+
+        Raises:
+          InputError: for a header that cannot be used or lacks a required column, UTF-16, a corrupt compressed file,
+            and with `multiline` for a quoted field that is not closed.
+        """
+        header = self._header(file)
+        if header.names is None:
+            return
+        parser = _Parser(file.uri, self, header.names, _selected(header.names, features, file.uri))
+        for found in self._lines(file, part, self.block_bytes):
+            if isinstance(found, LongLine):
+                letter = long_line_letter(found, file.uri, "csv.too_long", self.max_line_bytes)
+                yield Parsed(parser.empty(), [letter])
+            else:
+                lines, faults = found
+                data = (lines.positions() >= header.end) & ~blank_lines(lines)
+                yield from parser.parse(lines.select(data), {code: mask[data] for code, mask in faults.items()})
+
+    def _lines(self, file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[Lines, Faults] | LongLine]:
+        """Lines, or records with `multiline`, with the faults that Arrow must not see."""
+        if self.multiline:
+            yield from self._records(file, block_bytes)
+            return
+        for block in read_blocks(file, part, block_bytes, self.max_line_bytes):
+            if isinstance(block, LongLine):
+                yield block
+                continue
+            lines = index_lines(block)
+            lone_cr = counts_per_line(lines, lone_crs(block.data)) > 0
+            yield lines, _faults(lines, lone_cr, misquoted_lines(lines, self.delimiter))
+
+    def _records(self, file: InputFile, block_bytes: int) -> Iterator[tuple[Lines, Faults]]:
+        cutter = RecordCutter(file.uri, self.delimiter, self.max_line_bytes)
+        for position, chunk in read_chunks(file, block_bytes):
+            for records in cutter.feed(position, chunk):
+                yield records.lines, _faults(records.lines, records.lone_cr, records.misquoted)
+        for records in cutter.finish():
+            yield records.lines, _faults(records.lines, records.lone_cr, records.misquoted)
+
+    def _header(self, file: InputFile) -> "_Header":
+        if self.column_names is not None:
+            return _Header(self.column_names, 0)
+        for found in self._lines(file, Part(), min(self.block_bytes, _HEADER_BLOCK_BYTES)):
+            if isinstance(found, LongLine):
+                raise InputError(f"{file.uri}: the header is over {self.max_line_bytes} bytes; is this a text file?")
+            lines, faults = found
+            filled = np.flatnonzero(~blank_lines(lines))
+            if len(filled):
+                return self._parse_header(lines, faults, int(filled[0]), file.uri)
+        return _Header(None, 0)
+
+    def _parse_header(self, lines: Lines, faults: Faults, index: int, uri: str) -> "_Header":
+        for code, mask in faults.items():
+            if mask[index]:
+                raise InputError(f"{uri}: the header at byte {lines.positions()[index]} is faulty: {_DETAILS[code]}")
+        names = [field.decode() for field in split_record(lines.line(index), self.delimiter)]
+        check_column_names(names, uri)
+        return _Header(tuple(names), lines.offset + int(lines.nexts[index]))
+
+
+# A header is looked up for each part; so much is read for it.
+_HEADER_BLOCK_BYTES = 64 << 10
+
+
+@dataclasses.dataclass(frozen=True)
+class _Header:
+    """Column names, None in an empty file; data begins at byte `end`."""
+
+    names: tuple[str, ...] | None
+    end: int
+
+
+def _check_given_names(names: Sequence[str]) -> None:
+    if not names:
+        raise ConfigError("--columns must name at least one column, got none")
+    try:
+        check_column_names(list(names), "--columns")
+    except InputError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _selected(names: Sequence[str], features: Sequence[Feature] | None, uri: str) -> tuple[str, ...]:
+    """The columns to read, in the order of the features."""
+    if features is None:
+        return tuple(names)
+    for feature in features:
+        if feature.required and feature.name not in names:
+            raise InputError(
+                f"{uri}: column {feature.name!r} is required by the schema, but the file has only "
+                f"{', '.join(map(repr, names))}; correct the header, pass --columns, or make the feature optional"
+            )
+    return tuple(feature.name for feature in features if feature.name in names)
+
+
+def _faults(lines: Lines, lone_cr: np.ndarray, misquoted: np.ndarray) -> Faults:
+    return {
+        "csv.nul_byte": counts_per_line(lines, occurrences(lines.data, 0)) > 0,
+        "csv.encoding": invalid_utf8(lines),
+        "csv.lone_cr": lone_cr,
+        "csv.quote": misquoted,
+    }
+
+
+class _Parser:
+    """Parses blocks of one file."""
+
+    def __init__(self, uri: str, options: CsvFormat, names: Sequence[str], selected: Sequence[str]):
+        self._uri = uri
+        self._options = options
+        self._names = list(names)
+        self._selected = list(selected)
+
+    def empty(self) -> pa.RecordBatch:
+        """No rows."""
+        arrays = [pa.array([], pa.string()) for _ in self._selected]
+        return self._with_origin(arrays, np.empty(0, np.int64))
+
+    def parse(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> Iterator[Parsed]:
+        """The rows of some lines, none of them blank; faulty ones become dead letters with all their faults."""
+        letters = self._fault_letters(lines, faults)
+        good = np.ones(len(lines), bool)
+        good[list(letters)] = False
+        rows = np.flatnonzero(good)
+        arrays, ragged = self._parse_fields(lines.select(rows))
+        for row, columns in ragged.items():
+            letters[int(rows[row])] = self._letter(lines, int(rows[row]), [self._count_reason(columns)])
+        rows = np.delete(rows, list(ragged))
+        kept = lines.select(rows)
+        rejected = [letters[row] for row in sorted(letters)]
+        yield from parsed_slices(self._with_origin(arrays, kept.positions()), rejected, kept)
+
+    def _fault_letters(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> dict[int, DeadLetter]:
+        too_long = lines.lengths() > self._options.max_line_bytes
+        any_fault = np.logical_or.reduce([too_long, *faults.values()])
+        letters = {}
+        for row in np.flatnonzero(any_fault).tolist():
+            if too_long[row]:
+                line = LongLine(int(lines.positions()[row]), lines.line(row))
+                letters[row] = long_line_letter(line, self._uri, "csv.too_long", self._options.max_line_bytes)
+            else:
+                reasons = [Reason(code, _DETAILS[code]) for code, mask in faults.items() if mask[row]]
+                letters[row] = self._letter(lines, row, reasons)
+        return letters
+
+    def _letter(self, lines: Lines, row: int, reasons: list[Reason]) -> DeadLetter:
+        return raw_letter(reasons, "read", self._uri, int(lines.positions()[row]), lines.line(row))
+
+    def _count_reason(self, columns: int) -> Reason:
+        return Reason("csv.column_count", f"expected {len(self._names)} columns, got {columns}")
+
+    def _parse_fields(self, lines: Lines) -> tuple[list[pa.Array], dict[int, int]]:
+        """The selected columns, and for the rows that have another number of columns (left out) that number."""
+        if not len(lines):
+            return [pa.array([], pa.string()) for _ in self._selected], {}
+        ragged: dict[int, int] = {}
+
+        def skip(row: Any) -> str:
+            ragged[row.number - 1] = row.actual_columns
+            return "skip"
+
+        data = lines.joined()
+        if data.startswith(b"\xef\xbb\xbf"):
+            data = b"\n" + data  # Arrow would take it for a byte order mark in the middle of the file
+        table = self._read_table(data, skip)
+        if table.num_rows + len(ragged) != len(lines):
+            raise InputError(
+                f"{self._uri}: Arrow found {table.num_rows + len(ragged)} rows in the {len(lines)} lines from byte "
+                f"{lines.positions()[0]} on; this is a fault of Penstock, please report it with the file"
+            )
+        return [table.column(name).combine_chunks() for name in self._selected], ragged
+
+    def _read_table(self, data: bytes, skip: Any) -> pa.Table:
+        included = self._selected or self._names[:1]
+        return arrow_csv.read_csv(
+            pa.BufferReader(data),
+            # One block, or Arrow refuses a row that does not fit into two.
+            arrow_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=self._names),
+            arrow_csv.ParseOptions(
+                delimiter=self._options.delimiter,
+                newlines_in_values=self._options.multiline,
+                invalid_row_handler=skip,
+            ),
+            arrow_csv.ConvertOptions(
+                check_utf8=False,  # done for all lines
+                column_types={name: pa.string() for name in included},
+                include_columns=included,
+                null_values=["", *self._options.null_values],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+
+    def _with_origin(self, arrays: list[pa.Array], positions: np.ndarray) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays(
+            [*arrays, origin_array(self._uri, positions)], names=[*self._selected, ORIGIN]
+        )
+
+
+def parsed_slices(batch: pa.RecordBatch, rejected: Sequence[DeadLetter], lines: Lines) -> Iterator[Parsed]:
+    """`Parsed` in slices that `split_batch` allows; row i is line i, the dead letters go with the first slice."""
+    start = 0
+    for piece in split_batch(batch):
+        yield Parsed(piece, rejected, functools.partial(_line_of, lines, start))
+        start, rejected = start + piece.num_rows, ()
+    if rejected:
+        yield Parsed(batch, rejected)
+
+
+def _line_of(lines: Lines, start: int, row: int) -> bytes:
+    return lines.line(start + row)
