@@ -20,7 +20,7 @@ BOOL is for INT features with a bool_domain; whether an INT text is 0 or 1 is fo
 """
 
 import dataclasses
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
