@@ -19,7 +19,6 @@ Blank lines are skipped and not counted. An unquoted empty field is null, `""` i
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from penstock.io.batches import ORIGIN, check_column_names, origin_array, split_batch
+from penstock.io.batches import ORIGIN, check_column_names, origin_array
 from penstock.io.csv_records import RecordCutter, misquoted_lines, split_record
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.errors import ConfigError, InputError
@@ -45,6 +44,7 @@ from penstock.io.lines import (
     lone_crs,
     long_line_letter,
     occurrences,
+    parsed_slices,
     read_blocks,
     read_chunks,
     split_part,
@@ -303,17 +303,3 @@ class _Parser:
         return pa.RecordBatch.from_arrays(
             [*arrays, origin_array(self._uri, positions)], names=[*self._selected, ORIGIN]
         )
-
-
-def parsed_slices(batch: pa.RecordBatch, rejected: Sequence[DeadLetter], lines: Lines) -> Iterator[Parsed]:
-    """`Parsed` in slices that `split_batch` allows; row i is line i, the dead letters go with the first slice."""
-    start = 0
-    for piece in split_batch(batch):
-        yield Parsed(piece, rejected, functools.partial(_line_of, lines, start))
-        start, rejected = start + piece.num_rows, ()
-    if rejected:
-        yield Parsed(batch, rejected)
-
-
-def _line_of(lines: Lines, start: int, row: int) -> bytes:
-    return lines.line(start + row)

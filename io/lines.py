@@ -11,16 +11,18 @@ Positions are byte offsets in the decompressed stream, a byte order mark include
 """
 
 import dataclasses
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from penstock.io.batches import split_batch
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.errors import InputError
 from penstock.io.files import InputFile, open_decompressed, open_plain
-from penstock.io.formats import Part
+from penstock.io.formats import Parsed, Part
 
 # Arrow works through a block at a time; smaller blocks pay its start-up more often, larger ones only cost memory.
 BLOCK_BYTES = 4 << 20
@@ -351,3 +353,17 @@ def split_part(file: InputFile, part_bytes: int, splittable: bool = True) -> Ite
     for start in range(0, file.size, part_bytes):
         end = start + part_bytes
         yield Part(start, end if end < file.size else None)
+
+
+def parsed_slices(batch: pa.RecordBatch, rejected: Sequence[DeadLetter], lines: Lines) -> Iterator[Parsed]:
+    """`Parsed` in slices that `split_batch` allows; row i is line i, the dead letters go with the first slice."""
+    start = 0
+    for piece in split_batch(batch):
+        yield Parsed(piece, rejected, functools.partial(_line_of, lines, start))
+        start, rejected = start + piece.num_rows, ()
+    if rejected:
+        yield Parsed(batch, rejected)
+
+
+def _line_of(lines: Lines, start: int, row: int) -> bytes:
+    return lines.line(start + row)

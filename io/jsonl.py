@@ -1,0 +1,267 @@
+"""Reading JSON Lines: Arrow parses what it parses exactly, the rest goes row by row.
+
+Nested objects become columns with dotted names, lists of scalars list columns. A missing member and a null are both
+null; an empty list is not. Arrow is told the type of each column, since what it would infer depends on the block (and
+makes timestamps of texts, floats of large integers). What does not fit is halved until Arrow takes it or few rows are
+left, which `penstock.io.json_rows` reads. Both ways give the same values, so parts and blocks do not show.
+
+========================  =============================================================================================
+dead letter               the line
+========================  =============================================================================================
+`jsonl.parse`             is not JSON (NaN and Infinity are not), or nested over 200 levels deep
+`jsonl.not_object`        is JSON, but no object
+`jsonl.encoding`          is not UTF-8, or a wanted text has a lone surrogate
+`jsonl.duplicate_key`     has a wanted member twice, or a value both as `"a.b"` and as `{"a": {"b": ...}}`
+`jsonl.type`              has an object where the schema has a value or the other way round, a list of lists or objects,
+                          a list of other than one for a feature with exactly one, a number that overflows a double
+`jsonl.too_long`          is over 256 MiB
+========================  =============================================================================================
+
+Blank lines are skipped and not counted. Members that the schema does not name are ignored, whatever they hold. Without
+a schema, members with an empty or reserved name are ignored too: they cannot be columns.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.batches import ORIGIN, RESERVED, origin_array
+from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
+from penstock.io.files import InputFile
+from penstock.io.formats import PART_BYTES, Parsed, Part
+from penstock.io.json_arrow import ArrowReader
+from penstock.io.json_rows import (
+    MAX_DEPTH,
+    RowError,
+    Value,
+    Wanted,
+    as_values,
+    build_column,
+    by_name,
+    fit_valency,
+    flatten,
+    nesting_depth,
+    parse_object,
+)
+from penstock.io.lines import (
+    BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    Lines,
+    LongLine,
+    blank_lines,
+    counts_per_line,
+    index_lines,
+    invalid_utf8,
+    long_line_letter,
+    parsed_slices,
+    read_blocks,
+    split_part,
+)
+from penstock.io.schema import Feature, feature_map
+
+# Rows that are looked at one by one to tell Arrow what to expect.
+_SAMPLE_ROWS = 64
+
+# Fewer rows than this are not worth another try with Arrow.
+_LEAF_ROWS = 16
+
+# JSON has neither, but Arrow takes both for numbers.
+_CONSTANTS = re.compile(rb"[\s:,\[\-](?:NaN|Inf)")
+
+# White space around an object that is looked through; lines with more go row by row.
+_MAX_MARGIN = 8
+_SPACES = np.frombuffer(b" \t\r", np.uint8)
+
+# Values of a row by name; rows of a block with their columns.
+Row = dict[str, Value]
+FastRows = tuple[np.ndarray, dict[str, pa.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class JsonlFormat:
+    """JSON Lines in UTF-8: one object a line.
+
+    Attributes:
+      part_bytes: size of the byte ranges of a plain file.
+      block_bytes: how much is parsed at once.
+      max_line_bytes: a longer line is a dead letter.
+    """
+
+    part_bytes: int = PART_BYTES
+    block_bytes: int = BLOCK_BYTES
+    max_line_bytes: int = MAX_LINE_BYTES
+
+    def columns(self, file: InputFile) -> Sequence[str] | None:
+        """None: each line declares its own members."""
+        return None
+
+    def plan(self, file: InputFile) -> Iterator[Part]:
+        """Byte ranges of a plain file; one part for a compressed one."""
+        return split_part(file, self.part_bytes)
+
+    def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
+        """The rows of one part.
+
+        With features, each has a column: int64, float64, string or binary by its kind, or string where a value is
+        spelled as text or is out of range. It is a list column when the schema says that rows may hold other than one
+        value, a scalar column when it says exactly one, else whichever the block needs. Without features, columns are
+        bool, int64, float64, string, lists of those, or null.
+
+        Raises:
+          InputError: for a file in UTF-16 and a corrupt compressed file.
+        """
+        reader = _RowReader(file.uri, features)
+        for block in read_blocks(file, part, self.block_bytes, self.max_line_bytes):
+            if isinstance(block, LongLine):
+                letter = long_line_letter(block, file.uri, "jsonl.too_long", self.max_line_bytes)
+                yield Parsed(reader.empty(), [letter])
+                continue
+            lines = index_lines(block)
+            lines = lines.select(~blank_lines(lines, whitespace=True))
+            letters = self._fault_letters(lines, file.uri)
+            good = np.ones(len(lines), bool)
+            good[list(letters)] = False
+            yield from reader.parse(lines.select(good), list(letters.values()))
+
+    def _fault_letters(self, lines: Lines, uri: str) -> dict[int, DeadLetter]:
+        too_long = lines.lengths() > self.max_line_bytes
+        letters = {}
+        for row in np.flatnonzero(too_long | invalid_utf8(lines)).tolist():
+            position, line = int(lines.positions()[row]), lines.line(row)
+            if too_long[row]:
+                letters[row] = long_line_letter(LongLine(position, line), uri, "jsonl.too_long", self.max_line_bytes)
+            else:
+                reason = Reason("jsonl.encoding", "the line is not UTF-8")
+                letters[row] = raw_letter([reason], "read", uri, position, line)
+        return letters
+
+
+class _RowReader:
+    """Rows of one part; learns from them what to tell Arrow."""
+
+    def __init__(self, uri: str, features: Sequence[Feature] | None):
+        self._uri = uri
+        self._features = None if features is None else feature_map(features)
+        self._wanted = Wanted(features)
+        self._arrow = ArrowReader(features)
+        self._sampled = False
+
+    def empty(self) -> pa.RecordBatch:
+        """No rows, no columns."""
+        return pa.RecordBatch.from_arrays([origin_array(self._uri, np.empty(0, np.int64))], names=[ORIGIN])
+
+    def parse(self, lines: Lines, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
+        """The rows of some lines; `rejected` are those that were taken out before."""
+        if not self._sampled and len(lines):
+            self._read_slow(lines, range(min(_SAMPLE_ROWS, len(lines))))
+            self._sampled = True
+        fast, left = self._read_fast(lines, ~_only_row_by_row(lines))
+        slow, letters = self._read_slow(lines, sorted(left))
+        rows = np.concatenate([*(rows for rows, _ in fast), np.array(list(slow), np.int64)])
+        order = np.argsort(rows)
+        kept = lines.select(rows[order])
+        columns = self._merge(fast, slow, order)
+        batch = pa.RecordBatch.from_arrays(
+            [*columns.values(), origin_array(self._uri, kept.positions())], names=[*columns, ORIGIN]
+        )
+        yield from parsed_slices(batch, sorted([*rejected, *letters], key=lambda letter: letter.position), kept)
+
+    def _read_fast(self, lines: Lines, candidates: np.ndarray) -> tuple[list[FastRows], list[int]]:
+        """What Arrow reads of the candidates, and the rows that are left."""
+        self._arrow.prepare()
+        slow = np.flatnonzero(~candidates).tolist()
+        fast = []
+        pieces = [np.flatnonzero(candidates)]
+        while pieces:
+            rows = pieces.pop()
+            columns = None
+            if len(rows) > _LEAF_ROWS or len(rows) == len(lines):
+                columns = self._arrow.parse(lines.select(rows).joined(), len(rows)) if len(rows) else None
+            if columns is not None:
+                fast.append((rows, columns))
+            elif len(rows) <= _LEAF_ROWS:
+                slow.extend(rows.tolist())
+            else:
+                pieces += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+        return fast, slow
+
+    def _read_slow(self, lines: Lines, rows: Iterable[int]) -> tuple[dict[int, Row], list[DeadLetter]]:
+        """Rows read one by one, and those that cannot be."""
+        read: dict[int, Row] = {}
+        letters = []
+        learned = []
+        for row in rows:
+            line = lines.line(row)
+            try:
+                values = flatten(parse_object(line), self._wanted)
+                read[row] = self._fit(by_name(values))
+                learned.append(values)
+            except RowError as error:
+                letters.append(raw_letter([error.reason], "read", self._uri, int(lines.positions()[row]), line))
+        self._arrow.observe(learned)
+        return read, letters
+
+    def _fit(self, values: Row) -> Row:
+        if self._features is None:
+            return {name: value for name, value in values.items() if name and name not in RESERVED}
+        return {name: fit_valency(name, value, self._features[name]) for name, value in values.items()}
+
+    def _merge(self, fast: Sequence[FastRows], slow: Mapping[int, Row], order: np.ndarray) -> dict[str, pa.Array]:
+        """Columns of all rows, in the order of the file."""
+        names: Iterable[str] = self._features or {}
+        if self._features is None:
+            names = dict.fromkeys(name for row in [*(columns for _, columns in fast), *slow.values()] for name in row)
+        return {name: self._merge_column(name, fast, slow, order) for name in names}
+
+    def _merge_column(
+        self, name: str, fast: Sequence[FastRows], slow: Mapping[int, Row], order: np.ndarray
+    ) -> pa.Array:
+        feature = None if self._features is None else self._features[name]
+        kind, as_list = (None, False) if feature is None else (feature.kind, feature.multivalued is True)
+        values = [row.get(name) for row in slow.values()]
+        arrays = [columns[name] for _, columns in fast if name in columns]
+        if not arrays:
+            nulls: list[Value] = [None] * (len(order) - len(values))
+            return build_column([*nulls, *values], kind, as_list).take(order)
+        if len(arrays) == 1 and not values:
+            return arrays[0]
+        read = build_column(values, kind, as_list or pa.types.is_list(arrays[0].type))
+        if read.type == arrays[0].type:
+            return pa.concat_arrays([*arrays, read]).take(order)
+        known = [value for array in arrays for value in as_values(array)]
+        return build_column([*known, *values], kind, as_list).take(order)
+
+
+def _only_row_by_row(lines: Lines) -> np.ndarray:
+    """Mask of the lines that Arrow must not see; see `penstock.io.json_arrow`."""
+    if not len(lines):
+        return np.zeros(0, bool)
+    first, last = _outer_bytes(lines)
+    mask = (first != ord("{")) | (last != ord("}"))
+    constants = [match.start() for match in _CONSTANTS.finditer(lines.data)] if _has_constants(lines.data) else []
+    mask |= counts_per_line(lines, np.array(constants, np.int64)) > 0
+    for row in np.flatnonzero(lines.lengths() > 2 * MAX_DEPTH).tolist():
+        mask[row] = mask[row] or nesting_depth(lines.line(row)) > MAX_DEPTH
+    return mask
+
+
+def _has_constants(data: bytes) -> bool:
+    return b"NaN" in data or b"Inf" in data
+
+
+def _outer_bytes(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
+    """First and last byte of each line, some white space aside."""
+    array = np.frombuffer(lines.data, np.uint8)
+    starts, lasts = lines.starts.copy(), lines.ends - 1
+    for _ in range(_MAX_MARGIN):
+        at_space = np.isin(array[starts], _SPACES)
+        ends_in_space = np.isin(array[lasts], _SPACES)
+        if not at_space.any() and not ends_in_space.any():
+            break
+        # A blank line is not among them, so neither runs over the line's end.
+        starts += at_space
+        lasts -= ends_in_space
+    return array[starts], array[lasts]
