@@ -104,7 +104,7 @@ def classify_text(text: Text) -> TextCounts:
     not_float |= float32_overflow(numbers)
     # Integers beyond int64: FLOAT would take them, and round them.
     huge = np.flatnonzero((np.abs(numbers) >= float(1 << 63)) & ~not_float)
-    whole = int(_matches(rest.take(pa.array(huge)), INT_PATTERN).sum())
+    whole = int(match_text(rest.take(pa.array(huge)), INT_PATTERN).sum())
     others = int(not_float.sum()) + whole
     return TextCounts(len(text) - len(rest) - wide, wide, len(rest) - others, others)
 
@@ -121,7 +121,7 @@ def _beyond_exact(values: npt.NDArray[np.int64]) -> Mask:
 def _cast_int(text: Text) -> tuple[pa.Array, Mask]:
     values = _cast_all(text, pa.int64(), INT_PATTERN)
     if values is None:
-        fits = _matches(text, INT_PATTERN)
+        fits = match_text(text, INT_PATTERN)
         fits[fits] = _fits_int64(text.filter(pa.array(fits)))
         return _cast_some(text, fits, pa.int64())
     # Arrow also takes leading zeros, -0 and 0x1F, which begin with a zero and go on.
@@ -145,7 +145,7 @@ def _cast_float(text: Text) -> tuple[pa.Array, Mask]:
     pattern = f"{FLOAT_PATTERN}|{SPECIAL_PATTERN}"
     values = _cast_all(text, pa.float64(), pattern)
     if values is None:
-        values, bad = _cast_some(text, _matches(text, pattern), pa.float64())
+        values, bad = _cast_some(text, match_text(text, pattern), pa.float64())
     else:
         # Arrow also takes a plus sign and leading zeros.
         negative, first, second, lengths = _leading_bytes(text)
@@ -158,14 +158,14 @@ def _unwritten_special(text: Text, values: pa.Array) -> Mask:
     """Where a value is not finite, but its text is none of the pinned spellings: 1e400, NAN, nan(1)."""
     suspects = np.flatnonzero(~np.isfinite(_numbers(values, np.float64)))
     found = np.zeros(len(text), bool)
-    found[suspects] = ~_matches(text.take(pa.array(suspects)), SPECIAL_PATTERN)
+    found[suspects] = ~match_text(text.take(pa.array(suspects)), SPECIAL_PATTERN)
     return found
 
 
 def _spell_booleans(text: Text) -> Text:
     """true and false as 1 and 0, all other texts as they are."""
     for pattern, digit in ((TRUE_PATTERN, "1"), (FALSE_PATTERN, "0")):
-        found = _matches(text, pattern)
+        found = match_text(text, pattern)
         if found.any():
             text = pc.if_else(pa.array(found), pa.scalar(digit).cast(text.type), text)
     return text
@@ -177,7 +177,7 @@ def _cast_all(text: Text, target: pa.DataType, pattern: str) -> pa.Array | None:
     Arrow spends 0.3 microseconds on each text that fails, so a few texts are tried by pattern first.
     """
     sample = text.take(pa.array(np.linspace(0, len(text) - 1, min(len(text), _PROBES), dtype=np.int64)))
-    if not (_matches(sample, pattern) | ~_valid(sample)).all():
+    if not (match_text(sample, pattern) | ~_valid(sample)).all():
         return None
     try:
         return pc.cast(text, target)
@@ -198,7 +198,7 @@ def _without(values: pa.Array, bad: Mask) -> tuple[pa.Array, Mask]:
     return values, bad
 
 
-def _matches(text: Text, pattern: str) -> Mask:
+def match_text(text: Text, pattern: str) -> Mask:
     """Which texts match as a whole; False for nulls."""
     found = pc.match_substring_regex(text, f"^(?:{pattern})$")
     return found.fill_null(False).to_numpy(zero_copy_only=False)
