@@ -13,7 +13,7 @@ column          type                                                    set by
 ==============  ======================================================  =======================================
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +68,13 @@ def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordB
     if index < 0:
         return batch.append_column(name, values)
     return batch.set_column(index, name, values)
+
+
+def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:
+    """The batch without the rows of these indices."""
+    keep = np.ones(batch.num_rows, bool)
+    keep[list(rows)] = False
+    return batch.filter(pa.array(keep))
 
 
 def split_batch(

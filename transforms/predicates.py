@@ -100,11 +100,11 @@ class PredicateError(ValueError):
 def connection() -> duckdb.DuckDBPyConnection:
     """This thread's own in-memory database: one thread, no files, no network, settings locked, UTC."""
     if not hasattr(_LOCAL, "connection"):
-        settings = {
-            "threads": "1",
-            "enable_external_access": "false",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "threads": 1,
+            "enable_external_access": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
         }
         opened = duckdb.connect(":memory:", config=settings)
         opened.execute("SET TimeZone = 'UTC'").fetchall()

@@ -151,11 +151,11 @@ def _check_unique(rules: Iterable[Rule]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class RuleResults:
-    """What rules say of one batch.
+class Findings:
+    """What is wrong with the rows of one batch.
 
     Attributes:
-      reasons: row index to the reasons of the rules that reject it, in the order of the rules.
+      reasons: row index to why it is rejected, all reasons, in a fixed order.
       warnings: how many rows each rule of severity warn would have rejected; only those above 0.
     """
 
@@ -177,9 +177,9 @@ class CompiledRules:
     uses: tuple[tuple[str, ...], ...]
     columns: tuple[Feature, ...]
 
-    def check(self, batch: pa.RecordBatch) -> RuleResults:
+    def check(self, batch: pa.RecordBatch) -> Findings:
         """Evaluates every rule on every row."""
-        results = RuleResults({}, {})
+        results = Findings({}, {})
         if not self.rules or not batch.num_rows:
             return results
         typed = {feature.name: typed_column(batch, feature) for feature in self.columns}

@@ -1,0 +1,55 @@
+"""The key that puts rows into their final, seeded order."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import apache_beam as beam
+import pyarrow as pa
+
+from penstock.io.batches import SHUFFLE_KEY, set_column
+from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
+
+
+def assign_shuffle_key(batch: pa.RecordBatch, seed: int = 0, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+    """The batch with `_shuffle_key`, uint64: a hash of the source row; unchanged when it has one.
+
+    Args:
+      batch: the rows, before they are transformed.
+      seed: of the job; another seed gives another order.
+      columns: what is hashed (`hash_rows`), the schema's features; None for all features of the batch.
+    """
+    if SHUFFLE_KEY in batch.schema.names:
+        return batch
+    hashes = hash_rows(batch, columns, salted(seed, SHUFFLE_SALT))
+    return set_column(batch, SHUFFLE_KEY, pa.array(hashes, pa.uint64()))
+
+
+@dataclasses.dataclass(eq=False)
+class AssignShuffleKey(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
+    """Adds `_shuffle_key` to batches that have none, independent of the split that the same seed gives.
+
+    Attributes:
+      seed: another seed gives another order.
+      columns: the schema's features, so that a row hashes alike whether its source has a column of nulls or lacks
+        it; None for all features of each batch.
+    """
+
+    seed: int = 0
+    columns: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        """One step, row by row independent."""
+        assign = beam.ParDo(_AssignShuffleKeyFn(self.seed, self.columns)).with_output_types(pa.RecordBatch)
+        return batches | "AssignShuffleKey" >> assign
+
+
+class _AssignShuffleKeyFn(beam.DoFn):
+    def __init__(self, seed: int, columns: Sequence[str] | None):
+        self._seed = seed
+        self._columns = columns
+
+    def process(self, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
+        return [assign_shuffle_key(batch, self._seed, self._columns)]
