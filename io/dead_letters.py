@@ -172,7 +172,9 @@ def row_payload(row: Mapping[str, Any]) -> str:
     Bytes that are not UTF-8 become `{"base64": "..."}`, floats without a JSON spelling the strings NaN, Infinity and
     -Infinity, and what JSON does not know (dates, decimals) its text.
     """
-    return json.dumps({name: _json_value(value) for name, value in row.items() if value is not None}, ensure_ascii=False)
+    return json.dumps(
+        {name: _json_value(value) for name, value in row.items() if value is not None}, ensure_ascii=False
+    )
 
 
 def _json_value(value: Any) -> Any:
@@ -270,6 +272,16 @@ class DeadLetterHandler(error_handling.ErrorHandler):
     def output(self) -> beam.PCollection[DeadLetterFile]:
         """The staged files; available after `close`."""
         return super().output()
+
+
+class DiscardingHandler(error_handling.ErrorHandler):
+    """Drops rejected rows: for a pass over input whose rejects another pass records."""
+
+    def __init__(self) -> None:
+        super().__init__(consumer=None)
+
+    def add_error_pcollection(self, pcoll: beam.PCollection[DeadLetter]) -> None:
+        """Nothing consumes them."""
 
 
 class _WriteDeadLettersFn(beam.DoFn):

@@ -241,19 +241,15 @@ class InputOptions(Options):
         "column with the time of the event: ISO 8601 text, or a number with its unit", metavar="COLUMN[:s|ms|us|ns]"
     )
 
-    def format_options(self) -> dict[str, Any]:
-        """Options of the CSV format that were given.
-
-        Raises:
-          ConfigError: for a CSV flag beside another `--format`.
-        """
-        given = {
+    def csv_options(self) -> dict[str, Any]:
+        """Options of the CSV format that were given."""
+        options = {
             "delimiter": self.csv_delimiter,
-            "multiline": self.csv_multiline or None,
-            "columns": self.columns or None,
-            "null_values": self.null_values or None,
+            "multiline": self.csv_multiline,
+            "columns": self.columns,
+            "null_values": self.null_values,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in options.items() if value}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,43 @@
+# `make demo` and `make test` work from nothing: they create .venv and install into it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo-output
+DEMO_ROWS ?= 0
+
+.PHONY: help install lint typecheck test integration build demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## create .venv with everything for demo, tests and development
+
+$(VENV)/.installed: pyproject.toml setup.py
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Penstock needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+lint: install ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: install ## mypy, from src/: the root has an io/ folder that would hide the standard library's io
+	cd src && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p penstock -p pipelines
+
+test: install ## the tests, with the doctests
+	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -q --doctest-modules src/penstock pipelines
+
+integration: install ## tests that start other programs, or take long
+	$(BIN)/python -m pytest -m 'integration or slow' tests
+
+build: install ## wheel and sdist, in dist/
+	$(BIN)/python -m build --installer pip
+
+demo: install ## 336,776 flights from CSV to a verified dataset, in demo-output/
+	$(BIN)/python examples/flights/fetch.py --output $(DEMO)/flights.csv --rows $(DEMO_ROWS)
+	$(BIN)/python -m pipelines.prepare --config examples/flights/job.yaml --input $(DEMO)/flights.csv --output $(DEMO)/dataset --overwrite
+
+clean: ## remove what make made
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

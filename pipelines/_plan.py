@@ -1,0 +1,198 @@
+"""What `prepare` and `fit` have in common: their flags resolved into a source, and a plan bound to a schema.
+
+Everything that can be wrong without reading a row is found here, before a pipeline starts.
+"""
+
+import dataclasses
+import difflib
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms.error_handling import ErrorHandler
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from penstock.io.dead_letters import DiscardingHandler
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.files import InputFile, match_files
+from penstock.io.formats import Format
+from penstock.io.read import ReadRecords, resolve_format
+from penstock.io.schema import Feature, load_schema, schema_features, write_schema
+from penstock.transforms.event_time import AssignEventTime
+from penstock.transforms.features import FeatureFile, FeatureFunction, load_features
+from penstock.transforms.fit import FitTransform
+from penstock.transforms.infer import InferSchema
+from penstock.transforms.rules import Rule, load_rules
+from penstock.transforms.split import AssignSplit, parse_split
+from penstock.transforms.validate import ValidateRecords
+from pipelines._job import run_pipeline
+from pipelines._options import CheckOptions, InputOptions, SplitOptions, TransformOptions
+
+TRAIN = "train"
+
+_PACKAGES = ("penstock", "apache-beam", "pyarrow", "numpy", "tensorflow-metadata", "tensorflow-transform", "tensorflow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The matched input files and the format that reads them."""
+
+    files: tuple[InputFile, ...]
+    reader: Format
+
+    @classmethod
+    def open(cls, options: InputOptions) -> Self:
+        """Matches the patterns and chooses the format.
+
+        Raises:
+          InputError: when a pattern matches no file.
+          ConfigError: when no format is known, or a CSV flag stands beside another format.
+        """
+        if not options.input:
+            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
+        files = match_files(options.input)
+        given = options.csv_options()
+        try:
+            return cls(files, resolve_format(options.format, files, **given))
+        except TypeError as error:
+            flags = ", ".join(f"--{name}" for name in given)
+            raise ConfigError(f"{flags}: only for CSV, and the input is not CSV") from error
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files, as stored."""
+        return sum(file.size for file in self.files)
+
+    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
+        """The transform that reads all files."""
+        return ReadRecords(self.files, self.reader, features, order_key)
+
+
+def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> schema_pb2.Schema:
+    """Infers the schema of the whole input and writes it to `path`, for the user to curate.
+
+    Raises:
+      DataError: when the input has no row to infer from.
+    """
+    with run_pipeline(beam_options, "inferring the schema", source.total_bytes) as pipeline:
+        rows = pipeline | "Read" >> source.read().with_error_handler(DiscardingHandler())
+        _ = rows | "InferSchema" >> InferSchema() | "WriteSchema" >> beam.Map(write_schema, path)
+    schema = load_schema(path)
+    if not schema.feature:
+        raise no_rows(source)
+    return schema
+
+
+def no_rows(source: Source) -> DataError:
+    """The error of an input without a single row."""
+    names = ", ".join(file.uri for file in source.files[:3]) + (", ..." if len(source.files) > 3 else "")
+    return DataError(f"the input has no rows: {names}; nothing is written")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A source bound to its schema, with what checks, splits and shapes its rows.
+
+    Attributes:
+      features: the schema's features, in its order.
+      splits: split name to its part of the rows.
+      preprocessing: what `--features` computes; None without.
+    """
+
+    source: Source
+    schema: schema_pb2.Schema
+    features: tuple[Feature, ...]
+    rules: tuple[Rule, ...]
+    label: str | None
+    splits: Mapping[str, float]
+    split_key: tuple[str, ...]
+    seed: int
+    event_time: str | None
+    preprocessing: FeatureFile | FeatureFunction | None
+
+    @classmethod
+    def bind(
+        cls,
+        source: Source,
+        schema: schema_pb2.Schema,
+        inputs: InputOptions,
+        checks: CheckOptions,
+        split: SplitOptions,
+        transform: TransformOptions,
+    ) -> Self:
+        """Resolves the options against the schema.
+
+        Raises:
+          ConfigError: when a rule, feature, label, split or key does not fit the schema.
+        """
+        features = schema_features(schema)
+        _check_columns(features, "--label", [checks.label] if checks.label else [])
+        _check_columns(features, "--split_key", split.split_key)
+        _check_columns(features, "--event_time", [inputs.event_time.rsplit(":", 1)[0]] if inputs.event_time else [])
+        plan = cls(
+            source=source,
+            schema=schema,
+            features=features,
+            rules=load_rules(checks.rules) if checks.rules else (),
+            label=checks.label,
+            splits=parse_split(split.split) if split.split else {TRAIN: 1.0},
+            split_key=split.split_key,
+            seed=split.seed,
+            event_time=inputs.event_time,
+            preprocessing=load_features(transform.features) if transform.features else None,
+        )
+        if isinstance(plan.preprocessing, FeatureFile):
+            plan.preprocessing.bind(features)
+        return plan
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns of the schema."""
+        return tuple(feature.name for feature in self.features)
+
+    def read(self, order_key: bool = False) -> ReadRecords:
+        """The transform that reads all files, typed by the schema."""
+        return self.source.read(self.features, order_key)
+
+    def check_and_split(self, rows: beam.PCollection[pa.RecordBatch], handler: ErrorHandler) -> beam.PCollection[pa.RecordBatch]:
+        """Validates rows, gives them their event time and their split; what is rejected goes to the handler."""
+        rows = rows | "ValidateRecords" >> ValidateRecords(self.schema, self.rules, self.label).with_error_handler(handler)
+        if self.event_time:
+            rows = rows | "AssignEventTime" >> AssignEventTime(self.event_time).with_error_handler(handler)
+        return rows | "AssignSplit" >> AssignSplit(self.splits, key=self.split_key, columns=self.columns, seed=self.seed)
+
+    def fit(self, beam_options: PipelineOptions, directory: str) -> None:
+        """Fits the features on the train split and writes the graph to `directory`.
+
+        Raises:
+          DataError: when the train split is empty.
+        """
+        if TRAIN not in self.splits:
+            raise ConfigError(f"--features are fitted on the split {TRAIN!r}, which --split does not name")
+        handler = DiscardingHandler()
+        fit = FitTransform(self.preprocessing, self.schema, directory, split=TRAIN)
+        with run_pipeline(beam_options, "fitting the features", self.source.total_bytes) as pipeline:
+            rows = pipeline | "Read" >> self.read().with_error_handler(handler)
+            _ = self.check_and_split(rows, handler) | "FitTransform" >> fit
+
+def _check_columns(features: Sequence[Feature], flag: str, columns: Sequence[str]) -> None:
+    names = [feature.name for feature in features]
+    for column in columns:
+        if column not in names:
+            nearest = difflib.get_close_matches(column, names, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(names)}"
+            raise ConfigError(f"{flag}: the schema has no column {column!r}; {hint}")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that shape the bytes of a dataset, as far as they are installed."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

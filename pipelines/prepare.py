@@ -1,0 +1,165 @@
+"""The main job: raw files in, a verified dataset of TFRecord shards out.
+
+::
+
+    python -m pipelines.prepare --input 'data/*.csv' --output out
+    python -m pipelines.prepare --config examples/flights/job.yaml
+
+A run is up to three pipelines, one after the other, so that no runner has to hold rows between them: infer the schema
+(if none is given), fit the features (if there are any, and no fitted graph), write. Each reads the input again; a
+file that changes in between fails the job. Only the last one writes dead letters.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Self
+
+import apache_beam as beam
+import yaml
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from penstock.io.dead_letters import DeadLetterHandler
+from penstock.io.errors import ConfigError
+from penstock.io.layout import Outcome, Staging, check_output
+from penstock.io.schema import load_schema, schema_fingerprint, write_schema
+from penstock.io.write import CountRows, WriteDataset
+from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint
+from penstock.transforms.shuffle_key import AssignShuffleKey
+from pipelines._job import DATA_FAILED, DONE, is_local, main, run_pipeline
+from pipelines._options import (
+    CheckOptions,
+    InputOptions,
+    Options,
+    OutputOptions,
+    RunOptions,
+    SplitOptions,
+    TransformOptions,
+    beam_options,
+    job_parser,
+    parse_job,
+)
+from pipelines._plan import Plan, Source, infer_schema, no_rows, package_versions
+from pipelines._summary import print_rejects, print_summary
+
+_EXAMPLES = """examples:
+  every CSV file of a folder; the schema is inferred and written to out/schema.pbtxt
+    python -m pipelines.prepare --input 'data/*.csv' --output out
+
+  a curated schema, rules, features and splits
+    python -m pipelines.prepare --input 'data/*.parquet' --schema schema.pbtxt --rules rules.yaml \\
+        --features features.yaml --label fare --split train=0.8,eval=0.1,test=0.1 --split_key user_id --output out
+
+  the same, from a file; a flag wins over the file
+    python -m pipelines.prepare --config job.yaml --overwrite
+
+exit codes: 0 done; 1 the data failed (too many rejects, a truncated file); 2 wrong usage or configuration"""
+
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions:
+    """All flags of the job, by family, and Beam's."""
+
+    input: InputOptions
+    checks: CheckOptions
+    split: SplitOptions
+    transform: TransformOptions
+    output: OutputOptions
+    run: RunOptions
+    beam: PipelineOptions
+
+    @classmethod
+    def parse(cls, argv: Sequence[str] | None = None) -> Self:
+        """Parses a command line.
+
+        Raises:
+          SystemExit: 0 after --help, 2 for an unknown flag or a bad value.
+          ConfigError: for flags that do not go together.
+        """
+        families: dict[str, type[Options]] = {
+            field.name: field.type for field in dataclasses.fields(cls) if field.name != "beam"  # type: ignore[misc]
+        }
+        parser = job_parser("prepare", "Turns raw files into a verified TFRecord dataset.", _EXAMPLES, families.values())
+        namespace, rest = parse_job(parser, sys.argv[1:] if argv is None else argv)
+        values: dict[str, Any] = {name: family.from_namespace(namespace) for name, family in families.items()}
+        options = cls(**values, beam=beam_options(rest, values["run"]))
+        options.check()
+        return options
+
+    def check(self) -> None:
+        """Refuses flags that do not go together.
+
+        Raises:
+          ConfigError: names them.
+        """
+        if not self.input.input:
+            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
+        if not self.output.output:
+            raise ConfigError("--output is required: the folder of the dataset")
+        if self.output.append:
+            raise ConfigError("--append is reserved for adding to a dataset and not supported yet; use another --output")
+        if self.transform.features and self.transform.transform:
+            raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
+        if self.output.num_shards and self.output.shard_bytes:
+            raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")
+
+    def resolved(self) -> dict[str, Any]:
+        """All flags of the job by name, as they were given or by default."""
+        families = (self.input, self.checks, self.split, self.transform, self.output)
+        merged = {name: value for family in families for name, value in dataclasses.asdict(family).items()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()}
+
+
+def build(pipeline: beam.Pipeline, options: PrepareOptions, plan: Plan, staging: Staging, graph: str | None) -> None:
+    """The graph that writes the dataset: read, check, split, shape, shuffle and sink."""
+    output, seed = options.output, options.split.seed
+    handler = DeadLetterHandler(staging.dead_letters, staging.run_id)
+    rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
+    rows_in = rows | "CountRows" >> CountRows()
+    rows = plan.check_and_split(rows, handler)
+    if output.shuffle == "global":
+        rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
+    if graph is not None:
+        rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
+    _ = rows | "WriteDataset" >> WriteDataset(
+        staging.output,
+        num_shards=output.num_shards,
+        compression=output.compression,
+        shuffle=output.shuffle,
+        seed=seed,
+        splits=tuple(plan.splits),
+        overwrite=output.overwrite,
+        max_reject_fraction=options.checks.max_reject_fraction,
+        dead_letters=handler,
+        rows_in=rows_in,
+        run_id=staging.run_id,
+        spill=is_local(options.beam),
+        provenance=_provenance(options, plan, graph),
+        **({"shard_bytes": output.shard_bytes} if output.shard_bytes else {}),
+    )
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs the job.
+
+    Returns:
+      0 when the dataset is published, 1 when too many rows were rejected.
+
+    Raises:
+      ConfigError: wrong usage or configuration.
+      DataError: an input that cannot be used.
+    """
+    options = PrepareOptions.parse(argv)
+    source = Source.open(options.input)
+    if options.run.dry_run == "":
+        print(describe(options, source))
+        return DONE
+    started = time.monotonic()
+    staging = Staging.create(options.output.output, options.output.overwrite)
+    plan = _bind(options, source, staging)
+    graph = _graph(options, plan, staging)
+    with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
+        build(pipeline, options, plan, staging, graph)
+    return _report(staging.close(), options, source, time.monotonic() - started)
