@@ -14,7 +14,8 @@ from penstock.io import progress
 from penstock.io.errors import InputError
 
 # Suffix to the codec that Arrow reads it with.
-CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
+# Arrow's gzip reader tells zlib streams by their header.
+CODECS = {".gz": "gzip", ".zlib": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
