@@ -105,7 +105,7 @@ class ArrowReader:
     def _columns(self, table: pa.Table) -> dict[str, pa.Array]:
         if self._features is None:
             names: dict[str, list[Path]] = {}
-            for path in _leaf_paths(self._schema):
+            for path in _leaf_paths(self._schema or ()):
                 names.setdefault(".".join(path), []).append(path)
             usable = {name: paths for name, paths in names.items() if name and name not in RESERVED}
             return {name: _exact_any(_coalesced(table, paths)) for name, paths in usable.items()}

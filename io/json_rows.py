@@ -29,6 +29,7 @@ _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _INT64_DIGITS = 20
 _DEFAULT_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.BYTES: pa.string(), None: pa.null()}
 _NESTING = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
 class RowError(Exception):
@@ -70,7 +71,7 @@ def parse_object(line: bytes) -> JsonObject:
     Raises:
       RowError: when the line is not JSON, not an object, or nested more than 200 levels deep.
     """
-    if nesting_depth(line) > MAX_DEPTH:
+    if is_too_deep(line):
         raise RowError("jsonl.parse", f"the line is nested over {MAX_DEPTH} levels deep")
     try:
         found = _DECODER.decode(line.decode())
@@ -81,27 +82,16 @@ def parse_object(line: bytes) -> JsonObject:
     return found
 
 
-def nesting_depth(line: bytes) -> int:
-    """How deep arrays and objects are nested.
-
-    >>> nesting_depth(b'{"a": [1, "[["]}')
-    2
-    """
+def is_too_deep(line: bytes) -> bool:
+    """Whether arrays and objects are nested over 200 levels deep."""
     if line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
-        return 0 if b"{" not in line and b"[" not in line else _exact_depth(line)
-    return _exact_depth(line)
-
-
-def _exact_depth(line: bytes) -> int:
-    depth = deepest = 0
+        return False
+    depth = 0
     for match in _NESTING.finditer(line):
-        mark = match[0]
-        if mark in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark in b"]}":
-            depth -= 1
-    return deepest
+        depth += _STEPS.get(match[0], 0)
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -176,7 +166,7 @@ def _checked(name: str, value: Any, kind: Kind | None) -> Value:
     if not isinstance(value, list):
         return _checked_scalar(name, value, kind)
     for item in value:
-        if isinstance(item, list):
+        if isinstance(item, list):  # an object too: JsonObject
             raise RowError(
                 "jsonl.type", f"{name!r} is a list that holds {_kind_name(item)}; only scalars can be values"
             )
@@ -325,11 +315,10 @@ def _build_any(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
     """Without a schema: the narrowest of bool, int64, float64 that loses nothing, else text."""
     if all(isinstance(value, bool) for value in present):
         return pa.array(values, pa.bool_())
-    if all(isinstance(value, Number) for value in present):
-        if all(value.in_int64 for value in present):
-            return pa.array([None if value is None else int(value) for value in values], pa.int64())
-        if all(_is_double(value) for value in present):
-            return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    if all(isinstance(value, Number) and value.in_int64 for value in present):
+        return pa.array([None if value is None else int(value) for value in values], pa.int64())
+    if all(isinstance(value, Number) and _is_double(value) for value in present):
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if any(type(value) is str for value in present):
         return pa.array([_spelled(value) for value in values], pa.string())
     return pa.array([str(int(value)) if isinstance(value, bool) else _spelled(value) for value in values], pa.string())

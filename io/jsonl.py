@@ -43,7 +43,7 @@ from penstock.io.json_rows import (
     by_name,
     fit_valency,
     flatten,
-    nesting_depth,
+    is_too_deep,
     parse_object,
 )
 from penstock.io.lines import (
@@ -244,7 +244,7 @@ def _only_row_by_row(lines: Lines) -> np.ndarray:
     constants = [match.start() for match in _CONSTANTS.finditer(lines.data)] if _has_constants(lines.data) else []
     mask |= counts_per_line(lines, np.array(constants, np.int64)) > 0
     for row in np.flatnonzero(lines.lengths() > 2 * MAX_DEPTH).tolist():
-        mask[row] = mask[row] or nesting_depth(lines.line(row)) > MAX_DEPTH
+        mask[row] = mask[row] or is_too_deep(lines.line(row))
     return mask
 
 
