@@ -59,7 +59,8 @@ class Feature:
       kind: the kind of its values.
       multivalued: whether a row may hold other than one value: True for a value_count or shape other than exactly
         one value; False for exactly one; None when the schema does not say.
-      required: whether the schema demands presence (min_fraction or min_count above 0).
+      required: whether the schema demands presence (min_fraction or min_count above 0): the column must be there.
+      complete: whether it demands a value in every row (min_fraction 1).
       boolean: an INT feature with a bool_domain; texts such as true and false stand for 1 and 0.
     """
 
@@ -67,6 +68,7 @@ class Feature:
     kind: Kind
     multivalued: bool | None = None
     required: bool = False
+    complete: bool = False
     boolean: bool = False
 
 
@@ -155,15 +157,23 @@ def feature_map(features: Sequence[Feature]) -> dict[str, Feature]:
 
 @dataclasses.dataclass(frozen=True)
 class _Nested:
-    """A feature that is not a struct: its dotted name, and whether all the structs around it must be present."""
+    """A feature that is not a struct: its dotted name, and the structs around it."""
 
     name: str
     message: schema_pb2.Feature
-    required_parents: bool
+    structs: tuple[schema_pb2.Feature, ...] = ()
+
+    @property
+    def required(self) -> bool:
+        return all(_demands_presence(message) for message in (*self.structs, self.message))
+
+    @property
+    def complete(self) -> bool:
+        return all(_demands_each_row(message) for message in (*self.structs, self.message))
 
 
 def _nested_features(
-    messages: Sequence[schema_pb2.Feature], prefix: str = "", required_parents: bool = True
+    messages: Sequence[schema_pb2.Feature], prefix: str = "", structs: tuple[schema_pb2.Feature, ...] = ()
 ) -> Iterator[_Nested]:
     for index, message in enumerate(messages):
         if message.deprecated or message.lifecycle_stage in _UNREAD_STAGES:
@@ -172,10 +182,9 @@ def _nested_features(
             raise ConfigError(f"feature {index + 1}{f' of struct {prefix[:-1]!r}' if prefix else ''} has no name")
         name = prefix + message.name
         if message.type != schema_pb2.STRUCT:
-            yield _Nested(name, message, required_parents)
+            yield _Nested(name, message, structs)
         elif message.HasField("struct_domain"):
-            required = required_parents and _demands_presence(message)
-            yield from _nested_features(message.struct_domain.feature, f"{name}.", required)
+            yield from _nested_features(message.struct_domain.feature, f"{name}.", (*structs, message))
         else:
             raise ConfigError(f"feature {name!r} is a STRUCT without struct_domain; list its fields there")
 
@@ -189,7 +198,8 @@ def _feature(nested: _Nested) -> Feature:
         name=nested.name,
         kind=kind,
         multivalued=_multivalued(nested),
-        required=nested.required_parents and _demands_presence(message),
+        required=nested.required,
+        complete=nested.complete,
         boolean=kind is Kind.INT and message.HasField("bool_domain"),
     )
 
@@ -197,6 +207,10 @@ def _feature(nested: _Nested) -> Feature:
 def _demands_presence(message: schema_pb2.Feature) -> bool:
     presence = message.presence
     return presence.min_fraction > 0 or presence.min_count > 0 or message.group_presence.required
+
+
+def _demands_each_row(message: schema_pb2.Feature) -> bool:
+    return message.presence.min_fraction >= 1 or message.group_presence.required
 
 
 def _multivalued(nested: _Nested) -> bool | None:

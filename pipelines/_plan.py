@@ -4,7 +4,6 @@ Everything that can be wrong without reading a row is found here, before a pipel
 """
 
 import dataclasses
-import difflib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -21,12 +20,12 @@ from penstock.io.files import InputFile, match_files
 from penstock.io.formats import Format
 from penstock.io.read import ReadRecords, resolve_format
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
-from penstock.transforms.event_time import AssignEventTime
+from penstock.transforms.event_time import AssignEventTime, check_event_time
 from penstock.transforms.features import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.fit import FitTransform
 from penstock.transforms.infer import InferSchema
 from penstock.transforms.rules import Rule, load_rules
-from penstock.transforms.split import AssignSplit, parse_split
+from penstock.transforms.split import AssignSplit, check_key, parse_split
 from penstock.transforms.validate import ValidateRecords
 from pipelines._job import run_pipeline
 from pipelines._options import CheckOptions, InputOptions, SplitOptions, TransformOptions
@@ -129,9 +128,10 @@ class Plan:
           ConfigError: when a rule, feature, label, split or key does not fit the schema.
         """
         features = schema_features(schema)
-        _check_columns(features, "--label", [checks.label] if checks.label else [])
-        _check_columns(features, "--split_key", split.split_key)
-        _check_columns(features, "--event_time", [inputs.event_time.rsplit(":", 1)[0]] if inputs.event_time else [])
+        if split.split_key:
+            check_key(split.split_key, features)
+        if inputs.event_time:
+            check_event_time(inputs.event_time, features)
         plan = cls(
             source=source,
             schema=schema,
@@ -146,7 +146,14 @@ class Plan:
         )
         if isinstance(plan.preprocessing, FeatureFile):
             plan.preprocessing.bind(features)
+        if plan.preprocessing is not None and TRAIN not in plan.splits:
+            raise ConfigError(f"--features are fitted on the split {TRAIN!r}, which --split does not name")
+        plan.validation()
         return plan
+
+    def validation(self) -> ValidateRecords:
+        """The transform that checks rows; making it checks rules and label against the schema."""
+        return ValidateRecords(self.schema, self.rules, self.label)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -159,7 +166,7 @@ class Plan:
 
     def check_and_split(self, rows: beam.PCollection[pa.RecordBatch], handler: ErrorHandler) -> beam.PCollection[pa.RecordBatch]:
         """Validates rows, gives them their event time and their split; what is rejected goes to the handler."""
-        rows = rows | "ValidateRecords" >> ValidateRecords(self.schema, self.rules, self.label).with_error_handler(handler)
+        rows = rows | "ValidateRecords" >> self.validation().with_error_handler(handler)
         if self.event_time:
             rows = rows | "AssignEventTime" >> AssignEventTime(self.event_time).with_error_handler(handler)
         return rows | "AssignSplit" >> AssignSplit(self.splits, key=self.split_key, columns=self.columns, seed=self.seed)
@@ -170,22 +177,11 @@ class Plan:
         Raises:
           DataError: when the train split is empty.
         """
-        if TRAIN not in self.splits:
-            raise ConfigError(f"--features are fitted on the split {TRAIN!r}, which --split does not name")
         handler = DiscardingHandler()
         fit = FitTransform(self.preprocessing, self.schema, directory, split=TRAIN)
         with run_pipeline(beam_options, "fitting the features", self.source.total_bytes) as pipeline:
             rows = pipeline | "Read" >> self.read().with_error_handler(handler)
             _ = self.check_and_split(rows, handler) | "FitTransform" >> fit
-
-def _check_columns(features: Sequence[Feature], flag: str, columns: Sequence[str]) -> None:
-    names = [feature.name for feature in features]
-    for column in columns:
-        if column not in names:
-            nearest = difflib.get_close_matches(column, names, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(names)}"
-            raise ConfigError(f"{flag}: the schema has no column {column!r}; {hint}")
-
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that shape the bytes of a dataset, as far as they are installed."""

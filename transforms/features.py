@@ -192,7 +192,7 @@ class Preprocessing:
 
 
 def _is_dense(feature: Feature) -> bool:
-    return feature.required and feature.multivalued is False
+    return feature.complete and feature.multivalued is False
 
 
 def _bind_entry(entry: Entry, columns: Mapping[str, Feature]) -> _Output:

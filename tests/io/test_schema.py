@@ -72,9 +72,9 @@ def test_schema_made_by_tfdv_loads_from_a_file(tmp_path):
     path = tmp_path / "schema.pbtxt"
     path.write_text(TFDV_SCHEMA, encoding="utf-8")
     assert schema_features(load_schema(str(path))) == (
-        Feature("fare", Kind.FLOAT, multivalued=False, required=True),
+        Feature("fare", Kind.FLOAT, multivalued=False, required=True, complete=True),
         Feature("payment_type", Kind.BYTES, multivalued=False, required=True),
-        Feature("trip_start_hour", Kind.INT, multivalued=False, required=True),
+        Feature("trip_start_hour", Kind.INT, multivalued=False, required=True, complete=True),
         Feature("tags", Kind.BYTES, multivalued=True, required=True),
         Feature("embedding", Kind.FLOAT, multivalued=True),
         Feature("tips", Kind.INT, boolean=True),
@@ -103,18 +103,19 @@ def test_shape_and_value_count_tell_whether_a_row_has_one_value(shape, multivalu
 
 
 @pytest.mark.parametrize(
-    ("presence", "required"),
+    ("presence", "required", "complete"),
     [
-        ("", False),
-        ("presence { }", False),
-        ("presence { min_fraction: 0 }", False),
-        ("presence { min_fraction: 0.1 }", True),
-        ("presence { min_count: 1 }", True),
+        ("", False, False),
+        ("presence { }", False, False),
+        ("presence { min_fraction: 0 }", False, False),
+        ("presence { min_fraction: 0.1 }", True, False),
+        ("presence { min_count: 1 }", True, False),
+        ("presence { min_fraction: 1 }", True, True),
     ],
 )
-def test_presence_above_zero_is_required(presence, required):
+def test_presence_above_zero_is_required_and_of_one_is_complete(presence, required, complete):
     (feature,) = schema_features(parse(f"feature {{ name: 'x' type: INT {presence} }}"))
-    assert feature.required is required
+    assert (feature.required, feature.complete) == (required, complete)
 
 
 STRUCTS = """
@@ -137,7 +138,7 @@ feature { name: "gone" type: STRUCT deprecated: true struct_domain { feature { n
 
 def test_struct_features_become_dotted_names_required_only_where_the_structs_are():
     schema = parse(STRUCTS)
-    features = (Feature("trip.km", Kind.FLOAT, required=True), Feature("trip.from.lat", Kind.FLOAT))
+    features = (Feature("trip.km", Kind.FLOAT, required=True, complete=True), Feature("trip.from.lat", Kind.FLOAT))
     assert schema_features(schema) == features
     assert list(named_features(schema)) == ["trip.km", "trip.from.lat"]
     assert named_features(schema)["trip.from.lat"].presence.min_fraction == 1
