@@ -1,0 +1,209 @@
+"""Applying fitted features: the saved graph on every batch, rows that it fails on in the dead letters."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.utils import shared
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from penstock.io.batches import RESERVED
+from penstock.io.dead_letters import REJECTED, Reason, RejectingTransform, row_letters, split_rejected
+from penstock.io.errors import ConfigError
+from penstock.io.schema import Feature, feature_map
+from penstock.transforms._arrays import FlatColumn, flat_column
+from penstock.transforms._saved_graph import SavedGraph, TooManyValuesError, first_line
+from penstock.transforms._tensorflow import import_tensorflow
+
+_ERROR = "transform.error"
+
+
+@dataclasses.dataclass(eq=False)
+class ApplyTransform(RejectingTransform):
+    """Applies a fitted graph to batches.
+
+    Takes and gives a `PCollection[pyarrow.RecordBatch]`; the features that come out replace all columns but the
+    reserved ones. Dense outputs of one value a row, and those whose schema has `value_count { max: 1 }`, become scalar
+    columns, others lists; int64, float32 or binary; null where a row has no value. Rows on which the graph fails are
+    rejected as `transform.error`. The values of a row do not depend on the batch that it comes in, to the last bit, as
+    long as the graph computes row by row.
+
+    Attributes:
+      transform_dir: the folder that `FitTransform`, tensorflow-transform or TFX wrote the graph to.
+      features: the features of the columns, to check them before the pipeline runs.
+
+    Raises:
+      ConfigError: while the graph is built; see `check_transform`.
+      ImportError: without the extra `tft`.
+      DataError: on the workers, when a column is of another kind than the graph takes.
+    """
+
+    transform_dir: str
+    features: Sequence[Feature] | None = None
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        """Check the graph, apply it."""
+        check_transform(self.transform_dir, self.features)
+        apply = beam.ParDo(_ApplyFn(self.transform_dir)).with_output_types(pa.RecordBatch)
+        good, rejected = split_rejected(batches | "Apply" >> apply.with_outputs(REJECTED, main="out"))
+        self._reject(rejected)
+        return good
+
+
+def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, Reason]]:
+    """The features of the rows that the graph can compute, and for each other row why not.
+
+    A batch on which the graph fails is halved until the rows at fault are alone.
+
+    Raises:
+      DataError: when a column is of another kind than the graph takes.
+    """
+    columns, faults = _graph_columns(graph, batch)
+    keep = np.ones(batch.num_rows, bool)
+    keep[list(faults)] = False
+    left = np.flatnonzero(keep)
+    if faults:
+        columns = {name: column.filter(keep) for name, column in columns.items()}
+    pieces: list[list[pa.Array]] = []
+    failed = {int(left[row]): text for row, text in _bisect(graph, columns, 0, len(left), pieces)}
+    keep[list(failed)] = False
+    reserved = [name for name in batch.schema.names if name in RESERVED]
+    kept = batch.select(reserved) if keep.all() else batch.select(reserved).filter(pa.array(keep))
+    values = [pa.concat_arrays(arrays) for arrays in zip(*pieces, strict=True)]
+    reasons = {row: Reason(_ERROR, text) for row, text in sorted({**faults, **failed}.items())}
+    if not pieces:
+        return batch.slice(0, 0), reasons
+    return pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved]), reasons
+
+
+def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, FlatColumn], dict[int, str]]:
+    """The inputs of the graph, and the rows that it cannot take."""
+    columns: dict[str, FlatColumn] = {}
+    faults: dict[int, str] = {}
+    for item in graph.inputs:
+        if item.needed:
+            columns[item.name], bad = flat_column(batch, item.name, item.kind)
+            if item.length is not None:
+                counts = columns[item.name].counts
+                for row in np.flatnonzero(counts != item.length).tolist():
+                    bad.setdefault(row, f"{item.name!r} has {counts[row]} values, the features need {item.length}")
+            faults = bad | faults
+    return columns, faults
+
+
+def _bisect(
+    graph: SavedGraph, columns: Mapping[str, FlatColumn], start: int, end: int, pieces: list[list[pa.Array]]
+) -> Iterator[tuple[int, str]]:
+    """Yields the rows that fail, with the error; adds the outputs of the others to `pieces`, in order."""
+    if start == end:
+        return
+    errors = import_tensorflow().tf.errors
+    try:
+        rows = {name: column.slice(start, end) for name, column in columns.items()}
+        pieces.append(graph.run(rows, end - start))
+    except (errors.InvalidArgumentError, errors.OutOfRangeError, TooManyValuesError) as error:
+        if end - start == 1:
+            yield start, first_line(error)
+            return
+        middle = (start + end) // 2
+        yield from _bisect(graph, columns, start, middle, pieces)
+        yield from _bisect(graph, columns, middle, end, pieces)
+
+
+class _ApplyFn(beam.DoFn):
+    def __init__(self, transform_dir: str):
+        self._dir = transform_dir
+        self._shared = shared.Shared()
+        self._in_rows = Metrics.counter("ApplyTransform", "in-rows")
+        self._out_rows = Metrics.counter("ApplyTransform", "out-rows")
+        self._bad_rows = Metrics.counter("ApplyTransform", "bad-rows")
+
+    def setup(self) -> None:
+        self._graph = self._shared.acquire(lambda: load_graph(self._dir))
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        features, reasons = apply_graph(self._graph, batch)
+        self._in_rows.inc(batch.num_rows)
+        self._bad_rows.inc(len(reasons))
+        self._out_rows.inc(features.num_rows)
+        for letter in row_letters(batch, {row: [reason] for row, reason in reasons.items()}, "transform"):
+            yield beam.pvalue.TaggedOutput(REJECTED, letter)
+        if features.num_rows:
+            yield features
+
+
+def load_graph(transform_dir: str) -> SavedGraph:
+    """Loads a fitted graph.
+
+    Raises:
+      ConfigError: when the folder does not hold one, or one whose columns cannot be read or written.
+      ImportError: without the extra `tft`.
+    """
+    return SavedGraph(transform_dir, transformed_schema(transform_dir))
+
+
+def check_transform(transform_dir: str, features: Sequence[Feature] | None = None) -> None:
+    """Checks that a folder holds a graph that can be applied, to columns of these features if they are given.
+
+    Raises:
+      ConfigError: otherwise, with the columns that are missing or of another kind.
+      ImportError: without the extra `tft`.
+    """
+    graph = load_graph(transform_dir)
+    if features is None:
+        return
+    columns = feature_map(features)
+    needed = [item for item in graph.inputs if item.needed]
+    missing = [item.name for item in needed if item.name not in columns]
+    if missing:
+        raise ConfigError(
+            f"--transform {transform_dir}: the graph needs {', '.join(map(repr, missing))}, which the schema does not "
+            f"have; it has {', '.join(map(repr, sorted(columns)))}"
+        )
+    for item in needed:
+        kind = columns[item.name].kind
+        if kind is not item.kind:
+            raise ConfigError(
+                f"--transform {transform_dir}: the graph takes {item.name!r} as {item.kind.value}, the schema has "
+                f"{kind.value}; fit again, or correct the schema"
+            )
+
+
+def transformed_schema(transform_dir: str) -> schema_pb2.Schema:
+    """The schema of what a fitted graph gives; a feature with a `shape` is in every row. TensorFlow is not needed.
+
+    Raises:
+      ConfigError: when the folder does not hold a fitted graph.
+    """
+    path = FileSystems.join(transform_dir, "transformed_metadata", "schema.pbtxt")
+    try:
+        with FileSystems.open(path) as file:
+            return text_format.Parse(file.read().decode(), schema_pb2.Schema())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise ConfigError(f"--transform {transform_dir}: is not a folder with a fitted graph: {error}") from error
+
+
+def transform_fingerprint(transform_dir: str) -> str:
+    """SHA-256 (hex) of a fitted graph's files, by name and content. TensorFlow is not needed.
+
+    Every fit makes another one, on the same rows too.
+
+    Raises:
+      ConfigError: when the folder does not hold a fitted graph.
+    """
+    transformed_schema(transform_dir)
+    digest = hashlib.sha256()
+    for folder in ("transform_fn", "transformed_metadata"):
+        root = FileSystems.join(transform_dir, folder)
+        for path in sorted(file.path for file in FileSystems.match([f"{root}/**"])[0].metadata_list):
+            with FileSystems.open(path, compression_type="uncompressed") as file:
+                content = hashlib.sha256(file.read()).hexdigest()
+            digest.update(f"{folder}{path[len(root) :]} {content}\n".encode())
+    return digest.hexdigest()
