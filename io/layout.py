@@ -1,0 +1,249 @@
+"""The dataset on disk: names, the staging folder, the manifest.
+
+::
+
+    OUTPUT/
+      manifest.json                 written last: its presence says that the dataset is whole
+      schema.pbtxt                  tensorflow_metadata Schema of the input rows
+      transform/                    the fitted graph, when there is one
+      <split>/part-00000-of-00008.tfrecord.gz
+      dead_letters/part-00000-of-00002.jsonl
+      .tmp-<run id>/                a run that is not finished, or crashed
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.errors import ConfigError, DataError
+
+MANIFEST = "manifest.json"
+SCHEMA = "schema.pbtxt"
+TRANSFORM = "transform"
+DEAD_LETTERS = "dead_letters"
+STAGING_PREFIX = ".tmp-"
+
+# Suffix of a shard by its compression.
+SUFFIXES = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
+
+_MANIFEST_VERSION = 1
+
+
+def part_name(index: int, total: int, suffix: str) -> str:
+    """Name of one of `total` files, as globs and tf.data expect it.
+
+    >>> part_name(3, 128, ".tfrecord.gz")
+    'part-00003-of-00128.tfrecord.gz'
+
+    Raises:
+      ValueError: if index is not in [0, total).
+    """
+    if not 0 <= index < total:
+        raise ValueError(f"index must be in [0, {total}), got {index}")
+    return f"part-{index:05d}-of-{total:05d}{suffix}"
+
+
+def new_run_id() -> str:
+    """A name for a run: its start in UTC and eight random hex digits."""
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Staging:
+    """The folder of one run, inside the output, where everything lies until it is published.
+
+    What is staged under a relative path (`path("train", ...)`) is published under the same path below the output.
+    """
+
+    output: str
+    run_id: str
+
+    @property
+    def directory(self) -> str:
+        """The folder."""
+        return FileSystems.join(self.output, STAGING_PREFIX + self.run_id)
+
+    @property
+    def dead_letters(self) -> str:
+        """Where dead letters are written."""
+        return self.path(DEAD_LETTERS)
+
+    @property
+    def outcome(self) -> str:
+        """Where publication tells how it ended."""
+        return self.path("outcome.json")
+
+    def path(self, *parts: str) -> str:
+        """A path inside the folder."""
+        return FileSystems.join(self.directory, *parts)
+
+    def published(self, path: str) -> str:
+        """Where a staged file goes."""
+        return FileSystems.join(self.output, path.removeprefix(self.directory).lstrip("/"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One shard.
+
+    Attributes:
+      path: relative to the dataset.
+      split: the split it belongs to.
+      records: tf.Examples in it.
+      bytes: size of the file as stored.
+      uncompressed_bytes: size of the framed records.
+      crc32c: CRC32C of the file as stored, 8 hex digits.
+      sha256: SHA-256 of the framed records before compression, hex.
+      event_time: least and greatest event time (ISO 8601, UTC) of its rows; None without.
+    """
+
+    path: str
+    split: str
+    records: int
+    bytes: int
+    uncompressed_bytes: int
+    crc32c: str
+    sha256: str
+    event_time: tuple[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RejectsFile:
+    """One published file of dead letters: its path relative to the dataset, its rows."""
+
+    path: str
+    records: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a dataset holds and how it came to be; `rows_in == rows_out + rows_rejected`.
+
+    Attributes:
+      dataset_id: `dataset_id` of the shards: the same for the same content.
+      splits: rows by split, in the order of the options.
+      rejected_by_reason: rows by reason; a row may have several, so that the sum may exceed `rows_rejected`.
+      rejected_by_stage: rows by the step that rejected them; the sum is `rows_rejected`.
+      provenance: inputs, fingerprints, options, versions: what the job says about itself.
+    """
+
+    run_id: str
+    dataset_id: str
+    created: str
+    rows_in: int
+    rows_out: int
+    rows_rejected: int
+    splits: Mapping[str, int]
+    shards: tuple[Shard, ...]
+    dead_letters: tuple[RejectsFile, ...]
+    rejected_by_reason: Mapping[str, int]
+    rejected_by_stage: Mapping[str, int]
+    compression: str
+    shuffle: str
+    seed: int
+    extras: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    version: int = _MANIFEST_VERSION
+
+    def to_json(self) -> str:
+        """Indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The manifest of a JSON text.
+
+        Raises:
+          DataError: when it is not one, or of a version that this release does not know.
+        """
+        try:
+            fields = json.loads(text)
+            if fields["version"] != _MANIFEST_VERSION:
+                raise DataError(f"manifest version must be {_MANIFEST_VERSION}, got {fields['version']}")
+            shards = tuple(_shard(shard) for shard in fields.pop("shards"))
+            rejects = tuple(RejectsFile(**file) for file in fields.pop("dead_letters"))
+            return cls(shards=shards, dead_letters=rejects, extras=tuple(fields.pop("extras")), **fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"not a manifest: {error!r}") from error
+
+    def files(self) -> Iterable[str]:
+        """Relative paths of all files of the dataset but the manifest and what lies inside an extra folder."""
+        yield from (shard.path for shard in self.shards)
+        yield from (file.path for file in self.dead_letters)
+        yield from self.extras
+
+
+def _shard(fields: dict[str, Any]) -> Shard:
+    times = fields.pop("event_time")
+    return Shard(**fields, event_time=tuple(times) if times else None)
+
+
+def dataset_id(shards: Sequence[Shard]) -> str:
+    """SHA-256 over the shards' digests, split by split in the order given: the identity of the content."""
+    lines = "".join(f"{shard.split} {shard.sha256}\n" for shard in shards)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def read_manifest(directory: str) -> Manifest | None:
+    """The manifest of a dataset; None when it has none, and so is not whole.
+
+    Raises:
+      DataError: when there is one that cannot be read.
+    """
+    path = FileSystems.join(directory, MANIFEST)
+    if not FileSystems.exists(path):
+        return None
+    with FileSystems.open(path, compression_type="uncompressed") as file:
+        text = file.read()
+    try:
+        return Manifest.from_json(text)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def list_files(directory: str) -> dict[str, int]:
+    """All files below a folder, recursively: path relative to it -> size in bytes."""
+    root = directory.rstrip("/") + "/"
+    try:
+        found = FileSystems.match([root + "**"])[0].metadata_list
+    except BeamIOError:
+        return {}
+    return {meta.path.removeprefix(root): meta.size_in_bytes for meta in found if not _is_folder(meta.path)}
+
+
+def _is_folder(path: str) -> bool:
+    return "://" not in path and os.path.isdir(path)
+
+
+def check_output(output: str, overwrite: bool) -> None:
+    """Refuses an output that cannot take a dataset, before work is spent on it.
+
+    Raises:
+      ConfigError: when it is a file, cannot be written, or holds something and `overwrite` is not set.
+    """
+    if "://" not in output and os.path.exists(output) and not os.path.isdir(output):
+        raise ConfigError(f"--output {output}: is a file; name a folder")
+    found = list_files(output)
+    if found and not overwrite:
+        examples = ", ".join(sorted(found)[:3])
+        raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
+    _probe(output)
+
+
+def _probe(output: str) -> None:
+    probe = FileSystems.join(output, f"{STAGING_PREFIX}probe-{secrets.token_hex(4)}")
+    try:
+        with FileSystems.create(probe, compression_type="uncompressed") as file:
+            file.write(b"")
+        FileSystems.delete([probe])
+    except (OSError, BeamIOError) as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error}") from error
