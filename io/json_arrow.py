@@ -12,7 +12,6 @@ two objects, and as many rows as lines means one object a line.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -136,22 +135,16 @@ def spellings(name: str) -> list[Path]:
     >>> spellings("a.b")
     [('a.b',), ('a', 'b')]
     """
-    parts = name.split(".")
-    paths = []
-    for joints in itertools.product((".", "\n"), repeat=len(parts) - 1):
-        # A line break cannot be in both; the parts are put together again and cut where a new member begins.
-        path, current = [], parts[0]
-        for joint, part in zip(joints, parts[1:], strict=True):
-            if joint == ".":
-                current = f"{current}.{part}"
-            else:
-                path.append(current)
-                current = part
-        paths.append((*path, current))
+    paths = [(name,)]
+    for index, char in enumerate(name):
+        if char == ".":
+            paths.extend((name[:index], *rest) for rest in spellings(name[index + 1 :]))
     return paths
 
 
 def _wanted_type(kind: Kind, seen: set[type]) -> pa.DataType:
+    if seen == {str}:  # numbers that are spelled as text, too
+        return pa.string()
     if kind is Kind.FLOAT:
         return pa.float64()
     if seen == {bool}:
@@ -244,8 +237,10 @@ def _fitted(array: pa.Array, feature: Feature) -> pa.Array:
     Raises:
       _Misfit: where it would make another.
     """
-    convert = {Kind.INT: _to_int, Kind.FLOAT: _finite, Kind.BYTES: _to_text}[feature.kind]
-    return _fit_valency(_map_items(array, convert), feature)
+    if not pa.types.is_string(_items(array).type):
+        convert = {Kind.INT: _to_int, Kind.FLOAT: _finite, Kind.BYTES: _to_text}[feature.kind]
+        array = _map_items(array, convert)
+    return _fit_valency(array, feature)
 
 
 def _to_int(items: pa.Array) -> pa.Array:

@@ -399,6 +399,8 @@ def test_inference_types_lose_nothing(tmp_path, texts, expected, repeat):
         (Feature("x", Kind.INT), ["1", "true", "2.0", "null"], pa.array([1, 1, 2, None])),
         (Feature("x", Kind.INT), ["1", "9223372036854775808"], pa.array(["1", "9223372036854775808"])),
         (Feature("x", Kind.INT), ["1", "1.5"], pa.array(["1", "1.5"])),
+        (Feature("x", Kind.INT), ['"12"', '"x"', "null"], pa.array(["12", "x", None])),
+        (Feature("x", Kind.FLOAT), ['["1.5"]', "[]"], pa.array([["1.5"], []])),
         (Feature("x", Kind.INT), ['"007"', "7"], pa.array(["007", "7"])),
         (Feature("x", Kind.INT), ["9007199254740993.0"], pa.array(["9007199254740993.0"])),
         (Feature("x", Kind.FLOAT), ["1", "0.1", "true"], pa.array([1.0, 0.1, 1.0])),
@@ -486,9 +488,9 @@ def test_ordinary_data_takes_the_fast_path(tmp_path, monkeypatch):
         return columns
 
     monkeypatch.setattr(ArrowReader, "parse", spy)
-    line = b' {"i":1,"f":2,"s":"x","many":[1,2],"one":[2.5],"flag":true,"o":{"x":1},"z":"Information"} \r\n'
+    line = b' {"text":"12","i":1,"f":2,"s":"x","many":[1,2],"one":[2.5],"flag":true,"o":{"x":1},"z":"Information"} \r\n'
     file = write(tmp_path, line * 3000)
-    for features in (FEATURES, None):
+    for features in ([*FEATURES, Feature("text", Kind.FLOAT)], None):
         list(parse(file, features))
     assert calls == [(3000, True)] * 2
 
