@@ -27,6 +27,7 @@ _UNSTEADY = frozenset(
         "current_localtime",
         "current_localtimestamp",
         "current_role",
+        "current_time",
         "current_timestamp",
         "current_user",
         "localtime",

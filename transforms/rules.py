@@ -101,6 +101,18 @@ class Rule:
         return f"rule.{self.name}"
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is written twice, of which YAML libraries silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"found {key.value!r} twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_rules(path: str) -> tuple[Rule, ...]:
     """Reads a file of rules; the SQL is checked by `compile_rules`.
 
@@ -111,7 +123,7 @@ def load_rules(path: str) -> tuple[Rule, ...]:
     place = f"--rules {path}"
     try:
         with FileSystems.open(path) as file:
-            content = yaml.safe_load(file.read().decode())
+            content = yaml.load(file.read().decode(), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{place}: cannot be read: {error}") from error
     except yaml.YAMLError as error:

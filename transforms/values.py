@@ -153,7 +153,7 @@ def _as_scalar(items: pa.Array, scalar: pa.DataType) -> tuple[pa.Array, npt.NDAr
     """Values in int64, float64 or string, and which of them have no such form: they become null."""
     bad = np.zeros(len(items), bool)
     if pa.types.is_uint64(items.type):
-        bad = pc.fill_null(pc.greater(items, np.iinfo(np.int64).max), False).to_numpy(zero_copy_only=False)
+        bad = pc.fill_null(items, 0).to_numpy(zero_copy_only=False) > np.iinfo(np.int64).max
     elif scalar == pa.string():
         items = items.cast(pa.binary())
         try:
