@@ -1,0 +1,246 @@
+"""Publication: a staged run becomes the dataset, as a whole or not at all.
+
+The order is what makes it safe: the old manifest goes first, then the old files, then the staged files are renamed to
+their final names, and the manifest comes last. Whoever finds a manifest finds a whole dataset. A step that is tried
+again, by a runner that retries, goes on where the first attempt ended.
+
+A run that published nothing for a reason in the data (no rows, too many rejects) is not an exception, which a runner
+would retry: `outcome.json` in the staging folder says so.
+"""
+
+import collections
+import dataclasses
+import datetime
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.dead_letters import DeadLetterFile
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.layout import (
+    DEAD_LETTERS,
+    MANIFEST,
+    STAGING_PREFIX,
+    Manifest,
+    RejectsFile,
+    Shard,
+    Staging,
+    dataset_id,
+    list_files,
+    part_name,
+    read_manifest,
+)
+
+Status = Literal["published", "no_rows", "too_many_rejects"]
+
+_DATASET_FILE = re.compile(
+    r"manifest\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows)/.*|\.tmp-.*"
+    r"|[^/]+/([^/]+/)?part-\d{5,}-of-\d{5,}\.[^/]*"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+      status: published; or nothing was, since there was no row, or too many were rejected.
+      manifest: of the dataset; of a run that was not published, what it would have been.
+      dead_letters: the folder of this run's dead letters.
+    """
+
+    status: Status
+    manifest: Manifest
+    dead_letters: str
+
+    def to_json(self) -> str:
+        """JSON, with the manifest inside."""
+        manifest = json.loads(self.manifest.to_json())
+        return json.dumps({"status": self.status, "manifest": manifest, "dead_letters": self.dead_letters})
+
+
+def read_outcome(staging: Staging) -> Outcome:
+    """What publication left in the staging folder.
+
+    Raises:
+      DataError: when there is nothing: the run did not come to its end.
+    """
+    if not FileSystems.exists(staging.outcome):
+        raise DataError(f"{staging.output}: the run {staging.run_id} ended without an outcome; nothing was published")
+    with FileSystems.open(staging.outcome, compression_type="uncompressed") as file:
+        fields = json.loads(file.read())
+    return Outcome(fields["status"], Manifest.from_json(json.dumps(fields["manifest"])), fields["dead_letters"])
+
+
+def check_replaceable(output: str) -> None:
+    """Refuses to overwrite a folder that holds other things than a dataset.
+
+    Raises:
+      ConfigError: naming them.
+    """
+    foreign = sorted(path for path in list_files(output) if not _DATASET_FILE.fullmatch(path))
+    if foreign:
+        raise ConfigError(
+            f"--output {output}: holds files that are no part of a dataset ({', '.join(foreign[:3])}); --overwrite would "
+            "delete them: move them away, or name another folder"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Publisher:
+    """All that publication needs to know before the run.
+
+    Attributes:
+      staging: the run's folder.
+      splits: in the order of the manifest.
+      extras: relative paths of staged files and folders that belong to the dataset beside its shards.
+    """
+
+    staging: Staging
+    splits: tuple[str, ...]
+    max_reject_fraction: float
+    overwrite: bool
+    compression: str
+    shuffle: str
+    seed: int
+    extras: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def publish(self, shards: Iterable[Shard], rejects: Iterable[DeadLetterFile], rows_read: int) -> Outcome:
+        """Publishes the staged run, or says why not; may be called again after it failed half-way.
+
+        Args:
+          shards: the staged shards.
+          rejects: the staged files of dead letters.
+          rows_read: rows that the source gave, without those that it rejected itself (stage `read`).
+
+        Raises:
+          DataError: when rows are unaccounted for.
+        """
+        manifest, renames = self._manifest(list(shards), sorted(rejects, key=lambda file: file.path), rows_read)
+        outcome = self._judge(manifest)
+        if outcome.status == "published":
+            self._replace(manifest, renames)
+        else:
+            self._leave_rejects(renames)
+        _write(self.staging.outcome, outcome.to_json())
+        return outcome
+
+    def _manifest(
+        self, shards: list[Shard], rejects: Sequence[DeadLetterFile], rows_read: int
+    ) -> tuple[Manifest, dict[str, str]]:
+        """The manifest, and the renames of dead letters (staged path -> relative path)."""
+        shards.sort(key=lambda shard: (self.splits.index(shard.split), shard.path))
+        reasons, stages = _totals(file.reasons for file in rejects), _totals(file.stages for file in rejects)
+        names = [f"{DEAD_LETTERS}/{part_name(index, len(rejects), '.jsonl')}" for index in range(len(rejects))]
+        records = _totals({shard.split: shard.records} for shard in shards)
+        manifest = Manifest(
+            run_id=self.staging.run_id,
+            dataset_id=dataset_id(shards),
+            created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            rows_in=rows_read + stages.get("read", 0),
+            rows_out=sum(records.values()),
+            rows_rejected=sum(file.records for file in rejects),
+            splits={split: records.get(split, 0) for split in self.splits},
+            shards=tuple(shards),
+            dead_letters=tuple(RejectsFile(name, file.records) for name, file in zip(names, rejects, strict=True)),
+            rejected_by_reason=reasons,
+            rejected_by_stage=stages,
+            compression=self.compression,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            extras=self.extras,
+            provenance=self.provenance,
+        )
+        return manifest, {file.path: name for name, file in zip(names, rejects, strict=True)}
+
+    def _judge(self, manifest: Manifest) -> Outcome:
+        status: Status = "published"
+        if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
+            raise DataError(
+                f"rows are unaccounted for: {manifest.rows_in} in, {manifest.rows_out} out, "
+                f"{manifest.rows_rejected} rejected; nothing is published, please report this"
+            )
+        if manifest.rows_in == 0:
+            status = "no_rows"
+        elif manifest.rows_rejected > self.max_reject_fraction * manifest.rows_in:
+            status = "too_many_rejects"
+        keeps_old = status != "published" and read_manifest(self.staging.output) is not None
+        folder = self.staging.dead_letters if keeps_old else FileSystems.join(self.staging.output, DEAD_LETTERS)
+        return Outcome(status, manifest, folder)
+
+    def _replace(self, manifest: Manifest, rejects: Mapping[str, str]) -> None:
+        current = read_manifest(self.staging.output)
+        if current is not None and current.run_id == self.staging.run_id:
+            return
+        cleared = self.staging.path("cleared")
+        if not FileSystems.exists(cleared):
+            self._clear()
+            _write(cleared, "")
+        moves = {self.staging.path(*path.split("/")): path for path in self._staged_files(manifest)}
+        _rename({**moves, **rejects}, self.staging.output)
+        staged = self.staging.path(MANIFEST)
+        _write(staged, manifest.to_json())
+        _rename({staged: MANIFEST}, self.staging.output)
+
+    def _staged_files(self, manifest: Manifest) -> Iterable[str]:
+        yield from (shard.path for shard in manifest.shards)
+        staged = list_files(self.staging.directory)
+        for extra in self.extras:
+            yield from (path for path in staged if path == extra or path.startswith(f"{extra}/"))
+
+    def _clear(self) -> None:
+        """Deletes the old dataset, manifest first, and what crashed runs left behind."""
+        found = list_files(self.staging.output)
+        own = f"{STAGING_PREFIX}{self.staging.run_id}/"
+        old = [path for path in found if not path.startswith(own)]
+        if old and not self.overwrite:
+            raise ConfigError(f"{self.staging.output}: was filled while the job ran ({old[0]}); nothing is published")
+        check_replaceable(self.staging.output)
+        _delete(self.staging.output, [path for path in old if path == MANIFEST])
+        _delete(self.staging.output, [path for path in old if path != MANIFEST])
+
+    def _leave_rejects(self, rejects: Mapping[str, str]) -> None:
+        """Keeps the dead letters: in the output, or where they are staged when an old dataset lies there."""
+        if read_manifest(self.staging.output) is None:
+            _rename(rejects, self.staging.output)
+
+
+def _totals(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: collections.Counter[str] = collections.Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items()))
+
+
+def _write(path: str, text: str) -> None:
+    with FileSystems.create(path, "application/json", compression_type="uncompressed") as file:
+        file.write(text.encode())
+
+
+def _rename(moves: Mapping[str, str], output: str) -> None:
+    """Renames what is still there; what an earlier attempt moved is left alone."""
+    targets = {source: FileSystems.join(output, path) for source, path in moves.items() if FileSystems.exists(source)}
+    for target in targets.values():
+        if "://" not in target:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+    if targets:
+        FileSystems.rename(list(targets), list(targets.values()))
+
+
+def _delete(output: str, paths: Sequence[str]) -> None:
+    if not paths:
+        return
+    FileSystems.delete([FileSystems.join(output, path) for path in paths])
+    if "://" not in output:
+        _remove_empty_folders(output)
+
+
+def _remove_empty_folders(output: str) -> None:
+    for folder, _, _ in os.walk(output, topdown=False):
+        if folder != output and not os.listdir(folder):
+            os.rmdir(folder)
