@@ -160,7 +160,9 @@ def list_array(column: FlatColumn, dense: bool = False) -> pa.Array:
 
 def large_list_array(column: FlatColumn) -> pa.Array:
     """A list a row, null where it has no value, as tensorflow-transform takes it."""
-    return pa.LargeListArray.from_arrays(pa.array(column.starts), _values_array(column.values), mask=pa.array(column.counts == 0))
+    return pa.LargeListArray.from_arrays(
+        pa.array(column.starts), _values_array(column.values), mask=pa.array(column.counts == 0)
+    )
 
 
 def _values_array(values: npt.NDArray[Any]) -> pa.Array:

@@ -228,5 +228,3 @@ def _dense_array(key: str, values: Any, rows: int) -> pa.Array:
 def first_line(error: Exception) -> str:
     """What went wrong, without the graph's stack trace."""
     return (str(getattr(error, "message", "")) or str(error)).strip().split("\n")[0]
-
-

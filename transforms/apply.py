@@ -146,6 +146,7 @@ def load_graph(transform_dir: str) -> SavedGraph:
       ConfigError: when the folder does not hold one, or one whose columns cannot be read or written.
       ImportError: without the extra `tft`.
     """
+    import_tensorflow()
     return SavedGraph(transform_dir, transformed_schema(transform_dir))
 
 
