@@ -270,6 +270,8 @@ class _Parser:
         data = lines.joined()
         if data.startswith(b"\xef\xbb\xbf"):
             data = b"\n" + data  # Arrow would take it for a byte order mark in the middle of the file
+        if not data.endswith(b"\n"):
+            data += b"\n"  # at the end of `"x",` Arrow takes an empty field for a quoted one
         table = self._read_table(data, skip)
         if table.num_rows + len(ragged) != len(lines):
             raise InputError(

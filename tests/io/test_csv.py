@@ -150,6 +150,7 @@ blocks = st.sampled_from([1, 2, 5, 16, 64, 1 << 20])
 @example(b'x"a,"b\nc,d\n', 1 << 20, 1 << 20, False, 2)
 @example(b"1,2\n\xef\xbb\xbf3,4\n", 1 << 20, 4, False, 2)
 @example(b"a,b\r", 1, 1, True, 2)
+@example(b'"",', 1, 1, False, 2)
 def test_any_bytes_in_any_blocks_give_the_reference_rows_and_rejects(
     tmp_path, body, part_bytes, block_bytes, bom, width
 ):
