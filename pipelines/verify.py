@@ -1,0 +1,74 @@
+"""Verifies a dataset: reads every shard again and holds it against the manifest and the schema.
+
+::
+
+    python -m pipelines.verify --dataset out
+    python -m pipelines.verify --dataset out --json
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+from penstock.io.errors import ConfigError
+from penstock.io.layout import list_files, read_manifest
+from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
+from pipelines._job import DATA_FAILED, DONE, main
+from pipelines._options import Options, flag, job_parser, parse_job
+from pipelines._progress import progress_bar
+from pipelines._summary import byte_text
+
+_EXAMPLES = """examples:
+  python -m pipelines.verify --dataset out
+  python -m pipelines.verify --dataset out --json | jq '.faults[].code'
+
+exit codes: 0 the dataset is good; 1 it has a fault; 2 wrong usage"""
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyOptions(Options):
+    """What is verified, and how it is told."""
+
+    title = "dataset"
+
+    dataset: str | None = flag("folder of the dataset", metavar="DIR")
+    json: bool = flag("print one JSON object instead of lines", False, action="store_true")
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs the job.
+
+    Returns:
+      0 when the dataset is good, 1 when it has a fault.
+
+    Raises:
+      ConfigError: when there is no such folder.
+    """
+    parser = job_parser("verify", "Reads a dataset again and names each fault.", _EXAMPLES, [VerifyOptions])
+    namespace, _ = parse_job(parser, sys.argv[1:] if argv is None else argv)
+    options = VerifyOptions.from_namespace(namespace)
+    if not options.dataset:
+        raise ConfigError("--dataset is required: the folder that a job wrote")
+    if not list_files(options.dataset):
+        raise ConfigError(f"--dataset {options.dataset}: no such folder, or it is empty")
+    with progress_bar("verifying", dataset_bytes(options.dataset)):
+        faults = list(verify_dataset(options.dataset))
+    print(_as_json(options.dataset, faults) if options.json else _as_text(options.dataset, faults))
+    return DATA_FAILED if faults else DONE
+
+
+def _as_json(dataset: str, faults: Sequence[Fault]) -> str:
+    return json.dumps({"dataset": dataset, "faults": [dataclasses.asdict(fault) for fault in faults]}, indent=2)
+
+
+def _as_text(dataset: str, faults: Sequence[Fault]) -> str:
+    if faults:
+        return "\n".join([*map(str, faults), f"{dataset}: {len(faults)} faults"])
+    manifest = read_manifest(dataset)
+    size = byte_text(dataset_bytes(dataset))
+    return f"{dataset}: good: {manifest.rows_out:,} records in {len(manifest.shards)} shards, {size}" if manifest else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main("verify", run))
