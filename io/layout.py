@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -222,6 +223,23 @@ def list_files(directory: str) -> dict[str, int]:
 
 def _is_folder(path: str) -> bool:
     return "://" not in path and os.path.isdir(path)
+
+
+def copy_folder(source: str, target: str) -> None:
+    """Copies all files below a folder."""
+    for path in list_files(source):
+        origin, copy = (FileSystems.join(folder, *path.split("/")) for folder in (source, target))
+        with (
+            FileSystems.open(origin, compression_type="uncompressed") as reader,
+            FileSystems.create(copy, compression_type="uncompressed") as writer,
+        ):
+            shutil.copyfileobj(reader, writer)
+
+
+def remove_folder(directory: str) -> None:
+    """Removes a folder with all that is in it."""
+    if FileSystems.exists(directory) or list_files(directory):
+        FileSystems.delete([directory])
 
 
 def check_output(output: str, overwrite: bool) -> None:

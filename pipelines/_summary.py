@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from penstock.io.layout import Manifest
+from penstock.io.layout import TRANSFORM, Manifest
 
 _MAX_REASONS = 12
 
@@ -66,7 +66,7 @@ def _places(manifest: Manifest, output: str) -> Table:
     table.add_row("schema.pbtxt", "the schema of the rows; curate it and pass it back with --schema")
     for name in manifest.splits:
         table.add_row(f"{name}/", "TFRecord shards of tf.Example")
-    if manifest.transform_fingerprint:
+    if TRANSFORM in manifest.extras:
         table.add_row("transform/", "the fitted graph: tft.TFTransformOutput, or --transform of another run")
     if manifest.rows_rejected:
         table.add_row("dead_letters/", "rejected rows with all their reasons, JSON Lines")

@@ -21,13 +21,14 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.dead_letters import DeadLetterHandler
-from penstock.io.errors import ConfigError
-from penstock.io.layout import Outcome, Staging, check_output
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.layout import SCHEMA, TRANSFORM, Staging, check_output, copy_folder, new_run_id, remove_folder
+from penstock.io.publish import read_outcome
 from penstock.io.schema import load_schema, schema_fingerprint, write_schema
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint
 from penstock.transforms.shuffle_key import AssignShuffleKey
-from pipelines._job import DATA_FAILED, DONE, is_local, main, run_pipeline
+from pipelines._job import DONE, is_local, main, run_pipeline
 from pipelines._options import (
     CheckOptions,
     InputOptions,
@@ -41,7 +42,7 @@ from pipelines._options import (
     parse_job,
 )
 from pipelines._plan import Plan, Source, infer_schema, no_rows, package_versions
-from pipelines._summary import print_rejects, print_summary
+from pipelines._summary import byte_text, print_rejects, print_summary
 
 _EXAMPLES = """examples:
   every CSV file of a folder; the schema is inferred and written to out/schema.pbtxt
@@ -136,6 +137,7 @@ def build(pipeline: beam.Pipeline, options: PrepareOptions, plan: Plan, staging:
         rows_in=rows_in,
         run_id=staging.run_id,
         spill=is_local(options.beam),
+        extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
         **({"shard_bytes": output.shard_bytes} if output.shard_bytes else {}),
     )
@@ -157,9 +159,87 @@ def run(argv: Sequence[str] | None = None) -> int:
         print(describe(options, source))
         return DONE
     started = time.monotonic()
-    staging = Staging.create(options.output.output, options.output.overwrite)
+    output = str(options.output.output)
+    check_output(output, options.output.overwrite)
+    staging = Staging(output, new_run_id())
     plan = _bind(options, source, staging)
     graph = _graph(options, plan, staging)
     with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
         build(pipeline, options, plan, staging, graph)
-    return _report(staging.close(), options, source, time.monotonic() - started)
+    return _report(staging, options, source, time.monotonic() - started)
+
+
+def _bind(options: PrepareOptions, source: Source, staging: Staging) -> Plan:
+    """The plan; the schema it is bound to is staged, to become part of the dataset."""
+    path = staging.path(SCHEMA)
+    if options.checks.schema:
+        schema = load_schema(options.checks.schema)
+        plan = Plan.bind(source, schema, options.input, options.checks, options.split, options.transform)
+        write_schema(schema, path)
+        return plan
+    schema = infer_schema(source, options.beam, path)
+    return Plan.bind(source, schema, options.input, options.checks, options.split, options.transform)
+
+
+def _graph(options: PrepareOptions, plan: Plan, staging: Staging) -> str | None:
+    """The folder of the graph to apply, staged: fitted now, or a copy of the one given; None without features."""
+    directory = staging.path(TRANSFORM)
+    if options.transform.transform:
+        check_transform(options.transform.transform, plan.features)
+        copy_folder(options.transform.transform, directory)
+    elif plan.preprocessing is not None:
+        plan.fit(options.beam, directory)
+    else:
+        return None
+    return directory
+
+
+def _provenance(options: PrepareOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
+    return {
+        "inputs": [dataclasses.asdict(file) for file in plan.source.files],
+        "label": plan.label,
+        "event_time": plan.event_time,
+        "schema_fingerprint": schema_fingerprint(plan.schema),
+        "transform_fingerprint": transform_fingerprint(graph) if graph else None,
+        "options": options.resolved(),
+        "versions": package_versions(),
+    }
+
+
+def _report(staging: Staging, options: PrepareOptions, source: Source, seconds: float) -> int:
+    """Prints how the run ended, and removes the staging folder of a published one."""
+    outcome = read_outcome(staging)
+    if outcome.status == "no_rows":
+        raise no_rows(source)
+    if outcome.status == "published":
+        print_summary(outcome.manifest, staging.output, seconds)
+        remove_folder(staging.directory)
+        return DONE
+    manifest = outcome.manifest
+    print_rejects(manifest.rows_in, manifest.rejected_by_reason)
+    raise DataError(
+        f"{manifest.rows_rejected:,} of {manifest.rows_in:,} rows were rejected, more than --max_reject_fraction "
+        f"{options.checks.max_reject_fraction:g} allows; nothing is published; the rejected rows and why: {outcome.dead_letters}"
+    )
+
+
+def describe(options: PrepareOptions, source: Source) -> str:
+    """The resolved configuration and the stages, for --dry_run."""
+    stages = [
+        None if options.checks.schema else "infer the schema from the whole input",
+        "fit the features on the train split" if options.transform.features else None,
+        f"read {len(source.files)} files ({byte_text(source.total_bytes)}) with {type(source.reader).__name__}",
+        "validate rows against the schema" + (" and the rules" if options.checks.rules else ""),
+        "assign event times" if options.input.event_time else None,
+        "assign splits",
+        "apply the features" if options.transform.features or options.transform.transform else None,
+        "shuffle" if options.output.shuffle == "global" else "keep the order of the input",
+        "write shards, publish the dataset",
+    ]
+    numbered = "\n".join(f"  {number}. {stage}" for number, stage in enumerate(filter(None, stages), 1))
+    configuration = yaml.safe_dump(options.resolved(), sort_keys=False, allow_unicode=True)
+    return f"{configuration}\nstages:\n{numbered}\n\nNothing was read or written."
+
+
+if __name__ == "__main__":
+    sys.exit(main("prepare", run))
