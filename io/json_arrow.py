@@ -74,12 +74,13 @@ class ArrowReader:
                 self._seen.setdefault(key, _Seen()).add(value)
         self._is_stale = True
 
-    def prepare(self) -> None:
-        """Fixes the types for the calls of `parse` that follow."""
+    def prepare(self) -> bool:
+        """Fixes the types for the calls of `parse` that follow; False when there are none that Arrow could be told."""
         if self._is_stale:
             tree = _tree(self._inferred_leaves() if self._features is None else self._wanted_leaves())
             self._schema = None if tree is None else pa.schema(_fields(tree))
             self._is_stale = False
+        return self._schema is not None
 
     def parse(self, data: bytes, rows: int) -> dict[str, pa.Array] | None:
         """The columns of `rows` lines by name; None when Arrow cannot parse them exactly."""
@@ -135,7 +136,7 @@ def spellings(name: str) -> list[Path]:
     >>> spellings("a.b")
     [('a.b',), ('a', 'b')]
     """
-    paths = [(name,)]
+    paths: list[Path] = [(name,)]
     for index, char in enumerate(name):
         if char == ".":
             paths.extend((name[:index], *rest) for rest in spellings(name[index + 1 :]))

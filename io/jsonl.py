@@ -171,15 +171,14 @@ class _RowReader:
 
     def _read_fast(self, lines: Lines, candidates: np.ndarray) -> tuple[list[FastRows], list[int]]:
         """What Arrow reads of the candidates, and the rows that are left."""
-        self._arrow.prepare()
+        candidates = candidates & self._arrow.prepare()
         slow = np.flatnonzero(~candidates).tolist()
         fast = []
         pieces = [np.flatnonzero(candidates)]
         while pieces:
             rows = pieces.pop()
-            columns = None
-            if len(rows) > _LEAF_ROWS or len(rows) == len(lines):
-                columns = self._arrow.parse(lines.select(rows).joined(), len(rows)) if len(rows) else None
+            is_worth_it = len(rows) > _LEAF_ROWS or 0 < len(rows) == len(lines)
+            columns = self._arrow.parse(lines.select(rows).joined(), len(rows)) if is_worth_it else None
             if columns is not None:
                 fast.append((rows, columns))
             elif len(rows) <= _LEAF_ROWS:
