@@ -299,11 +299,16 @@ def _float_masks(check: ColumnCheck, items: pa.Array) -> Iterator[tuple[str, pa.
 def _bound_masks(check: ColumnCheck, items: pa.Array) -> Iterator[tuple[str, pa.Array, str]]:
     items = items.cast(_BOUND_TYPES.get(items.type, items.type))
     if check.low is not None:
-        why = f"below {check.low:g}, the least value of {check.domain}"
+        why = f"below {_number(check.low)}, the least value of {check.domain}"
         yield "schema.domain", pc.less(items, _scalar(check.low, items.type)), why
     if check.high is not None:
-        why = f"above {check.high:g}, the greatest value of {check.domain}"
+        why = f"above {_number(check.high)}, the greatest value of {check.domain}"
         yield "schema.domain", pc.greater(items, _scalar(check.high, items.type)), why
+
+
+def _number(bound: float) -> str:
+    # A float bound is a float32, which `repr` would show with the digits of a float64.
+    return f"{bound:.7g}" if isinstance(bound, float) else str(bound)
 
 
 def _scalar(bound: float, arrow_type: pa.DataType) -> pa.Scalar:

@@ -91,9 +91,9 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_a_rule_made_in_python_has_no_file():
-    with pytest.raises(ConfigError, match="^rule 'r', line 1, column 1: no column 'x'"):
+    with pytest.raises(ConfigError, match=r"^rule 'r', line 1, column 1: no column 'x'"):
         compile_rules([Rule("r", "x > 0")], FEATURES)
-    with pytest.raises(ConfigError, match="^rule 'r': the name is used twice"):
+    with pytest.raises(ConfigError, match=r"^rule 'r': the name is used twice"):
         compile_rules([Rule("r", "fare > 0"), Rule("r", "dist > 0")], FEATURES)
 
 
