@@ -55,10 +55,10 @@ def match_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
     except BeamIOError as error:
         raise InputError(f"cannot list {', '.join(patterns)}: {error}") from error
     files: dict[str, InputFile] = {}
-    for result in results:
+    for pattern, result in zip(patterns, results, strict=True):
         found = [meta for meta in result.metadata_list if not _is_local_directory(meta.path)]
         if not found:
-            raise InputError(_no_match(result.pattern))
+            raise InputError(_no_match(pattern))
         for meta in found:
             files[meta.path] = _input_file(meta)
     return tuple(sorted(files.values()))
