@@ -11,7 +11,7 @@ bool                        0, 1                       0.0, 1.0                 
 int8..int64, uint8..uint32  the number                 nearest double                decimal digits
 uint64                      up to 2^63-1               nearest double                decimal digits
 float16, float32, float64   integral and up to 2^11,   the number, within float32    shortest text that reads back:
-                            2^24, 2^53 either way                                    `1`, `0.1`, `1e+21`, `nan`, `inf`
+                            2^24, 2^53 either way                                    `1`, `0.1`, `1e+10`, `nan`, `inf`
 decimal                     integral, within int64     nearest double, in float32    `1.50`; tiny ones as `1E-15`
 string, binary              `penstock.io.grammar`      `penstock.io.grammar`,        as it is
                                                        within float32
@@ -44,6 +44,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.batches import RESERVED
+from penstock.io.cells import Cells, as_text, column_cells, decimal_text, is_readable, is_text, item_type, own_unit
 from penstock.io.dead_letters import Reason
 from penstock.io.errors import ConfigError
 from penstock.io.flatten import flatten_batch
@@ -119,96 +120,6 @@ def check_type(arrow_type: pa.DataType, feature: Feature) -> None:
         )
 
 
-def item_type(arrow_type: pa.DataType) -> pa.DataType:
-    """The type of one value: inside lists, dictionaries, run-end encodings and extensions."""
-    arrow_type = _stored_type(arrow_type)
-    return _stored_type(arrow_type.value_type) if is_list(arrow_type) else arrow_type
-
-
-def is_list(arrow_type: pa.DataType) -> bool:
-    """Whether this is a list of any flavour."""
-    return (
-        types.is_list(arrow_type)
-        or types.is_large_list(arrow_type)
-        or types.is_fixed_size_list(arrow_type)
-        or types.is_list_view(arrow_type)
-        or types.is_large_list_view(arrow_type)
-    )
-
-
-def is_text(arrow_type: pa.DataType) -> bool:
-    """Whether this holds texts or bytes, of any flavour."""
-    return (
-        types.is_string(arrow_type)
-        or types.is_binary(arrow_type)
-        or types.is_large_string(arrow_type)
-        or types.is_large_binary(arrow_type)
-        or types.is_fixed_size_binary(arrow_type)
-        or types.is_string_view(arrow_type)
-        or types.is_binary_view(arrow_type)
-    )
-
-
-def is_readable(item: pa.DataType) -> bool:
-    """Whether the table of this module has a line for values of this type."""
-    number = types.is_integer(item) or types.is_floating(item) or types.is_decimal(item) or types.is_boolean(item)
-    return number or is_text(item) or types.is_null(item) or (types.is_temporal(item) and not types.is_interval(item))
-
-
-@dataclasses.dataclass(frozen=True)
-class Cells:
-    """A column of n rows as its m values.
-
-    Attributes:
-      values: the values of all rows one after the other, of the type that is stored (`plain`).
-      lengths: int64[n], the values of each row, 0 where it is null; None for a scalar column, where m is n.
-    """
-
-    values: pa.Array
-    lengths: npt.NDArray[np.int64] | None
-
-    def places(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Rows of these values, and their indices within the list of the row."""
-        if self.lengths is None:
-            return indices, np.zeros(len(indices), np.int64)
-        ends = np.cumsum(self.lengths)
-        rows = np.searchsorted(ends, indices, side="right")
-        return rows, indices - (ends - self.lengths)[rows]
-
-
-def column_cells(column: pa.Array) -> Cells:
-    """The values of a column."""
-    column = plain(column)
-    if not is_list(column.type):
-        return Cells(column, None)
-    # flatten() and not a cast to list: Arrow 25 casts list views with nulls wrongly.
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return Cells(plain(column.flatten()), lengths)
-
-
-def plain(array: pa.Array) -> pa.Array:
-    """The array as what it stores: no extension, dictionary, run-end encoding, view, fixed size or large text."""
-    if isinstance(array, pa.ExtensionArray):
-        return plain(array.storage)
-    if types.is_dictionary(array.type):
-        return plain(array.dictionary_decode())
-    if types.is_run_end_encoded(array.type):
-        return plain(pc.run_end_decode(array))
-    if types.is_large_string(array.type) or types.is_string_view(array.type):
-        return array.cast(pa.string())
-    if is_text(array.type) and not types.is_string(array.type):
-        return array.cast(pa.binary())
-    return array
-
-
-def _stored_type(arrow_type: pa.DataType) -> pa.DataType:
-    if isinstance(arrow_type, pa.BaseExtensionType):
-        return _stored_type(arrow_type.storage_type)
-    if types.is_dictionary(arrow_type) or types.is_run_end_encoded(arrow_type):
-        return _stored_type(arrow_type.value_type)
-    return arrow_type
-
-
 def _check_absent(feature: Feature, nested: pa.Schema, flat: pa.Schema) -> None:
     """Tells a feature that the rows do not have from one that they have in a form nobody reads."""
     if nested.get_field_index(feature.name) >= 0:
@@ -266,7 +177,7 @@ def _nulls(cells: Cells) -> Mask:
 def _assemble(column: pa.Array, cells: Cells, values: pa.Array) -> pa.Array:
     if cells.lengths is None:
         return values
-    if types.is_list(column.type) and column.type.value_type == values.type:
+    if str(column.type) == str(pa.list_(values.type)):
         return column
     return _list_array(values, cells.lengths, column.is_null().to_numpy(zero_copy_only=False))
 
@@ -335,7 +246,9 @@ def _to_int(array: pa.Array, feature: Feature) -> _Cast:
     if types.is_floating(array.type):
         return _float_to_int(array)
     if types.is_decimal(array.type):
-        return _text_to_int(pc.replace_substring_regex(_decimal_text(array), r"\.0+$", ""), False)
+        # 5.00 as 5, and the zero of a large scale, 0E-10, as 0.
+        text = pc.replace_substring_regex(decimal_text(array), r"^(.*)\.0+$|^(0)E-[0-9]+$", r"\1\2")
+        return _text_to_int(text, boolean=False)
     if types.is_temporal(array.type):
         return _good(own_unit(array))
     if types.is_uint64(array.type):
@@ -365,15 +278,10 @@ def _float_to_int(array: pa.Array) -> _Cast:
     return _nulled(pa.array(integers, mask=array.is_null().to_numpy(zero_copy_only=False)), ~whole | over, over)
 
 
-def own_unit(array: pa.Array) -> pa.Array:
-    """Dates, times, timestamps and durations as int64 in the unit of their type."""
-    return array.view(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
-
-
 def _to_float(array: pa.Array, feature: Feature) -> _Cast:
     if types.is_decimal(array.type):
         # By way of the text, which Arrow rounds to the nearest double; its own cast can be off by one unit.
-        array = _decimal_text(array)
+        array = decimal_text(array)
     if is_text(array.type):
         values, bad = cast_text(array, Kind.FLOAT)
         overflows = _matching(array, bad, FLOAT_PATTERN)
@@ -401,27 +309,6 @@ def _outside_calendar(array: pa.Array) -> Mask:
     per_day = 1 if types.is_date32(array.type) else _UNITS_PER_DAY[getattr(array.type, "unit", "ms")]
     first, last = (0, 0) if types.is_time(array.type) else _CALENDAR_DAYS
     return (numbers < first * per_day) | (numbers >= (last + 1) * per_day)
-
-
-def as_text(array: pa.Array) -> pa.Array:
-    """Values as the table of this module writes them in BYTES; texts and bytes as they are."""
-    if is_text(array.type):
-        return array
-    if types.is_decimal(array.type):
-        return _decimal_text(array)
-    if types.is_duration(array.type):
-        return pc.binary_join_element_wise(own_unit(array).cast(pa.string()), array.type.unit, "")
-    if not types.is_timestamp(array.type):
-        return array.cast(pa.string())
-    if array.type.tz is None:
-        return pc.strftime(array, format="%Y-%m-%dT%H:%M:%S")
-    return pc.strftime(array.cast(pa.timestamp(array.type.unit, "UTC")), format="%Y-%m-%dT%H:%M:%SZ")
-
-
-def _decimal_text(array: pa.Array) -> pa.Array:
-    if array.type.scale < 0:
-        array = array.cast(pa.decimal256(76, 0))
-    return array.cast(pa.string())
 
 
 _CASTS: dict[Kind, Callable[[pa.Array, Feature], _Cast]] = {
