@@ -154,10 +154,12 @@ def _in_range(times: pa.Array) -> pa.Array:
 
 def _parse_texts(column: pa.Array) -> pa.Array:
     texts = _valid_texts(column)
-    try:
-        return texts.cast(TIME_TYPE)
-    except pa.ArrowInvalid:
-        pass
+    for arrow_type in (TIME_TYPE, pa.timestamp("us")):
+        try:
+            return texts.cast(arrow_type).cast(pa.int64()).cast(TIME_TYPE)
+        except pa.ArrowInvalid:
+            # A mixed column, or one with faults: row by row below, by the same casts.
+            continue
     texts = pc.replace_substring_regex(texts, r"(\.\d{6})\d+", r"\1")
     zoned = pc.match_substring_regex(texts, _HAS_OFFSET)
     with_offset = _cast_or_null(pc.if_else(zoned, texts, None), TIME_TYPE)
