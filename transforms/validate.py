@@ -2,19 +2,19 @@
 
 What of a schema is checked for each row, in this order for each feature:
 
-====================  ==================================================================================
-reason                when
-====================  ==================================================================================
-`schema.type`         a column whose Arrow type is not of the feature's kind
-`schema.presence`     null where `presence { min_fraction: 1 }` demands a value in every row
-`schema.value_count`  fewer or more values than `value_count` or `shape` allow
-`schema.null_item`    a null inside a list, which a tf.Example cannot hold
-`schema.nan`          a NaN in a FLOAT feature, unless `float_domain { disallow_nan: false }` is written out
-`schema.infinity`     an infinity in a FLOAT feature, unless `float_domain { disallow_inf: false }` is written out
-`schema.domain`       a value outside the int, float, string or bool domain, inline or by name
-`label.missing`       no value in the label column
-`rule.<name>`         a rule that is false or NULL (`penstock.transforms.rules`)
-====================  ==================================================================================
+=====================  ==================================================================================
+reason                 when
+=====================  ==================================================================================
+`schema.type`          a column whose Arrow type is not of the feature's kind
+`schema.presence`      null where `presence { min_fraction: 1 }` demands a value in every row
+`schema.value_count`   fewer or more values than `value_count` or `shape` allow
+`schema.null_in_list`  a null inside a list, which a tf.Example cannot hold
+`schema.nan`           a NaN in a FLOAT feature, unless `float_domain { disallow_nan: false }` is written out
+`schema.infinity`      an infinity in a FLOAT feature, unless `float_domain { disallow_inf: false }` is written out
+`schema.domain`        a value outside the int, float, string or bool domain, inline or by name
+`label.missing`        no value in the label column
+`rule.<name>`          a rule that is false or NULL (`penstock.transforms.rules`)
+=====================  ==================================================================================
 
 TFDV lets NaN and infinities pass where `disallow_nan` and `disallow_inf` are unset; here they must be allowed on
 purpose, since one of them makes a whole model NaN. Float bounds are compared as float32, which is what the schema
@@ -260,7 +260,7 @@ def _check_items(check: ColumnCheck, lists: Lists) -> Iterator[tuple[int, Reason
     items = lists.items
     for code, mask, why in _item_masks(check, items):
         bad = _true(mask)
-        if code == "schema.null_item":
+        if code == "schema.null_in_list":
             bad = [index for index in bad if lists.present[lists.owners[index]]]
         told: set[int] = set()
         for index in bad:
@@ -273,7 +273,7 @@ def _check_items(check: ColumnCheck, lists: Lists) -> Iterator[tuple[int, Reason
 def _item_masks(check: ColumnCheck, items: pa.Array) -> Iterator[tuple[str, pa.Array, str]]:
     """(reason, mask over the items, explanation) of the checks that any item fails, or may fail."""
     if items.null_count:
-        yield "schema.null_item", pc.is_null(items), "and a list cannot hold a null"
+        yield "schema.null_in_list", pc.is_null(items), "and a list cannot hold a null"
     if check.feature.kind is Kind.FLOAT:
         yield from _float_masks(check, items)
     elif check.allowed is not None:

@@ -71,7 +71,7 @@ LOW, HIGH = -(2**63), 2**63 - 1
             "type: INT shape { }", [[1], [], [1, 2]], INTS, {1: ["value_count"], 2: ["value_count"]}, id="scalar_shape"
         ),
         pytest.param(
-            "type: INT", [[1, None], None, [None]], INTS, {0: ["null_item"], 2: ["null_item"]}, id="null_item"
+            "type: INT", [[1, None], None, [None]], INTS, {0: ["null_in_list"], 2: ["null_in_list"]}, id="null_item"
         ),
         pytest.param(
             "type: INT int_domain { min: 0 max: 9 }",
