@@ -52,7 +52,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One operation with its arguments, texts as bytes."""
+    """One operation with its arguments; texts that are compared with values are bytes."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -218,7 +218,7 @@ def _step(name: Any, node: yaml.Node | None, where: Place) -> Step:
     for parameter, rule in operation.parameters.items():
         if rule.required and parameter not in arguments:
             raise ConfigError(f"{where}: needs the argument {parameter}, {_EXPECTED[rule.type]}")
-    return Step(name, {key: _as_bytes(value) for key, value in arguments.items()}, where)
+    return Step(name, arguments, where)
 
 
 def _arguments(operation: Operation, node: yaml.Node | None, where: Place) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def _checked(value: Any, name: str, parameter: Parameter, where: Place) -> Any:
         raise ConfigError(f"{where}: {name} must not be 0")
     if name == "pattern":
         _check_pattern(value, where)
-    return value
+    return _as_bytes(value) if parameter.type == "same" else value
 
 
 def _check_pattern(pattern: str, where: Place) -> None:

@@ -85,13 +85,12 @@ def is_missing(t: Tensorflow, column: Column) -> Any:
     return 1 - t.tf.cast(_is_present(t, column), t.tf.int64)
 
 
-def split(t: Tensorflow, column: Column, separator: bytes | None = None) -> Column:
+def split(t: Tensorflow, column: Column, separator: str | None = None) -> Column:
     """The pieces of each text, as a SparseTensor; without a separator, split at runs of white space."""
     tf = t.tf
-    text = None if separator is None else separator.decode()
     if not isinstance(column, tf.SparseTensor):
-        return tf.strings.split(column, text).to_sparse()
-    pieces = tf.strings.split(column.values, text).to_sparse()
+        return tf.strings.split(column, separator).to_sparse()
+    pieces = tf.strings.split(column.values, separator).to_sparse()
     rows = tf.gather(column.indices[:, 0], pieces.indices[:, 0])
     indices = tf.stack([rows, pieces.indices[:, 1]], axis=1)
     return tf.SparseTensor(indices, pieces.values, _shape(t, column, pieces.dense_shape[1]))
@@ -158,9 +157,9 @@ def length(t: Tensorflow, x: Values) -> Values:
     return t.tf.cast(t.tf.strings.length(x, unit="UTF8_CHAR"), t.tf.int64)
 
 
-def join(t: Tensorflow, *texts: Values, separator: bytes = b"") -> Values:
+def join(t: Tensorflow, *texts: Values, separator: str = "") -> Values:
     """The texts one after the other."""
-    return t.tf.strings.join(list(texts), separator.decode())
+    return t.tf.strings.join(list(texts), separator)
 
 
 def mapper(function: str) -> Callable[..., Column]:
@@ -184,7 +183,7 @@ def buckets(function: str) -> Callable[..., Column]:
 def ngrams(function: str) -> Callable[..., Column]:
     """A mapper of tensorflow-transform that makes n-grams of tokens."""
 
-    def call(t: Tensorflow, column: Column, ngram_range: list[int], separator: bytes = b" ") -> Column:
-        return getattr(t.tft, function)(column, tuple(ngram_range), separator.decode())
+    def call(t: Tensorflow, column: Column, ngram_range: list[int], separator: str = " ") -> Column:
+        return getattr(t.tft, function)(column, tuple(ngram_range), separator)
 
     return call

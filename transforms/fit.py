@@ -27,7 +27,7 @@ _ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.b
 
 
 @dataclasses.dataclass(eq=False)
-class FitTransform(beam.PTransform):
+class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
     """Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
 
     Takes a `PCollection[pyarrow.RecordBatch]` of columns as a read under `schema` gives them; gives a
@@ -174,10 +174,17 @@ def _used_columns(tensorflow: Tensorflow, function: TensorFunction, schema: sche
     """The columns that a function looks at; it may fail if one of them were not there."""
     from tensorflow_transform.tf_metadata import schema_utils
 
+    tf = tensorflow.tf
     try:
-        specs = schema_utils.schema_as_feature_spec(schema).feature_spec
+        features = schema_utils.schema_as_feature_spec(schema).feature_spec
     except ValueError as error:
         raise ConfigError(f"schema: cannot be given to a preprocessing function: {error}") from error
+    specs = {
+        name: tf.TensorSpec([None, *feature.shape], feature.dtype)
+        if isinstance(feature, tf.io.FixedLenFeature)
+        else tf.SparseTensorSpec([None, None], feature.dtype)
+        for name, feature in features.items()
+    }
     used: set[str] = set()
 
     def record(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +215,8 @@ class _Recorder(dict[str, Any]):
         return super().__contains__(name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        _ = name in self
+        return super().get(name, default)
 
     def pop(self, name: str, *default: Any) -> Any:
         _ = name in self

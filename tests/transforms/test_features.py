@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind
 from penstock.transforms import features as features_module
@@ -152,7 +153,7 @@ def test_load_features_reads_a_file(tmp_path) -> None:
 
 
 def test_load_features_names_a_file_that_is_not_there(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="--features .*none.yaml: cannot be read: .*module:function"):
+    with pytest.raises(ConfigError, match=r"--features .*none\.yaml: cannot be read: .*module:function"):
         load_features(str(tmp_path / "none.yaml"))
 
 
