@@ -16,6 +16,7 @@ import datetime
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,11 @@ STAGING_PREFIX = ".tmp-"
 SUFFIXES = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
 
 _MANIFEST_VERSION = 1
+
+_DATASET_FILE = re.compile(
+    r"manifest\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows)/.*|\.tmp-.*"
+    r"|[^/]+/([^/]+/)?part-\d{5,}-of-\d{5,}\.[^/]*"
+)
 
 
 def part_name(index: int, total: int, suffix: str) -> str:
@@ -246,7 +252,8 @@ def check_output(output: str, overwrite: bool) -> None:
     """Refuses an output that cannot take a dataset, before work is spent on it.
 
     Raises:
-      ConfigError: when it is a file, cannot be written, or holds something and `overwrite` is not set.
+      ConfigError: when it is a file, cannot be written, holds something and `overwrite` is not set, or holds what is
+        no part of a dataset.
     """
     if "://" not in output and os.path.exists(output) and not os.path.isdir(output):
         raise ConfigError(f"--output {output}: is a file; name a folder")
@@ -254,7 +261,22 @@ def check_output(output: str, overwrite: bool) -> None:
     if found and not overwrite:
         examples = ", ".join(sorted(found)[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
+    check_replaceable(output)
     _probe(output)
+
+
+def check_replaceable(output: str) -> None:
+    """Refuses to overwrite a folder that holds other things than a dataset.
+
+    Raises:
+      ConfigError: naming them.
+    """
+    foreign = sorted(path for path in list_files(output) if not _DATASET_FILE.fullmatch(path))
+    if foreign:
+        raise ConfigError(
+            f"--output {output}: holds files that are no part of a dataset ({', '.join(foreign[:3])}); --overwrite would "
+            "delete them: move them away, or name another folder"
+        )
 
 
 def _probe(output: str) -> None:

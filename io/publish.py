@@ -13,7 +13,6 @@ import dataclasses
 import datetime
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from penstock.io.layout import (
     RejectsFile,
     Shard,
     Staging,
+    check_replaceable,
     dataset_id,
     list_files,
     part_name,
@@ -36,12 +36,6 @@ from penstock.io.layout import (
 )
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
-
-_DATASET_FILE = re.compile(
-    r"manifest\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows)/.*|\.tmp-.*"
-    r"|[^/]+/([^/]+/)?part-\d{5,}-of-\d{5,}\.[^/]*"
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -74,20 +68,6 @@ def read_outcome(staging: Staging) -> Outcome:
     with FileSystems.open(staging.outcome, compression_type="uncompressed") as file:
         fields = json.loads(file.read())
     return Outcome(fields["status"], Manifest.from_json(json.dumps(fields["manifest"])), fields["dead_letters"])
-
-
-def check_replaceable(output: str) -> None:
-    """Refuses to overwrite a folder that holds other things than a dataset.
-
-    Raises:
-      ConfigError: naming them.
-    """
-    foreign = sorted(path for path in list_files(output) if not _DATASET_FILE.fullmatch(path))
-    if foreign:
-        raise ConfigError(
-            f"--output {output}: holds files that are no part of a dataset ({', '.join(foreign[:3])}); --overwrite would "
-            "delete them: move them away, or name another folder"
-        )
 
 
 @dataclasses.dataclass(frozen=True)

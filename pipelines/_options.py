@@ -246,7 +246,7 @@ class InputOptions(Options):
         options = {
             "delimiter": self.csv_delimiter,
             "multiline": self.csv_multiline,
-            "columns": self.columns,
+            "column_names": self.columns,
             "null_values": self.null_values,
         }
         return {name: value for name, value in options.items() if value}
