@@ -60,7 +60,7 @@ def hash_rows(batch: pa.RecordBatch, columns: Sequence[str] | None, seed: int) -
       ConfigError: for a column of a type without a tf.Example form.
     """
     data, starts = _canonical_rows(batch, sorted(feature_names(batch) if columns is None else columns))
-    view, bounds = memoryview(data), starts.tolist()
+    view, bounds = data.data, starts.tolist()
     digests = (xxhash.xxh64_intdigest(view[start:end], seed) for start, end in itertools.pairwise(bounds))
     return np.fromiter(digests, np.uint64, batch.num_rows)
 
@@ -69,7 +69,7 @@ def _canonical_rows(batch: pa.RecordBatch, names: Sequence[str]) -> tuple[Bytes,
     available = set(batch.schema.names)
     columns = [to_ragged(name, batch.column(name)) if name in available else None for name in names]
     sizes = [np.ones(batch.num_rows, np.int64) if column is None else _row_sizes(column) for column in columns]
-    starts = starts_of(np.sum(sizes, axis=0, dtype=np.int64) if sizes else np.zeros(batch.num_rows, np.int64))
+    starts = starts_of(sum(sizes, np.zeros(batch.num_rows, np.int64)))
     data = np.zeros(starts[-1], np.uint8)
     positions = starts[:-1]
     for column, size in zip(columns, sizes, strict=True):
@@ -104,7 +104,7 @@ def _put_column(data: Bytes, row_starts: Ints, column: Ragged) -> None:
             put_slices(data, positions + _LENGTH_BYTES, column.values, column.starts, column.lengths)
 
 
-def _canonical_floats(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+def _canonical_floats(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """One zero and one NaN."""
     wide = values.astype("<f8") + 0.0  # -0.0 + 0.0 is 0.0
     wide[np.isnan(wide)] = np.nan

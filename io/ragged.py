@@ -8,6 +8,7 @@ of one size at once.
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,7 @@ class Ragged:
     kind: Kind
     present: Flags
     counts: Ints
-    values: npt.NDArray[np.generic]
+    values: npt.NDArray[Any]
     starts: Ints
     lengths: Ints
     null_items: Ints
@@ -101,11 +102,11 @@ def to_ragged(name: str, array: pa.Array) -> Ragged:
             f"column {name!r} has type {array.type}, which has no tf.Example form; a column must hold integers, "
             "floats, booleans, strings or bytes, or lists of them: convert or drop it"
         )
-    array = _without_views(array)
+    array = _plain(array)
     present = pc.is_valid(array).to_numpy(zero_copy_only=False)
     if _is_list(array.type):
         counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        items = _without_views(pc.list_flatten(array))
+        items = _plain(pc.list_flatten(array))
         owners = np.repeat(np.arange(len(array)), counts) if items.null_count or _may_overflow(items.type) else _NONE
     else:
         counts = present.astype(np.int64)
@@ -117,13 +118,29 @@ def to_ragged(name: str, array: pa.Array) -> Ragged:
     return _flat_values(items.drop_null(), present, counts, owners[~missing], np.unique(owners[missing]))
 
 
-def _without_views(array: pa.Array) -> pa.Array:
+def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same values without the view types of strings, for which Arrow has no `filter` and `take`."""
+    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in batch.schema])
+    return batch if schema == batch.schema else batch.cast(schema)
+
+
+def _plain_type(arrow_type: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_list(arrow_type):
+        return pa.list_(_plain_type(arrow_type.value_type), arrow_type.list_size)
+    if pa.types.is_list(arrow_type):
+        return pa.list_(_plain_type(arrow_type.value_type))
+    if pa.types.is_large_list(arrow_type):
+        return pa.large_list(_plain_type(arrow_type.value_type))
+    if pa.types.is_string_view(arrow_type):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(arrow_type) else arrow_type
+
+
+def _plain(array: pa.Array) -> pa.Array:
     """The same values in a type that all of Arrow's kernels take."""
-    if pa.types.is_dictionary(array.type):
-        return _without_views(array.dictionary_decode())
-    if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):
-        return array.cast(pa.large_binary())
-    return array
+    plain = _plain_type(array.type)
+    array = array if plain == array.type else array.cast(plain)
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def _may_overflow(arrow_type: pa.DataType) -> bool:
@@ -208,7 +225,7 @@ def put_constant(out: Bytes, positions: Ints, piece: bytes) -> None:
         _windows(out, len(piece))[positions] = np.frombuffer(piece, f"V{len(piece)}")
 
 
-def put_fixed(out: Bytes, positions: Ints, pieces: npt.NDArray[np.generic]) -> None:
+def put_fixed(out: Bytes, positions: Ints, pieces: npt.NDArray[Any]) -> None:
     """Writes row i of `pieces`, an array of one or two dimensions, at `positions[i]`, as its bytes in memory."""
     if len(positions):
         width = pieces.itemsize * (pieces.shape[1] if pieces.ndim == 2 else 1)
