@@ -74,18 +74,20 @@ def cast_text(text: Text, kind: Kind, boolean: bool = False) -> tuple[pa.Array, 
 
 @dataclasses.dataclass(frozen=True)
 class TextCounts:
-    """How many texts of a column have which form, nulls left out; each is counted once.
+    """How many texts of a column have which form, nulls left out; each is counted once, but for `specials`.
 
     Attributes:
       ints: INT texts that a double holds exactly.
       wide_ints: INT texts beyond 2^53 either way: as FLOAT they would lose digits.
       floats: FLOAT texts that are not integers.
+      specials: those of the floats that are NaN or infinite.
       others: all else; also integers beyond int64 and finite numbers beyond float32, which only BYTES holds.
     """
 
     ints: int = 0
     wide_ints: int = 0
     floats: int = 0
+    specials: int = 0
     others: int = 0
 
 
@@ -93,11 +95,11 @@ def classify_text(text: Text) -> TextCounts:
     """Counts the forms of the texts that are not null.
 
     >>> classify_text(pa.array(["7", "007", "0.7", None, "9007199254740993"]))
-    TextCounts(ints=1, wide_ints=1, floats=1, others=1)
+    TextCounts(ints=1, wide_ints=1, floats=1, specials=0, others=1)
     """
     text = text.drop_null()
     integers, bad = _cast_int(text)
-    wide = int(_beyond_exact(_numbers(integers, np.int64)[~bad]).sum())
+    wide = int(beyond_exact(_numbers(integers, np.int64)).sum())
     rest = text.filter(pa.array(bad)) if bad.any() else text.slice(0, 0)
     floats, not_float = _cast_float(rest)
     numbers = _numbers(floats, np.float64)
@@ -106,7 +108,13 @@ def classify_text(text: Text) -> TextCounts:
     huge = np.flatnonzero((np.abs(numbers) >= float(1 << 63)) & ~not_float)
     whole = int(match_text(rest.take(pa.array(huge)), INT_PATTERN).sum())
     others = int(not_float.sum()) + whole
-    return TextCounts(len(text) - len(rest) - wide, wide, len(rest) - others, others)
+    return TextCounts(
+        ints=len(text) - len(rest) - wide,
+        wide_ints=wide,
+        floats=len(rest) - others,
+        specials=int((~np.isfinite(numbers)).sum()),
+        others=others,
+    )
 
 
 def float32_overflow(values: npt.NDArray[np.float64]) -> Mask:
@@ -114,7 +122,8 @@ def float32_overflow(values: npt.NDArray[np.float64]) -> Mask:
     return (np.abs(values) >= _FLOAT32_LIMIT) & np.isfinite(values)
 
 
-def _beyond_exact(values: npt.NDArray[np.int64]) -> Mask:
+def beyond_exact(values: npt.NDArray[np.int64]) -> Mask:
+    """Which integers may have no double of their own."""
     return (values > MAX_EXACT_INT) | (values < -MAX_EXACT_INT)
 
 

@@ -214,7 +214,7 @@ def test_every_int64_is_read_from_what_it_is_written_as(numbers):
 
 
 def python_counts(texts):
-    counts = dict.fromkeys(["ints", "wide_ints", "floats", "others"], 0)
+    counts = dict.fromkeys(["ints", "wide_ints", "floats", "specials", "others"], 0)
     for text in texts:
         if text is None:
             continue
@@ -227,6 +227,7 @@ def python_counts(texts):
             counts["others"] += 1
         else:
             counts["floats"] += 1
+            counts["specials"] += text in SPECIALS
     return TextCounts(**counts)
 
 

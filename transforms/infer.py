@@ -1,0 +1,302 @@
+"""Inference of a schema: what all the rows have in common.
+
+Each batch is summarised, summaries are merged (in any order and grouping), and the last one becomes a schema:
+
+- **Type.** The narrowest that holds every value: INT, else FLOAT, else BYTES. Texts go by `penstock.io.grammar`, so
+  that what is inferred is also what is read. Nothing is rounded that was exact: integers beyond 2^53 among floats make
+  BYTES, as do integers beyond int64 and finite numbers beyond float32. (That a FLOAT itself is rounded to float32 is
+  tf.Example's.) Dates, times, timestamps and durations are INT in the unit of their type; of several units, or mixed
+  with anything else, BYTES.
+- **Presence.** `min_fraction: 1 min_count: 1` for a value in every row; `min_count: 1` for some; nothing for a column
+  that some batches did not even have, since a demand would refuse the files without it.
+- **Values.** `value_count` from the fewest to the most values of a row, 1 to 1 for scalars.
+- **Domains.** `bool_domain` where all values were Arrow bools. `string_domain` for texts, all UTF-8, with at most 100
+  distinct ones of 8 KiB in all, each there twice on the average.
+- **Comments** (`annotation`) say what a reader of the schema should know: why a column of numbers is BYTES, that no
+  value told the type, that there are NaNs (which validation rejects until the schema allows them).
+
+A column without any value has the type that its source declares, or BYTES.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from penstock.io.batches import feature_names
+from penstock.io.cells import column_cells, decimal_text, is_readable, is_text, item_type
+from penstock.io.errors import ConfigError
+from penstock.io.flatten import flatten_batch
+from penstock.io.grammar import Text, TextCounts, beyond_exact, classify_text, float32_overflow
+from penstock.io.schema import Kind
+
+MAX_DOMAIN_VALUES = 100
+MAX_DOMAIN_BYTES = 8 << 10
+
+# Fewer, and the values are as likely names or identifiers, new ones of which are to be expected.
+_MIN_REPETITION = 2
+
+_NONE = TextCounts()
+
+_NUMBER_KINDS = {"bool": Kind.INT, "int": Kind.INT, "float": Kind.FLOAT, "decimal": Kind.FLOAT}
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnSummary:
+    """What is known of one column; `ColumnSummary()` is the neutral element of `merge`.
+
+    Attributes:
+      rows: rows of the batches that have the column.
+      present: those of them that have a value (an empty list is one).
+      types: what was declared: `text`, `bool`, `int`, `float`, `decimal`, or the type of a date, time or duration.
+      counts: values by form; a bool is an int, and what only BYTES holds is among the others.
+      min_values: the fewest values of a row that has any; None without rows.
+      max_values: the most.
+      texts: the distinct texts; None when there are too many.
+    """
+
+    rows: int = 0
+    present: int = 0
+    types: frozenset[str] = frozenset()
+    counts: TextCounts = _NONE
+    min_values: int | None = None
+    max_values: int | None = None
+    texts: frozenset[bytes] | None = frozenset()
+
+    def merge(self, other: "ColumnSummary") -> "ColumnSummary":
+        """Of the rows of both; commutative and associative."""
+        texts = None if self.texts is None or other.texts is None else self.texts | other.texts
+        sums = zip(dataclasses.astuple(self.counts), dataclasses.astuple(other.counts), strict=True)
+        return ColumnSummary(
+            rows=self.rows + other.rows,
+            present=self.present + other.present,
+            types=self.types | other.types,
+            counts=TextCounts(*(mine + theirs for mine, theirs in sums)),
+            min_values=_some(min, self.min_values, other.min_values),
+            max_values=_some(max, self.max_values, other.max_values),
+            texts=texts if texts is None or _is_small(texts) else None,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What is known of some rows; `Summary()` is the neutral element of `merge`. At most about 10 KiB a column."""
+
+    rows: int = 0
+    columns: Mapping[str, ColumnSummary] = dataclasses.field(default_factory=dict)
+
+    def merge(self, other: "Summary") -> "Summary":
+        """Of the rows of both; commutative and associative."""
+        columns = dict(self.columns)
+        for name, column in other.columns.items():
+            columns[name] = columns[name].merge(column) if name in columns else column
+        return Summary(self.rows + other.rows, columns)
+
+
+def summarize_batch(batch: pa.RecordBatch) -> Summary:
+    """Summarises rows as the readers give them without a schema; struct columns by the dotted names of their fields.
+
+    Raises:
+      ConfigError: for a column of a type that no tf.Example can hold.
+      InputError: when two columns have one name after structs are flattened.
+    """
+    flat = flatten_batch(batch)
+    columns = {name: _summarize_column(name, flat.column(name)) for name in feature_names(flat)}
+    return Summary(batch.num_rows, columns)
+
+
+def summary_schema(summary: Summary) -> schema_pb2.Schema:
+    """The schema that all summarised rows meet, but for NaN and infinity; features in the order of their names."""
+    schema = schema_pb2.Schema()
+    for name in sorted(summary.columns):
+        schema.feature.append(_feature(name, summary.columns[name], summary.rows))
+    return schema
+
+
+class InferSchemaFn(beam.CombineFn):
+    """Batches to the schema of their rows."""
+
+    def create_accumulator(self) -> Summary:
+        """Of no rows."""
+        return Summary()
+
+    def add_input(self, accumulator: Summary, batch: pa.RecordBatch) -> Summary:
+        """With the rows of one more batch."""
+        return accumulator.merge(summarize_batch(batch))
+
+    def merge_accumulators(self, accumulators: Iterable[Summary]) -> Summary:
+        """Of all rows."""
+        return functools.reduce(Summary.merge, accumulators, Summary())
+
+    def extract_output(self, accumulator: Summary) -> schema_pb2.Schema:
+        """The schema."""
+        return summary_schema(accumulator)
+
+
+class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
+    """Infers one schema from all rows; see the module.
+
+    Input: `pyarrow.RecordBatch` as `ReadRecords` gives them without features, the columns of which may differ. Output:
+    one `schema_pb2.Schema`, without features when there are no batches.
+    """
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[schema_pb2.Schema]:
+        """Combine globally."""
+        return batches | "Infer" >> beam.CombineGlobally(InferSchemaFn()).with_output_types(schema_pb2.Schema)
+
+
+def _summarize_column(name: str, column: pa.Array) -> ColumnSummary:
+    item = item_type(column.type)
+    if not is_readable(item):
+        raise ConfigError(
+            f"column {name!r} has type {column.type}, which a tf.Example cannot hold; pass a schema that names the "
+            "columns to read, or convert the column"
+        )
+    cells = column_cells(column)
+    lengths = np.ones(1, np.int64)
+    if cells.lengths is not None:
+        lengths = cells.lengths[column.is_valid().to_numpy(zero_copy_only=False)]
+    values = cells.values.drop_null()
+    present = len(column) - column.null_count if cells.lengths is not None else len(values)
+    return ColumnSummary(
+        rows=len(column),
+        present=present,
+        types=_declared(values.type),
+        counts=_count_values(values),
+        min_values=int(lengths.min()) if present else None,
+        max_values=int(lengths.max()) if present else None,
+        texts=_distinct(values) if is_text(values.type) else frozenset(),
+    )
+
+
+def _declared(item: pa.DataType) -> frozenset[str]:
+    if types.is_null(item):
+        return frozenset()
+    if types.is_timestamp(item):
+        # All zones count from the same instant; without one, from midnight wherever the clock stood.
+        return frozenset({f"timestamp[{item.unit}{', UTC' if item.tz else ''}]"})
+    for name, matches in (
+        ("text", is_text),
+        ("bool", types.is_boolean),
+        ("int", types.is_integer),
+        ("float", types.is_floating),
+        ("decimal", types.is_decimal),
+    ):
+        if matches(item):
+            return frozenset({name})
+    return frozenset({str(item)})
+
+
+def _count_values(values: pa.Array) -> TextCounts:
+    """Counts by form; `values` has no nulls."""
+    if is_text(values.type):
+        return classify_text(values)
+    if types.is_decimal(values.type):
+        return classify_text(decimal_text(values))
+    if types.is_floating(values.type):
+        return _count_floats(values.cast(pa.float64()))
+    if types.is_uint64(values.type):
+        beyond = pc.greater(values, pa.scalar((1 << 63) - 1, pa.uint64()))
+        return dataclasses.replace(_count_ints(values.filter(pc.invert(beyond))), others=beyond.true_count)
+    if types.is_integer(values.type):
+        return _count_ints(values)
+    return TextCounts(ints=len(values))
+
+
+def _count_ints(values: pa.Array) -> TextCounts:
+    wide = 0
+    if values.type.bit_width == 64:
+        wide = int(beyond_exact(values.cast(pa.int64()).to_numpy()).sum())
+    return TextCounts(ints=len(values) - wide, wide_ints=wide)
+
+
+def _count_floats(values: pa.Array) -> TextCounts:
+    numbers = values.to_numpy()
+    others = int(float32_overflow(numbers).sum())
+    return TextCounts(floats=len(numbers) - others, specials=int((~np.isfinite(numbers)).sum()), others=others)
+
+
+def _distinct(text: Text) -> frozenset[bytes] | None:
+    found = text.unique()
+    if len(found) > MAX_DOMAIN_VALUES or (pc.sum(pc.binary_length(found)).as_py() or 0) > MAX_DOMAIN_BYTES:
+        return None
+    return frozenset(found.cast(pa.binary()).to_pylist())
+
+
+def _is_small(texts: frozenset[bytes]) -> bool:
+    return len(texts) <= MAX_DOMAIN_VALUES and sum(map(len, texts)) <= MAX_DOMAIN_BYTES
+
+
+def _feature(name: str, column: ColumnSummary, rows: int) -> schema_pb2.Feature:
+    kind, comments = _kind(column)
+    feature = schema_pb2.Feature(name=name, type=schema_pb2.FeatureType.Value(kind.value))
+    if column.present == rows and rows:
+        feature.presence.min_fraction = 1
+    if column.present and column.rows == rows:
+        feature.presence.min_count = 1
+    if column.min_values is not None and column.max_values is not None:
+        feature.value_count.min = column.min_values
+        if column.max_values:
+            feature.value_count.max = column.max_values
+    if kind is Kind.INT and column.types == {"bool"}:
+        feature.bool_domain.SetInParent()
+    if kind is Kind.BYTES and column.types == {"text"} and (domain := _domain_values(column)):
+        feature.string_domain.value.extend(domain)
+    if column.counts.specials and kind is Kind.FLOAT:
+        comments.append(
+            f"{column.counts.specials:,} values are NaN or infinite; they are rejected unless float_domain has "
+            "disallow_nan: false or disallow_inf: false"
+        )
+    if comments:
+        feature.annotation.comment.extend(comments)
+    return feature
+
+
+def _kind(column: ColumnSummary) -> tuple[Kind, list[str]]:
+    """The narrowest kind that holds all values, and what there is to say of the choice."""
+    counts, declared = column.counts, sorted(column.types)
+    numbers = counts.ints + counts.wide_ints + counts.floats
+    temporal = [name for name in declared if name != "text" and name not in _NUMBER_KINDS]
+    if temporal and len(declared) > 1:
+        return Kind.BYTES, [f"the column has several types: {', '.join(declared)}"]
+    if temporal:
+        return Kind.INT, [f"in the unit of {temporal[0]}"]
+    if not numbers + counts.others:
+        return _kind_of_none(column)
+    if counts.others:
+        mixed = f"{counts.others:,} of {numbers + counts.others:,} values are not numbers that a tf.Example can hold"
+        return Kind.BYTES, [mixed] if numbers > counts.others else []
+    if counts.floats and counts.wide_ints:
+        return Kind.BYTES, [f"{counts.wide_ints:,} integers are beyond 2^53 and would lose digits among the floats"]
+    return Kind.FLOAT if counts.floats else Kind.INT, []
+
+
+def _kind_of_none(column: ColumnSummary) -> tuple[Kind, list[str]]:
+    kinds = {_NUMBER_KINDS.get(name, Kind.BYTES) for name in column.types}
+    comment = f"no value in {column.rows:,} rows"
+    if kinds and Kind.BYTES not in kinds:
+        return Kind.FLOAT if Kind.FLOAT in kinds else Kind.INT, [comment]
+    return Kind.BYTES, [f"{comment}: the type is not known"]
+
+
+def _domain_values(column: ColumnSummary) -> list[str]:
+    """The texts of a string domain, in order; none where there should be no domain."""
+    counts = column.counts
+    values = counts.ints + counts.wide_ints + counts.floats + counts.others
+    if column.texts is None or values < _MIN_REPETITION * len(column.texts):
+        return []
+    try:
+        return sorted(text.decode() for text in column.texts)
+    except UnicodeDecodeError:
+        return []
+
+
+def _some(choose: Callable[[list[int]], int], first: int | None, second: int | None) -> int | None:
+    known = [count for count in (first, second) if count is not None]
+    return choose(known) if known else None
