@@ -59,6 +59,15 @@ class GraphOptions(Options):
     overwrite: bool = flag("replace a graph that is in OUTPUT", False, action="store_true")
 
 
+_FAMILIES: dict[str, type[Options]] = {
+    "input": InputOptions,
+    "checks": CheckOptions,
+    "split": SplitOptions,
+    "graph": GraphOptions,
+    "run": RunOptions,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class FitOptions:
     """All flags of the job, by family, and Beam's."""
@@ -78,14 +87,9 @@ class FitOptions:
           SystemExit: 0 after --help, 2 for an unknown flag or a bad value.
           ConfigError: for a flag that is missing.
         """
-        families: dict[str, type[Options]] = {
-            field.name: field.type
-            for field in dataclasses.fields(cls)
-            if field.name != "beam"  # type: ignore[misc]
-        }
-        parser = job_parser("fit", "Fits features to the train split.", _EXAMPLES, families.values())
+        parser = job_parser("fit", "Fits features to the train split.", _EXAMPLES, _FAMILIES.values())
         namespace, rest = parse_job(parser, sys.argv[1:] if argv is None else argv)
-        values: dict[str, Any] = {name: family.from_namespace(namespace) for name, family in families.items()}
+        values: dict[str, Any] = {name: family.from_namespace(namespace) for name, family in _FAMILIES.items()}
         options = cls(**values, beam=beam_options(rest, values["run"]))
         if not options.graph.features:
             raise ConfigError("--features is required: a YAML file, or a function as module:function")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from penstock.transforms._tensorflow import import_tensorflow
 # Batches are padded to a multiple of this, and every column gets at least this many values behind the real ones:
 # TensorFlow computes what does not fill a vector register in another way, with another last bit.
 _PADDING = 64
+
+_ROOT_ERRORS = re.compile(r"^\d+ root error\(s\) found\.\s*\(0\) [A-Z_ ]+: ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +86,7 @@ class SavedGraph:
         try:
             model = self._tf.saved_model.load(path)
         except (OSError, ValueError, self._tf.errors.OpError) as error:
-            raise ConfigError(f"{self._where}: the graph cannot be loaded: {first_line(error)}") from error
+            raise ConfigError(f"{self._where}: the graph cannot be loaded: {error_text(error)}") from error
         if not hasattr(model, "transform_fn"):
             raise ConfigError(f"{self._where}: the graph was written in TensorFlow 1 mode; fit it again")
         return model
@@ -225,6 +228,12 @@ def _dense_array(key: str, values: Any, rows: int) -> pa.Array:
     return scalar_array(column) if length == 1 else list_array(column, dense=True)
 
 
-def first_line(error: Exception) -> str:
-    """What went wrong, without the graph's stack trace."""
-    return (str(getattr(error, "message", "")) or str(error)).strip().split("\n")[0]
+def error_text(error: Exception) -> str:
+    """What went wrong, in one line, without TensorFlow's account of the graph around it.
+
+    >>> error_text(ValueError("Graph execution error: ... <stack traces unavailable>\\nnot a number: x\\n\\t [[{{node"))
+    'not a number: x'
+    """
+    text = str(getattr(error, "message", "") or error).rpartition("<stack traces unavailable>\n")[2]
+    text = _ROOT_ERRORS.sub("", text.partition("\n\t [[")[0])
+    return " ".join(text.split("\n"))

@@ -19,7 +19,7 @@ from penstock.io.dead_letters import REJECTED, Reason, RejectingTransform, row_l
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms._arrays import FlatColumn, flat_column
-from penstock.transforms._saved_graph import SavedGraph, TooManyValuesError, first_line
+from penstock.transforms._saved_graph import SavedGraph, TooManyValuesError, error_text
 from penstock.transforms._tensorflow import import_tensorflow
 
 _ERROR = "transform.error"
@@ -110,7 +110,7 @@ def _bisect(
         pieces.append(graph.run(rows, end - start))
     except (errors.InvalidArgumentError, errors.OutOfRangeError, TooManyValuesError) as error:
         if end - start == 1:
-            yield start, first_line(error)
+            yield start, error_text(error)
             return
         middle = (start + end) // 2
         yield from _bisect(graph, columns, start, middle, pieces)

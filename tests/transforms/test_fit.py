@@ -79,14 +79,18 @@ features:
   x: {ops: [scale_to_0_1]}
 """
     splits = pa.array(["train", "train", "eval", "train", "test"]).dictionary_encode()
-    batch = pa.record_batch({"text": ["a", "b", "only_eval", "b", "only_test"], "x": [0.0, 1.0, 50.0, 2.0, -9.0], SPLIT: splits})
+    batch = pa.record_batch(
+        {"text": ["a", "b", "only_eval", "b", "only_test"], "x": [0.0, 1.0, 50.0, 2.0, -9.0], SPLIT: splits}
+    )
     graph = fit(parse_features(entries), [batch.slice(0, 2), batch.slice(2)], tmp_path / "g", split="train")
     assert tft.TFTransformOutput(graph).vocabulary_by_name("text") == [b"b", b"a"]
     assert values(graph, batch.select(["text", "x"])) == {"text": [1, 0, 2, 0, 2], "x": [0.0, 0.5, 25.0, 1.0, -4.5]}
 
 
 def test_the_graph_loads_as_tensorflow_transform_output(tmp_path) -> None:
-    entries = 'features: {z: {input: sure, ops: [scale_to_z_score]}, words: {ops: [{hash_strings: 7}]}, "a b": {input: n}}'
+    entries = (
+        'features: {z: {input: sure, ops: [scale_to_z_score]}, words: {ops: [{hash_strings: 7}]}, "a b": {input: n}}'
+    )
     batch = pa.record_batch({"sure": [1.0, 2.0], "words": [["a"], None], "n": pa.array([None, 3])})
     output = tft.TFTransformOutput(fit(parse_features(entries), [batch], tmp_path / "g"))
     assert output.raw_feature_spec() == {
@@ -108,7 +112,11 @@ def test_only_graph_and_metadata_are_left_and_an_older_graph_is_replaced(tmp_pat
     graph = fit(parse_features("features: {x: {ops: [scale_to_0_1]}}"), [batch], tmp_path / "g")
     before = transform_fingerprint(graph)
     fit(parse_features("features: {y: {input: x, ops: [scale_to_z_score]}}"), [batch], tmp_path / "g")
-    assert sorted(path.name for path in (tmp_path / "g").iterdir()) == ["metadata", "transform_fn", "transformed_metadata"]
+    assert sorted(path.name for path in (tmp_path / "g").iterdir()) == [
+        "metadata",
+        "transform_fn",
+        "transformed_metadata",
+    ]
     assert values(graph, batch) == {"y": [-1.0, 1.0]}
     assert transform_fingerprint(graph) != before
 
@@ -237,7 +245,10 @@ def broken_fn(inputs):
 
 
 FUNCTIONS = {
-    "unknown_column": (unknown_column_fn, "unknown_column_fn fails: KeyError: 'no_such_column'.*columns that the schema"),
+    "unknown_column": (
+        unknown_column_fn,
+        "unknown_column_fn fails: KeyError: 'no_such_column'.*columns that the schema",
+    ),
     "broken": (broken_fn, "broken_fn fails: TypeError: Tensor type .*string.* is not supported"),
 }
 

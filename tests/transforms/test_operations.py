@@ -1,4 +1,4 @@
-"""What the operations compute, against values worked out by hand; those that are fitted are in test_fit and test_apply."""
+"""What the operations compute, against values worked out by hand; test_fit and test_apply have the fitted ones."""
 
 import math
 from typing import Any
@@ -41,7 +41,10 @@ CASES: dict[str, tuple[str, list[Any]]] = {
     "exp": ("{input: x, ops: [exp]}", [math.exp(0.25), None, math.exp(-1.5), math.exp(4)]),
     "sqrt": ("{input: x, ops: [abs, sqrt]}", [0.5, None, math.sqrt(1.5), 2.0]),
     "add": ("{input: n, ops: [{add: 3}]}", [10, None, -4, 3]),
-    "add_extreme": ("{input: n, ops: [{multiply: 0}, {add: 9223372036854775807}]}", [2**63 - 1, None, 2**63 - 1, 2**63 - 1]),
+    "add_extreme": (
+        "{input: n, ops: [{multiply: 0}, {add: 9223372036854775807}]}",
+        [2**63 - 1, None, 2**63 - 1, 2**63 - 1],
+    ),
     "add_columns": ("{inputs: [n, m], ops: [add]}", [9, None, None, 3]),
     "add_with_default": ("{inputs: [n, m], default: [1, null], ops: [add]}", [9, 3, None, 3]),
     "add_dense": ("{inputs: [all, n], ops: [add]}", [-(2**63) + 6, None, -6, 0]),
@@ -156,6 +159,18 @@ def test_hash_strings_is_tensorflows() -> None:
     result, _ = compute("{input: words, ops: [{hash_strings: 11}]}")
     expected = tf.strings.to_hash_bucket_fast(["a", "b", "a", "Ü"], 11).numpy().tolist()
     assert rows_of(result, single=False) == [expected[:3], None, None, expected[3:]]
+
+
+@pytest.mark.parametrize("name", ["log", "log1p", "exp", "sqrt"])
+def test_curves_are_the_same_to_the_last_bit_for_any_number_of_values(name: str) -> None:
+    """Also without the padding of `ApplyTransform`, such as in a server that gets row by row."""
+    feature = Feature("n", Kind.FLOAT, multivalued=False, required=True, complete=True)
+    preprocessing = parse_features(f"features: {{y: {{input: n, ops: [{name}]}}}}").bind([feature])
+    rows = np.random.default_rng(2).random(500).astype(np.float32) * 9
+    whole = preprocessing({"n": tf.constant(rows)})["y"].numpy()
+    for size in (1, 3, 17, 65):
+        parts = [preprocessing({"n": tf.constant(rows[at : at + size])})["y"].numpy() for at in range(0, 500, size)]
+        np.testing.assert_array_equal(np.concatenate(parts).view(np.int32), whole.view(np.int32))
 
 
 def test_joining_a_row_of_two_values_fails_the_graph() -> None:
