@@ -447,7 +447,7 @@ def test_transform_counts_rows(checked_dir) -> None:
 
 def test_without_a_handler_a_bad_row_fails_the_job(checked_dir) -> None:
     with (
-        pytest.raises(RejectedRecordError, match="transform.error: .*could not correctly convert string: bad"),
+        pytest.raises(RejectedRecordError, match=r"transform.error: .*could not correctly convert string: bad"),
         pipeline_of(pa.record_batch({"text": ["bad"]})) as rows,
     ):
         _ = rows | ApplyTransform(checked_dir)
