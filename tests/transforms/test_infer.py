@@ -8,7 +8,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
-from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from google.protobuf import text_format
 from hypothesis import example, given
@@ -345,13 +345,13 @@ def test_a_summary_is_small_whatever_it_has_seen():
 
 def test_transform_infers_one_schema_of_all_batches():
     batches = [pa.record_batch({"x": ["1", None]}), pa.record_batch({"x": ["2.5"], "y": [True]})]
-    with TestPipeline() as pipeline:
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         schemas = pipeline | beam.Create(batches) | InferSchema()
         assert_that(schemas, equal_to([infer(*batches)]))
 
 
 def test_transform_of_no_batches_gives_a_schema_without_features():
-    with TestPipeline() as pipeline:
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         schemas = pipeline | beam.Create([]).with_output_types(pa.RecordBatch) | InferSchema()
         assert_that(schemas, equal_to([schema_pb2.Schema()]))
 
