@@ -248,8 +248,8 @@ def remove_folder(directory: str) -> None:
         FileSystems.delete([directory])
 
 
-def check_output(output: str, overwrite: bool) -> None:
-    """Refuses an output that cannot take a dataset, before work is spent on it.
+def check_output(output: str, overwrite: bool, run_id: str = "") -> None:
+    """Refuses an output that cannot take a dataset, before work is spent on it; what `run_id` staged does not count.
 
     Raises:
       ConfigError: when it is a file, cannot be written, holds something and `overwrite` is not set, or holds what is
@@ -257,7 +257,8 @@ def check_output(output: str, overwrite: bool) -> None:
     """
     if "://" not in output and os.path.exists(output) and not os.path.isdir(output):
         raise ConfigError(f"--output {output}: is a file; name a folder")
-    found = list_files(output)
+    own = f"{STAGING_PREFIX}{run_id}/"
+    found = [path for path in list_files(output) if not path.startswith(own)]
     if found and not overwrite:
         examples = ", ".join(sorted(found)[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")

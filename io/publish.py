@@ -5,7 +5,7 @@ their final names, and the manifest comes last. Whoever finds a manifest finds a
 again, by a runner that retries, goes on where the first attempt ended.
 
 A run that published nothing for a reason in the data (no rows, too many rejects) is not an exception, which a runner
-would retry: `outcome.json` in the staging folder says so.
+would retry: `outcome.json` in the staging folder says so. The staging folder of a published run is removed.
 """
 
 import collections
@@ -33,6 +33,7 @@ from penstock.io.layout import (
     list_files,
     part_name,
     read_manifest,
+    remove_folder,
 )
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
@@ -58,16 +59,23 @@ class Outcome:
 
 
 def read_outcome(staging: Staging) -> Outcome:
-    """What publication left in the staging folder.
+    """How the run ended: published if the dataset is its own, else as its staging folder says.
 
     Raises:
-      DataError: when there is nothing: the run did not come to its end.
+      DataError: when nothing says so: the run did not come to its end.
     """
+    manifest = read_manifest(staging.output)
+    if manifest is not None and manifest.run_id == staging.run_id:
+        return _published(staging, manifest)
     if not FileSystems.exists(staging.outcome):
         raise DataError(f"{staging.output}: the run {staging.run_id} ended without an outcome; nothing was published")
     with FileSystems.open(staging.outcome, compression_type="uncompressed") as file:
         fields = json.loads(file.read())
     return Outcome(fields["status"], Manifest.from_json(json.dumps(fields["manifest"])), fields["dead_letters"])
+
+
+def _published(staging: Staging, manifest: Manifest) -> Outcome:
+    return Outcome("published", manifest, FileSystems.join(staging.output, DEAD_LETTERS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +109,18 @@ class Publisher:
         Raises:
           DataError: when rows are unaccounted for.
         """
+        current = read_manifest(self.staging.output)
+        if current is not None and current.run_id == self.staging.run_id:
+            remove_folder(self.staging.directory)
+            return _published(self.staging, current)
         manifest, renames = self._manifest(list(shards), sorted(rejects, key=lambda file: file.path), rows_read)
-        outcome = self._judge(manifest)
+        outcome = self._judge(manifest, replaces=current is not None)
         if outcome.status == "published":
             self._replace(manifest, renames)
-        else:
-            self._leave_rejects(renames)
+            remove_folder(self.staging.directory)
+            return outcome
+        if current is None:
+            _rename(renames, self.staging.output)
         _write(self.staging.outcome, outcome.to_json())
         return outcome
 
@@ -138,7 +152,8 @@ class Publisher:
         )
         return manifest, {file.path: name for name, file in zip(names, rejects, strict=True)}
 
-    def _judge(self, manifest: Manifest) -> Outcome:
+    def _judge(self, manifest: Manifest, replaces: bool) -> Outcome:
+        """What becomes of the run; without publication an old dataset that it would replace stays untouched."""
         status: Status = "published"
         if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
             raise DataError(
@@ -149,14 +164,11 @@ class Publisher:
             status = "no_rows"
         elif manifest.rows_rejected > self.max_reject_fraction * manifest.rows_in:
             status = "too_many_rejects"
-        keeps_old = status != "published" and read_manifest(self.staging.output) is not None
-        folder = self.staging.dead_letters if keeps_old else FileSystems.join(self.staging.output, DEAD_LETTERS)
-        return Outcome(status, manifest, folder)
+        if status != "published" and replaces:
+            return Outcome(status, manifest, self.staging.dead_letters)
+        return dataclasses.replace(_published(self.staging, manifest), status=status)
 
     def _replace(self, manifest: Manifest, rejects: Mapping[str, str]) -> None:
-        current = read_manifest(self.staging.output)
-        if current is not None and current.run_id == self.staging.run_id:
-            return
         cleared = self.staging.path("cleared")
         if not FileSystems.exists(cleared):
             self._clear()
@@ -183,11 +195,6 @@ class Publisher:
         check_replaceable(self.staging.output)
         _delete(self.staging.output, [path for path in old if path == MANIFEST])
         _delete(self.staging.output, [path for path in old if path != MANIFEST])
-
-    def _leave_rejects(self, rejects: Mapping[str, str]) -> None:
-        """Keeps the dead letters: in the output, or where they are staged when an old dataset lies there."""
-        if read_manifest(self.staging.output) is None:
-            _rename(rejects, self.staging.output)
 
 
 def _totals(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

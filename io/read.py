@@ -16,7 +16,7 @@ tfrecord .tfrecord .tfrecords .tfr     .gz .zlib .bz2 .zst          whole file; 
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -26,7 +26,7 @@ from apache_beam.metrics import Metrics
 
 from penstock.io import progress
 from penstock.io.avro import AvroFormat
-from penstock.io.batches import ORIGIN, SHUFFLE_KEY, set_column, split_batch
+from penstock.io.batches import ORIGIN, SHUFFLE_KEY, drop_rows, set_column, split_batch
 from penstock.io.conform import conform_batch
 from penstock.io.csv import CsvFormat
 from penstock.io.dead_letters import REJECTED, DeadLetter, RejectingTransform, row_letters, split_rejected
@@ -194,13 +194,6 @@ class _ReadPartFn(beam.DoFn):
         self._in_rows.inc(good + bad)
         self._bad_rows.inc(bad)
         progress.add(rows=good + bad)
-
-
-def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:
-    """The batch without the rows of these indices."""
-    keep = np.ones(batch.num_rows, bool)
-    keep[list(rows)] = False
-    return batch.filter(pa.array(keep))
 
 
 def source_order(file_index: int, batch: pa.RecordBatch) -> pa.Array:

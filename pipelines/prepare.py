@@ -22,7 +22,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.layout import SCHEMA, TRANSFORM, Staging, check_output, copy_folder, new_run_id, remove_folder
+from penstock.io.layout import SCHEMA, TRANSFORM, Staging, check_output, copy_folder, new_run_id
 from penstock.io.publish import read_outcome
 from penstock.io.schema import load_schema, schema_fingerprint, write_schema
 from penstock.io.write import CountRows, WriteDataset
@@ -207,13 +207,16 @@ def _provenance(options: PrepareOptions, plan: Plan, graph: str | None) -> dict[
 
 
 def _report(staging: Staging, options: PrepareOptions, source: Source, seconds: float) -> int:
-    """Prints how the run ended, and removes the staging folder of a published one."""
+    """Prints how the run ended.
+
+    Raises:
+      DataError: when it published nothing, saying why.
+    """
     outcome = read_outcome(staging)
     if outcome.status == "no_rows":
         raise no_rows(source)
     if outcome.status == "published":
         print_summary(outcome.manifest, staging.output, seconds)
-        remove_folder(staging.directory)
         return DONE
     manifest = outcome.manifest
     print_rejects(manifest.rows_in, manifest.rejected_by_reason)

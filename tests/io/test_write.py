@@ -1,0 +1,252 @@
+import functools
+import hashlib
+import itertools
+import pathlib
+import random
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from penstock.io.batches import EVENT_TIME, SHUFFLE_KEY, SPLIT
+from penstock.io.dead_letters import DeadLetterHandler
+from penstock.io.errors import ConfigError
+from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.layout import Staging, list_files, read_manifest
+from penstock.io.publish import read_outcome
+from penstock.io.write import WriteDataset, hash_bound, shards_of
+
+ROWS = 500
+
+
+def table(rows=ROWS, **columns):
+    data = {
+        "id": pa.array(range(rows), pa.int64()),
+        "name": pa.array(None if i % 7 == 0 else f"näme {i}" for i in range(rows)),
+        "parts": pa.array([[], [1.5], None, [float(i), 2.0]][i % 4] for i in range(rows)),
+    }
+    return pa.record_batch({**data, **columns})
+
+
+def slices(batch, rows):
+    return [batch.slice(start, rows) for start in range(0, batch.num_rows, rows)]
+
+
+def write(output, batches, workers=1, **options):
+    """Writes batches, read in a DoFn as a source would give them; returns the outcome's status."""
+    arguments = ["--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"] if workers > 1 else []
+    options = {"run_id": "r1", "num_shards": 3, **options}
+    with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions(arguments)) as pipeline:
+        rows = pipeline | beam.Create(list(range(len(batches)))) | beam.Reshuffle()
+        rows = rows | "Rows" >> beam.Map(functools.partial(_at, batches)).with_output_types(pa.RecordBatch)
+        _ = rows | WriteDataset(str(output), **options)
+    return read_outcome(Staging(str(output), options["run_id"])).status
+
+
+def _at(batches, index):
+    return batches[index]
+
+
+def shard_bytes(output):
+    return {path: (pathlib.Path(output) / path).read_bytes() for path in list_files(str(output)) if "/part-" in f"/{path}" and ".tmp" not in path}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    output = tmp_path_factory.mktemp("reference")
+    assert write(output, [table()]) == "published"
+    return shard_bytes(output)
+
+
+SHUFFLED = list(range(ROWS))
+random.Random(1).shuffle(SHUFFLED)
+
+
+@pytest.mark.parametrize(
+    ("batches", "options"),
+    [
+        ([table()], {}),
+        (slices(table(), 7), {}),
+        (slices(table().take(pa.array(SHUFFLED)), 60), {}),
+        (slices(table(), 60), {"workers": 4}),
+        (slices(table(), 60), {"spill": False}),
+        ([table().select(["parts", "name", "id"])], {}),
+        ([table().append_column("_origin", pa.array(range(ROWS)))], {}),
+    ],
+    ids=["again", "small_batches", "other_order", "4_workers", "runner_shuffle", "other_columns_order", "origin"],
+)
+def test_same_rows_give_the_same_bytes(tmp_path, reference, batches, options):
+    assert write(tmp_path, batches, **options) == "published"
+    assert shard_bytes(tmp_path) == reference
+
+
+def test_other_seed_gives_another_order(tmp_path, reference):
+    write(tmp_path, [table()], seed=1)
+    assert shard_bytes(tmp_path).keys() == reference.keys()
+    assert shard_bytes(tmp_path) != reference
+
+
+@pytest.mark.parametrize(("compression", "suffix"), [("gzip", ".gz"), ("zlib", ".zlib"), ("none", "")])
+def test_tf_data_reads_every_record(tmp_path, compression, suffix):
+    tf = pytest.importorskip("tensorflow")
+    write(tmp_path, slices(table(), 100), compression=compression)
+    files = sorted(str(path) for path in (tmp_path / "train").iterdir())
+    assert [pathlib.Path(file).name for file in files] == [f"part-0000{i}-of-00003.tfrecord{suffix}" for i in range(3)]
+    found = {}
+    for record in tf.data.TFRecordDataset(files, compression_type=compression.upper().replace("NONE", "")):
+        features = tf.train.Example.FromString(record.numpy()).features.feature
+        values = {name: list(getattr(value, value.WhichOneof("kind")).value) for name, value in features.items()}
+        found[values.pop("id")[0]] = values
+    expected = {
+        row["id"]: {
+            **({"name": [row["name"].encode()]} if row["name"] is not None else {}),
+            **({"parts": row["parts"]} if row["parts"] is not None else {}),
+        }
+        for row in table().to_pylist()
+    }
+    assert found == expected
+
+
+def test_records_of_a_shard_are_in_the_order_of_their_hashes(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    write(tmp_path, [table()], compression="none", seed=5)
+    hashes = hash_rows(table(), None, salted(5, SHUFFLE_SALT))
+    order = [
+        tf.train.Example.FromString(record.numpy()).features.feature["id"].int64_list.value[0]
+        for index in range(3)
+        for record in tf.data.TFRecordDataset(f"{tmp_path}/train/part-0000{index}-of-00003.tfrecord")
+    ]
+    assert order == np.argsort(hashes).tolist()
+
+
+def test_manifest_describes_the_files(tmp_path):
+    write(tmp_path, [table()], provenance={"who": "a test"})
+    manifest = read_manifest(str(tmp_path))
+    assert (manifest.rows_in, manifest.rows_out, manifest.splits) == (ROWS, ROWS, {"train": ROWS})
+    assert manifest.provenance == {"who": "a test"}
+    import gzip
+
+    for shard in manifest.shards:
+        stored = (tmp_path / shard.path).read_bytes()
+        assert shard.bytes == len(stored)
+        assert shard.uncompressed_bytes == len(gzip.decompress(stored))
+        assert shard.sha256 == hashlib.sha256(gzip.decompress(stored)).hexdigest()
+        assert stored[4:8] == bytes(4)
+
+
+def test_splits_without_rows_and_shards_without_rows_are_empty_files(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    split = pa.array(["eval"] * 2).dictionary_encode()
+    for spill in (True, False):
+        output = tmp_path / str(spill)
+        write(output, [table(2, **{SPLIT: split})], splits=("train", "eval"), num_shards=4, spill=spill)
+        assert read_manifest(str(output)).splits == {"train": 0, "eval": 2}
+        assert [len(list((output / name).iterdir())) for name in ("train", "eval")] == [4, 4]
+        files = tf.io.gfile.glob(f"{output}/*/part-*")
+        assert sum(1 for _ in tf.data.TFRecordDataset(files, compression_type="GZIP")) == 2
+    assert shard_bytes(tmp_path / "True") == shard_bytes(tmp_path / "False")
+
+
+@pytest.mark.parametrize("spill", [True, False])
+def test_number_of_shards_follows_the_bytes(tmp_path, spill):
+    write(tmp_path, slices(table(), 90), num_shards=None, shard_bytes=4096, spill=spill, compression="none")
+    shards = read_manifest(str(tmp_path)).shards
+    size = sum(shard.uncompressed_bytes for shard in shards)
+    assert len(shards) == -(-size // 4096)
+    assert max(shard.uncompressed_bytes for shard in shards) < 8192
+
+
+def test_without_shuffle_shards_are_cuts_of_the_input(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    batches = slices(table(**{SHUFFLE_KEY: pa.array(range(0, ROWS * 10, 10), pa.uint64())}), 33)
+    random.Random(2).shuffle(batches)
+    write(tmp_path, batches, shuffle="none", num_shards=4, compression="none")
+    order = [
+        [
+            tf.train.Example.FromString(record.numpy()).features.feature["id"].int64_list.value[0]
+            for record in tf.data.TFRecordDataset(f"{tmp_path}/train/part-0000{index}-of-00004.tfrecord")
+        ]
+        for index in range(4)
+    ]
+    assert list(itertools.chain.from_iterable(order)) == list(range(ROWS))
+    assert [len(ids) for ids in order] == [125] * 4
+
+
+def test_shards_of_a_split_are_balanced(tmp_path):
+    rows = 100_000
+    batch = pa.record_batch({"id": pa.array(range(rows), pa.int64())})
+    write(tmp_path, slices(batch, 8192), num_shards=8)
+    counts = [shard.records for shard in read_manifest(str(tmp_path)).shards]
+    assert sum(counts) == rows
+    assert max(abs(count - rows / 8) for count in counts) < 0.05 * rows / 8
+
+
+def test_identical_rows_share_a_shard(tmp_path):
+    batch = pa.record_batch({"x": pa.array([7] * 1000, pa.int64())})
+    write(tmp_path, slices(batch, 10), num_shards=5)
+    assert sorted(shard.records for shard in read_manifest(str(tmp_path)).shards) == [0, 0, 0, 0, 1000]
+
+
+def test_event_times_of_each_shard_are_in_the_manifest(tmp_path):
+    times = pa.array([None if i == 3 else i * 1_000_000 for i in range(10)], pa.timestamp("us", "UTC"))
+    write(tmp_path, [table(10, **{EVENT_TIME: times})], num_shards=1)
+    assert read_manifest(str(tmp_path)).shards[0].event_time == (
+        "1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:09.000000Z"
+    )  # fmt: skip
+
+
+def test_row_that_cannot_be_written_is_a_dead_letter(tmp_path):
+    batch = pa.record_batch({"x": pa.array([[1], [1, None], [2]])})
+    handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
+    assert write(tmp_path, [batch], dead_letters=handler, max_reject_fraction=0.5) == "published"
+    manifest = read_manifest(str(tmp_path))
+    assert (manifest.rows_in, manifest.rows_out, manifest.rejected_by_reason) == (3, 2, {"write.null_in_list": 1})
+    assert list_files(str(tmp_path))["dead_letters/part-00000-of-00001.jsonl"] > 0
+
+
+def test_row_that_cannot_be_written_fails_without_a_handler(tmp_path):
+    with pytest.raises(Exception, match=r"rejected by stage write: write.null_in_list: column 'x' has a null"):
+        write(tmp_path, [pa.record_batch({"x": pa.array([[1, None]])})])
+    assert read_manifest(str(tmp_path)) is None
+
+
+def test_job_that_fails_leaves_no_manifest_and_the_next_one_succeeds(tmp_path):
+    with pytest.raises(Exception, match=r"a row is of split 'other'; splits must name it, got train"):
+        write(tmp_path, [table(2, **{SPLIT: pa.array(["other"] * 2).dictionary_encode()})])
+    assert read_manifest(str(tmp_path)) is None
+    assert write(tmp_path, [table()], overwrite=True, run_id="r2") == "published"
+    assert not [path for path in list_files(str(tmp_path)) if "r1" in path]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_shards": 0}, r"num_shards must be >= 1, got 0"),
+        ({"shard_bytes": 0}, r"shard_bytes must be >= 1, got 0"),
+        ({"compression": "snappy"}, r"compression must be one of gzip, zlib, none, got 'snappy'"),
+        ({"shuffle": "local"}, r"shuffle must be one of global, none, got 'local'"),
+        ({"splits": ()}, r"splits must be different names, at least one, got \[\]"),
+        ({"splits": ("a", "a")}, r"splits must be different names"),
+        ({"max_reject_fraction": 2}, r"max_reject_fraction must be from 0 to 1, got 2"),
+        ({"shuffle": "none", "spill": False}, r"shuffle 'none' works only where all workers share a disk"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        WriteDataset("out", **options)
+
+
+def test_rows_without_a_place_cannot_be_kept_in_order(tmp_path):
+    with pytest.raises(Exception, match=r"shuffle='none' needs the place of each row: read with ReadRecords"):
+        write(tmp_path, [table()], shuffle="none")
+
+
+def test_shards_are_equal_ranges_of_hashes():
+    for total in (1, 3, 7, 1000):
+        bounds = [hash_bound(index, total) for index in range(total + 1)]
+        assert (bounds[0], bounds[-1]) == (0, 2**64)
+        keys = np.array([key for bound in bounds[:-1] for key in (bound, max(bound - 1, 0))], np.uint64)
+        assert shards_of(keys, total).tolist() == [int(key) * total >> 64 for key in keys]
