@@ -1,0 +1,204 @@
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.io.examples_decode import decode_examples
+from penstock.io.schema import Feature, Kind
+
+tf = pytest.importorskip("tensorflow")
+
+INT = Feature("n", Kind.INT, multivalued=False)
+INTS = Feature("n", Kind.INT)
+FLOAT = Feature("n", Kind.FLOAT, multivalued=False)
+BYTES = Feature("n", Kind.BYTES, multivalued=False)
+
+
+def feature(values, kind=None):
+    kind = kind or {int: "int64", float: "float", bytes: "bytes"}[type(values[0])]
+    lists = {"int64": tf.train.Int64List, "float": tf.train.FloatList, "bytes": tf.train.BytesList}
+    return tf.train.Feature(**{f"{kind}_list": lists[kind](value=values)})
+
+
+def example(**columns):
+    lists = {name: tf.train.Feature() if values is None else feature(values) for name, values in columns.items()}
+    return tf.train.Example(features=tf.train.Features(feature=lists)).SerializeToString()
+
+
+def empty(kind):
+    return tf.train.Example(features=tf.train.Features(feature={"n": feature([], kind)})).SerializeToString()
+
+
+def decode(records, *features):
+    decoded = decode_examples(records, features or None)
+    decoded.batch.validate(full=True)
+    assert decoded.batch.num_rows == len(records)
+    return decoded
+
+
+def test_every_kind_comes_back_as_lists_sorted_by_name():
+    records = [example(i=[1, -(2**63)], f=[0.5], b=[b"\xff", b""]), example(i=[2**63 - 1], c=[b"x"])]
+    batch = decode(records).batch
+    assert batch.schema == pa.schema(
+        {
+            "b": pa.list_(pa.binary()),
+            "c": pa.list_(pa.binary()),
+            "f": pa.list_(pa.float32()),
+            "i": pa.list_(pa.int64()),
+        }
+    )
+    assert batch.to_pydict() == {
+        "b": [[b"\xff", b""], None],
+        "c": [None, [b"x"]],
+        "f": [[0.5], None],
+        "i": [[1, -(2**63)], [2**63 - 1]],
+    }
+
+
+def test_absent_key_and_unset_kind_are_null_and_an_empty_list_is_empty():
+    records = [example(), example(n=None), empty("int64"), example(n=[1])]
+    assert decode(records, INTS).batch.column("n").to_pylist() == [None, None, [], [1]]
+    assert decode([example(n=None)]).batch.schema.names == []
+
+
+def test_one_value_features_are_scalars_while_all_rows_hold_one():
+    scalars = decode([example(n=[1]), example(), example(n=[3])], INT).batch.column("n")
+    assert scalars.type == pa.int64()
+    assert scalars.to_pylist() == [1, None, 3]
+    assert decode([example(), example()], INT).batch.column("n").equals(pa.array([None, None], pa.int64()))
+
+
+@pytest.mark.parametrize("other", [pytest.param([2, 3], id="two"), pytest.param([], id="none")])
+def test_a_row_with_another_number_of_values_keeps_them_all(other):
+    record = example(n=other) if other else empty("int64")
+    assert decode([example(n=[1]), record], INT).batch.column("n").to_pylist() == [[1], other]
+
+
+def test_only_the_named_features_are_read_in_their_order():
+    batch = decode([example(a=[1], n=[2], z=[b"z"])], INTS, Feature("a", Kind.INT, False)).batch
+    assert batch.schema.names == ["n", "a"]
+    assert batch.to_pydict() == {"n": [[2]], "a": [1]}
+
+
+def test_integers_are_taken_for_a_float_feature():
+    batch = decode([example(n=[0.5]), example(n=[16777217])], FLOAT).batch
+    assert batch.column("n").to_pylist() == [0.5, 16777217.0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "values", "held"),
+    [
+        pytest.param(INT, [0.5], "FLOAT", id="float-for-int"),
+        pytest.param(INT, [b"1"], "BYTES", id="bytes-for-int"),
+        pytest.param(FLOAT, [b"1"], "BYTES", id="bytes-for-float"),
+        pytest.param(BYTES, [1], "INT", id="int-for-bytes"),
+        pytest.param(BYTES, [1.0], "FLOAT", id="float-for-bytes"),
+    ],
+)
+def test_another_kind_than_the_schema_rejects_that_row_only(wanted, values, held):
+    good = {Kind.INT: [7], Kind.FLOAT: [7.0], Kind.BYTES: [b"7"]}[wanted.kind]
+    decoded = decode([example(n=good), example(n=values), example(n=good)], wanted)
+    assert list(decoded.rejects) == [1]
+    (reason,) = decoded.rejects[1]
+    assert reason.code == "tfrecord.type"
+    assert reason.detail == f"column 'n': the record holds {held} values, not {wanted.kind.value}"
+    assert decoded.batch.column("n").to_pylist() == [good[0], None, good[0]]
+
+
+def test_all_kinds_that_differ_in_a_row_are_reported():
+    decoded = decode([example(n=[b"x"], m=[b"y"])], INT, Feature("m", Kind.FLOAT))
+    assert [reason.detail.split(":")[0] for reason in decoded.rejects[0]] == ["column 'n'", "column 'm'"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(b"\x0a\xff", id="cut-off"),
+        pytest.param(b"\x0a\x05\x0a\x03\x0a\x01\xff", id="key-not-utf8"),
+        pytest.param(b"\x12\x00\x18\x01", id="other-fields"),
+        pytest.param(b"h1", id="text-that-parses"),
+    ],
+)
+def test_bytes_that_are_no_example_are_rejected_alone(record):
+    decoded = decode([example(n=[1]), record, example(n=[2])], INT)
+    assert [reason.code for reason in decoded.rejects[1]] == ["tfrecord.parse"]
+    assert decoded.batch.column("n").to_pylist() == [1, None, 2]
+    assert list(decoded.rejects) == [1]
+
+
+def test_sequence_examples_are_rejected_by_name():
+    sequence = tf.train.SequenceExample()
+    sequence.context.feature["n"].int64_list.value.append(1)
+    sequence.feature_lists.feature_list["s"].feature.add().int64_list.value.append(1)
+    decoded = decode([sequence.SerializeToString()])
+    assert "tf.SequenceExample" in decoded.rejects[0][0].detail
+
+
+def test_of_a_key_held_twice_the_last_counts():
+    assert decode([example(n=[1]) + example(n=[2, 3])], INTS).batch.column("n").to_pylist() == [[2, 3]]
+
+
+def test_unpacked_lists_are_read():
+    # Feature{int64_list{value: 5, value: 6}} with one tag for each value, as proto2 writers have it.
+    unpacked = b"\x0a\x0d\x0a\x0b\x0a\x01n\x12\x06\x1a\x04\x08\x05\x08\x06"
+    assert tf.train.Example.FromString(unpacked).features.feature["n"].int64_list.value == [5, 6]
+    assert decode([unpacked], INTS).batch.column("n").to_pylist() == [[5, 6]]
+
+
+def test_inference_widens_kinds_that_disagree():
+    numbers = decode([example(n=[1]), example(n=[0.5])]).batch.column("n")
+    assert numbers.to_pylist() == [[1.0], [0.5]]
+    assert numbers.type == pa.list_(pa.float64())
+    texts = decode([example(n=[1, 2]), example(n=[b"x"])]).batch.column("n")
+    assert texts.to_pylist() == [[b"1", b"2"], [b"x"]]
+
+
+def test_no_records_and_no_keys():
+    assert decode([]).batch.num_columns == 0
+    assert decode([], INT).batch.schema.names == ["n"]
+    assert decode([b"", example()]).batch.num_rows == 2
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=3),
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=3),
+    st.lists(st.binary(max_size=5), min_size=1, max_size=3),
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["n", "m", "é"]), VALUES, max_size=3), max_size=12))
+def test_rows_read_plus_rows_rejected_are_all_rows(rows):
+    records = [example(**row) for row in rows]
+    decoded = decode(records, INTS, Feature("m", Kind.FLOAT), Feature("é", Kind.BYTES))
+    accepted = {"n": (int,), "m": (float, int), "é": (bytes,)}
+    for index, (row, read) in enumerate(zip(rows, decoded.batch.to_pylist(), strict=True)):
+        wrong = {name for name, values in row.items() if values and not isinstance(values[0], accepted[name])}
+        assert len(decoded.rejects.get(index, ())) == len(wrong)
+        kept = {name: None if name in wrong else row.get(name) for name in accepted}
+        kept["m"] = kept["m"] and [float(value) for value in kept["m"]]
+        assert read == kept
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_tensorflow_in_the_same_process_does_not_collide(order):
+    ours = (
+        "from penstock.io.examples_decode import decode_examples\n"
+        "assert decode_examples([b'\\n\\x0d\\n\\x0b\\n\\x01n\\x12\\x06\\x1a\\x04\\x08\\x05\\x08\\x06'])"
+        ".batch.to_pydict() == {'n': [[5, 6]]}\n"
+    )
+    theirs = "import tensorflow as tf; tf.train.Example.FromString(b'')\n"
+    program = theirs + ours if order == "before" else ours + theirs + ours
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_decoding_does_not_import_tensorflow():
+    program = (
+        "import sys; from penstock.io.examples_decode import decode_examples; decode_examples([b'']); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
