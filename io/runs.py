@@ -21,9 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 # One row is one framed record: its key, its bytes, its event time if there is one.
-RECORDS = pa.schema(
-    [("key", pa.uint64()), ("record", pa.large_binary()), ("event_time", pa.timestamp("us", "UTC"))]
-)
+RECORDS = pa.schema([("key", pa.uint64()), ("record", pa.large_binary()), ("event_time", pa.timestamp("us", "UTC"))])
 
 KEYS_END = 1 << 64
 
@@ -223,10 +221,23 @@ class _RunReader:
 
     def __init__(self, run: Run):
         self._run = run
+        self._known_block = -1
+        self._known_keys = np.zeros(0, np.uint64)
 
     def count_below(self, key: int) -> int:
-        block = self._first_block(key)
-        return int(self._run.records[block]) + sum(len(part) for part in self._read(block, block + 1, 0, key))
+        blocks = self._blocks_below(key)
+        if key >= KEYS_END or blocks == 0:
+            return int(self._run.records[blocks])
+        return int(self._run.records[blocks - 1] + np.searchsorted(self._keys(blocks - 1), np.uint64(key)))
+
+    def _keys(self, block: int) -> npt.NDArray[np.uint64]:
+        """The keys of a block; the last ones are kept, since a bisection ends in one block."""
+        if block != self._known_block:
+            with pa.OSFile(self._run.path, "rb") as file, pa.ipc.open_file(file) as reader:
+                # A copy: the array would keep the records in memory.
+                self._known_keys = reader.get_batch(block).column("key").to_numpy().copy()
+            self._known_block = block
+        return self._known_keys
 
     def bytes_between(self, low: int, high: int) -> int:
         """About the bytes of the range: those of the blocks that start in it."""
