@@ -4,13 +4,14 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
 from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.portability.fn_api_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from penstock.io import errors
@@ -46,6 +47,8 @@ def run_pipeline(options: PipelineOptions, title: str, total_bytes: int) -> Iter
             raise
         except Exception as error:
             raise _worker_error(error) or error from error
+        finally:
+            shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it behind
 
 
 def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:

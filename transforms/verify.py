@@ -13,6 +13,7 @@ import io
 from collections.abc import Iterator
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -149,18 +150,23 @@ class _Conformity:
 
     def faults(self, records: list[bytes]) -> dict[int, list[Reason]]:
         """Row index to what is wrong with it."""
-        batch, broken = decode_examples(records, None)
-        faults: dict[int, list[Reason]] = collections.defaultdict(list, {row: list(why) for row, why in broken.items()})
-        typed, untyped = conform_batch(batch, self.features)
-        unknown = set(feature_names(batch)) - {feature.name for feature in self.features}
-        for name in sorted(unknown):
-            for row in batch.column(name).is_valid().to_numpy(zero_copy_only=False).nonzero()[0].tolist():
-                faults[row].append(Reason("schema.unknown", f"the schema has no feature {name}"))
+        decoded = decode_examples(records)
+        typed, untyped = conform_batch(decoded.batch, self.features)
         checked = validate_batch(typed, self.checks).reasons
-        for found in (untyped, {row: why for row, why in checked.items() if row not in broken}):
-            for row, why in found.items():
-                faults[row].extend(why)
+        faults: dict[int, list[Reason]] = collections.defaultdict(list)
+        for found in (decoded.rejects, self._unknown(decoded.batch), untyped, checked):
+            for row, reasons in found.items():
+                if found is decoded.rejects or row not in decoded.rejects:
+                    faults[row].extend(reasons)
         return faults
+
+    def _unknown(self, batch: pa.RecordBatch) -> dict[int, list[Reason]]:
+        """Rows with features that the schema does not have."""
+        found: dict[int, list[Reason]] = collections.defaultdict(list)
+        for name in sorted(set(feature_names(batch)) - {feature.name for feature in self.features}):
+            for row in np.flatnonzero(batch.column(name).is_valid().to_numpy(zero_copy_only=False)).tolist():
+                found[row].append(Reason("schema.unknown", f"the schema has no feature {name}"))
+        return found
 
 
 class _HashedStream:
