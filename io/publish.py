@@ -38,6 +38,7 @@ from penstock.io.layout import (
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
 
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """How a run ended.

@@ -66,7 +66,9 @@ def _worker_error(error: BaseException) -> PenstockError | None:
     while chain is not None:
         if isinstance(chain, PenstockError):
             return chain
-        match = re.search(r"penstock\.io\.errors\.(\w+): (.*?)(?: \[while running '|\n|$)", str(chain).replace("\\n", "\n"))
+        match = re.search(
+            r"penstock\.io\.errors\.(\w+): (.*?)(?: \[while running '|\n|$)", str(chain).replace("\\n", "\n")
+        )
         if match is not None:
             return getattr(errors, match[1])(match[2])
         chain = chain.__cause__ or chain.__context__

@@ -106,7 +106,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\nTry --help for the flags of this job.\n")
 
 
-def job_parser(name: str, description: str, examples: str, families: Iterable[type[Options]]) -> argparse.ArgumentParser:
+def job_parser(
+    name: str, description: str, examples: str, families: Iterable[type[Options]]
+) -> argparse.ArgumentParser:
     """The parser of a job, with `--config` and a note on Beam's options."""
     parser = _Parser(
         prog=f"python -m pipelines.{name}",
@@ -116,7 +118,9 @@ def job_parser(name: str, description: str, examples: str, families: Iterable[ty
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with flags by name, without the dashes; flags given here win")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file with flags by name, without the dashes; flags given here win"
+    )
     for family in families:
         family.add_flags(parser)
     return parser
@@ -178,7 +182,9 @@ def _config_arguments(path: str, argv: Sequence[str], known: set[str]) -> list[s
     for name, value in _load_config(path).items():
         text = f"--{name}"
         if text not in known or name == "config":
-            raise ConfigError(f"{path}: {_unknown_message(text, known).replace('flag --', 'name ').replace('mean --', 'mean ')}")
+            raise ConfigError(
+                f"{path}: {_unknown_message(text, known).replace('flag --', 'name ').replace('mean --', 'mean ')}"
+            )
         if text not in given:
             arguments += _as_arguments(text, value, f"{path}: {name}")
     return arguments
@@ -210,7 +216,9 @@ def _as_arguments(name: str, value: Any, where: str) -> list[str]:
         case str() | int() | float():
             return [f"{name}={value}"]
         case _:
-            raise ConfigError(f"{where}: must be a text, number, true/false or a list of those, got {json.dumps(value, default=str)}")
+            raise ConfigError(
+                f"{where}: must be a text, number, true/false or a list of those, got {json.dumps(value, default=str)}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +238,9 @@ class InputOptions(Options):
         choices=("csv", "jsonl", "avro", "parquet", "tfrecord"),
     )
     csv_delimiter: str | None = flag("one character; \\t is a tab (default: a comma, a tab for .tsv)", metavar="CHAR")
-    csv_multiline: bool = flag("quoted CSV fields may hold line breaks (such files are not split)", False, action="store_true")
+    csv_multiline: bool = flag(
+        "quoted CSV fields may hold line breaks (such files are not split)", False, action="store_true"
+    )
     columns: tuple[str, ...] = flag(
         "CSV column names, for files without a header line", (), type=comma_list, metavar="NAME,NAME"
     )
@@ -276,7 +286,8 @@ class SplitOptions(Options):
     title = "splits"
 
     split: str | None = flag(
-        "named splits and their parts, which sum to 1 (default: one split, train)", metavar="train=0.8,eval=0.1,test=0.1"
+        "named splits and their parts, which sum to 1 (default: one split, train)",
+        metavar="train=0.8,eval=0.1,test=0.1",
     )
     split_key: tuple[str, ...] = flag(
         "columns whose hash chooses the split, so that rows with one key stay together (default: the whole row)",
@@ -307,12 +318,16 @@ class OutputOptions(Options):
     title = "output"
 
     output: str | None = flag("folder of the dataset; must be empty, or see --overwrite", metavar="DIR")
-    num_shards: int | None = flag("shards of each split (default: as many as --shard_bytes asks for)", type=positive, metavar="N")
+    num_shards: int | None = flag(
+        "shards of each split (default: as many as --shard_bytes asks for)", type=positive, metavar="N"
+    )
     shard_bytes: int | None = flag(
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
     )
     compression: str = flag("compression of the shards", "gzip", choices=("gzip", "zlib", "none"))
-    shuffle: str = flag("global: a seeded shuffle of each split; none: the order of the input", "global", choices=("global", "none"))
+    shuffle: str = flag(
+        "global: a seeded shuffle of each split; none: the order of the input", "global", choices=("global", "none")
+    )
     overwrite: bool = flag("replace what is in OUTPUT, once the new dataset is whole", False, action="store_true")
     append: bool = flag("reserved for adding to a dataset; refused for now", False, action="store_true")
 
@@ -336,5 +351,3 @@ def beam_options(arguments: Sequence[str], run: RunOptions) -> PipelineOptions:
     """Beam's options from what a job left over."""
     extra = [f"--dry_run={run.dry_run}"] if run.dry_run else []
     return PipelineOptions([*arguments, *extra])
-
-

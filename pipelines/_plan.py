@@ -164,12 +164,16 @@ class Plan:
         """The transform that reads all files, typed by the schema."""
         return self.source.read(self.features, order_key)
 
-    def check_and_split(self, rows: beam.PCollection[pa.RecordBatch], handler: ErrorHandler) -> beam.PCollection[pa.RecordBatch]:
+    def check_and_split(
+        self, rows: beam.PCollection[pa.RecordBatch], handler: ErrorHandler
+    ) -> beam.PCollection[pa.RecordBatch]:
         """Validates rows, gives them their event time and their split; what is rejected goes to the handler."""
         rows = rows | "ValidateRecords" >> self.validation().with_error_handler(handler)
         if self.event_time:
             rows = rows | "AssignEventTime" >> AssignEventTime(self.event_time).with_error_handler(handler)
-        return rows | "AssignSplit" >> AssignSplit(self.splits, key=self.split_key, columns=self.columns, seed=self.seed)
+        return rows | "AssignSplit" >> AssignSplit(
+            self.splits, key=self.split_key, columns=self.columns, seed=self.seed
+        )
 
     def fit(self, beam_options: PipelineOptions, directory: str) -> None:
         """Fits the features on the train split and writes the graph to `directory`.
@@ -182,6 +186,7 @@ class Plan:
         with run_pipeline(beam_options, "fitting the features", self.source.total_bytes) as pipeline:
             rows = pipeline | "Read" >> self.read().with_error_handler(handler)
             _ = self.check_and_split(rows, handler) | "FitTransform" >> fit
+
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that shape the bytes of a dataset, as far as they are installed."""

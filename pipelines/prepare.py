@@ -58,7 +58,6 @@ _EXAMPLES = """examples:
 exit codes: 0 done; 1 the data failed (too many rejects, a truncated file); 2 wrong usage or configuration"""
 
 
-
 @dataclasses.dataclass(frozen=True)
 class PrepareOptions:
     """All flags of the job, by family, and Beam's."""
@@ -80,9 +79,13 @@ class PrepareOptions:
           ConfigError: for flags that do not go together.
         """
         families: dict[str, type[Options]] = {
-            field.name: field.type for field in dataclasses.fields(cls) if field.name != "beam"  # type: ignore[misc]
+            field.name: field.type
+            for field in dataclasses.fields(cls)
+            if field.name != "beam"  # type: ignore[misc]
         }
-        parser = job_parser("prepare", "Turns raw files into a verified TFRecord dataset.", _EXAMPLES, families.values())
+        parser = job_parser(
+            "prepare", "Turns raw files into a verified TFRecord dataset.", _EXAMPLES, families.values()
+        )
         namespace, rest = parse_job(parser, sys.argv[1:] if argv is None else argv)
         values: dict[str, Any] = {name: family.from_namespace(namespace) for name, family in families.items()}
         options = cls(**values, beam=beam_options(rest, values["run"]))
@@ -100,7 +103,9 @@ class PrepareOptions:
         if not self.output.output:
             raise ConfigError("--output is required: the folder of the dataset")
         if self.output.append:
-            raise ConfigError("--append is reserved for adding to a dataset and not supported yet; use another --output")
+            raise ConfigError(
+                "--append is reserved for adding to a dataset and not supported yet; use another --output"
+            )
         if self.transform.features and self.transform.transform:
             raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
         if self.output.num_shards and self.output.shard_bytes:

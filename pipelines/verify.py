@@ -67,7 +67,9 @@ def _as_text(dataset: str, faults: Sequence[Fault]) -> str:
         return "\n".join([*map(str, faults), f"{dataset}: {len(faults)} faults"])
     manifest = read_manifest(dataset)
     size = byte_text(dataset_bytes(dataset))
-    return f"{dataset}: good: {manifest.rows_out:,} records in {len(manifest.shards)} shards, {size}" if manifest else ""
+    return (
+        f"{dataset}: good: {manifest.rows_out:,} records in {len(manifest.shards)} shards, {size}" if manifest else ""
+    )
 
 
 if __name__ == "__main__":

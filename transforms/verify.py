@@ -123,7 +123,9 @@ def _check_files(directory: str, manifest: Manifest) -> Iterator[Fault]:
             yield Fault("file.missing", path, "is missing")
     for path in sorted(set(present) - known):
         if path.startswith(STAGING_PREFIX):
-            yield Fault("file.orphan", path, "was left by a run that is not finished; --overwrite of a next run removes it")
+            yield Fault(
+                "file.orphan", path, "was left by a run that is not finished; --overwrite of a next run removes it"
+            )
         elif not path.startswith(folders):
             yield Fault("file.orphan", path, "is not in the manifest")
 

@@ -143,13 +143,19 @@ def test_publication_that_fails_half_way_has_no_manifest_and_can_be_repeated(tmp
 
     with monkeypatch.context() as patched:
         for name in ("_rename", "_delete", "_write"):
-            patched.setattr(f"penstock.io.publish.{name}", failing(getattr(__import__("penstock.io.publish", fromlist=[name]), name)))
+            patched.setattr(
+                f"penstock.io.publish.{name}",
+                failing(getattr(__import__("penstock.io.publish", fromlist=[name]), name)),
+            )
         with pytest.raises(OSError, match="the machine is gone"):
             publish(run)
     manifest = read_manifest(str(tmp_path))
     assert manifest is None or manifest.run_id == "old"
     repeated = run.publish(
-        [Shard(f"{split}/part-00000-of-00001.tfrecord", split, 3, 1, 1, "00000000", "s") for split in ("train", "eval")],
+        [
+            Shard(f"{split}/part-00000-of-00001.tfrecord", split, 3, 1, 1, "00000000", "s")
+            for split in ("train", "eval")
+        ],
         [DeadLetterFile(run.staging.path("dead_letters", f"{name}.jsonl"), 1, {"x": 1}, {"read": 1}) for name in "ab"],
         6,
     )

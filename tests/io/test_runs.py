@@ -84,7 +84,11 @@ def test_large_run_is_cut_into_blocks_and_one_huge_record_is_a_block(tmp_path):
 
 def test_splits_are_kept_apart(tmp_path):
     writer = RunWriter(str(tmp_path), max_bytes=4)
-    runs = [*writer.add("a", batch_of([(1, b"12", None)])), *writer.add("b", batch_of([(2, b"34", None)])), *writer.flush()]
+    runs = [
+        *writer.add("a", batch_of([(1, b"12", None)])),
+        *writer.add("b", batch_of([(2, b"34", None)])),
+        *writer.flush(),
+    ]
     assert {run.split: rows_of(MergedRuns([run]).pieces(0, KEYS_END)) for run in runs} == {
         "a": [(1, b"12", None)],
         "b": [(2, b"34", None)],
@@ -97,7 +101,11 @@ def test_records_are_views_of_the_encoded_bytes():
     assert records.column("record").to_pylist() == [b"aa", b"bbb", b"c"]
     assert bytes(content(records.slice(1, 2))) == b"bbbc"
     assert bytes(content(sort_records(records))) == b"bbbcaa"
-    assert (record_bytes(records), record_bytes(records.slice(0, 0)), bytes(content(records.slice(3, 0)))) == (6, 0, b"")
+    assert (record_bytes(records), record_bytes(records.slice(0, 0)), bytes(content(records.slice(3, 0)))) == (
+        6,
+        0,
+        b"",
+    )
 
 
 @pytest.mark.parametrize("rows", [[], [(1, b"", None)]])

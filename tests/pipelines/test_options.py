@@ -97,20 +97,33 @@ def test_missing_config_is_named(tmp_path):
         parse("--config", str(tmp_path / "none.yaml"))
 
 
-@pytest.mark.parametrize(("argv", "ours", "beams"), [((), None, False), (("--dry_run",), "", False), (("--dry_run=True",), "True", "True")])
+@pytest.mark.parametrize(
+    ("argv", "ours", "beams"), [((), None, False), (("--dry_run",), "", False), (("--dry_run=True",), "True", "True")]
+)
 def test_dry_run_without_a_value_is_ours_and_with_one_is_beams(argv, ours, beams):
     options, rest = parse(*argv)
     assert options["dry_run"] == ours
     assert beam_options(rest, RunOptions(ours)).get_all_options()["dry_run"] == beams
 
 
-@pytest.mark.parametrize(("text", "size"), [("1", 1), ("64MB", 64_000_000), ("2Ki", 2048), ("1 GiB", 2**30), ("5k", 5000)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ("64MB", 64_000_000), ("2Ki", 2048), ("1 GiB", 2**30), ("5k", 5000)]
+)
 def test_byte_sizes(text, size):
     assert byte_size(text) == size
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [(byte_size, "0"), (byte_size, "1TB"), (byte_size, "-1"), (fraction, "1.1"), (fraction, "nan"), (positive, "0"), (positive, "1.5")]
+    ("kind", "text"),
+    [
+        (byte_size, "0"),
+        (byte_size, "1TB"),
+        (byte_size, "-1"),
+        (fraction, "1.1"),
+        (fraction, "nan"),
+        (positive, "0"),
+        (positive, "1.5"),
+    ],
 )
 def test_values_out_of_range_are_refused(kind, text):
     with pytest.raises(argparse.ArgumentTypeError, match=f"must be .*, got '{text}'"):
