@@ -13,6 +13,7 @@ A dead letter is one rejected row with all its reasons. On disk it is one JSON o
 import base64
 import collections
 import dataclasses
+import datetime
 import json
 import math
 import uuid
@@ -149,7 +150,7 @@ def row_letters(
     has_origin = ORIGIN in batch.schema.names
     origins = taken.column(ORIGIN).to_pylist() if has_origin else [{"uri": "", "position": -1}] * len(rows)
     times = _iso_times(taken)
-    values = taken.select(feature_names(taken)).to_pylist() if payload is None else []
+    values = _python_rows(taken.select(feature_names(taken))) if payload is None else []
     for index, (row, origin) in enumerate(zip(rows, origins, strict=True)):
         if payload is None:
             letter = DeadLetter(
@@ -158,6 +159,21 @@ def row_letters(
         else:
             letter = raw_letter(reasons[row], stage, origin["uri"], origin["position"], payload(row))
         yield dataclasses.replace(letter, event_time=times[index])
+
+
+def _python_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    columns = [_python_values(column) for column in batch.columns]
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _python_values(column: pa.Array) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError, ImportError):
+        # Python's datetime ends with the year 9999 and with microseconds: such times stay numbers.
+        inner = column.type.value_type if pa.types.is_list(column.type) else column.type
+        number = pa.int32() if inner.bit_width == 32 else pa.int64()
+        return column.cast(pa.list_(number) if pa.types.is_list(column.type) else number).to_pylist()
 
 
 def _iso_times(batch: pa.RecordBatch) -> list[str | None]:
@@ -170,7 +186,7 @@ def row_payload(row: Mapping[str, Any]) -> str:
     """A row as JSON that the JSON Lines reader takes back: nulls left out, bytes as text where they are UTF-8.
 
     Bytes that are not UTF-8 become `{"base64": "..."}`, floats without a JSON spelling the strings NaN, Infinity and
-    -Infinity, and what JSON does not know (dates, decimals) its text.
+    -Infinity, dates and times their ISO 8601 form, decimals and the rest their text.
     """
     return json.dumps(
         {name: _json_value(value) for name, value in row.items() if value is not None}, ensure_ascii=False
@@ -188,6 +204,8 @@ def _json_value(value: Any) -> Any:
             return str(value).replace("inf", "Infinity").replace("nan", "NaN")
         case None | bool() | int() | float() | str():
             return value
+        case datetime.date() | datetime.time():
+            return value.isoformat()
         case list():
             return [_json_value(item) for item in value]
         case dict():

@@ -1,3 +1,4 @@
+import decimal
 import json
 
 import apache_beam as beam
@@ -71,6 +72,24 @@ def test_row_letters_take_the_original_bytes_where_there_are_some():
     batch = pa.record_batch({"x": pa.array([1, 2])})
     (letter,) = row_letters(batch, {1: BAD}, "read", payload=lambda row: f"line {row}".encode())
     assert (letter.uri, letter.position, letter.payload, letter.payload_encoding) == ("", -1, "line 1", "text")
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        (pa.array([1], pa.timestamp("s")), "1970-01-01T00:00:01"),
+        (pa.array([10**15], pa.timestamp("s")), 10**15),
+        (pa.array([10**18 + 1], pa.timestamp("ns", "UTC")), None),
+        (pa.array([[10**15, None]], pa.list_(pa.timestamp("s"))), [10**15, None]),
+        (pa.array([1], pa.date32()), "1970-01-02"),
+        (pa.array([decimal.Decimal("1.50")]), "1.50"),
+        (pa.array([{"a": [1]}]), {"a": [1]}),
+    ],
+)
+def test_values_that_json_does_not_know_are_kept(column, text):
+    (letter,) = row_letters(pa.record_batch({"x": column}), {0: BAD}, "validate")
+    value = json.loads(letter.payload)["x"]
+    assert value == text or (text is None and (value == 10**18 + 1 or value.startswith("2001-09-09T01:46:40.0")))
 
 
 class _RejectOddFn(beam.DoFn):
