@@ -42,8 +42,12 @@ class FlatColumn:
         starts = self.starts[start : end + 1]
         return FlatColumn(starts - starts[0], self.values[starts[0] : starts[-1]])
 
-    def filter(self, keep: npt.NDArray[np.bool_]) -> "FlatColumn":
-        """The rows that are True in `keep`."""
+    def take(self, rows: Ints) -> "FlatColumn":
+        """Some rows, in ascending order."""
+        if len(rows) == len(self):
+            return self
+        keep = np.zeros(len(self), bool)
+        keep[rows] = True
         counts = self.counts
         return FlatColumn(starts_of(counts[keep]), self.values[np.repeat(keep, counts)])
 

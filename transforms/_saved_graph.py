@@ -1,6 +1,7 @@
 """A fitted graph, loaded: flat columns in, Arrow columns out, the same for batches of any size."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Kind
-from penstock.transforms._arrays import FlatColumn, empty_column, list_array, scalar_array, starts_of
+from penstock.transforms._arrays import FlatColumn, list_array, scalar_array, starts_of
 from penstock.transforms._tensorflow import import_tensorflow
 
 # Batches are padded to a multiple of this, and every column gets at least this many values behind the real ones:
@@ -55,7 +56,29 @@ class _Output:
 
 
 class TooManyValuesError(ValueError):
-    """An output has several values in a row, where its schema says one."""
+    """Some rows of an output have several values, where its schema says one; `rows` are their indices."""
+
+    def __init__(self, column: str, rows: list[int]):
+        super().__init__(f"feature {column!r} has several values, where its schema says one")
+        self.rows = rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """One output of a graph with nothing but what it needs, to try rows several times faster than the whole graph."""
+
+    graph: "SavedGraph"
+    function: Any
+    inputs: tuple[GraphInput, ...]
+
+    def fault(self, columns: Mapping[str, FlatColumn], start: int, end: int) -> str | None:
+        """The error on rows `start` to `end`, if there is one."""
+        tensors = {item.name: self.graph.tensor(item, columns[item.name].slice(start, end)) for item in self.inputs}
+        try:
+            self.function(self.graph.count(end - start), tensors)
+        except self.graph.row_errors as error:
+            return error_text(error)
+        return None
 
 
 class SavedGraph:
@@ -63,7 +86,8 @@ class SavedGraph:
 
     Attributes:
       inputs: the columns that it takes, in name order.
-      columns: the names of those that it gives, in the order of their schema.
+      columns: the names of those that it gives, in name order.
+      row_errors: the exceptions that rows can be at fault for; others are the machine's.
     """
 
     def __init__(self, transform_dir: str, schema: schema_pb2.Schema):
@@ -76,9 +100,10 @@ class SavedGraph:
         self._where = f"--transform {transform_dir}"
         self._model = self._load(FileSystems.join(transform_dir, "transform_fn"))
         self._function = getattr(self._model.transform_fn, "concrete_functions", [self._model.transform_fn])[0]
-        specs = self._function.structured_input_signature[0][0]
-        needed = self._needed(specs)
-        self.inputs = tuple(self._input(name, specs[name], name in needed) for name in sorted(specs))
+        self._specs: Mapping[str, Any] = self._function.structured_input_signature[0][0]
+        self.row_errors = (self._tf.errors.InvalidArgumentError, self._tf.errors.OutOfRangeError)
+        needed = self._inputs_of(self._function.graph.outputs)
+        self.inputs = tuple(self._input(name, self._specs[name], name in needed) for name in sorted(self._specs))
         self._outputs = self._describe_outputs(schema)
         self.columns = tuple(output.column for output in self._outputs)
 
@@ -91,17 +116,16 @@ class SavedGraph:
             raise ConfigError(f"{self._where}: the graph was written in TensorFlow 1 mode; fit it again")
         return model
 
-    def _needed(self, specs: Mapping[str, Any]) -> set[str]:
-        """The inputs from which an output or a check can be reached."""
-        graph = self._function.graph
-        reached = _reachable([tensor.op for tensor in graph.outputs] + list(graph.control_outputs))
-        needed, tensors = set(), iter(self._function.inputs)
-        for name in sorted(specs):
-            components = self._tf.nest.flatten(specs[name], expand_composites=True)
+    def _inputs_of(self, outputs: list[Any]) -> set[str]:
+        """The inputs that some of the outputs, or a check of the graph, depend on."""
+        reached = _reachable([tensor.op for tensor in outputs] + list(self._function.graph.control_outputs))
+        found, tensors = set(), iter(self._function.inputs)
+        for name in sorted(self._specs):
+            components = self._tf.nest.flatten(self._specs[name], expand_composites=True)
             ops = [next(tensors).op for _ in components]
             if any(op in reached for op in ops):
-                needed.add(name)
-        return needed
+                found.add(name)
+        return found
 
     def _input(self, name: str, spec: Any, needed: bool) -> GraphInput:
         tf = self._tf
@@ -132,30 +156,58 @@ class SavedGraph:
         A value depends on its row alone, to the last bit, whatever the rows beside it.
 
         Raises:
-          tensorflow.errors.OpError, TooManyValuesError: the rows at fault are not known.
+          TooManyValuesError: names the rows at fault.
+          tensorflow.errors.OpError: the rows at fault are not known; one of `row_errors`, or a fault of the machine.
           DataError: when the graph gives what is not one list of values a row.
         """
         padding = _padding(columns, rows)
         padded_rows = rows + sum(times for _, times in padding)
         tensors = {
-            item.name: self._tensor(item, columns[item.name].append(padding))
+            item.name: self.tensor(item, columns[item.name].append(padding))
             if item.name in columns
-            else self._tensor(item, self._blank(item, padded_rows))
+            else self._blank(self._specs[item.name], padded_rows)
             for item in self.inputs
         }
         results = self._function(tensors)
         return [self._array(output, results[output.key], rows) for output in self._outputs]
 
-    def _blank(self, item: GraphInput, rows: int) -> FlatColumn:
-        """For an input on which nothing depends."""
-        if item.length is None:
-            return empty_column(item.kind, rows)
-        values = np.zeros(rows * item.length, empty_column(item.kind, 0).values.dtype)
-        return FlatColumn(np.arange(rows + 1) * item.length, values)
+    @functools.cached_property
+    def probes(self) -> tuple[Probe, ...]:
+        """One for each output."""
+        tf, graph = self._tf, self._function.graph
+        probes, tensors = [], iter(graph.outputs)
+        for key, spec in sorted(self._function.structured_outputs.items()):
+            names = self._inputs_of([next(tensors) for _ in tf.nest.flatten(spec, expand_composites=True)])
+            inputs = tuple(item for item in self.inputs if item.name in names)
+            probes.append(Probe(self, self._function_of(key, inputs), inputs))
+        return tuple(probes)
 
-    def _tensor(self, item: GraphInput, column: FlatColumn) -> Any:
-        tf, rows = self._tf, len(column)
-        spec = self._function.structured_input_signature[0][0][item.name]
+    def _function_of(self, key: str, inputs: tuple[GraphInput, ...]) -> Any:
+        def compute(rows: Any, tensors: dict[str, Any]) -> Any:
+            blanks = {name: self._blank(spec, rows) for name, spec in self._specs.items() if name not in tensors}
+            return self._function({**tensors, **blanks})[key]
+
+        signature = [self._tf.TensorSpec([], self._tf.int64), {item.name: self._specs[item.name] for item in inputs}]
+        return self._tf.function(compute, input_signature=signature).get_concrete_function()
+
+    def _blank(self, spec: Any, rows: Any) -> Any:
+        """For an input on which nothing depends."""
+        tf = self._tf
+        zero = tf.constant(b"" if spec.dtype == tf.string else 0, spec.dtype)
+        rows = tf.cast(rows, tf.int64)
+        if isinstance(spec, tf.TensorSpec):
+            return tf.fill(tf.stack([rows, *spec.shape[1:]]), zero)
+        if isinstance(spec, tf.RaggedTensorSpec):
+            return tf.RaggedTensor.from_row_splits(tf.fill([0], zero), tf.zeros([rows + 1], spec.row_splits_dtype))
+        return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.fill([0], zero), tf.stack([rows, 1]))
+
+    def count(self, rows: int) -> Any:
+        """A number of rows as a tensor."""
+        return self._tf.constant(rows, self._tf.int64)
+
+    def tensor(self, item: GraphInput, column: FlatColumn) -> Any:
+        """A column as the graph takes it."""
+        tf, rows, spec = self._tf, len(column), self._specs[item.name]
         values = tf.constant(column.values, spec.dtype)
         if item.shape is not None:
             return tf.reshape(values, (rows, *item.shape))
@@ -165,7 +217,8 @@ class SavedGraph:
         indices = np.empty((len(column.values), 2), np.int64)
         indices[:, 0] = np.repeat(np.arange(rows), counts)
         indices[:, 1] = np.arange(len(column.values)) - np.repeat(column.starts[:-1], counts)
-        return tf.SparseTensor(indices, values, (rows, counts.max(initial=0)))
+        # At least 1 wide, or `tf.sparse.to_dense(x)[:, 0]` would fail on rows that happen to be among empty ones.
+        return tf.SparseTensor(indices, values, (rows, counts.max(initial=1)))
 
     def _array(self, output: _Output, tensor: Any, rows: int) -> pa.Array:
         tf = self._tf
@@ -179,8 +232,9 @@ class SavedGraph:
             return _dense_array(output.key, tensor.numpy(), rows)
         if not output.single:
             return list_array(column)
-        if (column.counts > 1).any():
-            raise TooManyValuesError(f"feature {output.column!r} has several values, where its schema says one")
+        several = np.flatnonzero(column.counts > 1)
+        if len(several):
+            raise TooManyValuesError(output.column, several.tolist())
         return scalar_array(column)
 
 

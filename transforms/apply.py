@@ -1,12 +1,14 @@
 """Applying fitted features: the saved graph on every batch, rows that it fails on in the dead letters."""
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
@@ -16,7 +18,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RESERVED
 from penstock.io.dead_letters import REJECTED, Reason, RejectingTransform, row_letters, split_rejected
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms._arrays import FlatColumn, flat_column
 from penstock.transforms._saved_graph import SavedGraph, TooManyValuesError, error_text
@@ -63,23 +65,22 @@ def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatc
     A batch on which the graph fails is halved until the rows at fault are alone.
 
     Raises:
-      DataError: when a column is of another kind than the graph takes.
+      DataError: when a column is of another kind than the graph takes, or the graph fails though no row is at fault.
     """
     columns, faults = _graph_columns(graph, batch)
-    keep = np.ones(batch.num_rows, bool)
-    keep[list(faults)] = False
-    left = np.flatnonzero(keep)
-    if faults:
-        columns = {name: column.filter(keep) for name, column in columns.items()}
-    pieces: list[list[pa.Array]] = []
-    failed = {int(left[row]): text for row, text in _bisect(graph, columns, 0, len(left), pieces)}
-    keep[list(failed)] = False
-    reserved = [name for name in batch.schema.names if name in RESERVED]
-    kept = batch.select(reserved) if keep.all() else batch.select(reserved).filter(pa.array(keep))
-    values = [pa.concat_arrays(arrays) for arrays in zip(*pieces, strict=True)]
-    reasons = {row: Reason(_ERROR, text) for row, text in sorted({**faults, **failed}.items())}
-    if not pieces:
+    left = _others(faults, batch.num_rows)
+    values: list[pa.Array] | None = None
+    while values is None and len(left):
+        rows = {name: column.take(left) for name, column in columns.items()}
+        values, failed = _try_rows(graph, rows, len(left))
+        faults |= {int(left[row]): text for row, text in failed.items()}
+        left = np.delete(left, list(failed))
+    reasons = {row: Reason(_ERROR, faults[row]) for row in sorted(faults)}
+    if values is None:
         return batch.slice(0, 0), reasons
+    reserved = [name for name in batch.schema.names if name in RESERVED]
+    kept = batch.select(reserved)
+    kept = kept.take(pa.array(left)) if reasons else kept
     return pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved]), reasons
 
 
@@ -98,23 +99,60 @@ def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, 
     return columns, faults
 
 
-def _bisect(
-    graph: SavedGraph, columns: Mapping[str, FlatColumn], start: int, end: int, pieces: list[list[pa.Array]]
-) -> Iterator[tuple[int, str]]:
-    """Yields the rows that fail, with the error; adds the outputs of the others to `pieces`, in order."""
-    if start == end:
-        return
-    errors = import_tensorflow().tf.errors
+def _try_rows(
+    graph: SavedGraph, columns: Mapping[str, FlatColumn], rows: int
+) -> tuple[list[pa.Array] | None, dict[int, str]]:
+    """The outputs for some rows; or None, and some of the rows at fault, at least one."""
     try:
-        rows = {name: column.slice(start, end) for name, column in columns.items()}
-        pieces.append(graph.run(rows, end - start))
-    except (errors.InvalidArgumentError, errors.OutOfRangeError, TooManyValuesError) as error:
-        if end - start == 1:
-            yield start, error_text(error)
-            return
+        return graph.run(columns, rows), {}
+    except TooManyValuesError as error:
+        return None, dict.fromkeys(error.rows, str(error))
+    except graph.row_errors:
+        return None, _find_faults(graph, columns, rows)
+
+
+def _find_faults(graph: SavedGraph, columns: Mapping[str, FlatColumn], rows: int) -> dict[int, str]:
+    """The rows on which an output fails, output by output: that is faster than to halve with the whole graph.
+
+    Raises:
+      DataError: when no row fails alone.
+    """
+    faults: dict[int, str] = {}
+    for probe in graph.probes:
+        left = _others(faults, rows)
+        others = {item.name: columns[item.name].take(left) for item in probe.inputs}
+        faults |= {int(left[row]): text for row, text in _bisect(functools.partial(probe.fault, others), 0, len(left))}
+    whole = functools.partial(_whole_fault, graph, columns)
+    faults = faults or dict(_bisect(whole, 0, rows))
+    if not faults:
+        raise DataError(
+            f"the graph fails on {rows} rows together and on none of them alone: {whole(0, rows)}; "
+            "a feature must depend on its own row only"
+        )
+    return faults
+
+
+def _others(rows: Collection[int], total: int) -> npt.NDArray[np.int64]:
+    return np.delete(np.arange(total), list(rows))
+
+
+def _whole_fault(graph: SavedGraph, columns: Mapping[str, FlatColumn], start: int, end: int) -> str | None:
+    try:
+        graph.run({name: column.slice(start, end) for name, column in columns.items()}, end - start)
+    except graph.row_errors as error:
+        return error_text(error)
+    return None
+
+
+def _bisect(fault: Callable[[int, int], str | None], start: int, end: int) -> Iterator[tuple[int, str]]:
+    """The rows on which `fault` tells an error when they are alone, with the error."""
+    text = fault(start, end) if start < end else None
+    if text is not None and end - start == 1:
+        yield start, text
+    elif text is not None:
         middle = (start + end) // 2
-        yield from _bisect(graph, columns, start, middle, pieces)
-        yield from _bisect(graph, columns, middle, end, pieces)
+        yield from _bisect(fault, start, middle)
+        yield from _bisect(fault, middle, end)
 
 
 class _ApplyFn(beam.DoFn):

@@ -565,3 +565,61 @@ def test_sparse_outputs_with_gaps_are_refused(tmp_path) -> None:
     directory = analyzed_elsewhere(tmp_path, gaps_fn, {"list": tf.io.VarLenFeature(tf.int64)}, [{"list": [1, 2]}])
     with pytest.raises(DataError, match=r"output 'gaps' of the graph has gaps .*sparse_tensor_left_align"):
         apply_graph(load_graph(directory), pa.record_batch({"list": [[1, 2]]}))
+
+
+def crowd_fn(inputs: dict[str, Any]) -> dict[str, Any]:
+    with tf.control_dependencies([tf.debugging.assert_less(tf.size(inputs["n"]), 200, message="too many")]):
+        return {"n": tf.identity(inputs["n"])}
+
+
+def test_a_failure_that_no_row_is_at_fault_for_fails_the_job(tmp_path) -> None:
+    directory = analyzed_elsewhere(tmp_path, crowd_fn, {"n": tf.io.FixedLenFeature([], tf.int64)}, [{"n": 1}])
+    graph = load_graph(directory)
+    assert apply_graph(graph, pa.record_batch({"n": [1, 2]}))[0].column("n").to_pylist() == [1, 2]
+    with pytest.raises(DataError, match=r"fails on 300 rows together and on none of them alone: .*too many"):
+        apply_graph(graph, pa.record_batch({"n": list(range(300))}))
+
+
+def test_many_rows_with_several_values_are_found_at_once(graph_dir) -> None:
+    days = [[1, 2] if row % 3 else [row] for row in range(3000)]
+    features, reasons = apply_graph(
+        load_graph(graph_dir), pa.record_batch({"sure": [1.0] * 3000, "trip.größe": pa.array(days)})
+    )
+    assert list(reasons) == [row for row in range(3000) if row % 3]
+    assert features.column("trip.größe").to_pylist() == list(range(0, 3000, 3))
+
+
+def needy_fn(inputs: dict[str, Any]) -> dict[str, Any]:
+    check = tf.debugging.assert_positive(inputs["checked"], message="checked must be positive")
+    with tf.control_dependencies([check]):
+        junk = tf.strings.to_number(tf.sparse.to_dense(inputs["junk"], "0")[:, 0])
+    ragged = tf.RaggedTensor.from_sparse(inputs["list"])
+    return {"junk": junk, "list": ragged, "double": inputs["vector"] * 2}
+
+
+def test_bad_rows_are_found_in_graphs_with_inputs_of_every_form(tmp_path) -> None:
+    specs = {
+        "checked": tf.io.FixedLenFeature([], tf.int64),
+        "junk": tf.io.VarLenFeature(tf.string),
+        "list": tf.io.VarLenFeature(tf.int64),
+        "vector": tf.io.FixedLenFeature([2], tf.float32),
+        "unused": tf.io.FixedLenFeature([], tf.string),
+    }
+    row = {"checked": 1, "junk": ["1"], "list": [1], "vector": [1.0, 2.0], "unused": "u"}
+    graph = load_graph(analyzed_elsewhere(tmp_path, needy_fn, specs, [row]))
+    batch = pa.record_batch(
+        {
+            "checked": [1, 0, 2, 3],
+            "junk": ["1", "2", "x", None],
+            "list": [[1], None, [2], [3, 4]],
+            "vector": [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0], [3.0, 4.0]],
+        }
+    )
+    features, reasons = apply_graph(graph, batch)
+    assert features.to_pydict() == {
+        "double": [[0.0, 2.0], [6.0, 8.0]],
+        "junk": [1.0, 0.0],
+        "list$ragged_values": [[1], [3, 4]],
+    }
+    assert "checked must be positive" in reasons[1].detail
+    assert "could not correctly convert string: x" in reasons[2].detail
