@@ -10,6 +10,9 @@ import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms import error_handling
+from apache_beam.transforms.window import FixedWindows
 
 from penstock.io.batches import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.dead_letters import DeadLetterHandler
@@ -51,7 +54,11 @@ def _at(batches, index):
 
 
 def shard_bytes(output):
-    return {path: (pathlib.Path(output) / path).read_bytes() for path in list_files(str(output)) if "/part-" in f"/{path}" and ".tmp" not in path}
+    return {
+        path: (pathlib.Path(output) / path).read_bytes()
+        for path in list_files(str(output))
+        if "/part-" in f"/{path}" and ".tmp" not in path
+    }
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +257,66 @@ def test_shards_are_equal_ranges_of_hashes():
         assert (bounds[0], bounds[-1]) == (0, 2**64)
         keys = np.array([key for bound in bounds[:-1] for key in (bound, max(bound - 1, 0))], np.uint64)
         assert shards_of(keys, total).tolist() == [int(key) * total >> 64 for key in keys]
+
+
+def put(pipeline, batch, window=None):
+    rows = pipeline | beam.Create([0]) | beam.Map(functools.partial(_at, [batch])).with_output_types(pa.RecordBatch)
+    return rows | beam.WindowInto(window) if window else rows
+
+
+ONE_BAD = pa.record_batch({"x": pa.array([[1, None], *([[2]] * 50)]), "s": pa.array(["a"] * 51, pa.string_view())})
+
+
+def test_what_goes_to_another_handler_is_accounted_for_as_well(tmp_path):
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        with error_handling.ErrorHandler(beam.Map(lambda letter: letter.reasons[0].code)) as handler:
+            _ = put(pipeline, ONE_BAD) | WriteDataset(str(tmp_path)).with_error_handler(handler)
+        assert_that(handler.output(), equal_to(["write.null_in_list"]))
+    manifest = read_manifest(str(tmp_path))
+    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (51, 50, 1)
+    assert [file.records for file in manifest.dead_letters] == [1]
+
+
+def test_nothing_published_fails_the_pipeline_of_one_who_reads_no_outcome(tmp_path):
+    handler = DeadLetterHandler(str(tmp_path / "letters"), "r1")
+    with (
+        pytest.raises(Exception, match=r"nothing is published: 1 of 51 rows were rejected; .* are in .*/dead_letters"),
+        beam.Pipeline(runner=FnApiRunner()) as pipeline,
+    ):
+        _ = put(pipeline, ONE_BAD) | WriteDataset(str(tmp_path / "out"), dead_letters=handler, max_reject_fraction=0.01)
+    assert read_manifest(str(tmp_path / "out")) is None
+    assert list_files(str(tmp_path / "out"))["dead_letters/part-00000-of-00001.jsonl"] > 0
+
+
+def test_windows_are_refused(tmp_path):
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    with pytest.raises(ConfigError, match="from the global window, got FixedWindows"):
+        _ = put(pipeline, table(3), FixedWindows(5)) | WriteDataset(str(tmp_path))
+
+
+def test_unbounded_input_is_refused(tmp_path):
+    rows = put(beam.Pipeline(runner=FnApiRunner()), table(3))
+    rows.is_bounded = False
+    with pytest.raises(ConfigError, match="needs bounded input"):
+        _ = rows | WriteDataset(str(tmp_path))
+
+
+def test_null_shuffle_key_fails(tmp_path):
+    with pytest.raises(Exception, match="_shuffle_key must not be null, got 1 nulls"):
+        write(tmp_path, [table(2, **{SHUFFLE_KEY: pa.array([1, None], pa.uint64())})])
+
+
+def test_rows_without_a_split_cannot_be_shared_among_several(tmp_path):
+    with pytest.raises(Exception, match="rows have no split; use AssignSplit, or one split instead of a, b"):
+        write(tmp_path, [table(2)], splits=("a", "b"))
+
+
+def test_row_with_a_null_split_fails(tmp_path):
+    with pytest.raises(Exception, match="a row is of split None; splits must name it"):
+        write(tmp_path, [table(2, **{SPLIT: pa.array([None, "train"]).dictionary_encode()})])
+
+
+@pytest.mark.parametrize("split", ["", "a/b", "..", ".tmp-x", "dead_letters", "transform"])
+def test_split_that_cannot_be_a_folder_is_refused(split):
+    with pytest.raises(ConfigError, match="a split must be named with letters"):
+        WriteDataset("out", splits=("train", split))
