@@ -121,7 +121,9 @@ class Publisher:
             remove_folder(self.staging.directory)
             return outcome
         if current is None:
+            self._clear_once()
             _rename(renames, self.staging.output)
+        self._discard()
         _write(self.staging.outcome, outcome.to_json())
         return outcome
 
@@ -170,10 +172,7 @@ class Publisher:
         return dataclasses.replace(_published(self.staging, manifest), status=status)
 
     def _replace(self, manifest: Manifest, rejects: Mapping[str, str]) -> None:
-        cleared = self.staging.path("cleared")
-        if not FileSystems.exists(cleared):
-            self._clear()
-            _write(cleared, "")
+        self._clear_once()
         moves = {self.staging.path(*path.split("/")): path for path in self._staged_files(manifest)}
         _rename({**moves, **rejects}, self.staging.output)
         staged = self.staging.path(MANIFEST)
@@ -185,6 +184,17 @@ class Publisher:
         staged = list_files(self.staging.directory)
         for extra in self.extras:
             yield from (path for path in staged if path == extra or path.startswith(f"{extra}/"))
+
+    def _discard(self) -> None:
+        """Deletes what is staged, but for dead letters."""
+        staged = [path for path in list_files(self.staging.directory) if not path.startswith(f"{DEAD_LETTERS}/")]
+        _delete(self.staging.directory, staged)
+
+    def _clear_once(self) -> None:
+        cleared = self.staging.path("cleared")
+        if not FileSystems.exists(cleared):
+            self._clear()
+            _write(cleared, "")
 
     def _clear(self) -> None:
         """Deletes the old dataset, manifest first, and what crashed runs left behind."""
