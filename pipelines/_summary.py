@@ -3,81 +3,86 @@
 import shlex
 from collections.abc import Iterator, Mapping
 
-from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 
-from penstock.io.layout import TRANSFORM, Manifest
+from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM, Manifest
 
 _MAX_REASONS = 12
 
 
 def print_summary(manifest: Manifest, output: str, seconds: float) -> None:
     """Prints the summary of a published dataset to stdout."""
-    Console(highlight=False, soft_wrap=True).print(Group(*_parts(manifest, output, seconds)))
+    _print(*_parts(manifest, output.rstrip("/"), seconds))
 
 
 def print_rejects(rows_in: int, rejected: Mapping[str, int]) -> None:
     """Prints the rejects by reason, for a run that failed over them."""
-    Console(highlight=False, soft_wrap=True).print(_reasons(rows_in, rejected))
+    _print(_reasons(rows_in, rejected))
+
+
+def _print(*parts: RenderableType) -> None:
+    Console(highlight=False, soft_wrap=True).print(Group(*(Padding(part, (0, 0, 1, 2)) for part in parts)))
 
 
 def _parts(manifest: Manifest, output: str, seconds: float) -> Iterator[RenderableType]:
-    yield ""
-    yield _totals(manifest, seconds)
+    yield f"Done in {seconds:,.1f} s, {manifest.rows_in / seconds:,.0f} rows/s"
+    yield _rows(manifest)
     yield _splits(manifest)
     if manifest.rejected_by_reason:
         yield _reasons(manifest.rows_in, manifest.rejected_by_reason)
     yield _places(manifest, output)
-    yield f"Next: check every byte of it\n  python -m pipelines.verify --dataset {shlex.quote(output)}\n"
+    yield f"Next: check every byte\n  python -m pipelines.verify --dataset {shlex.quote(output)}"
 
 
-def _totals(manifest: Manifest, seconds: float) -> Table:
-    table = _table("", ("rows", "right"), ("", "right"), title="Dataset")
+def _rows(manifest: Manifest) -> Table:
+    table = _table("rows", "", "")
     table.add_row("in", f"{manifest.rows_in:,}", "")
     table.add_row("out", f"{manifest.rows_out:,}", _percent(manifest.rows_out, manifest.rows_in))
     table.add_row("rejected", f"{manifest.rows_rejected:,}", _percent(manifest.rows_rejected, manifest.rows_in))
-    table.caption = f"{seconds:,.1f} s in all, {manifest.rows_in / seconds:,.0f} rows/s"
     return table
 
 
 def _splits(manifest: Manifest) -> Table:
-    table = _table("split", ("rows", "right"), ("shards", "right"), ("bytes", "right"), title="Splits")
-    for name in manifest.splits:
+    table = _table("split", "rows", "shards", "bytes")
+    for name, rows in manifest.splits.items():
         shards = [shard for shard in manifest.shards if shard.split == name]
-        rows = sum(shard.records for shard in shards)
         table.add_row(name, f"{rows:,}", str(len(shards)), byte_text(sum(shard.bytes for shard in shards)))
     return table
 
 
 def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
-    table = _table("reason", ("rows", "right"), ("", "right"), title="Rejected (a row may have several reasons)")
+    table = _table("rejected for (a row may have several reasons)", "rows", "")
     ranked = sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
     for reason, rows in ranked[:_MAX_REASONS]:
         table.add_row(reason, f"{rows:,}", _percent(rows, rows_in))
     if len(ranked) > _MAX_REASONS:
-        table.add_row(f"and {len(ranked) - _MAX_REASONS} more, see manifest.json", "", "")
+        table.add_row(f"and {len(ranked) - _MAX_REASONS} more", "", "")
     return table
 
 
 def _places(manifest: Manifest, output: str) -> Table:
-    table = _table("in " + output, ("", "left"), title="Where things are")
-    table.add_row("manifest.json", "the whole story: counts, digests, inputs, options, versions")
-    table.add_row("schema.pbtxt", "the schema of the rows; curate it and pass it back with --schema")
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("where", style="bold")
+    table.add_column("")
     for name in manifest.splits:
-        table.add_row(f"{name}/", "TFRecord shards of tf.Example")
+        table.add_row(f"{output}/{name}/", "TFRecord shards of tf.Example")
+    table.add_row(f"{output}/{MANIFEST}", "counts, digests, inputs, options, versions")
+    if SCHEMA in manifest.extras:
+        table.add_row(f"{output}/{SCHEMA}", "the schema of the rows; curate it and pass it back with --schema")
     if TRANSFORM in manifest.extras:
-        table.add_row("transform/", "the fitted graph: tft.TFTransformOutput, or --transform of another run")
-    if manifest.rows_rejected:
-        table.add_row("dead_letters/", "rejected rows with all their reasons, JSON Lines")
+        table.add_row(f"{output}/{TRANSFORM}/", "the graph of the features; --transform applies it to other rows")
+    if manifest.dead_letters:
+        table.add_row(f"{output}/{DEAD_LETTERS}/", "rejected rows with all their reasons")
     return table
 
 
-def _table(first: str, *columns: tuple[str, str], title: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", caption_justify="left")
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column(first)
-    for name, justify in columns:
-        table.add_column(name, justify="right" if justify == "right" else "left")
+    for number in numbers:
+        table.add_column(number, justify="right")
     return table
 
 
