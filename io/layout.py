@@ -248,8 +248,10 @@ def remove_folder(directory: str) -> None:
         FileSystems.delete([directory])
 
 
-def check_output(output: str, overwrite: bool, run_id: str = "") -> None:
+def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False) -> None:
     """Refuses an output that cannot take a dataset, before work is spent on it; what `run_id` staged does not count.
+
+    With `dry_run` nothing is written, so that it stays open whether the folder can be written.
 
     Raises:
       ConfigError: when it is a file, cannot be written, holds something and `overwrite` is not set, or holds what is
@@ -263,7 +265,8 @@ def check_output(output: str, overwrite: bool, run_id: str = "") -> None:
         examples = ", ".join(sorted(found)[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
     check_replaceable(output)
-    _probe(output)
+    if not dry_run:
+        _probe(output)
 
 
 def check_replaceable(output: str) -> None:
@@ -275,8 +278,8 @@ def check_replaceable(output: str) -> None:
     foreign = sorted(path for path in list_files(output) if not _DATASET_FILE.fullmatch(path))
     if foreign:
         raise ConfigError(
-            f"--output {output}: holds files that are no part of a dataset ({', '.join(foreign[:3])}); --overwrite would "
-            "delete them: move them away, or name another folder"
+            f"--output {output}: holds files that are no part of a dataset ({', '.join(foreign[:3])}); --overwrite "
+            "would delete them: move them away, or name another folder"
         )
 
 

@@ -32,7 +32,7 @@ from penstock.io.csv import CsvFormat
 from penstock.io.dead_letters import REJECTED, DeadLetter, RejectingTransform, row_letters, split_rejected
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files import InputFile, format_suffix, match_files, stat_file
-from penstock.io.formats import Format, Part, Parsed
+from penstock.io.formats import Format, Parsed, Part
 from penstock.io.jsonl import JsonlFormat
 from penstock.io.parquet import ParquetFormat
 from penstock.io.schema import Feature

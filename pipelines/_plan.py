@@ -20,7 +20,7 @@ from penstock.io.files import InputFile, match_files
 from penstock.io.formats import Format
 from penstock.io.read import ReadRecords, resolve_format
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
-from penstock.transforms.event_time import AssignEventTime, check_event_time
+from penstock.transforms.event_time import AssignEventTime, check_event_time, parse_event_time
 from penstock.transforms.features import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.fit import FitTransform
 from penstock.transforms.infer import InferSchema
@@ -92,18 +92,14 @@ def no_rows(source: Source) -> DataError:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """A source bound to its schema, with what checks, splits and shapes its rows.
+class Recipe:
+    """What the flags ask to be done with the rows; all that can be checked before the schema is known, is.
 
     Attributes:
-      features: the schema's features, in its order.
       splits: split name to its part of the rows.
       preprocessing: what `--features` computes; None without.
     """
 
-    source: Source
-    schema: schema_pb2.Schema
-    features: tuple[Feature, ...]
     rules: tuple[Rule, ...]
     label: str | None
     splits: Mapping[str, float]
@@ -113,29 +109,15 @@ class Plan:
     preprocessing: FeatureFile | FeatureFunction | None
 
     @classmethod
-    def bind(
-        cls,
-        source: Source,
-        schema: schema_pb2.Schema,
-        inputs: InputOptions,
-        checks: CheckOptions,
-        split: SplitOptions,
-        transform: TransformOptions,
-    ) -> Self:
-        """Resolves the options against the schema.
+    def load(cls, inputs: InputOptions, checks: CheckOptions, split: SplitOptions, transform: TransformOptions) -> Self:
+        """Reads what the flags name.
 
         Raises:
-          ConfigError: when a rule, feature, label, split or key does not fit the schema.
+          ConfigError: when a file of rules or features, a split or an event time is wrong.
         """
-        features = schema_features(schema)
-        if split.split_key:
-            check_key(split.split_key, features)
         if inputs.event_time:
-            check_event_time(inputs.event_time, features)
-        plan = cls(
-            source=source,
-            schema=schema,
-            features=features,
+            parse_event_time(inputs.event_time)
+        recipe = cls(
             rules=load_rules(checks.rules) if checks.rules else (),
             label=checks.label,
             splits=parse_split(split.split) if split.split else {TRAIN: 1.0},
@@ -144,16 +126,44 @@ class Plan:
             event_time=inputs.event_time,
             preprocessing=load_features(transform.features) if transform.features else None,
         )
-        if isinstance(plan.preprocessing, FeatureFile):
-            plan.preprocessing.bind(features)
-        if plan.preprocessing is not None and TRAIN not in plan.splits:
+        if recipe.preprocessing is not None and TRAIN not in recipe.splits:
             raise ConfigError(f"--features are fitted on the split {TRAIN!r}, which --split does not name")
+        return recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A recipe bound to its source and schema.
+
+    Attributes:
+      features: the schema's features, in its order.
+    """
+
+    source: Source
+    recipe: Recipe
+    schema: schema_pb2.Schema
+    features: tuple[Feature, ...]
+
+    @classmethod
+    def bind(cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema) -> Self:
+        """Checks the recipe against the schema.
+
+        Raises:
+          ConfigError: when a rule, feature, label, key or event time does not fit the schema.
+        """
+        plan = cls(source, recipe, schema, schema_features(schema))
+        if recipe.split_key:
+            check_key(recipe.split_key, plan.features)
+        if recipe.event_time:
+            check_event_time(recipe.event_time, plan.features)
+        if isinstance(recipe.preprocessing, FeatureFile):
+            recipe.preprocessing.bind(plan.features)
         plan.validation()
         return plan
 
     def validation(self) -> ValidateRecords:
         """The transform that checks rows; making it checks rules and label against the schema."""
-        return ValidateRecords(self.schema, self.rules, self.label)
+        return ValidateRecords(self.schema, self.recipe.rules, self.recipe.label)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -169,10 +179,11 @@ class Plan:
     ) -> beam.PCollection[pa.RecordBatch]:
         """Validates rows, gives them their event time and their split; what is rejected goes to the handler."""
         rows = rows | "ValidateRecords" >> self.validation().with_error_handler(handler)
-        if self.event_time:
-            rows = rows | "AssignEventTime" >> AssignEventTime(self.event_time).with_error_handler(handler)
+        recipe = self.recipe
+        if recipe.event_time:
+            rows = rows | "AssignEventTime" >> AssignEventTime(recipe.event_time).with_error_handler(handler)
         return rows | "AssignSplit" >> AssignSplit(
-            self.splits, key=self.split_key, columns=self.columns, seed=self.seed
+            recipe.splits, key=recipe.split_key, columns=self.columns, seed=recipe.seed
         )
 
     def fit(self, beam_options: PipelineOptions, directory: str) -> None:
@@ -182,7 +193,7 @@ class Plan:
           DataError: when the train split is empty.
         """
         handler = DiscardingHandler()
-        fit = FitTransform(self.preprocessing, self.schema, directory, split=TRAIN)
+        fit = FitTransform(self.recipe.preprocessing, self.schema, directory, split=TRAIN)
         with run_pipeline(beam_options, "fitting the features", self.source.total_bytes) as pipeline:
             rows = pipeline | "Read" >> self.read().with_error_handler(handler)
             _ = self.check_and_split(rows, handler) | "FitTransform" >> fit

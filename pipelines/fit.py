@@ -32,7 +32,7 @@ from pipelines._options import (
     job_parser,
     parse_job,
 )
-from pipelines._plan import Plan, Source, infer_schema
+from pipelines._plan import Plan, Recipe, Source, infer_schema
 
 _EXAMPLES = """examples:
   fit the features on the train split, then apply them to other data
@@ -108,6 +108,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     options = FitOptions.parse(argv)
     output = str(options.graph.output)
     source = Source.open(options.input)
+    transform = TransformOptions(features=options.graph.features)
+    recipe = Recipe.load(options.input, options.checks, options.split, transform)
     if FileSystems.exists(FileSystems.join(output, "transform_fn")) and not options.graph.overwrite:
         raise ConfigError(f"--output {output} holds a graph already; pass --overwrite to replace it")
     if not FileSystems.exists(output):
@@ -116,8 +118,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         schema = load_schema(options.checks.schema)
     else:
         schema = infer_schema(source, options.beam, FileSystems.join(output, "schema.pbtxt"))
-    transform = TransformOptions(features=options.graph.features)
-    plan = Plan.bind(source, schema, options.input, options.checks, options.split, transform)
+    plan = Plan.bind(source, recipe, schema)
     plan.fit(options.beam, output)
     print(f"fitted {options.graph.features} on {len(source.files)} files; the graph is in {output}")
     return DONE

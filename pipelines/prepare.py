@@ -10,23 +10,38 @@ A run is up to three pipelines, one after the other, so that no runner has to ho
 file that changes in between fails the job. Only the last one writes dead letters.
 """
 
+import contextlib
 import dataclasses
+import logging
+import os
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import apache_beam as beam
 import yaml
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.layout import SCHEMA, TRANSFORM, Staging, check_output, copy_folder, new_run_id
-from penstock.io.publish import read_outcome
+from penstock.io.layout import (
+    SCHEMA,
+    TRANSFORM,
+    Staging,
+    check_output,
+    copy_folder,
+    list_files,
+    new_run_id,
+    remove_folder,
+)
+from penstock.io.publish import Outcome, read_outcome
 from penstock.io.schema import load_schema, schema_fingerprint, write_schema
-from penstock.io.write import CountRows, WriteDataset
-from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint
+from penstock.io.write import CountRows, WriteDataset, spill_directory
+from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._job import DONE, is_local, main, run_pipeline
 from pipelines._options import (
@@ -41,8 +56,10 @@ from pipelines._options import (
     job_parser,
     parse_job,
 )
-from pipelines._plan import Plan, Source, infer_schema, no_rows, package_versions
+from pipelines._plan import Plan, Recipe, Source, infer_schema, no_rows, package_versions
 from pipelines._summary import byte_text, print_rejects, print_summary
+
+_LOGGER = logging.getLogger(__name__)
 
 _EXAMPLES = """examples:
   every CSV file of a folder; the schema is inferred and written to out/schema.pbtxt
@@ -135,7 +152,7 @@ def build(pipeline: beam.Pipeline, options: PrepareOptions, plan: Plan, staging:
         compression=output.compression,
         shuffle=output.shuffle,
         seed=seed,
-        splits=tuple(plan.splits),
+        splits=tuple(plan.recipe.splits),
         overwrite=output.overwrite,
         max_reject_fraction=options.checks.max_reject_fraction,
         dead_letters=handler,
@@ -160,30 +177,65 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     options = PrepareOptions.parse(argv)
     source = Source.open(options.input)
+    recipe = Recipe.load(options.input, options.checks, options.split, options.transform)
+    plan = _early_plan(options, source, recipe)
+    output = str(options.output.output)
     if options.run.dry_run == "":
+        check_output(output, options.output.overwrite, dry_run=True)
         print(describe(options, source))
         return DONE
     started = time.monotonic()
-    output = str(options.output.output)
-    check_output(output, options.output.overwrite)
+    with _staging(output, options.output.overwrite) as staging:
+        plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
+        write_schema(plan.schema, staging.path(SCHEMA))
+        graph = _graph(options, plan, staging)
+        with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
+            build(pipeline, options, plan, staging, graph)
+        outcome = read_outcome(staging)
+    return _report(outcome, options, source, time.monotonic() - started)
+
+
+def _early_plan(options: PrepareOptions, source: Source, recipe: Recipe) -> Plan | None:
+    """The plan, where a schema is given; what can be wrong with the configuration is found before anything is read."""
+    graph = options.transform.transform
+    if not options.checks.schema:
+        if graph:
+            transformed_schema(graph)
+        return None
+    plan = Plan.bind(source, recipe, load_schema(options.checks.schema))
+    if graph:
+        check_transform(graph, plan.features)
+    return plan
+
+
+@contextlib.contextmanager
+def _staging(output: str, overwrite: bool) -> Iterator[Staging]:
+    """The staging folder of a new run in an output that can take it.
+
+    When the block fails, or the run published nothing, the output is left as it was found, but for dead letters.
+    """
+    is_new = not FileSystems.exists(output)
+    check_output(output, overwrite)
     staging = Staging(output, new_run_id())
-    plan = _bind(options, source, staging)
-    graph = _graph(options, plan, staging)
-    with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
-        build(pipeline, options, plan, staging, graph)
-    return _report(staging, options, source, time.monotonic() - started)
+    try:
+        yield staging
+    except BaseException:
+        _remove(staging, is_new)
+        raise
+    if not list_files(staging.dead_letters):
+        _remove(staging, is_new)
 
 
-def _bind(options: PrepareOptions, source: Source, staging: Staging) -> Plan:
-    """The plan; the schema it is bound to is staged, to become part of the dataset."""
-    path = staging.path(SCHEMA)
-    if options.checks.schema:
-        schema = load_schema(options.checks.schema)
-        plan = Plan.bind(source, schema, options.input, options.checks, options.split, options.transform)
-        write_schema(schema, path)
-        return plan
-    schema = infer_schema(source, options.beam, path)
-    return Plan.bind(source, schema, options.input, options.checks, options.split, options.transform)
+def _remove(staging: Staging, with_output: bool) -> None:
+    """Removes what a run staged and spilled, and an output folder that it made and left empty."""
+    shutil.rmtree(spill_directory(staging), ignore_errors=True)
+    try:
+        remove_folder(staging.directory)
+    except (OSError, BeamIOError) as error:
+        _LOGGER.warning("%s: cannot be removed: %s", staging.directory, error)
+    if with_output and "://" not in staging.output:
+        with contextlib.suppress(OSError):
+            os.rmdir(staging.output)
 
 
 def _graph(options: PrepareOptions, plan: Plan, staging: Staging) -> str | None:
@@ -192,7 +244,7 @@ def _graph(options: PrepareOptions, plan: Plan, staging: Staging) -> str | None:
     if options.transform.transform:
         check_transform(options.transform.transform, plan.features)
         copy_folder(options.transform.transform, directory)
-    elif plan.preprocessing is not None:
+    elif plan.recipe.preprocessing is not None:
         plan.fit(options.beam, directory)
     else:
         return None
@@ -202,8 +254,8 @@ def _graph(options: PrepareOptions, plan: Plan, staging: Staging) -> str | None:
 def _provenance(options: PrepareOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
     return {
         "inputs": [dataclasses.asdict(file) for file in plan.source.files],
-        "label": plan.label,
-        "event_time": plan.event_time,
+        "label": plan.recipe.label,
+        "event_time": plan.recipe.event_time,
         "schema_fingerprint": schema_fingerprint(plan.schema),
         "transform_fingerprint": transform_fingerprint(graph) if graph else None,
         "options": options.resolved(),
@@ -211,23 +263,23 @@ def _provenance(options: PrepareOptions, plan: Plan, graph: str | None) -> dict[
     }
 
 
-def _report(staging: Staging, options: PrepareOptions, source: Source, seconds: float) -> int:
+def _report(outcome: Outcome, options: PrepareOptions, source: Source, seconds: float) -> int:
     """Prints how the run ended.
 
     Raises:
       DataError: when it published nothing, saying why.
     """
-    outcome = read_outcome(staging)
     if outcome.status == "no_rows":
         raise no_rows(source)
     if outcome.status == "published":
-        print_summary(outcome.manifest, staging.output, seconds)
+        print_summary(outcome.manifest, str(options.output.output), seconds)
         return DONE
     manifest = outcome.manifest
     print_rejects(manifest.rows_in, manifest.rejected_by_reason)
     raise DataError(
         f"{manifest.rows_rejected:,} of {manifest.rows_in:,} rows were rejected, more than --max_reject_fraction "
-        f"{options.checks.max_reject_fraction:g} allows; nothing is published; the rejected rows and why: {outcome.dead_letters}"
+        f"{options.checks.max_reject_fraction:g} allows; "
+        f"nothing is published; the rejected rows and why: {outcome.dead_letters}"
     )
 
 
