@@ -1,7 +1,5 @@
 """Nested records as flat columns: the fields of a struct column become columns with dotted names."""
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 
 from penstock.io.batches import RESERVED, check_column_names
@@ -30,22 +28,22 @@ def flatten_batch(batch: pa.RecordBatch, uri: str = "input") -> pa.RecordBatch:
     for field, values in zip(batch.schema, batch.columns, strict=True):
         columns.extend(_flatten_column(field, values) if _is_nested(field) else [(field, values)])
     schema = pa.schema([field for field, _ in columns], metadata=batch.schema.metadata)
-    _check_names(schema.names, uri)
+    check_column_names([name for name in schema.names if name not in RESERVED], uri)
     if not columns:
         return pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
     return pa.RecordBatch.from_arrays([values for _, values in columns], schema=schema)
 
 
 def flatten_schema(schema: pa.Schema, uri: str = "input") -> pa.Schema:
-    """The schema that `flatten_batch` gives to batches of `schema`.
+    """The schema that `flatten_batch` gives to batches of a file's `schema`.
 
     Raises:
-      InputError: as `flatten_batch`.
+      InputError: as `flatten_batch`, and for a column with a reserved name.
     """
     fields: list[pa.Field] = []
     for field in schema:
         fields.extend(_flatten_field(field) if _is_nested(field) else [field])
-    _check_names([field.name for field in fields], uri)
+    check_column_names([field.name for field in fields], uri)
     return pa.schema(fields, metadata=schema.metadata)
 
 
@@ -71,7 +69,3 @@ def _flatten_field(field: pa.Field) -> list[pa.Field]:
 def _children(field: pa.Field) -> list[pa.Field]:
     """Fields of a struct under their dotted names; nullable, since the struct may be null."""
     return [child.with_name(f"{field.name}.{child.name}").with_nullable(True) for child in field.type]
-
-
-def _check_names(names: Sequence[str], uri: str) -> None:
-    check_column_names([name for name in names if name not in RESERVED], uri)

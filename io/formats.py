@@ -7,6 +7,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from penstock.io.dead_letters import DeadLetter
+from penstock.io.errors import InputError
 from penstock.io.files import InputFile
 from penstock.io.schema import Feature
 
@@ -52,3 +53,20 @@ class Format(Protocol):
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
         """The rows of one part, in order, in batches that `split_batch` allows."""
+
+
+def select_names(names: Sequence[str], features: Sequence[Feature] | None, uri: str) -> list[str]:
+    """The columns of a file that are to be read: all of them without `features`, else theirs, in their order.
+
+    Raises:
+      InputError: when the file lacks a column that the schema requires.
+    """
+    if features is None:
+        return list(names)
+    for feature in features:
+        if feature.required and feature.name not in names:
+            raise InputError(
+                f"{uri}: column {feature.name!r} is required by the schema, but the file has only "
+                f"{', '.join(names) or 'no columns'}; correct the file, or make the feature optional in the schema"
+            )
+    return [feature.name for feature in features if feature.name in names]
