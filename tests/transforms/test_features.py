@@ -216,3 +216,20 @@ else:
     raise SystemExit("no ImportError")
 """
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_tensorflow_starts_without_a_word() -> None:
+    pytest.importorskip("tensorflow_transform")
+    script = """
+from penstock.transforms._tensorflow import import_tensorflow
+tf = import_tensorflow().tf
+print(tf.function(lambda x: x + 1)(tf.ones([1])).numpy())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert (done.stdout, done.stderr) == ("[2.]\n", "")
