@@ -12,6 +12,7 @@ A schema is read as TFDV, TFX, TFT and Penstock write it. What Penstock makes of
 """
 
 import dataclasses
+import difflib
 import enum
 import hashlib
 import math
@@ -153,6 +154,25 @@ def feature_domain(schema: schema_pb2.Schema, feature: schema_pb2.Feature) -> Do
 def feature_map(features: Sequence[Feature]) -> dict[str, Feature]:
     """Features by name."""
     return {feature.name: feature for feature in features}
+
+
+def find_feature(name: str, features: Sequence[Feature], what: str) -> Feature:
+    """The feature of that name.
+
+    Args:
+      name: the feature.
+      features: where it is looked for.
+      what: what asks for it, such as a flag.
+
+    Raises:
+      ConfigError: when there is none; the message has what asked for it, and the nearest name.
+    """
+    names = [feature.name for feature in features]
+    if name in names:
+        return features[names.index(name)]
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise ConfigError(f"{what} {name!r} is not a feature of the schema; {hint}the features are {', '.join(names)}")
 
 
 @dataclasses.dataclass(frozen=True)

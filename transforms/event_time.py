@@ -14,7 +14,6 @@ timestamp, date     as it is; UTC where it has no time zone
 
 import dataclasses
 import datetime
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -28,10 +27,11 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from penstock.io.batches import EVENT_TIME, drop_rows, set_column
+from penstock.io.cells import is_list, is_text
 from penstock.io.dead_letters import REJECTED, DeadLetter, Reason, RejectingTransform, row_letters, split_rejected
 from penstock.io.errors import ConfigError
-from penstock.io.schema import Feature, Kind
-from penstock.transforms.values import as_lists, column_of, is_bytes, is_list, shown
+from penstock.io.schema import Feature, Kind, find_feature
+from penstock.transforms.values import as_lists, column_of, shown
 
 Unit = Literal["s", "ms", "us", "ns"]
 
@@ -74,12 +74,7 @@ def check_event_time(text: str, features: Sequence[Feature]) -> None:
       ConfigError: when the column is unknown or multivalued, a number has no unit, or a text has one.
     """
     column, unit = parse_event_time(text)
-    found = {feature.name: feature for feature in features}.get(column)
-    if found is None:
-        names = [feature.name for feature in features]
-        near = difflib.get_close_matches(column, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"--event_time {column!r} is not a column; {hint}the columns are {', '.join(names)}")
+    found = find_feature(column, features, "--event_time")
     if found.multivalued:
         raise ConfigError(f"--event_time {column!r} is multivalued; a row has one time")
     if found.kind is not Kind.BYTES and unit is None:
@@ -105,7 +100,7 @@ def event_times(column: pa.Array, unit: Unit | None = None) -> pa.Array:
         column = lists.items.take(pa.array(first, pa.int64(), mask=lists.counts != 1))
     if types.is_null(column.type):
         return pa.nulls(len(column), TIME_TYPE)
-    if is_bytes(column.type):
+    if is_text(column.type):
         return _in_range(_parse_texts(column))
     if types.is_timestamp(column.type):
         return _from_integers(column.cast(pa.int64()), column.type.unit)

@@ -50,7 +50,7 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.errors import ConfigError
-from penstock.io.schema import Feature, Kind, feature_map
+from penstock.io.schema import Feature, Kind, feature_map, find_feature
 from penstock.transforms import _graph as graph
 from penstock.transforms._feature_file import Entry, Step, is_int, is_number, parse_entries
 from penstock.transforms._tensorflow import import_tensorflow
@@ -198,11 +198,8 @@ def _is_dense(feature: Feature) -> bool:
 def _bind_entry(entry: Entry, columns: Mapping[str, Feature]) -> _Output:
     states = []
     for name, default in zip(entry.inputs, entry.defaults, strict=True):
-        if name not in columns:
-            nearest = difflib.get_close_matches(name, columns, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise ConfigError(f"{entry.where}: the schema has no feature {name!r}{hint}")
-        states.append(_input_state(entry, columns[name], default))
+        feature = find_feature(name, tuple(columns.values()), f"{entry.where}: input")
+        states.append(_input_state(entry, feature, default))
     if len(states) > 1 and (not entry.steps or entry.steps[0].operation.max_inputs == 1):
         raise ConfigError(
             f"{entry.where}: has {len(states)} inputs, so its first operation must combine them, such as join or add"

@@ -6,7 +6,6 @@ ratio holds up to chance: of n keys, a split of ratio r gets r * n, give or take
 """
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -19,7 +18,7 @@ import pyarrow as pa
 from penstock.io.batches import RESERVED, SPLIT, set_column
 from penstock.io.errors import ConfigError
 from penstock.io.hashing import SPLIT_SALT, hash_rows, salted
-from penstock.io.schema import Feature
+from penstock.io.schema import Feature, find_feature
 
 # Folders of a dataset that are not splits.
 RESERVED_NAMES = frozenset({"dead_letters", "statistics", "transform", "windows"})
@@ -77,18 +76,14 @@ def _list_names() -> str:
     return ", ".join(sorted(RESERVED_NAMES))
 
 
-def check_key(key: Sequence[str], features: Iterable[Feature]) -> None:
+def check_key(key: Sequence[str], features: Sequence[Feature]) -> None:
     """Refuses a split key that is not made of the schema's features.
 
     Raises:
       ConfigError: naming the unknown column and those that exist.
     """
-    names = [feature.name for feature in features]
     for column in key:
-        if column not in names:
-            near = difflib.get_close_matches(column, names, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"split key {column!r} is not a column; {hint}the columns are {', '.join(names)}")
+        find_feature(column, features, "split key")
 
 
 def split_codes(hashes: npt.NDArray[np.uint64], ratios: Sequence[float]) -> npt.NDArray[np.int32]:

@@ -29,7 +29,6 @@ all the structs around it must. What is not checked is logged once, when the gra
 import collections
 import dataclasses
 import decimal
-import difflib
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -43,11 +42,11 @@ from apache_beam.metrics import Metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import drop_rows
+from penstock.io.cells import is_list
 from penstock.io.dead_letters import REJECTED, DeadLetter, Reason, RejectingTransform, row_letters, split_rejected
-from penstock.io.errors import ConfigError
-from penstock.io.schema import Feature, Kind, feature_domain, named_features, schema_features
+from penstock.io.schema import Feature, Kind, feature_domain, find_feature, named_features, schema_features
 from penstock.transforms.rules import CompiledRules, Findings, Rule, compile_rules
-from penstock.transforms.values import Lists, as_lists, column_of, has_kind, is_list, shown
+from penstock.transforms.values import Lists, as_lists, column_of, has_kind, shown
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -108,11 +107,8 @@ def record_checks(schema: schema_pb2.Schema, label: str | None = None) -> Record
       ConfigError: for an invalid schema, or a label that is not one of its features.
     """
     features = schema_features(schema)
-    names = [feature.name for feature in features]
-    if label is not None and label not in names:
-        near = difflib.get_close_matches(label, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"label {label!r} is not a feature of the schema; {hint}the features are {', '.join(names)}")
+    if label is not None:
+        find_feature(label, features, "label")
     messages = named_features(schema)
     required = _row_required(schema.feature)
     ignored: list[str] = []

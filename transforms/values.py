@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.cells import is_list, is_text, item_type
 from penstock.io.schema import Feature, Kind
 
 ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.BYTES: pa.string()}
@@ -29,40 +30,13 @@ def shown(value: Any) -> str:
     return f"{text[:_MAX_SHOWN]}..." if is_cut or len(text) > _MAX_SHOWN + 2 else text
 
 
-def is_list(arrow_type: pa.DataType) -> bool:
-    """Whether a column of this type may hold several values in a row."""
-    types = pa.types
-    return types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type)
-
-
-def is_bytes(arrow_type: pa.DataType) -> bool:
-    """Whether the type is one of Arrow's strings or binaries."""
-    types = pa.types
-    return (
-        types.is_string(arrow_type)
-        or types.is_large_string(arrow_type)
-        or types.is_string_view(arrow_type)
-        or types.is_binary(arrow_type)
-        or types.is_large_binary(arrow_type)
-        or types.is_binary_view(arrow_type)
-        or types.is_fixed_size_binary(arrow_type)
-    )
-
-
-def value_type(arrow_type: pa.DataType) -> pa.DataType:
-    """The type of a column's values: of the items of a list, of what a dictionary encodes."""
-    while is_list(arrow_type) or pa.types.is_dictionary(arrow_type):
-        arrow_type = arrow_type.value_type
-    return arrow_type
-
-
 def has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
     """Whether values of an Arrow type are of a schema's kind; a column of nothing but nulls is of any.
 
     >>> has_kind(pa.list_(pa.int16()), Kind.INT), has_kind(pa.string(), Kind.INT)
     (True, False)
     """
-    scalar = value_type(arrow_type)
+    scalar = item_type(arrow_type)
     match kind:
         case _ if pa.types.is_null(scalar):
             return True
@@ -71,7 +45,7 @@ def has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
         case Kind.FLOAT:
             return pa.types.is_floating(scalar)
         case Kind.BYTES:
-            return is_bytes(scalar)
+            return is_text(scalar)
 
 
 def column_of(batch: pa.RecordBatch, name: str) -> pa.Array | None:

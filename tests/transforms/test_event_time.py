@@ -71,7 +71,7 @@ def test_a_fitting_column(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tt", r"'tt' is not a column; did you mean 't'\? the columns are t, n, f, m"),
+        ("tt", r"'tt' is not a feature of the schema; did you mean 't'\? the features are t, n, f, m"),
         ("n", "'n' is INT; name its unit: n:s or n:ms or n:us or n:ns"),
         ("f", "'f' is FLOAT; name its unit"),
         ("m:s", "'m' is multivalued"),

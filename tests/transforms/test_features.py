@@ -24,7 +24,7 @@ CASES = {
     "input_and_inputs": ("features:\n  a: {input: n, inputs: [n, x]}", "not both"),
     "one_of_several": ("features:\n  a: {inputs: [n]}", r"at least two columns, got \['n'\]; for one, use input"),
     "input_number": ("features:\n  a: {input: 7}", "a column must be a name, got 7"),
-    "unknown_column": ("features:\n  a: {input: flot}", "the schema has no feature 'flot'; did you mean 'float'"),
+    "unknown_column": ("features:\n  a: {input: flot}", "'flot' is not a feature of the schema; did you mean 'float'"),
     "defaults": ("features:\n  n: {default: [1, 2]}", "a list of one for each of 1 inputs"),
     "default_text": ("features:\n  n: {default: x}", "default must be a whole number, as 'n' is INT, got 'x'"),
     "default_float": ("features:\n  n: {default: 0.5}", "default must be a whole number"),

@@ -69,7 +69,7 @@ def test_no_split_is_refused():
 def test_key_columns_must_exist():
     features = [Feature("user_id", Kind.INT), Feature("fare", Kind.FLOAT)]
     check_key(["user_id", "fare"], features)
-    with pytest.raises(ConfigError, match=r"split key 'userid' is not a column; did you mean 'user_id'\? the columns"):
+    with pytest.raises(ConfigError, match=r"split key 'userid' is not a feature of the schema; did you mean 'user_id'\? the features"):
         check_key(["fare", "userid"], features)
     with pytest.raises(ConfigError, match="'_origin' is reserved"):
         AssignSplit(RATIOS, key=["_origin"])
