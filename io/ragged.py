@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.cells import is_list, is_text
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Kind
 
@@ -66,29 +67,11 @@ def _is_scalar(arrow_type: pa.DataType) -> bool:
     if types.is_dictionary(arrow_type):
         return _is_scalar(arrow_type.value_type)
     is_number = types.is_integer(arrow_type) or types.is_boolean(arrow_type) or types.is_floating(arrow_type)
-    return is_number or types.is_null(arrow_type) or _is_bytes(arrow_type)
-
-
-def _is_bytes(arrow_type: pa.DataType) -> bool:
-    types = pa.types
-    return (
-        types.is_string(arrow_type)
-        or types.is_large_string(arrow_type)
-        or types.is_string_view(arrow_type)
-        or types.is_binary(arrow_type)
-        or types.is_large_binary(arrow_type)
-        or types.is_binary_view(arrow_type)
-        or types.is_fixed_size_binary(arrow_type)
-    )
-
-
-def _is_list(arrow_type: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type)
+    return is_number or types.is_null(arrow_type) or is_text(arrow_type)
 
 
 def _item_type(arrow_type: pa.DataType) -> pa.DataType:
-    return arrow_type.value_type if _is_list(arrow_type) else arrow_type
+    return arrow_type.value_type if is_list(arrow_type) else arrow_type
 
 
 def to_ragged(name: str, array: pa.Array) -> Ragged:
@@ -104,7 +87,7 @@ def to_ragged(name: str, array: pa.Array) -> Ragged:
         )
     array = _plain(array)
     present = pc.is_valid(array).to_numpy(zero_copy_only=False)
-    if _is_list(array.type):
+    if is_list(array.type):
         counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         items = _plain(pc.list_flatten(array))
         owners = np.repeat(np.arange(len(array)), counts) if items.null_count or _may_overflow(items.type) else _NONE
@@ -148,7 +131,7 @@ def _may_overflow(arrow_type: pa.DataType) -> bool:
 
 
 def _flat_values(items: pa.Array, present: Flags, counts: Ints, owners: Ints, null_items: Ints) -> Ragged:
-    if _is_bytes(items.type):
+    if is_text(items.type):
         data, offsets = _bytes_buffers(items)
         return Ragged(
             Kind.BYTES, present, counts, data, offsets[:-1], np.diff(offsets), null_items=null_items, overflows=_NONE

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.cells import is_list, is_text
 from penstock.io.errors import DataError
 from penstock.io.schema import Kind
 
@@ -105,7 +106,7 @@ def _flatten(array: pa.Array) -> tuple[Ints, pa.Array]:
     """(starts, values) with nulls left out, except those inside lists."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if _is_list(array.type):
+    if is_list(array.type):
         counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         return starts_of(counts), pc.list_flatten(array)
     if not array.null_count:
@@ -113,20 +114,12 @@ def _flatten(array: pa.Array) -> tuple[Ints, pa.Array]:
     return starts_of(array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)), array.drop_null()
 
 
-def _is_list(arrow_type: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type)
-
-
 def _check_kind(arrow_type: pa.DataType, kind: Kind) -> None:
     types = pa.types
     fits = {
         Kind.INT: types.is_signed_integer(arrow_type) or types.is_boolean(arrow_type),
         Kind.FLOAT: types.is_floating(arrow_type),
-        Kind.BYTES: types.is_string(arrow_type)
-        or types.is_large_string(arrow_type)
-        or types.is_binary(arrow_type)
-        or types.is_large_binary(arrow_type),
+        Kind.BYTES: is_text(arrow_type),
     }
     if not fits[kind] and not types.is_null(arrow_type):
         raise TypeError(arrow_type)
