@@ -40,7 +40,9 @@ class Decoded:
     rejects: Mapping[int, Sequence[Reason]]
 
 
-def decode_examples(records: Sequence[bytes], features: Sequence[Feature] | None = None) -> Decoded:
+def decode_examples(
+    records: Sequence[bytes], features: Sequence[Feature] | None = None, strict: bool = False
+) -> Decoded:
     """The features of serialized tf.Examples.
 
     An absent key, or a Feature with no list in it, is null; an empty list is an empty list. Of a key that a record
@@ -57,14 +59,18 @@ def decode_examples(records: Sequence[bytes], features: Sequence[Feature] | None
     Args:
       records: bytes of one tf.Example each.
       features: what to read; None for everything.
+      strict: reject integers in a FLOAT feature too, and a key that is none of the features (`schema.unknown`).
     """
     if features is None:
         cells, rejects = _read_cells(records, None)
         columns = {name: _inferred_column(cells[name], len(records)) for name in sorted(cells)}
     else:
-        cells, rejects = _read_cells(records, [feature.name for feature in features])
+        names = [feature.name for feature in features]
+        cells, rejects = _read_cells(records, None if strict else names)
+        if strict:
+            _reject_unknown(cells, names, rejects)
         for feature in features:
-            _reject_kinds(cells[feature.name], feature, rejects)
+            _reject_kinds(cells[feature.name], feature, strict, rejects)
         columns = {feature.name: _column(cells[feature.name], feature, len(records)) for feature in features}
     return Decoded(_record_batch(columns, len(records)), rejects)
 
@@ -99,8 +105,8 @@ def _read_cells(
             rejects[row] = [Reason("tfrecord.parse", fault)]
             continue
         found = example.features.feature
-        items = found.items() if wanted is None else [(name, found[name]) for name in wanted if name in found]
-        for name, feature in items:
+        for name in found if wanted is None else [name for name in wanted if name in found]:
+            feature = found[name]
             kind = feature.WhichOneof("kind")
             if kind is not None:
                 values = getattr(feature, kind).value[:]
@@ -123,9 +129,15 @@ def _foreign(example: Any, record: bytes) -> str:
     return ""
 
 
-def _reject_kinds(cells: _ByKind, feature: Feature, rejects: dict[int, list[Reason]]) -> None:
+def _reject_unknown(cells: Mapping[str, _ByKind], names: Sequence[str], rejects: dict[int, list[Reason]]) -> None:
+    for name in sorted(cells.keys() - set(names)):
+        for row in sorted(row for cell in cells[name].values() for row in cell.rows):
+            rejects.setdefault(row, []).append(Reason("schema.unknown", f"the schema has no feature {name!r}"))
+
+
+def _reject_kinds(cells: _ByKind, feature: Feature, strict: bool, rejects: dict[int, list[Reason]]) -> None:
     """Takes the cells out of `cells` that are no values of the feature."""
-    accepted = {Kind.FLOAT, Kind.INT} if feature.kind is Kind.FLOAT else {feature.kind}
+    accepted = {Kind.FLOAT, Kind.INT} if feature.kind is Kind.FLOAT and not strict else {feature.kind}
     for kind in [kind for kind in cells if _KINDS[kind] not in accepted]:
         detail = f"column {feature.name!r}: the record holds {_KINDS[kind].value} values, not {feature.kind.value}"
         for row in cells.pop(kind).rows:

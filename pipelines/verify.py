@@ -59,12 +59,13 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _as_json(dataset: str, faults: Sequence[Fault]) -> str:
-    return json.dumps({"dataset": dataset, "faults": [dataclasses.asdict(fault) for fault in faults]}, indent=2)
+    found = [dataclasses.asdict(fault) for fault in faults]
+    return json.dumps({"dataset": dataset, "good": not faults, "faults": found}, indent=2, ensure_ascii=False)
 
 
 def _as_text(dataset: str, faults: Sequence[Fault]) -> str:
     if faults:
-        return "\n".join([*map(str, faults), f"{dataset}: {len(faults)} faults"])
+        return "\n".join([*map(str, faults), f"{dataset}: {len(faults)} fault{'s' * (len(faults) > 1)}"])
     manifest = read_manifest(dataset)
     size = byte_text(dataset_bytes(dataset))
     return (

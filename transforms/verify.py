@@ -9,24 +9,20 @@ that nothing lies in the folder that the manifest does not know.
 import collections
 import dataclasses
 import hashlib
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import google_crc32c
-import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io import progress
-from penstock.io.batches import feature_names
-from penstock.io.conform import conform_batch
 from penstock.io.dead_letters import DeadLetter, Reason
-from penstock.io.errors import PenstockError
+from penstock.io.errors import InputError, PenstockError
 from penstock.io.examples_decode import decode_examples
 from penstock.io.files import open_decompressed, stat_file
 from penstock.io.frames import Frames, read_frames
 from penstock.io.layout import (
+    DEAD_LETTERS,
     MANIFEST,
     SCHEMA,
     STAGING_PREFIX,
@@ -38,11 +34,12 @@ from penstock.io.layout import (
     list_files,
     read_manifest,
 )
-from penstock.io.schema import Feature, load_schema, schema_features
+from penstock.io.schema import load_schema, schema_fingerprint
+from penstock.transforms.apply import transform_fingerprint, transformed_schema
 from penstock.transforms.validate import RecordChecks, record_checks, validate_batch
 
 # Rows of one shard that break the schema are counted by reason, and so many are shown.
-_MAX_SHOWN_ROWS = 3
+_MAX_SHOWN = 3
 
 _READ_BYTES = 1 << 20
 
@@ -62,7 +59,7 @@ class Fault:
 def verify_dataset(directory: str) -> Iterator[Fault]:
     """Reads a dataset again and yields each fault; nothing for a good one.
 
-    Memory is that of one block of records. Progress is counted in `penstock.io.progress` (bytes).
+    Memory is that of one block of records. Progress is counted in `penstock.io.progress` (bytes, rows).
     """
     try:
         manifest = read_manifest(directory)
@@ -72,19 +69,15 @@ def verify_dataset(directory: str) -> Iterator[Fault]:
     if manifest is None:
         yield Fault("manifest.missing", MANIFEST, "is missing: no run has finished in this folder")
         return
-    yield from _check_sums(manifest)
-    yield from _check_files(directory, manifest)
-    conformity = _Conformity.load(directory, manifest)
-    if isinstance(conformity, Fault):
-        yield conformity
-        conformity = None
     present = list_files(directory)
+    yield from _check_sums(manifest)
+    yield from _check_files(manifest, present)
+    checks, faults = _load_checks(directory, manifest, present)
+    yield from faults
     for shard in manifest.shards:
         if shard.path in present:
-            yield from _check_shard(directory, shard, conformity)
-    for rejects in manifest.dead_letters:
-        if rejects.path in present:
-            yield from _check_rejects(directory, rejects)
+            yield from _unless_unreadable(shard.path, _check_shard(directory, shard, checks))
+    yield from _check_rejects(directory, manifest, present)
 
 
 def dataset_bytes(directory: str) -> int:
@@ -97,78 +90,75 @@ def _check_sums(manifest: Manifest) -> Iterator[Fault]:
     records: collections.Counter[str] = collections.Counter()
     for shard in manifest.shards:
         records[shard.split] += shard.records
-    sums = {
-        "rows_in, against rows_out + rows_rejected": (manifest.rows_in, manifest.rows_out + manifest.rows_rejected),
+    rejected = manifest.rows_rejected
+    sums: dict[str, tuple[object, object]] = {
+        "rows_in, against rows_out + rows_rejected": (manifest.rows_in, manifest.rows_out + rejected),
         "rows_out, against its shards": (manifest.rows_out, records.total()),
-        "rows_rejected, against its dead letters": (
-            manifest.rows_rejected,
-            sum(rejects.records for rejects in manifest.dead_letters),
-        ),
-        "rows_rejected, against the stages": (manifest.rows_rejected, sum(manifest.rejected_by_stage.values())),
+        "rows_rejected, against its dead letters": (rejected, sum(file.records for file in manifest.dead_letters)),
+        "rows_rejected, against the stages": (rejected, sum(manifest.rejected_by_stage.values())),
         "dataset_id, against the digests of its shards": (manifest.dataset_id, dataset_id(manifest.shards)),
     }
-    sums |= {f"splits.{name}, against its shards": (rows, records[name]) for name, rows in manifest.splits.items()}
+    for split in {**manifest.splits, **records}:
+        sums[f"splits.{split}, against its shards"] = (manifest.splits.get(split), records[split])
     for what, (said, found) in sums.items():
         if said != found:
             yield Fault("manifest.sum", MANIFEST, f"{what}: {said} and {found}")
 
 
-def _check_files(directory: str, manifest: Manifest) -> Iterator[Fault]:
+def _check_files(manifest: Manifest, present: Mapping[str, int]) -> Iterator[Fault]:
     """Files that are missing, and files that the manifest does not know."""
-    present = list_files(directory)
     known = {MANIFEST, *manifest.files()}
     folders = tuple(f"{extra}/" for extra in manifest.extras)
-    for path in sorted(known - set(present)):
-        if not any(other.startswith(f"{path}/") for other in present):
+    for path in sorted(known):
+        if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
     for path in sorted(set(present) - known):
         if path.startswith(STAGING_PREFIX):
-            yield Fault(
-                "file.orphan", path, "was left by a run that is not finished; --overwrite of a next run removes it"
-            )
+            yield Fault("file.orphan", path, "was left by a run that is not finished; the next --overwrite removes it")
         elif not path.startswith(folders):
             yield Fault("file.orphan", path, "is not in the manifest")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Conformity:
-    """What each record must conform to."""
+def _is_there(path: str, present: Mapping[str, int]) -> bool:
+    """Whether a file, or any file below a folder, is there."""
+    return path in present or any(other.startswith(f"{path}/") for other in present)
 
-    features: tuple[Feature, ...]
-    checks: RecordChecks
 
-    @classmethod
-    def load(cls, directory: str, manifest: Manifest) -> "_Conformity | Fault | None":
-        path = SCHEMA
-        if TRANSFORM in manifest.extras:
-            path = f"{TRANSFORM}/transformed_metadata/{SCHEMA}"
-        elif SCHEMA not in manifest.extras:
-            return None
+def _load_checks(
+    directory: str, manifest: Manifest, present: Mapping[str, int]
+) -> tuple[RecordChecks | None, list[Fault]]:
+    """What each record must conform to, if it can be known, and what is wrong with the schema and the graph."""
+    faults = []
+    loaded: dict[str, RecordChecks] = {}
+    for extra, what, load in ((SCHEMA, "schema", _load_schema), (TRANSFORM, "transform", _load_transform)):
+        if extra not in manifest.extras or not _is_there(extra, present):
+            continue
         try:
-            schema: schema_pb2.Schema = load_schema(FileSystems.join(directory, *path.split("/")))
-            return cls(schema_features(schema), record_checks(schema))
-        except PenstockError as error:
-            return Fault("schema.broken", path, str(error))
+            loaded[extra], fingerprint = load(FileSystems.join(directory, extra))
+        except (PenstockError, OSError) as error:
+            faults.append(Fault(f"{what}.broken", extra, str(error)))
+            continue
+        said = manifest.provenance.get(f"{what}_fingerprint", fingerprint)
+        if said != fingerprint:
+            detail = f"must have the fingerprint {said}, as the manifest says, found {fingerprint}"
+            faults.append(Fault(f"{what}.changed", extra, detail))
+    return loaded.get(TRANSFORM if TRANSFORM in manifest.extras else SCHEMA), faults
 
-    def faults(self, records: list[bytes]) -> dict[int, list[Reason]]:
-        """Row index to what is wrong with it."""
-        decoded = decode_examples(records)
-        typed, untyped = conform_batch(decoded.batch, self.features)
-        checked = validate_batch(typed, self.checks).reasons
-        faults: dict[int, list[Reason]] = collections.defaultdict(list)
-        for found in (decoded.rejects, self._unknown(decoded.batch), untyped, checked):
-            for row, reasons in found.items():
-                if found is decoded.rejects or row not in decoded.rejects:
-                    faults[row].extend(reasons)
-        return faults
 
-    def _unknown(self, batch: pa.RecordBatch) -> dict[int, list[Reason]]:
-        """Rows with features that the schema does not have."""
-        found: dict[int, list[Reason]] = collections.defaultdict(list)
-        for name in sorted(set(feature_names(batch)) - {feature.name for feature in self.features}):
-            for row in np.flatnonzero(batch.column(name).is_valid().to_numpy(zero_copy_only=False)).tolist():
-                found[row].append(Reason("schema.unknown", f"the schema has no feature {name}"))
-        return found
+def _load_schema(path: str) -> tuple[RecordChecks, str]:
+    schema = load_schema(path)
+    return record_checks(schema), schema_fingerprint(schema)
+
+
+def _load_transform(path: str) -> tuple[RecordChecks, str]:
+    return record_checks(transformed_schema(path)), transform_fingerprint(path)
+
+
+def _unless_unreadable(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:
+    try:
+        yield from faults
+    except OSError as error:
+        yield Fault("file.unreadable", path, f"cannot be read: {error}")
 
 
 class _HashedStream:
@@ -186,28 +176,20 @@ class _HashedStream:
         return data
 
 
-def _check_shard(directory: str, shard: Shard, conformity: _Conformity | None) -> Iterator[Fault]:
+def _check_shard(directory: str, shard: Shard, checks: RecordChecks | None) -> Iterator[Fault]:
     path = FileSystems.join(directory, *shard.path.split("/"))
     yield from _check_stored(path, shard)
+    wrong = _WrongRecords(checks)
     try:
         with open_decompressed(stat_file(path)) as stream:
-            hashed = _HashedStream(stream)
-            records = 0
-            wrong = _WrongRecords()
-            for frames in read_frames(hashed, shard.path):
-                records += len(frames)
-                if conformity is not None:
-                    wrong.add(frames, conformity)
-    except PenstockError as error:
+            content = _HashedStream(stream)
+            for frames in read_frames(content, shard.path):
+                wrong.add(frames)
+                progress.add(rows=len(frames))
+    except InputError as error:
         yield Fault("shard.broken", shard.path, str(error))
-        return
-    for what, said, found in (
-        ("records", shard.records, records),
-        ("uncompressed_bytes", shard.uncompressed_bytes, hashed.bytes),
-        ("sha256", shard.sha256, hashed.sha256.hexdigest()),
-    ):
-        if said != found:
-            yield Fault(f"shard.{what}", shard.path, f"{what} must be {said}, as the manifest says, found {found}")
+    else:
+        yield from _check_content(shard, wrong.records, content)
     yield from wrong.faults(shard.path)
 
 
@@ -219,43 +201,94 @@ def _check_stored(path: str, shard: Shard) -> Iterator[Fault]:
             checksum.update(data)
             size += len(data)
     if size != shard.bytes:
-        yield Fault("shard.bytes", shard.path, f"size must be {shard.bytes} bytes, found {size}")
-    elif checksum.digest().hex() != shard.crc32c:
-        yield Fault("shard.crc32c", shard.path, f"CRC32C must be {shard.crc32c}, found {checksum.digest().hex()}")
+        yield Fault("shard.bytes", shard.path, f"size must be {shard.bytes} bytes, as the manifest says, found {size}")
+    elif (found := checksum.digest().hex()) != shard.crc32c:
+        detail = f"CRC32C must be {shard.crc32c}, as the manifest says, found {found}"
+        yield Fault("shard.crc32c", shard.path, detail)
+
+
+def _check_content(shard: Shard, records: int, content: _HashedStream) -> Iterator[Fault]:
+    for what, said, found in (
+        ("records", shard.records, records),
+        ("uncompressed_bytes", shard.uncompressed_bytes, content.bytes),
+        ("sha256", shard.sha256, content.sha256.hexdigest()),
+    ):
+        if said != found:
+            yield Fault(f"shard.{what}", shard.path, f"{what} must be {said}, as the manifest says, found {found}")
 
 
 class _WrongRecords:
     """Records that do not conform: all are counted by reason, the first few are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, checks: RecordChecks | None) -> None:
+        self.records = 0
+        self._checks = checks
         self._rows: collections.Counter[str] = collections.Counter()
         self._shown: dict[str, list[str]] = collections.defaultdict(list)
 
-    def add(self, frames: Frames, conformity: _Conformity) -> None:
+    def add(self, frames: Frames) -> None:
+        self.records += len(frames)
+        if self._checks is None:
+            return
         offsets = frames.offsets
-        for row, reasons in sorted(conformity.faults(frames.records()).items()):
+        for row, reasons in sorted(_wrong_rows(frames.records(), self._checks).items()):
+            for code in dict.fromkeys(reason.code for reason in reasons):
+                self._rows[code] += 1
             for reason in reasons:
-                self._rows[reason.code] += 1
-                if len(self._shown[reason.code]) < _MAX_SHOWN_ROWS:
+                if len(self._shown[reason.code]) < _MAX_SHOWN:
                     self._shown[reason.code].append(f"at byte {offsets[row]}: {reason.detail}")
 
     def faults(self, path: str) -> Iterator[Fault]:
         for code, rows in sorted(self._rows.items()):
-            shown = "; ".join(self._shown[code]) + ("; ..." if rows > _MAX_SHOWN_ROWS else "")
-            yield Fault(code, path, f"{rows} records do not conform to the schema: {shown}")
+            shown = "; ".join(self._shown[code]) + ("; ..." if rows > _MAX_SHOWN else "")
+            which = "1 record does" if rows == 1 else f"{rows} records do"
+            yield Fault(code, path, f"{which} not conform to the schema: {shown}")
 
 
-def _check_rejects(directory: str, rejects: RejectsFile) -> Iterator[Fault]:
-    path = FileSystems.join(directory, *rejects.path.split("/"))
-    lines = 0
-    with FileSystems.open(path, compression_type="uncompressed") as file:
-        for line in io.TextIOWrapper(file, encoding="utf-8", newline="\n"):
-            lines += 1
-            try:
-                DeadLetter.from_json(line)
-            except (ValueError, KeyError, TypeError) as error:
-                yield Fault("dead_letters.broken", rejects.path, f"line {lines} is not a dead letter: {error!r}")
-                return
-    progress.add(bytes=stat_file(path).size)
-    if lines != rejects.records:
-        yield Fault("dead_letters.records", rejects.path, f"must have {rejects.records} lines, found {lines}")
+def _wrong_rows(records: Sequence[bytes], checks: RecordChecks) -> dict[int, Sequence[Reason]]:
+    """Row index to what is wrong with it; a row with values of another kind is not looked at any further."""
+    decoded = decode_examples(records, [check.feature for check in checks.columns], strict=True)
+    return {**validate_batch(decoded.batch, checks).reasons, **decoded.rejects}
+
+
+def _check_rejects(directory: str, manifest: Manifest, present: Mapping[str, int]) -> Iterator[Fault]:
+    """The files of dead letters; when all of them are good, also the reasons and stages that the manifest counts."""
+    counts = _RejectCounts()
+    is_good = True
+    for file in manifest.dead_letters:
+        faults = list(_unless_unreadable(file.path, counts.add(directory, file))) if file.path in present else []
+        is_good = is_good and file.path in present and not faults
+        yield from faults
+    for what, said, found in (
+        ("rejected_by_reason", manifest.rejected_by_reason, counts.reasons),
+        ("rejected_by_stage", manifest.rejected_by_stage, counts.stages),
+    ):
+        if is_good and said != found:
+            detail = f"must be {dict(said)}, as the manifest says, found {dict(sorted(found.items()))}"
+            yield Fault(f"dead_letters.{what}", DEAD_LETTERS, detail)
+
+
+class _RejectCounts:
+    """Reasons and stages of the dead letters that were read."""
+
+    def __init__(self) -> None:
+        self.reasons: collections.Counter[str] = collections.Counter()
+        self.stages: collections.Counter[str] = collections.Counter()
+
+    def add(self, directory: str, rejects: RejectsFile) -> Iterator[Fault]:
+        lines = 0
+        path = FileSystems.join(directory, *rejects.path.split("/"))
+        with FileSystems.open(path, compression_type="uncompressed") as file:
+            for line in file:
+                lines += 1
+                progress.add(bytes=len(line))
+                try:
+                    letter = DeadLetter.from_json(line)
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
+                    yield Fault("dead_letters.broken", rejects.path, f"line {lines} is not a dead letter: {error!r}")
+                    return
+                self.stages[letter.stage] += 1
+                self.reasons.update(reason.code for reason in letter.reasons)
+        if lines != rejects.records:
+            detail = f"must have {rejects.records} lines, as the manifest says, found {lines}"
+            yield Fault("dead_letters.records", rejects.path, detail)
