@@ -110,7 +110,7 @@ class Publisher:
         Raises:
           DataError: when rows are unaccounted for.
         """
-        current = read_manifest(self.staging.output)
+        current = self._current()
         if current is not None and current.run_id == self.staging.run_id:
             remove_folder(self.staging.directory)
             return _published(self.staging, current)
@@ -123,9 +123,16 @@ class Publisher:
         if current is None:
             self._clear_once()
             _rename(renames, self.staging.output)
-        self._discard()
+        self._discard(manifest)
         _write(self.staging.outcome, outcome.to_json())
         return outcome
+
+    def _current(self) -> Manifest | None:
+        """What is published now; a manifest that cannot be read does not count, and goes when the output is cleared."""
+        try:
+            return read_manifest(self.staging.output)
+        except DataError:
+            return None
 
     def _manifest(
         self, shards: list[Shard], rejects: Sequence[DeadLetterFile], rows_read: int
@@ -185,10 +192,9 @@ class Publisher:
         for extra in self.extras:
             yield from (path for path in staged if path == extra or path.startswith(f"{extra}/"))
 
-    def _discard(self) -> None:
-        """Deletes what is staged, but for dead letters."""
-        staged = [path for path in list_files(self.staging.directory) if not path.startswith(f"{DEAD_LETTERS}/")]
-        _delete(self.staging.directory, staged)
+    def _discard(self, manifest: Manifest) -> None:
+        """Deletes what was staged for the dataset, but not the dead letters."""
+        _delete(self.staging.directory, sorted({*self._staged_files(manifest)} & {*list_files(self.staging.directory)}))
 
     def _clear_once(self) -> None:
         cleared = self.staging.path("cleared")

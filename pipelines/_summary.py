@@ -11,6 +11,9 @@ from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM, Manife
 
 _MAX_REASONS = 12
 
+# Paths and commands are for copying: a terminal wraps what is too long for it, nothing is cut.
+_WIDTH = 10_000
+
 
 def print_summary(manifest: Manifest, output: str, seconds: float) -> None:
     """Prints the summary of a published dataset to stdout."""
@@ -23,7 +26,8 @@ def print_rejects(rows_in: int, rejected: Mapping[str, int]) -> None:
 
 
 def _print(*parts: RenderableType) -> None:
-    Console(highlight=False, soft_wrap=True).print(Group(*(Padding(part, (0, 0, 1, 2)) for part in parts)))
+    padded = (Padding(part, (0, 0, 1, 2), expand=False) for part in parts)
+    Console(highlight=False, width=_WIDTH).print(Group(*padded))
 
 
 def _parts(manifest: Manifest, output: str, seconds: float) -> Iterator[RenderableType]:
