@@ -316,7 +316,7 @@ def test_reserved_columns_are_carried_along(checked_dir) -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 1000), max_size=8))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_batching_does_not_change_a_bit(graph_dir, cuts: list[int]) -> None:
     graph = load_graph(graph_dir)
     whole, _ = apply_graph(graph, ROWS)
