@@ -1,7 +1,6 @@
 """What every job does alike: choose the runner, run a pipeline with a progress bar, turn failures into exit codes."""
 
 import contextlib
-import logging
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from penstock.io import errors
 from penstock.io.errors import ConfigError, DataError, PenstockError
+from pipelines._logging import set_up_logging, without_worker_tracebacks
 from pipelines._progress import progress_bar
 
 DONE, DATA_FAILED, WRONG_USAGE = 0, 1, 2
@@ -37,16 +37,18 @@ def run_pipeline(options: PipelineOptions, title: str, total_bytes: int) -> Iter
 
     Raises:
       PenstockError: the worker's own error, where a worker raised one, without Beam's wrapping.
+      DataError: also for an error of the operating system on a worker, such as a full disk.
     """
     pipeline = beam.Pipeline(runner=_runner(options), options=options)
     yield pipeline
-    with progress_bar(title, total_bytes):
+    with progress_bar(title, total_bytes), without_worker_tracebacks():
         try:
             pipeline.run().wait_until_finish()
-        except PenstockError:
-            raise
         except Exception as error:
-            raise _worker_error(error) or error from error
+            raised = _worker_error(error)
+            if raised is None:
+                raise
+            raise raised from error
         finally:
             shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it behind
 
@@ -60,31 +62,44 @@ def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:
     return FnApiRunner(provision_info=info)
 
 
+# The last of the errors in a text is the outermost; of older ones only the text of their cause remains.
+_RAISED = re.compile(r"(?:penstock\.io\.errors\.(?P<name>\w+): |(?P<system>\w+): \[Errno \d+\] )")
+_AFTER_MESSAGE = re.compile(r"\n\n(?:During handling of|The above exception)|\n\s*(?:at |Traceback \()")
+
+
 def _worker_error(error: BaseException) -> PenstockError | None:
-    """The error that a worker raised, found in the text that runners make of it."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, PenstockError):
-            return chain
-        match = re.search(
-            r"penstock\.io\.errors\.(\w+): (.*?)(?: \[while running '|\n|$)", str(chain).replace("\\n", "\n")
-        )
-        if match is not None:
-            return getattr(errors, match[1])(match[2])
-        chain = chain.__cause__ or chain.__context__
+    """The error that a worker raised, in one line, found in the text that runners make of it; None for any other."""
+    if isinstance(error, PenstockError):
+        return type(error)(_message(str(error)))
+    text = str(error)
+    for text in (text, text.replace("\\n", "\n")):  # some runners escape line ends
+        raised = list(_RAISED.finditer(text))
+        if raised and (last := raised[-1]):
+            kind = getattr(errors, last["name"]) if last["name"] else DataError
+            return kind(_message(text[last.end() if last["name"] else last.start() :]))
     return None
+
+
+def _message(text: str) -> str:
+    """The message at the start of a text, in one line, without the step that Beam adds."""
+    message = _AFTER_MESSAGE.split(text, 1)[0].rstrip()
+    if message.endswith("']"):
+        message = message.rpartition(" [while running '")[0] or message
+    return " ".join(line.strip() for line in message.splitlines())
 
 
 def main(name: str, run: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Runs a job and turns its failures into a message and an exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    set_up_logging()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return run(argv)
     except ConfigError as error:
         return _fail(name, error, WRONG_USAGE)
-    except (DataError, ImportError) as error:
-        return _fail(name, error, WRONG_USAGE if isinstance(error, ImportError) else DATA_FAILED)
+    except ImportError as error:
+        return _fail(name, error, WRONG_USAGE)
+    except (DataError, OSError) as error:
+        return _fail(name, error, DATA_FAILED)
     except KeyboardInterrupt:
         return _fail(name, "interrupted; nothing was published", 130)
 

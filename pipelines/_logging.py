@@ -1,0 +1,72 @@
+"""What a job lets through to the terminal: warnings that a user can act on, and a failure once, not five times."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+_ERRORS = "penstock.io.errors"
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at the time: the progress bar replaces it, to stay below the log."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self, logging.WARNING)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+def set_up_logging() -> None:
+    """Warnings and errors go to stderr, unless somebody has set up logging before."""
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(worth_showing)
+    root.addHandler(handler)
+
+
+def worth_showing(record: logging.LogRecord) -> bool:
+    """False for what each layer between a worker and the job logs of a failure: the job reports it, in one line."""
+    match record.name:
+        case "apache_beam.runners.common":
+            raised = record.exc_info[0] if record.exc_info else None
+            return raised is None or raised.__module__ != _ERRORS
+        case "apache_beam.runners.worker.sdk_worker":
+            return not record.getMessage().startswith("Error processing instruction")
+        case "apache_beam.utils.subprocess_server":  # warns that it stops what it was asked to stop
+            return record.levelno > logging.WARNING
+        case "PrismRunner":
+            return False
+        case _:
+            return f"{_ERRORS}." not in record.getMessage()
+
+
+@contextlib.contextmanager
+def without_worker_tracebacks() -> Iterator[None]:
+    """Holds back the tracebacks that workers in this process print, beside raising and logging them."""
+    with contextlib.redirect_stderr(_Stderr(sys.stderr)):
+        yield
+
+
+class _Stderr:
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._dropped = False
+
+    def write(self, text: str) -> int:
+        line_end, self._dropped = self._dropped and text == "\n", False
+        if line_end:  # `print` writes it by itself
+            return len(text)
+        if text.startswith("Traceback (most recent call last)") and "/sdk_worker.py" in text:
+            self._dropped = True
+            return len(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
