@@ -17,10 +17,14 @@ PART_BYTES = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Rows `start` to `end` of a file, in the unit of its format: bytes, row groups, blocks; `end` None is the end."""
+    """Rows `start` to `end` of a file, in the unit of its format: bytes or row groups; `end` None is the end.
+
+    `first_row` is the index of the part's first row, for a format whose parts do not tell it (Avro).
+    """
 
     start: int = 0
     end: int | None = None
+    first_row: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
