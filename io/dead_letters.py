@@ -214,7 +214,7 @@ def _json_value(value: Any) -> Any:
             return str(value)
 
 
-class RejectingTransform(beam.PTransform):
+class RejectingTransform(beam.PTransform[Any, Any]):
     """Base of the transforms that may reject rows; follows Beam's `with_error_handler` convention.
 
     Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With one, an
@@ -231,7 +231,8 @@ class RejectingTransform(beam.PTransform):
     def _reject(self, rejected: beam.PCollection[DeadLetter]) -> None:
         """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`."""
         if self._error_handler is None:
-            _ = rejected | f"FailOnRejected{len(rejected.producer.parts)}" >> beam.ParDo(_FailFn())
+            steps = len(rejected.producer.parts) if rejected.producer else 0
+            _ = rejected | f"FailOnRejected{steps}" >> beam.ParDo(_FailFn())
         else:
             self._error_handler.add_error_pcollection(rejected)
 
@@ -333,10 +334,10 @@ class _WriteDeadLettersFn(beam.DoFn):
         self._file.close()
         file = DeadLetterFile(self._path, self._records, dict(self._reasons), dict(self._stages))
         yield beam.utils.windowed_value.WindowedValue(
-            file, beam.transforms.window.GlobalWindow().max_timestamp(), [beam.transforms.window.GlobalWindow()]
+            file, beam.transforms.window.GlobalWindow().max_timestamp(), (beam.transforms.window.GlobalWindow(),)
         )
 
 
-def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection, beam.PCollection]:
+def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection[Any], beam.PCollection[DeadLetter]]:
     """(good, rejected) of a ParDo made with `.with_outputs(REJECTED, main="out")`."""
     return results["out"], results[REJECTED]

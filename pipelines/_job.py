@@ -71,8 +71,7 @@ def _worker_error(error: BaseException) -> PenstockError | None:
     """The error that a worker raised, in one line, found in the text that runners make of it; None for any other."""
     if isinstance(error, PenstockError):
         return type(error)(_message(str(error)))
-    text = str(error)
-    for text in (text, text.replace("\\n", "\n")):  # some runners escape line ends
+    for text in (str(error), str(error).replace("\\n", "\n")):  # some runners escape line ends
         raised = list(_RAISED.finditer(text))
         if raised and (last := raised[-1]):
             kind = getattr(errors, last["name"]) if last["name"] else DataError

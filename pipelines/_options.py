@@ -10,12 +10,13 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, get_args
 
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.errors import ConfigError
+from penstock.io.write import Compression, Shuffle
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -146,7 +147,7 @@ def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
 
 
 def _beam_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="beam options", add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    parser: Any = _Parser(prog="beam options", add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for family in PipelineOptions.__subclasses__():
         family._add_argparse_args(parser)
     return parser
@@ -269,7 +270,8 @@ class CheckOptions(Options):
     title = "schema and rules"
 
     schema: str | None = flag(
-        "tensorflow_metadata Schema in text format; without one it is inferred from the whole input and written to OUTPUT",
+        "tensorflow_metadata Schema in text format; without one it is inferred from the whole input and written to "
+        "OUTPUT",
         metavar="FILE",
     )
     rules: str | None = flag("YAML file of SQL predicates that every row must meet", metavar="FILE")
@@ -324,9 +326,9 @@ class OutputOptions(Options):
     shard_bytes: int | None = flag(
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
     )
-    compression: str = flag("compression of the shards", "gzip", choices=("gzip", "zlib", "none"))
-    shuffle: str = flag(
-        "global: a seeded shuffle of each split; none: the order of the input", "global", choices=("global", "none")
+    compression: Compression = flag("compression of the shards", "gzip", choices=get_args(Compression))
+    shuffle: Shuffle = flag(
+        "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)
     )
     overwrite: bool = flag("replace what is in OUTPUT, once the new dataset is whole", False, action="store_true")
     append: bool = flag("reserved for adding to a dataset; refused for now", False, action="store_true")

@@ -47,7 +47,6 @@ from pipelines._job import DONE, is_local, main, run_pipeline
 from pipelines._options import (
     CheckOptions,
     InputOptions,
-    Options,
     OutputOptions,
     RunOptions,
     SplitOptions,
@@ -95,11 +94,7 @@ class PrepareOptions:
           SystemExit: 0 after --help, 2 for an unknown flag or a bad value.
           ConfigError: for flags that do not go together.
         """
-        families: dict[str, type[Options]] = {
-            field.name: field.type
-            for field in dataclasses.fields(cls)
-            if field.name != "beam"  # type: ignore[misc]
-        }
+        families: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(cls) if field.name != "beam"}
         parser = job_parser(
             "prepare", "Turns raw files into a verified TFRecord dataset.", _EXAMPLES, families.values()
         )

@@ -24,9 +24,12 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     stop = arguments.rows + 1 if arguments.rows else None
-    with zipfile.ZipFile(flights_zip()) as archive, archive.open("flights.csv") as flights:
-        with open(arguments.output, "wb") as output:
-            output.writelines(itertools.islice(flights, stop))
+    with (
+        zipfile.ZipFile(flights_zip()) as archive,
+        archive.open("flights.csv") as flights,
+        open(arguments.output, "wb") as output,
+    ):
+        output.writelines(itertools.islice(flights, stop))
 
 
 if __name__ == "__main__":
