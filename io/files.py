@@ -52,7 +52,7 @@ def match_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
     """
     try:
         results = FileSystems.match(list(patterns))
-    except BeamIOError as error:
+    except (BeamIOError, ValueError) as error:  # a ValueError for a scheme that no filesystem has
         raise InputError(f"cannot list {', '.join(patterns)}: {error}") from error
     files: dict[str, InputFile] = {}
     for pattern, result in zip(patterns, results, strict=True):

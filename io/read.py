@@ -136,16 +136,27 @@ def resolve_format(choice: str | Format | None, files: Sequence[InputFile], **op
     """A format object from a name, with its options; by the suffix of the files when `choice` is None.
 
     Raises:
-      ConfigError: when the name or suffix is not known.
+      ConfigError: when the name or suffix is not known, or .tsv files stand beside others without a `delimiter`.
     """
     if choice is not None and not isinstance(choice, str):
         return choice
     name = choice or detect_format(files)
     if name not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
-    if name == "csv" and "delimiter" not in options and all(format_suffix(file.uri) == "tsv" for file in files):
-        options["delimiter"] = "\t"
+    if name == "csv" and "delimiter" not in options:
+        options["delimiter"] = _delimiter(files)
     return FORMATS[name](**options)
+
+
+def _delimiter(files: Sequence[InputFile]) -> str:
+    tabs = [file.uri for file in files if format_suffix(file.uri) == "tsv"]
+    commas = [file.uri for file in files if format_suffix(file.uri) != "tsv"]
+    if tabs and commas:
+        raise ConfigError(
+            f"the inputs have several delimiters: {tabs[0]} (tab), {commas[0]} (comma); run one job for each, or pass "
+            "--csv_delimiter"
+        )
+    return "\t" if tabs else ","
 
 
 class _PlanPartsFn(beam.DoFn):

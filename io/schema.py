@@ -83,7 +83,7 @@ def load_schema(path: str) -> schema_pb2.Schema:
     try:
         with FileSystems.open(path) as file:
             text = file.read().decode()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or a scheme that no filesystem has
         raise ConfigError(f"--schema {path}: cannot be read: {error}") from error
     try:
         schema = text_format.Parse(text, schema_pb2.Schema())

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.error_handling import ErrorHandler
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock import __version__
 from penstock.io.dead_letters import DiscardingHandler
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import InputFile, match_files
@@ -32,7 +33,7 @@ from pipelines._options import CheckOptions, InputOptions, SplitOptions, Transfo
 
 TRAIN = "train"
 
-_PACKAGES = ("penstock", "apache-beam", "pyarrow", "numpy", "tensorflow-metadata", "tensorflow-transform", "tensorflow")
+_PACKAGES = ("apache-beam", "pyarrow", "numpy", "tensorflow-metadata", "tensorflow-transform", "tensorflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Source:
         if not options.input:
             raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
         files = match_files(options.input)
-        given = options.csv_options()
         try:
-            return cls(files, resolve_format(options.format, files, **given))
+            return cls(files, resolve_format(options.format, files, **options.csv_options()))
         except TypeError as error:
-            flags = ", ".join(f"--{name}" for name in given)
-            raise ConfigError(f"{flags}: only for CSV, and the input is not CSV") from error
+            raise ConfigError(
+                "--csv_delimiter, --csv_multiline, --columns and --null_values are for CSV, and the input is not CSV"
+            ) from error
 
     @property
     def total_bytes(self) -> int:
@@ -81,14 +82,14 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> sc
         _ = rows | "InferSchema" >> InferSchema() | "WriteSchema" >> beam.Map(write_schema, path)
     schema = load_schema(path)
     if not schema.feature:
-        raise no_rows(source)
+        raise no_rows(source, " that can be read (with --schema, rejected rows become dead letters that say why)")
     return schema
 
 
-def no_rows(source: Source) -> DataError:
-    """The error of an input without a single row."""
+def no_rows(source: Source, which: str = "") -> DataError:
+    """The error of an input without a single row, or a single one of `which` kind."""
     names = ", ".join(file.uri for file in source.files[:3]) + (", ..." if len(source.files) > 3 else "")
-    return DataError(f"the input has no rows: {names}; nothing is written")
+    return DataError(f"the input has no rows{which}: {names}; nothing is written")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +202,7 @@ class Plan:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that shape the bytes of a dataset, as far as they are installed."""
-    versions = {}
+    versions = {"penstock": __version__}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

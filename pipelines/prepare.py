@@ -23,7 +23,6 @@ from typing import Any, Self
 import apache_beam as beam
 import yaml
 from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.dead_letters import DeadLetterHandler
@@ -209,7 +208,7 @@ def _staging(output: str, overwrite: bool) -> Iterator[Staging]:
 
     When the block fails, or the run published nothing, the output is left as it was found, but for dead letters.
     """
-    is_new = not FileSystems.exists(output)
+    is_new = "://" not in output and not os.path.exists(output)
     check_output(output, overwrite)
     staging = Staging(output, new_run_id())
     try:
@@ -228,7 +227,7 @@ def _remove(staging: Staging, with_output: bool) -> None:
         remove_folder(staging.directory)
     except (OSError, BeamIOError) as error:
         _LOGGER.warning("%s: cannot be removed: %s", staging.directory, error)
-    if with_output and "://" not in staging.output:
+    if with_output:
         with contextlib.suppress(OSError):
             os.rmdir(staging.output)
 
