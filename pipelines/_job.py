@@ -63,7 +63,7 @@ def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:
 
 
 # The last of the errors in a text is the outermost; of older ones only the text of their cause remains.
-_RAISED = re.compile(r"(?:penstock\.io\.errors\.(?P<name>\w+): |(?P<system>\w+): \[Errno \d+\] )")
+_RAISED = re.compile(r"penstock\.io\.errors\.(?P<name>\w+): |\b\w+: \[Errno \d+\] ")
 _AFTER_MESSAGE = re.compile(r"\n\n(?:During handling of|The above exception)|\n\s*(?:at |Traceback \()")
 
 
@@ -71,12 +71,16 @@ def _worker_error(error: BaseException) -> PenstockError | None:
     """The error that a worker raised, in one line, found in the text that runners make of it; None for any other."""
     if isinstance(error, PenstockError):
         return type(error)(_message(str(error)))
-    for text in (str(error), str(error).replace("\\n", "\n")):  # some runners escape line ends
-        raised = list(_RAISED.finditer(text))
-        if raised and (last := raised[-1]):
-            kind = getattr(errors, last["name"]) if last["name"] else DataError
-            return kind(_message(text[last.end() if last["name"] else last.start() :]))
-    return None
+    text = str(error)
+    if "\n" not in text:  # some runners escape line ends
+        text = text.replace("\\n", "\n")
+    raised = list(_RAISED.finditer(text))
+    if not raised:
+        return None
+    if raised[-1]["name"] is None:
+        return DataError(_message(text[raised[-1].start() :]))
+    kind: type[PenstockError] = getattr(errors, raised[-1]["name"])
+    return kind(_message(text[raised[-1].end() :]))
 
 
 def _message(text: str) -> str:

@@ -1,0 +1,18 @@
+"""Set-up of all tests."""
+
+import os
+import pathlib
+
+from hypothesis import settings
+
+SOURCES = pathlib.Path(__file__).parent.parent / "src"
+
+# Programs that tests start find the packages too, installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
+# TensorFlow reads these when it is imported, by whichever test comes first.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# Times vary too much on a shared machine to be an examples' limit.
+settings.register_profile("penstock", deadline=None, print_blob=True)
+settings.load_profile("penstock")
