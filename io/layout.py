@@ -18,14 +18,20 @@ import json
 import os
 import re
 import secrets
-import shutil
+import types
+from collections import abc
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.folders import copy_folder as copy_folder
+from penstock.io.folders import delete_files, is_local
+from penstock.io.folders import list_files as list_files
+from penstock.io.folders import remove_folder as remove_folder
+
+_T = TypeVar("_T")
 
 MANIFEST = "manifest.json"
 SCHEMA = "schema.pbtxt"
@@ -177,9 +183,9 @@ class Manifest:
             if fields["version"] != _MANIFEST_VERSION:
                 raise DataError(f"manifest version must be {_MANIFEST_VERSION}, got {fields['version']}")
             shards = tuple(_shard(shard) for shard in fields.pop("shards"))
-            rejects = tuple(RejectsFile(**file) for file in fields.pop("dead_letters"))
-            return cls(shards=shards, dead_letters=rejects, extras=tuple(fields.pop("extras")), **fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            rejects = tuple(_typed(RejectsFile(**file)) for file in fields.pop("dead_letters"))
+            return _typed(cls(shards=shards, dead_letters=rejects, extras=tuple(fields.pop("extras")), **fields))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"not a manifest: {error!r}") from error
 
     def files(self) -> Iterable[str]:
@@ -191,7 +197,26 @@ class Manifest:
 
 def _shard(fields: dict[str, Any]) -> Shard:
     times = fields.pop("event_time")
-    return Shard(**fields, event_time=tuple(times) if times else None)
+    return _typed(Shard(**fields, event_time=tuple(times) if times else None))
+
+
+def _typed(value: _T) -> _T:
+    """The dataclass, if its fields are of the types that it declares."""
+    for name, hint in get_type_hints(type(value)).items():
+        if not _is_of(getattr(value, name), hint):
+            raise TypeError(f"{name} must be of type {hint}, got {getattr(value, name)!r}")
+    return value
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_of(item, parts[0]) for item in value)
+    if origin is abc.Mapping:
+        return isinstance(value, dict) and all(_is_of(item, parts[1]) for item in value.values())
+    if origin is types.UnionType:
+        return any(_is_of(value, part) for part in parts)
+    return hint is Any or type(value) is hint
 
 
 def dataset_id(shards: Sequence[Shard]) -> str:
@@ -217,37 +242,6 @@ def read_manifest(directory: str) -> Manifest | None:
         raise DataError(f"{path}: {error}") from error
 
 
-def list_files(directory: str) -> dict[str, int]:
-    """All files below a folder, recursively: path relative to it -> size in bytes."""
-    root = directory.rstrip("/") + "/"
-    try:
-        found = FileSystems.match([root + "**"])[0].metadata_list
-    except BeamIOError:
-        return {}
-    return {meta.path.removeprefix(root): meta.size_in_bytes for meta in found if not _is_folder(meta.path)}
-
-
-def _is_folder(path: str) -> bool:
-    return "://" not in path and os.path.isdir(path)
-
-
-def copy_folder(source: str, target: str) -> None:
-    """Copies all files below a folder."""
-    for path in list_files(source):
-        origin, copy = (FileSystems.join(folder, *path.split("/")) for folder in (source, target))
-        with (
-            FileSystems.open(origin, compression_type="uncompressed") as reader,
-            FileSystems.create(copy, compression_type="uncompressed") as writer,
-        ):
-            shutil.copyfileobj(reader, writer)
-
-
-def remove_folder(directory: str) -> None:
-    """Removes a folder with all that is in it."""
-    if FileSystems.exists(directory) or list_files(directory):
-        FileSystems.delete([directory])
-
-
 def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False) -> None:
     """Refuses an output that cannot take a dataset, before work is spent on it; what `run_id` staged does not count.
 
@@ -257,10 +251,15 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
       ConfigError: when it is a file, cannot be written, holds something and `overwrite` is not set, or holds what is
         no part of a dataset.
     """
-    if "://" not in output and os.path.exists(output) and not os.path.isdir(output):
+    if is_local(output) and os.path.exists(output) and not os.path.isdir(output):
         raise ConfigError(f"--output {output}: is a file; name a folder")
+    if not is_local(output) and any(character in output for character in "*?["):
+        raise ConfigError(f"--output {output}: must not contain '*', '?' or '[', which stand for patterns")
     own = f"{STAGING_PREFIX}{run_id}/"
-    found = [path for path in list_files(output) if not path.startswith(own)]
+    try:
+        found = [path for path in list_files(output) if not path.startswith(own)]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
     if found and not overwrite:
         examples = ", ".join(sorted(found)[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
@@ -284,10 +283,10 @@ def check_replaceable(output: str) -> None:
 
 
 def _probe(output: str) -> None:
-    probe = FileSystems.join(output, f"{STAGING_PREFIX}probe-{secrets.token_hex(4)}")
+    probe = f"{STAGING_PREFIX}probe-{secrets.token_hex(4)}"
     try:
-        with FileSystems.create(probe, compression_type="uncompressed") as file:
+        with FileSystems.create(FileSystems.join(output, probe), compression_type="uncompressed") as file:
             file.write(b"")
-        FileSystems.delete([probe])
-    except (OSError, BeamIOError) as error:
+        delete_files(output, [probe])
+    except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error}") from error

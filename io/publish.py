@@ -12,14 +12,14 @@ import collections
 import dataclasses
 import datetime
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.folders import delete_files, list_files, move_files, remove_folder
 from penstock.io.layout import (
     DEAD_LETTERS,
     MANIFEST,
@@ -30,13 +30,14 @@ from penstock.io.layout import (
     Staging,
     check_replaceable,
     dataset_id,
-    list_files,
     part_name,
     read_manifest,
-    remove_folder,
 )
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
+
+# Staged when the old dataset is gone, so that a second attempt deletes nothing.
+CLEARED = "cleared"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,15 +118,24 @@ class Publisher:
         manifest, renames = self._manifest(list(shards), sorted(rejects, key=lambda file: file.path), rows_read)
         outcome = self._judge(manifest, replaces=current is not None)
         if outcome.status == "published":
-            self._replace(manifest, renames)
+            try:
+                self._replace(manifest, renames)
+            except (DataError, OSError):
+                # Another attempt may have been faster.
+                if not self._is_published():
+                    raise
             remove_folder(self.staging.directory)
             return outcome
         if current is None:
             self._clear_once()
-            _rename(renames, self.staging.output)
+            self._rename(renames)
         self._discard(manifest)
         _write(self.staging.outcome, outcome.to_json())
         return outcome
+
+    def _is_published(self) -> bool:
+        current = self._current()
+        return current is not None and current.run_id == self.staging.run_id
 
     def _current(self) -> Manifest | None:
         """What is published now; a manifest that cannot be read does not count, and goes when the output is cleared."""
@@ -179,12 +189,57 @@ class Publisher:
         return dataclasses.replace(_published(self.staging, manifest), status=status)
 
     def _replace(self, manifest: Manifest, rejects: Mapping[str, str]) -> None:
-        self._clear_once()
-        moves = {self.staging.path(*path.split("/")): path for path in self._staged_files(manifest)}
-        _rename({**moves, **rejects}, self.staging.output)
+        """Puts the staged run in the place of what is there.
+
+        Whether it is whole is looked at before anything is deleted and again before the manifest makes it a dataset:
+        an attempt that was thought dead, or another run into the same folder, must not make one that is not.
+        """
         staged = self.staging.path(MANIFEST)
         _write(staged, manifest.to_json())
-        _rename({staged: MANIFEST}, self.staging.output)
+        self._check(self._not_staged(manifest))
+        self._clear_once()
+        moves = {self.staging.path(*path.split("/")): path for path in self._staged_files(manifest)}
+        self._rename({**moves, **rejects})
+        self._check(self._not_published(manifest))
+        move_files({staged: FileSystems.join(self.staging.output, MANIFEST)})
+
+    def _check(self, wrong: Iterable[str]) -> None:
+        for path in wrong:
+            raise DataError(
+                f"{self.staging.output}: {path} is not as this run wrote it; does another run write into the same "
+                "folder? nothing is published"
+            )
+
+    def _not_staged(self, manifest: Manifest) -> Iterator[str]:
+        """What is not there as it was staged; of an attempt that failed half-way some files have their places."""
+        staged = list_files(self.staging.directory)
+        return self._damaged(manifest, {**list_files(self.staging.output), **staged} if CLEARED in staged else staged)
+
+    def _not_published(self, manifest: Manifest) -> Iterator[str]:
+        """What is not as the manifest is going to say."""
+        found = list_files(self.staging.output)
+        yield from self._damaged(manifest, found)
+        yield from (file.path for file in manifest.dead_letters if file.path not in found)
+        folders = (STAGING_PREFIX, *(f"{extra}/" for extra in self.extras))
+        yield from (path for path in set(found) - set(manifest.files()) if not path.startswith(folders))
+
+    def _damaged(self, manifest: Manifest, found: Mapping[str, int]) -> Iterator[str]:
+        yield from (shard.path for shard in manifest.shards if found.get(shard.path) != shard.bytes)
+        for extra in self.extras:
+            if not any(f"{path}/".startswith(f"{extra}/") for path in found):
+                yield extra
+
+    def _rename(self, moves: Mapping[str, str]) -> None:
+        """Renames what is still there; what an earlier attempt moved is left alone."""
+        output, staging = self.staging.output, self.staging.directory
+        staged = {FileSystems.join(staging, *path.split("/")) for path in list_files(staging)}
+        move_files(
+            {
+                source: FileSystems.join(output, *path.split("/"))
+                for source, path in moves.items()
+                if source in staged or (not source.startswith(staging) and FileSystems.exists(source))
+            }
+        )
 
     def _staged_files(self, manifest: Manifest) -> Iterable[str]:
         yield from (shard.path for shard in manifest.shards)
@@ -194,10 +249,11 @@ class Publisher:
 
     def _discard(self, manifest: Manifest) -> None:
         """Deletes what was staged for the dataset, but not the dead letters."""
-        _delete(self.staging.directory, sorted({*self._staged_files(manifest)} & {*list_files(self.staging.directory)}))
+        staged = list_files(self.staging.directory)
+        delete_files(self.staging.directory, sorted({*self._staged_files(manifest)} & {*staged}))
 
     def _clear_once(self) -> None:
-        cleared = self.staging.path("cleared")
+        cleared = self.staging.path(CLEARED)
         if not FileSystems.exists(cleared):
             self._clear()
             _write(cleared, "")
@@ -210,8 +266,8 @@ class Publisher:
         if old and not self.overwrite:
             raise ConfigError(f"{self.staging.output}: was filled while the job ran ({old[0]}); nothing is published")
         check_replaceable(self.staging.output)
-        _delete(self.staging.output, [path for path in old if path == MANIFEST])
-        _delete(self.staging.output, [path for path in old if path != MANIFEST])
+        delete_files(self.staging.output, [path for path in old if path == MANIFEST])
+        delete_files(self.staging.output, [path for path in old if path != MANIFEST])
 
 
 def _totals(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -224,27 +280,3 @@ def _totals(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 def _write(path: str, text: str) -> None:
     with FileSystems.create(path, "application/json", compression_type="uncompressed") as file:
         file.write(text.encode())
-
-
-def _rename(moves: Mapping[str, str], output: str) -> None:
-    """Renames what is still there; what an earlier attempt moved is left alone."""
-    targets = {source: FileSystems.join(output, path) for source, path in moves.items() if FileSystems.exists(source)}
-    for target in targets.values():
-        if "://" not in target:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-    if targets:
-        FileSystems.rename(list(targets), list(targets.values()))
-
-
-def _delete(output: str, paths: Sequence[str]) -> None:
-    if not paths:
-        return
-    FileSystems.delete([FileSystems.join(output, path) for path in paths])
-    if "://" not in output:
-        _remove_empty_folders(output)
-
-
-def _remove_empty_folders(output: str) -> None:
-    for folder, _, _ in os.walk(output, topdown=False):
-        if folder != output and not os.listdir(folder):
-            os.rmdir(folder)

@@ -1,0 +1,95 @@
+"""Folders of files on every filesystem that Beam knows: with directories (local) and without (object stores).
+
+Beam takes `*`, `?` and `[` in any path for a pattern, when it deletes as well. Local folders are therefore handled
+without it: their names may hold anything.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+
+from apache_beam.io.filesystems import FileSystems
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is one of this machine's: one without a scheme."""
+    return "://" not in path
+
+
+def list_files(directory: str) -> dict[str, int]:
+    """All files below a folder, recursively: path relative to it -> size in bytes; empty where there is no folder.
+
+    Links are listed, not followed, unless they lead to files.
+
+    Raises:
+      OSError: when the folder cannot be listed.
+      ValueError: for a scheme that Beam does not know.
+    """
+    if is_local(directory):
+        return dict(_walk(directory))
+    root = directory.rstrip("/") + "/"
+    found = FileSystems.match([root + "**"])[0].metadata_list
+    # Consoles of object stores make empty objects that look like folders.
+    return {meta.path.removeprefix(root): meta.size_in_bytes for meta in found if not meta.path.endswith("/")}
+
+
+def _walk(directory: str) -> Iterable[tuple[str, int]]:
+    for folder, folders, files in os.walk(directory, onerror=_raise_unless_gone):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in (*files, *links):
+            path = os.path.join(folder, name)
+            if os.path.lexists(path):  # a file may go at any time
+                size = os.path.getsize(path) if os.path.isfile(path) else 0
+                yield os.path.relpath(path, directory), size
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def copy_folder(source: str, target: str) -> None:
+    """Copies all files below a folder."""
+    for path in list_files(source):
+        origin, copy = (FileSystems.join(folder, *path.split("/")) for folder in (source, target))
+        with (
+            FileSystems.open(origin, compression_type="uncompressed") as reader,
+            FileSystems.create(copy, compression_type="uncompressed") as writer,
+        ):
+            shutil.copyfileobj(reader, writer)
+
+
+def move_files(moves: Mapping[str, str]) -> None:
+    """Renames files, source to target; what is at a target is replaced."""
+    remote = {source: target for source, target in moves.items() if not is_local(source)}
+    for source in moves.keys() - remote.keys():
+        os.makedirs(os.path.dirname(moves[source]) or ".", exist_ok=True)
+        os.replace(source, moves[source])
+    FileSystems.rename(list(remote), list(remote.values()))
+
+
+def delete_files(directory: str, paths: Collection[str]) -> None:
+    """Deletes files of a folder, and what folders inside it that leaves empty; those already gone do not matter."""
+    if not is_local(directory):
+        FileSystems.delete([FileSystems.join(directory, path) for path in paths])
+        return
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(directory, path))
+    for folder in sorted({parent for path in paths for parent in _parents(path)}, key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.join(directory, folder))
+
+
+def _parents(path: str) -> Iterable[str]:
+    while path := os.path.dirname(path):
+        yield path
+
+
+def remove_folder(directory: str) -> None:
+    """Removes a folder with all that is in it, where there is one."""
+    if is_local(directory):
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        delete_files(directory, list_files(directory))
