@@ -8,11 +8,13 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 
 from penstock.io.errors import ConfigError
-from penstock.io.layout import list_files, read_manifest
+from penstock.io.folders import is_local, list_files
+from penstock.io.layout import read_manifest
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
 from pipelines._job import DATA_FAILED, DONE, main
 from pipelines._options import Options, flag, job_parser, parse_job
@@ -50,12 +52,23 @@ def run(argv: Sequence[str] | None = None) -> int:
     options = VerifyOptions.from_namespace(namespace)
     if not options.dataset:
         raise ConfigError("--dataset is required: the folder that a job wrote")
-    if not list_files(options.dataset):
-        raise ConfigError(f"--dataset {options.dataset}: no such folder, or it is empty")
-    with progress_bar("verifying", dataset_bytes(options.dataset)):
+    with progress_bar("verifying", _checked_bytes(options.dataset)):
         faults = list(verify_dataset(options.dataset))
     print(_as_json(options.dataset, faults) if options.json else _as_text(options.dataset, faults))
     return DATA_FAILED if faults else DONE
+
+
+def _checked_bytes(dataset: str) -> int:
+    """Bytes of a folder that can be verified."""
+    if is_local(dataset) and os.path.isfile(dataset):
+        raise ConfigError(f"--dataset {dataset}: is a file; name the folder of a dataset")
+    try:
+        files = list_files(dataset)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--dataset {dataset}: cannot be listed: {error}") from error
+    if not files:
+        raise ConfigError(f"--dataset {dataset}: no such folder, or it is empty")
+    return sum(files.values())
 
 
 def _as_json(dataset: str, faults: Sequence[Fault]) -> str:
@@ -65,12 +78,18 @@ def _as_json(dataset: str, faults: Sequence[Fault]) -> str:
 
 def _as_text(dataset: str, faults: Sequence[Fault]) -> str:
     if faults:
-        return "\n".join([*map(str, faults), f"{dataset}: {len(faults)} fault{'s' * (len(faults) > 1)}"])
+        return "\n".join([*map(str, faults), f"{dataset}: {_counted(len(faults), 'fault')}"])
     manifest = read_manifest(dataset)
     size = byte_text(dataset_bytes(dataset))
     return (
-        f"{dataset}: good: {manifest.rows_out:,} records in {len(manifest.shards)} shards, {size}" if manifest else ""
+        f"{dataset}: good: {manifest.rows_out:,} records in {_counted(len(manifest.shards), 'shard')}, {size}"
+        if manifest
+        else ""
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+import json
+import os
+import re
+import subprocess
+import sys
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from penstock.io.errors import ConfigError
+from penstock.io.write import WriteDataset
+from pipelines import verify
+from pipelines._job import main
+
+SHARD = "train/part-00000-of-00001.tfrecord"
+
+
+def _rows(_):
+    return pa.record_batch({"x": pa.array(range(1234), pa.int64())})
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    path = tmp_path / "out"
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        rows = pipeline | beam.Create([0]) | beam.Map(_rows).with_output_types(pa.RecordBatch)
+        _ = rows | WriteDataset(str(path), num_shards=1, compression="none")
+    return path
+
+
+def test_good_dataset(dataset, capsys):
+    assert main("verify", verify.run, [f"--dataset={dataset}"]) == 0
+    text = capsys.readouterr().out
+    assert re.fullmatch(rf"{re.escape(str(dataset))}: good: 1,234 records in 1 shard, 3\d\.\d KiB\n", text)
+
+
+def test_good_dataset_as_json(dataset, capsys):
+    assert main("verify", verify.run, [f"--dataset={dataset}", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"dataset": str(dataset), "good": True, "faults": []}
+    assert captured.err == ""
+
+
+def test_each_fault_is_a_line(dataset, capsys):
+    (dataset / "note\u00ebs").write_text("")
+    assert main("verify", verify.run, ["--dataset", str(dataset)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "note\u00ebs: is not in the manifest [file.orphan]",
+        f"{dataset}: 1 fault",
+    ]
+    os.remove(dataset / SHARD)
+    assert main("verify", verify.run, ["--dataset", str(dataset)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{SHARD}: is missing [file.missing]",
+        "note\u00ebs: is not in the manifest [file.orphan]",
+        f"{dataset}: 2 faults",
+    ]
+
+
+def test_faults_as_json(dataset, capsys):
+    with open(dataset / SHARD, "ab") as file:
+        file.write(b"xyz")
+    assert main("verify", verify.run, ["--dataset", str(dataset), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == {"dataset", "good", "faults"}
+    assert found["good"] is False
+    assert [(fault["code"], fault["path"]) for fault in found["faults"]] == [
+        ("shard.bytes", SHARD),
+        ("shard.broken", SHARD),
+    ]
+    assert all(fault["detail"] for fault in found["faults"])
+
+
+def test_folder_in_which_no_run_finished(dataset, capsys):
+    os.remove(dataset / "manifest.json")
+    assert main("verify", verify.run, ["--dataset", str(dataset)]) == 1
+    assert "manifest.json: is missing: no run has finished in this folder [manifest.missing]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", ["absolute", "relative", "slash", "dot", "link"])
+def test_every_way_to_name_the_folder(dataset, given, monkeypatch, capsys):
+    monkeypatch.chdir(dataset if given == "dot" else dataset.parent)
+    (dataset.parent / "link").symlink_to(dataset)
+    name = {"absolute": str(dataset), "relative": "out", "slash": "out/", "dot": ".", "link": "link"}[given]
+    assert main("verify", verify.run, ["--dataset", name]) == 0
+    assert capsys.readouterr().out.startswith(f"{name}: good: 1,234 records")
+
+
+def test_folder_whose_name_looks_like_a_pattern(dataset, capsys):
+    moved = dataset.rename(dataset.parent / "run [1] *?")
+    assert main("verify", verify.run, ["--dataset", str(moved)]) == 0
+    (moved / "more").write_text("")
+    assert main("verify", verify.run, ["--dataset", str(moved)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], r"--dataset is required: the folder that a job wrote"),
+        (["--dataset="], r"--dataset is required"),
+        (["--dataset=nowhere"], r"--dataset nowhere: no such folder, or it is empty"),
+        (["--dataset=empty"], r"--dataset empty: no such folder, or it is empty"),
+        (["--dataset=file"], r"--dataset file: is a file; name the folder of a dataset"),
+        (["--dataset=nosuch://bucket/out"], r"--dataset nosuch://bucket/out: cannot be listed: Unable to get"),
+    ],
+)
+def test_wrong_usage(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=message):
+        verify.run(arguments)
+    assert main("verify", verify.run, arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("python -m pipelines.verify: error: ")
+
+
+def test_unknown_flag(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        verify.run(["--datset=out"])
+    assert "unknown flag --datset; did you mean --dataset?" in capsys.readouterr().err
+
+
+def test_command_line(dataset):
+    command = [sys.executable, "-m", "pipelines.verify", "--json", "--dataset", str(dataset)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["good"] is True
+    os.remove(dataset / SHARD)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert [fault["code"] for fault in json.loads(done.stdout)["faults"]] == ["file.missing"]
