@@ -21,6 +21,7 @@ from penstock.io.files import InputFile, match_files
 from penstock.io.formats import Format
 from penstock.io.read import ReadRecords, resolve_format
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
+from penstock.transforms._tensorflow import check_tensorflow
 from penstock.transforms.event_time import AssignEventTime, check_event_time, parse_event_time
 from penstock.transforms.features import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.fit import FitTransform
@@ -115,7 +116,10 @@ class Recipe:
 
         Raises:
           ConfigError: when a file of rules or features, a split or an event time is wrong.
+          ImportError: when there are features, and the extra `tft` is not installed.
         """
+        if transform.features or transform.transform:
+            check_tensorflow()
         if inputs.event_time:
             parse_event_time(inputs.event_time)
         recipe = cls(
@@ -191,8 +195,11 @@ class Plan:
         """Fits the features on the train split and writes the graph to `directory`.
 
         Raises:
+          ConfigError: when the recipe has no features.
           DataError: when the train split is empty.
         """
+        if self.recipe.preprocessing is None:
+            raise ConfigError("--features is required to fit: a YAML file, or a function as module:function")
         handler = DiscardingHandler()
         fit = FitTransform(self.recipe.preprocessing, self.schema, directory, split=TRAIN)
         with run_pipeline(beam_options, "fitting the features", self.source.total_bytes) as pipeline:

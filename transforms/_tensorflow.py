@@ -1,12 +1,15 @@
 """TensorFlow and tensorflow-transform, imported when first needed: the core of Penstock runs without them."""
 
 import contextlib
+import importlib.util
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+_MISSING = "feature transformation needs tensorflow-transform: pip install 'penstock[tft]'"
 
 
 class Tensorflow(NamedTuple):
@@ -37,8 +40,22 @@ def import_tensorflow() -> Tensorflow:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("tensorflow", "tensorflow_transform"):
             raise
-        raise ImportError("feature transformation needs tensorflow-transform: pip install 'penstock[tft]'") from error
+        raise ImportError(_MISSING) from error
     return Tensorflow(tf, tft, tft_beam)
+
+
+def check_tensorflow() -> None:
+    """Finds out, without importing anything, whether features can be fitted and applied.
+
+    Raises:
+      ImportError: when the extra `tft` is not installed.
+    """
+    try:
+        found = importlib.util.find_spec("tensorflow_transform")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise ImportError(_MISSING)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,308 @@
+"""What is shipped, that it installs as Beam's workers install it, and that the core does without TensorFlow."""
+
+import ast
+import email.message
+import email.parser
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import pathlib
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.stager import Stager
+
+import penstock
+import penstock.io
+import penstock.transforms
+import pipelines
+
+ROOT = pathlib.Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FOLDERS = {"io": "penstock/io", "transforms": "penstock/transforms", "pipelines": "pipelines"}
+TIPS = ROOT / "examples" / "tips" / "tips.csv"
+
+
+def shipped() -> set[str]:
+    """The files that belong into the wheel, by their name there."""
+    modules = {
+        f"{target}/{path.relative_to(ROOT / folder)}"
+        for folder, target in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    return modules | {"penstock/__init__.py", "penstock/py.typed", "pipelines/py.typed"}
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory) -> pathlib.Path:
+    """Built by Beam itself, as `--setup_file ./setup.py` has it, from a copy: building writes into the sources."""
+    copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("sdist")
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, copy)
+    for name in (*FOLDERS, "src", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignored)
+    return pathlib.Path(Stager._build_setup_package(str(copy / "setup.py"), str(target)))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory) -> pathlib.Path:
+    """Built from the sdist, with the setuptools that is installed here."""
+    target = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*command, "-w", str(target), str(sdist)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "eprecat" not in done.stdout + done.stderr
+    return next(target.glob("*.whl"))
+
+
+def test_the_sdist_holds_real_files_and_no_tests(sdist):
+    with tarfile.open(sdist) as archive:
+        members = archive.getmembers()
+    assert not [member.name for member in members if member.issym() or member.islnk()]
+    prefix = f"penstock-{penstock.__version__}"
+    names = {member.name.removeprefix(f"{prefix}/") for member in members if member.isfile()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "setup.py"} <= names
+    assert {name.removeprefix("src/") for name in names if name.endswith((".py", "py.typed"))} - {
+        "setup.py"
+    } == shipped()
+    assert not [name for name in names if name.startswith(("tests", "io/", "transforms/", "pipelines/"))]
+
+
+def test_the_wheel_holds_two_packages_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert not [entry.filename for entry in archive.infolist() if entry.external_attr >> 28 == 0o12], "links"
+    dist_info = f"penstock-{penstock.__version__}.dist-info"
+    assert {name.partition("/")[0] for name in names} == {"penstock", "pipelines", dist_info}
+    assert {name for name in names if not name.startswith(dist_info)} == shipped()
+    assert [name for name in names if name.endswith("/LICENSE")]
+
+
+def test_metadata_of_the_wheel(wheel):
+    metadata = _metadata(wheel)
+    assert metadata["Version"] == penstock.__version__ == PROJECT["version"]
+    assert metadata["License"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == "<3.14,>=3.11"
+    assert set(metadata.get_all("Provides-Extra", [])) == {"tft", "demo", "dev"}
+    core = [text for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text]
+    assert not [text for text in core if text.startswith(("tensorflow-transform", "tensorflow>", "tfx", "pandas"))]
+
+
+def _metadata(wheel: pathlib.Path) -> email.message.Message:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.parser.Parser().parsestr(archive.read(name).decode())
+
+
+def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path):
+    """Workers have the dependencies and install without build isolation."""
+    python = _worker(tmp_path / "worker")
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*command, "--no-build-isolation", str(sdist)], check=True, env=_environment())
+    code = (
+        "import penstock, penstock.io, penstock.transforms, pipelines.prepare\n"
+        "print(penstock.__file__); print(penstock.io.__file__); print(pipelines.__file__)"
+    )
+    printed = _run([str(python), "-c", code], tmp_path).stdout.split()
+    assert all(path.startswith(str(tmp_path / "worker")) for path in printed), printed
+    assert (
+        "usage: python -m pipelines.verify" in _run([str(python), "-m", "pipelines.verify", "--help"], tmp_path).stdout
+    )
+
+
+def _worker(directory: pathlib.Path) -> pathlib.Path:
+    """Python of a new virtual environment that has this one's packages, but for those installed as editable."""
+    venv.create(directory, symlinks=True)
+    python = directory / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = pathlib.Path(_run([str(python), "-c", code], directory).stdout.strip())
+    here = {path for path in sys.path if path.endswith("site-packages")}
+    (packages / "dependencies.pth").write_text("\n".join(here))
+    return python
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def _run(command: list[str], directory: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=directory, env=_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def _run_here(code: str, *arguments: object) -> list[str]:
+    """Lines that a program prints, with the packages of the checkout."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+_WITHOUT_TENSORFLOW = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("tensorflow", "tensorflow_transform", "tfx_bsl"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+_JOBS = """
+import contextlib, io, sys
+from pipelines import fit, prepare, verify
+from pipelines._job import main
+
+def code(job, *argv):
+    name = job.__name__.rpartition(".")[2]
+    held = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(held):
+            result = main(name, job.run, argv)
+    except SystemExit as error:
+        result = error.code
+    print(name, result, *held.getvalue().splitlines())
+
+for job in (fit, prepare, verify):
+    code(job, "--help")
+csv, features, output = sys.argv[1:]
+code(prepare, f"--input={csv}", f"--output={output}", "--split=train=0.5,eval=0.5", "--num_shards=2")
+code(verify, f"--dataset={output}")
+"""
+_HELP = ["fit 0", "prepare 0", "verify 0"]
+
+
+@pytest.fixture
+def features_file(tmp_path) -> pathlib.Path:
+    path = tmp_path / "features.yaml"
+    path.write_text("features:\n  tip:\n    ops: [scale_to_z_score]\n")
+    return path
+
+
+def test_the_core_never_imports_tensorflow(tmp_path, features_file):
+    code = f"{_JOBS}\nprint([name for name in sys.modules if name.partition('.')[0] in {_HEAVY!r}])"
+    printed = _run_here(code, TIPS, features_file, tmp_path / "dataset")
+    assert printed == [*_HELP, "prepare 0", "verify 0", "[]"]
+
+
+_HEAVY = ("tensorflow", "tensorflow_transform", "tfx_bsl", "keras")
+
+
+def test_the_core_runs_where_tensorflow_is_not_installed(tmp_path, features_file):
+    extra = (
+        "code(prepare, f'--input={csv}', f'--features={features}', f'--output={output}-2')\n"
+        "code(fit, f'--input={csv}', f'--features={features}', f'--output={output}-2')\n"
+    )
+    printed = _run_here(_WITHOUT_TENSORFLOW + _JOBS + extra, TIPS, features_file, tmp_path / "dataset")
+    missing = "error: feature transformation needs tensorflow-transform: pip install 'penstock[tft]'"
+    assert printed == [
+        *_HELP,
+        "prepare 0",
+        "verify 0",
+        f"prepare 2 python -m pipelines.prepare: {missing}",
+        f"fit 2 python -m pipelines.fit: {missing}",
+    ]
+    assert not (tmp_path / "dataset-2").exists(), "nothing is left of a run that could not start"
+
+
+@pytest.mark.parametrize("folder", ["io", "transforms"])
+def test_a_folder_of_the_checkout_is_no_package(folder):
+    spec = importlib.util.spec_from_file_location(folder, ROOT / folder / "__init__.py")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.raises(ImportError, match=f"import penstock.{folder}, not the folder {folder}/ of the checkout"):
+        spec.loader.exec_module(module)
+
+
+def test_importing_transforms_in_the_checkout_says_what_to_import():
+    done = subprocess.run(
+        [sys.executable, "-c", "import transforms"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "ImportError: import penstock.transforms, not the folder transforms/" in done.stderr
+
+
+def modules(package) -> list[str]:
+    """All modules of a package, by name."""
+    return [
+        package.__name__,
+        *(found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")),
+    ]
+
+
+_NOT_EXPORTED = ("penstock.io.shuffle",)  # two ways to do a step of WriteDataset
+
+
+def test_public_transforms_are_exported():
+    for package in (penstock.io, penstock.transforms):
+        for name, kind in _public_classes(package):
+            if issubclass(kind, beam.PTransform) and kind.__module__ not in _NOT_EXPORTED:
+                assert getattr(package, name, None) is kind, f"{package.__name__} does not export {name}"
+
+
+def _public_classes(package):
+    for module in map(importlib.import_module, modules(package)):
+        for name, kind in inspect.getmembers(module, inspect.isclass):
+            if kind.__module__ == module.__name__ and not name.startswith("_"):
+                yield name, kind
+
+
+def test_exports_are_documented():
+    for package in (penstock.io, penstock.transforms):
+        exported = {name: value for name, value in vars(package).items() if not name.startswith("_")}
+        for name, value in exported.items():
+            if getattr(value, "__module__", "").startswith("penstock"):
+                assert (value.__doc__ or "").strip(), f"{package.__name__}.{name} has no docstring"
+
+
+def test_every_imported_package_is_a_declared_dependency():
+    declared = {_normal(re.split(r"[\[<>=!~]", text)[0]) for text in _requirements()}
+    providers = importlib.metadata.packages_distributions()
+    for name in sorted(_imported()):
+        assert {_normal(text) for text in providers.get(name, [name])} & declared, (
+            f"{name} is imported but not declared"
+        )
+
+
+def _requirements() -> list[str]:
+    return [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["tft"], "tensorflow", "tfx-bsl"]  # both of tft
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _imported() -> set[str]:
+    """Top-level packages that our modules import, but for the standard library and our own; protobuf by its name."""
+    names = set()
+    for package in (penstock, pipelines):
+        for module in modules(package):
+            source = pathlib.Path(importlib.util.find_spec(module).origin).read_text()
+            names |= {name for node in ast.walk(ast.parse(source)) for name in _names(node)}
+    names = {"protobuf" if name == "google.protobuf" else name.partition(".")[0] for name in names}
+    return names - set(sys.stdlib_module_names) - {"penstock", "pipelines"}
+
+
+def _names(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Import():
+            return [".".join(alias.name.split(".")[:2]) for alias in node.names]
+        case ast.ImportFrom(module=str(name), level=0):
+            return (
+                [f"google.{alias.name}" for alias in node.names]
+                if name == "google"
+                else [".".join(name.split(".")[:2])]
+            )
+        case _:
+            return []
