@@ -14,10 +14,13 @@ column          type                                                    set by
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from apache_beam import coders
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.errors import InputError
 
@@ -87,6 +90,11 @@ def split_batch(
     rows = max(1, -(-batch.num_rows // pieces))
     for start in range(0, batch.num_rows, rows):
         yield batch.slice(start, rows)
+
+
+def in_global_window(value: Any) -> WindowedValue:
+    """What a DoFn emits from `finish_bundle` over bounded data."""
+    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))
 
 
 class RecordBatchCoder(coders.Coder):

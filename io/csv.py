@@ -31,7 +31,7 @@ from penstock.io.csv_records import RecordCutter, misquoted_lines, split_record
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files import InputFile
-from penstock.io.formats import PART_BYTES, Parsed, Part
+from penstock.io.formats import PART_BYTES, Parsed, Part, select_names
 from penstock.io.lines import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
@@ -115,7 +115,7 @@ class CsvFormat:
         header = self._header(file)
         if header.names is None:
             return
-        parser = _Parser(file.uri, self, header.names, _selected(header.names, features, file.uri))
+        parser = _Parser(file.uri, self, header.names, select_names(header.names, features, file.uri))
         for found in self._lines(file, part, self.block_bytes):
             if isinstance(found, LongLine):
                 letter = long_line_letter(found, file.uri, "csv.too_long", self.max_line_bytes)
@@ -186,19 +186,6 @@ def _check_given_names(names: Sequence[str]) -> None:
         check_column_names(list(names), "--columns")
     except InputError as error:
         raise ConfigError(str(error)) from error
-
-
-def _selected(names: Sequence[str], features: Sequence[Feature] | None, uri: str) -> tuple[str, ...]:
-    """The columns to read, in the order of the features."""
-    if features is None:
-        return tuple(names)
-    for feature in features:
-        if feature.required and feature.name not in names:
-            raise InputError(
-                f"{uri}: column {feature.name!r} is required by the schema, but the file has only "
-                f"{', '.join(map(repr, names))}; correct the header, pass --columns, or make the feature optional"
-            )
-    return tuple(feature.name for feature in features if feature.name in names)
 
 
 def _faults(lines: Lines, lone_cr: np.ndarray, misquoted: np.ndarray) -> Faults:

@@ -29,7 +29,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms import error_handling
 
 from penstock.io import progress
-from penstock.io.batches import EVENT_TIME, ORIGIN, feature_names
+from penstock.io.batches import EVENT_TIME, ORIGIN, feature_names, in_global_window
 from penstock.io.errors import RejectedRecordError
 
 REJECTED = "rejected"
@@ -333,9 +333,7 @@ class _WriteDeadLettersFn(beam.DoFn):
             return
         self._file.close()
         file = DeadLetterFile(self._path, self._records, dict(self._reasons), dict(self._stages))
-        yield beam.utils.windowed_value.WindowedValue(
-            file, beam.transforms.window.GlobalWindow().max_timestamp(), (beam.transforms.window.GlobalWindow(),)
-        )
+        yield in_global_window(file)
 
 
 def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection[Any], beam.PCollection[DeadLetter]]:

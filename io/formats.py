@@ -71,6 +71,7 @@ def select_names(names: Sequence[str], features: Sequence[Feature] | None, uri: 
         if feature.required and feature.name not in names:
             raise InputError(
                 f"{uri}: column {feature.name!r} is required by the schema, but the file has only "
-                f"{', '.join(names) or 'no columns'}; correct the file, or make the feature optional in the schema"
+                f"{', '.join(names) or 'no columns'}; correct the file (for CSV, its "
+                "header line or --columns), or make the feature optional in the schema"
             )
     return [feature.name for feature in features if feature.name in names]

@@ -16,7 +16,8 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.errors import ConfigError
-from penstock.io.write import Compression, Shuffle
+from penstock.io.shard import Compression
+from penstock.io.shuffle import Shuffle
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 

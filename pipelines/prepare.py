@@ -39,7 +39,8 @@ from penstock.io.layout import (
 )
 from penstock.io.publish import Outcome, read_outcome
 from penstock.io.schema import load_schema, schema_fingerprint, write_schema
-from penstock.io.write import CountRows, WriteDataset, spill_directory
+from penstock.io.shuffle import spill_directory
+from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._job import DONE, is_local, main, run_pipeline

@@ -110,7 +110,7 @@ class RejectOdd(RejectingTransform):
 
 def test_without_a_handler_the_first_bad_record_fails_the_pipeline():
     with (
-        pytest.raises(Exception, match=r"n at 1, rejected by stage test: schema.type: x is not a number; rule.x: x > 1"),
+        pytest.raises(Exception, match=r"n at 1, rejected by stage test: schema.type: x is not a number; rule.x"),
         beam.Pipeline(runner=FnApiRunner()) as pipeline,
     ):
         _ = pipeline | beam.Create([0, 1]) | RejectOdd()

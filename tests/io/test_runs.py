@@ -75,7 +75,7 @@ def test_pieces_are_bounded_also_where_one_row_repeats(tmp_path):
 
 
 def test_large_run_is_cut_into_blocks_and_one_huge_record_is_a_block(tmp_path):
-    rows = sorted((key << 40, bytes(1000), None) for key in range(300)) + [(2**63, bytes(300_000), None)]
+    rows = [*((key << 40, bytes(1000), None) for key in range(300)), (2**63, bytes(300_000), None)]
     run = write_run(f"{tmp_path}/a.run", "train", batch_of(rows))
     assert len(run.first_keys) == 301_000 // 65_000 + 2
     assert (run.records[-1], run.bytes[-1]) == (301, 600_000)

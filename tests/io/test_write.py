@@ -20,7 +20,8 @@ from penstock.io.errors import ConfigError
 from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.layout import Staging, list_files, read_manifest
 from penstock.io.publish import read_outcome
-from penstock.io.write import WriteDataset, hash_bound, shards_of
+from penstock.io.shuffle import hash_bound, shards_of
+from penstock.io.write import WriteDataset
 
 ROWS = 500
 
