@@ -90,6 +90,7 @@ class Run:
       first_keys: uint64, the first key of each block.
       records: int64, records before each block, and all.
       bytes: int64, bytes before each block, and all.
+      last_key: the last key of all.
     """
 
     path: str
@@ -97,6 +98,7 @@ class Run:
     first_keys: npt.NDArray[np.uint64]
     records: npt.NDArray[np.int64]
     bytes: npt.NDArray[np.int64]
+    last_key: int
 
 
 def write_run(path: str, split: str, records: pa.RecordBatch) -> Run:
@@ -109,7 +111,8 @@ def write_run(path: str, split: str, records: pa.RecordBatch) -> Run:
             writer.write_batch(block)
     keys = np.array([block.column("key")[0].as_py() for block in blocks], np.uint64)
     sizes = [record_bytes(block) for block in blocks]
-    return Run(path, split, keys, np.array([*starts, len(records)], np.int64), np.cumsum([0, *sizes]))
+    places = np.array([*starts, len(records)], np.int64)
+    return Run(path, split, keys, places, np.cumsum([0, *sizes]), records.column("key")[-1].as_py())
 
 
 def _block_starts(records: pa.RecordBatch) -> list[int]:
@@ -247,9 +250,11 @@ class _RunReader:
         yield from self._read(self._first_block(low), self._blocks_below(high), low, high)
 
     def rows(self, key: int) -> Iterator[_Row]:
-        for part in self.read(key, key + 1):
-            records, times = part.column("record"), part.column("event_time").cast(pa.int64())
-            yield from map(_Row, records.to_pylist(), times.to_pylist())
+        # Block by block: the rows of all runs are read at once, and a process may open only so many files.
+        for block in range(self._first_block(key), self._blocks_below(key + 1)):
+            for part in list(self._read(block, block + 1, key, key + 1)):
+                records, times = part.column("record"), part.column("event_time").cast(pa.int64())
+                yield from map(_Row, records.to_pylist(), times.to_pylist())
 
     def _blocks_below(self, key: int) -> int:
         """Blocks that start below `key`."""
@@ -262,6 +267,8 @@ class _RunReader:
         return max(self._blocks_below(key) - 1, 0)
 
     def _read(self, first: int, last: int, low: int, high: int) -> Iterator[pa.RecordBatch]:
+        if first >= last or low > self._run.last_key:
+            return
         with pa.OSFile(self._run.path, "rb") as file, pa.ipc.open_file(file) as reader:
             for block in range(first, last):
                 records = reader.get_batch(block)

@@ -1,3 +1,6 @@
+import os
+import resource
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -111,3 +114,27 @@ def test_records_are_views_of_the_encoded_bytes():
 @pytest.mark.parametrize("rows", [[], [(1, b"", None)]])
 def test_nothing_and_the_empty_record(tmp_path, rows):
     assert rows_of(MergedRuns(spill(tmp_path, rows, 1, 1)).pieces(0, KEYS_END)) == rows
+
+
+def test_row_that_repeats_in_many_runs_needs_few_open_files(tmp_path):
+    rows = [(7, b"the same row", None)] * 3
+    runs = [run for _ in range(150) for run in spill(tmp_path, rows, 3, 1 << 20)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 30, hard))
+    try:
+        merged = rows_of(MergedRuns(runs, max_piece_bytes=600).pieces(0, KEYS_END))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(runs) == 150
+    assert merged == rows * 150
+
+
+def test_runs_without_a_key_of_the_range_are_not_opened(tmp_path, monkeypatch):
+    runs = [
+        run for key in (10, 20, 30) for run in spill(tmp_path, [(key, b"x", None), (key + 5, b"y", None)], 2, 1 << 20)
+    ]
+    opened = []
+    real = pa.OSFile
+    monkeypatch.setattr(pa, "OSFile", lambda path, mode: (opened.append(path), real(path, mode))[1])
+    assert rows_of(MergedRuns(runs).pieces(20, 26)) == [(20, b"x", None), (25, b"y", None)]
+    assert opened == [runs[1].path]
