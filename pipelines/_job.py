@@ -45,12 +45,21 @@ def run_pipeline(options: PipelineOptions, title: str, total_bytes: int) -> Iter
         try:
             pipeline.run().wait_until_finish()
         except Exception as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
             raised = _worker_error(error)
             if raised is None:
                 raise
             raise raised from error
         finally:
             shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it behind
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: Beam wraps it like any other where it meets a worker in this thread."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:

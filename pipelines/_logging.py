@@ -36,7 +36,7 @@ def worth_showing(record: logging.LogRecord) -> bool:
     match record.name:
         case "apache_beam.runners.common":
             raised = record.exc_info[0] if record.exc_info else None
-            return raised is None or raised.__module__ != _ERRORS
+            return raised is None or not (raised.__module__ == _ERRORS or issubclass(raised, KeyboardInterrupt))
         case "apache_beam.runners.worker.sdk_worker":
             return not record.getMessage().startswith("Error processing instruction")
         case "apache_beam.utils.subprocess_server":  # warns that it stops what it was asked to stop
