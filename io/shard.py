@@ -63,10 +63,12 @@ class _ShardFile(contextlib.AbstractContextManager["_ShardFile"]):
         self._crc32c.update(data)
         self._bytes += len(data)
 
-    def __exit__(self, *exc_info: object) -> None:
-        if self._compressor is not None:
-            self._store(self._compressor.flush())
-        self._file.close()
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        try:
+            if self._compressor is not None and exc_type is None:
+                self._store(self._compressor.flush())
+        finally:
+            self._file.close()
 
     def entry(self, path: str, split: str) -> Shard:
         times = sorted(time.value for time in self._times)

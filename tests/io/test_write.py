@@ -1,5 +1,7 @@
+import errno
 import functools
 import hashlib
+import io
 import itertools
 import pathlib
 import random
@@ -8,6 +10,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
@@ -321,3 +324,70 @@ def test_row_with_a_null_split_fails(tmp_path):
 def test_split_that_cannot_be_a_folder_is_refused(split):
     with pytest.raises(ConfigError, match="a split must be named with letters"):
         WriteDataset("out", splits=("train", split))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["out", "out/", "./out", "a/../out", ".", "a b/ünï", "run [1]", "what?*", "link", "link/deeper", "-o", "~", "a:b"],
+)
+def test_every_way_to_name_the_output(tmp_path, monkeypatch, reference, name):
+    (tmp_path / "work" / "a").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "work" / "link").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / ("elsewhere" if name == "." else "work"))
+    assert write(name, [table()]) == "published"
+    assert shard_bytes(name) == reference
+    assert set(list_files(name)) == {*reference, "manifest.json"}
+    with pytest.raises(ConfigError, match="is not empty"):
+        write(name, [table()], run_id="r2")
+    assert write(name, [table(20)], run_id="r2", overwrite=True) == "published"
+    assert read_manifest(name).rows_out == 20
+    assert len(list_files(name)) == 4
+
+
+def test_folder_beside_an_output_that_looks_like_a_pattern_is_left_alone(tmp_path):
+    assert write(tmp_path / "out1", [table(5)]) == "published"
+    assert write(tmp_path / "out?", [table(7)]) == "published"
+    assert write(tmp_path / "out?", [table(9)], run_id="r2", overwrite=True) == "published"
+    assert [read_manifest(str(tmp_path / name)).rows_out for name in ("out1", "out?")] == [5, 9]
+
+
+def test_folders_and_links_of_others_in_the_output_are_left_alone(tmp_path):
+    (tmp_path / "photos").mkdir()
+    output = tmp_path / "out"
+    (output / "empty").mkdir(parents=True)
+    write(output, [table(5)])
+    write(output, [table(6)], run_id="r2", overwrite=True)
+    assert (output / "empty").is_dir()
+    (output / "linked").symlink_to(tmp_path / "photos")
+    with pytest.raises(ConfigError, match=r"holds files that are no part of a dataset \(linked\)"):
+        write(output, [table(5)], run_id="r3", overwrite=True)
+    assert read_manifest(str(output)).rows_out == 6
+
+
+class _FullDisk(io.BytesIO):
+    def write(self, data):
+        if self.tell() + len(data) > 1000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+def test_full_disk_leaves_the_old_dataset(tmp_path, monkeypatch):
+    write(tmp_path, [table(5)])
+    before = shard_bytes(tmp_path)
+    files = []
+    real = FileSystems.create
+
+    def create(path, *arguments, **options):
+        if "part-" not in path:
+            return real(path, *arguments, **options)
+        files.append(_FullDisk())
+        return files[-1]
+
+    monkeypatch.setattr(FileSystems, "create", create)
+    with pytest.raises(Exception, match="No space left on device"):
+        write(tmp_path, [table()], run_id="r2", overwrite=True)
+    assert files
+    assert all(file.closed for file in files)
+    assert shard_bytes(tmp_path) == before
+    assert read_manifest(str(tmp_path)).rows_out == 5
