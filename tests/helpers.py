@@ -4,13 +4,18 @@ import contextlib
 import io
 import json
 import pathlib
+import tempfile
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import apache_beam as beam
 import fastavro
 import pyarrow as pa
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from pyarrow import parquet
 
+from penstock.io.batches import RecordBatchCoder
 from penstock.io.layout import Manifest, read_manifest
 from pipelines import prepare
 from pipelines._job import main
@@ -32,6 +37,18 @@ def job(*argv: object, run: Any = prepare.run) -> tuple[int, str]:
         except SystemExit as error:
             code = int(error.code or 0)
     return code, stderr.getvalue()
+
+
+def batches_of(transform: beam.PTransform[Any, Any]) -> list[pa.RecordBatch]:
+    """All batches that a source gives, in no order, as they come out of their coder."""
+    with tempfile.TemporaryDirectory() as directory:
+        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+            _ = pipeline | transform | "Save" >> beam.Map(_save, directory)
+        return [RecordBatchCoder().decode(path.read_bytes()) for path in pathlib.Path(directory).iterdir()]
+
+
+def _save(batch: pa.RecordBatch, directory: str) -> None:
+    pathlib.Path(directory, uuid.uuid4().hex).write_bytes(RecordBatchCoder().encode(batch))
 
 
 def write_schema_file(path: pathlib.Path, **types: str) -> pathlib.Path:

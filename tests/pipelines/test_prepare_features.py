@@ -134,8 +134,6 @@ def test_the_graph_of_one_run_gives_another_the_same_shards(prepared, tmp_path):
 
 
 def test_a_dataset_can_be_replaced_by_one_made_with_its_own_graph(prepared, tmp_path):
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(prepared / "out", out)
     assert run_prepare(*flags(prepared), "--transform", out / "transform", "--output", out, "--overwrite") == DONE
