@@ -202,3 +202,23 @@ def test_decoding_does_not_import_tensorflow():
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_strict_reading_rejects_integers_for_floats_and_unknown_keys():
+    records = [
+        example(n=[1.5]),
+        example(n=[2]),
+        example(n=[2.5], other=[1], more=[b"x"]),
+        empty("int64"),
+        example(o=None),
+    ]
+    strict = decode_examples(records, [FLOAT], strict=True)
+    assert {row: [reason.code for reason in reasons] for row, reasons in strict.rejects.items()} == {
+        1: ["tfrecord.type"],
+        2: ["schema.unknown", "schema.unknown"],
+        3: ["tfrecord.type"],
+    }
+    assert strict.rejects[2][0].detail == "the schema has no feature 'more'"
+    assert strict.batch.schema.names == ["n"]
+    assert strict.batch.column("n").to_pylist() == [1.5, None, 2.5, None, None]
+    assert decode_examples(records[:3], [FLOAT]).rejects == {}
