@@ -196,8 +196,9 @@ def _cast_all(text: Text, target: pa.DataType, pattern: str) -> pa.Array | None:
 
 def _cast_some(text: Text, fits: Mask, target: pa.DataType) -> tuple[pa.Array, Mask]:
     """Casts the texts where `fits` is True, all of which Arrow can cast; the others are null, and bad unless null."""
-    values = np.zeros(len(text), target.to_pandas_dtype())
-    values[fits] = pc.cast(text.filter(pa.array(fits)), target).to_numpy(zero_copy_only=False)
+    casted = pc.cast(text.filter(pa.array(fits)), target).to_numpy(zero_copy_only=False)
+    values = np.zeros(len(text), casted.dtype)
+    values[fits] = casted
     return pa.array(values, target, mask=~fits), ~fits & _valid(text)
 
 
