@@ -50,18 +50,23 @@ def match_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
     Raises:
       InputError: for a pattern that matches nothing, or that names a directory.
     """
-    try:
-        results = FileSystems.match(list(patterns))
-    except (BeamIOError, ValueError) as error:  # a ValueError for a scheme that no filesystem has
-        raise InputError(f"cannot list {', '.join(patterns)}: {error}") from error
     files: dict[str, InputFile] = {}
-    for pattern, result in zip(patterns, results, strict=True):
-        found = [meta for meta in result.metadata_list if not _is_local_directory(meta.path)]
+    for pattern in patterns:
+        found = [meta for meta in _match(pattern) if not _is_local_directory(meta.path)]
         if not found:
             raise InputError(_no_match(pattern))
         for meta in found:
             files[meta.path] = _input_file(meta)
     return tuple(sorted(files.values()))
+
+
+def _match(pattern: str) -> Sequence[FileMetadata]:
+    try:
+        if "://" not in pattern and os.path.isfile(pattern):
+            return [FileSystems.get_filesystem(pattern).metadata(pattern)]  # its name may have brackets in it
+        return FileSystems.match([pattern])[0].metadata_list
+    except (BeamIOError, ValueError) as error:  # a ValueError for a scheme that no filesystem has
+        raise InputError(f"cannot list {pattern}: {error}") from error
 
 
 def stat_file(uri: str) -> InputFile:

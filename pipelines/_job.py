@@ -36,10 +36,14 @@ def run_pipeline(options: PipelineOptions, title: str, total_bytes: int) -> Iter
     """A pipeline to build in the `with` block; it runs to its end, with a progress bar, when the block is left.
 
     Raises:
+      ConfigError: for a runner or pipeline option that Beam does not take.
       PenstockError: the worker's own error, where a worker raised one, without Beam's wrapping.
       DataError: also for an error of the operating system on a worker, such as a full disk.
     """
-    pipeline = beam.Pipeline(runner=_runner(options), options=options)
+    try:
+        pipeline = beam.Pipeline(runner=_runner(options), options=options)
+    except ValueError as error:
+        raise ConfigError(f"Beam refuses the pipeline options: {error}") from error
     yield pipeline
     with progress_bar(title, total_bytes), without_worker_tracebacks():
         try:

@@ -144,7 +144,7 @@ def test_int32_and_narrow_floats_of_parquet_are_the_numbers_of_the_text(tmp_path
 class TestSameBytes:
     """The shards depend on the rows alone."""
 
-    ROWS = make_rows(2000)
+    ROWS = make_rows(600)
 
     def run(self, tmp_path, name, paths, *flags):
         schema = write_schema_file(tmp_path / "schema.pbtxt", **TYPES)
@@ -161,14 +161,14 @@ class TestSameBytes:
         ]
 
     def test_for_another_run_number_of_workers_order_and_cut_of_the_files(self, tmp_path, monkeypatch):
-        paths = self.files(tmp_path, [300, 1500], "a")
+        paths = self.files(tmp_path, [100, 450], "a")
         first = self.run(tmp_path, "first", paths)
         again = self.run(tmp_path, "again", paths)
         workers = ("--direct_num_workers=4", "--direct_running_mode=multi_threading")
         four = self.run(tmp_path, "four", paths, *workers)
         reordered = self.run(tmp_path, "reordered", [paths[2], paths[0], paths[1]])
-        cut = self.run(tmp_path, "cut", self.files(tmp_path, [1, 2, 900, 1999], "b"))
-        for part_bytes, block_bytes in ((1000, 300), (37, 4096)):
+        cut = self.run(tmp_path, "cut", self.files(tmp_path, [1, 2, 300, 599], "b"))
+        for part_bytes, block_bytes in ((1000, 300), (201, 4096)):
             small = functools.partial(CsvFormat, part_bytes=part_bytes, block_bytes=block_bytes)
             monkeypatch.setitem(read.FORMATS, "csv", small)
             parts = self.run(tmp_path, f"parts{part_bytes}", paths, *workers)
@@ -217,21 +217,32 @@ def test_without_shuffle_the_order_is_that_of_sorted_files_and_rows(tmp_path, mo
     assert [len(rows) for rows in shard_rows(out)] == [100, 100, 100, 101]
 
 
-def test_splits_keep_keys_together_and_shards_of_a_split_are_balanced(tmp_path):
+def test_split_and_shard_are_independent(tmp_path):
     path = tmp_path / "in.csv"
-    path.write_text("user,n\n" + "".join(f"u{n * 7919 % 20011},{n}\n" for n in range(100_000)))
-    out = tmp_path / "out"
-    split = ("--split=train=0.8,eval=0.1,test=0.1", "--split_key=user", "--num_shards=8")
-    assert run_prepare("--input", path, "--output", out, *split) == 0
-    manifest = manifest_of(out)
-    assert manifest.splits.keys() == {"train", "eval", "test"}
+    path.write_text("n\n" + "\n".join(map(str, range(100_000))) + "\n")
+    schema = write_schema_file(tmp_path / "s", n="INT")
+    split = ("--split=train=0.8,eval=0.1,test=0.1", "--num_shards=8")
+    assert run_prepare("--input", path, "--schema", schema, "--output", tmp_path / "out", *split) == 0
+    manifest = manifest_of(tmp_path / "out")
     assert sum(manifest.splits.values()) == manifest.rows_out == 100_000
-    assert manifest.splits["train"] == pytest.approx(80_000, rel=0.02)
+    assert manifest.splits == pytest.approx({"train": 80_000, "eval": 10_000, "test": 10_000}, rel=0.03)
     records = [shard.records for shard in manifest.shards if shard.split == "train"]
     assert len(records) == 8
     assert max(abs(count / np.mean(records) - 1) for count in records) < 0.05
-    users = [{row["user"][0] for row in examples(out, split)} for split in manifest.splits]
-    assert sum(map(len, users)) == len(set.union(*users)) == 20_011
+
+
+def test_rows_with_one_split_key_stay_together(tmp_path):
+    rows = [{"user": f"u{row % 701}", "day": row % 3, "n": row} for row in range(3000)]
+    path = write_csv(tmp_path / "in.csv", rows, list(rows[0]))
+    for keys in ("user", "user,day"):
+        out = tmp_path / keys
+        run_prepare("--input", path, "--output", out, "--split=train=0.6,eval=0.2,test=0.2", f"--split_key={keys}")
+        splits = [
+            {tuple(row[key][0] for key in keys.split(",")) for row in examples(out, split)}
+            for split in manifest_of(out).splits
+        ]
+        assert sum(map(len, splits)) == len(set.union(*splits)) == (701 if keys == "user" else 2103)
+        assert min(map(len, splits)) > 100
 
 
 FAULTY_CSV = (

@@ -73,6 +73,7 @@ WRONG = [
     (["--num_shard=2"], r"unknown flag --num_shard; did you mean --num_shards\?"),
     (["--max_reject_fraction=2"], r"must be a number from 0 to 1"),
     (["--compression=lz4"], r"--compression: invalid choice"),
+    (["--seed=x"], r"--seed: invalid int value"),
     (["--config=none.yaml"], r"--config none.yaml: cannot be read"),
 ]
 
@@ -159,6 +160,13 @@ def test_a_job_without_input_or_output_says_so(good, tmp_path):
         2,
         "python -m pipelines.prepare: error: --output is required: the folder of the dataset\n",
     )
+
+
+def test_a_runner_that_beam_does_not_know_is_told(tmp_path, good, schema):
+    code, stderr = job("--input", good, "--schema", schema, "--output", tmp_path / "out", "--runner=Nope")
+    assert code == WRONG_USAGE
+    assert "Beam refuses the pipeline options: Unexpected pipeline runner: Nope. Valid values are" in stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_is_no_failure(capsys):

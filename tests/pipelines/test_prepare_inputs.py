@@ -72,7 +72,7 @@ BROKEN = {
     "twice.csv": (b"a,b,a\n1,x,2\n", "column name 'a' appears more than once; rename it or pass --columns"),
     "reserved.csv": (b"a,_split\n1,x\n", "column name '_split' is reserved by Penstock; rename the column"),
     "unnamed.csv": (b"a,\n1,x\n", "column 2 has no name; name it in the header or pass --columns"),
-    "lacking.csv": (b"b,c\nx,1\n", "column 'a' is required by the schema, but the file has only 'b', 'c'; correct"),
+    "lacking.csv": (b"b,c\nx,1\n", "column 'a' is required by the schema, but the file has only b, c; correct"),
     "cut.tfrecord": (lambda path: tfrecord_bytes(path)[:-3], "file is truncated: copy or write it again"),
     "length.tfrecord": (
         lambda path: flipped(tfrecord_bytes(path), 1),
@@ -305,6 +305,15 @@ def test_a_format_is_taken_at_its_word(tmp_path):
     flags = ("--format=csv", "--shuffle=none", "--output", out)
     assert run_prepare("--input", tmp_path / "a.dat", "--input", tmp_path / "b.log", *flags) == DONE
     assert examples(out) == [{"a": [1]}, {"a": [2]}]
+    assert not list(verify_dataset(str(out)))
+
+
+def test_paths_may_have_any_character(tmp_path):
+    path = write_csv(tmp_path / "in [1] *ü.csv", ROWS[:5], "ab")
+    out = tmp_path / "out [x] ?ü"
+    assert run_prepare("--input", path, "--output", f"{out}/") == DONE
+    assert run_prepare("--input", path, "--output", out, "--overwrite") == DONE
+    assert len(examples(out)) == 5
     assert not list(verify_dataset(str(out)))
 
 
