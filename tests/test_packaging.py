@@ -20,6 +20,7 @@ import venv
 import zipfile
 
 import apache_beam as beam
+import packaging.requirements
 import pytest
 from apache_beam.runners.portability.stager import Stager
 
@@ -151,13 +152,13 @@ def _run_here(code: str, *arguments: object) -> list[str]:
     return done.stdout.splitlines()
 
 
-_WITHOUT_TENSORFLOW = """
+_CORE_ONLY = """
 import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("tensorflow", "tensorflow_transform", "tfx_bsl"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Blocked())
 """
@@ -201,12 +202,36 @@ def test_the_core_never_imports_tensorflow(tmp_path, features_file):
 _HEAVY = ("tensorflow", "tensorflow_transform", "tfx_bsl", "keras")
 
 
-def test_the_core_runs_where_tensorflow_is_not_installed(tmp_path, features_file):
+def _not_of_the_core() -> set[str]:
+    """Installed modules that `pip install penstock` does not bring, by what the distributions require."""
+    core, found = set(), [packaging.requirements.Requirement(text) for text in PROJECT["dependencies"]]
+    while found:
+        requirement = found.pop()
+        seen = {(_normal(requirement.name), extra) for extra in ("", *requirement.extras)}
+        if seen <= core:
+            continue
+        core |= seen
+        for text in importlib.metadata.requires(requirement.name) or []:
+            needed = packaging.requirements.Requirement(text)
+            if any(
+                not needed.marker or needed.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)
+            ):
+                found.append(needed)
+    names = {name for name, _ in core} | {"penstock", "pip", "setuptools"}
+    providers = importlib.metadata.packages_distributions()
+    return {module for module, found in providers.items() if not names & set(map(_normal, found))}
+
+
+def test_the_core_runs_with_its_own_dependencies_only(tmp_path, features_file):
+    """Without TensorFlow, without pandas, without what only tests and tools need."""
+    blocked = _not_of_the_core()
+    assert {"pytest"} < blocked
+    assert not {"apache_beam", "pyarrow", "numpy", "google", "grpc", "penstock"} & blocked
     extra = (
         "code(prepare, f'--input={csv}', f'--features={features}', f'--output={output}-2')\n"
         "code(fit, f'--input={csv}', f'--features={features}', f'--output={output}-2')\n"
     )
-    printed = _run_here(_WITHOUT_TENSORFLOW + _JOBS + extra, TIPS, features_file, tmp_path / "dataset")
+    printed = _run_here(_CORE_ONLY.format(blocked=blocked) + _JOBS + extra, TIPS, features_file, tmp_path / "dataset")
     missing = "error: feature transformation needs tensorflow-transform: pip install 'penstock[tft]'"
     assert printed == [
         *_HELP,
