@@ -3,7 +3,9 @@
 import functools
 import itertools
 import json
+import os
 import re
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -177,6 +179,13 @@ class TestSameBytes:
         assert again == four == reordered == cut == first
         ids = {manifest_of(tmp_path / name).dataset_id for name in ("first", "four", "cut")}
         assert len(ids) == 1
+
+    @pytest.mark.integration
+    def test_for_workers_in_processes_of_their_own(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        paths = self.files(tmp_path, [100, 450], "a")
+        workers = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+        assert self.run(tmp_path, "two", paths, *workers) == self.run(tmp_path, "one", paths)
 
     def test_and_another_seed_gives_another_split_and_order(self, tmp_path):
         paths = self.files(tmp_path, [], "a")

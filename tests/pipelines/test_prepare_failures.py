@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from helpers import all_files, dead_letters, examples, job, run_prepare, write_csv, write_schema_file
+from helpers import all_files, dead_letters, examples, job, manifest_of, run_prepare, write_csv, write_schema_file
 
 from penstock.io.errors import DataError
 from penstock.transforms.verify import verify_dataset
@@ -341,6 +341,28 @@ class TestKilled:
         assert len(examples(out)) == len(ROWS)
         assert not list(verify_dataset(str(out)))
         assert not list(out.glob(".tmp-*"))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("delay", range(16))
+    def test_at_any_moment_leaves_a_whole_dataset_or_none(self, tmp_path, good, schema, delay):
+        out = tmp_path / "out"
+        run_prepare("--input", good, "--schema", schema, "--output", out, "--num_shards=40")
+        old = manifest_of(out).dataset_id
+        bigger = write_csv(tmp_path / "bigger.csv", [{"a": row, "b": "x"} for row in range(40_000)], "ab")
+        process = start("--input", bigger, "--schema", schema, "--output", out, "--overwrite", "--num_shards=300")
+        wait_for(lambda: list(out.glob(".tmp-*/train/*")), process)
+        time.sleep(delay * 0.03)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        faults = [fault for fault in verify_dataset(str(out)) if not fault.path.startswith(".tmp-")]
+        if (out / "manifest.json").exists():
+            assert faults == []
+            assert manifest_of(out).dataset_id == old or manifest_of(out).rows_out == 40_000
+        assert (
+            run_prepare("--input", good, "--schema", schema, "--output", out, "--overwrite", "--num_shards=40") == DONE
+        )
+        assert manifest_of(out).dataset_id == old
+        assert not list(verify_dataset(str(out)))
 
     def test_by_ctrl_c_cleans_up_and_says_so(self, tmp_path, big, schema):
         out = tmp_path / "out"
