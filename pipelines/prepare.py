@@ -3,7 +3,7 @@
 ::
 
     python -m pipelines.prepare --input 'data/*.csv' --output out
-    python -m pipelines.prepare --config examples/flights/job.yaml
+    python -m pipelines.prepare --config examples/flights/job.yaml --input flights.csv --output out
 
 A run is up to three pipelines, one after the other, so that no runner has to hold rows between them: infer the schema
 (if none is given), fit the features (if there are any, and no fitted graph), write. Each reads the input again; a

@@ -1,0 +1,211 @@
+"""The documentation is true: its snippets run, its commands parse, its links lead somewhere, its names exist."""
+
+import ast
+import doctest
+import importlib
+import importlib.util
+import pathlib
+import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+import penstock
+import pipelines
+from penstock.io.files import InputFile
+from penstock.io.read import detect_format
+from pipelines import fit, prepare, verify
+from pipelines._options import Options, _beam_parser, _flag_names, job_parser, parse_job
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+JOBS = {"prepare": prepare, "fit": fit, "verify": verify}
+# Stable codes of dead letters, as the sources spell them.
+_CODE = re.compile(r"(?:avro|csv|event_time|jsonl|label|parquet|read|rule|schema|tfrecord|transform|write)\.[a-z0-9_]+")
+
+
+def relative(path: pathlib.Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(language: str) -> list:
+    """Fenced blocks of all pages, with where they are."""
+    found = []
+    for page in PAGES:
+        for block in re.finditer(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+            line = page.read_text()[: block.start()].count("\n") + 1
+            found.append(pytest.param(block[1], id=f"{relative(page)}:{line}"))
+    return found
+
+
+def commands() -> list:
+    """Command lines of the jobs in pages, in `--help` and in docstrings, and of the Makefile."""
+    texts = {relative(page): "".join(block.values[0] for block in blocks("sh")) for page in PAGES[:1]}
+    texts |= {relative(page): page.read_text() for page in PAGES[1:]}
+    texts["Makefile"] = (ROOT / "Makefile").read_text().replace("$(DEMO)", "demo-output")
+    for name, job in JOBS.items():
+        texts[f"pipelines/{name}.py"] = f"{job.__doc__}\n{job._EXAMPLES}"
+    pattern = re.compile(r"python -m pipelines\.(\w+) ((?:[^\n`\\|#]|\\\n)+)")
+    return [
+        pytest.param(found[1], found[2].replace("\\\n", " "), id=f"{where}:{number}")
+        for where, text in texts.items()
+        for number, found in enumerate(pattern.finditer(text))
+    ]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> pathlib.Path:
+    """A folder with what the snippets read, to run them in."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copy(ROOT / "examples" / "flights" / "job.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text()], ids=relative)
+def test_python_snippets_of_a_page_run_one_after_the_other(page, checkout):
+    snippets = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    if any("import tensorflow" in snippet for snippet in snippets):
+        pytest.importorskip("tensorflow")
+    if page.name == "README.md":
+        snippets.append("print(len(list(examples)))")
+    done = subprocess.run([sys.executable, "-c", "\n".join(snippets)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if page.name == "README.md":
+        rows = len((ROOT / "examples" / "tips" / "tips.csv").read_text().splitlines()) - 1
+        assert done.stdout.split()[-1] == str(rows), "what was written is what is trained from"
+
+
+@pytest.mark.parametrize(("name", "arguments"), commands())
+def test_commands_parse(name, arguments, checkout):
+    parsers = {
+        "prepare": prepare.PrepareOptions.parse,
+        "fit": fit.FitOptions.parse,
+        "verify": lambda argv: parse_job(job_parser("verify", "", "", [verify.VerifyOptions]), argv),
+    }
+    argv = shlex.split(arguments)
+    if "--config" in argv and "--input" not in argv:  # somebody's own file, which names them
+        argv += ["--input=flights.csv", "--output=dataset"]
+    parsers[name](argv)
+
+
+def test_there_are_commands_and_snippets():
+    assert len(commands()) >= 10
+    assert {name for name, _ in (command.values for command in commands())} == set(JOBS)
+    assert len(blocks("python")) >= 2
+
+
+def test_every_command_of_a_shell_block_is_of_a_kind_that_is_checked():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for block in blocks("sh"):
+        for line in re.sub(r"\\\n", " ", block.values[0]).splitlines():
+            match shlex.split(line, comments=True):
+                case [] | ["python" | ".venv/bin/python", "-m", *_]:
+                    pass
+                case ["make", target, *_]:
+                    assert target in targets
+                case ["pip", "install", what]:
+                    assert set(re.findall(r"\[(\w+)\]", what)) <= extras.keys()
+                case _:
+                    pytest.fail(f"{line!r} is not checked by any test")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), f"{relative(page)} links to {target}"
+        if anchor:
+            assert anchor in _anchors(linked), f"{relative(page)} links to {target}"
+
+
+def _anchors(page: pathlib.Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_flags_that_are_named_exist(page):
+    known = _flag_names(_beam_parser()) | {"--help", "--config"}
+    for family in [kind for job in JOBS.values() for kind in vars(job).values() if _is_family(kind)]:
+        known |= _flag_names(job_parser("any", "", "", [family]))
+    named = set(re.findall(r"(?<![\w-])--[a-z]\w*", page.read_text()))
+    assert named <= known, named - known
+
+
+def _is_family(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Options) and kind is not Options
+
+
+def test_names_of_the_package_exist():
+    for page in PAGES:
+        for name in set(re.findall(r"\b(?:penstock|pipelines)(?:\.\w+)+", page.read_text())):
+            assert _exists(name), f"{relative(page)} names {name}"
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    module, _, attribute = name.rpartition(".")
+    if importlib.util.find_spec(module) and hasattr(importlib.import_module(module), attribute):
+        return True
+    return importlib.util.find_spec(name) is not None
+
+
+def test_suffixes_in_the_table_of_formats_are_read():
+    rows = re.findall(r"^\| ([\w. ]+?) \| (`\.\w+`[^|]*) \| ([^|]*)\|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    formats = {"CSV": "csv", "JSON Lines": "jsonl", "Avro": "avro", "Parquet": "parquet"}
+    assert [name for name, _, _ in rows] == [*formats, "TFRecord of tf.Example"]
+    for name, suffixes, compressed in rows:
+        for suffix in re.findall(r"`(\.\w+)`", suffixes):
+            for end in ("", *re.findall(r"`(\.\w+)`", compressed)):
+                file = InputFile(f"data{suffix}{end}", 1, 0.0)
+                assert detect_format([file]) == formats.get(name, "tfrecord")
+
+
+def test_codes_of_dead_letters_are_documented():
+    section = (ROOT / "docs" / "dataset.md").read_text().partition("## Dead letters")[2].partition("\n## ")[0]
+    documented = set(_CODE.findall(section))
+    used = _codes()
+    assert documented <= used, f"documented, but nowhere in the sources: {documented - used}"
+    missing = {code for code in used - documented if not code.startswith(("schema.", "rule."))}
+    assert not missing, f"not in docs/dataset.md: {missing}"
+
+
+def _codes() -> set[str]:
+    """Texts that are passed as the code of a `Reason`, or stand in a table of them."""
+    codes = set()
+    for folder in ("io", "transforms"):
+        for path in (ROOT / folder).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CODE.fullmatch(node.value):
+                    codes.add(node.value)
+    return codes - {"avro.schema", "avro.codec"}  # keys of an Avro header
+
+
+def modules() -> list[str]:
+    """All modules of both packages, by name."""
+    return [
+        found.name
+        for package in (penstock, pipelines)
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_there_are_examples_in_docstrings():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    tests = [test for name in modules() for test in finder.find(importlib.import_module(name)) if test.examples]
+    assert len(tests) >= 10
