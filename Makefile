@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
@@ -13,9 +14,10 @@ help: ## list the targets
 install: $(VENV)/.installed ## create .venv with everything for demo, tests and development
 
 $(VENV)/.installed: pyproject.toml setup.py
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Penstock needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Penstock needs Python 3.11, 3.12 or 3.13; name one that you have: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@echo "Installing into $(VENV): 3 GB, mostly TensorFlow; takes about 3 minutes, once."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 lint: install ## ruff: rules and format
@@ -25,19 +27,18 @@ lint: install ## ruff: rules and format
 typecheck: install ## mypy, from src/: the root has an io/ folder that would hide the standard library's io
 	cd src && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p penstock -p pipelines
 
-test: install ## the tests, with the doctests
-	$(BIN)/python -m pytest -n 2 tests
-	$(BIN)/python -m pytest -q --doctest-modules src/penstock pipelines
+test: install ## the tests, in WORKERS=2 processes
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 integration: install ## tests that start other programs, or take long
-	$(BIN)/python -m pytest -m 'integration or slow' tests
+	$(BIN)/python -m pytest -m 'integration or slow'
 
 build: install ## wheel and sdist, in dist/
-	$(BIN)/python -m build --installer pip
+	$(BIN)/python -m build --no-isolation
 
 demo: install ## 336,776 flights from CSV to a verified dataset, in demo-output/
 	$(BIN)/python examples/flights/fetch.py --output $(DEMO)/flights.csv --rows $(DEMO_ROWS)
 	$(BIN)/python -m pipelines.prepare --config examples/flights/job.yaml --input $(DEMO)/flights.csv --output $(DEMO)/dataset --overwrite
 
 clean: ## remove what make made
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
