@@ -1,0 +1,63 @@
+"""The main job on an input larger than it may hold in memory."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+from penstock.io.layout import read_manifest
+
+pytestmark = pytest.mark.slow
+
+CHUNK_ROWS = 500_000
+SOURCE = pathlib.Path(__file__).parents[2] / "src"
+
+
+def chunk(seed):
+    """Rows of a taxi company: 12 columns, about 82 bytes each."""
+    random = np.random.default_rng(seed)
+
+    def times():
+        return (
+            pa.array(random.integers(1_600_000_000, 1_700_000_000, CHUNK_ROWS)).cast(pa.timestamp("s")).cast("string")
+        )
+
+    def amounts(shape):
+        return np.round(random.gamma(shape, 4, CHUNK_ROWS), 2)
+
+    return pa.table(
+        {
+            "vendor": random.integers(1, 3, CHUNK_ROWS),
+            "pickup": times(),
+            "dropoff": times(),
+            "passengers": random.integers(0, 7, CHUNK_ROWS),
+            "distance": amounts(1),
+            "rate": random.integers(1, 7, CHUNK_ROWS),
+            "flag": np.array(["Y", "N"])[random.integers(0, 2, CHUNK_ROWS)],
+            "from": random.integers(1, 266, CHUNK_ROWS),
+            "to": random.integers(1, 266, CHUNK_ROWS),
+            "fare": amounts(4),
+            "tip": amounts(1),
+            "total": amounts(5),
+        }
+    )
+
+
+def test_two_gigabytes_of_csv_take_less_than_two_of_memory(tmp_path):
+    path, rows = tmp_path / "trips.csv", 0
+    with pa.csv.CSVWriter(path, chunk(0).schema) as writer:
+        while not path.exists() or path.stat().st_size < 2 * 10**9:
+            writer.write(chunk(rows))
+            rows += CHUNK_ROWS
+    command = [sys.executable, "-m", "pipelines.prepare", f"--input={path}", f"--output={tmp_path}/out"]
+    process = subprocess.Popen([*command, "--compression=none"], env={**os.environ, "PYTHONPATH": str(SOURCE)})
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert read_manifest(f"{tmp_path}/out").rows_out == rows
+    assert usage.ru_maxrss * 1024 < 2 * 10**9

@@ -1,0 +1,100 @@
+"""The main job on Prism, Beam's other local runner, which `go install` builds here."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import apache_beam
+import pytest
+
+from penstock.io.layout import read_manifest
+from pipelines.prepare import run
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{apache_beam.__version__}"
+
+SCHEMA = """
+feature { name: "id" type: INT presence { min_fraction: 1 } value_count { min: 1 max: 1 } }
+feature { name: "name" type: BYTES value_count { min: 1 max: 1 } }
+feature { name: "fare" type: FLOAT value_count { min: 1 max: 1 } float_domain { max: 90 } }
+"""
+
+FEATURES = """
+features:
+  fare: {ops: [scale_to_z_score]}
+  name: {default: "", ops: [compute_and_apply_vocabulary]}
+  id: {}
+"""
+
+
+@pytest.fixture(scope="session")
+def prism():
+    """The path of a Prism that was built once."""
+    if shutil.which("go") is None:
+        pytest.skip("building Prism needs Go")
+    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "penstock-tests"
+    binary = folder / f"prism-{apache_beam.__version__}"
+    if not binary.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["go", "install", PRISM], env={**os.environ, "GOBIN": str(folder)}, check=True)
+        (folder / "prism").rename(binary)
+    return str(binary)
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """The flags of a job over three files; one row in 20 is rejected for its fare, one for its id."""
+    for part in range(3):
+        rows = (
+            f"{i if i % 20 else 'x'},{'' if i % 3 else f'näme {i % 7}'},{i % 100}.5"
+            for i in range(part * 400, part * 400 + 400)
+        )
+        (tmp_path / f"{part}.csv").write_text("id,name,fare\n" + "\n".join(rows) + "\n")
+    (tmp_path / "schema.pbtxt").write_text(SCHEMA)
+    (tmp_path / "features.yaml").write_text(FEATURES)
+    return [
+        f"--input={tmp_path}/*.csv",
+        f"--schema={tmp_path}/schema.pbtxt",
+        "--split=train=0.8,eval=0.2",
+        "--num_shards=2",
+        "--max_reject_fraction=0.2",
+    ]
+
+
+def written(output):
+    manifest = read_manifest(str(output))
+    return {shard.path: (output / shard.path).read_bytes() for shard in manifest.shards}, manifest
+
+
+def test_prism_writes_the_bytes_that_fn_api_runner_writes(tmp_path, inputs, prism):
+    for name, flags in (("fn_api", []), ("prism", ["--runner=PrismRunner", f"--prism_location={prism}"])):
+        assert run([*inputs, f"--output={tmp_path}/{name}", *flags]) == 0
+    (expected, reference), (found, manifest) = written(tmp_path / "fn_api"), written(tmp_path / "prism")
+    assert found == expected
+    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (
+        1200,
+        reference.rows_out,
+        reference.rows_rejected,
+    )
+    assert manifest.rejected_by_reason == reference.rejected_by_reason
+    assert set(manifest.rejected_by_reason) == {"schema.type", "schema.domain"}
+
+
+def test_prism_fits_and_applies_features(tmp_path, inputs, prism):
+    pytest.importorskip("tensorflow_transform")
+    flags = ["--runner=PrismRunner", f"--prism_location={prism}"]
+    assert run([*inputs, f"--features={tmp_path}/features.yaml", f"--output={tmp_path}/fitted", *flags]) == 0
+    graph = f"--transform={tmp_path}/fitted/transform"
+    assert run([*inputs, graph, f"--output={tmp_path}/applied"]) == 0
+    assert written(tmp_path / "applied")[0] == written(tmp_path / "fitted")[0]
+
+
+def test_too_many_rejects_and_inferred_schemas_on_prism(tmp_path, inputs, prism):
+    flags = [inputs[0], "--runner=PrismRunner", f"--prism_location={prism}"]
+    assert run([*flags, f"--output={tmp_path}/inferred"]) == 0
+    assert read_manifest(f"{tmp_path}/inferred").rows_out == 1200
+    with pytest.raises(Exception, match="rows were rejected, more than --max_reject_fraction 0 allows"):
+        run([*flags, inputs[1], f"--output={tmp_path}/failed", "--max_reject_fraction=0"])
+    assert read_manifest(f"{tmp_path}/failed") is None
