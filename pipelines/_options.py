@@ -350,6 +350,19 @@ class RunOptions(Options):
     )
 
 
+def resolved(*families: Any) -> dict[str, Any]:
+    """All flags of some families by name, as they were given or by default."""
+    merged = {name: value for family in families for name, value in dataclasses.asdict(family).items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()}
+
+
+def describe(flags: Mapping[str, Any], stages: Sequence[str | None]) -> str:
+    """The resolved flags and the stages of a job, for --dry_run; a stage that is None is left out."""
+    numbered = "\n".join(f"  {number}. {stage}" for number, stage in enumerate(filter(None, stages), 1))
+    configuration = yaml.safe_dump(dict(flags), sort_keys=False, allow_unicode=True)
+    return f"{configuration}\nstages:\n{numbered}\n\nNothing was read or written."
+
+
 def beam_options(arguments: Sequence[str], run: RunOptions) -> PipelineOptions:
     """Beam's options from what a job left over."""
     extra = [f"--dry_run={run.dry_run}"] if run.dry_run else []

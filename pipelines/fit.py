@@ -28,9 +28,11 @@ from pipelines._options import (
     SplitOptions,
     TransformOptions,
     beam_options,
+    describe,
     flag,
     job_parser,
     parse_job,
+    resolved,
 )
 from pipelines._plan import Plan, Recipe, Source, infer_schema
 
@@ -41,6 +43,9 @@ _EXAMPLES = """examples:
     python -m pipelines.prepare --input 'new/*.csv' --schema schema.pbtxt --transform graph --output dataset
 
 exit codes: 0 done; 1 the data failed (no rows, a truncated file); 2 wrong usage or configuration"""
+
+
+_STAGES = ("read, validate and split the rows", "fit the features on the train split", "write the graph")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +115,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     source = Source.open(options.input)
     transform = TransformOptions(features=options.graph.features)
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
+    if options.run.dry_run == "":
+        flags = resolved(options.input, options.checks, options.split, options.graph)
+        print(describe(flags, [None if options.checks.schema else "infer the schema from the whole input", *_STAGES]))
+        return DONE
     if FileSystems.exists(FileSystems.join(output, "transform_fn")) and not options.graph.overwrite:
         raise ConfigError(f"--output {output} holds a graph already; pass --overwrite to replace it")
     if not FileSystems.exists(output):

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import apache_beam as beam
-import yaml
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -52,8 +51,10 @@ from pipelines._options import (
     SplitOptions,
     TransformOptions,
     beam_options,
+    describe,
     job_parser,
     parse_job,
+    resolved,
 )
 from pipelines._plan import Plan, Recipe, Source, infer_schema, no_rows, package_versions
 from pipelines._summary import byte_text, print_rejects, print_summary
@@ -125,9 +126,7 @@ class PrepareOptions:
 
     def resolved(self) -> dict[str, Any]:
         """All flags of the job by name, as they were given or by default."""
-        families = (self.input, self.checks, self.split, self.transform, self.output)
-        merged = {name: value for family in families for name, value in dataclasses.asdict(family).items()}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()}
+        return resolved(self.input, self.checks, self.split, self.transform, self.output)
 
 
 def build(pipeline: beam.Pipeline, options: PrepareOptions, plan: Plan, staging: Staging, graph: str | None) -> None:
@@ -177,7 +176,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     output = str(options.output.output)
     if options.run.dry_run == "":
         check_output(output, options.output.overwrite, dry_run=True)
-        print(describe(options, source))
+        print(describe(options.resolved(), _stages(options, source)))
         return DONE
     started = time.monotonic()
     with _staging(output, options.output.overwrite) as staging:
@@ -278,9 +277,8 @@ def _report(outcome: Outcome, options: PrepareOptions, source: Source, seconds: 
     )
 
 
-def describe(options: PrepareOptions, source: Source) -> str:
-    """The resolved configuration and the stages, for --dry_run."""
-    stages = [
+def _stages(options: PrepareOptions, source: Source) -> list[str | None]:
+    return [
         None if options.checks.schema else "infer the schema from the whole input",
         "fit the features on the train split" if options.transform.features else None,
         f"read {len(source.files)} files ({byte_text(source.total_bytes)}) with {type(source.reader).__name__}",
@@ -291,9 +289,6 @@ def describe(options: PrepareOptions, source: Source) -> str:
         "shuffle" if options.output.shuffle == "global" else "keep the order of the input",
         "write shards, publish the dataset",
     ]
-    numbered = "\n".join(f"  {number}. {stage}" for number, stage in enumerate(filter(None, stages), 1))
-    configuration = yaml.safe_dump(options.resolved(), sort_keys=False, allow_unicode=True)
-    return f"{configuration}\nstages:\n{numbered}\n\nNothing was read or written."
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""The job that fits features alone."""
+
+import functools
+
+import pytest
+from helpers import all_files, job, run_prepare, shard_contents, write_csv, write_schema_file
+
+from pipelines import fit
+from pipelines._job import DATA_FAILED, DONE, WRONG_USAGE
+
+fit_job = functools.partial(job, run=fit.run)
+
+ROWS = [{"id": row, "word": "ab"[row % 2] if row else "only_eval", "x": row * 0.5} for row in range(200)]
+FEATURES = "features: {x: {ops: [scale_to_0_1]}, word: {ops: [compute_and_apply_vocabulary]}, id: {}}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """in.csv, schema.pbtxt, features.yaml."""
+    write_csv(tmp_path / "in.csv", ROWS, list(ROWS[0]))
+    one = "presence { min_fraction: 1 } value_count { min: 1 max: 1 }"
+    types = {"id": "INT", "word": "BYTES", "x": "FLOAT"}
+    write_schema_file(tmp_path / "schema.pbtxt", **{name: f"{kind} {one}" for name, kind in types.items()})
+    (tmp_path / "features.yaml").write_text(FEATURES)
+    return tmp_path
+
+
+def flags(folder, *more):
+    return (f"--input={folder}/in.csv", f"--features={folder}/features.yaml", f"--output={folder}/graph", *more)
+
+
+def test_graph_is_the_one_that_prepare_would_fit(folder, capsys):
+    tft = pytest.importorskip("tensorflow_transform")
+    common = (f"--schema={folder}/schema.pbtxt", "--split=train=0.8,eval=0.2")
+    assert fit_job(*flags(folder, *common)) == (DONE, "")
+    assert "the graph is in" in capsys.readouterr().out
+    graph = tft.TFTransformOutput(f"{folder}/graph")
+    assert set(graph.transformed_feature_spec()) == {"x", "word", "id"}
+    assert not [path for path in all_files(folder / "graph") if ".tmp" in path]
+
+    given = (f"--input={folder}/in.csv", *common, "--num_shards=2")
+    assert run_prepare(*given, f"--transform={folder}/graph", f"--output={folder}/applied") == DONE
+    assert run_prepare(*given, f"--features={folder}/features.yaml", f"--output={folder}/fitted") == DONE
+    assert shard_contents(folder / "applied") == shard_contents(folder / "fitted")
+
+    assert fit_job(*flags(folder, *common))[0] == WRONG_USAGE
+    assert fit_job(*flags(folder, *common, "--overwrite"))[0] == DONE
+
+
+def test_without_a_schema_it_is_inferred_and_written_beside_the_graph(folder):
+    pytest.importorskip("tensorflow_transform")
+    assert fit_job(*flags(folder)) == (DONE, "")
+    assert "schema.pbtxt" in all_files(folder / "graph")
+
+
+def test_dry_run_tells_what_would_be_done_and_does_nothing(folder, capsys):
+    assert fit_job(*flags(folder, "--dry_run")) == (DONE, "")
+    assert "1. infer the schema" in capsys.readouterr().out
+    assert not (folder / "graph").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"features": None}, WRONG_USAGE, "--features is required"),
+        ({"output": None}, WRONG_USAGE, "--output is required"),
+        ({"input": None}, WRONG_USAGE, "--input is required"),
+        ({"split": "a=0.5,b=0.5"}, WRONG_USAGE, "fitted on the split 'train', which --split does not name"),
+        ({"input": "nothing.csv"}, DATA_FAILED, "no file matches nothing.csv"),
+    ],
+)
+def test_wrong_usage_is_told(folder, change, code, message):
+    given = {"input": f"{folder}/in.csv", "features": f"{folder}/features.yaml", "output": f"{folder}/graph", **change}
+    found, error = fit_job(*(f"--{name}={value}" for name, value in given.items() if value is not None))
+    assert (found, message in error) == (code, True), error
