@@ -5,11 +5,13 @@ import importlib.util
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 _MISSING = "feature transformation needs tensorflow-transform: pip install 'penstock[tft]'"
+_STDERR = threading.Lock()
 
 
 class Tensorflow(NamedTuple):
@@ -68,7 +70,8 @@ def _quiet_start() -> Iterator[None]:
         yield
         return
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held, _replaced_stderr(held.fileno()) as stderr:
+    # The lock: of two threads that replace it, the second would restore what the first had put there.
+    with _STDERR, tempfile.TemporaryFile() as held, _replaced_stderr(held.fileno()) as stderr:
         try:
             yield
         except BaseException:
