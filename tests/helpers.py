@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import os
 import pathlib
+import shlex
 import tempfile
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,10 +24,13 @@ from pipelines._job import main
 
 Row = Mapping[str, Any]
 
+# Flags for every run of the main job: tests/integration runs its tests once more on another runner.
+FLAGS = tuple(shlex.split(os.environ.get("PENSTOCK_TEST_FLAGS", "")))
+
 
 def run_prepare(*argv: object) -> int:
     """Exit code of the main job, run in this process."""
-    return prepare.run([str(argument) for argument in argv])
+    return prepare.run([*FLAGS, *map(str, argv)])
 
 
 def job(*argv: object, run: Any = prepare.run) -> tuple[int, str]:
@@ -33,7 +38,7 @@ def job(*argv: object, run: Any = prepare.run) -> tuple[int, str]:
     stderr = io.StringIO()
     with contextlib.redirect_stderr(stderr):
         try:
-            code = main("prepare", run, [str(argument) for argument in argv])
+            code = main("prepare", run, [*FLAGS, *map(str, argv)])
         except SystemExit as error:
             code = int(error.code or 0)
     return code, stderr.getvalue()

@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
+import sys
 
 import apache_beam
 import pytest
@@ -98,3 +100,13 @@ def test_too_many_rejects_and_inferred_schemas_on_prism(tmp_path, inputs, prism)
     with pytest.raises(Exception, match="rows were rejected, more than --max_reject_fraction 0 allows"):
         run([*flags, inputs[1], f"--output={tmp_path}/failed", "--max_reject_fraction=0"])
     assert read_manifest(f"{tmp_path}/failed") is None
+
+
+def test_the_tests_of_the_main_job_pass_on_prism(prism):
+    tests = pathlib.Path(__file__).parents[1] / "pipelines" / "test_prepare.py"
+    # Beam's threads of a job that has ended may still complain that Prism forgot about it.
+    quiet = "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+    flags = f"--runner=PrismRunner --prism_location={shlex.quote(prism)}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", quiet, str(tests)]
+    done = subprocess.run(command, env={**os.environ, "PENSTOCK_TEST_FLAGS": flags}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:]
