@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -21,7 +22,10 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def set_up_logging() -> None:
-    """Warnings and errors go to stderr, unless somebody has set up logging before."""
+    """Warnings and errors go to stderr, unless somebody has set up logging before.
+
+    Python's warnings about the code of Beam are left out, unless `python -W` asks for them.
+    """
     root = logging.getLogger()
     if root.handlers:
         return
@@ -29,6 +33,8 @@ def set_up_logging() -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     handler.addFilter(worth_showing)
     root.addHandler(handler)
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=r"apache_beam\.")
 
 
 def worth_showing(record: logging.LogRecord) -> bool:

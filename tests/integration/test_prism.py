@@ -3,19 +3,15 @@
 import os
 import pathlib
 import shlex
-import shutil
 import subprocess
 import sys
 
-import apache_beam
 import pytest
 
 from penstock.io.layout import read_manifest
 from pipelines.prepare import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
-
-PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{apache_beam.__version__}"
 
 SCHEMA = """
 feature { name: "id" type: INT presence { min_fraction: 1 } value_count { min: 1 max: 1 } }
@@ -29,20 +25,6 @@ features:
   name: {default: "", ops: [compute_and_apply_vocabulary]}
   id: {}
 """
-
-
-@pytest.fixture(scope="session")
-def prism():
-    """The path of a Prism that was built once."""
-    if shutil.which("go") is None:
-        pytest.skip("building Prism needs Go")
-    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "penstock-tests"
-    binary = folder / f"prism-{apache_beam.__version__}"
-    if not binary.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["go", "install", PRISM], env={**os.environ, "GOBIN": str(folder)}, check=True)
-        (folder / "prism").rename(binary)
-    return str(binary)
 
 
 @pytest.fixture

@@ -199,6 +199,7 @@ def test_warnings_of_a_job_go_to_the_stderr_of_the_time():
         "held = io.StringIO()\n"
         "with contextlib.redirect_stderr(held): logging.getLogger('x').error('second')\n"
         "print(repr(held.getvalue()))\n"
+        "import warnings; warnings.warn_explicit('old', FutureWarning, 'x.py', 1, module='apache_beam.io')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("'ERROR x: second\\n'\n", "WARNING x: first\n")

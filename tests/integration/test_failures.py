@@ -1,0 +1,52 @@
+"""A failure on a worker reaches the user as one line, wherever the worker runs."""
+
+import gzip
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def truncated(tmp_path):
+    """A gzip file with an awkward name that ends too early."""
+    path = tmp_path / 'it\'s [a] "file".csv.gz'
+    path.write_bytes(gzip.compress(b"x\n" + b"".join(b"%d\n" % i for i in range(10_000)))[:-100])
+    return path
+
+
+def prepare(tmp_path, path, *flags) -> tuple[int, list[str]]:
+    """Exit code, and the lines on stderr."""
+    pattern = str(path).replace("[", "[[]")
+    command = [sys.executable, "-m", "pipelines.prepare", f"--input={pattern}", f"--output={tmp_path}/out", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ)
+    assert not done.stdout
+    return done.returncode, done.stderr.splitlines()
+
+
+def check(tmp_path, path, code, lines):
+    assert code == 1
+    (line,) = lines
+    assert line.startswith(f"python -m pipelines.prepare: error: {path}: ")
+    assert "running '" not in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_on_threads(tmp_path, truncated):
+    flags = ("--direct_num_workers=4", "--direct_running_mode=multi_threading")
+    code, lines = prepare(tmp_path, truncated, *flags)
+    check(tmp_path, truncated, code, lines)
+
+
+def test_on_prism(tmp_path, truncated, prism):
+    code, lines = prepare(tmp_path, truncated, "--runner=PrismRunner", f"--prism_location={prism}")
+    check(tmp_path, truncated, code, lines)
+
+
+def test_on_processes(tmp_path, truncated):
+    flags = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    code, lines = prepare(tmp_path, truncated, *flags)
+    check(tmp_path, truncated, code, lines[-1:])  # before it, the processes print what they like
