@@ -43,7 +43,8 @@ def test_on_threads(tmp_path, truncated):
 
 def test_on_prism(tmp_path, truncated, prism):
     code, lines = prepare(tmp_path, truncated, "--runner=PrismRunner", f"--prism_location={prism}")
-    check(tmp_path, truncated, code, lines)
+    # A thread of Beam's that loses Prism when that stops may print its own end.
+    check(tmp_path, truncated, code, [line for line in lines if line.startswith("python -m pipelines.prepare:")])
 
 
 def test_on_processes(tmp_path, truncated):
