@@ -14,18 +14,25 @@ from typing import Any
 import apache_beam as beam
 import fastavro
 import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from pyarrow import parquet
 
 from penstock.io.batches import RecordBatchCoder
 from penstock.io.layout import Manifest, read_manifest
 from pipelines import prepare
-from pipelines._job import main
+from pipelines._job import _runner, main
 
 Row = Mapping[str, Any]
 
 # Flags for every run of the main job: tests/integration runs its tests once more on another runner.
 FLAGS = tuple(shlex.split(os.environ.get("PENSTOCK_TEST_FLAGS", "")))
+
+
+def local_pipeline(*flags: str) -> beam.Pipeline:
+    """A pipeline on the runner that jobs use here."""
+    options = PipelineOptions([*FLAGS, *flags])
+    return beam.Pipeline(runner=_runner(options), options=options)
 
 
 def run_prepare(*argv: object) -> int:

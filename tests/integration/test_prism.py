@@ -84,11 +84,14 @@ def test_too_many_rejects_and_inferred_schemas_on_prism(tmp_path, inputs, prism)
     assert read_manifest(f"{tmp_path}/failed") is None
 
 
-def test_the_tests_of_the_main_job_pass_on_prism(prism):
-    tests = pathlib.Path(__file__).parents[1] / "pipelines" / "test_prepare.py"
+@pytest.mark.parametrize(
+    "tests", ["pipelines/test_prepare.py", "pipelines/test_prepare_features.py", "io/test_write.py"]
+)
+def test_the_tests_of_the_main_job_and_the_sink_pass_on_prism(prism, tests):
+    path = pathlib.Path(__file__).parents[1] / tests
     # Beam's threads of a job that has ended may still complain that Prism forgot about it.
     quiet = "ignore::pytest.PytestUnhandledThreadExceptionWarning"
     flags = f"--runner=PrismRunner --prism_location={shlex.quote(prism)}"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", quiet, str(tests)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", quiet, str(path)]
     done = subprocess.run(command, env={**os.environ, "PENSTOCK_TEST_FLAGS": flags}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]

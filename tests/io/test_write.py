@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import error_handling
 from apache_beam.transforms.window import FixedWindows
+from helpers import local_pipeline
 
 from penstock.io.batches import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.dead_letters import DeadLetterHandler
@@ -46,7 +46,7 @@ def write(output, batches, workers=1, **options):
     """Writes batches, read in a DoFn as a source would give them; returns the outcome's status."""
     arguments = ["--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"] if workers > 1 else []
     options = {"run_id": "r1", "num_shards": 3, **options}
-    with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions(arguments)) as pipeline:
+    with local_pipeline(*arguments) as pipeline:
         rows = pipeline | beam.Create(list(range(len(batches)))) | beam.Reshuffle()
         rows = rows | "Rows" >> beam.Map(functools.partial(_at, batches)).with_output_types(pa.RecordBatch)
         _ = rows | WriteDataset(str(output), **options)
