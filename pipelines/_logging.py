@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -33,8 +34,15 @@ def set_up_logging() -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     handler.addFilter(worth_showing)
     root.addHandler(handler)
+    threading.excepthook = _threads_end
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"apache_beam\.")
+
+
+def _threads_end(end: threading.ExceptHookArgs) -> None:
+    # A thread of Beam's reads from the runner until that is gone; then the job is done, or tells what happened.
+    if end.thread is None or end.thread.name != "read_grpc_client_inputs":
+        threading.__excepthook__(end)
 
 
 def worth_showing(record: logging.LogRecord) -> bool:

@@ -190,7 +190,7 @@ def test_logging_that_is_set_up_is_left_alone():
     assert logging.getLogger().handlers == handlers
 
 
-def test_warnings_of_a_job_go_to_the_stderr_of_the_time():
+def test_what_a_job_shows_beside_its_own_output():
     code = (
         "import contextlib, io, logging, sys\n"
         "from pipelines._logging import set_up_logging\n"
@@ -199,7 +199,17 @@ def test_warnings_of_a_job_go_to_the_stderr_of_the_time():
         "held = io.StringIO()\n"
         "with contextlib.redirect_stderr(held): logging.getLogger('x').error('second')\n"
         "print(repr(held.getvalue()))\n"
+        "import threading\n"
+        "for name in ('read_grpc_client_inputs', 'other'):\n"
+        "    thread = threading.Thread(target=lambda: 1 / 0, name=name); thread.start(); thread.join()\n"
         "import warnings; warnings.warn_explicit('old', FutureWarning, 'x.py', 1, module='apache_beam.io')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("'ERROR x: second\\n'\n", "WARNING x: first\n")
+    assert done.stdout == "'ERROR x: second\\n'\n"
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
+    assert lines == [
+        "WARNING x: first",
+        "Exception in thread other:",
+        "Traceback (most recent call last):",
+        "ZeroDivisionError: division by zero",
+    ]
