@@ -1,9 +1,42 @@
-"""For Beam's ``--setup_file ./setup.py``; everything but the license is declared in pyproject.toml.
+"""For Beam's ``--setup_file ./setup.py``; everything but the license and the kernel is declared in pyproject.toml.
 
 Beam's workers build the sdist with the setuptools that they have: those before 77 refuse an SPDX license in
 pyproject.toml, and those from 77 on call any other form of it deprecated.
+
+The kernel is compiled from Cython, or where there is none from the C that the sdist carries. It is optional: without
+a C compiler the package installs without it, and its Python does the same, slower.
 """
 
-from setuptools import setup
+import os
+import pathlib
 
-setup(license="Apache-2.0")
+from setuptools import Extension, setup
+
+try:
+    from Cython.Build import cythonize
+except ImportError:
+    cythonize = None
+
+KERNEL = pathlib.Path("src/penstock/io/kernel")
+
+
+def extensions() -> list[Extension]:
+    """One module for each source of the kernel."""
+    suffix = ".pyx" if cythonize else ".c"
+    modules = [
+        Extension(
+            f"penstock.io.kernel.{source.stem}",
+            [str(source)],
+            include_dirs=[str(KERNEL)],
+            depends=[str(header) for header in KERNEL.glob("*.h")],
+            extra_compile_args=["-O3", *os.environ.get("PENSTOCK_CFLAGS", "").split()],
+            optional=True,
+        )
+        for source in sorted(pathlib.Path(__file__).parent.joinpath(KERNEL).glob(f"*{suffix}"))
+    ]
+    for module in modules:
+        module.sources = [os.path.relpath(source, pathlib.Path(__file__).parent) for source in module.sources]
+    return cythonize(modules, compiler_directives={"language_level": "3"}) if cythonize else modules
+
+
+setup(license="Apache-2.0", ext_modules=extensions())
