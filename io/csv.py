@@ -31,7 +31,7 @@ from penstock.io.csv_records import RecordCutter, misquoted_lines, split_record
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files import InputFile
-from penstock.io.formats import PART_BYTES, Parsed, Part, select_names
+from penstock.io.formats import Parsed, Part, select_names
 from penstock.io.lines import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
@@ -71,7 +71,7 @@ class CsvFormat:
       multiline: quoted fields may hold line breaks. Such a file is not split.
       column_names: names of the columns of files without a header.
       null_values: texts that, unquoted, mean null; the empty text always does.
-      part_bytes: size of the byte ranges of a plain file.
+      part_bytes: size of the byte ranges of a plain file; None goes by its size (`text_part_bytes`).
       block_bytes: how much is parsed at once.
       max_line_bytes: a longer line is a dead letter.
 
@@ -83,7 +83,7 @@ class CsvFormat:
     multiline: bool = False
     column_names: tuple[str, ...] | None = None
     null_values: tuple[str, ...] = ()
-    part_bytes: int = PART_BYTES
+    part_bytes: int | None = None
     block_bytes: int = BLOCK_BYTES
     max_line_bytes: int = MAX_LINE_BYTES
 

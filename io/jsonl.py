@@ -31,7 +31,7 @@ import pyarrow as pa
 from penstock.io.batches import ORIGIN, RESERVED, origin_array
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.files import InputFile
-from penstock.io.formats import PART_BYTES, Parsed, Part
+from penstock.io.formats import Parsed, Part
 from penstock.io.json_arrow import ArrowReader
 from penstock.io.json_rows import (
     MAX_DEPTH,
@@ -85,12 +85,12 @@ class JsonlFormat:
     """JSON Lines in UTF-8: one object a line.
 
     Attributes:
-      part_bytes: size of the byte ranges of a plain file.
+      part_bytes: size of the byte ranges of a plain file; None goes by its size (`text_part_bytes`).
       block_bytes: how much is parsed at once.
       max_line_bytes: a longer line is a dead letter.
     """
 
-    part_bytes: int = PART_BYTES
+    part_bytes: int | None = None
     block_bytes: int = BLOCK_BYTES
     max_line_bytes: int = MAX_LINE_BYTES
 

@@ -22,7 +22,7 @@ from penstock.io.batches import split_batch
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.errors import InputError
 from penstock.io.files import InputFile, open_decompressed, open_plain
-from penstock.io.formats import Parsed, Part
+from penstock.io.formats import Parsed, Part, text_part_bytes
 
 # Arrow works through a block at a time; smaller blocks pay its start-up more often, larger ones only cost memory.
 BLOCK_BYTES = 4 << 20
@@ -345,8 +345,9 @@ def long_line_letter(line: LongLine, uri: str, code: str, max_line_bytes: int) -
     return raw_letter([Reason(code, detail)], "read", uri, line.offset, head)
 
 
-def split_part(file: InputFile, part_bytes: int, splittable: bool = True) -> Iterator[Part]:
+def split_part(file: InputFile, part_bytes: int | None = None, splittable: bool = True) -> Iterator[Part]:
     """Byte ranges of `part_bytes` that cover a plain file; one part for a file that cannot be split."""
+    part_bytes = part_bytes or text_part_bytes(file.size)
     if not splittable or file.codec is not None or file.size <= part_bytes:
         yield Part()
         return

@@ -164,6 +164,11 @@ def test_parts_cover_a_plain_file(tmp_path):
     assert list(split_part(InputFile("a.csv", 25, 0), 10, splittable=False)) == [Part()]
 
 
+def test_parts_follow_from_the_size_of_the_file():
+    sizes = {size: len(list(split_part(InputFile("a.csv", size << 20, 0)))) for size in (1, 4, 100, 128, 1000, 10_000)}
+    assert sizes == {1: 1, 4: 1, 100: 25, 128: 32, 1000: 32, 10_000: 157}
+
+
 pieces = [
     b"\n",
     b"\r\n",
