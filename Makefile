@@ -6,7 +6,7 @@ WORKERS ?= 2
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
-.PHONY: help install lint typecheck test integration build demo clean
+.PHONY: help install kernel lint typecheck test integration build demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ $(VENV)/.installed: pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+kernel: install ## compile io/kernel/ again, after a change there
+	$(BIN)/python setup.py -q build_ext --inplace --parallel $(WORKERS)
+
 lint: install ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,7 +30,7 @@ lint: install ## ruff: rules and format
 typecheck: install ## mypy, from src/: the root has an io/ folder that would hide the standard library's io
 	cd src && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p penstock -p pipelines
 
-test: install ## the tests, in WORKERS=2 processes
+test: kernel ## the tests, in WORKERS=2 processes; PENSTOCK_KERNEL=off runs them without the kernel
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 integration: install ## tests that start other programs, or take long

@@ -21,22 +21,22 @@ KERNEL = pathlib.Path("src/penstock/io/kernel")
 
 
 def extensions() -> list[Extension]:
-    """One module for each source of the kernel."""
+    """One optional module for each source of the kernel."""
     suffix = ".pyx" if cythonize else ".c"
     modules = [
         Extension(
             f"penstock.io.kernel.{source.stem}",
             [str(source)],
             include_dirs=[str(KERNEL)],
-            depends=[str(header) for header in KERNEL.glob("*.h")],
+            depends=[str(header) for header in sorted(KERNEL.glob("*.h"))],
             extra_compile_args=["-O3", *os.environ.get("PENSTOCK_CFLAGS", "").split()],
-            optional=True,
         )
-        for source in sorted(pathlib.Path(__file__).parent.joinpath(KERNEL).glob(f"*{suffix}"))
+        for source in sorted(KERNEL.glob(f"*{suffix}"))
     ]
+    modules = cythonize(modules, compiler_directives={"language_level": "3"}) if cythonize else modules
     for module in modules:
-        module.sources = [os.path.relpath(source, pathlib.Path(__file__).parent) for source in module.sources]
-    return cythonize(modules, compiler_directives={"language_level": "3"}) if cythonize else modules
+        module.optional = True  # Cython does not hand it on
+    return modules
 
 
 setup(license="Apache-2.0", ext_modules=extensions())

@@ -53,6 +53,8 @@ def worth_showing(record: logging.LogRecord) -> bool:
             return raised is None or not (raised.__module__ == _ERRORS or issubclass(raised, KeyboardInterrupt))
         case "apache_beam.runners.worker.sdk_worker":
             return not record.getMessage().startswith("Error processing instruction")
+        case "apache_beam.runners.portability.fn_api_runner.fn_runner":  # workers in memory are threads all the same
+            return not record.getMessage().startswith("If direct_num_workers")
         case "apache_beam.utils.subprocess_server":  # warns that it stops what it was asked to stop
             return record.levelno > logging.WARNING
         case "PrismRunner":

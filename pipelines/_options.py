@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Self, get_args
@@ -364,6 +365,11 @@ def describe(flags: Mapping[str, Any], stages: Sequence[str | None]) -> str:
 
 
 def beam_options(arguments: Sequence[str], run: RunOptions) -> PipelineOptions:
-    """Beam's options from what a job left over."""
+    """Beam's options from what a job left over; the local runner gets a worker thread for each core."""
     extra = [f"--dry_run={run.dry_run}"] if run.dry_run else []
-    return PipelineOptions([*arguments, *extra])
+    return PipelineOptions([f"--direct_num_workers={usable_cores()}", *arguments, *extra])
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

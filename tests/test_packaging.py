@@ -32,15 +32,17 @@ import pipelines
 ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOLDERS = {"io": "penstock/io", "transforms": "penstock/transforms", "pipelines": "pipelines"}
+KERNEL = {path.stem for path in (ROOT / "io" / "kernel").glob("*.pyx")}
 TIPS = ROOT / "examples" / "tips" / "tips.csv"
 
 
 def shipped() -> set[str]:
-    """The files that belong into the wheel, by their name there."""
+    """The files that belong into the wheel, by their name there, but for compiled ones."""
     modules = {
         f"{target}/{path.relative_to(ROOT / folder)}"
         for folder, target in FOLDERS.items()
-        for path in (ROOT / folder).rglob("*.py")
+        for path in (ROOT / folder).rglob("*.py*")
+        if path.suffix in (".py", ".pyi")
     }
     return modules | {"penstock/__init__.py", "penstock/py.typed", "pipelines/py.typed"}
 
@@ -52,7 +54,7 @@ def sdist(tmp_path_factory) -> pathlib.Path:
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(ROOT / name, copy)
     for name in (*FOLDERS, "src", "tests"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*", "*.c", "*.so")
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignored)
     return pathlib.Path(Stager._build_setup_package(str(copy / "setup.py"), str(target)))
 
@@ -75,9 +77,13 @@ def test_the_sdist_holds_real_files_and_no_tests(sdist):
     prefix = f"penstock-{penstock.__version__}"
     names = {member.name.removeprefix(f"{prefix}/") for member in members if member.isfile()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "setup.py"} <= names
-    assert {name.removeprefix("src/") for name in names if name.endswith((".py", "py.typed"))} - {
+    assert {name.removeprefix("src/") for name in names if name.endswith((".py", ".pyi", "py.typed"))} - {
         "setup.py"
     } == shipped()
+    kernel = {pathlib.Path(name).name for name in names if name.startswith("src/penstock/io/kernel/")}
+    for module in KERNEL:
+        assert {f"{module}.pyx", f"{module}.c"} <= kernel, "a worker without Cython compiles the C"
+    assert {path.name for pattern in ("*.h", "*.pxd") for path in (ROOT / "io" / "kernel").glob(pattern)} <= kernel
     assert not [name for name in names if name.startswith(("tests", "io/", "transforms/", "pipelines/"))]
 
 
@@ -87,7 +93,9 @@ def test_the_wheel_holds_two_packages_and_nothing_else(wheel):
         assert not [entry.filename for entry in archive.infolist() if entry.external_attr >> 28 == 0o12], "links"
     dist_info = f"penstock-{penstock.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"penstock", "pipelines", dist_info}
-    assert {name for name in names if not name.startswith(dist_info)} == shipped()
+    compiled = {name for name in names if name.endswith((".so", ".pyd"))}
+    assert {name.partition(".")[0] for name in compiled} == {f"penstock/io/kernel/{module}" for module in KERNEL}
+    assert {name for name in names if not name.startswith(dist_info)} - compiled == shipped()
     assert [name for name in names if name.endswith("/LICENSE")]
 
 
@@ -107,17 +115,30 @@ def _metadata(wheel: pathlib.Path) -> email.message.Message:
         return email.parser.Parser().parsestr(archive.read(name).decode())
 
 
-def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path):
+@pytest.mark.parametrize(
+    ("without", "has_kernel"), [("", True), ("Cython", True), ("compiler", False)], ids=["all", "no_cython", "no_cc"]
+)
+def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path, without, has_kernel):
     """Workers have the dependencies and install without build isolation."""
     python = _worker(tmp_path / "worker")
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*command, "--no-build-isolation", str(sdist)], check=True, env=_environment())
+    environment = _environment()
+    if without == "Cython":
+        (tmp_path / "Cython.py").write_text("raise ImportError('there is no Cython here')")
+        environment["PYTHONPATH"] = str(tmp_path)
+    if without == "compiler":
+        environment["CC"] = "no-such-compiler"
+    subprocess.run([*command, "--no-build-isolation", str(sdist)], check=True, env=environment)
     code = (
         "import penstock, penstock.io, penstock.transforms, pipelines.prepare\n"
+        "from penstock.io import kernel; print(kernel.ENABLED)\n"
         "print(penstock.__file__); print(penstock.io.__file__); print(pipelines.__file__)"
     )
-    printed = _run([str(python), "-c", code], tmp_path).stdout.split()
-    assert all(path.startswith(str(tmp_path / "worker")) for path in printed), printed
+    done = _run([str(python), "-c", code], tmp_path)
+    enabled, *paths = done.stdout.split()
+    assert enabled == str(has_kernel)
+    assert done.stderr.count("without its compiled kernel") == (0 if has_kernel else 1)
+    assert all(path.startswith(str(tmp_path / "worker")) for path in paths), paths
     assert (
         "usage: python -m pipelines.verify" in _run([str(python), "-m", "pipelines.verify", "--help"], tmp_path).stdout
     )
@@ -313,7 +334,10 @@ def _imported() -> set[str]:
     names = set()
     for package in (penstock, pipelines):
         for module in modules(package):
-            source = pathlib.Path(importlib.util.find_spec(module).origin).read_text()
+            origin = pathlib.Path(importlib.util.find_spec(module).origin)
+            if origin.suffix != ".py":
+                continue
+            source = origin.read_text()
             names |= {name for node in ast.walk(ast.parse(source)) for name in _names(node)}
     names = {"protobuf" if name == "google.protobuf" else name.partition(".")[0] for name in names}
     return names - set(sys.stdlib_module_names) - {"penstock", "pipelines"}
