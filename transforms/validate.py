@@ -29,6 +29,7 @@ all the structs around it must. What is not checked is logged once, when the gra
 import collections
 import dataclasses
 import decimal
+import functools
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,13 @@ _STAGE = "validate"
 
 # Values of a string domain that a message lists.
 _MAX_LISTED = 10
+
+# What a read under a schema gives; all else is looked at value by value.
+_PLAIN_TYPES: dict[Kind, dict[int, Any]] = {
+    Kind.INT: {pa.int64().id: np.int64},
+    Kind.FLOAT: {pa.float64().id: np.float64, pa.float32().id: np.float32},
+    Kind.BYTES: {pa.string().id: None, pa.binary().id: None},
+}
 
 # Bounds are int64 or float32, and neither compares exactly with every type of a column.
 _BOUND_TYPES = {pa.uint64(): pa.decimal128(20), pa.float64(): pa.float32(), pa.float16(): pa.float32()}
@@ -86,6 +94,16 @@ class ColumnCheck:
     domain: str = ""
     allow_nan: bool = False
     allow_infinity: bool = False
+
+    @functools.cached_property
+    def takes_one_value(self) -> bool:
+        """Whether a row may have exactly one value."""
+        return self.min_values <= 1 and self.max_values != 0
+
+    @functools.cached_property
+    def domain_values(self) -> pa.Array:
+        """The values of `allowed`: binary."""
+        return pa.array(self.allowed or (), pa.binary())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +219,10 @@ def validate_batch(batch: pa.RecordBatch, checks: RecordChecks, rules: CompiledR
     """
     reasons: dict[int, list[Reason]] = collections.defaultdict(list)
     for check in checks.columns:
-        for row, reason in _check_column(batch, check):
+        column = column_of(batch, check.feature.name)
+        if column is not None and _is_good(column, check):
+            continue
+        for row, reason in _check_column(pa.nulls(batch.num_rows) if column is None else column, check):
             reasons[row].append(reason)
     if checks.label is not None:
         for row in _without_value(batch, checks.label):
@@ -216,14 +237,42 @@ def _without_value(batch: pa.RecordBatch, name: str) -> list[int]:
     column = column_of(batch, name)
     if column is None:
         return list(range(batch.num_rows))
+    if not column.null_count and not is_list(column.type):
+        return []
     return np.flatnonzero(as_lists(column).counts == 0).tolist()
 
 
-def _check_column(batch: pa.RecordBatch, check: ColumnCheck) -> Iterator[tuple[int, Reason]]:
+def _is_good(column: pa.Array, check: ColumnCheck) -> bool:
+    """Whether no row of a column has a fault, asked of the whole column; False also where that cannot be told so."""
+    if check.required and column.null_count:
+        return False
+    return check.takes_one_value and _are_good(column, check)
+
+
+def _are_good(items: pa.Array, check: ColumnCheck) -> bool:
+    """The same of values; nulls are good."""
+    types = _PLAIN_TYPES[check.feature.kind]
+    if items.type.id not in types:
+        return False
+    if check.feature.kind is Kind.BYTES:
+        return check.allowed is None or _inside(items, check).true_count == len(items) - items.null_count
+    if not len(items) or (check.feature.kind is Kind.INT and check.low is None and check.high is None):
+        return True
+    # What lies below a null counts as well: at worst the column is looked at closely for nothing.
+    numbers = np.frombuffer(items.buffers()[1], types[items.type.id], len(items) + items.offset)[items.offset :]
+    low, high = numbers.min(), numbers.max()
+    # NaN is within no bounds.
+    if check.feature.kind is Kind.FLOAT and not (math.isfinite(low) and math.isfinite(high)):
+        return False
+    return bool((check.low is None or low >= check.low) and (check.high is None or high <= check.high))
+
+
+def _inside(items: pa.Array, check: ColumnCheck) -> pa.Array:
+    return pc.is_in(items.cast(pa.binary()), value_set=check.domain_values, skip_nulls=True)
+
+
+def _check_column(column: pa.Array, check: ColumnCheck) -> Iterator[tuple[int, Reason]]:
     name = check.feature.name
-    column = column_of(batch, name)
-    if column is None:
-        column = pa.nulls(batch.num_rows)
     if check.required and column.null_count:
         for row in _true(pc.is_null(column)):
             yield row, Reason("schema.presence", f"{name} is null, the schema demands a value in every row")
@@ -236,12 +285,13 @@ def _check_column(batch: pa.RecordBatch, check: ColumnCheck) -> Iterator[tuple[i
         return
     lists = as_lists(column)
     yield from _check_counts(check, column, lists)
-    yield from _check_items(check, lists)
+    if lists.items.null_count or not _are_good(lists.items, check):
+        yield from _check_items(check, lists)
 
 
 def _check_counts(check: ColumnCheck, column: pa.Array, lists: Lists) -> Iterator[tuple[int, Reason]]:
     high = check.max_values
-    if check.min_values <= 1 and high != 0 and not is_list(column.type):
+    if check.takes_one_value and not is_list(column.type):
         return
     bad = lists.counts < check.min_values
     if high is not None:
@@ -273,9 +323,7 @@ def _item_masks(check: ColumnCheck, items: pa.Array) -> Iterator[tuple[str, pa.A
     if check.feature.kind is Kind.FLOAT:
         yield from _float_masks(check, items)
     elif check.allowed is not None:
-        values = pa.array(check.allowed, pa.binary())
-        inside = pc.is_in(items.cast(pa.binary()), value_set=values, skip_nulls=True)
-        yield "schema.domain", pc.and_(pc.invert(inside), pc.is_valid(items)), _choices(check)
+        yield "schema.domain", pc.and_not(pc.is_valid(items), _inside(items, check)), _choices(check)
     elif check.feature.kind is Kind.INT:
         yield from _bound_masks(check, items.cast(pa.uint8()) if pa.types.is_boolean(items.type) else items)
 
