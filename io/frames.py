@@ -4,19 +4,24 @@ A TFRecord file is a chain of frames, all integers little-endian::
 
     uint64 length | uint32 masked CRC32C of the 8 bytes of length | data | uint32 masked CRC32C of data
 
-Since each frame starts where the one before it ends, finding them is a loop; it does nothing but follow the lengths.
+Since each frame starts where the one before it ends, finding them is a loop: in the kernel, which checks the CRCs as
+it goes, or in Python, where it does nothing but follow the lengths.
 """
 
 import dataclasses
 import functools
 import struct
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import google_crc32c
 import numpy as np
 
+from penstock.io import kernel
 from penstock.io.errors import InputError
+
+if kernel.ENABLED:
+    from penstock.io.kernel import _frames
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -47,7 +52,7 @@ class Frames:
       first_offset: where in the decompressed file `data` starts.
     """
 
-    data: bytes
+    data: bytes | memoryview
     starts: np.ndarray
     lengths: np.ndarray
     first_offset: int
@@ -60,10 +65,19 @@ class Frames:
         """int64, the byte offset in the decompressed file at which each frame starts."""
         return self.starts + (self.first_offset - HEADER_BYTES)
 
+    def select(self, rows: slice | np.ndarray) -> "Frames":
+        """Some of the records, over the same `data`."""
+        return dataclasses.replace(self, starts=self.starts[rows], lengths=self.lengths[rows])
+
+    def record(self, row: int) -> bytes:
+        """The own bytes of one record."""
+        start = int(self.starts[row])
+        return bytes(self.data[start : start + int(self.lengths[row])])
+
     def records(self) -> list[bytes]:
-        """The records' own bytes."""
+        """The own bytes of every record."""
         ends = (self.starts + self.lengths).tolist()
-        return [self.data[start:end] for start, end in zip(self.starts.tolist(), ends, strict=True)]
+        return [bytes(self.data[start:end]) for start, end in zip(self.starts.tolist(), ends, strict=True)]
 
 
 def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -> Iterator[Frames]:
@@ -83,13 +97,12 @@ def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -
     tail, offset, wanted = b"", 0, block_bytes
     while block := _read_some(stream, wanted):
         data = tail + block if tail else block
-        starts, lengths, end, wanted = _follow_lengths(data, block_bytes)
-        _check_lengths(data, starts, end, offset, uri)
-        _check_data(data, starts, lengths, offset, uri)
-        tail = data[end:]
-        if len(starts):
-            yield Frames(data[:end], starts, lengths, offset)
-        offset += end
+        found = _scan_in_kernel(data) if kernel.ENABLED else _scan_in_python(data)
+        _check(found, data, offset, uri)
+        tail, wanted = data[found.end :], max(block_bytes, found.missing)
+        if len(found.starts):
+            yield Frames(memoryview(data)[: found.end], found.starts, found.lengths, offset)
+        offset += found.end
     if tail:
         raise InputError(f"{uri}: {_truncated(tail)} at byte {offset}; the file is truncated: copy or write it again")
 
@@ -108,8 +121,65 @@ def _read_some(stream: ByteStream, wanted: int) -> bytes:
     return b"".join(pieces)
 
 
-def _follow_lengths(data: bytes, block_bytes: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Starts and lengths of the whole frames of `data`, where they end, and the bytes to read for the next one."""
+class _Found(NamedTuple):
+    """The whole frames of a block, and where in it the first frame begins that has each fault; -1 for none.
+
+    Attributes:
+      starts: as `Frames` has them.
+      lengths: as `Frames` has them.
+      end: where the last whole frame ends.
+      missing: bytes that the frame beginning there lacks, as far as is known.
+      bad_length: where a length does not match its CRC; nothing behind it counts.
+      absurd: where a length is beyond any tf.Example.
+      bad_data: where a record does not match its CRC.
+    """
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    end: int
+    missing: int
+    bad_length: int
+    absurd: int
+    bad_data: int
+
+
+def _scan_in_kernel(data: bytes) -> _Found:
+    return _Found(*_frames.scan(data, _MAX_RECORD_BYTES))
+
+
+def _scan_in_python(data: bytes) -> _Found:
+    starts, lengths, end, missing = _follow_lengths(data)
+    heads = starts - HEADER_BYTES
+    if end + HEADER_BYTES <= len(data):
+        heads = np.append(heads, end)
+    return _Found(starts, lengths, end, missing, *_check_lengths(data, heads), _check_data(data, starts, lengths))
+
+
+def _check(found: _Found, data: bytes, offset: int, uri: str) -> None:
+    if found.bad_length >= 0:
+        raise InputError(f"{uri}: {_bad_length(data, found.bad_length, offset)}")
+    if found.absurd >= 0:
+        (length,) = struct.unpack_from("<Q", data, found.absurd)
+        at = offset + found.absurd
+        raise InputError(f"{uri}: the record at byte {at} claims {length} bytes, more than a tf.Example can have")
+    if found.bad_data >= 0:
+        at = offset + found.bad_data
+        raise InputError(f"{uri}: the data CRC of the record at byte {at} does not match; the record is damaged")
+
+
+def _bad_length(data: bytes, head: int, offset: int) -> str:
+    message = f"the length CRC of the record at byte {offset + head} does not match"
+    if offset + head > 0:
+        return f"{message}; the file is damaged from there on"
+    if data.startswith(b"\x1f\x8b"):
+        return f"{message}; the file looks gzip-compressed: give its name the suffix .gz"
+    if data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0:
+        return f"{message}; the file looks zlib-compressed: give its name the suffix .zlib"
+    return f"{message}; this is not a TFRecord file, or its start is damaged"
+
+
+def _follow_lengths(data: bytes) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Starts and lengths of the whole frames of `data`, where they end, and the bytes that the next one lacks."""
     unpack = struct.Struct("<Q").unpack_from
     starts: list[int] = []
     lengths: list[int] = []
@@ -125,51 +195,30 @@ def _follow_lengths(data: bytes, block_bytes: int) -> tuple[np.ndarray, np.ndarr
         add_start(start)
         add_length(length)
         position = following
-    # A length beyond the limit is reported by `_check_lengths`, not read.
-    wanted = max(block_bytes, missing)
-    return np.array(starts, np.int64), np.array(lengths, np.int64), position, wanted
+    return np.array(starts, np.int64), np.array(lengths, np.int64), position, missing
 
 
-def _check_lengths(data: bytes, starts: np.ndarray, end: int, offset: int, uri: str) -> None:
-    """Checks the headers of the whole frames and of the one that begins at `end`."""
-    heads = starts - HEADER_BYTES
-    if end + HEADER_BYTES <= len(data):
-        heads = np.append(heads, end)
+def _check_lengths(data: bytes, heads: np.ndarray) -> tuple[int, int]:
+    """The first of the headers at `heads` whose CRC is wrong, and the first whose length is absurd."""
     headers = np.frombuffer(data, np.uint8)[heads[:, None] + np.arange(HEADER_BYTES)]
     stored = np.ascontiguousarray(headers[:, 8:]).view("<u4")[:, 0]
-    bad = np.flatnonzero(unmask(stored) != _length_crcs(headers[:, :8]))
-    if len(bad):
-        raise InputError(f"{uri}: {_bad_length(data, int(heads[bad[0]]), offset)}")
     lengths = np.ascontiguousarray(headers[:, :8]).view("<u8")[:, 0]
-    absurd = np.flatnonzero(lengths > _MAX_RECORD_BYTES)
-    if len(absurd):
-        at, length = offset + int(heads[absurd[0]]), int(lengths[absurd[0]])
-        raise InputError(f"{uri}: the record at byte {at} claims {length} bytes, more than a tf.Example can have")
+    return _first(heads, unmask(stored) != _length_crcs(headers[:, :8])), _first(heads, lengths > _MAX_RECORD_BYTES)
 
 
-def _bad_length(data: bytes, head: int, offset: int) -> str:
-    message = f"the length CRC of the record at byte {offset + head} does not match"
-    if offset + head > 0:
-        return f"{message}; the file is damaged from there on"
-    if data.startswith(b"\x1f\x8b"):
-        return f"{message}; the file looks gzip-compressed: give its name the suffix .gz"
-    if data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0:
-        return f"{message}; the file looks zlib-compressed: give its name the suffix .zlib"
-    return f"{message}; this is not a TFRecord file, or its start is damaged"
-
-
-def _check_data(data: bytes, starts: np.ndarray, lengths: np.ndarray, offset: int, uri: str) -> None:
-    if not len(starts):
-        return
+def _check_data(data: bytes, starts: np.ndarray, lengths: np.ndarray) -> int:
+    """Where the first frame begins whose record does not match its CRC."""
     ends = starts + lengths
     crc32c = google_crc32c.value
     found = [crc32c(data[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
     footers = np.frombuffer(data, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
     stored = np.ascontiguousarray(footers).view("<u4")[:, 0]
-    bad = np.flatnonzero(unmask(stored) != np.array(found, np.uint32))
-    if len(bad):
-        at = offset + int(starts[bad[0]]) - HEADER_BYTES
-        raise InputError(f"{uri}: the data CRC of the record at byte {at} does not match; the record is damaged")
+    return _first(starts - HEADER_BYTES, unmask(stored) != np.array(found, np.uint32))
+
+
+def _first(heads: np.ndarray, is_bad: np.ndarray) -> int:
+    bad = np.flatnonzero(is_bad)
+    return int(heads[bad[0]]) if len(bad) else -1
 
 
 def _length_crcs(lengths: np.ndarray) -> np.ndarray:

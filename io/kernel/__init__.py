@@ -11,7 +11,7 @@ import os
 
 _LOGGER = logging.getLogger(__name__)
 
-_MODULES = ("_crc32c",)
+_MODULES = ("_crc32c", "_frames")
 
 
 def _load() -> bool:

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.io import frames as frames_module
+from penstock.io import kernel
 from penstock.io.errors import InputError
 from penstock.io.frames import Frames, read_frames, unmask
+
+needs_kernel = pytest.mark.skipif(not kernel.ENABLED, reason="the kernel is off")
 
 
 def masked_crc(data):
@@ -131,3 +135,47 @@ def test_frames_know_their_place():
     part = Frames(frame(b"ab"), np.array([12]), np.array([2]), 100)
     assert part.offsets.tolist() == [100]
     assert part.records() == [b"ab"]
+
+
+def test_some_frames_are_selected_over_the_same_data():
+    (part,) = read_all(b"".join(map(frame, [b"a", b"bc", b"def"])))
+    assert part.select(slice(1, 3)).records() == [b"bc", b"def"]
+    assert part.select(np.array([2])).offsets.tolist() == [35]
+    assert [part.record(row) for row in range(3)] == part.records()
+
+
+def outcome(scan, data):
+    """What a reader sees of a block: the frames, or the message."""
+    found = scan(data)
+    try:
+        frames_module._check(found, data, 7, "a.tfrecord")
+    except InputError as error:
+        return str(error)
+    assert found.starts.dtype == found.lengths.dtype == np.int64
+    return found.starts.tolist(), found.lengths.tolist(), found.end, found.missing
+
+
+@st.composite
+def damaged_blocks(draw):
+    """Frames with flipped bits, lengths that lie with a good CRC, and cut ends."""
+    lies = st.sampled_from([None, None, None, 0, 3, 1 << 31, (1 << 31) - 1, (1 << 64) - 1])
+    data = bytearray(b"".join(frame(draw(st.binary(max_size=30)), draw(lies)) for _ in range(draw(st.integers(1, 6)))))
+    for _ in range(draw(st.integers(0, 2))):
+        data[draw(st.integers(0, len(data) - 1))] ^= 1 << draw(st.integers(0, 7))
+    return bytes(data[: draw(st.integers(1, len(data)))])
+
+
+@needs_kernel
+@given(st.one_of(damaged_blocks(), st.binary(min_size=1, max_size=60)))
+def test_kernel_and_python_find_the_same_frames_and_faults(data):
+    assert outcome(frames_module._scan_in_kernel, data) == outcome(frames_module._scan_in_python, data)
+
+
+@needs_kernel
+def test_the_kernel_reports_the_fault_that_python_reports_where_there_are_several():
+    good, bad_data = frame(b"abc"), flip(frame(b"abc"), 13)
+    blocks = [bad_data + flip(good, 3), bad_data + frame(b"", 1 << 40), bad_data + bad_data, flip(good, 9) + bad_data]
+    for block in blocks:
+        message = outcome(frames_module._scan_in_kernel, good + block)
+        assert isinstance(message, str)
+        assert message == outcome(frames_module._scan_in_python, good + block)

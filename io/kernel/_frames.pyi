@@ -1,0 +1,3 @@
+import numpy as np
+
+def scan(data: bytes, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, int, int, int, int, int]: ...
