@@ -3,10 +3,11 @@
 import logging
 import subprocess
 import sys
+import threading
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from helpers import job
 
@@ -14,6 +15,7 @@ from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecor
 from pipelines import _job
 from pipelines._job import DATA_FAILED, WRONG_USAGE, is_local, run_pipeline
 from pipelines._logging import set_up_logging, without_worker_tracebacks, worth_showing
+from pipelines._options import RunOptions, beam_options, usable_cores
 
 AWKWARD = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü}\nnext line"
 AWKWARD_LINE = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü} next line"
@@ -66,6 +68,28 @@ def test_workers_see_the_options_of_the_pipeline():
     with run_pipeline(PipelineOptions(["--job_name=its_name"]), "title", 1) as pipeline:
         _ = pipeline | beam.Create([1])
     assert "its_name" in str(pipeline.runner._provision_info.provision_info.pipeline_options)
+
+
+class _MeetFn(beam.DoFn):
+    """Ends only when another one is at work at the same time."""
+
+    together = threading.Barrier(2, timeout=30)
+
+    def process(self, _: int) -> None:
+        _MeetFn.together.wait()
+
+
+def test_the_local_runner_works_in_threads_of_this_process():
+    with run_pipeline(beam_options(["--direct_num_workers=2"], RunOptions()), "title", 1) as pipeline:
+        _ = pipeline | beam.Create(range(2)) | beam.ParDo(_MeetFn())
+
+
+def test_one_worker_for_each_core_unless_told_otherwise():
+    def workers(*flags: str) -> int:
+        return beam_options(flags, RunOptions()).view_as(DirectOptions).direct_num_workers
+
+    assert workers() == usable_cores() >= 1
+    assert workers("--direct_num_workers=7") == 7
 
 
 @pytest.mark.parametrize(
