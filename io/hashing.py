@@ -14,11 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from penstock.io import kernel
 from penstock.io.batches import feature_names
 from penstock.io.ragged import (
     Bytes,
     Ints,
     Ragged,
+    kernel_columns,
     put_constant,
     put_fixed,
     put_slices,
@@ -28,6 +30,9 @@ from penstock.io.ragged import (
     value_positions,
 )
 from penstock.io.schema import Kind
+
+if kernel.ENABLED:
+    from penstock.io.kernel import _columns, _hashing
 
 # Uses of one seed that must be independent of each other hash with different salts.
 SPLIT_SALT = "split"
@@ -59,7 +64,18 @@ def hash_rows(batch: pa.RecordBatch, columns: Sequence[str] | None, seed: int) -
     Raises:
       ConfigError: for a column of a type without a tf.Example form.
     """
-    data, starts = _canonical_rows(batch, sorted(feature_names(batch) if columns is None else columns))
+    names = sorted(feature_names(batch) if columns is None else columns)
+    return _hash_natively(batch, names, seed) if kernel.ENABLED else _hash_in_python(batch, names, seed)
+
+
+def _hash_natively(batch: pa.RecordBatch, names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    hashes = np.empty(batch.num_rows, np.uint64)
+    _hashing.hash_rows(_columns.Columns(kernel_columns(batch, names)), seed % (1 << 64), hashes)
+    return hashes
+
+
+def _hash_in_python(batch: pa.RecordBatch, names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    data, starts = _canonical_rows(batch, names)
     view, bounds = data.data, starts.tolist()
     digests = (xxhash.xxh64_intdigest(view[start:end], seed) for start, end in itertools.pairwise(bounds))
     return np.fromiter(digests, np.uint64, batch.num_rows)

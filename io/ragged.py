@@ -6,8 +6,9 @@ of one size at once.
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,14 @@ def is_supported(arrow_type: pa.DataType) -> bool:
     return _is_scalar(_item_type(arrow_type))
 
 
+def _check_supported(name: str, arrow_type: pa.DataType) -> None:
+    if not is_supported(arrow_type):
+        raise ConfigError(
+            f"column {name!r} has type {arrow_type}, which has no tf.Example form; a column must hold integers, "
+            "floats, booleans, strings or bytes, or lists of them: convert or drop it"
+        )
+
+
 def _is_scalar(arrow_type: pa.DataType) -> bool:
     types = pa.types
     if types.is_dictionary(arrow_type):
@@ -80,11 +89,7 @@ def to_ragged(name: str, array: pa.Array) -> Ragged:
     Raises:
       ConfigError: for a type without a tf.Example form, naming the column.
     """
-    if not is_supported(array.type):
-        raise ConfigError(
-            f"column {name!r} has type {array.type}, which has no tf.Example form; a column must hold integers, "
-            "floats, booleans, strings or bytes, or lists of them: convert or drop it"
-        )
+    _check_supported(name, array.type)
     array = _plain(array)
     present = pc.is_valid(array).to_numpy(zero_copy_only=False)
     if is_list(array.type):
@@ -99,6 +104,65 @@ def to_ragged(name: str, array: pa.Array) -> Ragged:
     missing = pc.is_null(items).to_numpy(zero_copy_only=False)
     counts = counts - np.bincount(owners[missing], minlength=len(array))
     return _flat_values(items.drop_null(), present, counts, owners[~missing], np.unique(owners[missing]))
+
+
+def kernel_columns(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+    """The named columns in the order of the names, in types that the kernel reads; nulls where the batch lacks one.
+
+    The kernel reads int64, uint64, bool, float32, float64, (large_)string, (large_)binary, and (large_)lists of them.
+
+    Raises:
+      ConfigError: for a type without a tf.Example form, naming the column.
+    """
+    available = set(batch.schema.names)
+    if available.issuperset(names):
+        chosen = batch.select(names)
+        if all(map(_is_kernel_type, chosen.schema.types)):
+            return chosen
+    nulls = pa.nulls(batch.num_rows, pa.int64())
+    arrays = [_kernel_column(name, batch.column(name)) if name in available else nulls for name in names]
+    return pa.RecordBatch.from_arrays(arrays, names)
+
+
+_KERNEL_ITEMS = frozenset(
+    {
+        pa.int64(),
+        pa.uint64(),
+        pa.bool_(),
+        pa.float32(),
+        pa.float64(),
+        pa.string(),
+        pa.large_string(),
+        pa.binary(),
+        pa.large_binary(),
+    }
+)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_kernel_type(arrow_type: pa.DataType) -> bool:
+    is_plain_list = pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type)
+    return (arrow_type.value_type if is_plain_list else arrow_type) in _KERNEL_ITEMS
+
+
+def _kernel_column(name: str, array: pa.Array) -> pa.Array:
+    _check_supported(name, array.type)
+    if _is_kernel_type(array.type):
+        return array
+    array = _plain(array)
+    if not is_list(array.type):
+        return _kernel_values(array)
+    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    items = _kernel_values(_plain(pc.list_flatten(array)))
+    return pa.LargeListArray.from_arrays(pa.array(starts_of(counts)), items, mask=pc.is_null(array))
+
+
+def _kernel_values(array: pa.Array) -> pa.Array:
+    if _is_kernel_type(array.type):
+        return array
+    if is_text(array.type):
+        return array.cast(pa.binary())
+    return array.cast(pa.float32() if pa.types.is_floating(array.type) else pa.int64())
 
 
 def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:

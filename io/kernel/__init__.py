@@ -11,7 +11,7 @@ import os
 
 _LOGGER = logging.getLogger(__name__)
 
-_MODULES = ("_crc32c", "_frames")
+_MODULES = ("_columns", "_crc32c", "_frames", "_hashing")
 
 
 def _load() -> bool:
