@@ -4,6 +4,7 @@
 
     PenstockError
     ├── ConfigError            wrong usage or configuration (jobs exit with 2)
+    ├── StoppedError           a worker ends because its pipeline has failed on another one
     └── DataError              the data failed (jobs exit with 1)
         ├── InputError         a fault of a whole file: no row of it can be trusted or counted
         └── RejectedRecordError  a bad record met a transform that has no error handler
@@ -16,6 +17,10 @@ class PenstockError(Exception):
 
 class ConfigError(PenstockError, ValueError):
     """A flag, schema, rule, feature or option is wrong; raised before any data is read."""
+
+
+class StoppedError(PenstockError):
+    """The pipeline has failed on another worker, so this one need not go on."""
 
 
 class DataError(PenstockError):

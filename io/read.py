@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from penstock.io import progress
+from penstock.io import progress, stopping
 from penstock.io.avro import AvroFormat
 from penstock.io.batches import ORIGIN, SHUFFLE_KEY, drop_rows, set_column, split_batch
 from penstock.io.conform import conform_batch
@@ -175,13 +175,18 @@ class _ReadPartFn(beam.DoFn):
         self._reader = reader
         self._features = features
         self._order_key = order_key
+        self._pipeline = stopping.pipeline_name()
         self._in_rows = Metrics.counter("ReadRecords", "in-rows")
         self._bad_rows = Metrics.counter("ReadRecords", "bad-rows")
         self._in_batches = Metrics.counter("ReadRecords", "in-batches")
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
-        index, file, part = item
+        with stopping.failing_together(self._pipeline):
+            yield from self._read(*item)
+
+    def _read(self, index: int, file: InputFile, part: Part) -> Iterator[Any]:
         for parsed in self._reader.read(file, part, self._features):
+            stopping.check(self._pipeline)
             batch, rejected = self._typed(parsed)
             self._count(batch.num_rows, len(rejected))
             for letter in rejected:

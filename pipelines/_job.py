@@ -15,6 +15,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from penstock.io import errors
 from penstock.io.errors import ConfigError, DataError, PenstockError
+from penstock.io.stopping import stoppable
 from pipelines._logging import set_up_logging, without_worker_tracebacks
 from pipelines._progress import progress_bar
 
@@ -44,19 +45,24 @@ def run_pipeline(options: PipelineOptions, title: str, total_bytes: int) -> Iter
         pipeline = beam.Pipeline(runner=_runner(options), options=options)
     except ValueError as error:
         raise ConfigError(f"Beam refuses the pipeline options: {error}") from error
-    yield pipeline
-    with progress_bar(title, total_bytes), without_worker_tracebacks():
-        try:
-            pipeline.run().wait_until_finish()
-        except Exception as error:
-            if _is_interrupt(error):
-                raise KeyboardInterrupt from error
-            raised = _worker_error(error)
-            if raised is None:
-                raise
-            raise raised from error
-        finally:
-            shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it behind
+    together = stoppable() if isinstance(pipeline.runner, FnApiRunner) else contextlib.nullcontext()
+    with progress_bar(title, total_bytes), without_worker_tracebacks(), together:
+        yield pipeline
+        _run(pipeline)
+
+
+def _run(pipeline: beam.Pipeline) -> None:
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        if _is_interrupt(error):
+            raise KeyboardInterrupt from error
+        raised = _worker_error(error)
+        if raised is None:
+            raise
+        raise raised from error
+    finally:
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it behind
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

@@ -1,0 +1,28 @@
+"""A job that fails on one worker thread while another one has much to do."""
+
+import gzip
+import time
+
+import pytest
+from helpers import job
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """A file that is truncated, and some that take a while."""
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"x\n" + b"".join(b"%d\n" % i for i in range(10_000)))[:-100])
+    for name in "bcd":
+        (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(b"x\n" + b"1234\n" * 3_000_000, 1))
+    return f"{tmp_path}/*.csv.gz"
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading"])
+def test_the_other_workers_end_and_nothing_is_left(tmp_path, inputs, mode):
+    (tmp_path / "schema.pbtxt").write_text('feature { name: "x" type: INT }')
+    flags = [f"--schema={tmp_path}/schema.pbtxt", "--direct_num_workers=2", f"--direct_running_mode={mode}"]
+    code, message = job(f"--input={inputs}", f"--output={tmp_path}/out", *flags)
+    assert code == 1
+    assert "a.csv.gz: the gzip stream is truncated" in message
+    assert not (tmp_path / "out").exists()
+    time.sleep(1)
+    assert not (tmp_path / "out").exists(), "a worker went on"
