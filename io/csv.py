@@ -1,8 +1,9 @@
-"""Reading CSV: Arrow parses, numpy finds lines and faults before Arrow sees them.
+"""Reading CSV: the lines of a block and their faults are found first, then the fields of the good ones.
 
-Arrow names no positions, and what it makes of a stray quote depends on where the block ends. So the line ends, the
-quotes and the faulty lines of a block are found in numpy first, faulty lines are taken out as dead letters, and Arrow
-parses the rest, of which each line is known to be one record. The result is the same for any part and block size.
+The parsers of others name no positions, and what they make of a stray quote depends on where the block ends. So the
+line ends, the quotes and the faulty lines of a block are found here, faulty lines are taken out as dead letters, and
+`penstock.io.csv_fields` parses the rest, of which each line is known to be one record. The result is the same for any
+part and block size.
 
 ==================  ===================================================================================================
 dead letter         the line (with `multiline` the record)
@@ -20,14 +21,13 @@ Blank lines are skipped and not counted. An unquoted empty field is null, `""` i
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv as arrow_csv
 
 from penstock.io.batches import ORIGIN, check_column_names, origin_array
-from penstock.io.csv_records import RecordCutter, misquoted_lines, split_record
+from penstock.io.csv_fields import Layout, fields_of
+from penstock.io.csv_records import RecordCutter, Records, is_misquoted, split_record
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files import InputFile
@@ -41,7 +41,7 @@ from penstock.io.lines import (
     counts_per_line,
     index_lines,
     invalid_utf8,
-    lone_crs,
+    lone_cr_lines,
     long_line_letter,
     occurrences,
     parsed_slices,
@@ -49,7 +49,7 @@ from penstock.io.lines import (
     read_chunks,
     split_part,
 )
-from penstock.io.schema import Feature
+from penstock.io.schema import Feature, feature_map
 
 _DETAILS = {
     "csv.nul_byte": "the line has a NUL byte",
@@ -106,7 +106,9 @@ class CsvFormat:
         return split_part(file, self.part_bytes, splittable=not self.multiline)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of one part as text columns, in the order of `features` where given, else of the header.
+        """The rows of one part, in the order of `features` where given, else of the header.
+
+        Columns are text; with features, one whose values all are of their kind may be typed by it.
 
         Raises:
           InputError: for a header that cannot be used or lacks a required column, UTF-16, a corrupt compressed file,
@@ -115,18 +117,23 @@ class CsvFormat:
         header = self._header(file)
         if header.names is None:
             return
-        parser = _Parser(file.uri, self, header.names, select_names(header.names, features, file.uri))
+        selected = select_names(header.names, features, file.uri)
+        by_name = {} if features is None else feature_map(features)
+        wanted = {name: by_name.get(name) for name in selected}
+        layout = Layout(file.uri, header.names, wanted, self.delimiter, self.null_values, self.multiline)
+        parser = _Parser(layout, self.max_line_bytes)
         for found in self._lines(file, part, self.block_bytes):
             if isinstance(found, LongLine):
                 letter = long_line_letter(found, file.uri, "csv.too_long", self.max_line_bytes)
                 yield Parsed(parser.empty(), [letter])
             else:
                 lines, faults = found
-                data = (lines.positions() >= header.end) & ~blank_lines(lines)
-                yield from parser.parse(lines.select(data), {code: mask[data] for code, mask in faults.items()})
+                filled = ~blank_lines(lines)
+                filled[: np.searchsorted(lines.positions(), header.end)] = False
+                yield from parser.parse(lines.select(filled), {code: mask[filled] for code, mask in faults.items()})
 
     def _lines(self, file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[Lines, Faults] | LongLine]:
-        """Lines, or records with `multiline`, with the faults that Arrow must not see."""
+        """Lines, or records with `multiline`, with their faults; of quotes only those of records."""
         if self.multiline:
             yield from self._records(file, block_bytes)
             return
@@ -135,16 +142,15 @@ class CsvFormat:
                 yield block
                 continue
             lines = index_lines(block)
-            lone_cr = counts_per_line(lines, lone_crs(block.data)) > 0
-            yield lines, _faults(lines, lone_cr, misquoted_lines(lines, self.delimiter))
+            yield lines, {**_byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
 
     def _records(self, file: InputFile, block_bytes: int) -> Iterator[tuple[Lines, Faults]]:
         cutter = RecordCutter(file.uri, self.delimiter, self.max_line_bytes)
         for position, chunk in read_chunks(file, block_bytes):
             for records in cutter.feed(position, chunk):
-                yield records.lines, _faults(records.lines, records.lone_cr, records.misquoted)
+                yield records.lines, _record_faults(records)
         for records in cutter.finish():
-            yield records.lines, _faults(records.lines, records.lone_cr, records.misquoted)
+            yield records.lines, _record_faults(records)
 
     def _header(self, file: InputFile) -> "_Header":
         if self.column_names is not None:
@@ -153,22 +159,26 @@ class CsvFormat:
             if isinstance(found, LongLine):
                 raise InputError(f"{file.uri}: the header is over {self.max_line_bytes} bytes; is this a text file?")
             lines, faults = found
-            filled = np.flatnonzero(~blank_lines(lines))
-            if len(filled):
-                return self._parse_header(lines, faults, int(filled[0]), file.uri)
+            first = np.flatnonzero(~blank_lines(lines))[:1]
+            if len(first):
+                return self._parse_header(
+                    lines.select(first), {code: mask[first] for code, mask in faults.items()}, file.uri
+                )
         return _Header(None, 0)
 
-    def _parse_header(self, lines: Lines, faults: Faults, index: int, uri: str) -> "_Header":
+    def _parse_header(self, line: Lines, faults: Faults, uri: str) -> "_Header":
+        if not self.multiline:
+            faults = {**faults, "csv.quote": np.array([is_misquoted(line.line(0), self.delimiter)])}
         for code, mask in faults.items():
-            if mask[index]:
-                raise InputError(f"{uri}: the header at byte {lines.positions()[index]} is faulty: {_DETAILS[code]}")
-        names = [field.decode() for field in split_record(lines.line(index), self.delimiter)]
+            if mask.any():
+                raise InputError(f"{uri}: the header at byte {line.positions()[0]} is faulty: {_DETAILS[code]}")
+        names = [field.decode() for field in split_record(line.line(0), self.delimiter)]
         check_column_names(names, uri)
-        return _Header(tuple(names), lines.offset + int(lines.nexts[index]))
+        return _Header(tuple(names), line.offset + int(line.nexts[0]))
 
 
 # A header is looked up for each part; so much is read for it.
-_HEADER_BLOCK_BYTES = 64 << 10
+_HEADER_BLOCK_BYTES = 8 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,36 +198,38 @@ def _check_given_names(names: Sequence[str]) -> None:
         raise ConfigError(str(error)) from error
 
 
-def _faults(lines: Lines, lone_cr: np.ndarray, misquoted: np.ndarray) -> Faults:
+def _byte_faults(lines: Lines) -> Faults:
     return {
         "csv.nul_byte": counts_per_line(lines, occurrences(lines.data, 0)) > 0,
         "csv.encoding": invalid_utf8(lines),
-        "csv.lone_cr": lone_cr,
-        "csv.quote": misquoted,
     }
+
+
+def _record_faults(records: Records) -> Faults:
+    return {**_byte_faults(records.lines), "csv.lone_cr": records.lone_cr, "csv.quote": records.misquoted}
 
 
 class _Parser:
     """Parses blocks of one file."""
 
-    def __init__(self, uri: str, options: CsvFormat, names: Sequence[str], selected: Sequence[str]):
-        self._uri = uri
-        self._options = options
-        self._names = list(names)
-        self._selected = list(selected)
+    def __init__(self, layout: Layout, max_line_bytes: int):
+        self._layout = layout
+        self._max_line_bytes = max_line_bytes
+        self._fields = fields_of(layout)
 
     def empty(self) -> pa.RecordBatch:
         """No rows."""
-        arrays = [pa.array([], pa.string()) for _ in self._selected]
+        arrays = [pa.array([], pa.string()) for _ in self._layout.selected]
         return self._with_origin(arrays, np.empty(0, np.int64))
 
     def parse(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> Iterator[Parsed]:
         """The rows of some lines, none of them blank; faulty ones become dead letters with all their faults."""
+        misquoted = self._fields.split(lines)
+        if not self._layout.multiline:
+            faults = {**faults, "csv.quote": misquoted}
         letters = self._fault_letters(lines, faults)
-        good = np.ones(len(lines), bool)
-        good[list(letters)] = False
-        rows = np.flatnonzero(good)
-        arrays, ragged = self._parse_fields(lines.select(rows))
+        rows = np.delete(np.arange(len(lines)), list(letters))
+        arrays, ragged = self._fields.columns(rows)
         for row, columns in ragged.items():
             letters[int(rows[row])] = self._letter(lines, int(rows[row]), [self._count_reason(columns)])
         rows = np.delete(rows, list(ragged))
@@ -226,69 +238,24 @@ class _Parser:
         yield from parsed_slices(self._with_origin(arrays, kept.positions()), rejected, kept)
 
     def _fault_letters(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> dict[int, DeadLetter]:
-        too_long = lines.lengths() > self._options.max_line_bytes
+        too_long = lines.lengths() > self._max_line_bytes
         any_fault = np.logical_or.reduce([too_long, *faults.values()])
         letters = {}
         for row in np.flatnonzero(any_fault).tolist():
             if too_long[row]:
                 line = LongLine(int(lines.positions()[row]), lines.line(row))
-                letters[row] = long_line_letter(line, self._uri, "csv.too_long", self._options.max_line_bytes)
+                letters[row] = long_line_letter(line, self._layout.uri, "csv.too_long", self._max_line_bytes)
             else:
                 reasons = [Reason(code, _DETAILS[code]) for code, mask in faults.items() if mask[row]]
                 letters[row] = self._letter(lines, row, reasons)
         return letters
 
     def _letter(self, lines: Lines, row: int, reasons: list[Reason]) -> DeadLetter:
-        return raw_letter(reasons, "read", self._uri, int(lines.positions()[row]), lines.line(row))
+        return raw_letter(reasons, "read", self._layout.uri, int(lines.positions()[row]), lines.line(row))
 
     def _count_reason(self, columns: int) -> Reason:
-        return Reason("csv.column_count", f"expected {len(self._names)} columns, got {columns}")
-
-    def _parse_fields(self, lines: Lines) -> tuple[list[pa.Array], dict[int, int]]:
-        """The selected columns, and for the rows that have another number of columns (left out) that number."""
-        if not len(lines):
-            return [pa.array([], pa.string()) for _ in self._selected], {}
-        ragged: dict[int, int] = {}
-
-        def skip(row: Any) -> str:
-            ragged[row.number - 1] = row.actual_columns
-            return "skip"
-
-        data = lines.joined()
-        if data.startswith(b"\xef\xbb\xbf"):
-            data = b"\n" + data  # Arrow would take it for a byte order mark in the middle of the file
-        if not data.endswith(b"\n"):
-            data += b"\n"  # at the end of `"x",` Arrow takes an empty field for a quoted one
-        table = self._read_table(data, skip)
-        if table.num_rows + len(ragged) != len(lines):
-            raise InputError(
-                f"{self._uri}: Arrow found {table.num_rows + len(ragged)} rows in the {len(lines)} lines from byte "
-                f"{lines.positions()[0]} on; this is a fault of Penstock, please report it with the file"
-            )
-        return [table.column(name).combine_chunks() for name in self._selected], ragged
-
-    def _read_table(self, data: bytes, skip: Any) -> pa.Table:
-        included = self._selected or self._names[:1]
-        return arrow_csv.read_csv(
-            pa.BufferReader(data),
-            # One block, or Arrow refuses a row that does not fit into two.
-            arrow_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=self._names),
-            arrow_csv.ParseOptions(
-                delimiter=self._options.delimiter,
-                newlines_in_values=self._options.multiline,
-                invalid_row_handler=skip,
-            ),
-            arrow_csv.ConvertOptions(
-                check_utf8=False,  # done for all lines
-                column_types={name: pa.string() for name in included},
-                include_columns=included,
-                null_values=["", *self._options.null_values],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
+        return Reason("csv.column_count", f"expected {len(self._layout.names)} columns, got {columns}")
 
     def _with_origin(self, arrays: list[pa.Array], positions: np.ndarray) -> pa.RecordBatch:
-        return pa.RecordBatch.from_arrays(
-            [*arrays, origin_array(self._uri, positions)], names=[*self._selected, ORIGIN]
-        )
+        origin = origin_array(self._layout.uri, positions)
+        return pa.RecordBatch.from_arrays([*arrays, origin], names=[*self._layout.selected, ORIGIN])

@@ -59,6 +59,11 @@ def _fields(record: bytes, delimiter: str) -> Iterator[tuple[bytes | None, bytes
             return
 
 
+def is_misquoted(line: bytes, delimiter: str) -> bool:
+    """Whether the line is not one record: it has an odd number of quotes, or text around a quoted field."""
+    return line.count(b'"') % 2 == 1 or not is_well_quoted(line, delimiter)
+
+
 def is_well_quoted(record: bytes, delimiter: str) -> bool:
     """Whether each field is either quoted as a whole or does not begin with a quote."""
     return _line_pattern(delimiter).fullmatch(record) is not None
@@ -89,16 +94,16 @@ def _find_quotes(data: bytes, delimiter: str) -> _Quotes:
 def misquoted_lines(lines: Lines, delimiter: str) -> np.ndarray:
     """Mask of the lines that are not one record each: an odd number of quotes, or text around a quoted field."""
     mask = np.zeros(len(lines), bool)
-    if b'"' not in lines.data:
+    if not len(lines) or b'"' not in lines.data:
         return mask
     quotes = _find_quotes(lines.data, delimiter)
     firsts = np.searchsorted(quotes.indices, lines.starts)
     counts = np.searchsorted(quotes.indices, lines.ends) - firsts
     mask = counts % 2 == 1
-    # Lines follow each other, so the rank of a quote in its line tells whether it opens or closes.
+    # The rank of a quote in its line tells whether it opens or closes; quotes in none of the lines do not count.
     owner = np.searchsorted(lines.starts, quotes.indices, side="right") - 1
     ranks = np.arange(len(quotes.indices)) - firsts[owner]
-    strays = np.where(ranks % 2 == 0, ~quotes.opens, ~quotes.closes)
+    strays = np.where(ranks % 2 == 0, ~quotes.opens, ~quotes.closes) & (owner >= 0) & (ranks < counts[owner])
     for index in np.unique(owner[strays]).tolist():
         mask[index] = mask[index] or not is_well_quoted(lines.line(index), delimiter)
     return mask

@@ -98,17 +98,25 @@ def _no_match(pattern: str) -> str:
 @contextlib.contextmanager
 def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
     """The bytes of a file as they are stored, seekable where the filesystem can seek."""
+    with open_raw(file) as raw:
+        yield pa.PythonFile(raw, mode="r")
+
+
+@contextlib.contextmanager
+def open_raw(file: InputFile) -> Iterator["CountedReads"]:
+    """The same as Python's file object, which copies once less; a read may give less than was asked for."""
     with FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
-        yield pa.PythonFile(_CountedReads(raw), mode="r")
+        yield CountedReads(raw)
 
 
-class _CountedReads:
+class CountedReads:
     """A file object that tells the progress bar how many bytes were read."""
 
     def __init__(self, raw: BinaryIO):
         self._raw = raw
 
     def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, or all."""
         data = self._raw.read(size)
         progress.add(bytes=len(data))
         return data

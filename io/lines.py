@@ -18,14 +18,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from penstock.io import kernel
 from penstock.io.batches import split_batch
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.errors import InputError
-from penstock.io.files import InputFile, open_decompressed, open_plain
+from penstock.io.files import CountedReads, InputFile, open_decompressed, open_raw
 from penstock.io.formats import Parsed, Part, text_part_bytes
 
-# Arrow works through a block at a time; smaller blocks pay its start-up more often, larger ones only cost memory.
-BLOCK_BYTES = 4 << 20
+if kernel.ENABLED:
+    from penstock.io.kernel import _lines
+
+# What is worked through at a time: smaller blocks pay the start-up more often, larger ones leave the processor's cache.
+BLOCK_BYTES = 1 << 20
+
+# So much is read beyond a range at a time, for the line that ends there.
+_LAST_LINE_BYTES = 64 << 10
 
 # A longer line is rejected unread: a file without line ends would otherwise be read into memory as a whole.
 MAX_LINE_BYTES = 256 << 20
@@ -149,7 +156,7 @@ class _LineCutter:
             return
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            yield Block(b"".join([*self._pending, chunk[:cut]]), self._offset)
+            yield Block(b"".join([*self._pending, memoryview(chunk)[:cut]]), self._offset)
             self._pending, self._size, self._offset = [], 0, position + cut
         if cut < len(chunk):
             self._pending.append(chunk[cut:])
@@ -191,11 +198,11 @@ def read_chunks(file: InputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[tup
 
 def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[int, bytes]]:
     """(position, bytes) from the first line that starts in the range to the end of the last one that does."""
-    with open_plain(file) as stream:
+    with open_raw(file) as stream:
         position = max(part.start - 1, 0)
         stream.seek(position)
         started = part.start == 0
-        while chunk := _read_full(stream, max(block_bytes, len(_UTF8_BOM)) if not position else block_bytes):
+        while chunk := _read_full(stream, _range_read_bytes(position, part, block_bytes)):
             start = position
             position += len(chunk)
             if start == 0 and part.start == 0:
@@ -218,6 +225,13 @@ def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tup
                 yield start, chunk
 
 
+def _range_read_bytes(position: int, part: Part, block_bytes: int) -> int:
+    """How much to read next: a block, at the end of the range only what its last line may take."""
+    if part.end is not None:
+        block_bytes = min(block_bytes, max(part.end - position, 0) + _LAST_LINE_BYTES)
+    return max(block_bytes, len(_UTF8_BOM)) if not position else block_bytes
+
+
 def _is_past(position: int, part: Part) -> bool:
     """Whether no line that starts at `position` or later is in the range."""
     return part.end is not None and position >= part.end
@@ -231,7 +245,7 @@ def _last_line_end(chunk: bytes, start: int, part: Part) -> int | None:
     return found + 1 if found >= 0 else None
 
 
-def _read_full(stream: pa.NativeFile, size: int) -> bytes:
+def _read_full(stream: pa.NativeFile | CountedReads, size: int) -> bytes:
     """Reads `size` bytes, fewer only at the end of the stream: decompressors return what they happen to have."""
     data = stream.read(size)
     if len(data) == size or not data:
@@ -259,6 +273,12 @@ def skip_bom(chunk: bytes, uri: str) -> tuple[bytes, int]:
 
 def index_lines(block: Block) -> Lines:
     """Finds the lines of a block, blank ones included."""
+    if kernel.ENABLED:
+        return Lines(block.data, block.offset, *_lines.index_lines(block.data))
+    return _index_lines(block)
+
+
+def _index_lines(block: Block) -> Lines:
     array = np.frombuffer(block.data, np.uint8)
     nexts = np.flatnonzero(array == _LF) + 1
     ends = nexts - 1
@@ -300,6 +320,13 @@ def lone_crs(data: bytes) -> np.ndarray:
     array = np.frombuffer(data, np.uint8)
     followed = array[np.minimum(crs + 1, len(array) - 1)] == _LF
     return crs[~followed]
+
+
+def lone_cr_lines(lines: Lines) -> np.ndarray:
+    """Mask of the lines with a CR that no LF follows."""
+    if kernel.ENABLED and not _lines.has_lone_cr(lines.data):
+        return np.zeros(len(lines), bool)
+    return counts_per_line(lines, lone_crs(lines.data)) > 0
 
 
 def invalid_utf8(lines: Lines) -> np.ndarray:

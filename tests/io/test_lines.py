@@ -22,6 +22,7 @@ from penstock.io.lines import (
     counts_per_line,
     index_lines,
     invalid_utf8,
+    lone_cr_lines,
     lone_crs,
     long_line_letter,
     occurrences,
@@ -199,6 +200,7 @@ def test_the_index_of_a_block_equals_its_lines_one_by_one(data):
     assert counts_per_line(lines, occurrences(data, 0)).tolist() == [text.count(b"\0") for text in texts]
     assert counts_per_line(lines, occurrences(data, ord('"'))).tolist() == [text.count(b'"') for text in texts]
     assert counts_per_line(lines, lone_crs(data)).tolist() == [text.count(b"\r") for text in texts]
+    assert lone_cr_lines(lines).tolist() == [b"\r" in text for text in texts]
     assert invalid_utf8(lines).tolist() == [not is_utf8(text) for text in texts]
     assert blank_lines(lines).tolist() == [not text for text in texts]
     assert blank_lines(lines, whitespace=True).tolist() == [not text.strip(b" \t\r") for text in texts]

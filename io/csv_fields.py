@@ -1,0 +1,179 @@
+"""The fields of CSV lines as columns: by the kernel, which finds fields and types them in one go, or by Arrow.
+
+Both give the same rows. Arrow gives text columns; the kernel gives a column in the type of its feature at once where
+every text of the block has a value of that type, which `penstock.io.conform` then need not look at again.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from penstock.io import kernel
+from penstock.io.csv_records import misquoted_lines
+from penstock.io.errors import InputError
+from penstock.io.grammar import Mask
+from penstock.io.lines import Lines
+from penstock.io.schema import Feature, Kind
+
+if kernel.ENABLED:
+    from penstock.io.kernel import _csv
+
+# Field positions in the kernel have 30 bits.
+_MAX_KERNEL_BYTES = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the lines of a file hold.
+
+    Attributes:
+      uri: the file, for messages.
+      names: the columns of the file.
+      selected: those that are wanted, with their features, None where there is no schema.
+      delimiter: between fields.
+      null_values: texts that, unquoted, mean null; the empty text always does.
+      multiline: lines are records, whose quoted fields may hold line breaks.
+    """
+
+    uri: str
+    names: Sequence[str]
+    selected: dict[str, Feature | None]
+    delimiter: str
+    null_values: Sequence[str]
+    multiline: bool
+
+
+class Fields(Protocol):
+    """Splits lines of a block, none of them blank, into fields, one block after the other."""
+
+    def split(self, lines: Lines) -> Mask:
+        """Mask of the lines that are not one record each: an odd number of quotes, or text around a quoted field.
+
+        Not told with `multiline`, where the records were cut by their quotes.
+        """
+
+    def columns(self, rows: npt.NDArray[np.int64]) -> tuple[list[pa.Array], dict[int, int]]:
+        """The wanted columns of some of the lines, in UTF-8 and well quoted, without NUL or lone CR.
+
+        Returns:
+          A column for each name that is wanted. And for each index into `rows` whose line has more or fewer fields
+          than the file has columns, and is left out, the number of its fields.
+        """
+
+
+def fields_of(layout: Layout) -> Fields:
+    """By the kernel where it is enabled."""
+    return KernelFields(layout) if kernel.ENABLED else ArrowFields(layout)
+
+
+class KernelFields:
+    """By the kernel."""
+
+    def __init__(self, layout: Layout):
+        self._layout = layout
+        slots = {name: slot for slot, name in enumerate(layout.selected)}
+        self._splitter = _csv.Splitter(
+            ord(layout.delimiter),
+            not layout.multiline,
+            [slots.get(name, -1) for name in layout.names],
+            [text.encode() for text in layout.null_values if text],
+        )
+        self._counts = np.empty(0, np.int64)
+        self._arrow: ArrowFields | None = None
+
+    def split(self, lines: Lines) -> Mask:
+        """See `Fields`."""
+        self._arrow = ArrowFields(self._layout) if len(lines.data) >= _MAX_KERNEL_BYTES else None
+        if self._arrow:
+            return self._arrow.split(lines)
+        self._counts = self._splitter.split(lines.data, lines.starts, lines.ends)
+        return self._counts < 0
+
+    def columns(self, rows: npt.NDArray[np.int64]) -> tuple[list[pa.Array], dict[int, int]]:
+        """See `Fields`."""
+        if self._arrow:
+            return self._arrow.columns(rows)
+        counts = self._counts[rows]
+        ragged = np.flatnonzero(counts != len(self._layout.names))
+        if len(rows) - len(ragged) < len(self._counts):
+            self._splitter.keep(np.delete(rows, ragged))
+        arrays = [self._column(slot, feature) for slot, feature in enumerate(self._layout.selected.values())]
+        return arrays, dict(zip(ragged.tolist(), counts[ragged].tolist(), strict=True))
+
+    def _column(self, slot: int, feature: Feature | None) -> pa.Array:
+        if feature is not None and feature.kind is not Kind.BYTES:
+            is_int = feature.kind is Kind.INT
+            typed = self._splitter.ints(slot, feature.boolean) if is_int else self._splitter.floats(slot)
+            if typed is not None:
+                values, valid = typed
+                return pa.array(values, mask=None if valid is None else valid == 0)
+        offsets, content, valid = self._splitter.texts(slot)
+        validity = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+        return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(content), validity)
+
+
+class ArrowFields:
+    """By Arrow's parser, which makes something of any bytes, so that it is given only lines known to be good."""
+
+    def __init__(self, layout: Layout):
+        self._layout = layout
+        self._lines: Lines | None = None
+
+    def split(self, lines: Lines) -> Mask:
+        """See `Fields`."""
+        self._lines = lines
+        if self._layout.multiline:
+            return np.zeros(len(lines), bool)
+        return misquoted_lines(lines, self._layout.delimiter)
+
+    def columns(self, rows: npt.NDArray[np.int64]) -> tuple[list[pa.Array], dict[int, int]]:
+        """See `Fields`."""
+        selected = self._layout.selected
+        if self._lines is None or not len(rows):
+            return [pa.array([], pa.string()) for _ in selected], {}
+        lines = self._lines.select(rows)
+        ragged: dict[int, int] = {}
+
+        def skip(row: Any) -> str:
+            ragged[row.number - 1] = row.actual_columns
+            return "skip"
+
+        data = lines.joined()
+        if data.startswith(b"\xef\xbb\xbf"):
+            data = b"\n" + data  # Arrow would take it for a byte order mark in the middle of the file
+        if not data.endswith(b"\n"):
+            data += b"\n"  # at the end of `"x",` Arrow takes an empty field for a quoted one
+        table = self._read_table(data, skip)
+        if table.num_rows + len(ragged) != len(lines):
+            raise InputError(
+                f"{self._layout.uri}: Arrow found {table.num_rows + len(ragged)} rows in the {len(lines)} lines from "
+                f"byte {lines.positions()[0]} on; this is a fault of Penstock, please report it with the file"
+            )
+        return [table.column(name).combine_chunks() for name in selected], ragged
+
+    def _read_table(self, data: bytes, skip: Callable[[Any], str]) -> pa.Table:
+        names = list(self._layout.names)
+        included = list(self._layout.selected) or names[:1]
+        return arrow_csv.read_csv(
+            pa.BufferReader(data),
+            # One block, or Arrow refuses a row that does not fit into two.
+            arrow_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
+            arrow_csv.ParseOptions(
+                delimiter=self._layout.delimiter,
+                newlines_in_values=self._layout.multiline,
+                invalid_row_handler=skip,
+            ),
+            arrow_csv.ConvertOptions(
+                check_utf8=False,  # done for all lines
+                column_types={name: pa.string() for name in included},
+                include_columns=included,
+                null_values=["", *self._layout.null_values],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )

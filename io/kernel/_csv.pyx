@@ -1,0 +1,284 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The fields of CSV records, and columns of them as Arrow lays them out."""
+
+import numpy as np
+
+from libc.math cimport fabs
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy
+
+
+cdef extern from "words.h" nogil:
+    const uint8_t* find_byte(const uint8_t* at, const uint8_t* end, const uint8_t* limit, uint8_t byte)
+    const uint8_t* find_byte_and_quotes(
+        const uint8_t* at, const uint8_t* end, const uint8_t* limit, uint8_t byte, size_t* quotes)
+    size_t count_byte(const uint8_t* at, const uint8_t* end, uint8_t byte)
+
+
+cdef extern from "numbers.h" nogil:
+    ctypedef enum number "enum number":
+        NUMBER_GOOD
+    number parse_int(const uint8_t* at, const uint8_t* end, int64_t* value)
+    number parse_boolean(const uint8_t* at, const uint8_t* end, int64_t* value)
+    number parse_float(const uint8_t* at, const uint8_t* end, double* value)
+
+
+# A finite double from here on is infinite as float32; see penstock.io.grammar.
+cdef double FLOAT32_LIMIT = 2.0 ** 128 - 2.0 ** 103
+
+# Positions have 30 bits; the two highest of a size tell how the field is quoted.
+cdef Py_ssize_t MAX_BYTES = 1 << 30
+cdef enum:
+    SIZE = 0x3FFFFFFF
+    QUOTED = 0x40000000
+    DOUBLED = 0x80000000
+
+cdef int64_t MISQUOTED = -1
+
+# So many bytes are copied at once where as many may be read and written.
+cdef enum:
+    SHORT = 16
+
+
+cdef struct Field:
+    uint32_t start
+    uint32_t size
+
+
+cdef class Splitter:
+    """Splits records into fields, and keeps where they are until the next records; for one thread."""
+
+    cdef uint8_t _delimiter
+    cdef bint _single_lines
+    cdef Py_ssize_t _columns, _wanted, _rows, _capacity
+    cdef Py_ssize_t* _slots
+    cdef Field* _fields
+    cdef bytes _data
+    cdef list _nulls
+
+    def __cinit__(self, uint8_t delimiter, bint single_lines, slots, null_values):
+        """
+        Args:
+          delimiter: between fields.
+          single_lines: a record with an odd number of quotes is misquoted.
+          slots: for each column of the file the slot where its fields are kept, or -1 for one that is not wanted.
+          null_values: the texts that, unquoted, are null; the empty one always is.
+        """
+        self._delimiter = delimiter
+        self._single_lines = single_lines
+        self._columns = len(slots)
+        self._wanted = max(slots, default=-1) + 1
+        self._nulls = [bytes(text) for text in null_values]
+        self._slots = <Py_ssize_t*>malloc(max(self._columns, 1) * sizeof(Py_ssize_t))
+        if not self._slots:
+            raise MemoryError
+        for column, slot in enumerate(slots):
+            self._slots[column] = max(slot, -1)
+        self._reserve(1)
+
+    def __dealloc__(self):
+        free(self._slots)
+        free(self._fields)
+
+    def split(self, bytes data not None, const int64_t[::1] starts not None, const int64_t[::1] ends not None):
+        """int64, how many fields each record `data[start:end]` has; -1 where one is misquoted.
+
+        Raises:
+          ValueError: for records that are not in the data, and data of 1 GiB or more.
+        """
+        cdef Py_ssize_t rows = starts.shape[0], row, size = len(data)
+        if ends.shape[0] != rows or len(data) >= MAX_BYTES:
+            raise ValueError("records must have a start and an end each, within less than 1 GiB")
+        for row in range(rows):
+            if not 0 <= starts[row] <= ends[row] <= size:
+                raise ValueError("a record must lie in the data")
+        self._reserve(rows)
+        self._data, self._rows = data, rows
+        counts = np.empty(rows, np.int64)
+        cdef int64_t[::1] found = counts
+        cdef const uint8_t* first = data
+        with nogil:
+            for row in range(rows):
+                found[row] = self._split(first, size, starts[row], ends[row], row)
+        return counts
+
+    cdef void _reserve(self, Py_ssize_t rows) except *:
+        if rows <= self._capacity:
+            return
+        free(self._fields)
+        self._capacity = 0
+        self._fields = <Field*>malloc(max(self._wanted, 1) * rows * sizeof(Field))
+        if not self._fields:
+            raise MemoryError
+        self._capacity = rows
+
+    cdef int64_t _split(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t row) noexcept nogil:
+        cdef const uint8_t* at = data + start
+        cdef const uint8_t* end = data + stop
+        cdef const uint8_t* limit = data + size
+        cdef const uint8_t* next
+        cdef int64_t column = 0
+        cdef size_t quotes = 0
+        cdef uint32_t how
+        while True:
+            if at < end and at[0] == b'"':
+                at += 1
+                how = QUOTED
+                next = find_byte(at, end, limit, b'"')
+                while next + 1 < end and next[1] == b'"':
+                    how = QUOTED | DOUBLED
+                    next = find_byte(next + 2, end, limit, b'"')
+                if next == end or (next + 1 < end and next[1] != self._delimiter):
+                    return MISQUOTED
+                self._keep(column, row, at - data, next - at, how)
+                next += 1
+            else:
+                next = find_byte_and_quotes(at, end, limit, self._delimiter, &quotes)
+                self._keep(column, row, at - data, next - at, 0)
+            column += 1
+            if next >= end:
+                return MISQUOTED if self._single_lines and quotes & 1 else column
+            at = next + 1
+
+    cdef inline void _keep(self, int64_t column, Py_ssize_t row, Py_ssize_t start, Py_ssize_t size, uint32_t how) noexcept nogil:
+        cdef Field* field
+        if column < self._columns and self._slots[column] >= 0:
+            field = self._fields + self._slots[column] * self._capacity + row
+            field.start = <uint32_t>start
+            field.size = <uint32_t>size | how
+
+    def keep(self, const int64_t[::1] rows not None):
+        """Leaves only these records, in ascending order.
+
+        Raises:
+          ValueError: for rows that are not there, or not ascending.
+        """
+        cdef Py_ssize_t index, slot
+        cdef int64_t last = -1
+        for index in range(rows.shape[0]):
+            if not last < rows[index] < self._rows:
+                raise ValueError("rows must be ascending, and be there")
+            last = rows[index]
+        for slot in range(self._wanted):
+            for index in range(rows.shape[0]):
+                self._fields[slot * self._capacity + index] = self._fields[slot * self._capacity + rows[index]]
+        self._rows = rows.shape[0]
+
+    def texts(self, Py_ssize_t slot):
+        """The fields of a slot: int32[n + 1] offsets, the bytes, and bool[n], which are not null, or None for all."""
+        cdef Field* fields = self._slot(slot)
+        cdef Py_ssize_t row, rows = self._rows
+        cdef const uint8_t* data = self._data
+        cdef const uint8_t* limit = data + len(self._data)
+        valid = self._valid(fields)
+        offsets = np.empty(rows + 1, np.int32)
+        cdef int32_t[::1] ends = offsets
+        ends[0] = 0
+        with nogil:
+            for row in range(rows):
+                ends[row + 1] = ends[row] + <int32_t>_unquoted_size(fields[row], data)
+        content = np.empty(ends[rows], np.uint8)
+        cdef uint8_t[::1] out = content
+        cdef uint8_t* at = &out[0] if out.shape[0] else NULL
+        with nogil:
+            for row in range(rows):
+                _copy(fields[row], data, limit, at + ends[row], at + out.shape[0])
+        return offsets, content, valid
+
+    def ints(self, Py_ssize_t slot, bint boolean):
+        """The fields of a slot as int64[n], and which are not null as in `texts`; None when one is no INT text."""
+        cdef Field* fields = self._slot(slot)
+        cdef Py_ssize_t row, rows = self._rows
+        cdef const uint8_t* data = self._data
+        cdef const uint8_t* at
+        cdef const uint8_t* end
+        valid = self._valid(fields)
+        cdef const uint8_t[::1] there = valid
+        values = np.zeros(rows, np.int64) if valid is not None else np.empty(rows, np.int64)
+        cdef int64_t[::1] out = values
+        cdef bint good = True
+        with nogil:
+            for row in range(rows):
+                if there is not None and not there[row]:
+                    continue
+                at = data + fields[row].start
+                end = at + (fields[row].size & SIZE)
+                if (parse_boolean(at, end, &out[row]) if boolean else parse_int(at, end, &out[row])) != NUMBER_GOOD:
+                    good = False
+                    break
+        return (values, valid) if good else None
+
+    def floats(self, Py_ssize_t slot):
+        """As `ints`, in float64; None also for a text that Arrow must cast, and a number beyond float32."""
+        cdef Field* fields = self._slot(slot)
+        cdef Py_ssize_t row, rows = self._rows
+        cdef const uint8_t* data = self._data
+        cdef const uint8_t* at
+        valid = self._valid(fields)
+        cdef const uint8_t[::1] there = valid
+        values = np.zeros(rows, np.float64) if valid is not None else np.empty(rows, np.float64)
+        cdef double[::1] out = values
+        cdef bint good = True
+        with nogil:
+            for row in range(rows):
+                if there is not None and not there[row]:
+                    continue
+                at = data + fields[row].start
+                if parse_float(at, at + (fields[row].size & SIZE), &out[row]) != NUMBER_GOOD or fabs(out[row]) >= FLOAT32_LIMIT:
+                    good = False
+                    break
+        return (values, valid) if good else None
+
+    cdef Field* _slot(self, Py_ssize_t slot) except NULL:
+        if not 0 <= slot < self._wanted:
+            raise ValueError("there is no such slot")
+        return self._fields + slot * self._capacity
+
+    cdef object _valid(self, Field* fields):
+        """bool[n], which fields are not null; None when none is."""
+        cdef Py_ssize_t row, rows = self._rows, nulls = 0
+        cdef bint by_text = bool(self._nulls)
+        with nogil:
+            for row in range(rows):
+                nulls += not fields[row].size
+        if not nulls and not by_text:
+            return None
+        valid = np.empty(rows, np.uint8)
+        cdef uint8_t[::1] out = valid
+        for row in range(rows):
+            out[row] = fields[row].size != 0
+        for text in self._nulls:
+            _unset_equal(fields, rows, self._data, text, out)
+        return None if valid.all() else valid
+
+
+cdef void _unset_equal(Field* fields, Py_ssize_t rows, const uint8_t* data, const unsigned char[::1] text, uint8_t[::1] out) noexcept:
+    """Unsets the unquoted fields of this text."""
+    cdef Py_ssize_t row
+    cdef uint32_t size = <uint32_t>text.shape[0]
+    with nogil:
+        for row in range(rows if size else 0):
+            if fields[row].size == size and not memcmp(data + fields[row].start, &text[0], size):
+                out[row] = 0
+
+
+cdef inline size_t _unquoted_size(Field field, const uint8_t* data) noexcept nogil:
+    cdef const uint8_t* at = data + field.start
+    cdef size_t size = field.size & SIZE
+    return size - count_byte(at, at + size, b'"') // 2 if field.size & DOUBLED else size
+
+
+cdef inline void _copy(Field field, const uint8_t* data, const uint8_t* limit, uint8_t* out, uint8_t* out_limit) noexcept nogil:
+    """Copies the text of a field, doubled quotes undone; may write on up to the limit of what is written next."""
+    cdef const uint8_t* at = data + field.start
+    cdef const uint8_t* end = at + (field.size & SIZE)
+    if field.size & DOUBLED:
+        while at < end:
+            out[0] = at[0]
+            at += 2 if at[0] == b'"' else 1
+            out += 1
+    elif end - at <= SHORT and limit - at >= SHORT and out_limit - out >= SHORT:
+        memcpy(out, at, SHORT)
+    else:
+        memcpy(out, at, end - at)
