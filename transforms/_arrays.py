@@ -1,7 +1,7 @@
 """Columns of a batch as flat arrays, the form in which they enter a TensorFlow graph, and back."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
 from typing import Any
 
 import numpy as np
@@ -23,48 +23,72 @@ class FlatColumn:
     """The values of n rows one after the other.
 
     Attributes:
-      starts: int64[n + 1]; those of row i are `values[starts[i]:starts[i + 1]]`.
       values: int64, float32, or object (bytes).
+      counts: int64[n], how many values each row has; None where each has one, which is the usual case.
     """
 
-    starts: Ints
     values: npt.NDArray[Any]
+    counts: Ints | None = None
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.values) if self.counts is None else len(self.counts)
+
+    @functools.cached_property
+    def starts(self) -> Ints:
+        """int64[n + 1]; the values of row i are `values[starts[i]:starts[i + 1]]`."""
+        return np.arange(len(self.values) + 1) if self.counts is None else starts_of(self.counts)
 
     @property
-    def counts(self) -> Ints:
-        """Values of each row: int64[n]."""
-        return np.diff(self.starts)
+    def places(self) -> Ints:
+        """int64: the place of each value among those of its row, from 0."""
+        if self.counts is None:
+            return np.zeros(len(self.values), np.int64)
+        return np.arange(len(self.values)) - np.repeat(self.starts[:-1], self.counts)
+
+    @property
+    def owners(self) -> Ints:
+        """int64: the row of each value."""
+        rows = np.arange(len(self))
+        return rows if self.counts is None else np.repeat(rows, self.counts)
+
+    def count(self, row: int) -> int:
+        """How many values a row has."""
+        return 1 if self.counts is None else int(self.counts[row])
+
+    def rows_without(self, count: int) -> Ints:
+        """The rows that have another number of values."""
+        if self.counts is None:
+            return np.arange(0 if count == 1 else len(self))
+        return np.flatnonzero(self.counts != count)
 
     def slice(self, start: int, end: int) -> "FlatColumn":
         """Rows `start` to `end`."""
-        starts = self.starts[start : end + 1]
-        return FlatColumn(starts - starts[0], self.values[starts[0] : starts[-1]])
+        if self.counts is None:
+            return FlatColumn(self.values[start:end])
+        return FlatColumn(self.values[self.starts[start] : self.starts[end]], self.counts[start:end])
 
     def take(self, rows: Ints) -> "FlatColumn":
-        """Some rows, in ascending order."""
-        if len(rows) == len(self):
-            return self
-        keep = np.zeros(len(self), bool)
-        keep[rows] = True
-        counts = self.counts
-        return FlatColumn(starts_of(counts[keep]), self.values[np.repeat(keep, counts)])
+        """Some rows, in any order, also several times."""
+        if self.counts is None:
+            return FlatColumn(self.values[rows])
+        counts = self.counts[rows]
+        starts = starts_of(counts)
+        return FlatColumn(
+            self.values[np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)], counts
+        )
 
-    def append(self, rows: Sequence[tuple[int, int]]) -> "FlatColumn":
-        """Behind the others, for each (row, times), that row so many times."""
-        pieces = [self.values[self.starts[row] : self.starts[row + 1]] for row, _ in rows]
-        times = [repeats for _, repeats in rows]
-        values = [np.tile(piece, repeats) for piece, repeats in zip(pieces, times, strict=True)]
-        counts = np.repeat([len(piece) for piece in pieces], times).astype(np.int64)
-        starts = self.starts[-1] + np.cumsum(counts)
-        return FlatColumn(np.concatenate([self.starts, starts]), np.concatenate([self.values, *values]))
+    def append(self, rows: Ints) -> "FlatColumn":
+        """All rows, and behind them some of them again."""
+        again = self.take(rows)
+        values = np.concatenate([self.values, again.values])
+        if self.counts is None or again.counts is None:
+            return FlatColumn(values)
+        return FlatColumn(values, np.concatenate([self.counts, again.counts]))
 
 
 def empty_column(kind: Kind, rows: int) -> FlatColumn:
     """A column without any value."""
-    return FlatColumn(np.zeros(rows + 1, np.int64), np.zeros(0, _DTYPES[kind]))
+    return FlatColumn(np.zeros(0, _DTYPES[kind]), np.zeros(rows, np.int64))
 
 
 def starts_of(counts: Ints) -> Ints:
@@ -82,7 +106,7 @@ def flat_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[FlatColum
     """
     if name not in batch.schema.names:
         return empty_column(kind, batch.num_rows), {}
-    starts, items = _flatten(batch.column(name))
+    counts, items = _flatten(batch.column(name))
     try:
         _check_kind(items.type, kind)
     except TypeError as error:
@@ -90,28 +114,28 @@ def flat_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[FlatColum
             f"column {name!r} holds {items.type}, where the features were fitted on {kind.value}; "
             "apply them under the schema of the fit, or fit again"
         ) from error
+    is_missing = items.is_null() if items.null_count else None
+    values = _to_numpy(items if is_missing is None else items.fill_null(b"" if kind is Kind.BYTES else 0), kind)
+    column = FlatColumn(values, counts)
     faults: dict[int, str] = {}
-    if items.null_count:
-        faults = _faults(starts, pc.is_null(items), f"a value of the list {name!r} is missing")
-        items = items.fill_null(b"" if kind is Kind.BYTES else 0)
-    values = _to_numpy(items, kind)
-    if kind is Kind.FLOAT and pa.types.is_float64(items.type):
-        overflow = np.isinf(values) & np.isfinite(items.to_numpy(zero_copy_only=False))
-        if overflow.any():
-            faults |= _faults(starts, pa.array(overflow), f"a value of {name!r} is too large for float32")
-    return FlatColumn(starts, values), faults
+    if is_missing is not None:
+        faults = _faults(column, is_missing.to_numpy(zero_copy_only=False), f"a value of the list {name!r} is missing")
+    if kind is Kind.FLOAT and (infinite := np.isinf(values)).any():
+        overflow = infinite & np.isfinite(items.to_numpy(zero_copy_only=False))
+        faults |= _faults(column, overflow, f"a value of {name!r} is too large for float32")
+    return column, faults
 
 
-def _flatten(array: pa.Array) -> tuple[Ints, pa.Array]:
-    """(starts, values) with nulls left out, except those inside lists."""
+def _flatten(array: pa.Array) -> tuple[Ints | None, pa.Array]:
+    """The values of each row and (counts of `FlatColumn`) how many; nulls are left out, except those inside lists."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if is_list(array.type):
         counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        return starts_of(counts), pc.list_flatten(array)
+        return counts, pc.list_flatten(array)
     if not array.null_count:
-        return np.arange(len(array) + 1), array
-    return starts_of(array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)), array.drop_null()
+        return None, array
+    return array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64), array.drop_null()
 
 
 def _check_kind(arrow_type: pa.DataType, kind: Kind) -> None:
@@ -125,9 +149,8 @@ def _check_kind(arrow_type: pa.DataType, kind: Kind) -> None:
         raise TypeError(arrow_type)
 
 
-def _faults(starts: Ints, bad: pa.Array, text: str) -> dict[int, str]:
-    indices = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
-    return dict.fromkeys((np.searchsorted(starts, indices, "right") - 1).tolist(), text)
+def _faults(column: FlatColumn, bad: npt.NDArray[np.bool_], text: str) -> dict[int, str]:
+    return dict.fromkeys(column.owners[bad].tolist(), text)
 
 
 def _to_numpy(items: pa.Array, kind: Kind) -> npt.NDArray[Any]:
@@ -143,23 +166,24 @@ def scalar_array(column: FlatColumn) -> pa.Array:
     """One value or null a row; no row may have more than one."""
     if len(column.values) == len(column):
         return _values_array(column.values)
-    present = column.counts > 0
-    positions = np.where(present, column.starts[:-1], 0)
-    return _values_array(column.values).take(pa.array(positions, mask=~present))
+    present = column.counts == 1
+    return _values_array(column.values).take(pa.array(np.where(present, column.starts[:-1], 0), mask=~present))
 
 
 def list_array(column: FlatColumn, dense: bool = False) -> pa.Array:
     """A list a row; null where it has no value, unless the column is dense."""
-    offsets = pa.array(column.starts.astype(np.int32))
-    missing = None if dense else pa.array(column.counts == 0)
-    return pa.ListArray.from_arrays(offsets, _values_array(column.values), mask=missing)
+    return pa.ListArray.from_arrays(
+        pa.array(column.starts.astype(np.int32)), _values_array(column.values), mask=None if dense else _empty(column)
+    )
 
 
 def large_list_array(column: FlatColumn) -> pa.Array:
     """A list a row, null where it has no value, as tensorflow-transform takes it."""
-    return pa.LargeListArray.from_arrays(
-        pa.array(column.starts), _values_array(column.values), mask=pa.array(column.counts == 0)
-    )
+    return pa.LargeListArray.from_arrays(pa.array(column.starts), _values_array(column.values), mask=_empty(column))
+
+
+def _empty(column: FlatColumn) -> pa.Array | None:
+    return None if column.counts is None else pa.array(column.counts == 0)
 
 
 def _values_array(values: npt.NDArray[Any]) -> pa.Array:

@@ -14,7 +14,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Kind
-from penstock.transforms._arrays import FlatColumn, list_array, scalar_array, starts_of
+from penstock.transforms._arrays import FlatColumn, Ints, list_array, scalar_array
 from penstock.transforms._tensorflow import import_tensorflow
 
 # Batches are padded to a multiple of this, and every column gets at least this many values behind the real ones:
@@ -64,18 +64,34 @@ class TooManyValuesError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
-    """One output of a graph with nothing but what it needs, to try rows several times faster than the whole graph."""
+class Computation:
+    """Some outputs of a graph, with nothing but what they need, as one function of plain tensors.
+
+    A call with composite tensors, which this saves, takes TensorFlow as long as it computes on thousands of rows.
+
+    Attributes:
+      inputs: the columns that the outputs depend on.
+      function: takes the number of rows and the components of the inputs; gives the components of each output by key.
+    """
 
     graph: "SavedGraph"
-    function: Any
     inputs: tuple[GraphInput, ...]
+    function: Any
+
+    def __call__(self, columns: Mapping[str, FlatColumn], rows: int) -> dict[str, list[Any]]:
+        """The outputs for all rows of the columns.
+
+        Raises:
+          tensorflow.errors.OpError: when the graph fails.
+        """
+        components = [part for item in self.inputs for part in self.graph.components(item, columns[item.name])]
+        results: dict[str, list[Any]] = self.function(np.int64(rows), *components)
+        return results
 
     def fault(self, columns: Mapping[str, FlatColumn], start: int, end: int) -> str | None:
         """The error on rows `start` to `end`, if there is one."""
-        tensors = {item.name: self.graph.tensor(item, columns[item.name].slice(start, end)) for item in self.inputs}
         try:
-            self.function(self.graph.count(end - start), tensors)
+            self({item.name: columns[item.name].slice(start, end) for item in self.inputs}, end - start)
         except self.graph.row_errors as error:
             return error_text(error)
         return None
@@ -151,7 +167,7 @@ class SavedGraph:
         return tuple(outputs)
 
     def run(self, columns: Mapping[str, FlatColumn], rows: int) -> list[pa.Array]:
-        """The values of `columns` for some rows; inputs that are not given have no values.
+        """The features of some rows, which `columns` has for each input that is needed.
 
         A value depends on its row alone, to the last bit, whatever the rows beside it.
 
@@ -161,34 +177,38 @@ class SavedGraph:
           DataError: when the graph gives what is not one list of values a row.
         """
         padding = _padding(columns, rows)
-        padded_rows = rows + sum(times for _, times in padding)
-        tensors = {
-            item.name: self.tensor(item, columns[item.name].append(padding))
-            if item.name in columns
-            else self._blank(self._specs[item.name], padded_rows)
-            for item in self.inputs
-        }
-        results = self._function(tensors)
-        return [self._array(output, results[output.key], rows) for output in self._outputs]
+        padded = {name: column.append(padding) for name, column in columns.items()}
+        results = self._whole(padded, rows + len(padding))
+        return [_array(output, results[output.key], rows) for output in self._outputs]
 
     @functools.cached_property
-    def probes(self) -> tuple[Probe, ...]:
-        """One for each output."""
-        tf, graph = self._tf, self._function.graph
-        probes, tensors = [], iter(graph.outputs)
+    def _whole(self) -> Computation:
+        return self._computation(
+            set(self._function.structured_outputs), {item.name for item in self.inputs if item.needed}
+        )
+
+    @functools.cached_property
+    def probes(self) -> tuple[Computation, ...]:
+        """One for each output, to try rows several times faster than with the whole graph."""
+        tf, tensors = self._tf, iter(self._function.graph.outputs)
+        probes = []
         for key, spec in sorted(self._function.structured_outputs.items()):
             names = self._inputs_of([next(tensors) for _ in tf.nest.flatten(spec, expand_composites=True)])
-            inputs = tuple(item for item in self.inputs if item.name in names)
-            probes.append(Probe(self, self._function_of(key, inputs), inputs))
+            probes.append(self._computation({key}, names))
         return tuple(probes)
 
-    def _function_of(self, key: str, inputs: tuple[GraphInput, ...]) -> Any:
-        def compute(rows: Any, tensors: dict[str, Any]) -> Any:
-            blanks = {name: self._blank(spec, rows) for name, spec in self._specs.items() if name not in tensors}
-            return self._function({**tensors, **blanks})[key]
+    def _computation(self, keys: set[str], names: set[str]) -> Computation:
+        nest, specs = self._tf.nest, {name: self._specs[name] for name in sorted(names)}
 
-        signature = [self._tf.TensorSpec([], self._tf.int64), {item.name: self._specs[item.name] for item in inputs}]
-        return self._tf.function(compute, input_signature=signature).get_concrete_function()
+        def compute(rows: Any, *components: Any) -> dict[str, list[Any]]:
+            given = nest.pack_sequence_as(specs, components, expand_composites=True)
+            blanks = {name: self._blank(spec, rows) for name, spec in self._specs.items() if name not in names}
+            outputs = self._function({**given, **blanks})
+            return {key: nest.flatten(outputs[key], expand_composites=True) for key in keys}
+
+        signature = [self._tf.TensorSpec([], self._tf.int64), *nest.flatten(specs, expand_composites=True)]
+        function = self._tf.function(compute, input_signature=signature).get_concrete_function()
+        return Computation(self, tuple(item for item in self.inputs if item.name in names), function)
 
     def _blank(self, spec: Any, rows: Any) -> Any:
         """For an input on which nothing depends."""
@@ -201,41 +221,47 @@ class SavedGraph:
             return tf.RaggedTensor.from_row_splits(tf.fill([0], zero), tf.zeros([rows + 1], spec.row_splits_dtype))
         return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.fill([0], zero), tf.stack([rows, 1]))
 
-    def count(self, rows: int) -> Any:
-        """A number of rows as a tensor."""
-        return self._tf.constant(rows, self._tf.int64)
-
-    def tensor(self, item: GraphInput, column: FlatColumn) -> Any:
-        """A column as the graph takes it."""
+    def components(self, item: GraphInput, column: FlatColumn) -> list[Any]:
+        """The plain tensors that a column is to the graph."""
         tf, rows, spec = self._tf, len(column), self._specs[item.name]
-        values = tf.constant(column.values, spec.dtype)
         if item.shape is not None:
-            return tf.reshape(values, (rows, *item.shape))
+            return [tf.constant(column.values.reshape(rows, *item.shape), spec.dtype)]
+        values = tf.constant(column.values, spec.dtype)
         if isinstance(spec, tf.RaggedTensorSpec):
-            return tf.RaggedTensor.from_row_splits(values, column.starts.astype(spec.row_splits_dtype.as_numpy_dtype))
-        counts = column.counts
-        indices = np.empty((len(column.values), 2), np.int64)
-        indices[:, 0] = np.repeat(np.arange(rows), counts)
-        indices[:, 1] = np.arange(len(column.values)) - np.repeat(column.starts[:-1], counts)
+            return [values, tf.constant(column.starts, spec.row_splits_dtype)]
         # At least 1 wide, or `tf.sparse.to_dense(x)[:, 0]` would fail on rows that happen to be among empty ones.
-        return tf.SparseTensor(indices, values, (rows, counts.max(initial=1)))
+        width = 1 if column.counts is None else column.counts.max(initial=1)
+        return [tf.constant(_sparse_indices(column)), values, tf.constant([rows, width], tf.int64)]
 
-    def _array(self, output: _Output, tensor: Any, rows: int) -> pa.Array:
-        tf = self._tf
-        if isinstance(tensor, tf.SparseTensor):
-            column = _sparse_column(output.key, tensor.indices.numpy(), tensor.values.numpy(), rows)
-        elif isinstance(tensor, tf.RaggedTensor):
-            values = tensor.values.numpy()
-            starts = tensor.row_splits.numpy().astype(np.int64)[: rows + 1] * math.prod(values.shape[1:])
-            column = FlatColumn(starts, values.reshape(-1)[: starts[-1]])
-        else:
-            return _dense_array(output.key, tensor.numpy(), rows)
-        if not output.single:
-            return list_array(column)
-        several = np.flatnonzero(column.counts > 1)
-        if len(several):
-            raise TooManyValuesError(output.column, several.tolist())
-        return scalar_array(column)
+
+def _sparse_indices(column: FlatColumn) -> Ints:
+    if column.counts is None:
+        return _one_each(len(column))
+    return np.stack([column.owners, column.places], axis=1)
+
+
+@functools.lru_cache(maxsize=8)
+def _one_each(rows: int) -> Ints:
+    """The indices of a sparse tensor with one value in each row."""
+    indices = np.zeros((rows, 2), np.int64)
+    indices[:, 0] = np.arange(rows)
+    return indices
+
+
+def _array(output: _Output, components: list[Any], rows: int) -> pa.Array:
+    match [component.numpy() for component in components]:
+        case [indices, values, _]:
+            column = _sparse_column(output.key, indices, values, rows)
+        case [values, starts]:
+            counts = np.diff(starts[: rows + 1]).astype(np.int64) * math.prod(values.shape[1:])
+            column = FlatColumn(values.reshape(-1)[: counts.sum()], counts)
+        case [values]:
+            return _dense_array(output.key, values, rows)
+    if not output.single:
+        return list_array(column)
+    if column.counts is not None and (several := column.counts > 1).any():
+        raise TooManyValuesError(output.column, np.flatnonzero(several).tolist())
+    return scalar_array(column)
 
 
 def _reachable(ops: list[Any]) -> set[Any]:
@@ -248,38 +274,39 @@ def _reachable(ops: list[Any]) -> set[Any]:
     return reached
 
 
-def _padding(columns: Mapping[str, FlatColumn], rows: int) -> list[tuple[int, int]]:
-    """(row, times): real rows that together have a value in every column that has any, so many times that the batch
-    is a multiple of 64 rows."""
-    present = [column.counts > 0 for column in columns.values()]
+def _padding(columns: Mapping[str, FlatColumn], rows: int) -> Ints:
+    """Rows to append: real ones that together have a value in every column that has any, 64 times each, and then as
+    many as make the batch a multiple of 64 rows."""
+    present = [column.counts > 0 for column in columns.values() if column.counts is not None]
     uncovered = np.array([flags for flags in present if flags.any()]).reshape(-1, rows)
-    padding = []
+    chosen = [] if len(uncovered) else [0]
     while len(uncovered):
-        row = int(uncovered.sum(axis=0).argmax())
-        padding.append((row, _PADDING))
-        uncovered = uncovered[~uncovered[:, row]]
-    return [*padding, (rows - 1, -rows % _PADDING)]
+        chosen.append(int(uncovered.sum(axis=0).argmax()))
+        uncovered = uncovered[~uncovered[:, chosen[-1]]]
+    return np.repeat([*chosen, rows - 1], [*[_PADDING] * len(chosen), -rows % _PADDING])
 
 
 def _sparse_column(key: str, indices: Any, values: Any, rows: int) -> FlatColumn:
     end = int(np.searchsorted(indices[:, 0], rows))
-    owners, positions = indices[:end, 0], indices[:end, 1]
-    starts = starts_of(np.bincount(owners, minlength=rows))
-    expected = np.arange(end) - np.repeat(starts[:-1], np.diff(starts))
-    if (np.diff(owners) < 0).any() or (positions != expected).any():
+    if end == rows and np.array_equal(indices[:end], _one_each(rows)):
+        return FlatColumn(values[:end])
+    column = FlatColumn(values[:end], np.bincount(indices[:end, 0], minlength=rows))
+    if not np.array_equal(indices[:end], _sparse_indices(column)):
         raise DataError(
             f"output {key!r} of the graph has gaps or is not in order, which a list of values cannot say; "
             "use tft.sparse_tensor_left_align in the preprocessing function"
         )
-    return FlatColumn(starts, values[:end])
+    return column
 
 
 def _dense_array(key: str, values: Any, rows: int) -> pa.Array:
     if len(values) < rows:
         raise DataError(f"output {key!r} of the graph has {len(values)} rows for {rows} rows")
     length = math.prod(values.shape[1:])
-    column = FlatColumn(np.arange(rows + 1) * length, values[:rows].reshape(-1))
-    return scalar_array(column) if length == 1 else list_array(column, dense=True)
+    flat = values[:rows].reshape(-1)
+    if length == 1:
+        return scalar_array(FlatColumn(flat))
+    return list_array(FlatColumn(flat, np.full(rows, length)), dense=True)
 
 
 def error_text(error: Exception) -> str:

@@ -71,7 +71,7 @@ def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatc
     left = _others(faults, batch.num_rows)
     values: list[pa.Array] | None = None
     while values is None and len(left):
-        rows = {name: column.take(left) for name, column in columns.items()}
+        rows = {name: column.take(left) for name, column in columns.items()} if faults else columns
         values, failed = _try_rows(graph, rows, len(left))
         faults |= {int(left[row]): text for row, text in failed.items()}
         left = np.delete(left, list(failed))
@@ -90,11 +90,13 @@ def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, 
     faults: dict[int, str] = {}
     for item in graph.inputs:
         if item.needed:
-            columns[item.name], bad = flat_column(batch, item.name, item.kind)
+            column, bad = flat_column(batch, item.name, item.kind)
             if item.length is not None:
-                counts = columns[item.name].counts
-                for row in np.flatnonzero(counts != item.length).tolist():
-                    bad.setdefault(row, f"{item.name!r} has {counts[row]} values, the features need {item.length}")
+                for row in column.rows_without(item.length).tolist():
+                    bad.setdefault(
+                        row, f"{item.name!r} has {column.count(row)} values, the features need {item.length}"
+                    )
+            columns[item.name] = column
             faults = bad | faults
     return columns, faults
 

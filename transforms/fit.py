@@ -269,8 +269,8 @@ def _analyzed(batch: pa.RecordBatch, column: _Column) -> pa.Array:
     values, faults = flat_column(batch, column.name, column.kind)
     if faults:
         raise DataError(f"cannot fit: {next(iter(faults.values()))}; validate the rows first (ValidateRecords)")
-    if column.length is not None and (values.counts != column.length).any():
-        count = int(values.counts[values.counts != column.length][0])
+    if column.length is not None and len(wrong := values.rows_without(column.length)):
+        count = values.count(wrong[0])
         raise DataError(
             f"cannot fit: a row has {count} values of {column.name!r}, where the schema says that each has "
             f"{column.length}; validate the rows first (ValidateRecords), or correct the schema"
