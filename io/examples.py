@@ -1,8 +1,8 @@
-"""RecordBatches to the bytes of TFRecord files of tf.Example, without a loop over rows.
+"""RecordBatches to the bytes of TFRecord files of tf.Example: in the kernel, or here without a loop over rows.
 
 The encoding is canonical: features in name order, numbers packed, shortest varints; what C++ protobuf's deterministic
 serialisation gives. Reserved columns are left out. A null leaves the feature out, an empty list writes an empty one;
-float64 is narrowed to float32. Only the CRC of each record is a call per row.
+float64 is narrowed to float32. Without the kernel only the CRC of each record is a call per row.
 
 One column of one row is::
 
@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.batches import feature_names
+from penstock.io import kernel
+from penstock.io.batches import drop_rows, feature_names
 from penstock.io.dead_letters import Reason
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.frames import FOOTER_BYTES, HEADER_BYTES
@@ -32,6 +33,7 @@ from penstock.io.ragged import (
     Ragged,
     group_equal,
     is_supported,
+    kernel_columns,
     put_constant,
     put_fixed,
     put_slices,
@@ -42,6 +44,9 @@ from penstock.io.ragged import (
     without_views,
 )
 from penstock.io.schema import Kind
+
+if kernel.ENABLED:
+    from penstock.io.kernel import _columns, _examples
 
 _TAGS = {Kind.BYTES: b"\x0a", Kind.FLOAT: b"\x12", Kind.INT: b"\x1a"}
 _FLOAT_BYTES = 4
@@ -84,7 +89,7 @@ def encode_examples(batch: pa.RecordBatch) -> Encoded:
 
     Raises:
       ConfigError: for a column of a type without a tf.Example form, or two columns of one name.
-      DataError: for a row that `example_faults` names.
+      DataError: for a row that `try_encode_examples` leaves out.
     """
     encoded, faults = try_encode_examples(batch)
     if faults:
@@ -103,28 +108,36 @@ def try_encode_examples(batch: pa.RecordBatch) -> tuple[Encoded, dict[int, list[
     Raises:
       ConfigError: for a column of a type without a tf.Example form, or two columns of one name.
     """
-    batch = without_views(batch)
-    columns = _columns(batch)
-    faults = _faults(columns)
-    if faults:
-        keep = np.ones(batch.num_rows, bool)
-        keep[list(faults)] = False
-        batch = batch.filter(pa.array(keep))
-        columns = _columns(batch)
-    return _encode(columns, batch.num_rows), faults
+    return _try_encode(batch, _encode_natively if kernel.ENABLED else _encode_in_python)
 
 
-def _columns(batch: pa.RecordBatch) -> dict[str, Ragged]:
+def _try_encode(
+    batch: pa.RecordBatch, encode: Callable[[pa.RecordBatch, list[str]], Encoded]
+) -> tuple[Encoded, dict[int, list[Reason]]]:
+    names = _unique_names(batch)
+    try:
+        return encode(batch, names), {}
+    except _FaultyRowsError:
+        faults = _faults(batch, names)
+        return encode(drop_rows(without_views(batch), faults), names), faults
+
+
+class _FaultyRowsError(Exception):
+    """Some row has no faithful form."""
+
+
+def _unique_names(batch: pa.RecordBatch) -> list[str]:
     names = sorted(feature_names(batch))
     for one, other in itertools.pairwise(names):
         if one == other:
             raise ConfigError(f"column names must be unique, got {one!r} twice")
-    return {name: to_ragged(name, batch.column(name)) for name in names}
+    return names
 
 
-def _faults(columns: dict[str, Ragged]) -> dict[int, list[Reason]]:
+def _faults(batch: pa.RecordBatch, names: list[str]) -> dict[int, list[Reason]]:
     faults: dict[int, list[Reason]] = {}
-    for name, column in columns.items():
+    for name in names:
+        column = to_ragged(name, batch.column(name))
         code, limit = (
             ("write.int_overflow", "an integer above 9223372036854775807, which int64 cannot hold")
             if column.kind is Kind.INT
@@ -156,8 +169,24 @@ class _Layout:
     sizes: Ints
 
 
-def _encode(columns: dict[str, Ragged], rows: int) -> Encoded:
-    layouts = [_layout(name.encode(), column) for name, column in columns.items()]
+def _encode_natively(batch: pa.RecordBatch, names: list[str]) -> Encoded:
+    examples = _examples.Examples(_columns.Columns(kernel_columns(batch, names)), names)
+    offsets = np.empty(batch.num_rows + 1, np.int64)
+    largest = examples.measure(offsets)
+    if largest < 0:
+        raise _FaultyRowsError
+    _check_size(largest)
+    data = np.frombuffer(pa.allocate_buffer(offsets[-1]), np.uint8)
+    examples.write(data)
+    return Encoded(data, offsets)
+
+
+def _encode_in_python(batch: pa.RecordBatch, names: list[str]) -> Encoded:
+    columns = [to_ragged(name, batch.column(name)) for name in names]
+    if any(len(column.null_items) or len(column.overflows) for column in columns):
+        raise _FaultyRowsError
+    rows = batch.num_rows
+    layouts = [_layout(name.encode(), column) for name, column in zip(names, columns, strict=True)]
     feature_sizes = sum((layout.sizes for layout in layouts), np.zeros(rows, np.int64))
     prefixes = [(_record_prefix(size), group) for size, group in group_equal(feature_sizes)]
     prefix_sizes = _sizes_of(prefixes, rows)
@@ -218,11 +247,15 @@ def _record_prefix(features: int) -> bytes:
     """The frame's header and the bytes of an Example up to its features, which take `features` bytes."""
     example = b"\n" + _varint(features)
     size = len(example) + features
-    if size > _MAX_EXAMPLE_BYTES:
-        raise DataError(f"a row takes {size} bytes as a tf.Example; protobuf's limit is {_MAX_EXAMPLE_BYTES}")
+    _check_size(size)
     length = size.to_bytes(8, "little")
     crc = mask_crcs(np.array([google_crc32c.value(length)], np.uint32))
     return length + crc.astype("<u4").tobytes() + example
+
+
+def _check_size(example: int) -> None:
+    if example > _MAX_EXAMPLE_BYTES:
+        raise DataError(f"a row takes {example} bytes as a tf.Example; protobuf's limit is {_MAX_EXAMPLE_BYTES}")
 
 
 def _varint(value: int) -> bytes:

@@ -56,7 +56,10 @@ def _columns(draw: st.DrawFn, rows: int, with_faults: bool) -> pa.Array:
         values = values.filter(lambda value: value < 2**63)
     if not with_faults and item_type == pa.float64():
         values = st.floats(width=32)
-    make_list = draw(st.none() | st.sampled_from([pa.list_, pa.large_list, pa.list_view, lambda t: pa.list_(t, 2)]))
+    can_be_listed = with_faults or item_type != pa.null()
+    make_list = can_be_listed and draw(
+        st.none() | st.sampled_from([pa.list_, pa.large_list, pa.list_view, lambda t: pa.list_(t, 2)])
+    )
     arrow_type = make_list(item_type) if make_list else item_type
     if make_list:
         size = arrow_type.list_size if pa.types.is_fixed_size_list(arrow_type) else None

@@ -27,6 +27,7 @@ cdef struct Values:
     int64_t first_bit  # of element 0, in `validity` and in the data of BOOL
     const uint8_t* offsets  # of texts: of element 0
     const uint8_t* data  # of numbers: element 0; of texts: what the offsets count from
+    int64_t end  # of texts: of the last one, in the data
 
 
 cdef struct Column:

@@ -108,6 +108,7 @@ cdef int _open_values(Values* values, const ArrowSchema* schema, const ArrowArra
     if values.form == TEXT or values.form == LARGE_TEXT:
         values.offsets = _open_offsets(array, values.form == LARGE_TEXT)
         values.data = <const uint8_t*> array.buffers[2]
+        values.end = text_at(values, array.length - 1).end if array.length else 0
         return 0
     values.data = <const uint8_t*> array.buffers[1]
     if values.form != BOOL and values.data != NULL:

@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from arrow_batches import batches
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.io import examples, kernel
 from penstock.io.batches import origin_array
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.examples import _varint, check_encodable, encode_examples, try_encode_examples
@@ -68,6 +70,38 @@ def parsed(array):
 def test_equals_protobufs_deterministic_bytes(rows):
     batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
     assert records(encode_examples(batch)) == [reference(row) for row in rows]
+
+
+def native_and_python(batch):
+    """What both encoders make of the batch, to be compared."""
+    both = (examples._try_encode(batch, way) for way in (examples._encode_natively, examples._encode_in_python))
+    return ((encoded.data.tobytes(), encoded.offsets.tolist(), faults) for encoded, faults in both)
+
+
+@pytest.mark.skipif(not kernel.ENABLED, reason="needs the kernel")
+@given(batches())
+def test_the_kernel_encodes_like_python(batch):
+    native, python = native_and_python(batch)
+    assert native == python
+
+
+@pytest.mark.skipif(not kernel.ENABLED, reason="needs the kernel")
+@given(batches(with_faults=False))
+def test_protobuf_reads_what_is_encoded(batch):
+    encoded, faults = try_encode_examples(batch)
+    assert not faults
+    for record, row in zip(records(encoded), batch.to_pylist(), strict=True):
+        features = tf.train.Example.FromString(record).features.feature
+        found = {name: getattr(feature, feature.WhichOneof("kind")).value for name, feature in features.items()}
+        expected = {name: v if isinstance(v, list) else [v] for name, v in row.items() if v is not None}
+        assert {name: [*map(comparable, v)] for name, v in found.items()} == {
+            name: [*map(comparable, v)] for name, v in expected.items()
+        }
+
+
+def comparable(value):
+    """Texts as bytes, and NaN as itself."""
+    return value.encode() if isinstance(value, str) else str(value) if value != value else value
 
 
 @given(ROWS, st.integers(0, 9), st.integers(0, 9))
@@ -173,6 +207,14 @@ def test_long_values():
     texts = ["x" * 100_000, "y" * 5000, ""]
     examples = map(tf.train.Example.FromString, records(encode_examples(pa.record_batch({"c": texts}))))
     assert [e.features.feature["c"].bytes_list.value[0].decode() for e in examples] == texts
+
+
+def test_an_example_above_protobufs_limit_is_refused():
+    pages_that_nobody_touches = pa.py_buffer(np.zeros(1 << 31, np.uint8))
+    buffers = [None, pa.py_buffer(np.array([0, 1 << 31], np.int64)), pages_that_nobody_touches]
+    batch = pa.record_batch({"c": pa.Array.from_buffers(pa.large_binary(), 1, buffers)})
+    with pytest.raises(DataError, match=r"a row takes 2147483681 bytes as a tf\.Example; .* limit is 2147483647"):
+        encode_examples(batch)
 
 
 FAULTS = {
