@@ -5,7 +5,7 @@ of its record in the decompressed file.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from penstock.io.dead_letters import raw_letter
 from penstock.io.examples_decode import decode_examples
 from penstock.io.files import InputFile, open_decompressed
 from penstock.io.formats import Parsed, Part
-from penstock.io.frames import read_frames
+from penstock.io.frames import Frames, read_frames
 from penstock.io.schema import Feature
 
 
@@ -42,23 +42,18 @@ class TFRecordFormat:
         """
         with open_decompressed(file) as stream:
             for frames in read_frames(stream, file.uri):
-                records, offsets = frames.records(), frames.offsets
                 for start in range(0, len(frames), MAX_BATCH_ROWS):
-                    rows = slice(start, start + MAX_BATCH_ROWS)
-                    yield _parse(file.uri, records[rows], offsets[rows], features)
+                    yield _parse(file.uri, frames.select(slice(start, start + MAX_BATCH_ROWS)), features)
 
 
-def _parse(uri: str, records: list[bytes], offsets: np.ndarray, features: Sequence[Feature] | None) -> Parsed:
-    decoded = decode_examples(records, features)
+def _parse(uri: str, frames: Frames, features: Sequence[Feature] | None) -> Parsed:
+    decoded = decode_examples(frames, features)
     check_column_names(decoded.batch.schema.names, uri)
+    offsets = frames.offsets
     batch = decoded.batch.append_column(ORIGIN, origin_array(uri, offsets))
     if not decoded.rejects:
-        return Parsed(batch, payload=records.__getitem__)
+        return Parsed(batch, payload=frames.record)
     rejects = sorted(decoded.rejects.items())
-    letters = [raw_letter(reasons, "read", uri, int(offsets[row]), records[row]) for row, reasons in rejects]
-    kept = np.setdiff1d(np.arange(len(records)), list(decoded.rejects))
-    return Parsed(batch.take(pa.array(kept)), letters, _payloads(records, kept))
-
-
-def _payloads(records: list[bytes], kept: np.ndarray) -> Callable[[int], bytes]:
-    return lambda row: records[kept[row]]
+    letters = [raw_letter(reasons, "read", uri, int(offsets[row]), frames.record(row)) for row, reasons in rejects]
+    kept = np.setdiff1d(np.arange(len(frames)), list(decoded.rejects))
+    return Parsed(batch.take(pa.array(kept)), letters, frames.select(kept).record)

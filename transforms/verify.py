@@ -231,7 +231,7 @@ class _WrongRecords:
         if self._checks is None:
             return
         offsets = frames.offsets
-        for row, reasons in sorted(_wrong_rows(frames.records(), self._checks).items()):
+        for row, reasons in sorted(_wrong_rows(frames, self._checks).items()):
             for code in dict.fromkeys(reason.code for reason in reasons):
                 self._rows[code] += 1
             for reason in reasons:
@@ -245,9 +245,9 @@ class _WrongRecords:
             yield Fault(code, path, f"{which} not conform to the schema: {shown}")
 
 
-def _wrong_rows(records: Sequence[bytes], checks: RecordChecks) -> dict[int, Sequence[Reason]]:
+def _wrong_rows(frames: Frames, checks: RecordChecks) -> dict[int, Sequence[Reason]]:
     """Row index to what is wrong with it; a row with values of another kind is not looked at any further."""
-    decoded = decode_examples(records, [check.feature for check in checks.columns], strict=True)
+    decoded = decode_examples(frames, [check.feature for check in checks.columns], strict=True)
     return {**validate_batch(decoded.batch, checks).reasons, **decoded.rejects}
 
 

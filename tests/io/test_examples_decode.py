@@ -1,12 +1,16 @@
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from fuzz.wire import END_GROUP, FIXED32, FIXED64, GROUP, SIZED, VARINT, field, varint
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.io import kernel
 from penstock.io.examples_decode import decode_examples
+from penstock.io.frames import Frames
 from penstock.io.schema import Feature, Kind
 
 tf = pytest.importorskip("tensorflow")
@@ -23,6 +27,12 @@ def feature(values, kind=None):
     return tf.train.Feature(**{f"{kind}_list": lists[kind](value=values)})
 
 
+def as_frames(records):
+    """The records one after the other, with other bytes around them."""
+    lengths = np.array([len(record) for record in records], np.int64)
+    return Frames(b"\xff".join([b"", *records, b""]), np.cumsum([1, *(lengths + 1)])[:-1], lengths, 0)
+
+
 def example(**columns):
     lists = {name: tf.train.Feature() if values is None else feature(values) for name, values in columns.items()}
     return tf.train.Example(features=tf.train.Features(feature=lists)).SerializeToString()
@@ -32,8 +42,8 @@ def empty(kind):
     return tf.train.Example(features=tf.train.Features(feature={"n": feature([], kind)})).SerializeToString()
 
 
-def decode(records, *features):
-    decoded = decode_examples(records, features or None)
+def decode(records, *features, strict=False):
+    decoded = decode_examples(as_frames(records), features or None, strict)
     decoded.batch.validate(full=True)
     assert decoded.batch.num_rows == len(records)
     return decoded
@@ -141,13 +151,6 @@ def test_of_a_key_held_twice_the_last_counts():
     assert decode([example(n=[1]) + example(n=[2, 3])], INTS).batch.column("n").to_pylist() == [[2, 3]]
 
 
-def test_unpacked_lists_are_read():
-    # Feature{int64_list{value: 5, value: 6}} with one tag for each value, as proto2 writers have it.
-    unpacked = b"\x0a\x0d\x0a\x0b\x0a\x01n\x12\x06\x1a\x04\x08\x05\x08\x06"
-    assert tf.train.Example.FromString(unpacked).features.feature["n"].int64_list.value == [5, 6]
-    assert decode([unpacked], INTS).batch.column("n").to_pylist() == [[5, 6]]
-
-
 def test_inference_widens_kinds_that_disagree():
     numbers = decode([example(n=[1]), example(n=[0.5])]).batch.column("n")
     assert numbers.to_pylist() == [[1.0], [0.5]]
@@ -183,12 +186,120 @@ def test_rows_read_plus_rows_rejected_are_all_rows(rows):
         assert read == kept
 
 
+# Forms that protobuf reads and few writers make: what they mean is protobuf's rule that fields may come again.
+ONE, TWO, SIX = (field(1, SIZED, varint(value)) for value in (1, 2, 6))
+KEY = field(1, SIZED, b"n")
+
+
+def record_of(*entry_fields):
+    """A record with one entry of these fields."""
+    return field(1, SIZED, field(1, SIZED, b"".join(entry_fields)))
+
+
+def value_of(*feature_fields):
+    return field(2, SIZED, b"".join(feature_fields))
+
+
+def ints(*list_fields):
+    return field(3, SIZED, b"".join(list_fields))
+
+
+@pytest.mark.parametrize(
+    ("record", "values"),
+    [
+        pytest.param(record_of(KEY, value_of(ints(ONE, TWO))), [1, 2], id="packed-twice"),
+        pytest.param(record_of(KEY, value_of(ints(field(1, VARINT, b"\5"), ONE))), [5, 1], id="packed-and-not"),
+        pytest.param(record_of(KEY, value_of(ints(ONE), ints(TWO))), [1, 2], id="list-twice"),
+        pytest.param(record_of(KEY, value_of(ints(ONE)), value_of(ints(SIX))), [1, 6], id="value-twice"),
+        pytest.param(record_of(KEY, value_of(ints(ONE), field(2, SIZED), ints(TWO))), [2], id="another-kind-between"),
+        pytest.param(record_of(value_of(ints(ONE)), KEY), [1], id="key-behind-its-value"),
+        pytest.param(record_of(field(1, SIZED, b"m"), value_of(ints(ONE)), KEY), [1], id="last-of-two-keys"),
+        pytest.param(record_of(KEY, value_of(ints(ONE))) + record_of(KEY, value_of(ints(TWO))), [2], id="entry-again"),
+        pytest.param(record_of(KEY, value_of(ints(ONE))) + record_of(KEY), None, id="entry-again-without-value"),
+        pytest.param(
+            record_of(KEY, value_of(ints(ONE))) + record_of(KEY, value_of(ints())), [], id="entry-again-with-empty-list"
+        ),
+        pytest.param(record_of(KEY, value_of(ints(field(7, VARINT, b"\1"), ONE))), [1], id="unknown-in-list"),
+        pytest.param(record_of(KEY, value_of(field(9, SIZED, b"x"), ints(ONE))), [1], id="unknown-in-feature"),
+        pytest.param(record_of(KEY, field(3, FIXED32, b"abcd"), value_of(ints(ONE))), [1], id="unknown-in-entry"),
+        pytest.param(field(15, FIXED64, bytes(8)) + record_of(KEY, value_of(ints(ONE))), [1], id="unknown-in-example"),
+        pytest.param(
+            field(1, GROUP) + field(1, SIZED, b"x") + field(1, END_GROUP) + record_of(KEY, value_of(ints(ONE))),
+            [1],
+            id="a-group-where-features-belong",
+        ),
+        pytest.param(record_of(KEY, value_of(ints(field(1, FIXED32, b"abcd"), ONE))), [1], id="of-another-wire-type"),
+        pytest.param(record_of(KEY, value_of(ints(field(1, SIZED, varint(-1))))), [-1], id="negative"),
+        pytest.param(record_of(KEY, value_of(ints(field(1, SIZED, varint(1, 8))))), [1], id="spare-bytes-in-a-number"),
+        pytest.param(
+            field(1, SIZED, field(1, SIZED, KEY + value_of(ints(ONE)), 2), 3), [1], id="spare-bytes-in-tags-and-lengths"
+        ),
+    ],
+)
+def test_fields_that_come_again_in_any_order_and_unknown_ones(record, values):
+    assert decode([record, record], INTS).batch.column("n").to_pylist() == [values] * 2
+    assert decode([record], INTS).rejects == {}
+
+
+def test_an_entry_without_a_key_has_the_empty_one():
+    batch = decode([record_of(value_of(ints(ONE)))]).batch
+    assert batch.to_pydict() == {"": [[1]]}
+
+
+def test_keys_in_another_order_in_each_record():
+    names = [f"feature_{i}" for i in range(200)]
+    rows = [{name: [i] for i, name in enumerate(names)}, {name: [-i] for i, name in reversed([*enumerate(names)])}]
+    batch = decode([example(**row) for row in rows * 3]).batch
+    assert batch.to_pylist() == rows * 3
+
+
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        pytest.param(b"\x0a\xff", "what begins at byte 1 is cut off", id="length-cut-off"),
+        pytest.param(b"\x0a\x02\x0a\x01", "what begins at byte 3 is cut off", id="longer-than-what-it-is-in"),
+        pytest.param(b"\x0a\x00\x1e", "no field begins at byte 2", id="wire-type-6"),
+        pytest.param(b"\x0a\x00\x02\x00", "no field begins at byte 2", id="field-number-0"),
+        pytest.param(b"\x0a\x00\x18" + b"\xff" * 10 + b"\x01", "the number at byte 3 has more", id="varint-of-11"),
+        pytest.param(
+            record_of(KEY, value_of(field(2, SIZED, field(1, SIZED, b"abc")))), "the floats at byte", id="3-bytes"
+        ),
+        pytest.param(record_of(field(1, SIZED, b"\xff")), "the key at byte 6 is not UTF-8", id="key"),
+        pytest.param(b"\x0a\x00\x1c", "the group at byte 2 has no end, no start", id="group-without-start"),
+        pytest.param(b"\x0a\x00\x1b\x08\x00", "the group at byte", id="group-without-end"),
+        pytest.param(b"\x1b" * 101 + b"\x1c" * 101, "the group at byte 100", id="deep-groups"),
+    ],
+)
+def test_a_malformed_record_is_rejected_and_adds_nothing(record, fault):
+    good = example(n=[1, 2])
+    decoded = decode([good, good + record, record, good], INTS)
+    assert {row: [reason.code for reason in reasons] for row, reasons in decoded.rejects.items()} == {
+        1: ["tfrecord.parse"],
+        2: ["tfrecord.parse"],
+    }
+    assert decoded.batch.column("n").to_pylist() == [[1, 2], None, None, [1, 2]]
+    if kernel.ENABLED:
+        assert fault in decoded.rejects[2][0].detail
+
+
+def test_records_are_not_read_beyond_their_ends():
+    record = example(n=[1])
+    frames = Frames(record * 2, np.array([0]), np.array([len(record) - 1]), 0)
+    assert list(decode_examples(frames, [INT]).rejects) == [0]
+
+
+@pytest.mark.skipif(not kernel.ENABLED, reason="the kernel is off")
+@pytest.mark.parametrize(("start", "length"), [(-1, 1), (0, 4), (3, 1), (0, -1), (4, 0), (1, (1 << 63) - 1)])
+def test_the_kernel_refuses_records_that_are_not_in_the_data(start, length):
+    with pytest.raises(ValueError, match="record 0 is not in the data"):
+        decode_examples(Frames(b"abc", np.array([start]), np.array([length]), 0))
+
+
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_tensorflow_in_the_same_process_does_not_collide(order):
     ours = (
-        "from penstock.io.examples_decode import decode_examples\n"
-        "assert decode_examples([b'\\n\\x0d\\n\\x0b\\n\\x01n\\x12\\x06\\x1a\\x04\\x08\\x05\\x08\\x06'])"
-        ".batch.to_pydict() == {'n': [[5, 6]]}\n"
+        "from penstock.io.examples_decode import _example_class\n"
+        "assert _example_class().FromString(b'\\n\\x05\\n\\x03\\n\\x01n').features.feature[0].key == 'n'\n"
     )
     theirs = "import tensorflow as tf; tf.train.Example.FromString(b'')\n"
     program = theirs + ours if order == "before" else ours + theirs + ours
@@ -198,7 +309,7 @@ def test_tensorflow_in_the_same_process_does_not_collide(order):
 
 def test_decoding_does_not_import_tensorflow():
     program = (
-        "import sys; from penstock.io.examples_decode import decode_examples; decode_examples([b'']); "
+        "import sys; from penstock.io.examples_decode import _example_class; _example_class().FromString(b''); "
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -212,7 +323,7 @@ def test_strict_reading_rejects_integers_for_floats_and_unknown_keys():
         empty("int64"),
         example(o=None),
     ]
-    strict = decode_examples(records, [FLOAT], strict=True)
+    strict = decode(records, FLOAT, strict=True)
     assert {row: [reason.code for reason in reasons] for row, reasons in strict.rejects.items()} == {
         1: ["tfrecord.type"],
         2: ["schema.unknown", "schema.unknown"],
@@ -221,4 +332,4 @@ def test_strict_reading_rejects_integers_for_floats_and_unknown_keys():
     assert strict.rejects[2][0].detail == "the schema has no feature 'more'"
     assert strict.batch.schema.names == ["n"]
     assert strict.batch.column("n").to_pylist() == [1.5, None, 2.5, None, None]
-    assert decode_examples(records[:3], [FLOAT]).rejects == {}
+    assert decode(records[:3], FLOAT).rejects == {}

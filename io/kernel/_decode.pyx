@@ -1,0 +1,859 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Serialized tf.Examples to columns, in one pass over their bytes.
+
+The wire format is read as protobuf reads it: fields in any order and any number of times, numbers packed or not,
+unknown fields and groups skipped. What a record adds to the columns is settled when the record is at its end, and
+dropped where it is malformed; so is what a key held before it came again.
+
+Records mostly hold the same keys in the same order: each column knows which one followed it last, and the bytes that
+its entry begins with, so that a key is one comparison of bytes. Other keys are looked up by a seeded hash.
+"""
+
+import os
+import sys
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+if sys.byteorder != "little":
+    raise ImportError("the kernel reads little-endian numbers as they are in memory")
+
+cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
+
+cdef enum:
+    # The kinds, in the order of their fields in a Feature and of `examples_decode._KINDS`.
+    _BYTES = 0
+    _FLOAT = 1
+    _INT = 2
+    _KINDS = 3
+    # What a record that is rejected has, in the order of `examples_decode._FAULTS`.
+    _SEQUENCES = 0
+    _NO_FEATURES = 1
+    _CUT_OFF = 2
+    _BAD_TAG = 3
+    _BAD_VARINT = 4
+    _BAD_FLOATS = 5
+    _BAD_KEY = 6
+    _BAD_GROUP = 7
+    _NO_MEMORY = 8
+    # Tags: the number of the field, and how it is written.
+    _TAG_1_VARINT = 0x08
+    _TAG_1_BYTES = 0x0A
+    _TAG_1_FIXED32 = 0x0D
+    _TAG_2_BYTES = 0x12
+    # protobuf refuses messages and groups that are nested deeper.
+    _MAX_DEPTH = 100
+
+
+cdef struct Buffer:
+    uint8_t* data
+    size_t size
+    size_t capacity
+
+
+cdef struct Cells:
+    # The values of one kind under one key: the rows that have them, and for each where its values end, int32.
+    Buffer rows
+    Buffer ends
+    # int64 or float32, or of bytes where each ends in `data`, int32 with a 0 in front.
+    Buffer values
+    Buffer data
+    # How much of `values` is from records that are at their end.
+    size_t settled
+    bint one_each
+
+
+cdef struct Column:
+    # What the entry of this key begins with: its tag and length, the key, the tag of the value.
+    uint8_t* head
+    size_t head_size
+    const uint8_t* key
+    size_t key_size
+    uint64_t hash
+    # The column that followed this one last.
+    Column* following
+    bint is_wanted
+    # One for each kind, once there are any; of an unwanted column only `rows` is kept.
+    Cells* cells
+    Buffer rows
+    # The last row that has the key, and the kind that it holds there so far.
+    int64_t row
+    int kind
+
+
+cdef struct Decoder:
+    Column** columns
+    size_t count
+    # A hash table with open addressing; its size is a power of 2, and there is room for half as many columns.
+    Column** slots
+    size_t slot_count
+    bint wants_all
+    # Takes the values of the columns that nobody wants, which must be well-formed all the same.
+    Cells sink[_KINDS]
+    # The columns of this record, and the column of its last entry; `first` comes before its first entry.
+    int64_t row
+    Column** touched
+    size_t touched_count
+    Column* last
+    Column first
+    # Bytes of all records, and of those up to this one: what is still to come.
+    double total
+    double done
+    int fault
+    const uint8_t* fault_at
+
+
+# Buffers.
+
+
+cdef bint _grow(Decoder* decoder, Buffer* buffer, size_t extra) noexcept nogil:
+    """Makes room for what is still to come, if that goes on as it did; False when memory is short."""
+    cdef size_t expected = <size_t>(<double>(buffer.size + extra) * (decoder.total / decoder.done) * 1.05) + 64
+    cdef size_t capacity = buffer.capacity + buffer.capacity // 4
+    cdef void* grown
+    capacity = max(capacity, max(expected, buffer.size + extra))
+    grown = realloc(buffer.data, capacity)
+    if grown == NULL:
+        return False
+    buffer.data = <uint8_t*>grown
+    buffer.capacity = capacity
+    return True
+
+
+cdef inline bint _reserve(Decoder* decoder, Buffer* buffer, size_t extra) noexcept nogil:
+    return buffer.capacity - buffer.size >= extra or _grow(decoder, buffer, extra)
+
+
+cdef inline bint _append(Decoder* decoder, Buffer* buffer, const void* data, size_t size) noexcept nogil:
+    if not _reserve(decoder, buffer, size):
+        return False
+    if size:
+        memcpy(buffer.data + buffer.size, data, size)
+        buffer.size += size
+    return True
+
+
+cdef inline bint _append32(Decoder* decoder, Buffer* buffer, size_t value) noexcept nogil:
+    cdef int32_t narrow = <int32_t>value
+    return _append(decoder, buffer, &narrow, 4)
+
+
+cdef inline int32_t _last32(const Buffer* buffer) noexcept nogil:
+    cdef int32_t value
+    memcpy(&value, buffer.data + buffer.size - 4, 4)
+    return value
+
+
+# Wire format. What reads something returns where it ends; NULL for a fault, which is then in the decoder.
+
+
+cdef const uint8_t* _fail(Decoder* decoder, int fault, const uint8_t* at) noexcept nogil:
+    decoder.fault = fault
+    decoder.fault_at = at
+    return NULL
+
+
+cdef const uint8_t* _long_varint(
+    Decoder* decoder, const uint8_t* at, const uint8_t* end, uint64_t* value
+) noexcept nogil:
+    cdef const uint8_t* start = at
+    cdef uint64_t found = 0
+    cdef int shift
+    for shift in range(0, 70, 7):
+        if at == end:
+            return _fail(decoder, _CUT_OFF, start)
+        found |= <uint64_t>(at[0] & 0x7F) << shift
+        if at[0] < 0x80:
+            value[0] = found
+            return at + 1
+        at += 1
+    return _fail(decoder, _BAD_VARINT, start)
+
+
+cdef inline const uint8_t* _varint(
+    Decoder* decoder, const uint8_t* at, const uint8_t* end, uint64_t* value
+) noexcept nogil:
+    if at < end and at[0] < 0x80:
+        value[0] = at[0]
+        return at + 1
+    return _long_varint(decoder, at, end, value)
+
+
+cdef inline const uint8_t* _tag(
+    Decoder* decoder, const uint8_t* at, const uint8_t* end, uint64_t* tag
+) noexcept nogil:
+    cdef const uint8_t* after = _varint(decoder, at, end, tag)
+    if after != NULL and (after - at > 5 or tag[0] > UINT32_MAX):
+        return _fail(decoder, _BAD_TAG, at)
+    return after
+
+
+cdef inline const uint8_t* _length(
+    Decoder* decoder, const uint8_t* at, const uint8_t* end, uint64_t* size
+) noexcept nogil:
+    """Reads a length that `end` leaves room for."""
+    cdef const uint8_t* after = _varint(decoder, at, end, size)
+    if after != NULL and size[0] > <uint64_t>(end - after):
+        return _fail(decoder, _CUT_OFF, at)
+    return after
+
+
+cdef inline const uint8_t* _field(
+    Decoder* decoder,
+    const uint8_t* at,
+    const uint8_t* end,
+    int depth,
+    int sized,
+    uint64_t single,
+    uint64_t* tag,
+    uint64_t* size,
+) noexcept nogil:
+    """Reads up to the content of the next field, if that is known: one of the first `sized` ones with a length, or of
+    the tag `single`. Goes over any other, with the tag 0 and no size."""
+    cdef const uint8_t* content = _tag(decoder, at, end, tag)
+    size[0] = 0
+    if content == NULL:
+        return NULL
+    if tag[0] & 7 == 2 and 1 <= tag[0] >> 3 <= <uint64_t>sized:
+        return _length(decoder, content, end, size)
+    if single and tag[0] == single:
+        return content
+    tag[0] = 0
+    return _skip(decoder, at, end, depth)
+
+
+cdef const uint8_t* _skip(Decoder* decoder, const uint8_t* at, const uint8_t* end, int depth) noexcept nogil:
+    """Goes over a field, with all that is in it if it is a group."""
+    cdef uint64_t[_MAX_DEPTH] groups
+    cdef int level = 0
+    cdef uint64_t tag, size
+    cdef const uint8_t* field
+    while True:
+        field = at
+        if field == end:
+            return _fail(decoder, _BAD_GROUP, field)
+        at = _tag(decoder, field, end, &tag)
+        if at == NULL:
+            return NULL
+        if tag >> 3 == 0:
+            return _fail(decoder, _BAD_TAG, field)
+        size = 0
+        if tag & 7 == 0:
+            at = _varint(decoder, at, end, &size)
+            size = 0
+        elif tag & 7 == 1:
+            size = 8
+        elif tag & 7 == 2:
+            at = _length(decoder, at, end, &size)
+        elif tag & 7 == 3:
+            if level + depth == _MAX_DEPTH:
+                return _fail(decoder, _BAD_GROUP, field)
+            groups[level] = tag >> 3
+            level += 1
+        elif tag & 7 == 4:
+            if level == 0 or groups[level - 1] != tag >> 3:
+                return _fail(decoder, _BAD_GROUP, field)
+            level -= 1
+        elif tag & 7 == 5:
+            size = 4
+        else:
+            return _fail(decoder, _BAD_TAG, field)
+        if at == NULL:
+            return NULL
+        if size > <uint64_t>(end - at):
+            return _fail(decoder, _CUT_OFF, field)
+        at += size
+        if level == 0:
+            return at
+
+
+cdef inline bint _is_continuation(uint8_t byte) noexcept nogil:
+    return byte & 0xC0 == 0x80
+
+
+cdef bint _is_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Whether the bytes are UTF-8 in its shortest form, without surrogates."""
+    cdef uint32_t lead
+    while at < end:
+        lead = at[0]
+        if lead < 0x80:
+            at += 1
+        elif 0xC2 <= lead < 0xE0:
+            if end - at < 2 or not _is_continuation(at[1]):
+                return False
+            at += 2
+        elif 0xE0 <= lead < 0xF0:
+            if end - at < 3 or not (_is_continuation(at[1]) and _is_continuation(at[2])):
+                return False
+            if (lead == 0xE0 and at[1] < 0xA0) or (lead == 0xED and at[1] >= 0xA0):
+                return False
+            at += 3
+        elif 0xF0 <= lead < 0xF5:
+            if end - at < 4 or not (
+                _is_continuation(at[1]) and _is_continuation(at[2]) and _is_continuation(at[3])
+            ):
+                return False
+            if (lead == 0xF0 and at[1] < 0x90) or (lead == 0xF4 and at[1] >= 0x90):
+                return False
+            at += 4
+        else:
+            return False
+    return True
+
+
+# Columns.
+
+
+cdef inline bint _equal(const uint8_t* one, const uint8_t* other, size_t size) noexcept nogil:
+    """memcmp, for some bytes only."""
+    cdef uint64_t left, right
+    if size < 8:
+        while size:
+            size -= 1
+            if one[size] != other[size]:
+                return False
+        return True
+    memcpy(&left, one + size - 8, 8)
+    memcpy(&right, other + size - 8, 8)
+    while left == right:
+        if size <= 8:
+            return True
+        size -= 8
+        if size < 8:
+            size = 8
+        memcpy(&left, one + size - 8, 8)
+        memcpy(&right, other + size - 8, 8)
+    return False
+
+
+cdef uint64_t _hash(const uint8_t* key, size_t size) noexcept nogil:
+    cdef uint64_t found = _SEED ^ size
+    cdef uint64_t word
+    while size:
+        word = 0
+        memcpy(&word, key, 8 if size > 8 else size)
+        found = (found ^ word) * <uint64_t>0x9E3779B97F4A7C15
+        found = (found ^ (found >> 32)) * <uint64_t>0xD6E8FEB86659FD93
+        found ^= found >> 32
+        key += 8 if size > 8 else size
+        size -= 8 if size > 8 else size
+    return found
+
+
+cdef Column* _column_of(Decoder* decoder, const uint8_t* key, size_t size) noexcept nogil:
+    """The column of a key, a new one where there is none; NULL when memory is short."""
+    cdef uint64_t hashed = _hash(key, size)
+    cdef Column** slot
+    cdef Column* column
+    if 2 * decoder.count >= decoder.slot_count and not _rehash(decoder):
+        return NULL
+    slot = _slot_of(decoder, hashed, key, size)
+    if slot[0] == NULL:
+        column = _new_column(key, size)
+        if column == NULL:
+            return NULL
+        column.hash = hashed
+        column.is_wanted = decoder.wants_all
+        slot[0] = column
+        decoder.columns[decoder.count] = column
+        decoder.count += 1
+    return slot[0]
+
+
+cdef Column** _slot_of(Decoder* decoder, uint64_t hashed, const uint8_t* key, size_t size) noexcept nogil:
+    cdef size_t mask = decoder.slot_count - 1
+    cdef size_t index = hashed & mask
+    cdef Column* column
+    while True:
+        column = decoder.slots[index]
+        if column == NULL or (column.hash == hashed and column.key_size == size and _equal(column.key, key, size)):
+            return &decoder.slots[index]
+        index = (index + 1) & mask
+
+
+cdef bint _rehash(Decoder* decoder) noexcept nogil:
+    """Doubles the hash table, and the room for columns with it."""
+    cdef size_t count = 2 * decoder.slot_count if decoder.slot_count else 128
+    cdef Column** slots
+    cdef size_t index
+    cdef Column* column
+    if not (_resize(&decoder.columns, count // 2) and _resize(&decoder.touched, count // 2)):
+        return False
+    slots = <Column**>calloc(count, sizeof(Column*))
+    if slots == NULL:
+        return False
+    free(decoder.slots)
+    decoder.slots = slots
+    decoder.slot_count = count
+    for index in range(decoder.count):
+        column = decoder.columns[index]
+        _slot_of(decoder, column.hash, column.key, column.key_size)[0] = column
+    return True
+
+
+cdef bint _resize(Column*** columns, size_t count) noexcept nogil:
+    cdef void* resized = realloc(columns[0], count * sizeof(Column*))
+    if resized == NULL:
+        return False
+    columns[0] = <Column**>resized
+    return True
+
+
+cdef Column* _new_column(const uint8_t* key, size_t size) noexcept nogil:
+    cdef Column* column = <Column*>calloc(1, sizeof(Column))
+    cdef uint8_t* at
+    cdef uint64_t rest = size
+    if column == NULL:
+        return NULL
+    column.head = <uint8_t*>malloc(size + 12)
+    if column.head == NULL:
+        free(column)
+        return NULL
+    at = column.head
+    at[0] = _TAG_1_BYTES
+    at += 1
+    while rest > 0x7F:
+        at[0] = rest & 0x7F | 0x80
+        rest >>= 7
+        at += 1
+    at[0] = <uint8_t>rest
+    at += 1
+    if size:
+        memcpy(at, key, size)
+    column.key = at
+    column.key_size = size
+    at[size] = _TAG_2_BYTES
+    column.head_size = at + size + 1 - column.head
+    column.row = -1
+    return column
+
+
+cdef bint _init_cells(Decoder* decoder, Cells* cells, int kind) noexcept nogil:
+    cells.one_each = True
+    if kind == _BYTES:
+        if not _append32(decoder, &cells.values, 0):
+            return False
+        cells.settled = cells.values.size
+    return _append32(decoder, &cells.ends, 0)
+
+
+cdef void _free_cells(Cells* cells) noexcept nogil:
+    cdef int kind
+    for kind in range(_KINDS):
+        free(cells[kind].rows.data)
+        free(cells[kind].ends.data)
+        free(cells[kind].values.data)
+        free(cells[kind].data.data)
+
+
+cdef void _free_column(Column* column) noexcept nogil:
+    if column.cells != NULL:
+        _free_cells(column.cells)
+        free(column.cells)
+    free(column.rows.data)
+    free(column.head)
+    free(column)
+
+
+# What one record adds.
+
+
+cdef inline Cells* _cells_of(Decoder* decoder, Column* column, int kind) noexcept nogil:
+    return &decoder.sink[kind] if column.cells == NULL else &column.cells[kind]
+
+
+cdef inline void _drop(Cells* cells, int kind) noexcept nogil:
+    """Takes back what this record added."""
+    cells.values.size = cells.settled
+    if kind == _BYTES:
+        cells.data.size = _last32(&cells.values)
+
+
+cdef inline void _begin(Decoder* decoder, Column* column) noexcept nogil:
+    """Begins with a value of the key; the one that it had in this record is no more."""
+    if column.row == decoder.row:
+        if column.kind >= 0:
+            _drop(_cells_of(decoder, column, column.kind), column.kind)
+    else:
+        column.row = decoder.row
+        decoder.touched[decoder.touched_count] = column
+        decoder.touched_count += 1
+    column.kind = -1
+
+
+cdef inline Cells* _choose(Decoder* decoder, Column* column, int kind) noexcept nogil:
+    """The cells to add values of this kind to; those of another kind are no more, as of any oneof."""
+    cdef Cells* cells
+    if column.is_wanted and column.cells == NULL:
+        column.cells = <Cells*>calloc(_KINDS, sizeof(Cells))
+        if column.cells == NULL:
+            return NULL
+    cells = _cells_of(decoder, column, kind)
+    if cells.ends.size == 0 and not _init_cells(decoder, cells, kind):
+        return NULL
+    if column.kind != kind:
+        if column.kind >= 0:
+            _drop(_cells_of(decoder, column, column.kind), column.kind)
+        _drop(cells, kind)
+        column.kind = kind
+    return cells
+
+
+cdef bint _settle(Decoder* decoder) noexcept nogil:
+    """Keeps what this record added; False when memory is short."""
+    cdef size_t index, count
+    cdef Column* column
+    cdef Cells* cells
+    for index in range(decoder.touched_count):
+        column = decoder.touched[index]
+        if column.kind < 0:
+            continue
+        if not column.is_wanted:
+            if not _append32(decoder, &column.rows, decoder.row):
+                return False
+            continue
+        cells = &column.cells[column.kind]
+        if cells.values.size - cells.settled != (8 if column.kind == _INT else 4):
+            cells.one_each = False
+        cells.settled = cells.values.size
+        count = cells.settled // 8 if column.kind == _INT else cells.settled // 4 - (column.kind == _BYTES)
+        if not (_append32(decoder, &cells.rows, decoder.row) and _append32(decoder, &cells.ends, count)):
+            return False
+    return True
+
+
+cdef void _unsettle(Decoder* decoder) noexcept nogil:
+    """Takes back what this record added."""
+    cdef size_t index
+    cdef Column* column
+    for index in range(decoder.touched_count):
+        column = decoder.touched[index]
+        if column.kind >= 0:
+            _drop(_cells_of(decoder, column, column.kind), column.kind)
+
+
+# The messages of a tf.Example, from the innermost out.
+
+
+cdef inline const uint8_t* _bytes_list(
+    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+) noexcept nogil:
+    cdef uint64_t tag, size
+    while at < end:
+        at = _field(decoder, at, end, 4, 1, 0, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag and not (
+            _append(decoder, &cells.data, at, size) and _append32(decoder, &cells.values, cells.data.size)
+        ):
+            return _fail(decoder, _NO_MEMORY, at)
+        at += size
+    return at
+
+
+cdef inline const uint8_t* _float_list(
+    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+) noexcept nogil:
+    cdef uint64_t tag, size
+    while at < end:
+        at = _field(decoder, at, end, 4, 1, _TAG_1_FIXED32, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag == _TAG_1_FIXED32:
+            if end - at < 4:
+                return _fail(decoder, _CUT_OFF, at)
+            size = 4
+        if size % 4:
+            return _fail(decoder, _BAD_FLOATS, at)
+        if not _append(decoder, &cells.values, at, size):
+            return _fail(decoder, _NO_MEMORY, at)
+        at += size
+    return at
+
+
+cdef inline const uint8_t* _int(Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end) noexcept nogil:
+    cdef uint64_t value = 0
+    at = _varint(decoder, at, end, &value)
+    if at != NULL and not _append(decoder, &cells.values, &value, 8):
+        return _fail(decoder, _NO_MEMORY, at)
+    return at
+
+
+cdef inline const uint8_t* _int_list(
+    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+) noexcept nogil:
+    cdef uint64_t tag, size
+    cdef const uint8_t* stop
+    while at < end:
+        at = _field(decoder, at, end, 4, 1, _TAG_1_VARINT, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag == _TAG_1_VARINT:
+            at = _int(decoder, cells, at, end)
+            if at == NULL:
+                return NULL
+        stop = at + size
+        while at < stop:
+            at = _int(decoder, cells, at, stop)
+            if at == NULL:
+                return NULL
+    return at
+
+
+cdef const uint8_t* _feature(Decoder* decoder, Column* column, const uint8_t* at, const uint8_t* end) noexcept nogil:
+    cdef uint64_t tag, size
+    cdef int kind
+    cdef Cells* cells
+    while at < end:
+        at = _field(decoder, at, end, 3, 3, 0, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag == 0:
+            continue
+        kind = <int>(tag >> 3) - 1
+        cells = _choose(decoder, column, kind)
+        if cells == NULL:
+            return _fail(decoder, _NO_MEMORY, at)
+        if kind == _BYTES:
+            at = _bytes_list(decoder, cells, at, at + size)
+        elif kind == _FLOAT:
+            at = _float_list(decoder, cells, at, at + size)
+        else:
+            at = _int_list(decoder, cells, at, at + size)
+        if at == NULL:
+            return NULL
+    return at
+
+
+cdef const uint8_t* _any_entry(Decoder* decoder, const uint8_t* start, const uint8_t* end) noexcept nogil:
+    """An entry as it may be: keys and values in any order and number; the last key counts, and values are merged."""
+    cdef const uint8_t* key = start
+    cdef uint64_t key_size = 0
+    cdef uint64_t tag, size
+    cdef const uint8_t* at = start
+    cdef Column* column
+    while at < end:
+        at = _field(decoder, at, end, 2, 2, 0, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag == _TAG_1_BYTES:
+            if not _is_utf8(at, at + size):
+                return _fail(decoder, _BAD_KEY, at)
+            key, key_size = at, size
+        at += size
+    column = _column_of(decoder, key, key_size)
+    if column == NULL:
+        return _fail(decoder, _NO_MEMORY, start)
+    decoder.last.following = column
+    decoder.last = column
+    _begin(decoder, column)
+    at = start
+    while at < end:
+        at = _field(decoder, at, end, 2, 2, 0, &tag, &size)
+        if at == NULL or (tag == _TAG_2_BYTES and _feature(decoder, column, at, at + size) == NULL):
+            return NULL
+        at += size
+    return at
+
+
+cdef inline const uint8_t* _entry(Decoder* decoder, const uint8_t* start, const uint8_t* end) noexcept nogil:
+    cdef Column* column = decoder.last.following
+    cdef const uint8_t* at
+    cdef uint64_t size
+    if column != NULL and <size_t>(end - start) > column.head_size and _equal(start, column.head, column.head_size):
+        at = _length(decoder, start + column.head_size, end, &size)
+        if at == NULL:
+            return NULL
+        if at + size == end:
+            decoder.last = column
+            _begin(decoder, column)
+            return _feature(decoder, column, at, end)
+    return _any_entry(decoder, start, end)
+
+
+cdef const uint8_t* _features(Decoder* decoder, const uint8_t* at, const uint8_t* end) noexcept nogil:
+    cdef uint64_t tag, size
+    while at < end:
+        at = _field(decoder, at, end, 1, 1, 0, &tag, &size)
+        if at != NULL and tag:
+            at = _entry(decoder, at, at + size)
+        if at == NULL:
+            return NULL
+    return at
+
+
+cdef const uint8_t* _example(Decoder* decoder, const uint8_t* start, const uint8_t* end) noexcept nogil:
+    cdef uint64_t tag, size
+    cdef uint64_t sequences = 0
+    cdef bint has_features = False
+    cdef const uint8_t* at = start
+    while at < end:
+        at = _field(decoder, at, end, 0, 2, 0, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag == _TAG_1_BYTES:
+            has_features = True
+            if _features(decoder, at, at + size) == NULL:
+                return NULL
+        elif tag == _TAG_2_BYTES:
+            sequences = size
+        at += size
+    if sequences:
+        return _fail(decoder, _SEQUENCES, start)
+    if start < end and not has_features:
+        return _fail(decoder, _NO_FEATURES, start)
+    return at
+
+
+cdef bint _record(Decoder* decoder, const uint8_t* start, size_t size) noexcept nogil:
+    """Adds one record to the columns; False for one with a fault, which adds nothing."""
+    decoder.touched_count = 0
+    decoder.last = &decoder.first
+    if _example(decoder, start, start + size) == NULL:
+        _unsettle(decoder)
+        return False
+    if not _settle(decoder):
+        _fail(decoder, _NO_MEMORY, start)
+        return False
+    return True
+
+
+# Python's side.
+
+
+cdef class _Memory:
+    """Bytes that the kernel allocated, read-only, for numpy and Arrow to look at."""
+
+    cdef uint8_t* _data
+    cdef Py_ssize_t _size
+
+    def __dealloc__(self):
+        free(self._data)
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self._data if self._data != NULL else <void*>b"", self._size, 1, flags)
+
+
+cdef object _take(Buffer* buffer):
+    """The content of a buffer, which is empty from then on."""
+    cdef _Memory memory = _Memory()
+    cdef void* shrunk = realloc(buffer.data, buffer.size) if buffer.size else NULL
+    memory._data = buffer.data if shrunk == NULL else <uint8_t*>shrunk
+    memory._size = buffer.size
+    memset(buffer, 0, sizeof(Buffer))
+    return memoryview(memory)
+
+
+cdef object _taken(Column* column):
+    """What `read` returns of a column: cells by kind."""
+    cdef int kind
+    cdef Cells* cells
+    taken = {}
+    for kind in range(_KINDS):
+        cells = &column.cells[kind]
+        if cells.rows.size:
+            taken[kind] = (
+                _take(&cells.rows), _take(&cells.ends), _take(&cells.values), _take(&cells.data), bool(cells.one_each)
+            )
+    return taken
+
+
+cdef class _Owner:
+    """A decoder that is freed with the object."""
+
+    cdef Decoder decoder
+
+    def __cinit__(self):
+        memset(&self.decoder, 0, sizeof(Decoder))
+
+    def __dealloc__(self):
+        cdef size_t index
+        for index in range(self.decoder.count):
+            _free_column(self.decoder.columns[index])
+        _free_cells(self.decoder.sink)
+        free(self.decoder.columns)
+        free(self.decoder.slots)
+        free(self.decoder.touched)
+
+
+def read(
+    const unsigned char[::1] data not None,
+    const int64_t[::1] starts not None,
+    const int64_t[::1] lengths not None,
+    names,
+):
+    """The cells of the records `data[starts[i]:][:lengths[i]]`.
+
+    Args:
+      data: the bytes.
+      starts: int64[n].
+      lengths: int64[n].
+      names: the keys to read; None for all.
+
+    Returns:
+      Three things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
+      ends of their values, int32 with a 0 in front; the values, of bytes their ends, int32 with a 0 in front; the
+      content of bytes; whether each of the rows has one value. By key that is not among the names, the rows that hold
+      it, int32. And (row, fault, byte) of each record that is no tf.Example.
+
+    Raises:
+      ValueError: for records that are not in `data`, or more than 2 GiB of them.
+    """
+    cdef _Owner owner = _Owner()
+    cdef Decoder* decoder = &owner.decoder
+    cdef Column* column
+    cdef int64_t row
+    cdef size_t index
+    cdef int64_t total = 0
+    cdef bytes key
+    if starts.shape[0] != lengths.shape[0]:
+        raise ValueError("as many starts as lengths are needed")
+    for row in range(starts.shape[0]):
+        if not 0 <= starts[row] <= data.shape[0] or not 0 <= lengths[row] <= data.shape[0] - starts[row]:
+            raise ValueError(f"record {row} is not in the data")
+        total += lengths[row]
+        if total > INT32_MAX:
+            raise ValueError("the records have more than 2 GiB")
+    decoder.total = total
+    decoder.wants_all = True
+    for name in names or ():
+        key = name.encode()
+        if _column_of(decoder, key, len(key)) == NULL:
+            raise MemoryError
+    decoder.wants_all = names is None
+    rejects = []
+    if total:
+        row = 0
+        while row < starts.shape[0]:
+            with nogil:
+                row = _records(decoder, &data[0], &starts[0], &lengths[0], row, starts.shape[0])
+            if row < starts.shape[0]:
+                if decoder.fault == _NO_MEMORY:
+                    raise MemoryError
+                rejects.append((row, decoder.fault, decoder.fault_at - &data[0] - starts[row]))
+            row += 1
+    cells, unknown = {}, {}
+    for index in range(decoder.count):
+        column = decoder.columns[index]
+        if column.cells != NULL:
+            taken = _taken(column)
+            if taken:
+                cells[column.key[:column.key_size].decode()] = taken
+        elif column.rows.size:
+            unknown[column.key[:column.key_size].decode()] = _take(&column.rows)
+    return cells, unknown, rejects
+
+
+cdef int64_t _records(
+    Decoder* decoder, const uint8_t* data, const int64_t* starts, const int64_t* lengths, int64_t row, int64_t rows
+) noexcept nogil:
+    """Adds records to the columns up to the first with a fault, whose row it returns; without one `rows`."""
+    while row < rows:
+        decoder.row = row
+        decoder.done += <double>lengths[row]
+        if not _record(decoder, data + starts[row], lengths[row]):
+            return row
+        row += 1
+    return rows

@@ -1,0 +1,80 @@
+"""Whether kernel and Python find the same in the same bytes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from fuzz import wire
+
+from penstock.io import examples_decode as decode
+from penstock.io import frames
+from penstock.io.errors import InputError
+from penstock.io.schema import Feature, Kind
+
+FEATURES = (
+    Feature("n", Kind.INT, multivalued=False),
+    Feature("m", Kind.FLOAT, multivalued=False),
+    Feature("pickup_datetime", Kind.BYTES, multivalued=False),
+    Feature("é", Kind.BYTES),
+    Feature("fare_amount", Kind.FLOAT),
+    Feature("never", Kind.INT),
+)
+
+
+def check_decoding(records: Sequence[bytes]) -> int:
+    """Compares what is decoded of the records, with and without a schema; how many records are rejected.
+
+    Raises:
+      AssertionError: where the two differ, or the batch is not a valid one.
+    """
+    packed = wire.as_frames(records)
+    for features in (None, FEATURES):
+        names = None if features is None else [feature.name for feature in features]
+        native, twin = decode._read_in_kernel(packed, names), decode._read_in_python(packed, names)
+        assert native.faults.keys() == twin.faults.keys()
+        assert _plain(native) == _plain(twin)
+        for strict in (False, True):
+            ours = decode._decoded(native, len(records), features, strict)
+            ours.batch.validate(full=True)
+            theirs = decode._decoded(twin, len(records), features, strict)
+            assert ours.batch.schema == theirs.batch.schema
+            assert repr(ours.batch.to_pydict()) == repr(theirs.batch.to_pydict())
+            assert codes(ours) == codes(theirs)
+    return len(native.faults)
+
+
+def codes(decoded: decode.Decoded) -> dict[int, list[str]]:
+    """The codes of the reasons of each rejected row."""
+    return {row: [reason.code for reason in reasons] for row, reasons in sorted(decoded.rejects.items())}
+
+
+def _plain(content: decode._Content) -> Any:
+    """As Python values; NaN is NaN, whatever its bits."""
+    cells = {
+        name: {
+            kind: (found.rows.tolist(), found.offsets.tolist(), repr(found.values.to_pylist()), found.one_each)
+            for kind, found in by_kind.items()
+        }
+        for name, by_kind in content.cells.items()
+        if by_kind
+    }
+    return cells, {name: rows.tolist() for name, rows in content.unknown.items()}
+
+
+def check_frames(data: bytes) -> None:
+    """Compares the frames found in a block, or the message of the error.
+
+    Raises:
+      AssertionError: where the two differ.
+    """
+    assert outcome(frames._scan_in_kernel(data), data) == outcome(frames._scan_in_python(data), data)
+
+
+def outcome(found: frames._Found, data: bytes) -> object:
+    """What a reader sees of a block: the frames, or the message."""
+    try:
+        frames._check(found, data, 7, "a.tfrecord")
+    except InputError as error:
+        return str(error)
+    assert found.starts.dtype == found.lengths.dtype == np.int64
+    return found.starts.tolist(), found.lengths.tolist(), found.end, found.missing
