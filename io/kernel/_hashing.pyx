@@ -31,6 +31,8 @@ cdef extern from *:
     #define PENSTOCK_PRIME5 0x27D4EB2F165667C5ULL
     #define PENSTOCK_STRIPE 32
     #define PENSTOCK_BUFFER (32 * PENSTOCK_STRIPE)
+    #define PENSTOCK_SHORT 32
+    #define PENSTOCK_ROOM 64
     #define PENSTOCK_NAN 0x7FF8000000000000ULL
     """
     const uint64_t PRIME1 "PENSTOCK_PRIME1"
@@ -40,6 +42,8 @@ cdef extern from *:
     const uint64_t PRIME5 "PENSTOCK_PRIME5"
     const int64_t STRIPE "PENSTOCK_STRIPE"
     const int64_t BUFFER "PENSTOCK_BUFFER"
+    const int64_t SHORT "PENSTOCK_SHORT"
+    const int64_t ROOM "PENSTOCK_ROOM"  # more than a header, a length and a short text
     const uint64_t NAN_BITS "PENSTOCK_NAN"
 
 
@@ -47,7 +51,6 @@ cdef struct Hasher:
     uint64_t seed
     uint64_t[4] lanes
     uint64_t consumed  # bytes that are in the lanes, whole stripes
-    int64_t filled  # bytes that are in the buffer
     uint8_t[1024] buffer  # BUFFER
 
 
@@ -59,29 +62,31 @@ def hash_rows(Columns columns not None, uint64_t seed, uint64_t[::1] hashes not 
     """
     cdef int64_t row, index
     cdef Hasher hasher
+    cdef uint8_t* out
     if hashes.shape[0] != columns.rows:
         raise ValueError(f"{hashes.shape[0]} hashes for {columns.rows} rows")
     with nogil:
         for row in range(columns.rows):
             _start(&hasher, seed)
+            out = hasher.buffer
             for index in range(columns.size):
-                _put_column(&hasher, &columns.columns[index], row)
-            hashes[row] = _finish(&hasher)
+                out = _put_column(&hasher, &columns.columns[index], row, _with_room(&hasher, out))
+            hashes[row] = _finish(&hasher, out)
 
 
-cdef inline void _put_column(Hasher* hasher, const Column* column, int64_t row) noexcept nogil:
+cdef inline uint8_t* _put_column(Hasher* hasher, const Column* column, int64_t row, uint8_t* out) noexcept nogil:
     cdef Span items
     if not is_present(column, row):
-        _put_absent(hasher)
-    elif column.is_list:
-        items = items_of(column, row)
-        _put_header(hasher, column, _count(&column.items, items))
-        for index in range(items.start, items.end):
-            if not is_null(&column.items, index):
-                _put_value(hasher, column, index)
-    else:
-        _put_header(hasher, column, 1)
-        _put_value(hasher, column, row)
+        out[0] = 0
+        return out + 1
+    if not column.is_list:
+        return _put_value(hasher, column, row, _put_header(column, 1, out))
+    items = items_of(column, row)
+    out = _put_header(column, _count(&column.items, items), out)
+    for index in range(items.start, items.end):
+        if not is_null(&column.items, index):
+            out = _put_value(hasher, column, index, _with_room(hasher, out))
+    return out
 
 
 cdef inline uint32_t _count(const Values* items, Span span) noexcept nogil:
@@ -92,32 +97,41 @@ cdef inline uint32_t _count(const Values* items, Span span) noexcept nogil:
     return <uint32_t> count
 
 
-cdef inline void _put_absent(Hasher* hasher) noexcept nogil:
-    cdef uint8_t zero = 0
-    _put(hasher, &zero, 1)
+cdef inline uint8_t* _put_header(const Column* column, uint32_t count, uint8_t* out) noexcept nogil:
+    out[0] = 1 if column.kind == INT else 2 if column.kind == FLOAT else 3
+    memcpy(out + 1, &count, 4)
+    return out + 5
 
 
-cdef inline void _put_header(Hasher* hasher, const Column* column, uint32_t count) noexcept nogil:
-    cdef uint8_t[5] header
-    header[0] = 1 if column.kind == INT else 2 if column.kind == FLOAT else 3
-    memcpy(header + 1, &count, 4)
-    _put(hasher, header, 5)
-
-
-cdef inline void _put_value(Hasher* hasher, const Column* column, int64_t index) noexcept nogil:
+cdef inline uint8_t* _put_value(Hasher* hasher, const Column* column, int64_t index, uint8_t* out) noexcept nogil:
     cdef uint64_t bits
     if column.kind == BYTES:
-        _put_text(hasher, &column.items, text_at(&column.items, index))
-    else:
-        bits = int_at(&column.items, index) if column.kind == INT else _float_bits(float_at(&column.items, index))
-        _put(hasher, <const uint8_t*> &bits, 8)
+        return _put_text(hasher, &column.items, text_at(&column.items, index), out)
+    bits = int_at(&column.items, index) if column.kind == INT else _float_bits(float_at(&column.items, index))
+    memcpy(out, &bits, 8)
+    return out + 8
 
 
-cdef inline void _put_text(Hasher* hasher, const Values* texts, Span span) noexcept nogil:
-    cdef uint32_t length = <uint32_t> (span.end - span.start)
-    _put(hasher, <const uint8_t*> &length, 4)
-    if span.start < span.end:
-        _put(hasher, texts.data + span.start, span.end - span.start)
+cdef inline uint8_t* _put_text(Hasher* hasher, const Values* texts, Span text, uint8_t* out) noexcept nogil:
+    cdef int64_t size = text.end - text.start
+    cdef uint32_t length = <uint32_t> size
+    memcpy(out, &length, 4)
+    out += 4
+    if size > SHORT or texts.end - text.start < SHORT:
+        return _put_long(hasher, texts.data, text, out)
+    memcpy(out, texts.data + text.start, SHORT)
+    return out + size
+
+
+cdef uint8_t* _put_long(Hasher* hasher, const uint8_t* data, Span text, uint8_t* out) noexcept nogil:
+    cdef int64_t size
+    while text.start < text.end:
+        out = _with_room(hasher, out)
+        size = min(hasher.buffer + BUFFER - out, text.end - text.start)
+        memcpy(out, data + text.start, size)
+        out += size
+        text.start += size
+    return out
 
 
 cdef inline uint64_t _float_bits(float value) noexcept nogil:
@@ -137,47 +151,37 @@ cdef inline void _start(Hasher* hasher, uint64_t seed) noexcept nogil:
     hasher.lanes[2] = seed
     hasher.lanes[3] = seed - PRIME1
     hasher.consumed = 0
-    hasher.filled = 0
 
 
-cdef inline void _put(Hasher* hasher, const uint8_t* data, int64_t size) noexcept nogil:
-    if size <= BUFFER - hasher.filled:
-        memcpy(hasher.buffer + hasher.filled, data, size)
-        hasher.filled += size
-    else:
-        _put_long(hasher, data, size)
+cdef inline uint8_t* _with_room(Hasher* hasher, uint8_t* out) noexcept nogil:
+    return out if hasher.buffer + BUFFER - out >= ROOM else _emptied(hasher, out)
 
 
-cdef void _put_long(Hasher* hasher, const uint8_t* data, int64_t size) noexcept nogil:
-    """What overflows the buffer: fills and empties it until the rest fits."""
-    cdef int64_t room
-    while size:
-        room = min(BUFFER - hasher.filled, size)
-        memcpy(hasher.buffer + hasher.filled, data, room)
-        hasher.filled += room
-        data += room
-        size -= room
-        if hasher.filled == BUFFER:
-            _consume(hasher, BUFFER)
-            hasher.filled = 0
+cdef uint8_t* _emptied(Hasher* hasher, uint8_t* out) noexcept nogil:
+    """Where to go on when the lanes have taken what they can."""
+    cdef int64_t filled = out - hasher.buffer
+    cdef int64_t taken = _consume(hasher, filled)
+    memcpy(hasher.buffer, hasher.buffer + taken, filled - taken)
+    return hasher.buffer + filled - taken
 
 
-cdef inline void _consume(Hasher* hasher, int64_t size) noexcept nogil:
-    """Takes whole stripes from the start of the buffer into the lanes."""
+cdef inline int64_t _consume(Hasher* hasher, int64_t size) noexcept nogil:
+    """Takes the whole stripes among the bytes at the start of the buffer into the lanes; returns their size."""
     cdef int64_t position = 0
     cdef int lane
-    while position < size:
+    while size - position >= STRIPE:
         for lane in range(4):
             hasher.lanes[lane] = _round(hasher.lanes[lane], _word(hasher.buffer + position + 8 * lane))
         position += STRIPE
-    hasher.consumed += size
+    hasher.consumed += position
+    return position
 
 
-cdef inline uint64_t _finish(Hasher* hasher) noexcept nogil:
-    cdef int64_t stripes = hasher.filled - hasher.filled % STRIPE
-    cdef uint64_t total = hasher.consumed + hasher.filled
-    _consume(hasher, stripes)
-    return _avalanche(_tail(_merged(hasher) + total, hasher.buffer + stripes, hasher.filled - stripes))
+cdef inline uint64_t _finish(Hasher* hasher, const uint8_t* out) noexcept nogil:
+    cdef int64_t filled = out - hasher.buffer
+    cdef uint64_t total = hasher.consumed + filled
+    cdef int64_t taken = _consume(hasher, filled)
+    return _avalanche(_tail(_merged(hasher) + total, hasher.buffer + taken, filled - taken))
 
 
 cdef inline uint64_t _merged(const Hasher* hasher) noexcept nogil:
