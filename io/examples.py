@@ -16,6 +16,7 @@ All in front of the values depends on nothing but their size in bytes: the heade
 import dataclasses
 import itertools
 from collections.abc import Callable
+from typing import TypeAlias
 
 import google_crc32c
 import numpy as np
@@ -98,8 +99,19 @@ def encode_examples(batch: pa.RecordBatch) -> Encoded:
     return encoded
 
 
-def try_encode_examples(batch: pa.RecordBatch) -> tuple[Encoded, dict[int, list[Reason]]]:
+def allocate_bytes(size: int) -> Bytes:
+    """Memory for the records of a batch, uint8[size]: of Arrow's pool, which gives the same memory again soonest."""
+    return np.frombuffer(pa.allocate_buffer(size), np.uint8)
+
+
+def try_encode_examples(
+    batch: pa.RecordBatch, allocate: Callable[[int], Bytes] = allocate_bytes
+) -> tuple[Encoded, dict[int, list[Reason]]]:
     """The rows that have a faithful form as framed tf.Examples, in order, and why the others have none.
+
+    Args:
+      batch: the rows.
+      allocate: gives the uint8[size] that the records are written to, from their size in bytes.
 
     Returns:
       The encoded rows, and for each row left out its index and reasons: `write.null_in_list`, `write.int_overflow`
@@ -108,18 +120,20 @@ def try_encode_examples(batch: pa.RecordBatch) -> tuple[Encoded, dict[int, list[
     Raises:
       ConfigError: for a column of a type without a tf.Example form, or two columns of one name.
     """
-    return _try_encode(batch, _encode_natively if kernel.ENABLED else _encode_in_python)
+    return _try_encode(batch, allocate, _encode_natively if kernel.ENABLED else _encode_in_python)
 
 
-def _try_encode(
-    batch: pa.RecordBatch, encode: Callable[[pa.RecordBatch, list[str]], Encoded]
-) -> tuple[Encoded, dict[int, list[Reason]]]:
+_Allocate: TypeAlias = Callable[[int], Bytes]
+_Encode: TypeAlias = Callable[[pa.RecordBatch, list[str], _Allocate], Encoded]
+
+
+def _try_encode(batch: pa.RecordBatch, allocate: _Allocate, encode: _Encode) -> tuple[Encoded, dict[int, list[Reason]]]:
     names = _unique_names(batch)
     try:
-        return encode(batch, names), {}
+        return encode(batch, names, allocate), {}
     except _FaultyRowsError:
         faults = _faults(batch, names)
-        return encode(drop_rows(without_views(batch), faults), names), faults
+        return encode(drop_rows(without_views(batch), faults), names, allocate), faults
 
 
 class _FaultyRowsError(Exception):
@@ -169,19 +183,19 @@ class _Layout:
     sizes: Ints
 
 
-def _encode_natively(batch: pa.RecordBatch, names: list[str]) -> Encoded:
+def _encode_natively(batch: pa.RecordBatch, names: list[str], allocate: _Allocate) -> Encoded:
     examples = _examples.Examples(_columns.Columns(kernel_columns(batch, names)), names)
     offsets = np.empty(batch.num_rows + 1, np.int64)
     largest = examples.measure(offsets)
     if largest < 0:
         raise _FaultyRowsError
     _check_size(largest)
-    data = np.frombuffer(pa.allocate_buffer(offsets[-1]), np.uint8)
+    data = allocate(int(offsets[-1]))
     examples.write(data)
     return Encoded(data, offsets)
 
 
-def _encode_in_python(batch: pa.RecordBatch, names: list[str]) -> Encoded:
+def _encode_in_python(batch: pa.RecordBatch, names: list[str], allocate: _Allocate) -> Encoded:
     columns = [to_ragged(name, batch.column(name)) for name in names]
     if any(len(column.null_items) or len(column.overflows) for column in columns):
         raise _FaultyRowsError
@@ -191,7 +205,7 @@ def _encode_in_python(batch: pa.RecordBatch, names: list[str]) -> Encoded:
     prefixes = [(_record_prefix(size), group) for size, group in group_equal(feature_sizes)]
     prefix_sizes = _sizes_of(prefixes, rows)
     offsets = starts_of(prefix_sizes + feature_sizes + FOOTER_BYTES)
-    data = np.empty(offsets[-1], np.uint8)
+    data = allocate(int(offsets[-1]))
     for prefix, group in prefixes:
         put_constant(data, offsets[group], prefix)
     positions = offsets[:-1] + prefix_sizes

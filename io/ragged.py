@@ -167,10 +167,15 @@ def _kernel_values(array: pa.Array) -> pa.Array:
 
 def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The same values without the view types of strings, for which Arrow has no `filter` and `take`."""
-    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in batch.schema])
-    return batch if schema == batch.schema else batch.cast(schema)
+    types = batch.schema.types
+    plain = [*map(_plain_type, types)]
+    if plain == types:
+        return batch
+    fields = zip(batch.schema, plain, strict=True)
+    return batch.cast(pa.schema([field.with_type(arrow_type) for field, arrow_type in fields]))
 
 
+@functools.lru_cache(maxsize=256)
 def _plain_type(arrow_type: pa.DataType) -> pa.DataType:
     if pa.types.is_fixed_size_list(arrow_type):
         return pa.list_(_plain_type(arrow_type.value_type), arrow_type.list_size)

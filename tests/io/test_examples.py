@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.io import examples, kernel
 from penstock.io.batches import origin_array
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.examples import _varint, check_encodable, encode_examples, try_encode_examples
+from penstock.io.examples import _varint, allocate_bytes, check_encodable, encode_examples, try_encode_examples
 from penstock.io.ragged import without_views
 
 INTS = st.integers(-(2**63), 2**63 - 1) | st.integers(-200, 20_000)
@@ -74,7 +74,8 @@ def test_equals_protobufs_deterministic_bytes(rows):
 
 def native_and_python(batch):
     """What both encoders make of the batch, to be compared."""
-    both = (examples._try_encode(batch, way) for way in (examples._encode_natively, examples._encode_in_python))
+    ways = examples._encode_natively, examples._encode_in_python
+    both = (examples._try_encode(batch, allocate_bytes, way) for way in ways)
     return ((encoded.data.tobytes(), encoded.offsets.tolist(), faults) for encoded, faults in both)
 
 
@@ -201,6 +202,15 @@ def test_no_rows_and_no_columns():
     assert len(encode_examples(pa.record_batch({"a": pa.array([], pa.int64())}))) == 0
     without = pa.RecordBatch.from_struct_array(pa.array([{}, {}], pa.struct([])))
     assert records(encode_examples(without)) == [b"\n\0", b"\n\0"]
+
+
+def test_records_are_written_where_the_caller_says():
+    buffer, batch = np.zeros(1000, np.uint8), pa.record_batch({"c": [1, 300, 2**40]})
+    encoded, _ = try_encode_examples(batch, lambda size: buffer[7 : 7 + size])
+    assert np.shares_memory(encoded.data, buffer)
+    assert records(encoded) == records(encode_examples(batch))
+    assert not buffer[:7].any()
+    assert not buffer[7 + len(encoded.data) :].any()
 
 
 def test_long_values():
