@@ -84,12 +84,24 @@ def split_batch(
     batch: pa.RecordBatch, max_rows: int = MAX_BATCH_ROWS, max_bytes: int = MAX_BATCH_BYTES
 ) -> Iterator[pa.RecordBatch]:
     """Zero-copy slices of at most `max_rows` rows and about `max_bytes` bytes, in order; a single row may be larger."""
-    if batch.num_rows == 0:
+    for start, stop in slice_rows(batch.num_rows, batch.nbytes, max_rows, max_bytes):
+        yield batch.slice(start, stop - start)
+
+
+def slice_rows(
+    rows: int, size: int, max_rows: int = MAX_BATCH_ROWS, max_bytes: int = MAX_BATCH_BYTES
+) -> Iterator[tuple[int, int]]:
+    """(start, stop) of slices of about one length: at most `max_rows` rows, and about `max_bytes` of their `size` each.
+
+    >>> list(slice_rows(10, 0, max_rows=4))
+    [(0, 4), (4, 8), (8, 10)]
+    """
+    if not rows:
         return
-    pieces = max(-(-batch.num_rows // max_rows), -(-batch.nbytes // max_bytes), 1)
-    rows = max(1, -(-batch.num_rows // pieces))
-    for start in range(0, batch.num_rows, rows):
-        yield batch.slice(start, rows)
+    pieces = max(-(-rows // max_rows), -(-size // max_bytes), 1)
+    step = -(-rows // pieces)
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
 
 
 def in_global_window(value: Any) -> WindowedValue:

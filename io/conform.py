@@ -48,7 +48,7 @@ from penstock.io.cells import Cells, as_text, column_cells, decimal_text, is_rea
 from penstock.io.dead_letters import Reason
 from penstock.io.errors import ConfigError
 from penstock.io.flatten import flatten_batch
-from penstock.io.grammar import FLOAT_PATTERN, INT_PATTERN, Mask, cast_text, float32_overflow, match_text
+from penstock.io.grammar import FLOAT_PATTERN, INT_PATTERN, Mask, cast_text, fits_float32, float32_overflow, match_text
 from penstock.io.schema import Feature, Kind
 
 # Up to here, either way, a float of this many bits tells every integer from the next.
@@ -147,6 +147,8 @@ class _Cast:
 
 
 def _conform_column(column: pa.Array, feature: Feature) -> tuple[pa.Array, list[tuple[int, Reason]]]:
+    if _is_conform(column, feature.kind):
+        return column, []
     check_type(column.type, feature)
     cells = column_cells(column)
     cast = _CASTS[feature.kind](cells.values, feature)
@@ -165,6 +167,14 @@ def _conform_column(column: pa.Array, feature: Feature) -> tuple[pa.Array, list[
     if cells.lengths is None:
         return cast.values, faults
     return _assemble_without(column, cells.lengths, cast.values, rows), faults
+
+
+def _is_conform(column: pa.Array, kind: Kind) -> bool:
+    """Whether a column is what it shall become, as most are: a quick look, that may miss some."""
+    if column.type not in _CONFORM_TYPES[kind]:
+        return False
+    # Behind a null there may be any number.
+    return kind is not Kind.FLOAT or (not column.null_count and fits_float32(column.to_numpy()))
 
 
 def _nulls(cells: Cells) -> Mask:
@@ -310,6 +320,8 @@ def _outside_calendar(array: pa.Array) -> Mask:
     first, last = (0, 0) if types.is_time(array.type) else _CALENDAR_DAYS
     return (numbers < first * per_day) | (numbers >= (last + 1) * per_day)
 
+
+_CONFORM_TYPES = {Kind.INT: (pa.int64(),), Kind.FLOAT: (pa.float64(),), Kind.BYTES: (pa.string(), pa.binary())}
 
 _CASTS: dict[Kind, Callable[[pa.Array, Feature], _Cast]] = {
     Kind.INT: _to_int,

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import ORIGIN, check_column_names, origin_array
+from penstock.io.batches import ORIGIN, check_column_names, origin_array, slice_rows
 from penstock.io.csv_fields import Layout, fields_of
 from penstock.io.csv_records import RecordCutter, Records, is_misquoted, split_record
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
@@ -43,8 +43,8 @@ from penstock.io.lines import (
     invalid_utf8,
     lone_cr_lines,
     long_line_letter,
+    longer_than,
     occurrences,
-    parsed_slices,
     read_blocks,
     read_chunks,
     split_part,
@@ -129,7 +129,7 @@ class CsvFormat:
             else:
                 lines, faults = found
                 filled = ~blank_lines(lines)
-                filled[: np.searchsorted(lines.positions(), header.end)] = False
+                filled[: np.searchsorted(lines.starts, header.end - lines.offset)] = False
                 yield from parser.parse(lines.select(filled), {code: mask[filled] for code, mask in faults.items()})
 
     def _lines(self, file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[Lines, Faults] | LongLine]:
@@ -228,20 +228,27 @@ class _Parser:
         if not self._layout.multiline:
             faults = {**faults, "csv.quote": misquoted}
         letters = self._fault_letters(lines, faults)
-        rows = np.delete(np.arange(len(lines)), list(letters))
-        arrays, ragged = self._fields.columns(rows)
-        for row, columns in ragged.items():
-            letters[int(rows[row])] = self._letter(lines, int(rows[row]), [self._count_reason(columns)])
-        rows = np.delete(rows, list(ragged))
-        kept = lines.select(rows)
-        rejected = [letters[row] for row in sorted(letters)]
-        yield from parsed_slices(self._with_origin(arrays, kept.positions()), rejected, kept)
+        good = np.ones(len(lines), bool)
+        good[list(letters)] = False
+        for row, columns in self._fields.keep(good).items():
+            letters[row] = self._letter(lines, row, [self._count_reason(columns)])
+        good[list(letters)] = False
+        yield from self._slices(lines.select(good), [letters[row] for row in sorted(letters)])
+
+    def _slices(self, kept: Lines, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
+        """The rows that are left, in slices as `split_batch` makes them; the dead letters go with the first."""
+        positions = kept.positions()
+        for start, stop in slice_rows(len(kept), len(kept.data)):
+            batch = self._with_origin(self._fields.columns(start, stop), positions[start:stop])
+            yield Parsed(batch, rejected, kept.payload_from(start))
+            rejected = ()
+        if rejected:
+            yield Parsed(self.empty(), rejected)
 
     def _fault_letters(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> dict[int, DeadLetter]:
-        too_long = lines.lengths() > self._max_line_bytes
-        any_fault = np.logical_or.reduce([too_long, *faults.values()])
-        letters = {}
-        for row in np.flatnonzero(any_fault).tolist():
+        letters: dict[int, DeadLetter] = {}
+        too_long = longer_than(lines, self._max_line_bytes)
+        for row in np.flatnonzero(np.logical_or.reduce([too_long, *faults.values()])).tolist():
             if too_long[row]:
                 line = LongLine(int(lines.positions()[row]), lines.line(row))
                 letters[row] = long_line_letter(line, self._layout.uri, "csv.too_long", self._max_line_bytes)

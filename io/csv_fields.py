@@ -57,13 +57,16 @@ class Fields(Protocol):
         Not told with `multiline`, where the records were cut by their quotes.
         """
 
-    def columns(self, rows: npt.NDArray[np.int64]) -> tuple[list[pa.Array], dict[int, int]]:
-        """The wanted columns of some of the lines, in UTF-8 and well quoted, without NUL or lone CR.
+    def keep(self, good: Mask) -> dict[int, int]:
+        """Leaves out all but these lines, which must be in UTF-8, well quoted, and without NUL or lone CR.
 
         Returns:
-          A column for each name that is wanted. And for each index into `rows` whose line has more or fewer fields
-          than the file has columns, and is left out, the number of its fields.
+          Those of them, by index, that have more or fewer fields than the file has columns, with the number of their
+          fields. These are left out too.
         """
+
+    def columns(self, start: int, stop: int) -> list[pa.Array]:
+        """A column for each name that is wanted, of this range of the lines that are left."""
 
 
 def fields_of(layout: Layout) -> Fields:
@@ -94,27 +97,46 @@ class KernelFields:
         self._counts = self._splitter.split(lines.data, lines.starts, lines.ends)
         return self._counts < 0
 
-    def columns(self, rows: npt.NDArray[np.int64]) -> tuple[list[pa.Array], dict[int, int]]:
+    def keep(self, good: Mask) -> dict[int, int]:
         """See `Fields`."""
         if self._arrow:
-            return self._arrow.columns(rows)
-        counts = self._counts[rows]
-        ragged = np.flatnonzero(counts != len(self._layout.names))
-        if len(rows) - len(ragged) < len(self._counts):
-            self._splitter.keep(np.delete(rows, ragged))
-        arrays = [self._column(slot, feature) for slot, feature in enumerate(self._layout.selected.values())]
-        return arrays, dict(zip(ragged.tolist(), counts[ragged].tolist(), strict=True))
+            return self._arrow.keep(good)
+        fit = self._counts == len(self._layout.names)
+        ragged = np.flatnonzero(good & ~fit)
+        if not (good & fit).all():
+            self._splitter.keep(np.flatnonzero(good & fit))
+        return dict(zip(ragged.tolist(), self._counts[ragged].tolist(), strict=True))
 
-    def _column(self, slot: int, feature: Feature | None) -> pa.Array:
-        if feature is not None and feature.kind is not Kind.BYTES:
-            is_int = feature.kind is Kind.INT
-            typed = self._splitter.ints(slot, feature.boolean) if is_int else self._splitter.floats(slot)
-            if typed is not None:
-                values, valid = typed
-                return pa.array(values, mask=None if valid is None else valid == 0)
-        offsets, content, valid = self._splitter.texts(slot)
-        validity = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
-        return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(content), validity)
+    def columns(self, start: int, stop: int) -> list[pa.Array]:
+        """See `Fields`."""
+        if self._arrow:
+            return self._arrow.columns(start, stop)
+        selected = self._layout.selected.values()
+        return [self._column(feature, slot, start, stop) for slot, feature in enumerate(selected)]
+
+    def _column(self, feature: Feature | None, slot: int, start: int, stop: int) -> pa.Array:
+        typed = self._typed(feature, slot, start, stop)
+        if typed is not None:
+            values, valid = typed
+            buffers = [_bits(valid), pa.py_buffer(values)]
+            return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), stop - start, buffers)
+        offsets, content, valid = self._splitter.texts(slot, start, stop)
+        buffers = [_bits(valid), pa.py_buffer(offsets), pa.py_buffer(content)]
+        return pa.Array.from_buffers(pa.string(), stop - start, buffers)
+
+    def _typed(
+        self, feature: Feature | None, slot: int, start: int, stop: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None] | None:
+        """The values, and which of them there are; None for texts, and where one has no value that is found at once."""
+        if feature is None or feature.kind is Kind.BYTES:
+            return None
+        if feature.kind is Kind.INT:
+            return self._splitter.ints(slot, start, stop, feature.boolean)
+        return self._splitter.floats(slot, start, stop)
+
+
+def _bits(valid: npt.NDArray[np.uint8] | None) -> pa.Buffer | None:
+    return None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
 class ArrowFields:
@@ -122,7 +144,8 @@ class ArrowFields:
 
     def __init__(self, layout: Layout):
         self._layout = layout
-        self._lines: Lines | None = None
+        self._lines = Lines(b"", 0, *[np.empty(0, np.int64)] * 3)
+        self._columns: list[pa.Array] = []
 
     def split(self, lines: Lines) -> Mask:
         """See `Fields`."""
@@ -131,12 +154,18 @@ class ArrowFields:
             return np.zeros(len(lines), bool)
         return misquoted_lines(lines, self._layout.delimiter)
 
-    def columns(self, rows: npt.NDArray[np.int64]) -> tuple[list[pa.Array], dict[int, int]]:
+    def keep(self, good: Mask) -> dict[int, int]:
         """See `Fields`."""
-        selected = self._layout.selected
-        if self._lines is None or not len(rows):
-            return [pa.array([], pa.string()) for _ in selected], {}
-        lines = self._lines.select(rows)
+        self._columns = [pa.array([], pa.string()) for _ in self._layout.selected]
+        rows = np.flatnonzero(good)
+        ragged = self._read(self._lines.select(rows)) if len(rows) else {}
+        return {int(rows[index]): columns for index, columns in ragged.items()}
+
+    def columns(self, start: int, stop: int) -> list[pa.Array]:
+        """See `Fields`."""
+        return [column.slice(start, stop - start) for column in self._columns]
+
+    def _read(self, lines: Lines) -> dict[int, int]:
         ragged: dict[int, int] = {}
 
         def skip(row: Any) -> str:
@@ -154,7 +183,8 @@ class ArrowFields:
                 f"{self._layout.uri}: Arrow found {table.num_rows + len(ragged)} rows in the {len(lines)} lines from "
                 f"byte {lines.positions()[0]} on; this is a fault of Penstock, please report it with the file"
             )
-        return [table.column(name).combine_chunks() for name in selected], ragged
+        self._columns = [table.column(name).combine_chunks() for name in self._layout.selected]
+        return ragged
 
     def _read_table(self, data: bytes, skip: Callable[[Any], str]) -> pa.Table:
         names = list(self._layout.names)

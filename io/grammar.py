@@ -122,6 +122,11 @@ def float32_overflow(values: npt.NDArray[np.float64]) -> Mask:
     return (np.abs(values) >= _FLOAT32_LIMIT) & np.isfinite(values)
 
 
+def fits_float32(values: npt.NDArray[np.float64]) -> bool:
+    """Whether none of the doubles is as large as those of `float32_overflow`; infinities and NaN are taken as such."""
+    return bool(np.abs(values).max(initial=0) < _FLOAT32_LIMIT)
+
+
 def beyond_exact(values: npt.NDArray[np.int64]) -> Mask:
     """Which integers may have no double of their own."""
     return (values > MAX_EXACT_INT) | (values < -MAX_EXACT_INT)

@@ -56,6 +56,7 @@ from penstock.io.lines import (
     index_lines,
     invalid_utf8,
     long_line_letter,
+    longer_than,
     parsed_slices,
     read_blocks,
     split_part,
@@ -127,7 +128,7 @@ class JsonlFormat:
             yield from reader.parse(lines.select(good), list(letters.values()))
 
     def _fault_letters(self, lines: Lines, uri: str) -> dict[int, DeadLetter]:
-        too_long = lines.lengths() > self.max_line_bytes
+        too_long = longer_than(lines, self.max_line_bytes)
         letters = {}
         for row in np.flatnonzero(too_long | invalid_utf8(lines)).tolist():
             position, line = int(lines.positions()[row]), lines.line(row)

@@ -11,9 +11,8 @@ Positions are byte offsets in the decompressed stream, a byte order mark include
 """
 
 import dataclasses
-import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +28,7 @@ if kernel.ENABLED:
     from penstock.io.kernel import _lines
 
 # What is worked through at a time: smaller blocks pay the start-up more often, larger ones leave the processor's cache.
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 2 << 20
 
 # So much is read beyond a range at a time, for the line that ends there.
 _LAST_LINE_BYTES = 64 << 10
@@ -86,6 +85,10 @@ class Lines:
         """The bytes of one line, without its line end."""
         return self.data[self.starts[index] : self.ends[index]]
 
+    def payload_from(self, start: int) -> Callable[[int], bytes]:
+        """The bytes of a line by its index behind `start`."""
+        return lambda index: self.line(start + index)
+
     def positions(self) -> np.ndarray:
         """int64 positions of the lines in the stream."""
         return self.starts + self.offset
@@ -96,6 +99,8 @@ class Lines:
 
     def select(self, keep: np.ndarray) -> "Lines":
         """The lines of a mask or of an array of indices."""
+        if keep.dtype == np.bool_ and keep.all():
+            return self
         return Lines(self.data, self.offset, self.starts[keep], self.ends[keep], self.nexts[keep])
 
     def joined(self) -> bytes:
@@ -350,6 +355,11 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
+def longer_than(lines: Lines, limit: int) -> np.ndarray:
+    """Mask of the lines of more bytes."""
+    return np.zeros(len(lines), bool) if len(lines.data) <= limit else lines.lengths() > limit
+
+
 # Blank to JSON; CSV counts a line of spaces as data.
 _WHITESPACE = re.compile(rb"[ \t\r]*")
 
@@ -387,11 +397,7 @@ def parsed_slices(batch: pa.RecordBatch, rejected: Sequence[DeadLetter], lines: 
     """`Parsed` in slices that `split_batch` allows; row i is line i, the dead letters go with the first slice."""
     start = 0
     for piece in split_batch(batch):
-        yield Parsed(piece, rejected, functools.partial(_line_of, lines, start))
+        yield Parsed(piece, rejected, lines.payload_from(start))
         start, rejected = start + piece.num_rows, ()
     if rejected:
         yield Parsed(batch, rejected)
-
-
-def _line_of(lines: Lines, start: int, row: int) -> bytes:
-    return lines.line(start + row)

@@ -165,42 +165,53 @@ cdef class Splitter:
                 self._fields[slot * self._capacity + index] = self._fields[slot * self._capacity + rows[index]]
         self._rows = rows.shape[0]
 
-    def texts(self, Py_ssize_t slot):
-        """The fields of a slot: int32[n + 1] offsets, the bytes, and bool[n], which are not null, or None for all."""
-        cdef Field* fields = self._slot(slot)
-        cdef Py_ssize_t row, rows = self._rows
+    def texts(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop):
+        """The fields of a slot in a range of records, as Arrow lays out texts.
+
+        Returns:
+          int32[n + 1] offsets, uint8 bytes, and bool[n], which are not null, or None when all are there.
+
+        Raises:
+          ValueError: when there is no such slot or range.
+        """
+        cdef const Field* fields = self._range(slot, start, stop)
+        cdef Py_ssize_t row, rows = stop - start
         cdef const uint8_t* data = self._data
         cdef const uint8_t* limit = data + len(self._data)
-        valid = self._valid(fields)
+        valid = self._valid(fields, rows)
+        cdef const uint8_t[::1] there = valid
         offsets = np.empty(rows + 1, np.int32)
         cdef int32_t[::1] ends = offsets
         ends[0] = 0
         with nogil:
             for row in range(rows):
-                ends[row + 1] = ends[row] + <int32_t>_unquoted_size(fields[row], data)
+                ends[row + 1] = ends[row]
+                if there is None or there[row]:
+                    ends[row + 1] += <int32_t>_text_size(fields[row], data)
         content = np.empty(ends[rows], np.uint8)
         cdef uint8_t[::1] out = content
-        cdef uint8_t* at = &out[0] if out.shape[0] else NULL
         with nogil:
             for row in range(rows):
-                _copy(fields[row], data, limit, at + ends[row], at + out.shape[0])
+                if ends[row] < ends[row + 1]:
+                    _copy_text(fields[row], data, limit, &out[ends[row]], &out[0] + out.shape[0])
         return offsets, content, valid
 
-    def ints(self, Py_ssize_t slot, bint boolean):
-        """The fields of a slot as int64[n], and which are not null as in `texts`; None when one is no INT text."""
-        cdef Field* fields = self._slot(slot)
-        cdef Py_ssize_t row, rows = self._rows
+    def ints(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop, bint boolean):
+        """The same as int64[n], 0 where null, and bool[n] as `texts` has it; None when a field is no INT text."""
+        cdef const Field* fields = self._range(slot, start, stop)
+        cdef Py_ssize_t row, rows = stop - start
         cdef const uint8_t* data = self._data
         cdef const uint8_t* at
         cdef const uint8_t* end
-        valid = self._valid(fields)
+        valid = self._valid(fields, rows)
         cdef const uint8_t[::1] there = valid
-        values = np.zeros(rows, np.int64) if valid is not None else np.empty(rows, np.int64)
+        values = np.empty(rows, np.int64)
         cdef int64_t[::1] out = values
         cdef bint good = True
         with nogil:
             for row in range(rows):
                 if there is not None and not there[row]:
+                    out[row] = 0
                     continue
                 at = data + fields[row].start
                 end = at + (fields[row].size & SIZE)
@@ -209,40 +220,42 @@ cdef class Splitter:
                     break
         return (values, valid) if good else None
 
-    def floats(self, Py_ssize_t slot):
-        """As `ints`, in float64; None also for a text that Arrow must cast, and a number beyond float32."""
-        cdef Field* fields = self._slot(slot)
-        cdef Py_ssize_t row, rows = self._rows
+    def floats(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop):
+        """The same as float64[n]; None also for a text that Arrow must cast, and for a number beyond float32."""
+        cdef const Field* fields = self._range(slot, start, stop)
+        cdef Py_ssize_t row, rows = stop - start
         cdef const uint8_t* data = self._data
         cdef const uint8_t* at
-        valid = self._valid(fields)
+        cdef const uint8_t* end
+        valid = self._valid(fields, rows)
         cdef const uint8_t[::1] there = valid
-        values = np.zeros(rows, np.float64) if valid is not None else np.empty(rows, np.float64)
+        values = np.empty(rows, np.float64)
         cdef double[::1] out = values
         cdef bint good = True
         with nogil:
             for row in range(rows):
                 if there is not None and not there[row]:
+                    out[row] = 0
                     continue
                 at = data + fields[row].start
-                if parse_float(at, at + (fields[row].size & SIZE), &out[row]) != NUMBER_GOOD or fabs(out[row]) >= FLOAT32_LIMIT:
+                end = at + (fields[row].size & SIZE)
+                if parse_float(at, end, &out[row]) != NUMBER_GOOD or fabs(out[row]) >= FLOAT32_LIMIT:
                     good = False
                     break
         return (values, valid) if good else None
 
-    cdef Field* _slot(self, Py_ssize_t slot) except NULL:
-        if not 0 <= slot < self._wanted:
-            raise ValueError("there is no such slot")
-        return self._fields + slot * self._capacity
+    cdef const Field* _range(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop) except NULL:
+        if not 0 <= slot < self._wanted or not 0 <= start <= stop <= self._rows:
+            raise ValueError("there is no such slot, or there are no such records")
+        return self._fields + slot * self._capacity + start
 
-    cdef object _valid(self, Field* fields):
+    cdef object _valid(self, const Field* fields, Py_ssize_t rows):
         """bool[n], which fields are not null; None when none is."""
-        cdef Py_ssize_t row, rows = self._rows, nulls = 0
-        cdef bint by_text = bool(self._nulls)
+        cdef Py_ssize_t row, empty = 0
         with nogil:
             for row in range(rows):
-                nulls += not fields[row].size
-        if not nulls and not by_text:
+                empty += not fields[row].size
+        if not empty and not self._nulls:
             return None
         valid = np.empty(rows, np.uint8)
         cdef uint8_t[::1] out = valid
@@ -253,7 +266,7 @@ cdef class Splitter:
         return None if valid.all() else valid
 
 
-cdef void _unset_equal(Field* fields, Py_ssize_t rows, const uint8_t* data, const unsigned char[::1] text, uint8_t[::1] out) noexcept:
+cdef void _unset_equal(const Field* fields, Py_ssize_t rows, const uint8_t* data, const unsigned char[::1] text, uint8_t[::1] out):
     """Unsets the unquoted fields of this text."""
     cdef Py_ssize_t row
     cdef uint32_t size = <uint32_t>text.shape[0]
@@ -263,13 +276,13 @@ cdef void _unset_equal(Field* fields, Py_ssize_t rows, const uint8_t* data, cons
                 out[row] = 0
 
 
-cdef inline size_t _unquoted_size(Field field, const uint8_t* data) noexcept nogil:
+cdef inline size_t _text_size(Field field, const uint8_t* data) noexcept nogil:
     cdef const uint8_t* at = data + field.start
     cdef size_t size = field.size & SIZE
     return size - count_byte(at, at + size, b'"') // 2 if field.size & DOUBLED else size
 
 
-cdef inline void _copy(Field field, const uint8_t* data, const uint8_t* limit, uint8_t* out, uint8_t* out_limit) noexcept nogil:
+cdef inline void _copy_text(Field field, const uint8_t* data, const uint8_t* limit, uint8_t* out, uint8_t* out_limit) noexcept nogil:
     """Copies the text of a field, doubled quotes undone; may write on up to the limit of what is written next."""
     cdef const uint8_t* at = data + field.start
     cdef const uint8_t* end = at + (field.size & SIZE)

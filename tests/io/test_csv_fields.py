@@ -41,15 +41,17 @@ def check_same(data: bytes, layout: Layout) -> None:
     records = records_of(data, layout)
     lines, arrow, by_kernel = records.lines, ArrowFields(layout), KernelFields(layout)
     nul = np.array([b"\0" in lines.line(index) for index in range(len(lines))], bool)
-    rows = np.flatnonzero(~(records.misquoted | records.lone_cr | nul | invalid_utf8(lines)))
+    good = ~(records.misquoted | records.lone_cr | nul | invalid_utf8(lines))
     assert by_kernel.split(lines).tolist() == records.misquoted.tolist()
     assert arrow.split(lines).tolist() == (records.misquoted & (not layout.multiline)).tolist()
-    check_same_columns(by_kernel.columns(rows), arrow.columns(rows), layout)
+    ragged = arrow.keep(good)
+    assert by_kernel.keep(good) == ragged
+    left = good.sum() - len(ragged)
+    for start, stop in {(0, left), (left // 3, left - left // 3)}:
+        check_same_columns(by_kernel.columns(start, stop), arrow.columns(start, stop), layout)
 
 
-def check_same_columns(found, expected, layout: Layout) -> None:
-    (by_kernel, kernel_ragged), (by_arrow, ragged) = found, expected
-    assert kernel_ragged == ragged
+def check_same_columns(by_kernel: list[pa.Array], by_arrow: list[pa.Array], layout: Layout) -> None:
     for array in by_kernel:
         array.validate(full=True)
     features = [feature for feature in layout.selected.values() if feature is not None]
@@ -148,8 +150,8 @@ def test_wanted_columns_only_and_rows_of_another_width():
     fields = KernelFields(layout_of("abc", {"b": None}))
     lines = index_lines(Block(b"1,2,3\n4,5\n6,7,8\n9,10,11,12\n", 0))
     assert not fields.split(lines).any()
-    arrays, ragged = fields.columns(np.arange(4))
-    assert ([array.to_pylist() for array in arrays], ragged) == ([["2", "7"]], {1: 2, 3: 4})
+    assert fields.keep(np.ones(4, bool)) == {1: 2, 3: 4}
+    assert [array.to_pylist() for array in fields.columns(0, 2)] == [["2", "7"]]
 
 
 def test_records_outside_the_data_are_refused():
@@ -157,8 +159,9 @@ def test_records_outside_the_data_are_refused():
     for starts, ends in (([0], [4]), ([-1], [2]), ([2], [1]), ([0, 1], [2])):
         with pytest.raises(ValueError, match="record"):
             splitter.split(b"abc", np.array(starts), np.array(ends))
-    with pytest.raises(ValueError, match="slot"):
-        splitter.texts(1)
+    for wrong in ((1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, -1, 0), (0, 1, 0)):
+        with pytest.raises(ValueError, match="slot"):
+            splitter.texts(*wrong)
     splitter.split(b"a\nb", np.array([0, 2]), np.array([1, 3]))
     for rows in ([2], [1, 0], [0, 0], [-1]):
         with pytest.raises(ValueError, match="rows must be ascending"):

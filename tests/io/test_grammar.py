@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.io.grammar import TextCounts, cast_text, classify_text, float32_overflow
+from penstock.io.grammar import TextCounts, cast_text, classify_text, fits_float32, float32_overflow
 from penstock.io.schema import Kind
 
 TYPES = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
@@ -247,3 +247,4 @@ def test_float32_overflow_is_what_numpy_does(numbers):
     with np.errstate(over="ignore"):
         expected = np.isinf(doubles.astype(np.float32)) & np.isfinite(doubles)
     assert float32_overflow(doubles).tolist() == expected.tolist()
+    assert fits_float32(doubles) == (np.isfinite(doubles) & ~expected).all()
