@@ -29,6 +29,7 @@ One of its own rules to know: NaN equals itself and is greater than every other 
 import dataclasses
 import difflib
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -36,7 +37,6 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 from apache_beam.io.filesystems import FileSystems
 
@@ -52,8 +52,12 @@ _SEVERITIES = ("error", "warn")
 _KEYS = ("name", "sql", "severity", "description")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
-# Telling why a row gives NULL costs about a millisecond, so beyond this many a batch the reason is told in general.
+# Telling why a row gives NULL costs a fraction of a millisecond, so beyond this many a batch the reason is told in
+# general.
 _MAX_EXPLAINED_ROWS = 512
+
+# Queries that a thread keeps prepared.
+_MAX_QUERIES = 32
 
 # Characters shown on either side of the place of an error.
 _PICTURE_WIDTH = 80
@@ -199,7 +203,9 @@ class CompiledRules:
         outcomes = _outcomes([rule.sql for rule in self.rules], table)
         for rule, uses, outcome in zip(self.rules, self.uses, outcomes, strict=True):
             unusable = {row: why for name in uses for row, why in typed[name].unusable.items()}
-            rows = np.union1d(np.flatnonzero(outcome != _TRUE), np.fromiter(unusable, np.int64))
+            rows = np.flatnonzero(outcome != _TRUE)
+            if unusable:
+                rows = np.union1d(rows, np.fromiter(unusable, np.int64))
             if not len(rows):
                 continue
             if rule.severity == "warn":
@@ -342,20 +348,71 @@ def _outcomes(predicates: Sequence[str], rows: pa.Table) -> list[Outcome]:
         half = rows.num_rows // 2
         parts = [_outcomes(predicates, part)[0] for part in (rows.slice(0, half), rows.slice(half))]
         return [np.concatenate(parts)]
-    return [
-        pc.fill_null(column.combine_chunks().cast(pa.int8()), _NULL).to_numpy(zero_copy_only=False)
-        for column in result.columns
-    ]
+    return [np.ma.filled(column.astype(np.int8), _NULL) for column in result]
 
 
-def _query(expressions: Sequence[str], rows: pa.Table) -> pa.Table:
-    engine = connection()
-    select = ", ".join(f"{expression} AS r{index}" for index, expression in enumerate(expressions))
-    engine.register("rows", rows)
-    try:
-        return engine.sql(f"SELECT {select} FROM rows").to_arrow_table()
-    finally:
-        engine.unregister("rows")
+class _Rows:
+    """A table whose rows change, to the engine."""
+
+    def __init__(self, rows: pa.Table):
+        self.rows = rows
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.rows.__arrow_c_stream__(requested_schema)
+
+
+class _Query:
+    """Predicates prepared once for many batches: to parse and plan them takes longer than to compute a batch.
+
+    It belongs to this thread's engine, and does not hold it: the engine holds the rows.
+    """
+
+    def __init__(self, expressions: Sequence[str], rows: pa.Table):
+        self._table = _Rows(rows)
+        self._name = f"rows_{id(self)}"
+        select = ", ".join(f"{expression} AS r{index}" for index, expression in enumerate(expressions))
+        engine = connection()
+        engine.register(self._name, self._table)
+        try:
+            engine.execute(f"PREPARE {self._name} AS SELECT {select} FROM {self._name}").fetchall()
+        except duckdb.Error:
+            engine.unregister(self._name)
+            raise
+
+    def run(self, rows: pa.Table) -> list[npt.NDArray[np.bool_]]:
+        """The results of each predicate, masked where some are NULL."""
+        self._table.rows = rows
+        try:
+            return list(connection().execute(f"EXECUTE {self._name}").fetchnumpy().values())
+        finally:
+            self._table.rows = rows.schema.empty_table()
+
+    def close(self) -> None:
+        """Makes the engine forget it."""
+        connection().execute(f"DEALLOCATE {self._name}").fetchall()
+        connection().unregister(self._name)
+
+
+class _Queries(threading.local):
+    """The queries that a thread used last; an engine and what it prepared are of one thread."""
+
+    def __init__(self) -> None:
+        self._queries: dict[Any, _Query] = {}
+
+    def prepare(self, expressions: Sequence[str], rows: pa.Table) -> _Query:
+        key = (tuple(expressions), rows.schema)
+        query = self._queries.pop(key, None) or _Query(expressions, rows)
+        self._queries[key] = query
+        if len(self._queries) > _MAX_QUERIES:
+            self._queries.pop(next(iter(self._queries))).close()
+        return query
+
+
+_QUERIES = _Queries()
+
+
+def _query(expressions: Sequence[str], rows: pa.Table) -> list[npt.NDArray[np.bool_]]:
+    return _QUERIES.prepare(expressions, rows).run(rows)
 
 
 def _explain(

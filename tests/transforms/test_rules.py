@@ -239,6 +239,18 @@ def test_errors_that_try_does_not_confine_are_narrowed_down(monkeypatch):
     assert "cannot be computed: broken" in found.reasons[2][0].detail
 
 
+def test_more_rules_than_a_thread_keeps_prepared(monkeypatch):
+    monkeypatch.setattr(rules_module, "_MAX_QUERIES", 2)
+    for limit in [1, 2, 3, 1, 2, 3]:
+        assert list(rejected(f"fare > {limit}", fare=[1.0, 2.0, 3.0])) == list(range(limit))
+
+
+def test_columns_of_other_types_under_one_rule():
+    for kind, values in ((Kind.INT, [1, 2]), (Kind.FLOAT, [1.0, 2.0]), (Kind.BYTES, ["1", "2"])):
+        compiled = compile_rules([Rule("r", "x::int > 1")], [Feature("x", kind)])
+        assert list(compiled.check(pa.record_batch({"x": values})).reasons) == [0]
+
+
 def test_bytes_that_are_not_text_are_rejected_by_the_rules_that_use_them():
     compiled = compile_rules([Rule("n", "name IS NULL OR name <> 'x'"), Rule("d", "dist > 0")], FEATURES)
     batch = pa.record_batch({"name": pa.array([b"a", b"\xff", b"x", None], pa.binary()), "dist": [1, 1, 1, 1]})
