@@ -107,13 +107,11 @@ def flat_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[FlatColum
     if name not in batch.schema.names:
         return empty_column(kind, batch.num_rows), {}
     counts, items = _flatten(batch.column(name))
-    try:
-        _check_kind(items.type, kind)
-    except TypeError as error:
+    if not _has_kind(items.type, kind):
         raise DataError(
             f"column {name!r} holds {items.type}, where the features were fitted on {kind.value}; "
             "apply them under the schema of the fit, or fit again"
-        ) from error
+        )
     is_missing = items.is_null() if items.null_count else None
     values = _to_numpy(items if is_missing is None else items.fill_null(b"" if kind is Kind.BYTES else 0), kind)
     column = FlatColumn(values, counts)
@@ -138,15 +136,17 @@ def _flatten(array: pa.Array) -> tuple[Ints | None, pa.Array]:
     return array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64), array.drop_null()
 
 
-def _check_kind(arrow_type: pa.DataType, kind: Kind) -> None:
+def _has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
     types = pa.types
-    fits = {
-        Kind.INT: types.is_signed_integer(arrow_type) or types.is_boolean(arrow_type),
-        Kind.FLOAT: types.is_floating(arrow_type),
-        Kind.BYTES: is_text(arrow_type),
-    }
-    if not fits[kind] and not types.is_null(arrow_type):
-        raise TypeError(arrow_type)
+    match kind:
+        case _ if types.is_null(arrow_type):
+            return True
+        case Kind.INT:
+            return types.is_signed_integer(arrow_type) or types.is_boolean(arrow_type)
+        case Kind.FLOAT:
+            return types.is_floating(arrow_type)
+        case Kind.BYTES:
+            return is_text(arrow_type)
 
 
 def _faults(column: FlatColumn, bad: npt.NDArray[np.bool_], text: str) -> dict[int, str]:

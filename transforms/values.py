@@ -112,6 +112,8 @@ def typed_column(batch: pa.RecordBatch, feature: Feature) -> Typed:
         why = f"column {feature.name} is {column.type}, the schema says {feature.kind.value}"
         present = np.flatnonzero(pc.is_valid(column).to_numpy(zero_copy_only=False))
         return Typed(pa.nulls(len(column), scalar), dict.fromkeys(present.tolist(), why))
+    if column.type == scalar and feature.kind is not Kind.BYTES and not feature.multivalued:
+        return Typed(column, {})
     lists = as_lists(column)
     items, bad_items = _as_scalar(lists.items, scalar)
     why = "bytes that are not UTF-8" if feature.kind is Kind.BYTES else "a number beyond int64"
