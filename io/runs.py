@@ -4,160 +4,227 @@ The shuffle is an external sort. Records are buffered, sorted and written as run
 keys, and its records are the merge of that range over all runs (`MergedRuns`). Memory is one buffer while writing and
 one piece while merging, whatever the size of the dataset or of a shard.
 
-A run is an Arrow IPC file of small record batches. It is read batch by batch, not mapped: mapped pages would count as
-the process's memory.
+A run is one file, and what finds a range of its keys without reading the others is its index, which stays in memory::
+
+    data | keys uint64[n] | offsets int64[n + 1] | event times int64[n], where there are any
+
+It is read in pieces, not mapped: mapped pages would count as the process's memory.
 """
 
+import bisect
 import dataclasses
-import functools
-import heapq
+import io
+import itertools
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-# One row is one framed record: its key, its bytes, its event time if there is one.
-RECORDS = pa.schema([("key", pa.uint64()), ("record", pa.large_binary()), ("event_time", pa.timestamp("us", "UTC"))])
+from penstock.io.records import (
+    NO_TIME,
+    BlockWriter,
+    Bytes,
+    Ints,
+    Keys,
+    Records,
+    concat_records,
+    read_into,
+    sorted_order,
+)
 
 KEYS_END = 1 << 64
 
-MAX_RUN_BYTES = 64 << 20
-MAX_PIECE_BYTES = 64 << 20
-# What a range of keys can overshoot by, for each run; small, so that many runs can be merged.
-_BLOCK_BYTES = 64 << 10
-
-
-def records_batch(
-    data: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
-    keys: npt.NDArray[np.uint64],
-    event_times: pa.Array | None = None,
-) -> pa.RecordBatch:
-    """Framed records as a batch of `RECORDS`, without copying them.
-
-    Args:
-      data: the frames, one after the other.
-      offsets: int64[n + 1], where each starts, and the end.
-      keys: uint64[n].
-      event_times: n event times, or None.
-    """
-    rows = len(keys)
-    record = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), rows, [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
-    )
-    times = pa.nulls(rows, RECORDS.field("event_time").type) if event_times is None else event_times
-    return pa.record_batch([pa.array(keys, pa.uint64()), record, times], schema=RECORDS)
-
-
-def record_bytes(records: pa.RecordBatch) -> int:
-    """Bytes of the records themselves."""
-    offsets = _offsets(records)
-    return int(offsets[-1] - offsets[0])
-
-
-def sort_records(records: pa.RecordBatch) -> pa.RecordBatch:
-    """The records by key, then by their bytes: an order that does not depend on how they arrived."""
-    by = [("key", "ascending"), ("record", "ascending")]
-    return records.take(pc.sort_indices(records, sort_keys=by))
-
-
-def content(records: pa.RecordBatch) -> memoryview:
-    """The bytes of the records, one after the other."""
-    offsets = _offsets(records)
-    buffer = records.column("record").buffers()[2]
-    return memoryview(buffer)[int(offsets[0]) : int(offsets[-1])] if buffer is not None else memoryview(b"")
-
-
-def _offsets(records: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    column = records.column("record")
-    _, offsets, _ = column.buffers()
-    if offsets is None or len(column) == 0:
-        return np.zeros(1, np.int64)
-    return np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+# All workers of a process together buffer about this much, each of them at most and at least so much.
+_PROCESS_BYTES = 256 << 20
+MAX_RUN_BYTES = min(64 << 20, max(16 << 20, _PROCESS_BYTES // (os.cpu_count() or 1)))
+# Rows that come in order need no more: they are in the cache when they are written.
+ORDERED_BUFFER_BYTES = 1 << 20
+# What is known of a run in memory: the keys at which blocks of this size begin and end.
+_INDEX_BYTES = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A sorted run: where it is, and the index of its blocks.
+    """A sorted run: where it is, and its index.
 
     Attributes:
       path: the file, local.
       split: the split of its records.
       first_keys: uint64, the first key of each block.
+      last_keys: uint64, the last key of each block.
       records: int64, records before each block, and all.
       bytes: int64, bytes before each block, and all.
-      last_key: the last key of all.
+      has_times: whether any record has an event time.
     """
 
     path: str
     split: str
-    first_keys: npt.NDArray[np.uint64]
-    records: npt.NDArray[np.int64]
-    bytes: npt.NDArray[np.int64]
-    last_key: int
+    first_keys: Keys
+    last_keys: Keys
+    records: Ints
+    bytes: Ints
+    has_times: bool
 
 
-def write_run(path: str, split: str, records: pa.RecordBatch) -> Run:
-    """Writes sorted records as a run."""
-    starts = _block_starts(records)
-    blocks = [records.slice(start, end - start) for start, end in zip(starts, [*starts[1:], len(records)], strict=True)]
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, RECORDS) as writer:
-        for block in blocks:
-            writer.write_batch(block)
-    keys = np.array([block.column("key")[0].as_py() for block in blocks], np.uint64)
-    sizes = [record_bytes(block) for block in blocks]
-    places = np.array([*starts, len(records)], np.int64)
-    return Run(path, split, keys, places, np.cumsum([0, *sizes]), records.column("key")[-1].as_py())
+class _RunFile:
+    """A run while it is written."""
 
+    def __init__(self, path: str, split: str):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self._file = open(path, "wb")  # noqa: SIM115
+        self._path = path
+        self._split = split
+        self._keys: list[Keys] = []
+        self._sizes: list[Ints] = []
+        self._times: list[Ints | None] = []
+        self._index: list[tuple[Keys, Keys, Ints, Ints]] = []
+        self._records = 0
+        self.bytes = 0
 
-def _block_starts(records: pa.RecordBatch) -> list[int]:
-    """Rows at which blocks start: a block ends where the next record would overfill it."""
-    offsets = _offsets(records)
-    starts = [0]
-    while True:
-        end = int(np.searchsorted(offsets, offsets[starts[-1]] + _BLOCK_BYTES, side="right")) - 1
-        end = max(end, starts[-1] + 1)
-        if end >= len(records):
-            return starts
-        starts.append(end)
+    @property
+    def last_key(self) -> int:
+        """The greatest key so far."""
+        return int(self._keys[-1][-1])
+
+    def append(self, records: Records, rows: slice | Ints) -> None:
+        """Writes some of the records, which are sorted as the indices give them and follow what is there."""
+        if isinstance(rows, slice):
+            self._file.write(records.data[records.offsets[rows.start] : records.offsets[rows.stop]].data)
+        else:
+            blocks = BlockWriter(self._file.write)
+            blocks.write_ordered(records, rows)
+            blocks.flush()
+        keys, sizes = records.keys[rows], np.diff(records.offsets)[rows]
+        self._keys.append(keys)
+        self._sizes.append(sizes)
+        self._times.append(None if records.times is None else records.times[rows])
+        self._add_to_index(keys, sizes)
+
+    def _add_to_index(self, keys: Keys, sizes: Ints) -> None:
+        """What is appended begins a block, so that none has rows from two places of an input read in order."""
+        ends = np.cumsum(sizes)
+        starts = ends - sizes
+        rows = np.flatnonzero(np.diff(starts // _INDEX_BYTES, prepend=-1))
+        last_keys = keys[np.append(rows[1:], len(keys)) - 1]
+        self._index.append((keys[rows], last_keys, self._records + rows, self.bytes + starts[rows]))
+        self._records += len(keys)
+        self.bytes += int(ends[-1])
+
+    def close(self) -> Run:
+        """Ends the file."""
+        offsets = np.zeros(self._records + 1, np.int64)
+        np.cumsum(np.concatenate(self._sizes), out=offsets[1:])
+        sections: list[npt.NDArray[Any]] = [*self._keys, offsets]
+        has_times = any(times is not None for times in self._times)
+        if has_times:
+            sections += [
+                np.full(len(keys), NO_TIME) if times is None else times
+                for keys, times in zip(self._keys, self._times, strict=True)
+            ]
+        with self._file:
+            for section in sections:
+                self._file.write(np.ascontiguousarray(section).data)
+        first_keys, last_keys, rows, starts = map(np.concatenate, zip(*self._index, strict=True))
+        records, size = np.append(rows, self._records), np.append(starts, self.bytes)
+        return Run(self._path, self._split, first_keys, last_keys, records, size, has_times)
 
 
 class RunWriter:
-    """Buffers records of several splits and writes them as sorted runs, all when the buffer is full."""
+    """Buffers records of several splits, and writes what is in the full buffer to runs.
 
-    def __init__(self, directory: str, max_bytes: int = MAX_RUN_BYTES):
+    A run goes on where what comes next has greater keys, up to `run_bytes`: from the one buffer to the next where rows
+    come in order, and never where keys are hashes.
+
+    Attributes:
+      directory: the folder of the runs.
+      splits: the names of the splits, by their numbers.
+      buffer_bytes: bytes of records that are sorted at once; a batch that has more is written alone.
+      run_bytes: bytes of records of a run, about.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        splits: Sequence[str],
+        buffer_bytes: int = MAX_RUN_BYTES,
+        run_bytes: int = MAX_RUN_BYTES,
+    ):
         self._directory = directory
-        self._max_bytes = max_bytes
-        self._buffers: dict[str, list[pa.RecordBatch]] = {}
-        self._bytes = 0
+        self._splits = splits
+        self._run_bytes = run_bytes
+        # Its pages are not touched before they are needed.
+        self._buffer = np.empty(buffer_bytes, np.uint8)
+        self._filled = 0
+        self._parts: list[Records] = []
+        self._files: dict[int, _RunFile] = {}
 
-    def add(self, split: str, records: pa.RecordBatch) -> Iterator[Run]:
-        """Adds records; yields the runs that this made."""
-        self._buffers.setdefault(split, []).append(records)
-        self._bytes += record_bytes(records)
-        if self._bytes >= self._max_bytes:
-            yield from self.flush()
+    def add(self, batch: pa.RecordBatch) -> Iterator[Run]:
+        """Adds a batch of `RECORDS`; yields the runs that this ended."""
+        records = Records.of(batch)
+        if self._filled + records.nbytes > len(self._buffer):
+            yield from self._write_buffer()
+        if records.nbytes > len(self._buffer):
+            yield from self._write(records)
+        elif len(records):
+            end = self._filled + records.nbytes
+            self._buffer[self._filled : end] = records.content
+            self._filled = end
+            self._parts.append(records)
 
     def flush(self) -> Iterator[Run]:
-        """Writes what is buffered."""
-        buffers, self._buffers, self._bytes = self._buffers, {}, 0
-        for split in list(buffers):
-            records = sort_records(pa.concat_batches(buffers.pop(split)))
-            if len(records):
-                yield write_run(os.path.join(self._directory, f"{uuid.uuid4().hex}.run"), split, records)
+        """Writes what is buffered and ends all runs."""
+        yield from self._write_buffer()
+        for split in list(self._files):
+            yield self._files.pop(split).close()
+
+    def _write_buffer(self) -> Iterator[Run]:
+        if self._parts:
+            records = concat_records(self._parts, self._buffer)
+            self._parts, self._filled = [], 0
+            yield from self._write(records)
+
+    def _write(self, records: Records) -> Iterator[Run]:
+        order = sorted_order(records)
+        for split, start, end in records.by_split(order):
+            rows = slice(start, end) if order is None else order[start:end]
+            first_key = int(records.keys[rows][0])
+            file = self._files.get(split)
+            if file is not None and (file.bytes >= self._run_bytes or first_key <= file.last_key):
+                yield self._files.pop(split).close()
+            if split not in self._files:
+                path = os.path.join(self._directory, f"{uuid.uuid4().hex}.run")
+                self._files[split] = _RunFile(path, self._splits[split])
+            self._files[split].append(records, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What went into a shard: its records, and the least and greatest event time in microseconds, if there is one."""
+
+    records: int = 0
+    times: tuple[int, int] | None = None
+
+    def __add__(self, other: "Written") -> "Written":
+        times = [time for pair in (self.times, other.times) if pair for time in pair]
+        return Written(self.records + other.records, (min(times), max(times)) if times else None)
+
+
+def _written(records: int, times: Ints | None) -> Written:
+    known = np.zeros(0, np.int64) if times is None else times[times != NO_TIME]
+    return Written(records, (int(known.min()), int(known.max())) if len(known) else None)
 
 
 class MergedRuns:
     """Several runs read as one sorted sequence of records, by ranges of keys."""
 
-    def __init__(self, runs: Sequence[Run], max_piece_bytes: int = MAX_PIECE_BYTES):
+    def __init__(self, runs: Sequence[Run], max_piece_bytes: int = MAX_RUN_BYTES):
         self._runs = [_RunReader(run) for run in runs]
         self._max_piece_bytes = max_piece_bytes
+        self._buffer = np.empty(0, np.uint8)
 
     def count_below(self, key: int) -> int:
         """Records with a smaller key."""
@@ -165,96 +232,141 @@ class MergedRuns:
 
     def key_at(self, rank: int) -> int:
         """The least key that has more than `rank` records up to and with it; `KEYS_END` for none."""
-        low, high = 0, KEYS_END
-        while low < high:
-            middle = (low + high) // 2
-            if self.count_below(middle + 1) > rank:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        if rank >= self.count_below(KEYS_END):
+            return KEYS_END
+        known = np.unique(np.concatenate([run.first_keys for run in self._runs]))
+        block = bisect.bisect_right(range(len(known)), rank, key=lambda index: self.count_below(int(known[index]))) - 1
+        low, high = int(known[block]), int(known[block + 1]) if block + 1 < len(known) else KEYS_END
+        keys = np.sort(np.concatenate([run.keys_between(low, high) for run in self._runs]))
+        return int(keys[rank - self.count_below(low)])
 
-    def pieces(self, low: int, high: int) -> Iterator[pa.RecordBatch]:
-        """The records with `low` <= key < `high`, sorted, in pieces of about 64 MiB."""
-        size = sum(run.bytes_between(low, high) for run in self._runs)
-        if size <= self._max_piece_bytes:
-            parts = [part for run in self._runs for part in run.read(low, high)]
-            if parts:
-                yield sort_records(pa.concat_batches(parts))
-        elif high - low > 1:
-            middle = (low + high) // 2
-            yield from self.pieces(low, middle)
-            yield from self.pieces(middle, high)
+    def write(self, low: int, high: int, blocks: BlockWriter) -> Written:
+        """Writes the records with `low` <= key < `high`, sorted."""
+        written = Written()
+        if self._runs and low < high:
+            for start, end in itertools.pairwise(self._cuts(low, high)):
+                places = zip(self._runs, start, end, strict=True)
+                written += self._write_piece([_Span(*place) for place in places if place[1] < place[2]], blocks)
+        return written
+
+    def _write_piece(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
+        ordered = spans if len(spans) < 2 else _in_order(spans)
+        if ordered is None:
+            return self._write_sorted(spans, blocks)
+        written = Written()
+        for span in ordered:
+            span.run.copy(span.first, span.last, blocks)
+            written += _written(span.last - span.first, span.run.times(span.first, span.last))
+        return written
+
+    def _write_sorted(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
+        size = sum(span.run.bytes_around(span.first, span.last) for span in spans)
+        if size > len(self._buffer):
+            self._buffer = np.empty(max(size, self._max_piece_bytes), np.uint8)
+        parts: list[Records] = []
+        filled = 0
+        for span in spans:
+            parts.append(span.run.read(span.first, span.last, self._buffer[filled:]))
+            filled += parts[-1].nbytes
+        records = concat_records(parts, self._buffer)
+        order = sorted_order(records)
+        if order is None:
+            blocks.write(records.content)
         else:
-            yield from self._equal_keys(low)
+            blocks.write_ordered(records, order)
+        return _written(len(records), records.times)
 
-    def _equal_keys(self, key: int) -> Iterator[pa.RecordBatch]:
-        """Records of one key that are too many for a piece (the same row again and again), merged one by one."""
-        rows = heapq.merge(*(run.rows(key) for run in self._runs))
-        buffered: list[tuple[bytes, int | None]] = []
-        size = 0
-        for row in rows:
-            buffered.append((row.record, row.event_time))
-            size += len(row.record)
-            if size >= self._max_piece_bytes:
-                yield _batch_of(key, buffered)
-                buffered, size = [], 0
-        if buffered:
-            yield _batch_of(key, buffered)
+    def _cuts(self, low: int, high: int) -> Iterator[Sequence[int]]:
+        """Where pieces begin and end: a place in each run."""
+        keys = self._cut_keys(low, high)
+        places = [run.count_below(keys[0]) for run in self._runs]
+        yield places
+        for start, end in itertools.pairwise(keys):
+            first, places = places, [run.count_below(end) for run in self._runs]
+            if end - start == 1:
+                yield from self._cuts_of_one_key(first, places)
+            yield places
+
+    def _cut_keys(self, low: int, high: int) -> list[int]:
+        """`low`, `high`, and between them keys with about `max_piece_bytes` from one to the next."""
+        keys, sizes = map(np.concatenate, zip(*(run.blocks(low, high) for run in self._runs), strict=True))
+        order = np.argsort(keys)
+        ends = np.cumsum(sizes[order])
+        size = int(ends[-1]) if len(ends) else 0
+        found = keys[order[np.searchsorted(ends, np.arange(self._max_piece_bytes, size, self._max_piece_bytes))]]
+        cuts = found.tolist()
+        # A key that fills pieces is alone between two cuts.
+        cuts += [key + 1 for key, after in itertools.pairwise(cuts) if key == after]
+        return sorted({low, high, *(key for key in cuts if low < key < high)})
+
+    def _cuts_of_one_key(self, start: Sequence[int], end: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Cuts between the records of one key, by their bytes: the same row again and again can fill any piece."""
+        share = self._max_piece_bytes // max(1, sum(first < last for first, last in zip(start, end, strict=True)))
+        while True:
+            ahead = [
+                min(run.place_after(first, share), last)
+                for run, first, last in zip(self._runs, start, end, strict=True)
+            ]
+            # All up to the least of the last records that are in sight, of the runs that have more, is in sight.
+            seen = [
+                run.record(place - 1) for run, place, last in zip(self._runs, ahead, end, strict=True) if place < last
+            ]
+            if not seen:
+                return
+            limit = min(seen)
+            start = [
+                first + bisect.bisect_right(range(first, place), limit, key=run.record)
+                for run, first, place in zip(self._runs, start, ahead, strict=True)
+            ]
+            yield start
 
 
-@functools.total_ordering
 @dataclasses.dataclass(frozen=True)
-class _Row:
-    record: bytes
-    event_time: int | None
+class _Span:
+    """The records of a run from one place to another."""
 
-    def __lt__(self, other: "_Row") -> bool:
-        return self.record < other.record
+    run: "_RunReader"
+    first: int
+    last: int
 
 
-def _batch_of(key: int, rows: Sequence[tuple[bytes, int | None]]) -> pa.RecordBatch:
-    records, times = zip(*rows, strict=True)
-    columns = [pa.array([key] * len(rows), pa.uint64()), pa.array(records, pa.large_binary())]
-    return pa.record_batch([*columns, pa.array(times, RECORDS.field("event_time").type)], schema=RECORDS)
+def _in_order(spans: Sequence[_Span]) -> list[_Span] | None:
+    """The spans, cut between blocks, such that keys ascend from each to the next; None where blocks overlap."""
+    blocks = [span.run.blocks_of(span.first, span.last) for span in spans]
+    owners = np.repeat(np.arange(len(spans)), [len(keys) for keys, *_ in blocks])
+    first_keys, last_keys, firsts, lasts = map(np.concatenate, zip(*blocks, strict=True))
+    order = np.argsort(first_keys)
+    if (first_keys[order[1:]] <= last_keys[order[:-1]]).any():
+        return None
+    heads = np.flatnonzero(np.diff(owners[order], prepend=-1))
+    tails = np.append(heads[1:], len(order)) - 1
+    return [
+        _Span(spans[owners[head]].run, int(firsts[head]), int(lasts[tail]))
+        for head, tail in zip(order[heads], order[tails], strict=True)
+    ]
 
 
 class _RunReader:
-    """Reads ranges of keys of one run; the file is open only while a range is read."""
+    """Reads ranges of one run; the file is open only while one is read."""
 
     def __init__(self, run: Run):
         self._run = run
         self._known_block = -1
-        self._known_keys = np.zeros(0, np.uint64)
+        self._known_keys: Keys = np.zeros(0, np.uint64)
+
+    @property
+    def first_keys(self) -> Keys:
+        """Of each block."""
+        return self._run.first_keys
 
     def count_below(self, key: int) -> int:
-        blocks = self._blocks_below(key)
-        if key >= KEYS_END or blocks == 0:
-            return int(self._run.records[blocks])
-        return int(self._run.records[blocks - 1] + np.searchsorted(self._keys(blocks - 1), np.uint64(key)))
-
-    def _keys(self, block: int) -> npt.NDArray[np.uint64]:
-        """The keys of a block; the last ones are kept, since a bisection ends in one block."""
-        if block != self._known_block:
-            with pa.OSFile(self._run.path, "rb") as file, pa.ipc.open_file(file) as reader:
-                # A copy: the array would keep the records in memory.
-                self._known_keys = reader.get_batch(block).column("key").to_numpy().copy()
-            self._known_block = block
-        return self._known_keys
-
-    def bytes_between(self, low: int, high: int) -> int:
-        """About the bytes of the range: those of the blocks that start in it."""
-        return int(self._run.bytes[self._blocks_below(high)] - self._run.bytes[self._blocks_below(low)])
-
-    def read(self, low: int, high: int) -> Iterator[pa.RecordBatch]:
-        yield from self._read(self._first_block(low), self._blocks_below(high), low, high)
-
-    def rows(self, key: int) -> Iterator[_Row]:
-        # Block by block: the rows of all runs are read at once, and a process may open only so many files.
-        for block in range(self._first_block(key), self._blocks_below(key + 1)):
-            for part in list(self._read(block, block + 1, key, key + 1)):
-                records, times = part.column("record"), part.column("event_time").cast(pa.int64())
-                yield from map(_Row, records.to_pylist(), times.to_pylist())
+        """Records with a smaller key: the place of the first of the others."""
+        block = self._blocks_below(key) - 1
+        if block < 0:
+            return 0
+        if key > int(self._run.last_keys[block]):
+            return int(self._run.records[block + 1])
+        return int(self._run.records[block] + np.searchsorted(self._keys_of(block), np.uint64(key)))
 
     def _blocks_below(self, key: int) -> int:
         """Blocks that start below `key`."""
@@ -262,18 +374,92 @@ class _RunReader:
             return len(self._run.first_keys)
         return int(np.searchsorted(self._run.first_keys, np.uint64(key)))
 
-    def _first_block(self, key: int) -> int:
-        """The block in which the first record of `key` or above would be: the last that starts below it."""
-        return max(self._blocks_below(key) - 1, 0)
+    def _keys_of(self, block: int) -> Keys:
+        """The keys of a block; the last ones are kept, since a shard ends where the next begins."""
+        if block != self._known_block:
+            self._known_keys = self._keys(int(self._run.records[block]), int(self._run.records[block + 1]))
+            self._known_block = block
+        return self._known_keys
 
-    def _read(self, first: int, last: int, low: int, high: int) -> Iterator[pa.RecordBatch]:
-        if first >= last or low > self._run.last_key:
-            return
-        with pa.OSFile(self._run.path, "rb") as file, pa.ipc.open_file(file) as reader:
-            for block in range(first, last):
-                records = reader.get_batch(block)
-                keys = records.column("key").to_numpy()
-                start = int(np.searchsorted(keys, np.uint64(low)))
-                end = int(np.searchsorted(keys, np.uint64(high))) if high < KEYS_END else len(keys)
-                if end > start:
-                    yield records.slice(start, end - start)
+    def keys_between(self, low: int, high: int) -> Keys:
+        """The keys in a range."""
+        return self._keys(self.count_below(low), self.count_below(high))
+
+    def _keys(self, first: int, last: int) -> Keys:
+        with self._open() as file:
+            return self._section(file, 0, first, last, np.uint64)
+
+    def blocks(self, low: int, high: int) -> tuple[Keys, Ints]:
+        """Key and bytes of each block that starts in a range, or before with a key in it."""
+        first, last = max(self._blocks_below(low) - 1, 0), self._blocks_below(high)
+        return np.maximum(self._run.first_keys[first:last], np.uint64(low)), np.diff(self._run.bytes[first : last + 1])
+
+    def blocks_of(self, first: int, last: int) -> tuple[Keys, Keys, Ints, Ints]:
+        """First and last key, first place and end of the blocks between two places."""
+        begin, end = self._block_of(first), self._block_of(last - 1) + 1
+        firsts, lasts = self._run.records[begin:end], self._run.records[begin + 1 : end + 1]
+        keys = self._run.first_keys[begin:end], self._run.last_keys[begin:end]
+        return *keys, np.maximum(firsts, first), np.minimum(lasts, last)
+
+    def bytes_around(self, first: int, last: int) -> int:
+        """Bytes of the blocks between two places."""
+        return int(self._run.bytes[self._block_of(last - 1) + 1] - self._run.bytes[self._block_of(first)])
+
+    def place_after(self, place: int, size: int) -> int:
+        """The end of a block that is about so many bytes further."""
+        block = self._block_of(place)
+        after = int(np.searchsorted(self._run.bytes, self._run.bytes[block] + size, side="right")) - 1
+        return int(self._run.records[max(after, block + 1)])
+
+    def _block_of(self, place: int) -> int:
+        """The block with the record of this place; the last one for the end."""
+        block = int(np.searchsorted(self._run.records, place, side="right")) - 1
+        return min(block, len(self._run.first_keys) - 1)
+
+    def record(self, place: int) -> bytes:
+        """The bytes of one record."""
+        with self._open() as file:
+            start, end = self._offsets(file, place, place + 1).tolist()
+            out = np.empty(end - start, np.uint8)
+            file.seek(start)
+            read_into(file, out)
+            return out.tobytes()
+
+    def read(self, first: int, last: int, out: Bytes) -> Records:
+        """The records from one place to another, their bytes in `out`."""
+        with self._open() as file:
+            keys = self._section(file, 0, first, last, np.uint64)
+            offsets = self._offsets(file, first, last)
+            file.seek(int(offsets[0]))
+            data = out[: offsets[-1] - offsets[0]]
+            read_into(file, data)
+            times = self._section(file, 2, first, last, np.int64) if self._run.has_times else None
+        return Records(np.zeros(last - first, np.uint16), keys, data, offsets - offsets[0], times)
+
+    def copy(self, first: int, last: int, blocks: BlockWriter) -> None:
+        """Writes the records from one place to another."""
+        with self._open() as file:
+            start, end = self._offsets(file, first, first)[0], self._offsets(file, last, last)[0]
+            blocks.read_from(file, int(start), int(end))
+
+    def times(self, first: int, last: int) -> Ints | None:
+        """The event times from one place to another."""
+        if not self._run.has_times:
+            return None
+        with self._open() as file:
+            return self._section(file, 2, first, last, np.int64)
+
+    def _open(self) -> io.FileIO:
+        return io.FileIO(self._run.path)
+
+    def _offsets(self, file: io.FileIO, first: int, last: int) -> Ints:
+        return self._section(file, 1, first, last + 1, np.int64)
+
+    def _section(self, file: io.FileIO, number: int, first: int, last: int, dtype: Any) -> npt.NDArray[Any]:
+        """A part of the keys (0), the offsets (1) or the event times (2), all of 8 bytes."""
+        count = int(self._run.records[-1])
+        place = number * count + (number == 2) + first
+        file.seek(int(self._run.bytes[-1]) + 8 * place)
+        out = np.empty(last - first, dtype)
+        read_into(file, out)
+        return out

@@ -3,17 +3,20 @@
 import contextlib
 import hashlib
 import zlib
-from collections.abc import Iterable
 from typing import Literal
 
 import google_crc32c
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
+from penstock.io import kernel
+from penstock.io.folders import is_local
 from penstock.io.layout import SUFFIXES, Shard, Staging, part_name
-from penstock.io.runs import content
+from penstock.io.records import BlockWriter
+from penstock.io.runs import MergedRuns, Written
+
+if kernel.ENABLED:
+    from penstock.io.kernel import _runs
 
 Compression = Literal["gzip", "zlib", "none"]
 
@@ -23,65 +26,77 @@ _WINDOW_BITS = {"gzip": 31, "zlib": 15}
 
 
 def write_shard(
-    staging: Staging, split: str, index: int, total: int, compression: Compression, pieces: Iterable[pa.RecordBatch]
+    staging: Staging,
+    split: str,
+    index: int,
+    total: int,
+    compression: Compression,
+    merged: MergedRuns,
+    low: int,
+    high: int,
 ) -> Shard:
-    """Writes one shard into the staging folder, piece by piece, and gives its entry of the manifest.
+    """Writes one shard, a range of keys, into the staging folder, and gives its entry of the manifest.
 
     A bundle that is tried again writes the same bytes under the same name.
     """
     path = f"{split}/{part_name(index, total, SUFFIXES[compression])}"
     with _ShardFile(staging.path(*path.split("/")), compression) as file:
-        for piece in pieces:
-            file.write(piece)
-    return file.entry(path, split)
+        written = merged.write(low, high, file.blocks)
+    return file.entry(path, split, written)
 
 
 class _ShardFile(contextlib.AbstractContextManager["_ShardFile"]):
-    """A shard while it is written: compressed, hashed and counted on the way."""
+    """A shard while it is written: compressed, hashed and counted on the way, block by block.
+
+    Blocks begin at multiples of their size: of what igzip is given at once depends what it makes of it.
+    """
 
     def __init__(self, path: str, compression: Compression):
         self._file = FileSystems.create(path, compression_type="uncompressed")
+        # Only a local file is known to keep no reference to what it is given.
+        self._must_copy = not is_local(path)
         bits = _WINDOW_BITS.get(compression)
         # zlib's own gzip header has no name and no time: equal records make equal files.
         self._compressor = zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, bits) if bits else None
         self._sha256 = hashlib.sha256()
-        self._crc32c = google_crc32c.Checksum()
-        self._records = self._bytes = self._uncompressed = 0
-        self._times: list[pa.Scalar] = []
+        self._crc32c = self._bytes = self._uncompressed = 0
+        self.blocks = BlockWriter(self._add)
 
-    def write(self, records: pa.RecordBatch) -> None:
-        data = content(records)
-        self._sha256.update(data)
-        self._records += len(records)
-        self._uncompressed += len(data)
-        self._store(self._compressor.compress(data) if self._compressor else bytes(data))
-        ends = pc.min_max(records.column("event_time"))
-        self._times += [time for time in ends.values() if time.is_valid]
+    def _add(self, block: memoryview) -> None:
+        self._sha256.update(block)
+        self._uncompressed += len(block)
+        self._store(self._compressor.compress(block) if self._compressor else block)
 
-    def _store(self, data: bytes) -> None:
-        self._file.write(data)
-        self._crc32c.update(data)
+    def _store(self, data: bytes | memoryview) -> None:
+        self._crc32c = _extended_crc32c(self._crc32c, data)
         self._bytes += len(data)
+        self._file.write(bytes(data) if self._must_copy else data)
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         try:
-            if self._compressor is not None and exc_type is None:
-                self._store(self._compressor.flush())
+            if exc_type is None:
+                self.blocks.flush()
+                if self._compressor is not None:
+                    self._store(self._compressor.flush())
         finally:
             self._file.close()
 
-    def entry(self, path: str, split: str) -> Shard:
-        times = sorted(time.value for time in self._times)
+    def entry(self, path: str, split: str, written: Written) -> Shard:
+        times = written.times
         return Shard(
             path=path,
             split=split,
-            records=self._records,
+            records=written.records,
             bytes=self._bytes,
             uncompressed_bytes=self._uncompressed,
-            crc32c=self._crc32c.digest().hex(),
+            crc32c=f"{self._crc32c:08x}",
             sha256=self._sha256.hexdigest(),
-            event_time=(_iso(times[0]), _iso(times[-1])) if times else None,
+            event_time=(_iso(times[0]), _iso(times[1])) if times else None,
         )
+
+
+def _extended_crc32c(crc: int, data: bytes | memoryview) -> int:
+    return _runs.crc32c(crc, data) if kernel.ENABLED else google_crc32c.extend(crc, bytes(data))
 
 
 def _iso(micros: int) -> str:

@@ -6,6 +6,7 @@ spills them on its worker. Both give the same bytes.
 """
 
 import dataclasses
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window
 from penstock.io.layout import Shard, Staging
-from penstock.io.runs import KEYS_END, MAX_RUN_BYTES, MergedRuns, Run, RunWriter, content, sort_records
+from penstock.io.records import Keys, Records, sort_records
+from penstock.io.runs import KEYS_END, MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
 from penstock.io.shard import Compression, write_shard
 
 Shuffle = Literal["global", "none"]
@@ -66,7 +68,7 @@ def hash_bound(index: int, total: int) -> int:
     return -(-(index << 64) // total)
 
 
-def shards_of(keys: npt.NDArray[np.uint64], total: int) -> npt.NDArray[np.int64]:
+def shards_of(keys: Keys, total: int) -> npt.NDArray[np.int64]:
     """int64, the shard of each key under `hash_bound`."""
     bounds = np.array([hash_bound(index, total) for index in range(1, total)], np.uint64)
     return np.searchsorted(bounds, keys, side="right")
@@ -84,7 +86,7 @@ class _ShardRange:
 
 
 @dataclasses.dataclass(eq=False)
-class SpillingShuffle(beam.PTransform[beam.PCollection[tuple[str, pa.RecordBatch]], beam.PCollection[Shard]]):
+class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Shard]]):
     """Shards by way of runs on a disk that all workers share."""
 
     staging: Staging
@@ -92,9 +94,11 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[tuple[str, pa.RecordBatch
     plan: ShardPlan
     compression: Compression
 
-    def expand(self, records: beam.PCollection[tuple[str, pa.RecordBatch]]) -> beam.PCollection[Shard]:
+    def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Spill, plan, merge."""
-        runs = records | "Spill" >> beam.ParDo(_SpillFn(spill_directory(self.staging))).with_output_types(Run)
+        buffer_bytes = ORDERED_BUFFER_BYTES if self.plan.shuffle == "none" else MAX_RUN_BYTES
+        spill = _SpillFn(spill_directory(self.staging), self.splits, buffer_bytes)
+        runs = records | "Spill" >> beam.ParDo(spill).with_output_types(Run)
         ranges = (
             records.pipeline
             | "Splits" >> beam.Create(self.splits, reshuffle=False)
@@ -113,18 +117,21 @@ def spill_directory(staging: Staging) -> str:
 
 
 class _SpillFn(beam.DoFn):
-    def __init__(self, directory: str):
+    def __init__(self, directory: str, splits: tuple[str, ...], buffer_bytes: int):
         self._directory = directory
+        self._splits = splits
+        self._buffer_bytes = buffer_bytes
 
     def start_bundle(self) -> None:
-        self._writer = RunWriter(self._directory)
+        self._writer = RunWriter(self._directory, self._splits, self._buffer_bytes)
 
-    def process(self, item: tuple[str, pa.RecordBatch]) -> Iterator[Run]:
-        yield from self._writer.add(*item)
+    def process(self, batch: pa.RecordBatch) -> Iterator[Run]:
+        yield from self._writer.add(batch)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for run in self._writer.flush():
             yield in_global_window(run)
+        del self._writer  # and with it its buffer
 
 
 class _PlanFn(beam.DoFn):
@@ -146,12 +153,13 @@ class _MergeFn(beam.DoFn):
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
         merged = MergedRuns([run for run in runs if run.split == shard.split])
-        pieces = merged.pieces(shard.low, shard.high)
-        yield write_shard(self._staging, shard.split, shard.index, shard.total, self._compression, pieces)
+        yield write_shard(
+            self._staging, shard.split, shard.index, shard.total, self._compression, merged, shard.low, shard.high
+        )
 
 
 @dataclasses.dataclass(eq=False)
-class RunnerShuffle(beam.PTransform[beam.PCollection[tuple[str, pa.RecordBatch]], beam.PCollection[Shard]]):
+class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Shard]]):
     """Shards by way of the runner's own shuffle: chunks of records, keyed by split and shard."""
 
     staging: Staging
@@ -159,10 +167,10 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[tuple[str, pa.RecordBatch]]
     plan: ShardPlan
     compression: Compression
 
-    def expand(self, records: beam.PCollection[tuple[str, pa.RecordBatch]]) -> beam.PCollection[Shard]:
+    def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Count, key, group, merge."""
         counts = self._bytes_per_split(records)
-        chunks = records | "Chunk" >> beam.ParDo(_ChunkFn(self.plan), counts).with_output_types(
+        chunks = records | "Chunk" >> beam.ParDo(_ChunkFn(self.splits, self.plan), counts).with_output_types(
             tuple[tuple[str, int], bytes]
         )
         all_shards = (
@@ -171,7 +179,7 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[tuple[str, pa.RecordBatch]]
             | "EveryShard"
             >> beam.ParDo(_EveryShardFn(self.plan), counts).with_output_types(tuple[tuple[str, int], bytes])
         )
-        write = beam.ParDo(_WriteChunksFn(self.staging, self.plan, self.compression), counts)
+        write = beam.ParDo(_WriteChunksFn(self.staging, self.splits, self.plan, self.compression), counts)
         return (
             (chunks, all_shards)
             | "Flatten" >> beam.Flatten()
@@ -179,36 +187,40 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[tuple[str, pa.RecordBatch]]
             | "Write" >> write.with_output_types(Shard)
         )
 
-    def _bytes_per_split(self, records: beam.PCollection[tuple[str, pa.RecordBatch]]) -> Any:
+    def _bytes_per_split(self, records: beam.PCollection[pa.RecordBatch]) -> Any:
         """A side input; nothing where the number of shards is given, since it would hold the records up."""
         if self.plan.num_shards is not None:
             return {}
-        sizes = records | "CountBytes" >> beam.ParDo(_CountBytesFn()).with_output_types(tuple[str, int])
+        sizes = records | "CountBytes" >> beam.ParDo(_CountBytesFn(self.splits)).with_output_types(tuple[str, int])
         return beam.pvalue.AsDict(sizes | "SumBytes" >> beam.CombinePerKey(sum))
 
 
 class _CountBytesFn(beam.DoFn):
-    def process(self, item: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
-        split, records = item
-        yield split, len(content(records))
+    def __init__(self, splits: tuple[str, ...]):
+        self._splits = splits
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int]]:
+        records = Records.of(batch)
+        for split in np.unique(records.splits):
+            yield self._splits[split], int(np.diff(records.offsets)[records.splits == split].sum())
 
 
 class _ChunkFn(beam.DoFn):
     """Buffers records, and gives them sorted by shard, in chunks that a runner likes to move."""
 
-    def __init__(self, plan: ShardPlan):
+    def __init__(self, splits: tuple[str, ...], plan: ShardPlan):
+        self._splits = splits
         self._plan = plan
 
     def start_bundle(self) -> None:
-        self._buffers: dict[str, list[pa.RecordBatch]] = {}
+        self._buffer: list[pa.RecordBatch] = []
         self._counts: Mapping[str, int] = {}
         self._bytes = 0
 
-    def process(self, item: tuple[str, pa.RecordBatch], counts: Mapping[str, int]) -> Iterator[Any]:
-        split, records = item
-        self._buffers.setdefault(split, []).append(records)
+    def process(self, batch: pa.RecordBatch, counts: Mapping[str, int]) -> Iterator[Any]:
+        self._buffer.append(batch)
         self._counts = counts
-        self._bytes += len(content(records))
+        self._bytes += Records.of(batch).nbytes
         if self._bytes >= MAX_RUN_BYTES:
             yield from self._flush()
 
@@ -216,20 +228,24 @@ class _ChunkFn(beam.DoFn):
         yield from map(in_global_window, self._flush())
 
     def _flush(self) -> Iterator[tuple[tuple[str, int], bytes]]:
-        buffers, self._buffers, self._bytes = self._buffers, {}, 0
-        for split, parts in buffers.items():
-            records = sort_records(pa.concat_batches(parts))
-            shards = shards_of(records.column("key").to_numpy(), self._plan.count(self._counts.get(split, 0)))
+        if not self._buffer:
+            return
+        batch = sort_records(pa.concat_batches(self._buffer))
+        self._buffer, self._bytes = [], 0
+        records = Records.of(batch)
+        for number, first, last in records.by_split():
+            split = self._splits[number]
+            shards = shards_of(records.keys[first:last], self._plan.count(self._counts.get(split, 0)))
             starts = np.flatnonzero(np.diff(shards, prepend=-1))
-            for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(records)], strict=True):
-                for chunk in _chunks(records.slice(start, end - start)):
+            for start, end in itertools.pairwise([*starts.tolist(), last - first]):
+                for chunk in _chunks(batch.slice(first + start, end - start)):
                     yield (split, int(shards[start])), _to_ipc(chunk)
 
 
-def _chunks(records: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    rows = max(1, len(records) * _MAX_CHUNK_BYTES // max(len(content(records)), 1))
-    for start in range(0, len(records), rows):
-        yield records.slice(start, rows)
+def _chunks(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    rows = max(1, len(batch) * _MAX_CHUNK_BYTES // max(Records.of(batch).nbytes, 1))
+    for start in range(0, len(batch), rows):
+        yield batch.slice(start, rows)
 
 
 def _to_ipc(records: pa.RecordBatch) -> bytes:
@@ -251,19 +267,20 @@ class _EveryShardFn(beam.DoFn):
 
 
 class _WriteChunksFn(beam.DoFn):
-    def __init__(self, staging: Staging, plan: ShardPlan, compression: Compression):
+    def __init__(self, staging: Staging, splits: tuple[str, ...], plan: ShardPlan, compression: Compression):
         self._staging = staging
+        self._splits = splits
         self._plan = plan
         self._compression = compression
 
     def process(self, item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int]) -> Iterator[Shard]:
         (split, index), chunks = item
         with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
-            writer = RunWriter(directory)
-            runs = [run for chunk in chunks if chunk for run in writer.add(split, _from_ipc(chunk))]
-            pieces = MergedRuns([*runs, *writer.flush()]).pieces(0, KEYS_END)
+            writer = RunWriter(directory, self._splits)
+            runs = [run for chunk in chunks if chunk for run in writer.add(_from_ipc(chunk))]
+            merged = MergedRuns([*runs, *writer.flush()])
             total = self._plan.count(counts.get(split, 0))
-            yield write_shard(self._staging, split, index, total, self._compression, pieces)
+            yield write_shard(self._staging, split, index, total, self._compression, merged, 0, KEYS_END)
 
 
 def _from_ipc(chunk: bytes) -> pa.RecordBatch:

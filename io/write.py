@@ -21,7 +21,6 @@ from typing import Any, get_args
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
@@ -51,7 +50,7 @@ from penstock.io.layout import (
 )
 from penstock.io.publish import Outcome, Publisher
 from penstock.io.ragged import without_views
-from penstock.io.runs import records_batch
+from penstock.io.records import Keys, Splits, records_batch
 from penstock.io.shard import Compression
 from penstock.io.shuffle import RunnerShuffle, ShardPlan, Shuffle, SpillingShuffle, spill_directory
 
@@ -157,9 +156,9 @@ class WriteDataset(RejectingTransform):
 
     def _encode(
         self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None
-    ) -> beam.PCollection[tuple[str, pa.RecordBatch]]:
+    ) -> beam.PCollection[pa.RecordBatch]:
         encode = beam.ParDo(_EncodeFn(tuple(self.splits), self.shuffle, self.seed))
-        encode = encode.with_output_types(tuple[str, pa.RecordBatch])
+        encode = encode.with_output_types(pa.RecordBatch)
         records, rejected = split_rejected(batches | "Encode" >> encode.with_outputs(REJECTED, main="out"))
         rejected.element_type = DeadLetter
         self._reject(rejected)
@@ -237,7 +236,7 @@ class _CountRowsFn(beam.DoFn):
 
 
 class _EncodeFn(beam.DoFn):
-    """Batches to (split, records of `RECORDS`); rows that cannot be written are rejected."""
+    """Batches to batches of `RECORDS`; rows that cannot be written are rejected."""
 
     def __init__(self, splits: tuple[str, ...], shuffle: Shuffle, seed: int):
         self._splits = splits
@@ -256,10 +255,9 @@ class _EncodeFn(beam.DoFn):
                 yield beam.pvalue.TaggedOutput(REJECTED, letter)
             batch = drop_rows(batch, faults)
         times = batch.column(EVENT_TIME) if EVENT_TIME in batch.schema.names else None
-        records = records_batch(encoded.data, encoded.offsets, self._keys(batch), times)
-        yield from self._by_split(batch, records)
+        yield records_batch(self._split_numbers(batch), self._keys(batch), encoded.data, encoded.offsets, times)
 
-    def _keys(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint64]:
+    def _keys(self, batch: pa.RecordBatch) -> Keys:
         if SHUFFLE_KEY in batch.schema.names:
             keys = batch.column(SHUFFLE_KEY)
             if keys.null_count:
@@ -269,22 +267,19 @@ class _EncodeFn(beam.DoFn):
             raise ConfigError("shuffle='none' needs the place of each row: read with ReadRecords(..., order_key=True)")
         return hash_rows(batch, None, self._hash_seed)
 
-    def _by_split(self, batch: pa.RecordBatch, records: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    def _split_numbers(self, batch: pa.RecordBatch) -> Splits:
         if SPLIT not in batch.schema.names:
             if len(self._splits) > 1:
                 raise ConfigError(
                     f"rows have no split; use AssignSplit, or one split instead of {', '.join(self._splits)}"
                 )
-            yield self._splits[0], records
-            return
-        names = batch.column(SPLIT).cast(pa.string())
-        for split in pc.unique(names).to_pylist():
-            yield self._known(split), records.filter(pc.equal(names, split))
-
-    def _known(self, split: str) -> str:
-        if split not in self._splits:
-            raise ConfigError(f"a row is of split {split!r}; splits must name it, got {', '.join(self._splits)}")
-        return split
+            return np.zeros(batch.num_rows, np.uint16)
+        column = batch.column(SPLIT)
+        numbers = pc.index_in(column.cast(pa.string()), pa.array(self._splits))
+        if numbers.null_count:
+            unknown = pc.unique(column.filter(pc.is_null(numbers)).cast(pa.string()))[0].as_py()
+            raise ConfigError(f"a row is of split {unknown!r}; splits must name it, got {', '.join(self._splits)}")
+        return numbers.to_numpy().astype(np.uint16)
 
 
 class _PublishFn(beam.DoFn):
