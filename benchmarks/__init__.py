@@ -1,0 +1,1 @@
+"""Measures Penstock beside its peers; see README.md here."""

@@ -1,0 +1,104 @@
+"""Who takes part, with which settings, and in what."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from benchmarks.data import LONG, TAXI, WIDE, Column
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One input and output.
+
+    Attributes:
+      title: in a few words.
+      format: of the input.
+      columns: of the input.
+      compression: of the shards.
+      divisor: so many times fewer rows than --rows, where a row is long.
+    """
+
+    name: str
+    title: str
+    format: str = "csv"
+    columns: Sequence[Column] = TAXI
+    compression: str = "none"
+    divisor: int = 1
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("main", "CSV, 12 columns"),
+        Scenario("wide", "CSV, 500 columns", columns=WIDE, divisor=40),
+        Scenario("long", "CSV, 12 columns, one of them a text of 2 kB", columns=LONG, divisor=20),
+        Scenario("parquet", "Parquet, 12 columns", format="parquet"),
+        Scenario("jsonl", "JSON Lines, 12 members", format="jsonl"),
+        Scenario("gzip", "CSV, 12 columns, gzip out", compression="gzip"),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """A way to do the work.
+
+    Attributes:
+      name: for --only.
+      title: for the table.
+      script: in peers/.
+      requirements: of its environment, in peers/; None for Penstock's own.
+      settings: each is tried; the fastest counts.
+      quick: whether it runs on more than a million rows without --all.
+      pattern: what its shards are called.
+      cannot: scenarios that it has no way to do, and why.
+    """
+
+    name: str
+    title: str
+    script: str
+    requirements: str | None = None
+    settings: tuple[str, ...] = ("",)
+    quick: bool = False
+    pattern: str = "*.tfrecord*"
+    cannot: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+# Of Beam's local runner: one thread, or a process for each core. Its third way, multi_threading, is left out: it loses
+# rows (see README.md).
+_WORKERS = ("in_memory 1", "multi_processing 0")
+
+PENSTOCK = "penstock"
+FLOOR = "floor"
+
+# In the order in which they run: the floor writes what Penstock wrote.
+CONTESTANTS = (
+    Contestant(PENSTOCK, "Penstock", "penstock_prepare.py", settings=("none",), quick=True),
+    Contestant("penstock-shuffled", "Penstock, shuffled", "penstock_prepare.py", settings=("global",), quick=True),
+    Contestant(
+        FLOOR,
+        "floor: Arrow parse, copy, CRC, write",
+        "arrow_floor.py",
+        quick=True,
+        cannot={"gzip": "would be a measure of zlib"},
+    ),
+    Contestant(
+        "tfx-bsl",
+        "tfx-bsl on Beam",
+        "tfx_bsl_beam.py",
+        "tfx_bsl.txt",
+        _WORKERS,
+        cannot={"jsonl": "reads no JSON"},
+    ),
+    Contestant("script", "script, csv and TFRecordWriter", "plain_script.py", "plain.txt"),
+    Contestant("beam", "plain Beam", "plain_beam.py", "plain.txt", _WORKERS),
+    Contestant("ray", "Ray Data", "ray_data.py", "ray.txt", ("4",), pattern="*.tar"),  # so Ray calls TFRecord files
+    Contestant(
+        "tfds",
+        "TensorFlow Datasets on Beam",
+        "tfds_beam.py",
+        "tfds.txt",
+        tuple(f"shuffled {workers}" for workers in _WORKERS),
+        cannot={"gzip": "writes no compressed TFRecord"},
+    ),
+)

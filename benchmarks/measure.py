@@ -1,0 +1,135 @@
+"""Runs a program and measures it together with every process that it starts.
+
+On Linux this process adopts the orphans below it (PR_SET_CHILD_SUBREAPER), so that servers and workers which outlive
+the program count as well. Elsewhere only what the program itself waits for does.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+_PR_SET_CHILD_SUBREAPER = 36
+_SAMPLE_SECONDS = 0.1
+_ORPHAN_SECONDS = 20.0
+_PAGE_BYTES, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+# Of ru_maxrss: bytes on a Mac, KiB elsewhere.
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Usage:
+    """How a program ended and what it took.
+
+    Attributes:
+      code: its exit code; negative for a signal.
+      wall_seconds: from its start to its end.
+      cpu_seconds: of all its processes.
+      peak_bytes: the largest memory of all its processes at once, seen ten times a second: private memory of each,
+        and shared memory of the one with the most, since pages that several have are there once. With one process it
+        is the resident memory.
+    """
+
+    code: int
+    wall_seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def adopt_orphans() -> None:
+    """From now on; a no-op where there is no such thing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def run(
+    command: Sequence[str], environment: Mapping[str, str], stdout: pathlib.Path, stderr: pathlib.Path, timeout: float
+) -> Usage:
+    """Runs it to its end, or kills it after `timeout` seconds."""
+    tree = _Tree()
+    with stdout.open("wb") as out, stderr.open("wb") as error:
+        start = time.monotonic()
+        process = subprocess.Popen(command, env=dict(environment), stdout=out, stderr=error, stdin=subprocess.DEVNULL)
+        while (status := tree.sample_until_end(process.pid)) is None:
+            if time.monotonic() - start > timeout:
+                process.kill()
+        wall = time.monotonic() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    tree.wait_for_orphans()
+    return Usage(process.returncode, wall, tree.cpu_seconds, tree.peak_bytes)
+
+
+class _Tree:
+    """The processes below this one that are started from now on."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._others = _children().get(os.getpid(), set())
+        # CPU seconds by process as last seen, and of those waited for: who ignores the end of its children, as Ray
+        # does, does not pass on their time.
+        self._seen: dict[int, float] = {}
+        self._reaped = 0.0
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all of them, so far."""
+        return max(self._reaped, sum(self._seen.values()))
+
+    def sample_until_end(self, pid: int) -> int | None:
+        """The status of a child that has ended; None while it runs, a moment later."""
+        self._sample()
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if not ended:
+            time.sleep(_SAMPLE_SECONDS)
+            return None
+        self._reaped += usage.ru_utime + usage.ru_stime
+        self.peak_bytes = max(self.peak_bytes, usage.ru_maxrss * _MAXRSS_BYTES)
+        return status
+
+    def wait_for_orphans(self) -> None:
+        """What the program left behind; what does not end soon is killed."""
+        deadline = time.monotonic() + _ORPHAN_SECONDS
+        while orphans := _children().get(os.getpid(), set()) - self._others:
+            for pid in orphans:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                self.sample_until_end(pid)
+
+    def _sample(self) -> None:
+        private = shared = 0
+        for pid in self._processes():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                pages = pathlib.Path(f"/proc/{pid}/statm").read_text().split()
+                private += int(pages[1]) - int(pages[2])
+                shared = max(shared, int(pages[2]))
+                user, system = _stat(pid)[11:13]
+                self._seen[pid] = (int(user) + int(system)) / _TICKS
+        self.peak_bytes = max(self.peak_bytes, (private + shared) * _PAGE_BYTES)
+
+    def _processes(self) -> Iterator[int]:
+        children = _children()
+        waiting = list(children.get(os.getpid(), set()) - self._others)
+        while waiting:
+            pid = waiting.pop()
+            yield pid
+            waiting += children.get(pid, ())
+
+
+def _children() -> dict[int, set[int]]:
+    """The processes that each process started, or adopted; none where there is no /proc."""
+    children: dict[int, set[int]] = {}
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            children.setdefault(int(_stat(entry.name)[1]), set()).add(int(entry.name))
+    return children
+
+
+def _stat(pid: int | str) -> list[str]:
+    """The fields of /proc/PID/stat after the name, which is in parentheses and may hold spaces."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

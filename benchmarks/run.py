@@ -1,0 +1,294 @@
+"""Measures Penstock, its peers and the floor on the same rows: `make bench`, or::
+
+python -m benchmarks.run --rows 100000 --only penstock,floor,beam
+python -m benchmarks.run --scenario wide,parquet
+"""
+
+import argparse
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import measure
+from benchmarks.contest import CONTESTANTS, FLOOR, PENSTOCK, SCENARIOS, Contestant, Scenario
+from benchmarks.data import VERSION, Dataset, generate, schema_text
+from benchmarks.environments import CACHE, InstallError, python_of
+from benchmarks.report import OK, Entry, Result, Run, chart, markdown, table, wrong_digests
+
+ROOT = pathlib.Path(__file__).parent.parent
+PEERS = ROOT / "benchmarks" / "peers"
+
+# TensorFlow, to read what contestants wrote.
+_CHECKER = PEERS / "plain.txt"
+
+_SHARDS = 4
+
+# One run of this many seconds is enough, and of so many rows for who is not quick.
+_LONG_SECONDS = 30.0
+_MANY_ROWS = 1_000_000
+
+
+class ContestantError(Exception):
+    """A contestant, or the check of its output, failed."""
+
+
+@dataclasses.dataclass
+class Arena:
+    """Where the contestants of one scenario run: the input, its schema, and a folder that is removed in the end."""
+
+    scenario: Scenario
+    dataset: Dataset
+    schema: pathlib.Path
+    folder: pathlib.Path
+    repeat: int
+    timeout: float
+
+    def task(self, contestant: Contestant, setting: str, output: pathlib.Path) -> str:
+        """What a contestant is told."""
+        return json.dumps(
+            {
+                "input": str(self.dataset.path),
+                "output": str(output),
+                "format": self.scenario.format,
+                "compression": self.scenario.compression,
+                "shards": _SHARDS,
+                "columns": self.dataset.columns,
+                "schema": str(self.schema),
+                "setting": setting,
+                "payload": str(self.output_of(PENSTOCK)),
+                "pattern": contestant.pattern,
+            }
+        )
+
+    def output_of(self, name: str) -> pathlib.Path:
+        """Where a contestant writes."""
+        return self.folder / name
+
+    def launch(self, python: str, script: str, task: str) -> tuple[dict[str, Any], measure.Usage]:
+        """Runs a script of peers/ and returns its last line.
+
+        Raises:
+          ContestantError: when it fails, with the end of what it said.
+        """
+        out, error = self.folder / "stdout.txt", self.folder / "stderr.txt"
+        usage = measure.run([python, str(PEERS / script), task], _environment(), out, error, self.timeout)
+        if usage.code:
+            raise ContestantError(_last_words(error.read_text(errors="replace"), usage.code))
+        return json.loads(out.read_text(errors="replace").strip().splitlines()[-1]), usage
+
+    def run(self, contestant: Contestant) -> Entry:
+        """All runs of a contestant."""
+        entry = Entry(contestant.name, contestant.title)
+        try:
+            python = python_of(PEERS / contestant.requirements) if contestant.requirements else sys.executable
+            checker = python_of(_CHECKER)
+        except InstallError as error:
+            return dataclasses.replace(entry, status="not installed", note=str(error))
+        for setting in contestant.settings:
+            try:
+                entry = self._try(entry, contestant, setting, python, checker)
+            except ContestantError as error:
+                note = f"{setting}: {error}" if setting else str(error)
+                _progress(f"{contestant.name}: {note}")
+                entry = dataclasses.replace(entry, note=note)
+            if entry.status != OK:
+                return entry
+        return entry if entry.runs else dataclasses.replace(entry, status="failed")
+
+    def _try(self, entry: Entry, contestant: Contestant, setting: str, python: str, checker: str) -> Entry:
+        """Adds the runs with one setting; the output of the first is checked."""
+        for index in range(self.repeat):
+            output = self.output_of(contestant.name)
+            shutil.rmtree(output, ignore_errors=True)
+            output.mkdir()
+            warm(self.dataset.path)
+            task = self.task(contestant, setting, output)
+            told, usage = self.launch(python, contestant.script, task)
+            cpu = usage.cpu_seconds - told["cpu_before"]
+            run = Run(setting, told["seconds"], usage.wall_seconds, cpu, usage.peak_bytes)
+            speed = self.dataset.rows / run.seconds
+            _progress(f"{f'{contestant.name} {setting}':34}{run.seconds:8.2f} s {speed:12,.0f} rows/s")
+            entry = dataclasses.replace(entry, runs=(*entry.runs, run), versions=told["versions"])
+            if not index:
+                entry = self._checked(entry, self.launch(checker, "check.py", task)[0])
+            if entry.status != OK or run.seconds > min(_LONG_SECONDS, 2 * min(run.seconds for run in entry.runs)):
+                break
+        return entry
+
+    def _checked(self, entry: Entry, found: dict[str, Any]) -> Entry:
+        """The entry with what is in its output."""
+        expected = self.dataset.rows - self.dataset.bad_rows
+        entry = dataclasses.replace(
+            entry,
+            rows_out=found["rows"],
+            bytes_out=found["bytes"],
+            shards=found["shards"],
+            digest=found["digest"],
+        )
+        if found["rows"] != expected:
+            note = f"{found['rows']:,} rows out, not {expected:,}, with setting {entry.runs[-1].setting!r}"
+            return dataclasses.replace(entry, status="wrong", note=note)
+        return entry
+
+
+def warm(path: pathlib.Path) -> None:
+    """Nothing left to write, and the input in the page cache."""
+    os.sync()
+    with path.open("rb", buffering=0) as file:
+        while file.read(1 << 24):
+            pass
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(PEERS), str(ROOT / "src")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+    }
+
+
+def _last_words(text: str, code: int) -> str:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return f"exit code {code}: " + (" ".join(lines[-2:])[-300:] if lines else "said nothing")
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def bench(scenario: Scenario, rows: int, only: Sequence[str], repeat: int, everyone: bool, timeout: float) -> Result:
+    """Runs one scenario."""
+    rows = max(1, rows // scenario.divisor)
+    columns = "-".join(("long" if scenario.name == "long" else "", str(len(scenario.columns)))).strip("-")
+    path = CACHE / "data" / f"v{VERSION}-{columns}-{rows}.{scenario.format}"
+    _progress(f"{scenario.title}, {rows:,} rows")
+    dataset = generate(path, scenario.format, scenario.columns, rows)
+    (CACHE / "runs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE / "runs") as folder:
+        schema = pathlib.Path(folder, "schema.pbtxt")
+        schema.write_text(schema_text(scenario.columns))
+        arena = Arena(scenario, dataset, schema, pathlib.Path(folder), repeat, timeout)
+        entries = [
+            _entry(arena, contestant, everyone) for contestant in CONTESTANTS if not only or contestant.name in only
+        ]
+    for name in wrong_digests(entries):
+        index = next(index for index, entry in enumerate(entries) if entry.name == name)
+        entries[index] = dataclasses.replace(entries[index], status="wrong", note="other values than the rest")
+    return Result(
+        scenario.name,
+        scenario.title,
+        rows,
+        dataset.bad_rows,
+        dataset.bytes,
+        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine(),
+        tuple(entries),
+    )
+
+
+def _entry(arena: Arena, contestant: Contestant, everyone: bool) -> Entry:
+    entry = Entry(contestant.name, contestant.title, "skipped")
+    if arena.scenario.name in contestant.cannot:
+        return dataclasses.replace(entry, note=contestant.cannot[arena.scenario.name])
+    if arena.dataset.rows * arena.scenario.divisor > _MANY_ROWS and not (contestant.quick or everyone):
+        return dataclasses.replace(entry, note="too slow for so many rows; see --all")
+    if contestant.name == FLOOR and not arena.output_of(PENSTOCK).exists():
+        return dataclasses.replace(entry, note="writes what penstock wrote, which did not run")
+    entry = arena.run(contestant)
+    if contestant.name != PENSTOCK:
+        shutil.rmtree(arena.output_of(contestant.name), ignore_errors=True)
+    return entry
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers hold for."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "system": platform.platform(),
+        "commit": _commit(),
+    }
+
+
+def _cpu_name() -> str:
+    info = pathlib.Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write(result: Result, folder: pathlib.Path) -> None:
+    """The JSON, the Markdown table and the chart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, text in ((".json", result.to_json()), (".md", markdown(result)), (".svg", chart(result))):
+        (folder / (result.name + suffix)).write_text(text)
+    _progress(f"written: {folder / result.name}.json, .md, .svg")
+
+
+def _names(text: str, known: Sequence[str]) -> list[str]:
+    names = list(known) if text == "all" else [name for name in text.split(",") if name]
+    if unknown := sorted(set(names) - set(known)):
+        raise argparse.ArgumentTypeError(f"must be among {', '.join(known)}, got {', '.join(unknown)}")
+    return names
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments."""
+    names = [contestant.name for contestant in CONTESTANTS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition(":")[0] + ".")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the main scenario; others have fewer if longer")
+    scenarios, only = (functools.partial(_names, known=known) for known in (list(SCENARIOS), names))
+    parser.add_argument("--scenario", type=scenarios, default=["main"], help=f"all, or {', '.join(SCENARIOS)}")
+    parser.add_argument("--only", type=only, default=[], help=f"these contestants: {', '.join(names)}")
+    parser.add_argument("--repeat", type=int, default=3, help="runs with each setting that takes less than 30 s")
+    parser.add_argument("--all", action="store_true", help="slow contestants too on more than a million rows")
+    parser.add_argument("--timeout", type=float, default=3600.0, help="seconds for one run")
+    parser.add_argument(
+        "--output", type=pathlib.Path, help="folder for JSON, table and chart (default: benchmarks/results, if all ran)"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; 1 if a contestant failed."""
+    arguments = parse(argv)
+    measure.adopt_orphans()
+    folder = arguments.output or (None if arguments.only else ROOT / "benchmarks" / "results")
+    failed = False
+    for name in arguments.scenario:
+        result = bench(
+            SCENARIOS[name], arguments.rows, arguments.only, arguments.repeat, arguments.all, arguments.timeout
+        )
+        print(f"\n{table(result)}\n", flush=True)
+        if folder:
+            write(result, folder)
+        failed |= any(entry.status not in (OK, "skipped") for entry in result.entries)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

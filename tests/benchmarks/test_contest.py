@@ -1,0 +1,35 @@
+import pathlib
+
+import pytest
+from benchmarks import contest, run
+from benchmarks.contest import CONTESTANTS, SCENARIOS
+
+PEERS = pathlib.Path(run.__file__).parent / "peers"
+
+
+def test_names_are_unique():
+    assert len({contestant.name for contestant in CONTESTANTS}) == len(CONTESTANTS)
+
+
+@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda contestant: contestant.name)
+def test_a_contestant_has_its_files(contestant):
+    assert (PEERS / contestant.script).is_file()
+    assert contestant.cannot.keys() <= SCENARIOS.keys()
+    if contestant.requirements:
+        lines = (PEERS / contestant.requirements).read_text().splitlines()
+        assert all("==" in line for line in lines if not line.startswith("#"))
+
+
+def test_the_floor_comes_after_penstock():
+    names = [contestant.name for contestant in CONTESTANTS]
+    assert names.index(contest.PENSTOCK) < names.index(contest.FLOOR)
+
+
+def test_an_unknown_contestant_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        run.parse(["--only", "penstock,nobody"])
+    assert "got nobody" in capsys.readouterr().err
+
+
+def test_all_scenarios_have_a_name():
+    assert run.parse(["--scenario", "all"]).scenario == list(SCENARIOS)
