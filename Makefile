@@ -6,7 +6,7 @@ WORKERS ?= 2
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
-.PHONY: help install kernel lint typecheck test integration build demo clean
+.PHONY: help install kernel lint typecheck test integration build demo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,5 +43,8 @@ demo: install ## 336,776 flights from CSV to a verified dataset, in demo-output/
 	$(BIN)/python examples/flights/fetch.py --output $(DEMO)/flights.csv --rows $(DEMO_ROWS)
 	$(BIN)/python -m pipelines.prepare --config examples/flights/job.yaml --input $(DEMO)/flights.csv --output $(DEMO)/dataset --overwrite
 
+bench: install ## Penstock beside its peers on the same rows; benchmarks/README.md has BENCH_ARGS
+	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+
 clean: ## remove what make made
-	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) benchmarks/.cache build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
