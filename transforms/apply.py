@@ -26,6 +26,9 @@ from penstock.transforms._tensorflow import import_tensorflow
 
 _ERROR = "transform.error"
 
+# A job checks its graph several times before the workers, often threads of the same process, load it.
+_LOADED = shared.Shared()
+
 
 @dataclasses.dataclass(eq=False)
 class ApplyTransform(RejectingTransform):
@@ -160,13 +163,12 @@ def _bisect(fault: Callable[[int, int], str | None], start: int, end: int) -> It
 class _ApplyFn(beam.DoFn):
     def __init__(self, transform_dir: str):
         self._dir = transform_dir
-        self._shared = shared.Shared()
         self._in_rows = Metrics.counter("ApplyTransform", "in-rows")
         self._out_rows = Metrics.counter("ApplyTransform", "out-rows")
         self._bad_rows = Metrics.counter("ApplyTransform", "bad-rows")
 
     def setup(self) -> None:
-        self._graph = self._shared.acquire(lambda: load_graph(self._dir))
+        self._graph = load_graph(self._dir)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         features, reasons = apply_graph(self._graph, batch)
@@ -180,14 +182,15 @@ class _ApplyFn(beam.DoFn):
 
 
 def load_graph(transform_dir: str) -> SavedGraph:
-    """Loads a fitted graph.
+    """Loads a fitted graph, unless it is the one that this process has loaded last.
 
     Raises:
       ConfigError: when the folder does not hold one, or one whose columns cannot be read or written.
       ImportError: without the extra `tft`.
     """
     import_tensorflow()
-    return SavedGraph(transform_dir, transformed_schema(transform_dir))
+    schema = transformed_schema(transform_dir)
+    return _LOADED.acquire(lambda: SavedGraph(transform_dir, schema), tag=transform_fingerprint(transform_dir))
 
 
 def check_transform(transform_dir: str, features: Sequence[Feature] | None = None) -> None:

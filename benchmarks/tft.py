@@ -1,0 +1,158 @@
+"""Measures the job with features of tensorflow-transform beside plain Beam, on the same rows and the same graph::
+
+    python -m benchmarks.tft --rows 200000
+
+The graph of 12 features is fitted once, on a sample. Penstock applies it in `prepare --transform`; plain Beam does what
+the documentation of tensorflow-transform shows: dicts into TransformDataset, ExampleProtoCoder, WriteToTFRecord. Time
+is that of the whole job without imports; both must write the same number of rows.
+"""
+
+import argparse
+import dataclasses
+import glob
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import apache_beam as beam
+import pyarrow as pa
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from benchmarks.data import TAXI, generate, schema_text
+from benchmarks.peers._rows import RowParser, is_good
+from penstock.io.frames import read_frames
+from penstock.io.layout import read_manifest
+from pipelines import fit, prepare
+
+FEATURES = """
+features:
+  fare_amount: {ops: [scale_to_z_score]}
+  total_amount: {ops: [log1p, scale_to_z_score]}
+  trip_distance: {ops: [scale_to_0_1]}
+  fare_bucket: {input: fare_amount, ops: [{bucketize: {num_buckets: 10}}]}
+  distance_bucket: {input: trip_distance, ops: [{bucketize: {num_buckets: 8}}]}
+  payment_type: {ops: [compute_and_apply_vocabulary]}
+  store_and_fwd_flag: {ops: [compute_and_apply_vocabulary]}
+  pickup_zone: {ops: [{compute_and_apply_vocabulary: {top_k: 30, num_oov_buckets: 4}}]}
+  route: {inputs: [pickup_zone, dropoff_zone], ops: [{join: "-"}, {hash_strings: 256}]}
+  passenger_count: {}
+  rate_code: {}
+  vendor_id: {}
+"""
+
+SAMPLE_ROWS = 20_000
+
+Contestant = Callable[[pathlib.Path, pathlib.Path, pathlib.Path], int]
+
+
+def fit_graph(sample: pathlib.Path, graph: pathlib.Path) -> None:
+    """Fits the features to the rows of a CSV file; the schema of the rows goes to the graph as well."""
+    graph.mkdir(parents=True)
+    (graph / "features.yaml").write_text(FEATURES)
+    (graph / "schema.pbtxt").write_text(schema_text(TAXI))
+    fit.run(
+        [
+            f"--input={sample}",
+            f"--schema={graph / 'schema.pbtxt'}",
+            f"--features={graph / 'features.yaml'}",
+            f"--output={graph}",
+        ]
+    )
+
+
+def penstock(source: pathlib.Path, graph: pathlib.Path, output: pathlib.Path) -> int:
+    """Rows that the main job writes to a folder, applying a graph of `fit_graph`."""
+    prepare.run(
+        [
+            f"--input={source}",
+            f"--schema={graph / 'schema.pbtxt'}",
+            f"--transform={graph}",
+            f"--output={output}",
+            "--shuffle=none",
+            "--compression=none",
+        ]
+    )
+    manifest = read_manifest(str(output))
+    return 0 if manifest is None else sum(shard.records for shard in manifest.shards)
+
+
+def plain_beam(source: pathlib.Path, graph: pathlib.Path, output: pathlib.Path) -> int:
+    """The same with Beam and tensorflow-transform alone."""
+    options = PipelineOptions([], runner="FnApiRunner", direct_num_workers=1, direct_running_mode="in_memory")
+    metadata = tft.TFTransformOutput(str(graph)).raw_metadata
+    names = [feature.name for feature in metadata.schema.feature]
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tft_beam.Context(temp_dir=scratch),
+        beam.Pipeline(options=options) as pipeline,
+    ):
+        rows = (
+            pipeline
+            | beam.io.ReadFromText(str(source), skip_header_lines=1)
+            | "Parse" >> beam.Map(RowParser([column.public() for column in TAXI]).from_line)
+            | beam.Filter(is_good).with_output_types(dict)
+            | "Select" >> beam.Map(_select, names)
+        )
+        transform = pipeline | tft_beam.ReadTransformFn(str(graph))
+        features, made = ((rows, metadata), transform) | tft_beam.TransformDataset()
+        coder = tft.coders.ExampleProtoCoder(made.schema)
+        _ = features | "Encode" >> beam.Map(coder.encode) | beam.io.WriteToTFRecord(str(output / "part"))
+    return sum(map(_count_records, glob.glob(f"{glob.escape(str(output))}/part*")))
+
+
+def _select(row: dict, names: list[str]) -> dict:
+    return {name: row[name] for name in names}
+
+
+def _count_records(path: str) -> int:
+    with pa.OSFile(path) as file:
+        return sum(map(len, read_frames(file, path)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Rows that were written, and how long it took."""
+
+    rows: int
+    seconds: float
+
+    @property
+    def speed(self) -> float:
+        """Rows per second."""
+        return self.rows / self.seconds
+
+
+def measure(contestant: Contestant, source: pathlib.Path, graph: pathlib.Path, output: pathlib.Path) -> Result:
+    """One run, printed."""
+    start = time.perf_counter()
+    rows = contestant(source, graph, output)
+    result = Result(rows, time.perf_counter() - start)
+    print(f"{contestant.__name__:12} {rows:12,} rows {result.seconds:8.2f} s {result.speed:12,.0f} rows/s", flush=True)
+    return result
+
+
+def main() -> str | None:
+    """Runs both; the text of the error when they wrote other numbers of rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=200_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        dataset = generate(folder / "rows.csv", "csv", TAXI, arguments.rows)
+        sample = generate(folder / "sample.csv", "csv", TAXI, SAMPLE_ROWS, seed=1)
+        fit_graph(sample.path, folder / "graph")
+        ours, theirs = (
+            measure(contestant, dataset.path, folder / "graph", folder / contestant.__name__)
+            for contestant in (penstock, plain_beam)
+        )
+    print(f"{ours.speed / theirs.speed:.1f} times")
+    good = dataset.rows - dataset.bad_rows
+    return None if ours.rows == theirs.rows == good else f"{good:,} rows are good, and both must write those"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
