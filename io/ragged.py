@@ -171,8 +171,12 @@ def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
     plain = [*map(_plain_type, types)]
     if plain == types:
         return batch
-    fields = zip(batch.schema, plain, strict=True)
-    return batch.cast(pa.schema([field.with_type(arrow_type) for field, arrow_type in fields]))
+    # Column by column: Arrow 25 fails at a cast of all of them for a slice of lists of nulls.
+    for index, arrow_type in enumerate(plain):
+        if arrow_type != types[index]:
+            field = batch.schema.field(index).with_type(arrow_type)
+            batch = batch.set_column(index, field, batch.column(index).cast(arrow_type))
+    return batch
 
 
 @functools.lru_cache(maxsize=256)

@@ -249,6 +249,16 @@ def test_rows_without_a_faithful_form_are_named(array, code, detail):
         encode_examples(batch)
 
 
+def test_views_beside_a_slice_of_lists_of_nulls():
+    lists, views = (
+        pa.array([[None], [None, None], []], pa.list_(pa.null())),
+        pa.array(["a", "b", "c"], pa.string_view()),
+    )
+    encoded, faults = try_encode_examples(pa.record_batch({"l": lists, "v": views}).slice(1))
+    assert [*faults] == [0]
+    assert len(encoded) == 1
+
+
 def test_all_faults_of_a_row_are_kept():
     batch = pa.record_batch({"a": pa.array([[None, 1e300]]), "b": pa.array([2**63], pa.uint64())})
     _, faults = try_encode_examples(batch)
