@@ -27,7 +27,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io import kernel
 from penstock.io.schema import Kind
+
+if kernel.ENABLED:
+    from penstock.io.kernel import _grammar
+    from penstock.io.kernel._columns import Columns
 
 Mask = npt.NDArray[np.bool_]
 Text: TypeAlias = pa.StringArray | pa.LargeStringArray | pa.BinaryArray | pa.LargeBinaryArray
@@ -69,7 +74,7 @@ def cast_text(text: Text, kind: Kind, boolean: bool = False) -> tuple[pa.Array, 
         return text, np.zeros(len(text), bool)
     if kind is Kind.FLOAT:
         return _cast_float(text)
-    return _cast_int(_spell_booleans(text) if boolean else text)
+    return _cast_int(text, boolean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +103,7 @@ def classify_text(text: Text) -> TextCounts:
     TextCounts(ints=1, wide_ints=1, floats=1, specials=0, others=1)
     """
     text = text.drop_null()
-    integers, bad = _cast_int(text)
+    integers, bad = _cast_int(text, boolean=False)
     wide = int(beyond_exact(_numbers(integers, np.int64)).sum())
     rest = text.filter(pa.array(bad)) if bad.any() else text.slice(0, 0)
     floats, not_float = _cast_float(rest)
@@ -123,8 +128,8 @@ def float32_overflow(values: npt.NDArray[np.float64]) -> Mask:
 
 
 def fits_float32(values: npt.NDArray[np.float64]) -> bool:
-    """Whether none of the doubles is as large as those of `float32_overflow`; infinities and NaN are taken as such."""
-    return bool(np.abs(values).max(initial=0) < _FLOAT32_LIMIT)
+    """Whether none is of `float32_overflow`."""
+    return bool(np.abs(values).max(initial=0) < _FLOAT32_LIMIT) or not float32_overflow(values).any()
 
 
 def beyond_exact(values: npt.NDArray[np.int64]) -> Mask:
@@ -132,7 +137,41 @@ def beyond_exact(values: npt.NDArray[np.int64]) -> Mask:
     return (values > MAX_EXACT_INT) | (values < -MAX_EXACT_INT)
 
 
-def _cast_int(text: Text) -> tuple[pa.Array, Mask]:
+def _cast_int(text: Text, boolean: bool) -> tuple[pa.Array, Mask]:
+    return (_native_int if kernel.ENABLED else _arrow_int)(text, boolean)
+
+
+def _cast_float(text: Text) -> tuple[pa.Array, Mask]:
+    return (_native_float if kernel.ENABLED else _arrow_float)(text)
+
+
+def _native_int(text: Text, boolean: bool) -> tuple[pa.Array, Mask]:
+    return _by_states(*_grammar.ints(_column(text), boolean))
+
+
+def _native_float(text: Text) -> tuple[pa.Array, Mask]:
+    values, states = _grammar.floats(_column(text))
+    hard = np.empty(0, np.int64) if states is None else np.flatnonzero(states == _grammar.HARD)
+    if states is not None and len(hard):
+        found, bad = _arrow_float(text.take(pa.array(hard)))
+        values[hard] = _numbers(found, np.float64)
+        states[hard] = np.where(bad, _grammar.BAD, _grammar.GOOD)
+    return _by_states(values, states)
+
+
+def _column(text: Text) -> "Columns":
+    return Columns(pa.record_batch([text], names=["text"]))
+
+
+def _by_states(values: npt.NDArray[Any], states: npt.NDArray[np.uint8] | None) -> tuple[pa.Array, Mask]:
+    if states is None:
+        return pa.array(values), np.zeros(len(values), bool)
+    return pa.array(values, mask=states != _grammar.GOOD), states == _grammar.BAD
+
+
+def _arrow_int(text: Text, boolean: bool) -> tuple[pa.Array, Mask]:
+    if boolean:
+        text = _spell_booleans(text)
     values = _cast_all(text, pa.int64(), INT_PATTERN)
     if values is None:
         fits = match_text(text, INT_PATTERN)
@@ -155,7 +194,7 @@ def _fits_int64(text: Text) -> Mask:
     return fits
 
 
-def _cast_float(text: Text) -> tuple[pa.Array, Mask]:
+def _arrow_float(text: Text) -> tuple[pa.Array, Mask]:
     pattern = f"{FLOAT_PATTERN}|{SPECIAL_PATTERN}"
     values = _cast_all(text, pa.float64(), pattern)
     if values is None:

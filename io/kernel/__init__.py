@@ -11,7 +11,7 @@ import os
 
 _LOGGER = logging.getLogger(__name__)
 
-_MODULES = ("_columns", "_crc32c", "_csv", "_decode", "_examples", "_frames", "_hashing", "_lines", "_runs")
+_MODULES = ("_columns", "_crc32c", "_csv", "_decode", "_examples", "_frames", "_grammar", "_hashing", "_lines", "_runs")
 
 
 def _load() -> bool:

@@ -3,7 +3,6 @@
 
 import numpy as np
 
-from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
@@ -22,10 +21,9 @@ cdef extern from "numbers.h" nogil:
     number parse_int(const uint8_t* at, const uint8_t* end, int64_t* value)
     number parse_boolean(const uint8_t* at, const uint8_t* end, int64_t* value)
     number parse_float(const uint8_t* at, const uint8_t* end, double* value)
+    bint overflows_float32(double value)
 
 
-# A finite double from here on is infinite as float32; see penstock.io.grammar.
-cdef double FLOAT32_LIMIT = 2.0 ** 128 - 2.0 ** 103
 
 # Positions have 30 bits; the two highest of a size tell how the field is quoted.
 cdef Py_ssize_t MAX_BYTES = 1 << 30
@@ -239,7 +237,7 @@ cdef class Splitter:
                     continue
                 at = data + fields[row].start
                 end = at + (fields[row].size & SIZE)
-                if parse_float(at, end, &out[row]) != NUMBER_GOOD or fabs(out[row]) >= FLOAT32_LIMIT:
+                if parse_float(at, end, &out[row]) != NUMBER_GOOD or overflows_float32(out[row]):
                     good = False
                     break
         return (values, valid) if good else None

@@ -4,9 +4,10 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from penstock.io import grammar, kernel
 from penstock.io.grammar import TextCounts, cast_text, classify_text, fits_float32, float32_overflow
 from penstock.io.schema import Kind
 
@@ -88,6 +89,8 @@ def same(value, expected):
 
 def struct_bits(value):
     """Tells -0.0 from 0.0, takes all NaN as one."""
+    if value is None:
+        return None
     return "nan" if value != value else (type(value), value, math.copysign(1, value))
 
 
@@ -206,6 +209,49 @@ def test_float_is_what_python_says(column):
     assert bad.tolist() == [text is not None and value is None for text, value in zip(texts, expected, strict=True)]
 
 
+# Doubles as programs print them: many digits, which are rounded by more than one multiplication.
+long_floats = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.floats(-1e6, 1e6).map(repr),
+    st.builds("{}{}.{}".format, st.sampled_from(["", "-"]), st.integers(0, 10**12), st.integers(0, 10**19)),
+    st.builds("{}e{}".format, st.integers(0, 10**19), st.integers(-30, 30)),
+    # Half-way between two doubles, and next to that.
+    st.builds(lambda odd, bump: str((2 * odd + 1) * 2**10 + bump), st.integers(2**52, 2**53 - 1), st.integers(-1, 1)),
+    st.builds(lambda odd, power: f"{(2 * odd + 1) * 5**power}e-{power}", st.integers(2**52, 2**53), st.integers(0, 4)),
+)
+kernel_columns = st.tuples(
+    st.lists(st.none() | near_numbers | long_floats | st.sampled_from([*BOOLS]), max_size=40),
+    st.sampled_from(TYPES),
+    st.integers(0, 9),
+)
+
+
+@pytest.mark.skipif(not kernel.ENABLED, reason="compares the kernel with Arrow")
+@settings(max_examples=500)
+@given(kernel_columns, st.booleans())
+@example((["9007199254740993", "9007199254740993e1", "0.1234567890123456789", "1e23", "0e99999"], pa.string(), 1), True)
+@example((["9007199254740993.0", "18014398509481985e-1", "18014398509481987e-1", "5e-324"], pa.string(), 0), False)
+@example((["1", None, "2"], pa.large_binary(), 8), False)
+def test_the_kernel_casts_as_arrow_does(column, boolean):
+    text = sliced(*column)
+    for native, arrow, args in (
+        (grammar._native_int, grammar._arrow_int, (boolean,)),
+        (grammar._native_float, grammar._arrow_float, ()),
+    ):
+        values, bad = native(text, *args)
+        expected, expected_bad = arrow(text, *args)
+        assert values.type == expected.type
+        assert [struct_bits(value) for value in values.to_pylist()] == [struct_bits(v) for v in expected.to_pylist()]
+        assert bad.tolist() == expected_bad.tolist()
+
+
+@pytest.mark.skipif(not kernel.ENABLED, reason="looks at the kernel")
+@pytest.mark.parametrize("column", [pa.array([1]), pa.array([["1"]])], ids=["int", "list"])
+def test_the_kernel_takes_only_texts(column):
+    with pytest.raises(TypeError, match="one column, of texts"):
+        grammar._native_float(column)
+
+
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_every_int64_is_read_from_what_it_is_written_as(numbers):
     values, bad = cast_text(pa.array([str(number) for number in numbers], pa.string()), Kind.INT)
@@ -247,4 +293,4 @@ def test_float32_overflow_is_what_numpy_does(numbers):
     with np.errstate(over="ignore"):
         expected = np.isinf(doubles.astype(np.float32)) & np.isfinite(doubles)
     assert float32_overflow(doubles).tolist() == expected.tolist()
-    assert fits_float32(doubles) == (np.isfinite(doubles) & ~expected).all()
+    assert fits_float32(doubles) == (not expected.any())
