@@ -2,12 +2,12 @@
 
 import contextlib
 import hashlib
-import zlib
 from typing import Literal
 
 import google_crc32c
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
+from isal import isal_zlib
 
 from penstock.io import kernel
 from penstock.io.folders import is_local
@@ -20,8 +20,8 @@ if kernel.ENABLED:
 
 Compression = Literal["gzip", "zlib", "none"]
 
-# Half the time of zlib's default level for an eighth more bytes, measured on tf.Examples of a table of 12 columns.
-_ZLIB_LEVEL = 3
+# A sixth of the time of zlib's level 3 for 7 % more bytes, measured on tf.Examples of a table of 12 columns.
+_LEVEL = 2
 _WINDOW_BITS = {"gzip": 31, "zlib": 15}
 
 
@@ -48,7 +48,7 @@ def write_shard(
 class _ShardFile(contextlib.AbstractContextManager["_ShardFile"]):
     """A shard while it is written: compressed, hashed and counted on the way, block by block.
 
-    Blocks begin at multiples of their size: of what igzip is given at once depends what it makes of it.
+    What the compressor makes of a stream depends on how that is cut: it always gets whole blocks.
     """
 
     def __init__(self, path: str, compression: Compression):
@@ -56,8 +56,8 @@ class _ShardFile(contextlib.AbstractContextManager["_ShardFile"]):
         # Only a local file is known to keep no reference to what it is given.
         self._must_copy = not is_local(path)
         bits = _WINDOW_BITS.get(compression)
-        # zlib's own gzip header has no name and no time: equal records make equal files.
-        self._compressor = zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, bits) if bits else None
+        # Its gzip header has no name and no time: equal records make equal files.
+        self._compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, bits) if bits else None
         self._sha256 = hashlib.sha256()
         self._crc32c = self._bytes = self._uncompressed = 0
         self.blocks = BlockWriter(self._add)

@@ -34,7 +34,7 @@ from pipelines._options import CheckOptions, InputOptions, SplitOptions, Transfo
 
 TRAIN = "train"
 
-_PACKAGES = ("apache-beam", "pyarrow", "numpy", "tensorflow-metadata", "tensorflow-transform", "tensorflow")
+_PACKAGES = ("apache-beam", "pyarrow", "numpy", "isal", "tensorflow-metadata", "tensorflow-transform", "tensorflow")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,50 @@
+import gzip
+import hashlib
+import zlib
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from penstock.io.layout import Staging
+from penstock.io.records import records_batch
+from penstock.io.runs import KEYS_END, MergedRuns, RunWriter
+from penstock.io.shard import write_shard
+
+RECORDS, SIZE = 9_000, 400
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """3.6 MB in no order, with all sorts of bytes."""
+    random = np.random.default_rng(3)
+    data = random.integers(0, 4 + np.arange(RECORDS * SIZE) // 20_000, dtype=np.uint8)
+    keys = random.integers(0, 1 << 64, RECORDS, np.uint64)
+    times = pa.array(range(RECORDS), pa.timestamp("us", "UTC"))
+    return records_batch(np.zeros(RECORDS, np.uint16), keys, data, np.arange(RECORDS + 1) * SIZE, times)
+
+
+def shard_of(directory, batch, compression, chunk, piece):
+    writer = RunWriter(f"{directory}/runs", ("train",), 1 << 20)
+    runs = [run for start in range(0, RECORDS, chunk) for run in writer.add(batch.slice(start, chunk))]
+    merged = MergedRuns([*runs, *writer.flush()], piece)
+    staging = Staging(str(directory), "r1")
+    shard = write_shard(staging, "train", 0, 1, compression, merged, 0, KEYS_END)
+    with open(staging.path(*shard.path.split("/")), "rb") as file:
+        return shard, file.read()
+
+
+@pytest.mark.parametrize(
+    ("compression", "plain"), [("gzip", gzip.decompress), ("zlib", zlib.decompress), ("none", bytes)]
+)
+def test_file_does_not_depend_on_how_the_records_came(tmp_path, batch, compression, plain):
+    shard, stored = shard_of(tmp_path / "1", batch, compression, RECORDS, 64 << 20)
+    order = np.argsort(batch.column("key").to_numpy())
+    content = b"".join(batch.column("record").take(pa.array(order)).to_pylist())
+    assert plain(stored) == content
+    assert shard.sha256 == hashlib.sha256(content).hexdigest()
+    assert shard.crc32c == f"{google_crc32c.value(stored):08x}"
+    assert (shard.records, shard.bytes, shard.uncompressed_bytes) == (RECORDS, len(stored), len(content))
+    assert shard.event_time == ("1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:00.008999Z")
+    assert shard_of(tmp_path / "2", batch, compression, 700, 1_300_000) == (shard, stored)
