@@ -1,0 +1,136 @@
+"""Measures the kernel beside its twins in Python and beside tfx-bsl, on the same rows of 12 columns::
+
+    python -m benchmarks.kernel --rows 65536
+
+All work in one thread of this process, batch by batch and in turns; of all rounds the fastest counts. What they make of
+the first batch is compared before: it must be the same, or of the same size where a contest says so.
+"""
+
+import argparse
+import dataclasses
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from apache_beam.io.tfrecordio import _TFRecordUtil
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+from benchmarks.data import TAXI, chunks
+from penstock.io import examples, hashing, kernel
+from penstock.io.batches import MAX_BATCH_ROWS, split_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """One task and who does it.
+
+    Attributes:
+      name: the task.
+      contestants: name and what it makes of a batch, the kernel first.
+      inputs: the batches of each contestant, in its own form, by its name; the plain ones where it has none.
+      result: what must be the same for all.
+    """
+
+    name: str
+    contestants: dict[str, Callable[[Any], Any]]
+    inputs: dict[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    result: Callable[[Any], object] = bytes
+
+
+def encode(batches: Sequence[pa.RecordBatch]) -> Contest:
+    """Columns to framed tf.Examples; tfx-bsl's encoder with the frames of Beam's WriteToTFRecord."""
+    names = sorted(batches[0].schema.names)
+    encoder = RecordBatchToExamplesEncoder()
+
+    def tfx_bsl(batch: pa.RecordBatch) -> bytes:
+        file = io.BytesIO()
+        for record in encoder.encode(batch):
+            _TFRecordUtil.write_record(file, record)
+        return file.getvalue()
+
+    return Contest(
+        "tf.Examples, framed",
+        {
+            "kernel": lambda batch: examples._encode_natively(batch, names, examples.allocate_bytes).data,
+            "Python": lambda batch: examples._encode_in_python(batch, names, examples.allocate_bytes).data,
+            "tfx-bsl": tfx_bsl,
+        },
+        {"tfx-bsl": [_with_lists(batch) for batch in batches]},
+        len,  # tfx-bsl orders features in its own way
+    )
+
+
+def hash_rows(batches: Sequence[pa.RecordBatch]) -> Contest:
+    """Columns to a hash of each row."""
+    names = sorted(batches[0].schema.names)
+    return Contest(
+        "hash of a row",
+        {
+            "kernel": lambda batch: hashing._hash_natively(batch, names, 0),
+            "Python": lambda batch: hashing._hash_in_python(batch, names, 0),
+        },
+    )
+
+
+CONTESTS = (encode, hash_rows)
+
+
+def good_batches(rows: int) -> list[pa.RecordBatch]:
+    """At least so many rows without faults."""
+    batches = []
+    while sum(batch.num_rows for batch in batches) < rows:
+        for chunk in chunks(TAXI, 2 * rows, seed=len(batches)):
+            batch = pa.record_batch(chunk.values, [column.name for column in TAXI])
+            batches += split_batch(batch.filter(pa.array(~chunk.bad)).slice(0, rows), MAX_BATCH_ROWS)
+    return batches
+
+
+def _with_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns as tfx-bsl has them."""
+    types = {pa.float64(): pa.float32(), pa.string(): pa.large_binary()}
+    arrays = (array.cast(types.get(array.type, array.type)) for array in batch.columns)
+    offsets = np.arange(batch.num_rows + 1)
+    return pa.record_batch([pa.LargeListArray.from_arrays(offsets, array) for array in arrays], batch.schema.names)
+
+
+def fastest(contest: Contest, batches: Sequence[pa.RecordBatch], rounds: int) -> Iterator[tuple[str, float]]:
+    """The name of each contestant and its seconds for all batches.
+
+    Raises:
+      AssertionError: for different results.
+    """
+    inputs = {name: contest.inputs.get(name, batches) for name in contest.contestants}
+    results = {name: contest.result(run(inputs[name][0])) for name, run in contest.contestants.items()}
+    assert len(set(results.values())) == 1, f"{contest.name}: {', '.join(results)} make different results"
+    seconds = dict.fromkeys(contest.contestants, float("inf"))
+    for _ in range(rounds):
+        for name, run in contest.contestants.items():
+            start = time.perf_counter()
+            for batch in inputs[name]:
+                run(batch)
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    yield from seconds.items()
+
+
+def main() -> None:
+    """Prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1 << 16)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    if not kernel.ENABLED:
+        parser.error("the kernel is not compiled, or turned off")
+    batches = good_batches(arguments.rows)
+    rows = sum(batch.num_rows for batch in batches)
+    print("| task | by | ns per row | x kernel |\n| --- | --- | ---: | ---: |")
+    for contest in (make(batches) for make in CONTESTS):
+        seconds = dict(fastest(contest, batches, arguments.rounds))
+        for name, taken in seconds.items():
+            print(f"| {contest.name} | {name} | {taken / rows * 1e9:,.0f} | {taken / seconds['kernel']:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
