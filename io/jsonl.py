@@ -28,6 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from penstock.io import kernel
 from penstock.io.batches import ORIGIN, RESERVED, origin_array
 from penstock.io.dead_letters import DeadLetter, Reason, raw_letter
 from penstock.io.files import InputFile
@@ -63,8 +64,11 @@ from penstock.io.lines import (
 )
 from penstock.io.schema import Feature, feature_map
 
+if kernel.ENABLED:
+    from penstock.io.kernel import _lines
+
 # Rows that are looked at one by one to tell Arrow what to expect.
-_SAMPLE_ROWS = 64
+_SAMPLE_ROWS = 32
 
 # Fewer rows than this are not worth another try with Arrow.
 _LEAF_ROWS = 16
@@ -249,7 +253,7 @@ def _only_row_by_row(lines: Lines) -> np.ndarray:
 
 
 def _has_constants(data: bytes) -> bool:
-    return b"NaN" in data or b"Inf" in data
+    return _lines.has_nan_or_inf(data) if kernel.ENABLED else b"NaN" in data or b"Inf" in data
 
 
 def _outer_bytes(lines: Lines) -> tuple[np.ndarray, np.ndarray]:

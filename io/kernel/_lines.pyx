@@ -44,6 +44,18 @@ cdef void _index(const uint8_t* first, const uint8_t* end, int64_t* starts, int6
         nexts += 1
 
 
+def has_nan_or_inf(const unsigned char[::1] data not None):
+    """Whether the letters NaN or Inf are anywhere in a block."""
+    cdef const uint8_t* at = &data[0] if data.shape[0] else NULL
+    cdef Py_ssize_t index
+    cdef uint8_t found = 0
+    with nogil:
+        for index in range(data.shape[0] - 2):
+            found |= (at[index] == 78) & (at[index + 1] == 97) & (at[index + 2] == 78)
+            found |= (at[index] == 73) & (at[index + 1] == 110) & (at[index + 2] == 102)
+    return bool(found)
+
+
 def has_lone_cr(const unsigned char[::1] data not None):
     """Whether a block has a CR that no LF follows."""
     cdef const uint8_t* bytes = &data[0] if data.shape[0] else NULL

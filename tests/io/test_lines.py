@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from penstock.io import kernel
 from penstock.io.errors import InputError
 from penstock.io.files import InputFile, stat_file
 from penstock.io.formats import Part
@@ -205,6 +206,15 @@ def test_the_index_of_a_block_equals_its_lines_one_by_one(data):
     assert blank_lines(lines).tolist() == [not text for text in texts]
     assert blank_lines(lines, whitespace=True).tolist() == [not text.strip(b" \t\r") for text in texts]
     assert (lines.positions() - 100).tolist() == lines.starts.tolist()
+
+
+@pytest.mark.skipif(not kernel.ENABLED, reason="looks at the kernel")
+@pytest.mark.parametrize("data", [b"", b"N", b"Na", b"NaN", b"xNaN", b"Inf,", b"NANaNa", b"nan", b"In", b"InNaf"])
+def test_letters_of_nan_and_infinity_are_found_up_to_the_end(data):
+    from penstock.io.kernel import _lines
+
+    for padded in (data, b"." * 37 + data, data + b"." * 37):
+        assert _lines.has_nan_or_inf(padded) == (b"NaN" in padded or b"Inf" in padded)
 
 
 def is_utf8(text: bytes) -> bool:
