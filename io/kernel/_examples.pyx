@@ -338,12 +338,15 @@ cdef inline uint8_t* _put_header(
 ) noexcept nogil:
     cdef uint8_t more
     cdef uint8_t* lengths
-    if not feature.least <= payload <= feature.most or end - out < TEMPLATE:
+    if not feature.least <= payload <= feature.most:
         return _put_long_header(feature, payload, out)
     more = <uint8_t> (payload - feature.least)
-    memcpy(out, feature.header, SHORT)
-    if feature.header_size > SHORT:
-        memcpy(out + SHORT, feature.header + SHORT, TEMPLATE - SHORT)
+    if end - out < TEMPLATE:
+        memcpy(out, feature.header, feature.header_size)
+    elif feature.header_size > SHORT:
+        memcpy(out, feature.header, TEMPLATE)
+    else:
+        memcpy(out, feature.header, SHORT)
     out[1] += more
     lengths = out + 2 + feature.label_size
     lengths[0] += more
