@@ -37,6 +37,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
@@ -62,6 +63,8 @@ _PLAIN_TYPES: dict[Kind, dict[int, Any]] = {
     Kind.FLOAT: {pa.float64().id: np.float64, pa.float32().id: np.float32},
     Kind.BYTES: {pa.string().id: None, pa.binary().id: None},
 }
+
+_NO_ROWS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
 # Bounds are int64 or float32, and neither compares exactly with every type of a column.
 _BOUND_TYPES = {pa.uint64(): pa.decimal128(20), pa.float64(): pa.float32(), pa.float16(): pa.float32()}
@@ -220,8 +223,6 @@ def validate_batch(batch: pa.RecordBatch, checks: RecordChecks, rules: CompiledR
     reasons: dict[int, list[Reason]] = collections.defaultdict(list)
     for check in checks.columns:
         column = column_of(batch, check.feature.name)
-        if column is not None and _is_good(column, check):
-            continue
         for row, reason in _check_column(pa.nulls(batch.num_rows) if column is None else column, check):
             reasons[row].append(reason)
     if checks.label is not None:
@@ -242,51 +243,67 @@ def _without_value(batch: pa.RecordBatch, name: str) -> list[int]:
     return np.flatnonzero(as_lists(column).counts == 0).tolist()
 
 
-def _is_good(column: pa.Array, check: ColumnCheck) -> bool:
-    """Whether no row of a column has a fault, asked of the whole column; False also where that cannot be told so."""
-    if check.required and column.null_count:
-        return False
-    return check.takes_one_value and _are_good(column, check)
-
-
-def _are_good(items: pa.Array, check: ColumnCheck) -> bool:
-    """The same of values; nulls are good."""
-    types = _PLAIN_TYPES[check.feature.kind]
-    if items.type.id not in types:
-        return False
-    if check.feature.kind is Kind.BYTES:
-        return check.allowed is None or _inside(items, check).true_count == len(items) - items.null_count
-    if not len(items) or (check.feature.kind is Kind.INT and check.low is None and check.high is None):
-        return True
-    # What lies below a null counts as well: at worst the column is looked at closely for nothing.
-    numbers = np.frombuffer(items.buffers()[1], types[items.type.id], len(items) + items.offset)[items.offset :]
-    low, high = numbers.min(), numbers.max()
-    # NaN is within no bounds.
-    if check.feature.kind is Kind.FLOAT and not (math.isfinite(low) and math.isfinite(high)):
-        return False
-    return bool((check.low is None or low >= check.low) and (check.high is None or high <= check.high))
-
-
-def _inside(items: pa.Array, check: ColumnCheck) -> pa.Array:
-    return pc.is_in(items.cast(pa.binary()), value_set=check.domain_values, skip_nulls=True)
-
-
 def _check_column(column: pa.Array, check: ColumnCheck) -> Iterator[tuple[int, Reason]]:
     name = check.feature.name
     if check.required and column.null_count:
-        for row in _true(pc.is_null(column)):
+        for row in _true(column.is_null()):
             yield row, Reason("schema.presence", f"{name} is null, the schema demands a value in every row")
+    if column.type.id in _PLAIN_TYPES[check.feature.kind] and check.takes_one_value:
+        suspects = _suspects(column, check)
+        if len(suspects):
+            yield from _check_items(check, column.take(pa.array(suspects)), suspects)
+        return
     if pa.types.is_null(column.type):
         return
     if not has_kind(column.type, check.feature.kind):
         why = f"{name} is of type {column.type}, the schema says {check.feature.kind.value}"
-        for row in _true(pc.is_valid(column)):
+        for row in _true(column.is_valid()):
             yield row, Reason("schema.type", why)
         return
     lists = as_lists(column)
     yield from _check_counts(check, column, lists)
-    if lists.items.null_count or not _are_good(lists.items, check):
-        yield from _check_items(check, lists)
+    if is_list(column.type):
+        yield from _check_nulls(check, lists)
+    yield from _check_items(check, lists.items, lists.owners)
+
+
+def _suspects(column: pa.Array, check: ColumnCheck) -> npt.NDArray[np.int64]:
+    """The rows of a plain column with a value that may have a fault: no others do.
+
+    First the whole column is asked, which is all that good data costs.
+    """
+    if check.feature.kind is Kind.BYTES:
+        if check.allowed is None:
+            return _NO_ROWS
+        inside = _inside(column, check)
+        if inside.true_count == len(column) - column.null_count:
+            return _NO_ROWS
+        return np.flatnonzero(_flags(column.is_valid()) & ~_flags(inside))
+    is_float = check.feature.kind is Kind.FLOAT
+    low, high = check.low, check.high
+    if not len(column) or not (is_float or low is not None or high is not None):
+        return _NO_ROWS
+    # What lies below a null is asked as well, and sorted out below.
+    dtype = _PLAIN_TYPES[check.feature.kind][column.type.id]
+    numbers = np.frombuffer(column.buffers()[1], dtype, len(column) + column.offset)[column.offset :]
+    least, most = numbers.min(), numbers.max()
+    # NaN makes both NaN, and is within no bounds.
+    finite = not is_float or (math.isfinite(least) and math.isfinite(most))
+    if finite and (low is None or least >= low) and (high is None or most <= high):
+        return _NO_ROWS
+    # A float beyond a bound may be the bound as a float32, but none within is beyond it.
+    bad = ~np.isfinite(numbers) if is_float else np.zeros(len(numbers), bool)
+    if low is not None:
+        bad |= numbers < low
+    if high is not None:
+        bad |= numbers > high
+    if column.null_count:
+        bad &= _flags(column.is_valid())
+    return np.flatnonzero(bad)
+
+
+def _inside(items: pa.Array, check: ColumnCheck) -> pa.Array:
+    return pc.is_in(items.cast(pa.binary()), value_set=check.domain_values, skip_nulls=True)
 
 
 def _check_counts(check: ColumnCheck, column: pa.Array, lists: Lists) -> Iterator[tuple[int, Reason]]:
@@ -302,24 +319,25 @@ def _check_counts(check: ColumnCheck, column: pa.Array, lists: Lists) -> Iterato
         yield row, Reason("schema.value_count", why)
 
 
-def _check_items(check: ColumnCheck, lists: Lists) -> Iterator[tuple[int, Reason]]:
-    items = lists.items
+def _check_nulls(check: ColumnCheck, lists: Lists) -> Iterator[tuple[int, Reason]]:
+    if lists.items.null_count:
+        for row in np.unique(lists.owners[_true(lists.items.is_null())]).tolist():
+            yield row, Reason("schema.null_in_list", f"{check.feature.name} is null, and a list cannot hold a null")
+
+
+def _check_items(check: ColumnCheck, items: pa.Array, owners: npt.NDArray[np.int64]) -> Iterator[tuple[int, Reason]]:
+    """The faults of values; `owners` has the row of each."""
     for code, mask, why in _item_masks(check, items):
-        bad = _true(mask)
-        if code == "schema.null_in_list":
-            bad = [index for index in bad if lists.present[lists.owners[index]]]
         told: set[int] = set()
-        for index in bad:
-            row = int(lists.owners[index])
+        for index in _true(mask):
+            row = int(owners[index])
             if row not in told:
                 told.add(row)
                 yield row, Reason(code, f"{check.feature.name} is {shown(items[index].as_py())}, {why}")
 
 
 def _item_masks(check: ColumnCheck, items: pa.Array) -> Iterator[tuple[str, pa.Array, str]]:
-    """(reason, mask over the items, explanation) of the checks that any item fails, or may fail."""
-    if items.null_count:
-        yield "schema.null_in_list", pc.is_null(items), "and a list cannot hold a null"
+    """(reason, mask over the items, explanation) of the checks that any item may fail."""
     if check.feature.kind is Kind.FLOAT:
         yield from _float_masks(check, items)
     elif check.allowed is not None:
@@ -368,9 +386,11 @@ def _choices(check: ColumnCheck) -> str:
 
 def _true(mask: pa.Array) -> list[int]:
     """Indices where a mask is true; a null is not."""
-    if not pc.any(mask).as_py():
-        return []
-    return np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False)).tolist()
+    return np.flatnonzero(_flags(pc.fill_null(mask, False) if mask.null_count else mask)).tolist()
+
+
+def _flags(mask: pa.Array) -> npt.NDArray[np.bool_]:
+    return mask.to_numpy(zero_copy_only=False)
 
 
 class ValidateRecords(RejectingTransform):
