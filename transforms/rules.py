@@ -30,7 +30,7 @@ import dataclasses
 import difflib
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import duckdb
@@ -201,18 +201,19 @@ class CompiledRules:
         typed = {feature.name: typed_column(batch, feature) for feature in self.columns}
         table = pa.table({name: column.values for name, column in typed.items()})
         outcomes = _outcomes([rule.sql for rule in self.rules], table)
+        broken = []
         for rule, uses, outcome in zip(self.rules, self.uses, outcomes, strict=True):
             unusable = {row: why for name in uses for row, why in typed[name].unusable.items()}
             rows = np.flatnonzero(outcome != _TRUE)
             if unusable:
                 rows = np.union1d(rows, np.fromiter(unusable, np.int64))
-            if not len(rows):
-                continue
-            if rule.severity == "warn":
+            if len(rows) and rule.severity == "warn":
                 results.warnings[rule.name] = len(rows)
-                continue
-            for row, reason in _explain(rule, uses, table, outcome, rows, unusable):
-                results.reasons.setdefault(row, []).append(reason)
+            elif len(rows):
+                broken.append(_Broken(rule, uses, outcome, rows, unusable))
+        predicates = [rule.sql for rule in self.rules if rule.severity == "error"]
+        for row, reason in _explain(broken, predicates, table):
+            results.reasons.setdefault(row, []).append(reason)
         return results
 
 
@@ -415,38 +416,53 @@ def _query(expressions: Sequence[str], rows: pa.Table) -> list[npt.NDArray[np.bo
     return _QUERIES.prepare(expressions, rows).run(rows)
 
 
-def _explain(
-    rule: Rule,
-    uses: Sequence[str],
-    table: pa.Table,
-    outcome: Outcome,
-    rows: npt.NDArray[np.int64],
-    unusable: Mapping[int, str],
-) -> Iterable[tuple[int, Reason]]:
-    """A reason for each of the rejected rows."""
-    values = table.select(list(uses)).take(pa.array(rows)).to_pylist()
-    nulls = [int(row) for row in rows if outcome[row] == _NULL and row not in unusable]
-    faults = _faults(rule.sql, table, nulls)
-    sql = " ".join(rule.sql.split())
-    for row, fields in zip(rows.tolist(), values, strict=True):
-        if row in unusable:
-            what = f"cannot be computed: {unusable[row]}"
-        elif row in faults:
-            what = f"cannot be computed: {faults[row]}"
-        else:
-            what = "is NULL" if outcome[row] == _NULL else "is false"
-        given = ", ".join(f"{name} is {shown(value)}" for name, value in fields.items())
-        about = f"{rule.description}: " if rule.description else ""
-        yield row, Reason(rule.code, f"{about}{sql} {what}; {given}")
+@dataclasses.dataclass(frozen=True)
+class _Broken:
+    """A rule and the rows that break it, with the reasons of those that it cannot be asked of."""
+
+    rule: Rule
+    uses: Sequence[str]
+    outcome: Outcome
+    rows: npt.NDArray[np.int64]
+    unusable: Mapping[int, str]
+
+    @property
+    def nulls(self) -> list[int]:
+        """The rows for which it is NULL, or cannot be computed."""
+        return [row for row in self.rows[self.outcome[self.rows] == _NULL].tolist() if row not in self.unusable]
+
+    def explain(self, table: pa.Table, faults: Mapping[int, str]) -> Iterator[tuple[int, Reason]]:
+        """A reason for each of the rows."""
+        values = table.select(list(self.uses)).take(pa.array(self.rows)).to_pylist()
+        about = f"{self.rule.description}: " if self.rule.description else ""
+        sql = " ".join(self.rule.sql.split())
+        for row, fields in zip(self.rows.tolist(), values, strict=True):
+            if row in self.unusable:
+                what = f"cannot be computed: {self.unusable[row]}"
+            elif row in faults:
+                what = f"cannot be computed: {faults[row]}"
+            else:
+                what = "is NULL" if self.outcome[row] == _NULL else "is false"
+            given = ", ".join(f"{name} is {shown(value)}" for name, value in fields.items())
+            yield row, Reason(self.rule.code, f"{about}{sql} {what}; {given}")
+
+
+def _explain(broken: Sequence[_Broken], predicates: Sequence[str], table: pa.Table) -> Iterator[tuple[int, Reason]]:
+    """A reason for each rejected row of each rule."""
+    # Most rows are NULL because a value is: one query, always the same, tells whether any rule cannot be computed.
+    nulls = sorted({row for one in broken for row in one.nulls})
+    suspect = bool(nulls) and _fault(predicates, _rows_of(table, nulls)) is not None
+    for one in broken:
+        yield from one.explain(table, _faults(one.rule.sql, table, one.nulls) if suspect else {})
 
 
 def _faults(sql: str, table: pa.Table, rows: Sequence[int]) -> dict[int, str]:
     """The engine's message for those rows that it cannot compute."""
     faults: dict[int, str] = {}
-    if not rows or _fault(sql, table.take(pa.array(rows, pa.int64()))) is None:
+    if not rows or _fault([sql], _rows_of(table, rows)) is None:
         return faults
     for row in rows[:_MAX_EXPLAINED_ROWS]:
-        fault = _fault(sql, table.slice(row, 1))
+        fault = _fault([sql], table.slice(row, 1))
         if fault is not None:
             faults[row] = fault
     for row in rows[_MAX_EXPLAINED_ROWS:]:
@@ -454,9 +470,13 @@ def _faults(sql: str, table: pa.Table, rows: Sequence[int]) -> dict[int, str]:
     return faults
 
 
-def _fault(sql: str, rows: pa.Table) -> str | None:
+def _fault(predicates: Sequence[str], rows: pa.Table) -> str | None:
     try:
-        _query([f"(\n{sql}\n)"], rows)
+        _query([f"(\n{sql}\n)" for sql in predicates], rows)
     except duckdb.Error as error:
         return _message(error)
     return None
+
+
+def _rows_of(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    return table.take(pa.array(rows, pa.int64()))
