@@ -87,6 +87,22 @@ def test_the_kernel_encodes_like_python(batch):
 
 
 @pytest.mark.skipif(not kernel.ENABLED, reason="needs the kernel")
+@pytest.mark.parametrize("name_size", [1, 20, *range(50, 60), 100, 130, 20_000])
+def test_the_kernel_encodes_pieces_of_any_size(name_size):
+    sizes = [*range(140), 16_000, 16_300, 16_400, 70_000]
+    name = "é" + "n" * name_size
+    columns = {
+        "bytes": [b"x" * size for size in sizes],
+        "lists of bytes": [[b"y" * size, b""] for size in sizes],
+        "floats": pa.array([np.ones(size) for size in sizes], pa.list_(pa.float32())),
+        "ints": [1 << size % 63 for size in sizes],
+        "lists of ints": [np.full(size, 300) for size in sizes],
+    }
+    native, python = native_and_python(pa.record_batch({name + key: values for key, values in columns.items()}))
+    assert native == python
+
+
+@pytest.mark.skipif(not kernel.ENABLED, reason="needs the kernel")
 @given(batches(with_faults=False))
 def test_protobuf_reads_what_is_encoded(batch):
     encoded, faults = try_encode_examples(batch)
