@@ -1,0 +1,213 @@
+"""Measures each stage of the job alone, on the same batches, in one thread of one process::
+
+    python -m benchmarks.stages --rows 1000000 --repeat 5
+
+Prints a Markdown table of nanoseconds of CPU a row. The batches go through the stages one after the other, as in the
+job, so that each finds in the cache what the one before it left there. Without TensorFlow, features are left out.
+"""
+
+import argparse
+import collections
+import contextlib
+import importlib.util
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.data import TAXI, generate, schema_text
+from penstock.io import kernel
+from penstock.io.batches import drop_rows, split_batch
+from penstock.io.conform import conform_batch
+from penstock.io.csv import CsvFormat
+from penstock.io.dead_letters import row_letters
+from penstock.io.examples import try_encode_examples
+from penstock.io.files import match_files
+from penstock.io.formats import Parsed
+from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.layout import Staging
+from penstock.io.read import source_order
+from penstock.io.records import Keys, records_batch
+from penstock.io.runs import KEYS_END, MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
+from penstock.io.schema import load_schema, schema_features
+from penstock.io.shard import write_shard
+from penstock.transforms.event_time import assign_event_time
+from penstock.transforms.rules import Rule, compile_rules
+from penstock.transforms.split import assign_split
+from penstock.transforms.validate import record_checks, validate_batch
+
+RULES = (
+    Rule("fare", "fare_amount < 10000"),
+    Rule("total", "total_amount >= 0 AND total_amount < 10000"),
+    Rule("distance", "trip_distance BETWEEN 0 AND 1000"),
+    Rule("passengers", "passenger_count <= 9"),
+    Rule("payment", "payment_type IN ('Credit card', 'Cash', 'No charge', 'Dispute')"),
+)
+
+# What the stages are called in the table, in its order, and whether every job has them.
+STAGES = {
+    "read": ("read CSV, type by the schema, reject 0.4 %", True),
+    "validate": ("validate against the schema", True),
+    "reject": ("dead letters of the 0.6 % that break it", True),
+    "rules": ("five rules in SQL", False),
+    "time": ("event time from a text", False),
+    "split": ("assign one split", True),
+    "splits": ("assign one of three splits by a key", False),
+    "features": ("apply 12 features", False),
+    "encode": ("encode tf.Examples", True),
+    "spill": ("spill in the order of the input", True),
+    "shard": ("write the shard in the order of the input", True),
+    "hash": ("hash rows", False),
+    "sort": ("sort and spill shuffled", False),
+    "merge": ("merge and write the shard shuffled", False),
+}
+
+
+class Clock:
+    """CPU seconds of the process by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = collections.defaultdict(float)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds what the block takes."""
+        start = time.process_time()
+        yield
+        self.seconds[name] += time.process_time() - start
+
+
+class Stages:
+    """All that is set up once for each job."""
+
+    def __init__(self, source: pathlib.Path, schema: pathlib.Path, graph: Any | None):
+        self._file = match_files([str(source)])[0]
+        message = load_schema(str(schema))
+        self._features = schema_features(message)
+        self._checks = record_checks(message)
+        self._rules = compile_rules(RULES, self._features)
+        self._graph = graph
+
+    def run(self, folder: pathlib.Path) -> tuple[int, dict[str, float]]:
+        """Rows, and CPU seconds of each stage."""
+        clock, rows = Clock(), 0
+        ordered = RunWriter(str(folder), ["train"], ORDERED_BUFFER_BYTES)
+        shuffled = RunWriter(str(folder), ["train"], MAX_RUN_BYTES)
+        runs: dict[str, list[Run]] = {"spill": [], "sort": []}
+        for batch in self._read(clock):
+            rows += batch.num_rows
+            batch = self._check(clock, batch)
+            order = source_order(0, batch).to_numpy()
+            with clock.stage("hash"):
+                keys = hash_rows(batch, [feature.name for feature in self._features], salted(0, SHUFFLE_SALT))
+            with clock.stage("encode"):
+                records = _records(batch, order)
+            with clock.stage("spill"):
+                runs["spill"] += ordered.add(records)
+            records = _records(batch, keys)
+            with clock.stage("sort"):
+                runs["sort"] += shuffled.add(records)
+        for name, writer in (("spill", ordered), ("sort", shuffled)):
+            with clock.stage(name):
+                runs[name] += writer.flush()
+        for name, spilled in (("shard", runs["spill"]), ("merge", runs["sort"])):
+            staging = Staging(str(folder / name), name)
+            with clock.stage(name):
+                write_shard(staging, "train", 0, 1, "none", MergedRuns(spilled), 0, KEYS_END)
+        return rows, clock.seconds
+
+    def _read(self, clock: Clock) -> Iterator[pa.RecordBatch]:
+        """Batches of good rows."""
+        reader = CsvFormat()
+        for part in reader.plan(self._file):
+            blocks = reader.read(self._file, part, self._features)
+            while True:
+                with clock.stage("read"):
+                    parsed = next(blocks, None)
+                    batch = None if parsed is None else self._typed(parsed)
+                if batch is None:
+                    break
+                yield from split_batch(batch)
+
+    def _typed(self, parsed: Parsed) -> pa.RecordBatch:
+        batch, reasons = conform_batch(parsed.batch, self._features)
+        if reasons:
+            list(row_letters(parsed.batch, reasons, "read", parsed.payload))
+        return drop_rows(batch, reasons) if reasons else batch
+
+    def _check(self, clock: Clock, batch: pa.RecordBatch) -> pa.RecordBatch:
+        with clock.stage("rules"):
+            self._rules.check(batch)
+        with clock.stage("validate"):
+            reasons = validate_batch(batch, self._checks).reasons
+        with clock.stage("reject"):
+            for letter in row_letters(batch, reasons, "validate"):
+                letter.to_json("")
+            batch = drop_rows(batch, reasons) if reasons else batch
+        with clock.stage("time"):
+            assign_event_time(batch, "pickup_datetime")
+        with clock.stage("splits"):
+            assign_split(batch, {"train": 0.8, "eval": 0.1, "test": 0.1}, ["vendor_id", "pickup_datetime"])
+        if self._graph is not None:
+            from penstock.transforms.apply import apply_graph
+
+            with clock.stage("features"):
+                apply_graph(self._graph, batch)
+        with clock.stage("split"):
+            return assign_split(batch, {"train": 1.0}, None)
+
+
+def _records(batch: pa.RecordBatch, keys: Keys) -> pa.RecordBatch:
+    encoded, _ = try_encode_examples(batch)
+    return records_batch(np.zeros(batch.num_rows, np.uint16), keys, encoded.data, encoded.offsets, None)
+
+
+def markdown(rows: int, runs: list[dict[str, float]]) -> str:
+    """The table: the least of each stage over the runs."""
+    nanos = {name: min(run[name] for run in runs) / rows * 1e9 for name in STAGES if name in runs[0]}
+    total = sum(nanos[name] for name, (_, always) in STAGES.items() if always)
+    lines = ["| stage | ns a row | of the job |", "| --- | ---: | ---: |"]
+    for name, (title, always) in STAGES.items():
+        if name in nanos:
+            share = f"{nanos[name] / total:.0%}" if always else ""
+            lines.append(f"| {title} | {nanos[name]:,.0f} | {share} |")
+    return "\n".join([*lines, f"| the job with `--shuffle none` | {total:,.0f} | 100% |"])
+
+
+def _fitted(folder: pathlib.Path) -> Any | None:
+    if importlib.util.find_spec("tensorflow_transform") is None:
+        return None
+    from benchmarks.tft import SAMPLE_ROWS, fit_graph
+    from penstock.transforms.apply import load_graph
+
+    sample = generate(folder / "sample.csv", "csv", TAXI, SAMPLE_ROWS, seed=1)
+    fit_graph(sample.path, folder / "graph")
+    return load_graph(str(folder / "graph"))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        dataset = generate(folder / "rows.csv", "csv", TAXI, arguments.rows)
+        (folder / "schema.pbtxt").write_text(schema_text(TAXI))
+        stages = Stages(dataset.path, folder / "schema.pbtxt", _fitted(folder))
+        runs = []
+        for _ in range(arguments.repeat):
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                rows, seconds = stages.run(pathlib.Path(scratch))
+                runs.append(seconds)
+    print(f"\n{rows:,} rows of {len(TAXI)} columns, {'with' if kernel.ENABLED else 'without'} the kernel\n")
+    print(markdown(rows, runs))
+
+
+if __name__ == "__main__":
+    main()
