@@ -38,9 +38,13 @@ from penstock.io.records import (
 
 KEYS_END = 1 << 64
 
-# All workers of a process together buffer about this much, each of them at most and at least so much.
+# All workers of a process together buffer about this much, each of them at most and at least so much. More is slower
+# while runs are few: new pages cost more than reads.
 _PROCESS_BYTES = 256 << 20
-MAX_RUN_BYTES = min(64 << 20, max(16 << 20, _PROCESS_BYTES // (os.cpu_count() or 1)))
+MAX_RUN_BYTES = min(32 << 20, max(16 << 20, _PROCESS_BYTES // (os.cpu_count() or 1)))
+_MIN_PIECE_BYTES = 8 << 20
+# What a piece should have of each run, so that there are few reads.
+_READ_BYTES = 128 << 10
 # Rows that come in order need no more: they are in the cache when they are written.
 ORDERED_BUFFER_BYTES = 1 << 20
 # What is known of a run in memory: the keys at which blocks of this size begin and end.
@@ -221,8 +225,10 @@ def _written(records: int, times: Ints | None) -> Written:
 class MergedRuns:
     """Several runs read as one sorted sequence of records, by ranges of keys."""
 
-    def __init__(self, runs: Sequence[Run], max_piece_bytes: int = MAX_RUN_BYTES):
+    def __init__(self, runs: Sequence[Run], max_piece_bytes: int | None = None):
         self._runs = [_RunReader(run) for run in runs]
+        if max_piece_bytes is None:
+            max_piece_bytes = min(MAX_RUN_BYTES, max(_MIN_PIECE_BYTES, len(runs) * _READ_BYTES))
         self._max_piece_bytes = max_piece_bytes
         self._buffer = np.empty(0, np.uint8)
 
