@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The kernel under AddressSanitizer and UBSan, built in a copy: its tests, and SECONDS of fuzzing. Needs gcc.
+#
+#   tests/fuzz/sanitize.sh [PYTHON] [SECONDS]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=$(realpath -s "${1:-.venv/bin/python}")
+seconds=${2:-30}
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+
+tar -c --exclude='*.so' --exclude='io/kernel/*.c' --exclude='__pycache__' \
+    pyproject.toml setup.py README.md io transforms pipelines src tests | tar -x -C "$copy"
+cd "$copy"
+flags="-fsanitize=address,undefined -fno-sanitize-recover=all"
+CC=gcc PENSTOCK_CFLAGS="$flags -fno-omit-frame-pointer -g -O1" LDFLAGS="$flags" \
+    "$python" setup.py -q build_ext --inplace --parallel 2
+
+# Python's own allocator would put objects where the sanitizer does not look.
+export ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH="$copy/src:$copy/tests"
+LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)"
+export LD_PRELOAD
+"$python" -c 'from penstock.io import kernel; assert kernel.ENABLED, "the kernel was not built"
+assert kernel.__file__.startswith("'"$copy"'"), kernel.__file__'
+"$python" tests/fuzz/fuzz_decode.py --seed "$(date +%s)" --seconds "$seconds"
+mapfile -t tests < <(grep -rlE "import kernel|io.kernel" tests/fuzz tests/io --include="test_*.py")
+"$python" -m pytest -q -n 2 -p no:cacheprovider "${tests[@]}"
