@@ -1,5 +1,6 @@
 import decimal
 import json
+import math
 
 import apache_beam as beam
 import numpy as np
@@ -154,3 +155,18 @@ def test_discarding_handler_drops_rejects():
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         good = pipeline | beam.Create([0, 1]) | RejectOdd().with_error_handler(DiscardingHandler())
         assert_that(good, equal_to([0]))
+
+
+def test_a_row_is_the_same_json_whatever_its_columns_are():
+    batch = pa.record_batch(
+        {
+            "n": pa.array([2**53 + 1, None, -1]),
+            "x": pa.array([math.nan, None, 1.5]),
+            "t": pa.array(["ü", None, ""]),
+            "b": pa.array([b"\xff", None, b"a"]),
+            "narrow": pa.array([1, None, 3], pa.int8()),
+            "list": pa.array([[1, None], None, []]),
+        }
+    )
+    letters = row_letters(batch, {row: [Reason("r", "d")] for row in range(3)}, "test")
+    assert [letter.payload for letter in letters] == [row_payload(row) for row in batch.to_pylist()]
