@@ -42,6 +42,8 @@ MAX_DOMAIN_BYTES = 8 << 10
 # Fewer, and the values are as likely names or identifiers, new ones of which are to be expected.
 _MIN_REPETITION = 2
 
+_FIRST_VALUES = 500
+
 _NONE = TextCounts()
 
 _NUMBER_KINDS = {"bool": Kind.INT, "int": Kind.INT, "float": Kind.FLOAT, "decimal": Kind.FLOAT}
@@ -162,7 +164,7 @@ def _summarize_column(name: str, column: pa.Array) -> ColumnSummary:
     lengths = np.ones(1, np.int64)
     if cells.lengths is not None:
         lengths = cells.lengths[column.is_valid().to_numpy(zero_copy_only=False)]
-    values = cells.values.drop_null()
+    values = cells.values.drop_null() if cells.values.null_count else cells.values
     present = len(column) - column.null_count if cells.lengths is not None else len(values)
     return ColumnSummary(
         rows=len(column),
@@ -223,9 +225,11 @@ def _count_floats(values: pa.Array) -> TextCounts:
 
 
 def _distinct(text: Text) -> frozenset[bytes] | None:
-    found = text.unique()
-    if len(found) > MAX_DOMAIN_VALUES or (pc.sum(pc.binary_length(found)).as_py() or 0) > MAX_DOMAIN_BYTES:
-        return None
+    # Where there are too many, the first values mostly show it.
+    for part in (text[:_FIRST_VALUES], text):
+        found = part.unique()
+        if len(found) > MAX_DOMAIN_VALUES or (pc.sum(pc.binary_length(found)).as_py() or 0) > MAX_DOMAIN_BYTES:
+            return None
     return frozenset(found.cast(pa.binary()).to_pylist())
 
 

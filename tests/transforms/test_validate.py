@@ -342,6 +342,27 @@ def test_rows_are_judged_alone(rows, start):
     assert tail == {row - start: reasons for row, reasons in found.items() if row >= start}
 
 
+BOUNDED = (
+    ("type: INT int_domain { min: -1 max: 2 }", pa.int64(), st.integers(-3, 4)),
+    ("type: FLOAT float_domain { min: 0.1 max: 0.7 }", pa.float64(), st.sampled_from([0.0, 0.1, 0.7, 0.71, math.nan])),
+    ("type: FLOAT float_domain { min: 0 disallow_inf: false }", pa.float64(), st.floats()),
+    ("type: FLOAT float_domain { max: 0.7 disallow_nan: false }", pa.float32(), st.floats(width=32)),
+    ("type: BYTES string_domain { value: 'a' value: '' }", pa.string(), st.sampled_from(["a", "b", ""])),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data(), st.sampled_from(BOUNDED), st.integers(0, 5))
+def test_scalars_are_judged_as_lists_of_one(data, bounded, start):
+    text, arrow_type, values = bounded
+    checks = record_checks(feature(text))
+    scalars = data.draw(st.lists(st.none() | values, max_size=12))
+    lists = [None if value is None else [value] for value in scalars]
+    columns = (pa.array(scalars, arrow_type), pa.array(lists, pa.list_(arrow_type)))
+    first, second = (validate_batch(pa.record_batch({"x": column}).slice(start), checks) for column in columns)
+    assert first == second
+
+
 def batches():
     fares = pa.array([1.0, -1.0, None, 4.0])
     origin = origin_array("/data/a.csv", np.array([0, 10, 20, 30]))
