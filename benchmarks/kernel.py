@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from apache_beam.io.tfrecordio import _TFRecordUtil
-from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
 from benchmarks.data import TAXI, chunks
-from penstock.io import examples, hashing, kernel
+from penstock.io import examples, examples_decode, frames, hashing, kernel
 from penstock.io.batches import MAX_BATCH_ROWS, split_batch
+from penstock.io.schema import schema_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,70 @@ def hash_rows(batches: Sequence[pa.RecordBatch]) -> Contest:
     )
 
 
-CONTESTS = (encode, hash_rows)
+def find_frames(batches: Sequence[pa.RecordBatch]) -> Contest:
+    """Bytes of a TFRecord file to the places of its records, CRCs checked."""
+    blocks = [examples.encode_examples(batch).data.tobytes() for batch in batches]
+    return Contest(
+        "frames of TFRecord",
+        {"kernel": frames._scan_in_kernel, "Python": frames._scan_in_python},
+        {"kernel": blocks, "Python": blocks},
+        lambda found: found.starts.tobytes() + found.lengths.tobytes(),
+    )
+
+
+def decode(batches: Sequence[pa.RecordBatch]) -> Contest:
+    """tf.Examples to columns, whatever they hold."""
+    return _decode("tf.Examples to columns", batches, None)
+
+
+def decode_with_schema(batches: Sequence[pa.RecordBatch]) -> Contest:
+    """tf.Examples to the columns of a schema."""
+    return _decode("tf.Examples to columns, by a schema", batches, _schema(batches[0].schema))
+
+
+def _decode(name: str, batches: Sequence[pa.RecordBatch], schema: schema_pb2.Schema | None) -> Contest:
+    features = None if schema is None else schema_features(schema)
+    names = None if features is None else [feature.name for feature in features]
+    decoder = ExamplesToRecordBatchDecoder(None if schema is None else schema.SerializeToString())
+    parts = [_frames(batch) for batch in batches]
+
+    def run(read: Callable[..., Any]) -> Callable[[frames.Frames], pa.RecordBatch]:
+        return lambda part: examples_decode._decoded(read(part, names), len(part), features, strict=False).batch
+
+    return Contest(
+        name,
+        {
+            "kernel": run(examples_decode._read_in_kernel),
+            "Python": run(examples_decode._read_in_python),
+            "tfx-bsl": decoder.DecodeBatch,
+        },
+        {"kernel": parts, "Python": parts, "tfx-bsl": [part.records() for part in parts]},
+        _as_lists,
+    )
+
+
+def _frames(batch: pa.RecordBatch) -> frames.Frames:
+    (part,) = frames.read_frames(io.BytesIO(examples.encode_examples(batch).data.tobytes()), "", 1 << 30)
+    return part
+
+
+def _schema(columns: pa.Schema) -> schema_pb2.Schema:
+    """One value of each column in each row."""
+    types = {pa.int64(): schema_pb2.INT, pa.float64(): schema_pb2.FLOAT, pa.string(): schema_pb2.BYTES}
+    schema = schema_pb2.Schema()
+    for column in columns:
+        feature = schema.feature.add(name=column.name, type=types[column.type])
+        feature.value_count.min = feature.value_count.max = 1
+    return schema
+
+
+def _as_lists(batch: pa.RecordBatch) -> str:
+    """The values: where one writes a scalar, another writes a list of one."""
+    columns = sorted(batch.to_pydict().items())
+    return str([(name, [row if isinstance(row, list) else [row] for row in values]) for name, values in columns])
+
+
+CONTESTS = (encode, hash_rows, find_frames, decode, decode_with_schema)
 
 
 def good_batches(rows: int) -> list[pa.RecordBatch]:
