@@ -13,8 +13,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from penstock.io import kernel
 from penstock.io.errors import InputError
 from penstock.io.lines import Block, Lines, counts_per_line, lone_crs, occurrences, without_cr
+
+if kernel.ENABLED:
+    from penstock.io.kernel import _csv
 
 _QUOTE, _LF = 34, 10
 
@@ -188,10 +192,19 @@ def cut_records(block: Block, delimiter: str, final: bool) -> Records:
       delimiter: between fields.
       final: whether the block is the end of the file, which ends a record too.
     """
+    return (_native_records if kernel.ENABLED else _numpy_records)(block, delimiter, final)
+
+
+def _native_records(block: Block, delimiter: str, final: bool) -> Records:
+    (starts, ends, nexts), (misquoted, lone_cr) = _csv.cut_records(block.data, ord(delimiter), final)
+    return Records(Lines(block.data, block.offset, starts, ends, nexts), misquoted, lone_cr)
+
+
+def _numpy_records(block: Block, delimiter: str, final: bool) -> Records:
     data = block.data
     quotes = _find_quotes(data, delimiter)
     breaks = occurrences(data, _LF)
-    if final and not data.endswith(b"\n"):
+    if final and data and not data.endswith(b"\n"):
         breaks = np.append(breaks, len(data))
     # A CR at the very end may be half of a CRLF, and a quote there half of a doubled one.
     rank_of_break = np.searchsorted(quotes.indices, breaks)

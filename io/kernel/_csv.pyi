@@ -3,6 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+def cut_records(data: bytes, delimiter: int, final: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]: ...
+
 class Splitter:
     def __init__(
         self, delimiter: int, single_lines: bool, slots: Sequence[int], null_values: Sequence[bytes]

@@ -5,13 +5,15 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 
 cdef extern from "words.h" nogil:
     const uint8_t* find_byte(const uint8_t* at, const uint8_t* end, const uint8_t* limit, uint8_t byte)
     const uint8_t* find_byte_and_quotes(
         const uint8_t* at, const uint8_t* end, const uint8_t* limit, uint8_t byte, size_t* quotes)
+    const uint8_t* find_either(
+        const uint8_t* at, const uint8_t* end, const uint8_t* limit, uint8_t byte, uint8_t other)
     size_t count_byte(const uint8_t* at, const uint8_t* end, uint8_t byte)
 
 
@@ -293,3 +295,83 @@ cdef inline void _copy_text(Field field, const uint8_t* data, const uint8_t* lim
         memcpy(out, at, SHORT)
     else:
         memcpy(out, at, end - at)
+
+
+cdef struct Record:
+    const uint8_t* stop  # of the record: its line end, or the end of the data; NULL when more text may belong to it
+    bint misquoted
+    bint lone_cr
+
+
+def cut_records(bytes data not None, uint8_t delimiter, bint final):
+    """The records of text that begins with one, as penstock.io.csv_records has them.
+
+    Returns:
+      int64[3, n]: where records start, where they end without and with their line ends; and bool[2, n]: which are
+      misquoted, and which others have a lone CR outside quotes.
+    """
+    cdef const uint8_t* first = data
+    cdef const uint8_t* limit = first + len(data)
+    cdef const uint8_t* at = first
+    cdef Py_ssize_t breaks, records = 0
+    cdef Record record
+    with nogil:
+        breaks = <Py_ssize_t>count_byte(first, limit, b"\n") + 1
+    index, faults = np.empty((3, breaks), np.int64), np.empty((2, breaks), np.uint8)
+    cdef int64_t[:, ::1] borders = index
+    cdef uint8_t[:, ::1] fault = faults
+    with nogil:
+        while at < limit:
+            record = _record(at, limit, delimiter, final)
+            if not record.stop:
+                break
+            borders[0, records] = at - first
+            borders[1, records] = record.stop - first
+            if record.stop < limit and record.stop > at and (record.stop - 1)[0] == b"\r":
+                borders[1, records] -= 1
+            fault[0, records] = record.misquoted
+            fault[1, records] = record.lone_cr
+            at = record.stop + (record.stop < limit)
+            borders[2, records] = at - first
+            records += 1
+    return index[:, :records], faults[:, :records].view(np.bool_)
+
+
+cdef Record _record(const uint8_t* at, const uint8_t* limit, uint8_t delimiter, bint final) noexcept nogil:
+    cdef const uint8_t* next
+    cdef Record record
+    record.stop, record.misquoted, record.lone_cr = NULL, False, False
+    while True:
+        if at < limit and at[0] == b'"':
+            next = find_byte(at + 1, limit, limit, b'"')
+            while limit - next > 1 and next[1] == b'"':
+                next = find_byte(next + 2, limit, limit, b'"')
+            if next == limit:
+                return record
+            next += 1
+            if limit - next > 1 and next[0] == b"\r" and next[1] == b"\n":
+                next += 1
+            if next < limit and next[0] != delimiter and next[0] != b"\n":
+                record.misquoted, record.lone_cr = True, False
+                next = find_byte(next, limit, limit, b"\n")
+        else:
+            next = find_either(at, limit, limit, delimiter, b"\n")
+            if memchr(at, b"\r", next - at) and _has_lone_cr(at, next, limit):
+                record.lone_cr = True
+        if next == limit:
+            if final:
+                record.stop = limit
+            return record
+        if next[0] == b"\n" or record.misquoted:
+            record.stop = next
+            return record
+        at = next + 1
+
+
+cdef bint _has_lone_cr(const uint8_t* at, const uint8_t* end, const uint8_t* limit) noexcept nogil:
+    """Whether the text of an unquoted field has a CR that does not begin a CRLF."""
+    while at < end:
+        if at[0] == b"\r" and (at + 1 == limit or at[1] != b"\n"):
+            return True
+        at += 1
+    return False

@@ -41,6 +41,24 @@ static inline const uint8_t* find_byte(const uint8_t* at, const uint8_t* end, co
   return at < end ? at : end;
 }
 
+/* The next `byte` or `other` in [at, end), or `end`; otherwise as find_byte. */
+static inline const uint8_t* find_either(const uint8_t* at, const uint8_t* end, const uint8_t* limit, uint8_t byte,
+                                         uint8_t other) {
+  while (at < end) {
+    if (limit - at < 8) {
+      while (at < end && *at != byte && *at != other) at++;
+      return at;
+    }
+    uint64_t word = word_load(at), matches = word_matches(word, byte) | word_matches(word, other);
+    if (matches) {
+      at += word_first(matches);
+      break;
+    }
+    at += 8;
+  }
+  return at < end ? at : end;
+}
+
 /* How often `byte` is in [at, end). */
 static inline size_t count_byte(const uint8_t* at, const uint8_t* end, uint8_t byte) {
   size_t count = 0;

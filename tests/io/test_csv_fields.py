@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from penstock.io import kernel
+from penstock.io import csv_records, kernel
 from penstock.io.conform import conform_batch
 from penstock.io.csv_fields import ArrowFields, KernelFields, Layout
 from penstock.io.csv_records import Records, cut_records, misquoted_lines
@@ -137,6 +137,22 @@ def test_values_are_what_conform_makes_of_arrows_texts(data, options, kind, bool
     # Not in the order of the file, one not there, one not wanted.
     features = {"c": Feature("c", kind, boolean=boolean), "a": Feature("a", kind, boolean=boolean)}
     check_same(data, layout_of("abc", features, **options))
+
+
+@settings(max_examples=1000)
+@given(messy, st.booleans(), st.sampled_from([",", ";"]))
+@example(b'"a"\r', False, ",")
+@example(b'"a"\r', True, ",")
+@example(b'"a""', False, ",")
+@example(b'a,"b"x\r\n"c\n\r\n"\r\n\r\r\n', True, ",")
+@example(b'a\r,"b"x\n', True, ",")
+def test_records_are_cut_as_numpy_cuts_them(data, final, delimiter):
+    found = csv_records._native_records(Block(data, 7), delimiter, final)
+    expected = csv_records._numpy_records(Block(data, 7), delimiter, final)
+    for name in ("starts", "ends", "nexts"):
+        assert getattr(found.lines, name).tolist() == getattr(expected.lines, name).tolist()
+    assert found.misquoted.tolist() == expected.misquoted.tolist()
+    assert found.lone_cr.tolist() == expected.lone_cr.tolist()
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 15, 16, 17), (3, 40, 16), (16,), (15,)])
