@@ -171,7 +171,7 @@ class CsvFormat:
             faults = {**faults, "csv.quote": np.array([is_misquoted(line.line(0), self.delimiter)])}
         for code, mask in faults.items():
             if mask.any():
-                raise InputError(f"{uri}: the header at byte {line.positions()[0]} is faulty: {_DETAILS[code]}")
+                raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {_DETAILS[code]}")
         names = [field.decode() for field in split_record(line.line(0), self.delimiter)]
         check_column_names(names, uri)
         return _Header(tuple(names), line.offset + int(line.nexts[0]))
@@ -250,7 +250,7 @@ class _Parser:
         too_long = longer_than(lines, self._max_line_bytes)
         for row in np.flatnonzero(np.logical_or.reduce([too_long, *faults.values()])).tolist():
             if too_long[row]:
-                line = LongLine(int(lines.positions()[row]), lines.line(row))
+                line = LongLine(lines.position(row), lines.line(row))
                 letters[row] = long_line_letter(line, self._layout.uri, "csv.too_long", self._max_line_bytes)
             else:
                 reasons = [Reason(code, _DETAILS[code]) for code, mask in faults.items() if mask[row]]
@@ -258,7 +258,7 @@ class _Parser:
         return letters
 
     def _letter(self, lines: Lines, row: int, reasons: list[Reason]) -> DeadLetter:
-        return raw_letter(reasons, "read", self._layout.uri, int(lines.positions()[row]), lines.line(row))
+        return raw_letter(reasons, "read", self._layout.uri, lines.position(row), lines.line(row))
 
     def _count_reason(self, columns: int) -> Reason:
         return Reason("csv.column_count", f"expected {len(self._layout.names)} columns, got {columns}")

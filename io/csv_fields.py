@@ -181,7 +181,7 @@ class ArrowFields:
         if table.num_rows + len(ragged) != len(lines):
             raise InputError(
                 f"{self._layout.uri}: Arrow found {table.num_rows + len(ragged)} rows in the {len(lines)} lines from "
-                f"byte {lines.positions()[0]} on; this is a fault of Penstock, please report it with the file"
+                f"byte {lines.position(0)} on; this is a fault of Penstock, please report it with the file"
             )
         self._columns = [table.column(name).combine_chunks() for name in self._layout.selected]
         return ragged

@@ -135,7 +135,7 @@ class JsonlFormat:
         too_long = longer_than(lines, self.max_line_bytes)
         letters = {}
         for row in np.flatnonzero(too_long | invalid_utf8(lines)).tolist():
-            position, line = int(lines.positions()[row]), lines.line(row)
+            position, line = lines.position(row), lines.line(row)
             if too_long[row]:
                 letters[row] = long_line_letter(LongLine(position, line), uri, "jsonl.too_long", self.max_line_bytes)
             else:
@@ -204,7 +204,7 @@ class _RowReader:
                 read[row] = self._fit(by_name(values))
                 learned.append(values)
             except RowError as error:
-                letters.append(raw_letter([error.reason], "read", self._uri, int(lines.positions()[row]), line))
+                letters.append(raw_letter([error.reason], "read", self._uri, lines.position(row), line))
         self._arrow.observe(learned)
         return read, letters
 

@@ -89,6 +89,10 @@ class Lines:
         """The bytes of a line by its index behind `start`."""
         return lambda index: self.line(start + index)
 
+    def position(self, index: int) -> int:
+        """The position of one line in the stream."""
+        return self.offset + int(self.starts[index])
+
     def positions(self) -> np.ndarray:
         """int64 positions of the lines in the stream."""
         return self.starts + self.offset
