@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
@@ -72,10 +72,20 @@ def _is_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
+# A timer of the workers of that mode flushes their output while they write to it: what is written in between is gone
+# (apache_beam/runners/worker/data_plane.py, TimeBasedBufferingClosableOutputStream; no other mode uses the timer).
+_LOSSY_MODE = "multi_threading"
+
+
 def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:
     name = options.view_as(StandardOptions).runner
     if name not in _LOCAL_RUNNERS:
         return name
+    if options.view_as(DirectOptions).direct_running_mode == _LOSSY_MODE:
+        raise ConfigError(
+            f"--direct_running_mode={_LOSSY_MODE} loses rows with Beam 2.77; leave it out: the local runner works in "
+            "threads of this process anyway, one for each core or as many as --direct_num_workers says"
+        )
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     info = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
     return FnApiRunner(provision_info=info)

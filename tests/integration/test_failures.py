@@ -36,7 +36,7 @@ def check(tmp_path, path, code, lines):
 
 
 def test_on_threads(tmp_path, truncated):
-    flags = ("--direct_num_workers=4", "--direct_running_mode=multi_threading")
+    flags = ("--direct_num_workers=4",)
     code, lines = prepare(tmp_path, truncated, *flags)
     check(tmp_path, truncated, code, lines)
 

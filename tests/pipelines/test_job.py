@@ -84,6 +84,12 @@ def test_the_local_runner_works_in_threads_of_this_process():
         _ = pipeline | beam.Create(range(2)) | beam.ParDo(_MeetFn())
 
 
+def test_the_mode_that_loses_rows_is_refused():
+    options = PipelineOptions(["--direct_running_mode=multi_threading"])
+    with pytest.raises(ConfigError, match="multi_threading loses rows .*; leave it out"):
+        _job._runner(options)
+
+
 def test_one_worker_for_each_core_unless_told_otherwise():
     def workers(*flags: str) -> int:
         return beam_options(flags, RunOptions()).view_as(DirectOptions).direct_num_workers
@@ -133,7 +139,7 @@ def test_other_errors_are_left_alone(error):
     assert _job._worker_error(error) is None
 
 
-@pytest.mark.parametrize("flags", [(), ("--direct_num_workers=4", "--direct_running_mode=multi_threading")])
+@pytest.mark.parametrize("flags", [(), ("--direct_num_workers=4",)])
 def test_a_failure_is_one_line_and_an_exit_code(flags):
     assert job(run=failing(InputError(AWKWARD), *flags)) == (
         DATA_FAILED,

@@ -166,7 +166,7 @@ class TestSameBytes:
         paths = self.files(tmp_path, [100, 450], "a")
         first = self.run(tmp_path, "first", paths)
         again = self.run(tmp_path, "again", paths)
-        workers = ("--direct_num_workers=4", "--direct_running_mode=multi_threading")
+        workers = ("--direct_num_workers=4",)
         four = self.run(tmp_path, "four", paths, *workers)
         reordered = self.run(tmp_path, "reordered", [paths[2], paths[0], paths[1]])
         cut = self.run(tmp_path, "cut", self.files(tmp_path, [1, 2, 300, 599], "b"))
@@ -217,7 +217,7 @@ def test_without_shuffle_the_order_is_that_of_sorted_files_and_rows(tmp_path, mo
     for name, numbers in {"b": range(100, 400), "a": range(100), "c": range(400, 401)}.items():
         write_csv(tmp_path / f"{name}.csv", [{"n": number} for number in numbers], "n")
     out = tmp_path / "out"
-    flags = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_threading"] if workers > 1 else []
+    flags = [f"--direct_num_workers={workers}"] if workers > 1 else []
     run_prepare(
         *("--input", tmp_path / "c.csv", "--input", tmp_path / "[ab].csv", "--output", out),
         *("--shuffle=none", "--num_shards=4", *flags),

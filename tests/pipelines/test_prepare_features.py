@@ -122,7 +122,7 @@ def test_the_dataset_with_its_graph_is_whole(prepared):
 def test_the_graph_of_one_run_gives_another_the_same_shards(prepared, tmp_path):
     graph = ("--transform", prepared / "out/transform")
     assert run_prepare(*flags(prepared), *graph, "--output", tmp_path / "one") == DONE
-    workers = ("--direct_num_workers=3", "--direct_running_mode=multi_threading")
+    workers = ("--direct_num_workers=3",)
     assert run_prepare(*flags(prepared), *graph, "--output", tmp_path / "two", *workers) == DONE
     first = shard_contents(prepared / "out")
     assert shard_contents(tmp_path / "one") == first

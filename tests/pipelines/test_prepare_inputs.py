@@ -134,7 +134,7 @@ def test_a_broken_file_ends_all_workers_and_leaves_nothing(tmp_path, schema):
     (tmp_path / "0.csv.gz").write_bytes(BROKEN["half.csv.gz"][0])
     for index in range(1, 6):
         write_csv(tmp_path / f"{index}.csv", ROWS, "ab")
-    workers = ("--direct_num_workers=3", "--direct_running_mode=multi_threading")
+    workers = ("--direct_num_workers=3",)
     code, stderr = job("--input", tmp_path / "[0-9].csv*", "--schema", schema, "--output", tmp_path / "out", *workers)
     assert (code, "0.csv.gz" in stderr) == (DATA_FAILED, True)
     assert not (tmp_path / "out").exists()

@@ -16,11 +16,10 @@ def inputs(tmp_path):
     return f"{tmp_path}/*.csv.gz"
 
 
-@pytest.mark.parametrize("mode", ["in_memory", "multi_threading"])
-def test_the_other_workers_end_and_nothing_is_left(tmp_path, inputs, mode):
+def test_the_other_workers_end_and_nothing_is_left(tmp_path, inputs):
     (tmp_path / "schema.pbtxt").write_text('feature { name: "x" type: INT }')
-    flags = [f"--schema={tmp_path}/schema.pbtxt", "--direct_num_workers=2", f"--direct_running_mode={mode}"]
-    code, message = job(f"--input={inputs}", f"--output={tmp_path}/out", *flags)
+    schema = f"--schema={tmp_path}/schema.pbtxt"
+    code, message = job(f"--input={inputs}", f"--output={tmp_path}/out", schema, "--direct_num_workers=2")
     assert code == 1
     assert "a.csv.gz: the gzip stream is truncated" in message
     assert not (tmp_path / "out").exists()
