@@ -6,7 +6,7 @@ WORKERS ?= 2
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
-.PHONY: help install kernel lint typecheck test integration build demo bench clean
+.PHONY: help install kernel lint typecheck test integration sanitize build demo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: kernel ## the tests, in WORKERS=2 processes; PENSTOCK_KERNEL=off runs them
 
 integration: install ## tests that start other programs, or take long
 	$(BIN)/python -m pytest -m 'integration or slow'
+
+sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc
+	tests/fuzz/sanitize.sh $(BIN)/python
 
 build: install ## wheel and sdist, in dist/
 	$(BIN)/python -m build --no-isolation
