@@ -21,6 +21,8 @@ if sys.byteorder != "little":
     raise ImportError("the kernel reads little-endian numbers as they are in memory")
 
 cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
+# What empty memory points to.
+cdef uint8_t _NOTHING = 0
 
 cdef enum:
     # The kinds, in the order of their fields in a Feature and of `examples_decode._KINDS`.
@@ -275,8 +277,14 @@ cdef inline bint _is_continuation(uint8_t byte) noexcept nogil:
 
 cdef bint _is_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil:
     """Whether the bytes are UTF-8 in its shortest form, without surrogates."""
+    cdef uint64_t word
     cdef uint32_t lead
     while at < end:
+        if end - at >= 8:
+            memcpy(&word, at, 8)
+            if word & <uint64_t>0x8080808080808080 == 0:
+                at += 8
+                continue
         lead = at[0]
         if lead < 0x80:
             at += 1
@@ -329,17 +337,25 @@ cdef inline bint _equal(const uint8_t* one, const uint8_t* other, size_t size) n
 
 
 cdef uint64_t _hash(const uint8_t* key, size_t size) noexcept nogil:
+    """Eight bytes at a time; the last eight overlap with those before them."""
     cdef uint64_t found = _SEED ^ size
-    cdef uint64_t word
-    while size:
-        word = 0
-        memcpy(&word, key, 8 if size > 8 else size)
-        found = (found ^ word) * <uint64_t>0x9E3779B97F4A7C15
-        found = (found ^ (found >> 32)) * <uint64_t>0xD6E8FEB86659FD93
-        found ^= found >> 32
-        key += 8 if size > 8 else size
-        size -= 8 if size > 8 else size
-    return found
+    cdef uint64_t word = 0
+    cdef size_t at = 0
+    if size < 8:
+        memcpy(&word, key, size)
+        return _mixed(found, word)
+    while at + 8 < size:
+        memcpy(&word, key + at, 8)
+        found = _mixed(found, word)
+        at += 8
+    memcpy(&word, key + size - 8, 8)
+    return _mixed(found, word)
+
+
+cdef inline uint64_t _mixed(uint64_t found, uint64_t word) noexcept nogil:
+    found = (found ^ word) * <uint64_t>0x9E3779B97F4A7C15
+    found = (found ^ (found >> 32)) * <uint64_t>0xD6E8FEB86659FD93
+    return found ^ (found >> 32)
 
 
 cdef Column* _column_of(Decoder* decoder, const uint8_t* key, size_t size) noexcept nogil:
@@ -733,7 +749,7 @@ cdef class _Memory:
         free(self._data)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self._data if self._data != NULL else <void*>b"", self._size, 1, flags)
+        PyBuffer_FillInfo(buffer, self, self._data if self._data != NULL else &_NOTHING, self._size, 1, flags)
 
 
 cdef object _take(Buffer* buffer):
