@@ -86,7 +86,7 @@ def test_the_local_runner_works_in_threads_of_this_process():
 
 def test_the_mode_that_loses_rows_is_refused():
     options = PipelineOptions(["--direct_running_mode=multi_threading"])
-    with pytest.raises(ConfigError, match="multi_threading loses rows .*; leave it out"):
+    with pytest.raises(ConfigError, match=r"multi_threading loses rows .*; leave it out"):
         _job._runner(options)
 
 
