@@ -35,6 +35,8 @@ Splits = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
+MAX_SPLITS = 1 << 16
+
 # In place of the event time of a record that has none.
 NO_TIME = int(np.iinfo(np.int64).min)
 

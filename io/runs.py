@@ -299,7 +299,7 @@ class MergedRuns:
         order = np.argsort(keys)
         ends = np.cumsum(sizes[order])
         size = int(ends[-1]) if len(ends) else 0
-        found = keys[order[np.searchsorted(ends, np.arange(self._max_piece_bytes, size, self._max_piece_bytes))]]
+        found = keys[order[ends.searchsorted(np.arange(self._max_piece_bytes, size, self._max_piece_bytes))]]
         cuts = found.tolist()
         # A key that fills pieces is alone between two cuts.
         cuts += [key + 1 for key, after in itertools.pairwise(cuts) if key == after]
@@ -338,6 +338,8 @@ class _Span:
 
 def _in_order(spans: Sequence[_Span]) -> list[_Span] | None:
     """The spans, cut between blocks, such that keys ascend from each to the next; None where blocks overlap."""
+    if len(spans) > 2 and _in_order(spans[:2]) is None:
+        return None
     blocks = [span.run.blocks_of(span.first, span.last) for span in spans]
     owners = np.repeat(np.arange(len(spans)), [len(keys) for keys, *_ in blocks])
     first_keys, last_keys, firsts, lasts = map(np.concatenate, zip(*blocks, strict=True))
@@ -372,13 +374,13 @@ class _RunReader:
             return 0
         if key > int(self._run.last_keys[block]):
             return int(self._run.records[block + 1])
-        return int(self._run.records[block] + np.searchsorted(self._keys_of(block), np.uint64(key)))
+        return int(self._run.records[block] + self._keys_of(block).searchsorted(np.uint64(key)))
 
     def _blocks_below(self, key: int) -> int:
         """Blocks that start below `key`."""
         if key >= KEYS_END:
             return len(self._run.first_keys)
-        return int(np.searchsorted(self._run.first_keys, np.uint64(key)))
+        return int(self._run.first_keys.searchsorted(np.uint64(key)))
 
     def _keys_of(self, block: int) -> Keys:
         """The keys of a block; the last ones are kept, since a shard ends where the next begins."""
@@ -396,9 +398,9 @@ class _RunReader:
             return self._section(file, 0, first, last, np.uint64)
 
     def blocks(self, low: int, high: int) -> tuple[Keys, Ints]:
-        """Key and bytes of each block that starts in a range, or before with a key in it."""
-        first, last = max(self._blocks_below(low) - 1, 0), self._blocks_below(high)
-        return np.maximum(self._run.first_keys[first:last], np.uint64(low)), np.diff(self._run.bytes[first : last + 1])
+        """First key and bytes of each block that starts in a range."""
+        first, last = self._blocks_below(low), self._blocks_below(high)
+        return self._run.first_keys[first:last], np.diff(self._run.bytes[first : last + 1])
 
     def blocks_of(self, first: int, last: int) -> tuple[Keys, Keys, Ints, Ints]:
         """First and last key, first place and end of the blocks between two places."""
@@ -414,12 +416,12 @@ class _RunReader:
     def place_after(self, place: int, size: int) -> int:
         """The end of a block that is about so many bytes further."""
         block = self._block_of(place)
-        after = int(np.searchsorted(self._run.bytes, self._run.bytes[block] + size, side="right")) - 1
+        after = int(self._run.bytes.searchsorted(self._run.bytes[block] + size, side="right")) - 1
         return int(self._run.records[max(after, block + 1)])
 
     def _block_of(self, place: int) -> int:
         """The block with the record of this place; the last one for the end."""
-        block = int(np.searchsorted(self._run.records, place, side="right")) - 1
+        block = int(self._run.records.searchsorted(place, side="right")) - 1
         return min(block, len(self._run.first_keys) - 1)
 
     def record(self, place: int) -> bytes:

@@ -50,7 +50,7 @@ from penstock.io.layout import (
 )
 from penstock.io.publish import Outcome, Publisher
 from penstock.io.ragged import without_views
-from penstock.io.records import Keys, Splits, records_batch
+from penstock.io.records import MAX_SPLITS, Keys, Splits, records_batch
 from penstock.io.shard import Compression
 from penstock.io.shuffle import RunnerShuffle, ShardPlan, Shuffle, SpillingShuffle, spill_directory
 
@@ -128,6 +128,8 @@ class WriteDataset(RejectingTransform):
                     f"a split must be named with letters, digits, '_', '-' and '.', and not like another folder of a "
                     f"dataset ({', '.join(sorted(_OTHER_FOLDERS))}), got {split!r}"
                 )
+        if len(self.splits) > MAX_SPLITS:
+            raise ConfigError(f"splits must be at most {MAX_SPLITS}, got {len(self.splits)}")
         if self.shuffle == "none" and not self.spill:
             raise ConfigError("shuffle 'none' works only where all workers share a disk (spill), got spill=False")
         if not 0 <= self.max_reject_fraction <= 1:

@@ -9,6 +9,7 @@ import random
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -44,7 +45,7 @@ def slices(batch, rows):
 
 def write(output, batches, workers=1, **options):
     """Writes batches, read in a DoFn as a source would give them; returns the outcome's status."""
-    arguments = ["--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"] if workers > 1 else []
+    arguments = [f"--direct_num_workers={workers}"] if workers > 1 else []
     options = {"run_id": "r1", "num_shards": 3, **options}
     with local_pipeline(*arguments) as pipeline:
         rows = pipeline | beam.Create(list(range(len(batches)))) | beam.Reshuffle()
@@ -161,6 +162,21 @@ def test_splits_without_rows_and_shards_without_rows_are_empty_files(tmp_path):
     assert shard_bytes(tmp_path / "True") == shard_bytes(tmp_path / "False")
 
 
+@pytest.mark.parametrize("split_type", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
+    names = pa.array([("train", "eval", "train")[i % 3] for i in range(ROWS)]).cast(split_type)
+    columns = {SPLIT: names, SHUFFLE_KEY: pa.array(range(7, ROWS + 7), pa.uint64())}
+    mixed = {"batches": slices(table(**columns), 60), "splits": ("train", "test", "eval")}
+    ways = [{}, {"spill": False}, {"workers": 2}, {"shuffle": "none", "num_shards": 1}]
+    for index, options in enumerate(ways):
+        assert write(tmp_path / str(index), **{**mixed, "num_shards": 2, **options}) == "published"
+        assert read_manifest(str(tmp_path / str(index))).splits == {"train": 333, "test": 0, "eval": 167}
+    assert shard_bytes(tmp_path / "0") == shard_bytes(tmp_path / "1") == shard_bytes(tmp_path / "2")
+    write(tmp_path / "eval", slices(table(**columns).filter(pc.equal(names.cast(pa.string()), "eval")), 9),
+          splits=("eval",), shuffle="none", num_shards=1)  # fmt: skip
+    assert shard_bytes(tmp_path / "eval").items() <= shard_bytes(tmp_path / "3").items()
+
+
 @pytest.mark.parametrize("spill", [True, False])
 def test_number_of_shards_follows_the_bytes(tmp_path, spill):
     write(tmp_path, slices(table(), 90), num_shards=None, shard_bytes=4096, spill=spill, compression="none")
@@ -241,6 +257,7 @@ def test_job_that_fails_leaves_no_manifest_and_the_next_one_succeeds(tmp_path):
         ({"shuffle": "local"}, r"shuffle must be one of global, none, got 'local'"),
         ({"splits": ()}, r"splits must be different names, at least one, got \[\]"),
         ({"splits": ("a", "a")}, r"splits must be different names"),
+        ({"splits": [f"s{i}" for i in range(65_537)]}, r"splits must be at most 65536, got 65537"),
         ({"max_reject_fraction": 2}, r"max_reject_fraction must be from 0 to 1, got 2"),
         ({"shuffle": "none", "spill": False}, r"shuffle 'none' works only where all workers share a disk"),
     ],
