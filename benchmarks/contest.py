@@ -16,6 +16,9 @@ class Scenario:
       columns: of the input.
       compression: of the shards.
       divisor: so many times fewer rows than --rows, where a row is long.
+      setup: script in peers/ to run once before.
+      outputs: names and kinds of the features, where they are not the columns.
+      contestants: who takes part, where not all do.
     """
 
     name: str
@@ -24,19 +27,9 @@ class Scenario:
     columns: Sequence[Column] = TAXI
     compression: str = "none"
     divisor: int = 1
-
-
-SCENARIOS = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario("main", "CSV, 12 columns"),
-        Scenario("wide", "CSV, 500 columns", columns=WIDE, divisor=40),
-        Scenario("long", "CSV, 12 columns, one of them a text of 2 kB", columns=LONG, divisor=20),
-        Scenario("parquet", "Parquet, 12 columns", format="parquet"),
-        Scenario("jsonl", "JSON Lines, 12 members", format="jsonl"),
-        Scenario("gzip", "CSV, 12 columns, gzip out", compression="gzip"),
-    )
-}
+    setup: str = ""
+    outputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    contestants: tuple["Contestant", ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +85,44 @@ CONTESTANTS = (
     ),
     Contestant("script", "script, csv and TFRecordWriter", "plain_script.py", "plain.txt"),
     Contestant("beam", "plain Beam", "plain_beam.py", "plain.txt", _WORKERS),
-    Contestant("ray", "Ray Data", "ray_data.py", "ray.txt", ("4",), pattern="*.tar"),  # so Ray calls TFRecord files
+    Contestant("ray", "Ray Data", "ray_data.py", "ray.txt", pattern="*.tar"),  # so Ray calls TFRecord files
     Contestant(
         "tfds",
         "TensorFlow Datasets on Beam",
         "tfds_beam.py",
         "tfds.txt",
-        tuple(f"shuffled {workers}" for workers in _WORKERS),
+        ("shuffled in_memory 1",),
         cannot={"gzip": "writes no compressed TFRecord"},
     ),
 )
+
+# What the graph of tft.py makes.
+_TFT_FEATURES = {
+    **dict.fromkeys(("fare_amount", "total_amount", "trip_distance"), "float"),
+    **dict.fromkeys(("fare_bucket", "distance_bucket", "payment_type", "store_and_fwd_flag", "pickup_zone"), "int"),
+    **dict.fromkeys(("route", "passenger_count", "rate_code", "vendor_id"), "int"),
+}
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("main", "CSV, 12 columns"),
+        Scenario("wide", "CSV, 500 columns", columns=WIDE, divisor=40),
+        Scenario("long", "CSV, 12 columns, one of them a text of 2 kB", columns=LONG, divisor=20),
+        Scenario("parquet", "Parquet, 12 columns", format="parquet"),
+        Scenario("jsonl", "JSON Lines, 12 members", format="jsonl"),
+        Scenario("gzip", "CSV, 12 columns, gzip out", compression="gzip"),
+        Scenario(
+            "tft",
+            "CSV, 12 columns to 12 features by tensorflow-transform",
+            setup="tft_fit.py",
+            outputs=_TFT_FEATURES,
+            contestants=(
+                Contestant(PENSTOCK, "Penstock", "tft_apply.py", settings=("penstock",), quick=True),
+                Contestant(
+                    "beam", "Beam with tensorflow-transform", "tft_apply.py", settings=("plain_beam",), pattern="part-*"
+                ),
+            ),
+        ),
+    )
+}

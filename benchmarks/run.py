@@ -70,6 +70,11 @@ class Arena:
             }
         )
 
+    def set_up(self) -> None:
+        """What is to be done once, before all contestants."""
+        if self.scenario.setup:
+            self.launch(sys.executable, self.scenario.setup, self.task(CONTESTANTS[0], "", self.folder))
+
     def output_of(self, name: str) -> pathlib.Path:
         """Where a contestant writes."""
         return self.folder / name
@@ -120,10 +125,15 @@ class Arena:
             _progress(f"{f'{contestant.name} {setting}':34}{run.seconds:8.2f} s {speed:12,.0f} rows/s")
             entry = dataclasses.replace(entry, runs=(*entry.runs, run), versions=told["versions"])
             if not index:
-                entry = self._checked(entry, self.launch(checker, "check.py", task)[0])
+                entry = self._checked(entry, self.launch(checker, "check.py", self._written(task))[0])
             if entry.status != OK or run.seconds > min(_LONG_SECONDS, 2 * min(run.seconds for run in entry.runs)):
                 break
         return entry
+
+    def _written(self, task: str) -> str:
+        """The task, with the features that are expected in the output for columns."""
+        features = [{"name": name, "kind": kind} for name, kind in self.scenario.outputs.items()]
+        return json.dumps(json.loads(task) | {"columns": features}) if features else task
 
     def _checked(self, entry: Entry, found: dict[str, Any]) -> Entry:
         """The entry with what is in its output."""
@@ -181,8 +191,10 @@ def bench(scenario: Scenario, rows: int, only: Sequence[str], repeat: int, every
         schema = pathlib.Path(folder, "schema.pbtxt")
         schema.write_text(schema_text(scenario.columns))
         arena = Arena(scenario, dataset, schema, pathlib.Path(folder), repeat, timeout)
+        arena.set_up()
+        contestants = scenario.contestants or CONTESTANTS
         entries = [
-            _entry(arena, contestant, everyone) for contestant in CONTESTANTS if not only or contestant.name in only
+            _entry(arena, contestant, everyone) for contestant in contestants if not only or contestant.name in only
         ]
     for name in wrong_digests(entries):
         index = next(index for index, entry in enumerate(entries) if entry.name == name)
@@ -208,7 +220,7 @@ def _entry(arena: Arena, contestant: Contestant, everyone: bool) -> Entry:
     if contestant.name == FLOOR and not arena.output_of(PENSTOCK).exists():
         return dataclasses.replace(entry, note="writes what penstock wrote, which did not run")
     entry = arena.run(contestant)
-    if contestant.name != PENSTOCK:
+    if contestant.name != PENSTOCK or entry.status != OK:
         shutil.rmtree(arena.output_of(contestant.name), ignore_errors=True)
     return entry
 

@@ -18,12 +18,12 @@ _NUMBERS = {"int": r"^-?\d+$", "float": r"^-?\d*\.?\d+(e[+-]?\d+)?$"}
 _TYPES = {"int": pa.int64(), "float": pa.float32(), "bytes": pa.string()}
 
 
-def read(task: Task, blocks: int | None) -> ray.data.Dataset:
+def read(task: Task, blocks: int) -> ray.data.Dataset:
     """The rows; from CSV as texts."""
     if task.format == "parquet":
         return ray.data.read_parquet(task.input, override_num_blocks=blocks)
     if task.format == "jsonl":
-        return ray.data.read_json(task.input, lines=True, override_num_blocks=blocks, file_extensions=None)
+        return ray.data.read_json(task.input, lines=True, override_num_blocks=blocks)
     types = {column["name"]: pa.string() for column in task.columns}
     options = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
     return ray.data.read_csv(task.input, convert_options=options, override_num_blocks=blocks)
@@ -49,10 +49,9 @@ def start(task: Task) -> None:
 
 
 def job(task: Task) -> None:
-    """Setting: in how many blocks the file is processed, at the least."""
-    blocks = int(task.setting) if task.setting else None
+    """Ray would take one file as one block, for one core."""
     streams = {"compression": "gzip"} if task.compression == "gzip" else None
-    rows = read(task, blocks).map_batches(
+    rows = read(task, 2 * os.cpu_count()).map_batches(
         drop_bad_rows, batch_format="pyarrow", batch_size=None, fn_kwargs={"columns": task.columns}
     )
     rows.write_tfrecords(task.output, arrow_open_stream_args=streams)
