@@ -61,7 +61,7 @@ def check_column_names(names: list[str], uri: str) -> None:
 def origin_array(uri: str, positions: np.ndarray) -> pa.StructArray:
     """The `_origin` column for rows of one source; positions are int64, their unit is the format's."""
     codes = pa.array(np.zeros(len(positions), np.int32))
-    uris = pa.DictionaryArray.from_arrays(codes, pa.array([uri], pa.string()))
+    uris = pa.DictionaryArray.from_arrays(codes, pa.array([uri], pa.string()), safe=False)
     return pa.StructArray.from_arrays([uris, pa.array(positions, pa.int64())], fields=list(ORIGIN_TYPE))
 
 

@@ -98,7 +98,8 @@ def conform_batch(batch: pa.RecordBatch, features: Sequence[Feature]) -> tuple[p
     reserved = {name: batch.column(name) for name in batch.schema.names if name in RESERVED}
     if not columns and not reserved:
         return batch.select([]), reasons
-    return pa.record_batch(columns | reserved), reasons
+    columns |= reserved
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), reasons
 
 
 def check_type(arrow_type: pa.DataType, feature: Feature) -> None:

@@ -220,7 +220,7 @@ class _Parser:
     def empty(self) -> pa.RecordBatch:
         """No rows."""
         arrays = [pa.array([], pa.string()) for _ in self._layout.selected]
-        return self._with_origin(arrays, np.empty(0, np.int64))
+        return self._batch(arrays, origin_array(self._layout.uri, np.empty(0, np.int64)))
 
     def parse(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> Iterator[Parsed]:
         """The rows of some lines, none of them blank; faulty ones become dead letters with all their faults."""
@@ -237,9 +237,9 @@ class _Parser:
 
     def _slices(self, kept: Lines, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
         """The rows that are left, in slices as `split_batch` makes them; the dead letters go with the first."""
-        positions = kept.positions()
+        origin = origin_array(self._layout.uri, kept.positions())
         for start, stop in slice_rows(len(kept), len(kept.data)):
-            batch = self._with_origin(self._fields.columns(start, stop), positions[start:stop])
+            batch = self._batch(self._fields.columns(start, stop), origin.slice(start, stop - start))
             yield Parsed(batch, rejected, kept.payload_from(start))
             rejected = ()
         if rejected:
@@ -263,6 +263,5 @@ class _Parser:
     def _count_reason(self, columns: int) -> Reason:
         return Reason("csv.column_count", f"expected {len(self._layout.names)} columns, got {columns}")
 
-    def _with_origin(self, arrays: list[pa.Array], positions: np.ndarray) -> pa.RecordBatch:
-        origin = origin_array(self._layout.uri, positions)
+    def _batch(self, arrays: list[pa.Array], origin: pa.StructArray) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([*arrays, origin], names=[*self._layout.selected, ORIGIN])

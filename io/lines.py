@@ -208,24 +208,15 @@ def read_chunks(file: InputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[tup
 def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[int, bytes]]:
     """(position, bytes) from the first line that starts in the range to the end of the last one that does."""
     with open_raw(file) as stream:
-        position = max(part.start - 1, 0)
+        position = _first_line(stream, part, block_bytes)
+        if _is_past(position, part):
+            return
         stream.seek(position)
-        started = part.start == 0
-        while chunk := _read_full(stream, _range_read_bytes(position, part, block_bytes)):
+        while chunk := _read_full(stream, _range_read_bytes(position, part.end or file.size, block_bytes)):
             start = position
             position += len(chunk)
-            if start == 0 and part.start == 0:
+            if start == 0:
                 chunk, start = skip_bom(chunk, file.uri)
-            if not started:
-                # From the byte before the range on: the line that it belongs to is somebody else's.
-                cut = chunk.find(b"\n") + 1
-                if not cut:
-                    if _is_past(position, part):
-                        return
-                    continue
-                started, chunk, start = True, chunk[cut:], start + cut
-                if _is_past(start, part):
-                    return
             last = _last_line_end(chunk, start, part)
             if last is not None:
                 yield start, chunk[:last]
@@ -234,11 +225,26 @@ def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tup
                 yield start, chunk
 
 
-def _range_read_bytes(position: int, part: Part, block_bytes: int) -> int:
-    """How much to read next: a block, at the end of the range only what its last line may take."""
-    if part.end is not None:
-        block_bytes = min(block_bytes, max(part.end - position, 0) + _LAST_LINE_BYTES)
-    return max(block_bytes, len(_UTF8_BOM)) if not position else block_bytes
+def _first_line(stream: CountedReads, part: Part, block_bytes: int) -> int:
+    """Where the first line starts that does so in the range; behind the range when none does."""
+    if part.start == 0:
+        return 0
+    # From the byte before the range on: the line that it belongs to is somebody else's.
+    position = part.start - 1
+    stream.seek(position)
+    while not _is_past(position, part) and (piece := stream.read(min(block_bytes, _LAST_LINE_BYTES))):
+        cut = piece.find(b"\n") + 1
+        if cut:
+            return position + cut
+        position += len(piece)
+    return position
+
+
+def _range_read_bytes(position: int, end: int, block_bytes: int) -> int:
+    """How much to read next: what is left up to the last line's end, in equal blocks, so that none is tiny."""
+    left = max(end - position, 0) + min(_LAST_LINE_BYTES, block_bytes)
+    blocks = -(-left // block_bytes)
+    return max(-(-left // blocks), 0 if position else len(_UTF8_BOM))
 
 
 def _is_past(position: int, part: Part) -> bool:
