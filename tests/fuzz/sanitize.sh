@@ -9,7 +9,7 @@ seconds=${2:-30}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 
-tar -c --exclude='*.so' --exclude='io/kernel/*.c' --exclude='__pycache__' \
+tar -c --exclude='*.so' --exclude='__pycache__' \
     pyproject.toml setup.py README.md io transforms pipelines src tests | tar -x -C "$copy"
 cd "$copy"
 flags="-fsanitize=address,undefined -fno-sanitize-recover=all"
