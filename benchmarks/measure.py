@@ -19,6 +19,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SAMPLE_SECONDS = 0.1
 _ORPHAN_SECONDS = 20.0
 _PAGE_BYTES, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+_PROC = pathlib.Path("/proc")
+
 # Of ru_maxrss: bytes on a Mac, KiB elsewhere.
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
@@ -89,7 +91,8 @@ class _Tree:
             time.sleep(_SAMPLE_SECONDS)
             return None
         self._reaped += usage.ru_utime + usage.ru_stime
-        self.peak_bytes = max(self.peak_bytes, usage.ru_maxrss * _MAXRSS_BYTES)
+        if not _PROC.exists():  # on Linux this has also what this process had when it started the other
+            self.peak_bytes = max(self.peak_bytes, usage.ru_maxrss * _MAXRSS_BYTES)
         return status
 
     def wait_for_orphans(self) -> None:
@@ -105,7 +108,7 @@ class _Tree:
         private = shared = 0
         for pid in self._processes():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                pages = pathlib.Path(f"/proc/{pid}/statm").read_text().split()
+                pages = (_PROC / str(pid) / "statm").read_text().split()
                 private += int(pages[1]) - int(pages[2])
                 shared = max(shared, int(pages[2]))
                 user, system = _stat(pid)[11:13]
@@ -124,7 +127,7 @@ class _Tree:
 def _children() -> dict[int, set[int]]:
     """The processes that each process started, or adopted; none where there is no /proc."""
     children: dict[int, set[int]] = {}
-    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+    for entry in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             children.setdefault(int(_stat(entry.name)[1]), set()).add(int(entry.name))
     return children
@@ -132,4 +135,4 @@ def _children() -> dict[int, set[int]]:
 
 def _stat(pid: int | str) -> list[str]:
     """The fields of /proc/PID/stat after the name, which is in parentheses and may hold spaces."""
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
