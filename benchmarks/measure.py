@@ -60,7 +60,7 @@ def run(
         process = subprocess.Popen(command, env=dict(environment), stdout=out, stderr=error, stdin=subprocess.DEVNULL)
         while (status := tree.sample_until_end(process.pid)) is None:
             if time.monotonic() - start > timeout:
-                process.kill()
+                os.kill(process.pid, signal.SIGKILL)  # Popen's own way may wait for it, and its usage is lost
         wall = time.monotonic() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     tree.wait_for_orphans()
