@@ -91,7 +91,7 @@ CONTESTANTS = (
         "TensorFlow Datasets on Beam",
         "tfds_beam.py",
         "tfds.txt",
-        ("shuffled in_memory 1",),
+        tuple(f"shuffled {workers}" for workers in _WORKERS),
         cannot={"gzip": "writes no compressed TFRecord"},
     ),
 )
