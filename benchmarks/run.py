@@ -86,7 +86,7 @@ class Arena:
           ContestantError: when it fails, with the end of what it said.
         """
         out, error = self.folder / "stdout.txt", self.folder / "stderr.txt"
-        usage = measure.run([python, str(PEERS / script), task], _environment(), out, error, self.timeout)
+        usage = measure.run([python, str(PEERS / script), task], _environment(python), out, error, self.timeout)
         if usage.code:
             raise ContestantError(_last_words(error.read_text(errors="replace"), usage.code))
         return json.loads(out.read_text(errors="replace").strip().splitlines()[-1]), usage
@@ -162,8 +162,8 @@ def warm(path: pathlib.Path) -> None:
             pass
 
 
-def _environment() -> dict[str, str]:
-    paths = [str(PEERS), str(ROOT / "src")]
+def _environment(python: str) -> dict[str, str]:
+    paths = [str(PEERS), *([str(ROOT / "src")] if python == sys.executable else [])]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
