@@ -156,7 +156,7 @@ def _worker(directory: pathlib.Path) -> pathlib.Path:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PENSTOCK_KERNEL")}
 
 
 def _run(command: list[str], directory: pathlib.Path) -> subprocess.CompletedProcess[str]:
