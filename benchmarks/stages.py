@@ -25,6 +25,7 @@ from penstock.io.batches import drop_rows, split_batch
 from penstock.io.conform import conform_batch
 from penstock.io.csv import CsvFormat
 from penstock.io.dead_letters import row_letters
+from penstock.io.event_times import assign_event_time
 from penstock.io.examples import try_encode_examples
 from penstock.io.files import match_files
 from penstock.io.formats import Parsed
@@ -35,7 +36,6 @@ from penstock.io.records import Keys, records_batch
 from penstock.io.runs import KEYS_END, MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
 from penstock.io.schema import load_schema, schema_features
 from penstock.io.shard import write_shard
-from penstock.transforms.event_time import assign_event_time
 from penstock.transforms.rules import Rule, compile_rules
 from penstock.transforms.split import assign_split
 from penstock.transforms.validate import record_checks, validate_batch

@@ -1,12 +1,16 @@
-"""The values of a column, whatever its Arrow type: `column_cells`, and texts of values that are not texts."""
+"""The values of a column, whatever its Arrow type: `column_cells`, texts of values that are not texts, `shown`."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
+
+# Characters, bytes or items of a value in a message.
+_MAX_SHOWN = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,3 +128,25 @@ def decimal_text(array: pa.Array) -> pa.Array:
     if array.type.scale < 0:
         array = array.cast(pa.decimal256(76, 0))
     return array.cast(pa.string())
+
+
+def column_of(batch: pa.RecordBatch, name: str) -> pa.Array | None:
+    """The column, decoded if it is a dictionary; None when the batch has none of that name."""
+    index = batch.schema.get_field_index(name)
+    if index < 0:
+        return None
+    column = batch.column(index)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: short, null for None.
+
+    >>> print(shown("a"), shown(None), shown(2.5), shown("x" * 500)[-6:])
+    'a' null 2.5 xxx...
+    """
+    if value is None:
+        return "null"
+    is_cut = isinstance(value, str | bytes | list) and len(value) > _MAX_SHOWN
+    text = repr(value[:_MAX_SHOWN] if is_cut else value)
+    return f"{text[:_MAX_SHOWN]}..." if is_cut or len(text) > _MAX_SHOWN + 2 else text

@@ -17,12 +17,13 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock import __version__
 from penstock.io.dead_letters import DiscardingHandler
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.event_times import check_event_time, parse_event_time
 from penstock.io.files import InputFile, match_files
 from penstock.io.formats import Format
 from penstock.io.read import ReadRecords, resolve_format
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.transforms._tensorflow import check_tensorflow
-from penstock.transforms.event_time import AssignEventTime, check_event_time, parse_event_time
+from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.features import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.fit import FitTransform
 from penstock.transforms.infer import InferSchema

@@ -40,11 +40,12 @@ import pyarrow as pa
 import yaml
 from apache_beam.io.filesystems import FileSystems
 
+from penstock.io.cells import shown
 from penstock.io.dead_letters import Reason
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms.predicates import PredicateError, connection, constant_offsets, parse_predicate
-from penstock.transforms.values import ARROW_TYPES, shown, typed_column
+from penstock.transforms.values import ARROW_TYPES, typed_column
 
 Severity = Literal["error", "warn"]
 

@@ -44,11 +44,11 @@ from apache_beam.metrics import Metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import drop_rows
-from penstock.io.cells import is_list
+from penstock.io.cells import column_of, is_list, shown
 from penstock.io.dead_letters import REJECTED, DeadLetter, Reason, RejectingTransform, row_letters, split_rejected
 from penstock.io.schema import Feature, Kind, feature_domain, find_feature, named_features, schema_features
 from penstock.transforms.rules import CompiledRules, Findings, Rule, compile_rules
-from penstock.transforms.values import Lists, as_lists, column_of, has_kind, shown
+from penstock.transforms.values import Lists, as_lists, has_kind
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -1,33 +1,17 @@
-"""Columns of a batch in the one type that a schema gives them, and values as messages show them."""
+"""Columns of a batch in the one type that a schema gives them."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.cells import is_list, is_text, item_type
+from penstock.io.cells import column_of, is_list, is_text, item_type
 from penstock.io.schema import Feature, Kind
 
 ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.BYTES: pa.string()}
-
-_MAX_SHOWN = 120
-
-
-def shown(value: Any) -> str:
-    """A value as a message shows it: short, null for None.
-
-    >>> print(shown("a"), shown(None), shown(2.5), shown("x" * 500)[-6:])
-    'a' null 2.5 xxx...
-    """
-    if value is None:
-        return "null"
-    is_cut = isinstance(value, str | bytes | list) and len(value) > _MAX_SHOWN
-    text = repr(value[:_MAX_SHOWN] if is_cut else value)
-    return f"{text[:_MAX_SHOWN]}..." if is_cut or len(text) > _MAX_SHOWN + 2 else text
 
 
 def has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
@@ -46,15 +30,6 @@ def has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
             return pa.types.is_floating(scalar)
         case Kind.BYTES:
             return is_text(scalar)
-
-
-def column_of(batch: pa.RecordBatch, name: str) -> pa.Array | None:
-    """The column, decoded if it is a dictionary; None when the batch has none of that name."""
-    index = batch.schema.get_field_index(name)
-    if index < 0:
-        return None
-    column = batch.column(index)
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.io.cells import as_text, column_cells, decimal_text, is_readable, item_type, own_unit, plain
+from penstock.io.cells import (
+    as_text,
+    column_cells,
+    column_of,
+    decimal_text,
+    is_readable,
+    item_type,
+    own_unit,
+    plain,
+    shown,
+)
 
 
 def test_places_of_values_are_rows_and_indices_in_their_lists():
@@ -65,3 +75,15 @@ def test_own_unit_and_text_keep_nulls_of_a_slice():
     assert own_unit(times).to_pylist() == [1500, None]
     assert as_text(times).to_pylist() == ["1970-01-01T00:00:01.500Z", None]
     assert decimal_text(pa.array([None], pa.decimal128(3, -1))).to_pylist() == [None]
+
+
+def test_a_column_of_a_batch():
+    batch = pa.record_batch({"a": pa.array(["x", None]).dictionary_encode()})
+    assert column_of(batch, "a").equals(pa.array(["x", None]))
+    assert column_of(batch, "b") is None
+
+
+def test_long_values_are_cut():
+    assert len(shown(b"\0" * 1000)) < 150
+    assert len(shown(["x" * 1000])) < 150
+    assert shown([1, None]) == "[1, None]"
