@@ -10,6 +10,7 @@ A run is up to three pipelines, one after the other, so that no runner has to ho
 file that changes in between fails the job. Only the last one writes dead letters.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import logging
@@ -17,8 +18,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
@@ -77,7 +78,11 @@ exit codes: 0 done; 1 the data failed (too many rejects, a truncated file); 2 wr
 
 @dataclasses.dataclass(frozen=True)
 class PrepareOptions:
-    """All flags of the job, by family, and Beam's."""
+    """All flags of the job, by family, and Beam's; `pipelines.replay` adds its own to them."""
+
+    name: ClassVar[str] = "prepare"
+    description: ClassVar[str] = "Turns raw files into a verified TFRecord dataset."
+    examples: ClassVar[str] = _EXAMPLES
 
     input: InputOptions
     checks: CheckOptions
@@ -96,14 +101,26 @@ class PrepareOptions:
           ConfigError: for flags that do not go together.
         """
         families: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(cls) if field.name != "beam"}
-        parser = job_parser(
-            "prepare", "Turns raw files into a verified TFRecord dataset.", _EXAMPLES, families.values()
-        )
+        parser = job_parser(cls.name, cls.description, cls.examples, families.values())
         namespace, rest = parse_job(parser, sys.argv[1:] if argv is None else argv)
+        cls.complete(namespace)
         values: dict[str, Any] = {name: family.from_namespace(namespace) for name, family in families.items()}
         options = cls(**values, beam=beam_options(rest, values["run"]))
         options.check()
         return options
+
+    @classmethod
+    def complete(cls, namespace: argparse.Namespace) -> None:
+        """Sets flags that were not given and have no default; a namespace holds only what was given."""
+
+    def check_input(self) -> None:
+        """Refuses a job without input.
+
+        Raises:
+          ConfigError: says what to give.
+        """
+        if not self.input.input:
+            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
 
     def check(self) -> None:
         """Refuses flags that do not go together.
@@ -111,8 +128,7 @@ class PrepareOptions:
         Raises:
           ConfigError: names them.
         """
-        if not self.input.input:
-            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
+        self.check_input()
         if not self.output.output:
             raise ConfigError("--output is required: the folder of the dataset")
         if self.output.append:
@@ -129,10 +145,17 @@ class PrepareOptions:
         return resolved(self.input, self.checks, self.split, self.transform, self.output)
 
 
-def build(pipeline: beam.Pipeline, options: PrepareOptions, plan: Plan, staging: Staging, graph: str | None) -> None:
+def build(
+    pipeline: beam.Pipeline,
+    options: PrepareOptions,
+    plan: Plan,
+    staging: Staging,
+    graph: str | None,
+    handler: DeadLetterHandler | None = None,
+) -> None:
     """The graph that writes the dataset: read, check, split, shape, shuffle and sink."""
     output, seed = options.output, options.split.seed
-    handler = DeadLetterHandler(staging.dead_letters, staging.run_id)
+    handler = handler or DeadLetterHandler(staging.dead_letters, staging.run_id)
     rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
     rows_in = rows | "CountRows" >> CountRows()
     rows = plan.check_and_split(rows, handler)
@@ -170,7 +193,16 @@ def run(argv: Sequence[str] | None = None) -> int:
       DataError: an input that cannot be used.
     """
     options = PrepareOptions.parse(argv)
-    source = Source.open(options.input)
+    return prepare(options, Source.open(options.input))
+
+
+def prepare(
+    options: PrepareOptions,
+    source: Source,
+    run_id: str | None = None,
+    handler: Callable[[str, str], DeadLetterHandler] = DeadLetterHandler,
+) -> int:
+    """Prepares a dataset from a source, as `run` does; `handler` makes a handler from a folder and a run id."""
     recipe = Recipe.load(options.input, options.checks, options.split, options.transform)
     plan = _early_plan(options, source, recipe)
     output = str(options.output.output)
@@ -179,12 +211,12 @@ def run(argv: Sequence[str] | None = None) -> int:
         print(describe(options.resolved(), _stages(options, source)))
         return DONE
     started = time.monotonic()
-    with _staging(output, options.output.overwrite) as staging:
+    with _staging(output, options.output.overwrite, run_id or new_run_id()) as staging:
         plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
         write_schema(plan.schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging)
         with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
-            build(pipeline, options, plan, staging, graph)
+            build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
         outcome = read_outcome(staging)
     return _report(outcome, options, source, time.monotonic() - started)
 
@@ -203,14 +235,14 @@ def _early_plan(options: PrepareOptions, source: Source, recipe: Recipe) -> Plan
 
 
 @contextlib.contextmanager
-def _staging(output: str, overwrite: bool) -> Iterator[Staging]:
+def _staging(output: str, overwrite: bool, run_id: str) -> Iterator[Staging]:
     """The staging folder of a new run in an output that can take it.
 
     When the block fails, or the run published nothing, the output is left as it was found, but for dead letters.
     """
     is_new = "://" not in output and not os.path.exists(output)
     check_output(output, overwrite)
-    staging = Staging(output, new_run_id())
+    staging = Staging(output, run_id)
     try:
         yield staging
     except BaseException:
