@@ -56,6 +56,7 @@ _DETAILS = {
     "csv.encoding": "the line is not UTF-8",
     "csv.lone_cr": "the line has a CR without LF",
     "csv.quote": "a quoted field does not end in this line, or text follows its closing quote",
+    "csv.too_long": "the line is too long",
 }
 
 # Faults by code: the mask of the lines that have it.
@@ -209,13 +210,45 @@ def _record_faults(records: Records) -> Faults:
     return {**_byte_faults(records.lines), "csv.lone_cr": records.lone_cr, "csv.quote": records.misquoted}
 
 
+class RecordReader:
+    """Reads records, none of them blank, one block after the other."""
+
+    def __init__(self, layout: Layout):
+        self._layout = layout
+        self._fields = fields_of(layout)
+
+    def reject(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> dict[int, list[Reason]]:
+        """Why some of these lines are no rows: all faults of each; `columns` gives the others.
+
+        Args:
+          lines: the next block.
+          faults: those known already, by code; with `multiline` also those of the quotes.
+        """
+        misquoted = self._fields.split(lines)
+        if not self._layout.multiline:
+            faults = {**faults, "csv.quote": misquoted}
+        good = ~np.logical_or.reduce(list(faults.values()))
+        reasons = {
+            row: [Reason(code, _DETAILS[code]) for code, mask in faults.items() if mask[row]]
+            for row in np.flatnonzero(~good).tolist()
+        }
+        return reasons | {row: [self._count_reason(found)] for row, found in self._fields.keep(good).items()}
+
+    def columns(self, start: int, stop: int) -> list[pa.Array]:
+        """A column for each name that is wanted, of this range of the lines that are left."""
+        return self._fields.columns(start, stop)
+
+    def _count_reason(self, columns: int) -> Reason:
+        return Reason("csv.column_count", f"expected {len(self._layout.names)} columns, got {columns}")
+
+
 class _Parser:
     """Parses blocks of one file."""
 
     def __init__(self, layout: Layout, max_line_bytes: int):
         self._layout = layout
         self._max_line_bytes = max_line_bytes
-        self._fields = fields_of(layout)
+        self._reader = RecordReader(layout)
 
     def empty(self) -> pa.RecordBatch:
         """No rows."""
@@ -224,44 +257,29 @@ class _Parser:
 
     def parse(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> Iterator[Parsed]:
         """The rows of some lines, none of them blank; faulty ones become dead letters with all their faults."""
-        misquoted = self._fields.split(lines)
-        if not self._layout.multiline:
-            faults = {**faults, "csv.quote": misquoted}
-        letters = self._fault_letters(lines, faults)
+        too_long = longer_than(lines, self._max_line_bytes)
+        reasons = self._reader.reject(lines, {**faults, "csv.too_long": too_long})
+        letters = [self._letter(lines, row, reasons[row], too_long[row]) for row in sorted(reasons)]
         good = np.ones(len(lines), bool)
-        good[list(letters)] = False
-        for row, columns in self._fields.keep(good).items():
-            letters[row] = self._letter(lines, row, [self._count_reason(columns)])
-        good[list(letters)] = False
-        yield from self._slices(lines.select(good), [letters[row] for row in sorted(letters)])
+        good[list(reasons)] = False
+        yield from self._slices(lines.select(good), letters)
 
     def _slices(self, kept: Lines, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
         """The rows that are left, in slices as `split_batch` makes them; the dead letters go with the first."""
         origin = origin_array(self._layout.uri, kept.positions())
         for start, stop in slice_rows(len(kept), len(kept.data)):
-            batch = self._batch(self._fields.columns(start, stop), origin.slice(start, stop - start))
+            batch = self._batch(self._reader.columns(start, stop), origin.slice(start, stop - start))
             yield Parsed(batch, rejected, kept.payload_from(start))
             rejected = ()
         if rejected:
             yield Parsed(self.empty(), rejected)
 
-    def _fault_letters(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> dict[int, DeadLetter]:
-        letters: dict[int, DeadLetter] = {}
-        too_long = longer_than(lines, self._max_line_bytes)
-        for row in np.flatnonzero(np.logical_or.reduce([too_long, *faults.values()])).tolist():
-            if too_long[row]:
-                line = LongLine(lines.position(row), lines.line(row))
-                letters[row] = long_line_letter(line, self._layout.uri, "csv.too_long", self._max_line_bytes)
-            else:
-                reasons = [Reason(code, _DETAILS[code]) for code, mask in faults.items() if mask[row]]
-                letters[row] = self._letter(lines, row, reasons)
-        return letters
-
-    def _letter(self, lines: Lines, row: int, reasons: list[Reason]) -> DeadLetter:
-        return raw_letter(reasons, "read", self._layout.uri, lines.position(row), lines.line(row))
-
-    def _count_reason(self, columns: int) -> Reason:
-        return Reason("csv.column_count", f"expected {len(self._layout.names)} columns, got {columns}")
+    def _letter(self, lines: Lines, row: int, reasons: list[Reason], too_long: bool) -> DeadLetter:
+        position, line = lines.position(row), lines.line(row)
+        if too_long:
+            long_line = LongLine(position, line)
+            return long_line_letter(long_line, self._layout.uri, "csv.too_long", self._max_line_bytes)
+        return raw_letter(reasons, "read", self._layout.uri, position, line)
 
     def _batch(self, arrays: list[pa.Array], origin: pa.StructArray) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([*arrays, origin], names=[*self._layout.selected, ORIGIN])

@@ -78,7 +78,7 @@ _CONSTANTS = re.compile(rb"[\s:,\[\-](?:NaN|Inf)")
 
 # White space around an object that is looked through; lines with more go row by row.
 _MAX_MARGIN = 8
-_SPACES = np.frombuffer(b" \t\r", np.uint8)
+_SPACES = np.frombuffer(b" \t\r\n", np.uint8)  # line breaks are inside messages, not inside lines
 
 # Values of a row by name; rows of a block with their columns.
 Row = dict[str, Value]
@@ -118,18 +118,18 @@ class JsonlFormat:
         Raises:
           InputError: for a file in UTF-16 and a corrupt compressed file.
         """
-        reader = _RowReader(file.uri, features)
+        reader = RowReader(features)
         for block in read_blocks(file, part, self.block_bytes, self.max_line_bytes):
             if isinstance(block, LongLine):
                 letter = long_line_letter(block, file.uri, "jsonl.too_long", self.max_line_bytes)
-                yield Parsed(reader.empty(), [letter])
+                yield Parsed(_batch({}, file.uri, np.empty(0, np.int64)), [letter])
                 continue
             lines = index_lines(block)
             lines = lines.select(~blank_lines(lines, whitespace=True))
             letters = self._fault_letters(lines, file.uri)
             good = np.ones(len(lines), bool)
             good[list(letters)] = False
-            yield from reader.parse(lines.select(good), list(letters.values()))
+            yield from _parsed(reader, lines.select(good), file.uri, list(letters.values()))
 
     def _fault_letters(self, lines: Lines, uri: str) -> dict[int, DeadLetter]:
         too_long = longer_than(lines, self.max_line_bytes)
@@ -144,35 +144,59 @@ class JsonlFormat:
         return letters
 
 
-class _RowReader:
-    """Rows of one part; learns from them what to tell Arrow."""
+def _parsed(reader: "RowReader", lines: Lines, uri: str, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
+    """The rows of some lines; `rejected` are those that were taken out before."""
+    found = reader.read(lines)
+    kept = lines.select(found.indices)
+    letters = [
+        raw_letter([reason], "read", uri, lines.position(row), lines.line(row)) for row, reason in found.faults.items()
+    ]
+    batch = _batch(found.columns, uri, kept.positions())
+    yield from parsed_slices(batch, sorted([*rejected, *letters], key=lambda letter: letter.position), kept)
 
-    def __init__(self, uri: str, features: Sequence[Feature] | None):
-        self._uri = uri
+
+def _batch(columns: Mapping[str, pa.Array], uri: str, positions: np.ndarray) -> pa.RecordBatch:
+    arrays = [*columns.values(), origin_array(uri, positions)]
+    return pa.RecordBatch.from_arrays(arrays, names=[*columns, ORIGIN])
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What some lines hold.
+
+    Attributes:
+      indices: int64, the lines that are rows, ascending.
+      columns: their values by name.
+      faults: why the others are none.
+    """
+
+    indices: np.ndarray
+    columns: dict[str, pa.Array]
+    faults: dict[int, Reason]
+
+
+class RowReader:
+    """Reads lines, none of them blank and all in UTF-8; learns from them what to tell Arrow.
+
+    A line may hold line breaks itself, and `lines.joined()` must have one behind each line.
+    """
+
+    def __init__(self, features: Sequence[Feature] | None):
         self._features = None if features is None else feature_map(features)
         self._wanted = Wanted(features)
         self._arrow = ArrowReader(features)
         self._sampled = False
 
-    def empty(self) -> pa.RecordBatch:
-        """No rows, no columns."""
-        return pa.RecordBatch.from_arrays([origin_array(self._uri, np.empty(0, np.int64))], names=[ORIGIN])
-
-    def parse(self, lines: Lines, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
-        """The rows of some lines; `rejected` are those that were taken out before."""
+    def read(self, lines: Lines) -> Rows:
+        """The rows of some lines."""
         if not self._sampled and len(lines):
             self._read_slow(lines, range(min(_SAMPLE_ROWS, len(lines))))
             self._sampled = True
         fast, left = self._read_fast(lines, ~_only_row_by_row(lines))
-        slow, letters = self._read_slow(lines, sorted(left))
+        slow, faults = self._read_slow(lines, sorted(left))
         rows = np.concatenate([*(rows for rows, _ in fast), np.array(list(slow), np.int64)])
         order = np.argsort(rows)
-        kept = lines.select(rows[order])
-        columns = self._merge(fast, slow, order)
-        batch = pa.RecordBatch.from_arrays(
-            [*columns.values(), origin_array(self._uri, kept.positions())], names=[*columns, ORIGIN]
-        )
-        yield from parsed_slices(batch, sorted([*rejected, *letters], key=lambda letter: letter.position), kept)
+        return Rows(rows[order], self._merge(fast, slow, order), faults)
 
     def _read_fast(self, lines: Lines, candidates: np.ndarray) -> tuple[list[FastRows], list[int]]:
         """What Arrow reads of the candidates, and the rows that are left."""
@@ -192,21 +216,20 @@ class _RowReader:
                 pieces += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
         return fast, slow
 
-    def _read_slow(self, lines: Lines, rows: Iterable[int]) -> tuple[dict[int, Row], list[DeadLetter]]:
-        """Rows read one by one, and those that cannot be."""
+    def _read_slow(self, lines: Lines, rows: Iterable[int]) -> tuple[dict[int, Row], dict[int, Reason]]:
+        """Rows read one by one, and why others cannot be."""
         read: dict[int, Row] = {}
-        letters = []
+        faults: dict[int, Reason] = {}
         learned = []
         for row in rows:
-            line = lines.line(row)
             try:
-                values = flatten(parse_object(line), self._wanted)
+                values = flatten(parse_object(lines.line(row)), self._wanted)
                 read[row] = self._fit(by_name(values))
                 learned.append(values)
             except RowError as error:
-                letters.append(raw_letter([error.reason], "read", self._uri, lines.position(row), line))
+                faults[row] = error.reason
         self._arrow.observe(learned)
-        return read, letters
+        return read, faults
 
     def _fit(self, values: Row) -> Row:
         if self._features is None:
