@@ -1,0 +1,181 @@
+"""Windows of event time: their specification, which rows lie in which, their names.
+
+A window is [start, start + size) in microseconds since 1970, and starts are multiples of the period, before 1970 too.
+With `fixed:60s` size and period are the same, and a row lies in one window; with `sliding:60s/10s` it lies in six.
+"""
+
+import dataclasses
+import re
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from apache_beam.transforms import window as beam_windows
+
+from penstock.io.errors import ConfigError
+
+Times = npt.NDArray[np.int64]
+
+# Microseconds.
+_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+_NAME = re.compile(r"(-?\d{4,6})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\.\d{6})?Z")
+
+# Beam's own time ends about here, and so do timers.
+_MAX_DURATION = 36_500 * _UNITS["d"]
+
+
+def parse_duration(text: str) -> int:
+    """Microseconds of a duration: a whole number and ms, s, m, h or d.
+
+    >>> parse_duration("500ms"), parse_duration("5m")
+    (500000, 300000000)
+
+    Raises:
+      ConfigError: for anything else, and for more than 36,500 days.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"a duration must be a whole number with ms, s, m, h or d, such as 60s, got {text!r}")
+    micros = int(found[1]) * _UNITS[found[2]]
+    if micros > _MAX_DURATION:
+        raise ConfigError(f"a duration must be at most 36500d, got {text!r}")
+    return micros
+
+
+def duration_text(micros: int) -> str:
+    """A duration as `parse_duration` reads it.
+
+    >>> duration_text(300_000_000), duration_text(90_000_000)
+    ('5m', '90s')
+    """
+    for unit, size in reversed(_UNITS.items()):
+        if micros and micros % size == 0:
+            return f"{micros // size}{unit}"
+    return f"{micros // _UNITS['ms']}ms"
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Fixed or sliding windows.
+
+    Attributes:
+      size: microseconds, whole milliseconds.
+      period: microseconds from one start to the next, at most `size`.
+
+    Raises:
+      ConfigError: for a size or period that windows cannot have.
+    """
+
+    size: int
+    period: int
+
+    def __post_init__(self) -> None:
+        for name, value in (("size", self.size), ("period", self.period)):
+            if value < 1 or value % _UNITS["ms"]:
+                raise ConfigError(
+                    f"the {name} of windows must be at least 1ms and whole milliseconds, got {value} microseconds"
+                )
+        if self.period > self.size:
+            raise ConfigError(
+                f"the period of sliding windows must be at most their size, or rows between them are lost, got "
+                f"{duration_text(self.size)}/{duration_text(self.period)}"
+            )
+
+    def __str__(self) -> str:
+        size = duration_text(self.size)
+        return f"fixed:{size}" if self.is_fixed else f"sliding:{size}/{duration_text(self.period)}"
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether a row lies in one window only."""
+        return self.size == self.period
+
+    def latest(self, time: int) -> int:
+        """Start of the last window with this time."""
+        return time - time % self.period
+
+    def assign(self, times: Times) -> tuple[Times, Times]:
+        """The windows of rows: int64 indices into `times`, and the start of a window for each.
+
+        With sliding windows an index comes once for each of its windows.
+        """
+        latest = times - times % self.period
+        if self.is_fixed:
+            return np.arange(len(times)), latest
+        steps = np.arange(-(-self.size // self.period)) * self.period
+        starts = latest[:, None] - steps
+        rows, columns = np.nonzero(starts + self.size > times[:, None])
+        return rows, starts[rows, columns]
+
+    def between(self, first: int, last: int) -> range:
+        """Starts of the windows after the one that starts at `first`, before the one that starts at `last`."""
+        return range(first + self.period, last, self.period)
+
+    def name(self, start: int) -> str:
+        """Name of a window: start and end, as files have it.
+
+        >>> parse_window("fixed:1m").name(0)
+        '19700101T000000Z_19700101T000100Z'
+        """
+        return f"{time_name(start)}_{time_name(start + self.size)}"
+
+    @classmethod
+    def of_beam(cls, windowfn: beam_windows.WindowFn) -> Self | None:
+        """The same windows as Beam's fixed or sliding ones; None for other kinds.
+
+        Raises:
+          ConfigError: for windows with an offset.
+        """
+        if not isinstance(windowfn, beam_windows.FixedWindows | beam_windows.SlidingWindows):
+            return None
+        if windowfn.offset.micros:
+            raise ConfigError(f"WriteDataset writes windows without offset, got one of {windowfn.offset}")
+        period = windowfn.period if isinstance(windowfn, beam_windows.SlidingWindows) else windowfn.size
+        return cls(windowfn.size.micros, period.micros)
+
+
+def parse_window(text: str) -> Windows:
+    """The windows of `fixed:SIZE` or `sliding:SIZE/PERIOD`.
+
+    >>> parse_window("sliding:60s/10s")
+    Windows(size=60000000, period=10000000)
+
+    Raises:
+      ConfigError: for anything else.
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "session":
+        raise ConfigError(
+            "--window session: is refused: sessions begin and end for each key of the data by itself, so that no file "
+            "of a dataset could hold one; use fixed:SIZE or sliding:SIZE/PERIOD"
+        )
+    parts = rest.split("/")
+    if (kind, len(parts)) not in (("fixed", 1), ("sliding", 2)):
+        raise ConfigError(f"--window must be fixed:SIZE or sliding:SIZE/PERIOD, such as fixed:60s, got {text!r}")
+    durations = [parse_duration(part) for part in parts]
+    return Windows(durations[0], durations[-1])
+
+
+def time_name(micros: int) -> str:
+    """A time in ISO basic format, UTC, with a fraction only if there is one: no character that a glob would read.
+
+    >>> time_name(0), time_name(1_500_000)
+    ('19700101T000000Z', '19700101T000001.500000Z')
+    """
+    unit = "us" if micros % 1_000_000 else "s"
+    text = str(np.datetime64(micros, "us").astype(f"datetime64[{unit}]"))
+    return text[0] + text[1:].replace("-", "").replace(":", "") + "Z"
+
+
+def parse_time_name(name: str) -> int:
+    """Microseconds of a `time_name`.
+
+    Raises:
+      ValueError: when it is none.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(f"not a time of a window: {name!r}")
+    year, month, day, hour, minute, second, fraction = found.groups(default="")
+    return int(np.datetime64(f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction}", "us").astype(np.int64))

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from apache_beam.transforms import window as beam_windows
+from apache_beam.transforms.window import TimestampedValue
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.io.errors import ConfigError
+from penstock.io.windows import Windows, duration_text, parse_duration, parse_time_name, parse_window, time_name
+
+MINUTE = 60_000_000
+# The years 1 to 9999, which event times are in.
+TIMES = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [("60s", MINUTE), ("500ms", 500_000), ("5m", 5 * MINUTE), ("1h", 60 * MINUTE), ("1d", 1440 * MINUTE), ("0s", 0)],
+)
+def test_durations(text, micros):
+    assert parse_duration(text) == micros
+    assert parse_duration(duration_text(micros)) == micros
+
+
+@pytest.mark.parametrize("text", ["", "60", "s", "-1s", "1.5s", "1 s", "1us", "1S", "60s ", "٣s"])
+def test_what_is_no_duration(text):
+    with pytest.raises(ConfigError, match="a duration must be a whole number with ms, s, m, h or d, such as 60s, got"):
+        parse_duration(text)
+
+
+def test_duration_beyond_timers():
+    with pytest.raises(ConfigError, match="must be at most 36500d, got '36501d'"):
+        parse_duration("36501d")
+
+
+@pytest.mark.parametrize("text", ["fixed:60s", "fixed:1m", "sliding:1m/10s", "sliding:70s/30s", "fixed:250ms"])
+def test_windows_read_what_they_print(text):
+    windows = parse_window(text)
+    assert parse_window(str(windows)) == windows
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("session:60s", "session: is refused: sessions begin and end for each key of the data by itself"),
+        ("60s", r"must be fixed:SIZE or sliding:SIZE/PERIOD, such as fixed:60s, got '60s'"),
+        ("fixed:60s/10s", "must be fixed:SIZE or sliding"),
+        ("sliding:60s", "must be fixed:SIZE or sliding"),
+        ("tumbling:60s", "must be fixed:SIZE or sliding"),
+        ("fixed:", "a duration must be a whole number"),
+        ("fixed:0s", "the size of windows must be at least 1ms"),
+        ("sliding:10s/0s", "the period of windows must be at least 1ms"),
+        ("sliding:10s/60s", "the period of sliding windows must be at most their size.* got 10s/1m"),
+    ],
+)
+def test_what_is_no_window(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_window(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "time", "starts"),
+    [
+        ("fixed:60s", 0, [0]),
+        ("fixed:60s", MINUTE - 1, [0]),
+        ("fixed:60s", -1, [-MINUTE]),
+        ("fixed:60s", -MINUTE, [-MINUTE]),
+        ("sliding:2m/1m", 0, [-MINUTE, 0]),
+        ("sliding:2m/1m", -1, [-2 * MINUTE, -MINUTE]),
+        ("sliding:90s/1m", 10_000_000, [-MINUTE, 0]),
+        ("sliding:90s/1m", 40_000_000, [0]),
+    ],
+)
+def test_windows_of_a_time(text, time, starts):
+    rows, found = parse_window(text).assign(np.array([time]))
+    assert (rows.tolist(), sorted(found.tolist())) == ([0] * len(starts), starts)
+    assert parse_window(text).latest(time) == starts[-1]
+
+
+@given(st.lists(TIMES, max_size=20), st.integers(1, 10_000), st.integers(1, 10))
+def test_windows_are_those_of_beam(times, period_ms, most):
+    size = period_ms * 1000 * most + (period_ms // 2) * 1000
+    windows = Windows(size, period_ms * 1000)
+    rows, starts = windows.assign(np.array(times, np.int64))
+    ours = sorted(zip(rows.tolist(), starts.tolist(), strict=True))
+    assert ours == sorted(
+        (row, k * windows.period)
+        for row, time in enumerate(times)
+        for k in range((time - size) // windows.period + 1, time // windows.period + 1)
+    )
+    assert set(rows.tolist()) == set(range(len(times)))
+
+
+def test_assignment_of_beam_itself():
+    for windowfn in (beam_windows.FixedWindows(7), beam_windows.SlidingWindows(10, 3)):
+        windows = Windows.of_beam(windowfn)
+        for second in range(-20, 20):
+            assigned = windowfn.assign(beam_windows.WindowFn.AssignContext(second, TimestampedValue(0, second)))
+            expected = sorted(window.start.micros for window in assigned)
+            assert sorted(windows.assign(np.array([second * 1_000_000]))[1].tolist()) == expected
+
+
+def test_windows_of_beam_that_cannot_be_written():
+    assert Windows.of_beam(beam_windows.Sessions(10)) is None
+    assert Windows.of_beam(beam_windows.GlobalWindows()) is None
+    with pytest.raises(ConfigError, match="windows without offset"):
+        Windows.of_beam(beam_windows.FixedWindows(10, offset=3))
+
+
+@given(TIMES)
+def test_names_of_times(micros):
+    name = time_name(micros)
+    assert parse_time_name(name) == micros
+    assert not set(name) & set("*?[]/:, ")
+    assert ("." in name) == (micros % 1_000_000 != 0)
+
+
+def test_names_of_windows():
+    assert parse_window("fixed:60s").name(1_767_225_600_000_000) == "20260101T000000Z_20260101T000100Z"
+    assert parse_window("fixed:250ms").name(250_000) == "19700101T000000.250000Z_19700101T000000.500000Z"
+
+
+def test_what_is_no_name():
+    with pytest.raises(ValueError, match="not a time of a window: '2026'"):
+        parse_time_name("2026")
+
+
+def test_windows_between():
+    windows = parse_window("fixed:60s")
+    assert list(windows.between(0, 3 * MINUTE)) == [MINUTE, 2 * MINUTE]
+    assert list(windows.between(0, MINUTE)) == []
