@@ -10,6 +10,7 @@ column          type                                                    set by
 `_event_time`   timestamp[us, UTC]                                      `AssignEventTime`
 `_split`        dictionary<int32, string>                               `AssignSplit`
 `_shuffle_key`  uint64                                                  `AssignShuffleKey`, or the sources
+`_attempt`      int64: `attempt` of a dead letter, should it become one  the source of a replay
 ==============  ======================================================  =======================================
 """
 
@@ -31,7 +32,8 @@ ORIGIN = "_origin"
 EVENT_TIME = "_event_time"
 SPLIT = "_split"
 SHUFFLE_KEY = "_shuffle_key"
-RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY})
+ATTEMPT = "_attempt"
+RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT})
 
 ORIGIN_TYPE = pa.struct([("uri", pa.dictionary(pa.int32(), pa.string())), ("position", pa.int64())])
 
