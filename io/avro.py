@@ -75,10 +75,10 @@ class AvroFormat:
         with _open(file, _READ_BUFFER_BYTES) as (stream, header, schema):
             names = select_names(schema.names, features, file.uri)
             reader = _RowReader(file, header, schema)
-            columns = _Columns(file.uri, schema.select(names, file.uri), names)
+            columns = Columns(file.uri, schema.select(names, file.uri), names)
             row = part.first_row
             for rows in reader.chunks(read_blocks(stream, header, file, part.start, part.end)):
-                yield from columns.parse(rows, row)
+                yield from _parsed(file.uri, columns, rows, row)
                 row += len(rows)
 
 
@@ -136,34 +136,44 @@ class _RowReader:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Columns:
-    """Turns rows into columns: `row_type` holds the columns `names`, nested."""
+class Columns:
+    """Turns rows that fastavro decoded into columns.
+
+    Attributes:
+      uri: where the rows are from, for messages.
+      row_type: holds the columns `names`, nested; see `AvroSchema.select`.
+      names: dotted.
+    """
 
     uri: str
     row_type: pa.StructType
     names: list[str]
 
-    def parse(self, rows: list[_Row], first_row: int) -> Iterator[Parsed]:
-        """Batches of the rows; those that had to be rejected come with an empty one."""
-        positions = np.arange(first_row, first_row + len(rows))
+    def build(self, rows: list[dict[str, Any]]) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
+        """The columns of the rows, and why some have no faithful form, by index: those are left out."""
         try:
-            batch = self._batch(rows, positions)
+            return self._batch(rows), {}
         except (pa.ArrowException, ValueError, OverflowError):
-            faults = [_row_faults(row, self.row_type) for row in rows]
-            good = [index for index, reasons in enumerate(faults) if not reasons]
-            batch = self._batch([rows[index] for index in good], positions[good])
-            yield Parsed(batch.slice(0, 0), list(self._letters(rows, faults, first_row)))
-        yield from map(Parsed, split_batch(batch))
+            faults = {index: found for index, row in enumerate(rows) if (found := _row_faults(row, self.row_type))}
+        return self._batch([row for index, row in enumerate(rows) if index not in faults]), faults
 
-    def _batch(self, rows: list[_Row], positions: np.ndarray) -> pa.RecordBatch:
+    def _batch(self, rows: list[_Row]) -> pa.RecordBatch:
         structs = pa.array(rows, self.row_type)
-        flat = flatten_batch(pa.RecordBatch.from_struct_array(structs), self.uri).select(self.names)
-        return flat.append_column(ORIGIN, origin_array(self.uri, positions))
+        return flatten_batch(pa.RecordBatch.from_struct_array(structs), self.uri).select(self.names)
 
-    def _letters(self, rows: list[_Row], faults: list[list[Reason]], first_row: int) -> Iterator[DeadLetter]:
-        for index, (row, reasons) in enumerate(zip(rows, faults, strict=True)):
-            if reasons:
-                yield DeadLetter(tuple(reasons), "read", self.uri, first_row + index, _payload(row), "json")
+
+def _parsed(uri: str, columns: Columns, rows: list[_Row], first_row: int) -> Iterator[Parsed]:
+    """Batches of the rows; those that had to be rejected come with an empty one."""
+    batch, faults = columns.build(rows)
+    positions = np.delete(np.arange(first_row, first_row + len(rows)), list(faults))
+    batch = batch.append_column(ORIGIN, origin_array(uri, positions))
+    if faults:
+        letters = [
+            DeadLetter(tuple(reasons), "read", uri, first_row + index, _payload(rows[index]), "json")
+            for index, reasons in faults.items()
+        ]
+        yield Parsed(batch.slice(0, 0), letters)
+    yield from map(Parsed, split_batch(batch))
 
 
 def _row_faults(row: _Row, row_type: pa.StructType) -> list[Reason]:
