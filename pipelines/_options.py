@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from penstock.io.errors import ConfigError
 from penstock.io.shard import Compression
 from penstock.io.shuffle import Shuffle
+from penstock.io.windows import parse_duration
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -100,6 +101,19 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def duration(text: str) -> str:
+    """The text of a duration such as 500ms, 60s, 5m, 1h or 1d.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    try:
+        parse_duration(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -231,14 +245,15 @@ class InputOptions(Options):
     title = "input"
 
     input: tuple[str, ...] = flag(
-        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several",
+        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
+        "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
         (),
         action="append",
         metavar="PATTERN",
     )
     format: str | None = flag(
-        "format of the input; without it, the suffix tells",
-        choices=("csv", "jsonl", "avro", "parquet", "tfrecord"),
+        "format of the input; without it, the suffix tells (Kafka: of each message, json without it; raw is bytes)",
+        choices=("csv", "json", "jsonl", "avro", "parquet", "tfrecord", "tfexample", "raw"),
     )
     csv_delimiter: str | None = flag("one character; \\t is a tab (default: a comma, a tab for .tsv)", metavar="CHAR")
     csv_multiline: bool = flag(
@@ -251,7 +266,9 @@ class InputOptions(Options):
         "CSV spellings of a missing value, beside the empty unquoted field", (), type=comma_list, metavar="TEXT,TEXT"
     )
     event_time: str | None = flag(
-        "column with the time of the event: ISO 8601 text, or a number with its unit", metavar="COLUMN[:s|ms|us|ns]"
+        "column with the time of the event: ISO 8601 text, or a number with its unit (Kafka: the record's timestamp "
+        "without it)",
+        metavar="COLUMN[:s|ms|us|ns]",
     )
 
     def csv_options(self) -> dict[str, Any]:
@@ -263,6 +280,37 @@ class InputOptions(Options):
             "null_values": self.null_values,
         }
         return {name: value for name, value in options.items() if value}
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamOptions(Options):
+    """How time is cut into windows, and when a window of a stream closes."""
+
+    title = "windows and streams"
+
+    window: str | None = flag(
+        "write one dataset for each window of event time; a stream needs it", metavar="fixed:60s|sliding:60s/10s"
+    )
+    allowed_lateness: str = flag(
+        "rows that come up to so long after their window closed are written as its late shards; later ones are "
+        "dead letters",
+        "0s",
+        type=duration,
+        metavar="DURATION",
+    )
+    empty_windows: bool = flag("write a manifest for windows without rows too", False, action="store_true")
+    out_of_orderness: str = flag(
+        "a window of a stream closes when rows so much younger than its end have come",
+        "5s",
+        type=duration,
+        metavar="DURATION",
+    )
+    idle_timeout: str = flag(
+        "a Kafka partition without new messages for so long holds no window open",
+        "60s",
+        type=duration,
+        metavar="DURATION",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,6 +381,9 @@ class OutputOptions(Options):
         "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)
     )
     overwrite: bool = flag("replace what is in OUTPUT, once the new dataset is whole", False, action="store_true")
+    resume: bool = flag(
+        "go on writing windows into OUTPUT, where this stream was stopped with a savepoint", False, action="store_true"
+    )
     append: bool = flag("reserved for adding to a dataset; refused for now", False, action="store_true")
 
 
