@@ -13,14 +13,13 @@ A dead letter is one rejected row with all its reasons. On disk it is one JSON o
 import base64
 import collections
 import dataclasses
-import datetime
 import json
-import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import coders, pvalue
@@ -29,9 +28,11 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms import error_handling
 
 from penstock.io import progress
-from penstock.io.batches import EVENT_TIME, ORIGIN, feature_names, in_global_window
+from penstock.io.batches import ATTEMPT, EVENT_TIME, ORIGIN, RecordBatchCoder, feature_names, in_global_window
 from penstock.io.cells import plain
 from penstock.io.errors import RejectedRecordError
+from penstock.io.payloads import json_text, row_payloads
+from penstock.io.payloads import row_payload as row_payload
 
 REJECTED = "rejected"
 
@@ -39,8 +40,21 @@ PayloadEncoding = Literal["text", "base64", "json"]
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
-# What a read under a schema gives becomes Python values several times faster by way of numpy.
-_NUMBERS = (pa.int64(), pa.float64())
+REASON_TYPE = pa.struct([("code", pa.string()), ("detail", pa.string())])
+
+# The columns of a `RejectedBatch`: the fields of a `DeadLetter`.
+LETTERS = pa.schema(
+    [
+        ("reasons", pa.list_(REASON_TYPE)),
+        ("stage", pa.string()),
+        ("uri", pa.string()),
+        ("position", pa.int64()),
+        ("payload", pa.string()),
+        ("payload_encoding", pa.string()),
+        ("attempt", pa.int64()),
+        ("event_time", pa.string()),
+    ]
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,12 +142,105 @@ def raw_letter(
     reasons: Iterable[Reason], stage: str, uri: str, position: int, payload: bytes, event_time: str | None = None
 ) -> DeadLetter:
     """A dead letter whose payload is the original bytes, as text where they are UTF-8, else as base64."""
-    encoding: PayloadEncoding = "text"
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError:
-        text, encoding = base64.b64encode(payload).decode(), "base64"
+    text, encoding = _as_text(payload)
     return DeadLetter(tuple(reasons), stage, uri, position, text, encoding, event_time=event_time)
+
+
+def _as_text(payload: bytes) -> tuple[str, PayloadEncoding]:
+    try:
+        return payload.decode(), "text"
+    except UnicodeDecodeError:
+        return base64.b64encode(payload).decode(), "base64"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RejectedBatch:
+    """Dead letters as columns: the element between the transforms that reject and what takes the rejects.
+
+    Iterating over it gives a `DeadLetter` each; it is columns because objects cost ten times as much.
+
+    Attributes:
+      letters: the columns of `LETTERS`; `reasons` has at least one a row.
+    """
+
+    letters: pa.RecordBatch
+
+    @classmethod
+    def of(cls, letters: Iterable[DeadLetter]) -> Self:
+        """The columns of some dead letters."""
+        letters = list(letters)
+        columns = {
+            field.name: pa.array([getattr(letter, field.name) for letter in letters], field.type)
+            for field in list(LETTERS)[1:]
+        }
+        reasons = _reason_lists([letter.reasons for letter in letters])
+        return cls(pa.RecordBatch.from_arrays([reasons, *columns.values()], schema=LETTERS))
+
+    def __len__(self) -> int:
+        """How many rows were rejected."""
+        return int(self.letters.num_rows)
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        """One by one."""
+        for row in self.letters.to_pylist():
+            yield DeadLetter(**row | {"reasons": tuple(Reason(**reason) for reason in row["reasons"])})
+
+    def reason_counts(self) -> collections.Counter[str]:
+        """How often each code occurs; a row with two reasons counts for both."""
+        return collections.Counter(self.letters.column("reasons").flatten().field("code").to_pylist())
+
+    def stage_counts(self) -> collections.Counter[str]:
+        """Rows by the stage that rejected them."""
+        return collections.Counter(self.letters.column("stage").to_pylist())
+
+    def json_lines(self, run_id: str = "") -> list[str]:
+        """`DeadLetter.to_json` of each row."""
+        reasons = self._json_reasons()
+        columns = self.letters.to_pydict()
+        run = json_text(run_id)
+        return [
+            f'{{{why}, "stage": {json_text(stage)}, "uri": {json_text(uri)}, "position": {position}, "payload": '
+            f'{json_text(payload)}, "payload_encoding": "{encoding}", "attempt": {attempt}, "event_time": '
+            f'{"null" if time is None else json_text(time)}, "run_id": {run}}}'
+            for why, stage, uri, position, payload, encoding, attempt, time in zip(
+                reasons, *(columns[name] for name in LETTERS.names[1:]), strict=True
+            )
+        ]
+
+    def _json_reasons(self) -> Iterator[str]:
+        """`"reason": ..., "detail": ..., "also": [...]` for each row."""
+        lists = self.letters.column("reasons")
+        reasons = lists.flatten()
+        pairs = zip(reasons.field("code").to_pylist(), reasons.field("detail").to_pylist(), strict=True)
+        texts = [f'"reason": {json_text(code)}, "detail": {json_text(detail)}' for code, detail in pairs]
+        start = 0
+        for count in pc.list_value_length(lists).to_pylist():
+            also = ", ".join(f"{{{text}}}" for text in texts[start + 1 : start + count]) if count > 1 else ""
+            yield f'{texts[start]}, "also": [{also}]'
+            start += count
+
+
+class RejectedBatchCoder(coders.Coder):
+    """Rejected batches cross stages as Arrow."""
+
+    def encode(self, value: RejectedBatch) -> bytes:
+        """An Arrow IPC stream."""
+        return RecordBatchCoder().encode(value.letters)
+
+    def decode(self, encoded: bytes) -> RejectedBatch:
+        """The inverse of `encode`."""
+        return RejectedBatch(RecordBatchCoder().decode(encoded))
+
+    def is_deterministic(self) -> bool:
+        """False: see `RecordBatchCoder`."""
+        return False
+
+    def to_type_hint(self) -> type:
+        """The element type."""
+        return RejectedBatch
+
+
+coders.registry.register_coder(RejectedBatch, RejectedBatchCoder)
 
 
 def row_letters(
@@ -141,111 +248,77 @@ def row_letters(
     reasons: Mapping[int, Iterable[Reason]],
     stage: str,
     payload: Callable[[int], bytes] | None = None,
-) -> Iterator[DeadLetter]:
+) -> RejectedBatch:
     """Dead letters for the rows of `batch` named in `reasons` (row index -> its reasons), in row order.
 
-    Per-row Python: fine for rejects, which a job stops at 5 %.
-
     Args:
-      batch: the rows; uri and position come from `_origin` ("" and -1 without it), the time from `_event_time`.
+      batch: the rows; uri and position come from `_origin` ("" and -1 without it), the time from
+        `_event_time`, the attempt from `_attempt` (1 without it).
       reasons: row index to reasons, at least one each.
       stage: name of the step that rejects: read, validate, split, transform, write.
       payload: the original bytes of a row, where the caller has them; else the row goes along as JSON.
     """
     rows = sorted(reasons)
-    taken = batch.take(pa.array(rows, pa.int64()))
-    places = _places(taken)
-    times = _iso_times(taken)
-    if payload is None:
-        payloads = _row_payloads(taken.select(feature_names(taken)))
-        for row, (uri, position), text, time in zip(rows, places, payloads, times, strict=True):
-            yield DeadLetter(tuple(reasons[row]), stage, uri, position, text, "json", event_time=time)
+    wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT) if name in batch.schema.names]
+    features = [] if payload else feature_names(batch)
+    taken = batch.select([*features, *wanted]).take(pa.array(rows, pa.int64()))
+    if payload:
+        texts = [_as_text(payload(row)) for row in rows]
     else:
-        for row, (uri, position), time in zip(rows, places, times, strict=True):
-            yield raw_letter(reasons[row], stage, uri, position, payload(row), time)
+        texts = [(text, "json") for text in row_payloads(taken.select(features))]
+    columns = [
+        _reason_lists([tuple(reasons[row]) for row in rows]),
+        pa.repeat(stage, len(rows)),
+        *_places(taken, len(rows)),
+        pa.array([text for text, _ in texts], pa.string()),
+        pa.array([encoding for _, encoding in texts], pa.string()),
+        _attempts(taken, len(rows)),
+        _iso_times(taken, len(rows)),
+    ]
+    return RejectedBatch(pa.RecordBatch.from_arrays(columns, schema=LETTERS))
 
 
-def _places(batch: pa.RecordBatch) -> list[tuple[str, int]]:
+def _reason_lists(rows: Sequence[Sequence[Reason]]) -> pa.ListArray:
+    reasons = [reason for row in rows for reason in row]
+    texts = [[reason.code for reason in reasons], [reason.detail for reason in reasons]]
+    structs = pa.StructArray.from_arrays([pa.array(text, pa.string()) for text in texts], fields=list(REASON_TYPE))
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *map(len, rows)]), pa.int32()), structs)
+
+
+def _places(batch: pa.RecordBatch, rows: int) -> tuple[pa.Array, pa.Array]:
     """Uri and position of each row."""
     if ORIGIN not in batch.schema.names:
-        return [("", -1)] * batch.num_rows
+        return pa.repeat("", rows), pa.repeat(pa.scalar(-1, pa.int64()), rows)
     origin = batch.column(ORIGIN)
-    return list(zip(*(_python_values(plain(origin.field(name))) for name in ("uri", "position")), strict=True))
+    return plain(origin.field("uri")), origin.field("position")
 
 
-def _row_payloads(batch: pa.RecordBatch) -> list[str]:
-    """`row_payload` of each row, column by column."""
-    names, columns = batch.schema.names, [_json_values(column) for column in batch.columns]
-    rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
-    return [
-        _JSON.encode({name: value for name, value in zip(names, row, strict=True) if value is not None}) for row in rows
-    ]
+def _attempts(batch: pa.RecordBatch, rows: int) -> pa.Array:
+    return batch.column(ATTEMPT) if ATTEMPT in batch.schema.names else pa.repeat(pa.scalar(1, pa.int64()), rows)
 
 
-def _json_values(column: pa.Array) -> list[Any]:
-    values = _python_values(column)
-    return values if column.type in (pa.int64(), pa.string()) else list(map(_json_value, values))
-
-
-def _python_values(column: pa.Array) -> list[Any]:
-    if column.type in (pa.string(), pa.binary()) or (column.type in _NUMBERS and not column.null_count):
-        return column.to_numpy(zero_copy_only=False).tolist()
-    if column.type in _NUMBERS:
-        values = column.fill_null(0).to_numpy().astype(object)
-        values[column.is_null().to_numpy(zero_copy_only=False)] = None
-        return values.tolist()
-    try:
-        return column.to_pylist()
-    except (OverflowError, ValueError, ImportError):
-        # Python's datetime ends with the year 9999 and with microseconds: such times stay numbers.
-        inner = column.type.value_type if pa.types.is_list(column.type) else column.type
-        number = pa.int32() if inner.bit_width == 32 else pa.int64()
-        return column.cast(pa.list_(number) if pa.types.is_list(column.type) else number).to_pylist()
-
-
-def _iso_times(batch: pa.RecordBatch) -> list[str | None]:
+def _iso_times(batch: pa.RecordBatch, rows: int) -> pa.Array:
     if EVENT_TIME not in batch.schema.names:
-        return [None] * batch.num_rows
-    return pc.strftime(batch.column(EVENT_TIME), format="%Y-%m-%dT%H:%M:%SZ").to_pylist()
+        return pa.nulls(rows, pa.string())
+    return pc.strftime(batch.column(EVENT_TIME), format="%Y-%m-%dT%H:%M:%SZ")
 
 
-def row_payload(row: Mapping[str, Any]) -> str:
-    """A row as JSON that the JSON Lines reader takes back: nulls left out, bytes as text where they are UTF-8.
+def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
+    """What a DoFn yields for rejected rows: `yield from reject(row_letters(batch, reasons, "validate"))`.
 
-    Bytes that are not UTF-8 become `{"base64": "..."}`, floats without a JSON spelling the strings NaN, Infinity and
-    -Infinity, dates and times their ISO 8601 form, decimals and the rest their text.
+    One element for all of them; none where there is no row.
     """
-    return _JSON.encode({name: _json_value(value) for name, value in row.items() if value is not None})
-
-
-def _json_value(value: Any) -> Any:
-    match value:
-        case str() | int():
-            return value
-        case bytes():
-            try:
-                return value.decode()
-            except UnicodeDecodeError:
-                return {"base64": base64.b64encode(value).decode()}
-        case float() if not math.isfinite(value):
-            return str(value).replace("inf", "Infinity").replace("nan", "NaN")
-        case None | float():
-            return value
-        case datetime.date() | datetime.time():
-            return value.isoformat()
-        case list():
-            return [_json_value(item) for item in value]
-        case dict():
-            return {key: _json_value(item) for key, item in value.items()}
-        case _:
-            return str(value)
+    batch = letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)
+    if len(batch):
+        yield pvalue.TaggedOutput(REJECTED, batch)
 
 
 class RejectingTransform(beam.PTransform[Any, Any]):
     """Base of the transforms that may reject rows; follows Beam's `with_error_handler` convention.
 
-    Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With one, an
-    `apache_beam.transforms.error_handling.ErrorHandler` or a `DeadLetterHandler`, it goes there as a `DeadLetter`.
+    Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With an
+    `apache_beam.transforms.error_handling.ErrorHandler` it goes there as a `DeadLetter`; a `BatchErrorHandler`, such as
+    `DeadLetterHandler`, gets whole `RejectedBatch`es.
     """
 
     _error_handler: error_handling.ErrorHandler | None = None
@@ -255,17 +328,38 @@ class RejectingTransform(beam.PTransform[Any, Any]):
         self._error_handler = error_handler
         return self
 
-    def _reject(self, rejected: beam.PCollection[DeadLetter]) -> None:
-        """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`."""
+    def _reject(self, rejected: beam.PCollection[Any]) -> None:
+        """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`.
+
+        Elements are `RejectedBatch`es, as `reject` gives them; single `DeadLetter`s do as well.
+        """
+        steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:
-            steps = len(rejected.producer.parts) if rejected.producer else 0
             _ = rejected | f"FailOnRejected{steps}" >> beam.ParDo(_FailFn())
-        else:
+        elif isinstance(self._error_handler, BatchErrorHandler):
             self._error_handler.add_error_pcollection(rejected)
+        else:
+            letters = rejected | f"Letters{steps}" >> beam.ParDo(_LettersFn()).with_output_types(DeadLetter)
+            self._error_handler.add_error_pcollection(letters)
+
+
+class BatchErrorHandler(error_handling.ErrorHandler):
+    """Base of the error handlers that take `RejectedBatch`es from Penstock's transforms, instead of single letters."""
+
+
+def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
+    """What a `BatchErrorHandler` is given, as a batch: transforms of others may reject single letters."""
+    return element if isinstance(element, RejectedBatch) else RejectedBatch.of([element])
+
+
+class _LettersFn(beam.DoFn):
+    def process(self, element: RejectedBatch | DeadLetter) -> Iterator[DeadLetter]:
+        return iter(rejected_batch(element))
 
 
 class _FailFn(beam.DoFn):
-    def process(self, letter: DeadLetter) -> None:
+    def process(self, element: RejectedBatch | DeadLetter) -> None:
+        letter = next(iter(rejected_batch(element)))
         reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in letter.reasons)
         raise RejectedRecordError(
             f"{letter.uri or 'a record'} at {letter.position}, rejected by stage {letter.stage}: {reasons}; "
@@ -290,7 +384,7 @@ class DeadLetterFile:
     stages: dict[str, int]
 
 
-class DeadLetterHandler(error_handling.ErrorHandler):
+class DeadLetterHandler(BatchErrorHandler):
     """An error handler that writes dead letters as JSON Lines files below `directory`.
 
     Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
@@ -320,13 +414,13 @@ class DeadLetterHandler(error_handling.ErrorHandler):
         return super().output()
 
 
-class DiscardingHandler(error_handling.ErrorHandler):
+class DiscardingHandler(BatchErrorHandler):
     """Drops rejected rows: for a pass over input whose rejects another pass records."""
 
     def __init__(self) -> None:
         super().__init__(consumer=None)
 
-    def add_error_pcollection(self, pcoll: beam.PCollection[DeadLetter]) -> None:
+    def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
         """Nothing consumes them."""
 
 
@@ -340,20 +434,22 @@ class _WriteDeadLettersFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._file: Any = None
 
-    def process(self, letter: DeadLetter) -> None:
+    def process(self, element: RejectedBatch | DeadLetter) -> None:
+        batch = rejected_batch(element)
         if self._file is None:
             self._path = FileSystems.join(self._directory, f"{uuid.uuid4().hex}.jsonl")
             self._file = FileSystems.create(self._path, "text/plain", compression_type="uncompressed")
             self._records = 0
             self._reasons: collections.Counter[str] = collections.Counter()
             self._stages: collections.Counter[str] = collections.Counter()
-        self._file.write(letter.to_json(self._run_id).encode() + b"\n")
-        self._records += 1
-        progress.add(rejected=1)
-        self._stages[letter.stage] += 1
-        for reason in letter.reasons:
-            self._reasons[reason.code] += 1
-            Metrics.counter("DeadLetters", reason.code).inc()
+        self._file.write("".join(f"{line}\n" for line in batch.json_lines(self._run_id)).encode())
+        self._records += len(batch)
+        progress.add(rejected=len(batch))
+        self._stages += batch.stage_counts()
+        reasons = batch.reason_counts()
+        self._reasons += reasons
+        for code, count in reasons.items():
+            Metrics.counter("DeadLetters", code).inc(count)
 
     def finish_bundle(self) -> Iterator[Any]:
         if self._file is None:
@@ -363,6 +459,8 @@ class _WriteDeadLettersFn(beam.DoFn):
         yield in_global_window(file)
 
 
-def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection[Any], beam.PCollection[DeadLetter]]:
-    """(good, rejected) of a ParDo made with `.with_outputs(REJECTED, main="out")`."""
-    return results["out"], results[REJECTED]
+def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection[Any], beam.PCollection[RejectedBatch]]:
+    """(good, rejected) of a ParDo made with `.with_outputs(REJECTED, main="out")` whose DoFn yields from `reject`."""
+    rejected = results[REJECTED]
+    rejected.element_type = RejectedBatch
+    return results["out"], rejected

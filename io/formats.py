@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from penstock.io.dead_letters import DeadLetter
+from penstock.io.dead_letters import DeadLetter, RejectedBatch
 from penstock.io.errors import InputError
 from penstock.io.files import InputFile
 from penstock.io.schema import Feature
@@ -42,7 +42,7 @@ class Parsed:
     """
 
     batch: pa.RecordBatch
-    rejected: Sequence[DeadLetter] = ()
+    rejected: Sequence[DeadLetter] | RejectedBatch = ()
     payload: Callable[[int], bytes] | None = None
 
 

@@ -135,7 +135,7 @@ def _reject_non_utf8(batch: pa.RecordBatch) -> Parsed:
     if not reasons:
         return Parsed(batch)
     kept = np.setdiff1d(np.arange(batch.num_rows), list(reasons))
-    return Parsed(batch.take(pa.array(kept)), list(row_letters(readable, reasons, "read")))
+    return Parsed(batch.take(pa.array(kept)), row_letters(readable, reasons, "read"))
 
 
 def _raw_type(arrow_type: pa.DataType) -> pa.DataType | None:

@@ -29,7 +29,15 @@ from penstock.io.avro import AvroFormat
 from penstock.io.batches import ORIGIN, SHUFFLE_KEY, drop_rows, set_column, split_batch
 from penstock.io.conform import conform_batch
 from penstock.io.csv import CsvFormat
-from penstock.io.dead_letters import REJECTED, DeadLetter, RejectingTransform, row_letters, split_rejected
+from penstock.io.dead_letters import (
+    REJECTED,
+    DeadLetter,
+    RejectedBatch,
+    RejectingTransform,
+    reject,
+    row_letters,
+    split_rejected,
+)
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files import InputFile, format_suffix, match_files, stat_file
 from penstock.io.formats import Format, Parsed, Part
@@ -188,22 +196,22 @@ class _ReadPartFn(beam.DoFn):
         for parsed in self._reader.read(file, part, self._features):
             stopping.check(self._pipeline)
             batch, rejected = self._typed(parsed)
-            self._count(batch.num_rows, len(rejected))
-            for letter in rejected:
-                yield beam.pvalue.TaggedOutput(REJECTED, letter)
+            self._count(batch.num_rows, len(parsed.rejected) + len(rejected))
+            yield from reject(parsed.rejected)
+            yield from reject(rejected)
             if self._order_key:
                 batch = set_column(batch, SHUFFLE_KEY, source_order(index, batch))
             yield from split_batch(batch)
         check_unchanged(file)
 
-    def _typed(self, parsed: Parsed) -> tuple[pa.RecordBatch, list[DeadLetter]]:
+    def _typed(self, parsed: Parsed) -> tuple[pa.RecordBatch, Sequence[DeadLetter] | RejectedBatch]:
+        """The rows that the schema can type, and those that it cannot."""
         if self._features is None:
-            return parsed.batch, list(parsed.rejected)
+            return parsed.batch, ()
         batch, reasons = conform_batch(parsed.batch, self._features)
         if not reasons:
-            return batch, list(parsed.rejected)
-        letters = row_letters(parsed.batch, reasons, "read", parsed.payload)
-        return drop_rows(batch, reasons), [*parsed.rejected, *letters]
+            return batch, ()
+        return drop_rows(batch, reasons), row_letters(parsed.batch, reasons, "read", parsed.payload)
 
     def _count(self, good: int, bad: int) -> None:
         self._in_batches.inc()

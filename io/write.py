@@ -30,10 +30,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 from penstock.io.batches import EVENT_TIME, SHUFFLE_KEY, SPLIT, drop_rows, in_global_window
 from penstock.io.dead_letters import (
     REJECTED,
-    DeadLetter,
     DeadLetterFile,
     DeadLetterHandler,
     RejectingTransform,
+    reject,
     row_letters,
     split_rejected,
 )
@@ -162,7 +162,6 @@ class WriteDataset(RejectingTransform):
         encode = beam.ParDo(_EncodeFn(tuple(self.splits), self.shuffle, self.seed))
         encode = encode.with_output_types(pa.RecordBatch)
         records, rejected = split_rejected(batches | "Encode" >> encode.with_outputs(REJECTED, main="out"))
-        rejected.element_type = DeadLetter
         self._reject(rejected)
         if handler is not None and handler is not self._error_handler:
             handler.add_error_pcollection(rejected)
@@ -253,8 +252,7 @@ class _EncodeFn(beam.DoFn):
         self._in_rows.inc(batch.num_rows)
         if faults:
             self._bad_rows.inc(len(faults))
-            for letter in row_letters(batch, faults, "write"):
-                yield beam.pvalue.TaggedOutput(REJECTED, letter)
+            yield from reject(row_letters(batch, faults, "write"))
             batch = drop_rows(batch, faults)
         times = batch.column(EVENT_TIME) if EVENT_TIME in batch.schema.names else None
         yield records_batch(self._split_numbers(batch), self._keys(batch), encoded.data, encoded.offsets, times)

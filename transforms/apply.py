@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RESERVED
-from penstock.io.dead_letters import REJECTED, Reason, RejectingTransform, row_letters, split_rejected
+from penstock.io.dead_letters import REJECTED, Reason, RejectingTransform, reject, row_letters, split_rejected
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms._arrays import FlatColumn, flat_column
@@ -175,8 +175,7 @@ class _ApplyFn(beam.DoFn):
         self._in_rows.inc(batch.num_rows)
         self._bad_rows.inc(len(reasons))
         self._out_rows.inc(features.num_rows)
-        for letter in row_letters(batch, {row: [reason] for row, reason in reasons.items()}, "transform"):
-            yield beam.pvalue.TaggedOutput(REJECTED, letter)
+        yield from reject(row_letters(batch, {row: [reason] for row, reason in reasons.items()}, "transform"))
         if features.num_rows:
             yield features
 

@@ -12,7 +12,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from penstock.io.batches import EVENT_TIME, drop_rows
-from penstock.io.dead_letters import REJECTED, DeadLetter, RejectingTransform, row_letters, split_rejected
+from penstock.io.dead_letters import REJECTED, RejectingTransform, reject, row_letters, split_rejected
 from penstock.io.event_times import Unit, assign_event_time, parse_event_time
 
 _STAGE = "validate"
@@ -42,7 +42,6 @@ class AssignEventTime(RejectingTransform):
         """One step, row by row independent."""
         assign = beam.ParDo(_AssignEventTimeFn(self._column, self._unit)).with_output_types(pa.RecordBatch)
         good, rejected = split_rejected(batches | "AssignEventTime" >> assign.with_outputs(REJECTED, main="out"))
-        rejected.element_type = DeadLetter
         self._reject(rejected)
         return good
 
@@ -59,8 +58,7 @@ class _AssignEventTimeFn(beam.DoFn):
         self._in_rows.inc(batch.num_rows)
         self._bad_rows.inc(len(reasons))
         if reasons:
-            for letter in row_letters(batch, reasons, _STAGE):
-                yield beam.pvalue.TaggedOutput(REJECTED, letter)
+            yield from reject(row_letters(batch, reasons, _STAGE))
             timed = drop_rows(timed, reasons)
         if timed.num_rows:
             earliest = pc.min(timed.column(EVENT_TIME).cast(pa.int64())).as_py()

@@ -45,7 +45,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import drop_rows
 from penstock.io.cells import column_of, is_list, shown
-from penstock.io.dead_letters import REJECTED, DeadLetter, Reason, RejectingTransform, row_letters, split_rejected
+from penstock.io.dead_letters import REJECTED, Reason, RejectingTransform, reject, row_letters, split_rejected
 from penstock.io.schema import Feature, Kind, feature_domain, find_feature, named_features, schema_features
 from penstock.transforms.rules import CompiledRules, Findings, Rule, compile_rules
 from penstock.transforms.values import Lists, as_lists, has_kind
@@ -421,7 +421,6 @@ class ValidateRecords(RejectingTransform):
             _LOGGER.warning("not checked for each row: %s", "; ".join(self._checks.ignored))
         validate = beam.ParDo(_ValidateRecordsFn(self._checks, self._rules)).with_output_types(pa.RecordBatch)
         good, rejected = split_rejected(batches | "Validate" >> validate.with_outputs(REJECTED, main="out"))
-        rejected.element_type = DeadLetter
         self._reject(rejected)
         return good
 
@@ -446,7 +445,6 @@ class _ValidateRecordsFn(beam.DoFn):
         if not findings.reasons:
             yield batch
             return
-        for letter in row_letters(batch, findings.reasons, _STAGE):
-            yield beam.pvalue.TaggedOutput(REJECTED, letter)
+        yield from reject(row_letters(batch, findings.reasons, _STAGE))
         if len(findings.reasons) < batch.num_rows:
             yield drop_rows(batch, findings.reasons)
