@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam import coders
 from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.errors import InputError
@@ -75,6 +76,29 @@ def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordB
     return batch.set_column(index, name, values)
 
 
+def keep_source(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its data columns also in `_source`, without copying them: what is rejected later is replayable."""
+    names = feature_names(batch)
+    if not names:
+        source = pa.array([{}] * batch.num_rows, pa.struct([]))
+    else:
+        source = pa.StructArray.from_arrays(
+            [batch.column(name) for name in names], fields=[batch.schema.field(name) for name in names]
+        )
+    return set_column(batch, SOURCE, source)
+
+
+def source_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows as they were read: data columns from `_source` where there is one, and the other reserved columns."""
+    if SOURCE not in batch.schema.names:
+        return batch
+    source = batch.column(SOURCE)
+    kept = [name for name in batch.schema.names if name in RESERVED and name != SOURCE]
+    names = [*(field.name for field in source.type), *kept]
+    columns = [source.field(index) for index in range(source.type.num_fields)]
+    return pa.RecordBatch.from_arrays([*columns, *(batch.column(name) for name in kept)], names)
+
+
 def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:
     """The batch without the rows of these indices."""
     keep = np.ones(batch.num_rows, bool)
@@ -109,9 +133,12 @@ def slice_rows(
         yield start, min(start + step, rows)
 
 
-def in_global_window(value: Any) -> WindowedValue:
-    """What a DoFn emits from `finish_bundle` over bounded data."""
-    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+def in_global_window(value: Any, timestamp: Timestamp | None = None) -> WindowedValue:
+    """What a DoFn emits from `finish_bundle`, over unbounded data with the least timestamp of what it stands for.
+
+    A later timestamp would let the watermark pass the element.
+    """
+    return WindowedValue(value, GlobalWindow().max_timestamp() if timestamp is None else timestamp, (GlobalWindow(),))
 
 
 class RecordBatchCoder(coders.Coder):
