@@ -1,9 +1,8 @@
 """The content of a features file: YAML to entries, checked as far as no schema is needed."""
 
 import dataclasses
-import difflib
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +10,7 @@ import yaml
 
 from penstock.io.batches import RESERVED
 from penstock.io.errors import ConfigError
+from penstock.transforms._yaml import Key, Place, pairs, refuse, shown_node, top_entry, value_of
 from penstock.transforms.operations import OPERATIONS, Operation, Parameter
 
 _ENTRY_KEYS = ("input", "inputs", "default", "ops")
@@ -28,26 +28,6 @@ _EXPECTED = {
     "number type": "int or float",
     "same": "a number or a text",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where something stands, for messages."""
-
-    source: str
-    line: int = 1
-    path: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.source}, line {self.line}" + (f": {self.path}" if self.path else "")
-
-    def at(self, node: yaml.Node) -> "Place":
-        """The same, on the node's line."""
-        return dataclasses.replace(self, line=node.start_mark.line + 1)
-
-    def inside(self, name: str) -> "Place":
-        """A part of it."""
-        return dataclasses.replace(self, path=f"{self.path}: {name}" if self.path else name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,64 +73,19 @@ def parse_entries(text: str, source: str) -> tuple[Entry, ...]:
     Raises:
       ConfigError: for anything that is not as `penstock.transforms.features` describes it, with line and entry.
     """
-    try:
-        root = yaml.compose(text, yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: is not valid YAML: {error}") from error
-    place = Place(source)
-    top = {} if root is None else {key.text: (key, node) for key, node in _pairs(root, place, ["features"])}
-    if not top:
-        raise ConfigError(f"{source}: has no entry 'features', a mapping of output features")
-    key, features = top["features"]
-    entries = tuple(_entry(key, node) for key, node in _pairs(features, key.where.inside("features")))
+    key, features = top_entry(text, source, "features", "a mapping of output features")
+    entries = tuple(_entry(key, node) for key, node in pairs(features, key.where.inside("features")))
     if not entries:
         raise ConfigError(f"{key.where}: features must name at least one output feature, got none")
     return entries
 
 
-@dataclasses.dataclass(frozen=True)
-class _Key:
-    text: str
-    where: Place
-
-
-def _pairs(node: yaml.Node, where: Place, known: Collection[str] = ()) -> Iterator[tuple[_Key, yaml.Node]]:
-    """Keys with their places and values of a mapping; PyYAML itself would let the last of equal keys win."""
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{where.at(node)}: must be a mapping of names, got {_shown(node)}")
-    seen: set[str] = set()
-    for key_node, value in node.value:
-        key, place = _value(key_node), where.at(key_node)
-        if not isinstance(key, str) or not key:
-            raise ConfigError(f"{place}: a name must be a text, got {key!r}; put it in quotes")
-        if key in seen:
-            raise ConfigError(f"{place}: {key!r} appears twice")
-        if known and key not in known:
-            _refuse(place, f"unknown key {key!r}", key, known)
-        seen.add(key)
-        yield _Key(key, place), value
-
-
-def _value(node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_object(node, deep=True)
-    finally:
-        loader.dispose()
-
-
-def _shown(node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return repr(_value(node))
-    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
-
-
-def _entry(key: _Key, node: yaml.Node) -> Entry:
+def _entry(key: Key, node: yaml.Node) -> Entry:
     where = dataclasses.replace(key.where, path=f"feature {key.text!r}")
     if key.text in RESERVED:
         raise ConfigError(f"{where}: the name is reserved by Penstock; choose another")
-    empty = isinstance(node, yaml.ScalarNode) and _value(node) is None
-    nodes = {} if empty else {inner.text: value for inner, value in _pairs(node, where, _ENTRY_KEYS)}
+    empty = isinstance(node, yaml.ScalarNode) and value_of(node) is None
+    nodes = {} if empty else {inner.text: value for inner, value in pairs(node, where, _ENTRY_KEYS)}
     inputs = _inputs(key.text, nodes, where)
     steps = tuple(_steps(nodes["ops"], where)) if "ops" in nodes else ()
     if sum(step.name == _VOCABULARY for step in steps) > 1:
@@ -158,19 +93,13 @@ def _entry(key: _Key, node: yaml.Node) -> Entry:
     return Entry(key.text, inputs, _defaults(nodes, inputs, where), steps, where)
 
 
-def _refuse(where: Place, fault: str, name: str, known: Collection[str]) -> NoReturn:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
-    raise ConfigError(f"{where}: {fault}; {hint}")
-
-
 def _inputs(name: str, nodes: Mapping[str, yaml.Node], where: Place) -> tuple[str, ...]:
     if "input" in nodes and "inputs" in nodes:
         raise ConfigError(f"{where}: give input (one column) or inputs (several), not both")
     if "inputs" not in nodes:
-        names = [_value(nodes["input"]) if "input" in nodes else name]
+        names = [value_of(nodes["input"]) if "input" in nodes else name]
     else:
-        names = _value(nodes["inputs"])
+        names = value_of(nodes["inputs"])
         if not isinstance(names, list) or len(names) < 2:
             raise ConfigError(
                 f"{where}: inputs must be a list of at least two columns, got {names!r}; for one, use input"
@@ -182,7 +111,7 @@ def _inputs(name: str, nodes: Mapping[str, yaml.Node], where: Place) -> tuple[st
 
 
 def _defaults(nodes: Mapping[str, yaml.Node], inputs: tuple[str, ...], where: Place) -> tuple[Any, ...]:
-    default = _value(nodes["default"]) if "default" in nodes else None
+    default = value_of(nodes["default"]) if "default" in nodes else None
     defaults = default if isinstance(default, list) else [default] * len(inputs)
     if len(defaults) != len(inputs):
         raise ConfigError(
@@ -193,25 +122,25 @@ def _defaults(nodes: Mapping[str, yaml.Node], inputs: tuple[str, ...], where: Pl
 
 def _steps(node: yaml.Node, where: Place) -> Iterator[Step]:
     if not isinstance(node, yaml.SequenceNode):
-        raise ConfigError(f"{where}: ops must be a list of operations, got {_shown(node)}")
+        raise ConfigError(f"{where}: ops must be a list of operations, got {shown_node(node)}")
     for item in node.value:
         if isinstance(item, yaml.MappingNode):
-            pairs = list(_pairs(item, where))
-            if len(pairs) != 1:
+            found = list(pairs(item, where))
+            if len(found) != 1:
                 raise ConfigError(
-                    f"{where.at(item)}: an operation is one name with its arguments, got {len(pairs)} names"
+                    f"{where.at(item)}: an operation is one name with its arguments, got {len(found)} names"
                 )
-            ((key, arguments),) = pairs
+            ((key, arguments),) = found
             yield _step(key.text, arguments, key.where)
         else:
-            yield _step(_value(item), None, where.at(item))
+            yield _step(value_of(item), None, where.at(item))
 
 
 def _step(name: Any, node: yaml.Node | None, where: Place) -> Step:
     if not isinstance(name, str):
         raise ConfigError(f"{where}: an operation must be a name, or a name with arguments, got {name!r}")
     if name not in OPERATIONS:
-        _refuse(where, f"unknown operation {name!r}", name, OPERATIONS)
+        refuse(where, f"unknown operation {name!r}", name, OPERATIONS)
     where = where.inside(name)
     operation = OPERATIONS[name]
     arguments = _arguments(operation, node, where)
@@ -222,20 +151,20 @@ def _step(name: Any, node: yaml.Node | None, where: Place) -> Step:
 
 
 def _arguments(operation: Operation, node: yaml.Node | None, where: Place) -> dict[str, Any]:
-    if node is None or (isinstance(node, yaml.ScalarNode) and _value(node) is None):
+    if node is None or (isinstance(node, yaml.ScalarNode) and value_of(node) is None):
         return {}
     if not isinstance(node, yaml.MappingNode):
         if operation.main is None:
             takes = ", ".join(operation.parameters)
             raise ConfigError(
-                f"{where}: {f'name its arguments ({takes})' if takes else 'takes no argument'}, got {_value(node)!r}"
+                f"{where}: {f'name its arguments ({takes})' if takes else 'takes no argument'}, got {value_of(node)!r}"
             )
-        return {operation.main: _checked(_value(node), operation.main, operation.parameters[operation.main], where)}
+        return {operation.main: _checked(value_of(node), operation.main, operation.parameters[operation.main], where)}
     if not operation.parameters:
         raise ConfigError(f"{where}: takes no argument, got a mapping")
     return {
-        key.text: _checked(_value(value), key.text, operation.parameters[key.text], key.where)
-        for key, value in _pairs(node, where, operation.parameters)
+        key.text: _checked(value_of(value), key.text, operation.parameters[key.text], key.where)
+        for key, value in pairs(node, where, operation.parameters)
     }
 
 

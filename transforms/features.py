@@ -47,13 +47,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, feature_map, find_feature
 from penstock.transforms import _graph as graph
 from penstock.transforms._feature_file import Entry, Step, is_int, is_number, parse_entries
 from penstock.transforms._tensorflow import import_tensorflow
+from penstock.transforms._yaml import read_text
 
 _VOCABULARY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -125,14 +124,7 @@ def load_features(features: str) -> FeatureFile | FeatureFunction:
         function.load()
         return function
     source = f"--features {features}"
-    try:
-        with FileSystems.open(features) as file:
-            text = file.read().decode()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(
-            f"{source}: cannot be read: {error}; give a YAML file, or a function as module:function"
-        ) from error
-    return parse_features(text, source)
+    return parse_features(read_text(features, source, "give a YAML file, or a function as module:function"), source)
 
 
 def parse_features(text: str, source: str = "features") -> FeatureFile:
