@@ -34,7 +34,8 @@ EVENT_TIME = "_event_time"
 SPLIT = "_split"
 SHUFFLE_KEY = "_shuffle_key"
 ATTEMPT = "_attempt"
-RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT})
+SOURCE = "_source"
+RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT, SOURCE})
 
 ORIGIN_TYPE = pa.struct([("uri", pa.dictionary(pa.int32(), pa.string())), ("position", pa.int64())])
 
