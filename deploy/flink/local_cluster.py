@@ -1,0 +1,243 @@
+"""A real Flink cluster on this machine, on loopback only: a JobManager, TaskManagers and a pool of Python workers.
+
+::
+
+    python -m deploy.flink.local_cluster start
+    python -m pipelines.prepare ... $(python -m deploy.flink.local_cluster flags)
+    python -m deploy.flink.local_cluster status
+    python -m deploy.flink.local_cluster savepoint JOB_ID
+    python -m deploy.flink.local_cluster stop
+
+For trying things and for tests: state is in files of this machine, and there is one JobManager.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from deploy.flink.job_server import FLINK_VERSION, job_server_jar
+from deploy.flink.rest import FlinkRest
+from deploy.flink.service import Service, children, free_port, is_listening
+
+_HERE = pathlib.Path(__file__).parent
+_JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+_TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+_LOGGING = """rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = console
+appender.console.name = console
+appender.console.type = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss.SSS} %-5p %c{1} - %m%n
+"""
+
+
+class LocalCluster:
+    """The services of a cluster in a folder: `conf/`, `log/`, `checkpoints/`, `savepoints/`, `tmp/`."""
+
+    def __init__(self, folder: pathlib.Path, jar: pathlib.Path, rest_port: int = 0, task_managers: int = 2):
+        self.folder, self.jar = folder.resolve(), jar.resolve()
+        self.rest_port, self.pool_port = rest_port or free_port(), free_port()
+        self.rest = FlinkRest(f"http://localhost:{self.rest_port}")
+        self.job_manager = self._java("job-manager", _JOB_MANAGER, "-Xmx768m")
+        self.task_managers = [
+            self._java(f"task-manager-{number}", _TASK_MANAGER, "-Xmx640m", "-XX:MaxDirectMemorySize=384m")
+            for number in range(1, task_managers + 1)
+        ]
+        pool = [sys.executable, _HERE / "worker_pool.py", str(self.pool_port)]
+        self.worker_pool = Service("worker-pool", pool, self.folder / "log")
+
+    @property
+    def services(self) -> list[Service]:
+        """All of them, in the order of starting."""
+        return [self.job_manager, *self.task_managers, self.worker_pool]
+
+    def flags(self) -> list[str]:
+        """What a job's command line needs to run here."""
+        return [
+            "--runner=FlinkRunner",
+            f"--flink_master=localhost:{self.rest_port}",
+            f"--flink_version={FLINK_VERSION}",
+            f"--flink_job_server_jar={self.jar}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config=localhost:{self.pool_port}",
+        ]
+
+    def start(self) -> None:
+        """Starts all services and returns when they are ready.
+
+        Raises:
+          RuntimeError: when one of them does not start; the others are stopped.
+        """
+        if is_listening(self.rest_port):
+            raise RuntimeError(f"port {self.rest_port} is taken: is another cluster running? --rest_port takes another")
+        for name in ("conf", "log", "checkpoints", "savepoints", "tmp"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "conf" / "config.yaml").write_text(self._configuration())
+        (self.folder / "conf" / "log4j.properties").write_text(_LOGGING)
+        try:
+            for service in self.services:
+                service.start()
+            self.worker_pool.wait_for(lambda: is_listening(self.pool_port))
+            self.job_manager.wait_for(lambda: self.rest.is_up(len(self.task_managers)), 120)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends all services."""
+        for service in reversed(self.services):
+            service.stop()
+
+    def workers(self) -> list[int]:
+        """The processes of the Python workers, one for each TaskManager with a job."""
+        return children(self.worker_pool.pid)
+
+    def _java(self, name: str, main: str, *options: str) -> Service:
+        conf = self.folder / "conf"
+        command = ["java", f"@{_HERE / 'jvm.options'}", *options]
+        command += [f"-Dlog4j.configurationFile={conf / 'log4j.properties'}", f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
+        return Service(name, [*command, "-cp", self.jar, main, "-c", conf], self.folder / "log")
+
+    def _configuration(self) -> str:
+        """Flink's configuration, as JSON, which is YAML."""
+        values = {
+            "jobmanager.rpc.address": "localhost",
+            "jobmanager.rpc.port": free_port(),
+            "jobmanager.bind-host": "localhost",
+            "jobmanager.memory.process.size": "1024m",
+            "rest.address": "localhost",
+            "rest.bind-address": "localhost",
+            "rest.port": self.rest_port,
+            "taskmanager.host": "localhost",
+            "taskmanager.bind-host": "localhost",
+            "taskmanager.numberOfTaskSlots": 2,
+            # A job of two tasks uses both TaskManagers, and goes on with one of them while the other is away.
+            "taskmanager.load-balance.mode": "SLOTS",
+            # All of them, since the TaskManager is started without Flink's scripts, which would work them out.
+            "taskmanager.cpu.cores": 2.0,
+            "taskmanager.memory.task.heap.size": "512m",
+            "taskmanager.memory.task.off-heap.size": "128m",
+            "taskmanager.memory.framework.heap.size": "128m",
+            "taskmanager.memory.framework.off-heap.size": "128m",
+            "taskmanager.memory.network.min": "128m",
+            "taskmanager.memory.network.max": "128m",
+            "taskmanager.memory.managed.size": "64m",
+            "taskmanager.memory.jvm-metaspace.size": "256m",
+            "taskmanager.memory.jvm-overhead.min": "192m",
+            "taskmanager.memory.jvm-overhead.max": "192m",
+            # Beam's classes are on the class path. Loaded once more for each job, they would start a Python worker for
+            # each stage, and stay behind when the job has ended.
+            "classloader.resolve-order": "parent-first",
+            "state.backend.type": "hashmap",
+            "execution.checkpointing.dir": f"file://{self.folder / 'checkpoints'}",
+            "execution.checkpointing.savepoint-dir": f"file://{self.folder / 'savepoints'}",
+            "state.checkpoints.dir": f"file://{self.folder / 'checkpoints'}",
+            "state.savepoints.dir": f"file://{self.folder / 'savepoints'}",
+            "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+            "heartbeat.interval": 1000,
+            "heartbeat.timeout": 8000,
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": 10,
+            "restart-strategy.fixed-delay.delay": "1 s",
+            "io.tmp.dirs": str(self.folder / "tmp"),
+            "blob.storage.directory": str(self.folder / "tmp"),
+        }
+        return json.dumps(values, indent=1)
+
+
+def _start(folder: pathlib.Path, rest_port: int) -> None:
+    if _running(folder):
+        sys.exit(f"a cluster is running already: {_state(folder)['rest']}")
+    print("Building the job server, once: takes about two minutes ...", flush=True)
+    cluster = LocalCluster(folder, job_server_jar(folder), rest_port)
+    cluster.start()
+    state = {
+        "rest": cluster.rest.address,
+        "flags": cluster.flags(),
+        "processes": {service.name: service.pid for service in cluster.services},
+    }
+    (folder / "cluster.json").write_text(json.dumps(state, indent=1))
+    _status(folder)
+
+
+def _stop(folder: pathlib.Path) -> None:
+    for pid in _running(folder).values():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while _running(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for pid in _running(folder).values():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    print("stopped")
+
+
+def _status(folder: pathlib.Path) -> None:
+    running = _running(folder)
+    for name in _state(folder)["processes"]:
+        print(f"{name:16} {f'process {running[name]}' if name in running else 'not running'}")
+    if not running:
+        return
+    rest = FlinkRest(_state(folder)["rest"])
+    print(f"web interface    {rest.address}\nlogs             {folder / 'log'}")
+    for job in rest.jobs():
+        print(f"job {job['jid']} {job['state']:9} {job['duration'] / 1000:,.0f} s  {job['name']}")
+
+
+def _savepoint(folder: pathlib.Path, job: str) -> None:
+    path = FlinkRest(_state(folder)["rest"]).savepoint(job, f"file://{folder.resolve() / 'savepoints'}")
+    print(f"job {job} has ended; submit it again with --savepoint_path={path} to go on")
+
+
+def _state(folder: pathlib.Path) -> dict:
+    try:
+        return json.loads((folder / "cluster.json").read_text())
+    except FileNotFoundError:
+        sys.exit(f"no cluster in {folder}; start one: python -m deploy.flink.local_cluster start")
+
+
+def _running(folder: pathlib.Path) -> dict[str, int]:
+    """The processes of the cluster that are there: another one may have got the number since."""
+    if not (folder / "cluster.json").exists():
+        return {}
+    return {name: pid for name, pid in _state(folder)["processes"].items() if _is_ours(pid, folder)}
+
+
+def _is_ours(pid: int, folder: pathlib.Path) -> bool:
+    command = ["ps", "-o", "command=", "-p", str(pid)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return str(folder.resolve()) in found or str(_HERE) in found
+
+
+def main() -> None:
+    """Starts, shows or stops the cluster of a folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("start", "stop", "status", "flags", "savepoint"))
+    parser.add_argument("job", nargs="?", help="the id of a job, for savepoint")
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path(".flink"), help="(default: %(default)s)")
+    parser.add_argument("--rest_port", type=int, default=8081, help="(default: %(default)s)")
+    arguments = parser.parse_args()
+    match arguments.what:
+        case "start":
+            _start(arguments.folder, arguments.rest_port)
+        case "stop":
+            _stop(arguments.folder)
+        case "status":
+            _status(arguments.folder)
+        case "flags":
+            print(*_state(arguments.folder)["flags"])
+        case "savepoint":
+            if not arguments.job:
+                parser.error("savepoint needs the id of a job; status shows them")
+            _savepoint(arguments.folder, arguments.job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""A real Kafka broker on loopback, a single node that keeps its own metadata; killed and started again it goes on."""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Mapping
+
+from deploy.flink.job_server import run_maven
+from deploy.flink.service import Service, free_port
+
+_POM = pathlib.Path(__file__).with_name("kafka-pom.xml")
+_JAVA = ("java", "-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4")
+
+
+def broker_jars(folder: pathlib.Path) -> pathlib.Path:
+    """The folder of the broker's jars, below a folder that keeps them: 54 MB, fetched once.
+
+    Raises:
+      RuntimeError: when Maven is missing, or fails.
+    """
+    jars = folder / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:8]}"
+    if not jars.exists():
+        with tempfile.TemporaryDirectory() as build:
+            run_maven(_POM, pathlib.Path(build), "dependency:copy-dependencies")
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / f"kafka-{uuid.uuid4().hex}"
+            shutil.move(pathlib.Path(build) / "target" / "dependency", partial)
+            partial.rename(jars)
+    return jars
+
+
+class KafkaBroker:
+    """A broker with its data in a folder; topics have 4 partitions unless they are created with another number."""
+
+    def __init__(self, folder: pathlib.Path, jars: pathlib.Path, settings: Mapping[str, str] = {}):
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._folder = folder
+        self._class_path = os.path.join(jars, "*")
+        self._properties = folder / "server.properties"
+        lines = {**self._settings(), **settings}
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        command = [*_JAVA, "-cp", self._class_path, "kafka.Kafka", self._properties]
+        self.service = Service("kafka", command, folder)
+
+    def start(self) -> None:
+        """Starts the broker, for the first time or again, and returns when it answers.
+
+        Raises:
+          RuntimeError: when it does not start.
+        """
+        if not (self._folder / "data").exists():
+            self._format()
+        self.service.start()
+        self.service.wait_for(self._answers)
+
+    def kill(self) -> None:
+        """Ends it with no warning; what it has acknowledged is in its files."""
+        self.service.kill()
+
+    def stop(self) -> None:
+        """Ends it."""
+        self.service.stop()
+
+    def create_topic(self, name: str, partitions: int = 4, **settings: str) -> None:
+        """Creates a topic and returns when it can be used."""
+        from confluent_kafka.admin import AdminClient, NewTopic
+
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
+        admin = AdminClient({"bootstrap.servers": self.address})
+        admin.create_topics([topic], operation_timeout=30)[name].result(30)
+
+    def add_partitions(self, name: str, total: int) -> None:
+        """Gives a topic more partitions."""
+        from confluent_kafka.admin import AdminClient, NewPartitions
+
+        admin = AdminClient({"bootstrap.servers": self.address})
+        admin.create_partitions([NewPartitions(name, total)], operation_timeout=30)[name].result(30)
+
+    def _answers(self) -> bool:
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        try:
+            quiet = {"bootstrap.servers": self.address, "log_level": 0}
+            return bool(AdminClient(quiet).list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
+
+    def _format(self) -> None:
+        cluster = ["-t", "cGVuc3RvY2stdGVzdHMtMDE", "-c", os.fspath(self._properties)]
+        command = [*_JAVA, "-cp", self._class_path, "kafka.tools.StorageTool", "format", *cluster]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"Kafka's storage cannot be formatted:\n{(done.stdout + done.stderr)[-3000:]}")
+
+    def _settings(self) -> dict[str, str]:
+        controller = free_port()
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(self._folder / "data"),
+            "num.partitions": "4",
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+        }
