@@ -5,7 +5,7 @@ Everything that can be wrong without reading a row is found here, before a pipel
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Self
 
 import apache_beam as beam
@@ -15,12 +15,9 @@ from apache_beam.transforms.error_handling import ErrorHandler
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock import __version__
-from penstock.io.dead_letters import DiscardingHandler
+from penstock.io.dead_letters import DiscardingHandler, RejectingTransform
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.event_times import check_event_time, parse_event_time
-from penstock.io.files import InputFile, match_files
-from penstock.io.formats import Format
-from penstock.io.read import ReadRecords, resolve_format
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.transforms._tensorflow import check_tensorflow
 from penstock.transforms.event_time import AssignEventTime
@@ -32,45 +29,11 @@ from penstock.transforms.split import AssignSplit, check_key, parse_split
 from penstock.transforms.validate import ValidateRecords
 from pipelines._job import run_pipeline
 from pipelines._options import CheckOptions, InputOptions, SplitOptions, TransformOptions
+from pipelines._source import Source
 
 TRAIN = "train"
 
 _PACKAGES = ("apache-beam", "pyarrow", "numpy", "isal", "tensorflow-metadata", "tensorflow-transform", "tensorflow")
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """The matched input files and the format that reads them."""
-
-    files: tuple[InputFile, ...]
-    reader: Format
-
-    @classmethod
-    def open(cls, options: InputOptions) -> Self:
-        """Matches the patterns and chooses the format.
-
-        Raises:
-          InputError: when a pattern matches no file.
-          ConfigError: when no format is known, or a CSV flag stands beside another format.
-        """
-        if not options.input:
-            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
-        files = match_files(options.input)
-        try:
-            return cls(files, resolve_format(options.format, files, **options.csv_options()))
-        except TypeError as error:
-            raise ConfigError(
-                "--csv_delimiter, --csv_multiline, --columns and --null_values are for CSV, and the input is not CSV"
-            ) from error
-
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all files, as stored."""
-        return sum(file.size for file in self.files)
-
-    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
-        """The transform that reads all files."""
-        return ReadRecords(self.files, self.reader, features, order_key)
 
 
 def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> schema_pb2.Schema:
@@ -90,8 +53,7 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> sc
 
 def no_rows(source: Source, which: str = "") -> DataError:
     """The error of an input without a single row, or a single one of `which` kind."""
-    names = ", ".join(file.uri for file in source.files[:3]) + (", ..." if len(source.files) > 3 else "")
-    return DataError(f"the input has no rows{which}: {names}; nothing is written")
+    return DataError(f"the input has no rows{which}: {source.describe()}; nothing is written")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,8 +138,8 @@ class Plan:
         """Names of all columns of the schema."""
         return tuple(feature.name for feature in self.features)
 
-    def read(self, order_key: bool = False) -> ReadRecords:
-        """The transform that reads all files, typed by the schema."""
+    def read(self, order_key: bool = False) -> RejectingTransform:
+        """The transform that reads all of the source, typed by the schema."""
         return self.source.read(self.features, order_key)
 
     def check_and_split(
@@ -186,7 +148,7 @@ class Plan:
         """Validates rows, gives them their event time and their split; what is rejected goes to the handler."""
         rows = rows | "ValidateRecords" >> self.validation().with_error_handler(handler)
         recipe = self.recipe
-        if recipe.event_time:
+        if recipe.event_time and not self.source.has_event_times:
             rows = rows | "AssignEventTime" >> AssignEventTime(recipe.event_time).with_error_handler(handler)
         return rows | "AssignSplit" >> AssignSplit(
             recipe.splits, key=recipe.split_key, columns=self.columns, seed=recipe.seed

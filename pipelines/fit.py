@@ -34,7 +34,8 @@ from pipelines._options import (
     parse_job,
     resolved,
 )
-from pipelines._plan import Plan, Recipe, Source, infer_schema
+from pipelines._plan import Plan, Recipe, infer_schema
+from pipelines._source import open_source
 
 _EXAMPLES = """examples:
   fit the features on the train split, then apply them to other data
@@ -112,7 +113,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     options = FitOptions.parse(argv)
     output = str(options.graph.output)
-    source = Source.open(options.input)
+    source = open_source(options.input)
     transform = TransformOptions(features=options.graph.features)
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
     if options.run.dry_run == "":
@@ -129,7 +130,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         schema = infer_schema(source, options.beam, FileSystems.join(output, "schema.pbtxt"))
     plan = Plan.bind(source, recipe, schema)
     plan.fit(options.beam, output)
-    print(f"fitted {options.graph.features} on {len(source.files)} files; the graph is in {output}")
+    print(f"fitted {options.graph.features} on {source.describe()}; the graph is in {output}")
     return DONE
 
 

@@ -57,8 +57,9 @@ from pipelines._options import (
     parse_job,
     resolved,
 )
-from pipelines._plan import Plan, Recipe, Source, infer_schema, no_rows, package_versions
-from pipelines._summary import byte_text, print_rejects, print_summary
+from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
+from pipelines._source import Source, open_source
+from pipelines._summary import print_rejects, print_summary
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ def run(argv: Sequence[str] | None = None) -> int:
       DataError: an input that cannot be used.
     """
     options = PrepareOptions.parse(argv)
-    return prepare(options, Source.open(options.input))
+    return prepare(options, open_source(options.input))
 
 
 def prepare(
@@ -279,7 +280,7 @@ def _graph(options: PrepareOptions, plan: Plan, staging: Staging) -> str | None:
 
 def _provenance(options: PrepareOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
     return {
-        "inputs": [dataclasses.asdict(file) for file in plan.source.files],
+        "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
         "event_time": plan.recipe.event_time,
         "schema_fingerprint": schema_fingerprint(plan.schema),
@@ -313,7 +314,7 @@ def _stages(options: PrepareOptions, source: Source) -> list[str | None]:
     return [
         None if options.checks.schema else "infer the schema from the whole input",
         "fit the features on the train split" if options.transform.features else None,
-        f"read {len(source.files)} files ({byte_text(source.total_bytes)}) with {type(source.reader).__name__}",
+        f"read {source.describe()}",
         "validate rows against the schema" + (" and the rules" if options.checks.rules else ""),
         "assign event times" if options.input.event_time else None,
         "assign splits",

@@ -470,7 +470,7 @@ def test_a_dry_run_shows_configuration_and_stages_and_touches_nothing(tmp_path, 
     printed = capsys.readouterr().out
     assert "split: train=0.9,eval=0.1" in printed
     assert "compression: gzip" in printed
-    assert re.search(r"1\. infer the schema.*\n.*2\. read 1 files .* CsvFormat", printed)
+    assert re.search(r"1\. infer the schema.*\n.*2\. read .*in\.csv \(1 files, .* CsvFormat", printed)
     assert "Nothing was read or written." in printed
     assert all_files(tmp_path) == before
     assert not (tmp_path / "out").exists()

@@ -149,7 +149,7 @@ def test_an_input_without_rows_is_an_error(tmp_path, schema, data, suffix, with_
     code, stderr = job("--input", path, "--output", tmp_path / "out", *flags)
     assert code == DATA_FAILED
     assert "the input has no rows" in stderr
-    assert f"{path}; nothing is written" in stderr
+    assert f"{path} (1 files" in stderr
     assert not (tmp_path / "out").exists()
 
 
