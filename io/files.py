@@ -44,16 +44,16 @@ def format_suffix(uri: str) -> str:
     return name.rsplit(".", 1)[-1] if "." in name else ""
 
 
-def match_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
+def match_files(patterns: Sequence[str], may_be_none: bool = False) -> tuple[InputFile, ...]:
     """All files that the patterns match, each once, sorted by URI.
 
     Raises:
-      InputError: for a pattern that matches nothing, or that names a directory.
+      InputError: for a pattern that matches nothing unless there `may_be_none`, or that names a directory.
     """
     files: dict[str, InputFile] = {}
     for pattern in patterns:
         found = [meta for meta in _match(pattern) if not _is_local_directory(meta.path)]
-        if not found:
+        if not found and (not may_be_none or _is_local_directory(pattern)):
             raise InputError(_no_match(pattern))
         for meta in found:
             files[meta.path] = _input_file(meta)

@@ -121,11 +121,11 @@ class ReadRecords(RejectingTransform):
         """Plan the files, spread the parts, read them."""
         files = self._files()
         reader = resolve_format(self.format, files)
-        read = beam.ParDo(_ReadPartFn(reader, self.features, self.order_key)).with_output_types(pa.RecordBatch)
+        read = beam.ParDo(ReadPartFn(reader, self.features, self.order_key)).with_output_types(pa.RecordBatch)
         results = (
             pbegin
             | "Files" >> beam.Create(list(enumerate(files)), reshuffle=False)
-            | "PlanParts" >> beam.ParDo(_PlanPartsFn(reader)).with_output_types(tuple[int, InputFile, Part])
+            | "PlanParts" >> beam.ParDo(PlanPartsFn(reader)).with_output_types(tuple[int, InputFile, Part])
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadParts" >> read.with_outputs(REJECTED, main="out")
         )
@@ -167,18 +167,23 @@ def _delimiter(files: Sequence[InputFile]) -> str:
     return "\t" if tabs else ","
 
 
-class _PlanPartsFn(beam.DoFn):
+class PlanPartsFn(beam.DoFn):
+    """Numbered files to their parts."""
+
     def __init__(self, reader: Format):
         self._reader = reader
 
-    def process(self, numbered: tuple[int, InputFile]) -> Iterator[tuple[int, InputFile, Part]]:
+    def process(self, numbered: tuple[int, InputFile]) -> Iterator[Any]:
+        """Each part with its file and the file's number."""
         index, file = numbered
         check_unchanged(file)
         for part in self._reader.plan(file):
             yield index, file, part
 
 
-class _ReadPartFn(beam.DoFn):
+class ReadPartFn(beam.DoFn):
+    """Parts to batches and rejects."""
+
     def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool):
         self._reader = reader
         self._features = features
@@ -189,6 +194,7 @@ class _ReadPartFn(beam.DoFn):
         self._in_batches = Metrics.counter("ReadRecords", "in-batches")
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
+        """The rows of one part."""
         with stopping.failing_together(self._pipeline):
             yield from self._read(*item)
 
