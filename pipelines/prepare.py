@@ -11,18 +11,13 @@ file that changes in between fails the job. Only the last one writes dead letter
 """
 
 import argparse
-import contextlib
 import dataclasses
-import logging
-import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import apache_beam as beam
-from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.dead_letters import DeadLetterHandler
@@ -33,13 +28,10 @@ from penstock.io.layout import (
     Staging,
     check_output,
     copy_folder,
-    list_files,
     new_run_id,
-    remove_folder,
 )
 from penstock.io.publish import Outcome, read_outcome
 from penstock.io.schema import load_schema, schema_fingerprint, write_schema
-from penstock.io.shuffle import spill_directory
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
 from penstock.transforms.shuffle_key import AssignShuffleKey
@@ -59,9 +51,8 @@ from pipelines._options import (
 )
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
 from pipelines._source import Source, open_source
+from pipelines._staging import staging_folder
 from pipelines._summary import print_rejects, print_summary
-
-_LOGGER = logging.getLogger(__name__)
 
 _EXAMPLES = """examples:
   every CSV file of a folder; the schema is inferred and written to out/schema.pbtxt
@@ -212,7 +203,7 @@ def prepare(
         print(describe(options.resolved(), _stages(options, source)))
         return DONE
     started = time.monotonic()
-    with _staging(output, options.output.overwrite, run_id or new_run_id()) as staging:
+    with staging_folder(output, options.output.overwrite, run_id or new_run_id()) as staging:
         plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
         write_schema(plan.schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging)
@@ -233,36 +224,6 @@ def _early_plan(options: PrepareOptions, source: Source, recipe: Recipe) -> Plan
     if graph:
         check_transform(graph, plan.features)
     return plan
-
-
-@contextlib.contextmanager
-def _staging(output: str, overwrite: bool, run_id: str) -> Iterator[Staging]:
-    """The staging folder of a new run in an output that can take it.
-
-    When the block fails, or the run published nothing, the output is left as it was found, but for dead letters.
-    """
-    is_new = "://" not in output and not os.path.exists(output)
-    check_output(output, overwrite)
-    staging = Staging(output, run_id)
-    try:
-        yield staging
-    except BaseException:
-        _remove(staging, is_new)
-        raise
-    if not list_files(staging.dead_letters):
-        _remove(staging, is_new)
-
-
-def _remove(staging: Staging, with_output: bool) -> None:
-    """Removes what a run staged and spilled, and an output folder that it made and left empty."""
-    shutil.rmtree(spill_directory(staging), ignore_errors=True)
-    try:
-        remove_folder(staging.directory)
-    except (OSError, BeamIOError) as error:
-        _LOGGER.warning("%s: cannot be removed: %s", staging.directory, error)
-    if with_output:
-        with contextlib.suppress(OSError):
-            os.rmdir(staging.output)
 
 
 def _graph(options: PrepareOptions, plan: Plan, staging: Staging) -> str | None:
