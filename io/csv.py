@@ -56,6 +56,7 @@ _DETAILS = {
     "csv.encoding": "the line is not UTF-8",
     "csv.lone_cr": "the line has a CR without LF",
     "csv.quote": "a quoted field does not end in this line, or text follows its closing quote",
+    "csv.several_records": "the message holds more than one record",
     "csv.too_long": "the line is too long",
 }
 
@@ -143,7 +144,7 @@ class CsvFormat:
                 yield block
                 continue
             lines = index_lines(block)
-            yield lines, {**_byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
+            yield lines, {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
 
     def _records(self, file: InputFile, block_bytes: int) -> Iterator[tuple[Lines, Faults]]:
         cutter = RecordCutter(file.uri, self.delimiter, self.max_line_bytes)
@@ -199,7 +200,8 @@ def _check_given_names(names: Sequence[str]) -> None:
         raise ConfigError(str(error)) from error
 
 
-def _byte_faults(lines: Lines) -> Faults:
+def byte_faults(lines: Lines) -> Faults:
+    """Faults of single bytes, that no line may have."""
     return {
         "csv.nul_byte": counts_per_line(lines, occurrences(lines.data, 0)) > 0,
         "csv.encoding": invalid_utf8(lines),
@@ -207,7 +209,7 @@ def _byte_faults(lines: Lines) -> Faults:
 
 
 def _record_faults(records: Records) -> Faults:
-    return {**_byte_faults(records.lines), "csv.lone_cr": records.lone_cr, "csv.quote": records.misquoted}
+    return {**byte_faults(records.lines), "csv.lone_cr": records.lone_cr, "csv.quote": records.misquoted}
 
 
 class RecordReader:
