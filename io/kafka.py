@@ -1,0 +1,228 @@
+"""What to read from Kafka: one URI.
+
+::
+
+    kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?start=earliest&stop=none&readers=4
+
+===================  ==================================================================================  ==============
+parameter            meaning                                                                             default
+===================  ==================================================================================  ==============
+`group`              consumer group to which offsets are committed, so that monitoring sees the lag      none
+`start`              `earliest`, `latest`, `committed` (what the group has committed), or a time         `earliest`
+`stop`               `none` (a stream), `latest` (the end when the job is submitted), or a time          `none`
+`key`                column for the record's key                                                         not read
+`headers`            columns for headers of the same names: `NAME,NAME`                                  not read
+`readers`            readers at the same time, each with some of the partitions                          4
+`schema_registry`    URL of a schema registry, for Avro                                                  none
+`config`             file with client settings, which the workers read (`penstock.io.kafka_client`)      none
+===================  ==================================================================================  ==============
+
+A time is ISO 8601 (UTC without an offset) or milliseconds since 1970; it stands for the first record that is not older.
+Values are percent-encoded where they hold `&`, `#` or `%`. Credentials have no place here: see `kafka_client`.
+"""
+
+import dataclasses
+import datetime
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, Self
+from urllib.parse import unquote, urlsplit
+
+from penstock.io.batches import RESERVED
+from penstock.io.errors import ConfigError
+
+SCHEME = "kafka"
+
+# Milliseconds since 1970, UTC.
+Millis = int
+Start = Literal["earliest", "latest", "committed"] | Millis
+Stop = Literal["none", "latest"] | Millis
+
+_FORM = "kafka://HOST:PORT[,HOST:PORT]/TOPIC[,TOPIC]?NAME=VALUE"
+_BROKER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/?#\[\]@]+):(\d{1,5})")
+# https://github.com/apache/kafka, org.apache.kafka.common.internals.Topic
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MILLISECOND = datetime.timedelta(milliseconds=1)
+
+_SECURITY = (
+    "settings of the client come from the environment (PENSTOCK_KAFKA_SASL_USERNAME for sasl.username) or from a "
+    "properties file (config=FILE, or PENSTOCK_KAFKA_CONFIG)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class KafkaSource:
+    """Topics of one cluster, and which part of them; see the module for the attributes.
+
+    Raises:
+      ConfigError: when they do not go together.
+    """
+
+    brokers: tuple[str, ...]
+    topics: tuple[str, ...]
+    group: str | None = None
+    start: Start = "earliest"
+    stop: Stop = "none"
+    key: str | None = None
+    headers: tuple[str, ...] = ()
+    readers: int = 4
+    schema_registry: str | None = None
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.start == "committed" and not self.group:
+            raise ConfigError("start=committed needs group=NAME: whose commits they are")
+        if self.readers < 1:
+            raise ConfigError(f"readers must be >= 1, got {self.readers}")
+        if isinstance(self.start, int) and isinstance(self.stop, int) and self.stop < self.start:
+            raise ConfigError(f"stop must not be before start, got start={self.start} and stop={self.stop} (ms)")
+        _check_columns([*self.headers, *([self.key] if self.key else [])])
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """The source that a URI names.
+
+        Raises:
+          ConfigError: for anything that is wrong with it; what may be a password is not repeated.
+        """
+        parts = urlsplit(uri)
+        if "@" in parts.netloc:
+            raise ConfigError(f"a kafka:// URI must not hold credentials: {_SECURITY}")
+        if parts.scheme != SCHEME or not parts.netloc or parts.fragment:
+            raise ConfigError(f"a Kafka source must be {_FORM}, got {uri.partition('?')[0]!r}")
+        return cls(_brokers(parts.netloc), _topics(parts.path), **_parameters(parts.query))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it has an end."""
+        return self.stop != "none"
+
+    @property
+    def address(self) -> str:
+        """`kafka://HOST:PORT[,HOST:PORT]`, for messages and origins."""
+        return f"{SCHEME}://{','.join(self.brokers)}"
+
+    def place(self, topic: str, partition: int | None = None) -> str:
+        """The URI of a topic or a partition.
+
+        >>> KafkaSource.parse("kafka://a:9092/t?start=latest").place("t", 3)
+        'kafka://a:9092/t/3'
+        """
+        return f"{self.address}/{topic}" if partition is None else f"{self.address}/{topic}/{partition}"
+
+
+def is_kafka(uri: str) -> bool:
+    """Whether an input is Kafka's."""
+    return uri.startswith(f"{SCHEME}://")
+
+
+def _brokers(netloc: str) -> tuple[str, ...]:
+    brokers = tuple(netloc.split(","))
+    for broker in brokers:
+        match = _BROKER.fullmatch(broker)
+        if not match or not 0 < int(match[2]) < 65536:
+            raise ConfigError(f"a broker must be HOST:PORT, got {broker!r}")
+    return brokers
+
+
+def _topics(path: str) -> tuple[str, ...]:
+    topics = tuple(unquote(path).strip("/").split(","))
+    for topic in topics:
+        if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+            raise ConfigError(
+                f"a topic must be 1 to 249 letters, digits, '.', '_' or '-', got {topic!r}; a source is {_FORM}"
+            )
+    if len(set(topics)) < len(topics):
+        raise ConfigError(f"a topic must be named once, got {', '.join(topics)}")
+    return topics
+
+
+def _parameters(query: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for item in filter(None, query.split("&")):
+        name, equals, text = item.partition("=")
+        if name not in _READERS:
+            _refuse(name)
+        if not equals or not text:
+            raise ConfigError(f"{name} needs a value: {name}=...")
+        if name in values:
+            raise ConfigError(f"{name} must be given once")
+        values[name] = _READERS[name](name, unquote(text))
+    return values
+
+
+def _refuse(name: str) -> NoReturn:
+    if "." in name:
+        raise ConfigError(f"{name} is no parameter of a kafka:// URI: {_SECURITY}")
+    nearest = difflib.get_close_matches(name, _READERS, n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise ConfigError(f"{name!r} is no parameter of a kafka:// URI; {hint}the parameters are {', '.join(_READERS)}")
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _start(name: str, text: str) -> Start:
+    return text if text in ("earliest", "latest", "committed") else _time(name, text, "earliest, latest, committed")  # type: ignore[return-value]
+
+
+def _stop(name: str, text: str) -> Stop:
+    return text if text in ("none", "latest") else _time(name, text, "none, latest")  # type: ignore[return-value]
+
+
+def _time(name: str, text: str, words: str) -> Millis:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{name} must be {words} or a time (2026-01-31T12:00:00Z, or milliseconds since 1970), got {text!r}"
+        ) from error
+    return ((time if time.tzinfo else time.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MILLISECOND
+
+
+def _names(name: str, text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not all(names):
+        raise ConfigError(f"{name} must be NAME,NAME, got {text!r}")
+    return names
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"{name} must be a number, got {text!r}")
+    return int(text)
+
+
+def _registry(name: str, text: str) -> str:
+    parts = urlsplit(text)
+    if "@" in parts.netloc:
+        raise ConfigError(f"{name} must not hold credentials: {_SECURITY}")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(f"{name} must be a URL, http://HOST:PORT or https://..., got {text!r}")
+    return text
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    for name in names:
+        if name in RESERVED:
+            raise ConfigError(f"key and headers: column {name!r} is reserved by Penstock")
+        if names.count(name) > 1:
+            raise ConfigError(f"key and headers: column {name!r} is named more than once")
+
+
+_READERS: Mapping[str, Callable[[str, str], Any]] = {
+    "group": _text,
+    "start": _start,
+    "stop": _stop,
+    "key": _text,
+    "headers": _names,
+    "readers": _number,
+    "schema_registry": _registry,
+    "config": _text,
+}

@@ -1,0 +1,203 @@
+"""The Kafka client: its settings, its consumers, and what its errors mean.
+
+Settings (SASL, TLS, timeouts) are librdkafka's, by its names:
+
+- the environment: `PENSTOCK_KAFKA_<SETTING>`, with `_` for `.`: `PENSTOCK_KAFKA_SASL_USERNAME` is `sasl.username`;
+- else a properties file, `NAME=VALUE` a line: `config=` of the URI, or `PENSTOCK_KAFKA_CONFIG`.
+
+They are read where a client is made, on the workers and where the job is submitted, and go into nothing that is
+written: not the graph, logs, manifests, dead letters or messages.
+"""
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.kafka import KafkaSource
+
+_LOGGER = logging.getLogger(__name__)
+
+_PREFIX = "PENSTOCK_KAFKA_"
+CONFIG_VARIABLE = "PENSTOCK_KAFKA_CONFIG"
+# Settings in the same file that are `penstock.io.schema_registry`'s.
+REGISTRY_PREFIX = "schema.registry."
+_SECRET = re.compile(r"password|secret|key|token|credential|username|jaas|oauth")
+_JAVA = re.compile(r"\.jaas\.|truststore|keystore|deserializer|serializer|callback\.handler\.class")
+
+# Between two warnings of one client about the same kind of trouble.
+_WARN_SECONDS = 30.0
+
+# Sasl and TLS faults do not go away by trying again.
+_DENIED = ("_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM")
+
+
+def import_kafka() -> Any:
+    """The module `confluent_kafka`.
+
+    Raises:
+      ImportError: when the extra `kafka` is not installed.
+    """
+    try:
+        import confluent_kafka
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "confluent_kafka":
+            raise
+        raise ImportError("Kafka needs confluent-kafka: pip install 'penstock[kafka]'") from error
+    return confluent_kafka
+
+
+def client_settings(config: str | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the user has set for the client, by librdkafka's names.
+
+    Args:
+      config: the properties file of the URI, if any.
+      environment: variables.
+
+    Raises:
+      ConfigError: when the file cannot be read or has a line that is no setting (its content is not shown).
+    """
+    path = config or environment.get(CONFIG_VARIABLE)
+    stored = read_properties(path) if path else {}
+    settings = {name: value for name, value in stored.items() if not name.startswith(REGISTRY_PREFIX)}
+    for variable, value in environment.items():
+        if variable.startswith(_PREFIX) and variable != CONFIG_VARIABLE:
+            settings[variable.removeprefix(_PREFIX).lower().replace("_", ".")] = value
+    return settings
+
+
+def read_properties(path: str) -> dict[str, str]:
+    """`NAME=VALUE` a line; blank lines and those that begin with # or ! are left out.
+
+    Raises:
+      ConfigError: see `client_settings`.
+    """
+    try:
+        with FileSystems.open(path, compression_type="uncompressed") as file:
+            lines = file.read().decode().splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the Kafka settings {path} cannot be read: {type(error).__name__}") from error
+    settings = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line[0] in "#!":
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"the Kafka settings {path}:{number} must be NAME=VALUE")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+class Troubles:
+    """What a client reports beside its answers: warned of now and then, and remembered.
+
+    Attributes:
+      denied: why the broker lets the client not in, once it has said so.
+      last: the last trouble.
+      down: no broker has been within reach since the last `clear`.
+    """
+
+    def __init__(self, address: str):
+        self.denied: str | None = None
+        self.last: str | None = None
+        self.down = False
+        self._address = address
+        self._warned: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def report(self, error: Any) -> None:
+        """For the client's `error_cb`."""
+        self.last = f"{error.name()}: {error.str()}"
+        if error.name() in _DENIED:
+            self.denied = self.last
+        if error.name() == "_ALL_BROKERS_DOWN":
+            self.down = True
+        self.warn(error.name(), "%s: %s", self._address, self.last)
+
+    def warn(self, kind: str, message: str, *values: object) -> None:
+        """A warning, unless there was one of this kind a short while ago."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._warned.get(kind, -_WARN_SECONDS) < _WARN_SECONDS:
+                return
+            self._warned[kind] = now
+        _LOGGER.warning(message, *values)
+
+    def clear(self) -> None:
+        """The brokers have answered."""
+        self.denied = self.last = None
+        self.down = False
+
+
+def make_consumer(source: KafkaSource, troubles: Troubles, **ours: Any) -> Any:
+    """A `confluent_kafka.Consumer` that neither joins the group nor commits by itself; ends of partitions are told.
+
+    Raises:
+      ConfigError: when the client refuses a setting; values that may be secrets are not shown.
+    """
+    kafka = import_kafka()
+    settings: dict[str, Any] = {**client_settings(source.config), **_consumer_settings(source), **ours}
+    return make_client(kafka.Consumer, source.address, settings, error_cb=troubles.report)
+
+
+def _consumer_settings(source: KafkaSource) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": ",".join(source.brokers),
+        # The client demands one, but without commits it leaves no trace.
+        "group.id": source.group or "penstock",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+        "allow.auto.create.topics": False,
+    }
+
+
+def make_client(client: Callable[..., Any], address: str, settings: Mapping[str, Any], **callbacks: Any) -> Any:
+    """A client of the given class (`Consumer`, `Producer`, ...), whose own log goes to Python's.
+
+    Raises:
+      ConfigError: when the client refuses a setting; values that may be secrets are not shown.
+    """
+    kafka = import_kafka()
+    try:
+        return client({**settings, **callbacks}, logger=_CLIENT_LOGGER)
+    except (kafka.KafkaException, TypeError, ValueError) as error:
+        text = redact(str(error), settings)
+        java = next((name for name in settings if _JAVA.search(name)), None)
+        hint = (
+            f"; {java} is a setting of Java clients, librdkafka's are sasl.username, ssl.ca.location ..."
+            if java
+            else ""
+        )
+        raise ConfigError(f"{address}: the Kafka client refuses its settings: {text}{hint}") from None
+
+
+def redact(text: str, settings: Mapping[str, Any]) -> str:
+    """The text without the values of settings that may be secret.
+
+    >>> redact("bad value hunter2", {"sasl.password": "hunter2"})
+    'bad value ***'
+    """
+    secrets = {str(value) for name, value in settings.items() if _SECRET.search(name.lower()) and value}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def refusal(address: str, reason: str) -> InputError:
+    """The error for a client that the brokers do not let in."""
+    return InputError(
+        f"{address}: the broker refuses the client: {reason}; check security.protocol, sasl.mechanism, sasl.username "
+        "and sasl.password, or the certificates (PENSTOCK_KAFKA_SECURITY_PROTOCOL and so on, where workers run too)"
+    )
+
+
+# A name of its own, so that what librdkafka logs can be set apart.
+_CLIENT_LOGGER = logging.getLogger("penstock.kafka.client")

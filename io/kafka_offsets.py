@@ -1,0 +1,205 @@
+"""Where to begin and to end: offsets of all partitions, asked for once, when the job is submitted."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.kafka import KafkaSource, Millis
+from penstock.io.kafka_client import Troubles, import_kafka, make_consumer, refusal
+
+_LOGGER = logging.getLogger(__name__)
+
+# The errors that a broken set-up gives are told after so long.
+RESOLVE_SECONDS = 20.0
+
+# How long one request waits before the client's troubles are looked at.
+_REQUEST_SECONDS = 2.0
+
+# Times that stand for offsets, in Kafka's ListOffsets request.
+_AT_END, _AT_BEGINNING = -1, -2
+
+Partition = tuple[str, int]
+Answer = TypeVar("Answer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """Offsets `start` to `stop` (not included; None: no end) of one partition."""
+
+    topic: str
+    partition: int
+    start: int
+    stop: int | None = None
+
+
+def resolve_offsets(source: KafkaSource, timeout: float = RESOLVE_SECONDS) -> tuple[Span, ...]:
+    """What `start` and `stop` of a source mean now, for each partition in order.
+
+    Raises:
+      ConfigError: when settings are refused, or a time lies ahead.
+      InputError: when, within `timeout` seconds, no broker answers or lets the client in, a topic or partition is not
+        there or may not be read, or a group's commit is beyond the end.
+    """
+    _check_times(source)
+    client = Client(source, timeout)
+    try:
+        partitions = [place for topic in source.topics for place in client.partitions(topic)]
+        ends = client.offsets(partitions, _AT_END)
+        starts = _starts(source, client, partitions, ends)
+        stops = _stops(source, client, partitions, ends)
+    finally:
+        client.close()
+    return tuple(
+        Span(*place, starts[place], None if stops is None else max(starts[place], stops[place])) for place in partitions
+    )
+
+
+def _check_times(source: KafkaSource) -> None:
+    now = time.time() * 1000
+    for name, value in (("start", source.start), ("stop", source.stop)):
+        if isinstance(value, int) and value > now:
+            raise ConfigError(
+                f"{name}={value} lies ahead: the offsets are looked up when the job is submitted; to read what is to "
+                "come, use start=latest and stop=none"
+            )
+
+
+def _starts(
+    source: KafkaSource, client: "Client", partitions: Sequence[Partition], ends: Mapping[Partition, int]
+) -> Mapping[Partition, int]:
+    match source.start:
+        case "latest":
+            return ends
+        case "earliest":
+            return client.offsets(partitions, _AT_BEGINNING)
+        case "committed":
+            return _committed(source, client, partitions, ends)
+        case int() as millis:
+            return client.offsets_at(partitions, millis, ends)
+
+
+def _stops(
+    source: KafkaSource, client: "Client", partitions: Sequence[Partition], ends: Mapping[Partition, int]
+) -> Mapping[Partition, int] | None:
+    match source.stop:
+        case "none":
+            return None
+        case "latest":
+            return ends
+        case int() as millis:
+            return client.offsets_at(partitions, millis, ends)
+
+
+def _committed(
+    source: KafkaSource, client: "Client", partitions: Sequence[Partition], ends: Mapping[Partition, int]
+) -> Mapping[Partition, int]:
+    found = client.committed(partitions)
+    missing = [place for place in partitions if found[place] < 0]
+    for place in partitions:
+        if found[place] > ends[place]:
+            raise InputError(
+                f"{source.place(*place)}: group {source.group} has committed offset {found[place]}, but the partition "
+                f"ends at {ends[place]}: the topic was made anew; read it with start=earliest"
+            )
+    if not missing:
+        return found
+    _LOGGER.warning(
+        "Group %s has committed nothing for %d of %d partitions (%s ...): they are read from their beginning.",
+        source.group, len(missing), len(partitions), source.place(*missing[0]),
+    )  # fmt: skip
+    return {**found, **client.offsets(missing, _AT_BEGINNING)}
+
+
+class Client:
+    """Questions to the brokers, each answered before one common deadline."""
+
+    def __init__(self, source: KafkaSource, timeout: float):
+        self._kafka = import_kafka()
+        self._source = source
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+        self._troubles = Troubles(source.address)
+        self._consumer = make_consumer(source, self._troubles)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._consumer.close()
+
+    def partitions(self, topic: str) -> list[Partition]:
+        """The partitions of a topic.
+
+        Raises:
+          InputError: when there is no such topic, or it may not be read.
+        """
+        metadata = self._ask(lambda seconds: self._consumer.list_topics(topic, timeout=seconds), topic).topics[topic]
+        place = self._source.place(topic)
+        if metadata.error is not None and metadata.error.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise InputError(f"{place}: the broker has no topic {topic!r}; create it, or correct the name")
+        if metadata.error is not None:
+            raise InputError(f"{place}: the topic cannot be read: {metadata.error.str()}")
+        if not metadata.partitions:
+            raise InputError(f"{place}: the topic has no partitions")
+        return [(topic, partition) for partition in sorted(metadata.partitions)]
+
+    def offsets(self, partitions: Sequence[Partition], millis: Millis) -> dict[Partition, int]:
+        """The first offset of each partition whose record is not older; -1 where there is none.
+
+        Raises:
+          InputError: when a partition has no leader or may not be read.
+        """
+        places = [self._kafka.TopicPartition(*place, millis) for place in partitions]
+        found = self._ask(lambda seconds: self._consumer.offsets_for_times(places, timeout=seconds), "the offsets")
+        return self._checked(found)
+
+    def offsets_at(
+        self, partitions: Sequence[Partition], millis: Millis, ends: Mapping[Partition, int]
+    ) -> dict[Partition, int]:
+        """As `offsets`, the end where there is none."""
+        found = self.offsets(partitions, millis)
+        return {place: offset if offset >= 0 else ends[place] for place, offset in found.items()}
+
+    def committed(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """What the group has committed; negative where it has not.
+
+        Raises:
+          InputError: when the group may not be read.
+        """
+        places = [self._kafka.TopicPartition(*place) for place in partitions]
+        what = f"the commits of group {self._source.group}"
+        return self._checked(self._ask(lambda seconds: self._consumer.committed(places, timeout=seconds), what))
+
+    def _checked(self, found: Sequence[Any]) -> dict[Partition, int]:
+        for item in found:
+            if item.error is not None:
+                place = self._source.place(item.topic, item.partition)
+                raise InputError(f"{place}: the partition cannot be read: {item.error.str()}")
+        return {(item.topic, item.partition): item.offset for item in found}
+
+    def _ask(self, question: Callable[[float], Answer], what: str) -> Answer:
+        while True:
+            left = self._deadline - time.monotonic()
+            try:
+                return question(max(0.1, min(left, _REQUEST_SECONDS)))
+            except self._kafka.KafkaException as error:
+                self._give_up(error.args[0], what)
+
+    def _give_up(self, error: Any, what: str) -> None:
+        """Raises what trying again will not change; serves the client's callbacks, which tell why nobody answers."""
+        self._consumer.poll(0.1)
+        if self._troubles.denied:
+            raise refusal(self._source.address, self._troubles.denied)
+        if not error.retriable() and error.name() not in (
+            "_TIMED_OUT",
+            "_TRANSPORT",
+            "_ALL_BROKERS_DOWN",
+            "_WAIT_COORD",
+        ):
+            raise InputError(f"{self._source.address}: asking for {what} failed: {error.str()}")
+        if time.monotonic() > self._deadline:
+            raise InputError(
+                f"{self._source.address}: no broker has answered within {self._timeout:g} s when asked for {what} "
+                f"({self._troubles.last or error.str()}); check the address, and that the brokers run"
+            )

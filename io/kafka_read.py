@@ -1,0 +1,464 @@
+"""Reading Kafka: `ReadFromKafka`, a splittable DoFn over groups of partitions.
+
+A group has one consumer, and is one element. A bundle reads for about a second, or until nothing is left; then the
+offsets reached go into the runner's checkpoint, and the group goes on in another bundle. Only these offsets count:
+commits to the consumer group are made when a bundle is final, for monitoring.
+"""
+
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
+
+from penstock.io import progress, stopping
+from penstock.io.batches import EVENT_TIME, ORIGIN, SHUFFLE_KEY, drop_rows, set_column, split_batch
+from penstock.io.conform import conform_batch
+from penstock.io.dead_letters import (
+    REJECTED,
+    DeadLetter,
+    Reason,
+    RejectedBatch,
+    RejectingTransform,
+    reject,
+    row_letters,
+    split_rejected,
+)
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.event_times import TIME_TYPE, assign_event_time, check_event_time, parse_event_time
+from penstock.io.kafka import KafkaSource
+from penstock.io.kafka_consumer import Reader, Records, Wanted, close_parked, lease
+from penstock.io.kafka_messages import Messages
+from penstock.io.kafka_offsets import Partition, Span, resolve_offsets
+from penstock.io.kafka_restriction import Claim, Spans, SpansCoder, SpansProvider
+from penstock.io.kafka_values import Values, values_of
+from penstock.io.kafka_watermark import PartitionWatermark, PartitionWatermarks
+from penstock.io.read import source_order
+from penstock.io.schema import Feature
+
+_LOGGER = logging.getLogger(__name__)
+
+SECOND = 1_000_000  # microseconds
+
+# One poll waits so long for records; while they keep coming, a bundle takes several.
+_POLL_SECONDS = 0.2
+
+# A runner that has nothing to do looks again after so long, and then less often.
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.2, 1.0
+
+# Partitions of one topic in the order of `_shuffle_key`.
+_MAX_PARTITIONS = 1 << 16
+
+_NO_TIME = Reason("event_time.missing", "the record has no timestamp; take the event time from a column")
+
+# Beam passes the finalizer by its place among the parameters of `process` and these two by name, so they come last.
+_TRACKER = beam.DoFn.RestrictionParam(SpansProvider())
+_WATERMARK = beam.DoFn.WatermarkEstimatorParam(PartitionWatermarks())
+
+# Group, number of groups, `Spans` as JSON.
+Group = tuple[int, int, bytes]
+
+
+@dataclasses.dataclass(eq=False)
+class ReadFromKafka(RejectingTransform):
+    """Reads Kafka topics into RecordBatches.
+
+    Elements: `pyarrow.RecordBatch` of at most 8,192 rows and about 4 MiB, all of one partition and in its order, with
+    `_origin` (`kafka://HOST:PORT/TOPIC/PARTITION`, offset) and `_event_time`; columns are typed as by `ReadRecords`.
+    The timestamp of an element is its earliest row's time, or the watermark, whichever is later.
+
+    Attributes:
+      source: what to read, or its URI.
+      features: the schema's features; None for all that the values have, untyped.
+      event_time: `COLUMN` or `COLUMN:s|ms|us|ns`; None for the records' timestamps.
+      format: a name from `penstock.io.kafka_values.FORMATS`, or what decodes values.
+      out_of_orderness: microseconds that a row may be older than the newest one of its partition.
+      idle_timeout: microseconds without a good row after which a partition that is read to its end no longer holds the
+        watermark back.
+      order_key: add `_shuffle_key`: topic as given, partition, offset.
+      spans: what to read, if that is known; else it is looked up now, where the pipeline is built.
+      bundle_seconds: a stream's bundle reads no longer than this.
+      discover_seconds: how often a stream looks for new partitions.
+      stall_seconds: bounded reading fails when no broker has given anything for so long.
+
+    Raises:
+      ConfigError: when the source, event time or format is wrong.
+      InputError: when the offsets cannot be resolved (`resolve_offsets`); on the workers, when a partition may not be
+        read, or a bounded read stalls.
+      ImportError: when the extra `kafka` is not installed.
+    """
+
+    source: KafkaSource | str
+    features: Sequence[Feature] | None = None
+    event_time: str | None = None
+    format: str | Values = "json"
+    out_of_orderness: int = 5 * SECOND
+    idle_timeout: int = 60 * SECOND
+    order_key: bool = False
+    spans: Sequence[Span] | None = None
+    bundle_seconds: float = 1.0
+    discover_seconds: float = 30.0
+    stall_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if self.event_time is not None:
+            parse_event_time(self.event_time)
+            if self.features is not None:
+                check_event_time(self.event_time, self.features)
+        for name in ("out_of_orderness", "idle_timeout"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be >= 0, got {getattr(self, name)}")
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
+        """Resolve the offsets, spread groups of partitions, read them."""
+        source = KafkaSource.parse(self.source) if isinstance(self.source, str) else self.source
+        spans = resolve_offsets(source) if self.spans is None else self.spans
+        read = beam.ParDo(self._read_fn(source)).with_output_types(pa.RecordBatch)
+        results = (
+            pbegin
+            | "Partitions" >> beam.Create(group_partitions(source, spans), reshuffle=False).with_output_types(Group)
+            | "SpreadPartitions" >> beam.Reshuffle()
+            | "ReadPartitions" >> read.with_outputs(REJECTED, main="out")
+        )
+        batches, rejected = split_rejected(results)
+        self._reject(rejected)
+        return batches
+
+    def _read_fn(self, source: KafkaSource) -> beam.DoFn:
+        rows = MessageRows(source, self._values(source), self.features, self.event_time, self.order_key)
+        options = {field: getattr(self, field) for field in _Timing.__dataclass_fields__}
+        kind = _ReadBoundedFn if source.bounded else _ReadStreamFn
+        return kind(source, rows, _Timing(**options))
+
+    def _values(self, source: KafkaSource) -> Values:
+        if not isinstance(self.format, str):
+            return self.format
+        options: dict[str, Any] = {}
+        if source.schema_registry is not None:
+            options = {"schema_registry": source.schema_registry, "config": source.config}
+        return values_of(self.format, self.features, key=source.key, headers=source.headers, **options)
+
+
+def group_of(source: KafkaSource, place: Partition, groups: int) -> int:
+    """The group that reads a partition, new ones included.
+
+    >>> group_of(KafkaSource(("a:1",), ("t", "u")), ("u", 4), 3)
+    2
+    """
+    return (source.topics.index(place[0]) + place[1]) % groups
+
+
+def group_partitions(source: KafkaSource, spans: Sequence[Span]) -> list[Group]:
+    """The elements: at most `readers` groups, none of them empty."""
+    groups = max(1, min(source.readers, len(spans)))
+    members: dict[int, list[Span]] = {}
+    for span in sorted(spans, key=lambda span: (span.topic, span.partition)):
+        members.setdefault(group_of(source, (span.topic, span.partition), groups), []).append(span)
+    return [(group, groups, SpansCoder().encode(Spans(tuple(some)))) for group, some in sorted(members.items())]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """What some records of one partition have become."""
+
+    batch: pa.RecordBatch
+    rejected: tuple[Iterable[DeadLetter] | RejectedBatch, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MessageRows:
+    """Makes typed rows with origin and event time of records."""
+
+    source: KafkaSource
+    values: Values
+    features: Sequence[Feature] | None
+    event_time: str | None
+    order_key: bool
+
+    @property
+    def wanted(self) -> Wanted:
+        """What of a record is needed."""
+        return Wanted(self.event_time is None, self.source.key is not None, bool(self.source.headers))
+
+    def make(self, place: Partition, records: Records) -> Rows:
+        """Every record is a row, or rejected."""
+        messages = Messages(
+            self.source.place(*place),
+            pa.array(records.values, pa.large_binary()),
+            records.offsets,
+            pa.array(records.keys, pa.binary()) if records.keys else None,
+            records.headers or None,
+        )
+        parsed = self.values.parse(messages)
+        batch = parsed.batch
+        reasons: dict[int, list[Reason]] = {}
+        if self.event_time is None:
+            batch, reasons = with_record_times(batch, records)
+        if self.features is not None:
+            batch, faults = conform_batch(batch, self.features)
+            reasons = {row: [*faults.get(row, ()), *reasons.get(row, ())] for row in {**faults, **reasons}}
+        kept = np.delete(np.arange(batch.num_rows), list(reasons))
+        batch = drop_rows(batch, reasons) if reasons else batch
+        if self.event_time is not None:
+            batch, missing = assign_event_time(batch, *parse_event_time(self.event_time))
+            reasons |= {int(kept[row]): why for row, why in missing.items()}
+            batch = drop_rows(batch, missing) if missing else batch
+        rejected: tuple[Any, ...] = (parsed.rejected,)
+        if reasons:
+            rejected += (row_letters(parsed.batch, reasons, "read", parsed.payload),)
+        return Rows(self._keyed(place, batch), rejected)
+
+    def _keyed(self, place: Partition, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self.order_key:
+            return batch
+        index = self.source.topics.index(place[0]) * _MAX_PARTITIONS + place[1]
+        return set_column(batch, SHUFFLE_KEY, source_order(index, batch))
+
+
+def with_record_times(batch: pa.RecordBatch, records: Records) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
+    """The batch with the records' timestamps as `_event_time`, and the rows whose record has none."""
+    offsets = batch.column(ORIGIN).field("position").to_numpy()
+    millis = records.times[np.searchsorted(records.offsets, offsets)]
+    times = pa.array(millis * 1000, pa.int64(), mask=millis < 0).cast(TIME_TYPE)
+    return set_column(batch, EVENT_TIME, times), {row: [_NO_TIME] for row in np.flatnonzero(millis < 0).tolist()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Timing:
+    out_of_orderness: int
+    idle_timeout: int
+    bundle_seconds: float
+    discover_seconds: float
+    stall_seconds: float
+
+
+class _Bundle:
+    """One call of `process`: the reader, and what has been claimed with it."""
+
+    def __init__(self, reader: Reader, tracker: Any):
+        spans = tracker.current_restriction().spans
+        self.reader = reader
+        self.claimed: dict[Partition, int] = {(span.topic, span.partition): span.start for span in spans}
+        self.stops: dict[Partition, int | None] = {(span.topic, span.partition): span.stop for span in spans}
+        self._tracker = tracker
+        self._begun = dict(self.claimed)
+        reader.assign(self.claimed)
+
+    def claim(self, place: Partition, upto: int, again: bool = False) -> bool:
+        if not self._tracker.try_claim(Claim(*place, upto, again)):
+            return False
+        self.claimed[place] = upto
+        return True
+
+    def left(self) -> dict[Partition, int]:
+        """Bounded partitions that are not read to their stop, and what comes next."""
+        return {place: next_ for place, next_ in self.claimed.items() if next_ < (self.stops[place] or 0)}
+
+    def read(self) -> dict[Partition, int]:
+        """What this bundle has claimed."""
+        return {place: upto for place, upto in self.claimed.items() if upto != self._begun.get(place)}
+
+
+class _ReadFn(beam.DoFn):
+    """What bounded and endless reading share."""
+
+    def __init__(self, source: KafkaSource, rows: MessageRows, timing: _Timing):
+        self._source = source
+        self._rows = rows
+        self._timing = timing
+        self._pipeline = stopping.pipeline_name()
+        self._in_rows = Metrics.counter("ReadFromKafka", "in-rows")
+        self._bad_rows = Metrics.counter("ReadFromKafka", "bad-rows")
+        self._in_batches = Metrics.counter("ReadFromKafka", "in-batches")
+
+    def teardown(self) -> None:
+        close_parked(lambda key: key[0] == self._source)
+
+    def _lease(self, group: int) -> Any:
+        make: Callable[[], Reader] = functools.partial(Reader, self._source, self._rows.wanted)
+        return lease((self._source, self._rows.wanted, group), make)
+
+    def _emit(self, reader: Reader, place: Partition, records: Records, watermark: PartitionWatermark) -> Iterator[Any]:
+        """Batches and rejects of some records; event times go to the watermark, which they only move later."""
+        made = self._rows.make(place, records)
+        good = made.batch.num_rows
+        self._in_batches.inc()
+        self._in_rows.inc(len(records))
+        self._bad_rows.inc(len(records) - good)
+        progress.add(rows=len(records))
+        floor = watermark.micros()
+        for letters in made.rejected:
+            yield from (_timed(item, _at(floor)) for item in reject(letters))
+        if good:
+            times = made.batch.column(EVENT_TIME).cast(pa.int64())
+            least, greatest = (times_of.as_py() for times_of in pc.min_max(times).values())
+            watermark.observe(place, greatest)
+            reader.mark_busy(place)
+            at = _at(least if floor is None else max(least, floor))
+            yield from (TimestampedValue(batch, at) for batch in split_batch(made.batch))
+
+    def _skip(self, bundle: _Bundle, place: Partition, watermark: PartitionWatermark) -> Iterator[Any]:
+        """Goes on at the lowest offset there is, with a dead letter for what is missing."""
+        wanted = bundle.claimed[place]
+        lowest = bundle.reader.beginnings([place]).get(place)
+        stop = bundle.stops[place]
+        if lowest is None:
+            return  # asked again at the next poll
+        is_over = stop is not None and (lowest >= stop or lowest < wanted)
+        upto = stop if is_over and stop is not None else lowest
+        if not bundle.claim(place, upto, again=upto < wanted):
+            return
+        letter = DeadLetter((_gap(wanted, lowest, upto),), "read", self._source.place(*place), wanted, "", "text")
+        self._bad_rows.inc()
+        self._in_rows.inc()
+        _LOGGER.warning("%s: %s", letter.uri, letter.reasons[0].detail)
+        yield from (_timed(item, _at(watermark.micros())) for item in reject([letter]))
+        bundle.reader.assign({**bundle.reader.positions, place: upto})
+
+
+def _gap(wanted: int, lowest: int, upto: int) -> Reason:
+    code = "kafka.offset_out_of_range"
+    if lowest < wanted:
+        return Reason(code, f"offset {wanted} is beyond the end of the partition, which was made anew or cut short; "
+                            f"reading goes on at {upto}")  # fmt: skip
+    return Reason(code, f"offsets {wanted} to {lowest - 1} are gone (retention); reading goes on at {upto}")
+
+
+def _at(micros: int | None) -> Timestamp:
+    return MIN_TIMESTAMP if micros is None else Timestamp(micros=micros)
+
+
+def _timed(tagged: Any, at: Timestamp) -> Any:
+    return beam.pvalue.TaggedOutput(tagged.tag, TimestampedValue(tagged.value, at))
+
+
+class _ReadBoundedFn(_ReadFn):
+    """Reads until every partition is at its stop."""
+
+    def process(
+        self,
+        element: Group,
+        finalizer: Any = beam.DoFn.BundleFinalizerParam,
+        tracker: Any = _TRACKER,
+        watermark: Any = _WATERMARK,
+    ) -> Iterator[Any]:
+        with stopping.failing_together(self._pipeline), self._lease(-1) as reader:
+            bundle = _Bundle(reader, tracker)
+            yield from self._read(bundle, watermark)
+            if self._source.group:
+                finalizer.register(functools.partial(_commit_highest, reader, bundle.read()))
+
+    def _read(self, bundle: _Bundle, watermark: PartitionWatermark) -> Iterator[Any]:
+        last_news = time.monotonic()
+        while left := bundle.left():
+            stopping.check(self._pipeline)
+            poll = bundle.reader.poll(_POLL_SECONDS)
+            for place, records in poll.records.items():
+                if place in left:
+                    yield from self._take(bundle, place, records, watermark)
+            for place, end in poll.ends.items():
+                if place in left and end >= (bundle.stops[place] or 0):
+                    # Behind the last record there may be offsets without any: control records, compacted ones.
+                    bundle.claim(place, bundle.stops[place] or 0)
+            for place in bundle.reader.lost():
+                yield from self._skip(bundle, place, watermark)
+            if poll.records or poll.ends:
+                last_news = time.monotonic()
+            elif time.monotonic() - last_news > self._timing.stall_seconds:
+                raise self._stalled(bundle)
+
+    def _take(
+        self, bundle: _Bundle, place: Partition, records: Records, watermark: PartitionWatermark
+    ) -> Iterator[Any]:
+        stop = bundle.stops[place] or 0
+        wanted = records.until(stop)
+        if bundle.claim(place, min(int(records.offsets[-1]) + 1, stop)) and len(wanted):
+            yield from self._emit(bundle.reader, place, wanted, watermark)
+
+    def _stalled(self, bundle: _Bundle) -> InputError:
+        place, offset = next(iter(bundle.left().items()))
+        last, why = (bundle.stops[place] or 0) - 1, bundle.reader.troubles.last or "the client reports no fault"
+        return InputError(
+            f"{self._source.place(*place)}: nothing has come for {self._timing.stall_seconds:g} s; offsets {offset} to "
+            f"{last} are left ({why})"
+        )
+
+
+class _ReadStreamFn(_ReadFn):
+    """Reads for ever, a short bundle at a time."""
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    def process(
+        self,
+        element: Group,
+        finalizer: Any = beam.DoFn.BundleFinalizerParam,
+        tracker: Any = _TRACKER,
+        watermark: Any = _WATERMARK,
+    ) -> Iterator[Any]:
+        group, groups, _ = element
+        with self._lease(group) as reader:
+            bundle = _Bundle(reader, tracker)
+            self._discover(bundle, group, groups)
+            yield from self._read(bundle, tracker, watermark)
+            if self._source.group and bundle.read():
+                finalizer.register(functools.partial(reader.commit, bundle.read()))
+
+    def _read(self, bundle: _Bundle, tracker: Any, watermark: PartitionWatermark) -> Iterator[Any]:
+        reader, deadline = bundle.reader, time.monotonic() + self._timing.bundle_seconds
+        while True:
+            poll = reader.poll(_POLL_SECONDS)
+            for place, records in poll.records.items():
+                if not bundle.claim(place, int(records.offsets[-1]) + 1):
+                    return  # cut by the runner: another bundle reads them again
+                yield from self._emit(reader, place, records, watermark)
+            for place, end in poll.ends.items():
+                if end > bundle.claimed[place] and not bundle.claim(place, end):
+                    return
+            for place in reader.lost():
+                yield from self._skip(bundle, place, watermark)
+            self._advance(reader, watermark)
+            if not poll.records and reader.at_end():
+                tracker.defer_remainder(Duration.of(reader.pause(_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS)))
+                return
+            if time.monotonic() > deadline:
+                tracker.defer_remainder()
+                return
+
+    def _advance(self, reader: Reader, watermark: PartitionWatermark) -> None:
+        active = reader.active(self._timing.idle_timeout / SECOND)
+        watermark.advance(active, time.time_ns() // 1000, self._timing.out_of_orderness)
+
+    def _discover(self, bundle: _Bundle, group: int, groups: int) -> None:
+        """Takes on the new partitions of this group, from their beginning."""
+        reader = bundle.reader
+        if not reader.is_time_to_discover(self._timing.discover_seconds):
+            return
+        places = [place for place in reader.partitions() if group_of(self._source, place, groups) == group]
+        new = [place for place in places if place not in bundle.claimed]
+        for place, offset in (reader.beginnings(new) if new else {}).items():
+            if bundle.claim(place, offset):
+                bundle.stops[place] = None
+                _LOGGER.info("%s: a new partition is read from offset %d", self._source.place(*place), offset)
+        reader.assign(bundle.claimed)
+
+
+_highest: dict[tuple[str | None, Partition], int] = {}
+
+
+def _commit_highest(reader: Reader, offsets: Mapping[Partition, int]) -> None:
+    """Ranges of a partition end in any order, and a commit is one number: never a lower one than before."""
+    group = reader.group
+    higher = {place: offset for place, offset in offsets.items() if offset > _highest.get((group, place), -1)}
+    if higher:
+        _highest.update({(group, place): offset for place, offset in higher.items()})
+        reader.commit(higher)

@@ -1,0 +1,50 @@
+"""A Kafka broker inside the client library, for tests that need no real one: topics have 4 partitions, made on first use."""
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import Producer
+
+PARTITIONS = 4
+
+# Milliseconds; 2023-11-14T22:13:20Z.
+EPOCH = 1_700_000_000_000
+
+
+class MockKafka:
+    """Its address and a producer."""
+
+    def __init__(self, brokers: int = 1) -> None:
+        # The broker lives as long as the client that made it; it answers on loopback.
+        self._host = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": brokers, "log_level": 0})
+        brokers_now = self._host.list_topics(timeout=10).brokers.values()
+        self.address = ",".join(f"{broker.host}:{broker.port}" for broker in brokers_now)
+        self.producer = Producer({"bootstrap.servers": self.address, "linger.ms": 5, "message.max.bytes": 8 << 20})
+
+    def uri(self, topics: str, **parameters: object) -> str:
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        return f"kafka://{self.address}/{topics}?{query}"
+
+    def send(self, topic: str, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Messages are the arguments of `Producer.produce`; they are in the broker when this returns."""
+        for message in messages:
+            self.producer.produce(topic, **message)
+        left = self.producer.flush(20)
+        assert left == 0, f"{left} messages were not sent"
+
+
+@contextlib.contextmanager
+def mock_kafka(brokers: int = 1) -> Iterator[MockKafka]:
+    """A broker, for as long as the block lasts."""
+    kafka = MockKafka(brokers)
+    yield kafka
+    kafka.producer.flush(5)
+
+
+def json_messages(rows: Iterable[Mapping[str, Any]], partitions: int = PARTITIONS) -> Iterator[dict[str, Any]]:
+    """Rows as messages, dealt to the partitions in turn, a millisecond apart."""
+    for number, row in enumerate(rows):
+        value = json.dumps(row).encode()
+        yield {"value": value, "partition": number % partitions, "timestamp": EPOCH + number}
