@@ -9,6 +9,13 @@
       <split>/part-00000-of-00008.tfrecord.gz
       dead_letters/part-00000-of-00002.jsonl
       .tmp-<run id>/                a run that is not finished, or crashed
+
+With windows there is a manifest for each of them, shards and dead letters lie in a folder for each::
+
+      windows/<start>_<end>.json
+      <split>/<start>/part-00000-of-00004.tfrecord.gz    rows that came on time
+      <split>/<start>/late-00000-of-00004.tfrecord.gz    rows that came late, where there are any
+      dead_letters/<start>/part-00000-of-00002.jsonl
 """
 
 import dataclasses
@@ -37,6 +44,7 @@ MANIFEST = "manifest.json"
 SCHEMA = "schema.pbtxt"
 TRANSFORM = "transform"
 DEAD_LETTERS = "dead_letters"
+WINDOWS = "windows"
 STAGING_PREFIX = ".tmp-"
 
 # Suffix of a shard by its compression.
@@ -46,11 +54,11 @@ _MANIFEST_VERSION = 1
 
 _DATASET_FILE = re.compile(
     r"manifest\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows)/.*|\.tmp-.*"
-    r"|[^/]+/([^/]+/)?part-\d{5,}-of-\d{5,}\.[^/]*"
+    r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
 )
 
 
-def part_name(index: int, total: int, suffix: str) -> str:
+def part_name(index: int, total: int, suffix: str, prefix: str = "part") -> str:
     """Name of one of `total` files, as globs and tf.data expect it.
 
     >>> part_name(3, 128, ".tfrecord.gz")
@@ -61,7 +69,7 @@ def part_name(index: int, total: int, suffix: str) -> str:
     """
     if not 0 <= index < total:
         raise ValueError(f"index must be in [0, {total}), got {index}")
-    return f"part-{index:05d}-of-{total:05d}{suffix}"
+    return f"{prefix}-{index:05d}-of-{total:05d}{suffix}"
 
 
 def new_run_id() -> str:
@@ -183,8 +191,8 @@ class Manifest:
             if fields["version"] != _MANIFEST_VERSION:
                 raise DataError(f"manifest version must be {_MANIFEST_VERSION}, got {fields['version']}")
             shards = tuple(_shard(shard) for shard in fields.pop("shards"))
-            rejects = tuple(_typed(RejectsFile(**file)) for file in fields.pop("dead_letters"))
-            return _typed(cls(shards=shards, dead_letters=rejects, extras=tuple(fields.pop("extras")), **fields))
+            rejects = tuple(typed(RejectsFile(**file)) for file in fields.pop("dead_letters"))
+            return typed(cls(shards=shards, dead_letters=rejects, extras=tuple(fields.pop("extras")), **fields))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"not a manifest: {error!r}") from error
 
@@ -197,10 +205,10 @@ class Manifest:
 
 def _shard(fields: dict[str, Any]) -> Shard:
     times = fields.pop("event_time")
-    return _typed(Shard(**fields, event_time=tuple(times) if times else None))
+    return typed(Shard(**fields, event_time=tuple(times) if times else None))
 
 
-def _typed(value: _T) -> _T:
+def typed(value: _T) -> _T:
     """The dataclass, if its fields are of the types that it declares."""
     for name, hint in get_type_hints(type(value)).items():
         if not _is_of(getattr(value, name), hint):
@@ -242,10 +250,11 @@ def read_manifest(directory: str) -> Manifest | None:
         raise DataError(f"{path}: {error}") from error
 
 
-def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False) -> None:
+def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False, resume: bool = False) -> None:
     """Refuses an output that cannot take a dataset, before work is spent on it; what `run_id` staged does not count.
 
-    With `dry_run` nothing is written, so that it stays open whether the folder can be written.
+    With `dry_run` nothing is written, so that it stays open whether the folder can be written. With `resume` there may
+    be windows already.
 
     Raises:
       ConfigError: when it is a file, cannot be written, holds something and `overwrite` is not set, or holds what is
@@ -260,7 +269,7 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
         found = [path for path in list_files(output) if not path.startswith(own)]
     except (OSError, ValueError) as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
-    if found and not overwrite:
+    if found and not overwrite and not resume:
         examples = ", ".join(sorted(found)[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
     check_replaceable(output)
