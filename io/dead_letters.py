@@ -26,19 +26,26 @@ from apache_beam import coders, pvalue
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.transforms import error_handling
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
 
 from penstock.io import progress
 from penstock.io.batches import ATTEMPT, EVENT_TIME, ORIGIN, RecordBatchCoder, feature_names, in_global_window
 from penstock.io.cells import plain
 from penstock.io.errors import RejectedRecordError
+from penstock.io.json_coder import register_json
 from penstock.io.payloads import json_text, row_payloads
 from penstock.io.payloads import row_payload as row_payload
+from penstock.io.windows import Windows
 
 REJECTED = "rejected"
 
 PayloadEncoding = Literal["text", "base64", "json"]
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
+
+# Files of a bundle that are written at the same time; letters of further windows share one.
+_MAX_FILES = 32
 
 REASON_TYPE = pa.struct([("code", pa.string()), ("detail", pa.string())])
 
@@ -367,6 +374,7 @@ class _FailFn(beam.DoFn):
         )
 
 
+@register_json
 @dataclasses.dataclass(frozen=True)
 class DeadLetterFile:
     """One staged file of dead letters.
@@ -376,12 +384,14 @@ class DeadLetterFile:
       records: rows in it.
       reasons: how often each reason code occurs; they overlap, so their sum may exceed `records`.
       stages: rows by the stage that rejected them; the sum is `records`.
+      time: about when they happened, microseconds since 1970; None where nothing tells.
     """
 
     path: str
     records: int
     reasons: dict[str, int]
     stages: dict[str, int]
+    time: int | None = None
 
 
 class DeadLetterHandler(BatchErrorHandler):
@@ -390,28 +400,45 @@ class DeadLetterHandler(BatchErrorHandler):
     Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
     references to files (`DeadLetterFile`, from `output()` after `close()`) cross to the next: a local runner holds
     no reject in memory.
+
+    With `windows`, those of `WriteDataset`, each window has its own files, so that rejects are counted where their
+    event times lie.
     """
 
-    def __init__(self, directory: str, run_id: str):
+    def __init__(self, directory: str, run_id: str, windows: Windows | None = None):
         super().__init__(consumer=None)
         self._directory = directory
         self._run_id = run_id
+        self._windows = windows
 
     def close(self) -> None:
         """Writes what all the transforms rejected; a second call does nothing."""
         if self._closed:
             return
-        writer = beam.ParDo(_WriteDeadLettersFn(self._directory, self._run_id))
         files = [
-            rejected | f"WriteDeadLetters{index}" >> writer.with_output_types(DeadLetterFile)
+            _in_global_window(rejected, index)
+            | f"WriteDeadLetters{index}" >> self._writer(index).with_output_types(DeadLetterFile)
             for index, rejected in enumerate(self._error_pcolls)
         ]
         self._output = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
         self._closed = True
 
+    def _writer(self, index: int) -> beam.ParDo:
+        return beam.ParDo(_WriteDeadLettersFn(self._folder(index), self._run_id, self._windows))
+
+    def _folder(self, index: int) -> str:
+        """Where the rejects of one step are written; a folder inside the directory keeps its name when published."""
+        return self._directory
+
     def output(self) -> beam.PCollection[DeadLetterFile]:
         """The staged files; available after `close`."""
         return super().output()
+
+
+def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PCollection[Any]:
+    if isinstance(rejected.windowing.windowfn, GlobalWindows):
+        return rejected
+    return rejected | f"InGlobalWindow{index}" >> beam.WindowInto(GlobalWindows())
 
 
 class DiscardingHandler(BatchErrorHandler):
@@ -425,38 +452,80 @@ class DiscardingHandler(BatchErrorHandler):
 
 
 class _WriteDeadLettersFn(beam.DoFn):
-    """One file a bundle; a retried bundle leaves an unreferenced file behind, which goes with the staging folder."""
+    """One file a bundle, or one for each window in it.
 
-    def __init__(self, directory: str, run_id: str):
+    A retried bundle leaves an unreferenced file behind, which goes with the staging folder.
+    """
+
+    def __init__(self, directory: str, run_id: str, windows: Windows | None):
         self._directory = directory
         self._run_id = run_id
+        self._windows = windows
 
     def start_bundle(self) -> None:
-        self._file: Any = None
+        self._files: dict[int | None, _LettersFile] = {}
+        self._earliest = MAX_TIMESTAMP
 
-    def process(self, element: RejectedBatch | DeadLetter) -> None:
+    def process(self, element: RejectedBatch | DeadLetter, timestamp: Any = beam.DoFn.TimestampParam) -> None:
+        self._earliest = min(self._earliest, timestamp)
         batch = rejected_batch(element)
-        if self._file is None:
-            self._path = FileSystems.join(self._directory, f"{uuid.uuid4().hex}.jsonl")
-            self._file = FileSystems.create(self._path, "text/plain", compression_type="uncompressed")
-            self._records = 0
-            self._reasons: collections.Counter[str] = collections.Counter()
-            self._stages: collections.Counter[str] = collections.Counter()
-        self._file.write("".join(f"{line}\n" for line in batch.json_lines(self._run_id)).encode())
-        self._records += len(batch)
         progress.add(rejected=len(batch))
-        self._stages += batch.stage_counts()
-        reasons = batch.reason_counts()
-        self._reasons += reasons
-        for code, count in reasons.items():
+        for code, count in batch.reason_counts().items():
             Metrics.counter("DeadLetters", code).inc(count)
+        for start, part in _by_window(batch, self._windows):
+            key = start if start in self._files or len(self._files) < _MAX_FILES else None
+            if key not in self._files:
+                self._files[key] = _LettersFile(self._directory)
+            self._files[key].add(part, self._run_id)
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self._file is None:
-            return
+        known = None if self._earliest <= MIN_TIMESTAMP else self._earliest.micros
+        for start, file in self._files.items():
+            yield in_global_window(file.close(known if start is None else start), self._earliest)
+
+
+class _LettersFile:
+    """A file of dead letters while it is written."""
+
+    def __init__(self, directory: str):
+        self._path = FileSystems.join(directory, f"{uuid.uuid4().hex}.jsonl")
+        self._file = FileSystems.create(self._path, "text/plain", compression_type="uncompressed")
+        self._records = 0
+        self._reasons: collections.Counter[str] = collections.Counter()
+        self._stages: collections.Counter[str] = collections.Counter()
+
+    def add(self, batch: RejectedBatch, run_id: str) -> None:
+        """Writes some more."""
+        self._file.write("".join(f"{line}\n" for line in batch.json_lines(run_id)).encode())
+        self._records += len(batch)
+        self._stages += batch.stage_counts()
+        self._reasons += batch.reason_counts()
+
+    def close(self, time: int | None) -> DeadLetterFile:
+        """Ends the file."""
         self._file.close()
-        file = DeadLetterFile(self._path, self._records, dict(self._reasons), dict(self._stages))
-        yield in_global_window(file)
+        return DeadLetterFile(self._path, self._records, dict(self._reasons), dict(self._stages), time)
+
+
+def write_letters(directory: str, run_id: str, batches: Iterable[RejectedBatch]) -> DeadLetterFile:
+    """One staged file of dead letters."""
+    file = _LettersFile(directory)
+    for batch in batches:
+        file.add(batch, run_id)
+    return file.close(None)
+
+
+def _by_window(batch: RejectedBatch, windows: Windows | None) -> Iterator[tuple[int | None, RejectedBatch]]:
+    """The letters by the start of their window, None for those without a time."""
+    texts = batch.letters.column("event_time")
+    if windows is None or texts.null_count == len(texts):
+        yield None, batch
+        return
+    times = texts.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    starts = np.array([None if time is None else windows.latest(time) for time in times.to_pylist()], object)
+    for start in dict.fromkeys(starts.tolist()):
+        rows = np.flatnonzero(starts == start)
+        yield start, RejectedBatch(batch.letters.take(pa.array(rows)))
 
 
 def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection[Any], beam.PCollection[RejectedBatch]]:
