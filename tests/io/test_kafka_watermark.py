@@ -1,0 +1,83 @@
+"""The watermark of a group of partitions."""
+
+import pytest
+from apache_beam.utils.timestamp import Timestamp
+
+from penstock.io.kafka_watermark import PartitionWatermark, PartitionWatermarks, Progress, ProgressCoder, next_watermark
+
+A, B, C = ("t", 0), ("t", 1), ("t", 2)
+NOW = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("greatest", "active", "expected"),
+    [
+        pytest.param({A: 500}, [A], 490, id="one_partition"),
+        pytest.param({A: 500, B: 300, C: 400}, [A, B, C], 290, id="the_slowest_decides"),
+        pytest.param({A: 500, B: 300}, [A], 490, id="an_idle_one_is_left_out"),
+        pytest.param({A: 500}, [A, B], None, id="an_active_one_without_rows_holds_it"),
+        pytest.param({A: 500}, [A], 490, id="an_idle_one_without_rows_does_not"),
+        pytest.param({A: 500, B: 300}, [], NOW - 10, id="all_idle"),
+        pytest.param({}, [], NOW - 10, id="no_rows_at_all"),
+        pytest.param({A: -86_400_000_000}, [A], -86_400_000_010, id="before_1970"),
+        pytest.param({A: NOW * 99}, [A], NOW - 10, id="never_ahead_of_the_clock"),
+        pytest.param({A: NOW * 99, B: 300}, [A, B], 290, id="a_row_of_the_future_beside_a_slow_partition"),
+    ],
+)
+def test_next_watermark(greatest, active, expected):
+    assert next_watermark(greatest, active, NOW, 10) == expected
+
+
+def test_it_follows_the_greatest_time_of_a_partition_and_never_goes_back():
+    watermark = PartitionWatermark(Progress())
+    assert watermark.current_watermark() is None
+    seen = []
+    for time in (100, 300, 200, 250, 400):
+        watermark.observe(A, time)
+        watermark.advance([A], NOW, 10)
+        seen.append(watermark.micros())
+    assert seen == [90, 290, 290, 290, 390]
+    assert watermark.current_watermark() == Timestamp(micros=390)
+
+
+def test_a_partition_that_was_idle_holds_it_again_but_does_not_turn_it_back():
+    watermark = PartitionWatermark(Progress())
+    watermark.observe(A, 500)
+    watermark.observe(B, 100)
+    watermark.advance([A], NOW, 10)
+    assert watermark.micros() == 490
+    watermark.observe(B, 150)
+    watermark.observe(A, 900)
+    watermark.advance([A, B], NOW, 10)
+    assert watermark.micros() == 490
+    watermark.observe(B, 700)
+    watermark.advance([A, B], NOW, 10)
+    assert watermark.micros() == 690
+
+
+def test_what_it_is_made_of_survives_a_checkpoint():
+    provider = PartitionWatermarks()
+    watermark = provider.create_watermark_estimator(provider.initial_estimator_state(None, None))
+    watermark.observe(B, 300)
+    watermark.observe(A, 500)
+    watermark.advance([A, B], NOW, 10)
+    coder = provider.estimator_state_coder()
+    state = coder.decode(coder.encode(watermark.get_estimator_state()))
+    assert state == Progress(290, (("t", 0, 500), ("t", 1, 300)))
+    again = provider.create_watermark_estimator(state)
+    again.observe(B, 350)
+    again.advance([A, B], NOW, 10)
+    assert again.micros() == 340
+
+
+def test_its_json_can_be_read_by_other_versions():
+    assert ProgressCoder().encode(Progress()) == b'{"watermark": null, "greatest": []}'
+    assert ProgressCoder().decode(b'{"watermark": 5, "greatest": [["t", 0, 7]], "later": 1}') == Progress(
+        5, (("t", 0, 7),)
+    )
+
+
+def test_beams_own_observations_do_not_move_it():
+    watermark = PartitionWatermark(Progress())
+    watermark.observe_timestamp(Timestamp(5))
+    assert watermark.current_watermark() is None
