@@ -81,6 +81,7 @@ class ReadFromKafka(RejectingTransform):
       features: the schema's features; None for all that the values have, untyped.
       event_time: `COLUMN` or `COLUMN:s|ms|us|ns`; None for the records' timestamps.
       format: a name from `penstock.io.kafka_values.FORMATS`, or what decodes values.
+      format_options: those of `values_of`, beside the ones that the source has.
       out_of_orderness: microseconds that a row may be older than the newest one of its partition.
       idle_timeout: microseconds without a good row after which a partition that is read to its end no longer holds the
         watermark back.
@@ -101,6 +102,7 @@ class ReadFromKafka(RejectingTransform):
     features: Sequence[Feature] | None = None
     event_time: str | None = None
     format: str | Values = "json"
+    format_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     out_of_orderness: int = 5 * SECOND
     idle_timeout: int = 60 * SECOND
     order_key: bool = False
@@ -143,9 +145,9 @@ class ReadFromKafka(RejectingTransform):
     def _values(self, source: KafkaSource) -> Values:
         if not isinstance(self.format, str):
             return self.format
-        options: dict[str, Any] = {}
+        options = dict(self.format_options)
         if source.schema_registry is not None:
-            options = {"schema_registry": source.schema_registry, "config": source.config}
+            options |= {"schema_registry": source.schema_registry, "config": source.config}
         return values_of(self.format, self.features, key=source.key, headers=source.headers, **options)
 
 

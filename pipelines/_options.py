@@ -5,6 +5,7 @@ not the base, since its Google Cloud options already claim `--label` and its tes
 """
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -114,6 +115,18 @@ def duration(text: str) -> str:
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -271,6 +284,22 @@ class InputOptions(Options):
         metavar="COLUMN[:s|ms|us|ns]",
     )
 
+    avro_schema: str | None = flag(
+        "Avro schema of Kafka messages that come without the id of a schema registry", metavar="FILE"
+    )
+
+    def message_options(self) -> dict[str, Any]:
+        """Options of the format of messages that were given."""
+        options = {
+            "delimiter": self.csv_delimiter,
+            "column_names": self.columns,
+            "null_values": self.null_values,
+            "avro_schema": self.avro_schema,
+        }
+        if self.csv_multiline:
+            raise ConfigError("--csv_multiline is for files; a Kafka message is one record anyway")
+        return {name: value for name, value in options.items() if value}
+
     def csv_options(self) -> dict[str, Any]:
         """Options of the CSV format that were given."""
         options = {
@@ -305,11 +334,16 @@ class StreamOptions(Options):
         type=duration,
         metavar="DURATION",
     )
-    idle_timeout: str = flag(
-        "a Kafka partition without new messages for so long holds no window open",
-        "60s",
+    idle_timeout: str | None = flag(
+        "without new data for so long, the clock closes windows; Kafka: a partition alone holds no window open "
+        "(default: 60s for Kafka, files are waited for)",
         type=duration,
         metavar="DURATION",
+    )
+    watch: float | None = flag(
+        "read files as they come: look for new ones so often, and read each once when it no longer grows",
+        type=seconds,
+        metavar="SECONDS",
     )
 
 
