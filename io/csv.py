@@ -56,7 +56,7 @@ _DETAILS = {
     "csv.encoding": "the line is not UTF-8",
     "csv.lone_cr": "the line has a CR without LF",
     "csv.quote": "a quoted field does not end in this line, or text follows its closing quote",
-    "csv.several_records": "the message holds more than one record",
+    "csv.several_records": "the message holds more than one line, outside of quotes",
     "csv.too_long": "the line is too long",
 }
 

@@ -21,6 +21,7 @@ from penstock.io.lines import Block, Lines, counts_per_line, invalid_utf8, lone_
 from penstock.io.schema import Feature, feature_map
 
 _LF, _CR = 10, 13
+_ENDS_IN_CR = Reason("csv.lone_cr", "the message ends in a CR without LF")
 _WHITE_SPACE = b" \t\r\n"
 
 
@@ -88,11 +89,10 @@ class CsvDecoder:
     def decode(self, values: pa.Array) -> Decoded:
         """See `penstock.io.kafka_values.Decoder`."""
         lines = _as_lines(_without_line_ends(_texts(values)))
-        filled = lines.starts < lines.ends
-        lines = lines.select(filled)
-        places = np.flatnonzero(filled)
-        faults = byte_faults(lines)
-        faults["csv.lone_cr"] = lone_cr_lines(lines) | _ends_in_cr(lines)
+        filled, cut = lines.starts < lines.ends, _ends_in_cr(lines)
+        places = np.flatnonzero(filled & ~cut)
+        lines = lines.select(places)
+        faults = {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
         reader = self._single
         broken = np.flatnonzero(_has_break(lines))
         if len(broken):
@@ -102,6 +102,7 @@ class CsvDecoder:
         rows = np.setdiff1d(places, list(reasons))
         empty = Reason("csv.column_count", f"expected {self._columns} columns, got an empty message")
         reasons |= {row: [empty] for row in np.flatnonzero(~filled).tolist()}
+        reasons |= {row: [_ENDS_IN_CR] for row in np.flatnonzero(cut).tolist()}
         return Decoded(rows, dict(zip(self._names, reader.columns(0, len(rows)), strict=True)), reasons)
 
     def _record_faults(self, lines: Lines, broken: Sequence[int], lone_cr: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,7 +113,7 @@ class CsvDecoder:
         for row in broken:
             text = lines.line(row)
             records = cut_records(Block(text, 0), self._delimiter, final=True)
-            one = len(records.lines) == 1 and records.lines.nexts[0] == len(text)
+            one = len(records.lines) == 1 and records.lines.ends[0] == len(text)
             several[row] = len(records.lines) > 0 and not one
             misquoted[row] = not several[row] and (not one or records.misquoted[0])
             lone_cr[row] = one and records.lone_cr[0]
@@ -125,10 +126,10 @@ def _without_line_ends(records: list[bytes]) -> list[bytes]:
 
 
 def _ends_in_cr(lines: Lines) -> np.ndarray:
-    """Mask of the lines whose last byte is a CR: the line break that was put behind it makes no CRLF of it."""
+    """Mask of the lines that end in a CR, of which the line break behind it would make a CRLF."""
     if b"\r" not in lines.data:
         return np.zeros(len(lines), bool)
-    return np.frombuffer(lines.data, np.uint8)[lines.ends - 1] == _CR
+    return (lines.starts < lines.ends) & (np.frombuffer(lines.data, np.uint8)[lines.ends - 1] == _CR)
 
 
 def _has_break(lines: Lines) -> np.ndarray:
