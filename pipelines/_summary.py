@@ -1,13 +1,15 @@
 """What a person reads when `prepare` is done: how many rows went where, and what to do next."""
 
+import collections
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
 from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM, Manifest
+from penstock.io.window_manifest import WindowManifest
 
 _MAX_REASONS = 12
 
@@ -23,6 +25,29 @@ def print_summary(manifest: Manifest, output: str, seconds: float) -> None:
 def print_rejects(rows_in: int, rejected: Mapping[str, int]) -> None:
     """Prints the rejects by reason, for a run that failed over them."""
     _print(_reasons(rows_in, rejected))
+
+
+def print_windows(manifests: Iterable[WindowManifest], output: str, seconds: float) -> None:
+    """Prints the summary of all windows of a dataset to stdout."""
+    windows = list(manifests)
+    rejected: collections.Counter[str] = collections.Counter()
+    for window in windows:
+        rejected.update(window.rejected_by_reason)
+    rows_in = sum(window.rows_in for window in windows)
+    table = _table("windows", f"{len(windows):,}", "")
+    table.add_row("in", f"{rows_in:,}", "")
+    for name in ("rows_on_time", "rows_late", "rows_rejected"):
+        rows = sum(getattr(window, name) for window in windows)
+        table.add_row(name.removeprefix("rows_").replace("_", " "), f"{rows:,}", _percent(rows, rows_in))
+    quarantined = sum(window.status == "quarantined" for window in windows)
+    table.add_row("windows with too many rejects", f"{quarantined:,}", _percent(quarantined, len(windows)))
+    reasons = (_reasons(rows_in, rejected),) if rejected else ()
+    _print(
+        f"Done in {seconds:,.1f} s, {rows_in / seconds:,.0f} rows/s",
+        table,
+        *reasons,
+        f"Next: check every byte\n  python -m pipelines.verify --dataset {shlex.quote(output)}",
+    )
 
 
 def _print(*parts: RenderableType) -> None:

@@ -8,6 +8,12 @@
 A run is up to three pipelines, one after the other, so that no runner has to hold rows between them: infer the schema
 (if none is given), fit the features (if there are any, and no fitted graph), write. Each reads the input again; a
 file that changes in between fails the job. Only the last one writes dead letters.
+
+The same job reads a stream, from Kafka or a folder that files come into, and writes a dataset for each window of event
+time. There the schema is given, and the graph of the features was fitted before::
+
+    python -m pipelines.prepare --input 'kafka://localhost:9092/events' --schema schema.pbtxt --transform graph \\
+        --window fixed:60s --allowed_lateness 30s --num_shards 4 --output out --runner FlinkRunner
 """
 
 import argparse
@@ -32,8 +38,11 @@ from penstock.io.layout import (
 )
 from penstock.io.publish import Outcome, read_outcome
 from penstock.io.schema import load_schema, schema_fingerprint, write_schema
+from penstock.io.window_manifest import read_window_manifests
+from penstock.io.windows import parse_window
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
+from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._job import DONE, is_local, main, run_pipeline
 from pipelines._options import (
@@ -42,6 +51,7 @@ from pipelines._options import (
     OutputOptions,
     RunOptions,
     SplitOptions,
+    StreamOptions,
     TransformOptions,
     beam_options,
     describe,
@@ -51,8 +61,11 @@ from pipelines._options import (
 )
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
 from pipelines._source import Source, open_source
-from pipelines._staging import staging_folder
-from pipelines._summary import print_rejects, print_summary
+from pipelines._staging import staging_folder, windows_folder
+from pipelines._summary import print_rejects, print_summary, print_windows
+
+# Of a folder and a run id.
+_MakeHandler = Callable[[str, str], DeadLetterHandler]
 
 _EXAMPLES = """examples:
   every CSV file of a folder; the schema is inferred and written to out/schema.pbtxt
@@ -64,6 +77,10 @@ _EXAMPLES = """examples:
 
   the same, from a file; a flag wins over the file
     python -m pipelines.prepare --config job.yaml --overwrite
+
+  a stream: one dataset for each minute, with rows that come up to 30 seconds late
+    python -m pipelines.prepare --input 'kafka://localhost:9092/events' --schema schema.pbtxt --transform graph \\
+        --window fixed:60s --allowed_lateness 30s --num_shards 4 --output out --runner FlinkRunner
 
 exit codes: 0 done; 1 the data failed (too many rejects, a truncated file); 2 wrong usage or configuration"""
 
@@ -77,6 +94,7 @@ class PrepareOptions:
     examples: ClassVar[str] = _EXAMPLES
 
     input: InputOptions
+    stream: StreamOptions
     checks: CheckOptions
     split: SplitOptions
     transform: TransformOptions
@@ -131,10 +149,49 @@ class PrepareOptions:
             raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
         if self.output.num_shards and self.output.shard_bytes:
             raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")
+        self._check_windows()
+
+    def _check_windows(self) -> None:
+        if self.stream.window is None:
+            defaults = StreamOptions()
+            for name in ("allowed_lateness", "empty_windows"):
+                if getattr(self.stream, name) != getattr(defaults, name):
+                    raise ConfigError(f"--{name} is about windows: pass --window too")
+            if self.output.resume:
+                raise ConfigError("--resume goes on with a stream, which needs --window")
+            return
+        parse_window(self.stream.window)
+        if not self.output.num_shards:
+            raise ConfigError("--window needs --num_shards: a window's shards are known before its rows are")
+        if self.output.shuffle == "none":
+            raise ConfigError("--window shuffles each window: leave --shuffle none out")
+        if self.output.resume and self.output.overwrite:
+            raise ConfigError("--resume goes on with what --overwrite would delete: pass one of them")
+
+    def check_stream(self) -> None:
+        """Refuses flags that an input without an end does not allow.
+
+        Raises:
+          ConfigError: names them, and what to do instead.
+        """
+        if self.stream.window is None:
+            raise ConfigError("a stream has no end, so that only its windows can be written: pass --window fixed:60s")
+        if not self.checks.schema:
+            raise ConfigError(
+                "a stream needs --schema: infer one from what is there (for Kafka, with stop=latest in the URI and "
+                "without --window), and curate it"
+            )
+        if self.transform.features:
+            raise ConfigError(
+                "features cannot be fitted on a stream: fit them on what is there (python -m pipelines.fit), and apply "
+                "them with --transform"
+            )
+        if self.output.overwrite:
+            raise ConfigError("--overwrite would delete what a stream wrote before: name another folder, or --resume")
 
     def resolved(self) -> dict[str, Any]:
         """All flags of the job by name, as they were given or by default."""
-        return resolved(self.input, self.checks, self.split, self.transform, self.output)
+        return resolved(self.input, self.stream, self.checks, self.split, self.transform, self.output)
 
 
 def build(
@@ -146,14 +203,16 @@ def build(
     handler: DeadLetterHandler | None = None,
 ) -> None:
     """The graph that writes the dataset: read, check, split, shape, shuffle and sink."""
-    output, seed = options.output, options.split.seed
+    output, stream, seed = options.output, options.stream, options.split.seed
     handler = handler or DeadLetterHandler(staging.dead_letters, staging.run_id)
     rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
-    rows_in = rows | "CountRows" >> CountRows()
+    rows_in = None if stream.window else rows | "CountRows" >> CountRows()
     rows = plan.check_and_split(rows, handler)
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
     if graph is not None:
+        if stream.window:
+            rows = rows | "KeepSource" >> KeepSource()
         rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
     _ = rows | "WriteDataset" >> WriteDataset(
         staging.output,
@@ -170,8 +229,18 @@ def build(
         spill=is_local(options.beam),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
+        **(_windows(stream) if stream.window else {}),
         **({"shard_bytes": output.shard_bytes} if output.shard_bytes else {}),
     )
+
+
+def _windows(stream: StreamOptions) -> dict[str, Any]:
+    return {
+        "window": stream.window,
+        "allowed_lateness": stream.allowed_lateness,
+        "empty_windows": stream.empty_windows,
+        "resume": True,  # the output was looked at when the job began
+    }
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -185,16 +254,18 @@ def run(argv: Sequence[str] | None = None) -> int:
       DataError: an input that cannot be used.
     """
     options = PrepareOptions.parse(argv)
-    return prepare(options, open_source(options.input))
+    return prepare(options, open_source(options.input, options.stream))
 
 
 def prepare(
     options: PrepareOptions,
     source: Source,
     run_id: str | None = None,
-    handler: Callable[[str, str], DeadLetterHandler] = DeadLetterHandler,
+    handler: _MakeHandler = DeadLetterHandler,
 ) -> int:
     """Prepares a dataset from a source, as `run` does; `handler` makes a handler from a folder and a run id."""
+    if not source.is_bounded:
+        options.check_stream()
     recipe = Recipe.load(options.input, options.checks, options.split, options.transform)
     plan = _early_plan(options, source, recipe)
     output = str(options.output.output)
@@ -202,15 +273,41 @@ def prepare(
         check_output(output, options.output.overwrite, dry_run=True)
         print(describe(options.resolved(), _stages(options, source)))
         return DONE
+    write = _write_windows if options.stream.window else _write_dataset
+    return write(options, source, recipe, plan, run_id or new_run_id(), handler)
+
+
+def _write_dataset(
+    options: PrepareOptions, source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
+) -> int:
+    """All is staged, and published as a whole."""
     started = time.monotonic()
-    with staging_folder(output, options.output.overwrite, run_id or new_run_id()) as staging:
+    with staging_folder(str(options.output.output), options.output.overwrite, run_id) as staging:
         plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
         write_schema(plan.schema, staging.path(SCHEMA))
-        graph = _graph(options, plan, staging)
+        graph = _graph(options, plan, staging.path(TRANSFORM))
         with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
             build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
         outcome = read_outcome(staging)
     return _report(outcome, options, source, time.monotonic() - started)
+
+
+def _write_windows(
+    options: PrepareOptions, source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
+) -> int:
+    """Windows are published one by one, so what belongs to all of them, schema and graph, has its place before."""
+    started = time.monotonic()
+    output = str(options.output.output)
+    with windows_folder(options.output, run_id, source.is_bounded) as staging:
+        schema_path, graph_path = staging.published(staging.path(SCHEMA)), staging.published(staging.path(TRANSFORM))
+        plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, schema_path))
+        write_schema(plan.schema, schema_path)
+        graph = _graph(options, plan, graph_path)
+        title = "writing windows" if source.is_bounded else "streaming"
+        with run_pipeline(options.beam, title, source.total_bytes) as pipeline:
+            build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
+    print_windows(read_window_manifests(output), output, time.monotonic() - started)
+    return DONE
 
 
 def _early_plan(options: PrepareOptions, source: Source, recipe: Recipe) -> Plan | None:
@@ -226,9 +323,8 @@ def _early_plan(options: PrepareOptions, source: Source, recipe: Recipe) -> Plan
     return plan
 
 
-def _graph(options: PrepareOptions, plan: Plan, staging: Staging) -> str | None:
-    """The folder of the graph to apply, staged: fitted now, or a copy of the one given; None without features."""
-    directory = staging.path(TRANSFORM)
+def _graph(options: PrepareOptions, plan: Plan, directory: str) -> str | None:
+    """The folder of the graph to apply: fitted now, or a copy of the one given; None without features."""
     if options.transform.transform:
         check_transform(options.transform.transform, plan.features)
         copy_folder(options.transform.transform, directory)
@@ -281,7 +377,8 @@ def _stages(options: PrepareOptions, source: Source) -> list[str | None]:
         "assign splits",
         "apply the features" if options.transform.features or options.transform.transform else None,
         "shuffle" if options.output.shuffle == "global" else "keep the order of the input",
-        "write shards, publish the dataset",
+        f"write and publish windows ({options.stream.window})" if options.stream.window else None,
+        None if options.stream.window else "write shards, publish the dataset",
     ]
 
 
