@@ -91,9 +91,11 @@ class SchemaRegistry:
 
     def _get(self, path: str) -> dict[str, Any]:
         url = self.url + path
+        if self._opener is None:
+            self._opener = _opener(registry_settings(self._config))
         for pause in (*_PAUSES, None):
             try:
-                return self._ask(url)
+                return _ask(self._opener, url)
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code == 404:
@@ -113,17 +115,16 @@ class SchemaRegistry:
                 time.sleep(pause)
         raise DataError(f"{url}: the schema registry does not answer: {trouble}")
 
-    def _ask(self, url: str) -> dict[str, Any]:
-        if self._opener is None:
-            self._opener = _opener(registry_settings(self._config))
-        with self._opener.open(url, timeout=_TIMEOUT_SECONDS) as answer:
-            found = json.load(answer)
-        if not isinstance(found, dict):
-            raise ValueError("the answer is no JSON object")
-        return found
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opener": None}
+
+
+def _ask(opener: urllib.request.OpenerDirector, url: str) -> dict[str, Any]:
+    with opener.open(url, timeout=_TIMEOUT_SECONDS) as answer:
+        found = json.load(answer)
+    if not isinstance(found, dict):
+        raise ValueError("the answer is no JSON object")
+    return found
 
 
 def registry_settings(config: str | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
