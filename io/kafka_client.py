@@ -98,27 +98,26 @@ class Troubles:
     """What a client reports beside its answers: warned of now and then, and remembered.
 
     Attributes:
-      denied: why the broker lets the client not in, once it has said so.
-      last: the last trouble.
-      down: no broker has been within reach since the last `clear`.
+      denied: why the broker does not let the client in, once it has said so.
+      last: the last trouble that says something.
     """
 
     def __init__(self, address: str):
         self.denied: str | None = None
         self.last: str | None = None
-        self.down = False
         self._address = address
         self._warned: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def report(self, error: Any) -> None:
         """For the client's `error_cb`."""
-        self.last = f"{error.name()}: {error.str()}"
+        text = f"{error.name()}: {error.str()}"
+        # A question of the client (a plaintext listener? missing credentials?) says more than what comes after it.
+        if error.name() != "_ALL_BROKERS_DOWN" and "?" not in (self.last or ""):
+            self.last = text
         if error.name() in _DENIED:
-            self.denied = self.last
-        if error.name() == "_ALL_BROKERS_DOWN":
-            self.down = True
-        self.warn(error.name(), "%s: %s", self._address, self.last)
+            self.denied = text
+        self.warn(error.name(), "%s: %s", self._address, text)
 
     def warn(self, kind: str, message: str, *values: object) -> None:
         """A warning, unless there was one of this kind a short while ago."""
@@ -132,7 +131,6 @@ class Troubles:
     def clear(self) -> None:
         """The brokers have answered."""
         self.denied = self.last = None
-        self.down = False
 
 
 def make_consumer(source: KafkaSource, troubles: Troubles, **ours: Any) -> Any:
@@ -169,7 +167,8 @@ def make_client(client: Callable[..., Any], address: str, settings: Mapping[str,
     try:
         return client({**settings, **callbacks}, logger=_CLIENT_LOGGER)
     except (kafka.KafkaException, TypeError, ValueError) as error:
-        text = redact(str(error), settings)
+        cause = error.args[0].str() if isinstance(error, kafka.KafkaException) else str(error)
+        text = redact(cause, settings)
         java = next((name for name in settings if _JAVA.search(name)), None)
         hint = (
             f"; {java} is a setting of Java clients, librdkafka's are sasl.username, ssl.ca.location ..."
@@ -199,5 +198,11 @@ def refusal(address: str, reason: str) -> InputError:
     )
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Failed connections come many times a second, and `Troubles` tells them too."""
+    return not (isinstance(record.args, tuple) and record.args[:1] == ("FAIL",))
+
+
 # A name of its own, so that what librdkafka logs can be set apart.
 _CLIENT_LOGGER = logging.getLogger("penstock.kafka.client")
+_CLIENT_LOGGER.addFilter(_is_news)

@@ -134,7 +134,9 @@ class Client:
         Raises:
           InputError: when there is no such topic, or it may not be read.
         """
-        metadata = self._ask(lambda seconds: self._consumer.list_topics(topic, timeout=seconds), topic).topics[topic]
+        metadata = self._ask(
+            lambda seconds: self._consumer.list_topics(topic, timeout=seconds), f"topic {topic}"
+        ).topics[topic]
         place = self._source.place(topic)
         if metadata.error is not None and metadata.error.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise InputError(f"{place}: the broker has no topic {topic!r}; create it, or correct the name")

@@ -1,4 +1,7 @@
-"""A Kafka broker inside the client library, for tests that need no real one: topics have 4 partitions, made on first use."""
+"""A Kafka broker inside the client library, for tests that need no real one.
+
+Topics are made when a message is sent; they have 4 partitions.
+"""
 
 import contextlib
 import json

@@ -1,0 +1,101 @@
+"""Offsets at submission, and the errors of a broken set-up."""
+
+import time
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from mock_kafka import json_messages, mock_kafka
+
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.kafka import KafkaSource
+from penstock.io.kafka_offsets import Span, resolve_offsets
+
+
+@pytest.fixture(scope="module")
+def kafka():
+    with mock_kafka() as kafka:
+        kafka.send("t", json_messages({"n": number} for number in range(10)))
+        kafka.send("u", [{"value": b"{}", "partition": 2}])
+        yield kafka
+
+
+def resolve(uri, timeout=10):
+    return resolve_offsets(KafkaSource.parse(uri), timeout)
+
+
+def commit(kafka, group, **offsets):
+    client = Consumer({"bootstrap.servers": kafka.address, "group.id": group})
+    client.commit(offsets=[TopicPartition("t", int(name[1:]), at) for name, at in offsets.items()], asynchronous=False)
+    client.close()
+
+
+def test_from_the_beginning_without_end(kafka):
+    assert resolve(kafka.uri("t")) == tuple(Span("t", number, 0) for number in range(4))
+
+
+def test_several_topics_to_their_present_end(kafka):
+    spans = resolve(kafka.uri("u,t", stop="latest"))
+    assert [(span.topic, span.partition, span.start, span.stop) for span in spans] == [
+        *(("u", number, 0, int(number == 2)) for number in range(4)),
+        *(("t", number, 0, 3 if number < 2 else 2) for number in range(4)),
+    ]
+
+
+def test_only_what_is_to_come(kafka):
+    assert [span.start for span in resolve(kafka.uri("t", start="latest"))] == [3, 3, 2, 2]
+    assert all(span.start == span.stop for span in resolve(kafka.uri("t", start="latest", stop="latest")))
+
+
+def test_from_what_a_group_has_committed_else_from_the_beginning_with_a_warning(kafka, caplog):
+    commit(kafka, "half", p0=2, p3=1)
+    assert [span.start for span in resolve(kafka.uri("t", group="half", start="committed"))] == [2, 0, 0, 1]
+    assert "Group half has committed nothing for 2 of 4 partitions" in caplog.text
+
+
+def test_a_commit_beyond_the_end_is_refused(kafka):
+    commit(kafka, "ahead", p1=500)
+    with pytest.raises(InputError, match=r"/t/1: group ahead has committed offset 500, but the partition ends at 3"):
+        resolve(kafka.uri("t", group="ahead", start="committed"))
+
+
+def test_times_that_lie_ahead_are_refused(kafka):
+    ahead = int((time.time() + 3600) * 1000)
+    for name in ("start", "stop"):
+        with pytest.raises(ConfigError, match=f"{name}={ahead} lies ahead"):
+            resolve(kafka.uri("t", **{name: ahead}))
+
+
+def test_a_missing_topic(kafka):
+    with pytest.raises(InputError, match=r"kafka://127.0.0.1:\d+/nope: the broker has no topic 'nope'"):
+        resolve(kafka.uri("t,nope"))
+
+
+def test_a_broker_that_is_down_is_an_error_after_a_while():
+    begin = time.monotonic()
+    with pytest.raises(
+        InputError, match=r"kafka://127.0.0.1:1: no broker has answered within 1 s when asked for topic t"
+    ) as raised:
+        resolve("kafka://127.0.0.1:1/t", timeout=1)
+    assert "Connection refused" in str(raised.value)
+    assert time.monotonic() - begin < 5
+
+
+def test_a_broker_that_does_not_take_the_credentials(kafka, monkeypatch):
+    for name, value in {
+        "SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "SASL_MECHANISM": "PLAIN",
+        "SASL_USERNAME": "me",
+        "SASL_PASSWORD": "hunter2",
+    }.items():
+        monkeypatch.setenv(f"PENSTOCK_KAFKA_{name}", value)
+    with pytest.raises(
+        InputError, match=r"the broker refuses the client: _AUTHENTICATION: .*check security.protocol"
+    ) as raised:
+        resolve(kafka.uri("t"))
+    assert "hunter2" not in str(raised.value)
+
+
+def test_tls_to_a_broker_without_it(kafka, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_KAFKA_SECURITY_PROTOCOL", "SSL")
+    with pytest.raises(InputError, match=r"no broker has answered within 1 s .*PLAINTEXT broker listener"):
+        resolve(kafka.uri("t"), timeout=1)
