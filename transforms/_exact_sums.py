@@ -1,0 +1,121 @@
+"""Sums over ranges of rows that are exact, and rounded once: they do not depend on the order of the rows.
+
+Each number is written in digits of 32 bits, at fixed places that are the same for all floats. Integers are summed
+without error, so the digits of a range are the difference of two running totals, whatever came before the range. It is
+the idea of Kulisch's accumulator, and the result that of `math.fsum`.
+"""
+
+import dataclasses
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_BITS = 32
+_DIGIT = (1 << _BITS) - 1
+# Bits of a float's mantissa.
+_MANTISSA = 53
+# The exponent of the first place. The least float, 2**-1074, is a mantissa of 53 bits times 2**-1126.
+_LEAST_EXPONENT = -1152
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactSums:
+    """Running totals of a column.
+
+    Attributes:
+      totals: int64[digits, n + 1], of all rows before each, least digit first; the greatest digit has a sign.
+      exponent: of the least digit's lowest bit.
+    """
+
+    totals: Ints
+    exponent: int
+
+    @classmethod
+    def of_ints(cls, values: Ints) -> Self:
+        """Of integers."""
+        return cls(_totals([values & _DIGIT, values >> _BITS]), 0)
+
+    @classmethod
+    def of_floats(cls, values: Floats) -> Self:
+        """Of finite floats."""
+        digits, exponent = _float_digits(values)
+        return cls(_totals(digits), exponent)
+
+    def ints(self, starts: Ints, ends: Ints) -> tuple[Ints, Mask]:
+        """The sums over [start, end) of integers, and where they fit int64; elsewhere they are 0."""
+        digits = self._digits(starts, ends)
+        low, high, top = digits[0], digits[1], digits[2]
+        fits = np.where(top == 0, high < 1 << 31, (top == -1) & (high >= 1 << 31))
+        return np.where(fits, (high << _BITS) | low, 0), fits
+
+    def floats(self, starts: Ints, ends: Ints) -> Floats:
+        """The sums over [start, end), rounded to the nearest float, half to even; infinite where too large."""
+        digits = self._digits(starts, ends)
+        negative = digits[-1] < 0
+        digits[:, negative] *= -1
+        _carry(digits)
+        rounded = _round(digits, self.exponent)
+        return np.where(negative, -rounded, rounded)
+
+    def _digits(self, starts: Ints, ends: Ints) -> Ints:
+        digits = self.totals[:, ends] - self.totals[:, starts]
+        _carry(digits)
+        return digits
+
+
+def _totals(digits: list[Ints]) -> Ints:
+    """Running totals, and a place for what they carry: 2**31 rows may be summed."""
+    totals = np.zeros((len(digits) + 1, len(digits[0]) + 1), np.int64)
+    for place, values in enumerate(digits):
+        np.cumsum(values, out=totals[place, 1:])
+    return totals
+
+
+def _carry(digits: Ints) -> None:
+    """Makes all digits but the greatest lie in [0, 2**32)."""
+    for place in range(len(digits) - 1):
+        digits[place + 1] += digits[place] >> _BITS
+        digits[place] &= _DIGIT
+
+
+def _float_digits(values: Floats) -> tuple[list[Ints], int]:
+    """The digits that any of the floats has, and the exponent of the first."""
+    fractions, exponents = np.frexp(values)
+    mantissas = np.ldexp(np.abs(fractions), _MANTISSA).astype(np.int64)
+    places, shifts = np.divmod(exponents.astype(np.int64) - _MANTISSA - _LEAST_EXPONENT, _BITS)
+    low, high = (mantissas & _DIGIT) << shifts, (mantissas >> _BITS) << shifts
+    sign = np.where(values < 0, -1, 1)
+    parts = [low & _DIGIT, (low >> _BITS) + (high & _DIGIT), high >> _BITS]
+    first, last = (int(places.min()), int(places.max())) if len(values) else (0, 0)
+    digits = [np.zeros(len(values), np.int64) for _ in range(first, last + len(parts))]
+    for place in range(first, last + 1):
+        rows = places == place
+        for offset, part in enumerate(parts):
+            digits[place - first + offset] += np.where(rows, sign * part, 0)
+    return digits, _LEAST_EXPONENT + _BITS * first
+
+
+def _round(digits: Ints, exponent: int) -> Floats:
+    """Numbers of non-negative digits as floats.
+
+    The greatest 64 bits are rounded by the processor; their last bit says whether there is anything below, which is as
+    good as all of it, since a float has 53.
+    """
+    padded = np.concatenate([np.zeros((2, digits.shape[1]), np.int64), digits]).astype(np.uint64)
+    columns = np.arange(digits.shape[1])
+    used = padded != 0
+    top = np.maximum(len(padded) - 1 - np.argmax(used[::-1], axis=0), 2)
+    first, second, third = (padded[top - below, columns] for below in range(3))
+    shift = (_BITS - np.frexp(first.astype(np.float64))[1]).astype(np.uint64)
+    rest = np.uint64(_BITS) - shift
+    below = (third & ((np.uint64(1) << rest) - np.uint64(1))) != 0
+    below |= np.argmax(used, axis=0) < top - 2
+    bits = (first << (np.uint64(_BITS) + shift)) | (second << shift) | (third >> rest) | below
+    scale = exponent + _BITS * (top - 4) + rest.astype(np.int64)
+    with np.errstate(over="ignore"):
+        return np.ldexp(np.where(first == 0, np.uint64(0), bits).astype(np.float64), scale.astype(np.int32))
