@@ -39,7 +39,7 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.event_times import TIME_TYPE
 from penstock.io.files import InputFile, stat_file
 from penstock.io.formats import Parsed, Part
-from penstock.io.kafka_decoded import Decoder
+from penstock.io.kafka_messages import Decoder
 from penstock.io.kafka_values import FORMATS
 from penstock.io.lines import Lines, LongLine, blank_lines, index_lines, read_blocks, split_part
 from penstock.io.schema import Feature

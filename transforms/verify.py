@@ -16,6 +16,7 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io import progress
+from penstock.io.claims import is_claim
 from penstock.io.dead_letters import DeadLetter, Reason
 from penstock.io.errors import InputError, PenstockError
 from penstock.io.examples_decode import decode_examples
@@ -115,7 +116,7 @@ def _check_files(manifest: Manifest, present: Mapping[str, int]) -> Iterator[Fau
     for path in sorted(set(present) - known):
         if path.startswith(STAGING_PREFIX):
             yield Fault("file.orphan", path, "was left by a run that is not finished; the next --overwrite removes it")
-        elif not path.startswith(folders):
+        elif not path.startswith(folders) and not is_claim(path):
             yield Fault("file.orphan", path, "is not in the manifest")
 
 
