@@ -18,6 +18,7 @@ from penstock.io.errors import ConfigError, DataError, PenstockError
 from penstock.io.stopping import stoppable
 from pipelines._logging import set_up_logging, without_worker_tracebacks
 from pipelines._progress import progress_bar
+from pipelines._stream import StreamRunner, stream_runner, wait_for_stream
 
 DONE, DATA_FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -33,27 +34,38 @@ def is_local(options: PipelineOptions) -> bool:
 
 
 @contextlib.contextmanager
-def run_pipeline(options: PipelineOptions, title: str, total_bytes: int) -> Iterator[beam.Pipeline]:
+def run_pipeline(
+    options: PipelineOptions, title: str, total_bytes: int, streaming: bool = False
+) -> Iterator[beam.Pipeline]:
     """A pipeline to build in the `with` block; it runs to its end, with a progress bar, when the block is left.
 
+    A stream gets the options that its runner needs, and its user is told how to stop it.
+
     Raises:
-      ConfigError: for a runner or pipeline option that Beam does not take.
+      ConfigError: for a runner or pipeline option that Beam, or a stream, does not take.
       PenstockError: the worker's own error, where a worker raised one, without Beam's wrapping.
       DataError: also for an error of the operating system on a worker, such as a full disk.
     """
+    stream = stream_runner(options) if streaming else None
     try:
-        pipeline = beam.Pipeline(runner=_runner(options), options=options)
+        pipeline = beam.Pipeline(runner=stream.name if stream else _runner(options), options=options)
     except ValueError as error:
         raise ConfigError(f"Beam refuses the pipeline options: {error}") from error
     together = stoppable() if isinstance(pipeline.runner, FnApiRunner) else contextlib.nullcontext()
-    with progress_bar(title, total_bytes), without_worker_tracebacks(), together:
+    # Rows of a stream elsewhere are not counted here.
+    bar = progress_bar(title, total_bytes) if stream is None or stream.is_local else contextlib.nullcontext()
+    with bar, without_worker_tracebacks(), together:
         yield pipeline
-        _run(pipeline)
+        _run(pipeline, stream)
 
 
-def _run(pipeline: beam.Pipeline) -> None:
+def _run(pipeline: beam.Pipeline, stream: StreamRunner | None) -> None:
     try:
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        if stream is not None:
+            wait_for_stream(result, stream)
+        else:
+            result.wait_until_finish()
     except Exception as error:
         if _is_interrupt(error):
             raise KeyboardInterrupt from error
@@ -132,8 +144,8 @@ def main(name: str, run: Callable[[Sequence[str] | None], int], argv: Sequence[s
         return _fail(name, error, WRONG_USAGE)
     except (DataError, OSError) as error:
         return _fail(name, error, DATA_FAILED)
-    except KeyboardInterrupt:
-        return _fail(name, "interrupted; nothing was published", 130)
+    except KeyboardInterrupt as interrupt:
+        return _fail(name, str(interrupt) or "interrupted; nothing was published", 130)
 
 
 def _fail(name: str, error: object, code: int) -> int:

@@ -16,7 +16,10 @@ _POLL_SECONDS = 0.2
 
 @contextlib.contextmanager
 def progress_bar(title: str, total_bytes: int) -> Iterator[None]:
-    """Shows bytes read of the total, rows, rows/s and rejects on stderr; silent when that is not a terminal."""
+    """Shows bytes read of the total, rows, rows/s and rejects on stderr; silent when that is not a terminal.
+
+    Without a total, as of a stream, it shows what has been read so far.
+    """
     progress.reset()
     console = Console(stderr=True)
     if not sys.stderr.isatty():
@@ -25,8 +28,7 @@ def progress_bar(title: str, total_bytes: int) -> Iterator[None]:
     columns = (
         SpinnerColumn(),
         TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(),
+        *((BarColumn(bar_width=None), DownloadColumn()) if total_bytes else ()),
         TextColumn("{task.fields[rows]}"),
         TimeElapsedColumn(),
     )

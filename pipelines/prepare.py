@@ -304,7 +304,7 @@ def _write_windows(
         write_schema(plan.schema, schema_path)
         graph = _graph(options, plan, graph_path)
         title = "writing windows" if source.is_bounded else "streaming"
-        with run_pipeline(options.beam, title, source.total_bytes) as pipeline:
+        with run_pipeline(options.beam, title, source.total_bytes, streaming=not source.is_bounded) as pipeline:
             build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
     print_windows(read_window_manifests(output), output, time.monotonic() - started)
     return DONE

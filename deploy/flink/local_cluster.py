@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 from deploy.flink.job_server import FLINK_VERSION, job_server_jar
 from deploy.flink.rest import FlinkRest
@@ -28,13 +29,6 @@ from deploy.flink.service import Service, children, free_port, is_listening
 _HERE = pathlib.Path(__file__).parent
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
-_LOGGING = """rootLogger.level = INFO
-rootLogger.appenderRef.console.ref = console
-appender.console.name = console
-appender.console.type = CONSOLE
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{HH:mm:ss.SSS} %-5p %c{1} - %m%n
-"""
 
 
 class LocalCluster:
@@ -64,6 +58,8 @@ class LocalCluster:
             f"--flink_master=localhost:{self.rest_port}",
             f"--flink_version={FLINK_VERSION}",
             f"--flink_job_server_jar={self.jar}",
+            # The job server would send its jar along with each job: the cluster has it.
+            f"--files_to_stage={self.folder / 'nothing.jar'}",
             "--environment_type=EXTERNAL",
             f"--environment_config=localhost:{self.pool_port}",
         ]
@@ -79,7 +75,8 @@ class LocalCluster:
         for name in ("conf", "log", "checkpoints", "savepoints", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "conf" / "config.yaml").write_text(self._configuration())
-        (self.folder / "conf" / "log4j.properties").write_text(_LOGGING)
+        with zipfile.ZipFile(self.folder / "nothing.jar", "w") as jar:
+            jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
         try:
             for service in self.services:
                 service.start()
@@ -99,10 +96,8 @@ class LocalCluster:
         return children(self.worker_pool.pid)
 
     def _java(self, name: str, main: str, *options: str) -> Service:
-        conf = self.folder / "conf"
-        command = ["java", f"@{_HERE / 'jvm.options'}", *options]
-        command += [f"-Dlog4j.configurationFile={conf / 'log4j.properties'}", f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
-        return Service(name, [*command, "-cp", self.jar, main, "-c", conf], self.folder / "log")
+        command = ["java", f"@{_HERE / 'jvm.options'}", *options, f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
+        return Service(name, [*command, "-cp", self.jar, main, "-c", self.folder / "conf"], self.folder / "log")
 
     def _configuration(self) -> str:
         """Flink's configuration, as JSON, which is YAML."""
@@ -192,8 +187,8 @@ def _status(folder: pathlib.Path) -> None:
 
 
 def _savepoint(folder: pathlib.Path, job: str) -> None:
-    path = FlinkRest(_state(folder)["rest"]).savepoint(job, f"file://{folder.resolve() / 'savepoints'}")
-    print(f"job {job} has ended; submit it again with --savepoint_path={path} to go on")
+    path = FlinkRest(_state(folder)["rest"]).stop(job, f"file://{folder.resolve() / 'savepoints'}")
+    print(f"job {job} has ended; the same command with --resume --savepoint_path={path} goes on")
 
 
 def _state(folder: pathlib.Path) -> dict:

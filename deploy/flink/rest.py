@@ -84,15 +84,14 @@ class FlinkRest:
                 raise TimeoutError(f"job {job} is {self.state(job)}, {seconds:g} s after it was to end")
             time.sleep(_POLL_SECONDS)
 
-    def savepoint(self, job: str, folder: str, cancel: bool = True, seconds: float = 120) -> str:
-        """Writes a savepoint, ends the job in the same moment, and returns the savepoint's path.
+    def stop(self, job: str, folder: str, seconds: float = 120) -> str:
+        """Ends a job with a savepoint, whose path it returns; nothing is read, written or published after it.
 
         Raises:
           RuntimeError: when Flink could not write it; the job runs on.
           TimeoutError: when it is not there in that time.
         """
-        body = {"target-directory": folder, "cancel-job": cancel}
-        request = self.post(f"/jobs/{job}/savepoints", body)["request-id"]
+        request = self.post(f"/jobs/{job}/stop", {"targetDirectory": folder, "drain": False})["request-id"]
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = self.get(f"/jobs/{job}/savepoints/{request}")

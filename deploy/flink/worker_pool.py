@@ -30,53 +30,48 @@ from apache_beam.portability.api import (
 from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
 from google.protobuf import json_format, text_format
 
-_STOP_SECONDS = 5
-
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    """A process for each worker that a runner asks for."""
+    """A process for each worker that a runner asks for.
+
+    A worker ends when the runner that it talks to closes the connection, or dies. It is not ended by its id: each
+    TaskManager counts from 1, so that two of them on one machine mean different workers by the same id (Beam's own pool
+    ends the wrong one).
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._workers: list[subprocess.Popen[bytes]] = []
 
     def StartWorker(self, request: Any, context: Any) -> Any:
         """Beam's request for a worker; it finds out by itself, from the runner, what it is for."""
-        command = [
-            sys.executable,
-            os.path.abspath(__file__),
-            f"--worker={request.worker_id}",
-            f"--provision={request.provision_endpoint.url}",
-            f"--control={request.control_endpoint.url}",
-            f"--logging={request.logging_endpoint.url}",
-        ]
+        worker = subprocess.Popen(
+            [
+                sys.executable,
+                os.path.abspath(__file__),
+                f"--worker={request.worker_id}",
+                f"--provision={request.provision_endpoint.url}",
+                f"--control={request.control_endpoint.url}",
+                f"--logging={request.logging_endpoint.url}",
+            ]
+        )
         with self._lock:
-            self._workers[request.worker_id] = subprocess.Popen(command)
+            # `poll` also frees what the system keeps of those that have ended.
+            self._workers = [known for known in self._workers if known.poll() is None] + [worker]
+        print(f"worker {request.worker_id} of {request.control_endpoint.url}: process {worker.pid}", flush=True)
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(self, request: Any, context: Any) -> Any:
-        """Beam's request to end a worker; of one that is gone already it is no fault."""
-        with self._lock:
-            worker = self._workers.pop(request.worker_id, None)
-        if worker is not None:
-            _end(worker)
+        """Beam's request to end a worker: the runner closes the connection next."""
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def close(self) -> None:
         """Ends all workers."""
         with self._lock:
-            workers, self._workers = list(self._workers.values()), {}
-        for worker in workers:
-            _end(worker)
-
-
-def _end(worker: "subprocess.Popen[bytes]") -> None:
-    worker.terminate()
-    try:
-        worker.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        worker.wait()
+            for worker in self._workers:
+                worker.terminate()
+            for worker in self._workers:
+                worker.wait()
 
 
 def serve(port: int) -> None:
