@@ -44,6 +44,47 @@ def column_cells(column: pa.Array) -> Cells:
     return Cells(plain(column.flatten()), lengths)
 
 
+def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.StringArray) -> pa.UnionArray:
+    """A column of numbers but for a few texts, as a reader gives it that found no number in them.
+
+    >>> mixed_column(pa.array([1, None, None]), np.array([2]), pa.array(["n/a"])).to_pylist()
+    [1, None, 'n/a']
+
+    Args:
+      numbers: int64 or float64; null at `rows`.
+      rows: ascending.
+      texts: one for each of `rows`, none of them null.
+    """
+    codes, places = np.zeros(len(numbers), np.int8), np.arange(len(numbers), dtype=np.int32)
+    codes[rows], places[rows] = 1, np.arange(len(rows))
+    return pa.UnionArray.from_dense(pa.array(codes), pa.array(places), [numbers, texts])
+
+
+def split_mixed(column: pa.UnionArray) -> tuple[pa.Array, npt.NDArray[np.int64], pa.StringArray]:
+    """What `mixed_column` was made of."""
+    # By the buffers: `type_codes` and `offsets` of Arrow 25 are those of a slice's beginning.
+    codes, places = (
+        np.frombuffer(column.buffers()[index], dtype)[column.offset :][: len(column)]
+        for index, dtype in ((1, np.int8), (2, np.int32))
+    )
+    rows = np.flatnonzero(codes)
+    numbers, texts = column.field(0), column.field(1)
+    if len(numbers) != len(column) or column.offset:
+        # A slice: it points into the whole children.
+        numbers = numbers.take(pa.array(places, mask=codes != 0))
+    if len(texts) != len(rows):
+        texts = texts.take(pa.array(places[rows]))
+    return numbers, rows, texts
+
+
+def is_mixed(arrow_type: pa.DataType) -> bool:
+    """Whether this is the type of a `mixed_column`."""
+    if not types.is_union(arrow_type) or arrow_type.mode != "dense" or arrow_type.num_fields != 2:
+        return False
+    numbers, texts = (arrow_type.field(index).type for index in range(2))
+    return numbers in (pa.int64(), pa.float64()) and types.is_string(texts)
+
+
 def plain(array: pa.Array) -> pa.Array:
     """The array as what it stores: no extension, dictionary, run-end encoding, view, fixed size or large text."""
     if isinstance(array, pa.ExtensionArray):

@@ -35,7 +35,7 @@ Reason codes: `schema.type`, `schema.int_overflow`, `schema.float_overflow`, `sc
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +44,31 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.batches import RESERVED
-from penstock.io.cells import Cells, as_text, column_cells, decimal_text, is_readable, is_text, item_type, own_unit
+from penstock.io.cells import (
+    Cells,
+    as_text,
+    column_cells,
+    decimal_text,
+    is_mixed,
+    is_readable,
+    is_text,
+    item_type,
+    own_unit,
+    split_mixed,
+)
 from penstock.io.dead_letters import Reason
 from penstock.io.errors import ConfigError
 from penstock.io.flatten import flatten_batch
-from penstock.io.grammar import FLOAT_PATTERN, INT_PATTERN, Mask, cast_text, fits_float32, float32_overflow, match_text
+from penstock.io.grammar import (
+    FLOAT_PATTERN,
+    INT_PATTERN,
+    Mask,
+    cast_text,
+    fits_float32,
+    float32_overflow,
+    match_text,
+    parse_text,
+)
 from penstock.io.schema import Feature, Kind
 
 # Up to here, either way, a float of this many bits tells every integer from the next.
@@ -61,6 +81,9 @@ _CALENDAR = "the years 1 to 9999 or the 24 hours that ISO 8601 can write"
 _UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 _MAX_SHOWN_CHARS = 80
+
+# Up to so many texts are cast one by one.
+_FEW_TEXTS = 64
 
 _HINTS = {
     Kind.INT: "not an INT: an integer in plain decimal digits, without +, leading zeros or spaces",
@@ -150,6 +173,8 @@ class _Cast:
 def _conform_column(column: pa.Array, feature: Feature) -> tuple[pa.Array, list[tuple[int, Reason]]]:
     if _is_conform(column, feature.kind):
         return column, []
+    if is_mixed(column.type):
+        return _conform_mixed(column, feature)
     check_type(column.type, feature)
     cells = column_cells(column)
     cast = _CASTS[feature.kind](cells.values, feature)
@@ -161,21 +186,43 @@ def _conform_column(column: pa.Array, feature: Feature) -> tuple[pa.Array, list[
     rows, positions = cells.places(indices)
     # One reason for each row: that of its first value at fault.
     rows, firsts = np.unique(rows, return_index=True)
-    faults = [
-        (int(row), _reason(feature, cells, cast, int(indices[first]), int(positions[first])))
-        for row, first in zip(rows, firsts, strict=True)
-    ]
+    reasons = _reasons(feature, cells, cast, indices[firsts], positions[firsts])
+    faults = list(zip(rows.tolist(), reasons, strict=True))
     if cells.lengths is None:
         return cast.values, faults
     return _assemble_without(column, cells.lengths, cast.values, rows), faults
+
+
+def _conform_mixed(column: pa.UnionArray, feature: Feature) -> tuple[pa.Array, list[tuple[int, Reason]]]:
+    """A column of numbers and texts: only the texts are cast."""
+    numbers, rows, texts = split_mixed(column)
+    values, faults = _conform_column(numbers, feature)
+    cast = (_cast_few if len(texts) <= _FEW_TEXTS else _CASTS[feature.kind])(texts, feature)
+    good, bad = np.flatnonzero(~cast.bad), np.flatnonzero(cast.bad)
+    if len(good):
+        mask = np.zeros(len(values), bool)
+        mask[rows[good]] = True
+        values = pc.replace_with_mask(values, pa.array(mask), cast.values.take(pa.array(good)))
+    reasons = _reasons(feature, Cells(texts, None), cast, bad, bad)
+    return values, [*faults, *zip(rows[bad].tolist(), reasons, strict=True)]
+
+
+def _cast_few(texts: pa.StringArray, feature: Feature) -> _Cast:
+    """What `_to_int` and `_to_float` make of texts."""
+    found = [parse_text(text, feature.kind, feature.boolean) for text in texts.to_pylist()]
+    values = pa.array([value for value, _ in found], _CONFORM_TYPES[feature.kind][0])
+    bad = np.array([value is None for value, _ in found], bool)
+    return _Cast(values, bad, np.array([overflows for _, overflows in found], bool))
 
 
 def _is_conform(column: pa.Array, kind: Kind) -> bool:
     """Whether a column is what it shall become, as most are: a quick look, that may miss some."""
     if column.type not in _CONFORM_TYPES[kind]:
         return False
+    if kind is not Kind.FLOAT or not len(column):
+        return True
     # Behind a null there may be any number.
-    return kind is not Kind.FLOAT or (not column.null_count and fits_float32(column.to_numpy()))
+    return fits_float32(np.frombuffer(column.buffers()[1], np.float64)[column.offset :][: len(column)])
 
 
 def _nulls(cells: Cells) -> Mask:
@@ -210,23 +257,37 @@ def _list_array(values: pa.Array, lengths: npt.NDArray[np.int64], nulls: Mask) -
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(nulls) if nulls.any() else None)
 
 
-def _reason(feature: Feature, cells: Cells, cast: _Cast, index: int, position: int) -> Reason:
-    place = "" if cells.lengths is None else f", index {position} of the list"
-    column = f"column {feature.name!r}{place}"
-    value = cells.values.slice(index, 1)
-    if value.null_count:
+def _reasons(
+    feature: Feature,
+    cells: Cells,
+    cast: _Cast,
+    indices: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
+) -> Iterator[Reason]:
+    """Why the values at these indices are refused; `positions` are those within their lists."""
+    values = cells.values.take(pa.array(indices))
+    kept = own_unit(values) if types.is_temporal(values.type) else values
+    for value, overflows, position in zip(
+        kept.to_pylist(), cast.overflows[indices].tolist(), positions.tolist(), strict=True
+    ):
+        place = "" if cells.lengths is None else f", index {position} of the list"
+        yield _reason(f"column {feature.name!r}{place}", feature, values.type, value, overflows)
+
+
+def _reason(column: str, feature: Feature, arrow_type: pa.DataType, value: object, overflows: bool) -> Reason:
+    if value is None:
         return Reason("schema.null_in_list", f"{column}: null; a tf.Example list cannot hold nulls")
-    if types.is_temporal(value.type):
-        return Reason("schema.type", f"{column}: {own_unit(value)[0]} as {value.type} is outside {_CALENDAR}")
-    shown = _shown(value[0].as_py())
-    if not cast.overflows[index]:
-        hint = "not a whole number" if types.is_floating(value.type) else _HINTS[feature.kind]
+    if types.is_temporal(arrow_type):
+        return Reason("schema.type", f"{column}: {value} as {arrow_type} is outside {_CALENDAR}")
+    shown = _shown(value)
+    if not overflows:
+        hint = "not a whole number" if types.is_floating(arrow_type) else _HINTS[feature.kind]
         return Reason("schema.type", f"{column}: {shown} is {hint}")
     if feature.kind is Kind.FLOAT:
         return Reason("schema.float_overflow", f"{column}: {shown} is beyond float32, the FLOAT of tf.Example")
     limit = "int64"
-    if types.is_floating(value.type):
-        limit = f"{_EXACT_INTS[value.type.bit_width]}, up to which a {value.type} holds every integer"
+    if types.is_floating(arrow_type):
+        limit = f"{_EXACT_INTS[arrow_type.bit_width]}, up to which a {arrow_type} holds every integer"
     return Reason("schema.int_overflow", f"{column}: {shown} is beyond {limit}")
 
 

@@ -1,7 +1,7 @@
 """The fields of CSV lines as columns: by the kernel, which finds fields and types them in one go, or by Arrow.
 
-Both give the same rows. Arrow gives text columns; the kernel gives a column in the type of its feature at once where
-every text of the block has a value of that type, which `penstock.io.conform` then need not look at again.
+Both give the same rows. Arrow gives text columns; the kernel gives a column in the type of its feature at once, which
+`penstock.io.conform` then need not look at again, but for the texts without a value of that type (`mixed_column`).
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from penstock.io import kernel
+from penstock.io.cells import mixed_column
 from penstock.io.csv_records import misquoted_lines
 from penstock.io.errors import InputError
 from penstock.io.grammar import Mask
@@ -115,24 +116,29 @@ class KernelFields:
         return [self._column(feature, slot, start, stop) for slot, feature in enumerate(selected)]
 
     def _column(self, feature: Feature | None, slot: int, start: int, stop: int) -> pa.Array:
-        typed = self._typed(feature, slot, start, stop)
-        if typed is not None:
-            values, valid = typed
-            buffers = [_bits(valid), pa.py_buffer(values)]
-            return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), stop - start, buffers)
-        offsets, content, valid = self._splitter.texts(slot, start, stop)
-        buffers = [_bits(valid), pa.py_buffer(offsets), pa.py_buffer(content)]
-        return pa.Array.from_buffers(pa.string(), stop - start, buffers)
-
-    def _typed(
-        self, feature: Feature | None, slot: int, start: int, stop: int
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None] | None:
-        """The values, and which of them there are; None for texts, and where one has no value that is found at once."""
         if feature is None or feature.kind is Kind.BYTES:
-            return None
+            return _text_array(*self._splitter.texts(slot, start, stop))
+        values, valid, odd = self._numbers(feature, slot, start, stop)
+        buffers = [_bits(valid), pa.py_buffer(values)]
+        numbers = pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), stop - start, buffers)
+        if not len(odd):
+            return numbers
+        return mixed_column(numbers, odd, _text_array(*self._splitter.texts(slot, start, stop, odd)))
+
+    def _numbers(
+        self, feature: Feature, slot: int, start: int, stop: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None, npt.NDArray[np.int64]]:
+        """The values, which of them there are, and the rows of texts without a value that is found at once."""
         if feature.kind is Kind.INT:
             return self._splitter.ints(slot, start, stop, feature.boolean)
         return self._splitter.floats(slot, start, stop)
+
+
+def _text_array(
+    offsets: npt.NDArray[np.int32], content: npt.NDArray[np.uint8], valid: npt.NDArray[np.uint8] | None
+) -> pa.StringArray:
+    buffers = [_bits(valid), pa.py_buffer(offsets), pa.py_buffer(content)]
+    return pa.Array.from_buffers(pa.string(), len(offsets) - 1, buffers)
 
 
 def _bits(valid: npt.NDArray[np.uint8] | None) -> pa.Buffer | None:

@@ -165,17 +165,41 @@ cdef class Splitter:
                 self._fields[slot * self._capacity + index] = self._fields[slot * self._capacity + rows[index]]
         self._rows = rows.shape[0]
 
-    def texts(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop):
+    def texts(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop, const int64_t[::1] only=None):
         """The fields of a slot in a range of records, as Arrow lays out texts.
+
+        Args:
+          slot: one of those that are kept.
+          start: the first record.
+          stop: behind the last.
+          only: the records of the range that are wanted, counted from its start; None for all.
 
         Returns:
           int32[n + 1] offsets, uint8 bytes, and bool[n], which are not null, or None when all are there.
 
         Raises:
-          ValueError: when there is no such slot or range.
+          ValueError: when there is no such slot or range, or no such record in it.
         """
         cdef const Field* fields = self._range(slot, start, stop)
         cdef Py_ssize_t row, rows = stop - start
+        cdef Field* picked = NULL
+        if only is None:
+            return self._texts(fields, rows)
+        for row in range(only.shape[0]):
+            if not 0 <= only[row] < rows:
+                raise ValueError("the records must be in the range")
+        picked = <Field*>malloc(max(only.shape[0], 1) * sizeof(Field))
+        if not picked:
+            raise MemoryError
+        try:
+            for row in range(only.shape[0]):
+                picked[row] = fields[only[row]]
+            return self._texts(picked, only.shape[0])
+        finally:
+            free(picked)
+
+    cdef object _texts(self, const Field* fields, Py_ssize_t rows):
+        cdef Py_ssize_t row
         cdef const uint8_t* data = self._data
         cdef const uint8_t* limit = data + len(self._data)
         valid = self._valid(fields, rows)
@@ -197,17 +221,25 @@ cdef class Splitter:
         return offsets, content, valid
 
     def ints(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop, bint boolean):
-        """The same as int64[n], 0 where null, and bool[n] as `texts` has it; None when a field is no INT text."""
+        """The fields of a slot in a range of records as integers.
+
+        Returns:
+          int64[n], 0 where there is none; bool[n], where there is one, or None when all are there; and int64[], the
+          fields that are there and no INT text, counted from the start of the range.
+
+        Raises:
+          ValueError: when there is no such slot or range.
+        """
         cdef const Field* fields = self._range(slot, start, stop)
-        cdef Py_ssize_t row, rows = stop - start
+        cdef Py_ssize_t row, rows = stop - start, count = 0
         cdef const uint8_t* data = self._data
         cdef const uint8_t* at
         cdef const uint8_t* end
         valid = self._valid(fields, rows)
         cdef const uint8_t[::1] there = valid
-        values = np.empty(rows, np.int64)
+        values, odd = np.empty(rows, np.int64), np.empty(rows, np.int64)
         cdef int64_t[::1] out = values
-        cdef bint good = True
+        cdef int64_t[::1] found = odd
         with nogil:
             for row in range(rows):
                 if there is not None and not there[row]:
@@ -216,22 +248,23 @@ cdef class Splitter:
                 at = data + fields[row].start
                 end = at + (fields[row].size & SIZE)
                 if (parse_boolean(at, end, &out[row]) if boolean else parse_int(at, end, &out[row])) != NUMBER_GOOD:
-                    good = False
-                    break
-        return (values, valid) if good else None
+                    out[row] = 0
+                    found[count] = row
+                    count += 1
+        return values, _without(valid, rows, odd[:count]), odd[:count].copy()
 
     def floats(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop):
-        """The same as float64[n]; None also for a text that Arrow must cast, and for a number beyond float32."""
+        """The same as float64; a text that Arrow must cast, and a number beyond float32, count as no FLOAT text."""
         cdef const Field* fields = self._range(slot, start, stop)
-        cdef Py_ssize_t row, rows = stop - start
+        cdef Py_ssize_t row, rows = stop - start, count = 0
         cdef const uint8_t* data = self._data
         cdef const uint8_t* at
         cdef const uint8_t* end
         valid = self._valid(fields, rows)
         cdef const uint8_t[::1] there = valid
-        values = np.empty(rows, np.float64)
+        values, odd = np.empty(rows, np.float64), np.empty(rows, np.int64)
         cdef double[::1] out = values
-        cdef bint good = True
+        cdef int64_t[::1] found = odd
         with nogil:
             for row in range(rows):
                 if there is not None and not there[row]:
@@ -240,9 +273,10 @@ cdef class Splitter:
                 at = data + fields[row].start
                 end = at + (fields[row].size & SIZE)
                 if parse_float(at, end, &out[row]) != NUMBER_GOOD or overflows_float32(out[row]):
-                    good = False
-                    break
-        return (values, valid) if good else None
+                    out[row] = 0
+                    found[count] = row
+                    count += 1
+        return values, _without(valid, rows, odd[:count]), odd[:count].copy()
 
     cdef const Field* _range(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop) except NULL:
         if not 0 <= slot < self._wanted or not 0 <= start <= stop <= self._rows:
@@ -264,6 +298,14 @@ cdef class Splitter:
         for text in self._nulls:
             _unset_equal(fields, rows, self._data, text, out)
         return None if valid.all() else valid
+
+
+cdef object _without(object valid, Py_ssize_t rows, object odd):
+    """The mask of what is there, without the odd ones."""
+    if len(odd):
+        valid = np.ones(rows, np.uint8) if valid is None else valid
+        valid[odd] = 0
+    return valid
 
 
 cdef void _unset_equal(const Field* fields, Py_ssize_t rows, const uint8_t* data, const unsigned char[::1] text, uint8_t[::1] out):

@@ -5,11 +5,14 @@ import re
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.io import conform
 from penstock.io.batches import EVENT_TIME, ORIGIN, origin_array
+from penstock.io.cells import mixed_column
 from penstock.io.conform import check_type, conform_batch
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind
@@ -348,3 +351,32 @@ def test_a_value_is_null_afterwards_if_it_was_before_or_its_row_is_rejected(colu
     result, reasons = conform_batch(pa.record_batch([column], names=["x"]), [Feature("x", kind)])
     expected = [row in reasons or not valid for row, valid in enumerate(column.is_valid().to_pylist())]
     assert result.column("x").is_null().to_pylist() == expected
+
+
+@pytest.mark.parametrize("few", [0, 64])
+@pytest.mark.parametrize("feature", [Feature("x", INT), Feature("x", INT, boolean=True), Feature("x", FLOAT)])
+@given(data=st.data())
+def test_texts_among_numbers_are_what_they_are_in_a_column_of_texts(feature, few, data):
+    forms = st.sampled_from(
+        ["1", "-2", "true", "3.5", "x", "1e39", "-1e400", "", "NaN", "inf", "007", str(-(2**63)), "9" * 5000]
+    )
+    texts = pa.array(data.draw(st.lists(st.none() | forms, max_size=12)), pa.string())
+    start = data.draw(st.integers(0, len(texts)))
+    expected, expected_reasons = conform_batch(pa.record_batch([texts[start:]], names=["x"]), [feature])
+    whole, all_reasons = conform_batch(pa.record_batch([texts], names=["x"]), [feature])
+    # The reader has left those without a value, and some more.
+    left = np.array(
+        [
+            row in all_reasons or (text is not None and data.draw(st.booleans()))
+            for row, text in enumerate(texts.to_pylist())
+        ],
+        bool,
+    )
+    numbers = pc.if_else(pa.array(left, pa.bool_()), None, whole.column("x"))
+    column = mixed_column(numbers, np.flatnonzero(left), texts.filter(pa.array(left, pa.bool_())))[start:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conform, "_FEW_TEXTS", few)
+        result, reasons = conform_batch(pa.record_batch([column], names=["x"]), [feature])
+    result.validate(full=True)
+    assert repr(result.to_pydict()) == repr(expected.to_pydict())
+    assert (result.schema, reasons) == (expected.schema, expected_reasons)

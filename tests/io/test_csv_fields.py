@@ -179,6 +179,9 @@ def test_records_outside_the_data_are_refused():
         with pytest.raises(ValueError, match="slot"):
             splitter.texts(*wrong)
     splitter.split(b"a\nb", np.array([0, 2]), np.array([1, 3]))
+    for only in ([2], [-1]):
+        with pytest.raises(ValueError, match="in the range"):
+            splitter.texts(0, 0, 2, np.array(only))
     for rows in ([2], [1, 0], [0, 0], [-1]):
         with pytest.raises(ValueError, match="rows must be ascending"):
             splitter.keep(np.array(rows))

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.io import grammar, kernel
-from penstock.io.grammar import TextCounts, cast_text, classify_text, fits_float32, float32_overflow
+from penstock.io.grammar import TextCounts, cast_text, classify_text, fits_float32, float32_overflow, parse_text
 from penstock.io.schema import Kind
 
 TYPES = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
@@ -243,6 +243,20 @@ def test_the_kernel_casts_as_arrow_does(column, boolean):
         assert values.type == expected.type
         assert [struct_bits(value) for value in values.to_pylist()] == [struct_bits(v) for v in expected.to_pylist()]
         assert bad.tolist() == expected_bad.tolist()
+
+
+@given(near_numbers | long_floats | st.sampled_from([*BOOLS]), st.booleans())
+@example("9" * 5000, False)
+def test_one_text_is_parsed_as_in_a_column(text, boolean):
+    for kind in (Kind.INT, Kind.FLOAT):
+        values, _ = cast_text(pa.array([text]), kind, boolean)
+        value, is_large = parse_text(text, kind, boolean)
+        expected = values[0].as_py()
+        if expected is not None and kind is Kind.FLOAT and float32_overflow(np.array([expected]))[0]:
+            expected = None
+        assert struct_bits(value) == struct_bits(expected)
+        pattern = grammar.INT_PATTERN if kind is Kind.INT else grammar.FLOAT_PATTERN
+        assert is_large == (value is None and re.fullmatch(pattern, text) is not None)
 
 
 @pytest.mark.skipif(not kernel.ENABLED, reason="looks at the kernel")
