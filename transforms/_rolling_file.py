@@ -87,13 +87,13 @@ def parse_rolling(text: str, source: str = "rolling") -> RollingSpec:
     for name in ("key", "features"):
         if name not in nodes:
             raise ConfigError(f"{top.where}: rolling needs {name!r}")
-    key, key_node = nodes["key"]
+    key = _key_columns(*nodes["key"])
     window = _window(*nodes["window"]) if "window" in nodes else None
     inner, features_node = nodes["features"]
     features = tuple(_feature(name, value, window) for name, value in pairs(features_node, inner.where))
     if not features:
         raise ConfigError(f"{inner.where}: features must name at least one feature, got none")
-    return RollingSpec(_key_columns(key, key_node), features, key.where)
+    return RollingSpec(key, features, nodes["key"][0].where)
 
 
 def _key_columns(key: Key, node: yaml.Node) -> tuple[str, ...]:
@@ -130,7 +130,8 @@ def _feature(key: Key, node: yaml.Node, window: int | None) -> RollingFeature:
         window = _window(*nodes["window"])
     if operation.windowed and window is None:
         raise ConfigError(f"{where}: needs a window, such as 10m, of its own or beside 'key' for all features")
-    return RollingFeature(key.text, name, _column(nodes, name, where), window or 0, where)
+    window = window if operation.windowed and window else 0
+    return RollingFeature(key.text, name, _column(nodes, name, where), window, where)
 
 
 def _operation(nodes: Mapping[str, tuple[Key, yaml.Node]], where: Place) -> str:
