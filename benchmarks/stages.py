@@ -30,10 +30,9 @@ from penstock.io.examples import try_encode_examples
 from penstock.io.files import match_files
 from penstock.io.formats import Parsed
 from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
-from penstock.io.layout import Staging
 from penstock.io.read import source_order
 from penstock.io.records import Keys, records_batch
-from penstock.io.runs import KEYS_END, MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
+from penstock.io.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
 from penstock.io.schema import load_schema, schema_features
 from penstock.io.shard import write_shard
 from penstock.transforms.rules import Rule, compile_rules
@@ -115,9 +114,8 @@ class Stages:
             with clock.stage(name):
                 runs[name] += writer.flush()
         for name, spilled in (("shard", runs["spill"]), ("merge", runs["sort"])):
-            staging = Staging(str(folder / name), name)
             with clock.stage(name):
-                write_shard(staging, "train", 0, 1, "none", MergedRuns(spilled), 0, KEYS_END)
+                write_shard(str(folder / f"{name}.tfrecord"), "shard", "train", "none", MergedRuns(spilled))
         return rows, clock.seconds
 
     def _read(self, clock: Clock) -> Iterator[pa.RecordBatch]:

@@ -400,21 +400,31 @@ class DeadLetterHandler(BatchErrorHandler):
     Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
     references to files (`DeadLetterFile`, from `output()` after `close()`) cross to the next: a local runner holds
     no reject in memory.
-
-    With `windows`, those of `WriteDataset`, each window has its own files, so that rejects are counted where their
-    event times lie.
     """
 
-    def __init__(self, directory: str, run_id: str, windows: Windows | None = None):
+    def __init__(self, directory: str, run_id: str):
         super().__init__(consumer=None)
         self._directory = directory
         self._run_id = run_id
-        self._windows = windows
+        self._windows: Windows | None = None
+        self._also: list[beam.PTransform[Any, Any]] = []
 
-    def close(self) -> None:
-        """Writes what all the transforms rejected; a second call does nothing."""
+    def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
+        """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`: `RejectedBatch`es."""
+        self._also.append(sink)
+        return self
+
+    def close(self, windows: Windows | None = None) -> None:
+        """Writes what all the transforms rejected; a second call does nothing.
+
+        With windows, each has its own files, so that rejects are counted where their event times lie.
+        """
         if self._closed:
             return
+        self._windows = windows
+        for index, rejected in enumerate(self._error_pcolls):
+            for number, sink in enumerate(self._also):
+                _ = rejected | f"AlsoDeadLetters{index}To{number}" >> sink
         files = [
             _in_global_window(rejected, index)
             | f"WriteDeadLetters{index}" >> self._writer(index).with_output_types(DeadLetterFile)

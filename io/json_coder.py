@@ -29,7 +29,7 @@ class JsonCoder(coders.Coder, Generic[_T]):
 
     def decode(self, encoded: bytes) -> _T:
         """The inverse of `encode`."""
-        return from_fields(self._kind, json.loads(encoded))  # type: ignore[no-any-return]
+        return from_fields(self._kind, json.loads(encoded))
 
     def is_deterministic(self) -> bool:
         """True, where mappings are: they keep their order."""
@@ -40,12 +40,12 @@ class JsonCoder(coders.Coder, Generic[_T]):
         return self._kind
 
     @classmethod
-    def from_type_hint(cls, typehint: Any, registry: Any) -> Self:
+    def from_type_hint(cls, typehint: Any, registry: Any) -> Self:  # type: ignore[override]
         """The coder for a dataclass."""
         return cls(typehint)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._kind is other._kind  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._kind is other._kind
 
     def __hash__(self) -> int:
         return hash((type(self), self._kind))

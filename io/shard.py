@@ -11,9 +11,9 @@ from isal import isal_zlib
 
 from penstock.io import kernel
 from penstock.io.folders import is_local
-from penstock.io.layout import SUFFIXES, Shard, Staging, part_name
+from penstock.io.layout import Shard
 from penstock.io.records import BlockWriter
-from penstock.io.runs import MergedRuns, Written
+from penstock.io.runs import KEYS_END, MergedRuns, Written
 
 if kernel.ENABLED:
     from penstock.io.kernel import _runs
@@ -26,21 +26,13 @@ _WINDOW_BITS = {"gzip": 31, "zlib": 15}
 
 
 def write_shard(
-    staging: Staging,
-    split: str,
-    index: int,
-    total: int,
-    compression: Compression,
-    merged: MergedRuns,
-    low: int,
-    high: int,
+    staged: str, path: str, split: str, compression: Compression, merged: MergedRuns, low: int = 0, high: int = KEYS_END
 ) -> Shard:
-    """Writes one shard, a range of keys, into the staging folder, and gives its entry of the manifest.
+    """Writes one shard, a range of keys, to `staged`, and gives its entry of the manifest, under the relative `path`.
 
-    A bundle that is tried again writes the same bytes under the same name.
+    A bundle that is tried again writes the same bytes.
     """
-    path = f"{split}/{part_name(index, total, SUFFIXES[compression])}"
-    with _ShardFile(staging.path(*path.split("/")), compression) as file:
+    with _ShardFile(staged, compression) as file:
         written = merged.write(low, high, file.blocks)
     return file.entry(path, split, written)
 

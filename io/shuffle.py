@@ -5,6 +5,7 @@ and passes only references between the stages; `RunnerShuffle` groups sorted chu
 spills them on its worker. Both give the same bytes.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -19,7 +20,7 @@ import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window
-from penstock.io.layout import Shard, Staging
+from penstock.io.layout import SUFFIXES, Shard, Staging, part_name
 from penstock.io.records import Keys, Records, sort_records
 from penstock.io.runs import KEYS_END, MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
 from penstock.io.shard import Compression, write_shard
@@ -153,9 +154,9 @@ class _MergeFn(beam.DoFn):
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
         merged = MergedRuns([run for run in runs if run.split == shard.split])
-        yield write_shard(
-            self._staging, shard.split, shard.index, shard.total, self._compression, merged, shard.low, shard.high
-        )
+        path = f"{shard.split}/{part_name(shard.index, shard.total, SUFFIXES[self._compression])}"
+        staged = self._staging.path(*path.split("/"))
+        yield write_shard(staged, path, shard.split, self._compression, merged, shard.low, shard.high)
 
 
 @dataclasses.dataclass(eq=False)
@@ -275,12 +276,18 @@ class _WriteChunksFn(beam.DoFn):
 
     def process(self, item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int]) -> Iterator[Shard]:
         (split, index), chunks = item
-        with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
-            writer = RunWriter(directory, self._splits)
-            runs = [run for chunk in chunks if chunk for run in writer.add(_from_ipc(chunk))]
-            merged = MergedRuns([*runs, *writer.flush()])
-            total = self._plan.count(counts.get(split, 0))
-            yield write_shard(self._staging, split, index, total, self._compression, merged, 0, KEYS_END)
+        path = f"{split}/{part_name(index, self._plan.count(counts.get(split, 0)), SUFFIXES[self._compression])}"
+        with merged_batches(map(_from_ipc, filter(None, chunks)), self._splits) as merged:
+            yield write_shard(self._staging.path(*path.split("/")), path, split, self._compression, merged)
+
+
+@contextlib.contextmanager
+def merged_batches(batches: Iterable[pa.RecordBatch], splits: Sequence[str]) -> Iterator[MergedRuns]:
+    """Batches of `RECORDS`, in any order, as one sorted sequence, by way of runs on this machine's disk."""
+    with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
+        writer = RunWriter(directory, splits)
+        runs = [run for batch in batches for run in writer.add(batch)]
+        yield MergedRuns([*runs, *writer.flush()])
 
 
 def _from_ipc(chunk: bytes) -> pa.RecordBatch:

@@ -89,7 +89,7 @@ class WindowManifest:
             manifest = typed(from_fields(cls, fields))
             for item in (*manifest.shards, *manifest.dead_letters, *manifest.inputs):
                 typed(item)
-            return manifest  # type: ignore[no-any-return]
+            return manifest
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"not the manifest of a window: {error!r}") from error
 

@@ -11,6 +11,8 @@ shard is a range of rows. Either way a record's shard and place follow from the 
 On a local runner the records never leave the disk between encoding and shard: runs are spilled, and only references
 to them cross stages. Elsewhere (`spill=False`) sorted chunks go through the runner's own shuffle, by shard, and the
 writer of a shard spills them on its worker: the bytes are the same.
+
+With windows (`penstock.io.windowed`) the input may be unbounded, and each window is published for itself.
 """
 
 import dataclasses
@@ -20,45 +22,47 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from penstock.io.batches import EVENT_TIME, SHUFFLE_KEY, SPLIT, drop_rows, in_global_window
+from penstock.io.batches import in_global_window, source_rows
 from penstock.io.dead_letters import (
     REJECTED,
     DeadLetterFile,
     DeadLetterHandler,
+    RejectedBatch,
     RejectingTransform,
     reject,
     row_letters,
     split_rejected,
 )
+from penstock.io.encode import RecordEncoder
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.examples import try_encode_examples
-from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.layout import (
     DEAD_LETTERS,
     TRANSFORM,
+    WINDOWS,
     Shard,
     Staging,
     check_output,
     new_run_id,
 )
 from penstock.io.publish import Outcome, Publisher
-from penstock.io.ragged import without_views
-from penstock.io.records import MAX_SPLITS, Keys, Splits, records_batch
+from penstock.io.records import MAX_SPLITS
+from penstock.io.seal_windows import SealingRules
 from penstock.io.shard import Compression
 from penstock.io.shuffle import RunnerShuffle, ShardPlan, Shuffle, SpillingShuffle, spill_directory
+from penstock.io.window_manifest import WindowManifest
+from penstock.io.windowed import WindowOptions, WriteChunks, WriteWindows, chunk_directory
+from penstock.io.windows import Windows, parse_duration, parse_window
 
 DEFAULT_SHARD_BYTES = 128 << 20
 
 # A split is a folder; these are the other folders of a dataset.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, "statistics", "windows"})
+_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, "statistics", WINDOWS})
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,6 +72,12 @@ class WriteDataset(RejectingTransform):
     Takes a bounded `PCollection[pyarrow.RecordBatch]` in the global window; gives a `PCollection[Outcome]` of one
     element. Rows are split by `_split`, ordered by `_shuffle_key` (computed from the row where there is none), rejected
     (`write.*`) where a value has no faithful form in a tf.Example.
+
+    With `window`, and behind Beam's fixed or sliding windows, the input may be unbounded, and each window is published
+    for itself: gives a `PCollection[WindowManifest]`, one for each version of a window. Its rows are those with their
+    `_event_time` in it, or, in batches without that column, those whose batch has its Beam timestamp in it. A window
+    is published when the watermark passes its end, and once more when it passes that by the allowed lateness; what
+    comes even later becomes dead letters (reason `late`). Too many rejects mark a window, and fail nothing.
 
     Attributes:
       output: the folder, on any filesystem that Beam knows.
@@ -88,6 +98,11 @@ class WriteDataset(RejectingTransform):
       spill: spill to this machine's disk between the stages: for runners whose workers share it.
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
       provenance: JSON values for the manifest.
+      window: windows, or their text (`fixed:60s`, `sliding:60s/10s`); needs `num_shards`.
+      allowed_lateness: of rows behind the watermark, microseconds, or text such as `30s`.
+      empty_windows: whether windows without rows, between such with rows, are published too.
+      resume: whether there may be windows in the output already: those of the same job, before the savepoint that it
+        goes on from.
 
     Raises:
       ConfigError: for options out of range, or an output that cannot take a dataset.
@@ -108,8 +123,20 @@ class WriteDataset(RejectingTransform):
     spill: bool = True
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    window: Windows | str | None = None
+    allowed_lateness: int | str = 0
+    empty_windows: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.window, str):
+            self.window = parse_window(self.window)
+        if isinstance(self.allowed_lateness, str):
+            self.allowed_lateness = parse_duration(self.allowed_lateness)
+        if self.allowed_lateness < 0 or self.allowed_lateness % 1000:
+            raise ConfigError(
+                f"allowed_lateness must be 0 or more, in whole milliseconds, got {self.allowed_lateness} microseconds"
+            )
         if self.num_shards is not None and self.num_shards < 1:
             raise ConfigError(f"num_shards must be >= 1, got {self.num_shards}")
         if self.shard_bytes < 1:
@@ -137,18 +164,70 @@ class WriteDataset(RejectingTransform):
         if self.dead_letters is not None:
             self.with_error_handler(self.dead_letters)
 
-    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Outcome]:
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Any]:
         """Encode, shuffle, write shards, publish."""
-        _check_one_window(batches)
+        windows = self.window or Windows.of_beam(batches.windowing.windowfn)
+        self._check(batches, windows)
         staging = Staging(self.output, self.run_id or new_run_id())
-        check_output(self.output, self.overwrite, staging.run_id)
+        check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
+        handler = self._handler(staging)
+        if isinstance(windows, Windows):
+            return self._write_windows(batches, staging, handler, windows)
         rows_in = self.rows_in if self.rows_in is not None else batches | "CountRows" >> CountRows()
         shuffle = SpillingShuffle if self.spill else RunnerShuffle
-        handler = self._handler(staging)
         records = self._encode(batches, handler)
         plan = ShardPlan(self.num_shards, self.shard_bytes, self.shuffle)
         shards = records | "WriteShards" >> shuffle(staging, tuple(self.splits), plan, self.compression)
         return self._publish(staging, shards, handler, rows_in)
+
+    def _check(self, batches: beam.PCollection[pa.RecordBatch], windows: Windows | str | None) -> None:
+        if windows is None:
+            _check_one_window(batches)
+            if self.resume:
+                raise ConfigError("resume is for datasets with windows; give window, or leave resume out")
+            return
+        if self.num_shards is None:
+            raise ConfigError(
+                "windows need num_shards: how many bytes a window will have is not known while its rows come; pass "
+                "--num_shards"
+            )
+        if self.shuffle != "global":
+            raise ConfigError(
+                f"windows need shuffle 'global': what streams in has no order to keep, got {self.shuffle!r}"
+            )
+        if self.overwrite and (self.resume or not batches.is_bounded):
+            raise ConfigError(
+                "overwrite replaces a dataset by one that is whole, which a stream never is: name another folder, "
+                "or remove what is there"
+            )
+
+    def _write_windows(
+        self,
+        batches: beam.PCollection[pa.RecordBatch],
+        staging: Staging,
+        handler: DeadLetterHandler | None,
+        windows: Windows,
+    ) -> beam.PCollection[WindowManifest]:
+        num_shards = self.num_shards or 1
+        write = WriteChunks(self._encoder(), chunk_directory(staging), windows, num_shards)
+        chunks, rejected = batches | "WriteChunks" >> write
+        self._take_rejected(rejected, handler)
+        rules = SealingRules(
+            windows=windows,
+            splits=tuple(self.splits),
+            num_shards=num_shards,
+            compression=self.compression,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            max_reject_fraction=self.max_reject_fraction,
+            extras=tuple(self.extras),
+            provenance=self.provenance,
+        )
+        options = WindowOptions(windows, int(self.allowed_lateness), self.empty_windows)
+        once = batches.pipeline | "Once" >> beam.Create([None], reshuffle=False)
+        return (chunks, _rejects(once, handler, windows)) | "WriteWindows" >> WriteWindows(
+            staging, options, rules, self.compression, self.overwrite
+        )
 
     def _handler(self, staging: Staging) -> DeadLetterHandler | None:
         """The handler whose files are published: what another one is given must be accounted for as well."""
@@ -159,13 +238,18 @@ class WriteDataset(RejectingTransform):
     def _encode(
         self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None
     ) -> beam.PCollection[pa.RecordBatch]:
-        encode = beam.ParDo(_EncodeFn(tuple(self.splits), self.shuffle, self.seed))
-        encode = encode.with_output_types(pa.RecordBatch)
+        encode = beam.ParDo(_EncodeFn(self._encoder())).with_output_types(pa.RecordBatch)
         records, rejected = split_rejected(batches | "Encode" >> encode.with_outputs(REJECTED, main="out"))
+        self._take_rejected(rejected, handler)
+        return records
+
+    def _encoder(self) -> RecordEncoder:
+        return RecordEncoder(tuple(self.splits), self.shuffle == "none", self.seed)
+
+    def _take_rejected(self, rejected: beam.PCollection[RejectedBatch], handler: DeadLetterHandler | None) -> None:
         self._reject(rejected)
         if handler is not None and handler is not self._error_handler:
             handler.add_error_pcollection(rejected)
-        return records
 
     def _publish(
         self,
@@ -198,7 +282,10 @@ class WriteDataset(RejectingTransform):
 def _check_one_window(batches: beam.PCollection[pa.RecordBatch]) -> None:
     windows = batches.windowing.windowfn
     if not batches.is_bounded:
-        raise ConfigError("WriteDataset needs bounded input, got an unbounded PCollection")
+        raise ConfigError(
+            "unbounded input is written window by window: pass --window (WriteDataset(window='fixed:60s')), or apply "
+            "fixed or sliding windows before it"
+        )
     if not isinstance(windows, GlobalWindows):
         raise ConfigError(
             f"WriteDataset writes one dataset from the global window, got {type(windows).__name__}; "
@@ -206,10 +293,12 @@ def _check_one_window(batches: beam.PCollection[pa.RecordBatch]) -> None:
         )
 
 
-def _rejects(once: beam.PCollection[None], handler: DeadLetterHandler | None) -> beam.PCollection[DeadLetterFile]:
+def _rejects(
+    once: beam.PCollection[None], handler: DeadLetterHandler | None, windows: Windows | None = None
+) -> beam.PCollection[DeadLetterFile]:
     if handler is None:
         return once | "NoDeadLetters" >> beam.FlatMap(_nothing).with_output_types(DeadLetterFile)
-    handler.close()
+    handler.close(windows)
     return handler.output()
 
 
@@ -239,47 +328,18 @@ class _CountRowsFn(beam.DoFn):
 class _EncodeFn(beam.DoFn):
     """Batches to batches of `RECORDS`; rows that cannot be written are rejected."""
 
-    def __init__(self, splits: tuple[str, ...], shuffle: Shuffle, seed: int):
-        self._splits = splits
-        self._shuffle = shuffle
-        self._hash_seed = salted(seed, SHUFFLE_SALT)
+    def __init__(self, encoder: RecordEncoder):
+        self._encoder = encoder
         self._in_rows = Metrics.counter("WriteDataset", "in-rows")
         self._bad_rows = Metrics.counter("WriteDataset", "bad-rows")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        batch = without_views(batch)
-        encoded, faults = try_encode_examples(batch)
+        encoded = self._encoder.encode(batch)
         self._in_rows.inc(batch.num_rows)
-        if faults:
-            self._bad_rows.inc(len(faults))
-            yield from reject(row_letters(batch, faults, "write"))
-            batch = drop_rows(batch, faults)
-        times = batch.column(EVENT_TIME) if EVENT_TIME in batch.schema.names else None
-        yield records_batch(self._split_numbers(batch), self._keys(batch), encoded.data, encoded.offsets, times)
-
-    def _keys(self, batch: pa.RecordBatch) -> Keys:
-        if SHUFFLE_KEY in batch.schema.names:
-            keys = batch.column(SHUFFLE_KEY)
-            if keys.null_count:
-                raise DataError(f"{SHUFFLE_KEY} must not be null, got {keys.null_count} nulls in a batch")
-            return keys.to_numpy(zero_copy_only=False)
-        if self._shuffle == "none":
-            raise ConfigError("shuffle='none' needs the place of each row: read with ReadRecords(..., order_key=True)")
-        return hash_rows(batch, None, self._hash_seed)
-
-    def _split_numbers(self, batch: pa.RecordBatch) -> Splits:
-        if SPLIT not in batch.schema.names:
-            if len(self._splits) > 1:
-                raise ConfigError(
-                    f"rows have no split; use AssignSplit, or one split instead of {', '.join(self._splits)}"
-                )
-            return np.zeros(batch.num_rows, np.uint16)
-        column = batch.column(SPLIT)
-        numbers = pc.index_in(column.cast(pa.string()), pa.array(self._splits))
-        if numbers.null_count:
-            unknown = pc.unique(column.filter(pc.is_null(numbers)).cast(pa.string()))[0].as_py()
-            raise ConfigError(f"a row is of split {unknown!r}; splits must name it, got {', '.join(self._splits)}")
-        return numbers.to_numpy().astype(np.uint16)
+        if encoded.faults:
+            self._bad_rows.inc(len(encoded.faults))
+            yield from reject(row_letters(source_rows(encoded.all_rows), encoded.faults, "write"))
+        yield encoded.records
 
 
 class _PublishFn(beam.DoFn):

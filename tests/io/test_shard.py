@@ -7,9 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.io.layout import Staging
 from penstock.io.records import records_batch
-from penstock.io.runs import KEYS_END, MergedRuns, RunWriter
+from penstock.io.runs import MergedRuns, RunWriter
 from penstock.io.shard import write_shard
 
 RECORDS, SIZE = 9_000, 400
@@ -29,9 +28,8 @@ def shard_of(directory, batch, compression, chunk, piece):
     writer = RunWriter(f"{directory}/runs", ("train",), 1 << 20)
     runs = [run for start in range(0, RECORDS, chunk) for run in writer.add(batch.slice(start, chunk))]
     merged = MergedRuns([*runs, *writer.flush()], piece)
-    staging = Staging(str(directory), "r1")
-    shard = write_shard(staging, "train", 0, 1, compression, merged, 0, KEYS_END)
-    with open(staging.path(*shard.path.split("/")), "rb") as file:
+    shard = write_shard(f"{directory}/shard", f"train/part-0{compression}", "train", compression, merged)
+    with open(f"{directory}/shard", "rb") as file:
         return shard, file.read()
 
 

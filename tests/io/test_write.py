@@ -15,7 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import error_handling
-from apache_beam.transforms.window import FixedWindows
+from apache_beam.transforms.window import Sessions
 from helpers import local_pipeline
 
 from penstock.io.batches import EVENT_TIME, SHUFFLE_KEY, SPLIT
@@ -311,14 +311,14 @@ def test_nothing_published_fails_the_pipeline_of_one_who_reads_no_outcome(tmp_pa
 
 def test_windows_are_refused(tmp_path):
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    with pytest.raises(ConfigError, match="from the global window, got FixedWindows"):
-        _ = put(pipeline, table(3), FixedWindows(5)) | WriteDataset(str(tmp_path))
+    with pytest.raises(ConfigError, match="from the global window, got Sessions"):
+        _ = put(pipeline, table(3), Sessions(5)) | WriteDataset(str(tmp_path))
 
 
 def test_unbounded_input_is_refused(tmp_path):
     rows = put(beam.Pipeline(runner=FnApiRunner()), table(3))
     rows.is_bounded = False
-    with pytest.raises(ConfigError, match="needs bounded input"):
+    with pytest.raises(ConfigError, match="unbounded input is written window by window: pass --window"):
         _ = rows | WriteDataset(str(tmp_path))
 
 

@@ -1,0 +1,33 @@
+"""What runners promise: stable input, and watermarks that wait."""
+
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.portability import common_urns
+
+# PortableRunner stands for a job server, of Flink for instance; Prism, which is one as well, has a name of its own.
+_RUNNERS = frozenset({"FlinkRunner", "PortableRunner", "DataflowRunner"})
+
+
+class StableParDo(beam.ParDo):
+    """A ParDo that a runner tries again with the very same elements: those that are in a checkpoint.
+
+    The Python SDK has no name for it, but the runners honour it.
+    """
+
+    def to_runtime_api_parameter(self, context: Any, **kwargs: Any) -> tuple[str, Any]:
+        """With the requirement."""
+        urn, payload = super().to_runtime_api_parameter(context, **kwargs)  # type: ignore[misc]
+        payload.requires_stable_input = True
+        context.add_requirement(common_urns.requirements.REQUIRES_STABLE_INPUT.urn)
+        return urn, payload
+
+
+def has_stable_input(pipeline: beam.Pipeline) -> bool:
+    """Whether the pipeline's runner knows stable input; others refuse a pipeline that asks for it."""
+    return type(pipeline.runner).__name__ in _RUNNERS
+
+
+def knows_watermarks(pipeline: beam.Pipeline) -> bool:
+    """Whether a timer at the end of the stream fires when all elements are through: local runners may be early."""
+    return type(pipeline.runner).__name__ in _RUNNERS

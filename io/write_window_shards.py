@@ -1,0 +1,122 @@
+"""What closes a pane is done: chunks become shards, rows that are too late become dead letters, all of it staged."""
+
+import dataclasses
+import uuid
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+
+from penstock.io.chunks import Chunk, read_part, read_sources
+from penstock.io.close_windows import PaneHeader, ShardTask, Task
+from penstock.io.dead_letters import DeadLetterFile, Reason, RejectedBatch, row_letters, write_letters
+from penstock.io.json_coder import register_json
+from penstock.io.layout import SUFFIXES, Staging, part_name
+from penstock.io.shard import Compression, write_shard
+from penstock.io.shuffle import merged_batches
+from penstock.io.window_manifest import Pane, WindowShard
+from penstock.io.windows import Windows, time_name
+
+# Folder of the staged shards, below the staging folder.
+STAGED_SHARDS = "shards"
+
+_PREFIXES: dict[Pane, str] = {"on_time": "part", "late": "late"}
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedShard:
+    """A shard, and where it lies until its window is published."""
+
+    path: str
+    shard: WindowShard
+
+
+@register_json
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Something of a pane that is done, one of the three."""
+
+    pane: Pane
+    header: PaneHeader | None = None
+    shard: StagedShard | None = None
+    rejects: DeadLetterFile | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardStaging:
+    """Where and how the shards of windows are staged.
+
+    Attributes:
+      splits: their names, by number.
+      num_shards: of each split.
+    """
+
+    staging: Staging
+    windows: Windows
+    splits: tuple[str, ...]
+    num_shards: int
+    compression: Compression
+
+    def folder(self, window: int) -> str:
+        """The folder of one window, where every attempt has names of its own."""
+        return self.staging.path(STAGED_SHARDS, self.windows.name(window))
+
+    def path(self, window: int, pane: Pane, task: ShardTask) -> str:
+        """The final path of a shard, relative to the dataset."""
+        name = part_name(task.shard, self.num_shards, SUFFIXES[self.compression], _PREFIXES[pane])
+        return f"{self.splits[task.split]}/{time_name(window)}/{name}"
+
+    def write(self, window: int, pane: Pane, task: ShardTask, name: str) -> StagedShard:
+        """Writes a shard under a name that no other attempt has."""
+        path = self.path(window, pane, task)
+        staged = FileSystems.join(self.folder(window), name)
+        parts = (read_part(part.path, part.offset, part.length) for part in task.parts)
+        with merged_batches(parts, self.splits) as merged:
+            shard = write_shard(staged, path, self.splits[task.split], self.compression, merged)
+        return StagedShard(staged, WindowShard(**vars(shard), pane=pane))
+
+    def reject(self, window: int, chunk: Chunk, lateness: int) -> DeadLetterFile:
+        """Writes the rows of a chunk that is too late as dead letters, to be filed in a window that is open."""
+        return write_letters(self.folder(window), self.staging.run_id, late_letters(chunk, self.windows, lateness))
+
+
+def late_letters(chunk: Chunk, windows: Windows, lateness: int) -> Iterator[RejectedBatch]:
+    """The rows of a chunk as dead letters with the reason `late`."""
+    detail = f"came after the window {windows.name(chunk.window)} had closed"
+    if lateness:
+        detail += f", {lateness / 1e6:g} s after its end"
+    for rows in read_sources(chunk):
+        yield row_letters(rows, {row: [Reason("late", detail)] for row in range(rows.num_rows)}, "write")
+
+
+class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection[tuple[int, Report]]]):
+    """Does the tasks, spread over all workers; gives reports by the start of their window."""
+
+    def __init__(self, staging: ShardStaging, lateness: int):
+        super().__init__()
+        self._write = _WriteShardsFn(staging, lateness)
+
+    def expand(self, tasks: beam.PCollection[Task]) -> beam.PCollection[tuple[int, Report]]:
+        """Spread, write."""
+        write = beam.ParDo(self._write).with_output_types(tuple[int, Report])
+        return tasks | "SpreadTasks" >> beam.Reshuffle() | "Write" >> write
+
+
+class _WriteShardsFn(beam.DoFn):
+    def __init__(self, staging: ShardStaging, lateness: int):
+        self._staging = staging
+        self._lateness = lateness
+        self._late_rows = Metrics.counter("WriteDataset", "late-rows")
+        self._too_late_rows = Metrics.counter("WriteDataset", "too-late-rows")
+
+    def process(self, task: Task) -> Iterator[tuple[int, Report]]:
+        rejects = task.rejects
+        if task.too_late is not None:
+            rejects = self._staging.reject(task.window, task.too_late, self._lateness)
+            self._too_late_rows.inc(task.too_late.rows)
+        shard = None
+        if task.shard is not None:
+            shard = self._staging.write(task.window, task.pane, task.shard, uuid.uuid4().hex)
+            self._late_rows.inc(shard.shard.records if task.pane == "late" else 0)
+        yield task.window, Report(task.pane, task.header, shard, rejects)
