@@ -59,8 +59,6 @@ class FlinkJobOptions(PipelineOptions):
             parser.add_argument(f"--{name}", type=_switch, nargs="?", const=True, default=None, help=text)
         for name, text in _TEXTS.items():
             parser.add_argument(f"--{name}", default=None, help=text)
-        text = "Flink: a jar for the class path of the job, instead of those of the job server; repeat it for several"
-        parser.add_argument("--files_to_stage", action="append", default=None, help=text)
 
 
 def _switch(text: str) -> bool:
