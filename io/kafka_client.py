@@ -133,15 +133,17 @@ class Troubles:
         self.denied = self.last = None
 
 
-def make_consumer(source: KafkaSource, troubles: Troubles, **ours: Any) -> Any:
+def make_consumer(source: KafkaSource, troubles: Troubles, defaults: Mapping[str, Any] = {}, **callbacks: Any) -> Any:
     """A `confluent_kafka.Consumer` that neither joins the group nor commits by itself; ends of partitions are told.
+
+    `defaults` are settings that the user's go before.
 
     Raises:
       ConfigError: when the client refuses a setting; values that may be secrets are not shown.
     """
     kafka = import_kafka()
-    settings: dict[str, Any] = {**client_settings(source.config), **_consumer_settings(source), **ours}
-    return make_client(kafka.Consumer, source.address, settings, error_cb=troubles.report)
+    settings = {**defaults, **client_settings(source.config), **_consumer_settings(source)}
+    return make_client(kafka.Consumer, source.address, settings, error_cb=troubles.report, **callbacks)
 
 
 def _consumer_settings(source: KafkaSource) -> dict[str, Any]:

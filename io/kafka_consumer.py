@@ -25,8 +25,12 @@ Offsets = npt.NDArray[np.int64]
 _MAX_RECORDS = 20_000
 _POLL_BYTES = 16 << 20
 
-# Fetched ahead, at most: the client's default of 64 MiB for each of several readers is much for a worker.
-_QUEUE_KBYTES = 32 << 10
+_DEFAULTS = {
+    # Fetched ahead, at most: the client's own 64 MiB for each of several readers is much for a worker.
+    "queued.max.messages.kbytes": 32 << 10,
+    # A broker that has nothing new answers after so long, and only then does a new assignment begin.
+    "fetch.wait.max.ms": 100,
+}
 
 # A consumer that nobody has used for so long is closed.
 _PARKED_SECONDS = 120.0
@@ -103,8 +107,7 @@ class Reader:
         self._source = source
         self._wanted = wanted
         self.troubles = Troubles(source.address)
-        settings = {"queued.max.messages.kbytes": _QUEUE_KBYTES, "queued.min.messages": 100_000}
-        self._consumer = make_consumer(source, self.troubles, on_commit=self._on_commit, **settings)
+        self._consumer = make_consumer(source, self.troubles, _DEFAULTS, on_commit=self._on_commit)
         self.positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
         self._busy: dict[Partition, float] = {}

@@ -40,7 +40,7 @@ class Spans:
         """Offsets left; an endless span counts as 1."""
         return sum(1 if span.stop is None else span.stop - span.start for span in self.spans)
 
-    def ranges(self, offsets: int = _RANGE_OFFSETS) -> "Iterator[Spans]":
+    def ranges(self, offsets: int) -> "Iterator[Spans]":
         """Spans of at most about so many offsets each, of one partition each."""
         for span in self.spans:
             stop = span.start if span.stop is None else span.stop
@@ -188,7 +188,7 @@ class SpansProvider(RestrictionProvider):
         if restriction.endless:
             yield restriction
         else:
-            yield from restriction.ranges()
+            yield from restriction.ranges(_RANGE_OFFSETS)
 
     def restriction_size(self, element: tuple[int, int, bytes], restriction: Spans) -> int:
         """Offsets left."""

@@ -21,10 +21,17 @@ class MockKafka:
 
     def __init__(self, brokers: int = 1) -> None:
         # The broker lives as long as the client that made it; it answers on loopback.
-        self._host = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": brokers, "log_level": 0})
+        self._host: Producer | None = Producer(
+            {"bootstrap.servers": "mock", "test.mock.num.brokers": brokers, "log_level": 0}
+        )
         brokers_now = self._host.list_topics(timeout=10).brokers.values()
         self.address = ",".join(f"{broker.host}:{broker.port}" for broker in brokers_now)
-        self.producer = Producer({"bootstrap.servers": self.address, "linger.ms": 5, "message.max.bytes": 8 << 20})
+        settings = {"bootstrap.servers": self.address, "linger.ms": 5, "message.max.bytes": 8 << 20, "log_level": 0}
+        self.producer = Producer(settings)
+
+    def stop(self) -> None:
+        """Ends the broker, which cannot be started again."""
+        self._host = None
 
     def uri(self, topics: str, **parameters: object) -> str:
         query = "&".join(f"{name}={value}" for name, value in parameters.items())

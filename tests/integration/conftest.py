@@ -43,11 +43,17 @@ def prism() -> str:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory) -> Iterator[KafkaBroker]:
-    """A broker; a test takes a topic of its own, and leaves the broker running."""
+def kafka_jars() -> pathlib.Path:
+    """The folder of the broker's jars, for a test that kills its own broker or configures it."""
     need("java", "mvn")
     pytest.importorskip("confluent_kafka")
-    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), broker_jars(CACHE))
+    return broker_jars(CACHE)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory, kafka_jars) -> Iterator[KafkaBroker]:
+    """A broker; a test takes a topic of its own, and leaves the broker running."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), kafka_jars)
     broker.start()
     try:
         yield broker

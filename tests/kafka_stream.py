@@ -1,0 +1,80 @@
+"""A Kafka source bundle by bundle, as a runner runs it: with checkpoints in between, and when the test wants."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.runners import sdf_utils
+
+from penstock.io.kafka import KafkaSource
+from penstock.io.kafka_offsets import resolve_offsets
+from penstock.io.kafka_read import ReadFromKafka, group_partitions
+from penstock.io.kafka_restriction import SpansCoder, SpansProvider, SpansTracker
+from penstock.io.kafka_watermark import PartitionWatermarks
+
+Row = dict[str, Any]
+
+
+class Stream:
+    """What a runner does with one group of partitions.
+
+    Attributes:
+      restriction: what is left, as of the last checkpoint; a test may turn it back.
+      state: that of the watermark.
+      watermark: the watermark after the last bundle.
+      pause: seconds after which the group wants to go on.
+      callbacks: those for bundles that are final.
+      letters: all rejected batches.
+    """
+
+    def __init__(self, transform: ReadFromKafka, group: int = 0) -> None:
+        assert isinstance(transform.source, str)
+        source = KafkaSource.parse(transform.source)
+        self.fn = transform._read_fn(source)
+        self.element = group_partitions(source, resolve_offsets(source))[group]
+        self.restriction = SpansProvider().initial_restriction(self.element)
+        self.state = PartitionWatermarks().initial_estimator_state(None, None)
+        self.watermark: Any = None
+        self.pause = 0.0
+        self.callbacks: list[Callable[[], None]] = []
+        self.letters: list[Any] = []
+
+    def register(self, callback: Callable[[], None]) -> None:
+        """For the DoFn: this is its bundle finalizer."""
+        self.callbacks.append(callback)
+
+    def finalize(self) -> None:
+        """All bundles are final."""
+        for callback in self.callbacks:
+            callback()
+
+    def bundle(self) -> list[Any]:
+        """The elements of one bundle; state and restriction pass through their coders."""
+        tracker = sdf_utils.ThreadsafeRestrictionTracker(SpansTracker(self.restriction))
+        watermark = sdf_utils.ThreadsafeWatermarkEstimator(PartitionWatermarks().create_watermark_estimator(self.state))
+        view = sdf_utils.RestrictionTrackerView(tracker)
+        outputs = list(self.fn.process(self.element, self, view, watermark))  # type: ignore[call-arg]
+        tracker.check_done()
+        deferred = tracker.deferred_status()
+        assert deferred is not None, "a stream has no end"
+        self.restriction = SpansCoder().decode(SpansCoder().encode(deferred[0]))
+        coder = PartitionWatermarks().estimator_state_coder()
+        self.state = coder.decode(coder.encode(watermark.get_estimator_state()))
+        self.pause = deferred[1].micros / 1e6
+        self.watermark = watermark.current_watermark()
+        self.letters += [output.value.value for output in outputs if isinstance(output, beam.pvalue.TaggedOutput)]
+        return [output for output in outputs if not isinstance(output, beam.pvalue.TaggedOutput)]
+
+    def until(self, condition: Callable[[list[Row]], object], seconds: float = 10) -> list[Row]:
+        """The rows of bundles until a condition holds for all of them."""
+        rows: list[Row] = []
+        deadline = time.monotonic() + seconds
+        while not condition(rows):
+            assert time.monotonic() < deadline, f"nothing of the kind has happened: {len(rows)} rows"
+            rows += [row for output in self.bundle() for row in output.value.to_pylist()]
+        return rows
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        """What comes next."""
+        return {(span.topic, span.partition): span.start for span in self.restriction.spans}
