@@ -395,6 +395,10 @@ class TransformOptions(Options):
         metavar="FILE|MODULE:FUNCTION",
     )
     transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR")
+    rolling: str | None = flag(
+        "YAML file of features over the last minutes of a key, computed before the others (needs no penstock[tft])",
+        metavar="FILE",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

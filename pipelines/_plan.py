@@ -3,8 +3,10 @@
 Everything that can be wrong without reading a row is found here, before a pipeline starts.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
+import tempfile
 from collections.abc import Mapping
 from typing import Self
 
@@ -24,10 +26,11 @@ from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.features import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.fit import FitTransform
 from penstock.transforms.infer import InferSchema
+from penstock.transforms.rolling import RollingFeatures, RollingSpec, load_rolling, rolling_schema
 from penstock.transforms.rules import Rule, load_rules
 from penstock.transforms.split import AssignSplit, check_key, parse_split
 from penstock.transforms.validate import ValidateRecords
-from pipelines._job import run_pipeline
+from pipelines._job import is_local, run_pipeline
 from pipelines._options import CheckOptions, InputOptions, SplitOptions, TransformOptions
 from pipelines._source import Source
 
@@ -62,6 +65,7 @@ class Recipe:
 
     Attributes:
       splits: split name to its part of the rows.
+      rolling: what `--rolling` computes; None without.
       preprocessing: what `--features` computes; None without.
     """
 
@@ -71,6 +75,7 @@ class Recipe:
     split_key: tuple[str, ...]
     seed: int
     event_time: str | None
+    rolling: RollingSpec | None
     preprocessing: FeatureFile | FeatureFunction | None
 
     @classmethod
@@ -92,6 +97,7 @@ class Recipe:
             split_key=split.split_key,
             seed=split.seed,
             event_time=inputs.event_time,
+            rolling=load_rolling(transform.rolling) if transform.rolling else None,
             preprocessing=load_features(transform.features) if transform.features else None,
         )
         if recipe.preprocessing is not None and TRAIN not in recipe.splits:
@@ -104,7 +110,8 @@ class Plan:
     """A recipe bound to its source and schema.
 
     Attributes:
-      features: the schema's features, in its order.
+      schema: of the rows that are read.
+      features: its features, in its order.
     """
 
     source: Source
@@ -124,10 +131,17 @@ class Plan:
             check_key(recipe.split_key, plan.features)
         if recipe.event_time:
             check_event_time(recipe.event_time, plan.features)
+        if recipe.rolling and not (recipe.event_time or source.has_event_times):
+            raise ConfigError("--rolling looks back in event time: pass --event_time COLUMN")
         if isinstance(recipe.preprocessing, FeatureFile):
-            recipe.preprocessing.bind(plan.features)
+            recipe.preprocessing.bind(schema_features(plan.row_schema))
         plan.validation()
         return plan
+
+    @property
+    def row_schema(self) -> schema_pb2.Schema:
+        """The schema of the rows that `rows` gives: those that are read, with their rolling features."""
+        return rolling_schema(self.schema, self.recipe.rolling) if self.recipe.rolling else self.schema
 
     def validation(self) -> ValidateRecords:
         """The transform that checks rows; making it checks rules and label against the schema."""
@@ -143,13 +157,26 @@ class Plan:
         return self.source.read(self.features, order_key)
 
     def check_and_split(
-        self, rows: beam.PCollection[pa.RecordBatch], handler: ErrorHandler
+        self,
+        rows: beam.PCollection[pa.RecordBatch],
+        handler: ErrorHandler,
+        lateness: str = "0s",
+        spill: str | None = None,
     ) -> beam.PCollection[pa.RecordBatch]:
-        """Validates rows, gives them their event time and their split; what is rejected goes to the handler."""
+        """Validates rows, gives them event time, rolling features and split; what is rejected goes to the handler.
+
+        Args:
+          rows: as they are read.
+          handler: of rejects.
+          lateness: how late a row of a stream may come and see all of its past (`RollingFeatures`).
+          spill: a folder for rolling features of bounded input, where all workers share this machine's disk.
+        """
         rows = rows | "ValidateRecords" >> self.validation().with_error_handler(handler)
         recipe = self.recipe
         if recipe.event_time and not self.source.has_event_times:
             rows = rows | "AssignEventTime" >> AssignEventTime(recipe.event_time).with_error_handler(handler)
+        if recipe.rolling:
+            rows = rows | "RollingFeatures" >> RollingFeatures(recipe.rolling, self.features, lateness, spill=spill)
         return rows | "AssignSplit" >> AssignSplit(
             recipe.splits, key=recipe.split_key, columns=self.columns, seed=recipe.seed
         )
@@ -164,10 +191,12 @@ class Plan:
         if self.recipe.preprocessing is None:
             raise ConfigError("--features is required to fit: a YAML file, or a function as module:function")
         handler = DiscardingHandler()
-        fit = FitTransform(self.recipe.preprocessing, self.schema, directory, split=TRAIN)
-        with run_pipeline(beam_options, "fitting the features", self.source.total_bytes) as pipeline:
+        fit = FitTransform(self.recipe.preprocessing, self.row_schema, directory, split=TRAIN)
+        with contextlib.ExitStack() as stack:
+            spill = stack.enter_context(tempfile.TemporaryDirectory()) if is_local(beam_options) else None
+            pipeline = stack.enter_context(run_pipeline(beam_options, "fitting the features", self.source.total_bytes))
             rows = pipeline | "Read" >> self.read().with_error_handler(handler)
-            _ = self.check_and_split(rows, handler) | "FitTransform" >> fit
+            _ = self.check_and_split(rows, handler, spill=spill) | "FitTransform" >> fit
 
 
 def package_versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from apache_beam.io.filesystem import BeamIOError
 
 from penstock.io.folders import delete_files
-from penstock.io.layout import Staging, check_output, check_replaceable, list_files, remove_folder
+from penstock.io.layout import WINDOWS, Staging, check_output, check_replaceable, list_files, remove_folder
 from penstock.io.shuffle import spill_directory
 from pipelines._options import OutputOptions
 
@@ -41,8 +41,8 @@ def staging_folder(output: str, overwrite: bool, run_id: str) -> Iterator[Stagin
 def windows_folder(options: OutputOptions, run_id: str, is_bounded: bool) -> Iterator[Staging]:
     """The staging folder of a run that writes windows, in an output that takes them one by one.
 
-    What is to be overwritten goes at once. A stream keeps its staging folder however the block ends: the job may run
-    on without us, or be resumed.
+    What is to be overwritten goes at once. When the block fails before a window is published, nothing stays of a run
+    that has an end. A stream keeps its folders however the block ends: the job may run on without us, or be resumed.
 
     Raises:
       ConfigError: when the output cannot take a dataset.
@@ -56,6 +56,10 @@ def windows_folder(options: OutputOptions, run_id: str, is_bounded: bool) -> Ite
     staging = Staging(output, run_id)
     try:
         yield staging
+    except BaseException:
+        if is_bounded and not list_files(staging.published(staging.path(WINDOWS))):
+            remove_folder(output)
+        raise
     finally:
         if is_bounded:
             remove_staged(staging)

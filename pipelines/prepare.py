@@ -18,6 +18,7 @@ time. There the schema is given, and the graph of the features was fitted before
 
 import argparse
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,7 +38,8 @@ from penstock.io.layout import (
     new_run_id,
 )
 from penstock.io.publish import Outcome, read_outcome
-from penstock.io.schema import load_schema, schema_fingerprint, write_schema
+from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
+from penstock.io.shuffle import spill_directory
 from penstock.io.window_manifest import read_window_manifests
 from penstock.io.windows import parse_window
 from penstock.io.write import CountRows, WriteDataset
@@ -207,7 +209,8 @@ def build(
     handler = handler or DeadLetterHandler(staging.dead_letters, staging.run_id)
     rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
     rows_in = None if stream.window else rows | "CountRows" >> CountRows()
-    rows = plan.check_and_split(rows, handler)
+    spill = os.path.join(spill_directory(staging), "rolling") if is_local(options.beam) else None
+    rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
     if graph is not None:
@@ -230,8 +233,13 @@ def build(
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
         **(_windows(stream) if stream.window else {}),
-        **({"shard_bytes": output.shard_bytes} if output.shard_bytes else {}),
+        **_given(shard_bytes=output.shard_bytes),
     )
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """Those that were given, so that the others have their defaults."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _windows(stream: StreamOptions) -> dict[str, Any]:
@@ -284,7 +292,7 @@ def _write_dataset(
     started = time.monotonic()
     with staging_folder(str(options.output.output), options.output.overwrite, run_id) as staging:
         plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
-        write_schema(plan.schema, staging.path(SCHEMA))
+        write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
         with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
             build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
@@ -301,7 +309,7 @@ def _write_windows(
     with windows_folder(options.output, run_id, source.is_bounded) as staging:
         schema_path, graph_path = staging.published(staging.path(SCHEMA)), staging.published(staging.path(TRANSFORM))
         plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, schema_path))
-        write_schema(plan.schema, schema_path)
+        write_schema(plan.row_schema, schema_path)
         graph = _graph(options, plan, graph_path)
         title = "writing windows" if source.is_bounded else "streaming"
         with run_pipeline(options.beam, title, source.total_bytes, streaming=not source.is_bounded) as pipeline:
@@ -319,14 +327,14 @@ def _early_plan(options: PrepareOptions, source: Source, recipe: Recipe) -> Plan
         return None
     plan = Plan.bind(source, recipe, load_schema(options.checks.schema))
     if graph:
-        check_transform(graph, plan.features)
+        check_transform(graph, schema_features(plan.row_schema))
     return plan
 
 
 def _graph(options: PrepareOptions, plan: Plan, directory: str) -> str | None:
     """The folder of the graph to apply: fitted now, or a copy of the one given; None without features."""
     if options.transform.transform:
-        check_transform(options.transform.transform, plan.features)
+        check_transform(options.transform.transform, schema_features(plan.row_schema))
         copy_folder(options.transform.transform, directory)
     elif plan.recipe.preprocessing is not None:
         plan.fit(options.beam, directory)
@@ -340,7 +348,7 @@ def _provenance(options: PrepareOptions, plan: Plan, graph: str | None) -> dict[
         "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
         "event_time": plan.recipe.event_time,
-        "schema_fingerprint": schema_fingerprint(plan.schema),
+        "schema_fingerprint": schema_fingerprint(plan.row_schema),
         "transform_fingerprint": transform_fingerprint(graph) if graph else None,
         "options": options.resolved(),
         "versions": package_versions(),
@@ -374,6 +382,7 @@ def _stages(options: PrepareOptions, source: Source) -> list[str | None]:
         f"read {source.describe()}",
         "validate rows against the schema" + (" and the rules" if options.checks.rules else ""),
         "assign event times" if options.input.event_time else None,
+        "look back for rolling features" if options.transform.rolling else None,
         "assign splits",
         "apply the features" if options.transform.features or options.transform.transform else None,
         "shuffle" if options.output.shuffle == "global" else "keep the order of the input",
