@@ -188,7 +188,7 @@ class WatchFiles(RejectingTransform):
       looks: end after so many looks: for tests, and to read what is finished by then; None never ends.
 
     Raises:
-      ConfigError: without a pattern, or for an interval or number of looks that is too small.
+      ConfigError: for an interval or number of looks that is too small.
     """
 
     patterns: Sequence[str]
@@ -198,8 +198,6 @@ class WatchFiles(RejectingTransform):
 
     def __post_init__(self) -> None:
         super().__init__()
-        if not self.patterns:
-            raise ConfigError("patterns must name at least one file or pattern, got none")
         if self.interval <= 0:
             raise ConfigError(f"--watch must be a number of seconds above 0, got {self.interval:g}")
         if self.looks is not None and self.looks < 2:
@@ -316,6 +314,8 @@ class WatchRecords(RejectingTransform):
 
     def __post_init__(self) -> None:
         super().__init__()
+        if not self.patterns:
+            raise ConfigError("patterns must name at least one file or pattern, got none")
         # A pattern has the suffix of its files.
         self._reader = resolve_format(self.format, [InputFile(pattern, 0, 0.0) for pattern in self.patterns])
         if self.event_time is not None and self.features is not None:
@@ -331,8 +331,7 @@ class WatchRecords(RejectingTransform):
         parts, unplanned = split_rejected(files | "PlanParts" >> plan.with_outputs(REJECTED, main="out"))
         spread = parts | "SpreadParts" >> beam.Reshuffle()
         batches, rejected = split_rejected(spread | "ReadParts" >> read.with_outputs(REJECTED, main="out"))
-        self._reject(unplanned)
-        self._reject(rejected)
+        self._reject((unplanned, rejected) | "Rejected" >> beam.Flatten())
         return batches
 
 
