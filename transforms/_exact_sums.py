@@ -17,6 +17,8 @@ Mask = npt.NDArray[np.bool_]
 
 _BITS = 32
 _DIGIT = (1 << _BITS) - 1
+# What is worked on at once stays in a processor's cache.
+_BLOCK_ROWS = 8192
 # Bits of a float's mantissa.
 _MANTISSA = 53
 # The exponent of the first place. The least float, 2**-1074, is a mantissa of 53 bits times 2**-1126.
@@ -28,11 +30,11 @@ class ExactSums:
     """Running totals of a column.
 
     Attributes:
-      totals: int64[digits, n + 1], of all rows before each, least digit first; the greatest digit has a sign.
+      totals: int64[n + 1] for each digit, of all rows before each, least digit first; the greatest has a sign.
       exponent: of the least digit's lowest bit.
     """
 
-    totals: Ints
+    totals: tuple[Ints, ...]
     exponent: int
 
     @classmethod
@@ -55,25 +57,31 @@ class ExactSums:
 
     def floats(self, starts: Ints, ends: Ints) -> Floats:
         """The sums over [start, end), rounded to the nearest float, half to even; infinite where too large."""
+        sums = np.empty(len(starts))
+        for first in range(0, len(starts), _BLOCK_ROWS):
+            block = slice(first, first + _BLOCK_ROWS)
+            sums[block] = self._floats(starts[block], ends[block])
+        return sums
+
+    def _floats(self, starts: Ints, ends: Ints) -> Floats:
         digits = self._digits(starts, ends)
-        negative = digits[-1] < 0
-        digits[:, negative] *= -1
+        sign = np.where(digits[-1] < 0, -1, 1)
+        digits *= sign
         _carry(digits)
-        rounded = _round(digits, self.exponent)
-        return np.where(negative, -rounded, rounded)
+        return _round(digits, self.exponent) * sign
 
     def _digits(self, starts: Ints, ends: Ints) -> Ints:
-        digits = self.totals[:, ends] - self.totals[:, starts]
+        digits = np.empty((len(self.totals), len(starts)), np.int64)
+        for place, totals in enumerate(self.totals):
+            np.subtract(totals.take(ends), totals.take(starts), out=digits[place])
         _carry(digits)
         return digits
 
 
-def _totals(digits: list[Ints]) -> Ints:
-    """Running totals, and a place for what they carry: 2**31 rows may be summed."""
-    totals = np.zeros((len(digits) + 1, len(digits[0]) + 1), np.int64)
-    for place, values in enumerate(digits):
-        np.cumsum(values, out=totals[place, 1:])
-    return totals
+def _totals(digits: list[Ints]) -> tuple[Ints, ...]:
+    """Running totals, and a place for what they carry: 2**29 rows may be summed."""
+    rows = len(digits[0])
+    return (*(np.concatenate([[0], np.cumsum(values)]) for values in digits), np.zeros(rows + 1, np.int64))
 
 
 def _carry(digits: Ints) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -141,6 +141,13 @@ def _seen_from(events: pa.RecordBatch, released: int, rolling: Rolling) -> Mask:
     return ~old | (~followed & (times > released - rolling.last_window))
 
 
+class Span(NamedTuple):
+    """The first and the last of some times, microseconds."""
+
+    first: int
+    last: int
+
+
 class _Waiting:
     """A batch that waits, with the times of its rows."""
 
@@ -187,9 +194,11 @@ class Bucket:
         return bucket
 
     @property
-    def earliest(self) -> int | None:
-        """Time of the first of the rows that wait; None when none does."""
-        return min((waiting.first for waiting in self._waiting), default=None)
+    def waits(self) -> Span | None:
+        """The times between which rows wait; None when none does."""
+        if not self._waiting:
+            return None
+        return Span(min(waiting.first for waiting in self._waiting), max(waiting.last for waiting in self._waiting))
 
     def add(self, batch: pa.RecordBatch, state: State) -> Iterator[pa.RecordBatch]:
         """Takes rows; those that come late go out at once, with their features."""

@@ -5,8 +5,8 @@ itself. Everything is an integer, a comparison or an exact sum of such a range: 
 other events are there, nor on how many are computed at once.
 """
 
-import dataclasses
 import functools
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 _MICROS = 1_000_000
+# A line of time (`_Ordered`) is at most so long, and one key: 10,000 years are 3e17 microseconds.
+_LINE_MICROS = 1 << 61
 
 
 def feature_columns(
@@ -89,27 +91,29 @@ class _Ordered:
     def starts(self, window: int) -> Ints:
         """Where the window of each event begins: the first event of its key that is less than `window` older."""
         if window not in self._starts:
-            edges = self.times - window
-            self._starts[window] = np.searchsorted(self._ranks, self._ranks_of(edges), side="left")
+            self._starts[window] = self._find_starts(window)
         return self._starts[window]
 
-    @functools.cached_property
-    def _instants(self) -> Ints:
-        return np.unique(self.times)
+    def _find_starts(self, window: int) -> Ints:
+        """By a line of time on which all keys stand behind each other, a window apart.
 
-    @functools.cached_property
-    def _ranks(self) -> Ints:
-        """Key and time in one number, ascending."""
-        return self._ranks_of(self.times - 1)
-
-    def _ranks_of(self, times: Ints) -> Ints:
-        """The number of the first instant of the same key that is after these times."""
-        return self.codes * (len(self._instants) + 1) + np.searchsorted(self._instants, times, side="right")
+        Gaps that are longer than the window are cut to its length, so the line is no longer than it must be; where it
+        would leave int64, another begins with the next key.
+        """
+        firsts = np.flatnonzero(np.diff(self.codes, prepend=-1))
+        gaps = np.minimum(np.diff(self.times, prepend=self.times[:1]), window)
+        gaps[firsts] = window
+        lines = np.cumsum(gaps, dtype=np.float64)[firsts] // _LINE_MICROS
+        starts = np.empty(len(gaps), np.int64)
+        for first, end in itertools.pairwise([*firsts[np.flatnonzero(np.diff(lines, prepend=-1))], len(gaps)]):
+            line = np.cumsum(gaps[first:end])
+            starts[first:end] = first + np.searchsorted(line, line - window, side="right")
+        return starts
 
     def column(self, name: str) -> "_Column":
         """The values of a column."""
         if name not in self._columns:
-            self._columns[name] = _Column.of(self.events.column(f"value.{name}"))
+            self._columns[name] = _Column(self.events.column(f"value.{name}"))
         return self._columns[name]
 
 
@@ -127,7 +131,6 @@ def _codes(values: pa.Array) -> Ints:
     return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-@dataclasses.dataclass(frozen=True)
 class _Column:
     """A column of values, and what is computed of it once for all features.
 
@@ -136,14 +139,11 @@ class _Column:
       present: where there is one.
     """
 
-    array: pa.Array
-    present: Mask
-
-    @classmethod
-    def of(cls, array: pa.Array) -> "_Column":
-        if pa.types.is_floating(array.type):
-            array = pc.add(array, 0.0)  # one zero: -0.0 + 0.0 is 0.0
-        return cls(array, array.is_valid().to_numpy(zero_copy_only=False))
+    def __init__(self, array: pa.Array):
+        # One zero: -0.0 + 0.0 is 0.0.
+        self.array = pc.add(array, 0.0) if pa.types.is_floating(array.type) else array
+        self.present: Mask = array.is_valid().to_numpy(zero_copy_only=False)
+        self._float_sums: dict[int, npt.NDArray[np.float64]] = {}
 
     @functools.cached_property
     def values(self) -> Numbers:
@@ -164,6 +164,12 @@ class _Column:
         if self.values.dtype == np.int64:
             return ExactSums.of_ints(self.values.astype(np.int64, copy=False))
         return ExactSums.of_floats(np.where(self.finite, self.values, 0.0))
+
+    def float_sums(self, window: int, starts: Ints, ends: Ints) -> npt.NDArray[np.float64]:
+        """Sums of ranges, which are those of a window: `sum` and `mean` share them."""
+        if window not in self._float_sums:
+            self._float_sums[window] = _float_sums(self, starts, ends)
+        return self._float_sums[window]
 
     @functools.cached_property
     def next_equal(self) -> Ints:
@@ -196,10 +202,15 @@ def _feature(ordered: _Ordered, feature: RollingFeature, places: Ints, late: Mas
     match feature.op:
         case "distinct":
             return pa.array(_distinct(column, all_starts)[places])
+        case "sum" if column.values.dtype == np.int64:
+            return _int_sum(column, starts, ends)
         case "sum":
-            return _sum(column, starts, ends)
+            counts = column.counts[ends] - column.counts[starts]
+            return pa.array(column.float_sums(feature.window, starts, ends), mask=counts == 0)
         case "mean":
-            return _mean(column, starts, ends)
+            counts = column.counts[ends] - column.counts[starts]
+            sums = column.float_sums(feature.window, starts, ends)
+            return pa.array(sums / np.maximum(counts, 1), mask=counts == 0)
         case _:
             return _extreme(column, starts, ends, feature.op == "max")
 
@@ -225,17 +236,9 @@ def _distinct(column: _Column, starts: Ints) -> Ints:
     return np.cumsum(changes)[:-1]
 
 
-def _sum(column: _Column, starts: Ints, ends: Ints) -> pa.Array:
-    known = column.counts[ends] > column.counts[starts]
-    if column.values.dtype == np.int64:
-        totals, fits = column.sums.ints(starts, ends)
-        return pa.array(totals, mask=~(known & fits))
-    return pa.array(_float_sums(column, starts, ends), mask=~known)
-
-
-def _mean(column: _Column, starts: Ints, ends: Ints) -> pa.Array:
-    counts = column.counts[ends] - column.counts[starts]
-    return pa.array(_float_sums(column, starts, ends) / np.maximum(counts, 1), mask=counts == 0)
+def _int_sum(column: _Column, starts: Ints, ends: Ints) -> pa.Array:
+    totals, fits = column.sums.ints(starts, ends)
+    return pa.array(totals, mask=~fits | (column.counts[ends] == column.counts[starts]))
 
 
 def _float_sums(column: _Column, starts: Ints, ends: Ints) -> npt.NDArray[np.float64]:

@@ -77,6 +77,9 @@ from penstock.transforms._yaml import read_text
 _STREAM_BUCKETS = 64
 _BOUNDED_BUCKETS = 256
 
+# Of rows that wait for long, about this part goes out at once.
+_PARTS_OF_BACKLOG = 4
+
 # What a worker collects of a bundle before it cuts it into buckets; more makes larger pieces of each.
 _MAX_ROWS = 16 * MAX_BATCH_ROWS
 _MAX_BYTES = 32 << 20
@@ -398,10 +401,16 @@ class _RollStreamFn(beam.DoFn):
         return bucket
 
     def _set_timer(self, timer: Any, bucket: Bucket) -> None:
-        first = bucket.earliest
-        if first is not None and first != bucket.holds:
-            bucket.holds = first
-            _set_timer(timer, Timestamp(micros=(first // self._every + 1) * self._every), Timestamp(micros=first))
+        """Has a timer for the first of the rows that wait.
+
+        Where they span long, as in a filled topic, more of them go out at once. A timer that is not wanted any more, as
+        an earlier row came, fires all the same and finds nothing to do.
+        """
+        waits = bucket.waits
+        if waits is not None and waits.first != bucket.holds:
+            bucket.holds = waits.first
+            due = waits.first + (waits.last - waits.first) // _PARTS_OF_BACKLOG
+            _set_timer(timer, (due // self._every + 1) * self._every, waits.first)
 
     def _full(self) -> Iterator[Any]:
         if self._collector.is_full:
@@ -415,22 +424,24 @@ class _RollStreamFn(beam.DoFn):
                 yield batch, Timestamp(micros=int(event_micros(batch).min()))
 
 
-def _set_timer(timer: Any, fires: Timestamp, holds: Timestamp) -> None:
-    """Sets a timer that holds the watermark of what follows at an earlier time than its own.
+def _set_timer(timer: Any, fires: int, holds: int) -> None:
+    """Sets a timer that holds the watermark of what follows at an earlier time than its own; both in microseconds.
 
     Beam's protocol has that, and its Python timers have not: they hold it where they fire, and the rows that come out
-    then would all be late.
+    then would all be late. Each pair of times has a tag of its own: Prism 2.77 fails when a timer is set again with
+    another time to hold.
     """
+    tag = f"{holds}:{fires}"
     if not isinstance(timer, OutputTimer):
-        timer.set(fires)
+        timer.set(Timestamp(micros=fires), dynamic_timer_tag=tag)
         return
     message = userstate.Timer(
         user_key=timer._key,
-        dynamic_timer_tag="",
+        dynamic_timer_tag=tag,
         windows=(timer._window,),
         clear_bit=False,
-        fire_timestamp=fires,
-        hold_timestamp=holds,
+        fire_timestamp=Timestamp(micros=fires),
+        hold_timestamp=Timestamp(micros=holds),
         paneinfo=timer._paneinfo,
     )
     timer._timer_coder_impl.encode_to_stream(message, timer._output_stream, True)

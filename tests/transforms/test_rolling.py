@@ -299,3 +299,12 @@ def test_windows_are_refused():
 def test_options_that_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         RollingFeatures(SPEC, FEATURES, **options)
+
+
+def test_windows_of_a_hundred_years_and_a_key_for_every_row():
+    spec = parse_rolling("rolling: {key: points, window: 36500d, features: {n: {op: count}}}")
+    rolling = bind_rolling(spec, FEATURES)
+    century = 36500 * 86_400
+    rows = [a_row(time, points=key) for key in range(3000) for time in (0, century - 1, 2 * century)]
+    found = rolling_features(None, batch_of(rows), rolling).column("n").to_pylist()
+    assert found == [1, 2, 1] * 3000

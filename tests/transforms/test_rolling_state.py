@@ -73,7 +73,7 @@ def test_any_arrival_before_the_watermark_gives_what_all_rows_at_once_give(rows,
         waiting = waiting[count:]
         out += bucket.release(min([row["time"] for row in waiting], default=61 * SECOND), state)
     assert table(out) == expected(rows)
-    assert bucket.earliest is None
+    assert bucket.waits is None
 
 
 @given(ROWS, ROWS)
@@ -94,10 +94,10 @@ def test_rows_wait_until_they_are_released():
     state = a_state()
     bucket = Bucket.load(state, ROLLING, 0)
     assert list(bucket.add(batch_of([a_row(3), a_row(1), a_row(2)]), state)) == []
-    assert bucket.earliest == SECOND
+    assert bucket.waits == (SECOND, 3 * SECOND)
     (out,) = bucket.release(2 * SECOND, state)
     assert out.num_rows == 1
-    assert Bucket.load(state, ROLLING, 0).earliest == 2 * SECOND
+    assert Bucket.load(state, ROLLING, 0).waits == (2 * SECOND, 3 * SECOND)
 
 
 def test_what_is_restored_knows_what_went_out():
