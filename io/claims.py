@@ -182,6 +182,27 @@ def _take(files: Sequence[InputFile], claim: Claim) -> dict[InputFile, Claim]:
     return owners
 
 
+@contextlib.contextmanager
+def claiming(files: Iterable[InputFile], claim: Claim, release: Collection[str] = ()) -> Iterator[Claimed]:
+    """Claims files for the block that replays them; afterwards they are done, or given back when it failed.
+
+    A job that runs elsewhere goes on when it is interrupted here, so that its claims stay.
+
+    Raises:
+      DataError: when they cannot be claimed.
+    """
+    claimed = claim_files(files, claim, release)
+    try:
+        yield claimed
+    except BaseException as error:
+        if _is_published(claim.output, claim.run_id):
+            finish(claimed.taken, claim)
+        elif claim.is_local or not isinstance(error, KeyboardInterrupt):
+            give_back(claimed.taken, claim)
+        raise
+    finish(claimed.taken, claim)
+
+
 def finish(files: Iterable[InputFile], claim: Claim) -> None:
     """Marks claimed files as done."""
     for file in files:

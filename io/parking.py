@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dead_letters import DeadLetter, DeadLetterHandler, RejectedBatch, rejected_batch
-from penstock.io.windows import Windows
 
 PARKED = "parked"
 
@@ -26,8 +25,8 @@ def split_parked(batch: RejectedBatch, max_attempts: int) -> tuple[RejectedBatch
 class ParkingHandler(DeadLetterHandler):
     """A `DeadLetterHandler` that writes letters which have failed `max_attempts` times to the folder `parked`."""
 
-    def __init__(self, directory: str, run_id: str, windows: Windows | None = None, *, max_attempts: int):
-        super().__init__(directory, run_id, windows)
+    def __init__(self, directory: str, run_id: str, max_attempts: int):
+        super().__init__(directory, run_id)
         self._max_attempts = max_attempts
 
     def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
