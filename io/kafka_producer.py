@@ -18,6 +18,12 @@ _DEFAULTS = {
     "message.timeout.ms": 120_000,
 }
 
+_HINTS = {
+    "MSG_SIZE_TOO_LARGE": "; the limits are message.max.bytes of the client (PENSTOCK_KAFKA_MESSAGE_MAX_BYTES) and "
+    "max.message.bytes of the topic",
+    "UNKNOWN_TOPIC": "; create it, or let the broker do so (auto.create.topics.enable)",
+}
+
 # Between two looks at a flush: refused credentials are known long before the messages time out.
 _FLUSH_SECONDS = 0.5
 
@@ -106,11 +112,7 @@ class Delivery:
             raise refusal(self._address, self._troubles.denied)
         if not self._failed:
             return
-        hint = self._trouble()
-        if "MSG_SIZE_TOO_LARGE" in self._first:
-            hint = (
-                "; the limits are message.max.bytes of the client (PENSTOCK_KAFKA_MESSAGE_MAX_BYTES) and of the topic"
-            )
+        hint = next((hint for name, hint in _HINTS.items() if name in self._first), self._trouble())
         raise DataError(f"{self._address}/{self._topic}: a message is not delivered: {self._first}{hint}")
 
     def _trouble(self) -> str:
