@@ -48,7 +48,7 @@ class Records:
     Attributes:
       values: None for a tombstone.
       offsets: int64.
-      times: milliseconds since 1970, -1 where a record has none; empty unless asked for.
+      times: int64, milliseconds since 1970; -1 where a record has none, or nobody asks for it.
       keys: empty unless asked for.
       headers: for each record its (name, value) pairs or None; empty unless asked for.
     """
@@ -98,13 +98,14 @@ class Reader:
     """One consumer.
 
     Attributes:
+      source: what it reads.
       positions: the next offset of each assigned partition.
       troubles: what the client has reported.
     """
 
     def __init__(self, source: KafkaSource, wanted: Wanted):
         self._kafka = import_kafka()
-        self._source = source
+        self.source = source
         self._wanted = wanted
         self.troubles = Troubles(source.address)
         self._consumer = make_consumer(source, self.troubles, _DEFAULTS, on_commit=self._on_commit)
@@ -118,11 +119,6 @@ class Reader:
         self._connected = False
         self._pauses = 0
         self._discovered = time.monotonic()
-
-    @property
-    def group(self) -> str | None:
-        """The consumer group that is told how far it is, if any."""
-        return self._source.group
 
     def close(self) -> None:
         """Ends the connection."""
@@ -159,7 +155,7 @@ class Reader:
             self._connected = True
             self.troubles.clear()
         elif self.troubles.denied and not self._connected:
-            raise refusal(self._source.address, self.troubles.denied)
+            raise refusal(self.source.address, self.troubles.denied)
         self._note(records, ends)
         return Poll(records, ends)
 
@@ -173,14 +169,14 @@ class Reader:
             elif error.code() == codes._AUTO_OFFSET_RESET:
                 self._lost.add(place)
             elif error.fatal() or error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
-                raise InputError(f"{self._source.place(*place)}: the partition cannot be read: {error.str()}")
+                raise InputError(f"{self.source.place(*place)}: the partition cannot be read: {error.str()}")
             else:
                 self.troubles.last = f"{error.name()}: {error.str()}"
                 self.troubles.warn(error.name(), "%s: %s", self._where(place), self.troubles.last)
         return ends
 
     def _where(self, place: tuple[str | None, int]) -> str:
-        return self._source.address if place[0] is None else self._source.place(place[0], place[1])
+        return self.source.address if place[0] is None else self.source.place(place[0], place[1])
 
     def _records(self, messages: Sequence[Any]) -> dict[Partition, Records]:
         """By partition. The only place where Python touches each record: some 0.5 us for one."""
@@ -208,7 +204,7 @@ class Reader:
         """Records come in runs of one partition, as they were fetched."""
         numbers = np.fromiter(map(self._kafka.Message.partition, messages), np.int64, len(messages))
         cuts = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
-        if len(self._source.topics) > 1:
+        if len(self.source.topics) > 1:
             topics = list(map(self._kafka.Message.topic, messages))
             change = [index for index in range(1, len(topics)) if topics[index] is not topics[index - 1]]
             cuts = np.union1d(cuts, np.array(change, np.int64))
@@ -287,7 +283,7 @@ class Reader:
     def partitions(self) -> list[Partition]:
         """All partitions that the topics have now; empty when no broker answers at once."""
         found = []
-        for topic in self._source.topics:
+        for topic in self.source.topics:
             try:
                 metadata = self._consumer.list_topics(topic, timeout=_PROBE_TIMEOUT_SECONDS).topics[topic]
             except self._kafka.KafkaException:
@@ -310,7 +306,7 @@ class Reader:
 
     def _warn_of_commit(self, error: Any) -> None:
         self.troubles.warn(
-            "commit", "%s: committing to group %s failed: %s", self._source.address, self._source.group, error
+            "commit", "%s: committing to group %s failed: %s", self.source.address, self.source.group, error
         )
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -174,7 +174,7 @@ class Rows:
     """What some records of one partition have become."""
 
     batch: pa.RecordBatch
-    rejected: tuple[Iterable[DeadLetter] | RejectedBatch, ...]
+    rejected: Sequence[RejectedBatch]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -215,10 +215,8 @@ class MessageRows:
             batch, missing = assign_event_time(batch, *parse_event_time(self.event_time))
             reasons |= {int(kept[row]): why for row, why in missing.items()}
             batch = drop_rows(batch, missing) if missing else batch
-        rejected: tuple[Any, ...] = (parsed.rejected,)
-        if reasons:
-            rejected += (row_letters(parsed.batch, reasons, "read", parsed.payload),)
-        return Rows(self._keyed(place, batch), rejected)
+        rejected = [parsed.rejected, row_letters(parsed.batch, reasons, "read", parsed.payload) if reasons else ()]
+        return Rows(self._keyed(place, batch), [dated(letters, records) for letters in rejected if len(letters)])
 
     def _keyed(self, place: Partition, batch: pa.RecordBatch) -> pa.RecordBatch:
         if not self.order_key:
@@ -229,10 +227,21 @@ class MessageRows:
 
 def with_record_times(batch: pa.RecordBatch, records: Records) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
     """The batch with the records' timestamps as `_event_time`, and the rows whose record has none."""
-    offsets = batch.column(ORIGIN).field("position").to_numpy()
-    millis = records.times[np.searchsorted(records.offsets, offsets)]
-    times = pa.array(millis * 1000, pa.int64(), mask=millis < 0).cast(TIME_TYPE)
-    return set_column(batch, EVENT_TIME, times), {row: [_NO_TIME] for row in np.flatnonzero(millis < 0).tolist()}
+    times = _times_at(batch.column(ORIGIN).field("position"), records)
+    missing = np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)).tolist()
+    return set_column(batch, EVENT_TIME, times), {row: [_NO_TIME] for row in missing}
+
+
+def dated(letters: Sequence[DeadLetter] | RejectedBatch, records: Records) -> RejectedBatch:
+    """The dead letters with their records' timestamps as event time."""
+    batch = (letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)).letters
+    times = pc.strftime(_times_at(batch.column("position"), records), format="%Y-%m-%dT%H:%M:%SZ")
+    return RejectedBatch(set_column(batch, "event_time", times))
+
+
+def _times_at(offsets: pa.Array, records: Records) -> pa.Array:
+    millis = records.times[np.searchsorted(records.offsets, offsets.to_numpy())]
+    return pa.array(millis * 1000, pa.int64(), mask=millis < 0).cast(TIME_TYPE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -454,13 +463,13 @@ class _ReadStreamFn(_ReadFn):
         reader.assign(bundle.claimed)
 
 
-_highest: dict[tuple[str | None, Partition], int] = {}
+_highest: dict[tuple[str, str | None, Partition], int] = {}
 
 
 def _commit_highest(reader: Reader, offsets: Mapping[Partition, int]) -> None:
     """Ranges of a partition end in any order, and a commit is one number: never a lower one than before."""
-    group = reader.group
-    higher = {place: offset for place, offset in offsets.items() if offset > _highest.get((group, place), -1)}
+    keys = {place: (reader.source.address, reader.source.group, place) for place in offsets}
+    higher = {place: offset for place, offset in offsets.items() if offset > _highest.get(keys[place], -1)}
+    _highest.update({keys[place]: offset for place, offset in higher.items()})
     if higher:
-        _highest.update({(group, place): offset for place, offset in higher.items()})
         reader.commit(higher)

@@ -66,7 +66,7 @@ class Stream:
         self.letters += [output.value.value for output in outputs if isinstance(output, beam.pvalue.TaggedOutput)]
         return [output for output in outputs if not isinstance(output, beam.pvalue.TaggedOutput)]
 
-    def until(self, condition: Callable[[list[Row]], object], seconds: float = 10) -> list[Row]:
+    def until(self, condition: Callable[[list[Row]], object], seconds: float = 60) -> list[Row]:
         """The rows of bundles until a condition holds for all of them."""
         rows: list[Row] = []
         deadline = time.monotonic() + seconds

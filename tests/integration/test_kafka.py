@@ -65,7 +65,7 @@ def send(broker, topic, numbers, partition=0, **settings):
         producer.begin_transaction()
     for number in numbers:
         producer.produce(topic, json.dumps({"n": number}).encode(), partition=partition, timestamp=EPOCH + number)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     return producer
 
 
@@ -192,7 +192,9 @@ def test_wrong_credentials_are_told_at_once(broker, topic, monkeypatch):
     for name, value in {**LOGIN, "SASL_PASSWORD": "wrong-one"}.items():
         monkeypatch.setenv(f"PENSTOCK_KAFKA_{name}", value)
     begin = time.monotonic()
-    with pytest.raises(InputError, match=r"refuses the client: _AUTHENTICATION.*Invalid username or password") as raised:
+    with pytest.raises(
+        InputError, match=r"refuses the client: _AUTHENTICATION.*Invalid username or password"
+    ) as raised:
         resolve_offsets(KafkaSource.parse(f"kafka://{broker.sasl_address}/{topic}"))
     assert time.monotonic() - begin < 10
     assert "wrong-one" not in str(raised.value)

@@ -20,7 +20,9 @@ def test_spans_survive_their_json(spans):
 
 def test_json_of_other_versions_can_be_read():
     assert SpansCoder().encode(ENDLESS) == b'{"version": 1, "spans": [["t", 0, 10, null], ["t", 1, 0, null]]}'
-    assert SpansCoder().decode(b'{"version": 9, "spans": [["t", 0, 1, 2]], "later": {}}') == Spans((Span("t", 0, 1, 2),))
+    assert SpansCoder().decode(b'{"version": 9, "spans": [["t", 0, 1, 2]], "later": {}}') == Spans(
+        (Span("t", 0, 1, 2),)
+    )
 
 
 def test_a_bounded_restriction_is_done_when_all_partitions_are_claimed():
