@@ -63,9 +63,10 @@ def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.Strin
 def split_mixed(column: pa.UnionArray) -> tuple[pa.Array, npt.NDArray[np.int64], pa.StringArray]:
     """What `mixed_column` was made of."""
     # By the buffers: `type_codes` and `offsets` of Arrow 25 are those of a slice's beginning.
+    _, *buffers = column.buffers()
     codes, places = (
-        np.frombuffer(column.buffers()[index], dtype)[column.offset :][: len(column)]
-        for index, dtype in ((1, np.int8), (2, np.int32))
+        np.frombuffer(buffer, dtype)[column.offset :][: len(column)]
+        for buffer, dtype in zip(buffers, (np.int8, np.int32), strict=False)
     )
     rows = np.flatnonzero(codes)
     numbers, texts = column.field(0), column.field(1)

@@ -197,22 +197,29 @@ def _conform_mixed(column: pa.UnionArray, feature: Feature) -> tuple[pa.Array, l
     """A column of numbers and texts: only the texts are cast."""
     numbers, rows, texts = split_mixed(column)
     values, faults = _conform_column(numbers, feature)
-    cast = (_cast_few if len(texts) <= _FEW_TEXTS else _CASTS[feature.kind])(texts, feature)
-    good, bad = np.flatnonzero(~cast.bad), np.flatnonzero(cast.bad)
-    if len(good):
-        mask = np.zeros(len(values), bool)
-        mask[rows[good]] = True
-        values = pc.replace_with_mask(values, pa.array(mask), cast.values.take(pa.array(good)))
-    reasons = _reasons(feature, Cells(texts, None), cast, bad, bad)
-    return values, [*faults, *zip(rows[bad].tolist(), reasons, strict=True)]
+    if len(rows) > _FEW_TEXTS:
+        cast = _CASTS[feature.kind](texts, feature)
+        good, bad = np.flatnonzero(~cast.bad), np.flatnonzero(cast.bad)
+        reasons = _reasons(feature, Cells(texts, None), cast, bad, bad)
+        faults += zip(rows[bad].tolist(), reasons, strict=True)
+        return _replaced(values, rows[good], cast.values.take(pa.array(good))), faults
+    found = {}
+    for row, text in zip(rows.tolist(), texts.to_pylist(), strict=True):
+        value, overflows = parse_text(text, feature.kind, feature.boolean)
+        if value is None:
+            faults.append((row, _reason(f"column {feature.name!r}", feature, texts.type, text, overflows)))
+        else:
+            found[row] = value
+    return _replaced(values, np.array([*found], np.int64), pa.array([*found.values()], values.type)), faults
 
 
-def _cast_few(texts: pa.StringArray, feature: Feature) -> _Cast:
-    """What `_to_int` and `_to_float` make of texts."""
-    found = [parse_text(text, feature.kind, feature.boolean) for text in texts.to_pylist()]
-    values = pa.array([value for value, _ in found], _CONFORM_TYPES[feature.kind][0])
-    bad = np.array([value is None for value, _ in found], bool)
-    return _Cast(values, bad, np.array([overflows for _, overflows in found], bool))
+def _replaced(values: pa.Array, rows: npt.NDArray[np.int64], others: pa.Array) -> pa.Array:
+    """The values with others in these rows."""
+    if not len(rows):
+        return values
+    mask = np.zeros(len(values), bool)
+    mask[rows] = True
+    return pc.replace_with_mask(values, pa.array(mask), others)
 
 
 def _is_conform(column: pa.Array, kind: Kind) -> bool:
