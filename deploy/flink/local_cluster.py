@@ -81,7 +81,7 @@ class LocalCluster:
             for service in self.services:
                 service.start()
             self.worker_pool.wait_for(lambda: is_listening(self.pool_port))
-            self.job_manager.wait_for(lambda: self.rest.is_up(len(self.task_managers)), 120)
+            self.job_manager.wait_for(lambda: self.rest.is_up(len(self.task_managers)))
         except BaseException:
             self.stop()
             raise

@@ -52,7 +52,7 @@ class Service:
                 start_new_session=True,
             )
 
-    def wait_for(self, is_ready: Callable[[], bool], seconds: float = 60) -> None:
+    def wait_for(self, is_ready: Callable[[], bool], seconds: float = 180) -> None:
         """Returns when it is ready.
 
         Raises:

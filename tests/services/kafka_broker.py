@@ -56,7 +56,11 @@ class KafkaBroker:
         if not (self._folder / "data").exists():
             self._format()
         self.service.start()
-        self.service.wait_for(self._answers)
+        try:
+            self.service.wait_for(self._answers)
+        except BaseException:
+            self.service.kill()
+            raise
 
     def kill(self) -> None:
         """Ends it with no warning; what it has acknowledged is in its files."""
