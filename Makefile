@@ -6,7 +6,7 @@ WORKERS ?= 2
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
-.PHONY: help install kernel lint typecheck test integration sanitize build demo bench clean
+.PHONY: help install kernel lint typecheck test integration sanitize build demo flink bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ typecheck: install ## mypy, from src/: the root has an io/ folder that would hid
 test: kernel ## the tests, in WORKERS=2 processes; PENSTOCK_KERNEL=off runs them without the kernel
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-integration: install ## tests that start other programs, or take long
+integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
 	$(BIN)/python -m pytest -m 'integration or slow'
 
 sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc
@@ -46,8 +46,14 @@ demo: install ## 336,776 flights from CSV to a verified dataset, in demo-output/
 	$(BIN)/python examples/flights/fetch.py --output $(DEMO)/flights.csv --rows $(DEMO_ROWS)
 	$(BIN)/python -m pipelines.prepare --config examples/flights/job.yaml --input $(DEMO)/flights.csv --output $(DEMO)/dataset --overwrite
 
+flink: install ## a Flink cluster on this machine, and prepare on it; needs Java 17 and Maven
+	$(BIN)/python -m deploy.flink.local_cluster start
+	$(BIN)/python -m deploy.flink.local_cluster run prepare --input examples/tips/tips.csv --output .flink/tips --overwrite --parallelism 2
+	$(BIN)/python -m deploy.flink.local_cluster status
+	@echo "It runs on, for jobs of yours (docs/flink.md). To end it: $(BIN)/python -m deploy.flink.local_cluster stop"
+
 bench: install ## Penstock beside its peers on the same rows; benchmarks/README.md has BENCH_ARGS
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 clean: ## remove what make made
-	rm -rf $(VENV) $(DEMO) benchmarks/.cache build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) .flink benchmarks/.cache build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis

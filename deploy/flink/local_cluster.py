@@ -3,10 +3,12 @@
 ::
 
     python -m deploy.flink.local_cluster start
-    python -m pipelines.prepare ... $(python -m deploy.flink.local_cluster flags)
+    python -m deploy.flink.local_cluster run prepare --input ... --output ...
     python -m deploy.flink.local_cluster status
     python -m deploy.flink.local_cluster savepoint JOB_ID
     python -m deploy.flink.local_cluster stop
+
+`run` is `python -m pipelines.JOB` with the cluster's `flags` before its own.
 
 For trying things and for tests: state is in files of this machine, and there is one JobManager.
 """
@@ -148,7 +150,8 @@ class LocalCluster:
 
 def _start(folder: pathlib.Path, rest_port: int) -> None:
     if _running(folder):
-        sys.exit(f"a cluster is running already: {_state(folder)['rest']}")
+        _status(folder)
+        return
     print("Building the job server, once: takes about two minutes ...", flush=True)
     cluster = LocalCluster(folder, job_server_jar(folder), rest_port)
     cluster.start()
@@ -186,6 +189,11 @@ def _status(folder: pathlib.Path) -> None:
         print(f"job {job['jid']} {job['state']:9} {job['duration'] / 1000:,.0f} s  {job['name']}")
 
 
+def _run(folder: pathlib.Path, job: str, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", f"pipelines.{job}", *_state(folder)["flags"], *arguments]
+    sys.exit(subprocess.run(command, check=False).returncode)
+
+
 def _savepoint(folder: pathlib.Path, job: str) -> None:
     path = FlinkRest(_state(folder)["rest"]).stop(job, f"file://{folder.resolve() / 'savepoints'}")
     print(f"job {job} has ended; the same command with --resume --savepoint_path={path} goes on")
@@ -214,24 +222,32 @@ def _is_ours(pid: int, folder: pathlib.Path) -> bool:
 def main() -> None:
     """Starts, shows or stops the cluster of a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("start", "stop", "status", "flags", "savepoint"))
-    parser.add_argument("job", nargs="?", help="the id of a job, for savepoint")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path(".flink"), help="(default: %(default)s)")
-    parser.add_argument("--rest_port", type=int, default=8081, help="(default: %(default)s)")
+    what = parser.add_subparsers(dest="what", required=True)
+    start = what.add_parser("start", help="start it, and build the job server before, once")
+    start.add_argument("--rest_port", type=int, default=8081, help="of the web interface (default: %(default)s)")
+    what.add_parser("status", help="its processes and jobs")
+    what.add_parser("flags", help="print what a job needs to run on it")
+    run = what.add_parser("run", help="run a job on it, with the job's flags behind its name", prefix_chars="\0")
+    run.add_argument("job", help="prepare, fit, ...")
+    run.add_argument("arguments", nargs=argparse.REMAINDER)
+    savepoint = what.add_parser("savepoint", help="end a job and keep its state")
+    savepoint.add_argument("job", help="its id, as status has it")
+    what.add_parser("stop", help="end it")
     arguments = parser.parse_args()
     match arguments.what:
         case "start":
             _start(arguments.folder, arguments.rest_port)
-        case "stop":
-            _stop(arguments.folder)
         case "status":
             _status(arguments.folder)
         case "flags":
             print(*_state(arguments.folder)["flags"])
+        case "run":
+            _run(arguments.folder, arguments.job, arguments.arguments)
         case "savepoint":
-            if not arguments.job:
-                parser.error("savepoint needs the id of a job; status shows them")
             _savepoint(arguments.folder, arguments.job)
+        case "stop":
+            _stop(arguments.folder)
 
 
 if __name__ == "__main__":
