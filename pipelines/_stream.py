@@ -95,7 +95,7 @@ def _tell_how_to_stop(beam_job: str, runner: StreamRunner) -> None:
     else:
         _tell(
             f"Flink runs the stream: {runner.flink}/#/job/{job}\n"
-            f"  stop it, keeping its state:  flink stop --savepointPath FOLDER {job}\n"
+            f"  stop it, keeping its state:  flink stop -p FOLDER {job}\n"
             "  go on from there:            this command with --resume --savepoint_path=SAVEPOINT\n"
             "Ctrl-C ends only this program."
         )

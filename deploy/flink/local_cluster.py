@@ -137,8 +137,11 @@ class LocalCluster:
             "state.checkpoints.dir": f"file://{self.folder / 'checkpoints'}",
             "state.savepoints.dir": f"file://{self.folder / 'savepoints'}",
             "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-            "heartbeat.interval": 1000,
-            "heartbeat.timeout": 8000,
+            # A TaskManager that is gone is missed soon; one that only has to wait for a busy machine is not.
+            "heartbeat.interval": 2000,
+            "heartbeat.timeout": 20_000,
+            "pekko.startup-timeout": "2 min",
+            "pekko.ask.timeout": "1 min",
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 10,
             "restart-strategy.fixed-delay.delay": "1 s",

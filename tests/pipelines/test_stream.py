@@ -141,7 +141,7 @@ def test_how_to_stop_a_stream_on_flink(capsys, flink):
     wait_for_stream(_Result(), StreamRunner("FlinkRunner", flink))
     printed = capsys.readouterr().err
     assert f"Flink runs the stream: {flink}/#/job/b\n" in printed
-    assert "flink stop --savepointPath FOLDER b\n" in printed
+    assert "flink stop -p FOLDER b\n" in printed
     assert "--resume --savepoint_path=SAVEPOINT\n" in printed
 
 
