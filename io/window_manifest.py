@@ -12,6 +12,7 @@ from penstock.io.errors import DataError
 from penstock.io.folders import list_files
 from penstock.io.json_coder import from_fields, register_json
 from penstock.io.layout import WINDOWS, RejectsFile, Shard, typed
+from penstock.io.windows import parse_time_name
 
 _VERSION = 1
 
@@ -122,13 +123,14 @@ def read_window_manifest(path: str) -> WindowManifest | None:
 
 
 def read_window_manifests(output: str) -> Iterator[WindowManifest]:
-    """The manifests of all windows of a dataset, in the order of their names; nothing for a dataset without windows.
+    """The manifests of all windows of a dataset, in the order of time; nothing for a dataset without windows.
 
     Raises:
       DataError: for one that cannot be read.
     """
     folder = FileSystems.join(output, WINDOWS)
-    for name in sorted(list_files(folder)):
+    # Names are not in this order: 20.5 s comes before 20 s there.
+    for name in sorted(list_files(folder), key=lambda name: (parse_time_name(name.partition("_")[0]), name)):
         manifest = read_window_manifest(FileSystems.join(folder, name))
         if manifest is not None:
             yield manifest

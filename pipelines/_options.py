@@ -418,6 +418,12 @@ class OutputOptions(Options):
     shuffle: Shuffle = flag(
         "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)
     )
+    also_to: str | None = flag(
+        "a Kafka topic that gets each row of the dataset too, at least once: "
+        "kafka://HOST:PORT/TOPIC?format=json|tfexample&key=COLUMN",
+        metavar="URI",
+    )
+    rejects_to: str | None = flag("a Kafka topic that gets each dead letter too, at least once", metavar="URI")
     overwrite: bool = flag("replace what is in OUTPUT, once the new dataset is whole", False, action="store_true")
     resume: bool = flag(
         "go on writing windows into OUTPUT, where this stream was stopped with a savepoint", False, action="store_true"

@@ -27,8 +27,9 @@ from typing import Any, ClassVar, Self
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from penstock.io.dead_letters import DeadLetterHandler
+from penstock.io.dead_letters import DeadLetterHandler, DiscardingHandler
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.kafka_write import KafkaTarget, WriteToKafka
 from penstock.io.layout import (
     SCHEMA,
     TRANSFORM,
@@ -151,6 +152,8 @@ class PrepareOptions:
             raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
         if self.output.num_shards and self.output.shard_bytes:
             raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")
+        for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
+            KafkaTarget.parse(uri)
         self._check_windows()
 
     def _check_windows(self) -> None:
@@ -207,6 +210,8 @@ def build(
     """The graph that writes the dataset: read, check, split, shape, shuffle and sink."""
     output, stream, seed = options.output, options.stream, options.split.seed
     handler = handler or DeadLetterHandler(staging.dead_letters, staging.run_id)
+    if output.rejects_to:
+        handler.also_to(WriteToKafka(output.rejects_to, staging.run_id))
     rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
     rows_in = None if stream.window else rows | "CountRows" >> CountRows()
     spill = os.path.join(spill_directory(staging), "rolling") if is_local(options.beam) else None
@@ -217,6 +222,9 @@ def build(
         if stream.window:
             rows = rows | "KeepSource" >> KeepSource()
         rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
+    if output.also_to:
+        # What has no form there is rejected, and counted, by the dataset.
+        _ = rows | "AlsoToKafka" >> WriteToKafka(output.also_to).with_error_handler(DiscardingHandler())
     _ = rows | "WriteDataset" >> WriteDataset(
         staging.output,
         num_shards=output.num_shards,
