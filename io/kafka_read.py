@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
@@ -21,28 +20,24 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
 from penstock.io import progress, stopping
-from penstock.io.batches import EVENT_TIME, ORIGIN, SHUFFLE_KEY, drop_rows, set_column, split_batch
-from penstock.io.conform import conform_batch
+from penstock.io.batches import EVENT_TIME, split_batch
 from penstock.io.dead_letters import (
     REJECTED,
     DeadLetter,
     Reason,
-    RejectedBatch,
     RejectingTransform,
     reject,
-    row_letters,
     split_rejected,
 )
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.event_times import TIME_TYPE, assign_event_time, check_event_time, parse_event_time
+from penstock.io.event_times import check_event_time, parse_event_time
 from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_consumer import Reader, Records, Wanted, close_parked, lease
-from penstock.io.kafka_messages import Messages
+from penstock.io.kafka_consumer import Reader, Records, close_parked, lease
 from penstock.io.kafka_offsets import Partition, Span, resolve_offsets
 from penstock.io.kafka_restriction import Claim, Spans, SpansCoder, SpansProvider
+from penstock.io.kafka_rows import MessageRows
 from penstock.io.kafka_values import Values, values_of
 from penstock.io.kafka_watermark import PartitionWatermark, PartitionWatermarks
-from penstock.io.read import source_order
 from penstock.io.schema import Feature
 
 _LOGGER = logging.getLogger(__name__)
@@ -54,11 +49,6 @@ _POLL_SECONDS = 0.2
 
 # A runner that has nothing to do looks again after so long, and then less often.
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.2, 1.0
-
-# Partitions of one topic in the order of `_shuffle_key`.
-_MAX_PARTITIONS = 1 << 16
-
-_NO_TIME = Reason("event_time.missing", "the record has no timestamp; take the event time from a column")
 
 # Beam passes the finalizer by its place among the parameters of `process` and these two by name, so they come last.
 _TRACKER = beam.DoFn.RestrictionParam(SpansProvider())
@@ -167,81 +157,6 @@ def group_partitions(source: KafkaSource, spans: Sequence[Span]) -> list[Group]:
     for span in sorted(spans, key=lambda span: (span.topic, span.partition)):
         members.setdefault(group_of(source, (span.topic, span.partition), groups), []).append(span)
     return [(group, groups, SpansCoder().encode(Spans(tuple(some)))) for group, some in sorted(members.items())]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
-    """What some records of one partition have become."""
-
-    batch: pa.RecordBatch
-    rejected: Sequence[RejectedBatch]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MessageRows:
-    """Makes typed rows with origin and event time of records."""
-
-    source: KafkaSource
-    values: Values
-    features: Sequence[Feature] | None
-    event_time: str | None
-    order_key: bool
-
-    @property
-    def wanted(self) -> Wanted:
-        """What of a record is needed."""
-        return Wanted(self.event_time is None, self.source.key is not None, bool(self.source.headers))
-
-    def make(self, place: Partition, records: Records) -> Rows:
-        """Every record is a row, or rejected."""
-        messages = Messages(
-            self.source.place(*place),
-            pa.array(records.values, pa.large_binary()),
-            records.offsets,
-            pa.array(records.keys, pa.binary()) if records.keys else None,
-            records.headers or None,
-        )
-        parsed = self.values.parse(messages)
-        batch = parsed.batch
-        reasons: dict[int, list[Reason]] = {}
-        if self.event_time is None:
-            batch, reasons = with_record_times(batch, records)
-        if self.features is not None:
-            batch, faults = conform_batch(batch, self.features)
-            reasons = {row: [*faults.get(row, ()), *reasons.get(row, ())] for row in {**faults, **reasons}}
-        kept = np.delete(np.arange(batch.num_rows), list(reasons))
-        batch = drop_rows(batch, reasons) if reasons else batch
-        if self.event_time is not None:
-            batch, missing = assign_event_time(batch, *parse_event_time(self.event_time))
-            reasons |= {int(kept[row]): why for row, why in missing.items()}
-            batch = drop_rows(batch, missing) if missing else batch
-        rejected = [parsed.rejected, row_letters(parsed.batch, reasons, "read", parsed.payload) if reasons else ()]
-        return Rows(self._keyed(place, batch), [dated(letters, records) for letters in rejected if len(letters)])
-
-    def _keyed(self, place: Partition, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if not self.order_key:
-            return batch
-        index = self.source.topics.index(place[0]) * _MAX_PARTITIONS + place[1]
-        return set_column(batch, SHUFFLE_KEY, source_order(index, batch))
-
-
-def with_record_times(batch: pa.RecordBatch, records: Records) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
-    """The batch with the records' timestamps as `_event_time`, and the rows whose record has none."""
-    times = _times_at(batch.column(ORIGIN).field("position"), records)
-    missing = np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)).tolist()
-    return set_column(batch, EVENT_TIME, times), {row: [_NO_TIME] for row in missing}
-
-
-def dated(letters: Sequence[DeadLetter] | RejectedBatch, records: Records) -> RejectedBatch:
-    """The dead letters with their records' timestamps as event time."""
-    batch = (letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)).letters
-    times = pc.strftime(_times_at(batch.column("position"), records), format="%Y-%m-%dT%H:%M:%SZ")
-    return RejectedBatch(set_column(batch, "event_time", times))
-
-
-def _times_at(offsets: pa.Array, records: Records) -> pa.Array:
-    millis = records.times[np.searchsorted(records.offsets, offsets.to_numpy())]
-    return pa.array(millis * 1000, pa.int64(), mask=millis < 0).cast(TIME_TYPE)
 
 
 @dataclasses.dataclass(frozen=True)

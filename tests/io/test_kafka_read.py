@@ -28,8 +28,9 @@ from penstock.io.errors import ConfigError, InputError, RejectedRecordError
 from penstock.io.kafka import KafkaSource
 from penstock.io.kafka_consumer import Records
 from penstock.io.kafka_offsets import Span
-from penstock.io.kafka_read import ReadFromKafka, group_partitions, with_record_times
+from penstock.io.kafka_read import ReadFromKafka, group_partitions
 from penstock.io.kafka_restriction import SpansCoder
+from penstock.io.kafka_rows import with_record_times
 from penstock.io.schema import Feature, Kind
 
 FEATURES = (Feature("n", Kind.INT), Feature("x", Kind.FLOAT), Feature("t", Kind.BYTES))

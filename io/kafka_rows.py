@@ -1,0 +1,100 @@
+"""Records of Kafka as typed rows, each with its origin and its event time; what is no row is a dead letter."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.io.batches import EVENT_TIME, ORIGIN, SHUFFLE_KEY, drop_rows, set_column
+from penstock.io.conform import conform_batch
+from penstock.io.dead_letters import DeadLetter, Reason, RejectedBatch, row_letters
+from penstock.io.event_times import TIME_TYPE, assign_event_time, parse_event_time
+from penstock.io.kafka import KafkaSource
+from penstock.io.kafka_consumer import Records, Wanted
+from penstock.io.kafka_messages import Messages
+from penstock.io.kafka_offsets import Partition
+from penstock.io.kafka_values import Values
+from penstock.io.read import source_order
+from penstock.io.schema import Feature
+
+# Partitions of one topic in the order of `_shuffle_key`.
+_MAX_PARTITIONS = 1 << 16
+
+_NO_TIME = Reason("event_time.missing", "the record has no timestamp; take the event time from a column")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """What some records of one partition have become."""
+
+    batch: pa.RecordBatch
+    rejected: Sequence[RejectedBatch]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MessageRows:
+    """Makes typed rows with origin and event time of records."""
+
+    source: KafkaSource
+    values: Values
+    features: Sequence[Feature] | None
+    event_time: str | None
+    order_key: bool
+
+    @property
+    def wanted(self) -> Wanted:
+        """What of a record is needed."""
+        return Wanted(self.event_time is None, self.source.key is not None, bool(self.source.headers))
+
+    def make(self, place: Partition, records: Records) -> Rows:
+        """Every record is a row, or rejected."""
+        messages = Messages(
+            self.source.place(*place),
+            pa.array(records.values, pa.large_binary()),
+            records.offsets,
+            pa.array(records.keys, pa.binary()) if records.keys else None,
+            records.headers or None,
+        )
+        parsed = self.values.parse(messages)
+        batch = parsed.batch
+        reasons: dict[int, list[Reason]] = {}
+        if self.event_time is None:
+            batch, reasons = with_record_times(batch, records)
+        if self.features is not None:
+            batch, faults = conform_batch(batch, self.features)
+            reasons = {row: [*faults.get(row, ()), *reasons.get(row, ())] for row in {**faults, **reasons}}
+        kept = np.delete(np.arange(batch.num_rows), list(reasons))
+        batch = drop_rows(batch, reasons) if reasons else batch
+        if self.event_time is not None:
+            batch, missing = assign_event_time(batch, *parse_event_time(self.event_time))
+            reasons |= {int(kept[row]): why for row, why in missing.items()}
+            batch = drop_rows(batch, missing) if missing else batch
+        rejected = [parsed.rejected, row_letters(parsed.batch, reasons, "read", parsed.payload) if reasons else ()]
+        return Rows(self._keyed(place, batch), [dated(letters, records) for letters in rejected if len(letters)])
+
+    def _keyed(self, place: Partition, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self.order_key:
+            return batch
+        index = self.source.topics.index(place[0]) * _MAX_PARTITIONS + place[1]
+        return set_column(batch, SHUFFLE_KEY, source_order(index, batch))
+
+
+def with_record_times(batch: pa.RecordBatch, records: Records) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
+    """The batch with the records' timestamps as `_event_time`, and the rows whose record has none."""
+    times = _times_at(batch.column(ORIGIN).field("position"), records)
+    missing = np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)).tolist()
+    return set_column(batch, EVENT_TIME, times), {row: [_NO_TIME] for row in missing}
+
+
+def dated(letters: Sequence[DeadLetter] | RejectedBatch, records: Records) -> RejectedBatch:
+    """The dead letters with their records' timestamps as event time."""
+    batch = (letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)).letters
+    times = pc.strftime(_times_at(batch.column("position"), records), format="%Y-%m-%dT%H:%M:%SZ")
+    return RejectedBatch(set_column(batch, "event_time", times))
+
+
+def _times_at(offsets: pa.Array, records: Records) -> pa.Array:
+    millis = records.times[np.searchsorted(records.offsets, offsets.to_numpy())]
+    return pa.array(millis * 1000, pa.int64(), mask=millis < 0).cast(TIME_TYPE)
