@@ -1,20 +1,17 @@
 """Events from a Kafka broker, on a real Flink cluster, while parts of both are killed: each is in the dataset once."""
 
-import contextlib
 import os
-import pathlib
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from deploy.flink.local_cluster import LocalCluster
-from services.events import SCHEMA, Events, Producer, read_contents, sums
+from services.events import Events, Producer, read_contents, sums
 from services.kafka_broker import KafkaBroker
+from services.stream_job import LATENESS, ORDER, StreamJob
 
 from penstock.io.window_manifest import read_window_manifests
 
@@ -25,68 +22,16 @@ EVENTS = int(os.environ.get("PENSTOCK_TEST_EVENTS", 200_000))
 SEED = int(os.environ.get("PENSTOCK_TEST_SEED", random.randrange(10**6)))
 
 # Milliseconds.
-DURATION, WINDOW, LATENESS, ORDER = 150_000, 5_000, 10_000, 2_000
-
-
-class Job:
-    """`prepare` on a cluster, from a topic into a folder, and what the cluster says about it."""
-
-    def __init__(self, cluster: LocalCluster, uri: str, folder: pathlib.Path, *flags: str):
-        self.cluster, self.output = cluster, folder / "dataset"
-        self._log = folder / "prepare.log"
-        (folder / "schema.pbtxt").write_text(SCHEMA)
-        command = [sys.executable, "-m", "pipelines.prepare", f"--input={uri}", "--format=jsonl"]
-        command += [f"--schema={folder}/schema.pbtxt", "--event_time=at:ms", f"--output={self.output}"]
-        command += [f"--window=fixed:{WINDOW}ms", f"--allowed_lateness={LATENESS}ms", f"--out_of_orderness={ORDER}ms"]
-        command += ["--num_shards=2", "--parallelism=2", "--checkpointing_interval=2000", *cluster.flags(), *flags]
-        known = {job["jid"] for job in cluster.rest.jobs()}
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self._wait(lambda: any(job["jid"] not in known for job in cluster.rest.jobs()), 300)
-        (self.id,) = {job["jid"] for job in cluster.rest.jobs()} - known
-
-    def wait_for(self, what: str, holds: Callable[[], bool], seconds: float = 300) -> None:
-        """Returns when something holds; fails when it does not in that time, or the job has ended."""
-        try:
-            self._wait(holds, seconds)
-        except TimeoutError:
-            pytest.fail(f"not after {seconds} s: {what}; {dict(sums(self.output))}; {self.log()}")
-
-    def _wait(self, holds: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not holds():
-            if self.process.poll() is not None:
-                pytest.fail(f"prepare has ended: {self.log()}")
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            time.sleep(0.5)
-
-    def log(self) -> str:
-        """The end of what the job printed."""
-        return self._log.read_text(errors="replace")[-2000:]
-
-    def restored(self) -> int:
-        """How often it went on from a checkpoint."""
-        return int(self.cluster.rest.checkpoints(self.id)["counts"]["restored"])
-
-    def completed(self) -> int:
-        """How many checkpoints it has completed."""
-        return int(self.cluster.rest.checkpoints(self.id)["counts"]["completed"])
-
-    def end(self) -> int:
-        """Cancels it; the exit code of `prepare`."""
-        with contextlib.suppress(OSError):
-            self.cluster.rest.cancel(self.id)
-        return self.process.wait(60)
+DURATION = 150_000
 
 
 @pytest.fixture
-def stream(kafka, flink_cluster, tmp_path) -> Iterator[tuple[Job, Producer, Events]]:
+def stream(kafka, flink_cluster, tmp_path) -> Iterator[tuple[StreamJob, Producer, Events]]:
     """A job that reads a topic, and a thread that fills it."""
     topic = f"events-{SEED}"
     kafka.create_topic(topic)
     # Nothing is idle while the broker is away: its clock would make all that comes after it too late.
-    job = Job(flink_cluster, f"kafka://{kafka.address}/{topic}?readers=2", tmp_path, "--idle_timeout=30s")
+    job = StreamJob(flink_cluster, f"kafka://{kafka.address}/{topic}?readers=2", tmp_path, "--idle_timeout=30s")
     events = Events.make(SEED, EVENTS, DURATION, LATENESS).starting(int(time.time() * 1000))
     producer = Producer(kafka.address, topic, events)
     producer.start()
@@ -117,7 +62,7 @@ def kill_broker(chance: random.Random, cluster: LocalCluster, kafka: KafkaBroker
     kafka.start()
 
 
-def late_rows_pending(job: Job, producer: Producer, events: Events) -> int:
+def late_rows_pending(job: StreamJob, producer: Producer, events: Events) -> int:
     """Late rows that were produced for windows which are published and not final."""
     pending = [manifest for manifest in read_window_manifests(str(job.output)) if not manifest.final]
     return sum(events.late(producer.produced, manifest, ORDER) for manifest in pending)

@@ -1,0 +1,70 @@
+"""The main job on a real Flink cluster: the same dataset in batch; stopped with a savepoint and gone on with."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import manifest_of, run_prepare, write_csv, write_schema_file
+from services.events import Events, Producer, read_contents, sums
+from services.stream_job import LATENESS, StreamJob
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+
+@pytest.fixture
+def flags(tmp_path) -> list[str]:
+    """A job over three files; one row in 20 is rejected."""
+    for part in range(3):
+        rows = [
+            {"id": i if i % 20 else "x", "name": f"n{i % 7}", "fare": i / 4}
+            for i in range(part * 500, part * 500 + 500)
+        ]
+        write_csv(tmp_path / f"{part}.csv", rows, ["id", "name", "fare"])
+    schema = write_schema_file(
+        tmp_path / "schema.pbtxt", id="INT presence { min_fraction: 1 }", name="BYTES", fare="FLOAT"
+    )
+    split = ["--split=train=0.8,eval=0.2", "--num_shards=2", "--max_reject_fraction=0.2"]
+    return [f"--input={tmp_path}/*.csv", f"--schema={schema}", *split]
+
+
+def test_flink_writes_the_dataset_that_the_local_runner_writes(tmp_path, flags, flink_cluster):
+    assert run_prepare(*flags, f"--output={tmp_path}/local") == 0
+    # Workers are kept between stages: each start of one takes seconds.
+    cluster = [*flink_cluster.flags(), "--parallelism=2", "--environment_cache_millis=60000"]
+    command = [sys.executable, "-m", "pipelines.prepare", *flags, *cluster, f"--output={tmp_path}/flink"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected, found = manifest_of(tmp_path / "local"), manifest_of(tmp_path / "flink")
+    assert found.dataset_id == expected.dataset_id
+    assert found.shards == expected.shards
+    assert (found.rows_in, found.rows_rejected) == (expected.rows_in, expected.rows_rejected) == (1500, 75)
+    assert found.rejected_by_reason == expected.rejected_by_reason
+
+
+def test_a_stream_goes_on_from_a_savepoint(tmp_path, kafka, flink_cluster):
+    topic = "savepoint"
+    kafka.create_topic(topic, 2)
+    uri = f"kafka://{kafka.address}/{topic}?readers=2"
+    first = StreamJob(flink_cluster, uri, tmp_path, "--idle_timeout=10s")
+    events = Events.make(1, 20_000, 60_000, LATENESS).starting(int(time.time() * 1000))
+    producer = Producer(kafka.address, topic, events)
+    producer.start()
+    try:
+        first.wait_for("two windows", lambda: sums(first.output)["windows"] >= 2)
+        savepoint = flink_cluster.rest.stop(first.id, f"file://{tmp_path}/savepoints")
+        assert first.process.wait(60) == 0
+        assert f"flink stop -p FOLDER {first.id}" in first.log()
+        second = StreamJob(
+            flink_cluster, uri, tmp_path, "--idle_timeout=10s", "--resume", f"--savepoint_path={savepoint}"
+        )
+        try:
+            second.wait_for("all events in windows", lambda: sums(second.output)["rows_in"] >= len(events))
+        finally:
+            assert second.end() == 0
+    finally:
+        producer.close()
+        first.end()
+    found = read_contents(second.output, events)
+    assert np.array_equal(np.sort(np.concatenate([found.rows, found.late_letters])), np.arange(len(events)))
