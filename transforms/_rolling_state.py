@@ -200,46 +200,40 @@ class Bucket:
             return None
         return Span(min(waiting.first for waiting in self._waiting), max(waiting.last for waiting in self._waiting))
 
-    def add(self, batch: pa.RecordBatch, state: State) -> Iterator[pa.RecordBatch]:
-        """Takes rows; those that come late go out at once, with their features."""
+    def add(self, batch: pa.RecordBatch, state: State) -> "Due | None":
+        """Takes rows; those that come late are due at once."""
         late = event_micros(batch) < self.mark.released
         waiting = batch.filter(pa.array(~late)) if late.any() else batch
         if waiting.num_rows:
             self._wait(waiting)
             state.waiting.add(waiting)
             self._change(state, waiting=self.mark.waiting + waiting.num_rows)
-        if late.any():
-            yield from self._send([batch.filter(pa.array(late))], state, late=True)
+        return self._send([batch.filter(pa.array(late))], state, late=True) if late.any() else None
 
-    def release(self, until: int, state: State) -> Iterator[pa.RecordBatch]:
-        """The rows before a time, with their features."""
+    def release(self, until: int, state: State) -> "Due | None":
+        """The rows before a time."""
         due = [waiting.before(until) for waiting in self._waiting if waiting.first < until]
-        left = [waiting for waiting in self._waiting if waiting.last >= until]
+        left = [waiting.since(until) for waiting in self._waiting if waiting.last >= until]
         self._waiting = []
-        for waiting in left:
-            self._wait(
-                waiting.batch if waiting.first >= until else waiting.batch.filter(pa.array(waiting.times >= until))
-            )
+        for batch in left:
+            self._wait(batch)
         self._change(state, released=max(until, self.mark.released))
         self._write_waiting(state)
-        yield from self._send(due, state, late=False)
+        return self._send(due, state, late=False) if due else None
 
     def _wait(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
             self._waiting.append(_Waiting(batch, event_micros(batch)))
 
-    def _send(self, batches: Sequence[pa.RecordBatch], state: State, late: bool) -> Iterator[pa.RecordBatch]:
-        if not batches:
-            return
+    def _send(self, batches: Sequence[pa.RecordBatch], state: State, late: bool) -> "Due":
         batches = list(concat_alike(batches))
         events = pa.concat_batches([events_of(batch, self._rolling) for batch in batches])
         history = self._history.of_keys(events.column(HASH).to_numpy())
-        columns = feature_columns(history, events, self._rolling, np.full(events.num_rows, late))
         self._history.add(events)
         state.history.add(events)
         self._change(state, history=self.mark.history + events.num_rows)
         self._write_history(state)
-        yield from with_features(batches, columns, self._rolling)
+        return Due(batches, events, history, late)
 
     def _write_waiting(self, state: State) -> None:
         live = sum(waiting.batch.num_rows for waiting in self._waiting)
@@ -263,6 +257,34 @@ class Bucket:
     def _change(self, state: State, **changes: Any) -> None:
         self.mark = dataclasses.replace(self.mark, token=os.urandom(16), **changes)
         state.mark.write(self.mark.to_bytes())
+
+
+@dataclasses.dataclass(frozen=True)
+class Due:
+    """Rows that go out, and what they see.
+
+    Attributes:
+      batches: the rows.
+      events: of them.
+      history: of their keys, before they came.
+      late: whether they came late.
+    """
+
+    batches: Sequence[pa.RecordBatch]
+    events: pa.RecordBatch
+    history: pa.RecordBatch
+    late: bool
+
+
+def send(dues: Sequence[Due], rolling: Rolling) -> Iterator[pa.RecordBatch]:
+    """The rows with their features; of each bucket at most once, since what is due twice would be seen twice."""
+    if not dues:
+        return
+    events = pa.concat_batches([due.events for due in dues])
+    history = pa.concat_batches([due.history for due in dues])
+    late = np.repeat([due.late for due in dues], [due.events.num_rows for due in dues])
+    columns = feature_columns(history, events, rolling, late)
+    yield from with_features([batch for due in dues for batch in due.batches], columns, rolling)
 
 
 def concat_alike(batches: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -69,7 +69,7 @@ from penstock.io.windows import parse_duration
 from penstock.transforms._rolling_file import RollingSpec as RollingSpec
 from penstock.transforms._rolling_file import parse_rolling
 from penstock.transforms._rolling_rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
-from penstock.transforms._rolling_state import Bucket, State, concat_alike, with_features
+from penstock.transforms._rolling_state import Bucket, Due, State, concat_alike, send, with_features
 from penstock.transforms._rolling_windows import feature_columns
 from penstock.transforms._yaml import read_text
 
@@ -352,6 +352,7 @@ class _RollStreamFn(beam.DoFn):
         self._buckets: _Buckets = self._shared.acquire(_Buckets)
 
     def start_bundle(self) -> None:
+        self._due: dict[int, Due] = {}
         self._collector = _Collector()
 
     def process(
@@ -365,9 +366,7 @@ class _RollStreamFn(beam.DoFn):
         number, batch = item
         state = State(mark, waiting, history)
         bucket = self._bucket(number, state)
-        for late in bucket.add(batch, state):
-            self._late_rows.inc(late.num_rows)
-            self._collector.add(late)
+        self._take(number, bucket.add(batch, state))
         self._set_timer(timer, bucket)
         yield from self._full()
 
@@ -384,14 +383,14 @@ class _RollStreamFn(beam.DoFn):
         """Sends the rows that the watermark has passed."""
         state = State(mark, waiting, history)
         bucket = self._bucket(number, state)
-        for batch in bucket.release(time.micros, state):
-            self._collector.add(batch)
+        self._take(number, bucket.release(time.micros, state))
         bucket.holds = None
         self._set_timer(timer, bucket)
         yield from self._full()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for batch, time in self._send():
+        self._compute()
+        for batch, time in self._flush():
             yield WindowedValue(batch, time, (GlobalWindow(),))
 
     def _bucket(self, number: int, state: State) -> Bucket:
@@ -412,12 +411,28 @@ class _RollStreamFn(beam.DoFn):
             due = waits.first + (waits.last - waits.first) // _PARTS_OF_BACKLOG
             _set_timer(timer, (due // self._every + 1) * self._every, waits.first)
 
+    def _take(self, number: int, due: Due | None) -> None:
+        """Collects what is due of all buckets, whose features are then computed together."""
+        if due is None:
+            return
+        if number in self._due:
+            self._compute()
+        self._due[number] = due
+        self._late_rows.inc(due.events.num_rows if due.late else 0)
+        if sum(due.events.num_rows for due in self._due.values()) >= _MAX_ROWS:
+            self._compute()
+
+    def _compute(self) -> None:
+        for batch in send(list(self._due.values()), self._rolling):
+            self._collector.add(batch)
+        self._due = {}
+
     def _full(self) -> Iterator[Any]:
         if self._collector.is_full:
-            for batch, time in self._send():
+            for batch, time in self._flush():
                 yield TimestampedValue(batch, time)
 
-    def _send(self) -> Iterator[tuple[pa.RecordBatch, Timestamp]]:
+    def _flush(self) -> Iterator[tuple[pa.RecordBatch, Timestamp]]:
         for whole in self._collector.take():
             for batch in split_batch(whole):
                 self._out_rows.inc(batch.num_rows)

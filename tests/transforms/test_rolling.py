@@ -57,12 +57,12 @@ def many_rows(count, seed=7):
 
 
 @given(ROWS)
-@settings(max_examples=200)
 def test_features_are_those_of_plain_python(rows):
     assert table([rolling_features(None, batch_of(rows), ROLLING)]) == expected(rows)
 
 
 @given(ROWS, st.randoms())
+@settings(max_examples=40)
 def test_the_order_of_arrival_does_not_matter(rows, order):
     shuffled = order.sample(rows, len(rows))
     results = [table([rolling_features(None, batch_of(some), ROLLING)]) for some in (rows, shuffled)]
@@ -70,6 +70,7 @@ def test_the_order_of_arrival_does_not_matter(rows, order):
 
 
 @given(ROWS, st.integers(0, 60))
+@settings(max_examples=40)
 def test_history_and_rows_give_what_all_rows_give(rows, second):
     old = [row for row in rows if row["time"] < second * SECOND]
     new = [row for row in rows if row["time"] >= second * SECOND]
