@@ -29,6 +29,7 @@ from deploy.flink.rest import FlinkRest
 from deploy.flink.service import Service, children, free_port, is_listening
 
 _HERE = pathlib.Path(__file__).parent
+_RESTARTS = 3
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 
@@ -80,10 +81,12 @@ class LocalCluster:
         with zipfile.ZipFile(self.folder / "nothing.jar", "w") as jar:
             jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
         try:
-            for service in self.services:
+            self.worker_pool.start()
+            # One after the other: Flink gives its RPC system 10 s to start, whatever is configured, and then ends.
+            for number, service in enumerate([self.job_manager, *self.task_managers]):
                 service.start()
+                service.wait_for(lambda number=number: self.rest.is_up(number), restarts=_RESTARTS)
             self.worker_pool.wait_for(lambda: is_listening(self.pool_port))
-            self.job_manager.wait_for(lambda: self.rest.is_up(len(self.task_managers)))
         except BaseException:
             self.stop()
             raise
@@ -140,7 +143,6 @@ class LocalCluster:
             # A TaskManager that is gone is missed soon; one that only has to wait for a busy machine is not.
             "heartbeat.interval": 2000,
             "heartbeat.timeout": 20_000,
-            "pekko.startup-timeout": "2 min",
             "pekko.ask.timeout": "1 min",
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 10,

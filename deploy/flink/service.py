@@ -52,14 +52,17 @@ class Service:
                 start_new_session=True,
             )
 
-    def wait_for(self, is_ready: Callable[[], bool], seconds: float = 180) -> None:
-        """Returns when it is ready.
+    def wait_for(self, is_ready: Callable[[], bool], seconds: float = 180, restarts: int = 0) -> None:
+        """Returns when it is ready; where it ends before, it is started again that often.
 
         Raises:
           RuntimeError: when it ends, or the time is over; with the end of its log.
         """
         deadline = time.monotonic() + seconds
         while not is_ready():
+            if not self.is_running and restarts:
+                restarts -= 1
+                self.start()
             if not self.is_running or time.monotonic() > deadline:
                 what = f"not ready after {seconds:g} s" if self.is_running else "ended"
                 raise RuntimeError(f"{self.name} {what}; {self.log}:\n{self.tail()}")
