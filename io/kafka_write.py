@@ -16,7 +16,7 @@ A message is written at least once: a bundle ends when the brokers have all its 
 delivered fails it; a bundle that a runner repeats writes its messages again. Within one bundle the idempotent producer
 writes each message once and in order.
 
-librdkafka takes messages one by one, which with their JSON costs about 4 microseconds a row.
+librdkafka takes messages one by one, which with their JSON costs some 6 microseconds for a row of 12 columns.
 """
 
 import dataclasses
