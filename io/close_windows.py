@@ -27,9 +27,10 @@ from apache_beam.utils.timestamp import Timestamp
 
 from penstock.io.chunks import Chunk, InputRange, merge_ranges
 from penstock.io.dead_letters import DeadLetterFile
+from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
 from penstock.io.window_manifest import Pane
-from penstock.io.windows import Windows
+from penstock.io.windows import Windows, duration_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -115,6 +116,10 @@ class ClosingRules:
     num_shards: int
     run_id: str
 
+    def __str__(self) -> str:
+        lateness = duration_text(self.lateness)
+        return f"{self.windows} with lateness {lateness}, {self.splits} splits of {self.num_shards} shards"
+
     def end(self, window: int) -> int:
         """The end of a window by its start."""
         return window + self.windows.size
@@ -164,6 +169,7 @@ class ClockState:
 
     Attributes:
       run_id: of the run that began, also after another one went on from its savepoint.
+      rules: what it closes windows by, which must not change then.
       fired: the greatest time of a timer that has fired, microseconds.
       windows: those that are open, by their start as text.
       filled: first and last of the windows between which there is no gap.
@@ -171,6 +177,7 @@ class ClockState:
     """
 
     run_id: str
+    rules: str
     fired: int | None = None
     windows: Mapping[str, OpenWindow] = dataclasses.field(default_factory=dict)
     filled: tuple[int, int] | None = None
@@ -182,10 +189,18 @@ class WindowClock:
 
     Attributes:
       timers: those to be set: tag -> microseconds.
+
+    Raises:
+      DataError: when the state is that of a job with other rules.
     """
 
     def __init__(self, rules: ClosingRules, state: ClockState | None):
-        state = state or ClockState(rules.run_id)
+        state = state or ClockState(rules.run_id, str(rules))
+        if state.rules != str(rules):
+            raise DataError(
+                f"the job that goes on from this savepoint had {state.rules}, this one has {rules}; leave them as they "
+                "were, or begin in another folder"
+            )
         self._rules = rules
         self._state = state
         self._windows = dict(state.windows)
@@ -196,7 +211,9 @@ class WindowClock:
 
     def state(self) -> ClockState:
         """What to remember."""
-        return ClockState(self._state.run_id, self._fired, self._windows, self._filled, self._unfiled)
+        return ClockState(
+            self._state.run_id, self._state.rules, self._fired, self._windows, self._filled, self._unfiled
+        )
 
     def pane(self, window: int) -> Pane | None:
         """The pane that takes rows of a window which arrive now; None for those that are too late."""

@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from penstock.io.batches import RecordBatchCoder
 from penstock.io.layout import Manifest, read_manifest
+from penstock.io.window_manifest import WindowManifest
 from pipelines import prepare
 from pipelines._job import _runner, main
 
@@ -159,6 +160,15 @@ def examples(dataset: pathlib.Path, split: str = "train") -> list[dict[str, list
 
     paths = sorted(str(path) for path in (dataset / split).iterdir())
     kind = {".gz": "GZIP", ".zlib": "ZLIB"}.get(pathlib.Path(paths[0]).suffix, "")
+    return [_values(record) for record in tf.data.TFRecordDataset(paths, compression_type=kind).as_numpy_iterator()]
+
+
+def window_examples(dataset: pathlib.Path, manifest: WindowManifest, split: str = "train") -> list[dict[str, Any]]:
+    """All rows of a window's split, read and parsed by TensorFlow: feature -> its values."""
+    import tensorflow as tf
+
+    kind = {"gzip": "GZIP", "zlib": "ZLIB"}.get(manifest.compression, "")
+    paths = [str(dataset / shard.path) for shard in manifest.shards if shard.split == split]
     return [_values(record) for record in tf.data.TFRecordDataset(paths, compression_type=kind).as_numpy_iterator()]
 
 
