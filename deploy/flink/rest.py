@@ -67,9 +67,9 @@ class FlinkRest:
         return dict(self.get(f"/jobs/{job}/checkpoints"))
 
     def restarts(self, job: str) -> int:
-        """How often the job has been restarted."""
-        (metric,) = self.get(f"/jobs/{job}/metrics?get=numRestarts")
-        return int(float(metric["value"]))
+        """How often the job has been restarted, as of some seconds ago."""
+        metrics = self.get(f"/jobs/{job}/metrics?get=numRestarts")
+        return int(float(metrics[0]["value"])) if metrics else 0
 
     def cancel(self, job: str, seconds: float = 60) -> None:
         """Ends a job where it is.

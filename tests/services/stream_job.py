@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from deploy.flink.local_cluster import LocalCluster
@@ -29,8 +30,12 @@ class StreamJob:
         known = {job["jid"] for job in cluster.rest.jobs()}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self._wait(lambda: any(job["jid"] not in known for job in cluster.rest.jobs()), 300)
-        (self.id,) = {job["jid"] for job in cluster.rest.jobs()} - known
+        self._wait(lambda: any(self._is_new(job, known) for job in cluster.rest.jobs()), 300)
+        self.id = next(job["jid"] for job in cluster.rest.jobs() if self._is_new(job, known))
+
+    @staticmethod
+    def _is_new(job: dict[str, Any], known: set[str]) -> bool:
+        return job["state"] == "RUNNING" and job["jid"] not in known
 
     def wait_for(self, what: str, holds: Callable[[], bool], seconds: float = 300) -> None:
         """Returns when something holds; fails when it does not in that time, or the job has ended."""
