@@ -134,7 +134,7 @@ class Stages:
     def _typed(self, parsed: Parsed) -> pa.RecordBatch:
         batch, reasons = conform_batch(parsed.batch, self._features)
         if reasons:
-            list(row_letters(parsed.batch, reasons, "read", parsed.payload))
+            row_letters(parsed.batch, reasons, "read", parsed.payload).json_lines()
         return drop_rows(batch, reasons) if reasons else batch
 
     def _check(self, clock: Clock, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -143,9 +143,9 @@ class Stages:
         with clock.stage("validate"):
             reasons = validate_batch(batch, self._checks).reasons
         with clock.stage("reject"):
-            for letter in row_letters(batch, reasons, "validate"):
-                letter.to_json("")
-            batch = drop_rows(batch, reasons) if reasons else batch
+            if reasons:
+                row_letters(batch, reasons, "validate").json_lines()
+                batch = drop_rows(batch, reasons)
         with clock.stage("time"):
             assign_event_time(batch, "pickup_datetime")
         with clock.stage("splits"):

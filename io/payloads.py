@@ -9,23 +9,17 @@ import base64
 import datetime
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
-def json_text(text: str) -> str:
-    r"""A text as JSON: the function that the encoder itself calls, without what is around it.
-
-    >>> print(json_text('7" x\n'))
-    "7\" x\n"
-    """
-    return encode_basestring(text)
+# A text as JSON: what the encoder itself calls, without what is around it.
+json_text = encode_basestring
 
 
 def row_payload(row: Mapping[str, Any]) -> str:
@@ -43,22 +37,25 @@ def row_payloads(batch: pa.RecordBatch) -> list[str]:
 def _members(name: str, column: pa.Array) -> list[str | None]:
     """`"name": value` for each row; None for a null."""
     begin = f"{json_text(name)}: "
-    return [None if value is None else begin + value for value in _json_texts(column)]
-
-
-def _json_texts(column: pa.Array) -> list[str | None]:
-    """Each value as JSON; texts and numbers, which most are, without the encoder."""
     values = _python_values(column)
-    if pa.types.is_string(column.type):
-        return [None if value is None else encode_basestring(value) for value in values]
-    if pa.types.is_int64(column.type) or (pa.types.is_float64(column.type) and _is_finite(column)):
-        return [None if value is None else repr(value) for value in values]
-    return [None if value is None else _JSON.encode(_json_value(value)) for value in values]
+    text = _writer(column.type, values)
+    return [None if value is None else begin + text(value) for value in values]
 
 
-def _is_finite(column: pa.Array) -> bool:
-    # Behind a null there may be any number.
-    return bool(np.isfinite(column.drop_null().to_numpy(zero_copy_only=False)).all())
+def _writer(arrow_type: pa.DataType, values: list[Any]) -> Callable[[Any], str]:
+    """What writes one of these values as JSON; for texts and numbers, which most are, not the encoder."""
+    if pa.types.is_string(arrow_type):
+        return encode_basestring
+    # Without nulls and zeros.
+    if pa.types.is_int64(arrow_type) or (
+        pa.types.is_float64(arrow_type) and all(map(math.isfinite, filter(None, values)))
+    ):
+        return repr
+    return _json_any
+
+
+def _json_any(value: Any) -> str:
+    return _JSON.encode(_json_value(value))
 
 
 def _python_values(column: pa.Array) -> list[Any]:

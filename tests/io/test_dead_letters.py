@@ -1,3 +1,4 @@
+import collections
 import decimal
 import json
 import math
@@ -9,6 +10,8 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.error_handling import ErrorHandler
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.io.batches import EVENT_TIME, ORIGIN, origin_array
 from penstock.io.dead_letters import (
@@ -18,12 +21,16 @@ from penstock.io.dead_letters import (
     DeadLetterHandler,
     DiscardingHandler,
     Reason,
+    RejectedBatch,
+    RejectedBatchCoder,
     RejectingTransform,
     raw_letter,
+    reject,
     row_letters,
     row_payload,
     split_rejected,
 )
+from penstock.io.payloads import row_payloads
 
 BAD = (Reason("schema.type", "x is not a number"), Reason("rule.x", "x > 1"))
 
@@ -93,6 +100,47 @@ def test_values_that_json_does_not_know_are_kept(column, text):
     assert value == text or (text is None and (value == 10**18 + 1 or value.startswith("2001-09-09T01:46:40.0")))
 
 
+texts = st.text(st.characters(codec="utf-8"), max_size=5) | st.sampled_from(['"', "\\", "\n\x00\x7f\u2028é😀"])
+letters = st.builds(
+    DeadLetter,
+    reasons=st.lists(st.builds(Reason, texts, texts), min_size=1, max_size=3).map(tuple),
+    stage=st.sampled_from(["read", "validate"]),
+    uri=texts,
+    position=st.integers(-1, 2**63 - 1),
+    payload=texts,
+    payload_encoding=st.sampled_from(["text", "base64", "json"]),
+    attempt=st.integers(1, 5),
+    event_time=st.none() | texts,
+)
+
+
+@given(st.lists(letters, max_size=5), texts)
+def test_a_batch_of_letters_is_what_they_are_one_by_one(found, run_id):
+    batch = RejectedBatch.of(found)
+    crossed = RejectedBatchCoder().decode(RejectedBatchCoder().encode(batch))
+    for same in (batch, RejectedBatch(batch.letters), crossed, RejectedBatch(crossed.letters.slice(0))):
+        assert (list(same), len(same)) == (found, len(found))
+        assert same.json_lines(run_id) == [letter.to_json(run_id) for letter in found]
+        assert same.reason_counts() == collections.Counter(reason.code for each in found for reason in each.reasons)
+        assert same.stage_counts() == collections.Counter(letter.stage for letter in found)
+        assert same.letters.equals(batch.letters)
+    assert list(RejectedBatch(crossed.letters[1:])) == found[1:]
+
+
+@given(st.lists(st.none() | st.floats(), min_size=1), st.lists(st.none() | st.binary(max_size=3), min_size=1))
+def test_columns_of_payloads_are_rows_of_payloads(numbers, content):
+    size = min(len(numbers), len(content))
+    batch = pa.record_batch({'x"': pa.array(numbers[:size], pa.float64()), "b": pa.array(content[:size], pa.binary())})
+    assert row_payloads(batch) == [row_payload(row) for row in batch.to_pylist()]
+
+
+def test_rejected_rows_are_one_element_and_none_without_any():
+    found = raw_letter(BAD, "read", "a.csv", 12, b"7")
+    assert [list(output.value) for output in reject([found, found])] == [[found, found]]
+    assert list(reject([])) == []
+    assert list(reject(row_letters(pa.record_batch({"x": [1]}), {}, "read"))) == []
+
+
 class _RejectOddFn(beam.DoFn):
     def process(self, number):
         if number % 2:
@@ -123,6 +171,35 @@ def test_beams_own_error_handler_gets_dead_letters():
             good = pipeline | beam.Create([0, 1, 2, 3]) | RejectOdd().with_error_handler(handler)
         assert_that(good, equal_to([0, 2]), label="good")
         assert_that(handler.output(), equal_to([1, 3]), label="bad")
+
+
+class _RejectBatchFn(beam.DoFn):
+    def process(self, batch):
+        yield from reject(row_letters(batch, {0: BAD, 2: BAD[:1]}, "test"))
+        yield batch
+
+
+class RejectRows(RejectingTransform):
+    def expand(self, batches):
+        good, rejected = split_rejected(batches | beam.ParDo(_RejectBatchFn()).with_outputs(REJECTED, main="out"))
+        self._reject(rejected)
+        return good
+
+
+def test_beams_own_error_handler_gets_the_letters_of_a_batch_one_by_one():
+    batch = pa.record_batch({"x": pa.array([1, 2, 3])})
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        with ErrorHandler(beam.Map(lambda letter: (letter.payload, len(letter.reasons)))) as handler:
+            _ = pipeline | beam.Create([batch]) | RejectRows().with_error_handler(handler)
+        assert_that(handler.output(), equal_to([('{"x": 1}', 2), ('{"x": 3}', 1)]))
+
+
+def test_without_a_handler_the_first_row_of_a_batch_fails_the_pipeline():
+    with (
+        pytest.raises(Exception, match=r"a record at -1, rejected by stage test: schema.type: x is not a number"),
+        beam.Pipeline(runner=FnApiRunner()) as pipeline,
+    ):
+        _ = pipeline | beam.Create([pa.record_batch({"x": pa.array([1, 2, 3])})]) | RejectRows()
 
 
 def test_files_hold_every_rejected_record_of_every_transform(tmp_path):
