@@ -1,8 +1,10 @@
 import argparse
 import dataclasses
+import pickle
 import re
 
 import pytest
+from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
 
 from penstock.io.errors import ConfigError
 from pipelines._options import (
@@ -134,3 +136,14 @@ def test_help_groups_the_flags_and_shows_defaults_and_examples():
     text = job_parser("job", "A job.", "examples", FAMILIES).format_help()
     for part in ("schema and rules:", "--num_shards N", "(default: gzip)", "examples", "any Beam pipeline option"):
         assert part in text
+
+
+def test_views_of_beams_options_are_made_once_and_share_their_values():
+    options = beam_options(["--job_name=a"], RunOptions(""))
+    view = options.view_as(GoogleCloudOptions)
+    assert options.view_as(GoogleCloudOptions) is view
+    assert view.job_name == "a"
+    options.view_as(StandardOptions).streaming = True
+    copy = pickle.loads(pickle.dumps(options))
+    assert (copy.get_all_options()["streaming"], copy.view_as(GoogleCloudOptions).job_name) == (True, "a")
+    assert copy.view_as(GoogleCloudOptions) is not view
