@@ -68,6 +68,8 @@ class _WriteChunksFn(beam.DoFn):
         self._earliest = MAX_TIMESTAMP
 
     def process(self, batch: pa.RecordBatch, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
+        if not batch.num_rows:
+            return
         self._in_rows.inc(batch.num_rows)
         self._earliest = min(self._earliest, timestamp)
         batch, faults = _with_times(batch, timestamp)

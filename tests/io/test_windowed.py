@@ -223,7 +223,7 @@ def shards_of(output):
 def test_a_stream_and_bounded_input_give_the_same_bytes(tmp_path, window):
     rows = 500
     random = np.random.default_rng(5)
-    times = np.sort(random.uniform(0, 60, rows))
+    times = np.sort(random.uniform(1, 60, rows)).round(3)
     splits = pa.array(["train" if i % 5 else "eval" for i in range(rows)]).dictionary_encode()
     batch = batch_of(range(rows), times.tolist(), name=pa.array([f"näme {i}" for i in range(rows)]), **{SPLIT: splits})
     events = Events()
@@ -275,15 +275,15 @@ def test_rejects_of_other_steps_are_counted_in_their_window(tmp_path, write):
         "steps": [RejectSome(3).with_error_handler(handler)],
         "dead_letters": handler,
         "run_id": "r1",
-        "max_reject_fraction": 0.4,
+        "max_reject_fraction": 0.3,
     }
     batch = batch_of(range(12), [i * 2 for i in range(12)])
     if write == "stream":
         windows = write_stream(tmp_path, Events().add(batch.slice(0, 6)).at(3).add(batch.slice(6)), **options)
     else:
         windows = write_bounded(tmp_path, [batch], **options)
-    assert counts(windows) == {0: (3, 0, 2), 10: (4, 0, 1), 20: (1, 0, 1)}
-    assert [manifest.status for manifest in windows.values()] == ["published", "published", "quarantined"]
+    assert counts(windows) == {0: (3, 0, 2), 10: (3, 0, 2), 20: (2, 0, 0)}
+    assert [manifest.status for manifest in windows.values()] == ["quarantined", "quarantined", "published"]
     assert [letter["position"] for letter in letters(tmp_path, windows[0])] == [0, 3]
     assert windows[0].rejected_by_reason == {"rule.some": 2}
 
