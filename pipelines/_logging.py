@@ -59,8 +59,15 @@ def worth_showing(record: logging.LogRecord) -> bool:
             return record.levelno > logging.WARNING
         case "PrismRunner":
             return False
+        case "root" if _is_of_a_job_server(record.getMessage()):
+            return False
         case _:
             return f"{_ERRORS}." not in record.getMessage()
+
+
+def _is_of_a_job_server(message: str) -> bool:
+    """Whether it only says that a job server takes its time to start, or that a job ended as its user wanted."""
+    return message.startswith("Waiting for grpc channel") or "JobCancellationException: Job was cancelled" in message
 
 
 @contextlib.contextmanager
