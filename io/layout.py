@@ -18,6 +18,7 @@ With windows there is a manifest for each of them, shards and dead letters lie i
       dead_letters/<start>/part-00000-of-00002.jsonl
 """
 
+import collections
 import dataclasses
 import datetime
 import hashlib
@@ -44,6 +45,7 @@ MANIFEST = "manifest.json"
 SCHEMA = "schema.pbtxt"
 TRANSFORM = "transform"
 DEAD_LETTERS = "dead_letters"
+PARKED = "parked"
 WINDOWS = "windows"
 STAGING_PREFIX = ".tmp-"
 
@@ -70,6 +72,21 @@ def part_name(index: int, total: int, suffix: str, prefix: str = "part") -> str:
     if not 0 <= index < total:
         raise ValueError(f"index must be in [0, {total}), got {index}")
     return f"{prefix}-{index:05d}-of-{total:05d}{suffix}"
+
+
+def reject_names(folder: str, staged: Sequence[str]) -> list[str]:
+    """Relative paths in a folder for staged files of dead letters; those that are parked keep a folder of their own.
+
+    >>> reject_names("dead_letters", ["tmp/b.jsonl", "tmp/parked/a.jsonl"])
+    ['dead_letters/part-00000-of-00001.jsonl', 'dead_letters/parked/part-00000-of-00001.jsonl']
+    """
+    folders = [f"{folder}/{PARKED}" if path.split("/")[-2:-1] == [PARKED] else folder for path in staged]
+    totals, taken = collections.Counter(folders), collections.Counter[str]()
+    names = []
+    for found in folders:
+        names.append(f"{found}/{part_name(taken[found], totals[found], '.jsonl')}")
+        taken[found] += 1
+    return names
 
 
 def new_run_id() -> str:

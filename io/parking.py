@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dead_letters import DeadLetter, DeadLetterHandler, RejectedBatch, rejected_batch
-
-PARKED = "parked"
+from penstock.io.layout import PARKED
 
 
 def split_parked(batch: RejectedBatch, max_attempts: int) -> tuple[RejectedBatch, RejectedBatch]:

@@ -11,7 +11,6 @@ would retry: `outcome.json` in the staging folder says so. The staging folder of
 import collections
 import dataclasses
 import datetime
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -31,8 +30,8 @@ from penstock.io.layout import (
     Staging,
     check_replaceable,
     dataset_id,
-    part_name,
     read_manifest,
+    reject_names,
 )
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
@@ -151,7 +150,7 @@ class Publisher:
         """The manifest, and the renames of dead letters (staged path -> relative path)."""
         shards.sort(key=lambda shard: (self.splits.index(shard.split), shard.path))
         reasons, stages = _totals(file.reasons for file in rejects), _totals(file.stages for file in rejects)
-        names = self._reject_names([file.path for file in rejects])
+        names = reject_names(DEAD_LETTERS, [file.path for file in rejects])
         records = _totals({shard.split: shard.records} for shard in shards)
         manifest = Manifest(
             run_id=self.staging.run_id,
@@ -172,13 +171,6 @@ class Publisher:
             provenance=self.provenance,
         )
         return manifest, {file.path: name for name, file in zip(names, rejects, strict=True)}
-
-    def _reject_names(self, staged: Sequence[str]) -> list[str]:
-        """Relative paths of staged dead letters, numbered in each folder."""
-        folders = [path.removeprefix(self.staging.directory).strip("/").rpartition("/")[0] for path in staged]
-        totals = collections.Counter(folders)
-        indices: dict[str, Iterator[int]] = collections.defaultdict(itertools.count)
-        return [f"{folder}/{part_name(next(indices[folder]), totals[folder], '.jsonl')}" for folder in folders]
 
     def _judge(self, manifest: Manifest, replaces: bool) -> Outcome:
         """What becomes of the run; without publication an old dataset that it would replace stays untouched."""

@@ -16,7 +16,7 @@ from apache_beam.transforms.window import GlobalWindow
 from penstock.io.chunks import merge_ranges
 from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
-from penstock.io.layout import DEAD_LETTERS, RejectsFile, dataset_id, part_name
+from penstock.io.layout import DEAD_LETTERS, RejectsFile, dataset_id, reject_names
 from penstock.io.stable import knows_watermarks
 from penstock.io.window_manifest import Pane, WindowManifest
 from penstock.io.windows import Windows, time_name
@@ -59,10 +59,7 @@ class SealingRules:
         staged = [report.shard for report in reports if report.shard is not None]
         staged.sort(key=lambda item: (item.shard.pane == "late", self.splits.index(item.shard.split), item.shard.path))
         rejects = sorted((item.rejects for item in reports if item.rejects is not None), key=lambda file: file.path)
-        names = [
-            f"{DEAD_LETTERS}/{time_name(window)}/{part_name(index, len(rejects), '.jsonl')}"
-            for index in range(len(rejects))
-        ]
+        names = reject_names(f"{DEAD_LETTERS}/{time_name(window)}", [file.path for file in rejects])
         shards = tuple(item.shard for item in staged)
         rows = Counter({pane: header.rows for pane, header in headers.items()})
         rejected = sum(file.records for file in rejects)

@@ -11,10 +11,11 @@ those of the run that wrote the letters, where they lie in its dataset, and its 
 letters are those of any run, of files or a stream.
 
 Letters in = rows out + rejected + parked. What is repaired goes to OUTPUT, a dataset of its own. What is rejected again
-becomes a dead letter there, with one attempt more; what has failed `--max_attempts` times goes to
-`OUTPUT/dead_letters/parked/`, and is not tried again unless a later replay allows more attempts. With `--reasons` only
-letters with one of these reasons are tried. The others are not left behind, for a file is claimed as a whole: they move
-to `OUTPUT/dead_letters/` with the attempts that they had, for the next replay.
+becomes a dead letter there, with one attempt more; what has failed `--max_attempts` times goes to a folder of its own,
+`OUTPUT/dead_letters/parked/` (`OUTPUT/dead_letters/<start>/parked/` with `--window`), and is not tried again unless a
+later replay allows more attempts. With `--reasons` only letters with one of these reasons are tried. The others are not
+left behind, for a file is claimed as a whole: they move to `OUTPUT/dead_letters/` with the attempts that they had, for
+the next replay.
 
 Each file of letters is claimed, and replayed once, whoever replays (`penstock.io.claims`). It stays where it is: the
 dataset that it lies in remains good. A run that fails gives its claims back.
@@ -41,8 +42,8 @@ from penstock.io.errors import ConfigError
 from penstock.io.files import InputFile, format_suffix, match_files
 from penstock.io.folders import is_local as is_local_path
 from penstock.io.kafka import KafkaSource, is_kafka
-from penstock.io.layout import DEAD_LETTERS, SCHEMA, TRANSFORM, Manifest, RejectsFile, new_run_id, read_manifest
-from penstock.io.parking import PARKED, ParkingHandler
+from penstock.io.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, Manifest, RejectsFile, new_run_id, read_manifest
+from penstock.io.parking import ParkingHandler
 from penstock.io.read import detect_format
 from penstock.io.watch_state import Watched, look
 from penstock.io.window_manifest import WindowManifest, read_window_manifests

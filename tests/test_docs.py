@@ -19,12 +19,12 @@ import penstock
 import pipelines
 from penstock.io.files import InputFile
 from penstock.io.read import detect_format
-from pipelines import fit, prepare, verify
+from pipelines import fit, prepare, replay, verify
 from pipelines._options import Options, _beam_parser, _flag_names, job_parser, parse_job
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-JOBS = {"prepare": prepare, "fit": fit, "verify": verify}
+JOBS = {"prepare": prepare, "fit": fit, "replay": replay, "verify": verify}
 # Stable codes of dead letters, as the sources spell them.
 _CODE = re.compile(r"(?:avro|csv|event_time|jsonl|label|parquet|read|rule|schema|tfrecord|transform|write)\.[a-z0-9_]+")
 
@@ -86,6 +86,7 @@ def test_commands_parse(name, arguments, checkout):
     parsers = {
         "prepare": prepare.PrepareOptions.parse,
         "fit": fit.FitOptions.parse,
+        "replay": replay.ReplayOptions.parse,
         "verify": lambda argv: parse_job(job_parser("verify", "", "", [verify.VerifyOptions]), argv),
     }
     argv = shlex.split(arguments)
