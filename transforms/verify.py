@@ -3,15 +3,17 @@
 Checked: the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
 record count, uncompressed size and SHA-256, the CRCs of every record; that every record is a tf.Example that conforms
 to the schema of the dataset (that of the features, where a transform was applied); the lines of the dead letters; and
-that nothing lies in the folder that the manifest does not know.
+that nothing lies in the folder that the manifest does not know. Of a dataset with windows all of this is checked for
+each of their manifests, which also must agree with its window.
 """
 
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
@@ -28,6 +30,7 @@ from penstock.io.layout import (
     SCHEMA,
     STAGING_PREFIX,
     TRANSFORM,
+    WINDOWS,
     Manifest,
     RejectsFile,
     Shard,
@@ -36,8 +39,12 @@ from penstock.io.layout import (
     read_manifest,
 )
 from penstock.io.schema import load_schema, schema_fingerprint
+from penstock.io.window_manifest import WindowManifest, read_window_manifest
+from penstock.io.windows import time_name
 from penstock.transforms.apply import transform_fingerprint, transformed_schema
 from penstock.transforms.validate import RecordChecks, record_checks, validate_batch
+
+AnyManifest = Manifest | WindowManifest
 
 # Rows of one shard that break the schema are counted by reason, and so many are shown.
 _MAX_SHOWN = 3
@@ -60,8 +67,14 @@ class Fault:
 def verify_dataset(directory: str) -> Iterator[Fault]:
     """Reads a dataset again and yields each fault; nothing for a good one.
 
-    Memory is that of one block of records. Progress is counted in `penstock.io.progress` (bytes, rows).
+    Memory is that of one block of records. Progress is counted in `penstock.io.progress` (bytes, rows). A dataset with
+    windows may still be growing: what it holds of a window that is just being published is an orphan for a moment.
     """
+    windows = sorted(list_files(FileSystems.join(directory, WINDOWS)))
+    yield from _verify_windows(directory, windows) if windows else _verify_whole(directory)
+
+
+def _verify_whole(directory: str) -> Iterator[Fault]:
     try:
         manifest = read_manifest(directory)
     except PenstockError as error:
@@ -71,8 +84,8 @@ def verify_dataset(directory: str) -> Iterator[Fault]:
         yield Fault("manifest.missing", MANIFEST, "is missing: no run has finished in this folder")
         return
     present = list_files(directory)
-    yield from _check_sums(manifest)
-    yield from _check_files(manifest, present)
+    yield from _check_sums(manifest, MANIFEST)
+    yield from _check_files({MANIFEST, *manifest.files()}, manifest, present)
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
     for shard in manifest.shards:
@@ -81,12 +94,65 @@ def verify_dataset(directory: str) -> Iterator[Fault]:
     yield from _check_rejects(directory, manifest, present)
 
 
+def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
+    manifests: dict[str, WindowManifest] = {}
+    broken: set[str] = set()
+    for name in names:
+        path = f"{WINDOWS}/{name}"
+        try:
+            manifest = read_window_manifest(FileSystems.join(directory, WINDOWS, name))
+        except (PenstockError, OSError) as error:
+            broken.add(path)
+            yield Fault("manifest.broken", path, str(error))
+            continue
+        if manifest is not None:
+            manifests[path] = manifest
+    present = list_files(directory)
+    for path, manifest in manifests.items():
+        yield from _check_sums(manifest, path)
+        yield from _check_window(manifest, path)
+    if not manifests:
+        return
+    known = {*manifests, *broken, *(file for manifest in manifests.values() for file in manifest.files())}
+    last = list(manifests.values())[-1]
+    yield from _check_files(known, last, present)
+    checks, faults = _load_checks(directory, last, present)
+    yield from faults
+    for manifest in manifests.values():
+        for shard in manifest.shards:
+            if shard.path in present:
+                yield from _unless_unreadable(shard.path, _check_shard(directory, shard, checks))
+        yield from _check_rejects(directory, manifest, present)
+
+
+def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
+    """What the manifest of a window says against itself, beyond its sums."""
+    start, end = (np.datetime64(time.removesuffix("Z"), "us").astype(int) for time in manifest.window)
+    name = f"{WINDOWS}/{time_name(int(start))}_{time_name(int(end))}.json"
+    if name != path:
+        yield Fault("manifest.window", path, f"the window of {name} has another name")
+    records = collections.Counter({"on_time": 0, "late": 0})
+    for shard in manifest.shards:
+        records[shard.pane] += shard.records
+        times = shard.event_time
+        if times is not None and not manifest.window[0] <= times[0] <= times[1] < manifest.window[1]:
+            yield Fault(
+                "shard.event_time", shard.path, f"has rows from {times[0]} to {times[1]}, not all in the window"
+            )
+    for pane, said in (("on_time", manifest.rows_on_time), ("late", manifest.rows_late)):
+        if said != records[pane]:
+            yield Fault("manifest.sum", path, f"rows_{pane}, against its shards: {said} and {records[pane]}")
+    rows = sum(item.rows for item in manifest.inputs)
+    if rows not in (0, manifest.rows_out):
+        yield Fault("manifest.sum", path, f"rows_out, against its inputs: {manifest.rows_out} and {rows}")
+
+
 def dataset_bytes(directory: str) -> int:
     """Bytes of all files in the folder, for a progress bar."""
     return sum(list_files(directory).values())
 
 
-def _check_sums(manifest: Manifest) -> Iterator[Fault]:
+def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
     """What the manifest says against itself."""
     records: collections.Counter[str] = collections.Counter()
     for shard in manifest.shards:
@@ -103,17 +169,19 @@ def _check_sums(manifest: Manifest) -> Iterator[Fault]:
         sums[f"splits.{split}, against its shards"] = (manifest.splits.get(split), records[split])
     for what, (said, found) in sums.items():
         if said != found:
-            yield Fault("manifest.sum", MANIFEST, f"{what}: {said} and {found}")
+            yield Fault("manifest.sum", path, f"{what}: {said} and {found}")
 
 
-def _check_files(manifest: Manifest, present: Mapping[str, int]) -> Iterator[Fault]:
-    """Files that are missing, and files that the manifest does not know."""
-    known = {MANIFEST, *manifest.files()}
+def _check_files(known: Set[str], manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
+    """Files that are missing, and files that no manifest knows; a job with windows may still be running."""
+    may_run = isinstance(manifest, WindowManifest)
     folders = tuple(f"{extra}/" for extra in manifest.extras)
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
     for path in sorted(set(present) - known):
+        if may_run and path.startswith(STAGING_PREFIX):
+            continue
         if path.startswith(STAGING_PREFIX):
             yield Fault("file.orphan", path, "was left by a run that is not finished; the next --overwrite removes it")
         elif not path.startswith(folders) and not is_claim(path):
@@ -126,7 +194,7 @@ def _is_there(path: str, present: Mapping[str, int]) -> bool:
 
 
 def _load_checks(
-    directory: str, manifest: Manifest, present: Mapping[str, int]
+    directory: str, manifest: AnyManifest, present: Mapping[str, int]
 ) -> tuple[RecordChecks | None, list[Fault]]:
     """What each record must conform to, if it can be known, and what is wrong with the schema and the graph."""
     faults = []
@@ -252,7 +320,7 @@ def _wrong_rows(frames: Frames, checks: RecordChecks) -> dict[int, Sequence[Reas
     return {**validate_batch(decoded.batch, checks).reasons, **decoded.rejects}
 
 
-def _check_rejects(directory: str, manifest: Manifest, present: Mapping[str, int]) -> Iterator[Fault]:
+def _check_rejects(directory: str, manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
     """The files of dead letters; when all of them are good, also the reasons and stages that the manifest counts."""
     counts = _RejectCounts()
     is_good = True
