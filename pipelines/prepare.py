@@ -219,8 +219,7 @@ def build(
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
     if graph is not None:
-        if stream.window:
-            rows = rows | "KeepSource" >> KeepSource()
+        rows = rows | "KeepSource" >> KeepSource()  # for a replay of what is rejected later
         rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
     if output.also_to:
         # What has no form there is rejected, and counted, by the dataset.
