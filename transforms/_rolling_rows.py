@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from penstock.io.batches import EVENT_TIME, set_column
 from penstock.io.cells import column_of, is_list
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.event_times import TIME_TYPE
 from penstock.io.hashing import hash_rows, salted
 from penstock.io.schema import Feature, Kind, feature_map, find_feature
 from penstock.transforms._rolling_file import OPERATIONS, RollingFeature, RollingSpec
@@ -115,7 +116,7 @@ def event_micros(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     column = column_of(batch, EVENT_TIME)
     if column is None or column.null_count:
         raise DataError(f"rolling features need {EVENT_TIME} in every row; put AssignEventTime before them")
-    return column.cast(pa.int64()).to_numpy()
+    return _in_type(column, pa.int64()).to_numpy()
 
 
 def key_hashes(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.uint64]:
@@ -131,7 +132,9 @@ def has_key(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.bool_]:
     """Where no column of the key is null."""
     present = np.ones(batch.num_rows, bool)
     for name in rolling.key:
-        present &= pc.is_valid(_column(batch, name, rolling)).to_numpy(zero_copy_only=False)
+        column = _column(batch, name, rolling)
+        if column.null_count:
+            present &= pc.is_valid(column).to_numpy(zero_copy_only=False)
     return present
 
 
@@ -190,4 +193,14 @@ def _column(batch: pa.RecordBatch, name: str, rolling: Rolling) -> pa.Array:
         lists = as_lists(column)
         first = np.cumsum(lists.counts) - lists.counts
         column = lists.items.take(pa.array(first, pa.int64(), mask=lists.counts != 1))
-    return column.cast(_TYPES[kind])
+    return _in_type(column, _TYPES[kind])
+
+
+# Types that store the same, so that a batch need not be copied.
+_VIEWS = {(pa.string(), pa.binary()), (TIME_TYPE, pa.int64())}
+
+
+def _in_type(column: pa.Array, arrow_type: pa.DataType) -> pa.Array:
+    if column.type == arrow_type:
+        return column
+    return column.view(arrow_type) if (column.type, arrow_type) in _VIEWS else column.cast(arrow_type)
