@@ -80,7 +80,7 @@ def set_stream_defaults(options: PipelineOptions) -> None:
             setattr(view, name, value)
 
 
-def find_job(address: str, beam_job: str, seconds: float = 60) -> str | None:
+def find_job(address: str, beam_job: str, seconds: float = 120) -> str | None:
     """Flink's id of a job that Beam has submitted; its name there is Beam's id of it, but for the last part.
 
     None when the cluster does not answer, or does not know the job, for some seconds.

@@ -39,20 +39,21 @@ class LocalCluster:
 
     def __init__(self, folder: pathlib.Path, jar: pathlib.Path, rest_port: int = 0, task_managers: int = 2):
         self.folder, self.jar = folder.resolve(), jar.resolve()
-        self.rest_port, self.pool_port = rest_port or free_port(), free_port()
+        self.rest_port, self.pool_port, self.job_port = rest_port or free_port(), free_port(), free_port()
         self.rest = FlinkRest(f"http://localhost:{self.rest_port}")
         self.job_manager = self._java("job-manager", _JOB_MANAGER, "-Xmx768m")
         self.task_managers = [
             self._java(f"task-manager-{number}", _TASK_MANAGER, "-Xmx640m", "-XX:MaxDirectMemorySize=384m")
             for number in range(1, task_managers + 1)
         ]
+        self.job_server = Service("job-server", self._job_server(), self.folder / "log")
         pool = [sys.executable, _HERE / "worker_pool.py", str(self.pool_port)]
         self.worker_pool = Service("worker-pool", pool, self.folder / "log")
 
     @property
     def services(self) -> list[Service]:
         """All of them, in the order of starting."""
-        return [self.job_manager, *self.task_managers, self.worker_pool]
+        return [self.job_manager, *self.task_managers, self.job_server, self.worker_pool]
 
     def flags(self) -> list[str]:
         """What a job's command line needs to run here."""
@@ -60,7 +61,7 @@ class LocalCluster:
             "--runner=FlinkRunner",
             f"--flink_master=localhost:{self.rest_port}",
             f"--flink_version={FLINK_VERSION}",
-            f"--flink_job_server_jar={self.jar}",
+            f"--job_endpoint=localhost:{self.job_port}",
             # The job server would send its jar along with each job: the cluster has it.
             f"--files_to_stage={self.folder / 'nothing.jar'}",
             "--environment_type=EXTERNAL",
@@ -86,6 +87,8 @@ class LocalCluster:
             for number, service in enumerate([self.job_manager, *self.task_managers]):
                 service.start()
                 service.wait_for(lambda number=number: self.rest.is_up(number), restarts=_RESTARTS)
+            self.job_server.start()
+            self.job_server.wait_for(lambda: is_listening(self.job_port))
             self.worker_pool.wait_for(lambda: is_listening(self.pool_port))
         except BaseException:
             self.stop()
@@ -99,6 +102,13 @@ class LocalCluster:
     def workers(self) -> list[int]:
         """The processes of the Python workers, one for each TaskManager with a job."""
         return children(self.worker_pool.pid)
+
+    def _job_server(self) -> list[str | pathlib.Path]:
+        """Jobs would start one for themselves, in some seconds, and take what they staged along when they end."""
+        ports = ["--job-port", str(self.job_port), "--artifact-port", "0", "--expansion-port", "0"]
+        folder = ["--artifacts-dir", self.folder / "artifacts"]
+        options = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
+        return ["java", *options, "-jar", self.jar, "--flink-master", f"localhost:{self.rest_port}", *ports, *folder]
 
     def _java(self, name: str, main: str, *options: str) -> Service:
         command = ["java", f"@{_HERE / 'jvm.options'}", *options, f"-Djava.io.tmpdir={self.folder / 'tmp'}"]

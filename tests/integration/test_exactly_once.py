@@ -32,6 +32,7 @@ def stream(kafka, flink_cluster, tmp_path) -> Iterator[tuple[StreamJob, Producer
     kafka.create_topic(topic)
     # Nothing is idle while the broker is away: its clock would make all that comes after it too late.
     job = StreamJob(flink_cluster, f"kafka://{kafka.address}/{topic}?readers=2", tmp_path, "--idle_timeout=30s")
+    job.wait_for("a checkpoint", lambda: job.completed() > 0)
     events = Events.make(SEED, EVENTS, DURATION, LATENESS).starting(int(time.time() * 1000))
     producer = Producer(kafka.address, topic, events)
     producer.start()

@@ -48,6 +48,7 @@ def test_a_stream_goes_on_from_a_savepoint(tmp_path, kafka, flink_cluster):
     kafka.create_topic(topic, 2)
     uri = f"kafka://{kafka.address}/{topic}?readers=2"
     first = StreamJob(flink_cluster, uri, tmp_path, "--idle_timeout=10s")
+    first.wait_for("a checkpoint", lambda: first.completed() > 0)
     events = Events.make(1, 20_000, 60_000, LATENESS).starting(int(time.time() * 1000))
     producer = Producer(kafka.address, topic, events)
     producer.start()
