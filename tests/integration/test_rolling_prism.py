@@ -87,7 +87,8 @@ def test_no_row_comes_out_behind_the_watermark(on_prism):
         counts = (
             rolled(pipeline, rows)
             | "Times" >> beam.FlatMap(times).with_output_types(int)
-            | "Stamp" >> beam.Map(lambda time: TimestampedValue((0, 1), time / SECOND)).with_output_types(tuple[int, int])
+            | "Stamp"
+            >> beam.Map(lambda time: TimestampedValue((0, 1), time / SECOND)).with_output_types(tuple[int, int])
             | "Windows" >> beam.WindowInto(FixedWindows(5))
             | beam.CombinePerKey(sum)
             | beam.Values()
