@@ -18,6 +18,7 @@ _NUMBERS = {
     "checkpointing_interval": "Flink: milliseconds between checkpoints (a stream's default: 10000)",
     "checkpoint_timeout_millis": "Flink: give up a checkpoint after so many milliseconds (default: the cluster's)",
     "min_pause_between_checkpoints": "Flink: least milliseconds between two checkpoints",
+    "environment_expiration_millis": "portable runners: replace workers after so many milliseconds (default: never)",
     "max_bundle_size": "Flink: elements of a bundle at most (default: 1000 of a stream, else 1000000)",
     "max_bundle_time_mills": "Flink: milliseconds of a bundle at most (default: 1000 of a stream, else 10000)",
     "number_of_execution_retries": "Flink: restarts of a failing job (default: the cluster's)",

@@ -151,12 +151,15 @@ class LocalCluster:
             "state.savepoints.dir": f"file://{self.folder / 'savepoints'}",
             "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
             # A TaskManager that is gone is missed soon; one that only has to wait for a busy machine is not.
-            "heartbeat.interval": 2000,
+            "heartbeat.interval": 1000,
             "heartbeat.timeout": 20_000,
             "pekko.ask.timeout": "1 min",
+            "metrics.fetcher.update-interval": 1000,
+            # Time to notice that a TaskManager is gone. A restart that reaches for it is cancelled while it begins, and
+            # then Beam may keep the Python worker of that attempt for ever: when it dies, no restart helps.
             "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": 10,
-            "restart-strategy.fixed-delay.delay": "1 s",
+            "restart-strategy.fixed-delay.attempts": 20,
+            "restart-strategy.fixed-delay.delay": "5 s",
             "io.tmp.dirs": str(self.folder / "tmp"),
             "blob.storage.directory": str(self.folder / "tmp"),
         }
