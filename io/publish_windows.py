@@ -20,6 +20,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.util import ReshufflePerKey
 
 from penstock.io.errors import DataError
 from penstock.io.folders import delete_files, is_local, list_files, move_files, remove_folder
@@ -195,8 +196,8 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
 
     def expand(self, sealed: beam.PCollection[tuple[int, SealedWindow]]) -> beam.PCollection[WindowManifest]:
         """All versions of a window go to one worker."""
-        settled = sealed | "ByWindow" >> beam.transforms.util.ReshufflePerKey()
-        settled.element_type = tuple[int, SealedWindow]
+        by_window = ReshufflePerKey().with_output_types(tuple[int, SealedWindow])
+        settled = sealed | "ByWindow" >> by_window
         if sealed.is_bounded:
             published = self._publish_bounded(settled)
             _ = (
