@@ -224,8 +224,8 @@ class WriteDataset(RejectingTransform):
             provenance=self.provenance,
         )
         options = WindowOptions(windows, int(self.allowed_lateness), self.empty_windows)
-        once = batches.pipeline | "Once" >> beam.Create([None], reshuffle=False)
-        return (chunks, _rejects(once, handler, windows)) | "WriteWindows" >> WriteWindows(
+        # One graph: Flink restarts what is apart by itself, and what then runs on keeps a worker that has died.
+        return (chunks, _rejects(chunks, handler, windows)) | "WriteWindows" >> WriteWindows(
             staging, options, rules, self.compression, self.overwrite
         )
 
@@ -294,7 +294,7 @@ def _check_one_window(batches: beam.PCollection[pa.RecordBatch]) -> None:
 
 
 def _rejects(
-    once: beam.PCollection[None], handler: DeadLetterHandler | None, windows: Windows | None = None
+    once: beam.PCollection[Any], handler: DeadLetterHandler | None, windows: Windows | None = None
 ) -> beam.PCollection[DeadLetterFile]:
     if handler is None:
         return once | "NoDeadLetters" >> beam.FlatMap(_nothing).with_output_types(DeadLetterFile)
@@ -302,7 +302,7 @@ def _rejects(
     return handler.output()
 
 
-def _nothing(_: None) -> Iterable[DeadLetterFile]:
+def _nothing(_: object) -> Iterable[DeadLetterFile]:
     return ()
 
 

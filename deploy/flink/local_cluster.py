@@ -155,8 +155,7 @@ class LocalCluster:
             "heartbeat.timeout": 20_000,
             "pekko.ask.timeout": "1 min",
             "metrics.fetcher.update-interval": 1000,
-            # Time to notice that a TaskManager is gone. A restart that reaches for it is cancelled while it begins, and
-            # then Beam may keep the Python worker of that attempt for ever: when it dies, no restart helps.
+            # Time to notice that a TaskManager is gone: a restart that reaches for it is one more that fails.
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 20,
             "restart-strategy.fixed-delay.delay": "5 s",

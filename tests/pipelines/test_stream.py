@@ -4,11 +4,16 @@ import http.server
 import json
 import threading
 
+import apache_beam as beam
+import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.testing import test_stream
 from helpers import job
 
+from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.errors import ConfigError
+from penstock.io.write import WriteDataset
 from pipelines._flink import STREAM_DEFAULTS, FlinkJobOptions, find_job, flink_address
 from pipelines._options import RunOptions, beam_options, job_parser, parse_job
 from pipelines._stream import StreamRunner, stream_runner, wait_for_stream
@@ -174,3 +179,14 @@ def test_a_cancelled_stream_has_not_failed(capsys):
     assert capsys.readouterr().err.endswith("The job was cancelled.\n")
     with pytest.raises(RuntimeError, match="a fault"):
         wait_for_stream(_Result(RuntimeError("a fault")), StreamRunner("DataflowRunner"))
+
+
+@pytest.mark.parametrize("with_handler", [True, False])
+def test_a_stream_is_one_graph_that_flink_restarts_as_a_whole(tmp_path, with_handler):
+    pipeline = beam.Pipeline()
+    batches = pipeline | test_stream.TestStream().advance_watermark_to_infinity().with_output_types(pa.RecordBatch)
+    handler = DeadLetterHandler(str(tmp_path / "rejects"), "run") if with_handler else None
+    _ = batches | WriteDataset(str(tmp_path), num_shards=2, window="fixed:1m", dead_letters=handler, run_id="run")
+    transforms = pipeline.to_runner_api().components.transforms.values()
+    others = [transform.unique_name for transform in transforms if transform.spec.urn == "beam:transform:impulse:v1"]
+    assert others == [], "they are no part of what the stream feeds"
