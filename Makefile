@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+TESTS ?= tests
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
-.PHONY: help install kernel lint typecheck test integration sanitize build demo flink bench clean
+.PHONY: help install kernel lint typecheck test integration chaos sanitize build demo flink bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,10 +32,13 @@ typecheck: install ## mypy, from src/: the root has an io/ folder that would hid
 	cd src && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p penstock -p pipelines
 
 test: kernel ## the tests, in WORKERS=2 processes; PENSTOCK_KERNEL=off runs them without the kernel
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
 	$(BIN)/python -m pytest -m 'integration or slow'
+
+chaos: install ## events through Kafka and Flink while parts of both are killed; 10 minutes of an idle machine
+	$(BIN)/python -m pytest -m chaos -s
 
 sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc
 	tests/fuzz/sanitize.sh $(BIN)/python
