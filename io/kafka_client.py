@@ -206,5 +206,5 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 # A name of its own, so that what librdkafka logs can be set apart.
-_CLIENT_LOGGER = logging.getLogger("penstock.kafka.client")
+_CLIENT_LOGGER = logging.getLogger("librdkafka")
 _CLIENT_LOGGER.addFilter(_is_news)

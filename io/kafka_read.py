@@ -169,7 +169,11 @@ class _Timing:
 
 
 class _Bundle:
-    """One call of `process`: the reader, and what has been claimed with it."""
+    """One call of `process`: the reader, and what has been claimed with it.
+
+    Attributes:
+      is_cut: the runner has given what is left to another bundle; a claim has told so.
+    """
 
     def __init__(self, reader: Reader, tracker: Any):
         spans = tracker.current_restriction().spans
@@ -178,10 +182,12 @@ class _Bundle:
         self.stops: dict[Partition, int | None] = {(span.topic, span.partition): span.stop for span in spans}
         self._tracker = tracker
         self._begun = dict(self.claimed)
+        self.is_cut = False
         reader.assign(self.claimed)
 
     def claim(self, place: Partition, upto: int, again: bool = False) -> bool:
         if not self._tracker.try_claim(Claim(*place, upto, again)):
+            self.is_cut = True
             return False
         self.claimed[place] = upto
         return True
@@ -286,7 +292,7 @@ class _ReadBoundedFn(_ReadFn):
 
     def _read(self, bundle: _Bundle, watermark: PartitionWatermark) -> Iterator[Any]:
         last_news = time.monotonic()
-        while left := bundle.left():
+        while (left := bundle.left()) and not bundle.is_cut:
             stopping.check(self._pipeline)
             poll = bundle.reader.poll(_POLL_SECONDS)
             for place, records in poll.records.items():

@@ -6,11 +6,12 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.runners import sdf_utils
+from apache_beam.utils.timestamp import Duration
 
 from penstock.io.kafka import KafkaSource
 from penstock.io.kafka_offsets import resolve_offsets
 from penstock.io.kafka_read import ReadFromKafka, group_partitions
-from penstock.io.kafka_restriction import SpansCoder, SpansProvider, SpansTracker
+from penstock.io.kafka_restriction import Spans, SpansCoder, SpansProvider, SpansTracker
 from penstock.io.kafka_watermark import PartitionWatermarks
 
 Row = dict[str, Any]
@@ -49,19 +50,25 @@ class Stream:
         for callback in self.callbacks:
             callback()
 
-    def bundle(self) -> list[Any]:
-        """The elements of one bundle; state and restriction pass through their coders."""
+    def bundle(self, cut_after: int | None = None) -> list[Any]:
+        """The elements of one bundle; state and restriction pass through their coders.
+
+        `cut_after` so many elements, the runner takes a checkpoint of its own.
+        """
         tracker = sdf_utils.ThreadsafeRestrictionTracker(SpansTracker(self.restriction))
         watermark = sdf_utils.ThreadsafeWatermarkEstimator(PartitionWatermarks().create_watermark_estimator(self.state))
         view = sdf_utils.RestrictionTrackerView(tracker)
-        outputs = list(self.fn.process(self.element, self, view, watermark))  # type: ignore[call-arg]
+        outputs, cut = [], None
+        for output in self.fn.process(self.element, self, view, watermark):  # type: ignore[call-arg]
+            outputs.append(output)
+            if len(outputs) == cut_after:
+                cut = tracker.try_split(0)
         tracker.check_done()
-        deferred = tracker.deferred_status()
-        assert deferred is not None, "a stream has no end"
-        self.restriction = SpansCoder().decode(SpansCoder().encode(deferred[0]))
+        left, pause = (cut[1], Duration(0)) if cut else tracker.deferred_status() or (Spans(()), Duration(0))
+        self.restriction = SpansCoder().decode(SpansCoder().encode(left))
         coder = PartitionWatermarks().estimator_state_coder()
         self.state = coder.decode(coder.encode(watermark.get_estimator_state()))
-        self.pause = deferred[1].micros / 1e6
+        self.pause = pause.micros / 1e6
         self.watermark = watermark.current_watermark()
         self.letters += [output.value.value for output in outputs if isinstance(output, beam.pvalue.TaggedOutput)]
         return [output for output in outputs if not isinstance(output, beam.pvalue.TaggedOutput)]

@@ -268,6 +268,16 @@ def test_rows_are_read_again_from_an_older_checkpoint(kafka):
     assert by_n(reading.until(lambda rows: len(rows) >= 50)) == by_n(first)
 
 
+@pytest.mark.parametrize("uri", [{}, {"stop": "latest"}], ids=["stream", "bounded"])
+def test_a_bundle_that_the_runner_cuts_leaves_the_rest_to_the_next(kafka, uri):
+    kafka.send("t", json_messages(ROWS))
+    reading = stream(kafka, uri=uri)
+    elements = []
+    while sum(element.value.num_rows for element in elements) < 50:
+        elements += reading.bundle(cut_after=1)
+    assert by_n(rows_of([element.value for element in elements])) == ROWS
+
+
 def test_each_group_reads_its_partitions(kafka):
     kafka.send("t", json_messages(ROWS))
     rows = stream(kafka, group=1, readers=2).until(lambda rows: len(rows) >= 25)
@@ -321,9 +331,10 @@ def test_an_element_has_the_time_of_its_earliest_row(kafka):
 
 def test_a_partition_without_rows_holds_the_watermark_until_it_is_idle(kafka):
     kafka.send("t", [{"value": b'{"n": 1}', "partition": 0, "timestamp": EPOCH}])
-    reading = stream(kafka, idle_timeout=3_000_000)
+    reading = stream(kafka)
     reading.until(len)
     assert reading.watermark is None
+    reading.fn._timing = dataclasses.replace(reading.fn._timing, idle_timeout=300_000)
     reading.until(lambda rows: reading.watermark is not None and reading.watermark > micros(1_000_000))
     assert reading.watermark < Timestamp.now(), "all are idle: it follows the clock"
 
