@@ -21,6 +21,8 @@ from penstock.io.errors import PenstockError as PenstockError
 from penstock.io.errors import RejectedRecordError as RejectedRecordError
 from penstock.io.hashing import hash_rows as hash_rows
 from penstock.io.jsonl import JsonlFormat as JsonlFormat
+from penstock.io.kafka import KafkaSource as KafkaSource
+from penstock.io.kafka_read import ReadFromKafka as ReadFromKafka
 from penstock.io.layout import Manifest as Manifest
 from penstock.io.layout import Shard as Shard
 from penstock.io.layout import Staging as Staging
