@@ -322,7 +322,8 @@ def test_every_imported_package_is_a_declared_dependency():
 
 
 def _requirements() -> list[str]:
-    return [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["tft"], "tensorflow", "tfx-bsl"]  # both of tft
+    extras = [text for extra in ("tft", "kafka") for text in PROJECT["optional-dependencies"][extra]]
+    return [*PROJECT["dependencies"], *extras, "tensorflow", "tfx-bsl"]  # both of tft
 
 
 def _normal(name: str) -> str:
