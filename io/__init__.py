@@ -23,6 +23,7 @@ from penstock.io.hashing import hash_rows as hash_rows
 from penstock.io.jsonl import JsonlFormat as JsonlFormat
 from penstock.io.kafka import KafkaSource as KafkaSource
 from penstock.io.kafka_read import ReadFromKafka as ReadFromKafka
+from penstock.io.kafka_write import WriteToKafka as WriteToKafka
 from penstock.io.layout import Manifest as Manifest
 from penstock.io.layout import Shard as Shard
 from penstock.io.layout import Staging as Staging
@@ -41,5 +42,11 @@ from penstock.io.schema import load_schema as load_schema
 from penstock.io.schema import schema_features as schema_features
 from penstock.io.schema import write_schema as write_schema
 from penstock.io.tfrecord import TFRecordFormat as TFRecordFormat
+from penstock.io.watch import WatchFiles as WatchFiles
+from penstock.io.watch import WatchRecords as WatchRecords
+from penstock.io.window_manifest import WindowManifest as WindowManifest
+from penstock.io.window_manifest import read_window_manifests as read_window_manifests
+from penstock.io.windows import Windows as Windows
+from penstock.io.windows import parse_window as parse_window
 from penstock.io.write import CountRows as CountRows
 from penstock.io.write import WriteDataset as WriteDataset

@@ -15,8 +15,9 @@ class StableParDo(beam.ParDo):
     The Python SDK has no name for it, but the runners honour it.
     """
 
-    def to_runner_api_parameter(self, context: Any, **kwargs: Any) -> tuple[str, Any]:
+    def to_runner_api_parameter(self, context: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """With the requirement."""
+        payload: Any
         urn, payload = super().to_runner_api_parameter(context, **kwargs)
         payload.requires_stable_input = True
         context.add_requirement(common_urns.requirements.REQUIRES_STABLE_INPUT.urn)

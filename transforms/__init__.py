@@ -8,6 +8,7 @@ from penstock.transforms.event_time import AssignEventTime as AssignEventTime
 from penstock.transforms.features import load_features as load_features
 from penstock.transforms.fit import FitTransform as FitTransform
 from penstock.transforms.infer import InferSchema as InferSchema
+from penstock.transforms.keep_source import KeepSource as KeepSource
 from penstock.transforms.rolling import RollingFeatures as RollingFeatures
 from penstock.transforms.rolling import load_rolling as load_rolling
 from penstock.transforms.rules import Rule as Rule
