@@ -23,6 +23,7 @@ class Service:
         self._command = [os.fspath(part) for part in command]
         self._env = {**os.environ, **env}
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_ended = True
 
     @property
     def pid(self) -> int:
@@ -51,6 +52,7 @@ class Service:
                 env=self._env,
                 start_new_session=True,
             )
+        self._has_ended = False
 
     def wait_for(self, is_ready: Callable[[], bool], seconds: float = 180, restarts: int = 0) -> None:
         """Returns when it is ready; where it ends before, it is started again that often.
@@ -82,9 +84,11 @@ class Service:
 
     def kill(self) -> None:
         """Ends it, and all that it has started, at once."""
-        if self._process is not None:
+        if not self._has_ended:
             self._signal(signal.SIGKILL)
             self._wait()
+        # Its number may be another program's from now on.
+        self._has_ended = True
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
