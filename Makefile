@@ -35,9 +35,9 @@ test: kernel ## the tests, in WORKERS=2 processes; PENSTOCK_KERNEL=off runs them
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
-	$(BIN)/python -m pytest -m 'integration or slow'
+	$(BIN)/python -m pytest -m '(integration or slow) and not chaos'
 
-chaos: install ## events through Kafka and Flink while parts of both are killed; 10 minutes of an idle machine
+chaos: install ## streams on Flink for long, and while parts of it are killed; wants an idle machine
 	$(BIN)/python -m pytest -m chaos -s
 
 sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc

@@ -51,6 +51,7 @@ def stream_to(output: pathlib.Path, uri: str, cluster, rows: int) -> None:
         process.wait()
 
 
+@pytest.mark.chaos
 def test_a_stream_on_flink_and_its_file_give_equal_features(tmp_path, kafka, flink_cluster):
     pytest.importorskip("tensorflow")
     generate(tmp_path / "cards.jsonl")
