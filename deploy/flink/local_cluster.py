@@ -154,7 +154,6 @@ class LocalCluster:
             "heartbeat.interval": 1000,
             "heartbeat.timeout": 20_000,
             "pekko.ask.timeout": "1 min",
-            "metrics.fetcher.update-interval": 1000,
             # Time to notice that a TaskManager is gone: a restart that reaches for it is one more that fails.
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 20,

@@ -66,11 +66,6 @@ class FlinkRest:
         """`counts` (completed, failed, restored, ...), `latest` (completed, restored, ...), `history`."""
         return dict(self.get(f"/jobs/{job}/checkpoints"))
 
-    def restarts(self, job: str) -> int:
-        """How often the job has been restarted, as of some seconds ago."""
-        metrics = self.get(f"/jobs/{job}/metrics?get=numRestarts")
-        return int(float(metrics[0]["value"])) if metrics else 0
-
     def cancel(self, job: str, seconds: float = 60) -> None:
         """Ends a job where it is.
 

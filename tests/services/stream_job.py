@@ -58,7 +58,7 @@ class StreamJob:
         return self._log.read_text(errors="replace")[-2000:]
 
     def restored(self) -> int:
-        """How often it went on from a checkpoint."""
+        """How often it was restarted, each time from a checkpoint."""
         return int(self.cluster.rest.checkpoints(self.id)["counts"]["restored"])
 
     def completed(self) -> int:
