@@ -231,7 +231,7 @@ def build(
         shuffle=output.shuffle,
         seed=seed,
         splits=tuple(plan.recipe.splits),
-        overwrite=output.overwrite,
+        overwrite=output.overwrite and not stream.window,
         max_reject_fraction=options.checks.max_reject_fraction,
         dead_letters=handler,
         rows_in=rows_in,
