@@ -47,6 +47,7 @@ from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
 from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
+from pipelines._flink import FlinkJobOptions, may_be_flink
 from pipelines._job import DONE, is_local, main, run_pipeline
 from pipelines._options import (
     CheckOptions,
@@ -193,6 +194,8 @@ class PrepareOptions:
             )
         if self.output.overwrite:
             raise ConfigError("--overwrite would delete what a stream wrote before: name another folder, or --resume")
+        if self.output.resume and may_be_flink(self.beam) and not self.beam.view_as(FlinkJobOptions).savepoint_path:
+            raise ConfigError("--resume on Flink needs --savepoint_path, or what was read before is read again")
 
     def resolved(self) -> dict[str, Any]:
         """All flags of the job by name, as they were given or by default."""

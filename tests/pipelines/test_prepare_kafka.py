@@ -134,6 +134,10 @@ def test_flags_that_do_not_go_together(tmp_path, flags, message):
         (["--window=fixed:1s", "--num_shards=1"], "a stream needs --schema"),
         (["--window=fixed:1s", "--num_shards=1", "--schema=s", "--features=f"], "cannot be fitted on a stream"),
         (["--window=fixed:1s", "--num_shards=1", "--schema=s", "--overwrite"], "--overwrite would delete"),
+        (
+            ["--window=fixed:1s", "--num_shards=1", "--schema=s", "--resume", "--runner=FlinkRunner"],
+            "--resume on Flink needs --savepoint_path",
+        ),
     ],
 )
 def test_what_a_stream_does_not_allow(tmp_path, kafka, flags, message):
