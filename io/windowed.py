@@ -137,7 +137,7 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
 
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
         """Close, write, seal, publish."""
-        chunks, rejects = arrived
+        chunks, *rejects = arrived
         options, rules = self.options, self.sealing
         closing = ClosingRules(
             windows=options.windows,
@@ -149,10 +149,9 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
         )
         shards = ShardStaging(self.staging, options.windows, rules.splits, rules.num_shards, self.compression)
         publisher = WindowPublisher(self.staging, options.windows, rules.extras)
-        arrivals = (
-            chunks | "ChunkArrives" >> beam.ParDo(_ChunkArrivesFn()).with_output_types(Arrival),
-            rejects | "RejectsArrive" >> beam.ParDo(_RejectsArriveFn()).with_output_types(Arrival),
-        )
+        arrivals = [chunks | "ChunkArrives" >> beam.ParDo(_ChunkArrivesFn()).with_output_types(Arrival)]
+        for files in rejects:
+            arrivals.append(files | "RejectsArrive" >> beam.ParDo(_RejectsArriveFn()).with_output_types(Arrival))
         return (
             arrivals
             | "Arrivals" >> beam.Flatten()

@@ -225,7 +225,8 @@ class WriteDataset(RejectingTransform):
         )
         options = WindowOptions(windows, int(self.allowed_lateness), self.empty_windows)
         # One graph: Flink restarts what is apart by itself, and what then runs on keeps a worker that has died.
-        return (chunks, _rejects(chunks, handler, windows)) | "WriteWindows" >> WriteWindows(
+        rejects = () if handler is None else (_rejects(chunks, handler, windows),)
+        return (chunks, *rejects) | "WriteWindows" >> WriteWindows(
             staging, options, rules, self.compression, self.overwrite
         )
 
