@@ -217,7 +217,7 @@ def example_value(row):
     features = tf.train.Features()
     features.feature["i"].int64_list.value.append(row)
     features.feature["s"].bytes_list.value.append(b"n%d" % row)
-    return tf.train.Example(features=features).SerializeToString()
+    return tf.train.Example(features=features).SerializeToString(deterministic=True)  # of equal names the last counts
 
 
 def test_examples():
