@@ -60,13 +60,7 @@ _ON_DISK = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("also", pa.list_(pa.struct([("reason", pa.string()), ("detail", pa.string())]))),
-        ("stage", pa.string()),
-        ("uri", pa.string()),
-        ("position", pa.int64()),
-        ("payload", pa.string()),
-        ("payload_encoding", pa.string()),
-        ("attempt", pa.int64()),
-        ("event_time", pa.string()),
+        *(field for field in LETTERS if field.name != "reasons"),
     ]
 )
 _REQUIRED = [name for name in _ON_DISK.names if name != "event_time"]

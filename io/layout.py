@@ -244,6 +244,18 @@ def _is_of(value: object, hint: Any) -> bool:
     return hint is Any or type(value) is hint
 
 
+def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Counts by name, summed and sorted by name.
+
+    >>> sum_counts([{"b": 1}, {"a": 2, "b": 3}])
+    {'a': 2, 'b': 4}
+    """
+    total: collections.Counter[str] = collections.Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items()))
+
+
 def dataset_id(shards: Sequence[Shard]) -> str:
     """SHA-256 over the shards' digests, split by split in the order given: the identity of the content."""
     lines = "".join(f"{shard.split} {shard.sha256}\n" for shard in shards)

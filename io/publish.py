@@ -8,7 +8,6 @@ A run that published nothing for a reason in the data (no rows, too many rejects
 would retry: `outcome.json` in the staging folder says so. The staging folder of a published run is removed.
 """
 
-import collections
 import dataclasses
 import datetime
 import json
@@ -32,6 +31,7 @@ from penstock.io.layout import (
     dataset_id,
     read_manifest,
     reject_names,
+    sum_counts,
 )
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
@@ -149,9 +149,9 @@ class Publisher:
     ) -> tuple[Manifest, dict[str, str]]:
         """The manifest, and the renames of dead letters (staged path -> relative path)."""
         shards.sort(key=lambda shard: (self.splits.index(shard.split), shard.path))
-        reasons, stages = _totals(file.reasons for file in rejects), _totals(file.stages for file in rejects)
+        reasons, stages = sum_counts(file.reasons for file in rejects), sum_counts(file.stages for file in rejects)
         names = reject_names(DEAD_LETTERS, [file.path for file in rejects])
-        records = _totals({shard.split: shard.records} for shard in shards)
+        records = sum_counts({shard.split: shard.records} for shard in shards)
         manifest = Manifest(
             run_id=self.staging.run_id,
             dataset_id=dataset_id(shards),
@@ -268,13 +268,6 @@ class Publisher:
         check_replaceable(self.staging.output)
         delete_files(self.staging.output, [path for path in old if path == MANIFEST])
         delete_files(self.staging.output, [path for path in old if path != MANIFEST])
-
-
-def _totals(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: collections.Counter[str] = collections.Counter()
-    for count in counts:
-        total.update(count)
-    return dict(sorted(total.items()))
 
 
 def _write(path: str, text: str) -> None:

@@ -207,7 +207,7 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
             )
             return published
         step = StableParDo if has_stable_input(sealed.pipeline) else beam.ParDo
-        return settled | "Publish" >> step(_PublishFn(self.publisher)).with_output_types(WindowManifest)
+        return settled | "Publish" >> step(_PublishFn(self.publisher, sweeps=True)).with_output_types(WindowManifest)
 
     def _publish_bounded(self, settled: beam.PCollection[tuple[int, SealedWindow]]) -> beam.PCollection[WindowManifest]:
         cleared = (
@@ -215,7 +215,8 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
             | "CountSealed" >> beam.combiners.Count.Globally()
             | "Clear" >> beam.ParDo(_ClearFn(self.publisher, self.overwrite)).with_output_types(int)
         )
-        publish = beam.ParDo(_PublishFn(self.publisher), beam.pvalue.AsSingleton(cleared))
+        # At the end the whole staging folder goes.
+        publish = beam.ParDo(_PublishFn(self.publisher, sweeps=False), beam.pvalue.AsSingleton(cleared))
         return settled | "Publish" >> publish.with_output_types(WindowManifest)
 
 
@@ -239,8 +240,9 @@ class _CleanUpFn(beam.DoFn):
 
 
 class _PublishFn(beam.DoFn):
-    def __init__(self, publisher: WindowPublisher):
+    def __init__(self, publisher: WindowPublisher, sweeps: bool):
         self._publisher = publisher
+        self._sweeps = sweeps
         self._published = Metrics.counter("WriteDataset", "windows-published")
         self._has_extras = False
         self._quarantined = Metrics.counter("WriteDataset", "windows-quarantined")
@@ -256,6 +258,6 @@ class _PublishFn(beam.DoFn):
         manifest = self._publisher.publish(window, sealed)
         self._published.inc()
         self._quarantined.inc(manifest.status == "quarantined")
-        if manifest.final:
+        if self._sweeps and manifest.final:
             self._sweeper.sweep(window)
         return [manifest]

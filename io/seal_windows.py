@@ -16,7 +16,8 @@ from apache_beam.transforms.window import GlobalWindow
 from penstock.io.chunks import merge_ranges
 from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
-from penstock.io.layout import DEAD_LETTERS, RejectsFile, dataset_id, reject_names
+from penstock.io.layout import DEAD_LETTERS, RejectsFile, dataset_id, reject_names, sum_counts
+from penstock.io.shard import Compression
 from penstock.io.stable import knows_watermarks
 from penstock.io.window_manifest import Pane, WindowManifest
 from penstock.io.windows import Windows, time_name
@@ -45,7 +46,7 @@ class SealingRules:
     windows: Windows
     splits: tuple[str, ...]
     num_shards: int
-    compression: str
+    compression: Compression
     shuffle: str
     seed: int
     max_reject_fraction: float
@@ -85,8 +86,8 @@ class SealingRules:
             splits=dict(splits),
             shards=shards,
             dead_letters=tuple(RejectsFile(name, file.records) for name, file in zip(names, rejects, strict=True)),
-            rejected_by_reason=_totals(file.reasons for file in rejects),
-            rejected_by_stage=_totals(file.stages for file in rejects),
+            rejected_by_reason=sum_counts(file.reasons for file in rejects),
+            rejected_by_stage=sum_counts(file.stages for file in rejects),
             inputs=merge_ranges(item for header in headers.values() for item in header.inputs),
             compression=self.compression,
             shuffle=self.shuffle,
@@ -106,13 +107,6 @@ class SealingRules:
 
 def _iso(micros: int) -> str:
     return str(np.datetime64(micros, "us")) + "Z"
-
-
-def _totals(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(sorted(total.items()))
 
 
 @dataclasses.dataclass(frozen=True)

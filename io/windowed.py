@@ -30,7 +30,6 @@ from penstock.io.errors import DataError
 from penstock.io.layout import Staging
 from penstock.io.publish_windows import CHUNKS, PublishWindows, WindowPublisher
 from penstock.io.seal_windows import SealingRules, SealWindows
-from penstock.io.shard import Compression
 from penstock.io.window_manifest import WindowManifest
 from penstock.io.windows import Windows
 from penstock.io.write_window_shards import ShardStaging, WriteWindowShards
@@ -108,20 +107,6 @@ def _with_times(batch: pa.RecordBatch, timestamp: Timestamp) -> tuple[pa.RecordB
     return set_column(batch, EVENT_TIME, times), {}
 
 
-@dataclasses.dataclass(frozen=True)
-class WindowOptions:
-    """What the windowed sink needs beside what `WriteDataset` has.
-
-    Attributes:
-      lateness: microseconds.
-      empty_windows: whether windows without rows, between such with rows, are published.
-    """
-
-    windows: Windows
-    lateness: int
-    empty_windows: bool
-
-
 @dataclasses.dataclass(eq=False)
 class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     """Chunks and files of dead letters to published windows.
@@ -130,25 +115,16 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     """
 
     staging: Staging
-    options: WindowOptions
+    closing: ClosingRules
     sealing: SealingRules
-    compression: Compression
     overwrite: bool
 
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
         """Close, write, seal, publish."""
         chunks, *rejects = arrived
-        options, rules = self.options, self.sealing
-        closing = ClosingRules(
-            windows=options.windows,
-            lateness=options.lateness,
-            empty_windows=options.empty_windows,
-            splits=len(rules.splits),
-            num_shards=rules.num_shards,
-            run_id=self.staging.run_id,
-        )
-        shards = ShardStaging(self.staging, options.windows, rules.splits, rules.num_shards, self.compression)
-        publisher = WindowPublisher(self.staging, options.windows, rules.extras)
+        closing, sealing = self.closing, self.sealing
+        shards = ShardStaging(self.staging, closing.windows, sealing.splits, sealing.num_shards, sealing.compression)
+        publisher = WindowPublisher(self.staging, closing.windows, sealing.extras)
         arrivals = [chunks | "ChunkArrives" >> beam.ParDo(_ChunkArrivesFn()).with_output_types(Arrival)]
         for files in rejects:
             arrivals.append(files | "RejectsArrive" >> beam.ParDo(_RejectsArriveFn()).with_output_types(Arrival))
@@ -156,8 +132,8 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
             arrivals
             | "Arrivals" >> beam.Flatten()
             | "CloseWindows" >> CloseWindows(closing)
-            | "WriteShards" >> WriteWindowShards(shards, options.lateness)
-            | "SealWindows" >> SealWindows(rules)
+            | "WriteShards" >> WriteWindowShards(shards, closing.lateness)
+            | "SealWindows" >> SealWindows(sealing)
             | "PublishWindows" >> PublishWindows(publisher, self.overwrite)
         )
 

@@ -28,6 +28,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window, source_rows
+from penstock.io.close_windows import ClosingRules
 from penstock.io.dead_letters import (
     REJECTED,
     DeadLetterFile,
@@ -55,7 +56,7 @@ from penstock.io.seal_windows import SealingRules
 from penstock.io.shard import Compression
 from penstock.io.shuffle import RunnerShuffle, ShardPlan, Shuffle, SpillingShuffle, spill_directory
 from penstock.io.window_manifest import WindowManifest
-from penstock.io.windowed import WindowOptions, WriteChunks, WriteWindows, chunk_directory
+from penstock.io.windowed import WriteChunks, WriteWindows, chunk_directory
 from penstock.io.windows import Windows, parse_duration, parse_window
 
 DEFAULT_SHARD_BYTES = 128 << 20
@@ -212,7 +213,7 @@ class WriteDataset(RejectingTransform):
         write = WriteChunks(self._encoder(), chunk_directory(staging), windows, num_shards)
         chunks, rejected = batches | "WriteChunks" >> write
         self._take_rejected(rejected, handler)
-        rules = SealingRules(
+        sealing = SealingRules(
             windows=windows,
             splits=tuple(self.splits),
             num_shards=num_shards,
@@ -223,12 +224,17 @@ class WriteDataset(RejectingTransform):
             extras=tuple(self.extras),
             provenance=self.provenance,
         )
-        options = WindowOptions(windows, int(self.allowed_lateness), self.empty_windows)
+        closing = ClosingRules(
+            windows=windows,
+            lateness=int(self.allowed_lateness),
+            empty_windows=self.empty_windows,
+            splits=len(self.splits),
+            num_shards=num_shards,
+            run_id=staging.run_id,
+        )
         # One graph: Flink restarts what is apart by itself, and what then runs on keeps a worker that has died.
         rejects = () if handler is None else (_rejects(chunks, handler, windows),)
-        return (chunks, *rejects) | "WriteWindows" >> WriteWindows(
-            staging, options, rules, self.compression, self.overwrite
-        )
+        return (chunks, *rejects) | "WriteWindows" >> WriteWindows(staging, closing, sealing, self.overwrite)
 
     def _handler(self, staging: Staging) -> DeadLetterHandler | None:
         """The handler whose files are published: what another one is given must be accounted for as well."""

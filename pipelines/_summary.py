@@ -1,6 +1,5 @@
 """What a person reads when `prepare` is done: how many rows went where, and what to do next."""
 
-import collections
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -8,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
-from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM, Manifest
+from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM, Manifest, sum_counts
 from penstock.io.window_manifest import WindowManifest
 
 _MAX_REASONS = 12
@@ -30,9 +29,7 @@ def print_rejects(rows_in: int, rejected: Mapping[str, int]) -> None:
 def print_windows(manifests: Iterable[WindowManifest], output: str, seconds: float) -> None:
     """Prints the summary of all windows of a dataset to stdout."""
     windows = list(manifests)
-    rejected: collections.Counter[str] = collections.Counter()
-    for window in windows:
-        rejected.update(window.rejected_by_reason)
+    rejected = sum_counts(window.rejected_by_reason for window in windows)
     rows_in = sum(window.rows_in for window in windows)
     table = _table("windows", f"{len(windows):,}", "")
     table.add_row("in", f"{rows_in:,}", "")

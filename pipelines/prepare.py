@@ -65,7 +65,7 @@ from pipelines._options import (
 )
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
 from pipelines._source import Source, open_source
-from pipelines._staging import staging_folder, windows_folder
+from pipelines._staging import staging_folder
 from pipelines._summary import print_rejects, print_summary, print_windows
 
 # Of a folder and a run id.
@@ -234,7 +234,7 @@ def build(
         shuffle=output.shuffle,
         seed=seed,
         splits=tuple(plan.recipe.splits),
-        overwrite=output.overwrite and not stream.window,
+        overwrite=output.overwrite,
         max_reject_fraction=options.checks.max_reject_fraction,
         dead_letters=handler,
         rows_in=rows_in,
@@ -242,7 +242,10 @@ def build(
         spill=is_local(options.beam),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
-        **(_windows(stream) if stream.window else {}),
+        window=stream.window,
+        allowed_lateness=stream.allowed_lateness,
+        empty_windows=stream.empty_windows,
+        resume=not plan.source.is_bounded,  # the output was looked at when the job began
         **_given(shard_bytes=output.shard_bytes),
     )
 
@@ -250,15 +253,6 @@ def build(
 def _given(**arguments: Any) -> dict[str, Any]:
     """Those that were given, so that the others have their defaults."""
     return {name: value for name, value in arguments.items() if value is not None}
-
-
-def _windows(stream: StreamOptions) -> dict[str, Any]:
-    return {
-        "window": stream.window,
-        "allowed_lateness": stream.allowed_lateness,
-        "empty_windows": stream.empty_windows,
-        "resume": True,  # the output was looked at when the job began
-    }
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -284,46 +278,57 @@ def prepare(
     """Prepares a dataset from a source, as `run` does; `handler` makes a handler from a folder and a run id."""
     if not source.is_bounded:
         options.check_stream()
+    elif options.output.resume:
+        raise ConfigError("--resume goes on with a stream, and this input has an end; name another folder")
     recipe = Recipe.load(options.input, options.checks, options.split, options.transform)
     plan = _early_plan(options, source, recipe)
     output = str(options.output.output)
     if options.run.dry_run == "":
-        check_output(output, options.output.overwrite, dry_run=True)
+        check_output(output, options.output.overwrite, dry_run=True, resume=options.output.resume)
         print(describe(options.resolved(), _stages(options, source)))
         return DONE
-    write = _write_windows if options.stream.window else _write_dataset
-    return write(options, source, recipe, plan, run_id or new_run_id(), handler)
+    run_id = run_id or new_run_id()
+    if plan is not None and not source.is_bounded:
+        return _write_stream(options, plan, run_id, handler)
+    return _write_dataset(options, source, recipe, plan, run_id, handler)
 
 
 def _write_dataset(
     options: PrepareOptions, source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
 ) -> int:
-    """All is staged, and published as a whole."""
+    """All is staged, and published at the end, as one dataset or as one for each window."""
     started = time.monotonic()
-    with staging_folder(str(options.output.output), options.output.overwrite, run_id) as staging:
+    output = str(options.output.output)
+    with staging_folder(output, options.output.overwrite, run_id) as staging:
         plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
         with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
             build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
-        outcome = read_outcome(staging)
-    return _report(outcome, options, source, time.monotonic() - started)
+        outcome = None if options.stream.window else read_outcome(staging)
+    seconds = time.monotonic() - started
+    if outcome is not None:
+        return _report(outcome, options, source, seconds)
+    windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
+    if not windows:
+        raise no_rows(source)
+    print_windows(windows, output, seconds)
+    return DONE
 
 
-def _write_windows(
-    options: PrepareOptions, source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
-) -> int:
-    """Windows are published one by one, so what belongs to all of them, schema and graph, has its place before."""
+def _write_stream(options: PrepareOptions, plan: Plan, run_id: str, handler: _MakeHandler) -> int:
+    """Windows are published one by one, so what belongs to all of them, schema and graph, has its place before.
+
+    The staging folder stays however this ends: the job may run on without us, or be resumed.
+    """
     started = time.monotonic()
     output = str(options.output.output)
-    with windows_folder(options.output, run_id, source.is_bounded) as staging:
-        schema_path, graph_path = staging.published(staging.path(SCHEMA)), staging.published(staging.path(TRANSFORM))
-        plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, schema_path))
-        write_schema(plan.row_schema, schema_path)
-        graph = _graph(options, plan, graph_path)
-        title = "writing windows" if source.is_bounded else "streaming"
-        with run_pipeline(options.beam, title, source.total_bytes, streaming=not source.is_bounded) as pipeline:
-            build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
+    check_output(output, overwrite=False, resume=options.output.resume)
+    staging = Staging(output, run_id)
+    with run_pipeline(options.beam, "streaming", plan.source.total_bytes, streaming=True) as pipeline:
+        write_schema(plan.row_schema, staging.published(staging.path(SCHEMA)))
+        graph = _graph(options, plan, staging.published(staging.path(TRANSFORM)))
+        build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
     print_windows(read_window_manifests(output), output, time.monotonic() - started)
     return DONE
 

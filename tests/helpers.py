@@ -204,3 +204,8 @@ def dead_letters(dataset: pathlib.Path) -> list[dict[str, Any]]:
 def all_files(directory: pathlib.Path) -> set[str]:
     """Relative paths of all files below a folder, hidden ones too."""
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+
+def tree(directory: pathlib.Path) -> dict[str, bytes]:
+    """Every file below a folder with its content."""
+    return {path: (directory / path).read_bytes() for path in all_files(directory)}

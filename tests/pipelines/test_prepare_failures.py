@@ -9,7 +9,17 @@ import sys
 import time
 
 import pytest
-from helpers import all_files, dead_letters, examples, job, manifest_of, run_prepare, write_csv, write_schema_file
+from helpers import (
+    all_files,
+    dead_letters,
+    examples,
+    job,
+    manifest_of,
+    run_prepare,
+    tree,
+    write_csv,
+    write_schema_file,
+)
 
 from penstock.io.errors import DataError
 from penstock.transforms.verify import verify_dataset
@@ -27,11 +37,6 @@ def good(tmp_path):
 @pytest.fixture
 def schema(tmp_path):
     return write_schema_file(tmp_path / "schema.pbtxt", a="INT", b="BYTES")
-
-
-def tree(directory):
-    """Every file below a folder with its content."""
-    return {path: (directory / path).read_bytes() for path in all_files(directory)}
 
 
 FILES = {

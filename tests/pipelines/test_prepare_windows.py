@@ -1,0 +1,82 @@
+"""The main job from files, with windows: published at the end, when all are whole."""
+
+import pytest
+from helpers import job, run_prepare, tree, window_examples, write_csv, write_schema_file
+
+from penstock.io.errors import DataError
+from penstock.io.window_manifest import read_window_manifests
+from pipelines import prepare
+from pipelines._job import DATA_FAILED, DONE, WRONG_USAGE
+from pipelines._plan import Plan
+from pipelines.verify import run as verify
+
+START = 1_700_000_000
+FLAGS = ("--event_time=time:s", "--window=fixed:60s", "--num_shards=1")
+
+
+def write_rows(path, minutes, per_minute=5):
+    rows = [{"id": i, "time": START // 60 * 60 + 60 * m + i} for m in range(minutes) for i in range(per_minute)]
+    return write_csv(path, rows, ("id", "time"))
+
+
+def windows_of(output):
+    return list(read_window_manifests(str(output)))
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return write_rows(tmp_path / "rows.csv", 3)
+
+
+def test_each_window_is_a_dataset(tmp_path, rows):
+    out = tmp_path / "out"
+    assert run_prepare("--input", rows, "--output", out, *FLAGS) == DONE
+    windows = windows_of(out)
+    assert [(window.rows_on_time, window.final) for window in windows] == [(5, True)] * 3
+    assert sorted(row["id"] for row in window_examples(out, windows[1])) == [[0], [1], [2], [3], [4]]
+    assert not list(out.glob(".tmp-*"))
+    assert verify(["--dataset", str(out)]) == DONE
+
+
+def test_overwriting_replaces_all_windows(tmp_path, rows):
+    out = tmp_path / "out"
+    assert run_prepare("--input", rows, "--output", out, *FLAGS) == DONE
+    assert job("--input", rows, "--output", out, *FLAGS)[0] == WRONG_USAGE
+    fewer = write_rows(tmp_path / "fewer.csv", 1)
+    assert run_prepare("--input", fewer, "--output", out, *FLAGS, "--overwrite") == DONE
+    assert len(windows_of(out)) == 1
+    assert verify(["--dataset", str(out)]) == DONE
+
+
+def fails(*_, **__):
+    raise DataError("out of luck")
+
+
+@pytest.mark.parametrize(("owner", "step"), [(prepare, "infer_schema"), (prepare, "build"), (Plan, "check_and_split")])
+def test_a_run_that_fails_leaves_the_old_windows(tmp_path, rows, monkeypatch, owner, step):
+    out = tmp_path / "out"
+    assert run_prepare("--input", rows, "--output", out, *FLAGS) == DONE
+    before = tree(out)
+    monkeypatch.setattr(owner, step, fails)
+    assert job("--input", rows, "--output", out, *FLAGS, "--overwrite")[0] == DATA_FAILED
+    assert tree(out) == before
+    assert not list(out.glob(".tmp-*"))
+
+
+def test_a_new_folder_of_a_run_that_fails_is_gone(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr(prepare, "build", fails)
+    assert job("--input", rows, "--output", tmp_path / "out", *FLAGS)[0] == DATA_FAILED
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_rows_are_an_error(tmp_path):
+    path = write_csv(tmp_path / "rows.csv", [], ("id", "time"))
+    schema = write_schema_file(tmp_path / "schema.pbtxt", id="INT", time="INT")
+    code, stderr = job("--input", path, "--schema", schema, "--output", tmp_path / "out", *FLAGS)
+    assert (code, "no rows" in stderr) == (DATA_FAILED, True), stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_streams_are_resumed(tmp_path, rows):
+    code, stderr = job("--input", rows, "--output", tmp_path / "out", *FLAGS, "--resume")
+    assert (code, "--resume goes on with a stream, and this input has an end" in stderr) == (WRONG_USAGE, True)
