@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.io import kernel
 from penstock.io.records import (
     NO_TIME,
     BlockWriter,
@@ -35,6 +36,9 @@ from penstock.io.records import (
     read_into,
     sorted_order,
 )
+
+if kernel.ENABLED:
+    from penstock.io.kernel import _runs
 
 KEYS_END = 1 << 64
 
@@ -223,10 +227,15 @@ def _written(records: int, times: Ints | None) -> Written:
 
 
 class MergedRuns:
-    """Several runs read as one sorted sequence of records, by ranges of keys."""
+    """Several runs read as one sorted sequence of records, by ranges of keys.
 
-    def __init__(self, runs: Sequence[Run], max_piece_bytes: int | None = None):
+    With `once`, what `write` has written is gone from the runs: its memory in the page cache serves what is written,
+    and the disk never holds all records twice.
+    """
+
+    def __init__(self, runs: Sequence[Run], max_piece_bytes: int | None = None, once: bool = False):
         self._runs = [_RunReader(run) for run in runs]
+        self._once = once and kernel.ENABLED
         if max_piece_bytes is None:
             max_piece_bytes = min(MAX_RUN_BYTES, max(_MIN_PIECE_BYTES, len(runs) * _READ_BYTES))
         self._max_piece_bytes = max_piece_bytes
@@ -252,7 +261,11 @@ class MergedRuns:
         if self._runs and low < high:
             for start, end in itertools.pairwise(self._cuts(low, high)):
                 places = zip(self._runs, start, end, strict=True)
-                written += self._write_piece([_Span(*place) for place in places if place[1] < place[2]], blocks)
+                spans = [_Span(*place) for place in places if place[1] < place[2]]
+                written += self._write_piece(spans, blocks)
+                if self._once:
+                    for span in spans:
+                        span.run.discard(span.first, span.last)
         return written
 
     def _write_piece(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
@@ -447,8 +460,16 @@ class _RunReader:
     def copy(self, first: int, last: int, blocks: BlockWriter) -> None:
         """Writes the records from one place to another."""
         with self._open() as file:
-            start, end = self._offsets(file, first, first)[0], self._offsets(file, last, last)[0]
-            blocks.read_from(file, int(start), int(end))
+            blocks.read_from(file, *self._place(file, first, last))
+
+    def discard(self, first: int, last: int) -> None:
+        """Gives back what the records from one place to another take."""
+        with self._open("r+") as file:
+            _runs.discard(file.fileno(), *self._place(file, first, last))
+
+    def _place(self, file: io.FileIO, first: int, last: int) -> tuple[int, int]:
+        """Where the bytes of records begin and end."""
+        return int(self._offsets(file, first, first)[0]), int(self._offsets(file, last, last)[0])
 
     def times(self, first: int, last: int) -> Ints | None:
         """The event times from one place to another."""
@@ -457,8 +478,8 @@ class _RunReader:
         with self._open() as file:
             return self._section(file, 2, first, last, np.int64)
 
-    def _open(self) -> io.FileIO:
-        return io.FileIO(self._run.path)
+    def _open(self, mode: str = "r") -> io.FileIO:
+        return io.FileIO(self._run.path, mode)
 
     def _offsets(self, file: io.FileIO, first: int, last: int) -> Ints:
         return self._section(file, 1, first, last + 1, np.int64)

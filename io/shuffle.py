@@ -17,6 +17,7 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window
@@ -24,6 +25,7 @@ from penstock.io.layout import SUFFIXES, Shard, Staging, part_name
 from penstock.io.records import Keys, Records, sort_records
 from penstock.io.runs import KEYS_END, MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
 from penstock.io.shard import Compression, write_shard
+from penstock.io.stable import tries_once
 
 Shuffle = Literal["global", "none"]
 
@@ -106,7 +108,7 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
             | "PlanShards" >> beam.ParDo(_PlanFn(self.plan), beam.pvalue.AsList(runs)).with_output_types(_ShardRange)
             | "SpreadShards" >> beam.Reshuffle()
         )
-        write = _MergeFn(self.staging, self.compression)
+        write = _MergeFn(self.staging, self.compression, tries_once(records.pipeline))
         return ranges | "Merge" >> beam.ParDo(write, beam.pvalue.AsList(runs)).with_output_types(Shard)
 
 
@@ -148,14 +150,17 @@ class _PlanFn(beam.DoFn):
 
 
 class _MergeFn(beam.DoFn):
-    def __init__(self, staging: Staging, compression: Compression):
+    def __init__(self, staging: Staging, compression: Compression, once: bool):
         self._staging = staging
         self._compression = compression
+        self._once = once
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
-        merged = MergedRuns([run for run in runs if run.split == shard.split])
+        merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._once)
         path = f"{shard.split}/{part_name(shard.index, shard.total, SUFFIXES[self._compression])}"
         staged = self._staging.path(*path.split("/"))
+        if self._once and FileSystems.exists(staged):
+            raise RuntimeError(f"{staged}: was begun before, and its records are gone; run the job again")
         yield write_shard(staged, path, shard.split, self._compression, merged, shard.low, shard.high)
 
 
@@ -287,7 +292,7 @@ def merged_batches(batches: Iterable[pa.RecordBatch], splits: Sequence[str]) -> 
     with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
         writer = RunWriter(directory, splits)
         runs = [run for batch in batches for run in writer.add(batch)]
-        yield MergedRuns([*runs, *writer.flush()])
+        yield MergedRuns([*runs, *writer.flush()], once=True)
 
 
 def _from_ipc(chunk: bytes) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""What runners promise: stable input, and watermarks that wait."""
+"""What runners promise: stable input, bundles that are tried once, and watermarks that wait."""
 
 from typing import Any
 
@@ -27,6 +27,11 @@ class StableParDo(beam.ParDo):
 def has_stable_input(pipeline: beam.Pipeline) -> bool:
     """Whether the pipeline's runner knows stable input; others refuse a pipeline that asks for it."""
     return type(pipeline.runner).__name__ in _RUNNERS
+
+
+def tries_once(pipeline: beam.Pipeline) -> bool:
+    """Whether the pipeline's runner never repeats a bundle: where one fails, the pipeline does."""
+    return type(pipeline.runner).__name__ == "FnApiRunner"
 
 
 def knows_watermarks(pipeline: beam.Pipeline) -> bool:

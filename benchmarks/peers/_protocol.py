@@ -3,9 +3,11 @@
 import dataclasses
 import importlib.metadata
 import json
+import os
 import pathlib
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,9 @@ _PACKAGES = (
     "penstock", "apache-beam", "tensorflow", "tensorflow-transform", "tensorflow-datasets", "tfx-bsl", "ray",
     "pyarrow", "numpy", "protobuf", "google-crc32c", "crc32c",
 )  # fmt: skip
+
+# Times the input: what is spilled, what is written, and what is in memory.
+_WARM_FACTOR = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +64,27 @@ def main(job: Callable[[Task], None], prepare: Callable[[Task], None] | None = N
     task = Task(**json.loads(sys.argv[1]))
     if prepare:
         prepare(task)
+    _warm_pages(task)
     cpu = _cpu_seconds()
     start = time.perf_counter()
     job(task)
     seconds = time.perf_counter() - start
     sys.stdout.flush()
     print("\n" + json.dumps({"seconds": seconds, "cpu_before": cpu, "versions": versions()}), flush=True)
+
+
+def _warm_pages(task: Task) -> None:
+    """Uses as much memory as the job may, and gives it back.
+
+    A virtual machine gets its memory from the host when it first touches it, and may lose it again when it is free for
+    two seconds (free page reporting). Measured: 12 us for such a page of 4 KiB, 0.8 us for another one; who writes
+    400 MB in a second would be measured by that. The pages are those of a file, so that nobody's memory grows.
+    """
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    block = bytes(1 << 20)
+    with tempfile.TemporaryFile(dir=task.output) as file:
+        for _ in range(min(_WARM_FACTOR * os.path.getsize(task.input), free // 4) // len(block)):
+            file.write(block)
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 import itertools
 import os
 import resource
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.io import records, runs
+from penstock.io import kernel, records, runs
 from penstock.io.records import RECORDS, BlockWriter
 from penstock.io.runs import KEYS_END, MergedRuns, RunWriter, Written
 
@@ -69,6 +70,45 @@ def test_any_range_is_that_of_a_sort(
     assert read(merged, low, high) == expected([row for row in rows if low <= row[0] < high])
     assert read(merged) == expected(rows)
     assert merged.count_below(low) == sum(row[0] < low for row in rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=ROWS,
+    is_ordered=st.booleans(),
+    buffer_bytes=st.integers(0, 200),
+    index=st.integers(1, 100),
+    piece=st.integers(1, 300),
+    cuts=st.lists(KEYS, max_size=5),
+)
+def test_shards_that_are_written_once_are_those_of_a_sort(
+    tmp_path_factory, rows, is_ordered, buffer_bytes, index, piece, cuts
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_INDEX_BYTES", index)
+        rows = sorted(rows, key=lambda row: row[:2]) if is_ordered else rows
+        found = spill(tmp_path_factory.mktemp("runs"), rows, 7, buffer_bytes, 50)
+    for low, high in itertools.pairwise(sorted({0, *cuts, KEYS_END})):
+        merged = MergedRuns(found, piece, once=True)
+        assert read(merged, low, high) == expected([row for row in rows if low <= row[0] < high])
+
+
+@pytest.mark.skipif(not kernel.ENABLED or sys.platform != "linux", reason="the kernel does it, on Linux")
+@pytest.mark.parametrize("is_ordered", [True, False])
+def test_what_is_written_once_takes_no_disk_any_more(tmp_path, is_ordered):
+    rows = [(row * (1 if is_ordered else 0x9E3779B97F4A7C15) % 2**64, bytes(1000), None) for row in range(5000)]
+    found = spill(tmp_path, rows, 500, 1 << 20)
+    before = used(tmp_path)
+    merged = MergedRuns(found, once=True)
+    read(merged, 0, 2**63 if not is_ordered else 2500)
+    assert used(tmp_path) < 0.6 * before
+    read(merged, 2**63 if not is_ordered else 2500)
+    assert used(tmp_path) < 0.1 * before
+
+
+def used(directory):
+    """Bytes on the disk."""
+    return sum(path.stat().st_blocks * 512 for path in directory.iterdir())
 
 
 @settings(max_examples=60, deadline=None)
