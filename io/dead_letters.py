@@ -13,7 +13,7 @@ A dead letter is one rejected row with all its reasons. On disk it is one JSON o
 import collections
 import dataclasses
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import apache_beam as beam
@@ -152,6 +152,11 @@ class DeadLetterHandler(BatchErrorHandler):
         """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`: `RejectedBatch`es."""
         self._also.append(sink)
         return self
+
+    @property
+    def sinks(self) -> Sequence[beam.PTransform[Any, Any]]:
+        """What was given to `also_to`."""
+        return tuple(self._also)
 
     def close(self, windows: Windows | None = None) -> None:
         """Writes what all the transforms rejected; a second call does nothing.

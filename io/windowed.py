@@ -10,7 +10,7 @@ state holds are references. One step, which only references pass, decides when a
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -118,6 +118,7 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     closing: ClosingRules
     sealing: SealingRules
     overwrite: bool
+    late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
 
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
         """Close, write, seal, publish."""
@@ -132,7 +133,7 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
             arrivals
             | "Arrivals" >> beam.Flatten()
             | "CloseWindows" >> CloseWindows(closing)
-            | "WriteShards" >> WriteWindowShards(shards, closing.lateness)
+            | "WriteShards" >> WriteWindowShards(shards, closing.lateness, self.late_sinks)
             | "SealWindows" >> SealWindows(sealing)
             | "PublishWindows" >> PublishWindows(publisher, self.overwrite)
         )

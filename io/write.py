@@ -234,7 +234,9 @@ class WriteDataset(RejectingTransform):
         )
         # One graph: Flink restarts what is apart by itself, and what then runs on keeps a worker that has died.
         rejects = () if handler is None else (_rejects(chunks, handler, windows),)
-        return (chunks, *rejects) | "WriteWindows" >> WriteWindows(staging, closing, sealing, self.overwrite)
+        late_sinks = () if handler is None else handler.sinks
+        write_windows = WriteWindows(staging, closing, sealing, self.overwrite, late_sinks)
+        return (chunks, *rejects) | "WriteWindows" >> write_windows
 
     def _handler(self, staging: Staging) -> DeadLetterHandler | None:
         """The handler whose files are published: what another one is given must be accounted for as well."""

@@ -2,11 +2,14 @@
 
 import dataclasses
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.typehints import KV
 
 from penstock.io.chunks import Chunk, read_part, read_sources
 from penstock.io.close_windows import PaneHeader, ShardTask, Task
@@ -20,6 +23,8 @@ from penstock.io.windows import Windows, time_name
 
 # Folder of the staged shards, below the staging folder.
 STAGED_SHARDS = "shards"
+
+_LATE = "late"
 
 _PREFIXES: dict[Pane, str] = {"on_time": "part", "late": "late"}
 
@@ -76,9 +81,9 @@ class ShardStaging:
             shard = write_shard(staged, path, self.splits[task.split], self.compression, merged)
         return StagedShard(staged, WindowShard(**vars(shard), pane=pane))
 
-    def reject(self, window: int, chunk: Chunk, lateness: int) -> DeadLetterFile:
-        """Writes the rows of a chunk that is too late as dead letters, to be filed in a window that is open."""
-        return write_letters(self.folder(window), self.staging.run_id, late_letters(chunk, self.windows, lateness))
+    def reject(self, window: int, letters: Iterable[RejectedBatch]) -> DeadLetterFile:
+        """Writes rows that came too late as dead letters, to be filed in a window that is open."""
+        return write_letters(self.folder(window), self.staging.run_id, letters)
 
 
 def late_letters(chunk: Chunk, windows: Windows, lateness: int) -> Iterator[RejectedBatch]:
@@ -91,29 +96,44 @@ def late_letters(chunk: Chunk, windows: Windows, lateness: int) -> Iterator[Reje
 
 
 class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection[tuple[int, Report]]]):
-    """Does the tasks, spread over all workers; gives reports by the start of their window."""
+    """Does the tasks, spread over all workers; gives reports by the start of their window.
 
-    def __init__(self, staging: ShardStaging, lateness: int):
+    Rows that came too late go to `late_sinks` as well, as `RejectedBatch`es.
+    """
+
+    def __init__(self, staging: ShardStaging, lateness: int, late_sinks: Sequence[beam.PTransform[Any, Any]] = ()):
         super().__init__()
-        self._write = _WriteShardsFn(staging, lateness)
+        self._write = _WriteShardsFn(staging, lateness, gives_late=bool(late_sinks))
+        self._late_sinks = late_sinks
 
     def expand(self, tasks: beam.PCollection[Task]) -> beam.PCollection[tuple[int, Report]]:
         """Spread, write."""
-        write = beam.ParDo(self._write).with_output_types(tuple[int, Report])
-        return tasks | "SpreadTasks" >> beam.Reshuffle() | "Write" >> write
+        write = beam.ParDo(self._write)
+        spread = tasks | "SpreadTasks" >> beam.Reshuffle()
+        if not self._late_sinks:
+            return spread | "Write" >> write.with_output_types(tuple[int, Report])
+        done = spread | "Write" >> write.with_outputs(_LATE, main="reports")
+        done[_LATE].element_type, done.reports.element_type = RejectedBatch, KV[int, Report]
+        for number, sink in enumerate(self._late_sinks):
+            _ = done[_LATE] | f"LateTo{number}" >> sink
+        return done.reports
 
 
 class _WriteShardsFn(beam.DoFn):
-    def __init__(self, staging: ShardStaging, lateness: int):
+    def __init__(self, staging: ShardStaging, lateness: int, gives_late: bool):
         self._staging = staging
         self._lateness = lateness
+        self._gives_late = gives_late
         self._late_rows = Metrics.counter("WriteDataset", "late-rows")
         self._too_late_rows = Metrics.counter("WriteDataset", "too-late-rows")
 
-    def process(self, task: Task) -> Iterator[tuple[int, Report]]:
+    def process(self, task: Task) -> Iterator[Any]:
         rejects = task.rejects
         if task.too_late is not None:
-            rejects = self._staging.reject(task.window, task.too_late, self._lateness)
+            letters = list(late_letters(task.too_late, self._staging.windows, self._lateness))
+            rejects = self._staging.reject(task.window, letters)
+            if self._gives_late:
+                yield from (TaggedOutput(_LATE, batch) for batch in letters)
             self._too_late_rows.inc(task.too_late.rows)
         shard = None
         if task.shard is not None:

@@ -464,7 +464,8 @@ def describe(flags: Mapping[str, Any], stages: Sequence[str | None]) -> str:
 def beam_options(arguments: Sequence[str], run: RunOptions) -> PipelineOptions:
     """Beam's options from what a job left over; the local runner gets a worker thread for each core."""
     extra = [f"--dry_run={run.dry_run}"] if run.dry_run else []
-    return _JobOptions([f"--direct_num_workers={usable_cores()}", *arguments, *extra])
+    # Nothing that workers need is defined in the main program, which Beam would pickle for them.
+    return _JobOptions([f"--direct_num_workers={usable_cores()}", "--no_save_main_session", *arguments, *extra])
 
 
 class _JobOptions(PipelineOptions):

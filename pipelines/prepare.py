@@ -288,7 +288,7 @@ def prepare(
         print(describe(options.resolved(), _stages(options, source)))
         return DONE
     run_id = run_id or new_run_id()
-    if plan is not None and not source.is_bounded:
+    if plan is not None and not source.is_bounded and not options.run.dry_run:
         return _write_stream(options, plan, run_id, handler)
     return _write_dataset(options, source, recipe, plan, run_id, handler)
 
@@ -303,8 +303,12 @@ def _write_dataset(
         plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
-        with run_pipeline(options.beam, "writing the dataset", source.total_bytes) as pipeline:
+        title, streaming = "writing the dataset", not source.is_bounded
+        with run_pipeline(options.beam, title, source.total_bytes, streaming) as pipeline:
             build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
+        if options.run.dry_run:
+            print("The graph was translated and not submitted; nothing was written.")
+            return DONE
         outcome = None if options.stream.window else read_outcome(staging)
     seconds = time.monotonic() - started
     if outcome is not None:

@@ -28,6 +28,17 @@ def test_step_asks_for_stable_input():
     assert stable_steps(pipeline) == (True, ["Step"])
 
 
+def test_a_pipeline_made_of_a_graph_asks_for_it_again():
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    ones = pipeline | beam.Create([1])
+    _ = ones | "Step" >> StableParDo(beam.DoFn())
+    _ = ones | "Other" >> beam.ParDo(beam.DoFn())
+    assert stable_steps(beam.Pipeline.from_runner_api(pipeline.to_runner_api(), FnApiRunner(), PipelineOptions())) == (
+        True,
+        ["Step"],
+    )
+
+
 def test_windows_are_published_on_stable_input_where_there_is_such(tmp_path):
     publish = "Write/WriteWindows/PublishWindows/Publish"
     for runner, steps in (("FlinkRunner", (True, [publish])), ("PrismRunner", (False, []))):

@@ -325,6 +325,21 @@ def test_too_late_rows_become_their_source_rows_though_they_were_transformed(tmp
     assert json.loads(letters(tmp_path, windows[20])[0]["payload"]) == {"id": 1}
 
 
+def _append(rejected, path):
+    with path.open("a") as file:
+        file.writelines(f"{letter.reasons[0].code} {letter.payload}\n" for letter in rejected)
+
+
+def test_too_late_rows_go_where_other_rejects_go_as_well(tmp_path):
+    output, sink = tmp_path / "out", tmp_path / "sink"
+    handler = DeadLetterHandler(Staging(str(output), "r1").dead_letters, "r1").also_to(beam.Map(_append, path=sink))
+    batch = set_column(keep_source(batch_of([0, 1], 15)), "id", pa.array([[0], [None]]))
+    events = Events().add(batch).at(20).add(batch_of([2], 5))
+    windows = write_stream(output, events, dead_letters=handler, run_id="r1")
+    assert sum(window.rows_rejected for window in windows.values()) == 2
+    assert sorted(sink.read_text().splitlines()) == ['late {"id": 2}', 'write.null_in_list {"id": 1}']
+
+
 def test_row_without_event_time_is_rejected(tmp_path):
     handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
     times = pa.array([5 * SECOND, None], pa.timestamp("us", "UTC"))

@@ -19,10 +19,10 @@ WINDOW, LATENESS, ORDER = 5_000, 10_000, 2_000
 class StreamJob:
     """`prepare` on a cluster, from a topic into a folder, and what the cluster says about it."""
 
-    def __init__(self, cluster: LocalCluster, uri: str, folder: pathlib.Path, *flags: str):
+    def __init__(self, cluster: LocalCluster, uri: str, folder: pathlib.Path, *flags: str, schema: str = SCHEMA):
         self.cluster, self.output = cluster, folder / "dataset"
         self._log = folder / "prepare.log"
-        (folder / "schema.pbtxt").write_text(SCHEMA)
+        (folder / "schema.pbtxt").write_text(schema)
         command = [sys.executable, "-m", "pipelines.prepare", f"--input={uri}", "--format=jsonl"]
         command += [f"--schema={folder}/schema.pbtxt", "--event_time=at:ms", f"--output={self.output}"]
         command += [f"--window=fixed:{WINDOW}ms", f"--allowed_lateness={LATENESS}ms", f"--out_of_orderness={ORDER}ms"]

@@ -1,0 +1,341 @@
+"""Measures `prepare` on a stream: from a Kafka topic to closed windows, on a Flink cluster of this machine::
+
+    python -m benchmarks.stream throughput --events 6000000
+    python -m benchmarks.stream latency --rate 5000 --minutes 5
+    python -m benchmarks.stream soak --rate 2000 --minutes 60
+
+Broker, cluster and job share the machine's cores. What is printed is Markdown, with the CPU that each of them took.
+Java 17 and Maven are needed; broker and job server are fetched and built once, in `benchmarks/.cache`.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parent.parent
+# The broker and the job of the tests.
+sys.path.append(str(ROOT / "tests"))
+
+from deploy.flink.job_server import job_server_jar  # noqa: E402
+from deploy.flink.local_cluster import LocalCluster  # noqa: E402
+from services.events import SCHEMA, bounds, sums  # noqa: E402
+from services.kafka_broker import KafkaBroker, broker_jars  # noqa: E402
+from services.stream_job import StreamJob  # noqa: E402
+
+from penstock.io.window_manifest import WindowManifest  # noqa: E402
+
+_CACHE = ROOT / "benchmarks" / ".cache"
+_PARTITIONS = 4
+_EVENT_BYTES = 200
+_NOTE = 'feature { name: "note" type: BYTES presence { min_fraction: 1 } value_count { min: 1 max: 1 } }\n'
+_TOPIC = "events"
+_PAGE_MB, _TICKS = os.sysconf("SC_PAGE_SIZE") / (1 << 20), os.sysconf("SC_CLK_TCK")
+_MB = 1 << 20
+
+
+def event(index: int, at: int) -> bytes:
+    """An event of 200 bytes, at a time in milliseconds since 1970."""
+    start = f'{{"id": {index}, "user": "u{index * 7919 % 997}", "amount": {index % 1000 / 4}, "at": {at}, "note": "'
+    return f'{start}{"x" * (_EVENT_BYTES - 2 - len(start))}"}}'.encode()
+
+
+@dataclasses.dataclass
+class Arena:
+    """A broker with a topic, and a cluster, in a folder."""
+
+    folder: pathlib.Path
+    broker: KafkaBroker
+    cluster: LocalCluster
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls) -> Iterator["Arena"]:
+        """Starts both; they end with the block."""
+        print("starting Kafka and Flink ...", file=sys.stderr, flush=True)
+        jars, jar = broker_jars(_CACHE), job_server_jar(_CACHE)
+        with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+            folder = pathlib.Path(name)
+            for part in ("kafka", "flink"):
+                (folder / part).mkdir()
+            broker, cluster = KafkaBroker(folder / "kafka", jars), LocalCluster(folder / "flink", jar)
+            stack.callback(broker.stop)
+            broker.start()
+            broker.create_topic(_TOPIC, _PARTITIONS)
+            stack.callback(cluster.stop)
+            cluster.start()
+            yield cls(folder, broker, cluster)
+
+    @contextlib.contextmanager
+    def job(self, *flags: str) -> Iterator[StreamJob]:
+        """`prepare` from the topic; it ends with the block."""
+        uri = f"kafka://{self.broker.address}/{_TOPIC}?start=earliest&readers=2"
+        job = StreamJob(self.cluster, uri, self.folder, "--compression=none", *flags, schema=SCHEMA + _NOTE)
+        try:
+            yield job
+        finally:
+            job.end()
+
+    def processes(self) -> dict[str, list[int]]:
+        """Who takes part."""
+        return {
+            "Kafka": [self.broker.service.pid],
+            "Python workers": self.cluster.workers(),
+            "TaskManagers": [service.pid for service in self.cluster.task_managers],
+            "JobManager": [self.cluster.job_manager.pid],
+        }
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Of each, up to now."""
+        return {name: sum(map(_cpu_seconds, pids)) for name, pids in self.processes().items()}
+
+    def memory(self) -> dict[str, float]:
+        """Resident megabytes of each, and the used heap of the TaskManagers."""
+        found = {f"{name}, MB": sum(map(_resident, pids)) for name, pids in self.processes().items()}
+        heap = "Status.JVM.Memory.Heap.Used"
+        managers = self.cluster.rest.get("/taskmanagers")["taskmanagers"]
+        used = [self.cluster.rest.get(f"/taskmanagers/{one['id']}/metrics?get={heap}") for one in managers]
+        return {**found, "heaps, MB": sum(float(values[0]["value"]) for values in used if values) / _MB}
+
+
+def _stat(pid: int) -> list[str]:
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_seconds(pid: int) -> float:
+    return sum(map(int, _stat(pid)[11:13])) / _TICKS
+
+
+def _resident(pid: int) -> float:
+    return int(_stat(pid)[21]) * _PAGE_MB
+
+
+class Feeder(threading.Thread):
+    """Produces events whose time is now, so many a second, until it is closed."""
+
+    def __init__(self, address: str, rate: int):
+        super().__init__(daemon=True)
+        self._producer = _producer(address)
+        self._rate = rate
+        self._ended = threading.Event()
+        self.produced = 0
+
+    def run(self) -> None:
+        """Catches up twenty times a second."""
+        start = time.time()
+        while not self._ended.wait(0.05):
+            now = time.time()
+            while self.produced < (now - start) * self._rate:
+                at = int((start + self.produced / self._rate) * 1000)
+                self._producer.produce(_TOPIC, event(self.produced, at), partition=self.produced % _PARTITIONS)
+                self.produced += 1
+            self._producer.poll(0)
+        self._producer.flush()
+
+    def close(self) -> None:
+        """Ends it; all that it produced is in the topic."""
+        self._ended.set()
+        self.join()
+
+
+def _producer(address: str) -> Any:
+    from confluent_kafka import Producer
+
+    settings = {"linger.ms": 20, "queue.buffering.max.messages": 200_000, "compression.type": "lz4"}
+    return Producer({"bootstrap.servers": address, **settings})
+
+
+def fill(address: str, events: int, start: int, per_second: int) -> None:
+    """Produces events at once; their times are so many a second from `start` (milliseconds since 1970) on."""
+    producer = _producer(address)
+    for index in range(events):
+        value = event(index, start + index * 1000 // per_second)
+        while True:
+            try:
+                producer.produce(_TOPIC, value, partition=index % _PARTITIONS)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if index % 10_000 == 0:
+            producer.poll(0)
+    producer.flush()
+
+
+class Watcher:
+    """Sees windows when they are published."""
+
+    def __init__(self, job: StreamJob):
+        self._job = job
+        # File of a manifest -> when it was there first, and what it said.
+        self.seen: dict[str, tuple[float, WindowManifest]] = {}
+
+    def look(self) -> None:
+        """Notes what is new."""
+        now = time.time()
+        for path in (self._job.output / "windows").glob("*.json"):
+            if path.name not in self.seen:
+                self.seen[path.name] = now, WindowManifest.from_json(path.read_text())
+
+    @property
+    def rows(self) -> int:
+        """In all windows seen."""
+        return sum(manifest.rows_in for _, manifest in self.seen.values())
+
+
+def throughput(arguments: argparse.Namespace) -> None:
+    """From a full topic to closed windows."""
+    per_window = 200_000
+    with Arena.open() as arena:
+        print(f"filling the topic with {arguments.events:,} events ...", file=sys.stderr, flush=True)
+        fill(arena.broker.address, arguments.events, 1_700_000_040_000, per_window // 10)
+        flags = ("--window=fixed:10s", "--allowed_lateness=0s", "--out_of_orderness=0s", "--idle_timeout=5s")
+        with arena.job(*flags) as job:
+            watcher = Watcher(job)
+            start, before = time.time(), arena.cpu_seconds()
+            samples = [(0.0, 0)]
+            # The last window of each partition closes when the partition is idle.
+            while watcher.rows < arguments.events - per_window:
+                job.wait_for("windows", lambda: _look_again(watcher), 600)
+                samples.append((time.time() - start, watcher.rows))
+            after = arena.cpu_seconds()
+    times, rows = (np.array(column, float) for column in zip(*samples, strict=True))
+    # From the first tenth on: a job begins slowly.
+    begin, end = np.interp([0.1 * rows[-1], rows[-1]], rows, times)
+    rate = 0.9 * rows[-1] / (end - begin)
+    print(f"{rows[-1]:,.0f} events of {_EVENT_BYTES} bytes in {times[-1]:.1f} s from the start of the job on")
+    print(f"sustained: {rate:,.0f} events/s, {rate * _EVENT_BYTES / _MB:.0f} MB/s")
+    _print_shares(before, after, times[-1])
+
+
+def _look_again(watcher: Watcher) -> bool:
+    before = watcher.rows
+    watcher.look()
+    return watcher.rows > before
+
+
+def _print_shares(before: Mapping[str, float], after: Mapping[str, float], seconds: float) -> None:
+    cores = os.cpu_count() or 1
+    print("\n| process | CPU s | of the machine |\n| --- | ---: | ---: |")
+    for name, spent in after.items():
+        used = spent - before.get(name, 0)
+        print(f"| {name} | {used:.1f} | {used / seconds / cores:.0%} |")
+
+
+def latency(arguments: argparse.Namespace) -> None:
+    """From the end of a window to its manifest."""
+    with Arena.open() as arena, _fed(arena, arguments.rate) as feeder:
+        flags = ("--window=fixed:5s", "--allowed_lateness=5s", "--out_of_orderness=1s")
+        with arena.job(*flags) as job:
+            watcher = Watcher(job)
+            start, before = time.time(), arena.cpu_seconds()
+            _every(0.05, arguments.minutes * 60, watcher.look, job)
+            seconds, after = time.time() - start, arena.cpu_seconds()
+            published = sums(job.output)["rows_in"]
+        ends = [(seen, bounds(manifest)[1] / 1000) for seen, manifest in watcher.seen.values()]
+        # What was in the topic before the job ran comes late.
+        behind = np.array([seen - end for seen, end in ends if end > start + 30])
+        waiting = feeder.produced - published
+    print(
+        f"{arguments.rate:,} events/s, windows of 5 s, out of order up to 1 s, checkpoints every 2 s, {seconds:.0f} s"
+    )
+    print(f"from the end of a window to its manifest, {len(behind)} windows:")
+    print(", ".join(f"p{share} {np.percentile(behind, share):.1f} s" for share in (50, 95, 99, 100)))
+    print(f"produced {feeder.produced:,}, of which {waiting:,} were in no window yet at the end")
+    _print_shares(before, after, seconds)
+
+
+@contextlib.contextmanager
+def _fed(arena: Arena, rate: int) -> Iterator[Feeder]:
+    feeder = Feeder(arena.broker.address, rate)
+    feeder.start()
+    try:
+        yield feeder
+    finally:
+        feeder.close()
+
+
+def _every(seconds: float, total: float, act: Callable[[], Any], job: StreamJob) -> None:
+    deadline = time.monotonic() + total
+    while time.monotonic() < deadline:
+        if job.process.poll() is not None:
+            raise RuntimeError(f"prepare has ended: {job.log()}")
+        act()
+        time.sleep(seconds)
+
+
+def soak(arguments: argparse.Namespace) -> None:
+    """Memory and checkpoints over an hour."""
+    samples: list[dict[str, float]] = []
+    with Arena.open() as arena, _fed(arena, arguments.rate) as feeder:
+        flags = ("--window=fixed:10s", "--allowed_lateness=10s", "--out_of_orderness=1s")
+        with arena.job(*flags) as job:
+            start, before = time.time(), arena.cpu_seconds()
+
+            def sample() -> None:
+                checkpoints = arena.cluster.rest.checkpoints(job.id)
+                latest = checkpoints["latest"]["completed"] or {"state_size": 0, "end_to_end_duration": 0}
+                samples.append(
+                    {
+                        "minute": (time.time() - start) / 60,
+                        **arena.memory(),
+                        "checkpoint, kB": latest["state_size"] / 1000,
+                        "checkpoint, ms": latest["end_to_end_duration"],
+                        "restarts": checkpoints["counts"]["restored"],
+                        "events": feeder.produced,
+                        "in windows": sums(job.output)["rows_in"],
+                    }
+                )
+                with arguments.output.open("w") as file:
+                    json.dump(samples, file, indent=1)
+
+            _every(30, arguments.minutes * 60, sample, job)
+            seconds, after = time.time() - start, arena.cpu_seconds()
+    _print_samples(samples)
+    _print_shares(before, after, seconds)
+
+
+def _print_samples(samples: list[dict[str, float]]) -> None:
+    names = list(samples[0])
+    print(f"| {' | '.join(names)} |\n|{' ---: |' * len(names)}")
+    for row in samples[:: max(1, len(samples) // 12)]:
+        print(f"| {' | '.join(f'{row[name]:,.0f}' for name in names)} |")
+    # After a quarter all is warm.
+    steady = samples[len(samples) // 4 :]
+    hours = np.array([row["minute"] for row in steady]) / 60
+    slopes = {name: np.polyfit(hours, [row[name] for row in steady], 1)[0] for name in names[1:] if "," in name}
+    print("\nslope an hour, from the first quarter on:")
+    print(", ".join(f"{name} {slope:+,.0f}" for name, slope in slopes.items()))
+
+
+def main() -> None:
+    """Runs one measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_subparsers(dest="what", required=True)
+    one = what.add_parser("throughput", help="events a second from a full topic to closed windows")
+    one.add_argument("--events", type=int, default=6_000_000)
+    one.set_defaults(run=throughput)
+    one = what.add_parser("latency", help="seconds from the end of a window to its manifest")
+    one.add_argument("--rate", type=int, default=5_000, help="events a second (default: %(default)s)")
+    one.add_argument("--minutes", type=float, default=5)
+    one.set_defaults(run=latency)
+    one = what.add_parser("soak", help="memory and checkpoints over a long time")
+    one.add_argument("--rate", type=int, default=2_000, help="events a second (default: %(default)s)")
+    one.add_argument("--minutes", type=float, default=60)
+    one.add_argument("--output", type=pathlib.Path, default=pathlib.Path("soak.json"), help="samples, as JSON")
+    one.set_defaults(run=soak)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
