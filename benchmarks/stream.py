@@ -151,7 +151,7 @@ class Feeder(threading.Thread):
 def _producer(address: str) -> Any:
     from confluent_kafka import Producer
 
-    settings = {"linger.ms": 20, "queue.buffering.max.messages": 200_000, "compression.type": "lz4"}
+    settings = {"log_level": 0, "linger.ms": 20, "queue.buffering.max.messages": 200_000, "compression.type": "lz4"}
     return Producer({"bootstrap.servers": address, **settings})
 
 

@@ -1,6 +1,7 @@
 """What every job does alike: choose the runner, run a pipeline with a progress bar, turn failures into exit codes."""
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.worker import statesampler
 
 from penstock.io import errors
 from penstock.io.errors import ConfigError, DataError, PenstockError
@@ -51,12 +53,28 @@ def run_pipeline(
         pipeline = beam.Pipeline(runner=stream.name if stream else _runner(options), options=options)
     except ValueError as error:
         raise ConfigError(f"Beam refuses the pipeline options: {error}") from error
-    together = stoppable() if isinstance(pipeline.runner, FnApiRunner) else contextlib.nullcontext()
+    together = _in_this_process() if isinstance(pipeline.runner, FnApiRunner) else contextlib.nullcontext()
     # Rows of a stream elsewhere are not counted here.
     bar = progress_bar(title, total_bytes) if stream is None or stream.is_local else contextlib.nullcontext()
     with bar, without_worker_tracebacks(), together:
         yield pipeline
         _run(pipeline, stream)
+
+
+# Beam samples what its workers do, and waits for the sampler to wake up, 0.2 s later or sooner, before a bundle ends.
+_SAMPLING_MILLISECONDS = 10
+
+
+@contextlib.contextmanager
+def _in_this_process() -> Iterator[None]:
+    """Where all workers are threads of this process: they stop together, and do not wait at the end of each stage."""
+    sampler = statesampler.StateSampler
+    statesampler.StateSampler = functools.partial(sampler, sampling_period_ms=_SAMPLING_MILLISECONDS)
+    try:
+        with stoppable():
+            yield
+    finally:
+        statesampler.StateSampler = sampler
 
 
 def _run(pipeline: beam.Pipeline, stream: StreamRunner | None) -> None:
