@@ -15,7 +15,7 @@ from services.stream_job import LATENESS, ORDER, StreamJob
 
 from penstock.io.window_manifest import read_window_manifests
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.integration
 
 EVENTS = int(os.environ.get("PENSTOCK_TEST_EVENTS", 200_000))
 # A run is repeated with the seed that it printed.

@@ -5,13 +5,17 @@ import pathlib
 import shlex
 import subprocess
 import sys
+import venv
 
 import pytest
+from deploy.flink.service import Service, free_port, is_listening
 
 from penstock.io.layout import read_manifest
 from pipelines.prepare import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 SCHEMA = """
 feature { name: "id" type: INT presence { min_fraction: 1 } value_count { min: 1 max: 1 } }
@@ -50,6 +54,36 @@ def inputs(tmp_path):
 def written(output):
     manifest = read_manifest(str(output))
     return {shard.path: (output / shard.path).read_bytes() for shard in manifest.shards}, manifest
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory) -> pathlib.Path:
+    """A Python that has the sdist and what that asks for, and nothing of this checkout."""
+    folder = tmp_path_factory.mktemp("bare")
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", f"--outdir={folder}", ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    venv.create(folder / "venv", symlinks=True, with_pip=True)
+    python = folder / "venv" / "bin" / "python"
+    (sdist,) = folder.glob("*.tar.gz")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", sdist], check=True, cwd=folder)
+    return python
+
+
+def test_workers_that_have_the_sdist_alone_write_the_same_bytes(tmp_path, inputs, prism, bare_python):
+    port = free_port()
+    pool = Service("pool", [bare_python, ROOT / "deploy" / "flink" / "worker_pool.py", str(port)], tmp_path)
+    pool.start()
+    try:
+        pool.wait_for(lambda: is_listening(port))
+        there = ["--environment_type=EXTERNAL", f"--environment_config=localhost:{port}"]
+        flags = {"here": [], "there": ["--runner=PrismRunner", f"--prism_location={prism}", *there]}
+        for name in flags:
+            assert run([*inputs, f"--output={tmp_path}/{name}", *flags[name]]) == 0
+    finally:
+        pool.stop()
+    assert written(tmp_path / "there")[0] == written(tmp_path / "here")[0]
+    assert f"workers in {bare_python}" in pool.tail()
+    assert "worker " in pool.tail()
 
 
 def test_prism_writes_the_bytes_that_fn_api_runner_writes(tmp_path, inputs, prism):
