@@ -7,7 +7,7 @@ TESTS ?= tests
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
-.PHONY: help install kernel lint typecheck test integration chaos sanitize build demo flink bench clean
+.PHONY: help install kernel lint typecheck test integration sanitize build demo flink bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,10 +35,7 @@ test: kernel ## the tests, in WORKERS=2 processes; PENSTOCK_KERNEL=off runs them
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
-	$(BIN)/python -m pytest -m '(integration or slow) and not chaos'
-
-chaos: install ## streams on Flink for long, and while parts of it are killed; wants an idle machine
-	$(BIN)/python -m pytest -m chaos -s
+	$(BIN)/python -m pytest -m 'integration or slow'
 
 sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc
 	tests/fuzz/sanitize.sh $(BIN)/python

@@ -21,9 +21,9 @@ from penstock.io.errors import PenstockError as PenstockError
 from penstock.io.errors import RejectedRecordError as RejectedRecordError
 from penstock.io.hashing import hash_rows as hash_rows
 from penstock.io.jsonl import JsonlFormat as JsonlFormat
-from penstock.io.kafka import KafkaSource as KafkaSource
-from penstock.io.kafka_read import ReadFromKafka as ReadFromKafka
-from penstock.io.kafka_write import WriteToKafka as WriteToKafka
+from penstock.io.kafka.read import ReadFromKafka as ReadFromKafka
+from penstock.io.kafka.source import KafkaSource as KafkaSource
+from penstock.io.kafka.write import WriteToKafka as WriteToKafka
 from penstock.io.layout import Manifest as Manifest
 from penstock.io.layout import Shard as Shard
 from penstock.io.layout import Staging as Staging
@@ -44,9 +44,9 @@ from penstock.io.schema import write_schema as write_schema
 from penstock.io.tfrecord import TFRecordFormat as TFRecordFormat
 from penstock.io.watch import WatchFiles as WatchFiles
 from penstock.io.watch import WatchRecords as WatchRecords
-from penstock.io.window_manifest import WindowManifest as WindowManifest
-from penstock.io.window_manifest import read_window_manifests as read_window_manifests
-from penstock.io.windows import Windows as Windows
-from penstock.io.windows import parse_window as parse_window
+from penstock.io.windowed.manifest import WindowManifest as WindowManifest
+from penstock.io.windowed.manifest import read_window_manifests as read_window_manifests
+from penstock.io.windowed.windows import Windows as Windows
+from penstock.io.windowed.windows import parse_window as parse_window
 from penstock.io.write import CountRows as CountRows
 from penstock.io.write import WriteDataset as WriteDataset

@@ -2,7 +2,7 @@
 
 `ReadRecords(files, DeadLetterFormat(...))` gives the rows that were rejected, with the `_origin` that they had, so that
 whoever rejects them again names the same place, and with `_attempt`, so that the dead letter is counted. A payload that
-is a row as JSON is read as JSON; the bytes of a source are decoded as `penstock.io.kafka_values` decodes messages,
+is a row as JSON is read as JSON; the bytes of a source are decoded as `penstock.io.kafka.values` decodes messages,
 since a record of a file and the value of a message are the same thing here.
 
 Not all letters are tried. Rejected again, as they are, are those
@@ -39,8 +39,8 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.event_times import TIME_TYPE
 from penstock.io.files import InputFile, stat_file
 from penstock.io.formats import Parsed, Part
-from penstock.io.kafka_messages import Decoder
-from penstock.io.kafka_values import FORMATS
+from penstock.io.kafka.messages import Decoder
+from penstock.io.kafka.values import FORMATS
 from penstock.io.lines import Lines, LongLine, blank_lines, index_lines, read_blocks, split_part
 from penstock.io.schema import Feature
 
@@ -125,7 +125,7 @@ class DeadLetterFormat:
     """Files of dead letters, in JSON Lines.
 
     Attributes:
-      format: of the payloads that are bytes, as `penstock.io.read.FORMATS` or `penstock.io.kafka_values.FORMATS` name
+      format: of the payloads that are bytes, as `penstock.io.read.FORMATS` or `penstock.io.kafka.values.FORMATS` name
         it; None refuses such payloads.
       options: of that format, by name. CSV without `column_names` takes them from the header of the file that the row
         is of, which must still be there.

@@ -41,7 +41,7 @@ from penstock.io.letters import RejectedBatchCoder as RejectedBatchCoder
 from penstock.io.letters import raw_letter as raw_letter
 from penstock.io.letters import row_letters as row_letters
 from penstock.io.payloads import row_payload as row_payload
-from penstock.io.windows import Windows
+from penstock.io.windowed.windows import Windows
 
 REJECTED = "rejected"
 

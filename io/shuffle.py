@@ -17,7 +17,6 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window
@@ -159,9 +158,18 @@ class _MergeFn(beam.DoFn):
         merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._once)
         path = f"{shard.split}/{part_name(shard.index, shard.total, SUFFIXES[self._compression])}"
         staged = self._staging.path(*path.split("/"))
-        if self._once and FileSystems.exists(staged):
-            raise RuntimeError(f"{staged}: was begun before, and its records are gone; run the job again")
+        if self._once:
+            self._begin(path)
         yield write_shard(staged, path, shard.split, self._compression, merged, shard.low, shard.high)
+
+    def _begin(self, path: str) -> None:
+        """Fails for a shard that was begun before: what it took from the runs is gone."""
+        begun = os.path.join(spill_directory(self._staging), f"{path.replace('/', '-')}.begun")
+        os.makedirs(os.path.dirname(begun), exist_ok=True)
+        try:
+            open(begun, "x").close()
+        except FileExistsError:
+            raise RuntimeError(f"{path}: was begun before, and its records are gone; run the job again") from None
 
 
 @dataclasses.dataclass(eq=False)

@@ -12,7 +12,7 @@ On a local runner the records never leave the disk between encoding and shard: r
 to them cross stages. Elsewhere (`spill=False`) sorted chunks go through the runner's own shuffle, by shard, and the
 writer of a shard spills them on its worker: the bytes are the same.
 
-With windows (`penstock.io.windowed`) the input may be unbounded, and each window is published for itself.
+With windows (`penstock.io.windowed.sink`) the input may be unbounded, and each window is published for itself.
 """
 
 import dataclasses
@@ -28,7 +28,6 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window, source_rows
-from penstock.io.close_windows import ClosingRules
 from penstock.io.dead_letters import (
     REJECTED,
     DeadLetterFile,
@@ -52,12 +51,13 @@ from penstock.io.layout import (
 )
 from penstock.io.publish import Outcome, Publisher
 from penstock.io.records import MAX_SPLITS
-from penstock.io.seal_windows import SealingRules
 from penstock.io.shard import Compression
 from penstock.io.shuffle import RunnerShuffle, ShardPlan, Shuffle, SpillingShuffle, spill_directory
-from penstock.io.window_manifest import WindowManifest
-from penstock.io.windowed import WriteChunks, WriteWindows, chunk_directory
-from penstock.io.windows import Windows, parse_duration, parse_window
+from penstock.io.windowed.close import ClosingRules
+from penstock.io.windowed.manifest import WindowManifest
+from penstock.io.windowed.seal import SealingRules
+from penstock.io.windowed.sink import WriteChunks, WriteWindows, chunk_directory
+from penstock.io.windowed.windows import Windows, parse_duration, parse_window
 
 DEFAULT_SHARD_BYTES = 128 << 20
 

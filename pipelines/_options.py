@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from penstock.io.errors import ConfigError
 from penstock.io.shard import Compression
 from penstock.io.shuffle import Shuffle
-from penstock.io.windows import parse_duration
+from penstock.io.windowed.windows import parse_duration
 
 _View = TypeVar("_View", bound=PipelineOptions)
 

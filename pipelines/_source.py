@@ -12,13 +12,13 @@ from penstock.io.dead_letters import RejectingTransform
 from penstock.io.errors import ConfigError
 from penstock.io.files import InputFile, match_files
 from penstock.io.formats import Format
-from penstock.io.kafka import KafkaSource, is_kafka
-from penstock.io.kafka_offsets import Span, resolve_offsets
-from penstock.io.kafka_read import ReadFromKafka
+from penstock.io.kafka.offsets import Span, resolve_offsets
+from penstock.io.kafka.read import ReadFromKafka
+from penstock.io.kafka.source import KafkaSource, is_kafka
 from penstock.io.read import FORMATS, ReadRecords, resolve_format
 from penstock.io.schema import Feature
 from penstock.io.watch import WatchRecords
-from penstock.io.windows import parse_duration
+from penstock.io.windowed.windows import parse_duration
 from pipelines._options import InputOptions, StreamOptions
 from pipelines._summary import byte_text
 

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM, Manifest, sum_counts
-from penstock.io.window_manifest import WindowManifest
+from penstock.io.windowed.manifest import WindowManifest
 
 _MAX_REASONS = 12
 

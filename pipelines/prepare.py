@@ -29,7 +29,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.dead_letters import DeadLetterHandler, DiscardingHandler
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.kafka_write import KafkaTarget, WriteToKafka
+from penstock.io.kafka.write import KafkaTarget, WriteToKafka
 from penstock.io.layout import (
     SCHEMA,
     TRANSFORM,
@@ -41,8 +41,8 @@ from penstock.io.layout import (
 from penstock.io.publish import Outcome, read_outcome
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
 from penstock.io.shuffle import spill_directory
-from penstock.io.window_manifest import read_window_manifests
-from penstock.io.windows import parse_window
+from penstock.io.windowed.manifest import read_window_manifests
+from penstock.io.windowed.windows import parse_window
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
 from penstock.transforms.keep_source import KeepSource

@@ -41,12 +41,12 @@ from penstock.io.dead_letter_read import DEFAULT_MAX_ATTEMPTS, DeadLetterFormat
 from penstock.io.errors import ConfigError
 from penstock.io.files import InputFile, format_suffix, match_files
 from penstock.io.folders import is_local as is_local_path
-from penstock.io.kafka import KafkaSource, is_kafka
+from penstock.io.kafka.source import KafkaSource, is_kafka
 from penstock.io.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, Manifest, RejectsFile, new_run_id, read_manifest
 from penstock.io.parking import ParkingHandler
 from penstock.io.read import detect_format
 from penstock.io.watch_state import Watched, look
-from penstock.io.window_manifest import WindowManifest, read_window_manifests
+from penstock.io.windowed.manifest import WindowManifest, read_window_manifests
 from pipelines._job import DONE, is_local, main
 from pipelines._options import CheckOptions, InputOptions, comma_list, flag, fraction, positive
 from pipelines._source import FileSource

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from penstock.io.errors import ConfigError
 from penstock.io.folders import is_local, list_files
 from penstock.io.layout import read_manifest
-from penstock.io.window_manifest import read_window_manifests
+from penstock.io.windowed.manifest import read_window_manifests
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
 from pipelines._job import DATA_FAILED, DONE, main
 from pipelines._options import Options, flag, job_parser, parse_job

@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from penstock.io.batches import RecordBatchCoder
 from penstock.io.layout import Manifest, read_manifest
-from penstock.io.window_manifest import WindowManifest
+from penstock.io.windowed.manifest import WindowManifest
 from pipelines import prepare
 from pipelines._job import _runner, main
 

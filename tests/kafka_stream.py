@@ -8,11 +8,11 @@ import apache_beam as beam
 from apache_beam.runners import sdf_utils
 from apache_beam.utils.timestamp import Duration
 
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_offsets import resolve_offsets
-from penstock.io.kafka_read import ReadFromKafka, group_partitions
-from penstock.io.kafka_restriction import Spans, SpansCoder, SpansProvider, SpansTracker
-from penstock.io.kafka_watermark import PartitionWatermarks
+from penstock.io.kafka.offsets import resolve_offsets
+from penstock.io.kafka.read import ReadFromKafka, group_partitions
+from penstock.io.kafka.restriction import Spans, SpansCoder, SpansProvider, SpansTracker
+from penstock.io.kafka.source import KafkaSource
+from penstock.io.kafka.watermark import PartitionWatermarks
 
 Row = dict[str, Any]
 

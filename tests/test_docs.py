@@ -185,7 +185,7 @@ def _codes() -> set[str]:
     """Texts that are passed as the code of a `Reason`, or stand in a table of them."""
     codes = set()
     for folder in ("io", "transforms"):
-        for path in (ROOT / folder).glob("*.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CODE.fullmatch(node.value):
                     codes.add(node.value)

@@ -8,7 +8,7 @@ import yaml
 
 from penstock.io.batches import RESERVED
 from penstock.io.errors import ConfigError
-from penstock.io.windows import parse_duration
+from penstock.io.windowed.windows import parse_duration
 from penstock.transforms._yaml import Key, Place, pairs, refuse, top_entry, value_of
 
 _TOP_KEYS = ("key", "window", "features")

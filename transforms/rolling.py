@@ -65,7 +65,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import MAX_BATCH_ROWS, RecordBatchCoder, split_batch
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
-from penstock.io.windows import parse_duration
+from penstock.io.windowed.windows import parse_duration
 from penstock.transforms._rolling_file import RollingSpec as RollingSpec
 from penstock.transforms._rolling_file import parse_rolling
 from penstock.transforms._rolling_rows import Rolling, bind_rolling, event_micros, events_of, key_hashes

@@ -39,8 +39,8 @@ from penstock.io.layout import (
     read_manifest,
 )
 from penstock.io.schema import load_schema, schema_fingerprint
-from penstock.io.window_manifest import WindowManifest, read_window_manifest
-from penstock.io.windows import time_name
+from penstock.io.windowed.manifest import WindowManifest, read_window_manifest
+from penstock.io.windowed.windows import time_name
 from penstock.transforms.apply import transform_fingerprint, transformed_schema
 from penstock.transforms.validate import RecordChecks, record_checks, validate_batch
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from penstock.io.window_manifest import read_window_manifests
+from penstock.io.windowed.manifest import read_window_manifests
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +51,6 @@ def stream_to(output: pathlib.Path, uri: str, cluster, rows: int) -> None:
         process.wait()
 
 
-@pytest.mark.chaos
 def test_a_stream_on_flink_and_its_file_give_equal_features(tmp_path, kafka, flink_cluster):
     pytest.importorskip("tensorflow")
     generate(tmp_path / "cards.jsonl")

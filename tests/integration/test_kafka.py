@@ -11,11 +11,11 @@ from helpers import batches_of
 from kafka_stream import Stream
 from services.kafka_broker import KafkaBroker
 
-from penstock.io import kafka_consumer
 from penstock.io.errors import InputError
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_offsets import Span, resolve_offsets
-from penstock.io.kafka_read import ReadFromKafka
+from penstock.io.kafka import consumer as kafka_consumer
+from penstock.io.kafka.offsets import Span, resolve_offsets
+from penstock.io.kafka.read import ReadFromKafka
+from penstock.io.kafka.source import KafkaSource
 from penstock.io.schema import Feature, Kind
 
 pytestmark = pytest.mark.integration

@@ -9,7 +9,7 @@ import pytest
 from services.kafka_broker import KafkaBroker
 
 from penstock.io.errors import DataError
-from penstock.io.kafka_write import KafkaTarget, messages_of
+from penstock.io.kafka.write import KafkaTarget, messages_of
 
 pytestmark = pytest.mark.integration
 

@@ -6,10 +6,10 @@ import pytest
 from apache_beam import coders
 
 from penstock.io.batches import EVENT_TIME, ORIGIN, SPLIT, keep_source, origin_array, source_rows
-from penstock.io.chunks import Chunk, ChunkWriter, InputRange, Part, merge_ranges, read_part, read_sources
 from penstock.io.records import RECORDS, Records, records_batch
 from penstock.io.shuffle import hash_bound
-from penstock.io.windows import parse_window
+from penstock.io.windowed.chunks import Chunk, ChunkWriter, InputRange, Part, merge_ranges, read_part, read_sources
+from penstock.io.windowed.windows import parse_window
 
 SECOND = 1_000_000
 MINUTES = parse_window("fixed:60s")

@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.io.chunks import Chunk, InputRange, Part
-from penstock.io.close_windows import (
+from penstock.io.dead_letters import DeadLetterFile
+from penstock.io.errors import DataError
+from penstock.io.json_coder import JsonCoder
+from penstock.io.windowed.chunks import Chunk, InputRange, Part
+from penstock.io.windowed.close import (
     Arrival,
     ClockState,
     ClosingRules,
@@ -14,10 +17,7 @@ from penstock.io.close_windows import (
     WindowClock,
     close_bounded,
 )
-from penstock.io.dead_letters import DeadLetterFile
-from penstock.io.errors import DataError
-from penstock.io.json_coder import JsonCoder
-from penstock.io.windows import parse_window
+from penstock.io.windowed.windows import parse_window
 
 SECOND = 1_000_000
 TENS = parse_window("fixed:10s")

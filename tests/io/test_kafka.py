@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.io.errors import ConfigError
-from penstock.io.kafka import KafkaSource, is_kafka
+from penstock.io.kafka.source import KafkaSource, is_kafka
 
 
 def test_a_uri_names_brokers_and_topics():

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.io import kafka_avro
 from penstock.io.batches import ORIGIN, feature_names
 from penstock.io.conform import conform_batch
 from penstock.io.errors import ConfigError, DataError, InputError
-from penstock.io.kafka_avro import AvroDecoder, RowReader
-from penstock.io.kafka_messages import Messages
-from penstock.io.kafka_values import MessageValues, values_of
+from penstock.io.kafka import avro as kafka_avro
+from penstock.io.kafka.avro import AvroDecoder, RowReader
+from penstock.io.kafka.messages import Messages
+from penstock.io.kafka.schema_registry import SchemaFault
+from penstock.io.kafka.values import MessageValues, values_of
 from penstock.io.schema import Feature, Kind
-from penstock.io.schema_registry import SchemaFault
 
 FEATURES = [Feature("i", Kind.INT), Feature("s", Kind.BYTES), Feature("o.x", Kind.FLOAT)]
 

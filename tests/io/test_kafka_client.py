@@ -13,10 +13,10 @@ from confluent_kafka import KafkaError
 from mock_kafka import mock_kafka
 
 from penstock.io.errors import ConfigError
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_client import Troubles, client_settings, import_kafka, make_consumer, read_properties, redact
-from penstock.io.kafka_offsets import resolve_offsets
-from penstock.io.kafka_read import ReadFromKafka
+from penstock.io.kafka.client import Troubles, client_settings, import_kafka, make_consumer, read_properties, redact
+from penstock.io.kafka.offsets import resolve_offsets
+from penstock.io.kafka.read import ReadFromKafka
+from penstock.io.kafka.source import KafkaSource
 
 SOURCE = KafkaSource(("127.0.0.1:1",), ("t",))
 

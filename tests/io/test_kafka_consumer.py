@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from mock_kafka import json_messages, mock_kafka
 
-from penstock.io import kafka_consumer
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_consumer import Reader, Records, Wanted, close_parked, lease
+from penstock.io.kafka import consumer as kafka_consumer
+from penstock.io.kafka.consumer import Reader, Records, Wanted, close_parked, lease
+from penstock.io.kafka.source import KafkaSource
 
 
 class FakeReader:

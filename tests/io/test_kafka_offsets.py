@@ -7,8 +7,8 @@ from confluent_kafka import Consumer, TopicPartition
 from mock_kafka import json_messages, mock_kafka
 
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_offsets import Span, resolve_offsets
+from penstock.io.kafka.offsets import Span, resolve_offsets
+from penstock.io.kafka.source import KafkaSource
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,17 @@ from helpers import batches_of, local_pipeline
 from kafka_stream import Stream
 from mock_kafka import EPOCH, json_messages, mock_kafka
 
-from penstock.io import kafka_consumer, kafka_read
 from penstock.io.batches import EVENT_TIME, MAX_BATCH_ROWS, ORIGIN, SHUFFLE_KEY
 from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.errors import ConfigError, InputError, RejectedRecordError
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_consumer import Records
-from penstock.io.kafka_offsets import Span
-from penstock.io.kafka_read import ReadFromKafka, group_partitions
-from penstock.io.kafka_restriction import SpansCoder
-from penstock.io.kafka_rows import with_record_times
+from penstock.io.kafka import consumer as kafka_consumer
+from penstock.io.kafka import read as kafka_read
+from penstock.io.kafka.consumer import Records
+from penstock.io.kafka.offsets import Span
+from penstock.io.kafka.read import ReadFromKafka, group_partitions
+from penstock.io.kafka.restriction import SpansCoder
+from penstock.io.kafka.rows import with_record_times
+from penstock.io.kafka.source import KafkaSource
 from penstock.io.schema import Feature, Kind
 
 FEATURES = (Feature("n", Kind.INT), Feature("x", Kind.FLOAT), Feature("t", Kind.BYTES))
@@ -102,7 +103,7 @@ def test_an_empty_topic_gives_nothing(kafka):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_ranges_side_by_side_give_each_row_once(kafka, monkeypatch, workers):
-    monkeypatch.setattr("penstock.io.kafka_restriction._RANGE_OFFSETS", 700)
+    monkeypatch.setattr("penstock.io.kafka.restriction._RANGE_OFFSETS", 700)
     rows = [{"n": number} for number in range(8000)]
     kafka.send("t", json_messages(rows))
     pipeline = local_pipeline(f"--direct_num_workers={workers}")

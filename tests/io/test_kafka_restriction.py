@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.io.kafka_offsets import Span
-from penstock.io.kafka_restriction import Claim, Spans, SpansCoder, SpansProvider, SpansTracker
+from penstock.io.kafka.offsets import Span
+from penstock.io.kafka.restriction import Claim, Spans, SpansCoder, SpansProvider, SpansTracker
 
 BOUNDED = Spans((Span("t", 0, 10, 20), Span("t", 1, 0, 5)))
 ENDLESS = Spans((Span("t", 0, 10), Span("t", 1, 0)))

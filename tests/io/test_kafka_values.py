@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from penstock.io.batches import ORIGIN, feature_names
 from penstock.io.conform import conform_batch
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.kafka_values import FORMATS, Messages, values_of
+from penstock.io.kafka.values import FORMATS, Messages, values_of
 from penstock.io.schema import Feature, Kind
 
 URI = "kafka://localhost:9092/trips/3"
@@ -322,7 +322,7 @@ def test_wrong_use(name, options, message):
 
 
 def test_every_format_is_in_the_docs():
-    import penstock.io.kafka_values
+    import penstock.io.kafka.values
 
     for name in FORMATS:
-        assert f"`{name}`" in penstock.io.kafka_values.__doc__
+        assert f"`{name}`" in penstock.io.kafka.values.__doc__

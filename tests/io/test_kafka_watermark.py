@@ -3,7 +3,7 @@
 import pytest
 from apache_beam.utils.timestamp import Timestamp
 
-from penstock.io.kafka_watermark import PartitionWatermark, PartitionWatermarks, Progress, ProgressCoder, next_watermark
+from penstock.io.kafka.watermark import PartitionWatermark, PartitionWatermarks, Progress, ProgressCoder, next_watermark
 
 A, B, C = ("t", 0), ("t", 1), ("t", 2)
 NOW = 1_000_000

@@ -27,10 +27,10 @@ from penstock.io.dead_letters import (
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.examples import encode_examples
 from penstock.io.frames import FOOTER_BYTES, HEADER_BYTES
-from penstock.io.kafka_messages import Messages
-from penstock.io.kafka_producer import Delivery
-from penstock.io.kafka_values import values_of
-from penstock.io.kafka_write import KafkaTarget, WriteToKafka, letter_messages, messages_of
+from penstock.io.kafka.messages import Messages
+from penstock.io.kafka.producer import Delivery
+from penstock.io.kafka.values import values_of
+from penstock.io.kafka.write import KafkaTarget, WriteToKafka, letter_messages, messages_of
 from penstock.io.schema import Feature, Kind
 
 GONE = "kafka://127.0.0.1:1/rows"
@@ -250,7 +250,7 @@ def test_nothing_can_switch_acknowledgement_off(monkeypatch):
     monkeypatch.setenv("PENSTOCK_KAFKA_ENABLE_IDEMPOTENCE", "false")
     taken = {}
     monkeypatch.setattr(
-        "penstock.io.kafka_producer.make_client", lambda client, address, settings, **_: taken.update(settings)
+        "penstock.io.kafka.producer.make_client", lambda client, address, settings, **_: taken.update(settings)
     )
     Delivery(("127.0.0.1:1",), "rows")
     assert (taken["acks"], taken["enable.idempotence"]) == ("all", True)

@@ -5,17 +5,17 @@ import pathlib
 import pytest
 from apache_beam import coders
 
-from penstock.io import publish_windows
-from penstock.io.chunks import Chunk
-from penstock.io.close_windows import PaneHeader, Task
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.layout import Staging, list_files
-from penstock.io.publish_windows import Sweeper, WindowPublisher
-from penstock.io.seal_windows import PaneProgress, Progress, SealedWindow, SealingRules
-from penstock.io.window_manifest import WindowShard, read_window_manifest, window_manifest_path
-from penstock.io.windows import parse_window
-from penstock.io.write_window_shards import Report, StagedShard
+from penstock.io.windowed import publish as publish_windows
+from penstock.io.windowed.chunks import Chunk
+from penstock.io.windowed.close import PaneHeader, Task
+from penstock.io.windowed.manifest import WindowShard, read_window_manifest, window_manifest_path
+from penstock.io.windowed.publish import Sweeper, WindowPublisher
+from penstock.io.windowed.seal import PaneProgress, Progress, SealedWindow, SealingRules
+from penstock.io.windowed.shards import Report, StagedShard
+from penstock.io.windowed.windows import parse_window
 
 SECOND = 1_000_000
 TENS = parse_window("fixed:10s")

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from penstock.io import schema_registry
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.schema_registry import SchemaFault, SchemaRegistry, inline, registry_settings
+from penstock.io.kafka import schema_registry as schema_registry
+from penstock.io.kafka.schema_registry import SchemaFault, SchemaRegistry, inline, registry_settings
 
 ADDRESS = {"type": "record", "name": "com.x.Address", "fields": [{"name": "city", "type": "string"}]}
 TRIP = {

@@ -28,7 +28,7 @@ from penstock.io.dead_letters import (
 )
 from penstock.io.errors import ConfigError
 from penstock.io.layout import Staging, list_files
-from penstock.io.window_manifest import read_window_manifests
+from penstock.io.windowed.manifest import read_window_manifests
 from penstock.io.write import WriteDataset
 
 SECOND = 1_000_000

@@ -24,7 +24,8 @@ from penstock.io.errors import ConfigError
 from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.layout import Staging, list_files, read_manifest
 from penstock.io.publish import read_outcome
-from penstock.io.shuffle import hash_bound, shards_of
+from penstock.io.runs import KEYS_END
+from penstock.io.shuffle import _MergeFn, _ShardRange, hash_bound, shards_of
 from penstock.io.write import WriteDataset
 
 ROWS = 500
@@ -408,3 +409,12 @@ def test_full_disk_leaves_the_old_dataset(tmp_path, monkeypatch):
     assert all(file.closed for file in files)
     assert shard_bytes(tmp_path) == before
     assert read_manifest(str(tmp_path)).rows_out == 5
+
+
+def test_shard_that_is_written_twice_from_runs_that_are_gone_fails(tmp_path):
+    staging = Staging(str(tmp_path), "r1")
+    merge = _MergeFn(staging, "none", once=True)
+    shard = _ShardRange("train", 0, 1, 0, KEYS_END)
+    assert [one.records for one in merge.process(shard, [])] == [0]
+    with pytest.raises(RuntimeError, match=r"train/part-00000-of-00001\.tfrecord: was begun before"):
+        list(merge.process(shard, []))

@@ -4,7 +4,7 @@ import pytest
 from helpers import job, run_prepare, tree, window_examples, write_csv, write_schema_file
 
 from penstock.io.errors import DataError
-from penstock.io.window_manifest import read_window_manifests
+from penstock.io.windowed.manifest import read_window_manifests
 from pipelines import prepare
 from pipelines._job import DATA_FAILED, DONE, WRONG_USAGE
 from pipelines._plan import Plan

@@ -10,7 +10,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from penstock.io.batches import EVENT_TIME, ORIGIN, SOURCE, origin_array
 from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.layout import Staging
-from penstock.io.window_manifest import WindowManifest
+from penstock.io.windowed.manifest import WindowManifest
 from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset
 from pipelines.verify import run

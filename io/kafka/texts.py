@@ -16,7 +16,7 @@ from penstock.io.csv_records import cut_records, misquoted_lines
 from penstock.io.dead_letters import Reason
 from penstock.io.formats import select_names
 from penstock.io.jsonl import RowReader
-from penstock.io.kafka_messages import Decoded
+from penstock.io.kafka.messages import Decoded
 from penstock.io.lines import Block, Lines, counts_per_line, invalid_utf8, lone_cr_lines, occurrences
 from penstock.io.schema import Feature, feature_map
 
@@ -43,7 +43,7 @@ class JsonDecoder:
         self._reader = RowReader(features)
 
     def decode(self, values: pa.Array) -> Decoded:
-        """See `penstock.io.kafka_values.Decoder`."""
+        """See `penstock.io.kafka.values.Decoder`."""
         lines = _as_lines(_texts(values))
         blank, foreign = _blank(lines), invalid_utf8(lines)
         good = ~(blank | foreign)
@@ -87,7 +87,7 @@ class CsvDecoder:
         self._columns = len(names)
 
     def decode(self, values: pa.Array) -> Decoded:
-        """See `penstock.io.kafka_values.Decoder`."""
+        """See `penstock.io.kafka.values.Decoder`."""
         lines = _as_lines(_without_line_ends(_texts(values)))
         filled, cut = lines.starts < lines.ends, _ends_in_cr(lines)
         places = np.flatnonzero(filled & ~cut)

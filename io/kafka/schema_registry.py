@@ -3,7 +3,7 @@
 Settings have the names that Confluent's clients give them; they are read on the workers, and written nowhere:
 
 - the environment: `PENSTOCK_SCHEMA_REGISTRY_<SETTING>`, with `_` for `.`;
-- else the properties file of the Kafka client (`penstock.io.kafka_client`), with `schema.registry.` before them.
+- else the properties file of the Kafka client (`penstock.io.kafka.client`), with `schema.registry.` before them.
 
 =============================================  =========================
 setting                                        for
@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.kafka_client import CONFIG_VARIABLE, REGISTRY_PREFIX, read_properties
+from penstock.io.kafka.client import CONFIG_VARIABLE, REGISTRY_PREFIX, read_properties
 
 _LOGGER = logging.getLogger(__name__)
 

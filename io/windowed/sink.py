@@ -22,17 +22,17 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import EVENT_TIME, drop_rows, in_global_window, set_column, source_rows
-from penstock.io.chunks import Chunk, ChunkWriter
-from penstock.io.close_windows import Arrival, CloseWindows, ClosingRules
 from penstock.io.dead_letters import REJECTED, DeadLetterFile, Reason, reject, row_letters, split_rejected
 from penstock.io.encode import RecordEncoder
 from penstock.io.errors import DataError
 from penstock.io.layout import Staging
-from penstock.io.publish_windows import CHUNKS, PublishWindows, WindowPublisher
-from penstock.io.seal_windows import SealingRules, SealWindows
-from penstock.io.window_manifest import WindowManifest
-from penstock.io.windows import Windows
-from penstock.io.write_window_shards import ShardStaging, WriteWindowShards
+from penstock.io.windowed.chunks import Chunk, ChunkWriter
+from penstock.io.windowed.close import Arrival, CloseWindows, ClosingRules
+from penstock.io.windowed.manifest import WindowManifest
+from penstock.io.windowed.publish import CHUNKS, PublishWindows, WindowPublisher
+from penstock.io.windowed.seal import SealingRules, SealWindows
+from penstock.io.windowed.shards import ShardStaging, WriteWindowShards
+from penstock.io.windowed.windows import Windows
 
 _TIME_TYPE = pa.timestamp("us", "UTC")
 

@@ -17,7 +17,7 @@ from apache_beam import coders
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.transforms.core import RestrictionProvider
 
-from penstock.io.kafka_offsets import Partition, Span
+from penstock.io.kafka.offsets import Partition, Span
 
 # A bounded partition is cut into ranges of so many offsets, which can be read side by side.
 _RANGE_OFFSETS = 1_000_000

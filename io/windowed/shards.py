@@ -11,15 +11,15 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
-from penstock.io.chunks import Chunk, read_part, read_sources
-from penstock.io.close_windows import PaneHeader, ShardTask, Task
 from penstock.io.dead_letters import DeadLetterFile, Reason, RejectedBatch, row_letters, write_letters
 from penstock.io.json_coder import register_json
 from penstock.io.layout import SUFFIXES, Staging, part_name
 from penstock.io.shard import Compression, write_shard
 from penstock.io.shuffle import merged_batches
-from penstock.io.window_manifest import Pane, WindowShard
-from penstock.io.windows import Windows, time_name
+from penstock.io.windowed.chunks import Chunk, read_part, read_sources
+from penstock.io.windowed.close import PaneHeader, ShardTask, Task
+from penstock.io.windowed.manifest import Pane, WindowShard
+from penstock.io.windowed.windows import Windows, time_name
 
 # Folder of the staged shards, below the staging folder.
 STAGED_SHARDS = "shards"

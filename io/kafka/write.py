@@ -9,7 +9,7 @@ parameter      meaning                                                          
 =============  ==========================================================================================  ==========
 `format`       of rows: `json`, which the JSON Lines reader takes back, or `tfexample`                     `json`
 `key`          column whose value, as text, is the message's key; messages of one key go to one partition  no key
-`config`       file with client settings, which the workers read (`penstock.io.kafka_client`)              none
+`config`       file with client settings, which the workers read (`penstock.io.kafka.client`)              none
 =============  ==========================================================================================  ==========
 
 A message is written at least once: a bundle ends when the brokers have all its messages (`acks=all`), and what is not
@@ -45,8 +45,8 @@ from penstock.io.dead_letters import (
 from penstock.io.errors import ConfigError
 from penstock.io.examples import try_encode_examples
 from penstock.io.frames import FOOTER_BYTES, HEADER_BYTES
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_producer import Delivery
+from penstock.io.kafka.producer import Delivery
+from penstock.io.kafka.source import KafkaSource
 from penstock.io.payloads import row_payloads
 
 FORMATS = ("json", "tfexample")

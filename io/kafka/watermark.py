@@ -10,7 +10,7 @@ from apache_beam.io.iobase import WatermarkEstimator
 from apache_beam.transforms.core import WatermarkEstimatorProvider
 from apache_beam.utils.timestamp import Timestamp
 
-from penstock.io.kafka_offsets import Partition
+from penstock.io.kafka.offsets import Partition
 
 # Microseconds since 1970, UTC.
 Micros = int

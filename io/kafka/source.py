@@ -14,7 +14,7 @@ parameter            meaning                                                    
 `headers`            columns for headers of the same names: `NAME,NAME`                                  not read
 `readers`            readers at the same time, each with some of the partitions                          4
 `schema_registry`    URL of a schema registry, for Avro                                                  none
-`config`             file with client settings, which the workers read (`penstock.io.kafka_client`)      none
+`config`             file with client settings, which the workers read (`penstock.io.kafka.client`)      none
 ===================  ==================================================================================  ==============
 
 A time is ISO 8601 (UTC without an offset) or milliseconds since 1970; it stands for the first record that is not older.

@@ -37,9 +37,9 @@ from penstock.io.conform import check_type, conform_batch
 from penstock.io.dead_letters import Reason
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.flatten import flatten_schema
-from penstock.io.kafka_messages import Decoded, binary_layout
+from penstock.io.kafka.messages import Decoded, binary_layout
+from penstock.io.kafka.schema_registry import SchemaFault, SchemaRegistry
 from penstock.io.schema import Feature
-from penstock.io.schema_registry import SchemaFault, SchemaRegistry
 
 # Magic byte and id.
 _HEADER_BYTES = 5
@@ -124,7 +124,7 @@ class AvroDecoder:
         self._known: dict[int, tuple[RowReader | Reason, float]] = {}
 
     def decode(self, values: pa.Array) -> Decoded:
-        """See `penstock.io.kafka_messages.Decoder`.
+        """See `penstock.io.kafka.messages.Decoder`.
 
         Raises:
           DataError: when the registry does not answer.

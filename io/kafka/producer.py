@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from penstock.io.errors import DataError
-from penstock.io.kafka_client import Troubles, client_settings, import_kafka, make_client, refusal
+from penstock.io.kafka.client import Troubles, client_settings, import_kafka, make_client, refusal
 
 # The user's settings go before these.
 _DEFAULTS = {

@@ -25,11 +25,11 @@ from apache_beam.transforms.util import ReshufflePerKey
 from penstock.io.errors import DataError
 from penstock.io.folders import delete_files, is_local, list_files, move_files, remove_folder
 from penstock.io.layout import MANIFEST, STAGING_PREFIX, WINDOWS, Staging, check_replaceable
-from penstock.io.seal_windows import SealedWindow
 from penstock.io.stable import StableParDo, has_stable_input
-from penstock.io.window_manifest import WindowManifest, read_window_manifest, window_manifest_path
-from penstock.io.windows import Windows
-from penstock.io.write_window_shards import STAGED_SHARDS
+from penstock.io.windowed.manifest import WindowManifest, read_window_manifest, window_manifest_path
+from penstock.io.windowed.seal import SealedWindow
+from penstock.io.windowed.shards import STAGED_SHARDS
+from penstock.io.windowed.windows import Windows
 
 CHUNKS = "chunks"
 

@@ -31,13 +31,13 @@ from penstock.io.dead_letters import (
 )
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.event_times import check_event_time, parse_event_time
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_consumer import Reader, Records, close_parked, lease
-from penstock.io.kafka_offsets import Partition, Span, resolve_offsets
-from penstock.io.kafka_restriction import Claim, Spans, SpansCoder, SpansProvider
-from penstock.io.kafka_rows import MessageRows
-from penstock.io.kafka_values import Values, values_of
-from penstock.io.kafka_watermark import PartitionWatermark, PartitionWatermarks
+from penstock.io.kafka.consumer import Reader, Records, close_parked, lease
+from penstock.io.kafka.offsets import Partition, Span, resolve_offsets
+from penstock.io.kafka.restriction import Claim, Spans, SpansCoder, SpansProvider
+from penstock.io.kafka.rows import MessageRows
+from penstock.io.kafka.source import KafkaSource
+from penstock.io.kafka.values import Values, values_of
+from penstock.io.kafka.watermark import PartitionWatermark, PartitionWatermarks
 from penstock.io.schema import Feature
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class ReadFromKafka(RejectingTransform):
       source: what to read, or its URI.
       features: the schema's features; None for all that the values have, untyped.
       event_time: `COLUMN` or `COLUMN:s|ms|us|ns`; None for the records' timestamps.
-      format: a name from `penstock.io.kafka_values.FORMATS`, or what decodes values.
+      format: a name from `penstock.io.kafka.values.FORMATS`, or what decodes values.
       format_options: those of `values_of`, beside the ones that the source has.
       out_of_orderness: microseconds that a row may be older than the newest one of its partition.
       idle_timeout: microseconds without a good row after which a partition that is read to its end no longer holds the

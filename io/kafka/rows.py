@@ -11,11 +11,11 @@ from penstock.io.batches import EVENT_TIME, ORIGIN, SHUFFLE_KEY, drop_rows, set_
 from penstock.io.conform import conform_batch
 from penstock.io.dead_letters import DeadLetter, Reason, RejectedBatch, row_letters
 from penstock.io.event_times import TIME_TYPE, assign_event_time, parse_event_time
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_consumer import Records, Wanted
-from penstock.io.kafka_messages import Messages
-from penstock.io.kafka_offsets import Partition
-from penstock.io.kafka_values import Values
+from penstock.io.kafka.consumer import Records, Wanted
+from penstock.io.kafka.messages import Messages
+from penstock.io.kafka.offsets import Partition
+from penstock.io.kafka.source import KafkaSource
+from penstock.io.kafka.values import Values
 from penstock.io.read import source_order
 from penstock.io.schema import Feature
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.kafka import KafkaSource, Millis
-from penstock.io.kafka_client import Troubles, import_kafka, make_consumer, refusal
+from penstock.io.kafka.client import Troubles, import_kafka, make_consumer, refusal
+from penstock.io.kafka.source import KafkaSource, Millis
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.kafka import KafkaSource
+from penstock.io.kafka.source import KafkaSource
 
 _LOGGER = logging.getLogger(__name__)
 
 _PREFIX = "PENSTOCK_KAFKA_"
 CONFIG_VARIABLE = "PENSTOCK_KAFKA_CONFIG"
-# Settings in the same file that are `penstock.io.schema_registry`'s.
+# Settings in the same file that are `penstock.io.kafka.schema_registry`'s.
 REGISTRY_PREFIX = "schema.registry."
 _SECRET = re.compile(r"password|secret|key|token|credential|username|jaas|oauth")
 _JAVA = re.compile(r"\.jaas\.|truststore|keystore|deserializer|serializer|callback\.handler\.class")

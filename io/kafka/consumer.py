@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.io.errors import InputError
-from penstock.io.kafka import KafkaSource
-from penstock.io.kafka_client import Troubles, import_kafka, make_consumer, refusal
-from penstock.io.kafka_offsets import Partition
+from penstock.io.kafka.client import Troubles, import_kafka, make_consumer, refusal
+from penstock.io.kafka.offsets import Partition
+from penstock.io.kafka.source import KafkaSource
 
 Offsets = npt.NDArray[np.int64]
 

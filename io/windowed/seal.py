@@ -13,15 +13,15 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 
-from penstock.io.chunks import merge_ranges
 from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
 from penstock.io.layout import DEAD_LETTERS, RejectsFile, dataset_id, reject_names, sum_counts
 from penstock.io.shard import Compression
 from penstock.io.stable import knows_watermarks
-from penstock.io.window_manifest import Pane, WindowManifest
-from penstock.io.windows import Windows, time_name
-from penstock.io.write_window_shards import Report
+from penstock.io.windowed.chunks import merge_ranges
+from penstock.io.windowed.manifest import Pane, WindowManifest
+from penstock.io.windowed.shards import Report
+from penstock.io.windowed.windows import Windows, time_name
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from penstock.io.json_coder import register_json
 from penstock.io.records import Ints, Records, sorted_order
 from penstock.io.runs import MAX_RUN_BYTES
 from penstock.io.shuffle import shards_of
-from penstock.io.windows import Windows
+from penstock.io.windowed.windows import Windows
 
 
 @dataclasses.dataclass(frozen=True)

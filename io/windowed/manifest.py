@@ -7,12 +7,12 @@ from typing import Any, Literal, Self
 
 from apache_beam.io.filesystems import FileSystems
 
-from penstock.io.chunks import InputRange
 from penstock.io.errors import DataError
 from penstock.io.folders import list_files
 from penstock.io.json_coder import from_fields, register_json
 from penstock.io.layout import WINDOWS, RejectsFile, Shard, typed
-from penstock.io.windows import parse_time_name
+from penstock.io.windowed.chunks import InputRange
+from penstock.io.windowed.windows import parse_time_name
 
 _VERSION = 1
 

@@ -6,7 +6,7 @@ format       the value                                          dead letters
 `json`       one JSON object, on any number of lines            `jsonl.*` (`penstock.io.jsonl`)
 `csv`        one CSV record; its line end may be there or not   `csv.*` (`penstock.io.csv`), `csv.several_records`
 `avro`       Avro binary, with or without the id of a schema    `avro.*`, `kafka.schema_id`, `kafka.schema`
-             registry (`penstock.io.kafka_avro`)
+             registry (`penstock.io.kafka.avro`)
 `tfexample`  a serialized tf.Example                            `tfrecord.parse`
 `raw`        anything: the column `value`, binary               none
 ===========  =================================================  =======================================================
@@ -33,12 +33,12 @@ from penstock.io.errors import ConfigError
 from penstock.io.examples_decode import decode_examples
 from penstock.io.formats import Parsed
 from penstock.io.frames import Frames
-from penstock.io.kafka_avro import AvroDecoder, RowReader, read_schema
-from penstock.io.kafka_messages import Decoded, Decoder, binary_layout
-from penstock.io.kafka_messages import Messages as Messages
-from penstock.io.kafka_texts import CsvDecoder, JsonDecoder
+from penstock.io.kafka.avro import AvroDecoder, RowReader, read_schema
+from penstock.io.kafka.messages import Decoded, Decoder, binary_layout
+from penstock.io.kafka.messages import Messages as Messages
+from penstock.io.kafka.schema_registry import SchemaRegistry
+from penstock.io.kafka.texts import CsvDecoder, JsonDecoder
 from penstock.io.schema import Feature
-from penstock.io.schema_registry import SchemaRegistry
 
 RAW_COLUMN = "value"
 
@@ -71,7 +71,7 @@ def values_of(
       key: the column for the messages' keys, binary; `Messages.keys` must be there then.
       headers: columns for the headers of these names, binary; of a name that a message has twice the last one counts.
       **options: those of the format: csv has `column_names`, `delimiter` and `null_values`; avro has
-        `schema_registry` (URL) and `config` (`penstock.io.kafka_client`), or `avro_schema` (file).
+        `schema_registry` (URL) and `config` (`penstock.io.kafka.client`), or `avro_schema` (file).
 
     Raises:
       ConfigError: for a format that is not known, and options that are wrong.

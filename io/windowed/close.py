@@ -25,12 +25,12 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
-from penstock.io.chunks import Chunk, InputRange, merge_ranges
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
-from penstock.io.window_manifest import Pane
-from penstock.io.windows import Windows, duration_text
+from penstock.io.windowed.chunks import Chunk, InputRange, merge_ranges
+from penstock.io.windowed.manifest import Pane
+from penstock.io.windowed.windows import Windows, duration_text
 
 _LOGGER = logging.getLogger(__name__)
 
