@@ -1,6 +1,7 @@
 """Publication of windows: staged files get their final names, then the manifest replaces the one before.
 
-All of it is by rename, and what is done twice is done as once: a file that is no longer staged has its name already.
+Shards are renamed, files of dead letters joined, and what is done twice is done as once: a file that is no longer
+staged has its name already.
 A manifest never replaces a newer one. The final names follow from window, pane and shard alone.
 
 This needs that a step which is tried again gets what it got before. Flink and Dataflow promise that (`StableParDo`).
@@ -12,10 +13,11 @@ import collections
 import contextlib
 import dataclasses
 import os
+import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -38,6 +40,8 @@ CHUNKS = "chunks"
 # window may be long final, so that nothing goes either before it has this age.
 _WINDOWS_KEPT = 3
 _KEPT_SECONDS = 120.0
+
+_COPY_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +73,33 @@ class WindowPublisher:
         if current is not None and current.sequence > new.sequence:
             return current
         _move({staged: FileSystems.join(output, *name.split("/")) for staged, name in sealed.moves.items()})
+        for name, letters in sealed.letters.items():
+            self._join(letters, FileSystems.join(output, *name.split("/")))
         self._check(new)
+        with self._created(path) as file:
+            file.write(new.to_json().encode())
+        return new
+
+    @contextlib.contextmanager
+    def _created(self, path: str) -> Iterator[IO[bytes]]:
+        """A file that gets its name when it is whole."""
         staged = self.staging.path(WINDOWS, f"{uuid.uuid4().hex}.json")
         with FileSystems.create(staged, "application/json", compression_type="uncompressed") as file:
-            file.write(new.to_json().encode())
+            yield file
         move_files({staged: path})
-        return new
+
+    def _join(self, staged: Sequence[str], path: str) -> None:
+        """Makes one file of several, which are removed."""
+        if not all(map(FileSystems.exists, staged)):
+            if not FileSystems.exists(path):
+                raise DataError(f"{path}: its parts are gone, {', '.join(staged[:3])}; does another job write there?")
+            return  # an attempt before has been here
+        with self._created(path) as file:
+            for part in staged:
+                with FileSystems.open(part, compression_type="uncompressed") as content:
+                    shutil.copyfileobj(content, file, _COPY_BYTES)
+        with contextlib.suppress(beam.io.filesystem.BeamIOError):
+            FileSystems.delete(list(staged))
 
     def publish_extras(self) -> None:
         """Gives what is staged for the dataset as a whole its place; another worker may have been faster."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 
+from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
 from penstock.io.layout import DEAD_LETTERS, RejectsFile, dataset_id, reject_names, sum_counts
@@ -25,6 +27,9 @@ from penstock.io.windowed.windows import Windows, time_name
 
 _LOGGER = logging.getLogger(__name__)
 
+# A stream stages a file for each bundle with rejects; they are joined up to about so many.
+_LETTERS_PER_FILE = 100_000
+
 
 @register_json
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +37,13 @@ class SealedWindow:
     """A version of a window that is whole, but not published.
 
     Attributes:
-      moves: staged path -> path relative to the dataset.
+      moves: staged path of a shard -> path relative to the dataset.
+      letters: path of a file of dead letters, relative to the dataset -> the staged files that it is made of.
     """
 
     manifest: WindowManifest
     moves: Mapping[str, str]
+    letters: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +67,9 @@ class SealingRules:
         staged = [report.shard for report in reports if report.shard is not None]
         staged.sort(key=lambda item: (item.shard.pane == "late", self.splits.index(item.shard.split), item.shard.path))
         rejects = sorted((item.rejects for item in reports if item.rejects is not None), key=lambda file: file.path)
-        names = reject_names(f"{DEAD_LETTERS}/{time_name(window)}", [file.path for file in rejects])
+        groups = list(_letter_groups(rejects))
+        names = reject_names(f"{DEAD_LETTERS}/{time_name(window)}", [group[0].path for group in groups])
+        letters = dict(zip(names, groups, strict=True))
         shards = tuple(item.shard for item in staged)
         rows = Counter({pane: header.rows for pane, header in headers.items()})
         rejected = sum(file.records for file in rejects)
@@ -85,7 +94,9 @@ class SealingRules:
             rows_late=rows["late"],
             splits=dict(splits),
             shards=shards,
-            dead_letters=tuple(RejectsFile(name, file.records) for name, file in zip(names, rejects, strict=True)),
+            dead_letters=tuple(
+                RejectsFile(name, sum(file.records for file in group)) for name, group in letters.items()
+            ),
             rejected_by_reason=sum_counts(file.reasons for file in rejects),
             rejected_by_stage=sum_counts(file.stages for file in rejects),
             inputs=merge_ranges(item for header in headers.values() for item in header.inputs),
@@ -101,8 +112,23 @@ class SealingRules:
                 f"window {self.windows.name(window)}: {rows.total()} rows came and {manifest.rows_out} are in its "
                 "shards; it is not published, please report this"
             )
-        moves = {item.path: item.shard.path for item in staged}
-        return SealedWindow(manifest, moves | {file.path: name for name, file in zip(names, rejects, strict=True)})
+        return SealedWindow(
+            manifest,
+            moves={item.path: item.shard.path for item in staged},
+            letters={name: tuple(file.path for file in group) for name, group in letters.items()},
+        )
+
+
+def _letter_groups(files: Iterable[DeadLetterFile]) -> Iterator[list[DeadLetterFile]]:
+    """Files of one folder, in their order, that together have about as many letters as one file should have."""
+    for _, some in itertools.groupby(files, key=lambda file: file.path.rpartition("/")[0]):
+        group: list[DeadLetterFile] = []
+        for file in some:
+            if group and sum(one.records for one in group) + file.records > _LETTERS_PER_FILE:
+                yield group
+                group = []
+            group.append(file)
+        yield group
 
 
 def _iso(micros: int) -> str:

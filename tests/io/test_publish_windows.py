@@ -4,11 +4,13 @@ import pathlib
 
 import pytest
 from apache_beam import coders
+from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.layout import Staging, list_files
 from penstock.io.windowed import publish as publish_windows
+from penstock.io.windowed import seal
 from penstock.io.windowed.chunks import Chunk
 from penstock.io.windowed.close import PaneHeader, Task
 from penstock.io.windowed.manifest import WindowShard, read_window_manifest, window_manifest_path
@@ -129,6 +131,57 @@ def test_without_stable_input_shards_and_manifest_are_of_one_attempt(tmp_path):
     publisher(tmp_path).publish(0, again)
     assert manifest_in(tmp_path).rows_out == 7
     assert len((tmp_path / manifest_in(tmp_path).shards[0].path).read_bytes()) == 7
+
+
+def with_rejects(output, *names, records=1):
+    """A window with files of dead letters, and a shard."""
+    reports = [reject_report(output, name, records) for name in names]
+    return [header("on_time", 1, len(names), 5, True), shard_report(output, "train", "on_time", 5), *reports]
+
+
+def test_dead_letters_of_many_bundles_are_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(seal, "_LETTERS_PER_FILE", 7)
+    names = [f"{number}.jsonl" for number in range(5)]
+    sealed = RULES.seal(0, with_rejects(tmp_path, *names, "parked/a.jsonl", records=2))
+    publisher(tmp_path).publish(0, sealed)
+    folder = "dead_letters/19700101T000000Z"
+    expected = {
+        f"{folder}/part-00000-of-00002.jsonl": 6,
+        f"{folder}/part-00001-of-00002.jsonl": 4,
+        f"{folder}/parked/part-00000-of-00001.jsonl": 2,
+    }
+    manifest = manifest_in(tmp_path)
+    assert {file.path: file.records for file in manifest.dead_letters} == expected
+    assert {path: (tmp_path / path).read_text().count("{}\n") for path in expected} == expected
+    assert set(list_files(str(tmp_path))) == {*manifest.files(), f"windows/{NAME}.json"}
+
+
+@pytest.mark.parametrize("deleted", [0, 1, 3])
+def test_crash_while_dead_letters_are_joined(tmp_path, monkeypatch, deleted):
+    sealed = RULES.seal(0, with_rejects(tmp_path, "a.jsonl", "b.jsonl", "c.jsonl"))
+    (staged,) = sealed.letters.values()
+
+    def crash(paths):
+        for path in paths[:deleted]:
+            os.remove(path)
+        raise OSError("killed")
+
+    monkeypatch.setattr(FileSystems, "delete", crash)
+    with pytest.raises(OSError, match="killed"):
+        publisher(tmp_path).publish(0, sealed)
+    monkeypatch.undo()
+    publisher(tmp_path).publish(0, sealed)
+    ((path, records),) = ((file.path, file.records) for file in manifest_in(tmp_path).dead_letters)
+    assert ((tmp_path / path).read_text(), records) == ("{}\n" * 3, 3)
+    assert len(staged) == 3
+
+
+def test_dead_letters_that_are_gone(tmp_path):
+    sealed = RULES.seal(0, with_rejects(tmp_path, "a.jsonl", "b.jsonl"))
+    os.remove(tmp_path / ".tmp-r1" / "dead_letters" / "b.jsonl")
+    with pytest.raises(DataError, match=r"part-00000-of-00001\.jsonl: its parts are gone, .*a\.jsonl"):
+        publisher(tmp_path).publish(0, sealed)
+    assert manifest_in(tmp_path) is None
 
 
 def test_file_that_is_gone(tmp_path):
