@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import apache_beam
 import pytest
@@ -13,8 +13,10 @@ import pytest
 # What deploy/ has for users is what tests run on; it is no part of the package, and found behind everything else.
 sys.path.append(str(pathlib.Path(__file__).parents[2]))
 
+from deploy.flink import worker_pool as worker_pool_program
 from deploy.flink.job_server import job_server_jar
 from deploy.flink.local_cluster import LocalCluster
+from deploy.flink.service import Service, free_port, is_listening
 from services.kafka_broker import KafkaBroker, broker_jars
 
 PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{apache_beam.__version__}"
@@ -66,6 +68,30 @@ def flink_jar() -> pathlib.Path:
     """Beam's job server for Flink, in one jar."""
     need("java", "mvn")
     return job_server_jar(CACHE)
+
+
+@pytest.fixture(scope="session")
+def spark_jar() -> pathlib.Path:
+    """Beam's job server for Spark, in one jar."""
+    need("java", "mvn")
+    return job_server_jar(CACHE, "spark")
+
+
+@pytest.fixture
+def worker_pool(tmp_path) -> Iterator[Callable[..., tuple[Service, list[str]]]]:
+    """Starts Python workers in an interpreter, this one if none is named; gives the pool and a job's flags for it."""
+    pools = []
+
+    def start(python: str | os.PathLike[str] = sys.executable) -> tuple[Service, list[str]]:
+        port = free_port()
+        pools.append(Service(f"pool-{port}", [python, worker_pool_program.__file__, str(port)], tmp_path))
+        pools[-1].start()
+        pools[-1].wait_for(lambda: is_listening(port))
+        return pools[-1], ["--environment_type=EXTERNAL", f"--environment_config=localhost:{port}"]
+
+    yield start
+    for pool in pools:
+        pool.stop()
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,13 @@
 
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
 import venv
 
 import pytest
-from deploy.flink.service import Service, free_port, is_listening
 
 from penstock.io.layout import read_manifest
 from pipelines.prepare import run
@@ -69,21 +69,14 @@ def bare_python(tmp_path_factory) -> pathlib.Path:
     return python
 
 
-def test_workers_that_have_the_sdist_alone_write_the_same_bytes(tmp_path, inputs, prism, bare_python):
-    port = free_port()
-    pool = Service("pool", [bare_python, ROOT / "deploy" / "flink" / "worker_pool.py", str(port)], tmp_path)
-    pool.start()
-    try:
-        pool.wait_for(lambda: is_listening(port))
-        there = ["--environment_type=EXTERNAL", f"--environment_config=localhost:{port}"]
-        flags = {"here": [], "there": ["--runner=PrismRunner", f"--prism_location={prism}", *there]}
-        for name in flags:
-            assert run([*inputs, f"--output={tmp_path}/{name}", *flags[name]]) == 0
-    finally:
-        pool.stop()
+def test_workers_that_have_the_sdist_alone_write_the_same_bytes(tmp_path, inputs, prism, bare_python, worker_pool):
+    pool, flags = worker_pool(bare_python)
+    flags = {"here": [], "there": ["--runner=PrismRunner", f"--prism_location={prism}", *flags]}
+    for name in flags:
+        assert run([*inputs, f"--output={tmp_path}/{name}", *flags[name]]) == 0
     assert written(tmp_path / "there")[0] == written(tmp_path / "here")[0]
     assert f"workers in {bare_python}" in pool.tail()
-    assert "worker " in pool.tail()
+    assert re.search("^worker .*: process", pool.tail(), re.MULTILINE)
 
 
 def test_prism_writes_the_bytes_that_fn_api_runner_writes(tmp_path, inputs, prism):
