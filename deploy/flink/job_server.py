@@ -1,5 +1,11 @@
-"""Builds Beam's job server for Flink or Spark as one jar, with Maven: `pom.xml` says of what, `java/` what differs."""
+"""Builds Beam's job server for Flink or Spark as one jar, with Maven: `pom.xml` says of what, `java/` what differs.
 
+::
+
+    python -m deploy.flink.job_server spark
+"""
+
+import argparse
 import hashlib
 import pathlib
 import shutil
@@ -45,3 +51,16 @@ def run_maven(pom: pathlib.Path, build: pathlib.Path, *arguments: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def main() -> None:
+    """Builds a jar and prints where it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runner", choices=["flink", "spark"])
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path(".flink"), help="(default: %(default)s)")
+    arguments = parser.parse_args()
+    print(job_server_jar(arguments.folder, arguments.runner))
+
+
+if __name__ == "__main__":
+    main()
