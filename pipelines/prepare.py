@@ -64,7 +64,7 @@ from pipelines._options import (
     resolved,
 )
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
-from pipelines._source import Source, open_source
+from pipelines._source import Source, is_endless, open_source
 from pipelines._staging import staging_folder
 from pipelines._summary import print_rejects, print_summary, print_windows
 
@@ -156,6 +156,15 @@ class PrepareOptions:
         for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
             KafkaTarget.parse(uri)
         self._check_windows()
+        if self.is_endless:
+            self._check_stream()
+        elif self.output.resume:
+            raise ConfigError("--resume goes on with a stream, and this input has an end; name another folder")
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the input has no end, as far as the flags tell."""
+        return is_endless(self.input, self.stream)
 
     def _check_windows(self) -> None:
         if self.stream.window is None:
@@ -174,12 +183,7 @@ class PrepareOptions:
         if self.output.resume and self.output.overwrite:
             raise ConfigError("--resume goes on with what --overwrite would delete: pass one of them")
 
-    def check_stream(self) -> None:
-        """Refuses flags that an input without an end does not allow.
-
-        Raises:
-          ConfigError: names them, and what to do instead.
-        """
+    def _check_stream(self) -> None:
         if self.stream.window is None:
             raise ConfigError("a stream has no end, so that only its windows can be written: pass --window fixed:60s")
         if not self.checks.schema:
@@ -276,10 +280,6 @@ def prepare(
     handler: _MakeHandler = DeadLetterHandler,
 ) -> int:
     """Prepares a dataset from a source, as `run` does; `handler` makes a handler from a folder and a run id."""
-    if not source.is_bounded:
-        options.check_stream()
-    elif options.output.resume:
-        raise ConfigError("--resume goes on with a stream, and this input has an end; name another folder")
     recipe = Recipe.load(options.input, options.checks, options.split, options.transform)
     plan = _early_plan(options, source, recipe)
     output = str(options.output.output)

@@ -142,6 +142,11 @@ class ReplayOptions(PrepareOptions):
         for name, value in inherited_flags(files, given).items():
             setattr(namespace, name, value)
 
+    @property
+    def is_endless(self) -> bool:
+        """Never: with --watch, files are replayed one batch after the other."""
+        return False
+
     def check_input(self) -> None:
         """Refuses a replay without dead letters.
 
