@@ -7,6 +7,7 @@ without it: their names may hold anything.
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Mapping
 
 from apache_beam.io.filesystems import FileSystems
@@ -39,9 +40,15 @@ def _walk(directory: str) -> Iterable[tuple[str, int]]:
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in (*files, *links):
             path = os.path.join(folder, name)
-            if os.path.lexists(path):  # a file may go at any time
-                size = os.path.getsize(path) if os.path.isfile(path) else 0
-                yield os.path.relpath(path, directory), size
+            try:
+                status = os.stat(path)
+            except OSError:
+                if not os.path.islink(path):  # else it leads nowhere
+                    continue  # a file may go at any time
+                size = 0
+            else:
+                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            yield os.path.relpath(path, directory), size
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import os
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -152,19 +153,21 @@ class _MergeFn(beam.DoFn):
     def __init__(self, staging: Staging, compression: Compression, once: bool):
         self._staging = staging
         self._compression = compression
-        self._once = once
+        # What tells this pipeline from one that repeats a run.
+        self._once = uuid.uuid4().hex if once else None
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
-        merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._once)
+        merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._once is not None)
         path = f"{shard.split}/{part_name(shard.index, shard.total, SUFFIXES[self._compression])}"
         staged = self._staging.path(*path.split("/"))
-        if self._once:
-            self._begin(path)
+        self._begin(path)
         yield write_shard(staged, path, shard.split, self._compression, merged, shard.low, shard.high)
 
     def _begin(self, path: str) -> None:
         """Fails for a shard that was begun before: what it took from the runs is gone."""
-        begun = os.path.join(spill_directory(self._staging), f"{path.replace('/', '-')}.begun")
+        if self._once is None:
+            return
+        begun = os.path.join(spill_directory(self._staging), f"{path.replace('/', '-')}-{self._once}.begun")
         os.makedirs(os.path.dirname(begun), exist_ok=True)
         try:
             open(begun, "x").close()

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import tempfile
 from unittest import mock
 
 import apache_beam as beam
@@ -109,8 +110,10 @@ class _NewObject(io.BytesIO):
 
 
 @pytest.fixture(autouse=True)
-def _empty_store():
+def _empty_store(tmp_path, monkeypatch):
     OBJECTS.clear()
+    # Runs of one name spill to one folder of the machine's temporary folder, and tests run side by side.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def batch():
