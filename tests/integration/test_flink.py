@@ -69,3 +69,40 @@ def test_a_stream_goes_on_from_a_savepoint(tmp_path, kafka, flink_cluster):
         first.end()
     found = read_contents(second.output, events)
     assert np.array_equal(np.sort(np.concatenate([found.rows, found.late_letters])), np.arange(len(events)))
+
+
+def test_files_that_come_are_read_once_also_across_a_savepoint(tmp_path, flink_cluster):
+    files, rows = 10, 500
+    start = int(time.time()) * 1000
+    # A file for every two seconds, and a row an hour later that closes all windows before it.
+    times = np.append(start + np.arange(files * rows) * 2_000 // rows, start + 3_600_000)
+    events = Events(times, times, np.zeros(len(times), np.int64))
+    folder = tmp_path / "in"
+    folder.mkdir()
+
+    def add(first, last):
+        written = folder / f".{first}"
+        written.write_bytes(b"\n".join(map(events.value, range(first, last))) + b"\n")
+        written.rename(folder / f"{first:05}.jsonl")
+
+    first = StreamJob(flink_cluster, f"{folder}/*.jsonl", tmp_path, "--watch=1")
+    try:
+        for file in range(6):
+            add(file * rows, (file + 1) * rows)
+        first.wait_for("a window", lambda: sums(first.output)["windows"] >= 1)
+        savepoint = flink_cluster.rest.stop(first.id, f"file://{tmp_path}/savepoints")
+        assert first.process.wait(60) == 0
+    finally:
+        first.end()
+    for file in range(6, files):
+        add(file * rows, (file + 1) * rows)
+    go_on = ("--resume", f"--savepoint_path={savepoint}")
+    second = StreamJob(flink_cluster, f"{folder}/*.jsonl", tmp_path, "--watch=1", *go_on)
+    try:
+        add(files * rows, files * rows + 1)
+        second.wait_for("all windows", lambda: sums(second.output)["rows_in"] >= files * rows)
+    finally:
+        assert second.end() == 0
+    found = read_contents(second.output, events)
+    assert np.array_equal(np.sort(found.rows), np.arange(files * rows))
+    assert len(found.late_letters) == 0
