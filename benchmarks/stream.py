@@ -277,7 +277,7 @@ def soak(arguments: argparse.Namespace) -> None:
     """Memory and checkpoints over an hour."""
     samples: list[dict[str, float]] = []
     with Arena.open() as arena, _fed(arena, arguments.rate) as feeder:
-        flags = ("--window=fixed:10s", "--allowed_lateness=10s", "--out_of_orderness=1s")
+        flags = (f"--window=fixed:{arguments.window}", "--allowed_lateness=10s", "--out_of_orderness=1s")
         with arena.job(*flags) as job:
             start, before = time.time(), arena.cpu_seconds()
 
@@ -331,6 +331,7 @@ def main() -> None:
     one = what.add_parser("soak", help="memory and checkpoints over a long time")
     one.add_argument("--rate", type=int, default=2_000, help="events a second (default: %(default)s)")
     one.add_argument("--minutes", type=float, default=60)
+    one.add_argument("--window", default="10s", help="of the windows (default: %(default)s)")
     one.add_argument("--output", type=pathlib.Path, default=pathlib.Path("soak.json"), help="samples, as JSON")
     one.set_defaults(run=soak)
     arguments = parser.parse_args()

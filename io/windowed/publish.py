@@ -56,14 +56,14 @@ class WindowPublisher:
     windows: Windows
     extras: tuple[str, ...] = ()
 
-    def publish(self, window: int, sealed: SealedWindow) -> WindowManifest:
+    def publish(self, sealed: SealedWindow) -> WindowManifest:
         """Publishes a version of a window, or gives the newer one that is published; may be called again.
 
         Raises:
           DataError: when another run has published the window, or a staged file is gone.
         """
         output, new = self.staging.output, sealed.manifest
-        path = window_manifest_path(output, self.windows.name(window))
+        path = window_manifest_path(output, self.windows.name(sealed.start))
         current = read_window_manifest(path)
         if current is not None and current.run_id != new.run_id:
             raise DataError(
@@ -221,8 +221,8 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
 
     def expand(self, sealed: beam.PCollection[tuple[int, SealedWindow]]) -> beam.PCollection[WindowManifest]:
         """All versions of a window go to one worker."""
-        by_window = ReshufflePerKey().with_output_types(tuple[int, SealedWindow])
-        settled = sealed | "ByWindow" >> by_window
+        by_publisher = ReshufflePerKey().with_output_types(tuple[int, SealedWindow])
+        settled = sealed | "ByPublisher" >> by_publisher
         if sealed.is_bounded:
             published = self._publish_bounded(settled)
             _ = (
@@ -276,13 +276,13 @@ class _PublishFn(beam.DoFn):
         self._sweeper = Sweeper(self._publisher.staging.output, self._publisher.windows)
 
     def process(self, element: tuple[int, SealedWindow], *_: Any) -> Iterable[WindowManifest]:
-        window, sealed = element
+        sealed = element[1]
         if not self._has_extras:
             self._publisher.publish_extras()
             self._has_extras = True
-        manifest = self._publisher.publish(window, sealed)
+        manifest = self._publisher.publish(sealed)
         self._published.inc()
         self._quarantined.inc(manifest.status == "quarantined")
         if self._sweeps and manifest.final:
-            self._sweeper.sweep(window)
+            self._sweeper.sweep(sealed.start)
         return [manifest]

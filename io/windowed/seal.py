@@ -30,6 +30,8 @@ _LOGGER = logging.getLogger(__name__)
 # A stream stages a file for each bundle with rejects; they are joined up to about so many.
 _LETTERS_PER_FILE = 100_000
 
+_PUBLISHERS = 16
+
 
 @register_json
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +39,12 @@ class SealedWindow:
     """A version of a window that is whole, but not published.
 
     Attributes:
+      start: of the window, microseconds.
       moves: staged path of a shard -> path relative to the dataset.
       letters: path of a file of dead letters, relative to the dataset -> the staged files that it is made of.
     """
 
+    start: int
     manifest: WindowManifest
     moves: Mapping[str, str]
     letters: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
@@ -59,6 +63,13 @@ class SealingRules:
     max_reject_fraction: float
     extras: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def publisher(self, window: int) -> int:
+        """The key under which all versions of a window are published.
+
+        There are a few for all windows: Beam's GroupByKey keeps a little for each key that it has seen, for ever.
+        """
+        return window // self.windows.period % _PUBLISHERS
 
     def seal(self, window: int, reports: Iterable[Report]) -> SealedWindow:
         """The window with all panes of which there are reports, each of them complete."""
@@ -113,6 +124,7 @@ class SealingRules:
                 "shards; it is not published, please report this"
             )
         return SealedWindow(
+            window,
             manifest,
             moves={item.path: item.shard.path for item in staged},
             letters={name: tuple(file.path for file in group) for name, group in letters.items()},
@@ -196,7 +208,7 @@ class Progress:
 
 @dataclasses.dataclass(eq=False)
 class SealWindows(beam.PTransform[beam.PCollection[tuple[int, Report]], beam.PCollection[tuple[int, SealedWindow]]]):
-    """Collects the reports of each window, and gives a version of it whenever a pane is complete."""
+    """Collects the reports of each window, and gives a version of it whenever a pane is complete, by its publisher."""
 
     rules: SealingRules
 
@@ -221,7 +233,7 @@ class _SealBoundedFn(beam.DoFn):
             progress = progress.add(report)
         if not progress.on_time.is_complete:
             raise DataError(f"window {self._rules.windows.name(window)}: {progress.missing()}; please report this")
-        yield window, self._rules.seal(window, reports)
+        yield self._rules.publisher(window), self._rules.seal(window, reports)
 
 
 class _SealFn(beam.DoFn):
@@ -252,7 +264,7 @@ class _SealFn(beam.DoFn):
         panes = now.ready()
         if panes:
             own = [item for item in reports.read() if item.pane in panes]
-            yield window, self._rules.seal(window, own)
+            yield self._rules.publisher(window), self._rules.seal(window, own)
             now = now.sealed()
         if "late" in panes or (panes and now.is_final):
             reports.clear()

@@ -68,10 +68,10 @@ def manifest_in(output):
 
 def test_versions_of_a_window(tmp_path):
     reports = on_time(tmp_path)
-    first = publisher(tmp_path).publish(0, RULES.seal(0, reports))
+    first = publisher(tmp_path).publish(RULES.seal(0, reports))
     assert (first.sequence, first.final, first.rows_in, first.rows_out, first.rows_rejected) == (1, False, 6, 5, 1)
     assert (first.status, first.splits) == ("published", {"train": 5, "eval": 0})
-    second = publisher(tmp_path).publish(0, RULES.seal(0, reports + late(tmp_path)))
+    second = publisher(tmp_path).publish(RULES.seal(0, reports + late(tmp_path)))
     assert (second.sequence, second.final, second.rows_on_time, second.rows_late) == (2, True, 5, 2)
     assert manifest_in(tmp_path) == second
     assert set(list_files(str(tmp_path))) == {
@@ -88,17 +88,17 @@ def test_too_many_rejects_quarantine_a_window(tmp_path):
 
 def test_publishing_twice_is_harmless(tmp_path):
     sealed = RULES.seal(0, on_time(tmp_path))
-    publisher(tmp_path).publish(0, sealed)
+    publisher(tmp_path).publish(sealed)
     before = {path: (tmp_path / path).read_bytes() for path in list_files(str(tmp_path))}
-    assert publisher(tmp_path).publish(0, sealed) == sealed.manifest
+    assert publisher(tmp_path).publish(sealed) == sealed.manifest
     assert {path: (tmp_path / path).read_bytes() for path in list_files(str(tmp_path))} == before
 
 
 def test_older_version_never_replaces_a_newer_one(tmp_path):
     reports = on_time(tmp_path)
     old, new = RULES.seal(0, reports), RULES.seal(0, reports + late(tmp_path))
-    publisher(tmp_path).publish(0, new)
-    assert publisher(tmp_path).publish(0, old) == new.manifest
+    publisher(tmp_path).publish(new)
+    assert publisher(tmp_path).publish(old) == new.manifest
     assert manifest_in(tmp_path) == new.manifest
 
 
@@ -116,19 +116,19 @@ def test_crash_between_renames_and_manifest(tmp_path, monkeypatch, renames):
 
     monkeypatch.setattr(publish_windows, "move_files", crash)
     with pytest.raises(OSError, match="killed"):
-        publisher(tmp_path).publish(0, sealed)
+        publisher(tmp_path).publish(sealed)
     assert manifest_in(tmp_path) is None
     monkeypatch.undo()
-    publisher(tmp_path).publish(0, sealed)
+    publisher(tmp_path).publish(sealed)
     assert manifest_in(tmp_path) == sealed.manifest
     assert all((tmp_path / path).is_file() for path in sealed.manifest.files())
 
 
 def test_without_stable_input_shards_and_manifest_are_of_one_attempt(tmp_path):
     first = RULES.seal(0, on_time(tmp_path, "1"))
-    publisher(tmp_path).publish(0, first)
+    publisher(tmp_path).publish(first)
     again = RULES.seal(0, on_time(tmp_path, "2", rows=7))
-    publisher(tmp_path).publish(0, again)
+    publisher(tmp_path).publish(again)
     assert manifest_in(tmp_path).rows_out == 7
     assert len((tmp_path / manifest_in(tmp_path).shards[0].path).read_bytes()) == 7
 
@@ -143,7 +143,7 @@ def test_dead_letters_of_many_bundles_are_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr(seal, "_LETTERS_PER_FILE", 7)
     names = [f"{number}.jsonl" for number in range(5)]
     sealed = RULES.seal(0, with_rejects(tmp_path, *names, "parked/a.jsonl", records=2))
-    publisher(tmp_path).publish(0, sealed)
+    publisher(tmp_path).publish(sealed)
     folder = "dead_letters/19700101T000000Z"
     expected = {
         f"{folder}/part-00000-of-00002.jsonl": 6,
@@ -168,9 +168,9 @@ def test_crash_while_dead_letters_are_joined(tmp_path, monkeypatch, deleted):
 
     monkeypatch.setattr(FileSystems, "delete", crash)
     with pytest.raises(OSError, match="killed"):
-        publisher(tmp_path).publish(0, sealed)
+        publisher(tmp_path).publish(sealed)
     monkeypatch.undo()
-    publisher(tmp_path).publish(0, sealed)
+    publisher(tmp_path).publish(sealed)
     ((path, records),) = ((file.path, file.records) for file in manifest_in(tmp_path).dead_letters)
     assert ((tmp_path / path).read_text(), records) == ("{}\n" * 3, 3)
     assert len(staged) == 3
@@ -180,7 +180,7 @@ def test_dead_letters_that_are_gone(tmp_path):
     sealed = RULES.seal(0, with_rejects(tmp_path, "a.jsonl", "b.jsonl"))
     os.remove(tmp_path / ".tmp-r1" / "dead_letters" / "b.jsonl")
     with pytest.raises(DataError, match=r"part-00000-of-00001\.jsonl: its parts are gone, .*a\.jsonl"):
-        publisher(tmp_path).publish(0, sealed)
+        publisher(tmp_path).publish(sealed)
     assert manifest_in(tmp_path) is None
 
 
@@ -188,14 +188,14 @@ def test_file_that_is_gone(tmp_path):
     sealed = RULES.seal(0, on_time(tmp_path))
     os.remove(next(path for path, name in sealed.moves.items() if "train" in name))
     with pytest.raises(DataError, match=r"train/.* must have 5 bytes, found no file; does another job write"):
-        publisher(tmp_path).publish(0, sealed)
+        publisher(tmp_path).publish(sealed)
     assert manifest_in(tmp_path) is None
 
 
 def test_window_of_another_run(tmp_path):
-    publisher(tmp_path).publish(0, RULES.seal(0, on_time(tmp_path)))
+    publisher(tmp_path).publish(RULES.seal(0, on_time(tmp_path)))
     with pytest.raises(DataError, match="was published by the run r1, this one is r2: a job goes on into its output"):
-        publisher(tmp_path).publish(0, RULES.seal(0, on_time(tmp_path, "2", run_id="r2")))
+        publisher(tmp_path).publish(RULES.seal(0, on_time(tmp_path, "2", run_id="r2")))
 
 
 def test_rows_that_are_in_no_shard(tmp_path):
@@ -251,7 +251,7 @@ def old_temporaries(tmp_path, monkeypatch):
 
 def publish_final(output, window):
     reports = [header("on_time", 1, rows=1, final=True), shard_report(output, "train", "on_time", 1, window=window)]
-    publisher(output).publish(window * SECOND, RULES.seal(window * SECOND, reports))
+    publisher(output).publish(RULES.seal(window * SECOND, reports))
 
 
 def test_temporaries_of_a_final_window_go_when_three_more_are(tmp_path, old_temporaries):
