@@ -303,15 +303,7 @@ def start(*argv):
     root = pathlib.Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
     arguments = [sys.executable, "-m", "pipelines.prepare", *map(str, argv)]
-    return subprocess.Popen(
-        arguments,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Who runs the tests in the background has Ctrl-C ignored, and so would this.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition, process, seconds=60):
