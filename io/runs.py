@@ -49,6 +49,8 @@ MAX_RUN_BYTES = min(32 << 20, max(16 << 20, _PROCESS_BYTES // (os.cpu_count() or
 _MIN_PIECE_BYTES = 8 << 20
 # What a piece should have of each run, so that there are few reads.
 _READ_BYTES = 128 << 10
+# A file system takes its time for each hole: they are few and large.
+_DISCARD_BYTES = 1 << 20
 # Rows that come in order need no more: they are in the cache when they are written.
 ORDERED_BUFFER_BYTES = 1 << 20
 # What is known of a run in memory: the keys at which blocks of this size begin and end.
@@ -265,7 +267,10 @@ class MergedRuns:
                 written += self._write_piece(spans, blocks)
                 if self._once:
                     for span in spans:
-                        span.run.discard(span.first, span.last)
+                        span.run.discard(_DISCARD_BYTES)
+            if self._once:
+                for run in self._runs:
+                    run.discard()
         return written
 
     def _write_piece(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
@@ -372,6 +377,7 @@ class _RunReader:
 
     def __init__(self, run: Run):
         self._run = run
+        self._spent: tuple[int, int] | None = None
         self._known_block = -1
         self._known_keys: Keys = np.zeros(0, np.uint64)
 
@@ -454,22 +460,27 @@ class _RunReader:
             file.seek(int(offsets[0]))
             data = out[: offsets[-1] - offsets[0]]
             read_into(file, data)
+            self._spend(int(offsets[0]), int(offsets[-1]))
             times = self._section(file, 2, first, last, np.int64) if self._run.has_times else None
         return Records(np.zeros(last - first, np.uint16), keys, data, offsets - offsets[0], times)
 
     def copy(self, first: int, last: int, blocks: BlockWriter) -> None:
         """Writes the records from one place to another."""
         with self._open() as file:
-            blocks.read_from(file, *self._place(file, first, last))
+            start, end = self._offsets(file, first, first)[0], self._offsets(file, last, last)[0]
+            blocks.read_from(file, int(start), int(end))
+            self._spend(int(start), int(end))
 
-    def discard(self, first: int, last: int) -> None:
-        """Gives back what the records from one place to another take."""
-        with self._open("r+") as file:
-            _runs.discard(file.fileno(), *self._place(file, first, last))
+    def _spend(self, start: int, end: int) -> None:
+        """Notes what was read, which follows what was read before."""
+        self._spent = (self._spent[0] if self._spent else start, end)
 
-    def _place(self, file: io.FileIO, first: int, last: int) -> tuple[int, int]:
-        """Where the bytes of records begin and end."""
-        return int(self._offsets(file, first, first)[0]), int(self._offsets(file, last, last)[0])
+    def discard(self, at_least: int = 0) -> None:
+        """Gives back what has been read since the last time, if that is so many bytes."""
+        if self._spent and self._spent[1] - self._spent[0] >= at_least:
+            with self._open("r+") as file:
+                _runs.discard(file.fileno(), *self._spent)
+            self._spent = None
 
     def times(self, first: int, last: int) -> Ints | None:
         """The event times from one place to another."""

@@ -79,18 +79,20 @@ def test_any_range_is_that_of_a_sort(
     buffer_bytes=st.integers(0, 200),
     index=st.integers(1, 100),
     piece=st.integers(1, 300),
+    hole=st.sampled_from([1, 100, 1000]),
     cuts=st.lists(KEYS, max_size=5),
 )
 def test_shards_that_are_written_once_are_those_of_a_sort(
-    tmp_path_factory, rows, is_ordered, buffer_bytes, index, piece, cuts
+    tmp_path_factory, rows, is_ordered, buffer_bytes, index, piece, hole, cuts
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "_INDEX_BYTES", index)
+        patch.setattr(runs, "_DISCARD_BYTES", hole)
         rows = sorted(rows, key=lambda row: row[:2]) if is_ordered else rows
         found = spill(tmp_path_factory.mktemp("runs"), rows, 7, buffer_bytes, 50)
-    for low, high in itertools.pairwise(sorted({0, *cuts, KEYS_END})):
-        merged = MergedRuns(found, piece, once=True)
-        assert read(merged, low, high) == expected([row for row in rows if low <= row[0] < high])
+        for low, high in itertools.pairwise(sorted({0, *cuts, KEYS_END})):
+            merged = MergedRuns(found, piece, once=True)
+            assert read(merged, low, high) == expected([row for row in rows if low <= row[0] < high])
 
 
 @pytest.mark.skipif(not kernel.ENABLED or sys.platform != "linux", reason="the kernel does it, on Linux")
