@@ -1,5 +1,6 @@
 """The main job on a real Flink cluster: the same dataset in batch; stopped with a savepoint and gone on with."""
 
+import json
 import subprocess
 import sys
 import time
@@ -106,3 +107,32 @@ def test_files_that_come_are_read_once_also_across_a_savepoint(tmp_path, flink_c
     found = read_contents(second.output, events)
     assert np.array_equal(np.sort(found.rows), np.arange(files * rows))
     assert len(found.late_letters) == 0
+
+
+def test_bad_messages_are_dead_letters_and_the_stream_goes_on(tmp_path, kafka, flink_cluster):
+    from confluent_kafka import Producer as Client
+
+    kafka.create_topic("bad", 2)
+    uri = f"kafka://{kafka.address}/bad?readers=2"
+    job = StreamJob(flink_cluster, uri, tmp_path, "--idle_timeout=5s")
+    try:
+        job.wait_for("a checkpoint", lambda: job.completed() > 0)
+        now = int(time.time() * 1000)
+        rows = [{"id": index, "user": "u", "amount": 0.5, "at": now} for index in range(100)]
+        rows[50]["user"] = "x" * 1_000_000
+        bad = [b"{", None, json.dumps({**rows[0], "id": "x"}).encode(), b'{"id": 1}']
+        client = Client({"bootstrap.servers": kafka.address, "message.max.bytes": 2_000_000, "log_level": 0})
+        for index, value in enumerate([*bad, *(json.dumps(row).encode() for row in rows)]):
+            client.produce("bad", value, partition=index % 2)
+        client.flush(60)
+        job.wait_for("all messages in windows", lambda: sums(job.output)["rows_in"] >= len(rows) + len(bad))
+    finally:
+        assert job.end() == 0
+    assert sums(job.output)["rows_on_time"] == len(rows)
+    letters = [json.loads(line) for path in job.output.glob("dead_letters/*/*") for line in path.open()]
+    assert sorted((letter["reason"], letter["uri"][-6:], letter["position"]) for letter in letters) == [
+        ("event_time.missing", "/bad/1", 1),
+        ("jsonl.parse", "/bad/0", 0),
+        ("kafka.tombstone", "/bad/1", 0),
+        ("schema.type", "/bad/0", 1),
+    ]
