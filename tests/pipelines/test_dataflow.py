@@ -2,15 +2,19 @@
 
 import base64
 import bz2
+import json
+import pathlib
 import pickletools
+import subprocess
+import sys
 
 import pytest
-from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
-from apache_beam.runners.dataflow.internal import apiclient
-from helpers import run_prepare, write_csv, write_schema_file
+from helpers import write_csv, write_schema_file
 from mock_kafka import json_messages, mock_kafka
+
+TRANSLATE = pathlib.Path(__file__).parents[1] / "translate.py"
 
 FLAGS = (
     "--runner=DataflowRunner",
@@ -26,45 +30,42 @@ COMMON = ("--num_shards=2", "--split=train=0.5,eval=0.5")
 FALLBACK = "FastPrimitivesCoder"
 
 
-@pytest.fixture
-def schema(tmp_path):
-    return write_schema_file(tmp_path / "schema.pbtxt", id="INT", amount="FLOAT")
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory):
+    return write_schema_file(tmp_path_factory.mktemp("schema") / "schema.pbtxt", id="INT", amount="FLOAT")
 
 
-@pytest.fixture
-def translated(monkeypatch):
-    """Runs `prepare`, and gives the job that Dataflow would get."""
-    jobs = []
-
-    class Job(apiclient.Job):
-        def __init__(self, options, proto_pipeline):
-            jobs.append((options, proto_pipeline))
-            super().__init__(options, proto_pipeline)
-
-    monkeypatch.setattr(apiclient, "Job", Job)
-
-    def translate(*flags):
-        run_prepare(*flags, *COMMON, *FLAGS)
-        return jobs.pop()
-
-    return translate
+def translate(folder, name, *flags):
+    """The options and the graph of the job that Dataflow would get, translated by another process."""
+    graph = folder / name
+    command = [sys.executable, TRANSLATE, graph, *flags, "--output", folder / "out", *COMMON, *FLAGS]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert (done.returncode, "nothing was written" in done.stdout) == (0, True), done.stderr
+    assert not (folder / "out").exists()
+    proto = beam_runner_api_pb2.Pipeline.FromString(graph.read_bytes())
+    return json.loads((folder / f"{name}.json").read_text()), proto
 
 
-@pytest.fixture
-def batch(tmp_path, schema):
-    rows = write_csv(tmp_path / "rows.csv", [{"id": i, "amount": i / 2} for i in range(10)], ("id", "amount"))
-    return ("--input", rows, "--schema", schema, "--output", tmp_path / "out")
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory, schema):
+    """Two translations of a batch job."""
+    folder = tmp_path_factory.mktemp("batch")
+    rows = write_csv(folder / "rows.csv", [{"id": i, "amount": i / 2} for i in range(10)], ("id", "amount"))
+    return [translate(folder, name, "--input", rows, "--schema", schema) for name in "ab"]
 
 
-@pytest.fixture
-def stream(tmp_path, schema):
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory, schema):
+    """Two translations of a streaming job."""
+    folder = tmp_path_factory.mktemp("stream")
     with mock_kafka() as broker:
         broker.send("events", json_messages({"id": i, "amount": i / 2} for i in range(10)))
-        yield ("--input", broker.uri("events"), "--schema", schema, "--output", tmp_path / "out", "--window=fixed:60s")
+        flags = ("--input", broker.uri("events"), "--schema", schema, "--window=fixed:60s")
+        return [translate(folder, name, *flags) for name in "ab"]
 
 
 @pytest.fixture(params=["batch", "stream"])
-def flags(request):
+def job(request):
     return request.getfixturevalue(request.param)
 
 
@@ -78,16 +79,15 @@ def pardos(proto):
     return found
 
 
-def test_labels_are_unique_and_the_same_each_time(translated, flags):
-    graphs = [translated(*flags)[1] for _ in range(2)]
-    labels = [sorted(one.unique_name for one in graph.components.transforms.values()) for graph in graphs]
+def test_labels_are_unique_and_the_same_each_time(job):
+    labels = [sorted(one.unique_name for one in graph.components.transforms.values()) for _, graph in job]
     assert len(set(labels[0])) == len(labels[0])
     assert labels[0] == labels[1]
 
 
-def test_nothing_of_the_main_program_is_pickled(translated, flags):
-    options, graph = translated(*flags)
-    assert not options.view_as(SetupOptions).save_main_session
+def test_nothing_of_the_main_program_is_pickled(job):
+    options, graph = job[0]
+    assert not options["save_main_session"]
     functions = pardos(graph)
     assert any("WriteDataset" in label for label in functions)
     for label, pickled in functions.items():
@@ -105,15 +105,15 @@ def coder_names(graph, pcollection):
     return " ".join(names)
 
 
-def test_rows_are_moved_as_arrow(translated, flags):
-    graph = translated(*flags)[1]
+def test_rows_are_moved_as_arrow(job):
+    _, graph = job[0]
     outputs = {one.unique_name: dict(one.outputs) for one in graph.components.transforms.values()}
     for label in ("Read", "ValidateRecords", "AssignSplit"):
         assert any("RecordBatchCoder" in coder_names(graph, output) for output in outputs[label].values()), label
 
 
-def test_what_a_stream_keeps_has_a_form_of_its_own(translated, stream):
-    graph = translated(*stream)[1]
+def test_what_a_stream_keeps_has_a_form_of_its_own(stream):
+    _, graph = stream[0]
     # Beam's reshuffle has pickled timestamps around the elements.
     fallbacks = {
         transform.unique_name
@@ -125,16 +125,16 @@ def test_what_a_stream_keeps_has_a_form_of_its_own(translated, stream):
     assert not fallbacks
 
 
-def test_a_stream_asks_for_what_it_needs(translated, stream):
-    options, graph = translated(*stream)
-    assert options.view_as(StandardOptions).streaming
+def test_a_stream_asks_for_what_it_needs(stream):
+    options, graph = stream[0]
+    assert options["streaming"]
     assert common_urns.requirements.REQUIRES_STABLE_INPUT.urn in graph.requirements
     assert common_urns.requirements.REQUIRES_SPLITTABLE_DOFN.urn in graph.requirements
     assert common_urns.requirements.REQUIRES_STATEFUL_PROCESSING.urn in graph.requirements
 
 
-def test_a_batch_job_has_an_end(translated, batch):
-    options, graph = translated(*batch)
-    assert not options.view_as(StandardOptions).streaming
+def test_a_batch_job_has_an_end(batch):
+    options, graph = batch[0]
+    assert not options["streaming"]
     unbounded = beam_runner_api_pb2.IsBounded.UNBOUNDED
     assert all(one.is_bounded != unbounded for one in graph.components.pcollections.values())
