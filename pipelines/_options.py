@@ -441,11 +441,30 @@ class RunOptions(Options):
 
     dry_run: str | None = flag(
         "print the resolved configuration and the stages, read nothing (with a value, as in --dry_run=True: Beam's own "
-        "flag of that name)",
+        "flag of that name, with which DataflowRunner translates the job and does not submit it)",
         nargs="?",
         const="",
         metavar="BEAM_VALUE",
     )
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the job only says what it would do."""
+        return self.dry_run == ""
+
+    @property
+    def is_translated(self) -> bool:
+        """Whether the runner translates the job, and does not run it."""
+        return bool(self.dry_run)
+
+    def check_runs(self) -> None:
+        """Refuses Beam's dry run in a job that goes on with what its pipeline did.
+
+        Raises:
+          ConfigError: says what to pass instead.
+        """
+        if self.is_translated:
+            raise ConfigError(f"--dry_run={self.dry_run} is for prepare; --dry_run alone shows what would be done")
 
 
 def resolved(*families: Any) -> dict[str, Any]:

@@ -97,6 +97,7 @@ class FitOptions:
         namespace, rest = parse_job(parser, sys.argv[1:] if argv is None else argv)
         values: dict[str, Any] = {name: family.from_namespace(namespace) for name, family in _FAMILIES.items()}
         options = cls(**values, beam=beam_options(rest, values["run"]))
+        options.run.check_runs()
         if not options.graph.features:
             raise ConfigError("--features is required: a YAML file, or a function as module:function")
         if not options.graph.output:
@@ -116,7 +117,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     source = open_source(options.input)
     transform = TransformOptions(features=options.graph.features)
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
-    if options.run.dry_run == "":
+    if options.run.is_described:
         flags = resolved(options.input, options.checks, options.split, options.graph)
         print(describe(flags, [None if options.checks.schema else "infer the schema from the whole input", *_STAGES]))
         return DONE

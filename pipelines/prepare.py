@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from penstock.io.dead_letters import DeadLetterHandler, DiscardingHandler
 from penstock.io.errors import ConfigError, DataError
@@ -156,6 +156,8 @@ class PrepareOptions:
         for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
             KafkaTarget.parse(uri)
         self._check_windows()
+        if self.run.is_translated:
+            self._check_translation()
         if self.is_endless:
             self._check_stream()
         elif self.output.resume:
@@ -182,6 +184,18 @@ class PrepareOptions:
             raise ConfigError("--window shuffles each window: leave --shuffle none out")
         if self.output.resume and self.output.overwrite:
             raise ConfigError("--resume goes on with what --overwrite would delete: pass one of them")
+
+    def _check_translation(self) -> None:
+        given = f"--dry_run={self.run.dry_run}"
+        if self.beam.view_as(StandardOptions).runner != "DataflowRunner":
+            raise ConfigError(
+                f"{given} is known to DataflowRunner, and all others would run the job; --dry_run alone shows what "
+                "would be done"
+            )
+        if not self.checks.schema:
+            raise ConfigError(f"{given} reads nothing, so that no schema can be inferred: pass --schema")
+        if self.transform.features:
+            raise ConfigError(f"{given} reads nothing, so that no features can be fitted: pass --transform")
 
     def _check_stream(self) -> None:
         if self.stream.window is None:
@@ -283,14 +297,14 @@ def prepare(
     recipe = Recipe.load(options.input, options.checks, options.split, options.transform)
     plan = _early_plan(options, source, recipe)
     output = str(options.output.output)
-    if options.run.dry_run == "":
+    if options.run.is_described:
         check_output(output, options.output.overwrite, dry_run=True, resume=options.output.resume)
         print(describe(options.resolved(), _stages(options, source)))
         return DONE
     run_id = run_id or new_run_id()
-    if plan is not None and not source.is_bounded and not options.run.dry_run:
-        return _write_stream(options, plan, run_id, handler)
-    return _write_dataset(options, source, recipe, plan, run_id, handler)
+    if plan is None or source.is_bounded or options.run.is_translated:
+        return _write_dataset(options, source, recipe, plan, run_id, handler)
+    return _write_stream(options, plan, run_id, handler)
 
 
 def _write_dataset(
@@ -306,7 +320,7 @@ def _write_dataset(
         title, streaming = "writing the dataset", not source.is_bounded
         with run_pipeline(options.beam, title, source.total_bytes, streaming) as pipeline:
             build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
-        if options.run.dry_run:
+        if options.run.is_translated:
             print("The graph was translated and not submitted; nothing was written.")
             return DONE
         outcome = None if options.stream.window else read_outcome(staging)

@@ -153,6 +153,7 @@ class ReplayOptions(PrepareOptions):
         Raises:
           ConfigError: says what to give.
         """
+        self.run.check_runs()
         if self.input.input:
             raise ConfigError("--input is what prepare reads; a replay reads --dead_letters")
         if not self.input.dead_letters:
@@ -273,7 +274,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     options = ReplayOptions.parse(argv)
-    if options.stream.watch is not None and options.run.dry_run != "":
+    if options.stream.watch is not None and not options.run.is_described:
         return watch(argv, options.stream.watch)
     return replay(options, match_files(options.input.dead_letters))
 
@@ -283,7 +284,7 @@ def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | Non
     if not options.checks.schema:
         raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
     files = [file for file in files if not is_claim(file.uri)]
-    if options.run.dry_run == "":
+    if options.run.is_described:
         return prepare(options, LetterSource.of(files, options))
     run_id, output = run_id or new_run_id(), str(options.output.output)
     claim = Claim(run_id, os.path.abspath(output) if is_local_path(output) else output, is_local=is_local(options.beam))

@@ -11,8 +11,12 @@ import sys
 import pytest
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
+from helpers import job as run_job
 from helpers import write_csv, write_schema_file
 from mock_kafka import json_messages, mock_kafka
+
+from pipelines import fit, prepare, replay
+from pipelines._job import WRONG_USAGE
 
 TRANSLATE = pathlib.Path(__file__).parents[1] / "translate.py"
 
@@ -138,3 +142,27 @@ def test_a_batch_job_has_an_end(batch):
     assert not options["streaming"]
     unbounded = beam_runner_api_pb2.IsBounded.UNBOUNDED
     assert all(one.is_bounded != unbounded for one in graph.components.pcollections.values())
+
+
+REFUSED = [
+    (prepare.run, ["--schema=s.pbtxt"], "--dry_run=True is known to DataflowRunner, and all others would run the job"),
+    (prepare.run, [*FLAGS], "--dry_run=True reads nothing, so that no schema can be inferred: pass --schema"),
+    (prepare.run, [*FLAGS, "--schema=s.pbtxt", "--features=f.yaml"], "no features can be fitted: pass --transform"),
+    (fit.run, [*FLAGS, "--features=f.yaml"], "--dry_run=True is for prepare; --dry_run alone shows"),
+]
+
+
+@pytest.mark.parametrize(("run", "flags", "message"), REFUSED, ids=range(len(REFUSED)))
+def test_a_translation_that_would_run_something_is_refused(tmp_path, run, flags, message):
+    rows = write_csv(tmp_path / "rows.csv", [{"id": 1}], ["id"])
+    code, stderr = run_job("--input", rows, "--output", tmp_path / "out", "--dry_run=True", *flags, run=run)
+    assert (code, message in stderr) == (WRONG_USAGE, True), stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_replay_is_not_translated_since_it_would_claim_its_letters(tmp_path):
+    letters = tmp_path / "a.jsonl"
+    letters.write_text("")
+    code, stderr = run_job("--dead_letters", letters, "--output", tmp_path / "out", *FLAGS, run=replay.run)
+    assert (code, "--dry_run=True is for prepare" in stderr) == (WRONG_USAGE, True), stderr
+    assert list(tmp_path.iterdir()) == [letters]
