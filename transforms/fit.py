@@ -110,10 +110,23 @@ class _Plan:
         representations = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(self.schema)
         arrow_schema = pa.schema([(column.name, pa.large_list(_ARROW_TYPES[column.kind])) for column in self.columns])
         config = tensor_adapter.TensorAdapterConfig(arrow_schema, representations)
+        _forget_eager_calls(tensorflow)
         try:
             return (rows, config) | "Analyze" >> tensorflow.tft_beam.AnalyzeDataset(self.function)
         except Exception as error:
             raise ConfigError(f"{_name(self.function)} fails: {type(error).__name__}: {error}") from error
+
+
+def _forget_eager_calls(tensorflow: Tensorflow) -> None:
+    """Clears what operations of tensorflow-transform that somebody called eagerly left in the default graph.
+
+    They annotate their results in collections there (`schema_inference.set_tensor_schema_override`). The functions that
+    `AnalyzeDataset` traces inherit the collections (`FuncGraph.__init__`), and it fails on an eager tensor in them.
+    """
+    graph = tensorflow.tf.compat.v1.get_default_graph()
+    for name in graph.get_all_collection_keys():
+        if name.startswith("tft_"):
+            graph.clear_collection(name)
 
 
 def _name(function: TensorFunction) -> str:

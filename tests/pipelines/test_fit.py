@@ -1,9 +1,6 @@
 """The job that fits features alone."""
 
 import functools
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from helpers import all_files, job, run_prepare, shard_contents, write_csv, write_schema_file
@@ -13,7 +10,6 @@ from pipelines._job import DATA_FAILED, DONE, WRONG_USAGE
 
 fit_job = functools.partial(job, run=fit.run)
 
-ROOT = pathlib.Path(__file__).parents[2]
 ROWS = [{"id": row, "word": "ab"[row % 2] if row else "only_eval", "x": row * 0.5} for row in range(200)]
 FEATURES = "features: {x: {ops: [scale_to_0_1]}, word: {ops: [compute_and_apply_vocabulary]}, id: {}}"
 
@@ -29,38 +25,31 @@ def folder(tmp_path):
     return tmp_path
 
 
-def program(name, *argv):
-    """Runs a job in a process of its own: TensorFlow traces there what no other test has touched."""
-    command = [sys.executable, "-m", f"pipelines.{name}", *map(str, argv)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT / "src")
-    assert done.returncode == DONE, done.stderr
-    return done.stdout
-
-
 def flags(folder, *more):
     return (f"--input={folder}/in.csv", f"--features={folder}/features.yaml", f"--output={folder}/graph", *more)
 
 
-def test_graph_is_the_one_that_prepare_would_fit(folder):
+def test_graph_is_the_one_that_prepare_would_fit(folder, capsys):
     tft = pytest.importorskip("tensorflow_transform")
     common = (f"--schema={folder}/schema.pbtxt", "--split=train=0.8,eval=0.2")
-    assert "the graph is in" in program("fit", *flags(folder, *common))
+    assert fit_job(*flags(folder, *common)) == (DONE, "")
+    assert "the graph is in" in capsys.readouterr().out
     graph = tft.TFTransformOutput(f"{folder}/graph")
     assert set(graph.transformed_feature_spec()) == {"x", "word", "id"}
     assert not [path for path in all_files(folder / "graph") if ".tmp" in path]
 
     given = (f"--input={folder}/in.csv", *common, "--num_shards=2")
     assert run_prepare(*given, f"--transform={folder}/graph", f"--output={folder}/applied") == DONE
-    program("prepare", *given, f"--features={folder}/features.yaml", f"--output={folder}/fitted")
+    assert run_prepare(*given, f"--features={folder}/features.yaml", f"--output={folder}/fitted") == DONE
     assert shard_contents(folder / "applied") == shard_contents(folder / "fitted")
 
     assert fit_job(*flags(folder, *common))[0] == WRONG_USAGE
-    program("fit", *flags(folder, *common, "--overwrite"))
+    assert fit_job(*flags(folder, *common, "--overwrite"))[0] == DONE
 
 
 def test_without_a_schema_it_is_inferred_and_written_beside_the_graph(folder):
     pytest.importorskip("tensorflow_transform")
-    program("fit", *flags(folder))
+    assert fit_job(*flags(folder)) == (DONE, "")
     assert "schema.pbtxt" in all_files(folder / "graph")
 
 

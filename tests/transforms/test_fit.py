@@ -153,6 +153,13 @@ features:
     np.testing.assert_allclose(first["x"], second["x"], rtol=1e-6, atol=1e-6)
 
 
+def test_operations_that_were_called_eagerly_before_do_not_matter(tmp_path) -> None:
+    tft.apply_buckets(tf.constant([1.0, 3.0]), tf.constant([[2.0]]))
+    batch = pa.record_batch({"x": [0.0, 1.0]})
+    graph = fit(parse_features("features: {x: {ops: [scale_to_0_1]}}"), [batch], tmp_path / "g")
+    assert values(graph, batch) == {"x": [0.0, 1.0]}
+
+
 EMPTY = {
     "no_batch": ([], None, "there are no rows"),
     "no_rows": ([pa.record_batch({"x": pa.array([], pa.float64())})], None, "there are no rows"),
