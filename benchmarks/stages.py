@@ -30,9 +30,10 @@ from penstock.io.examples import try_encode_examples
 from penstock.io.files import match_files
 from penstock.io.formats import Parsed
 from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.merge import MergedRuns
 from penstock.io.read import source_order
 from penstock.io.records import Keys, records_batch
-from penstock.io.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
+from penstock.io.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
 from penstock.io.schema import load_schema, schema_features
 from penstock.io.shard import write_shard
 from penstock.transforms.rules import Rule, compile_rules

@@ -25,7 +25,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from benchmarks.data import TAXI, generate, schema_text
 from benchmarks.peers._rows import RowParser, is_good
 from penstock.io.frames import read_frames
-from penstock.io.layout import read_manifest
+from penstock.io.manifest import read_manifest
 from pipelines import fit, prepare
 
 FEATURES = """

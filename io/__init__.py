@@ -24,10 +24,10 @@ from penstock.io.jsonl import JsonlFormat as JsonlFormat
 from penstock.io.kafka.read import ReadFromKafka as ReadFromKafka
 from penstock.io.kafka.source import KafkaSource as KafkaSource
 from penstock.io.kafka.write import WriteToKafka as WriteToKafka
-from penstock.io.layout import Manifest as Manifest
-from penstock.io.layout import Shard as Shard
 from penstock.io.layout import Staging as Staging
-from penstock.io.layout import read_manifest as read_manifest
+from penstock.io.manifest import Manifest as Manifest
+from penstock.io.manifest import Shard as Shard
+from penstock.io.manifest import read_manifest as read_manifest
 from penstock.io.parquet import ParquetFormat as ParquetFormat
 from penstock.io.publish import Outcome as Outcome
 from penstock.io.read import ReadFromAvro as ReadFromAvro

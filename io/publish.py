@@ -19,20 +19,8 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.folders import delete_files, list_files, move_files, remove_folder
-from penstock.io.layout import (
-    DEAD_LETTERS,
-    MANIFEST,
-    STAGING_PREFIX,
-    Manifest,
-    RejectsFile,
-    Shard,
-    Staging,
-    check_replaceable,
-    dataset_id,
-    read_manifest,
-    reject_names,
-    sum_counts,
-)
+from penstock.io.layout import DEAD_LETTERS, MANIFEST, STAGING_PREFIX, Staging, check_replaceable, reject_names
+from penstock.io.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest, sum_counts
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
 

@@ -11,9 +11,9 @@ from isal import isal_zlib
 
 from penstock.io import kernel
 from penstock.io.folders import is_local
-from penstock.io.layout import Shard
+from penstock.io.manifest import Shard
+from penstock.io.merge import KEYS_END, MergedRuns, Written
 from penstock.io.records import BlockWriter
-from penstock.io.runs import KEYS_END, MergedRuns, Written
 
 if kernel.ENABLED:
     from penstock.io.kernel import _runs

@@ -21,9 +21,11 @@ import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window
-from penstock.io.layout import SUFFIXES, Shard, Staging, part_name
+from penstock.io.layout import SUFFIXES, Staging, part_name
+from penstock.io.manifest import Shard
+from penstock.io.merge import KEYS_END, MergedRuns
 from penstock.io.records import Keys, Records, sort_records
-from penstock.io.runs import KEYS_END, MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, MergedRuns, Run, RunWriter
+from penstock.io.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
 from penstock.io.shard import Compression, write_shard
 from penstock.io.stable import tries_once
 

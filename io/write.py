@@ -40,15 +40,8 @@ from penstock.io.dead_letters import (
 )
 from penstock.io.encode import RecordEncoder
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.layout import (
-    DEAD_LETTERS,
-    TRANSFORM,
-    WINDOWS,
-    Shard,
-    Staging,
-    check_output,
-    new_run_id,
-)
+from penstock.io.layout import DEAD_LETTERS, TRANSFORM, WINDOWS, Staging, check_output, new_run_id
+from penstock.io.manifest import Shard
 from penstock.io.publish import Outcome, Publisher
 from penstock.io.records import MAX_SPLITS
 from penstock.io.shard import Compression

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from apache_beam.io.filesystem import BeamIOError
 
-from penstock.io.layout import Staging, check_output, list_files, remove_folder
+from penstock.io.folders import list_files, remove_folder
+from penstock.io.layout import Staging, check_output
 from penstock.io.shuffle import spill_directory
 
 _LOGGER = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
-from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM, Manifest, sum_counts
+from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM
+from penstock.io.manifest import Manifest, sum_counts
 from penstock.io.windowed.manifest import WindowManifest
 
 _MAX_REASONS = 12

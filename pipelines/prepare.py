@@ -29,15 +29,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from penstock.io.dead_letters import DeadLetterHandler, DiscardingHandler
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.folders import copy_folder
 from penstock.io.kafka.write import KafkaTarget, WriteToKafka
-from penstock.io.layout import (
-    SCHEMA,
-    TRANSFORM,
-    Staging,
-    check_output,
-    copy_folder,
-    new_run_id,
-)
+from penstock.io.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.publish import Outcome, read_outcome
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
 from penstock.io.shuffle import spill_directory

@@ -42,11 +42,12 @@ from penstock.io.errors import ConfigError
 from penstock.io.files import InputFile, format_suffix, match_files
 from penstock.io.folders import is_local as is_local_path
 from penstock.io.kafka.source import KafkaSource, is_kafka
-from penstock.io.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, Manifest, RejectsFile, new_run_id, read_manifest
+from penstock.io.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, new_run_id
+from penstock.io.manifest import Manifest, RejectsFile
 from penstock.io.parking import ParkingHandler
 from penstock.io.read import detect_format
 from penstock.io.watch_state import Watched, look
-from penstock.io.windowed.manifest import WindowManifest, read_window_manifests
+from penstock.io.windowed.manifest import WindowManifest, read_manifests
 from pipelines._job import DONE, is_local, main
 from pipelines._options import CheckOptions, InputOptions, comma_list, flag, fraction, positive
 from pipelines._source import FileSource
@@ -176,7 +177,7 @@ def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[
     found: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for dataset in sorted({_dataset_of(file) for file in files} - {""}):
-        manifest = _manifest_of(dataset)
+        manifest = next(read_manifests(dataset), None)
         flags = {} if manifest is None else _flags_of(dataset, manifest)
         for name, (value, identity) in flags.items():
             if name in given:
@@ -193,10 +194,6 @@ def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[
 def _dataset_of(file: InputFile) -> str:
     """The folder of the dataset that a file of dead letters lies in; "" when it lies elsewhere."""
     return file.uri.rpartition(f"/{DEAD_LETTERS}/")[0]
-
-
-def _manifest_of(dataset: str) -> Manifest | WindowManifest | None:
-    return read_manifest(dataset) or next(iter(read_window_manifests(dataset)), None)
 
 
 def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tuple[Any, Any]]:
@@ -257,7 +254,7 @@ def _registry(files: Sequence[InputFile], options: LetterOptions) -> dict[str, A
     if options.format != "avro" or options.avro_schema:
         return {}
     for dataset in sorted({_dataset_of(file) for file in files} - {""}):
-        manifest = _manifest_of(dataset)
+        manifest = next(read_manifests(dataset), None)
         inputs = manifest.provenance.get("options", {}).get("input", ()) if manifest else ()
         for uri in filter(is_kafka, inputs):
             source = KafkaSource.parse(uri)
@@ -327,8 +324,7 @@ def _print_claimed(claimed: Claimed) -> None:
 
 def _print_sum(output: str) -> None:
     """What became of the letters."""
-    manifest = read_manifest(output)
-    manifests = [manifest] if manifest else list(read_window_manifests(output))
+    manifests = list(read_manifests(output))
     files: list[RejectsFile] = [file for found in manifests for file in found.dead_letters]
     parked = sum(file.records for file in files if f"/{PARKED}/" in file.path)
     rejected = sum(file.records for file in files) - parked

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 from penstock.io.errors import ConfigError
 from penstock.io.folders import is_local, list_files
-from penstock.io.layout import read_manifest
-from penstock.io.windowed.manifest import read_window_manifests
+from penstock.io.windowed.manifest import WindowManifest, read_manifests
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
 from pipelines._job import DATA_FAILED, DONE, main
 from pipelines._options import Options, flag, job_parser, parse_job
@@ -80,11 +79,11 @@ def _as_json(dataset: str, faults: Sequence[Fault]) -> str:
 def _as_text(dataset: str, faults: Sequence[Fault]) -> str:
     if faults:
         return "\n".join([*map(str, faults), f"{dataset}: {_counted(len(faults), 'fault')}"])
-    manifest = read_manifest(dataset)
-    manifests = [manifest] if manifest else list(read_window_manifests(dataset))
+    manifests = list(read_manifests(dataset))
     rows = sum(found.rows_out for found in manifests)
     shards = _counted(sum(len(found.shards) for found in manifests), "shard")
-    windows = "" if manifest else f" of {_counted(len(manifests), 'window')}"
+    windowed = any(isinstance(found, WindowManifest) for found in manifests)
+    windows = f" of {_counted(len(manifests), 'window')}" if windowed else ""
     return f"{dataset}: good: {rows:,} records in {shards}{windows}, {byte_text(dataset_bytes(dataset))}"
 
 

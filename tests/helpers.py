@@ -19,7 +19,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from pyarrow import parquet
 
 from penstock.io.batches import RecordBatchCoder
-from penstock.io.layout import Manifest, read_manifest
+from penstock.io.manifest import Manifest, read_manifest
 from penstock.io.windowed.manifest import WindowManifest
 from pipelines import prepare
 from pipelines._job import _runner, main

@@ -23,23 +23,12 @@ from penstock.io.dead_letters import DeadLetter, Reason
 from penstock.io.errors import InputError, PenstockError
 from penstock.io.examples_decode import decode_examples
 from penstock.io.files import open_decompressed, stat_file
+from penstock.io.folders import list_files
 from penstock.io.frames import Frames, read_frames
-from penstock.io.layout import (
-    DEAD_LETTERS,
-    MANIFEST,
-    SCHEMA,
-    STAGING_PREFIX,
-    TRANSFORM,
-    WINDOWS,
-    Manifest,
-    RejectsFile,
-    Shard,
-    dataset_id,
-    list_files,
-    read_manifest,
-)
+from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, STAGING_PREFIX, TRANSFORM, WINDOWS
+from penstock.io.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest
 from penstock.io.schema import load_schema, schema_fingerprint
-from penstock.io.windowed.manifest import WindowManifest, read_window_manifest
+from penstock.io.windowed.manifest import WindowManifest
 from penstock.io.windowed.windows import time_name
 from penstock.transforms.apply import transform_fingerprint, transformed_schema
 from penstock.transforms.validate import RecordChecks, record_checks, validate_batch
@@ -100,7 +89,7 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
     for name in names:
         path = f"{WINDOWS}/{name}"
         try:
-            manifest = read_window_manifest(FileSystems.join(directory, WINDOWS, name))
+            manifest = WindowManifest.read(FileSystems.join(directory, WINDOWS, name))
         except (PenstockError, OSError) as error:
             broken.add(path)
             yield Fault("manifest.broken", path, str(error))

@@ -28,7 +28,7 @@ from penstock.io.errors import DataError
 from penstock.io.folders import delete_files, is_local, list_files, move_files, remove_folder
 from penstock.io.layout import MANIFEST, STAGING_PREFIX, WINDOWS, Staging, check_replaceable
 from penstock.io.stable import StableParDo, has_stable_input
-from penstock.io.windowed.manifest import WindowManifest, read_window_manifest, window_manifest_path
+from penstock.io.windowed.manifest import WindowManifest, window_manifest_path
 from penstock.io.windowed.seal import SealedWindow
 from penstock.io.windowed.shards import STAGED_SHARDS
 from penstock.io.windowed.windows import Windows
@@ -64,7 +64,7 @@ class WindowPublisher:
         """
         output, new = self.staging.output, sealed.manifest
         path = window_manifest_path(output, self.windows.name(sealed.start))
-        current = read_window_manifest(path)
+        current = WindowManifest.read(path)
         if current is not None and current.run_id != new.run_id:
             raise DataError(
                 f"{path}: was published by the run {current.run_id}, this one is {new.run_id}: a job goes on into its "
@@ -202,7 +202,7 @@ class Sweeper:
     def _is_final(self, name: str) -> bool:
         if name not in self._final:
             with contextlib.suppress(DataError):
-                manifest = read_window_manifest(window_manifest_path(self._output, name))
+                manifest = WindowManifest.read(window_manifest_path(self._output, name))
                 if manifest is not None and manifest.final:
                     self._final.add(name)
         return name in self._final

@@ -17,7 +17,8 @@ from apache_beam.transforms.window import GlobalWindow
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
-from penstock.io.layout import DEAD_LETTERS, RejectsFile, dataset_id, reject_names, sum_counts
+from penstock.io.layout import DEAD_LETTERS, reject_names
+from penstock.io.manifest import RejectsFile, dataset_id, sum_counts
 from penstock.io.shard import Compression
 from penstock.io.stable import knows_watermarks
 from penstock.io.windowed.chunks import merge_ranges

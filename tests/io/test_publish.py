@@ -8,7 +8,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.layout import Shard, Staging, list_files, read_manifest, remove_folder
+from penstock.io.folders import list_files, remove_folder
+from penstock.io.layout import Staging
+from penstock.io.manifest import Shard, read_manifest
 from penstock.io.publish import Publisher, read_outcome
 
 

@@ -8,12 +8,13 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import DataError
-from penstock.io.layout import Staging, list_files
+from penstock.io.folders import list_files
+from penstock.io.layout import Staging
 from penstock.io.windowed import publish as publish_windows
 from penstock.io.windowed import seal
 from penstock.io.windowed.chunks import Chunk
 from penstock.io.windowed.close import PaneHeader, Task
-from penstock.io.windowed.manifest import WindowShard, read_window_manifest, window_manifest_path
+from penstock.io.windowed.manifest import WindowManifest, WindowShard, window_manifest_path
 from penstock.io.windowed.publish import Sweeper, WindowPublisher
 from penstock.io.windowed.seal import PaneProgress, Progress, SealedWindow, SealingRules
 from penstock.io.windowed.shards import Report, StagedShard
@@ -63,7 +64,7 @@ def late(output, attempt="1"):
 
 
 def manifest_in(output):
-    return read_window_manifest(window_manifest_path(str(output), NAME))
+    return WindowManifest.read(window_manifest_path(str(output), NAME))
 
 
 def test_versions_of_a_window(tmp_path):

@@ -19,7 +19,8 @@ from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.errors import ConfigError
 from penstock.io.files import match_files
 from penstock.io.folders import copy_folder, list_files, remove_folder
-from penstock.io.layout import Staging, check_output, read_manifest
+from penstock.io.layout import Staging, check_output
+from penstock.io.manifest import read_manifest
 from penstock.io.publish import read_outcome
 from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.io import kernel, records, runs
+from penstock.io import kernel, merge, records, runs
+from penstock.io.merge import KEYS_END, MergedRuns, Written
 from penstock.io.records import RECORDS, BlockWriter
-from penstock.io.runs import KEYS_END, MergedRuns, RunWriter, Written
+from penstock.io.runs import RunWriter
 
 KEYS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 7, 2**63, 2**64 - 1]))
 ROWS = st.lists(st.tuples(KEYS, st.binary(max_size=40), st.none() | st.integers(0, 9)), max_size=60)
@@ -87,7 +88,7 @@ def test_shards_that_are_written_once_are_those_of_a_sort(
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "_INDEX_BYTES", index)
-        patch.setattr(runs, "_DISCARD_BYTES", hole)
+        patch.setattr(merge, "_DISCARD_BYTES", hole)
         rows = sorted(rows, key=lambda row: row[:2]) if is_ordered else rows
         found = spill(tmp_path_factory.mktemp("runs"), rows, 7, buffer_bytes, 50)
         for low, high in itertools.pairwise(sorted({0, *cuts, KEYS_END})):
@@ -125,9 +126,10 @@ def test_key_at_a_rank(tmp_path_factory, rows, rank):
 def sorted_bytes(monkeypatch):
     """Bytes of each piece that is sorted."""
     found = []
-    monkeypatch.setattr(
-        runs, "sorted_order", lambda parts: (found.append(parts.nbytes), records.sorted_order(parts))[1]
-    )
+    for module in (runs, merge):
+        monkeypatch.setattr(
+            module, "sorted_order", lambda parts: (found.append(parts.nbytes), records.sorted_order(parts))[1]
+        )
     return found
 
 
@@ -200,8 +202,8 @@ def test_row_that_repeats_in_many_runs_needs_few_open_files(tmp_path):
 def test_runs_without_a_key_of_the_range_are_not_opened(tmp_path, monkeypatch):
     found = [run for key in (10, 20, 30) for run in spill(tmp_path, [(key, b"x", None), (key + 5, b"y", None)], 2)]
     opened = set()
-    real = runs._RunReader._open
-    monkeypatch.setattr(runs._RunReader, "_open", lambda self: (opened.add(self._run.path), real(self))[1])
+    real = merge._RunReader._open
+    monkeypatch.setattr(merge._RunReader, "_open", lambda self: (opened.add(self._run.path), real(self))[1])
     assert read(MergedRuns(found), 20, 26) == expected([(20, b"x", None), (25, b"y", None)])
     assert opened == {found[1].path}
 

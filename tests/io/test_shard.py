@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from penstock.io.merge import MergedRuns
 from penstock.io.records import records_batch
-from penstock.io.runs import MergedRuns, RunWriter
+from penstock.io.runs import RunWriter
 from penstock.io.shard import write_shard
 
 RECORDS, SIZE = 9_000, 400

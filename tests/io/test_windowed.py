@@ -27,7 +27,8 @@ from penstock.io.dead_letters import (
     split_rejected,
 )
 from penstock.io.errors import ConfigError
-from penstock.io.layout import Staging, list_files
+from penstock.io.folders import list_files
+from penstock.io.layout import Staging
 from penstock.io.windowed.manifest import read_window_manifests
 from penstock.io.write import WriteDataset
 

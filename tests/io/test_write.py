@@ -21,10 +21,12 @@ from helpers import local_pipeline
 from penstock.io.batches import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.errors import ConfigError
+from penstock.io.folders import list_files
 from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
-from penstock.io.layout import Staging, list_files, read_manifest
+from penstock.io.layout import Staging
+from penstock.io.manifest import read_manifest
+from penstock.io.merge import KEYS_END
 from penstock.io.publish import read_outcome
-from penstock.io.runs import KEYS_END
 from penstock.io.shuffle import _MergeFn, _ShardRange, hash_bound, shards_of
 from penstock.io.write import WriteDataset
 

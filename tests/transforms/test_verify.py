@@ -22,7 +22,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import SPLIT
 from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.examples import encode_examples
-from penstock.io.layout import Manifest, Staging, dataset_id, read_manifest
+from penstock.io.layout import Staging
+from penstock.io.manifest import Manifest, dataset_id, read_manifest
 from penstock.io.publish import read_outcome
 from penstock.io.schema import schema_fingerprint, write_schema
 from penstock.io.write import WriteDataset
