@@ -155,11 +155,11 @@ class _MergeFn(beam.DoFn):
     def __init__(self, staging: Staging, compression: Compression, once: bool):
         self._staging = staging
         self._compression = compression
-        # What tells this pipeline from one that repeats a run.
-        self._once = uuid.uuid4().hex if once else None
+        # Tells this pipeline from one that repeats a run; None where bundles may be tried again.
+        self._pipeline_id = uuid.uuid4().hex if once else None
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
-        merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._once is not None)
+        merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._pipeline_id is not None)
         path = f"{shard.split}/{part_name(shard.index, shard.total, SUFFIXES[self._compression])}"
         staged = self._staging.path(*path.split("/"))
         self._begin(path)
@@ -167,9 +167,9 @@ class _MergeFn(beam.DoFn):
 
     def _begin(self, path: str) -> None:
         """Fails for a shard that was begun before: what it took from the runs is gone."""
-        if self._once is None:
+        if self._pipeline_id is None:
             return
-        begun = os.path.join(spill_directory(self._staging), f"{path.replace('/', '-')}-{self._once}.begun")
+        begun = os.path.join(spill_directory(self._staging), f"{path.replace('/', '-')}-{self._pipeline_id}.begun")
         os.makedirs(os.path.dirname(begun), exist_ok=True)
         try:
             open(begun, "x").close()
