@@ -6,18 +6,17 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
-from apache_beam.runners.worker import statesampler
 
 from penstock.io import errors
 from penstock.io.errors import ConfigError, DataError, PenstockError
 from penstock.io.stopping import stoppable
+from pipelines._local import quick_runner
 from pipelines._logging import set_up_logging, without_worker_tracebacks
 from pipelines._progress import progress_bar
 from pipelines._stream import StreamRunner, stream_runner, wait_for_stream
@@ -61,23 +60,11 @@ def run_pipeline(
         _run(pipeline, stream)
 
 
-class _StateSampler(statesampler.StateSampler):
-    """Beam samples what its workers do, and before a bundle ends it waits for the sampler to wake up: soon, here."""
-
-    def __init__(self, prefix: str, counter_factory: Any):
-        super().__init__(prefix, counter_factory, sampling_period_ms=10)  # Beam's default is 200
-
-
 @contextlib.contextmanager
 def _in_this_process() -> Iterator[None]:
-    """Where all workers are threads of this process: they stop together, and do not wait at the end of each stage."""
-    beams_own = statesampler.StateSampler
-    statesampler.StateSampler = _StateSampler  # type: ignore[misc, assignment]
-    try:
-        with stoppable():
-            yield
-    finally:
-        statesampler.StateSampler = beams_own  # type: ignore[misc]
+    """Where all workers are threads of this process: they stop together, and do not keep each other waiting."""
+    with quick_runner(), stoppable():
+        yield
 
 
 def _run(pipeline: beam.Pipeline, stream: StreamRunner | None) -> None:
