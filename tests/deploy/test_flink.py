@@ -207,8 +207,8 @@ def test_the_worker_pool_listens_until_it_is_asked_to_end(tmp_path):
     pool = Service("pool", [sys.executable, deploy.flink.worker_pool.__file__, str(port)], tmp_path)
     pool.start()
     try:
-        pool.wait_for(lambda: is_listening(port))
-        assert f"worker pool on 127.0.0.1:{port}, workers in {sys.executable}" in pool.tail()
+        pool.wait_for(lambda: f"worker pool on 127.0.0.1:{port}, workers in {sys.executable}" in pool.tail())
+        assert is_listening(port)
         os.kill(pool.pid, signal.SIGTERM)
         pool._wait(30)
     finally:
