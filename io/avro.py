@@ -103,7 +103,7 @@ class _RowReader:
     schema: AvroSchema
 
     def chunks(self, blocks: Iterator[Block]) -> Iterator[list[_Row]]:
-        """The rows of all blocks, at most 8,192 and about 4 MiB of Avro at a time, however large the blocks are."""
+        """The rows of all blocks, at most `MAX_BATCH_ROWS` and about 4 MiB of Avro at a time."""
         rows: list[_Row] = []
         taken = 0
         for block in blocks:

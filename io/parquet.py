@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from penstock.io.batches import MAX_BATCH_ROWS, ORIGIN, origin_array, split_batch
+from penstock.io.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, ORIGIN, origin_array, split_batch
 from penstock.io.dead_letters import Reason, row_letters
 from penstock.io.errors import InputError
 from penstock.io.files import InputFile, open_plain
@@ -94,14 +94,23 @@ def _open(file: InputFile) -> Iterator[pq.ParquetFile]:
 
 def _read_group(parquet: pq.ParquetFile, group: int, names: Sequence[str], uri: str) -> Iterator[pa.RecordBatch]:
     """The named columns of one row group, flat and decoded."""
-    batches = parquet.iter_batches(MAX_BATCH_ROWS, row_groups=[group], columns=names)
+    metadata = parquet.metadata.row_group(group)
+    batches = parquet.iter_batches(_batch_rows(metadata, names), row_groups=[group], columns=names)
     rows = 0
     while (batch := _next_batch(batches, group, uri)) is not None:
         rows += batch.num_rows
         yield _decode_dictionaries(flatten_batch(batch, uri).select(names))
-    expected = parquet.metadata.row_group(group).num_rows
-    if rows != expected:
-        raise InputError(f"{uri}: row group {group} holds {rows} rows, but the footer says {expected}; it is damaged")
+    if rows != metadata.num_rows:
+        raise InputError(
+            f"{uri}: row group {group} holds {rows} rows, but the footer says {metadata.num_rows}; it is damaged"
+        )
+
+
+def _batch_rows(group: pq.RowGroupMetaData, names: Sequence[str]) -> int:
+    """Rows that are read at a time: of long ones fewer, since their batch is in memory before it is split."""
+    columns = [group.column(index) for index in range(group.num_columns)]
+    size = sum(column.total_uncompressed_size for column in columns if column.path_in_schema.startswith(tuple(names)))
+    return min(max(MAX_BATCH_BYTES * group.num_rows // max(size, 1), 1), MAX_BATCH_ROWS)
 
 
 def _next_batch(batches: Iterator[pa.RecordBatch], group: int, uri: str) -> pa.RecordBatch | None:

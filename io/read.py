@@ -1,7 +1,7 @@
 """Reading files of any known format into RecordBatches: `ReadRecords` and one `ReadFrom<Format>` per format.
 
 A file is planned into parts (byte ranges, row groups, blocks), the parts are spread over the workers, and each part is
-read into batches of at most 8,192 rows and about 4 MiB, each row with its `_origin`. Under a schema the columns are
+read into batches of at most 32,768 rows and about 4 MiB, each row with its `_origin`. Under a schema the columns are
 typed (`penstock.io.conform`); what cannot be typed is rejected with the original bytes.
 
 ======== ============================= ============================ =====================================
@@ -95,7 +95,7 @@ def detect_format(files: Sequence[InputFile]) -> str:
 class ReadRecords(RejectingTransform):
     """Reads files into RecordBatches.
 
-    Elements: `pyarrow.RecordBatch` of at most 8,192 rows and about 4 MiB, with `_origin`. With `features`, columns are
+    Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB, with `_origin`. With `features`, columns are
     int64, float64, string or binary, or lists of those; a null is an absent feature. Without, the columns are as in
     the file (CSV: all text). The order of elements is not defined.
 

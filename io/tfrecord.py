@@ -35,7 +35,7 @@ class TFRecordFormat:
         yield Part()
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The records in order, in batches of at most 8,192 rows and about 4 MiB of records.
+        """The records in order, in batches of at most `MAX_BATCH_ROWS` rows and about 4 MiB of records.
 
         Raises:
           InputError: for a damaged or truncated file, and for a feature with a reserved name.

@@ -62,7 +62,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import MAX_BATCH_ROWS, RecordBatchCoder, split_batch
+from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
 from penstock.io.windowed.windows import parse_duration
@@ -81,7 +81,7 @@ _BOUNDED_BUCKETS = 256
 _PARTS_OF_BACKLOG = 4
 
 # What a worker collects of a bundle before it cuts it into buckets; more makes larger pieces of each.
-_MAX_ROWS = 16 * MAX_BATCH_ROWS
+_MAX_ROWS = 128 << 10
 _MAX_BYTES = 32 << 20
 
 _TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT}

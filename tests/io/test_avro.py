@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.io.avro import AvroFormat
-from penstock.io.batches import ORIGIN
+from penstock.io.batches import MAX_BATCH_ROWS, ORIGIN
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files import stat_file
 from penstock.io.formats import Part
@@ -397,7 +397,7 @@ def test_batches_keep_to_the_limits_within_one_large_block(tmp_path):
     file = write(tmp_path / "a.avro", SIMPLE, rows, sync_interval=1 << 30, codec="deflate")
     parsed = read(file)
     assert positions_of(parsed) == list(range(20_000))
-    assert max(part.batch.num_rows for part in parsed) <= 8192
+    assert max(part.batch.num_rows for part in parsed) <= MAX_BATCH_ROWS
     large = [{"id": index, "name": "x" * 100_000} for index in range(200)]
     parsed = read(write(tmp_path / "b.avro", SIMPLE, large, sync_interval=1 << 30))
     assert max(part.batch.nbytes for part in parsed) < 5 << 20
@@ -405,8 +405,8 @@ def test_batches_keep_to_the_limits_within_one_large_block(tmp_path):
 
 
 def test_small_blocks_are_gathered_into_batches(tmp_path):
-    parsed = read(write(tmp_path / "a.avro", SIMPLE, simple_rows(9000), sync_interval=100))
-    assert [part.batch.num_rows for part in parsed] == [8192, 808]
+    parsed = read(write(tmp_path / "a.avro", SIMPLE, simple_rows(MAX_BATCH_ROWS + 808), sync_interval=100))
+    assert [part.batch.num_rows for part in parsed] == [MAX_BATCH_ROWS, 808]
 
 
 def test_file_without_rows_is_fine_but_its_columns_are_checked(tmp_path):

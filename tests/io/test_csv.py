@@ -449,10 +449,10 @@ def test_wide_files_with_unicode_names(tmp_path):
 
 
 def test_batches_are_cut_to_size(tmp_path):
-    file = write(tmp_path, b"p\n" + b"".join(b"%d\n" % i for i in range(20_000)))
+    file = write(tmp_path, b"p\n" + b"".join(b"%d\n" % i for i in range(80_000)))
     parsed = list(CsvFormat().read(file, Part(), None))
-    assert [found.batch.num_rows for found in parsed] == [6667, 6667, 6666]
-    assert parsed[1].payload(5) == b"6672"
+    assert [found.batch.num_rows for found in parsed] == [26667, 26667, 26666]
+    assert parsed[1].payload(5) == b"26672"
 
 
 def test_a_huge_field_is_good_data(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.io.batches import ORIGIN, feature_names
+from penstock.io.batches import MAX_BATCH_ROWS, ORIGIN, feature_names
 from penstock.io.errors import InputError
 from penstock.io.files import stat_file
 from penstock.io.formats import Part
@@ -109,10 +109,25 @@ def test_parts_are_runs_of_row_groups_of_the_wanted_size(tmp_path):
 
 
 def test_batches_keep_to_the_limits(tmp_path):
-    table = pa.table({"x": range(20_000), "y": [b"z" * 1000] * 20_000})
+    table = pa.table({"x": range(70_000), "y": [b"z" * 1000] * 70_000})
     for parsed in read(write(tmp_path / "a.parquet", table)):
-        assert parsed.batch.num_rows <= 8192
+        assert parsed.batch.num_rows <= MAX_BATCH_ROWS
         assert parsed.batch.nbytes < 5 << 20
+
+
+def test_long_rows_are_read_a_few_at_a_time(tmp_path, monkeypatch):
+    asked = []
+    real = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile, "iter_batches", lambda *args, **options: (asked.append(args[1]), real(*args, **options))[1]
+    )
+    texts = np.random.default_rng(1).bytes(200 * 100_000)
+    table = pa.table({"x": range(200), "y": [texts[at : at + 100_000] for at in range(0, len(texts), 100_000)]})
+    file = write(tmp_path / "a.parquet", table)
+    assert sum(parsed.batch.num_rows for parsed in read(file)) == 200
+    assert 1 <= asked.pop() < 50
+    assert [parsed.batch.num_rows for parsed in read(file, [Feature("x", Kind.INT)])] == [200]
+    assert asked == [MAX_BATCH_ROWS]
 
 
 ROWS = st.lists(

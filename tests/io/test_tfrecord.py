@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.io.batches import ORIGIN, RESERVED
+from penstock.io.batches import MAX_BATCH_ROWS, ORIGIN, RESERVED
 from penstock.io.errors import InputError
 from penstock.io.files import stat_file
 from penstock.io.formats import Part
@@ -52,13 +52,13 @@ def positions_of(parsed):
     ("suffix", "compression"), [("", ""), (".gz", "GZIP"), (".zlib", "ZLIB")], ids=["plain", "gzip", "zlib"]
 )
 def test_files_written_by_tensorflow_are_read_whole(tmp_path, suffix, compression):
-    records = [example(row) for row in range(20_000)]
+    records = [example(row) for row in range(70_000)]
     file = write(tmp_path / f"a.tfrecord{suffix}", records, compression)
     parsed = read(file)
     rows = rows_of(parsed)
-    assert [row["id"] for row in rows] == list(range(20_000))
+    assert [row["id"] for row in rows] == list(range(70_000))
     assert [row["name"] for row in rows[:3]] == [None, "näme 1".encode(), "näme 2".encode()]
-    assert max(part.batch.num_rows for part in parsed) <= 8192
+    assert max(part.batch.num_rows for part in parsed) <= MAX_BATCH_ROWS
     assert positions_of(parsed)[:2] == [0, len(records[0]) + 16]
     assert {row[ORIGIN]["uri"] for row in rows} == {file.uri}
 
