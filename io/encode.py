@@ -79,7 +79,8 @@ class RecordEncoder:
                 )
             return np.zeros(batch.num_rows, np.uint16)
         column = batch.column(SPLIT)
-        numbers = pc.index_in(column.cast(pa.string()), pa.array(self.splits))
+        names = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        numbers = pc.index_in(names.dictionary.cast(pa.string()), pa.array(self.splits)).take(names.indices)
         if numbers.null_count:
             unknown = pc.unique(column.filter(pc.is_null(numbers)).cast(pa.string()))[0].as_py()
             raise ConfigError(f"a row is of split {unknown!r}; splits must name it, got {', '.join(self.splits)}")

@@ -185,6 +185,11 @@ class RejectedBatch:
         """One by one."""
         return itertools.starmap(DeadLetter, zip(*(self.lists[name] for name in LETTERS.names), strict=True))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its buffers, or where it is lists, characters of its payloads."""
+        return int(self._letters.nbytes) if self._letters is not None else sum(map(len, self.lists["payload"]))
+
     def reason_counts(self) -> collections.Counter[str]:
         """How often each code occurs; a row with two reasons counts for both."""
         return collections.Counter(reason.code for reasons in self.lists["reasons"] for reason in reasons)
@@ -241,6 +246,10 @@ class RejectedBatchCoder(coders.Coder):
     def is_deterministic(self) -> bool:
         """False: see `RecordBatchCoder`."""
         return False
+
+    def estimate_size(self, value: RejectedBatch) -> int:
+        """About its size; Beam's default would encode the batch to see."""
+        return value.nbytes
 
     def to_type_hint(self) -> type:
         """The element type."""

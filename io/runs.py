@@ -64,7 +64,7 @@ class _RunFile:
         self._path = path
         self._split = split
         self._keys: list[Keys] = []
-        self._sizes: list[Ints] = []
+        self._starts: list[Ints] = []
         self._times: list[Ints | None] = []
         self._index: list[tuple[Keys, Keys, Ints, Ints]] = []
         self._records = 0
@@ -78,32 +78,34 @@ class _RunFile:
     def append(self, records: Records, rows: slice | Ints) -> None:
         """Writes some of the records, which are sorted as the indices give them and follow what is there."""
         if isinstance(rows, slice):
-            self._file.write(records.data[records.offsets[rows.start] : records.offsets[rows.stop]].data)
+            offsets = records.offsets[rows.start : rows.stop + 1]
+            self._file.write(records.data[offsets[0] : offsets[-1]].data)
+            starts = offsets - offsets[0]
         else:
             blocks = BlockWriter(self._file.write)
             blocks.write_ordered(records, rows)
             blocks.flush()
-        keys, sizes = records.keys[rows], np.diff(records.offsets)[rows]
+            starts = np.zeros(len(rows) + 1, np.int64)
+            np.cumsum(np.diff(records.offsets)[rows], out=starts[1:])
+        keys = records.keys[rows]
         self._keys.append(keys)
-        self._sizes.append(sizes)
+        self._starts.append(self.bytes + starts[:-1])
         self._times.append(None if records.times is None else records.times[rows])
-        self._add_to_index(keys, sizes)
+        self._add_to_index(keys, starts)
 
-    def _add_to_index(self, keys: Keys, sizes: Ints) -> None:
+    def _add_to_index(self, keys: Keys, starts: Ints) -> None:
         """What is appended begins a block, so that none has rows from two places of an input read in order."""
-        ends = np.cumsum(sizes)
-        starts = ends - sizes
-        rows = np.flatnonzero(np.diff(starts // _INDEX_BYTES, prepend=-1))
+        size = int(starts[-1])
+        rows = np.unique(starts[:-1].searchsorted(np.arange(0, size + 1, _INDEX_BYTES)))
+        rows = rows[rows < len(keys)]
         last_keys = keys[np.append(rows[1:], len(keys)) - 1]
         self._index.append((keys[rows], last_keys, self._records + rows, self.bytes + starts[rows]))
         self._records += len(keys)
-        self.bytes += int(ends[-1])
+        self.bytes += size
 
     def close(self) -> Run:
         """Ends the file."""
-        offsets = np.zeros(self._records + 1, np.int64)
-        np.cumsum(np.concatenate(self._sizes), out=offsets[1:])
-        sections: list[npt.NDArray[Any]] = [*self._keys, offsets]
+        sections: list[npt.NDArray[Any]] = [*self._keys, *self._starts, np.array([self.bytes], np.int64)]
         has_times = any(times is not None for times in self._times)
         if has_times:
             sections += [
