@@ -97,7 +97,7 @@ class ManifestFile:
             raise DataError(f"{path}: {error}") from error
 
     def files(self) -> Iterable[str]:
-        """Relative paths of all files of the dataset but manifests and what lies inside an extra folder."""
+        """Relative paths of all files that it stands for, but what lies inside an extra folder."""
         yield from (shard.path for shard in self.shards)
         yield from (file.path for file in self.dead_letters)
         yield from self.extras

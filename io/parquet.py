@@ -6,13 +6,14 @@ are read. Nested structs become columns with dotted names, dictionaries their va
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from penstock.io.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, ORIGIN, origin_array, split_batch
+from penstock.io.batches import MAX_BATCH_BYTES, ORIGIN, join_batches, origin_array, split_batch
 from penstock.io.dead_letters import Reason, row_letters
 from penstock.io.errors import InputError
 from penstock.io.files import InputFile, open_plain
@@ -22,6 +23,9 @@ from penstock.io.schema import Feature
 
 # Column chunks are read through buffers of this size, not whole: a row group may be larger than the memory.
 _BUFFER_BYTES = 1 << 20
+
+# Of these, small batches are made.
+_MAX_ROWS_AT_A_TIME = 8192
 
 _RAW_TYPES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
@@ -69,7 +73,7 @@ class ParquetFormat:
             end = parquet.num_row_groups if part.end is None else part.end
             row = sum(parquet.metadata.row_group(index).num_rows for index in range(part.start))
             for group in range(part.start, end):
-                for batch in _read_group(parquet, group, names, file.uri):
+                for batch in join_batches(_read_group(parquet, group, names, file.uri)):
                     positions = np.arange(row, row + batch.num_rows)
                     row += batch.num_rows
                     located = batch.append_column(ORIGIN, origin_array(file.uri, positions))
@@ -95,7 +99,7 @@ def _open(file: InputFile) -> Iterator[pq.ParquetFile]:
 def _read_group(parquet: pq.ParquetFile, group: int, names: Sequence[str], uri: str) -> Iterator[pa.RecordBatch]:
     """The named columns of one row group, flat and decoded."""
     metadata = parquet.metadata.row_group(group)
-    batches = parquet.iter_batches(_batch_rows(metadata, names), row_groups=[group], columns=names)
+    batches = parquet.iter_batches(_rows_at_a_time(metadata, set(names)), row_groups=[group], columns=names)
     rows = 0
     while (batch := _next_batch(batches, group, uri)) is not None:
         rows += batch.num_rows
@@ -106,11 +110,19 @@ def _read_group(parquet: pq.ParquetFile, group: int, names: Sequence[str], uri: 
         )
 
 
-def _batch_rows(group: pq.RowGroupMetaData, names: Sequence[str]) -> int:
-    """Rows that are read at a time: of long ones fewer, since their batch is in memory before it is split."""
-    columns = [group.column(index) for index in range(group.num_columns)]
-    size = sum(column.total_uncompressed_size for column in columns if column.path_in_schema.startswith(tuple(names)))
-    return min(max(MAX_BATCH_BYTES * group.num_rows // max(size, 1), 1), MAX_BATCH_ROWS)
+def _rows_at_a_time(group: pq.RowGroupMetaData, names: Collection[str]) -> int:
+    """How many rows to decode: of long ones fewer, since all of them are in memory before they are split.
+
+    The footer knows encoded bytes. Values that repeat may be much longer decoded, so there is a limit for all.
+    """
+    columns = (group.column(index) for index in range(group.num_columns))
+    size = sum(column.total_uncompressed_size for column in columns if _is_part_of(column.path_in_schema, names))
+    return min(max(MAX_BATCH_BYTES * group.num_rows // max(size, 1), 1), _MAX_ROWS_AT_A_TIME)
+
+
+def _is_part_of(path: str, names: Collection[str]) -> bool:
+    """Whether a path of the file's schema, such as `a.b.list.element`, is that of a column, or inside it."""
+    return any(found in names for found in itertools.accumulate(path.split("."), lambda *parts: ".".join(parts)))
 
 
 def _next_batch(batches: Iterator[pa.RecordBatch], group: int, uri: str) -> pa.RecordBatch | None:

@@ -1,4 +1,4 @@
-"""Beam's local runner, a third of a second faster: where it waits for its sampler, and inspects the same methods anew.
+"""Beam's local runner, 0.4 seconds faster: it does not wait for its sampler, nor inspect the same methods anew.
 
 Two things of Beam 2.77 are replaced while it runs, and only in this process.
 """

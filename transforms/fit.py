@@ -125,7 +125,7 @@ def _forget_eager_calls(tensorflow: Tensorflow) -> None:
     """
     graph = tensorflow.tf.compat.v1.get_default_graph()
     for name in graph.get_all_collection_keys():
-        if name.startswith("tft_"):
+        if name.startswith(("tft_", "annotated_")):
             graph.clear_collection(name)
 
 

@@ -11,9 +11,11 @@ from penstock.io.batches import (
     check_column_names,
     drop_rows,
     feature_names,
+    join_batches,
     keep_source,
     origin_array,
     set_column,
+    slice_rows,
     source_rows,
     split_batch,
 )
@@ -96,3 +98,21 @@ def test_set_column_replaces_or_appends():
 def test_unusable_column_names_are_refused(names, message):
     with pytest.raises(InputError, match=message):
         check_column_names(names, "f.csv")
+
+
+def test_small_batches_are_joined_within_the_limits():
+    rows = pa.record_batch({"x": np.arange(100_000)})
+    sizes = [1, 30_000, 2767, 1, 60_000, 5, 7226]
+    ends = np.cumsum(sizes).tolist()
+    batches = [rows.slice(end - size, size) for size, end in zip(sizes, ends, strict=True)]
+    joined = list(join_batches(batches))
+    assert [batch.num_rows for batch in joined] == [32_768, 1, 60_000, 7231]
+    assert pa.Table.from_batches(joined).equals(pa.Table.from_batches([rows]))
+    large = pa.record_batch({"x": [b"z" * (3 << 20)]})
+    assert [batch.num_rows for batch in join_batches([large, large])] == [1, 1]
+    assert not list(join_batches([]))
+
+
+@pytest.mark.parametrize(("size", "slices"), [(4 << 20, 1), (9 << 19, 1), (5 << 20, 2), (9 << 20, 2), (10 << 20, 3)])
+def test_a_little_too_much_is_not_cut(size, slices):
+    assert len(list(slice_rows(1000, size))) == slices

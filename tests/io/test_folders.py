@@ -3,7 +3,7 @@ import os
 import pytest
 
 from penstock.io import folders
-from penstock.io.folders import delete_files, list_files, move_files, remove_folder
+from penstock.io.folders import copy_folder, delete_files, list_files, move_files, remove_folder
 
 
 @pytest.fixture
@@ -73,3 +73,14 @@ def test_removing_a_folder(folder):
     remove_folder(str(folder))
     assert not folder.exists()
     remove_folder(str(folder))
+
+
+def test_files_are_listed_copied_and_removed_with_their_folders(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x[1]").write_bytes(b"12")
+    (tmp_path / "a" / ".tmp-1").write_bytes(b"")
+    copy_folder(f"{tmp_path}/a", f"{tmp_path}/copy")
+    assert list_files(f"{tmp_path}/copy") == list_files(f"{tmp_path}/a/") == {"b/x[1]": 2, ".tmp-1": 0}
+    remove_folder(f"{tmp_path}/copy")
+    remove_folder(f"{tmp_path}/copy")
+    assert list_files(f"{tmp_path}/copy") == {}

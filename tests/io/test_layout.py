@@ -3,7 +3,7 @@ import os
 import pytest
 
 from penstock.io.errors import ConfigError
-from penstock.io.folders import copy_folder, list_files, remove_folder
+from penstock.io.folders import list_files
 from penstock.io.layout import Staging, check_output, new_run_id, part_name
 
 
@@ -18,17 +18,6 @@ def test_names_of_files_to_come():
 def test_part_index_out_of_range_is_refused(index):
     with pytest.raises(ValueError, match=rf"index must be in \[0, 2\), got {index}"):
         part_name(index, 2, ".tfrecord")
-
-
-def test_files_are_listed_copied_and_removed_with_their_folders(tmp_path):
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "x[1]").write_bytes(b"12")
-    (tmp_path / "a" / ".tmp-1").write_bytes(b"")
-    copy_folder(f"{tmp_path}/a", f"{tmp_path}/copy")
-    assert list_files(f"{tmp_path}/copy") == list_files(f"{tmp_path}/a/") == {"b/x[1]": 2, ".tmp-1": 0}
-    remove_folder(f"{tmp_path}/copy")
-    remove_folder(f"{tmp_path}/copy")
-    assert list_files(f"{tmp_path}/copy") == {}
 
 
 def test_empty_or_new_output_is_fine_and_left_empty(tmp_path):

@@ -115,19 +115,42 @@ def test_batches_keep_to_the_limits(tmp_path):
         assert parsed.batch.nbytes < 5 << 20
 
 
-def test_long_rows_are_read_a_few_at_a_time(tmp_path, monkeypatch):
+@pytest.fixture
+def rows_at_a_time(monkeypatch):
+    """What Arrow is asked for."""
     asked = []
     real = pq.ParquetFile.iter_batches
     monkeypatch.setattr(
         pq.ParquetFile, "iter_batches", lambda *args, **options: (asked.append(args[1]), real(*args, **options))[1]
     )
+    return asked
+
+
+def test_long_rows_are_read_a_few_at_a_time(tmp_path, rows_at_a_time):
     texts = np.random.default_rng(1).bytes(200 * 100_000)
-    table = pa.table({"x": range(200), "y": [texts[at : at + 100_000] for at in range(0, len(texts), 100_000)]})
+    scans = pa.array([[texts[at : at + 100_000]] for at in range(0, len(texts), 100_000)])
+    table = pa.table({"id": range(200), "id_scan": pa.StructArray.from_arrays([scans], names=["page"])})
     file = write(tmp_path / "a.parquet", table)
     assert sum(parsed.batch.num_rows for parsed in read(file)) == 200
-    assert 1 <= asked.pop() < 50
-    assert [parsed.batch.num_rows for parsed in read(file, [Feature("x", Kind.INT)])] == [200]
-    assert asked == [MAX_BATCH_ROWS]
+    assert 1 <= rows_at_a_time.pop() < 50
+    # The other column has a name that begins alike, but is not read.
+    assert [parsed.batch.num_rows for parsed in read(file, [Feature("id", Kind.INT)])] == [200]
+    assert rows_at_a_time == [8192]
+
+
+def test_long_rows_that_repeat_are_short_in_the_file(tmp_path, rows_at_a_time):
+    table = pa.table({"x": [b"z" * 10_000] * 10_000})
+    batches = [parsed.batch for parsed in read(write(tmp_path / "a.parquet", table))]
+    assert rows_at_a_time == [8192]
+    assert sum(batch.num_rows for batch in batches) == 10_000
+    assert max(batch.nbytes for batch in batches) < 5 << 20
+
+
+def test_short_rows_are_joined_within_a_row_group(tmp_path):
+    table = pa.table({"x": range(70_000)})
+    batches = [parsed.batch for parsed in read(write(tmp_path / "a.parquet", table, row_group_size=60_000))]
+    assert [batch.num_rows for batch in batches] == [32_768, 27_232, 10_000]
+    assert pa.Table.from_batches(batches)["x"].to_pylist() == list(range(70_000))
 
 
 ROWS = st.lists(

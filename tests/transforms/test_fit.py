@@ -155,6 +155,7 @@ features:
 
 def test_operations_that_were_called_eagerly_before_do_not_matter(tmp_path) -> None:
     tft.apply_buckets(tf.constant([1.0, 3.0]), tf.constant([[2.0]]))
+    tft.experimental.annotate_true_sparse_output(tf.sparse.from_dense([[1.0]]))
     batch = pa.record_batch({"x": [0.0, 1.0]})
     graph = fit(parse_features("features: {x: {ops: [scale_to_0_1]}}"), [batch], tmp_path / "g")
     assert values(graph, batch) == {"x": [0.0, 1.0]}
