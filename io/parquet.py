@@ -24,7 +24,7 @@ from penstock.io.schema import Feature
 # Column chunks are read through buffers of this size, not whole: a row group may be larger than the memory.
 _BUFFER_BYTES = 1 << 20
 
-# Of these, small batches are made.
+# What is decoded at once; larger batches are made of it.
 _MAX_ROWS_AT_A_TIME = 8192
 
 _RAW_TYPES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}

@@ -19,19 +19,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from penstock.io.errors import ConfigError
 from penstock.io.schema import load_schema
+from pipelines._flags import Options, flag, job_parser, parse_job
 from pipelines._job import DONE, main
 from pipelines._options import (
     CheckOptions,
     InputOptions,
-    Options,
     RunOptions,
     SplitOptions,
     TransformOptions,
     beam_options,
     describe,
-    flag,
-    job_parser,
-    parse_job,
     resolved,
 )
 from pipelines._plan import Plan, Recipe, infer_schema

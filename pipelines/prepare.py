@@ -41,6 +41,7 @@ from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
 from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
+from pipelines._flags import job_parser, parse_job
 from pipelines._flink import FlinkJobOptions, may_be_flink
 from pipelines._job import DONE, is_local, main, run_pipeline
 from pipelines._options import (
@@ -53,8 +54,6 @@ from pipelines._options import (
     TransformOptions,
     beam_options,
     describe,
-    job_parser,
-    parse_job,
     resolved,
 )
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions

@@ -48,8 +48,9 @@ from penstock.io.parking import ParkingHandler
 from penstock.io.read import detect_format
 from penstock.io.watch_state import Watched, look
 from penstock.io.windowed.manifest import WindowManifest, read_manifests
+from pipelines._flags import comma_list, flag, fraction, positive
 from pipelines._job import DONE, is_local, main
-from pipelines._options import CheckOptions, InputOptions, comma_list, flag, fraction, positive
+from pipelines._options import CheckOptions, InputOptions
 from pipelines._source import FileSource
 from pipelines.prepare import PrepareOptions, prepare
 

@@ -16,8 +16,8 @@ from penstock.io.errors import ConfigError
 from penstock.io.folders import is_local, list_files
 from penstock.io.windowed.manifest import WindowManifest, read_manifests
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
+from pipelines._flags import Options, flag, job_parser, parse_job
 from pipelines._job import DATA_FAILED, DONE, main
-from pipelines._options import Options, flag, job_parser, parse_job
 from pipelines._progress import progress_bar
 from pipelines._summary import byte_text
 

@@ -20,7 +20,7 @@ import pipelines
 from penstock.io.files import InputFile
 from penstock.io.read import detect_format
 from pipelines import fit, prepare, replay, verify
-from pipelines._options import Options, _beam_parser, _flag_names, job_parser, parse_job
+from pipelines._flags import Options, _beam_parser, _flag_names, job_parser, parse_job
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

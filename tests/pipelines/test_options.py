@@ -7,19 +7,8 @@ import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
 
 from penstock.io.errors import ConfigError
-from pipelines._options import (
-    CheckOptions,
-    InputOptions,
-    OutputOptions,
-    RunOptions,
-    SplitOptions,
-    beam_options,
-    byte_size,
-    fraction,
-    job_parser,
-    parse_job,
-    positive,
-)
+from pipelines._flags import byte_size, fraction, job_parser, parse_job, positive
+from pipelines._options import CheckOptions, InputOptions, OutputOptions, RunOptions, SplitOptions, beam_options
 
 FAMILIES = (InputOptions, CheckOptions, SplitOptions, OutputOptions, RunOptions)
 

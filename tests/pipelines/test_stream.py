@@ -14,8 +14,9 @@ from helpers import job
 from penstock.io.dead_letters import DeadLetterHandler
 from penstock.io.errors import ConfigError
 from penstock.io.write import WriteDataset
+from pipelines._flags import job_parser, parse_job
 from pipelines._flink import STREAM_DEFAULTS, FlinkJobOptions, find_job, flink_address
-from pipelines._options import RunOptions, beam_options, job_parser, parse_job
+from pipelines._options import RunOptions, beam_options
 from pipelines._stream import StreamRunner, stream_runner, wait_for_stream
 
 
