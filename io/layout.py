@@ -137,7 +137,7 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
     except (OSError, ValueError) as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
     if found and not overwrite and not resume:
-        examples = ", ".join(sorted(found)[:3])
+        examples = ", ".join(sorted({path.split("/")[0] for path in found})[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
     check_replaceable(output)
     if not dry_run:

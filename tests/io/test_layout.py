@@ -34,6 +34,15 @@ def test_output_that_is_a_file_or_not_empty_is_refused(tmp_path):
         check_output(str(tmp_path), overwrite=False)
 
 
+def test_the_rest_of_a_killed_run_is_named_once(tmp_path):
+    for name in ("schema.pbtxt", "runs/a.run"):
+        path = tmp_path / ".tmp-r1" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    with pytest.raises(ConfigError, match=r"is not empty \(\.tmp-r1\); pass --overwrite"):
+        check_output(str(tmp_path), overwrite=False)
+
+
 def test_overwrite_spares_a_folder_that_is_no_dataset(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(ConfigError, match=r"no part of a dataset \(thesis\.tex\).*move them away"):
