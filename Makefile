@@ -7,19 +7,29 @@ TESTS ?= tests
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
-.PHONY: help install kernel lint typecheck test integration sanitize build demo flink bench clean
+LOCK := requirements/lock.txt
+
+.PHONY: help install lock newest kernel lint typecheck test integration sanitize build demo flink bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## create .venv with everything for demo, tests and development
 
-$(VENV)/.installed: pyproject.toml setup.py
+$(VENV)/.installed: pyproject.toml setup.py $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Penstock needs Python 3.11, 3.12 or 3.13; name one that you have: make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	@echo "Installing into $(VENV): 3 GB, mostly TensorFlow; takes about 3 minutes, once."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+lock: install ## choose the newest versions that pyproject.toml allows, and lock them for all machines
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --extra dev --output-file $(LOCK) pyproject.toml
+	sed -nE 's/^([a-z0-9][^\\]*[^ \\]) *\\?$$/\1/p' $(LOCK) > requirements/constraints.txt
+
+newest: install ## the demo and some tests with the newest versions, and which package breaks them
+	$(BIN)/python requirements/newest.py
 
 kernel: install ## compile io/kernel/ again, after a change there
 	$(BIN)/python setup.py -q build_ext --inplace --parallel $(WORKERS)
@@ -57,4 +67,4 @@ bench: install ## Penstock beside its peers on the same rows; benchmarks/README.
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 clean: ## remove what make made
-	rm -rf $(VENV) $(DEMO) .flink benchmarks/.cache build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-newest $(DEMO) .flink benchmarks/.cache build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
