@@ -77,7 +77,11 @@ def changes(locked: Mapping[str, str], newest: Mapping[str, str]) -> list[Change
     >>> changes({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "4"})
     [Change(package='b', locked='2', newest='4')]
     """
-    return [Change(name, locked[name], newest[name]) for name in sorted(locked) if newest.get(name, locked[name]) != locked[name]]
+    return [
+        Change(name, locked[name], newest[name])
+        for name in sorted(locked)
+        if newest.get(name, locked[name]) != locked[name]
+    ]
 
 
 def find_culprit(changed: Sequence[Change], passes_without: Callable[[Sequence[Change]], bool]) -> Change | None:
@@ -85,7 +89,7 @@ def find_culprit(changed: Sequence[Change], passes_without: Callable[[Sequence[C
 
     Args:
       changed: all that differs; with all of it, the check fails.
-      passes_without: whether the check passes when these packages have their locked versions, and the others the newest.
+      passes_without: whether the check passes when these packages have their locked versions and the others the newest.
 
     Returns:
       The change between passing and failing; None when the check fails with the locked versions too.
@@ -136,7 +140,9 @@ class Environment:
 
 def _uv(*arguments: str, capture: bool = False) -> str:
     uv = pathlib.Path(sys.executable).with_name("uv")  # locked, as all that `make install` brings
-    done = subprocess.run([str(uv), *arguments], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE if capture else None)
+    done = subprocess.run(
+        [str(uv), *arguments], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE if capture else None
+    )
     return done.stdout or ""
 
 
@@ -166,7 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         environment.create()
     except subprocess.CalledProcessError:
-        print("newest: the bounds of pyproject.toml allow no set of packages, or one of them does not install; see above")
+        print(
+            "newest: the bounds of pyproject.toml allow no set of packages, or one of them does not install; see above"
+        )
         return 1
     changed = changes(locked_versions(LOCK.read_text()), environment.versions())
     print(_table(changed), flush=True)
