@@ -11,7 +11,6 @@ identifier goes in double quotes: `"user.id" > 0`, `"trip distance" < 100`. Text
 """
 
 import difflib
-import functools
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,39 +18,7 @@ from typing import Any
 
 import duckdb
 
-# DuckDB calls these consistent, or hides them in macros, though they depend on the clock, the engine or the user.
-_UNSTEADY = frozenset(
-    {
-        "ago",
-        "current_catalog",
-        "current_localtime",
-        "current_localtimestamp",
-        "current_role",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "localtime",
-        "localtimestamp",
-        "session_user",
-        "user",
-        "version",
-    }
-)
-
-# The built-in macros that are made of row-wise, steady functions; those of lists begin with list_ or array_.
-_MACROS = frozenset(
-    {
-        "date_add",
-        "days_in_month",
-        "fdiv",
-        "fmod",
-        "if",
-        "md5_number_lower",
-        "md5_number_upper",
-        "nullif",
-        "split_part",
-    }
-)
+from penstock.transforms.sql_functions import UNSTEADY, Nature, nature_of
 
 _ALLOWED = frozenset(
     {
@@ -207,8 +174,9 @@ def _column(parts: Sequence[str], names: Sequence[str], offset: int | None) -> s
     dotted = ".".join(parts)
     if dotted.lower() in {name.lower() for name in names}:
         raise PredicateError(f'a name with dots needs double quotes: "{dotted}"', offset)
-    if dotted.lower() in _UNSTEADY or "unsteady" in _functions().get(dotted.lower(), ()):
-        raise PredicateError(f"{dotted} is not a column but a function, and {_unsteady_reason()}", offset)
+    nature = nature_of(dotted.lower())
+    if nature in UNSTEADY:
+        raise PredicateError(f"{dotted} is not a column but a function, and {_unsteady(nature)}", offset)
     near = difflib.get_close_matches(dotted.lower(), [name.lower() for name in names], n=3)
     candidates = [name for name in names if name.lower() in near]
     hint = f"did you mean {' or '.join(map(repr, candidates))}? " if candidates else ""
@@ -219,41 +187,21 @@ def _choices(names: Sequence[str]) -> str:
     return f"the columns are {', '.join(names)}"
 
 
-def _unsteady_reason() -> str:
-    return "its value depends on more than the row; a rule must give the same answer each time"
+def _unsteady(nature: Nature) -> str:
+    return f"its value depends on more than the row ({nature.value}); a rule must give the same answer each time"
 
 
 def _check_function(node: Mapping[str, Any], offset: int | None) -> None:
     name = node["function_name"].lower()
     if node.get("schema") not in ("", "main", None):
         raise PredicateError(f"{node['schema']}.{name}() is not known; write {name}({node['schema']})", offset)
-    arguments = node.get("arguments", node.get("children", ()))
-    if name in _UNSTEADY or (name == "age" and len(arguments) == 1):
-        raise PredicateError(f"function {name}: {_unsteady_reason()}", offset)
-    kinds = _functions().get(name, frozenset())
-    if kinds & {"aggregate", "window"}:
-        raise PredicateError(f"function {name} looks at several rows; a rule looks at one row", offset)
-    if ("table" in kinds and "scalar" not in kinds) or name == "unnest":
-        raise PredicateError(f"function {name} gives a table; a rule needs one value", offset)
-    if "unsteady" in kinds:
-        raise PredicateError(f"function {name}: {_unsteady_reason()}", offset)
-
-
-@functools.cache
-def _functions() -> dict[str, frozenset[str]]:
-    """What the engine says of its functions: kinds by name (scalar, unsteady, aggregate, window, table)."""
-    rows = (
-        connection()
-        .execute("SELECT DISTINCT lower(function_name), function_type, stability FROM duckdb_functions()")
-        .fetchall()
-    )
-    kinds: dict[str, frozenset[str]] = {}
-    for name, kind, stability in rows:
-        if kind == "macro":
-            kind = "scalar" if name in _MACROS or name.startswith(("list_", "array_")) else "unsteady"
-        elif kind == "scalar" and stability != "CONSISTENT":
-            kind = "unsteady"
-        elif kind == "table_macro":
-            kind = "table"
-        kinds[name] = kinds.get(name, frozenset()) | {kind}
-    return kinds
+    nature = nature_of(name, len(node.get("arguments", ())))
+    match nature:
+        case Nature.AGGREGATE | Nature.WINDOW:
+            raise PredicateError(f"function {name} looks at several rows; a rule looks at one row", offset)
+        case Nature.TABLE | Nature.STATEMENT:
+            raise PredicateError(f"function {name} gives {nature.value}; a rule needs one value", offset)
+        case Nature.INTERNAL:
+            raise PredicateError(f"function {name} is {nature.value}; a rule works on values", offset)
+        case Nature.CLOCK | Nature.RANDOM | Nature.STATE | Nature.EFFECT:
+            raise PredicateError(f"function {name}: {_unsteady(nature)}", offset)
