@@ -66,9 +66,10 @@ least_common_multiple lgamma ln log log10 log2 nextafter pi pow power radians ro
 sign signbit sin sinh sqrt tan tanh trunc
 """
 
+# `bar` and `to_base` grow too, but the engine refuses more than 1,000 and 64 characters.
 # `hash` and the order of `list_distinct` may change with the version of DuckDB, but not between rows or runs.
 _TEXT = """
-array_extract array_slice ascii base64 bin bit_length char_length character_length chr concat concat_ws contains
+array_extract array_slice ascii bar base64 bin bit_length char_length character_length chr concat concat_ws contains
 damerau_levenshtein decode editdist3 encode ends_with format_bytes formatreadabledecimalsize formatreadablesize
 from_base64 from_binary from_hex hamming hash hex instr jaccard jaro_similarity jaro_winkler_similarity lcase left
 left_grapheme len length length_grapheme levenshtein lower ltrim md5 md5_number md5_number_lower md5_number_upper
@@ -77,7 +78,7 @@ parse_path position prefix regexp_escape regexp_extract regexp_extract_all regex
 regexp_replace regexp_split_to_array replace reverse right right_grapheme rtrim sha1 sha256 split split_part
 starts_with str_split str_split_regex string_split string_split_regex string_to_array strip_accents strlen strpos
 substr substring substring_grapheme suffix to_base64 to_binary to_hex translate trim ucase unbin unhex unicode upper
-url_decode url_encode
+to_base url_decode url_encode
 """
 
 _LISTS = """
@@ -148,7 +149,7 @@ timezone timezone_hour timezone_minute week weekday weekofyear year yearweek
 
 # A number says how long the result is: its length, its padding, how many bins or items, the width in a template.
 _GROWS = """
-array_resize bar bitstring equi_width_bins format generate_series list_resize lpad printf range repeat rpad to_base
+array_resize bitstring equi_width_bins format generate_series list_resize lpad printf range repeat rpad
 """
 
 # pg_conf_load_time and the like are macros over the clock, which the engine labels with nothing.
@@ -264,7 +265,8 @@ FUNCTIONS: dict[str, Nature] = {
     **dict.fromkeys(_SPACED, Nature.ROW),
 }
 
-# Aggregates over the items of a list are functions of the row, but one of them draws a random sample.
+# Functions of a list and the name of an aggregate; what they do is the row's, but one aggregate draws a random sample.
+LIST_AGGREGATES = frozenset({"aggregate", "array_aggr", "array_aggregate", "list_aggr", "list_aggregate"})
 RANDOM_AGGREGATES = frozenset({"reservoir_quantile"})
 
 

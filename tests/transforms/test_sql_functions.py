@@ -4,8 +4,8 @@ import duckdb
 import pytest
 
 from penstock.transforms import sql_functions
-from penstock.transforms.predicates import connection
 from penstock.transforms.sql_functions import FUNCTIONS, KEYWORDS, STEADY, UNSTEADY, Nature, nature_of
+from penstock.transforms.sql_trees import connection
 
 # What 2.0.1 has and 2.0.0 has not.
 NEW_IN_2_0_1 = {
