@@ -11,63 +11,19 @@ identifier goes in double quotes: `"user.id" > 0`, `"trip distance" < 100`. Text
 """
 
 import difflib
-import functools
-import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import duckdb
-
-# DuckDB calls these consistent, or hides them in macros, though they depend on the clock, the engine or the user.
-_UNSTEADY = frozenset(
-    {
-        "ago",
-        "current_catalog",
-        "current_localtime",
-        "current_localtimestamp",
-        "current_role",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "localtime",
-        "localtimestamp",
-        "session_user",
-        "user",
-        "version",
-    }
-)
-
-# The built-in macros that are made of row-wise, steady functions; those of lists begin with list_ or array_.
-_MACROS = frozenset(
-    {
-        "date_add",
-        "days_in_month",
-        "fdiv",
-        "fmod",
-        "if",
-        "md5_number_lower",
-        "md5_number_upper",
-        "nullif",
-        "split_part",
-    }
-)
-
-_ALLOWED = frozenset(
-    {
-        "BETWEEN",
-        "CASE",
-        "CAST",
-        "COLLATE",
-        "COLUMN_REF",
-        "COMPARISON",
-        "CONJUNCTION",
-        "CONSTANT",
-        "FUNCTION",
-        "LAMBDA",
-        "OPERATOR",
-        "TYPE",
-    }
+from penstock.transforms.growth import check_growth
+from penstock.transforms.sql_functions import LIST_AGGREGATES, RANDOM_AGGREGATES, UNSTEADY, Nature, nature_of
+from penstock.transforms.sql_trees import (
+    ALLOWED,
+    Node,
+    PredicateError,
+    arguments_of,
+    is_lambda,
+    location,
+    nodes,
+    parse_expression,
 )
 
 _REFUSED = {
@@ -77,42 +33,6 @@ _REFUSED = {
     "PARAMETER": "a parameter",
 }
 
-# The parts of a SELECT that must be empty when it is nothing but an expression.
-_CLAUSES = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "qualify", "sample")
-
-_SELECT = "SELECT "
-_NO_LOCATION = 2**64 - 1
-
-_LOCAL = threading.local()
-
-
-class PredicateError(ValueError):
-    """A predicate that cannot be a rule.
-
-    Attributes:
-      offset: where in the SQL, in characters; None when the engine does not tell.
-    """
-
-    def __init__(self, message: str, offset: int | None = None):
-        super().__init__(message)
-        self.offset = offset
-
-
-def connection() -> duckdb.DuckDBPyConnection:
-    """This thread's own in-memory database: one thread, no files, no network, settings locked, UTC."""
-    if not hasattr(_LOCAL, "connection"):
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 1,
-            "enable_external_access": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        opened = duckdb.connect(":memory:", config=settings)
-        opened.execute("SET TimeZone = 'UTC'").fetchall()
-        opened.execute("SET lock_configuration = true").fetchall()
-        _LOCAL.connection = opened
-    return _LOCAL.connection
-
 
 def parse_predicate(sql: str, names: Sequence[str]) -> tuple[str, ...]:
     """The columns that a predicate uses, in the order of `names`.
@@ -120,81 +40,36 @@ def parse_predicate(sql: str, names: Sequence[str]) -> tuple[str, ...]:
     Raises:
       PredicateError: when it does not parse, holds what a rule may not, or names no column or an unknown one.
     """
-    tree = _expression(sql)
+    tree = parse_expression(sql)
     used: set[str] = set()
-    for node, bound in _nodes(tree, frozenset()):
-        offset = _offset(sql, node)
+    for node, bound in nodes(tree):
+        offset = location(sql, node)
         kind = node["class"]
-        if kind not in _ALLOWED or node.get("type") == "GROUPING_FUNCTION":
+        if kind not in ALLOWED or node.get("type") == "GROUPING_FUNCTION":
             what = _REFUSED.get(kind, kind.lower().replace("_", " "))
             raise PredicateError(f"holds {what}; a rule is one predicate over the columns of one row", offset)
         if kind == "FUNCTION":
             _check_function(node, offset)
-        elif kind == "COLUMN_REF" and node["column_names"][0] not in bound:
+        elif kind == "LAMBDA" and not is_lambda(node):
+            _check_arrow(node, names, bound, offset)
+        elif kind == "COLUMN_REF" and node["column_names"][0].lower() not in bound:
             used.add(_column(node["column_names"], names, offset))
     if not used:
         raise PredicateError(f"names no column; {_choices(names)}", 0)
+    check_growth(sql, tree)
     return tuple(name for name in names if name in used)
 
 
-def constant_offsets(sql: str) -> set[int]:
-    """Where the constants of a predicate stand, in characters."""
-    nodes = (node for node, _ in _nodes(_expression(sql), frozenset()) if node["class"] == "CONSTANT")
-    return {offset for node in nodes if (offset := _offset(sql, node)) is not None}
-
-
-def _expression(sql: str) -> dict[str, Any]:
-    """The syntax tree of the only expression in `sql`."""
-    if not sql.strip():
-        raise PredicateError("is empty; a rule is one predicate, such as fare >= 0 AND fare < 1000")
-    row = connection().execute("SELECT json_serialize_sql(?)", [_SELECT + sql]).fetchall()[0]
-    parsed = json.loads(row[0])
-    if parsed["error"]:
-        position = parsed.get("position")
-        offset = None if position is None else _characters(sql, int(position) - len(_SELECT))
-        raise PredicateError(parsed["error_message"], offset)
-    statements = parsed["statements"]
-    if len(statements) != 1:
-        raise PredicateError("holds more than one statement; a rule is one predicate, without ;")
-    node = statements[0]["node"]
-    is_plain = node["type"] == "SELECT_NODE" and node["from_table"]["type"] == "EMPTY" and not node["cte_map"]["map"]
-    if not is_plain or any(node.get(clause) for clause in _CLAUSES):
-        raise PredicateError("is a query; a rule is one predicate, such as fare >= 0 AND fare < 1000")
-    if len(node["select_list"]) != 1:
-        raise PredicateError("holds several expressions; join them with AND, or write several rules")
-    expression = node["select_list"][0]
-    if expression.get("alias"):
-        raise PredicateError(f"gives the predicate a name (AS {expression['alias']}); leave it out")
-    return expression
-
-
-def _nodes(tree: Any, bound: frozenset[str]) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
-    """Every expression of a syntax tree, with the lambda parameters known there."""
-    if isinstance(tree, list):
-        for item in tree:
-            yield from _nodes(item, bound)
-    elif isinstance(tree, dict):
-        if "class" in tree:
-            yield tree, bound
-        children = tree
-        if tree.get("class") == "LAMBDA":
-            parameters = (node for node, _ in _nodes(tree["lhs"], frozenset()) if node["class"] == "COLUMN_REF")
-            bound = bound.union(*(node["column_names"] for node in parameters))
-            children = {key: child for key, child in tree.items() if key != "lhs"}
-        for child in children.values():
-            yield from _nodes(child, bound)
-
-
-def _offset(sql: str, node: Mapping[str, Any]) -> int | None:
-    location = node.get("query_location", _NO_LOCATION)
-    return None if location == _NO_LOCATION else _characters(sql, location - len(_SELECT))
-
-
-def _characters(sql: str, byte_offset: int) -> int | None:
-    encoded = sql.encode()
-    if not 0 <= byte_offset <= len(encoded):
-        return None
-    return len(encoded[:byte_offset].decode(errors="replace"))
+def _check_arrow(node: Node, names: Sequence[str], bound: frozenset[str], offset: int | None) -> None:
+    """Tells a lambda in the syntax that DuckDB gave up from `document -> path`, which the parser does not."""
+    left = node["lhs"]
+    if left["class"] == "FUNCTION" and left["function_name"] == "row":
+        name = "x, y"
+    elif left["class"] == "COLUMN_REF" and left["column_names"][0].lower() not in bound.union(map(str.lower, names)):
+        name = left["column_names"][0]
+    else:
+        return
+    raise PredicateError(f"-> takes a part of a JSON document; a function of an item is lambda {name}: ...", offset)
 
 
 def _column(parts: Sequence[str], names: Sequence[str], offset: int | None) -> str:
@@ -207,8 +82,9 @@ def _column(parts: Sequence[str], names: Sequence[str], offset: int | None) -> s
     dotted = ".".join(parts)
     if dotted.lower() in {name.lower() for name in names}:
         raise PredicateError(f'a name with dots needs double quotes: "{dotted}"', offset)
-    if dotted.lower() in _UNSTEADY or "unsteady" in _functions().get(dotted.lower(), ()):
-        raise PredicateError(f"{dotted} is not a column but a function, and {_unsteady_reason()}", offset)
+    nature = nature_of(dotted.lower())
+    if nature in UNSTEADY:
+        raise PredicateError(f"{dotted} is not a column but a function, and {_unsteady(nature)}", offset)
     near = difflib.get_close_matches(dotted.lower(), [name.lower() for name in names], n=3)
     candidates = [name for name in names if name.lower() in near]
     hint = f"did you mean {' or '.join(map(repr, candidates))}? " if candidates else ""
@@ -219,41 +95,32 @@ def _choices(names: Sequence[str]) -> str:
     return f"the columns are {', '.join(names)}"
 
 
-def _unsteady_reason() -> str:
-    return "its value depends on more than the row; a rule must give the same answer each time"
+def _unsteady(nature: Nature) -> str:
+    return f"its value depends on more than the row ({nature.value}); a rule must give the same answer each time"
 
 
-def _check_function(node: Mapping[str, Any], offset: int | None) -> None:
+def _check_function(node: Node, offset: int | None) -> None:
     name = node["function_name"].lower()
     if node.get("schema") not in ("", "main", None):
         raise PredicateError(f"{node['schema']}.{name}() is not known; write {name}({node['schema']})", offset)
-    arguments = node.get("arguments", node.get("children", ()))
-    if name in _UNSTEADY or (name == "age" and len(arguments) == 1):
-        raise PredicateError(f"function {name}: {_unsteady_reason()}", offset)
-    kinds = _functions().get(name, frozenset())
-    if kinds & {"aggregate", "window"}:
-        raise PredicateError(f"function {name} looks at several rows; a rule looks at one row", offset)
-    if ("table" in kinds and "scalar" not in kinds) or name == "unnest":
-        raise PredicateError(f"function {name} gives a table; a rule needs one value", offset)
-    if "unsteady" in kinds:
-        raise PredicateError(f"function {name}: {_unsteady_reason()}", offset)
+    arguments = arguments_of(node)
+    if name in LIST_AGGREGATES:
+        _check_list_aggregate(name, arguments, offset)
+    nature = nature_of(name, len(arguments))
+    match nature:
+        case Nature.AGGREGATE | Nature.WINDOW:
+            raise PredicateError(f"function {name} looks at several rows; a rule looks at one row", offset)
+        case Nature.TABLE | Nature.STATEMENT:
+            raise PredicateError(f"function {name} gives {nature.value}; a rule needs one value", offset)
+        case Nature.INTERNAL:
+            raise PredicateError(f"function {name} is {nature.value}; a rule works on values", offset)
+        case Nature.CLOCK | Nature.RANDOM | Nature.STATE | Nature.EFFECT:
+            raise PredicateError(f"function {name}: {_unsteady(nature)}", offset)
 
 
-@functools.cache
-def _functions() -> dict[str, frozenset[str]]:
-    """What the engine says of its functions: kinds by name (scalar, unsteady, aggregate, window, table)."""
-    rows = (
-        connection()
-        .execute("SELECT DISTINCT lower(function_name), function_type, stability FROM duckdb_functions()")
-        .fetchall()
-    )
-    kinds: dict[str, frozenset[str]] = {}
-    for name, kind, stability in rows:
-        if kind == "macro":
-            kind = "scalar" if name in _MACROS or name.startswith(("list_", "array_")) else "unsteady"
-        elif kind == "scalar" and stability != "CONSISTENT":
-            kind = "unsteady"
-        elif kind == "table_macro":
-            kind = "table"
-        kinds[name] = kinds.get(name, frozenset()) | {kind}
-    return kinds
+def _check_list_aggregate(name: str, arguments: Sequence[Node], offset: int | None) -> None:
+    aggregate = arguments[1].get("literal", {}).get("text") if len(arguments) > 1 else None
+    if not isinstance(aggregate, str):
+        raise PredicateError(f"function {name}: write the name of its aggregate as text, such as 'max'", offset)
+    if aggregate.lower() in RANDOM_AGGREGATES:
+        raise PredicateError(f"function {name}: {aggregate}: {_unsteady(Nature.RANDOM)}", offset)

@@ -29,7 +29,6 @@ One of its own rules to know: NaN equals itself and is greater than every other 
 import dataclasses
 import difflib
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -42,10 +41,13 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.cells import shown
 from penstock.io.dead_letters import Reason
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, feature_map
-from penstock.transforms.predicates import PredicateError, connection, constant_offsets, parse_predicate
-from penstock.transforms.values import ARROW_TYPES, typed_column
+from penstock.transforms.binding import bind_predicate, message_of
+from penstock.transforms.predicates import parse_predicate
+from penstock.transforms.rule_queries import QueryLimitError, run_query
+from penstock.transforms.sql_trees import PredicateError, runnable
+from penstock.transforms.values import typed_column
 
 Severity = Literal["error", "warn"]
 
@@ -57,13 +59,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 # general.
 _MAX_EXPLAINED_ROWS = 512
 
-# Queries that a thread keeps prepared.
-_MAX_QUERIES = 32
-
 # Characters shown on either side of the place of an error.
 _PICTURE_WIDTH = 80
-
-_CARET_LINE = re.compile(r"LINE (\d+): (.*)\n( *)\^")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,39 +178,54 @@ class Findings:
 
 
 @dataclasses.dataclass(frozen=True)
+class CompiledRule:
+    """A rule as it runs.
+
+    Attributes:
+      rule: as it is written.
+      sql: the predicate in the form that the engine computes.
+      uses: the columns it uses.
+    """
+
+    rule: Rule
+    sql: str
+    uses: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class CompiledRules:
     """Rules checked against a schema; pickles, and opens its engine where it runs, once for each thread.
 
     Attributes:
       rules: the rules.
-      uses: for each rule, the columns it uses.
       columns: the features that any rule uses.
     """
 
-    rules: tuple[Rule, ...]
-    uses: tuple[tuple[str, ...], ...]
+    rules: tuple[CompiledRule, ...]
     columns: tuple[Feature, ...]
 
     def check(self, batch: pa.RecordBatch) -> Findings:
-        """Evaluates every rule on every row."""
+        """Evaluates every rule on every row.
+
+        Raises:
+          DataError: when a rule takes more time or memory than a batch may (`penstock.transforms.rule_queries`).
+        """
         results = Findings({}, {})
         if not self.rules or not batch.num_rows:
             return results
         typed = {feature.name: typed_column(batch, feature) for feature in self.columns}
         table = pa.table({name: column.values for name, column in typed.items()})
-        outcomes = _outcomes([rule.sql for rule in self.rules], table)
         broken = []
-        for rule, uses, outcome in zip(self.rules, self.uses, outcomes, strict=True):
-            unusable = {row: why for name in uses for row, why in typed[name].unusable.items()}
+        for rule, outcome in zip(self.rules, _outcomes(self.rules, table), strict=True):
+            unusable = {row: why for name in rule.uses for row, why in typed[name].unusable.items()}
             rows = np.flatnonzero(outcome != _TRUE)
             if unusable:
                 rows = np.union1d(rows, np.fromiter(unusable, np.int64))
-            if len(rows) and rule.severity == "warn":
-                results.warnings[rule.name] = len(rows)
+            if len(rows) and rule.rule.severity == "warn":
+                results.warnings[rule.rule.name] = len(rows)
             elif len(rows):
-                broken.append(_Broken(rule, uses, outcome, rows, unusable))
-        predicates = [rule.sql for rule in self.rules if rule.severity == "error"]
-        for row, reason in _explain(broken, predicates, table):
+                broken.append(_Broken(rule, outcome, rows, unusable))
+        for row, reason in _explain(broken, [rule for rule in self.rules if rule.rule.severity == "error"], table):
             results.reasons.setdefault(row, []).append(reason)
         return results
 
@@ -228,17 +240,17 @@ def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> Compile
     _check_unique(rules)
     names = [feature.name for feature in features]
     known = feature_map(features)
-    uses = []
+    compiled = []
     for rule in rules:
         try:
             used = parse_predicate(rule.sql, names)
-            _bind(rule.sql, [known[name] for name in used])
+            bind_predicate(rule.sql, [known[name] for name in used])
         except PredicateError as error:
             where = "" if error.offset is None else _position(rule.sql, error.offset)
             raise ConfigError(f"{rule.place}{where}: {error}{_picture(rule.sql, error.offset)}") from error
-        uses.append(used)
-    columns = tuple(feature for feature in features if any(feature.name in used for used in uses))
-    return CompiledRules(tuple(rules), tuple(uses), columns)
+        compiled.append(CompiledRule(rule, runnable(rule.sql), used))
+    columns = tuple(feature for feature in features if any(feature.name in rule.uses for rule in compiled))
+    return CompiledRules(tuple(compiled), columns)
 
 
 def _position(sql: str, offset: int) -> str:
@@ -262,167 +274,53 @@ def _picture(sql: str, offset: int | None) -> str:
     return f"\n  {line[cut : column + _PICTURE_WIDTH]}\n  {' ' * (column - cut)}^"
 
 
-def _bind(sql: str, columns: Sequence[Feature]) -> None:
-    """Lets the engine resolve types and functions, and compute the predicate for a row of nulls and a row of zeros.
-
-    Zeros show a constant that cannot be cast, such as `dist > 'abc'`; their other failures are the data's matter.
-    """
-    nulls = pa.table({column.name: pa.nulls(1, _column_type(column)) for column in columns})
-    zeros = pa.table({column.name: _zero(column) for column in columns})
-    try:
-        kind = _type_of(sql, nulls)
-    except duckdb.Error as error:
-        raise PredicateError(_message(error), _error_offset(sql, error)) from error
-    if kind != "BOOLEAN":
-        raise PredicateError(f"is {kind}, not a predicate; compare it with something", 0)
-    try:
-        _type_of(sql, zeros)
-    except duckdb.ConversionException as error:
-        offset = _error_offset(sql, error)
-        if offset in constant_offsets(sql):
-            raise PredicateError(_message(error), offset) from error
-    except duckdb.Error:
-        pass
-
-
-def _column_type(feature: Feature) -> pa.DataType:
-    scalar = ARROW_TYPES[feature.kind]
-    return pa.list_(scalar) if feature.multivalued else scalar
-
-
-def _zero(feature: Feature) -> pa.Array:
-    scalar = pa.array([""] if ARROW_TYPES[feature.kind] == pa.string() else [0], ARROW_TYPES[feature.kind])
-    return pa.array([scalar.to_pylist()], _column_type(feature)) if feature.multivalued else scalar
-
-
-def _type_of(sql: str, rows: pa.Table) -> str:
-    engine = connection()
-    engine.register("rows", rows)
-    try:
-        result = engine.execute(f"SELECT (\n{sql}\n) FROM rows")
-        kind = str(result.description[0][1])
-        result.fetchall()
-        return kind
-    finally:
-        engine.unregister("rows")
-
-
-def _message(error: duckdb.Error) -> str:
-    """The engine's message without its picture of the query."""
-    return str(error).partition("\n\nLINE ")[0].strip()
-
-
-def _error_offset(sql: str, error: duckdb.Error) -> int | None:
-    """The place in `sql` that the engine's picture of `SELECT (\\n<sql>\\n)` points to, in characters."""
-    found = _CARET_LINE.search(str(error))
-    if not found:
-        return None
-    number, text = int(found[1]) - 2, found[2]
-    lines = sql.split("\n")
-    if not 0 <= number < len(lines):
-        return None
-    column = len(found[3]) - len(f"LINE {found[1]}: ")
-    if text != lines[number]:
-        # The engine shortens a long line to "...part...".
-        part = text.removeprefix("...").removesuffix("...")
-        start = lines[number].find(part)
-        if start < 0 or not part:
-            return None
-        column += start - (len("...") if text.startswith("...") else 0)
-    return sum(len(line) + 1 for line in lines[:number]) + column
-
-
 _FALSE, _TRUE, _NULL = 0, 1, 2
+
+# What says of a rule that it takes too much, and of its rows nothing.
+_EXHAUSTED = (QueryLimitError, duckdb.OutOfMemoryException, MemoryError)
 
 Outcome = npt.NDArray[np.int8]
 
 
-def _outcomes(predicates: Sequence[str], rows: pa.Table) -> list[Outcome]:
-    """For each predicate _TRUE, _FALSE or _NULL (also for what cannot be computed): int8[rows]."""
+def _outcomes(rules: Sequence[CompiledRule], rows: pa.Table) -> list[Outcome]:
+    """For each rule _TRUE, _FALSE or _NULL (also for what cannot be computed): int8[rows].
+
+    Raises:
+      DataError: when a rule takes too much.
+    """
     try:
-        result = _query([f"TRY((\n{sql}\n))" for sql in predicates], rows)
+        result = run_query([f"TRY((\n{rule.sql}\n))" for rule in rules], rows)
+    except _EXHAUSTED as error:
+        # Together they may take more than a batch may, and each one less.
+        if len(rules) > 1:
+            return [_outcomes([rule], rows)[0] for rule in rules]
+        raise _exhausted(rules[0].rule, rows, error) from error
     except duckdb.Error:
-        # What TRY does not confine is narrowed down, to the predicate and then to the row.
-        if len(predicates) > 1:
-            return [_outcomes([sql], rows)[0] for sql in predicates]
+        # What TRY does not confine is narrowed down, to the rule and then to the row.
+        if len(rules) > 1:
+            return [_outcomes([rule], rows)[0] for rule in rules]
         if rows.num_rows == 1:
             return [np.array([_NULL], np.int8)]
         half = rows.num_rows // 2
-        parts = [_outcomes(predicates, part)[0] for part in (rows.slice(0, half), rows.slice(half))]
+        parts = [_outcomes(rules, part)[0] for part in (rows.slice(0, half), rows.slice(half))]
         return [np.concatenate(parts)]
     return [np.ma.filled(column.astype(np.int8), _NULL) for column in result]
 
 
-class _Rows:
-    """A table whose rows change, to the engine."""
-
-    def __init__(self, rows: pa.Table):
-        self.rows = rows
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.rows.__arrow_c_stream__(requested_schema)
-
-
-class _Query:
-    """Predicates prepared once for many batches: to parse and plan them takes longer than to compute a batch.
-
-    It belongs to this thread's engine, and does not hold it: the engine holds the rows.
-    """
-
-    def __init__(self, expressions: Sequence[str], rows: pa.Table):
-        self._table = _Rows(rows)
-        self._name = f"rows_{id(self)}"
-        select = ", ".join(f"{expression} AS r{index}" for index, expression in enumerate(expressions))
-        engine = connection()
-        engine.register(self._name, self._table)
-        try:
-            engine.execute(f"PREPARE {self._name} AS SELECT {select} FROM {self._name}").fetchall()
-        except duckdb.Error:
-            engine.unregister(self._name)
-            raise
-
-    def run(self, rows: pa.Table) -> list[npt.NDArray[np.bool_]]:
-        """The results of each predicate, masked where some are NULL."""
-        self._table.rows = rows
-        try:
-            return list(connection().execute(f"EXECUTE {self._name}").fetchnumpy().values())
-        finally:
-            self._table.rows = rows.schema.empty_table()
-
-    def close(self) -> None:
-        """Makes the engine forget it."""
-        connection().execute(f"DEALLOCATE {self._name}").fetchall()
-        connection().unregister(self._name)
-
-
-class _Queries(threading.local):
-    """The queries that a thread used last; an engine and what it prepared are of one thread."""
-
-    def __init__(self) -> None:
-        self._queries: dict[Any, _Query] = {}
-
-    def prepare(self, expressions: Sequence[str], rows: pa.Table) -> _Query:
-        key = (tuple(expressions), rows.schema)
-        query = self._queries.pop(key, None) or _Query(expressions, rows)
-        self._queries[key] = query
-        if len(self._queries) > _MAX_QUERIES:
-            self._queries.pop(next(iter(self._queries))).close()
-        return query
-
-
-_QUERIES = _Queries()
-
-
-def _query(expressions: Sequence[str], rows: pa.Table) -> list[npt.NDArray[np.bool_]]:
-    return _QUERIES.prepare(expressions, rows).run(rows)
+def _exhausted(rule: Rule, rows: pa.Table, error: Exception) -> DataError:
+    what = message_of(error) if isinstance(error, duckdb.Error) else str(error) or "ran out of memory"
+    return DataError(
+        f"{rule.place}: {what} for {rows.num_rows} rows; make less of each row: "
+        f"a list inside a list, or a text that is replaced or joined again and again, grows with the product of both"
+        f"{_picture(rule.sql, None)}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Broken:
     """A rule and the rows that break it, with the reasons of those that it cannot be asked of."""
 
-    rule: Rule
-    uses: Sequence[str]
+    rule: CompiledRule
     outcome: Outcome
     rows: npt.NDArray[np.int64]
     unusable: Mapping[int, str]
@@ -434,9 +332,10 @@ class _Broken:
 
     def explain(self, table: pa.Table, faults: Mapping[int, str]) -> Iterator[tuple[int, Reason]]:
         """A reason for each of the rows."""
-        values = table.select(list(self.uses)).take(pa.array(self.rows)).to_pylist()
-        about = f"{self.rule.description}: " if self.rule.description else ""
-        sql = " ".join(self.rule.sql.split())
+        values = table.select(list(self.rule.uses)).take(pa.array(self.rows)).to_pylist()
+        rule = self.rule.rule
+        about = f"{rule.description}: " if rule.description else ""
+        sql = " ".join(rule.sql.split())
         for row, fields in zip(self.rows.tolist(), values, strict=True):
             if row in self.unusable:
                 what = f"cannot be computed: {self.unusable[row]}"
@@ -445,25 +344,25 @@ class _Broken:
             else:
                 what = "is NULL" if self.outcome[row] == _NULL else "is false"
             given = ", ".join(f"{name} is {shown(value)}" for name, value in fields.items())
-            yield row, Reason(self.rule.code, f"{about}{sql} {what}; {given}")
+            yield row, Reason(rule.code, f"{about}{sql} {what}; {given}")
 
 
-def _explain(broken: Sequence[_Broken], predicates: Sequence[str], table: pa.Table) -> Iterator[tuple[int, Reason]]:
+def _explain(broken: Sequence[_Broken], rules: Sequence[CompiledRule], table: pa.Table) -> Iterator[tuple[int, Reason]]:
     """A reason for each rejected row of each rule."""
     # Most rows are NULL because a value is: one query, always the same, tells whether any rule cannot be computed.
     nulls = sorted({row for one in broken for row in one.nulls})
-    suspect = bool(nulls) and _fault(predicates, _rows_of(table, nulls)) is not None
+    suspect = bool(nulls) and _fault(rules, _rows_of(table, nulls)) is not None
     for one in broken:
-        yield from one.explain(table, _faults(one.rule.sql, table, one.nulls) if suspect else {})
+        yield from one.explain(table, _faults(one.rule, table, one.nulls) if suspect else {})
 
 
-def _faults(sql: str, table: pa.Table, rows: Sequence[int]) -> dict[int, str]:
+def _faults(rule: CompiledRule, table: pa.Table, rows: Sequence[int]) -> dict[int, str]:
     """The engine's message for those rows that it cannot compute."""
     faults: dict[int, str] = {}
-    if not rows or _fault([sql], _rows_of(table, rows)) is None:
+    if not rows or _fault([rule], _rows_of(table, rows)) is None:
         return faults
     for row in rows[:_MAX_EXPLAINED_ROWS]:
-        fault = _fault([sql], table.slice(row, 1))
+        fault = _fault([rule], table.slice(row, 1))
         if fault is not None:
             faults[row] = fault
     for row in rows[_MAX_EXPLAINED_ROWS:]:
@@ -471,11 +370,15 @@ def _faults(sql: str, table: pa.Table, rows: Sequence[int]) -> dict[int, str]:
     return faults
 
 
-def _fault(predicates: Sequence[str], rows: pa.Table) -> str | None:
+def _fault(rules: Sequence[CompiledRule], rows: pa.Table) -> str | None:
     try:
-        _query([f"(\n{sql}\n)" for sql in predicates], rows)
+        run_query([f"(\n{rule.sql}\n)" for rule in rules], rows)
+    except _EXHAUSTED as error:
+        if len(rules) > 1:
+            return str(error)
+        raise _exhausted(rules[0].rule, rows, error) from error
     except duckdb.Error as error:
-        return _message(error)
+        return message_of(error)
     return None
 
 

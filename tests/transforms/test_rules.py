@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind
+from penstock.transforms import rule_queries
 from penstock.transforms import rules as rules_module
 from penstock.transforms.rules import Rule, compile_rules, load_rules
 
@@ -133,7 +134,7 @@ def test_a_long_line_is_cut_around_the_place():
         ),
         pytest.param("fare::foo > 3", "foo does not exist", id="type"),
         pytest.param("name ~ '('", "(?s)missing.*name ~ ", id="regex"),
-        pytest.param("fare > 0;", "line 1, column 9: .*;", id="semicolon"),
+        pytest.param("fare > ;", "line 1, column 8: .*;", id="semicolon"),
         pytest.param("ALL fare > 0", "line 1, column 1: .*ALL", id="all"),
     ],
 )
@@ -221,14 +222,14 @@ def test_a_column_of_failures_is_told_within_bounds(monkeypatch):
 
 
 def test_errors_that_try_does_not_confine_are_narrowed_down(monkeypatch):
-    query = rules_module._query
+    query = rules_module.run_query
 
     def fragile(expressions, rows):
         if any("fare" in sql for sql in expressions) and -1.0 in rows.column("fare").to_pylist():
             raise duckdb.InternalException("broken")
         return query(expressions, rows)
 
-    monkeypatch.setattr(rules_module, "_query", fragile)
+    monkeypatch.setattr(rules_module, "run_query", fragile)
     compiled = compile_rules([Rule("a", "fare > 0"), Rule("b", "dist > 0")], FEATURES)
     found = compiled.check(pa.record_batch({"fare": [1.0, 2.0, -1.0, 3.0, -2.0], "dist": [1, 0, 1, 1, 1]}))
     assert {row: [reason.code for reason in reasons] for row, reasons in found.reasons.items()} == {
@@ -240,7 +241,7 @@ def test_errors_that_try_does_not_confine_are_narrowed_down(monkeypatch):
 
 
 def test_more_rules_than_a_thread_keeps_prepared(monkeypatch):
-    monkeypatch.setattr(rules_module, "_MAX_QUERIES", 2)
+    monkeypatch.setattr(rule_queries, "_MAX_QUERIES", 2)
     for limit in [1, 2, 3, 1, 2, 3]:
         assert list(rejected(f"fare > {limit}", fare=[1.0, 2.0, 3.0])) == list(range(limit))
 

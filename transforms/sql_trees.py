@@ -1,0 +1,264 @@
+"""SQL as DuckDB's parser sees it: the engine, and the syntax tree of one expression.
+
+A node of a tree is a mapping with a `class` (COLUMN_REF, FUNCTION, ...) and its children, as `json_serialize_sql` makes
+it.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import duckdb
+
+Node = Mapping[str, Any]
+
+# The kinds of expression of which a function of one row is made.
+ALLOWED = frozenset(
+    {
+        "BETWEEN",
+        "CASE",
+        "CAST",
+        "COLLATE",
+        "COLUMN_REF",
+        "COMPARISON",
+        "CONJUNCTION",
+        "CONSTANT",
+        "FUNCTION",
+        "LAMBDA",
+        "OPERATOR",
+        "TYPE",
+    }
+)
+
+# The parts of a SELECT that must be empty when it is nothing but an expression.
+_CLAUSES = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "qualify", "sample")
+
+SELECT = "SELECT "
+NO_LOCATION = 2**64 - 1
+
+_LOCAL = threading.local()
+
+
+class PredicateError(ValueError):
+    """A predicate that cannot be a rule.
+
+    Attributes:
+      offset: where in the SQL, in characters; None when the engine does not tell.
+    """
+
+    def __init__(self, message: str, offset: int | None = None):
+        super().__init__(message)
+        self.offset = offset
+
+
+def connection() -> duckdb.DuckDBPyConnection:
+    """This thread's own in-memory database: one thread, no files, no network, settings locked, UTC."""
+    if not hasattr(_LOCAL, "connection"):
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "threads": 1,
+            "enable_external_access": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        opened = duckdb.connect(":memory:", config=settings)
+        opened.execute("SET TimeZone = 'UTC'").fetchall()
+        opened.execute("SET lock_configuration = true").fetchall()
+        _LOCAL.connection = opened
+    return _LOCAL.connection
+
+
+def parse_expression(sql: str) -> dict[str, Any]:
+    """The syntax tree of the only expression in `sql`; `x = ANY(xs)` is spelled out.
+
+    Raises:
+      PredicateError: when it does not parse, or is more than an expression.
+    """
+    if not sql.strip(" \t\n\r;"):
+        raise PredicateError("is empty; a rule is one predicate, such as fare >= 0 AND fare < 1000")
+    parsed = _parse(sql)
+    if parsed["error"]:
+        position = parsed.get("position")
+        offset = None if position is None else characters(sql, int(position) - len(SELECT))
+        raise PredicateError(parsed["error_message"], offset)
+    statements = parsed["statements"]
+    if len(statements) != 1:
+        raise PredicateError("holds more than one statement; a rule is one predicate")
+    node = statements[0]["node"]
+    is_plain = node["type"] == "SELECT_NODE" and node["from_table"]["type"] == "EMPTY" and not node["cte_map"]["map"]
+    if not is_plain or any(node.get(clause) for clause in _CLAUSES):
+        raise PredicateError("is a query; a rule is one predicate, such as fare >= 0 AND fare < 1000")
+    if len(node["select_list"]) != 1:
+        raise PredicateError("holds several expressions; join them with AND, or write several rules")
+    expression = node["select_list"][0]
+    if expression.get("alias"):
+        raise PredicateError(f"gives the predicate a name (AS {expression['alias']}); leave it out")
+    return spell_out_quantified(expression, sql)
+
+
+def _parse(sql: str) -> dict[str, Any]:
+    row = connection().execute("SELECT json_serialize_sql(?)", [SELECT + sql]).fetchall()[0]
+    return json.loads(row[0])
+
+
+def runnable(sql: str) -> str:
+    """The expression as it runs: without a trailing semicolon, and with what only a query may say spelled out.
+
+    >>> runnable("2 <= dist ; -- metres"), runnable("dist = ANY(xs)")[:25]
+    ('2 <= dist ', '(CASE  WHEN ((xs IS NULL)')
+    """
+    tree = _parse(sql)["statements"][0]["node"]["select_list"][0]
+    spelled = spell_out_quantified(tree, sql)
+    return without_semicolon(sql) if spelled == tree else sql_of(spelled)
+
+
+def without_semicolon(sql: str) -> str:
+    """SQL of one statement without the semicolons at its end, and what comments follow them.
+
+    >>> without_semicolon("name = ';' ; -- ends; here"), without_semicolon("name = ';'")
+    ("name = ';' ", "name = ';'")
+    """
+    # A semicolon inside text or between expressions would leave what does not parse, or parses as something else.
+    tree = _parse(sql)
+    while ";" in sql and _parse(sql[: sql.rindex(";")]) == tree:
+        sql = sql[: sql.rindex(";")]
+    return sql
+
+
+def sql_of(tree: Node) -> str:
+    """A syntax tree as SQL."""
+    query = _parse("1")
+    query["statements"][0]["node"]["select_list"] = [tree]
+    row = connection().execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(query)]).fetchall()[0]
+    return row[0].removeprefix(SELECT)
+
+
+def nodes(tree: Any, bound: frozenset[str] = frozenset()) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
+    """Every expression of a syntax tree, with the lambda parameters known there, in lower case."""
+    if isinstance(tree, list):
+        for item in tree:
+            yield from nodes(item, bound)
+    elif isinstance(tree, dict):
+        if "class" in tree:
+            yield tree, bound
+        children = tree
+        if is_lambda(tree):
+            bound = bound.union(lambda_parameters(tree))
+            children = {key: child for key, child in tree.items() if key != "lhs"}
+        for child in children.values():
+            yield from nodes(child, bound)
+
+
+def is_lambda(node: Node) -> bool:
+    """Whether a node is a function of an item; `document -> path`, which looks like one, takes a part of JSON."""
+    return node.get("class") == "LAMBDA" and node["syntax_type"] == "LAMBDA_KEYWORD"
+
+
+def lambda_parameters(node: Node) -> list[str]:
+    """The names that a lambda gives to what it is called with, in lower case and in order."""
+    references = (child for child, _ in nodes(node["lhs"]) if child["class"] == "COLUMN_REF")
+    return [name.lower() for reference in references for name in reference["column_names"]]
+
+
+def arguments_of(node: Node) -> list[Node]:
+    """The arguments of a FUNCTION node."""
+    return [argument["expression"] for argument in node.get("arguments", ())]
+
+
+def location(sql: str, node: Node) -> int | None:
+    """Where a node of the tree of `sql` begins, in characters."""
+    place = node.get("query_location", NO_LOCATION)
+    return None if place == NO_LOCATION else characters(sql, place - len(SELECT))
+
+
+def characters(sql: str, byte_offset: int) -> int | None:
+    """An offset in bytes, which the engine counts, as characters."""
+    encoded = sql.encode()
+    if not 0 <= byte_offset <= len(encoded):
+        return None
+    return len(encoded[:byte_offset].decode(errors="replace"))
+
+
+def spell_out_quantified(tree: Any, sql: str) -> Any:
+    """Replaces `x = ANY(xs)`, which DuckDB plans as a subquery, by a function of the row with the same answers.
+
+    Under TRY, which confines an error to its row, and inside a lambda the engine takes no subquery; over 32,768 lists
+    of five one needs 90 ms, this 3. As there, nothing is found in a list that is NULL: ANY is false of it, ALL is true.
+    """
+    if isinstance(tree, list):
+        return [spell_out_quantified(item, sql) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    tree = {key: spell_out_quantified(child, sql) for key, child in tree.items()}
+    items = _quantified_list(tree)
+    if items is None:
+        return tree
+    found, item = _unused_names(sql)
+    compared = _node("COMPARISON", tree["comparison_type"], left=tree["child"], right=_reference(item))
+    either = _node("CONJUNCTION", "CONJUNCTION_OR", children=[_reference(found), compared])
+    parameters = _call("row", _reference(found), _reference(item))
+    step = _node("LAMBDA", "LAMBDA", lhs=parameters, expr=either, syntax_type="LAMBDA_KEYWORD")
+    is_null = _node("OPERATOR", "OPERATOR_IS_NULL", children=[items])
+    return {
+        **_node("CASE", "CASE_EXPR", case_checks=[{"when_expr": is_null, "then_expr": _false()}]),
+        "else_expr": _call("list_reduce", items, step, _false()),
+        "query_location": tree["query_location"],
+    }
+
+
+def _quantified_list(node: Node) -> Node | None:
+    """The list of `x = ANY(list)`; None for anything else, such as a subquery that somebody wrote."""
+    if node.get("class") != "SUBQUERY" or node["subquery_type"] != "ANY":
+        return None
+    selected = node["subquery"]["node"].get("select_list", [])
+    # The parser wraps the list in a call of unnest that stands nowhere in the text.
+    if (
+        len(selected) != 1
+        or selected[0].get("function_name") != "unnest"
+        or selected[0]["query_location"] != NO_LOCATION
+    ):
+        return None
+    return arguments_of(selected[0])[0]
+
+
+def _unused_names(sql: str) -> tuple[str, str]:
+    number = next(number for number in range(len(sql)) if f"_{number}" not in sql)
+    return f"found_{number}", f"item_{number}"
+
+
+def _node(kind: str, type_: str, **parts: Any) -> dict[str, Any]:
+    return {
+        "class": kind,
+        "type": type_,
+        "alias": "",
+        "query_location": NO_LOCATION,
+        "query_location_length": 0,
+        **parts,
+    }
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return _node("COLUMN_REF", "COLUMN_REF", column_names=[name])
+
+
+def _false() -> dict[str, Any]:
+    return _node("CONSTANT", "VALUE_CONSTANT", literal={"kind": "BOOLEAN", "text": "false"})
+
+
+def _call(name: str, *arguments: Node) -> dict[str, Any]:
+    named = [{"name": "", "expression": argument} for argument in arguments]
+    return _node(
+        "FUNCTION",
+        "FUNCTION",
+        function_name=name,
+        schema="",
+        catalog="",
+        filter=None,
+        order_bys={"type": "ORDER_MODIFIER", "orders": []},
+        distinct=False,
+        is_operator=False,
+        export_state=False,
+        arguments=named,
+        qualified_name={"path": [name]},
+        is_legacy_function_call=False,
+    )
