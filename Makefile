@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 TESTS ?= tests
+PROFILE ?= quick
 DEMO := demo-output
 DEMO_ROWS ?= 0
 
 LOCK := requirements/lock.txt
 
-.PHONY: help install lock newest kernel lint typecheck test integration sanitize build demo flink bench clean
+.PHONY: help install lock newest kernel lint typecheck test packaging integration sanitize build demo flink bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +42,11 @@ lint: install ## ruff: rules and format
 typecheck: install ## mypy, from src/: the root has an io/ folder that would hide the standard library's io
 	cd src && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p penstock -p pipelines
 
-test: kernel ## the tests, in WORKERS=2 processes; PENSTOCK_KERNEL=off runs them without the kernel
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+test: kernel ## the tests, in WORKERS=2 processes; PROFILE=full: on more made-up input; PENSTOCK_KERNEL=off: without the kernel
+	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=$(PROFILE) $(TESTS)
+
+packaging: install ## tests that build the package, and install it as workers do
+	$(BIN)/python -m pytest -m packaging tests
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
 	$(BIN)/python -m pytest -m 'integration or slow'

@@ -14,5 +14,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # Times vary too much on a shared machine to be an examples' limit.
-settings.register_profile("penstock", deadline=None, print_blob=True)
-settings.load_profile("penstock")
+settings.register_profile("full", max_examples=100, deadline=None, print_blob=True)
+settings.register_profile("quick", settings.get_profile("full"), max_examples=20)
+settings.load_profile("quick")  # pytest reads --hypothesis-profile=full later than this

@@ -24,4 +24,4 @@ export LD_PRELOAD
 assert kernel.__file__.startswith("'"$copy"'"), kernel.__file__'
 "$python" tests/fuzz/fuzz_decode.py --seed "$(date +%s)" --seconds "$seconds"
 mapfile -t tests < <(grep -rlE "import kernel|io.kernel" tests/fuzz tests/io --include="test_*.py")
-"$python" -m pytest -q -n 2 -p no:cacheprovider "${tests[@]}"
+"$python" -m pytest -q -n 2 -p no:cacheprovider --hypothesis-profile=full "${tests[@]}"

@@ -9,7 +9,8 @@ import zlib
 import fastavro
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from depth import on_shared_path
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.avro import AvroFormat
@@ -361,7 +362,7 @@ EVERYTHING = record(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@on_shared_path(50)
 @given(ROWS, st.integers(1, 300), st.integers(1, 1000), st.sampled_from(["null", "deflate"]))
 def test_any_block_size_and_part_size_gives_the_same_rows(tmp_path, rows, sync_interval, part_bytes, codec):
     file = write(tmp_path / "a.avro", EVERYTHING, rows, sync_interval=sync_interval, codec=codec)
@@ -370,7 +371,7 @@ def test_any_block_size_and_part_size_gives_the_same_rows(tmp_path, rows, sync_i
     assert positions_of(parsed) == list(range(len(rows)))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@on_shared_path(40)
 @given(st.lists(st.binary(max_size=6), max_size=30), st.integers(1, 60), st.integers(1, 200))
 def test_in_equals_out_plus_rejected(tmp_path, texts, sync_interval, part_bytes):
     rows = [{"x": text} for text in texts]

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from depth import on_shared_path
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.io.batches import ORIGIN, feature_names
@@ -24,12 +25,6 @@ from penstock.io.schema import Feature, Kind
 
 
 # The directory is shared by the examples of a property test, each of which writes its file anew.
-def on_shared_path(max_examples: int) -> settings:
-    return settings(
-        max_examples=max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-    )
-
-
 def write(path: Path, data: bytes, name: str = "t.csv") -> InputFile:
     file = path / name
     file.write_bytes(data)

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from depth import scaled
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -117,7 +118,7 @@ options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=scaled(600))
 @given(messy | tables, st.integers(1, 4), options)
 @example(b'"a",', 2, {})
 @example(b'""', 1, {})
@@ -128,7 +129,7 @@ def test_texts_are_what_arrow_finds(data, width, options):
     check_same(data, layout_of("abcd"[:width], **options))
 
 
-@settings(max_examples=600)
+@settings(max_examples=scaled(600))
 @given(tables | messy, options, st.sampled_from([Kind.INT, Kind.FLOAT, Kind.BYTES]), st.booleans())
 @example(b"1,1e39,1\n2,2,2", {}, Kind.FLOAT, False)
 @example(b"1,,3\n", {}, Kind.INT, False)
@@ -139,7 +140,7 @@ def test_values_are_what_conform_makes_of_arrows_texts(data, options, kind, bool
     check_same(data, layout_of("abc", features, **options))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=scaled(1000))
 @given(messy, st.booleans(), st.sampled_from([",", ";"]))
 @example(b'"a"\r', False, ",")
 @example(b'"a"\r', True, ",")

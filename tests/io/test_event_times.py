@@ -3,7 +3,7 @@ import math
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.batches import EVENT_TIME
@@ -187,7 +187,6 @@ def test_types_that_hold_no_time(values, message):
         event_times(pa.array(values))
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.datetimes(dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30)),

@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
+from depth import scaled
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -227,7 +228,7 @@ kernel_columns = st.tuples(
 
 
 @pytest.mark.skipif(not kernel.ENABLED, reason="compares the kernel with Arrow")
-@settings(max_examples=500)
+@settings(max_examples=scaled(500))
 @given(kernel_columns, st.booleans())
 @example((["9007199254740993", "9007199254740993e1", "0.1234567890123456789", "1e23", "0e99999"], pa.string(), 1), True)
 @example((["9007199254740993.0", "18014398509481985e-1", "18014398509481987e-1", "5e-324"], pa.string(), 0), False)

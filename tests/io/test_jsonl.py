@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from depth import on_shared_path
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.io.batches import ORIGIN, feature_names
@@ -21,12 +22,6 @@ from penstock.io.json_arrow import ArrowReader, spellings
 from penstock.io.json_rows import parse_object
 from penstock.io.jsonl import JsonlFormat
 from penstock.io.schema import Feature, Kind
-
-
-def on_shared_path(max_examples: int) -> settings:
-    return settings(
-        max_examples=max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-    )
 
 
 def write(path: Path, data: bytes, name: str = "t.jsonl") -> InputFile:

@@ -5,6 +5,7 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 import pytest
+from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -169,7 +170,7 @@ def test_what_dead_letters_say():
 BODIES = st.binary(max_size=8).map(lambda content: GOOD[:5] + content)
 
 
-@settings(max_examples=50)
+@settings(max_examples=scaled(50))
 @given(st.lists(st.sampled_from([GOOD, None]) | st.binary(max_size=12) | BODIES))
 def test_nothing_is_lost(values):
     found = decode(values)

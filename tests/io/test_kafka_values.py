@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
+from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,7 +118,7 @@ JSON_FAULTS = st.sampled_from(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(st.lists(json_values() | JSON_FAULTS | st.binary(max_size=6), max_size=40), st.integers(1, 20))
 def test_json(values, repeats):
     values = values * repeats
@@ -168,7 +169,7 @@ def csv_values(draw):
     return (record + draw(st.sampled_from(["", "\n", "\r\n", "\r", "\n\n"]))).encode()
 
 
-@settings(max_examples=80)
+@settings(max_examples=scaled(80))
 @given(st.lists(csv_values() | st.none() | st.binary(max_size=6), max_size=40))
 def test_csv(values):
     alone = {value: parse([value], "csv", **CSV)[0] for value in dict.fromkeys(values)}
@@ -236,7 +237,7 @@ def test_examples():
         ]
 
 
-@settings(max_examples=30)
+@settings(max_examples=scaled(30))
 @given(st.lists(st.none() | st.binary(max_size=8)))
 def test_examples_of_any_bytes(values):
     found = parse(values, "tfexample")

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from confluent_kafka import Consumer, TopicPartition
+from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mock_kafka import PARTITIONS, mock_kafka
@@ -165,7 +166,7 @@ JSON_ROWS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(JSON_ROWS)
 def test_what_is_written_is_read_again(rows):
     types = {"i": pa.int64(), "f": pa.float64(), "s": pa.string()}

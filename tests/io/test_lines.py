@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from depth import on_shared_path, scaled
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.io import kernel
@@ -32,12 +33,6 @@ from penstock.io.lines import (
     read_chunks,
     split_part,
 )
-
-
-def on_shared_path(max_examples: int) -> settings:
-    return settings(
-        max_examples=max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-    )
 
 
 def write(path: Path, data: bytes, name: str = "t.txt") -> InputFile:
@@ -188,7 +183,7 @@ pieces = [
 blocks = st.lists(st.sampled_from(pieces), max_size=30).map(b"".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=scaled(400))
 @given(data=blocks)
 def test_the_index_of_a_block_equals_its_lines_one_by_one(data):
     lines = index_lines(Block(data, 100))
@@ -225,7 +220,6 @@ def is_utf8(text: bytes) -> bool:
     return True
 
 
-@settings(deadline=None)
 @given(data=texts, seed=st.integers(0, 1000))
 def test_joined_lines_are_those_that_were_selected(data, seed):
     lines = index_lines(Block(data, 0))

@@ -5,7 +5,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from depth import on_shared_path
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.batches import MAX_BATCH_ROWS, ORIGIN, feature_names
@@ -176,7 +177,7 @@ TYPES = pa.schema(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@on_shared_path(50)
 @given(ROWS, st.integers(1, 20), st.integers(1, 4000))
 def test_any_row_group_size_and_part_size_gives_the_same_rows(tmp_path, rows, group_rows, part_bytes):
     file = write(tmp_path / "a.parquet", pa.Table.from_pylist(rows, TYPES), row_group_size=group_rows)

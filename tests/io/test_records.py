@@ -4,7 +4,7 @@ import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io import kernel, records, shard
@@ -33,7 +33,6 @@ def as_parts(found):
 
 
 @needs_kernel
-@settings(deadline=None)
 @given(rows=ROWS | FEW_KEYS)
 def test_order_is_the_same_in_the_kernel(rows):
     parts = as_parts(Records.of(batch_of(rows)))
@@ -42,7 +41,6 @@ def test_order_is_the_same_in_the_kernel(rows):
     assert native is None or native.tolist() == twin.tolist()
 
 
-@settings(deadline=None)
 @given(rows=ROWS | FEW_KEYS)
 def test_order_is_that_of_split_key_and_bytes(rows):
     order = records.sorted_order(Records.of(batch_of(rows)))
@@ -51,7 +49,6 @@ def test_order_is_that_of_split_key_and_bytes(rows):
     assert sort_records(batch_of(rows)).to_pylist() == batch_of([rows[row] for row in expected]).to_pylist()
 
 
-@settings(deadline=None)
 @given(rows=ROWS, start=st.integers(0, 60), block=st.integers(1, 100), before=st.binary(max_size=100), data=st.data())
 def test_blocks_are_the_same_however_the_bytes_come(rows, start, block, before, data):
     found = Records.of(batch_of(rows).slice(start))

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
+from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +49,7 @@ def expected(rows):
     return content, Written(len(rows), (min(times), max(times)) if times else None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(100))
 @given(
     rows=ROWS,
     is_ordered=st.booleans(),
@@ -73,7 +74,7 @@ def test_any_range_is_that_of_a_sort(
     assert merged.count_below(low) == sum(row[0] < low for row in rows)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60))
 @given(
     rows=ROWS,
     is_ordered=st.booleans(),
@@ -114,7 +115,7 @@ def used(directory):
     return sum(path.stat().st_blocks * 512 for path in directory.iterdir())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60))
 @given(rows=ROWS, rank=st.integers(0, 60))
 def test_key_at_a_rank(tmp_path_factory, rows, rank):
     merged = MergedRuns(spill(tmp_path_factory.mktemp("runs"), rows, 7, 100))

@@ -4,7 +4,8 @@ import pickle
 import zlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from depth import on_shared_path
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.batches import MAX_BATCH_ROWS, ORIGIN, RESERVED
@@ -158,7 +159,7 @@ def test_reserved_feature_name_is_refused(tmp_path):
         read(write(tmp_path / "a.tfrecord", [bad.SerializeToString()]), None)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@on_shared_path(40)
 @given(st.lists(st.one_of(st.integers(0, 99).map(example), st.binary(max_size=12)), max_size=40))
 def test_in_equals_out_plus_rejected(tmp_path, records):
     parsed = read(write(tmp_path / "a.tfrecord", records))

@@ -12,8 +12,9 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.error_handling import CollectingErrorHandler
+from depth import on_shared_path
 from google.protobuf import text_format
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -316,7 +317,7 @@ def test_reserved_columns_are_carried_along(checked_dir) -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 1000), max_size=8))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@on_shared_path(10)
 def test_batching_does_not_change_a_bit(graph_dir, cuts: list[int]) -> None:
     graph = load_graph(graph_dir)
     whole, _ = apply_graph(graph, ROWS)

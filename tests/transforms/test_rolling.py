@@ -13,6 +13,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing import test_stream as beam_stream
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from depth import scaled
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +63,7 @@ def test_features_are_those_of_plain_python(rows):
 
 
 @given(ROWS, st.randoms())
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 def test_the_order_of_arrival_does_not_matter(rows, order):
     shuffled = order.sample(rows, len(rows))
     results = [table([rolling_features(None, batch_of(some), ROLLING)]) for some in (rows, shuffled)]
@@ -70,7 +71,7 @@ def test_the_order_of_arrival_does_not_matter(rows, order):
 
 
 @given(ROWS, st.integers(0, 60))
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 def test_history_and_rows_give_what_all_rows_give(rows, second):
     old = [row for row in rows if row["time"] < second * SECOND]
     new = [row for row in rows if row["time"] >= second * SECOND]

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rolling_rows import FEATURES, ROLLING, ROWS, SECOND, batch_of, expected, table
@@ -64,7 +65,7 @@ def small_state(monkeypatch):
 
 
 @given(ROWS, st.randoms())
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 def test_any_arrival_before_the_watermark_gives_what_all_rows_at_once_give(rows, order):
     state, out = a_state(), []
     bucket = Bucket.load(state, ROLLING, 0)
@@ -81,7 +82,7 @@ def test_any_arrival_before_the_watermark_gives_what_all_rows_at_once_give(rows,
 
 
 @given(ROWS, ROWS)
-@settings(max_examples=15)
+@settings(max_examples=scaled(15))
 def test_late_rows_within_the_lateness_see_all_that_came_before(rows, others):
     state = a_state()
     bucket = Bucket.load(state, ROLLING, 60 * SECOND)

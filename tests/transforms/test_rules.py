@@ -6,6 +6,7 @@ import apache_beam as beam
 import duckdb
 import pyarrow as pa
 import pytest
+from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -342,7 +343,7 @@ def _expected(fare, dist):
     return at_least is True and either is True
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=scaled(50))
 @given(
     st.lists(st.tuples(st.none() | st.floats(), st.none() | st.integers(-(2**63), 2**63 - 1)), min_size=1, max_size=30),
     st.integers(1, 30),

@@ -6,7 +6,7 @@ import xxhash
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing import test_pipeline as testing
 from apache_beam.testing.util import assert_that, equal_to
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.batches import ORIGIN, SPLIT, origin_array
@@ -97,7 +97,6 @@ def test_every_hash_has_the_split_that_exact_arithmetic_gives(weights, value):
 ROWS = st.lists(st.tuples(st.none() | st.integers(0, 50), st.none() | st.text(max_size=3)), min_size=1, max_size=50)
 
 
-@settings(deadline=None)
 @given(ROWS, st.integers(1, 50), st.randoms(use_true_random=False))
 def test_a_row_keeps_its_split_in_any_batch_and_order(rows, size, random):
     def batch_of(some):

@@ -10,6 +10,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing import test_pipeline as testing
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.error_handling import CollectingErrorHandler
+from depth import scaled
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -328,7 +329,7 @@ ROWS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=scaled(100))
 @given(st.lists(ROWS, min_size=1, max_size=30), st.integers(0, 29))
 def test_rows_are_judged_alone(rows, start):
     fares, kinds, ids = zip(*rows, strict=True)
@@ -351,7 +352,7 @@ BOUNDED = (
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=scaled(100))
 @given(st.data(), st.sampled_from(BOUNDED), st.integers(0, 5))
 def test_scalars_are_judged_as_lists_of_one(data, bounded, start):
     text, arrow_type, values = bounded
