@@ -1,19 +1,4 @@
-"""The element of every Penstock pipeline: a `pyarrow.RecordBatch`, its reserved columns and its coder.
-
-Reserved columns travel with the rows through every transform and are left out by the encoder, by validation and by
-`hash_rows`:
-
-==============  ======================================================  =======================================
-column          type                                                    set by
-==============  ======================================================  =======================================
-`_origin`       struct<uri: dictionary<int32, string>, position: int64>  the sources
-`_event_time`   timestamp[us, UTC]                                      `AssignEventTime`
-`_split`        dictionary<int32, string>                               `AssignSplit`
-`_shuffle_key`  uint64                                                  `AssignShuffleKey`, or the sources
-`_attempt`      int64: `attempt` of a dead letter, should it become one  the source of a replay
-`_source`       struct of the data columns as they were read             `KeepSource`
-==============  ======================================================  =======================================
-"""
+"""The element of every Penstock pipeline: a `pyarrow.RecordBatch`, its reserved columns (`reserved`) and its coder."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,18 +11,17 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.errors import InputError
+from penstock.io.reserved import ATTEMPT as ATTEMPT
+from penstock.io.reserved import EVENT_TIME as EVENT_TIME
+from penstock.io.reserved import ORIGIN as ORIGIN
+from penstock.io.reserved import RESERVED as RESERVED
+from penstock.io.reserved import SHUFFLE_KEY as SHUFFLE_KEY
+from penstock.io.reserved import SOURCE as SOURCE
+from penstock.io.reserved import SPLIT as SPLIT
 
 # Smaller batches pay Python's share of each step more often, with the other threads waiting for the interpreter.
 MAX_BATCH_ROWS = 32768
 MAX_BATCH_BYTES = 4 << 20
-
-ORIGIN = "_origin"
-EVENT_TIME = "_event_time"
-SPLIT = "_split"
-SHUFFLE_KEY = "_shuffle_key"
-ATTEMPT = "_attempt"
-SOURCE = "_source"
-RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT, SOURCE})
 
 ORIGIN_TYPE = pa.struct([("uri", pa.dictionary(pa.int32(), pa.string())), ("position", pa.int64())])
 

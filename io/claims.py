@@ -38,8 +38,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.errors import DataError
 from penstock.io.files import InputFile
-from penstock.io.folders import delete_files, is_local, list_files
+from penstock.io.folders import delete_files, list_files
 from penstock.io.manifest import read_manifest
+from penstock.io.paths import is_local
 
 _CLAIM = re.compile(r"(?P<file>.+)\.claim-(?P<run_id>[^/]+)")
 

@@ -42,9 +42,8 @@ from penstock.io.formats import Parsed, Part
 from penstock.io.kafka.messages import Decoder
 from penstock.io.kafka.values import FORMATS
 from penstock.io.lines import Lines, LongLine, blank_lines, index_lines, read_blocks, split_part
+from penstock.io.options import DEFAULT_MAX_ATTEMPTS
 from penstock.io.schema import Feature
-
-DEFAULT_MAX_ATTEMPTS = 3
 
 # Letters whose payload is no row.
 _NO_ROW = ("file.*", "kafka.tombstone", "*.too_long")

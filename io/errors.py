@@ -4,6 +4,7 @@
 
     PenstockError
     ├── ConfigError            wrong usage or configuration (jobs exit with 2)
+    │   └── MissingExtraError  what is asked for needs an extra that is not installed; an ImportError too
     ├── StoppedError           a worker ends because its pipeline has failed on another one
     └── DataError              the data failed (jobs exit with 1)
         ├── InputError         a fault of a whole file: no row of it can be trusted or counted
@@ -17,6 +18,10 @@ class PenstockError(Exception):
 
 class ConfigError(PenstockError, ValueError):
     """A flag, schema, rule, feature or option is wrong; raised before any data is read."""
+
+
+class MissingExtraError(ConfigError, ImportError):
+    """What is asked for needs packages that are not installed; the message names the extra that brings them."""
 
 
 class StoppedError(PenstockError):

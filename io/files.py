@@ -12,6 +12,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io import progress
 from penstock.io.errors import InputError
+from penstock.io.extras import check_filesystem
+from penstock.io.paths import is_local, is_local_directory, no_match
 
 # Suffix to the codec that Arrow reads it with.
 # Arrow's gzip reader tells zlib streams by their header.
@@ -49,23 +51,25 @@ def match_files(patterns: Sequence[str], may_be_none: bool = False) -> tuple[Inp
 
     Raises:
       InputError: for a pattern that matches nothing unless there `may_be_none`, or that names a directory.
+      ConfigError: for a filesystem that cannot be reached from here.
     """
     files: dict[str, InputFile] = {}
     for pattern in patterns:
-        found = [meta for meta in _match(pattern) if not _is_local_directory(meta.path)]
-        if not found and (not may_be_none or _is_local_directory(pattern)):
-            raise InputError(_no_match(pattern))
+        found = [meta for meta in _match(pattern) if not is_local_directory(meta.path)]
+        if not found and (not may_be_none or is_local_directory(pattern)):
+            raise no_match(pattern)
         for meta in found:
             files[meta.path] = _input_file(meta)
     return tuple(sorted(files.values()))
 
 
 def _match(pattern: str) -> Sequence[FileMetadata]:
+    check_filesystem(pattern)
     try:
-        if "://" not in pattern and os.path.isfile(pattern):
+        if is_local(pattern) and os.path.isfile(pattern):
             return [FileSystems.get_filesystem(pattern).metadata(pattern)]  # its name may have brackets in it
         return FileSystems.match([pattern])[0].metadata_list
-    except (BeamIOError, ValueError) as error:  # a ValueError for a scheme that no filesystem has
+    except BeamIOError as error:
         raise InputError(f"cannot list {pattern}: {error}") from error
 
 
@@ -83,16 +87,6 @@ def stat_file(uri: str) -> InputFile:
 
 def _input_file(meta: FileMetadata) -> InputFile:
     return InputFile(meta.path, meta.size_in_bytes, meta.last_updated_in_seconds or 0.0)
-
-
-def _is_local_directory(path: str) -> bool:
-    return "://" not in path and os.path.isdir(path)
-
-
-def _no_match(pattern: str) -> str:
-    if _is_local_directory(pattern):
-        return f"{pattern} is a directory; name its files with a pattern such as {os.path.join(pattern, '*.csv')!r}"
-    return f"no file matches {pattern}; check the path, and quote a pattern so that the shell leaves it alone"
 
 
 @contextlib.contextmanager

@@ -7,15 +7,12 @@ without it: their names may hold anything.
 import contextlib
 import os
 import shutil
-import stat
 from collections.abc import Collection, Iterable, Mapping
 
 from apache_beam.io.filesystems import FileSystems
 
-
-def is_local(path: str) -> bool:
-    """Whether a path is one of this machine's: one without a scheme."""
-    return "://" not in path
+from penstock.io.extras import check_filesystem
+from penstock.io.paths import is_local, walk_files
 
 
 def list_files(directory: str) -> dict[str, int]:
@@ -25,35 +22,15 @@ def list_files(directory: str) -> dict[str, int]:
 
     Raises:
       OSError: when the folder cannot be listed.
-      ValueError: for a scheme that Beam does not know.
+      ConfigError: for a filesystem that cannot be reached from here.
     """
+    check_filesystem(directory)
     if is_local(directory):
-        return dict(_walk(directory))
+        return dict(walk_files(directory))
     root = directory.rstrip("/") + "/"
     found = FileSystems.match([root + "**"])[0].metadata_list
     # Consoles of object stores make empty objects that look like folders.
     return {meta.path.removeprefix(root): meta.size_in_bytes for meta in found if not meta.path.endswith("/")}
-
-
-def _walk(directory: str) -> Iterable[tuple[str, int]]:
-    for folder, folders, files in os.walk(directory, onerror=_raise_unless_gone):
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in (*files, *links):
-            path = os.path.join(folder, name)
-            try:
-                status = os.stat(path)
-            except OSError:
-                if not os.path.islink(path):  # else it leads nowhere
-                    continue  # a file may go at any time
-                size = 0
-            else:
-                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-            yield os.path.relpath(path, directory), size
-
-
-def _raise_unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
 
 
 def copy_folder(source: str, target: str) -> None:

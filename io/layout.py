@@ -29,7 +29,9 @@ from collections.abc import Sequence
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.errors import ConfigError
-from penstock.io.folders import delete_files, is_local, list_files
+from penstock.io.extras import check_filesystem
+from penstock.io.folders import delete_files, list_files
+from penstock.io.paths import is_local
 
 MANIFEST = "manifest.json"
 SCHEMA = "schema.pbtxt"
@@ -124,9 +126,10 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
     be windows already.
 
     Raises:
-      ConfigError: when it is a file, cannot be written, holds something and `overwrite` is not set, or holds what is
-        no part of a dataset.
+      ConfigError: when it cannot be reached from here, is a file, cannot be written, holds something and `overwrite`
+        is not set, or holds what is no part of a dataset.
     """
+    check_filesystem(output, f"--output {output}")
     if is_local(output) and os.path.exists(output) and not os.path.isdir(output):
         raise ConfigError(f"--output {output}: is a file; name a folder")
     if not is_local(output) and any(character in output for character in "*?["):
@@ -134,7 +137,7 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
     own = f"{STAGING_PREFIX}{run_id}/"
     try:
         found = [path for path in list_files(output) if not path.startswith(own)]
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
     if found and not overwrite and not resume:
         examples = ", ".join(sorted({path.split("/")[0] for path in found})[:3])

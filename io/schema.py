@@ -25,6 +25,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RESERVED
 from penstock.io.errors import ConfigError
+from penstock.io.extras import check_filesystem
+from penstock.io.paths import unreadable
 
 Domain: TypeAlias = schema_pb2.StringDomain | schema_pb2.IntDomain | schema_pb2.FloatDomain | schema_pb2.BoolDomain
 
@@ -80,16 +82,18 @@ def load_schema(path: str) -> schema_pb2.Schema:
       ConfigError: when there is no such file, it does not parse (the message has path, line and column), or
         `schema_features` refuses it.
     """
+    what = f"--schema {path}"
+    check_filesystem(path, what)
     try:
         with FileSystems.open(path) as file:
             text = file.read().decode()
-    except (OSError, ValueError) as error:  # not UTF-8, or a scheme that no filesystem has
-        raise ConfigError(f"--schema {path}: cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(what, error) from error
     try:
         schema = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
-        raise ConfigError(f"--schema {path}:{error}") from error
-    schema_features(schema, f"--schema {path}")
+        raise ConfigError(f"{what}:{error}") from error
+    schema_features(schema, what)
     return schema
 
 

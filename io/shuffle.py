@@ -12,7 +12,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -24,12 +24,11 @@ from penstock.io.batches import in_global_window
 from penstock.io.layout import SUFFIXES, Staging, part_name
 from penstock.io.manifest import Shard
 from penstock.io.merge import KEYS_END, MergedRuns
+from penstock.io.options import Compression, Shuffle
 from penstock.io.records import Keys, Records, sort_records
 from penstock.io.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
-from penstock.io.shard import Compression, write_shard
+from penstock.io.shard import write_shard
 from penstock.io.stable import tries_once
-
-Shuffle = Literal["global", "none"]
 
 # What one element carries through the runner's own shuffle.
 _MAX_CHUNK_BYTES = 4 << 20

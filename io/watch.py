@@ -55,6 +55,7 @@ from penstock.io.dead_letters import (
 )
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.event_times import assign_event_time, check_event_time, parse_event_time
+from penstock.io.extras import check_filesystem
 from penstock.io.files import InputFile, match_files
 from penstock.io.formats import Format, Part
 from penstock.io.jsonl import JsonlFormat
@@ -188,7 +189,7 @@ class WatchFiles(RejectingTransform):
       looks: end after so many looks: for tests, and to read what is finished by then; None never ends.
 
     Raises:
-      ConfigError: for an interval or number of looks that is too small.
+      ConfigError: for an interval or number of looks that is too small, or a filesystem that cannot be reached.
     """
 
     patterns: Sequence[str]
@@ -200,6 +201,8 @@ class WatchFiles(RejectingTransform):
         super().__init__()
         if self.interval <= 0:
             raise ConfigError(f"--watch must be a number of seconds above 0, got {self.interval:g}")
+        for pattern in self.patterns:
+            check_filesystem(pattern)
         if self.looks is not None and self.looks < 2:
             raise ConfigError(f"looks must be >= 2, since only the second can find a finished file, got {self.looks}")
 

@@ -42,10 +42,10 @@ from penstock.io.encode import RecordEncoder
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.layout import DEAD_LETTERS, TRANSFORM, WINDOWS, Staging, check_output, new_run_id
 from penstock.io.manifest import Shard
+from penstock.io.options import Compression, Shuffle
 from penstock.io.publish import Outcome, Publisher
 from penstock.io.records import MAX_SPLITS
-from penstock.io.shard import Compression
-from penstock.io.shuffle import RunnerShuffle, ShardPlan, Shuffle, SpillingShuffle, spill_directory
+from penstock.io.shuffle import RunnerShuffle, ShardPlan, SpillingShuffle, spill_directory
 from penstock.io.windowed.close import ClosingRules
 from penstock.io.windowed.manifest import WindowManifest
 from penstock.io.windowed.seal import SealingRules

@@ -1,8 +1,9 @@
-"""Flags as dataclasses, a YAML file with the same names, and Beam's own beside them.
+"""Flags as dataclasses, a YAML file with the same names, and Beam's own beside them; all of it without Beam.
 
 A family of flags is a frozen dataclass whose fields are made by `flag`; a job composes families (`_options.py`).
 Beam's `PipelineOptions` is not the base, since its Google Cloud options already claim `--label` and its test options
-`--dry_run`.
+`--dry_run`. What flags Beam has is known from a table (`_beam_flags.py`); their values are checked by Beam itself, once
+it is loaded (`_beam.py`).
 """
 
 import argparse
@@ -14,18 +15,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Self
 
-import yaml
-from apache_beam.options.pipeline_options import PipelineOptions
-
 from penstock.io.errors import ConfigError
+from penstock.io.paths import unreadable
 from penstock.io.windowed.windows import parse_duration
+from pipelines._beam_flags import OPTIONAL, SWITCHES, VALUES
+from pipelines._named import CONFIG, NAMED, Named
+
+# Runners behind which there may be Flink; the others take no notice of its options.
+FLINK_RUNNERS = ("FlinkRunner", "PortableRunner")
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-def flag(help_text: str, default: Any = None, **argparse_arguments: Any) -> Any:
-    """A dataclass field that is a command line flag of the same name."""
-    return dataclasses.field(default=default, metadata={"help": help_text, **argparse_arguments})
+def flag(help_text: str, default: Any = None, names: Named | None = None, **argparse_arguments: Any) -> Any:
+    """A dataclass field that is a command line flag of the same name; `names` is what its value names, if anything."""
+    return dataclasses.field(default=default, metadata={"help": help_text, NAMED: names, **argparse_arguments})
 
 
 class Options:
@@ -39,17 +43,54 @@ class Options:
         group = parser.add_argument_group(cls.title)
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             arguments = dict(field.metadata)
+            named = arguments.pop(NAMED)
             if field.default not in (None, (), False):
                 arguments["help"] += f" (default: {field.default})"
             # An argparse default would be appended to: the family fills it in.
-            group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, **arguments)
+            action = group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, **arguments)
+            setattr(action, NAMED, named)
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:
         """The family's part of a parsed command line."""
+        return cls(**cls._own(vars(namespace)))
+
+    def with_flags(self, values: Mapping[str, Any]) -> Self:
+        """The same with other values for some flags, by name; names that are not of the family do not matter."""
+        return dataclasses.replace(self, **self._own(values))  # type: ignore[type-var]
+
+    @classmethod
+    def _own(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        given = {name: value for name, value in vars(namespace).items() if name in names}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+        given = {name: value for name, value in values.items() if name in names}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+    def named(self) -> Iterable[tuple[str, Named, str]]:
+        """Flags that name something: their names, what kind of thing it is, and each value."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.metadata[NAMED] is not None and value:
+                for item in value if isinstance(value, tuple) else (value,):
+                    yield field.name, field.metadata[NAMED], item
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamFlags:
+    """What a job leaves of its command line, for Beam.
+
+    Attributes:
+      arguments: as they were given.
+      runner, savepoint_path: the values of these two.
+    """
+
+    arguments: tuple[str, ...] = ()
+    runner: str | None = None
+    savepoint_path: str | None = None
+
+    @property
+    def may_be_flink(self) -> bool:
+        """Whether the runner is Flink's, or one that hands the job to whoever listens."""
+        return self.runner in FLINK_RUNNERS
 
 
 def comma_list(text: str) -> tuple[str, ...]:
@@ -127,60 +168,70 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors without the whole usage: they would drown the one line that matters."""
+class Parser(argparse.ArgumentParser):
+    """Errors without the whole usage: they would drown the one line that matters; `hint` is the line after it."""
+
+    hint = "Try --help for the flags of this job."
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\nTry --help for the flags of this job.\n")
+        """Ends the program with one line and a hint."""
+        self.exit(2, f"{self.prog}: error: {message}\n{self.hint}\n")
 
 
-def job_parser(
-    name: str, description: str, examples: str, families: Iterable[type[Options]]
-) -> argparse.ArgumentParser:
+def job_parser(program: str, description: str, examples: str, families: Iterable[type[Options]]) -> Parser:
     """The parser of a job, with `--config` and a note on Beam's options."""
-    parser = _Parser(
-        prog=f"python -m pipelines.{name}",
-        usage=f"python -m pipelines.{name} [flags] [any Beam pipeline option]",
+    parser = Parser(
+        prog=program,
+        usage=f"{program} [flags] [any Beam pipeline option]",
         description=description,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
+    config = parser.add_argument(
         "--config", metavar="FILE", help="YAML file with flags by name, without the dashes; flags given here win"
     )
+    setattr(config, NAMED, CONFIG)
     for family in families:
         family.add_flags(parser)
     return parser
 
 
-def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, BeamFlags]:
     """Parses a job's flags, from `--config` too; the rest, known to Beam, is returned as it was.
 
     Raises:
       SystemExit: with 2 and a message for an unknown flag (naming the nearest known one) or a bad value.
       ConfigError: for a config file that cannot be used.
     """
-    beam_parser = _beam_parser()
-    known = _flag_names(parser) | _flag_names(beam_parser)
-    path = _config_path(argv)
+    beam_parser = _beam_parser(parser.prog)
+    known = flag_names(parser) | flag_names(beam_parser)
+    path = _config_path(parser.prog, argv)
     if path is not None:
         argv = [*_config_arguments(path, argv, known), *argv]
     namespace, rest = parser.parse_known_args(list(argv))
-    _, unknown = beam_parser.parse_known_args(rest)
+    beam, unknown = beam_parser.parse_known_args(rest)
     if unknown:
         parser.error(_unknown_message(unknown[0], known))
-    return namespace, rest
+    if dry_run := getattr(namespace, "dry_run", ""):  # with a value, it is Beam's
+        rest.append(f"--dry_run={dry_run}")
+    return namespace, BeamFlags(tuple(rest), beam.runner, beam.savepoint_path)
 
 
-def _beam_parser() -> argparse.ArgumentParser:
-    parser: Any = _Parser(prog="beam options", add_help=False, allow_abbrev=False, conflict_handler="resolve")
-    for family in PipelineOptions.__subclasses__():
-        family._add_argparse_args(parser)
+def _beam_parser(program: str) -> Parser:
+    """Knows Beam's flags, and which take a value; what values are good, only Beam knows."""
+    parser = Parser(prog=program, add_help=False, allow_abbrev=False)
+    for name in VALUES:
+        parser.add_argument(name)
+    for name in OPTIONAL:
+        parser.add_argument(name, nargs="?")
+    for name in SWITCHES:
+        parser.add_argument(name, action="store_true")
     return parser
 
 
-def _flag_names(parser: argparse.ArgumentParser) -> set[str]:
+def flag_names(parser: argparse.ArgumentParser) -> set[str]:
+    """The names of a parser's flags, with their dashes."""
     return {text for text in parser._option_string_actions if text.startswith("--")}
 
 
@@ -196,8 +247,8 @@ def _unknown_message(argument: str, known: Iterable[str]) -> str:
     return f"unknown flag {name}{hint}"
 
 
-def _config_path(argv: Sequence[str]) -> str | None:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+def _config_path(program: str, argv: Sequence[str]) -> str | None:
+    parser = Parser(prog=program, add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
     path: str | None = parser.parse_known_args(list(argv))[0].config
     return path
@@ -219,13 +270,17 @@ def _config_arguments(path: str, argv: Sequence[str], known: set[str]) -> list[s
 
 
 def _load_config(path: str) -> Mapping[str, Any]:
+    import yaml
+
+    what = f"--config {path}"
+    CONFIG.reach(path, what)
     try:
         with open(path, encoding="utf-8") as file:
             config = yaml.safe_load(file)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path}: cannot be read: {error}") from error
+        raise unreadable(what, error) from error
     if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
-        raise ConfigError(f"--config {path}: must be a mapping of flag names to values")
+        raise ConfigError(f"{what}: must be a mapping of flag names to values")
     return config
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
 
-# Runners behind which there may be Flink; the others take no notice of its options.
-_FLINK_RUNNERS = ("FlinkRunner", "PortableRunner")
+from pipelines._flags import FLINK_RUNNERS
 
 # Options of Beam's job server for Flink, in milliseconds where they are times: name -> (type, help).
 _NUMBERS = {
@@ -70,7 +69,7 @@ def _switch(text: str) -> bool:
 
 def may_be_flink(options: PipelineOptions) -> bool:
     """Whether the runner is Flink's, or one that hands the job to whoever listens."""
-    return options.view_as(StandardOptions).runner in _FLINK_RUNNERS
+    return options.view_as(StandardOptions).runner in FLINK_RUNNERS
 
 
 def set_stream_defaults(options: PipelineOptions) -> None:

@@ -1,11 +1,9 @@
-"""What every job does alike: choose the runner, run a pipeline with a progress bar, turn failures into exit codes."""
+"""What every job does alike: choose the runner, run a pipeline with a progress bar, find the error of a worker."""
 
 import contextlib
-import os
 import re
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -17,11 +15,9 @@ from penstock.io import errors
 from penstock.io.errors import ConfigError, DataError, PenstockError
 from penstock.io.stopping import stoppable
 from pipelines._local import quick_runner
-from pipelines._logging import set_up_logging, without_worker_tracebacks
+from pipelines._logging import without_worker_tracebacks
 from pipelines._progress import progress_bar
 from pipelines._stream import StreamRunner, stream_runner, wait_for_stream
-
-DONE, DATA_FAILED, WRONG_USAGE = 0, 1, 2
 
 # Beam's DirectRunner fetches and uses Prism where it can and falls back to this one where it cannot: what a user runs
 # would depend on the network. The local runner is therefore pinned; Prism is one flag away (--runner=PrismRunner).
@@ -138,24 +134,3 @@ def _message(text: str) -> str:
     if message.endswith("']"):
         message = message.rpartition(" [while running '")[0] or message
     return " ".join(line.strip() for line in message.splitlines())
-
-
-def main(name: str, run: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Runs a job and turns its failures into a message and an exit code."""
-    set_up_logging()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        return run(argv)
-    except ConfigError as error:
-        return _fail(name, error, WRONG_USAGE)
-    except ImportError as error:
-        return _fail(name, error, WRONG_USAGE)
-    except (DataError, OSError) as error:
-        return _fail(name, error, DATA_FAILED)
-    except KeyboardInterrupt as interrupt:
-        return _fail(name, str(interrupt) or "interrupted; nothing was published", 130)
-
-
-def _fail(name: str, error: object, code: int) -> int:
-    print(f"python -m pipelines.{name}: error: {error}", file=sys.stderr)
-    return code

@@ -1,19 +1,13 @@
-"""The families of flags that the jobs compose, and the options that Beam gets."""
+"""The families of flags that the jobs compose."""
 
 import dataclasses
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
-
-import yaml
-from apache_beam.options.pipeline_options import PipelineOptions
+from typing import Any, get_args
 
 from penstock.io.errors import ConfigError
-from penstock.io.shard import Compression
-from penstock.io.shuffle import Shuffle
+from penstock.io.kafka.source import KafkaSource, is_kafka
+from penstock.io.options import Compression, Shuffle
 from pipelines._flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
-
-_View = TypeVar("_View", bound=PipelineOptions)
+from pipelines._named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, TOPIC
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +22,7 @@ class InputOptions(Options):
         (),
         action="append",
         metavar="PATTERN",
+        names=INPUT,
     )
     format: str | None = flag(
         "format of the input; without it, the suffix tells (Kafka: of each message, json without it; raw is bytes)",
@@ -50,8 +45,17 @@ class InputOptions(Options):
     )
 
     avro_schema: str | None = flag(
-        "Avro schema of Kafka messages that come without the id of a schema registry", metavar="FILE"
+        "Avro schema of Kafka messages that come without the id of a schema registry", metavar="FILE", names=FILE
     )
+
+    def check_given(self) -> None:
+        """Refuses a job without input.
+
+        Raises:
+          ConfigError: says what to give.
+        """
+        if not self.input:
+            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
 
     def message_options(self) -> dict[str, Any]:
         """Options of the format of messages that were given."""
@@ -122,8 +126,9 @@ class CheckOptions(Options):
         "tensorflow_metadata Schema in text format; without one it is inferred from the whole input and written to "
         "OUTPUT",
         metavar="FILE",
+        names=FILE,
     )
-    rules: str | None = flag("YAML file of SQL predicates that every row must meet", metavar="FILE")
+    rules: str | None = flag("YAML file of SQL predicates that every row must meet", metavar="FILE", names=FILE)
     label: str | None = flag("the column to learn: a row without it is rejected", metavar="COLUMN")
     max_reject_fraction: float = flag(
         "fail, and publish nothing, when more than this part of the rows is rejected", 0.05, type=fraction, metavar="F"
@@ -158,11 +163,13 @@ class TransformOptions(Options):
     features: str | None = flag(
         "features to compute with tensorflow-transform, fitted on the train split: a YAML file, or a Python function",
         metavar="FILE|MODULE:FUNCTION",
+        names=FEATURES,
     )
-    transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR")
+    transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR", names=GRAPH)
     rolling: str | None = flag(
         "YAML file of features over the last minutes of a key, computed before the others (needs no penstock[tft])",
         metavar="FILE",
+        names=ROLLING,
     )
 
 
@@ -172,7 +179,7 @@ class OutputOptions(Options):
 
     title = "output"
 
-    output: str | None = flag("folder of the dataset; must be empty, or see --overwrite", metavar="DIR")
+    output: str | None = flag("folder of the dataset; must be empty, or see --overwrite", metavar="DIR", names=OUTPUT)
     num_shards: int | None = flag(
         "shards of each split (default: as many as --shard_bytes asks for)", type=positive, metavar="N"
     )
@@ -187,8 +194,11 @@ class OutputOptions(Options):
         "a Kafka topic that gets each row of the dataset too, at least once: "
         "kafka://HOST:PORT/TOPIC?format=json|tfexample&key=COLUMN",
         metavar="URI",
+        names=TOPIC,
     )
-    rejects_to: str | None = flag("a Kafka topic that gets each dead letter too, at least once", metavar="URI")
+    rejects_to: str | None = flag(
+        "a Kafka topic that gets each dead letter too, at least once", metavar="URI", names=TOPIC
+    )
     overwrite: bool = flag("replace what is in OUTPUT, once the new dataset is whole", False, action="store_true")
     resume: bool = flag(
         "go on writing windows into OUTPUT, where this stream was stopped with a savepoint", False, action="store_true"
@@ -236,37 +246,26 @@ def resolved(*families: Any) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()}
 
 
-def describe(flags: Mapping[str, Any], stages: Sequence[str | None]) -> str:
-    """The resolved flags and the stages of a job, for --dry_run; a stage that is None is left out."""
-    numbered = "\n".join(f"  {number}. {stage}" for number, stage in enumerate(filter(None, stages), 1))
-    configuration = yaml.safe_dump(dict(flags), sort_keys=False, allow_unicode=True)
-    return f"{configuration}\nstages:\n{numbered}\n\nNothing was read or written."
+def topics_of(options: InputOptions, stream: StreamOptions) -> KafkaSource | None:
+    """The topics that the flags name as input; None for files.
 
-
-def beam_options(arguments: Sequence[str], run: RunOptions) -> PipelineOptions:
-    """Beam's options from what a job left over; the local runner gets a worker thread for each core."""
-    extra = [f"--dry_run={run.dry_run}"] if run.dry_run else []
-    # Nothing that workers need is defined in the main program, which Beam would pickle for them.
-    return _JobOptions([f"--direct_num_workers={usable_cores()}", "--no_save_main_session", *arguments, *extra])
-
-
-class _JobOptions(PipelineOptions):
-    """Beam's options, with one view of each kind.
-
-    To make a view takes 0.3 ms, since a parser is made for it, and Beam asks for 300 of them for one graph.
+    Raises:
+      ConfigError: when the URI of a topic is wrong, or there is something beside it.
     """
-
-    def view_as(self, cls: type[_View]) -> _View:
-        """A view, which shares its values with all others."""
-        views = self.__dict__.setdefault("_views", {})
-        if cls not in views:
-            views[cls] = super().view_as(cls)
-        return views[cls]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_views"}
+    if not any(is_kafka(item) for item in options.input):
+        return None
+    if len(options.input) > 1:
+        raise ConfigError("--input kafka://... stands alone; name several topics in it: kafka://HOST:PORT/a,b")
+    if stream.watch is not None:
+        raise ConfigError("--watch is for files; a topic is a stream anyway, unless its URI has stop=")
+    return KafkaSource.parse(options.input[0])
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def is_endless(options: InputOptions, stream: StreamOptions) -> bool:
+    """Whether the source that the flags name has no end; nobody is asked.
+
+    Raises:
+      ConfigError: as `topics_of`.
+    """
+    topics = topics_of(options, stream)
+    return stream.watch is not None if topics is None else not topics.bounded

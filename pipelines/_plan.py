@@ -7,11 +7,12 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import tempfile
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import apache_beam as beam
 import pyarrow as pa
+import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.error_handling import ErrorHandler
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -197,6 +198,13 @@ class Plan:
             pipeline = stack.enter_context(run_pipeline(beam_options, "fitting the features", self.source.total_bytes))
             rows = pipeline | "Read" >> self.read().with_error_handler(handler)
             _ = self.check_and_split(rows, handler, spill=spill) | "FitTransform" >> fit
+
+
+def describe(flags: Mapping[str, Any], stages: Sequence[str | None]) -> str:
+    """The resolved flags and the stages of a job, for --dry_run; a stage that is None is left out."""
+    numbered = "\n".join(f"  {number}. {stage}" for number, stage in enumerate(filter(None, stages), 1))
+    configuration = yaml.safe_dump(dict(flags), sort_keys=False, allow_unicode=True)
+    return f"{configuration}\nstages:\n{numbered}\n\nNothing was read or written."
 
 
 def package_versions() -> dict[str, str]:

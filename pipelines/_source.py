@@ -14,12 +14,12 @@ from penstock.io.files import InputFile, match_files
 from penstock.io.formats import Format
 from penstock.io.kafka.offsets import Span, resolve_offsets
 from penstock.io.kafka.read import ReadFromKafka
-from penstock.io.kafka.source import KafkaSource, is_kafka
+from penstock.io.kafka.source import KafkaSource
 from penstock.io.read import FORMATS, ReadRecords, resolve_format
 from penstock.io.schema import Feature
 from penstock.io.watch import WatchRecords
 from penstock.io.windowed.windows import parse_duration
-from pipelines._options import InputOptions, StreamOptions
+from pipelines._options import InputOptions, StreamOptions, topics_of
 from pipelines._summary import byte_text
 
 
@@ -57,31 +57,10 @@ def open_source(options: InputOptions, stream: StreamOptions | None = None) -> S
       ImportError: for Kafka, without the extra `kafka`.
     """
     stream = stream or StreamOptions()
-    if not options.input:
-        raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
-    if _topics(options, stream) is not None:
+    options.check_given()
+    if topics_of(options, stream) is not None:
         return TopicSource.open(options, stream)
     return FileSource.open(options) if stream.watch is None else WatchedSource.open(options, stream)
-
-
-def _topics(options: InputOptions, stream: StreamOptions) -> KafkaSource | None:
-    if not any(is_kafka(item) for item in options.input):
-        return None
-    if len(options.input) > 1:
-        raise ConfigError("--input kafka://... stands alone; name several topics in it: kafka://HOST:PORT/a,b")
-    if stream.watch is not None:
-        raise ConfigError("--watch is for files; a topic is a stream anyway, unless its URI has stop=")
-    return KafkaSource.parse(options.input[0])
-
-
-def is_endless(options: InputOptions, stream: StreamOptions) -> bool:
-    """Whether the source that the flags name has no end; nobody is asked.
-
-    Raises:
-      ConfigError: when the URI of a topic is wrong, or there is something beside it.
-    """
-    topics = _topics(options, stream)
-    return stream.watch is not None if topics is None else not topics.bounded
 
 
 def _file_format(options: InputOptions, files: Sequence[InputFile]) -> Format:

@@ -44,7 +44,7 @@ def print_windows(manifests: Iterable[WindowManifest], output: str, seconds: flo
         f"Done in {seconds:,.1f} s, {rows_in / seconds:,.0f} rows/s",
         table,
         *reasons,
-        f"Next: check every byte\n  python -m pipelines.verify --dataset {shlex.quote(output)}",
+        f"Next: check every byte\n  penstock verify --dataset {shlex.quote(output)}",
     )
 
 
@@ -60,7 +60,7 @@ def _parts(manifest: Manifest, output: str, seconds: float) -> Iterator[Renderab
     if manifest.rejected_by_reason:
         yield _reasons(manifest.rows_in, manifest.rejected_by_reason)
     yield _places(manifest, output)
-    yield f"Next: check every byte\n  python -m pipelines.verify --dataset {shlex.quote(output)}"
+    yield f"Next: check every byte\n  penstock verify --dataset {shlex.quote(output)}"
 
 
 def _rows(manifest: Manifest) -> Table:

@@ -22,7 +22,8 @@ from penstock.io.batches import RecordBatchCoder
 from penstock.io.manifest import Manifest, read_manifest
 from penstock.io.windowed.manifest import WindowManifest
 from pipelines import prepare
-from pipelines._job import _runner, main
+from pipelines._command import main
+from pipelines._job import _runner
 
 Row = Mapping[str, Any]
 

@@ -193,7 +193,7 @@ sys.meta_path.insert(0, Blocked())
 _JOBS = """
 import contextlib, io, sys
 from pipelines import fit, prepare, verify
-from pipelines._job import main
+from pipelines._command import main
 
 def code(job, *argv):
     name = job.__name__.rpartition(".")[2]

@@ -1,7 +1,6 @@
 """TensorFlow and tensorflow-transform, imported when first needed: the core of Penstock runs without them."""
 
 import contextlib
-import importlib.util
 import os
 import sys
 import tempfile
@@ -10,7 +9,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-_MISSING = "feature transformation needs tensorflow-transform: pip install 'penstock[tft]'"
+from penstock.io.extras import TFT
+
+_PURPOSE = "feature transformation"
 _STDERR = threading.Lock()
 
 
@@ -26,7 +27,7 @@ def import_tensorflow() -> Tensorflow:
     """Imports them, quietly.
 
     Raises:
-      ImportError: when the extra `tft` is not installed.
+      MissingExtraError: when the extra `tft` is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Its kernels choose their block sizes by the size of the batch, and with them the last bit of the result.
@@ -42,7 +43,7 @@ def import_tensorflow() -> Tensorflow:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("tensorflow", "tensorflow_transform"):
             raise
-        raise ImportError(_MISSING) from error
+        raise TFT.missing(_PURPOSE) from error
     return Tensorflow(tf, tft, tft_beam)
 
 
@@ -50,14 +51,9 @@ def check_tensorflow() -> None:
     """Finds out, without importing anything, whether features can be fitted and applied.
 
     Raises:
-      ImportError: when the extra `tft` is not installed.
+      MissingExtraError: when the extra `tft` is not installed.
     """
-    try:
-        found = importlib.util.find_spec("tensorflow_transform")
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise ImportError(_MISSING)
+    TFT.require(_PURPOSE)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import yaml
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.errors import ConfigError
+from penstock.io.extras import check_filesystem
+from penstock.io.paths import unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +47,12 @@ def read_text(path: str, source: str, hint: str) -> str:
     Raises:
       ConfigError: when it cannot be read; the message ends with the hint.
     """
+    check_filesystem(path, source)
     try:
         with FileSystems.open(path) as file:
             return file.read().decode()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"{source}: cannot be read: {error}; {hint}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(source, error, hint) from error
 
 
 def top_entry(text: str, source: str, name: str, what: str) -> tuple[Key, yaml.Node]:

@@ -19,8 +19,10 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import RESERVED
 from penstock.io.dead_letters import REJECTED, Reason, RejectingTransform, reject, row_letters, split_rejected
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.extras import check_filesystem
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms._arrays import FlatColumn, flat_column
+from penstock.transforms._named import GRAPH_SCHEMA, no_graph
 from penstock.transforms._saved_graph import SavedGraph, TooManyValuesError, error_text
 from penstock.transforms._tensorflow import import_tensorflow
 
@@ -223,14 +225,15 @@ def transformed_schema(transform_dir: str) -> schema_pb2.Schema:
     """The schema of what a fitted graph gives; a feature with a `shape` is in every row. TensorFlow is not needed.
 
     Raises:
-      ConfigError: when the folder does not hold a fitted graph.
+      ConfigError: when the folder does not hold a fitted graph, or cannot be reached from here.
     """
-    path = FileSystems.join(transform_dir, "transformed_metadata", "schema.pbtxt")
+    check_filesystem(transform_dir, f"--transform {transform_dir}")
+    path = FileSystems.join(transform_dir, *GRAPH_SCHEMA)
     try:
         with FileSystems.open(path) as file:
             return text_format.Parse(file.read().decode(), schema_pb2.Schema())
     except (OSError, ValueError, text_format.ParseError) as error:
-        raise ConfigError(f"--transform {transform_dir}: is not a folder with a fitted graph: {error}") from error
+        raise no_graph(transform_dir, error) from error
 
 
 def transform_fingerprint(transform_dir: str) -> str:

@@ -44,6 +44,7 @@ import dataclasses
 import difflib
 import importlib
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,16 +52,19 @@ from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, feature_map, find_feature
 from penstock.transforms import _graph as graph
 from penstock.transforms._feature_file import Entry, Step, is_int, is_number, parse_entries
+from penstock.transforms._named import FEATURES_HINT, is_function
 from penstock.transforms._tensorflow import import_tensorflow
 from penstock.transforms._yaml import read_text
 
 _VOCABULARY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureFunction:
-    """A `preprocessing_fn` by the name of its module, as workers import it."""
+    """A `preprocessing_fn` by the name of its module, as workers import it.
+
+    It is looked for on the Python path, and then in the working directory, which only `python -m` puts on the path.
+    """
 
     module: str
     function: str
@@ -72,11 +76,13 @@ class FeatureFunction:
           ConfigError: when module or function cannot be imported, or the function is not callable.
         """
         name = f"--features {self.module}:{self.function}"
+        _see_working_directory()
         try:
             module = importlib.import_module(self.module)
         except ImportError as error:
             raise ConfigError(
-                f"{name}: cannot import {self.module!r}: {error}; the module must be on the Python path (PYTHONPATH)"
+                f"{name}: cannot import {self.module!r}: {error}; the module must be in the "
+                "working directory or on the Python path (PYTHONPATH)"
             ) from error
         except Exception as error:
             raise ConfigError(
@@ -88,6 +94,12 @@ class FeatureFunction:
             hint = f"; did you mean {nearest[0]!r}?" if nearest and function is None else ""
             raise ConfigError(f"{name}: module {self.module!r} has no function {self.function!r}{hint}")
         return function
+
+
+def _see_working_directory() -> None:
+    """Puts it on the path of this process, for what the module imports later too; last, so that it hides nothing."""
+    if not sys.flags.safe_path and "" not in sys.path:
+        sys.path.append("")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +130,13 @@ def load_features(features: str) -> FeatureFile | FeatureFunction:
     Raises:
       ConfigError: when the file cannot be read or is wrong, the function cannot be imported.
     """
-    if _FUNCTION.fullmatch(features) and not features.endswith((".yaml", ".yml")):
+    if is_function(features):
         module, _, name = features.partition(":")
         function = FeatureFunction(module, name)
         function.load()
         return function
     source = f"--features {features}"
-    return parse_features(read_text(features, source, "give a YAML file, or a function as module:function"), source)
+    return parse_features(read_text(features, source, FEATURES_HINT), source)
 
 
 def parse_features(text: str, source: str = "features") -> FeatureFile:

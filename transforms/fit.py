@@ -14,8 +14,10 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import SPLIT
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.extras import check_filesystem
 from penstock.io.schema import Kind, named_features, schema_features, write_schema
 from penstock.transforms._arrays import flat_column, large_list_array
+from penstock.transforms._named import GRAPH_SCHEMA
 from penstock.transforms._tensorflow import Tensorflow, import_tensorflow
 from penstock.transforms.features import FeatureFile, FeatureFunction, Preprocessing
 
@@ -49,7 +51,8 @@ class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColle
         at the end.
 
     Raises:
-      ConfigError: while the graph is built, when the features do not fit the schema or their function fails.
+      ConfigError: while the graph is built, when the features do not fit the schema or their function fails, or a
+        folder is on a filesystem that cannot be reached from here.
       ImportError: without the extra `tft`.
       DataError: on the workers, when there are no rows, or a row has no value, too many, or one that float32 cannot
         hold, where the features need exactly one.
@@ -63,6 +66,8 @@ class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColle
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
         """Select the rows, analyze them, write the graph."""
+        for folder in filter(None, (self.output_dir, self.temp_dir)):
+            check_filesystem(folder)
         tensorflow = import_tensorflow()
         plan = _plan(tensorflow, self.features, self.schema)
         temp_dir = self.temp_dir or FileSystems.join(self.output_dir, f".tmp-fit-{uuid.uuid4().hex[:8]}")
@@ -333,6 +338,6 @@ def _complete_metadata(graph_dir: str, schema: schema_pb2.Schema, single: frozen
     for feature in transformed.feature:
         if feature.name in single and not feature.HasField("shape"):
             feature.value_count.min = feature.value_count.max = 1
-    path = FileSystems.join(graph_dir, "transformed_metadata", "schema.pbtxt")
+    path = FileSystems.join(graph_dir, *GRAPH_SCHEMA)
     gfile.remove(path)
     write_schema(transformed, path)

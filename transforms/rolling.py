@@ -66,6 +66,7 @@ from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
 from penstock.io.windowed.windows import parse_duration
+from penstock.transforms._named import ROLLING_HINT
 from penstock.transforms._rolling_file import RollingSpec as RollingSpec
 from penstock.transforms._rolling_file import parse_rolling
 from penstock.transforms._rolling_rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
@@ -96,7 +97,7 @@ def load_rolling(path: str) -> RollingSpec:
       ConfigError: when it cannot be read or is wrong, with line and feature.
     """
     source = f"--rolling {path}"
-    return parse_rolling(read_text(path, source, "give a YAML file"), source)
+    return parse_rolling(read_text(path, source, ROLLING_HINT), source)
 
 
 def rolling_schema(schema: schema_pb2.Schema, spec: RollingSpec) -> schema_pb2.Schema:

@@ -36,9 +36,11 @@ from penstock.io.cells import is_list
 from penstock.io.conform import check_type, conform_batch
 from penstock.io.dead_letters import Reason
 from penstock.io.errors import ConfigError, DataError, InputError
+from penstock.io.extras import check_filesystem
 from penstock.io.flatten import flatten_schema
 from penstock.io.kafka.messages import Decoded, binary_layout
 from penstock.io.kafka.schema_registry import SchemaFault, SchemaRegistry
+from penstock.io.paths import unreadable
 from penstock.io.schema import Feature
 
 # Magic byte and id.
@@ -56,13 +58,15 @@ def read_schema(path: str) -> Any:
     Raises:
       ConfigError: when the file cannot be read, or is not JSON.
     """
+    what = f"--avro_schema {path}"
+    check_filesystem(path, what)
     try:
         with FileSystems.open(path) as file:
             return json.loads(file.read())
     except OSError as error:
-        raise ConfigError(f"--avro_schema {path}: cannot be read: {error}") from error
+        raise unreadable(what, error) from error
     except ValueError as error:
-        raise ConfigError(f"--avro_schema {path}: an Avro schema must be JSON: {error}") from error
+        raise ConfigError(f"{what}: an Avro schema must be JSON: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

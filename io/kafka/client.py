@@ -20,6 +20,7 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.errors import ConfigError, InputError
+from penstock.io.extras import KAFKA, check_filesystem
 from penstock.io.kafka.source import KafkaSource
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,14 +43,14 @@ def import_kafka() -> Any:
     """The module `confluent_kafka`.
 
     Raises:
-      ImportError: when the extra `kafka` is not installed.
+      MissingExtraError: when the extra `kafka` is not installed.
     """
     try:
         import confluent_kafka
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "confluent_kafka":
             raise
-        raise ImportError("Kafka needs confluent-kafka: pip install 'penstock[kafka]'") from error
+        raise KAFKA.missing("Kafka") from error
     return confluent_kafka
 
 
@@ -78,10 +79,11 @@ def read_properties(path: str) -> dict[str, str]:
     Raises:
       ConfigError: see `client_settings`.
     """
+    check_filesystem(path, f"the Kafka settings {path}")
     try:
         with FileSystems.open(path, compression_type="uncompressed") as file:
             lines = file.read().decode().splitlines()
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the Kafka settings {path} cannot be read: {type(error).__name__}") from error
     settings = {}
     for number, line in enumerate(map(str.strip, lines), 1):

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from penstock.io.errors import DataError
 from penstock.io.kafka.client import Troubles, client_settings, import_kafka, make_client, refusal
+from penstock.io.kafka.target import KafkaTarget
 
 # The user's settings go before these.
 _DEFAULTS = {
@@ -38,6 +39,11 @@ class Delivery:
       ConfigError: when the client refuses its settings.
       ImportError: when the extra `kafka` is not installed.
     """
+
+    @classmethod
+    def of(cls, target: KafkaTarget) -> Self:
+        """A producer for a target; the connection is made later."""
+        return cls(target.brokers, target.topic, target.config)
 
     def __init__(self, brokers: Sequence[str], topic: str, config: str | None = None):
         self._address = f"kafka://{','.join(brokers)}"

@@ -29,8 +29,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, Self
 from urllib.parse import unquote, urlsplit
 
-from penstock.io.batches import RESERVED
 from penstock.io.errors import ConfigError
+from penstock.io.reserved import RESERVED
 
 SCHEME = "kafka"
 

@@ -1,16 +1,4 @@
-"""Writing to Kafka: rows as JSON or tf.Example, dead letters as their JSON, one message each.
-
-::
-
-    kafka://HOST:PORT[,HOST:PORT]/TOPIC?format=json&key=COLUMN
-
-=============  ==========================================================================================  ==========
-parameter      meaning                                                                                     default
-=============  ==========================================================================================  ==========
-`format`       of rows: `json`, which the JSON Lines reader takes back, or `tfexample`                     `json`
-`key`          column whose value, as text, is the message's key; messages of one key go to one partition  no key
-`config`       file with client settings, which the workers read (`penstock.io.kafka.client`)              none
-=============  ==========================================================================================  ==========
+"""Writing to Kafka: rows as JSON or tf.Example, dead letters as their JSON, one message each, to a topic (`target`).
 
 A message is written at least once: a bundle ends when the brokers have all its messages (`acks=all`), and what is not
 delivered fails it; a bundle that a runner repeats writes its messages again. Within one bundle the idempotent producer
@@ -21,8 +9,7 @@ librdkafka takes messages one by one, which with their JSON costs some 6 microse
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
-from urllib.parse import unquote
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -46,59 +33,8 @@ from penstock.io.errors import ConfigError
 from penstock.io.examples import try_encode_examples
 from penstock.io.frames import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.kafka.producer import Delivery
-from penstock.io.kafka.source import KafkaSource
+from penstock.io.kafka.target import KafkaTarget
 from penstock.io.payloads import row_payloads
-
-FORMATS = ("json", "tfexample")
-
-_PARAMETERS = ("format", "key", "config")
-
-
-@dataclasses.dataclass(frozen=True)
-class KafkaTarget:
-    """A topic to write to; see the module for the attributes.
-
-    Raises:
-      ConfigError: for a format that is not known.
-    """
-
-    brokers: tuple[str, ...]
-    topic: str
-    format: str = "json"
-    key: str | None = None
-    config: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise ConfigError(f"format of messages to write must be {' or '.join(FORMATS)}, got {self.format!r}")
-
-    @classmethod
-    def parse(cls, uri: str) -> Self:
-        """The target that a URI names.
-
-        Raises:
-          ConfigError: for anything that is wrong with it; what may be a password is not repeated.
-        """
-        address, _, query = uri.partition("?")
-        items = [item for item in query.split("&") if item]
-        formats = [unquote(item.partition("=")[2]) for item in items if item.startswith("format=")]
-        source = KafkaSource.parse(
-            "?".join([address, "&".join(item for item in items if not item.startswith("format="))])
-        )
-        names = {item.partition("=")[0] for item in items}
-        if others := sorted(names.difference(_PARAMETERS)):
-            raise ConfigError(f"{others[0]} is about reading; to write, the parameters are {', '.join(_PARAMETERS)}")
-        if len(source.topics) > 1 or len(formats) > 1:
-            raise ConfigError(f"to write, name one topic and one format, got {uri!r}")
-        return cls(source.brokers, source.topics[0], formats[0] if formats else "json", source.key, source.config)
-
-    def connect(self) -> Delivery:
-        """A producer for it; the connection is made later.
-
-        Raises:
-          ConfigError, ImportError: see `Delivery`.
-        """
-        return Delivery(self.brokers, self.topic, self.config)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -179,7 +115,7 @@ class WriteToKafka(RejectingTransform):
     def expand(self, elements: beam.PCollection[Any]) -> beam.pvalue.PDone:
         """One step, which ends a bundle when all of it is written."""
         target = KafkaTarget.parse(self.target) if isinstance(self.target, str) else self.target
-        target.connect()  # wrong settings are found here
+        Delivery.of(target)  # wrong settings are found here
         write = beam.ParDo(_WriteMessagesFn(target, self.run_id))
         _, rejected = split_rejected(elements | "WriteMessages" >> write.with_outputs(REJECTED, main="out"))
         self._reject(rejected)
@@ -199,7 +135,7 @@ class _WriteMessagesFn(beam.DoFn):
     def process(self, element: pa.RecordBatch | RejectedBatch | DeadLetter) -> Iterator[Any]:
         outgoing = self._outgoing(element)
         if self._delivery is None:
-            self._delivery = self._target.connect()
+            self._delivery = Delivery.of(self._target)
         self._delivery.send(outgoing.values, outgoing.keys)
         self._count += len(outgoing.values)
         if outgoing.faults:

@@ -7,18 +7,17 @@ Python where the kernel is there.
 
 import importlib
 import logging
-import os
+
+from penstock.io.compiled import MODULES, is_off
 
 _LOGGER = logging.getLogger(__name__)
 
-_MODULES = ("_columns", "_crc32c", "_csv", "_decode", "_examples", "_frames", "_grammar", "_hashing", "_lines", "_runs")
-
 
 def _load() -> bool:
-    if os.environ.get("PENSTOCK_KERNEL", "on") == "off":
+    if is_off():
         return False
     try:
-        for module in _MODULES:
+        for module in MODULES:
             importlib.import_module(f"{__name__}.{module}")
     except ImportError as error:
         _LOGGER.warning(

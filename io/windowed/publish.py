@@ -25,8 +25,9 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.util import ReshufflePerKey
 
 from penstock.io.errors import DataError
-from penstock.io.folders import delete_files, is_local, list_files, move_files, remove_folder
+from penstock.io.folders import delete_files, list_files, move_files, remove_folder
 from penstock.io.layout import MANIFEST, STAGING_PREFIX, WINDOWS, Staging, check_replaceable
+from penstock.io.paths import is_local
 from penstock.io.stable import StableParDo, has_stable_input
 from penstock.io.windowed.manifest import WindowManifest, window_manifest_path
 from penstock.io.windowed.seal import SealedWindow

@@ -19,7 +19,7 @@ from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
 from penstock.io.layout import DEAD_LETTERS, reject_names
 from penstock.io.manifest import RejectsFile, dataset_id, sum_counts
-from penstock.io.shard import Compression
+from penstock.io.options import Compression
 from penstock.io.stable import knows_watermarks
 from penstock.io.windowed.chunks import merge_ranges
 from penstock.io.windowed.manifest import Pane, WindowManifest

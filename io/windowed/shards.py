@@ -14,7 +14,8 @@ from apache_beam.typehints import KV
 from penstock.io.dead_letters import DeadLetterFile, Reason, RejectedBatch, row_letters, write_letters
 from penstock.io.json_coder import register_json
 from penstock.io.layout import SUFFIXES, Staging, part_name
-from penstock.io.shard import Compression, write_shard
+from penstock.io.options import Compression
+from penstock.io.shard import write_shard
 from penstock.io.shuffle import merged_batches
 from penstock.io.windowed.chunks import Chunk, read_part, read_sources
 from penstock.io.windowed.close import PaneHeader, ShardTask, Task

@@ -2,19 +2,22 @@
 
 A window is [start, start + size) in microseconds since 1970, and starts are multiples of the period, before 1970 too.
 With `fixed:60s` size and period are the same, and a row lies in one window; with `sliding:60s/10s` it lies in six.
+
+Durations and windows are read from a command line before Beam and numpy are loaded: what needs these imports them.
 """
 
 import dataclasses
 import re
-from typing import Self
-
-import numpy as np
-import numpy.typing as npt
-from apache_beam.transforms import window as beam_windows
+from typing import TYPE_CHECKING, Self
 
 from penstock.io.errors import ConfigError
 
-Times = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from apache_beam.transforms.window import WindowFn
+
+    Times = npt.NDArray[np.int64]
 
 # Microseconds.
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -95,11 +98,13 @@ class Windows:
         """Start of the last window with this time."""
         return time - time % self.period
 
-    def assign(self, times: Times) -> tuple[Times, Times]:
+    def assign(self, times: "Times") -> "tuple[Times, Times]":
         """The windows of rows: int64 indices into `times`, and the start of a window for each.
 
         With sliding windows an index comes once for each of its windows.
         """
+        import numpy as np
+
         latest = times - times % self.period
         if self.is_fixed:
             return np.arange(len(times)), latest
@@ -121,17 +126,19 @@ class Windows:
         return f"{time_name(start)}_{time_name(start + self.size)}"
 
     @classmethod
-    def of_beam(cls, windowfn: beam_windows.WindowFn) -> Self | None:
+    def of_beam(cls, windowfn: "WindowFn") -> Self | None:
         """The same windows as Beam's fixed or sliding ones; None for other kinds.
 
         Raises:
           ConfigError: for windows with an offset.
         """
-        if not isinstance(windowfn, beam_windows.FixedWindows | beam_windows.SlidingWindows):
+        from apache_beam.transforms.window import FixedWindows, SlidingWindows
+
+        if not isinstance(windowfn, FixedWindows | SlidingWindows):
             return None
         if windowfn.offset.micros:
             raise ConfigError(f"WriteDataset writes windows without offset, got one of {windowfn.offset}")
-        period = windowfn.period if isinstance(windowfn, beam_windows.SlidingWindows) else windowfn.size
+        period = windowfn.period if isinstance(windowfn, SlidingWindows) else windowfn.size
         return cls(windowfn.size.micros, period.micros)
 
 
@@ -163,6 +170,8 @@ def time_name(micros: int) -> str:
     >>> time_name(0), time_name(1_500_000)
     ('19700101T000000Z', '19700101T000001.500000Z')
     """
+    import numpy as np
+
     unit = "us" if micros % 1_000_000 else "s"
     text = str(np.datetime64(micros, "us").astype(f"datetime64[{unit}]"))
     return text[0] + text[1:].replace("-", "").replace(":", "") + "Z"
@@ -174,6 +183,8 @@ def parse_time_name(name: str) -> int:
     Raises:
       ValueError: when it is none.
     """
+    import numpy as np
+
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(f"not a time of a window: {name!r}")

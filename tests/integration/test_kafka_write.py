@@ -9,7 +9,9 @@ import pytest
 from services.kafka_broker import KafkaBroker
 
 from penstock.io.errors import DataError
-from penstock.io.kafka.write import KafkaTarget, messages_of
+from penstock.io.kafka.producer import Delivery
+from penstock.io.kafka.target import KafkaTarget
+from penstock.io.kafka.write import messages_of
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +53,7 @@ def start_later(broker):
 def test_a_broker_that_dies_and_comes_back_has_each_message_once_and_in_order(broker, monkeypatch):
     broker.create_topic("restart", 2)
     monkeypatch.setenv("PENSTOCK_KAFKA_MESSAGE_TIMEOUT_MS", "400000")
-    delivery = KafkaTarget.parse(f"kafka://{broker.address}/restart").connect()
+    delivery = Delivery.of(KafkaTarget.parse(f"kafka://{broker.address}/restart"))
     rows = 0
 
     def send(seconds):
@@ -80,7 +82,7 @@ def test_a_broker_that_dies_and_comes_back_has_each_message_once_and_in_order(br
 
 def test_a_message_beyond_the_topics_limit_names_its_partition(broker):
     broker.create_topic("small", 1, **{"max.message.bytes": "1000"})
-    delivery = KafkaTarget.parse(f"kafka://{broker.address}/small").connect()
+    delivery = Delivery.of(KafkaTarget.parse(f"kafka://{broker.address}/small"))
     delivery.send([b"x" * 100], [None])
     delivery.flush()
     delivery.send([b"x" * 2000], [None])
@@ -92,7 +94,7 @@ def test_a_message_beyond_the_topics_limit_names_its_partition(broker):
 
 def test_a_topic_that_is_missing(broker, monkeypatch):
     monkeypatch.setenv("PENSTOCK_KAFKA_TOPIC_METADATA_PROPAGATION_MAX_MS", "1000")
-    delivery = KafkaTarget.parse(f"kafka://{broker.address}/nowhere").connect()
+    delivery = Delivery.of(KafkaTarget.parse(f"kafka://{broker.address}/nowhere"))
     delivery.send([b"x"], [None])
     with pytest.raises(DataError, match=r"/nowhere: a message is not delivered: UNKNOWN_TOPIC_OR_PART.*; create it"):
         delivery.flush()

@@ -30,8 +30,9 @@ from penstock.io.examples import encode_examples
 from penstock.io.frames import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.kafka.messages import Messages
 from penstock.io.kafka.producer import Delivery
+from penstock.io.kafka.target import KafkaTarget
 from penstock.io.kafka.values import values_of
-from penstock.io.kafka.write import KafkaTarget, WriteToKafka, letter_messages, messages_of
+from penstock.io.kafka.write import WriteToKafka, letter_messages, messages_of
 from penstock.io.schema import Feature, Kind
 
 GONE = "kafka://127.0.0.1:1/rows"
@@ -216,7 +217,7 @@ def test_a_client_that_holds_too_many_messages_waits(kafka, monkeypatch):
 def test_a_client_that_holds_too_many_messages_waits_no_longer_than_they_live(monkeypatch):
     monkeypatch.setenv("PENSTOCK_KAFKA_MESSAGE_TIMEOUT_MS", "700")
     monkeypatch.setenv("PENSTOCK_KAFKA_QUEUE_BUFFERING_MAX_MESSAGES", "10")
-    delivery = KafkaTarget.parse(GONE).connect()
+    delivery = Delivery.of(KafkaTarget.parse(GONE))
     with pytest.raises(DataError, match="_MSG_TIMED_OUT"):
         delivery.send([b"x"] * 50, [None] * 50)
 
@@ -232,7 +233,7 @@ class _Silent:
 
 
 def test_messages_that_are_left_after_the_flush_fail_the_bundle():
-    delivery = KafkaTarget.parse(GONE).connect()
+    delivery = Delivery.of(KafkaTarget.parse(GONE))
     delivery._producer, delivery._seconds = _Silent(), 0
     with pytest.raises(DataError, match=rf"{GONE}: 3 messages are not delivered after 0 s"):
         delivery.flush()

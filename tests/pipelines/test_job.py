@@ -13,9 +13,10 @@ from helpers import job
 
 from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError
 from pipelines import _job
-from pipelines._job import DATA_FAILED, WRONG_USAGE, is_local, run_pipeline
+from pipelines._beam import beam_options, usable_cores
+from pipelines._command import DATA_FAILED, WRONG_USAGE
+from pipelines._job import is_local, run_pipeline
 from pipelines._logging import set_up_logging, without_worker_tracebacks, worth_showing
-from pipelines._options import RunOptions, beam_options, usable_cores
 
 AWKWARD = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü}\nnext line"
 AWKWARD_LINE = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü} next line"
@@ -80,7 +81,7 @@ class _MeetFn(beam.DoFn):
 
 
 def test_the_local_runner_works_in_threads_of_this_process():
-    with run_pipeline(beam_options(["--direct_num_workers=2"], RunOptions()), "title", 1) as pipeline:
+    with run_pipeline(beam_options(["--direct_num_workers=2"]), "title", 1) as pipeline:
         _ = pipeline | beam.Create(range(2)) | beam.ParDo(_MeetFn())
 
 
@@ -92,7 +93,7 @@ def test_the_mode_that_loses_rows_is_refused():
 
 def test_one_worker_for_each_core_unless_told_otherwise():
     def workers(*flags: str) -> int:
-        return beam_options(flags, RunOptions()).view_as(DirectOptions).direct_num_workers
+        return beam_options(flags).view_as(DirectOptions).direct_num_workers
 
     assert workers() == usable_cores() >= 1
     assert workers("--direct_num_workers=7") == 7

@@ -7,18 +7,19 @@ import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
 
 from penstock.io.errors import ConfigError
+from pipelines._beam import beam_options
 from pipelines._flags import byte_size, fraction, job_parser, parse_job, positive
-from pipelines._options import CheckOptions, InputOptions, OutputOptions, RunOptions, SplitOptions, beam_options
+from pipelines._options import CheckOptions, InputOptions, OutputOptions, RunOptions, SplitOptions
 
 FAMILIES = (InputOptions, CheckOptions, SplitOptions, OutputOptions, RunOptions)
 
 
 def parse(*argv):
-    namespace, rest = parse_job(job_parser("job", "A job.", "examples", FAMILIES), argv)
+    namespace, beam = parse_job(job_parser("job", "A job.", "examples", FAMILIES), argv)
     options = {}
     for family in FAMILIES:
         options |= dataclasses.asdict(family.from_namespace(namespace))
-    return options, rest
+    return options, list(beam.arguments)
 
 
 def test_flags_that_are_not_given_have_the_defaults_of_their_family():
@@ -94,7 +95,7 @@ def test_missing_config_is_named(tmp_path):
 def test_dry_run_without_a_value_is_ours_and_with_one_is_beams(argv, ours, beams):
     options, rest = parse(*argv)
     assert options["dry_run"] == ours
-    assert beam_options(rest, RunOptions(ours)).get_all_options()["dry_run"] == beams
+    assert beam_options(rest).get_all_options()["dry_run"] == beams
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_help_groups_the_flags_and_shows_defaults_and_examples():
 
 
 def test_views_of_beams_options_are_made_once_and_share_their_values():
-    options = beam_options(["--job_name=a"], RunOptions(""))
+    options = beam_options(["--job_name=a"])
     view = options.view_as(GoogleCloudOptions)
     assert options.view_as(GoogleCloudOptions) is view
     assert view.job_name == "a"

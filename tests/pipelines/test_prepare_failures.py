@@ -23,8 +23,8 @@ from helpers import (
 
 from penstock.io.errors import DataError
 from penstock.transforms.verify import verify_dataset
-from pipelines import prepare
-from pipelines._job import DATA_FAILED, DONE, WRONG_USAGE
+from pipelines import _prepare
+from pipelines._command import DATA_FAILED, DONE, WRONG_USAGE
 
 ROWS = [{"a": row, "b": f"x{row}"} for row in range(20)]
 
@@ -248,7 +248,7 @@ class TestOverwrite:
         def fail(*_):
             raise DataError("out of luck")
 
-        monkeypatch.setattr(prepare, stage, fail)
+        monkeypatch.setattr(_prepare, stage, fail)
         assert job("--input", good, "--output", out, "--overwrite")[0] == DATA_FAILED
         assert tree(out) == before
         assert not list(out.glob(".tmp-*"))
@@ -272,7 +272,7 @@ def test_an_interrupted_job_leaves_nothing(tmp_path, good, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "build", interrupt)
+    monkeypatch.setattr(_prepare, "build", interrupt)
     code, stderr = job("--input", good, "--output", tmp_path / "out")
     assert (code, "interrupted; nothing was published" in stderr) == (130, True)
     assert not (tmp_path / "out").exists()
@@ -286,14 +286,14 @@ def test_an_output_that_was_there_and_empty_stays(tmp_path, good):
 
 def test_what_fills_the_output_while_the_job_runs_is_not_touched(tmp_path, good, monkeypatch):
     out = tmp_path / "out"
-    build = prepare.build
+    build = _prepare.build
 
     def fill_and_build(*args):
         build(*args)
         (out / "manifest.json").write_text("{}")
         (out / "mine.txt").write_text("mine")
 
-    monkeypatch.setattr(prepare, "build", fill_and_build)
+    monkeypatch.setattr(_prepare, "build", fill_and_build)
     code, stderr = job("--input", good, "--output", out)
     assert (code, "was filled while the job ran" in stderr) == (WRONG_USAGE, True)
     assert tree(out) == {"manifest.json": b"{}", "mine.txt": b"mine"}

@@ -21,8 +21,8 @@ from helpers import (
 
 from penstock.io.errors import InputError
 from penstock.transforms.verify import verify_dataset
-from pipelines import prepare
-from pipelines._job import DATA_FAILED, DONE, WRONG_USAGE
+from pipelines import _prepare
+from pipelines._command import DATA_FAILED, DONE, WRONG_USAGE
 
 
 @pytest.fixture
@@ -225,14 +225,14 @@ class TestAFileThatChanges:
 
     def test_after_the_schema_was_inferred(self, tmp_path, monkeypatch):
         path = write_csv(tmp_path / "in.csv", ROWS[:5], "ab")
-        infer = prepare.infer_schema
+        infer = _prepare.infer_schema
 
         def infer_and_change(*args):
             schema = infer(*args)
             self.append(path)
             return schema
 
-        monkeypatch.setattr(prepare, "infer_schema", infer_and_change)
+        monkeypatch.setattr(_prepare, "infer_schema", infer_and_change)
         code, stderr = job("--input", path, "--output", tmp_path / "out")
         assert code == DATA_FAILED
         assert f"{path} changed while it was read: " in stderr
@@ -241,21 +241,21 @@ class TestAFileThatChanges:
 
     def test_after_the_files_were_listed(self, tmp_path, schema, monkeypatch):
         path = write_csv(tmp_path / "in.csv", ROWS[:5], "ab")
-        build = prepare.build
+        build = _prepare.build
 
         def change_and_build(*args):
             self.append(path)
             build(*args)
 
-        monkeypatch.setattr(prepare, "build", change_and_build)
+        monkeypatch.setattr(_prepare, "build", change_and_build)
         with pytest.raises(InputError, match=r"in.csv changed while it was read: \d+ bytes at the start, \d+ now"):
             run_prepare("--input", path, "--schema", schema, "--output", tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_when_it_is_gone(self, tmp_path, schema, monkeypatch):
         path = write_csv(tmp_path / "in.csv", ROWS[:5], "ab")
-        build = prepare.build
-        monkeypatch.setattr(prepare, "build", lambda *args: (path.unlink(), build(*args)))
+        build = _prepare.build
+        monkeypatch.setattr(_prepare, "build", lambda *args: (path.unlink(), build(*args)))
         with pytest.raises(InputError, match=r"in.csv: the file is gone or cannot be read"):
             run_prepare("--input", path, "--schema", schema, "--output", tmp_path / "out")
 

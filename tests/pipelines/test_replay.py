@@ -10,7 +10,7 @@ from penstock.io.claims import Claim, claim_files
 from penstock.io.errors import ConfigError
 from penstock.io.files import match_files
 from penstock.transforms.verify import verify_dataset
-from pipelines import replay
+from pipelines import _replay, replay
 
 LINES = ["id,fare", *(f"{row},{row}.5" for row in range(20)), "20,x", "21,500", "22,1,2", '23,"', "24,600"]
 
@@ -123,13 +123,17 @@ def test_reasons_choose_and_the_others_move_on_as_they_are(dataset, tmp_path):
     assert list(verify_dataset(str(tmp_path / "one"))) == []
 
 
+def completed(*argv):
+    return _replay.completed(replay.ReplayOptions.parse(argv))
+
+
 def test_flags_are_those_of_the_run_unless_given(dataset, tmp_path):
-    options = replay.ReplayOptions.parse([letters_of(dataset), "--output=x", "--split=train=1"])
+    options = completed(letters_of(dataset), "--output=x", "--split=train=1")
     assert options.input.format == "csv"
     assert options.split.split == "train=1"
     assert options.checks.schema == f"{dataset}/schema.pbtxt"
     assert options.checks.max_reject_fraction == 1
-    assert replay.ReplayOptions.parse([letters_of(dataset), "--output=x"]).split.split == "train=0.5,eval=0.5"
+    assert completed(letters_of(dataset), "--output=x").split.split == "train=0.5,eval=0.5"
 
 
 def test_datasets_that_differ_are_told_apart(dataset, tmp_path):
@@ -137,8 +141,8 @@ def test_datasets_that_differ_are_told_apart(dataset, tmp_path):
     assert run_prepare(f"--input={tmp_path}/in.csv", f"--output={tmp_path}/other", "--seed=1", *flags) == 0
     both = [letters_of(dataset), letters_of(tmp_path / "other"), "--output=x"]
     with pytest.raises(ConfigError, match=r"had a different --seed: pass it, or replay"):
-        replay.ReplayOptions.parse(both)
-    assert replay.ReplayOptions.parse([*both, "--seed=2"]).split.seed == 2
+        completed(*both)
+    assert completed(*both, "--seed=2").split.seed == 2
 
 
 @pytest.mark.parametrize(
@@ -181,7 +185,7 @@ def test_watching_replays_each_batch_of_new_files_into_a_dataset_of_its_own(data
 
     flags = [*FLAGS, f"--dead_letters={tmp_path}/new/*.jsonl", f"--output={tmp_path}/out2", "--format=csv"]
     with pytest.raises(_EnoughError):
-        replay.watch([*flags, f"--schema={tmp_path}/strict.pbtxt"], 1, sleep)
+        _replay.watch(replay.ReplayOptions.parse([*flags, f"--schema={tmp_path}/strict.pbtxt"]), 1, sleep)
     written = [manifest_of(path) for path in (tmp_path / "out2").iterdir()]
     assert sum(manifest.rows_in for manifest in written) == 5
     assert len(written) == 2

@@ -12,7 +12,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from penstock.io.errors import ConfigError
 from penstock.io.write import WriteDataset
 from pipelines import verify
-from pipelines._job import main
+from pipelines._command import main
 
 SHARD = "train/part-00000-of-00001.tfrecord"
 
@@ -103,7 +103,10 @@ def test_folder_whose_name_looks_like_a_pattern(dataset, capsys):
         (["--dataset=nowhere"], r"--dataset nowhere: no such folder, or it is empty"),
         (["--dataset=empty"], r"--dataset empty: no such folder, or it is empty"),
         (["--dataset=file"], r"--dataset file: is a file; name the folder of a dataset"),
-        (["--dataset=nosuch://bucket/out"], r"--dataset nosuch://bucket/out: cannot be listed: Unable to get"),
+        (
+            ["--dataset=nosuch://bucket/out"],
+            r"--dataset nosuch://bucket/out: no filesystem is known for nosuch://; known are",
+        ),
     ],
 )
 def test_wrong_usage(tmp_path, monkeypatch, capsys, arguments, message):

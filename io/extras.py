@@ -1,0 +1,128 @@
+"""What needs an extra of Penstock, and how to tell a user who does not have it; nothing heavy is imported to find out.
+
+=========================  =========  =======================================
+what                       extra      what must be importable
+=========================  =========  =======================================
+`gs://`, DataflowRunner    `gcp`      `google.cloud.storage`
+`s3://`                    `aws`      `boto3`
+`azfs://`                  `azure`    `azure.storage.blob`, `azure.identity`
+`kafka://`                 `kafka`    `confluent_kafka`
+features                   `tft`      `tensorflow_transform`
+=========================  =========  =======================================
+
+`hdfs://` needs a package that only Beam has an extra for. Beam knows no other schemes, unless a program registers a
+filesystem of its own.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import re
+import sys
+
+from penstock.io.errors import ConfigError, MissingExtraError
+
+
+@dataclasses.dataclass(frozen=True)
+class Extra:
+    """Packages that not everybody needs.
+
+    Attributes:
+      requirement: what to install, as pip takes it.
+      brings: what it brings, in a few words.
+      modules: what can be imported then.
+    """
+
+    requirement: str
+    brings: str
+    modules: tuple[str, ...]
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its modules can be found; they are not imported."""
+        return all(map(_is_found, self.modules))
+
+    def missing(self, purpose: str) -> MissingExtraError:
+        """The error for something that is asked for without it."""
+        return MissingExtraError(f"{purpose} needs {self.brings}: pip install '{self.requirement}'")
+
+    def require(self, purpose: str) -> None:
+        """Refuses what needs it where it is not installed.
+
+        Raises:
+          MissingExtraError: says what to install.
+        """
+        if not self.is_installed:
+            raise self.missing(purpose)
+
+
+def _is_found(module: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:  # of a package around it
+        return False
+    return spec is not None and spec.origin is not None  # a mere folder of that name has none
+
+
+GCP = Extra("penstock[gcp]", "Google's libraries", ("google.cloud.storage",))
+AWS = Extra("penstock[aws]", "boto3", ("boto3",))
+AZURE = Extra("penstock[azure]", "Azure's libraries", ("azure.storage.blob", "azure.identity"))
+HADOOP = Extra("apache-beam[hadoop]", "hdfs", ("hdfs",))
+KAFKA = Extra("penstock[kafka]", "confluent-kafka", ("confluent_kafka",))
+TFT = Extra("penstock[tft]", "tensorflow-transform", ("tensorflow_transform",))
+
+_FILESYSTEMS = {"gs": GCP, "s3": AWS, "azfs": AZURE, "hdfs": HADOOP}
+_RUNNERS = {"dataflowrunner": GCP}
+
+# As Beam's `FileSystems` reads it.
+_SCHEME = re.compile(r"([a-zA-Z][-a-zA-Z0-9+.]*)://")
+
+# What people call the filesystems, to what Beam calls them.
+_MEANT = {"az": "azfs", "abfs": "azfs", "abfss": "azfs", "wasb": "azfs", "wasbs": "azfs", "s3a": "s3", "gcs": "gs"}
+
+
+def check_filesystem(uri: str, what: str = "") -> None:
+    """Refuses a file or folder on a filesystem that cannot be reached from here; a plain path passes.
+
+    Args:
+      uri: where it is.
+      what: what it is, such as a flag with its value.
+
+    Raises:
+      MissingExtraError: when an extra is missing.
+      ConfigError: for a scheme that nobody knows.
+    """
+    found = _SCHEME.match(uri.strip())
+    if found is None:
+        return
+    scheme = found[1]
+    if scheme in _FILESYSTEMS:
+        _FILESYSTEMS[scheme].require(f"{what or uri}: {scheme}://")
+    elif not _is_registered(scheme):
+        raise ConfigError(f"{what or uri}: no filesystem is known for {scheme}://; {_hint(scheme)}")
+
+
+def _is_registered(scheme: str) -> bool:
+    """Whether the program has a filesystem of its own: a subclass of Beam's, which is loaded then."""
+    beam = sys.modules.get("apache_beam.io.filesystem")
+    return beam is not None and any(kind.scheme() == scheme for kind in beam.FileSystem.get_all_subclasses())
+
+
+def _hint(scheme: str) -> str:
+    if scheme == "file":
+        return "name a local file by its path alone"
+    nearest = _MEANT.get(scheme) or next(iter(difflib.get_close_matches(scheme, _FILESYSTEMS, n=1)), None)
+    if nearest:
+        return f"did you mean {nearest}://?"
+    return f"known are local paths, {', '.join(f'{name}://' for name in _FILESYSTEMS)}"
+
+
+def check_runner(name: str) -> None:
+    """Refuses a runner of Beam that needs an extra, where that is not installed.
+
+    Raises:
+      MissingExtraError: says what to install.
+    """
+    extra = _RUNNERS.get(name.rpartition(".")[2].lower())
+    if extra is not None:
+        extra.require(f"--runner={name}")

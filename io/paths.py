@@ -1,0 +1,112 @@
+"""Files and folders that a user names: which are local, and whether what must be there is there, without Beam.
+
+What a command line names is looked for before Beam is loaded, so that a wrong path is told at once. Only what is
+certainly missing is refused here: the file systems of Beam have the last word, on patterns above all.
+"""
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterable
+
+from penstock.io.errors import ConfigError, InputError
+
+# Beam reads these as a pattern, and a backslash as no part of a name.
+_MAGIC = re.compile(r"[*?\[\\]")
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is one of this machine's: one without a scheme."""
+    return "://" not in path
+
+
+def is_local_directory(path: str) -> bool:
+    """Whether a path is a folder of this machine."""
+    return is_local(path) and os.path.isdir(path)
+
+
+def walk_files(directory: str) -> Iterable[tuple[str, int]]:
+    """All files below a local folder: path relative to it, size in bytes; nothing where there is no folder.
+
+    Links are listed, not followed, unless they lead to files.
+
+    Raises:
+      OSError: when the folder cannot be listed.
+    """
+    for folder, folders, files in os.walk(directory, onerror=_raise_unless_gone):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in (*files, *links):
+            path = os.path.join(folder, name)
+            try:
+                status = os.stat(path)
+            except OSError:
+                if not os.path.islink(path):  # else it leads nowhere
+                    continue  # a file may go at any time
+                size = 0
+            else:
+                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            yield os.path.relpath(path, directory), size
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def no_match(pattern: str) -> InputError:
+    """The error for a pattern of input files that matches none."""
+    if is_local_directory(pattern):
+        example = os.path.join(pattern, "*.csv")
+        return InputError(f"{pattern} is a directory; name its files with a pattern such as {example!r}")
+    return InputError(
+        f"no file matches {pattern}; check the path, and quote a pattern so that the shell leaves it alone"
+    )
+
+
+def unreadable(what: str, error: Exception, hint: str = "") -> ConfigError:
+    """The error for a file that cannot be read.
+
+    Args:
+      what: what it is, such as a flag with its value.
+      error: why not.
+      hint: what to give instead.
+    """
+    return ConfigError(f"{what}: cannot be read: {error}" + (f"; {hint}" if hint else ""))
+
+
+def check_readable(path: str, what: str, hint: str = "") -> None:
+    """Refuses a local file that cannot be opened; `what` and `hint` are those of `unreadable`.
+
+    Raises:
+      ConfigError: saying why.
+    """
+    if is_local(path):
+        try:
+            open(path, "rb").close()
+        except OSError as error:
+            raise unreadable(what, error, hint) from error
+
+
+def check_matches(pattern: str) -> None:
+    """Refuses a local pattern that certainly matches no file.
+
+    Raises:
+      InputError: as `match_files` does.
+    """
+    if is_local(pattern) and _matches_nothing(pattern):
+        raise no_match(pattern)
+
+
+def _matches_nothing(pattern: str) -> bool:
+    if os.path.isfile(pattern):  # its name may have brackets in it
+        return False
+    magic = _MAGIC.search(pattern)
+    if magic is None:
+        return not os.path.exists(pattern) or os.path.isdir(pattern)
+    folder = os.path.dirname(pattern[: magic.start()])
+    if folder and not os.path.isdir(folder):
+        return True
+    # Of Beam's patterns, those with single stars alone mean what they mean to Python; folders match here too.
+    is_plain = "**" not in pattern and not re.search(r"[?\[\\]", pattern)
+    return is_plain and next(glob.iglob(pattern, include_hidden=True), None) is None

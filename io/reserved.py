@@ -1,0 +1,23 @@
+"""Columns of Penstock's own, which travel with the rows through every transform.
+
+They are left out by the encoder, by validation and by `hash_rows`, and no column of data may have such a name:
+
+==============  ======================================================  =======================================
+column          type                                                    set by
+==============  ======================================================  =======================================
+`_origin`       struct<uri: dictionary<int32, string>, position: int64>  the sources
+`_event_time`   timestamp[us, UTC]                                      `AssignEventTime`
+`_split`        dictionary<int32, string>                               `AssignSplit`
+`_shuffle_key`  uint64                                                  `AssignShuffleKey`, or the sources
+`_attempt`      int64: `attempt` of a dead letter, should it become one  the source of a replay
+`_source`       struct of the data columns as they were read             `KeepSource`
+==============  ======================================================  =======================================
+"""
+
+ORIGIN = "_origin"
+EVENT_TIME = "_event_time"
+SPLIT = "_split"
+SHUFFLE_KEY = "_shuffle_key"
+ATTEMPT = "_attempt"
+SOURCE = "_source"
+RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT, SOURCE})

@@ -1,0 +1,206 @@
+"""A job as a command: its flags, its name in messages, its first line, its failures as one line and an exit code.
+
+None of this needs Beam: a job imports it when its command line is found good.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import penstock
+import pipelines
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.extras import check_runner
+from pipelines._flags import BeamFlags, Options, Parser, job_parser, parse_job
+from pipelines._logging import set_up_logging
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+DONE, DATA_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Run = Callable[[Sequence[str] | None], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Process:
+    """A process that was started for one job.
+
+    Attributes:
+      prefix: what the user typed before the name of the job.
+      started: when, by the monotonic clock.
+    """
+
+    prefix: str
+    started: float
+
+
+_PROCESS: ContextVar[_Process | None] = ContextVar("process", default=None)
+
+
+def program(job: str) -> str:
+    """What the user typed to start a job, for messages."""
+    process = _PROCESS.get()
+    return f"{process.prefix if process else 'python -m pipelines.'}{job}"
+
+
+def job_started() -> float:
+    """When the job began, by the monotonic clock: with the process that was started for it, else now."""
+    process = _PROCESS.get()
+    return process.started if process else time.monotonic()
+
+
+@contextlib.contextmanager
+def beginning_now() -> Iterator[None]:
+    """One of several turns of a job, each of which takes its own time."""
+    process = _PROCESS.get()
+    token = _PROCESS.set(dataclasses.replace(process, started=time.monotonic()) if process else None)
+    try:
+        yield
+    finally:
+        _PROCESS.reset(token)
+
+
+def announce(job: str, task: str) -> None:
+    """Says on stderr, before the first seconds pass in silence, what a process that was started for a job will do."""
+    if _PROCESS.get() is not None and sys.stderr is not None:
+        print(f"penstock {penstock.__version__}: {job} {task}", file=sys.stderr, flush=True)
+
+
+def shown(inputs: Sequence[str]) -> str:
+    """The first of some inputs, for `announce`.
+
+    >>> shown(["a.csv", "b.csv", "c.csv", "d.csv"])
+    'a.csv, b.csv, c.csv, ...'
+    """
+    return ", ".join([*inputs[:3], *(["..."] if len(inputs) > 3 else [])])
+
+
+@dataclasses.dataclass(frozen=True)
+class JobOptions:
+    """All flags of a job, by family, and Beam's.
+
+    Attributes:
+      given: the names of the flags that the command line or the config file has.
+      beam_flags: what is for Beam.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    examples: ClassVar[str]
+
+    given: frozenset[str] = dataclasses.field(default=frozenset(), kw_only=True)
+    beam_flags: BeamFlags = dataclasses.field(default=BeamFlags(), kw_only=True)
+
+    @classmethod
+    def families(cls) -> dict[str, type[Options]]:
+        """The families of flags by the names of their fields."""
+        kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+        return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Options)}
+
+    @classmethod
+    def parser(cls) -> Parser:
+        """The parser of the job's flags."""
+        return job_parser(program(cls.name), cls.description, cls.examples, cls.families().values())
+
+    @classmethod
+    def parse(cls, argv: Sequence[str] | None = None) -> Self:
+        """Parses a command line; what it names is not looked for.
+
+        Raises:
+          SystemExit: 0 after --help, 2 for an unknown flag or a bad value.
+          ConfigError: for flags that are missing or do not go together.
+        """
+        namespace, beam_flags = parse_job(cls.parser(), sys.argv[1:] if argv is None else argv)
+        values: dict[str, Any] = {name: kind.from_namespace(namespace) for name, kind in cls.families().items()}
+        options = cls(**values, given=frozenset(vars(namespace)), beam_flags=beam_flags)
+        options.check()
+        return options
+
+    def check(self) -> None:
+        """Refuses flags that are missing or do not go together.
+
+        Raises:
+          ConfigError: names them.
+        """
+
+    def find(self, may_be_missing: Collection[str] = ()) -> None:
+        """Looks for what the flags name: runner, files, folders, topics; Beam is not needed for it.
+
+        Args:
+          may_be_missing: names of flags whose files may come later.
+
+        Raises:
+          ConfigError: when something cannot be reached or is not there.
+          InputError: when an input is not there.
+        """
+        if self.beam_flags.runner:
+            check_runner(self.beam_flags.runner)
+        named = [item for family in self.families() for item in getattr(self, family).named()]
+        for flag, kind, value in named:
+            kind.reach(value, f"--{flag} {value}")
+        for flag, kind, value in named:
+            if flag not in may_be_missing:
+                kind.find(value, f"--{flag} {value}")
+
+    def with_flags(self, values: Mapping[str, Any]) -> Self:
+        """The same with other values for some flags, by name; names that no family has do not matter."""
+        changed: dict[str, Any] = {name: getattr(self, name).with_flags(values) for name in self.families()}
+        return dataclasses.replace(self, **changed)
+
+    @functools.cached_property
+    def beam(self) -> "PipelineOptions":
+        """Beam's options; imports Beam.
+
+        Raises:
+          ConfigError: for a value that Beam does not take.
+        """
+        from pipelines._beam import beam_options
+
+        return beam_options(self.beam_flags.arguments)
+
+
+def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequence[str] | None = None) -> int:
+    """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
+    token = _PROCESS.set(_Process(prefix, pipelines.STARTED))
+    try:
+        return main(job, run, argv)
+    finally:
+        _PROCESS.reset(token)
+        close_stdout()
+
+
+def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
+    """Runs a job and turns its failures into a message and an exit code."""
+    set_up_logging()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return run(argv)
+    except (ConfigError, ImportError) as error:
+        return _fail(job, error, WRONG_USAGE)
+    except (DataError, OSError) as error:
+        return _fail(job, error, DATA_FAILED)
+    except KeyboardInterrupt as interrupt:
+        return _fail(job, str(interrupt) or "interrupted; nothing was published", INTERRUPTED)
+
+
+def _fail(job: str, error: object, code: int) -> int:
+    if sys.stderr is not None:
+        print(f"{program(job)}: error: {error}", file=sys.stderr)
+    return code
+
+
+def close_stdout() -> None:
+    """Writes out what is left; when nobody reads it any more, as after `| head`, that is no failure of the job."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would flush again when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

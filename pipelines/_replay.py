@@ -1,0 +1,215 @@
+"""What `replay` does once its command line is found good: it claims letters, and prepares a dataset of them."""
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.claims import Claim, Claimed, claiming, is_claim
+from penstock.io.dead_letter_read import DeadLetterFormat
+from penstock.io.errors import ConfigError
+from penstock.io.files import InputFile, format_suffix, match_files
+from penstock.io.kafka.source import KafkaSource, is_kafka
+from penstock.io.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, new_run_id
+from penstock.io.manifest import Manifest, RejectsFile
+from penstock.io.parking import ParkingHandler
+from penstock.io.paths import is_local as is_local_path
+from penstock.io.read import detect_format
+from penstock.io.watch_state import Watched, look
+from penstock.io.windowed.manifest import WindowManifest, read_manifests
+from pipelines._command import DONE, beginning_now
+from pipelines._job import is_local
+from pipelines._prepare import prepare
+from pipelines._source import FileSource
+
+if TYPE_CHECKING:
+    from pipelines.replay import LetterOptions, ReplayOptions
+
+# Flags that a replay takes from the run that wrote the letters.
+_INHERITED = (
+    "format",
+    "csv_delimiter",
+    "columns",
+    "null_values",
+    "avro_schema",
+    "event_time",
+    "rules",
+    "label",
+    "split",
+    "split_key",
+    "seed",
+    "compression",
+)
+
+
+def run(options: "ReplayOptions") -> int:
+    """Runs the job, as `pipelines.replay.run` does."""
+    _ = options.beam  # what Beam does not take is told before anything is read
+    if options.stream.watch is not None and not options.run.is_described:
+        return watch(options, options.stream.watch)
+    return replay(completed(options), match_files(options.input.dead_letters))
+
+
+def completed(options: "ReplayOptions") -> "ReplayOptions":
+    """The options, with what is not given taken from the run that wrote the letters.
+
+    Raises:
+      ConfigError: when the letters are of runs with different flags.
+    """
+    given = options.given | ({"transform"} if options.transform.features else set())
+    return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
+
+
+def letter_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
+    """The files that patterns match, without claims; none is no error here."""
+    return tuple(file for file in match_files(patterns, may_be_none=True) if not is_claim(file.uri))
+
+
+def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[str, Any]:
+    """Flags, but those that are given, as the runs had them that wrote some files of dead letters.
+
+    Raises:
+      ConfigError: when two of the runs had different ones.
+    """
+    found: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for dataset in sorted({_dataset_of(file) for file in files} - {""}):
+        manifest = next(read_manifests(dataset), None)
+        flags = {} if manifest is None else _flags_of(dataset, manifest)
+        for name, (value, identity) in flags.items():
+            if name in given:
+                continue
+            if name in found and found[name][1] != identity:
+                raise ConfigError(
+                    f"the runs that wrote {sources[name]} and {dataset} had a different --{name}: pass it, or replay "
+                    "their dead letters apart"
+                )
+            found[name], sources[name] = (value, identity), dataset
+    return {name: value for name, (value, _) in found.items()}
+
+
+def _dataset_of(file: InputFile) -> str:
+    """The folder of the dataset that a file of dead letters lies in; "" when it lies elsewhere."""
+    return file.uri.rpartition(f"/{DEAD_LETTERS}/")[0]
+
+
+def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tuple[Any, Any]]:
+    """Flags of a run, each with what must be equal where two runs have the same flag."""
+    options: Mapping[str, Any] = manifest.provenance.get("options", {})
+    flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
+    inputs = options.get("input", ())
+    flags.setdefault("format", _format_of(inputs))
+    if flags["format"] == "csv" and {format_suffix(uri) for uri in inputs} == {"tsv"}:
+        flags.setdefault("csv_delimiter", "\t")
+    found = {name: (value, value) for name, value in flags.items() if value is not None}
+    for name, path in (("schema", SCHEMA), ("transform", TRANSFORM)):
+        if path in manifest.extras:
+            identity = manifest.provenance.get(f"{name}_fingerprint")
+            found[name] = (FileSystems.join(dataset, path), identity)
+    return found
+
+
+def _format_of(patterns: Sequence[str]) -> str | None:
+    """The format of a run that was not told it."""
+    if any(map(is_kafka, patterns)):
+        return "json"
+    try:
+        return detect_format([InputFile(pattern, 0, 0.0) for pattern in patterns]) if patterns else None
+    except ConfigError:
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class LetterSource(FileSource):
+    """Claimed files of dead letters."""
+
+    @classmethod
+    def of(cls, files: Sequence[InputFile], options: "ReplayOptions") -> Self:
+        """The files, read as the flags say.
+
+        Raises:
+          ConfigError: for options that the format does not have.
+        """
+        flags = options.input
+        reader = DeadLetterFormat(
+            flags.format,
+            {**flags.message_options(), **_registry(files, flags)},
+            flags.max_attempts,
+            flags.reasons,
+            event_times=bool(options.stream.window) and not flags.event_time,
+        )
+        return cls(tuple(files), reader)
+
+    @property
+    def has_event_times(self) -> bool:  # type: ignore[override]
+        """Whether the letters give the rows their event times."""
+        return isinstance(self.reader, DeadLetterFormat) and self.reader.event_times
+
+
+def _registry(files: Sequence[InputFile], options: "LetterOptions") -> dict[str, Any]:
+    """Where the schemas of messages in Avro are, as the run had it that wrote the letters."""
+    if options.format != "avro" or options.avro_schema:
+        return {}
+    for dataset in sorted({_dataset_of(file) for file in files} - {""}):
+        manifest = next(read_manifests(dataset), None)
+        inputs = manifest.provenance.get("options", {}).get("input", ()) if manifest else ()
+        for uri in filter(is_kafka, inputs):
+            source = KafkaSource.parse(uri)
+            return {"schema_registry": source.schema_registry, "config": source.config}
+    return {}
+
+
+def replay(options: "ReplayOptions", files: Sequence[InputFile], run_id: str | None = None) -> int:
+    """Replays what is not claimed of some files."""
+    if not options.checks.schema:
+        raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
+    files = [file for file in files if not is_claim(file.uri)]
+    if options.run.is_described:
+        return prepare(options, LetterSource.of(files, options))
+    run_id, output = run_id or new_run_id(), str(options.output.output)
+    claim = Claim(run_id, os.path.abspath(output) if is_local_path(output) else output, is_local=is_local(options.beam))
+    with claiming(files, claim, options.input.release) as claimed:
+        _print_claimed(claimed)
+        if not claimed.taken:
+            return DONE
+        handler = functools.partial(ParkingHandler, max_attempts=options.input.max_attempts)
+        code = prepare(options, LetterSource.of(claimed.taken, options), run_id, handler)
+    _print_sum(output)
+    return code
+
+
+def watch(options: "ReplayOptions", interval: float, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Replays files as they are finished, for ever; the flags are resolved for each batch of them."""
+    watched = Watched()
+    while True:
+        found = look(watched, letter_files(options.input.dead_letters), int(time.time() * 1_000_000))
+        watched = found.watched
+        if found.finished:
+            run_id = new_run_id()
+            output = FileSystems.join(str(options.output.output), run_id)
+            with beginning_now():
+                replay(completed(options).with_flags({"output": output}), found.finished, run_id)
+        sleep(interval)
+
+
+def _print_claimed(claimed: Claimed) -> None:
+    if claimed.done:
+        print(f"{len(claimed.done)} files were replayed before")
+    for uri, run_id in claimed.others.items():
+        print(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}")
+    if not claimed.taken:
+        print("nothing to replay")
+
+
+def _print_sum(output: str) -> None:
+    """What became of the letters."""
+    manifests = list(read_manifests(output))
+    files: list[RejectsFile] = [file for found in manifests for file in found.dead_letters]
+    parked = sum(file.records for file in files if f"/{PARKED}/" in file.path)
+    rejected = sum(file.records for file in files) - parked
+    out = sum(found.rows_out for found in manifests)
+    print(f"{out + rejected + parked:,} letters: {out:,} repaired, {rejected:,} rejected, {parked:,} parked")

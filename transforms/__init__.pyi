@@ -1,0 +1,16 @@
+from .apply import ApplyTransform as ApplyTransform
+from .event_time import AssignEventTime as AssignEventTime
+from .features import load_features as load_features
+from .fit import FitTransform as FitTransform
+from .infer import InferSchema as InferSchema
+from .keep_source import KeepSource as KeepSource
+from .rolling import RollingFeatures as RollingFeatures
+from .rolling import load_rolling as load_rolling
+from .rules import Rule as Rule
+from .rules import load_rules as load_rules
+from .shuffle_key import AssignShuffleKey as AssignShuffleKey
+from .split import AssignSplit as AssignSplit
+from .split import parse_split as parse_split
+from .validate import ValidateRecords as ValidateRecords
+from .verify import Fault as Fault
+from .verify import verify_dataset as verify_dataset
