@@ -45,8 +45,8 @@ typecheck: install ## mypy, from src/: the root has an io/ folder that would hid
 test: kernel ## the tests, in WORKERS=2 processes; PROFILE=full: on more made-up input; PENSTOCK_KERNEL=off: without the kernel
 	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=$(PROFILE) $(TESTS)
 
-packaging: install ## tests that build the package, and install it as workers do
-	$(BIN)/python -m pytest -m packaging tests
+packaging: install ## build wheel and sdist, install them on each Python, without a compiler too, and with the oldest versions
+	$(BIN)/python -m pytest -n $(WORKERS) -m packaging tests
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
 	$(BIN)/python -m pytest -m 'integration or slow'

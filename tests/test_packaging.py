@@ -1,28 +1,20 @@
-"""What is shipped, that it installs as Beam's workers install it, and that the core does without TensorFlow."""
+"""What is exported and declared, and that the core does without TensorFlow; `packaging/` builds and installs."""
 
 import ast
-import email.message
-import email.parser
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import os
 import pathlib
 import pkgutil
 import re
-import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
-import venv
-import zipfile
 
 import apache_beam as beam
 import packaging.requirements
 import pytest
-from apache_beam.runners.portability.stager import Stager
 
 import penstock
 import penstock.io
@@ -31,145 +23,7 @@ import pipelines
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FOLDERS = {"io": "penstock/io", "transforms": "penstock/transforms", "pipelines": "pipelines"}
-KERNEL = {path.stem for path in (ROOT / "io" / "kernel").glob("*.pyx")}
 TIPS = ROOT / "examples" / "tips" / "tips.csv"
-# What is built here need not be fast: without optimization the kernel compiles in a seventh of the time.
-_QUICK_BUILD = {"PENSTOCK_CFLAGS": "-O0 -g0"}
-
-
-def shipped() -> set[str]:
-    """The files that belong into the wheel, by their name there, but for compiled ones."""
-    modules = {
-        f"{target}/{path.relative_to(ROOT / folder)}"
-        for folder, target in FOLDERS.items()
-        for path in (ROOT / folder).rglob("*.py*")
-        if path.suffix in (".py", ".pyi")
-    }
-    return modules | {"penstock/__init__.py", "penstock/py.typed", "pipelines/py.typed"}
-
-
-@pytest.fixture(scope="module")
-def sdist(tmp_path_factory) -> pathlib.Path:
-    """Built by Beam itself, as `--setup_file ./setup.py` has it, from a copy: building writes into the sources."""
-    copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("sdist")
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"):
-        shutil.copy(ROOT / name, copy)
-    for name in (*FOLDERS, "src", "tests"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*", "*.c", "*.so")
-        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignored)
-    return pathlib.Path(Stager._build_setup_package(str(copy / "setup.py"), str(target)))
-
-
-@pytest.fixture(scope="module")
-def wheel(sdist, tmp_path_factory) -> pathlib.Path:
-    """Built from the sdist, with the setuptools that is installed here."""
-    target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "--no-index"]
-    command += ["-w", str(target), str(sdist)]
-    done = subprocess.run(command, env=os.environ | _QUICK_BUILD, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "eprecat" not in done.stdout + done.stderr
-    return next(target.glob("*.whl"))
-
-
-@pytest.mark.packaging
-def test_the_sdist_holds_real_files_and_no_tests(sdist):
-    with tarfile.open(sdist) as archive:
-        members = archive.getmembers()
-    assert not [member.name for member in members if member.issym() or member.islnk()]
-    prefix = f"penstock-{penstock.__version__}"
-    names = {member.name.removeprefix(f"{prefix}/") for member in members if member.isfile()}
-    assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "setup.py"} <= names
-    assert {name.removeprefix("src/") for name in names if name.endswith((".py", ".pyi", "py.typed"))} - {
-        "setup.py"
-    } == shipped()
-    kernel = {pathlib.Path(name).name for name in names if name.startswith("src/penstock/io/kernel/")}
-    for module in KERNEL:
-        assert {f"{module}.pyx", f"{module}.c"} <= kernel, "a worker without Cython compiles the C"
-    assert {path.name for pattern in ("*.h", "*.pxd") for path in (ROOT / "io" / "kernel").glob(pattern)} <= kernel
-    assert not [name for name in names if name.startswith(("tests", "io/", "transforms/", "pipelines/"))]
-
-
-@pytest.mark.packaging
-def test_the_wheel_holds_two_packages_and_nothing_else(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        assert not [entry.filename for entry in archive.infolist() if entry.external_attr >> 28 == 0o12], "links"
-    dist_info = f"penstock-{penstock.__version__}.dist-info"
-    assert {name.partition("/")[0] for name in names} == {"penstock", "pipelines", dist_info}
-    compiled = {name for name in names if name.endswith((".so", ".pyd"))}
-    assert {name.partition(".")[0] for name in compiled} == {f"penstock/io/kernel/{module}" for module in KERNEL}
-    assert {name for name in names if not name.startswith(dist_info)} - compiled == shipped()
-    assert [name for name in names if name.endswith("/LICENSE")]
-
-
-@pytest.mark.packaging
-def test_metadata_of_the_wheel(wheel):
-    metadata = _metadata(wheel)
-    assert metadata["Version"] == penstock.__version__ == PROJECT["version"]
-    assert metadata["License"] == "Apache-2.0"
-    assert metadata["Requires-Python"] == "<3.14,>=3.11"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"gcp", "aws", "azure", "kafka", "tft", "all", "demo", "dev"}
-    core = [text for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text]
-    assert not [text for text in core if text.startswith(("tensorflow-transform", "tensorflow>", "tfx", "pandas"))]
-
-
-def _metadata(wheel: pathlib.Path) -> email.message.Message:
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        return email.parser.Parser().parsestr(archive.read(name).decode())
-
-
-@pytest.mark.packaging
-@pytest.mark.parametrize(
-    ("without", "has_kernel"), [("", True), ("Cython", True), ("compiler", False)], ids=["all", "no_cython", "no_cc"]
-)
-def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path, without, has_kernel):
-    """Workers have the dependencies and install without build isolation."""
-    python = _worker(tmp_path / "worker")
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    environment = _environment() | _QUICK_BUILD
-    if without == "Cython":
-        (tmp_path / "Cython.py").write_text("raise ImportError('there is no Cython here')")
-        environment["PYTHONPATH"] = str(tmp_path)
-    if without == "compiler":
-        environment["CC"] = "no-such-compiler"
-    subprocess.run([*command, "--no-build-isolation", str(sdist)], check=True, env=environment)
-    code = (
-        "import penstock, penstock.io, penstock.transforms, pipelines.prepare\n"
-        "from penstock.io import kernel; print(kernel.ENABLED)\n"
-        "print(penstock.__file__); print(penstock.io.__file__); print(pipelines.__file__)"
-    )
-    done = _run([str(python), "-c", code], tmp_path)
-    enabled, *paths = done.stdout.split()
-    assert enabled == str(has_kernel)
-    assert done.stderr.count("without its compiled kernel") == (0 if has_kernel else 1)
-    assert all(path.startswith(str(tmp_path / "worker")) for path in paths), paths
-    assert (
-        "usage: python -m pipelines.verify" in _run([str(python), "-m", "pipelines.verify", "--help"], tmp_path).stdout
-    )
-
-
-def _worker(directory: pathlib.Path) -> pathlib.Path:
-    """Python of a new virtual environment that has this one's packages, but for those installed as editable."""
-    venv.create(directory, symlinks=True)
-    python = directory / "bin" / "python"
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = pathlib.Path(_run([str(python), "-c", code], directory).stdout.strip())
-    here = {path for path in sys.path if path.endswith("site-packages")}
-    (packages / "dependencies.pth").write_text("\n".join(here))
-    return python
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PENSTOCK_KERNEL")}
-
-
-def _run(command: list[str], directory: pathlib.Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, cwd=directory, env=_environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def _run_here(code: str, *arguments: object) -> list[str]:

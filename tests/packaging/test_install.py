@@ -4,13 +4,14 @@ and without a compiler; with the locked versions, and with the oldest that pypro
 import functools
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+from builds import QUICK_BUILD, ROOT, run
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 SMOKE = pathlib.Path(__file__).with_name("smoke.py")
 VERSIONS = ("3.11", "3.12", "3.13")
@@ -35,19 +36,9 @@ def _version(python: str) -> str:
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
 
 
-def run(*command: object, **variables: str) -> str:
-    """What a command prints; its output is shown when it fails. No variable of ours leads it to the checkout."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PENSTOCK_KERNEL")}
-    done = subprocess.run(
-        [str(part) for part in command], env={**kept, **variables}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
-
-
 def uv(*arguments: object, **variables: str) -> str:
-    """Runs uv as it is locked, beside this Python."""
-    return run(pathlib.Path(sys.executable).with_name("uv"), *arguments, **variables)
+    """What uv prints, the one that is locked, beside this Python."""
+    return run(pathlib.Path(sys.executable).with_name("uv"), *arguments, **variables).stdout
 
 
 @pytest.fixture
@@ -64,12 +55,15 @@ def environment(tmp_path):
 def install(python: pathlib.Path, *arguments: object, **variables: str) -> None:
     """Installs into an environment; what is built is built anew, and quickly."""
     build = ("--build-constraints", CONSTRAINTS, "--refresh-package", "penstock")
-    uv("pip", "install", "--quiet", "--python", python, *build, *arguments, PENSTOCK_CFLAGS="-O0", **variables)
+    uv("pip", "install", "--quiet", "--python", python, *build, *arguments, **QUICK_BUILD, **variables)
 
 
-def has_kernel(python: pathlib.Path) -> bool:
-    """Whether the kernel was compiled."""
-    return run(python, "-c", "from penstock.io import kernel; print(kernel.ENABLED)").strip() == "True"
+def said(python: pathlib.Path, *arguments: str, fails_with: int = 0) -> str:
+    """What the command `penstock` of an environment prints, to either stream."""
+    command = [str(python.with_name("penstock")), *arguments]
+    done = subprocess.run(command, cwd=python.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == fails_with
+    return done.stdout + done.stderr
 
 
 def size(directory: pathlib.Path) -> int:
@@ -86,15 +80,18 @@ def test_the_core_alone_makes_a_dataset_of_each_format(artifact, version, sdist,
     elif artifact == "sdist_without_compiler":
         variables = {"CC": "no-such-compiler"}
     install(python, "--constraint", CONSTRAINTS, what, **variables)
-    assert run(python, SMOKE).splitlines()[-1] == "good: csv, jsonl, avro, parquet, tfrecord"
-    assert has_kernel(python) == (artifact != "sdist_without_compiler")
+    assert run(python, SMOKE).stdout.splitlines()[-1] == "good: csv, jsonl, avro, parquet, tfrecord"
+    kernel = "no" if artifact == "sdist_without_compiler" else "yes"
+    versions = rf"penstock \S+ \(Apache Beam 2\S+, Arrow \S+, Python {version}\S+, kernel: {kernel}"
+    assert re.match(versions, said(python, "--version"))
+    assert "penstock[gcp]" in said(python, "prepare", "--input=gs://b/x.csv", "--output=x", fails_with=2)
     assert size(python.parent.parent) < _MAX_CORE_BYTES
 
 
 def build_wheel(sdist: pathlib.Path, python: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     """The wheel of an sdist for a Python."""
     options = ("--build-constraints", CONSTRAINTS, "--python", python, "--out-dir", target / "wheel")
-    uv("build", "--quiet", "--wheel", *options, sdist, PENSTOCK_CFLAGS="-O0")
+    uv("build", "--quiet", "--wheel", *options, sdist, **QUICK_BUILD)
     return next((target / "wheel").glob("*.whl"))
 
 
@@ -102,7 +99,8 @@ def test_the_oldest_versions_that_are_allowed_do(sdist, environment):
     """Among them the duckdb of another minor version: what is a rule there is one here."""
     python = environment(VERSIONS[0])
     install(python, "--resolution", "lowest-direct", sdist)
-    assert run(python, SMOKE).splitlines()[-1].startswith("good: csv")
+    assert run(python, SMOKE).stdout.splitlines()[-1].startswith("good: csv")
     install(python, "--constraint", CONSTRAINTS, "pytest", "hypothesis")
     tests = [ROOT / "tests" / "transforms" / f"test_{name}.py" for name in ("predicates", "rules")]
-    assert " passed" in run(python, "-m", "pytest", "-q", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml", *tests)
+    options = ("-q", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml")
+    assert " passed" in run(python, "-m", "pytest", *options, *tests).stdout
