@@ -20,6 +20,7 @@ import duckdb
 
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.sql_functions import Nature, nature_of
+from penstock.transforms.sql_rewrites import runnable
 from penstock.transforms.sql_trees import (
     ALLOWED,
     NO_LOCATION,
@@ -30,7 +31,6 @@ from penstock.transforms.sql_trees import (
     location,
     nodes,
     parse_expression,
-    runnable,
     without_semicolon,
 )
 
@@ -42,8 +42,8 @@ _CARET_LINE = re.compile(r"LINE (\d+): (.*)\n( *)\^")
 _TABLE = "columns_of_rule"
 _HEAD, _TAIL = "SELECT (\n", f"\n) FROM {_TABLE}"
 
-# What JSON has no word for, where the engine writes a constant of a plan.
-_NOT_JSON = re.compile(r'(?<!\\)":-?(?:nan|inf)\b')
+# What the engine writes for a NaN in a plan, which JSON has no word for.
+_NOT_JSON = re.compile(r'(?<!\\)":-?nan\b', re.IGNORECASE)
 
 
 # Parts of a type in the catalogue that stand for any type.
@@ -172,7 +172,7 @@ def _plan(runs: str, optimize: bool) -> dict[str, Any]:
     """The plan of a query as the engine serializes it."""
     query = f"SELECT json_serialize_plan(?, optimize := {optimize})"
     row = connection().execute(query, [f"{_HEAD}{runs}{_TAIL}"]).fetchall()[0]
-    return json.loads(_NOT_JSON.sub('":null', row[0]))
+    return json.loads(_NOT_JSON.sub('":"nan"', row[0]))
 
 
 def _bound(plan: Any) -> Iterator[Mapping[str, Any]]:
@@ -189,14 +189,19 @@ def _bound(plan: Any) -> Iterator[Mapping[str, Any]]:
 
 def _check_constants(sql: str, runs: str) -> None:
     """Finds a constant that cannot be cast, whatever the rows: the optimizer folds those that can, outside lambdas."""
-    for cast in _bound(_plan(runs, optimize=True)):
+    written = without_semicolon(sql)
+    plan = _plan(written, optimize=True)
+    if plan["error"]:
+        # ANY inside a lambda has no plan as it is written, and places only there.
+        written, plan = "", _plan(runs, optimize=True)
+    for cast in _bound(plan["plans"]):
         if cast.get("qname", {}).get("path") != ["__cast"] or cast["function_data"]["try_cast"]:
             continue
         constant = cast["children"][0]
         if constant["expression_class"] == "BOUND_CONSTANT" and not constant["value"]["is_null"]:
             why = _why_not_cast(constant["value"]["value"], _type_name(cast["return_type"]))
             if why is not None:
-                raise PredicateError(why, _place_of_constant(sql, runs, constant, cast))
+                raise PredicateError(why, _place(written, constant, cast))
 
 
 def _why_not_cast(value: Any, target: str) -> str | None:
@@ -210,11 +215,9 @@ def _why_not_cast(value: Any, target: str) -> str | None:
     return None
 
 
-def _place_of_constant(sql: str, runs: str, *candidates: Mapping[str, Any]) -> int | None:
+def _place(written: str, *candidates: Mapping[str, Any]) -> int | None:
     places = [node["query_location"] for node in candidates if node["query_location"] != NO_LOCATION]
-    if not places or runs != without_semicolon(sql):
-        return None  # what is spelled out has other places
-    return characters(sql, places[0] - len(_HEAD))
+    return characters(written, places[0] - len(_HEAD)) if places and written else None
 
 
 def _type_name(bound: Mapping[str, Any]) -> str:
@@ -257,7 +260,9 @@ def _why_not_macro(macro: "Overload", runs: str) -> str | None:
         if node["class"] not in ALLOWED:
             return f"is a macro that holds {node['class'].lower()}, which is more than a function of the row"
         if node["class"] == "COLUMN_REF" and node["column_names"][0].lower() not in known | bound:
-            return f"is a macro over {'.'.join(node['column_names'])}, which is not the row's"
+            outer = ".".join(node["column_names"])
+            nature = nature_of(outer.lower())
+            return f"is a macro over {outer}, which is {nature.value if nature else 'not its argument'}"
         if node["class"] == "FUNCTION":
             inner = node["function_name"].lower()
             nature = nature_of(inner, len(arguments_of(node)))

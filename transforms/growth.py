@@ -198,8 +198,9 @@ def _limited(sql: str, node: Node, what: str, size: Size) -> Size:
         )
     if size.times > MAX_FACTOR:
         raise PredicateError(
-            f"{what}: makes up to {size.times:,.0f} values or characters of one, together with what is inside it; "
-            f"a rule may make {MAX_FACTOR:,}, since the engine takes what it needs for 2,048 rows at once",
+            f"{what}: makes up to {size.times:,.0f} values or characters of each that it is given, with what is inside "
+            f"it; a rule may make {MAX_FACTOR:,}, since the engine takes what it needs for 2,048 rows at once; write "
+            "smaller numbers",
             location(sql, node),
         )
     return size
@@ -249,7 +250,7 @@ def _series_factor(sql: str, node: Node, name: str, arguments: Sequence[Node]) -
     low, high = (ends[0].low, ends[1].high) if step >= 0 else (ends[1].low, ends[0].high)
     if high.times == math.inf or low == -math.inf:
         raise _unbounded(sql, node, name, *_open_end(arguments, ends, step))
-    items = high + Size(0, 1 - low)
+    items = high + Size(0, -low)
     return Size(items.degree, max(1, items.times / max(1, abs(step))))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from penstock.transforms.growth import check_growth
 from penstock.transforms.sql_functions import LIST_AGGREGATES, RANDOM_AGGREGATES, UNSTEADY, Nature, nature_of
+from penstock.transforms.sql_rewrites import spell_out
 from penstock.transforms.sql_trees import (
     ALLOWED,
     Node,
@@ -40,7 +41,7 @@ def parse_predicate(sql: str, names: Sequence[str]) -> tuple[str, ...]:
     Raises:
       PredicateError: when it does not parse, holds what a rule may not, or names no column or an unknown one.
     """
-    tree = parse_expression(sql)
+    tree = spell_out(parse_expression(sql), sql)
     used: set[str] = set()
     for node, bound in nodes(tree):
         offset = location(sql, node)

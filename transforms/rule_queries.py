@@ -141,9 +141,10 @@ class _Computer:
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         engines: queue.SimpleQueue[duckdb.DuckDBPyConnection] = queue.SimpleQueue()
         # A daemon, since a query that does not stop must not keep the process.
-        threading.Thread(target=_compute, args=(self._tasks, self._answers, engines), daemon=True).start()
+        thread = threading.Thread(target=_compute, args=(self._tasks, self._answers, engines), daemon=True)
+        thread.start()
         self._engine = engines.get()
-        weakref.finalize(self, self._tasks.put, None)
+        weakref.finalize(self, _stop, thread, self._tasks)
 
     def ask(self, expressions: Sequence[str], rows: pa.Table) -> _Answer:
         """The results or the error of a query, or a `QueryLimitError`."""
@@ -186,6 +187,13 @@ def _compute(
         answers.put(answer)
         # The rows of a batch must not live until the next one.
         del task, answer
+
+
+def _stop(thread: threading.Thread, tasks: "queue.SimpleQueue[_Task | None]") -> None:
+    """Lets a thread end, and with it its engine, before the interpreter does; a query that runs is not waited for."""
+    tasks.put(None)
+    if threading.current_thread() is not thread:
+        thread.join(_WATCH_SECONDS)
 
 
 class _Limits:

@@ -46,7 +46,8 @@ from penstock.io.schema import Feature, feature_map
 from penstock.transforms.binding import bind_predicate, message_of
 from penstock.transforms.predicates import parse_predicate
 from penstock.transforms.rule_queries import QueryLimitError, run_query
-from penstock.transforms.sql_trees import PredicateError, runnable
+from penstock.transforms.sql_rewrites import runnable
+from penstock.transforms.sql_trees import PredicateError
 from penstock.transforms.values import typed_column
 
 Severity = Literal["error", "warn"]

@@ -5,6 +5,7 @@ it.
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -69,14 +70,14 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 
 def parse_expression(sql: str) -> dict[str, Any]:
-    """The syntax tree of the only expression in `sql`; `x = ANY(xs)` is spelled out.
+    """The syntax tree of the only expression in `sql`.
 
     Raises:
       PredicateError: when it does not parse, or is more than an expression.
     """
     if not sql.strip(" \t\n\r;"):
         raise PredicateError("is empty; a rule is one predicate, such as fare >= 0 AND fare < 1000")
-    parsed = _parse(sql)
+    parsed = parse(sql)
     if parsed["error"]:
         position = parsed.get("position")
         offset = None if position is None else characters(sql, int(position) - len(SELECT))
@@ -93,44 +94,33 @@ def parse_expression(sql: str) -> dict[str, Any]:
     expression = node["select_list"][0]
     if expression.get("alias"):
         raise PredicateError(f"gives the predicate a name (AS {expression['alias']}); leave it out")
-    return spell_out_quantified(expression, sql)
+    return expression
 
 
-def _parse(sql: str) -> dict[str, Any]:
+def parse(sql: str) -> dict[str, Any]:
+    """What the engine's parser says of `SELECT <sql>`: statements, or an error and its position."""
     row = connection().execute("SELECT json_serialize_sql(?)", [SELECT + sql]).fetchall()[0]
     return json.loads(row[0])
 
 
-def runnable(sql: str) -> str:
-    """The expression as it runs: without a trailing semicolon, and with what only a query may say spelled out.
-
-    >>> runnable("2 <= dist ; -- metres"), runnable("dist = ANY(xs)")[:25]
-    ('2 <= dist ', '(CASE  WHEN ((xs IS NULL)')
-    """
-    tree = _parse(sql)["statements"][0]["node"]["select_list"][0]
-    spelled = spell_out_quantified(tree, sql)
-    return without_semicolon(sql) if spelled == tree else sql_of(spelled)
+def sql_of(tree: Node) -> str:
+    """A syntax tree as SQL."""
+    query = parse("1")
+    query["statements"][0]["node"]["select_list"] = [tree]
+    row = connection().execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(query)]).fetchall()[0]
+    return row[0].removeprefix(SELECT)
 
 
 def without_semicolon(sql: str) -> str:
-    """SQL of one statement without the semicolons at its end, and what comments follow them.
+    """SQL of one statement without the semicolon at its end, and what comments follow it.
 
     >>> without_semicolon("name = ';' ; -- ends; here"), without_semicolon("name = ';'")
     ("name = ';' ", "name = ';'")
     """
-    # A semicolon inside text or between expressions would leave what does not parse, or parses as something else.
-    tree = _parse(sql)
-    while ";" in sql and _parse(sql[: sql.rindex(";")]) == tree:
-        sql = sql[: sql.rindex(";")]
-    return sql
-
-
-def sql_of(tree: Node) -> str:
-    """A syntax tree as SQL."""
-    query = _parse("1")
-    query["statements"][0]["node"]["select_list"] = [tree]
-    row = connection().execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(query)]).fetchall()[0]
-    return row[0].removeprefix(SELECT)
+    # Cut at a semicolon inside text or a comment, it would not parse, or lose what is no part of the tree.
+    tree = parse(sql)
+    cuts = (sql[: found.start()] for found in re.finditer(";", sql))
+    return next((cut for cut in cuts if parse(cut) == tree), sql)
 
 
 def nodes(tree: Any, bound: frozenset[str] = frozenset()) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
@@ -177,88 +167,3 @@ def characters(sql: str, byte_offset: int) -> int | None:
     if not 0 <= byte_offset <= len(encoded):
         return None
     return len(encoded[:byte_offset].decode(errors="replace"))
-
-
-def spell_out_quantified(tree: Any, sql: str) -> Any:
-    """Replaces `x = ANY(xs)`, which DuckDB plans as a subquery, by a function of the row with the same answers.
-
-    Under TRY, which confines an error to its row, and inside a lambda the engine takes no subquery; over 32,768 lists
-    of five one needs 90 ms, this 3. As there, nothing is found in a list that is NULL: ANY is false of it, ALL is true.
-    """
-    if isinstance(tree, list):
-        return [spell_out_quantified(item, sql) for item in tree]
-    if not isinstance(tree, dict):
-        return tree
-    tree = {key: spell_out_quantified(child, sql) for key, child in tree.items()}
-    items = _quantified_list(tree)
-    if items is None:
-        return tree
-    found, item = _unused_names(sql)
-    compared = _node("COMPARISON", tree["comparison_type"], left=tree["child"], right=_reference(item))
-    either = _node("CONJUNCTION", "CONJUNCTION_OR", children=[_reference(found), compared])
-    parameters = _call("row", _reference(found), _reference(item))
-    step = _node("LAMBDA", "LAMBDA", lhs=parameters, expr=either, syntax_type="LAMBDA_KEYWORD")
-    is_null = _node("OPERATOR", "OPERATOR_IS_NULL", children=[items])
-    return {
-        **_node("CASE", "CASE_EXPR", case_checks=[{"when_expr": is_null, "then_expr": _false()}]),
-        "else_expr": _call("list_reduce", items, step, _false()),
-        "query_location": tree["query_location"],
-    }
-
-
-def _quantified_list(node: Node) -> Node | None:
-    """The list of `x = ANY(list)`; None for anything else, such as a subquery that somebody wrote."""
-    if node.get("class") != "SUBQUERY" or node["subquery_type"] != "ANY":
-        return None
-    selected = node["subquery"]["node"].get("select_list", [])
-    # The parser wraps the list in a call of unnest that stands nowhere in the text.
-    if (
-        len(selected) != 1
-        or selected[0].get("function_name") != "unnest"
-        or selected[0]["query_location"] != NO_LOCATION
-    ):
-        return None
-    return arguments_of(selected[0])[0]
-
-
-def _unused_names(sql: str) -> tuple[str, str]:
-    number = next(number for number in range(len(sql)) if f"_{number}" not in sql)
-    return f"found_{number}", f"item_{number}"
-
-
-def _node(kind: str, type_: str, **parts: Any) -> dict[str, Any]:
-    return {
-        "class": kind,
-        "type": type_,
-        "alias": "",
-        "query_location": NO_LOCATION,
-        "query_location_length": 0,
-        **parts,
-    }
-
-
-def _reference(name: str) -> dict[str, Any]:
-    return _node("COLUMN_REF", "COLUMN_REF", column_names=[name])
-
-
-def _false() -> dict[str, Any]:
-    return _node("CONSTANT", "VALUE_CONSTANT", literal={"kind": "BOOLEAN", "text": "false"})
-
-
-def _call(name: str, *arguments: Node) -> dict[str, Any]:
-    named = [{"name": "", "expression": argument} for argument in arguments]
-    return _node(
-        "FUNCTION",
-        "FUNCTION",
-        function_name=name,
-        schema="",
-        catalog="",
-        filter=None,
-        order_bys={"type": "ORDER_MODIFIER", "orders": []},
-        distinct=False,
-        is_operator=False,
-        export_state=False,
-        arguments=named,
-        qualified_name={"path": [name]},
-        is_legacy_function_call=False,
-    )
