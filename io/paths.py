@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from penstock.io.errors import ConfigError, InputError
 
-# Beam reads these as a pattern, and a backslash as no part of a name.
+# Beam reads these as a pattern; what it makes of a backslash is left to it.
 _MAGIC = re.compile(r"[*?\[\\]")
 
 
@@ -101,6 +101,8 @@ def check_matches(pattern: str) -> None:
 def _matches_nothing(pattern: str) -> bool:
     if os.path.isfile(pattern):  # its name may have brackets in it
         return False
+    if pattern.endswith("/"):
+        pattern += "*"  # Beam takes it for the files of a folder
     magic = _MAGIC.search(pattern)
     if magic is None:
         return not os.path.exists(pattern) or os.path.isdir(pattern)
