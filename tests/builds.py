@@ -11,11 +11,13 @@ FOLDERS = {"io": "penstock/io", "transforms": "penstock/transforms", "pipelines"
 QUICK_BUILD = {"PENSTOCK_CFLAGS": "-O0 -g0"}
 
 
-def run(*command: object, cwd: pathlib.Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program that finds nothing of the checkout, and succeeds; else its output is in the error."""
+def run(
+    *command: object, cwd: pathlib.Path | None = None, code: int = 0, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program that finds nothing of the checkout, and ends with `code`; else its output is in the error."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PENSTOCK_KERNEL")}
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=kept | variables, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == code, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done

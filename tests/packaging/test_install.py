@@ -58,11 +58,9 @@ def install(python: pathlib.Path, *arguments: object, **variables: str) -> None:
     uv("pip", "install", "--quiet", "--python", python, *build, *arguments, **QUICK_BUILD, **variables)
 
 
-def said(python: pathlib.Path, *arguments: str, fails_with: int = 0) -> str:
+def said(python: pathlib.Path, *arguments: str, code: int = 0) -> str:
     """What the command `penstock` of an environment prints, to either stream."""
-    command = [str(python.with_name("penstock")), *arguments]
-    done = subprocess.run(command, cwd=python.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == fails_with
+    done = run(python.with_name("penstock"), *arguments, cwd=python.parent, code=code)
     return done.stdout + done.stderr
 
 
@@ -84,7 +82,7 @@ def test_the_core_alone_makes_a_dataset_of_each_format(artifact, version, sdist,
     kernel = "no" if artifact == "sdist_without_compiler" else "yes"
     versions = rf"penstock \S+ \(Apache Beam 2\S+, Arrow \S+, Python {version}\S+, kernel: {kernel}"
     assert re.match(versions, said(python, "--version"))
-    assert "penstock[gcp]" in said(python, "prepare", "--input=gs://b/x.csv", "--output=x", fails_with=2)
+    assert "penstock[gcp]" in said(python, "prepare", "--input=gs://b/x.csv", "--output=x", code=2)
     assert size(python.parent.parent) < _MAX_CORE_BYTES
 
 
