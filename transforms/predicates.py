@@ -3,8 +3,10 @@
 A predicate is parsed by DuckDB and its syntax tree is checked before anything runs, so that a rule
 
 - looks at one row: no subquery, aggregate, window function or `*`; one expression, no second statement;
-- gives the same answer each time: no clock, no random numbers, no setting or sequence;
-- reaches nothing outside the row: the engine has neither files nor network, and its settings are locked.
+- gives the same answer each time: no clock, no random numbers, no setting or sequence
+  (`penstock.transforms.sql_functions` says what each function is);
+- reaches nothing outside the row: the engine has neither files nor network, and its settings are locked;
+- makes no more of a row than is written in it (`penstock.transforms.growth`).
 
 Names are matched as DuckDB does, without regard to case: `Fare` finds a column `fare`. A name that is not a plain
 identifier goes in double quotes: `"user.id" > 0`, `"trip distance" < 100`. Text goes in single quotes.

@@ -4,12 +4,13 @@ DuckDB has no limit of time, its limit of memory counts what is stored and not w
 interrupt takes effect when the 2,048 rows at hand are done. So a query runs in a thread of its own, which holds the
 engine, while the caller waits and watches: after `MAX_SECONDS`, or when the process has grown by a quarter of what the
 engine believes it may use (80 % of the machine or container), the query is interrupted. One that does not stop for that
-is left to itself, with its engine, and the next query gets new ones; its memory comes back when it ends, which for a
-job that fails is soon.
+is left to itself, with its engine, and the next query gets new ones. Nothing can stop it: it goes on to take time and
+memory until those 2,048 rows are done, though the job has long been told which rule it was.
 
 Short queries, which is nearly all, are not watched at all. Memory is read from /proc, so it is limited on Linux only.
 """
 
+import atexit
 import contextlib
 import functools
 import os
@@ -31,7 +32,10 @@ from penstock.transforms.sql_trees import connection
 MAX_SECONDS = 60.0
 
 # What an interrupted query has to end.
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 1.0
+
+# What one that did not end then has at the end of the process: a thread that comes back later aborts the interpreter.
+_EXIT_SECONDS = 30.0
 
 # How long a query runs before it is watched, and between looks at it.
 _WATCH_SECONDS = 0.2
@@ -127,6 +131,16 @@ def run_query(expressions: Sequence[str], rows: pa.Table) -> Results:
 
 _LOCAL = threading.local()
 
+# Threads whose queries did not stop.
+_LEFT: list[threading.Thread] = []
+
+
+@atexit.register
+def _await_left() -> None:
+    deadline = time.monotonic() + _EXIT_SECONDS
+    for thread in _LEFT:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
 
 class _Computer:
     """A thread that holds an engine and computes what it is given, one query after the other.
@@ -141,10 +155,10 @@ class _Computer:
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         engines: queue.SimpleQueue[duckdb.DuckDBPyConnection] = queue.SimpleQueue()
         # A daemon, since a query that does not stop must not keep the process.
-        thread = threading.Thread(target=_compute, args=(self._tasks, self._answers, engines), daemon=True)
-        thread.start()
+        self._thread = threading.Thread(target=_compute, args=(self._tasks, self._answers, engines), daemon=True)
+        self._thread.start()
         self._engine = engines.get()
-        weakref.finalize(self, _stop, thread, self._tasks)
+        weakref.finalize(self, _stop, self._thread, self._tasks)
 
     def ask(self, expressions: Sequence[str], rows: pa.Table) -> _Answer:
         """The results or the error of a query, or a `QueryLimitError`."""
@@ -168,7 +182,8 @@ class _Computer:
             if answer is not None:
                 return answer
         self._engine.interrupt()
-        self._wait(_GRACE_SECONDS)
+        if self._wait(_GRACE_SECONDS) is None:
+            _LEFT.append(self._thread)
         return QueryLimitError(excess)
 
 

@@ -18,6 +18,14 @@ the types of the schema: BIGINT, DOUBLE, VARCHAR, or lists of those where the sc
 multivalued. A column that is not there is all NULL. A row is also rejected by a rule that cannot be computed for it
 (overflow, a cast that fails, division by zero), or uses bytes of it that are not UTF-8.
 
+Lists are asked with `2 = ANY(xs)`, `0 < ALL(xs)`, `list_contains(xs, 2)` or a lambda: `list_filter(xs, lambda x: x < 0)
+= []`. As in all of SQL a NULL among the items may make the answer NULL; of a list that is itself NULL, ANY is false and
+ALL is true, as of an empty one: `xs IS NOT NULL AND 0 < ALL(xs)` asks for a list too.
+
+A result that is as large as a value says needs a bound: `repeat(name, least(n, 100))`, not `repeat(name, n)`
+(`penstock.transforms.growth`). What else takes too long or too much memory fails the job with a `DataError` that names
+the rule (`penstock.transforms.rule_queries`).
+
 Why DuckDB, and not Polars' `sql_expr`: ten rules over a million rows in batches of 8,192 take 0.35 s against 0.09 s on
 one core here, both far from being what limits a job. But in Polars an overflow wraps around silently, `dist/0 > 1` is
 true, an aggregate is broadcast over the batch (so the answer depends on the batch), a cast that fails takes the whole
