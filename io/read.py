@@ -177,7 +177,9 @@ class PlanPartsFn(beam.DoFn):
         """Each part with its file and the file's number."""
         index, file = numbered
         check_unchanged(file)
+        progress.plan(bytes=file.size)
         for part in self._reader.plan(file):
+            progress.plan(parts=1)
             yield index, file, part
 
 
@@ -209,6 +211,7 @@ class ReadPartFn(beam.DoFn):
                 batch = set_column(batch, SHUFFLE_KEY, source_order(index, batch))
             yield from split_batch(batch)
         check_unchanged(file)
+        progress.add(parts=1)
 
     def _typed(self, parsed: Parsed) -> tuple[pa.RecordBatch, Sequence[DeadLetter] | RejectedBatch]:
         """The rows that the schema can type, and those that it cannot."""

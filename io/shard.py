@@ -8,7 +8,7 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from isal import isal_zlib
 
-from penstock.io import kernel
+from penstock.io import kernel, progress
 from penstock.io.manifest import Shard
 from penstock.io.merge import KEYS_END, MergedRuns, Written
 from penstock.io.options import Compression
@@ -32,6 +32,7 @@ def write_shard(
     """
     with _ShardFile(staged, compression) as file:
         written = merged.write(low, high, file.blocks)
+    progress.add(shards=1)
     return file.entry(path, split, written)
 
 
@@ -55,6 +56,7 @@ class _ShardFile(contextlib.AbstractContextManager["_ShardFile"]):
     def _add(self, block: memoryview) -> None:
         self._sha256.update(block)
         self._uncompressed += len(block)
+        progress.add(written=len(block))
         self._store(self._compressor.compress(block) if self._compressor else block)
 
     def _store(self, data: bytes | memoryview) -> None:

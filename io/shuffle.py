@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
+from penstock.io import progress
 from penstock.io.batches import in_global_window
 from penstock.io.layout import SUFFIXES, Staging, part_name
 from penstock.io.manifest import Shard
@@ -144,7 +145,9 @@ class _PlanFn(beam.DoFn):
 
     def process(self, split: str, runs: Sequence[Run]) -> Iterator[_ShardRange]:
         own = [run for run in runs if run.split == split]
-        total = self._plan.count(sum(int(run.bytes[-1]) for run in own))
+        size = sum(int(run.bytes[-1]) for run in own)
+        total = self._plan.count(size)
+        progress.plan(written=size, shards=total)
         bounds = self._plan.bounds(total, MergedRuns(own))
         for index in range(total):
             yield _ShardRange(split, index, total, bounds[index], bounds[index + 1])
@@ -280,7 +283,9 @@ class _EveryShardFn(beam.DoFn):
         self._plan = plan
 
     def process(self, split: str, counts: Mapping[str, int]) -> Iterator[tuple[tuple[str, int], bytes]]:
-        for index in range(self._plan.count(counts.get(split, 0))):
+        total = self._plan.count(counts.get(split, 0))
+        progress.plan(shards=total)
+        for index in range(total):
             yield (split, index), b""
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import penstock
 from penstock.io import compiled
 from pipelines import fit, prepare, replay, verify
-from pipelines._command import DONE, WRONG_USAGE, JobOptions, Run, close_stdout, command
+from pipelines._command import JobOptions, Run, close_stdout, command
 from pipelines._flags import Parser
 from pipelines._named import NAMED
+from pipelines._result import DONE, WRONG_USAGE
 
 JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "prepare": (prepare.PrepareOptions, prepare.run),

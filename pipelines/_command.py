@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import penstock
 import pipelines
-from penstock.io.errors import ConfigError, DataError
 from penstock.io.extras import check_runner
-from pipelines._flags import BeamFlags, Options, Parser, job_parser, parse_job
+from pipelines._flags import BeamFlags, Options, Parser, asks_json, job_parser, parse_job
 from pipelines._logging import set_up_logging
+from pipelines._result import DatasetResult, Result, UsageError, failure
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
-
-DONE, DATA_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Run = Callable[[Sequence[str] | None], int]
 
@@ -177,23 +175,30 @@ def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequ
 
 
 def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
-    """Runs a job and turns its failures into a message and an exit code."""
+    """Runs a job and turns its failures into a message and an exit code, and into JSON where that is asked for."""
     set_up_logging()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    started = job_started()
     try:
         return run(argv)
-    except (ConfigError, ImportError) as error:
-        return _fail(job, error, WRONG_USAGE)
-    except (DataError, OSError) as error:
-        return _fail(job, error, DATA_FAILED)
-    except KeyboardInterrupt as interrupt:
-        return _fail(job, str(interrupt) or "interrupted; nothing was published", INTERRUPTED)
+    except (Exception, UsageError, KeyboardInterrupt) as error:
+        result = failure(job, error, time.monotonic() - started)
+        _tell_failure(result, sys.argv[1:] if argv is None else argv)
+        if isinstance(error, UsageError) or result.status == "crashed":
+            raise  # what was wrong with the command line is told; a fault of ours needs its traceback
+        if sys.stderr is not None:
+            print(f"{program(job)}: error: {result.error}", file=sys.stderr)
+        return result.exit_code
 
 
-def _fail(job: str, error: object, code: int) -> int:
-    if sys.stderr is not None:
-        print(f"{program(job)}: error: {error}", file=sys.stderr)
-    return code
+def _tell_failure(result: Result, argv: Sequence[str]) -> None:
+    """Prints what a program reads of a failure, or what a person does beside the message: what the run counted."""
+    if asks_json(argv):
+        print(result.to_json())
+    elif isinstance(result, DatasetResult):
+        from pipelines._summary import tell
+
+        tell(result, as_json=False)
 
 
 def close_stdout() -> None:

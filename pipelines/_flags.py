@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Self
 
@@ -20,6 +21,7 @@ from penstock.io.paths import unreadable
 from penstock.io.windowed.windows import parse_duration
 from pipelines._beam_flags import OPTIONAL, SWITCHES, VALUES
 from pipelines._named import CONFIG, NAMED, Named
+from pipelines._result import UsageError
 
 # Runners behind which there may be Flink; the others take no notice of its options.
 FLINK_RUNNERS = ("FlinkRunner", "PortableRunner")
@@ -175,7 +177,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with one line and a hint."""
-        self.exit(2, f"{self.prog}: error: {message}\n{self.hint}\n")
+        self._print_message(f"{self.prog}: error: {message}\n{self.hint}\n", sys.stderr)
+        raise UsageError(message)
 
 
 def job_parser(program: str, description: str, examples: str, families: Iterable[type[Options]]) -> Parser:
@@ -216,6 +219,16 @@ def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, 
     if dry_run := getattr(namespace, "dry_run", ""):  # with a value, it is Beam's
         rest.append(f"--dry_run={dry_run}")
     return namespace, BeamFlags(tuple(rest), beam.runner, beam.savepoint_path)
+
+
+def asks_json(argv: Sequence[str]) -> bool:
+    """Whether a command line, or its config file, has --json; it may be one that cannot be parsed any further."""
+    if "--json" in argv:
+        return True
+    with contextlib.suppress(ConfigError, ImportError):
+        path = _config_path("", argv)
+        return path is not None and _load_config(path).get("json") is True
+    return False
 
 
 def _beam_parser(program: str) -> Parser:

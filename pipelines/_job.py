@@ -3,7 +3,7 @@
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -16,6 +16,7 @@ from penstock.io.errors import ConfigError, DataError, PenstockError
 from penstock.io.stopping import stoppable
 from pipelines._local import quick_runner
 from pipelines._logging import without_worker_tracebacks
+from pipelines._phases import Phase
 from pipelines._progress import progress_bar
 from pipelines._stream import StreamRunner, stream_runner, wait_for_stream
 
@@ -32,11 +33,17 @@ def is_local(options: PipelineOptions) -> bool:
 
 @contextlib.contextmanager
 def run_pipeline(
-    options: PipelineOptions, title: str, total_bytes: int, streaming: bool = False
+    options: PipelineOptions, title: str, phases: Sequence[Phase] = (), streaming: bool = False
 ) -> Iterator[beam.Pipeline]:
     """A pipeline to build in the `with` block; it runs to its end, with a progress bar, when the block is left.
 
     A stream gets the options that its runner needs, and its user is told how to stop it.
+
+    Args:
+      options: Beam's.
+      title: what the pipeline does.
+      phases: what it does one after the other, as far as that can be shown.
+      streaming: whether its input has no end.
 
     Raises:
       ConfigError: for a runner or pipeline option that Beam, or a stream, does not take.
@@ -50,7 +57,7 @@ def run_pipeline(
         raise ConfigError(f"Beam refuses the pipeline options: {error}") from error
     together = _in_this_process() if isinstance(pipeline.runner, FnApiRunner) else contextlib.nullcontext()
     # Rows of a stream elsewhere are not counted here.
-    bar = progress_bar(title, total_bytes) if stream is None or stream.is_local else contextlib.nullcontext()
+    bar = progress_bar(title, phases) if stream is None or stream.is_local else contextlib.nullcontext()
     with bar, without_worker_tracebacks(), together:
         yield pipeline
         _run(pipeline, stream)
@@ -65,7 +72,7 @@ def _in_this_process() -> Iterator[None]:
 
 def _run(pipeline: beam.Pipeline, stream: StreamRunner | None) -> None:
     try:
-        result = pipeline.run()
+        pipeline.result = result = pipeline.run()
         if stream is not None:
             wait_for_stream(result, stream)
         else:

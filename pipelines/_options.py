@@ -220,6 +220,13 @@ class RunOptions(Options):
         metavar="BEAM_VALUE",
     )
 
+    json: bool = flag("print how the job ended as one line of JSON (docs/dataset.md)", False, action="store_true")
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether a person is told at once what the job will do."""
+        return not self.is_described and not self.json
+
     @property
     def is_described(self) -> bool:
         """Whether the job only says what it would do."""

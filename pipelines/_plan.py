@@ -7,12 +7,12 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import apache_beam as beam
 import pyarrow as pa
-import yaml
+from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.error_handling import ErrorHandler
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -33,6 +33,7 @@ from penstock.transforms.split import AssignSplit, check_key, parse_split
 from penstock.transforms.validate import ValidateRecords
 from pipelines._job import is_local, run_pipeline
 from pipelines._options import CheckOptions, InputOptions, SplitOptions, TransformOptions
+from pipelines._phases import READ, ROLL, Phase
 from pipelines._source import Source
 
 TRAIN = "train"
@@ -46,7 +47,8 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> sc
     Raises:
       DataError: when the input has no row to infer from.
     """
-    with run_pipeline(beam_options, "inferring the schema", source.total_bytes) as pipeline:
+    title = "inferring the schema"
+    with run_pipeline(beam_options, title, [READ.named(title)]) as pipeline:
         rows = pipeline | "Read" >> source.read().with_error_handler(DiscardingHandler())
         _ = rows | "InferSchema" >> InferSchema() | "WriteSchema" >> beam.Map(write_schema, path)
     schema = load_schema(path)
@@ -182,8 +184,8 @@ class Plan:
             recipe.splits, key=recipe.split_key, columns=self.columns, seed=recipe.seed
         )
 
-    def fit(self, beam_options: PipelineOptions, directory: str) -> None:
-        """Fits the features on the train split and writes the graph to `directory`.
+    def fit(self, beam_options: PipelineOptions, directory: str) -> "Fitted":
+        """Fits the features on the train split, writes the graph to `directory`, and tells how many rows it read.
 
         Raises:
           ConfigError: when the recipe has no features.
@@ -195,16 +197,37 @@ class Plan:
         fit = FitTransform(self.recipe.preprocessing, self.row_schema, directory, split=TRAIN)
         with contextlib.ExitStack() as stack:
             spill = stack.enter_context(tempfile.TemporaryDirectory()) if is_local(beam_options) else None
-            pipeline = stack.enter_context(run_pipeline(beam_options, "fitting the features", self.source.total_bytes))
+            title, roll = "fitting the features", [ROLL] if self.recipe.rolling else []
+            phases = [READ.named(title), *roll, Phase("computing the graph")]
+            pipeline = stack.enter_context(run_pipeline(beam_options, title, phases))
             rows = pipeline | "Read" >> self.read().with_error_handler(handler)
             _ = self.check_and_split(rows, handler, spill=spill) | "FitTransform" >> fit
+        return Fitted.of(pipeline.result)
 
 
-def describe(flags: Mapping[str, Any], stages: Sequence[str | None]) -> str:
-    """The resolved flags and the stages of a job, for --dry_run; a stage that is None is left out."""
-    numbered = "\n".join(f"  {number}. {stage}" for number, stage in enumerate(filter(None, stages), 1))
-    configuration = yaml.safe_dump(dict(flags), sort_keys=False, allow_unicode=True)
-    return f"{configuration}\nstages:\n{numbered}\n\nNothing was read or written."
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """Rows that were read to fit features, that were left out, and that were of the train split.
+
+    They are Beam's metrics; None where the runner has none.
+    """
+
+    rows_in: int | None
+    rows_rejected: int | None
+    rows_fitted: int | None
+
+    @classmethod
+    def of(cls, result: Any) -> Self:
+        """The rows of a pipeline that has ended."""
+        found = result.metrics().query(MetricsFilter().with_names(["in-rows", "bad-rows"]))["counters"]
+        counts = {(item.key.metric.namespace, item.key.metric.name): item.result for item in found}
+        if not counts:
+            return cls(None, None, None)
+        return cls(
+            sum(rows for (space, name), rows in counts.items() if (space[:4], name) == ("Read", "in-rows")),
+            sum(rows for (_, name), rows in counts.items() if name == "bad-rows"),
+            counts.get(("FitTransform", "in-rows"), 0),
+        )
 
 
 def package_versions() -> dict[str, str]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 
 from penstock.io.dead_letters import DeadLetterHandler, DiscardingHandler
-from penstock.io.errors import DataError
 from penstock.io.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
 from penstock.io.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
@@ -20,12 +19,16 @@ from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
 from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
-from pipelines._command import DONE, job_started
+from pipelines._command import job_started
+from pipelines._dataset_result import whole_result, windows_result
 from pipelines._job import is_local, run_pipeline
-from pipelines._plan import Plan, Recipe, describe, infer_schema, no_rows, package_versions
+from pipelines._phases import PUBLISH, PUBLISH_WINDOWS, READ, ROLL, STREAM, WRITE, Phase
+from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
+from pipelines._progress import showing_progress
+from pipelines._result import DatasetResult, DescribedResult, RunFailedError
 from pipelines._source import Source, open_source
 from pipelines._staging import staging_folder
-from pipelines._summary import print_rejects, print_summary, print_windows
+from pipelines._summary import tell
 
 if TYPE_CHECKING:
     from pipelines.prepare import PrepareOptions
@@ -90,7 +93,26 @@ def _given(**arguments: Any) -> dict[str, Any]:
 def run(options: "PrepareOptions") -> int:
     """Runs the job, as `pipelines.prepare.run` does."""
     _ = options.beam  # what Beam does not take is told before anything is read
-    return prepare(options, open_source(options.input, options.stream))
+    source = open_source(options.input, options.stream)
+    result = describe(options, source) if options.run.is_described else prepare(options, source)
+    return tell(result, options.run.json)
+
+
+def describe(options: "PrepareOptions", source: Source) -> DescribedResult:
+    """What `prepare` would do, after the same checks.
+
+    Raises:
+      ConfigError: when it would refuse.
+    """
+    started, output = job_started(), options.output
+    _early_plan(options, source, Recipe.load(options.input, options.checks, options.split, options.transform))
+    check_output(str(output.output), output.overwrite, dry_run=True, resume=output.resume)
+    return DescribedResult(
+        job=options.name,
+        seconds=time.monotonic() - started,
+        flags=options.resolved(),
+        stages=tuple(filter(None, _stages(options, source))),
+    )
 
 
 def prepare(
@@ -98,15 +120,14 @@ def prepare(
     source: Source,
     run_id: str | None = None,
     handler: _MakeHandler = DeadLetterHandler,
-) -> int:
-    """Prepares a dataset from a source, as `run` does; `handler` makes a handler from a folder and a run id."""
+) -> DatasetResult:
+    """Prepares a dataset from a source; `handler` makes a handler from a folder and a run id.
+
+    Raises:
+      RunFailedError: when the run came to its end and published nothing.
+    """
     recipe = Recipe.load(options.input, options.checks, options.split, options.transform)
     plan = _early_plan(options, source, recipe)
-    output = str(options.output.output)
-    if options.run.is_described:
-        check_output(output, options.output.overwrite, dry_run=True, resume=options.output.resume)
-        print(describe(options.resolved(), _stages(options, source)))
-        return DONE
     run_id = run_id or new_run_id()
     if plan is None or source.is_bounded or options.run.is_translated:
         return _write_dataset(options, source, recipe, plan, run_id, handler)
@@ -115,32 +136,37 @@ def prepare(
 
 def _write_dataset(
     options: "PrepareOptions", source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
-) -> int:
+) -> DatasetResult:
     """All is staged, and published at the end, as one dataset or as one for each window."""
     started = job_started()
     output = str(options.output.output)
-    with staging_folder(output, options.output.overwrite, run_id) as staging:
+    with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
         plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
         title, streaming = "writing the dataset", not source.is_bounded
-        with run_pipeline(options.beam, title, source.total_bytes, streaming) as pipeline:
+        with run_pipeline(options.beam, title, _phases(options), streaming) as pipeline:
             build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
         if options.run.is_translated:
-            print("The graph was translated and not submitted; nothing was written.")
-            return DONE
+            seconds = time.monotonic() - started
+            return DatasetResult(job=options.name, status="translated", seconds=seconds, output=output)
         outcome = None if options.stream.window else read_outcome(staging)
     seconds = time.monotonic() - started
     if outcome is not None:
-        return _report(outcome, options, source, seconds)
+        return _judged(outcome, options, source, seconds)
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
-    print_windows(windows, output, seconds)
-    return DONE
+    return windows_result(options.name, windows, output, seconds)
 
 
-def _write_stream(options: "PrepareOptions", plan: Plan, run_id: str, handler: _MakeHandler) -> int:
+def _phases(options: "PrepareOptions") -> list[Phase]:
+    """What the pipeline that writes does, one after the other."""
+    roll = [ROLL] if options.transform.rolling else []
+    return [READ, *roll, WRITE, PUBLISH_WINDOWS if options.stream.window else PUBLISH]
+
+
+def _write_stream(options: "PrepareOptions", plan: Plan, run_id: str, handler: _MakeHandler) -> DatasetResult:
     """Windows are published one by one, so what belongs to all of them, schema and graph, has its place before.
 
     The staging folder stays however this ends: the job may run on without us, or be resumed.
@@ -149,12 +175,11 @@ def _write_stream(options: "PrepareOptions", plan: Plan, run_id: str, handler: _
     output = str(options.output.output)
     check_output(output, overwrite=False, resume=options.output.resume)
     staging = Staging(output, run_id)
-    with run_pipeline(options.beam, "streaming", plan.source.total_bytes, streaming=True) as pipeline:
+    with run_pipeline(options.beam, STREAM.name, [STREAM], streaming=True) as pipeline:
         write_schema(plan.row_schema, staging.published(staging.path(SCHEMA)))
         graph = _graph(options, plan, staging.published(staging.path(TRANSFORM)))
         build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
-    print_windows(read_window_manifests(output), output, time.monotonic() - started)
-    return DONE
+    return windows_result(options.name, read_window_manifests(output), output, time.monotonic() - started)
 
 
 def _early_plan(options: "PrepareOptions", source: Source, recipe: Recipe) -> Plan | None:
@@ -194,23 +219,22 @@ def _provenance(options: "PrepareOptions", plan: Plan, graph: str | None) -> dic
     }
 
 
-def _report(outcome: Outcome, options: "PrepareOptions", source: Source, seconds: float) -> int:
-    """Prints how the run ended.
+def _judged(outcome: Outcome, options: "PrepareOptions", source: Source, seconds: float) -> DatasetResult:
+    """How the run ended.
 
     Raises:
       DataError: when it published nothing, saying why.
     """
     if outcome.status == "no_rows":
         raise no_rows(source)
+    result = whole_result(options.name, outcome, str(options.output.output), seconds)
     if outcome.status == "published":
-        print_summary(outcome.manifest, str(options.output.output), seconds)
-        return DONE
-    manifest = outcome.manifest
-    print_rejects(manifest.rows_in, manifest.rejected_by_reason)
-    raise DataError(
-        f"{manifest.rows_rejected:,} of {manifest.rows_in:,} rows were rejected, more than --max_reject_fraction "
+        return result
+    raise RunFailedError(
+        f"{result.rows_rejected:,} of {result.rows_in:,} rows were rejected, more than --max_reject_fraction "
         f"{options.checks.max_reject_fraction:g} allows; "
-        f"nothing is published; the rejected rows and why: {outcome.dead_letters}"
+        f"nothing is published; the rejected rows and why: {outcome.dead_letters}",
+        result,
     )
 
 

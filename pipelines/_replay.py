@@ -21,10 +21,12 @@ from penstock.io.paths import is_local as is_local_path
 from penstock.io.read import detect_format
 from penstock.io.watch_state import Watched, look
 from penstock.io.windowed.manifest import WindowManifest, read_manifests
-from pipelines._command import DONE, beginning_now
+from pipelines._command import beginning_now, job_started
 from pipelines._job import is_local
-from pipelines._prepare import prepare
+from pipelines._prepare import describe, prepare
+from pipelines._result import DatasetResult, LettersResult
 from pipelines._source import FileSource
+from pipelines._summary import tell
 
 if TYPE_CHECKING:
     from pipelines.replay import LetterOptions, ReplayOptions
@@ -164,22 +166,28 @@ def _registry(files: Sequence[InputFile], options: "LetterOptions") -> dict[str,
 
 
 def replay(options: "ReplayOptions", files: Sequence[InputFile], run_id: str | None = None) -> int:
-    """Replays what is not claimed of some files."""
+    """Replays what is not claimed of some files, and tells how that ended."""
+    started = job_started()
     if not options.checks.schema:
         raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
     files = [file for file in files if not is_claim(file.uri)]
     if options.run.is_described:
-        return prepare(options, LetterSource.of(files, options))
+        return tell(describe(options, LetterSource.of(files, options)), options.run.json)
     run_id, output = run_id or new_run_id(), str(options.output.output)
     claim = Claim(run_id, os.path.abspath(output) if is_local_path(output) else output, is_local=is_local(options.beam))
     with claiming(files, claim, options.input.release) as claimed:
-        _print_claimed(claimed)
+        letters = LettersResult(len(claimed.taken), len(claimed.done), claimed.others)
+        if not options.run.json:
+            _print_claimed(claimed)
         if not claimed.taken:
-            return DONE
+            seconds = time.monotonic() - started
+            result = DatasetResult(
+                job=options.name, status="nothing_to_do", seconds=seconds, output=output, letters=letters
+            )
+            return tell(result, options.run.json)
         handler = functools.partial(ParkingHandler, max_attempts=options.input.max_attempts)
-        code = prepare(options, LetterSource.of(claimed.taken, options), run_id, handler)
-    _print_sum(output)
-    return code
+        result = prepare(options, LetterSource.of(claimed.taken, options), run_id, handler)
+    return tell(dataclasses.replace(result, letters=_counted(letters, output)), options.run.json)
 
 
 def watch(options: "ReplayOptions", interval: float, sleep: Callable[[float], None] = time.sleep) -> int:
@@ -201,15 +209,13 @@ def _print_claimed(claimed: Claimed) -> None:
         print(f"{len(claimed.done)} files were replayed before")
     for uri, run_id in claimed.others.items():
         print(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}")
-    if not claimed.taken:
-        print("nothing to replay")
 
 
-def _print_sum(output: str) -> None:
-    """What became of the letters."""
+def _counted(letters: LettersResult, output: str) -> LettersResult:
+    """With what became of the letters."""
     manifests = list(read_manifests(output))
     files: list[RejectsFile] = [file for found in manifests for file in found.dead_letters]
     parked = sum(file.records for file in files if f"/{PARKED}/" in file.path)
     rejected = sum(file.records for file in files) - parked
-    out = sum(found.rows_out for found in manifests)
-    print(f"{out + rejected + parked:,} letters: {out:,} repaired, {rejected:,} rejected, {parked:,} parked")
+    repaired = sum(found.rows_out for found in manifests)
+    return dataclasses.replace(letters, repaired=repaired, rejected=rejected, parked=parked)

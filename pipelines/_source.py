@@ -34,10 +34,6 @@ class Source(Protocol):
     def has_event_times(self) -> bool:
         """Whether its rows have `_event_time` already."""
 
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all of it as stored, for the progress bar; 0 where nobody knows."""
-
     def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> RejectingTransform:
         """The transform that reads all of it, typed by the features of a schema."""
 
@@ -90,11 +86,6 @@ class FileSource:
         files = match_files(options.input)
         return cls(files, _file_format(options, files))
 
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all files, as stored."""
-        return sum(file.size for file in self.files)
-
     def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
         """The transform that reads all files."""
         return ReadRecords(self.files, self.reader, features, order_key)
@@ -102,7 +93,8 @@ class FileSource:
     def describe(self) -> str:
         """The first files, how many there are, and what reads them."""
         names = ", ".join(file.uri for file in self.files[:3]) + (", ..." if len(self.files) > 3 else "")
-        return f"{names} ({len(self.files)} files, {byte_text(self.total_bytes)}, {type(self.reader).__name__})"
+        size = byte_text(sum(file.size for file in self.files))
+        return f"{names} ({len(self.files)} files, {size}, {type(self.reader).__name__})"
 
     def inputs(self) -> list[dict[str, Any]]:
         """Each file with its size and time of change."""
@@ -120,7 +112,6 @@ class WatchedSource:
 
     is_bounded = False
     has_event_times = False
-    total_bytes = 0
 
     @classmethod
     def open(cls, options: InputOptions, stream: StreamOptions) -> Self:
@@ -168,7 +159,6 @@ class TopicSource:
     stream: StreamOptions
 
     has_event_times = True
-    total_bytes = 0
 
     @classmethod
     def open(cls, options: InputOptions, stream: StreamOptions) -> Self:

@@ -1,17 +1,19 @@
-"""What `verify` does once its command line is found good: it reads the dataset, and prints what it found."""
+"""What `verify` does once its command line is found good: it reads the dataset, and tells what it found."""
 
 import dataclasses
-import json
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.io.folders import list_files
 from penstock.io.windowed.manifest import WindowManifest, read_manifests
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
-from pipelines._command import DATA_FAILED, DONE
+from pipelines._command import job_started
 from pipelines._named import no_dataset, unlisted
+from pipelines._phases import VERIFY
 from pipelines._progress import progress_bar
-from pipelines._summary import byte_text
+from pipelines._result import DATA_FAILED, VerifyResult
+from pipelines._summary import counted, tell
 
 if TYPE_CHECKING:
     from pipelines.verify import VerifyOptions
@@ -19,15 +21,15 @@ if TYPE_CHECKING:
 
 def run(options: "VerifyOptions") -> int:
     """Runs the job, as `pipelines.verify.run` does."""
-    dataset = str(options.dataset.dataset)
-    with progress_bar("verifying", _checked_bytes(dataset)):
+    started, dataset = job_started(), str(options.dataset.dataset)
+    _check_folder(dataset)
+    with progress_bar(VERIFY.name, [VERIFY]):
         faults = list(verify_dataset(dataset))
-    print(_as_json(dataset, faults) if options.dataset.json else _as_text(dataset, faults))
-    return DATA_FAILED if faults else DONE
+    return tell(_result(dataset, faults, time.monotonic() - started), options.dataset.json)
 
 
-def _checked_bytes(dataset: str) -> int:
-    """Bytes of a folder that can be verified."""
+def _check_folder(dataset: str) -> None:
+    """Refuses what is no folder with something in it."""
     what = f"--dataset {dataset}"
     try:
         files = list_files(dataset)
@@ -35,24 +37,29 @@ def _checked_bytes(dataset: str) -> int:
         raise unlisted(what, error) from error
     if not files:
         raise no_dataset(what)
-    return sum(files.values())
 
 
-def _as_json(dataset: str, faults: Sequence[Fault]) -> str:
-    found = [dataclasses.asdict(fault) for fault in faults]
-    return json.dumps({"dataset": dataset, "good": not faults, "faults": found}, indent=2, ensure_ascii=False)
-
-
-def _as_text(dataset: str, faults: Sequence[Fault]) -> str:
+def _result(dataset: str, faults: Sequence[Fault], seconds: float) -> VerifyResult:
     if faults:
-        return "\n".join([*map(str, faults), f"{dataset}: {_counted(len(faults), 'fault')}"])
+        return VerifyResult(
+            job="verify",
+            status="faulty",
+            exit_code=DATA_FAILED,
+            error=counted(len(faults), "fault"),
+            seconds=seconds,
+            dataset=dataset,
+            good=False,
+            faults=tuple(dataclasses.asdict(fault) for fault in faults),
+        )
     manifests = list(read_manifests(dataset))
-    rows = sum(found.rows_out for found in manifests)
-    shards = _counted(sum(len(found.shards) for found in manifests), "shard")
-    windowed = any(isinstance(found, WindowManifest) for found in manifests)
-    windows = f" of {_counted(len(manifests), 'window')}" if windowed else ""
-    return f"{dataset}: good: {rows:,} records in {shards}{windows}, {byte_text(dataset_bytes(dataset))}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    is_windowed = any(isinstance(found, WindowManifest) for found in manifests)
+    return VerifyResult(
+        job="verify",
+        seconds=seconds,
+        dataset=dataset,
+        good=True,
+        rows_out=sum(found.rows_out for found in manifests),
+        shards=sum(len(found.shards) for found in manifests),
+        windows=len(manifests) if is_windowed else None,
+        bytes=dataset_bytes(dataset),
+    )

@@ -83,7 +83,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     options = FitOptions.parse(argv)
     options.find()
-    if not options.run.is_described:
+    if options.run.is_announced:
         announce("fit", f"{options.graph.features} on {shown(options.input.input)} -> {options.graph.output}")
 
     from pipelines import _fit

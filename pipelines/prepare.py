@@ -175,7 +175,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     options = PrepareOptions.parse(argv)
     options.find(may_be_missing=() if options.stream.watch is None else ("input",))
-    if not options.run.is_described:
+    if options.run.is_announced:
         announce("prepare", f"{shown(options.input.input)} -> {options.output.output}")
 
     from pipelines import _prepare

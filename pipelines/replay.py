@@ -134,7 +134,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     options = ReplayOptions.parse(argv)
     options.find(may_be_missing=() if options.stream.watch is None else ("dead_letters",))
-    if not options.run.is_described:
+    if options.run.is_announced:
         announce("replay", f"{shown(options.input.dead_letters)} -> {options.output.output}")
 
     from pipelines import _replay

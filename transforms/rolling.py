@@ -62,6 +62,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io import progress
 from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
@@ -259,6 +260,7 @@ class _ByBucketFn(beam.DoFn):
     def _flush(self) -> Iterator[tuple[tuple[int, Any], Timestamp]]:
         for batch in self._collector.take():
             first = Timestamp(micros=int(event_micros(batch).min()))
+            progress.plan(rolled=batch.num_rows)
             for item in self._items(batch):
                 yield item, first
 
@@ -322,6 +324,7 @@ class _RollBucketFn(beam.DoFn):
         columns = feature_columns(events.slice(0, 0), events, self._rolling)
         for batch in with_features(batches, columns, self._rolling):
             self._out_rows.inc(batch.num_rows)
+            progress.add(rolled=batch.num_rows)
             yield from split_batch(batch)
 
 

@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import google_crc32c
-import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
@@ -29,7 +28,6 @@ from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, STAGING_PREFIX, T
 from penstock.io.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest
 from penstock.io.schema import load_schema, schema_fingerprint
 from penstock.io.windowed.manifest import WindowManifest
-from penstock.io.windowed.windows import time_name
 from penstock.transforms.apply import transform_fingerprint, transformed_schema
 from penstock.transforms.validate import RecordChecks, record_checks, validate_batch
 
@@ -56,7 +54,7 @@ class Fault:
 def verify_dataset(directory: str) -> Iterator[Fault]:
     """Reads a dataset again and yields each fault; nothing for a good one.
 
-    Memory is that of one block of records. Progress is counted in `penstock.io.progress` (bytes, rows). A dataset with
+    Memory is that of one block of records. `penstock.io.progress` counts bytes, and rows of shards. A dataset with
     windows may still be growing: what it holds of a window that is just being published is an orphan for a moment.
     """
     windows = sorted(list_files(FileSystems.join(directory, WINDOWS)))
@@ -73,6 +71,7 @@ def _verify_whole(directory: str) -> Iterator[Fault]:
         yield Fault("manifest.missing", MANIFEST, "is missing: no run has finished in this folder")
         return
     present = list_files(directory)
+    _plan_bytes([manifest], present)
     yield from _check_sums(manifest, MANIFEST)
     yield from _check_files({MANIFEST, *manifest.files()}, manifest, present)
     checks, faults = _load_checks(directory, manifest, present)
@@ -97,6 +96,7 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
         if manifest is not None:
             manifests[path] = manifest
     present = list_files(directory)
+    _plan_bytes(manifests.values(), present)
     for path, manifest in manifests.items():
         yield from _check_sums(manifest, path)
         yield from _check_window(manifest, path)
@@ -114,10 +114,15 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
         yield from _check_rejects(directory, manifest, present)
 
 
+def _plan_bytes(manifests: Iterable[AnyManifest], present: Mapping[str, int]) -> None:
+    for manifest in manifests:
+        files: tuple[Shard | RejectsFile, ...] = (*manifest.shards, *manifest.dead_letters)
+        progress.plan(bytes=sum(present.get(file.path, 0) for file in files))
+
+
 def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
     """What the manifest of a window says against itself, beyond its sums."""
-    start, end = (np.datetime64(time.removesuffix("Z"), "us").astype(int) for time in manifest.window)
-    name = f"{WINDOWS}/{time_name(int(start))}_{time_name(int(end))}.json"
+    name = f"{WINDOWS}/{manifest.name}.json"
     if name != path:
         yield Fault("manifest.window", path, f"the window of {name} has another name")
     records = collections.Counter({"on_time": 0, "late": 0})
@@ -137,7 +142,7 @@ def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
 
 
 def dataset_bytes(directory: str) -> int:
-    """Bytes of all files in the folder, for a progress bar."""
+    """Bytes of all files in the folder."""
     return sum(list_files(directory).values())
 
 

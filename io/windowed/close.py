@@ -25,6 +25,7 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
+from penstock.io import progress
 from penstock.io.dead_letters import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.json_coder import JsonCoder, register_json
@@ -363,7 +364,9 @@ class _CloseBoundedFn(beam.DoFn):
         self._rules = rules
 
     def process(self, element: tuple[int, Iterable[Arrival]]) -> Iterator[Task]:
-        return close_bounded(self._rules, element[1])
+        for task in close_bounded(self._rules, element[1]):
+            progress.plan(shards=task.shard is not None)
+            yield task
 
 
 class _CloseFn(beam.DoFn):

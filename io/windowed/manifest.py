@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.folders import list_files
@@ -11,7 +12,7 @@ from penstock.io.json_coder import register_json
 from penstock.io.layout import WINDOWS
 from penstock.io.manifest import Manifest, ManifestFile, RejectsFile, Shard, read_manifest
 from penstock.io.windowed.chunks import InputRange
-from penstock.io.windowed.windows import parse_time_name
+from penstock.io.windowed.windows import parse_time_name, time_name
 
 Pane = Literal["on_time", "late"]
 WindowStatus = Literal["published", "quarantined"]
@@ -68,6 +69,12 @@ class WindowManifest(ManifestFile):
     extras: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION
+
+    @property
+    def name(self) -> str:
+        """Name of its window, as files have it."""
+        start, end = (np.datetime64(time.removesuffix("Z"), "us").astype(np.int64) for time in self.window)
+        return f"{time_name(int(start))}_{time_name(int(end))}"
 
 
 def window_manifest_path(output: str, name: str) -> str:

@@ -24,6 +24,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.util import ReshufflePerKey
 
+from penstock.io import progress
 from penstock.io.errors import DataError
 from penstock.io.folders import delete_files, list_files, move_files, remove_folder
 from penstock.io.layout import MANIFEST, STAGING_PREFIX, WINDOWS, Staging, check_replaceable
@@ -252,6 +253,7 @@ class _ClearFn(beam.DoFn):
         self._overwrite = overwrite
 
     def process(self, windows: int) -> Iterator[int]:
+        progress.plan(windows=windows)
         if windows and self._overwrite:
             self._publisher.clear()
         yield windows
@@ -283,6 +285,7 @@ class _PublishFn(beam.DoFn):
             self._has_extras = True
         manifest = self._publisher.publish(sealed)
         self._published.inc()
+        progress.add(windows=1)
         self._quarantined.inc(manifest.status == "quarantined")
         if self._sweeps and manifest.final:
             self._sweeper.sweep(sealed.start)

@@ -15,7 +15,8 @@ from helpers import write_csv, write_schema_file
 import penstock
 from penstock.io import compiled, extras
 from pipelines import _beam, _beam_flags, _cli
-from pipelines._command import DATA_FAILED, DONE, INTERRUPTED, WRONG_USAGE, announce, job_started, main
+from pipelines._command import announce, job_started, main
+from pipelines._result import DATA_FAILED, DONE, INTERRUPTED, WRONG_USAGE
 
 SOURCES = pathlib.Path(__file__).parents[2] / "src"
 SCRIPT = "import sys\nfrom penstock.__main__ import main\nsys.exit(main())\n"

@@ -16,7 +16,7 @@ from helpers import write_csv, write_schema_file
 from mock_kafka import json_messages, mock_kafka
 
 from pipelines import fit, prepare, replay
-from pipelines._command import WRONG_USAGE
+from pipelines._result import WRONG_USAGE
 
 TRANSLATE = pathlib.Path(__file__).parents[1] / "translate.py"
 

@@ -14,9 +14,9 @@ from helpers import job
 from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError
 from pipelines import _job
 from pipelines._beam import beam_options, usable_cores
-from pipelines._command import DATA_FAILED, WRONG_USAGE
 from pipelines._job import is_local, run_pipeline
 from pipelines._logging import set_up_logging, without_worker_tracebacks, worth_showing
+from pipelines._result import DATA_FAILED, WRONG_USAGE
 
 AWKWARD = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü}\nnext line"
 AWKWARD_LINE = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü} next line"
@@ -43,7 +43,7 @@ def failing(error: Exception, *flags: str):
     """A job whose workers fail."""
 
     def run(argv):
-        with run_pipeline(PipelineOptions([*flags, *argv]), "failing", 1) as pipeline:
+        with run_pipeline(PipelineOptions([*flags, *argv]), "failing") as pipeline:
             _ = pipeline | beam.Create([1]) | "It's a step" >> beam.ParDo(_FailFn(error))
         return 0
 
@@ -53,7 +53,7 @@ def failing(error: Exception, *flags: str):
 @pytest.mark.parametrize("name", [None, "DirectRunner", "FnApiRunner"])
 def test_the_local_runner_is_pinned(name):
     options = PipelineOptions([f"--runner={name}"] if name else [])
-    with run_pipeline(options, "title", 1) as pipeline:
+    with run_pipeline(options, "title") as pipeline:
         _ = pipeline | beam.Create([1])
     assert type(pipeline.runner) is FnApiRunner
     assert is_local(options)
@@ -66,7 +66,7 @@ def test_other_runners_are_taken_by_name():
 
 
 def test_workers_see_the_options_of_the_pipeline():
-    with run_pipeline(PipelineOptions(["--job_name=its_name"]), "title", 1) as pipeline:
+    with run_pipeline(PipelineOptions(["--job_name=its_name"]), "title") as pipeline:
         _ = pipeline | beam.Create([1])
     assert "its_name" in str(pipeline.runner._provision_info.provision_info.pipeline_options)
 
@@ -81,7 +81,7 @@ class _MeetFn(beam.DoFn):
 
 
 def test_the_local_runner_works_in_threads_of_this_process():
-    with run_pipeline(beam_options(["--direct_num_workers=2"]), "title", 1) as pipeline:
+    with run_pipeline(beam_options(["--direct_num_workers=2"]), "title") as pipeline:
         _ = pipeline | beam.Create(range(2)) | beam.ParDo(_MeetFn())
 
 

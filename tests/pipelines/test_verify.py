@@ -39,7 +39,8 @@ def test_good_dataset(dataset, capsys):
 def test_good_dataset_as_json(dataset, capsys):
     assert main("verify", verify.run, [f"--dataset={dataset}", "--json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"dataset": str(dataset), "good": True, "faults": []}
+    found = json.loads(captured.out)
+    assert (found["dataset"], found["good"], found["faults"]) == (str(dataset), True, [])
     assert captured.err == ""
 
 
@@ -64,7 +65,7 @@ def test_faults_as_json(dataset, capsys):
         file.write(b"xyz")
     assert main("verify", verify.run, ["--dataset", str(dataset), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found.keys() == {"dataset", "good", "faults"}
+    assert found.keys() >= {"dataset", "good", "faults"}
     assert found["good"] is False
     assert [(fault["code"], fault["path"]) for fault in found["faults"]] == [
         ("shard.bytes", SHARD),
