@@ -20,14 +20,17 @@ install: $(VENV)/.installed ## create .venv with everything for demo, tests and 
 $(VENV)/.installed: pyproject.toml setup.py $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Penstock needs Python 3.11, 3.12 or 3.13; name one that you have: make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	@echo "Installing into $(VENV): 3 GB, mostly TensorFlow; takes about 3 minutes, once."
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-lock: install ## choose the newest versions that pyproject.toml allows, and lock them for all machines
+lock: | $(BIN)/uv ## choose the newest versions that pyproject.toml allows, and lock them for all machines
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --extra dev --output-file $(LOCK) pyproject.toml
 	sed -nE 's/^([a-z0-9][^\\]*[^ \\]) *\\?$$/\1/p' $(LOCK) > requirements/constraints.txt
+
+$(BIN)/uv:
+	$(MAKE) install
 
 newest: install ## the demo and some tests with the newest versions, and which package breaks them
 	$(BIN)/python requirements/newest.py
