@@ -24,8 +24,8 @@ _DISTANCES = frozenset(
 def runnable(sql: str) -> str:
     """A predicate as it runs: without a semicolon at its end, and spelled out.
 
-    >>> runnable("2 <= dist ; -- metres"), runnable("dist = ANY(xs)")[:25]
-    ('2 <= dist ', '(CASE  WHEN ((xs IS NULL)')
+    >>> runnable("2 <= dist ; -- metres"), runnable("dist = ANY(xs)")[:30]
+    ('2 <= dist ', 'CASE  WHEN ((xs IS NULL)) THEN')
     """
     tree = parse_expression(sql)
     spelled = spell_out(tree, sql)

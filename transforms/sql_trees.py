@@ -4,6 +4,7 @@ A node of a tree is a mapping with a `class` (COLUMN_REF, FUNCTION, ...) and its
 it.
 """
 
+import functools
 import json
 import re
 import threading
@@ -97,16 +98,20 @@ def parse_expression(sql: str) -> dict[str, Any]:
     return expression
 
 
+@functools.lru_cache(maxsize=64)
 def parse(sql: str) -> dict[str, Any]:
-    """What the engine's parser says of `SELECT <sql>`: statements, or an error and its position."""
+    """What the engine's parser says of `SELECT <sql>`: statements, or an error and its position.
+
+    Kept for the next time: not to be changed.
+    """
     row = connection().execute("SELECT json_serialize_sql(?)", [SELECT + sql]).fetchall()[0]
     return json.loads(row[0])
 
 
 def sql_of(tree: Node) -> str:
     """A syntax tree as SQL."""
-    query = parse("1")
-    query["statements"][0]["node"]["select_list"] = [tree]
+    (statement,) = parse("1")["statements"]
+    query = {"error": False, "statements": [{**statement, "node": {**statement["node"], "select_list": [tree]}}]}
     row = connection().execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(query)]).fetchall()[0]
     return row[0].removeprefix(SELECT)
 
@@ -118,9 +123,8 @@ def without_semicolon(sql: str) -> str:
     ("name = ';' ", "name = ';'")
     """
     # Cut at a semicolon inside text or a comment, it would not parse, or lose what is no part of the tree.
-    tree = parse(sql)
     cuts = (sql[: found.start()] for found in re.finditer(";", sql))
-    return next((cut for cut in cuts if parse(cut) == tree), sql)
+    return next((cut for cut in cuts if parse(cut) == parse(sql)), sql)
 
 
 def nodes(tree: Any, bound: frozenset[str] = frozenset()) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:

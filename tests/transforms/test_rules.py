@@ -1,4 +1,5 @@
 import math
+import pathlib
 import pickle
 import threading
 
@@ -364,3 +365,25 @@ def test_batches_do_not_change_the_answer(rows, size):
         for row in sorted(compiled.check(batch.slice(start, size)).reasons)
     ]
     assert parts == expected
+
+
+def test_the_rules_of_the_example():
+    rules = load_rules(str(pathlib.Path(__file__).parents[2] / "examples" / "flights" / "rules.yaml"))
+    numbers = ("air_time", "distance", "dep_time", "dep_delay", "hour", "minute")
+    features = [*(Feature(name, Kind.INT) for name in numbers), Feature("tailnum", Kind.BYTES)]
+    flights = pa.record_batch(
+        {
+            "air_time": [60, 60, None],
+            "distance": [500, 900, 900],
+            "dep_time": [2400, 1275, 5],
+            "dep_delay": [10, None, 15],
+            "hour": [23, 12, 23],
+            "minute": [50, 0, 50],
+            "tailnum": ["N1", "N2", "D3"],
+        }
+    )
+    found = compile_rules(rules, features).check(flights)
+    assert {row: [reason.code for reason in reasons] for row, reasons in found.reasons.items()} == {
+        1: ["rule.possible_speed", "rule.clock"]
+    }
+    assert found.warnings == {"us_tail_number": 1}
