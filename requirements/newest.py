@@ -24,10 +24,23 @@ ROOT = pathlib.Path(__file__).parent.parent
 LOCK = ROOT / "requirements" / "lock.txt"
 
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?: ; (?P<marker>[^\\]+?))?(?: \\)?$", re.MULTILINE)
+RULE_TESTS = tuple(
+    f"tests/transforms/test_{name}.py"
+    for name in (
+        "predicates",
+        "rules",
+        "rule_table",
+        "rule_queries",
+        "sql_functions",
+        "sql_rewrites",
+        "binding",
+        "growth",
+    )
+)
 _TESTS = (
     *("tests/test_requirements.py", "tests/test_packaging.py", "tests/io/test_hashing.py"),  # packaging and hashing
-    *("tests/transforms/test_predicates.py", "tests/transforms/test_rules.py"),  # rules
     *("tests/io/test_schema.py", "tests/io/test_conform.py", "tests/io/test_grammar.py"),  # types
+    *RULE_TESTS,
 )
 
 
