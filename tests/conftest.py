@@ -24,6 +24,6 @@ settings.load_profile("quick")  # pytest reads --hypothesis-profile=full later t
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_beam():
-    """Pipelines of tests do not wait for Beam's sampler, as those of jobs do not: it is half of the time of small ones."""
+    """Pipelines of tests run as those of jobs do: small ones take half of the time."""
     with quick_runner():
         yield

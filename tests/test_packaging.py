@@ -221,7 +221,7 @@ def features_file(tmp_path) -> pathlib.Path:
     return path
 
 
-# What could need TensorFlow and does not: the modules that fit and apply graphs, features by their columns, tf.Examples.
+# What could need TensorFlow and does not: modules that fit and apply graphs, features by their columns, tf.Examples.
 _PARTS = """
 import penstock.transforms.apply, penstock.transforms.fit
 from penstock.io.examples_decode import _example_class

@@ -44,10 +44,14 @@ def not_yet_started(monkeypatch):
 
 
 def test_what_was_printed_is_shown_if_it_cannot_be_imported(not_yet_started, capfd):
-    with pytest.raises(ImportError, match="broken"), _quiet_start():
+    @_quiet_start()
+    def broken():
         os.write(2, b"libx.so: undefined symbol\n")
         assert capfd.readouterr().err == ""
         raise ImportError("broken")
+
+    with pytest.raises(ImportError, match="broken"):
+        broken()
     assert capfd.readouterr().err == "libx.so: undefined symbol\n"
 
 
