@@ -75,8 +75,19 @@ def features_file(tmp_path) -> pathlib.Path:
     return path
 
 
+# What could need TensorFlow and does not: modules that fit and apply graphs, features by their columns, tf.Examples.
+_PARTS = """
+import penstock.transforms.apply, penstock.transforms.fit
+from penstock.io.examples_decode import _example_class
+from penstock.io.schema import Feature, Kind
+from penstock.transforms.features import parse_features
+parse_features("features: {a: {ops: [scale_to_z_score]}}").bind([Feature("a", Kind.INT, multivalued=False)])
+_example_class().FromString(b"")
+"""
+
+
 def test_the_core_never_imports_tensorflow(tmp_path, features_file):
-    code = f"{_JOBS}\nprint([name for name in sys.modules if name.partition('.')[0] in {_HEAVY!r}])"
+    code = f"{_JOBS}{_PARTS}print([name for name in sys.modules if name.partition('.')[0] in {_HEAVY!r}])"
     printed = _run_here(code, TIPS, features_file, tmp_path / "dataset")
     assert printed == [*_HELP, "prepare 0", "verify 0", "[]"]
 

@@ -34,8 +34,14 @@ def test_an_orphan_counts_and_is_waited_for(tmp_path):
 
 def test_a_child_that_nobody_waits_for_counts(tmp_path):
     busy = "import time\nwhile time.process_time() < 0.8: pass"
-    ignore = "import signal, subprocess, sys, time; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
-    usage = measured(tmp_path, f"{ignore}\nsubprocess.Popen([sys.executable, '-c', {busy!r}]); time.sleep(5)")
+    script = f"""
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", {busy!r}])
+while os.path.exists(f"/proc/{{child.pid}}"):
+    time.sleep(0.05)
+"""
+    usage = measured(tmp_path, script)
     assert usage.cpu_seconds > 0.5
 
 

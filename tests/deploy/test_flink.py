@@ -150,7 +150,7 @@ def rest():
     """Flink's REST interface, with the answers that a test gives."""
     _Flink.answers = {}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Flink) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield FlinkRest(f"http://127.0.0.1:{server.server_port}/")
         server.shutdown()

@@ -357,11 +357,11 @@ def test_a_broker_that_cannot_be_reached_is_not_idle(kafka, caplog):
     reading.until(lambda rows: len(rows) >= 50)
     before = reading.watermark
     kafka.stop()
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline:
+    begin = time.monotonic()
+    while time.monotonic() < begin + 1.5 or ("_ALL_BROKERS_DOWN" not in caplog.text and time.monotonic() < begin + 10):
         reading.bundle()
     assert reading.watermark == before
-    assert [record.getMessage() for record in caplog.records if "_ALL_BROKERS_DOWN" in record.getMessage()]
+    assert "_ALL_BROKERS_DOWN" in caplog.text
 
 
 def test_new_partitions_are_read_from_their_beginning(kafka):

@@ -115,7 +115,7 @@ class _Flink(http.server.BaseHTTPRequestHandler):
 def flink():
     """A stand-in for Flink's REST interface."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Flink) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -1,6 +1,4 @@
 import pickle
-import subprocess
-import sys
 
 import pytest
 
@@ -184,52 +182,3 @@ def test_load_features_names_a_function_that_cannot_be_used(tmp_path, monkeypatc
     (tmp_path / "my_broken_b.py").write_text("1 / 0\n")
     with pytest.raises(ConfigError, match=f"--features {name}: .*{message}"):
         load_features(name)
-
-
-def test_nothing_here_imports_tensorflow() -> None:
-    script = """
-import sys
-import penstock, penstock.transforms, penstock.transforms.apply, penstock.transforms.fit
-from penstock.io.schema import Feature, Kind
-from penstock.transforms.features import parse_features
-parse_features("features: {a: {ops: [scale_to_z_score]}}").bind([Feature("a", Kind.INT, multivalued=False)])
-loaded = [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "tensorflow_transform", "tfx_bsl")]
-assert not loaded, loaded
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": ":".join(sys.path)})
-
-
-def test_without_the_extra_the_message_names_it(tmp_path) -> None:
-    script = f"""
-import sys
-class NoTft:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "tensorflow_transform":
-            raise ModuleNotFoundError(name, name=name)
-sys.meta_path.insert(0, NoTft())
-from penstock.transforms.apply import check_transform
-try:
-    check_transform({str(tmp_path)!r})
-except ImportError as error:
-    assert str(error) == "feature transformation needs tensorflow-transform: pip install 'penstock[tft]'", error
-else:
-    raise SystemExit("no ImportError")
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": ":".join(sys.path)})
-
-
-def test_tensorflow_starts_without_a_word() -> None:
-    pytest.importorskip("tensorflow_transform")
-    script = """
-from penstock.transforms._tensorflow import import_tensorflow
-tf = import_tensorflow().tf
-print(tf.function(lambda x: x + 1)(tf.ones([1])).numpy())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": ":".join(sys.path)},
-    )
-    assert (done.stdout, done.stderr) == ("[2.]\n", "")
