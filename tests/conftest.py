@@ -1,12 +1,12 @@
 """Set-up of all tests."""
 
+import contextlib
 import os
 import pathlib
 
 import pytest
 from hypothesis import settings
-
-from pipelines._local import quick_runner
+from quick_beam import quick_beam
 
 SOURCES = pathlib.Path(__file__).parent.parent / "src"
 
@@ -23,7 +23,7 @@ settings.load_profile("quick")  # pytest reads --hypothesis-profile=full later t
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_beam():
-    """Pipelines of tests run as those of jobs do: small ones take half of the time."""
-    with quick_runner():
+def beam_of_the_profile():
+    """With the full profile, pipelines of tests meet Beam as it is."""
+    with quick_beam() if settings.get_current_profile_name() == "quick" else contextlib.nullcontext():
         yield
