@@ -18,6 +18,7 @@ from penstock.io.windowed.manifest import read_window_manifests
 from pipelines import fit, prepare, replay, verify
 from pipelines._command import main
 from pipelines._plan import Plan
+from pipelines._replay import watch
 from pipelines._result import DatasetResult, Result, RunFailedError, SplitResult, UsageError, failure
 from pipelines._summary import tell
 
@@ -256,7 +257,7 @@ class TestReplay:
 
         flags = [f"--dead_letters={tmp_path}/new/*.jsonl", f"--output={tmp_path}/out2", "--format=csv", "--json"]
         with pytest.raises(_EnoughError):
-            replay.watch([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"], 1, sleep)
+            watch(replay.ReplayOptions.parse([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"]), 1, sleep)
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [one["job"] for one in found] == ["replay"] * 2
         assert {one["output"] for one in found} == {str(path) for path in (tmp_path / "out2").iterdir()}
