@@ -220,7 +220,7 @@ class RunOptions(Options):
         metavar="BEAM_VALUE",
     )
 
-    json: bool = flag("print how the job ended as one line of JSON (docs/dataset.md)", False, action="store_true")
+    json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
 
     @property
     def is_announced(self) -> bool:

@@ -1,6 +1,6 @@
 """What a job gives back: one object, which a person reads as a summary and a program as one line of JSON.
 
-The names of the fields are those of the JSON object, and stable: docs/dataset.md has them.
+The names of the fields are those of the JSON object, and stable: docs/jobs.md has them.
 """
 
 import dataclasses

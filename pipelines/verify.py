@@ -30,7 +30,7 @@ class DatasetOptions(Options):
     title = "dataset"
 
     dataset: str | None = flag("folder of the dataset", metavar="DIR", names=DATASET)
-    json: bool = flag("print how the job ended as one line of JSON (docs/dataset.md)", False, action="store_true")
+    json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
 
 
 @dataclasses.dataclass(frozen=True)

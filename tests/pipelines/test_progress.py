@@ -139,10 +139,9 @@ def test_a_line_is_no_wider_than_the_terminal_and_nothing_in_it_is_cut(resized, 
 def test_a_real_job_on_a_narrow_terminal(tmp_path):
     write_csv(tmp_path / "in.csv", [{"id": row, "text": "x" * 200} for row in range(150_000)], ("id", "text"))
     flags = (f"--input={tmp_path}/in.csv", f"--output={tmp_path}/out", "--num_shards=2")
-    lines = lines_of(on_a_terminal("-m", "pipelines.prepare", *flags, columns=40))
-    end = next(number for number, line in enumerate(lines) if "Done in" in line)
-    assert max(map(len, lines[:end])) <= 40
-    shown = "\n".join(lines[:end])
+    frames = frames_of(lines_of(on_a_terminal("-m", "pipelines.prepare", *flags, columns=40)))
+    assert max(map(len, frames)) <= 40
+    shown = "\n".join(frames)
     for phase in ("inferring the schema", "reading", "writing shards"):
         assert phase in shown
 

@@ -5,6 +5,8 @@ import dataclasses
 import inspect
 import io
 import json
+import pathlib
+from typing import get_args
 
 import pytest
 from helpers import FLAGS, dead_letters, manifest_of, run_prepare, write_schema_file
@@ -18,7 +20,8 @@ from penstock.io.windowed.manifest import read_window_manifests
 from pipelines import fit, prepare, replay, verify
 from pipelines._command import main
 from pipelines._plan import Plan
-from pipelines._result import DatasetResult, Result, RunFailedError, SplitResult, UsageError, failure
+from pipelines._replay import watch
+from pipelines._result import DatasetResult, JobStatus, Result, RunFailedError, SplitResult, UsageError, failure
 from pipelines._summary import tell
 
 JOBS = {"prepare": prepare, "fit": fit, "replay": replay, "verify": verify}
@@ -87,6 +90,12 @@ def dataset(rows, schema, tmp_path):
     flags = ("--schema", schema, "--max_reject_fraction=0.5", "--num_shards=2", "--split=train=0.6,eval=0.4")
     assert run_prepare("--input", rows, "--output", tmp_path / "out", *flags) == 0
     return tmp_path / "out"
+
+
+def test_every_field_and_status_is_documented():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
+    names = {*DATASET, *LETTERS, *FIT, *VERIFY, "flags", "stages", *get_args(JobStatus)}
+    assert {name for name in names if f"`{name}`" not in page} == set()
 
 
 class TestPrepare:
@@ -256,7 +265,7 @@ class TestReplay:
 
         flags = [f"--dead_letters={tmp_path}/new/*.jsonl", f"--output={tmp_path}/out2", "--format=csv", "--json"]
         with pytest.raises(_EnoughError):
-            replay.watch([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"], 1, sleep)
+            watch(replay.ReplayOptions.parse([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"]), 1, sleep)
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [one["job"] for one in found] == ["replay"] * 2
         assert {one["output"] for one in found} == {str(path) for path in (tmp_path / "out2").iterdir()}
