@@ -44,7 +44,7 @@ def shipped() -> set[str]:
         for path in (ROOT / folder).rglob("*.py*")
         if path.suffix in (".py", ".pyi")
     }
-    return modules | {"penstock/__init__.py", "penstock/py.typed", "pipelines/py.typed"}
+    return modules | {"penstock/__init__.py", "penstock/__main__.py", "penstock/py.typed", "pipelines/py.typed"}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,11 @@ def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path, without, has_kernel)
     assert (
         "usage: python -m pipelines.verify" in _run([str(python), "-m", "pipelines.verify", "--help"], tmp_path).stdout
     )
+    (tmp_path / "pipelines").mkdir()  # of the user's
+    (tmp_path / "pipelines" / "__init__.py").write_text("raise SystemExit('a file of the user was imported')")
+    for program in ([str(python.parent / "penstock")], [str(python), "-m", "penstock"]):
+        assert f"kernel: {'yes' if has_kernel else 'no, '}" in _run([*program, "--version"], tmp_path).stdout
+        assert "penstock verify [flags]" in _run([*program, "verify", "--help"], tmp_path).stdout
 
 
 def _worker(directory: pathlib.Path) -> pathlib.Path:
@@ -307,10 +312,26 @@ def _public_classes(package):
 
 def test_exports_are_documented():
     for package in (penstock.io, penstock.transforms):
-        exported = {name: value for name, value in vars(package).items() if not name.startswith("_")}
-        for name, value in exported.items():
-            if getattr(value, "__module__", "").startswith("penstock"):
-                assert (value.__doc__ or "").strip(), f"{package.__name__}.{name} has no docstring"
+        for name in package.__all__:
+            value = getattr(package, name)
+            assert value.__module__.startswith("penstock"), f"{package.__name__}.{name} is not ours"
+            assert (value.__doc__ or "").strip(), f"{package.__name__}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("package", ["penstock.io", "penstock.transforms"])
+def test_exports_are_imported_when_they_are_used(package):
+    """Once each, from the module that its stub names; until then the package is light."""
+    code = (
+        f"import pydoc, sys, {package} as package\n"
+        "print([name for name in ('apache_beam', 'pyarrow', 'numpy') if name in sys.modules])\n"
+        "print(dir(package) == sorted(package.__all__), len(package.__all__) > 15)\n"
+        f"from {package} import *\n"
+        "print([name for name in package.__all__ if globals()[name] is not getattr(package, name)])\n"
+        "help = pydoc.render_doc(package)\n"
+        "print([name for name in package.__all__ if name not in help])\n"
+        "print(hasattr(package, 'NoSuchName'))"
+    )
+    assert _run_here(code) == ["[]", "True True", "[]", "[]", "False"]
 
 
 def test_every_imported_package_is_a_declared_dependency():
