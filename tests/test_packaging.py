@@ -327,7 +327,7 @@ def test_exports_are_imported_when_they_are_used(package):
         "print(dir(package) == sorted(package.__all__), len(package.__all__) > 15)\n"
         f"from {package} import *\n"
         "print([name for name in package.__all__ if globals()[name] is not getattr(package, name)])\n"
-        "help = pydoc.render_doc(package)\n"
+        "help = pydoc.plain(pydoc.render_doc(package))\n"
         "print([name for name in package.__all__ if name not in help])\n"
         "print(hasattr(package, 'NoSuchName'))"
     )
