@@ -67,7 +67,7 @@ def _is_found(module: str) -> bool:
 GCP = Extra("penstock[gcp]", "Google's libraries", ("google.cloud.storage",))
 AWS = Extra("penstock[aws]", "boto3", ("boto3",))
 AZURE = Extra("penstock[azure]", "Azure's libraries", ("azure.storage.blob", "azure.identity"))
-HADOOP = Extra("apache-beam[hadoop]", "hdfs", ("hdfs",))
+HADOOP = Extra("apache-beam[hadoop]", "the package hdfs", ("hdfs",))
 KAFKA = Extra("penstock[kafka]", "confluent-kafka", ("confluent_kafka",))
 TFT = Extra("penstock[tft]", "tensorflow-transform", ("tensorflow_transform",))
 

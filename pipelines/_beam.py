@@ -5,7 +5,6 @@
 
 import os
 import pathlib
-import pprint
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -22,13 +21,16 @@ _View = TypeVar("_View", bound=PipelineOptions)
 _TABLE = '''"""The flags of Beam {version} and of its job servers (`_flink.py`), made by `python -m pipelines._beam`."""
 
 # With one value.
-VALUES = {values}
+VALUES = [
+{values}]
 
 # With one value, or none.
-OPTIONAL = {optional}
+OPTIONAL = [
+{optional}]
 
 # Without a value.
-SWITCHES = {switches}
+SWITCHES = [
+{switches}]
 '''
 
 
@@ -49,11 +51,10 @@ def beam_parser() -> Parser:
 def flag_table() -> str:
     """The module with the names of all flags of Beam, by the values that they take."""
     parser = beam_parser()
-    names: dict[Any, list[str]] = {None: [], "?": [], 0: []}
+    lines: dict[Any, str] = {None: "", "?": "", 0: ""}
     for name in sorted(flag_names(parser)):
-        names[parser._option_string_actions[name].nargs].append(name)
-    texts = {nargs: pprint.pformat(found, width=116).replace("'", '"') for nargs, found in names.items()}
-    return _TABLE.format(version=beam.__version__, values=texts[None], optional=texts["?"], switches=texts[0])
+        lines[parser._option_string_actions[name].nargs] += f'    "{name}",\n'
+    return _TABLE.format(version=beam.__version__, values=lines[None], optional=lines["?"], switches=lines[0])
 
 
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:

@@ -1,4 +1,4 @@
-"""The flags of Beam 2.77.0, and of its job servers (`_flink.py`). Made by `python -m pipelines._beam`."""
+"""The flags of Beam 2.77.0 and of its job servers (`_flink.py`), made by `python -m pipelines._beam`."""
 
 # With one value.
 VALUES = [

@@ -59,7 +59,7 @@ def worth_showing(record: logging.LogRecord) -> bool:
             return record.levelno > logging.WARNING
         case "PrismRunner":
             return False
-        case "root" if _is_of_a_job_server(record.getMessage()):
+        case "root" if _is_of_a_job_server(record.getMessage()) or _is_of_bigquery(record.getMessage()):
             return False
         case _:
             return f"{_ERRORS}." not in record.getMessage()
@@ -68,6 +68,11 @@ def worth_showing(record: logging.LogRecord) -> bool:
 def _is_of_a_job_server(message: str) -> bool:
     """Whether it only says that a job server takes its time to start, or that a job ended as its user wanted."""
     return message.startswith("Waiting for grpc channel") or "JobCancellationException: Job was cancelled" in message
+
+
+def _is_of_bigquery(message: str) -> bool:
+    """Whether it only says that Beam's reader of BigQuery, which no job uses, has not all that it needs."""
+    return message.startswith("apitools not found")
 
 
 @contextlib.contextmanager

@@ -179,10 +179,26 @@ def _public_classes(package):
 
 def test_exports_are_documented():
     for package in (penstock.io, penstock.transforms):
-        exported = {name: value for name, value in vars(package).items() if not name.startswith("_")}
-        for name, value in exported.items():
-            if getattr(value, "__module__", "").startswith("penstock"):
-                assert (value.__doc__ or "").strip(), f"{package.__name__}.{name} has no docstring"
+        for name in package.__all__:
+            value = getattr(package, name)
+            assert value.__module__.startswith("penstock"), f"{package.__name__}.{name} is not ours"
+            assert (value.__doc__ or "").strip(), f"{package.__name__}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("package", ["penstock.io", "penstock.transforms"])
+def test_exports_are_imported_when_they_are_used(package):
+    """Once each, from the module that its stub names; until then the package is light."""
+    code = (
+        f"import pydoc, sys, {package} as package\n"
+        "print([name for name in ('apache_beam', 'pyarrow', 'numpy') if name in sys.modules])\n"
+        "print(dir(package) == sorted(package.__all__), len(package.__all__) > 15)\n"
+        f"from {package} import *\n"
+        "print([name for name in package.__all__ if globals()[name] is not getattr(package, name)])\n"
+        "help = pydoc.plain(pydoc.render_doc(package))\n"
+        "print([name for name in package.__all__ if name not in help])\n"
+        "print(hasattr(package, 'NoSuchName'))"
+    )
+    assert _run_here(code) == ["[]", "True True", "[]", "[]", "False"]
 
 
 def test_every_imported_package_is_a_declared_dependency():

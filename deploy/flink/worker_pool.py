@@ -3,7 +3,7 @@
 ::
 
     python -m deploy.flink.worker_pool 50000
-    python -m pipelines.prepare ... --environment_type=EXTERNAL --environment_config=localhost:50000
+    penstock prepare ... --environment_type=EXTERNAL --environment_config=localhost:50000
 
 Beam's own pool (`apache_beam.runners.worker.worker_pool_main`) listens on all interfaces and runs whatever `python` is
 in the PATH. This one listens on loopback and its workers run in the interpreter that it runs in: what is installed

@@ -27,7 +27,7 @@ SCHEMES = {
     "gs": r"needs Google's libraries: pip install 'penstock\[gcp\]'",
     "s3": r"needs boto3: pip install 'penstock\[aws\]'",
     "azfs": r"needs Azure's libraries: pip install 'penstock\[azure\]'",
-    "hdfs": r"needs hdfs: pip install 'apache-beam\[hadoop\]'",
+    "hdfs": r"needs the package hdfs: pip install 'apache-beam\[hadoop\]'",
 }
 
 

@@ -250,8 +250,11 @@ def test_listing_that_fails_is_an_error_and_not_an_empty_folder():
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("nosuch://bucket/out", r"--output nosuch://bucket/out: cannot be listed: Unable to get filesystem"),
-        ("file:///tmp/out", r"--output file:///tmp/out: cannot be listed: Unable to get filesystem"),
+        ("nosuch://bucket/out", r"--output nosuch://bucket/out: no filesystem is known for nosuch://; known are"),
+        (
+            "file:///tmp/out",
+            r"--output file:///tmp/out: no filesystem is known for file://; name a local file by its path",
+        ),
         ("mem://bucket/out*", r"must not contain '\*', '\?' or '\['"),
         ("mem://bucket/run[1]", r"must not contain '\*', '\?' or '\['"),
     ],

@@ -103,6 +103,11 @@ def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path, without, has_kernel)
     assert all(path.startswith(str(tmp_path / "worker")) for path in paths), paths
     help_text = run(python, "-m", "pipelines.verify", "--help", cwd=tmp_path).stdout
     assert "usage: python -m pipelines.verify" in help_text
+    (tmp_path / "pipelines").mkdir()  # of the user's
+    (tmp_path / "pipelines" / "__init__.py").write_text("raise SystemExit('a file of the user was imported')")
+    for program in ([python.parent / "penstock"], [python, "-m", "penstock"]):
+        assert f"kernel: {'yes' if has_kernel else 'no, '}" in run(*program, "--version", cwd=tmp_path).stdout
+        assert "penstock verify [flags]" in run(*program, "verify", "--help", cwd=tmp_path).stdout
 
 
 def _worker(directory: pathlib.Path) -> pathlib.Path:

@@ -201,6 +201,10 @@ def _record(name: str, level: int, message: str, error: BaseException | None = N
         (_record("root", logging.ERROR, "java.io.IOException: no space"), True),
         (_record("apache_beam.utils.subprocess_server", logging.WARNING, "Really destroying service"), False),
         (_record("apache_beam.utils.subprocess_server", logging.ERROR, "cannot start"), True),
+        (
+            _record("root", logging.WARNING, "apitools not found, and bigquery client libraries are not available"),
+            False,
+        ),
         (_record("apache_beam.io.gcp", logging.WARNING, "no credentials"), True),
     ],
 )
