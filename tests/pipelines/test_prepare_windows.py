@@ -52,7 +52,9 @@ def fails(*_, **__):
     raise DataError("out of luck")
 
 
-@pytest.mark.parametrize(("owner", "step"), [(_prepare, "infer_schema"), (_prepare, "build"), (Plan, "check_and_split")])
+@pytest.mark.parametrize(
+    ("owner", "step"), [(_prepare, "infer_schema"), (_prepare, "build"), (Plan, "check_and_split")]
+)
 def test_a_run_that_fails_leaves_the_old_windows(tmp_path, rows, monkeypatch, owner, step):
     out = tmp_path / "out"
     assert run_prepare("--input", rows, "--output", out, *FLAGS) == DONE
