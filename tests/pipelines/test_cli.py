@@ -178,7 +178,7 @@ def test_an_answer_of_the_command_itself(folder, words, code, message):
 
 
 def without(program, text):
-    """What is said, but for the name that was typed: at the start of a line; the examples have a name."""
+    """What is said, but for the name that was typed: at the start of a line; examples have a name of their own."""
     return re.sub(rf"^(usage: )?{re.escape(program)}\b", r"\1PROGRAM", text, flags=re.MULTILINE)
 
 

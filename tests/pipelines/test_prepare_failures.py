@@ -374,9 +374,10 @@ class TestKilled:
         process = start("--input", big, "--schema", schema, "--output", out)
         wait_for(lambda: list(out.glob(".tmp-*/runs/*")) or list(out.glob(".tmp-*/train/*")), process)
         process.send_signal(signal.SIGINT)
-        stderr = process.communicate(timeout=60)[1]
+        announced, *said = process.communicate(timeout=60)[1].splitlines()
         assert process.returncode == 130
-        assert stderr == "python -m pipelines.prepare: error: interrupted; nothing was published\n"
+        assert announced.endswith(f": prepare {big} -> {out}")
+        assert said == ["python -m pipelines.prepare: error: interrupted; nothing was published"]
         assert not out.exists()
 
 
