@@ -134,7 +134,8 @@ def answered_lightly(words, code, message):
     """Runs a command line, and finds out what was imported for it."""
     program = (
         "import atexit, json, sys\n"
-        f"heavy = lambda: json.dumps([name for name in {HEAVY!r} if name in sys.modules])\n"
+        "started = set(sys.modules)\n"  # site-packages may have begun with some
+        f"heavy = lambda: json.dumps([name for name in {HEAVY!r} if name in sys.modules.keys() - started])\n"
         "atexit.register(lambda: print(heavy(), file=sys.stderr))\n"
         "from penstock.__main__ import main\n"
         "sys.exit(main())"
