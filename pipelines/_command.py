@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 
 import penstock
 import pipelines
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 DONE, DATA_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+# As of a program that SIGPIPE ends.
+UNREAD = 141
+
+_T = TypeVar("_T")
 
 Run = Callable[[Sequence[str] | None], int]
 
@@ -170,10 +175,9 @@ def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequ
     """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
     token = _PROCESS.set(_Process(prefix, pipelines.STARTED))
     try:
-        return main(job, run, argv)
+        return printed(program(job), lambda: main(job, run, argv))
     finally:
         _PROCESS.reset(token)
-        close_stdout()
 
 
 def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
@@ -183,24 +187,68 @@ def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
     try:
         return run(argv)
     except (ConfigError, ImportError) as error:
-        return _fail(job, error, WRONG_USAGE)
+        return _fail(program(job), error, WRONG_USAGE)
     except (DataError, OSError) as error:
-        return _fail(job, error, DATA_FAILED)
+        if error is getattr(sys.stdout, "error", None):
+            raise  # of stdout, not of the data
+        return _fail(program(job), error, DATA_FAILED)
     except KeyboardInterrupt as interrupt:
-        return _fail(job, str(interrupt) or "interrupted; nothing was published", INTERRUPTED)
+        return _fail(program(job), str(interrupt) or "interrupted; nothing was published", INTERRUPTED)
 
 
-def _fail(job: str, error: object, code: int) -> int:
-    if sys.stderr is not None:
-        print(f"{program(job)}: error: {error}", file=sys.stderr)
+def printed(name: str, answer: Callable[[], int]) -> int:
+    """Exit code of what prints, where nobody may read it any more, as after `| head`, or the disk may be full."""
+    if sys.stdout is None:
+        return answer()
+    stdout = _Stdout(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(stdout):
+            code = answer()
+    except SystemExit as end:  # of argparse
+        if not isinstance(end.code, int):
+            raise
+        code = end.code
+    except OSError as error:
+        if error is not stdout.error:
+            raise
+        code = UNREAD
+    with contextlib.suppress(OSError):  # it is remembered
+        stdout.flush()
+    if stdout.error is not None:
+        # Python would write again when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        if not isinstance(stdout.error, BrokenPipeError):
+            return _fail(name, f"the output cannot be written: {stdout.error}", DATA_FAILED)
     return code
 
 
-def close_stdout() -> None:
-    """Writes out what is left; when nobody reads it any more, as after `| head`, that is no failure of the job."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # Python would flush again when it ends, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class _Stdout:
+    """Stdout, which remembers its own errors: they are not those of the data."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """As the stream does."""
+        return self._tried(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        """As the stream does."""
+        self._tried(self._stream.flush)
+
+    def _tried(self, step: Callable[[], _T]) -> _T:
+        try:
+            return step()
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _fail(name: str, error: object, code: int) -> int:
+    if sys.stderr is not None:
+        print(f"{name}: error: {error}", file=sys.stderr)
+    return code
