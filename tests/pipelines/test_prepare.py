@@ -492,7 +492,7 @@ def test_the_summary_says_what_a_person_wants_to_know(tmp_path, capsys):
     out = tmp_path / "out"
     run_prepare("--input", path, "--output", out, "--max_reject_fraction=0.5")
     printed = capsys.readouterr().out
-    for part in ("csv.column_count", "50.00%", str(out), f"python -m pipelines.verify --dataset {out}"):
+    for part in ("csv.column_count", "50.00%", str(out), f"penstock verify --dataset {out}"):
         assert part in printed
 
 

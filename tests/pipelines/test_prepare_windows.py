@@ -5,7 +5,7 @@ from helpers import job, run_prepare, tree, window_examples, write_csv, write_sc
 
 from penstock.io.errors import DataError
 from penstock.io.windowed.manifest import read_window_manifests
-from pipelines import prepare
+from pipelines import _prepare
 from pipelines._command import DATA_FAILED, DONE, WRONG_USAGE
 from pipelines._plan import Plan
 from pipelines.verify import run as verify
@@ -52,7 +52,9 @@ def fails(*_, **__):
     raise DataError("out of luck")
 
 
-@pytest.mark.parametrize(("owner", "step"), [(prepare, "infer_schema"), (prepare, "build"), (Plan, "check_and_split")])
+@pytest.mark.parametrize(
+    ("owner", "step"), [(_prepare, "infer_schema"), (_prepare, "build"), (Plan, "check_and_split")]
+)
 def test_a_run_that_fails_leaves_the_old_windows(tmp_path, rows, monkeypatch, owner, step):
     out = tmp_path / "out"
     assert run_prepare("--input", rows, "--output", out, *FLAGS) == DONE
@@ -64,7 +66,7 @@ def test_a_run_that_fails_leaves_the_old_windows(tmp_path, rows, monkeypatch, ow
 
 
 def test_a_new_folder_of_a_run_that_fails_is_gone(tmp_path, rows, monkeypatch):
-    monkeypatch.setattr(prepare, "build", fails)
+    monkeypatch.setattr(_prepare, "build", fails)
     assert job("--input", rows, "--output", tmp_path / "out", *FLAGS)[0] == DATA_FAILED
     assert not (tmp_path / "out").exists()
 

@@ -1,12 +1,12 @@
 """How TensorFlow is imported: late, quietly, and with a message that says what to install."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
 
-from penstock.transforms import _tensorflow
 from penstock.transforms._tensorflow import check_tensorflow, import_tensorflow
 
 
@@ -54,7 +54,7 @@ def test_threads_that_start_it_at_once_leave_stderr_as_it_was():
 
 
 def test_a_missing_extra_is_named(monkeypatch):
-    monkeypatch.setattr(_tensorflow.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"needs tensorflow-transform: pip install 'penstock\[tft\]'"):
         check_tensorflow()
     monkeypatch.setitem(sys.modules, "tensorflow", None)
