@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import penstock
 from penstock.io import compiled
 from pipelines import fit, prepare, replay, verify
-from pipelines._command import JobOptions, Run, close_stdout, command
+from pipelines._command import JobOptions, Run, command, printed
 from pipelines._flags import Parser
 from pipelines._named import NAMED
 from pipelines._result import DONE, WRONG_USAGE
@@ -45,10 +45,7 @@ def main(argv: Sequence[str] | None = None, program: str = "penstock") -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in JOBS:
         return command(argv[0], JOBS[argv[0]][1], f"{program} ", argv[1:])
-    try:
-        return _answer(_parser(program), argv)
-    finally:
-        close_stdout()
+    return printed(program, lambda: _answer(_parser(program), argv))
 
 
 def _answer(parser: Parser, argv: Sequence[str]) -> int:

@@ -11,17 +11,22 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 
 import penstock
 import pipelines
 from penstock.io.extras import check_runner
 from pipelines._flags import BeamFlags, Options, Parser, asks_json, job_parser, parse_job
 from pipelines._logging import set_up_logging
-from pipelines._result import DatasetResult, Result, UsageError, failure
+from pipelines._result import DATA_FAILED, DatasetResult, Result, UsageError, failure
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
+
+# As of a program that SIGPIPE ends.
+UNREAD = 141
+
+_T = TypeVar("_T")
 
 Run = Callable[[Sequence[str] | None], int]
 
@@ -168,10 +173,9 @@ def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequ
     """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
     token = _PROCESS.set(_Process(prefix, pipelines.STARTED))
     try:
-        return main(job, run, argv)
+        return printed(program(job), lambda: main(job, run, argv))
     finally:
         _PROCESS.reset(token)
-        close_stdout()
 
 
 def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
@@ -182,13 +186,13 @@ def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
     try:
         return run(argv)
     except (Exception, UsageError, KeyboardInterrupt) as error:
+        if isinstance(error, OSError) and error is getattr(sys.stdout, "error", None):
+            raise  # of stdout, not of the data
         result = failure(job, error, time.monotonic() - started)
         _tell_failure(result, sys.argv[1:] if argv is None else argv)
         if isinstance(error, UsageError) or result.status == "crashed":
             raise  # what was wrong with the command line is told; a fault of ours needs its traceback
-        if sys.stderr is not None:
-            print(f"{program(job)}: error: {result.error}", file=sys.stderr)
-        return result.exit_code
+        return _fail(program(job), result.error, result.exit_code)
 
 
 def _tell_failure(result: Result, argv: Sequence[str]) -> None:
@@ -201,11 +205,59 @@ def _tell_failure(result: Result, argv: Sequence[str]) -> None:
         tell(result, as_json=False)
 
 
-def close_stdout() -> None:
-    """Writes out what is left; when nobody reads it any more, as after `| head`, that is no failure of the job."""
+def printed(name: str, answer: Callable[[], int]) -> int:
+    """Exit code of what prints, where nobody may read it any more, as after `| head`, or the disk may be full."""
+    if sys.stdout is None:
+        return answer()
+    stdout = _Stdout(sys.stdout)
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # Python would flush again when it ends, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.redirect_stdout(stdout):
+            code = answer()
+    except SystemExit as end:  # of argparse
+        if not isinstance(end.code, int):
+            raise
+        code = end.code
+    except OSError as error:
+        if error is not stdout.error:
+            raise
+        code = UNREAD
+    with contextlib.suppress(OSError):  # it is remembered
+        stdout.flush()
+    if stdout.error is not None:
+        # Python would write again when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        if not isinstance(stdout.error, BrokenPipeError):
+            return _fail(name, f"the output cannot be written: {stdout.error}", DATA_FAILED)
+    return code
+
+
+class _Stdout:
+    """Stdout, which remembers its own errors: they are not those of the data."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """As the stream does."""
+        return self._tried(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        """As the stream does."""
+        self._tried(self._stream.flush)
+
+    def _tried(self, step: Callable[[], _T]) -> _T:
+        try:
+            return step()
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _fail(name: str, error: object, code: int) -> int:
+    if sys.stderr is not None:
+        print(f"{name}: error: {error}", file=sys.stderr)
+    return code

@@ -3,10 +3,10 @@
 What lies in the user's folder must not stand in for what is installed: a project may well have a folder `pipelines`.
 """
 
-import importlib.util
 import os
-import pathlib
 import sys
+
+# Nothing else here, so that an interrupt meets `_run`, which ends in one line.
 
 
 def main() -> int:
@@ -27,19 +27,20 @@ def _run(program: str) -> int:
 
 def _find_pipelines() -> None:
     """Imports the package `pipelines` that was installed beside this one, wherever the path would find another."""
-    folder = pathlib.Path(__file__).parent.parent / "pipelines"
-    spec = importlib.util.spec_from_file_location(
-        "pipelines", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    from importlib import util
+
+    folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "pipelines")
+    spec = util.spec_from_file_location(
+        "pipelines", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
     if "pipelines" in sys.modules or spec is None or spec.loader is None:
         return
-    module = importlib.util.module_from_spec(spec)
+    module = util.module_from_spec(spec)
     sys.modules["pipelines"] = module
     spec.loader.exec_module(module)
 
 
 if __name__ == "__main__":
-    # `python -m` puts the working directory before everything else.
-    if not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
-        del sys.path[0]
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the working directory, which `python -m` puts before everything else
     sys.exit(_run("python -m penstock"))

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import penstock
+
 pytestmark = pytest.mark.integration
 
 
@@ -19,12 +21,14 @@ def truncated(tmp_path):
 
 
 def prepare(tmp_path, path, *flags) -> tuple[int, list[str]]:
-    """Exit code, and the lines on stderr."""
+    """Exit code, and the lines on stderr after the first, which says what is done."""
     pattern = str(path).replace("[", "[[]")
     command = [sys.executable, "-m", "pipelines.prepare", f"--input={pattern}", f"--output={tmp_path}/out", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ)
     assert not done.stdout
-    return done.returncode, done.stderr.splitlines()
+    first, *lines = done.stderr.splitlines()
+    assert first == f"penstock {penstock.__version__}: prepare {pattern} -> {tmp_path}/out"
+    return done.returncode, lines
 
 
 def check(tmp_path, path, code, lines):

@@ -15,7 +15,7 @@ from helpers import write_csv, write_schema_file
 import penstock
 from penstock.io import compiled, extras
 from pipelines import _beam, _beam_flags, _cli, _flags
-from pipelines._command import announce, job_started, main
+from pipelines._command import UNREAD, announce, job_started, main
 from pipelines._result import DATA_FAILED, DONE, INTERRUPTED, WRONG_USAGE
 
 SOURCES = pathlib.Path(__file__).parents[2] / "src"
@@ -49,7 +49,8 @@ def spell(script):
 def run(command, **options) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "PENSTOCK_KERNEL"}
     environment |= {"PYTHONPATH": str(SOURCES), "COLUMNS": "80", **options.pop("env", {})}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.run(command, text=True, check=False, env=environment, **pipes)
 
 
 @pytest.fixture
@@ -318,18 +319,38 @@ class TestStart:
 
 
 class TestEnd:
-    def test_nobody_reads_on(self, folder, spell):
-        for spelling, command in {**spell("prepare", "--help"), **{"own": spell("--help")["penstock"]}}.items():
-            read, write = os.pipe()
-            os.close(read)
-            environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
-            done = subprocess.run(
-                command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=environment
-            )
-            os.close(write)
-            assert (spelling, done.returncode, done.stderr) == (spelling, DONE, "")
+    @pytest.mark.parametrize(
+        ("words", "unbuffered", "code"),
+        [
+            (["--help"], "", DONE),
+            (["prepare", "--help"], "", DONE),
+            (["prepare", "--help"], "1", DONE),
+            (["--version"], "", DONE),
+            (["--version"], "1", UNREAD),
+            (["completion", "bash"], "", UNREAD),
+            (["prepare", *IO, "--dry_run"], "1", UNREAD),
+        ],
+        ids=["own_help", "help", "help_at_once", "version", "version_at_once", "long", "job"],
+    )
+    def test_nobody_reads_on(self, folder, spell, words, unbuffered, code):
+        read, write = os.pipe()
+        os.close(read)
+        done = run(spell(*words)["penstock"], stdout=write, env={"PYTHONUNBUFFERED": unbuffered})
+        os.close(write)
+        assert (done.returncode, done.stderr) == (code, "")
 
-    @pytest.mark.parametrize("seconds", [0.2, 0.5, 0.9, 1.3])
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+    @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+    @pytest.mark.parametrize(
+        "words", [["--version"], ["--help"], ["prepare", *IO, "--dry_run"]], ids=["own", "help", "of_a_job"]
+    )
+    def test_a_full_disk_is_one_line(self, folder, spell, words, unbuffered):
+        with open("/dev/full", "w") as full:
+            done = run(spell(*words)["penstock"], stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
+        assert done.returncode == DATA_FAILED
+        assert re.fullmatch(r"penstock( prepare)?: error: the output cannot be written: .*No space.*\n", done.stderr)
+
+    @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6])
     def test_an_interrupt_while_beam_is_imported_is_one_line(self, folder, spell, seconds):
         command = spell("prepare", *IO)["penstock"]
         environment = {**os.environ, "PYTHONPATH": str(SOURCES)}

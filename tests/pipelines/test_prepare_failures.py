@@ -21,6 +21,7 @@ from helpers import (
     write_schema_file,
 )
 
+import penstock
 from penstock.io.errors import DataError
 from penstock.transforms.verify import verify_dataset
 from pipelines import _prepare
@@ -374,10 +375,10 @@ class TestKilled:
         process = start("--input", big, "--schema", schema, "--output", out)
         wait_for(lambda: list(out.glob(".tmp-*/runs/*")) or list(out.glob(".tmp-*/train/*")), process)
         process.send_signal(signal.SIGINT)
-        announced, *said = process.communicate(timeout=60)[1].splitlines()
+        first, *lines = process.communicate(timeout=60)[1].splitlines()
         assert process.returncode == 130
-        assert announced.endswith(f": prepare {big} -> {out}")
-        assert said == ["python -m pipelines.prepare: error: interrupted; nothing was published"]
+        assert first == f"penstock {penstock.__version__}: prepare {big} -> {out}"
+        assert lines == ["python -m pipelines.prepare: error: interrupted; nothing was published"]
         assert not out.exists()
 
 

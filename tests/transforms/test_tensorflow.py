@@ -1,5 +1,6 @@
 """How TensorFlow is imported: late, quietly, and with a message that says what to install."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -8,7 +9,6 @@ import time
 
 import pytest
 
-from penstock.transforms import _tensorflow
 from penstock.transforms._tensorflow import _quiet_start, check_tensorflow, import_tensorflow
 from penstock.transforms.apply import check_transform
 
@@ -79,7 +79,7 @@ def test_a_missing_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ImportError, match=NEEDED):
         import_tensorflow()
-    monkeypatch.setattr(_tensorflow.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=NEEDED):
         check_tensorflow()
 
