@@ -46,10 +46,10 @@ typecheck: install ## mypy, from src/: the root has an io/ folder that would hid
 	cd src && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p penstock -p pipelines
 
 test: kernel ## the tests, in WORKERS=2 processes; PROFILE=full: on more made-up input; PENSTOCK_KERNEL=off: without the kernel
-	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=$(PROFILE) $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile=$(PROFILE) $(TESTS)
 
 packaging: install ## build wheel and sdist, install them on each Python, without a compiler too, and with the oldest versions
-	$(BIN)/python -m pytest -n $(WORKERS) -m packaging tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m packaging tests/packaging
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
 	$(BIN)/python -m pytest -m 'integration or slow'

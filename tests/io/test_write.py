@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import functools
 import hashlib
@@ -5,6 +6,7 @@ import io
 import itertools
 import pathlib
 import random
+from collections.abc import Sequence
 
 import apache_beam as beam
 import numpy as np
@@ -42,8 +44,18 @@ def table(rows=ROWS, **columns):
     return pa.record_batch({**data, **columns})
 
 
-def slices(batch, rows):
-    return [batch.slice(start, rows) for start in range(0, batch.num_rows, rows)]
+@dataclasses.dataclass(frozen=True)
+class Slices(Sequence):
+    """Slices of a batch; pickled, each of them would hold the whole batch."""
+
+    batch: pa.RecordBatch
+    rows: int
+
+    def __len__(self):
+        return -(-self.batch.num_rows // self.rows)
+
+    def __getitem__(self, index):
+        return self.batch.slice(range(0, self.batch.num_rows, self.rows)[index], self.rows)
 
 
 def write(output, batches, workers=1, **options):
@@ -84,10 +96,10 @@ random.Random(1).shuffle(SHUFFLED)
     ("batches", "options"),
     [
         ([table()], {}),
-        (slices(table(), 7), {}),
-        (slices(table().take(pa.array(SHUFFLED)), 60), {}),
-        (slices(table(), 60), {"workers": 4}),
-        (slices(table(), 60), {"spill": False}),
+        (Slices(table(), 7), {}),
+        (Slices(table().take(pa.array(SHUFFLED)), 60), {}),
+        (Slices(table(), 60), {"workers": 4}),
+        (Slices(table(), 60), {"spill": False}),
         ([table().select(["parts", "name", "id"])], {}),
         ([table().append_column("_origin", pa.array(range(ROWS)))], {}),
     ],
@@ -107,7 +119,7 @@ def test_other_seed_gives_another_order(tmp_path, reference):
 @pytest.mark.parametrize(("compression", "suffix"), [("gzip", ".gz"), ("zlib", ".zlib"), ("none", "")])
 def test_tf_data_reads_every_record(tmp_path, compression, suffix):
     tf = pytest.importorskip("tensorflow")
-    write(tmp_path, slices(table(), 100), compression=compression)
+    write(tmp_path, Slices(table(), 100), compression=compression)
     files = sorted(str(path) for path in (tmp_path / "train").iterdir())
     assert [pathlib.Path(file).name for file in files] == [f"part-0000{i}-of-00003.tfrecord{suffix}" for i in range(3)]
     found = {}
@@ -169,20 +181,20 @@ def test_splits_without_rows_and_shards_without_rows_are_empty_files(tmp_path):
 def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
     names = pa.array([("train", "eval", "train")[i % 3] for i in range(ROWS)]).cast(split_type)
     columns = {SPLIT: names, SHUFFLE_KEY: pa.array(range(7, ROWS + 7), pa.uint64())}
-    mixed = {"batches": slices(table(**columns), 60), "splits": ("train", "test", "eval")}
+    mixed = {"batches": Slices(table(**columns), 60), "splits": ("train", "test", "eval")}
     ways = [{}, {"spill": False}, {"workers": 2}, {"shuffle": "none", "num_shards": 1}]
     for index, options in enumerate(ways):
         assert write(tmp_path / str(index), **{**mixed, "num_shards": 2, **options}) == "published"
         assert read_manifest(str(tmp_path / str(index))).splits == {"train": 333, "test": 0, "eval": 167}
     assert shard_bytes(tmp_path / "0") == shard_bytes(tmp_path / "1") == shard_bytes(tmp_path / "2")
-    write(tmp_path / "eval", slices(table(**columns).filter(pc.equal(names.cast(pa.string()), "eval")), 9),
+    write(tmp_path / "eval", Slices(table(**columns).filter(pc.equal(names.cast(pa.string()), "eval")), 9),
           splits=("eval",), shuffle="none", num_shards=1)  # fmt: skip
     assert shard_bytes(tmp_path / "eval").items() <= shard_bytes(tmp_path / "3").items()
 
 
 @pytest.mark.parametrize("spill", [True, False])
 def test_number_of_shards_follows_the_bytes(tmp_path, spill):
-    write(tmp_path, slices(table(), 90), num_shards=None, shard_bytes=4096, spill=spill, compression="none")
+    write(tmp_path, Slices(table(), 90), num_shards=None, shard_bytes=4096, spill=spill, compression="none")
     shards = read_manifest(str(tmp_path)).shards
     size = sum(shard.uncompressed_bytes for shard in shards)
     assert len(shards) == -(-size // 4096)
@@ -191,7 +203,7 @@ def test_number_of_shards_follows_the_bytes(tmp_path, spill):
 
 def test_without_shuffle_shards_are_cuts_of_the_input(tmp_path):
     tf = pytest.importorskip("tensorflow")
-    batches = slices(table(**{SHUFFLE_KEY: pa.array(range(0, ROWS * 10, 10), pa.uint64())}), 33)
+    batches = list(Slices(table(**{SHUFFLE_KEY: pa.array(range(0, ROWS * 10, 10), pa.uint64())}), 33))
     random.Random(2).shuffle(batches)
     write(tmp_path, batches, shuffle="none", num_shards=4, compression="none")
     order = [
@@ -208,7 +220,7 @@ def test_without_shuffle_shards_are_cuts_of_the_input(tmp_path):
 def test_shards_of_a_split_are_balanced(tmp_path):
     rows = 100_000
     batch = pa.record_batch({"id": pa.array(range(rows), pa.int64())})
-    write(tmp_path, slices(batch, 8192), num_shards=8)
+    write(tmp_path, Slices(batch, 8192), num_shards=8)
     counts = [shard.records for shard in read_manifest(str(tmp_path)).shards]
     assert sum(counts) == rows
     assert max(abs(count - rows / 8) for count in counts) < 0.05 * rows / 8
@@ -216,7 +228,7 @@ def test_shards_of_a_split_are_balanced(tmp_path):
 
 def test_identical_rows_share_a_shard(tmp_path):
     batch = pa.record_batch({"x": pa.array([7] * 1000, pa.int64())})
-    write(tmp_path, slices(batch, 10), num_shards=5)
+    write(tmp_path, Slices(batch, 10), num_shards=5)
     assert sorted(shard.records for shard in read_manifest(str(tmp_path)).shards) == [0, 0, 0, 0, 1000]
 
 
