@@ -50,6 +50,7 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.cells import shown
 from penstock.io.dead_letters import Reason
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.extras import check_filesystem
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms.binding import bind_predicate, message_of
 from penstock.transforms.predicates import parse_predicate
@@ -132,6 +133,7 @@ def load_rules(path: str) -> tuple[Rule, ...]:
         the number or name of the rule.
     """
     place = f"--rules {path}"
+    check_filesystem(path, place)
     try:
         with FileSystems.open(path) as file:
             content = yaml.load(file.read().decode(), _Loader)

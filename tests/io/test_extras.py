@@ -16,6 +16,7 @@ from penstock.io.kafka.client import read_properties
 from penstock.transforms.apply import transformed_schema
 from penstock.transforms.features import load_features
 from penstock.transforms.rolling import load_rolling
+from penstock.transforms.rules import load_rules
 
 
 @pytest.fixture
@@ -80,6 +81,7 @@ PLACES = {
     "load_schema": load_schema,
     "load_features": load_features,
     "load_rolling": load_rolling,
+    "load_rules": load_rules,
     "read_schema": read_schema,
     "read_properties": read_properties,
     "transformed_schema": transformed_schema,

@@ -169,7 +169,7 @@ OWN_ANSWERS = [
     (["größe"], WRONG_USAGE, r"unknown job 'größe'"),
     (["--vresion"], WRONG_USAGE, r"penstock: error: unrecognized arguments: --vresion"),
     (["completion"], WRONG_USAGE, r"completion: error: the following arguments are required: shell"),
-    (["completion", "nosh"], WRONG_USAGE, r"invalid choice: 'nosh' \(choose from 'bash', 'zsh', 'tcsh'\)"),
+    (["completion", "nosh"], WRONG_USAGE, r"invalid choice: 'nosh'"),
     (["completion", "bash"], DONE, r"complete .* penstock"),
 ]
 
