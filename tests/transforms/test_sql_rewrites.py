@@ -2,6 +2,7 @@ import operator
 
 import pyarrow as pa
 import pytest
+from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ def expected(number, items, compare, quantifier):
 
 @pytest.mark.parametrize("quantifier", ["ANY", "ALL"])
 @pytest.mark.parametrize("sign", COMPARISONS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=scaled(30))
 @given(rows=st.lists(st.tuples(NUMBERS, st.none() | st.lists(NUMBERS, max_size=4)), min_size=1, max_size=20))
 def test_quantified_comparisons(sign, quantifier, rows):
     table = pa.table(
