@@ -1,8 +1,5 @@
-import argparse
-
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.worker import statesampler
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import core, userstate
@@ -43,39 +40,11 @@ def test_what_callers_do_to_an_answer_stays_with_them():
         assert core.get_function_args_defaults(AddOne().process) == (["value", "step"], [1])
 
 
-def test_flags_are_parsed_once_for_each_class_of_options(monkeypatch):
-    parsed = []
-    real = argparse.ArgumentParser.parse_known_args
-    monkeypatch.setattr(
-        argparse.ArgumentParser, "parse_known_args", lambda *args: (parsed.append(args[1]), real(*args))[1]
-    )
-    flags = ["--streaming", "--experiments=a"]
-    with quick_runner():
-        options = PipelineOptions(flags)
-        for _ in range(3):
-            assert options.view_as(StandardOptions).streaming
-            assert options.view_as(DebugOptions).experiments == ["a"]
-    assert parsed == [flags] * 3, "those of the options themselves, and of two views"
-
-
-def test_views_of_the_same_options_share_their_values_and_no_others():
-    with quick_runner():
-        one, other = PipelineOptions(["--experiments=a"]), PipelineOptions(["--experiments=a"])
-        one.view_as(DebugOptions).add_experiment("b")
-        one.view_as(StandardOptions).view_as(DebugOptions).add_experiment("c")
-        assert one.view_as(DebugOptions).experiments == ["a", "b", "c"]
-        assert other.view_as(DebugOptions).experiments == ["a"]
-    assert one.view_as(DebugOptions).experiments == ["a", "b", "c"]
-
-
 def test_beam_is_as_before_afterwards():
-    def now():
-        return core.get_function_args_defaults, statesampler.StateSampler, PipelineOptions.view_as
-
-    before = now()
+    before = core.get_function_args_defaults, statesampler.StateSampler
     with pytest.raises(KeyError), quick_runner():
         raise KeyError
-    assert now() == before
+    assert (core.get_function_args_defaults, statesampler.StateSampler) == before
 
 
 def test_lambdas_and_state_work_beside_each_other():
