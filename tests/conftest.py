@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 from hypothesis import settings
-from quick_beam import quick_beam
+
+from pipelines._local import quick_runner
 
 SOURCES = pathlib.Path(__file__).parent.parent / "src"
 
@@ -25,5 +26,5 @@ settings.load_profile("quick")  # pytest reads --hypothesis-profile=full later t
 @pytest.fixture(scope="session", autouse=True)
 def beam_of_the_profile():
     """With the full profile, pipelines of tests meet Beam as it is."""
-    with quick_beam() if settings.get_current_profile_name() == "quick" else contextlib.nullcontext():
+    with quick_runner() if settings.get_current_profile_name() == "quick" else contextlib.nullcontext():
         yield

@@ -14,14 +14,13 @@ from typing import Any
 import apache_beam as beam
 import fastavro
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from pyarrow import parquet
 
 from penstock.io.batches import RecordBatchCoder
 from penstock.io.manifest import Manifest, read_manifest
 from penstock.io.windowed.manifest import WindowManifest
 from pipelines import prepare
+from pipelines._beam import _JobOptions
 from pipelines._command import main
 from pipelines._job import _runner
 
@@ -32,8 +31,8 @@ FLAGS = tuple(shlex.split(os.environ.get("PENSTOCK_TEST_FLAGS", "")))
 
 
 def local_pipeline(*flags: str) -> beam.Pipeline:
-    """A pipeline on the runner that jobs use here."""
-    options = PipelineOptions([*FLAGS, *flags])
+    """A pipeline on the runner that jobs use here, with options as theirs."""
+    options = _JobOptions([*FLAGS, *flags])
     return beam.Pipeline(runner=_runner(options), options=options)
 
 
@@ -56,7 +55,7 @@ def job(*argv: object, run: Any = prepare.run) -> tuple[int, str]:
 def batches_of(transform: beam.PTransform[Any, Any]) -> list[pa.RecordBatch]:
     """All batches that a source gives, in no order, as they come out of their coder."""
     with tempfile.TemporaryDirectory() as directory:
-        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        with local_pipeline() as pipeline:
             _ = pipeline | transform | "Save" >> beam.Map(_save, directory)
         return [RecordBatchCoder().decode(path.read_bytes()) for path in pathlib.Path(directory).iterdir()]
 

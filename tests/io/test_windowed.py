@@ -10,7 +10,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing import test_stream
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
@@ -31,6 +30,7 @@ from penstock.io.folders import list_files
 from penstock.io.layout import Staging
 from penstock.io.windowed.manifest import read_window_manifests
 from penstock.io.write import WriteDataset
+from pipelines._beam import _JobOptions
 
 SECOND = 1_000_000
 
@@ -75,7 +75,7 @@ class Events:
 @contextlib.contextmanager
 def stream_pipeline():
     flags = FLAGS or ("--runner=BundleBasedDirectRunner",)
-    with beam.Pipeline(options=PipelineOptions([*flags, "--streaming", "--allow_unsafe_triggers"])) as pipeline:
+    with beam.Pipeline(options=_JobOptions([*flags, "--streaming", "--allow_unsafe_triggers"])) as pipeline:
         yield pipeline
 
 

@@ -9,11 +9,11 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.error_handling import CollectingErrorHandler
 from depth import on_shared_path
 from google.protobuf import text_format
+from helpers import local_pipeline
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -91,7 +91,7 @@ class _GiveFn(beam.DoFn):
 
 @contextlib.contextmanager
 def pipeline_of(*batches: pa.RecordBatch):
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+    with local_pipeline() as pipeline:
         yield pipeline | beam.Create([None]) | beam.ParDo(_GiveFn(*batches)).with_output_types(pa.RecordBatch)
 
 
@@ -231,7 +231,7 @@ def test_values_are_those_of_transform_dataset(graph_dir, tmp_path) -> None:
                     assert np.asarray(mine, object).tolist() == np.asarray(value, object).tolist(), name
         assert len(results) == len(dicts)
 
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline, tft_beam.Context(temp_dir=str(tmp_path)):
+    with local_pipeline() as pipeline, tft_beam.Context(temp_dir=str(tmp_path)):
         graph = pipeline | tft_beam.ReadTransformFn(graph_dir)
         data = pipeline | "Rows" >> beam.Create(dicts, reshuffle=False)
         results, _ = ((data, metadata), graph) | tft_beam.TransformDataset()
@@ -425,7 +425,7 @@ def test_transform_sends_bad_rows_to_the_handler(checked_dir, tmp_path) -> None:
     def numbers(batches: list[pa.RecordBatch]) -> None:
         assert [batch.column("number").to_pylist() for batch in batches] == [[1, 3]]
 
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+    with local_pipeline() as pipeline:
         rows = pipeline | beam.Create([None]) | beam.ParDo(_GiveFn(batch)).with_output_types(pa.RecordBatch)
         with CollectingErrorHandler() as handler:
             features = rows | ApplyTransform(checked_dir).with_error_handler(handler)
@@ -434,7 +434,7 @@ def test_transform_sends_bad_rows_to_the_handler(checked_dir, tmp_path) -> None:
 
 
 def test_transform_counts_rows(checked_dir) -> None:
-    pipeline = beam.Pipeline(runner=FnApiRunner())
+    pipeline = local_pipeline()
     batch = pa.record_batch({"text": ["1", "bad", "3"]})
     rows = pipeline | beam.Create([None]) | beam.ParDo(_GiveFn(batch, batch)).with_output_types(pa.RecordBatch)
     _ = rows | ApplyTransform(checked_dir).with_error_handler(DiscardingHandler())
@@ -475,7 +475,7 @@ def test_check_transform_names_a_column_of_another_kind(graph_dir) -> None:
 
 def test_apply_transform_checks_before_the_pipeline_runs(graph_dir) -> None:
     with pytest.raises(ConfigError, match=r"the graph needs"):
-        _ = beam.Pipeline(runner=FnApiRunner()) | beam.Create([]) | ApplyTransform(graph_dir, [Feature("z", Kind.INT)])
+        _ = local_pipeline() | beam.Create([]) | ApplyTransform(graph_dir, [Feature("z", Kind.INT)])
 
 
 def test_a_folder_without_a_graph(tmp_path) -> None:
@@ -499,7 +499,7 @@ def analyzed_elsewhere(
 
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(specs))
     with (
-        beam.Pipeline(runner=FnApiRunner()) as pipeline,
+        local_pipeline() as pipeline,
         tft_beam.Context(temp_dir=str(directory / "tmp"), **context),
     ):
         data = pipeline | beam.Create(rows)

@@ -6,8 +6,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from google.protobuf import text_format
+from helpers import local_pipeline
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import SPLIT
@@ -45,7 +45,7 @@ class _GiveFn(beam.DoFn):
 
 def fit(features, batches, output: Path, schema: schema_pb2.Schema | None = None, **options) -> str:
     transform = FitTransform(features, schema or make_schema(), str(output), **options)
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+    with local_pipeline() as pipeline:
         rows = pipeline | beam.Create([None]) | beam.ParDo(_GiveFn(batches)).with_output_types(pa.RecordBatch)
         _ = rows | transform
     return str(output)
@@ -264,13 +264,13 @@ FUNCTIONS = {
 @pytest.mark.parametrize(("function", "message"), FUNCTIONS.values(), ids=FUNCTIONS.keys())
 def test_a_function_that_fails_is_found_before_the_pipeline_runs(tmp_path, function, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        _ = beam.Pipeline(runner=FnApiRunner()) | beam.Create([]) | FitTransform(function, make_schema(), str(tmp_path))
+        _ = local_pipeline() | beam.Create([]) | FitTransform(function, make_schema(), str(tmp_path))
 
 
 def test_features_that_do_not_fit_the_schema_are_found_before_the_pipeline_runs(tmp_path) -> None:
     transform = FitTransform(parse_features("features: {text: {ops: [log]}}"), make_schema(), str(tmp_path))
     with pytest.raises(ConfigError, match="log: takes FLOAT or INT, got BYTES"):
-        _ = beam.Pipeline(runner=FnApiRunner()) | beam.Create([]) | transform
+        _ = local_pipeline() | beam.Create([]) | transform
 
 
 def test_the_bound_features_pickle_with_their_function() -> None:
