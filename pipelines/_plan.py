@@ -220,7 +220,8 @@ class Fitted:
     def of(cls, result: Any) -> Self:
         """The rows of a pipeline that has ended."""
         found = result.metrics().query(MetricsFilter().with_names(["in-rows", "bad-rows"]))["counters"]
-        counts = {(item.key.metric.namespace, item.key.metric.name): item.result for item in found}
+        # Prism only has committed values, and Beam takes a 0 of those for one that is missing.
+        counts = {(item.key.metric.namespace, item.key.metric.name): item.result or 0 for item in found}
         if not counts:
             return cls(None, None, None)
         return cls(
