@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml setup.py $(LOCK)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@touch $(VENV)/.kernel $@
 
 lock: | $(BIN)/uv ## choose the newest versions that pyproject.toml allows, and lock them for all machines
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --extra dev --output-file $(LOCK) pyproject.toml
@@ -35,8 +35,11 @@ $(BIN)/uv:
 newest: install ## the demo and some tests with the newest versions, and which package breaks them
 	$(BIN)/python requirements/newest.py
 
-kernel: install ## compile io/kernel/ again, after a change there
+kernel: $(VENV)/.kernel ## compile io/kernel/ again, after a change there
+
+$(VENV)/.kernel: $(wildcard io/kernel/*.pyx io/kernel/*.h) | $(VENV)/.installed
 	$(BIN)/python setup.py -q build_ext --inplace --parallel $(WORKERS)
+	@touch $@
 
 lint: install ## ruff: rules and format
 	$(BIN)/ruff check .
