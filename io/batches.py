@@ -11,17 +11,14 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.errors import InputError
-from penstock.io.reserved import ATTEMPT as ATTEMPT
-from penstock.io.reserved import EVENT_TIME as EVENT_TIME
-from penstock.io.reserved import ORIGIN as ORIGIN
-from penstock.io.reserved import RESERVED as RESERVED
-from penstock.io.reserved import SHUFFLE_KEY as SHUFFLE_KEY
-from penstock.io.reserved import SOURCE as SOURCE
-from penstock.io.reserved import SPLIT as SPLIT
+from penstock.io.reserved import ORIGIN, RESERVED, SHUFFLE_KEY, SOURCE
 
 # Smaller batches pay Python's share of each step more often, with the other threads waiting for the interpreter.
 MAX_BATCH_ROWS = 32768
 MAX_BATCH_BYTES = 4 << 20
+
+# `_shuffle_key` in source order: files below 2^20, positions below 2^44 (16 TiB).
+_POSITION_BITS = 44
 
 ORIGIN_TYPE = pa.struct([("uri", pa.dictionary(pa.int32(), pa.string())), ("position", pa.int64())])
 
@@ -134,6 +131,12 @@ def slice_rows(
     step = -(-rows // pieces)
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
+
+
+def source_order(file_index: int, batch: pa.RecordBatch) -> pa.Array:
+    """uint64 keys that sort rows by file, then by position in it."""
+    positions = batch.column(ORIGIN).field("position").to_numpy(zero_copy_only=False).astype(np.uint64)
+    return pa.array(positions | np.uint64(file_index << _POSITION_BITS))
 
 
 def in_global_window(value: Any, timestamp: Timestamp | None = None) -> WindowedValue:

@@ -30,17 +30,8 @@ from penstock.io import progress
 from penstock.io.batches import in_global_window
 from penstock.io.errors import RejectedRecordError
 from penstock.io.json_coder import register_json
-from penstock.io.letters import LETTERS as LETTERS
-from penstock.io.letters import REASON_TYPE as REASON_TYPE
-from penstock.io.letters import DeadLetter as DeadLetter
-from penstock.io.letters import DeadLetterCoder as DeadLetterCoder
-from penstock.io.letters import PayloadEncoding as PayloadEncoding
-from penstock.io.letters import Reason as Reason
-from penstock.io.letters import RejectedBatch as RejectedBatch
-from penstock.io.letters import RejectedBatchCoder as RejectedBatchCoder
-from penstock.io.letters import raw_letter as raw_letter
-from penstock.io.letters import row_letters as row_letters
-from penstock.io.payloads import row_payload as row_payload
+from penstock.io.letters import LETTERS, REASON_TYPE, DeadLetter, DeadLetterCoder, PayloadEncoding, Reason, RejectedBatch, RejectedBatchCoder, raw_letter, row_letters
+from penstock.io.payloads import row_payload
 from penstock.io.windowed.windows import Windows
 
 REJECTED = "rejected"

@@ -16,6 +16,7 @@ from apache_beam import coders
 from penstock.io.batches import ATTEMPT, EVENT_TIME, ORIGIN, RecordBatchCoder, feature_names
 from penstock.io.cells import plain
 from penstock.io.payloads import json_text, row_payloads
+from penstock.io.reasons import Reason
 
 PayloadEncoding = Literal["text", "base64", "json"]
 
@@ -39,14 +40,6 @@ LETTERS = pa.schema(
 
 # The same as lists of Python's, by name; a value is what the field of a `DeadLetter` is.
 Lists = Mapping[str, list[Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Reason:
-    """Why a row is rejected: a stable code such as `schema.type`, and a sentence with column and value."""
-
-    code: str
-    detail: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from apache_beam.metrics import Metrics
 
 from penstock.io import progress, stopping
 from penstock.io.avro import AvroFormat
-from penstock.io.batches import ORIGIN, SHUFFLE_KEY, drop_rows, set_column, split_batch
+from penstock.io.batches import ORIGIN, SHUFFLE_KEY, drop_rows, set_column, source_order, split_batch
 from penstock.io.conform import conform_batch
 from penstock.io.csv import CsvFormat
 from penstock.io.dead_letters import (
@@ -68,9 +68,6 @@ _SUFFIXES = {
     "tfrecords": "tfrecord",
     "tfr": "tfrecord",
 }
-
-# `_shuffle_key` in source order: files below 2^20, positions below 2^44 (16 TiB).
-_POSITION_BITS = 44
 
 
 def detect_format(files: Sequence[InputFile]) -> str:
@@ -227,12 +224,6 @@ class ReadPartFn(beam.DoFn):
         self._in_rows.inc(good + bad)
         self._bad_rows.inc(bad)
         progress.add(rows=good + bad)
-
-
-def source_order(file_index: int, batch: pa.RecordBatch) -> pa.Array:
-    """uint64 keys that sort rows by file, then by position in it."""
-    positions = batch.column(ORIGIN).field("position").to_numpy(zero_copy_only=False).astype(np.uint64)
-    return pa.array(positions | np.uint64(file_index << _POSITION_BITS))
 
 
 def check_unchanged(file: InputFile) -> None:

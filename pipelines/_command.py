@@ -9,15 +9,14 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 
 import penstock
-import pipelines
 from penstock.io.extras import check_runner
 from pipelines._flags import BeamFlags, Options, Parser, asks_json, job_parser, parse_job
 from pipelines._logging import set_up_logging
+from pipelines._process import is_started_for_a_job, job_started, program, started_for_a_job
 from pipelines._result import DATA_FAILED, DatasetResult, Result, UsageError, failure
 
 if TYPE_CHECKING:
@@ -31,48 +30,9 @@ _T = TypeVar("_T")
 Run = Callable[[Sequence[str] | None], int]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Process:
-    """A process that was started for one job.
-
-    Attributes:
-      prefix: what the user typed before the name of the job.
-      started: when, by the monotonic clock.
-    """
-
-    prefix: str
-    started: float
-
-
-_PROCESS: ContextVar[_Process | None] = ContextVar("process", default=None)
-
-
-def program(job: str) -> str:
-    """What the user typed to start a job, for messages."""
-    process = _PROCESS.get()
-    return f"{process.prefix if process else 'python -m pipelines.'}{job}"
-
-
-def job_started() -> float:
-    """When the job began, by the monotonic clock: with the process that was started for it, else now."""
-    process = _PROCESS.get()
-    return process.started if process else time.monotonic()
-
-
-@contextlib.contextmanager
-def beginning_now() -> Iterator[None]:
-    """One of several turns of a job, each of which takes its own time."""
-    process = _PROCESS.get()
-    token = _PROCESS.set(dataclasses.replace(process, started=time.monotonic()) if process else None)
-    try:
-        yield
-    finally:
-        _PROCESS.reset(token)
-
-
 def announce(job: str, task: str) -> None:
     """Says on stderr, before the first seconds pass in silence, what a process that was started for a job will do."""
-    if _PROCESS.get() is not None and sys.stderr is not None:
+    if is_started_for_a_job() and sys.stderr is not None:
         print(f"penstock {penstock.__version__}: {job} {task}", file=sys.stderr, flush=True)
 
 
@@ -171,11 +131,8 @@ class JobOptions:
 
 def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequence[str] | None = None) -> int:
     """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
-    token = _PROCESS.set(_Process(prefix, pipelines.STARTED))
-    try:
+    with started_for_a_job(prefix):
         return printed(program(job), lambda: main(job, run, argv))
-    finally:
-        _PROCESS.reset(token)
 
 
 def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.errors import ConfigError
 from penstock.io.layout import SCHEMA
 from penstock.io.schema import load_schema
-from pipelines._command import job_started
+from pipelines._process import job_started
 from pipelines._options import TransformOptions, resolved
 from pipelines._plan import Plan, Recipe, infer_schema
 from pipelines._progress import showing_progress

@@ -19,7 +19,7 @@ from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
 from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
-from pipelines._command import job_started
+from pipelines._process import job_started
 from pipelines._dataset_result import whole_result, windows_result
 from pipelines._job import is_local, run_pipeline
 from pipelines._phases import PUBLISH, PUBLISH_WINDOWS, READ, ROLL, STREAM, WRITE, Phase

@@ -18,7 +18,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from penstock.io import progress
-from pipelines._command import job_started
+from pipelines._process import job_started
 from pipelines._phases import Phase, Status, current_phase
 
 # A log of a job shows that it lives, and is not filled by that.

@@ -21,7 +21,7 @@ from penstock.io.paths import is_local as is_local_path
 from penstock.io.read import detect_format
 from penstock.io.watch_state import Watched, look
 from penstock.io.windowed.manifest import WindowManifest, read_manifests
-from pipelines._command import beginning_now, job_started
+from pipelines._process import beginning_now, job_started
 from pipelines._job import is_local
 from pipelines._prepare import describe, prepare
 from pipelines._result import DatasetResult, LettersResult

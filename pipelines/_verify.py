@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.io.folders import list_files
 from penstock.io.windowed.manifest import WindowManifest, read_manifests
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
-from pipelines._command import job_started
+from pipelines._process import job_started
 from pipelines._named import no_dataset, unlisted
 from pipelines._phases import VERIFY
 from pipelines._progress import progress_bar

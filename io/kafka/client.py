@@ -17,18 +17,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.extras import KAFKA, check_filesystem
+from penstock.io.extras import KAFKA
+from penstock.io.kafka.properties import CONFIG_VARIABLE, REGISTRY_PREFIX, read_properties
 from penstock.io.kafka.source import KafkaSource
 
 _LOGGER = logging.getLogger(__name__)
 
 _PREFIX = "PENSTOCK_KAFKA_"
-CONFIG_VARIABLE = "PENSTOCK_KAFKA_CONFIG"
-# Settings in the same file that are `penstock.io.kafka.schema_registry`'s.
-REGISTRY_PREFIX = "schema.registry."
 _SECRET = re.compile(r"password|secret|key|token|credential|username|jaas|oauth")
 _JAVA = re.compile(r"\.jaas\.|truststore|keystore|deserializer|serializer|callback\.handler\.class")
 
@@ -70,29 +66,6 @@ def client_settings(config: str | None, environment: Mapping[str, str] = os.envi
     for variable, value in environment.items():
         if variable.startswith(_PREFIX) and variable != CONFIG_VARIABLE:
             settings[variable.removeprefix(_PREFIX).lower().replace("_", ".")] = value
-    return settings
-
-
-def read_properties(path: str) -> dict[str, str]:
-    """`NAME=VALUE` a line; blank lines and those that begin with # or ! are left out.
-
-    Raises:
-      ConfigError: see `client_settings`.
-    """
-    check_filesystem(path, f"the Kafka settings {path}")
-    try:
-        with FileSystems.open(path, compression_type="uncompressed") as file:
-            lines = file.read().decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the Kafka settings {path} cannot be read: {type(error).__name__}") from error
-    settings = {}
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if not line or line[0] in "#!":
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"the Kafka settings {path}:{number} must be NAME=VALUE")
-        settings[name.strip()] = value.strip()
     return settings
 
 

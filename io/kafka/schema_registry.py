@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.kafka.client import CONFIG_VARIABLE, REGISTRY_PREFIX, read_properties
+from penstock.io.kafka.properties import CONFIG_VARIABLE, REGISTRY_PREFIX, read_properties
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from helpers import write_csv, write_schema_file
 import penstock
 from penstock.io import compiled, extras
 from pipelines import _beam, _beam_flags, _cli, _flags
-from pipelines._command import UNREAD, announce, job_started, main
+from pipelines._command import UNREAD, announce, main
+from pipelines._process import job_started
 from pipelines._result import DATA_FAILED, DONE, INTERRUPTED, WRONG_USAGE
 
 SOURCES = pathlib.Path(__file__).parents[2] / "src"
