@@ -17,7 +17,7 @@ try:
 except ImportError:
     cythonize = None
 
-KERNEL = pathlib.Path("src/penstock/io/kernel")
+KERNEL = pathlib.Path("src/penstock/io/kernel/native")
 
 
 def extensions() -> list[Extension]:
@@ -25,7 +25,7 @@ def extensions() -> list[Extension]:
     suffix = ".pyx" if cythonize else ".c"
     modules = [
         Extension(
-            f"penstock.io.kernel.{source.stem}",
+            f"penstock.io.kernel.native.{source.stem}",
             [str(source)],
             include_dirs=[str(KERNEL)],
             depends=[str(header) for header in sorted(KERNEL.glob("*.h"))],

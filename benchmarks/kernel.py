@@ -20,8 +20,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
 from benchmarks.data import TAXI, chunks
-from penstock.io import examples, examples_decode, frames, hashing, kernel
 from penstock.io.batches import MAX_BATCH_ROWS, split_batch
+from penstock.io.columns import hashing
+from penstock.io.examples import decode as examples_decode
+from penstock.io.examples import encode as examples
+from penstock.io.examples import frames
+from penstock.io.kernel import native
 from penstock.io.schema import schema_features
 
 
@@ -186,7 +190,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1 << 16)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
-    if not kernel.ENABLED:
+    if not native.ENABLED:
         parser.error("the kernel is not compiled, or turned off")
     batches = good_batches(arguments.rows)
     rows = sum(batch.num_rows for batch in batches)

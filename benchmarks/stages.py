@@ -20,25 +20,24 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.data import TAXI, generate, schema_text
-from penstock.io import kernel
-from penstock.io.batches import drop_rows, split_batch
-from penstock.io.conform import conform_batch
-from penstock.io.csv import CsvFormat
-from penstock.io.dead_letters import row_letters
-from penstock.io.event_times import assign_event_time
-from penstock.io.examples import try_encode_examples
-from penstock.io.files import match_files
-from penstock.io.formats import Parsed
-from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
-from penstock.io.merge import MergedRuns
-from penstock.io.read import source_order
-from penstock.io.records import Keys, records_batch
-from penstock.io.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
+from penstock.io.batches import drop_rows, source_order, split_batch
+from penstock.io.columns.conform import conform_batch
+from penstock.io.columns.event_times import assign_event_time
+from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.dataset.shard import write_shard
+from penstock.io.dead_letters.record import row_letters
+from penstock.io.examples.encode import try_encode_examples
+from penstock.io.files.inputs import match_files
+from penstock.io.formats.base import Parsed
+from penstock.io.formats.csv.format import CsvFormat
+from penstock.io.kernel import native
 from penstock.io.schema import load_schema, schema_features
-from penstock.io.shard import write_shard
-from penstock.transforms.rules import Rule, compile_rules
+from penstock.io.sort.merge import MergedRuns
+from penstock.io.sort.records import Keys, records_batch
+from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
+from penstock.transforms.checks.rules import Rule, compile_rules
+from penstock.transforms.checks.validate import record_checks, validate_batch
 from penstock.transforms.split import assign_split
-from penstock.transforms.validate import record_checks, validate_batch
 
 RULES = (
     Rule("fare", "fare_amount < 10000"),
@@ -152,7 +151,7 @@ class Stages:
         with clock.stage("splits"):
             assign_split(batch, {"train": 0.8, "eval": 0.1, "test": 0.1}, ["vendor_id", "pickup_datetime"])
         if self._graph is not None:
-            from penstock.transforms.apply import apply_graph
+            from penstock.transforms.features.apply import apply_graph
 
             with clock.stage("features"):
                 apply_graph(self._graph, batch)
@@ -181,7 +180,7 @@ def _fitted(folder: pathlib.Path) -> Any | None:
     if importlib.util.find_spec("tensorflow_transform") is None:
         return None
     from benchmarks.tft import SAMPLE_ROWS, fit_graph
-    from penstock.transforms.apply import load_graph
+    from penstock.transforms.features.apply import load_graph
 
     sample = generate(folder / "sample.csv", "csv", TAXI, SAMPLE_ROWS, seed=1)
     fit_graph(sample.path, folder / "graph")
@@ -204,7 +203,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 rows, seconds = stages.run(pathlib.Path(scratch))
                 runs.append(seconds)
-    print(f"\n{rows:,} rows of {len(TAXI)} columns, {'with' if kernel.ENABLED else 'without'} the kernel\n")
+    print(f"\n{rows:,} rows of {len(TAXI)} columns, {'with' if native.ENABLED else 'without'} the kernel\n")
     print(markdown(rows, runs))
 
 

@@ -33,7 +33,7 @@ from services.events import SCHEMA, bounds, sums  # noqa: E402
 from services.kafka_broker import KafkaBroker, broker_jars  # noqa: E402
 from services.stream_job import StreamJob  # noqa: E402
 
-from penstock.io.windowed.manifest import WindowManifest  # noqa: E402
+from penstock.io.dataset.windowed.manifest import WindowManifest  # noqa: E402
 
 _CACHE = ROOT / "benchmarks" / ".cache"
 _PARTITIONS = 4

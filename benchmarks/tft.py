@@ -24,8 +24,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from benchmarks.data import TAXI, generate, schema_text
 from benchmarks.peers._rows import RowParser, is_good
-from penstock.io.frames import read_frames
-from penstock.io.manifest import read_manifest
+from penstock.io.dataset.manifest import read_manifest
+from penstock.io.examples.frames import read_frames
 from pipelines import fit, prepare
 
 FEATURES = """

@@ -11,7 +11,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.errors import InputError
-from penstock.io.reserved import ORIGIN, RESERVED, SHUFFLE_KEY, SOURCE
+from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 
 # Smaller batches pay Python's share of each step more often, with the other threads waiting for the interpreter.
 MAX_BATCH_ROWS = 32768

@@ -23,10 +23,10 @@ from apache_beam.io.filesystems import FileSystems
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import RESERVED
 from penstock.io.errors import ConfigError
-from penstock.io.extras import check_filesystem
-from penstock.io.paths import unreadable
+from penstock.io.files.extras import check_filesystem
+from penstock.io.files.paths import unreadable
+from penstock.io.reserved import RESERVED
 
 Domain: TypeAlias = schema_pb2.StringDomain | schema_pb2.IntDomain | schema_pb2.FloatDomain | schema_pb2.BoolDomain
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipelines._cli import main
+from pipelines._main import main
 
 if __name__ == "__main__":
     sys.exit(main(program="python -m pipelines"))

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 from apache_beam.io.filesystems import FileSystems
 
+from penstock.io.dataset.layout import SCHEMA
 from penstock.io.errors import ConfigError
-from penstock.io.layout import SCHEMA
 from penstock.io.schema import load_schema
-from pipelines._process import job_started
-from pipelines._options import TransformOptions, resolved
+from pipelines._cli.options import TransformOptions, resolved
 from pipelines._plan import Plan, Recipe, infer_schema
-from pipelines._progress import showing_progress
-from pipelines._result import DescribedResult, FitResult
+from pipelines._report.process import job_started
+from pipelines._report.progress import showing_progress
+from pipelines._report.result import DescribedResult, FitResult
+from pipelines._report.summary import tell
 from pipelines._source import open_source
-from pipelines._summary import tell
 
 if TYPE_CHECKING:
     from pipelines.fit import FitOptions

@@ -18,22 +18,23 @@ from apache_beam.transforms.error_handling import ErrorHandler
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock import __version__
-from penstock.io.dead_letters import DiscardingHandler, RejectingTransform
+from penstock.io.columns.event_times import check_event_time, parse_event_time
+from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.event_times import check_event_time, parse_event_time
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
-from penstock.transforms._tensorflow import check_tensorflow
+from penstock.transforms.checks.rules import Rule, load_rules
+from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
-from penstock.transforms.features import FeatureFile, FeatureFunction, load_features
-from penstock.transforms.fit import FitTransform
+from penstock.transforms.features.fit import FitTransform
+from penstock.transforms.features.functions import FeatureFile, FeatureFunction, load_features
+from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.infer import InferSchema
-from penstock.transforms.rolling import RollingFeatures, RollingSpec, load_rolling, rolling_schema
-from penstock.transforms.rules import Rule, load_rules
+from penstock.transforms.rolling.file import RollingSpec
+from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
 from penstock.transforms.split import AssignSplit, check_key, parse_split
-from penstock.transforms.validate import ValidateRecords
-from pipelines._job import is_local, run_pipeline
-from pipelines._options import CheckOptions, InputOptions, SplitOptions, TransformOptions
-from pipelines._phases import READ, ROLL, Phase
+from pipelines._cli.options import CheckOptions, InputOptions, SplitOptions, TransformOptions
+from pipelines._report.phases import READ, ROLL, Phase
+from pipelines._run.job import is_local, run_pipeline
 from pipelines._source import Source
 
 TRAIN = "train"

@@ -7,28 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
-from penstock.io.dead_letters import DeadLetterHandler, DiscardingHandler
-from penstock.io.folders import copy_folder
+from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
+from penstock.io.dataset.publish import Outcome, read_outcome
+from penstock.io.dataset.shuffle import spill_directory
+from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.dataset.write import CountRows, WriteDataset
+from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
+from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
-from penstock.io.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
-from penstock.io.publish import Outcome, read_outcome
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
-from penstock.io.shuffle import spill_directory
-from penstock.io.windowed.manifest import read_window_manifests
-from penstock.io.write import CountRows, WriteDataset
-from penstock.transforms.apply import ApplyTransform, check_transform, transform_fingerprint, transformed_schema
+from penstock.transforms.features.apply import (
+    ApplyTransform,
+    check_transform,
+    transform_fingerprint,
+    transformed_schema,
+)
 from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
-from pipelines._process import job_started
-from pipelines._dataset_result import whole_result, windows_result
-from pipelines._job import is_local, run_pipeline
-from pipelines._phases import PUBLISH, PUBLISH_WINDOWS, READ, ROLL, STREAM, WRITE, Phase
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
-from pipelines._progress import showing_progress
-from pipelines._result import DatasetResult, DescribedResult, RunFailedError
+from pipelines._report.dataset_result import whole_result, windows_result
+from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, ROLL, STREAM, WRITE, Phase
+from pipelines._report.process import job_started
+from pipelines._report.progress import showing_progress
+from pipelines._report.result import DatasetResult, DescribedResult, RunFailedError
+from pipelines._report.summary import tell
+from pipelines._run.job import is_local, run_pipeline
+from pipelines._run.staging import staging_folder
 from pipelines._source import Source, open_source
-from pipelines._staging import staging_folder
-from pipelines._summary import tell
 
 if TYPE_CHECKING:
     from pipelines.prepare import PrepareOptions

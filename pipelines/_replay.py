@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 from apache_beam.io.filesystems import FileSystems
 
-from penstock.io.claims import Claim, Claimed, claiming, is_claim
-from penstock.io.dead_letter_read import DeadLetterFormat
+from penstock.io.dataset.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, new_run_id
+from penstock.io.dataset.manifest import Manifest, RejectsFile
+from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
+from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_claim
+from penstock.io.dead_letters.replay.format import DeadLetterFormat
+from penstock.io.dead_letters.replay.parking import ParkingHandler
 from penstock.io.errors import ConfigError
-from penstock.io.files import InputFile, format_suffix, match_files
+from penstock.io.files.inputs import InputFile, format_suffix, match_files
+from penstock.io.files.paths import is_local as is_local_path
 from penstock.io.kafka.source import KafkaSource, is_kafka
-from penstock.io.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, new_run_id
-from penstock.io.manifest import Manifest, RejectsFile
-from penstock.io.parking import ParkingHandler
-from penstock.io.paths import is_local as is_local_path
-from penstock.io.read import detect_format
-from penstock.io.watch_state import Watched, look
-from penstock.io.windowed.manifest import WindowManifest, read_manifests
-from pipelines._process import beginning_now, job_started
-from pipelines._job import is_local
+from penstock.io.sources.read import detect_format
+from penstock.io.sources.seen import Watched, look
 from pipelines._prepare import describe, prepare
-from pipelines._result import DatasetResult, LettersResult
+from pipelines._report.process import beginning_now, job_started
+from pipelines._report.result import DatasetResult, LettersResult
+from pipelines._report.summary import tell
+from pipelines._run.job import is_local
 from pipelines._source import FileSource
-from pipelines._summary import tell
 
 if TYPE_CHECKING:
     from pipelines.replay import LetterOptions, ReplayOptions

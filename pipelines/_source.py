@@ -8,19 +8,19 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
-from penstock.io.dead_letters import RejectingTransform
+from penstock.io.dead_letters.handler import RejectingTransform
 from penstock.io.errors import ConfigError
-from penstock.io.files import InputFile, match_files
-from penstock.io.formats import Format
+from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.formats.base import Format
 from penstock.io.kafka.offsets import Span, resolve_offsets
 from penstock.io.kafka.read import ReadFromKafka
 from penstock.io.kafka.source import KafkaSource
-from penstock.io.read import FORMATS, ReadRecords, resolve_format
 from penstock.io.schema import Feature
-from penstock.io.watch import WatchRecords
-from penstock.io.windowed.windows import parse_duration
-from pipelines._options import InputOptions, StreamOptions, topics_of
-from pipelines._summary import byte_text
+from penstock.io.sources.read import FORMATS, ReadRecords, resolve_format
+from penstock.io.sources.watch import WatchRecords
+from penstock.io.windows import parse_duration
+from pipelines._cli.options import InputOptions, StreamOptions, topics_of
+from pipelines._report.summary import byte_text
 
 
 class Source(Protocol):

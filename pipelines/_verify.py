@@ -5,15 +5,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock.io.folders import list_files
-from penstock.io.windowed.manifest import WindowManifest, read_manifests
+from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
+from penstock.io.files.folders import list_files
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
-from pipelines._process import job_started
-from pipelines._named import no_dataset, unlisted
-from pipelines._phases import VERIFY
-from pipelines._progress import progress_bar
-from pipelines._result import DATA_FAILED, VerifyResult
-from pipelines._summary import counted, tell
+from pipelines._cli.named import no_dataset, unlisted
+from pipelines._report.phases import VERIFY
+from pipelines._report.process import job_started
+from pipelines._report.progress import progress_bar
+from pipelines._report.result import DATA_FAILED, VerifyResult
+from pipelines._report.summary import counted, tell
 
 if TYPE_CHECKING:
     from pipelines.verify import VerifyOptions

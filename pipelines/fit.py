@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from penstock.io.errors import ConfigError
-from pipelines._command import JobOptions, announce, command, shown
-from pipelines._flags import Options, flag
-from pipelines._named import FEATURES, OUTPUT
-from pipelines._options import CheckOptions, InputOptions, RunOptions, SplitOptions
+from pipelines._cli.command import JobOptions, announce, command, shown
+from pipelines._cli.flags import Options, flag
+from pipelines._cli.named import FEATURES, OUTPUT
+from pipelines._cli.options import CheckOptions, InputOptions, RunOptions, SplitOptions
 
 _EXAMPLES = """examples:
   fit the features on the train split, then apply them to other data

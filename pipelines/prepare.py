@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 
 from penstock.io.errors import ConfigError
 from penstock.io.kafka.target import KafkaTarget
-from penstock.io.windowed.windows import parse_window
-from pipelines._command import JobOptions, announce, command, shown
-from pipelines._options import (
+from penstock.io.windows import parse_window
+from pipelines._cli.command import JobOptions, announce, command, shown
+from pipelines._cli.options import (
     CheckOptions,
     InputOptions,
     OutputOptions,

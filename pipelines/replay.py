@@ -17,8 +17,8 @@ later replay allows more attempts. With `--reasons` only letters with one of the
 left behind, for a file is claimed as a whole: they move to `OUTPUT/dead_letters/` with the attempts that they had, for
 the next replay.
 
-Each file of letters is claimed, and replayed once, whoever replays (`penstock.io.claims`). It stays where it is: the
-dataset that it lies in remains good. A run that fails gives its claims back.
+Each file of letters is claimed, and replayed once, whoever replays (`penstock.io.dead_letters.replay.claims`). It stays
+where it is: the dataset that it lies in remains good. A run that fails gives its claims back.
 
 `--watch` looks for new files so often, and replays each batch of them into a dataset of its own, `OUTPUT/<run id>/`.
 It is no stream: the rows of dead letters are late by nature, so that a watermark would have nothing to say. It goes on
@@ -31,12 +31,12 @@ import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
+from penstock.io.dataset.options import DEFAULT_MAX_ATTEMPTS
 from penstock.io.errors import ConfigError
-from penstock.io.options import DEFAULT_MAX_ATTEMPTS
-from pipelines._command import announce, command, shown
-from pipelines._flags import comma_list, flag, fraction, positive
-from pipelines._named import INPUT
-from pipelines._options import CheckOptions, InputOptions
+from pipelines._cli.command import announce, command, shown
+from pipelines._cli.flags import comma_list, flag, fraction, positive
+from pipelines._cli.named import INPUT
+from pipelines._cli.options import CheckOptions, InputOptions
 from pipelines.prepare import PrepareOptions
 
 _EXAMPLES = """examples:

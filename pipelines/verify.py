@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from penstock.io.errors import ConfigError
-from pipelines._command import JobOptions, announce, command
-from pipelines._flags import Options, flag
-from pipelines._named import DATASET
+from pipelines._cli.command import JobOptions, announce, command
+from pipelines._cli.flags import Options, flag
+from pipelines._cli.named import DATASET
 
 _EXAMPLES = """examples:
   penstock verify --dataset out

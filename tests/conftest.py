@@ -7,7 +7,7 @@ import pathlib
 import pytest
 from hypothesis import settings
 
-from pipelines._local import quick_runner
+from pipelines._run.local import quick_runner
 
 SOURCES = pathlib.Path(__file__).parent.parent / "src"
 

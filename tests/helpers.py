@@ -17,12 +17,12 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from penstock.io.batches import RecordBatchCoder
-from penstock.io.manifest import Manifest, read_manifest
-from penstock.io.windowed.manifest import WindowManifest
+from penstock.io.dataset.manifest import Manifest, read_manifest
+from penstock.io.dataset.windowed.manifest import WindowManifest
 from pipelines import prepare
-from pipelines._beam import _JobOptions
-from pipelines._command import main
-from pipelines._job import _runner
+from pipelines._cli.beam import _JobOptions
+from pipelines._cli.command import main
+from pipelines._run.job import _runner
 
 Row = Mapping[str, Any]
 

@@ -6,10 +6,10 @@ import math
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from penstock.io.batches import EVENT_TIME
+from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, Kind
-from penstock.transforms._rolling_file import parse_rolling
-from penstock.transforms._rolling_rows import bind_rolling, row_hashes
+from penstock.transforms.rolling.file import parse_rolling
+from penstock.transforms.rolling.rows import bind_rolling, row_hashes
 
 SECOND = 1_000_000
 

@@ -18,12 +18,13 @@ import pytest
 
 import penstock
 import pipelines
-from penstock.io.files import InputFile
-from penstock.io.read import detect_format
-from pipelines import _cli, fit, prepare, replay, verify
-from pipelines._beam import beam_parser
-from pipelines._cli import JOBS
-from pipelines._flags import flag_names, job_parser
+from penstock.io.files.inputs import InputFile
+from penstock.io.sources.read import detect_format
+from pipelines import _main as _cli
+from pipelines import fit, prepare, replay, verify
+from pipelines._cli.beam import beam_parser
+from pipelines._cli.flags import flag_names, job_parser
+from pipelines._main import JOBS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

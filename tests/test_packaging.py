@@ -160,7 +160,7 @@ def modules(package) -> list[str]:
 
 
 # Steps of WriteDataset.
-_NOT_EXPORTED = ("penstock.io.shuffle", "penstock.io.stable", "penstock.io.windowed.")
+_NOT_EXPORTED = ("penstock.io.dataset.shuffle", "penstock.io.beam.stable_input", "penstock.io.windowed.")
 
 
 def test_public_transforms_are_exported():

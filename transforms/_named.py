@@ -4,7 +4,7 @@ import os
 import re
 
 from penstock.io.errors import ConfigError
-from penstock.io.paths import check_readable, is_local
+from penstock.io.files.paths import check_readable, is_local
 
 FEATURES_HINT = "give a YAML file, or a function as module:function"
 ROLLING_HINT = "give a YAML file"

@@ -9,8 +9,8 @@ import yaml
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.errors import ConfigError
-from penstock.io.extras import check_filesystem
-from penstock.io.paths import unreadable
+from penstock.io.files.extras import check_filesystem
+from penstock.io.files.paths import unreadable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Event time: when each row happened, from a column of the data; `penstock.io.event_times` has what is read how."""
+"""Event time: when each row happened, from a column of the data (`penstock.io.columns.event_times`)."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,9 +11,11 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
-from penstock.io.batches import EVENT_TIME, drop_rows
-from penstock.io.dead_letters import REJECTED, RejectingTransform, reject, row_letters, split_rejected
-from penstock.io.event_times import Unit, assign_event_time, parse_event_time
+from penstock.io.batches import drop_rows
+from penstock.io.columns.event_times import Unit, assign_event_time, parse_event_time
+from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
+from penstock.io.dead_letters.record import row_letters
+from penstock.io.reserved import EVENT_TIME
 
 _STAGE = "validate"
 

@@ -2,11 +2,11 @@
 
 Each batch is summarised, summaries are merged (in any order and grouping), and the last one becomes a schema:
 
-- **Type.** The narrowest that holds every value: INT, else FLOAT, else BYTES. Texts go by `penstock.io.grammar`, so
-  that what is inferred is also what is read. Nothing is rounded that was exact: integers beyond 2^53 among floats make
-  BYTES, as do integers beyond int64 and finite numbers beyond float32. (That a FLOAT itself is rounded to float32 is
-  tf.Example's.) Dates, times, timestamps and durations are INT in the unit of their type; of several units, or mixed
-  with anything else, BYTES.
+- **Type.** The narrowest that holds every value: INT, else FLOAT, else BYTES. Texts go by
+  `penstock.io.columns.grammar`, so that what is inferred is also what is read. Nothing is rounded that was exact:
+  integers beyond 2^53 among floats make BYTES, as do integers beyond int64 and finite numbers beyond float32. (That a
+  FLOAT itself is rounded to float32 is tf.Example's.) Dates, times, timestamps and durations are INT in the unit of
+  their type; of several units, or mixed with anything else, BYTES.
 - **Presence.** `min_fraction: 1 min_count: 1` for a value in every row; `min_count: 1` for some; nothing for a column
   that some batches did not even have, since a demand would refuse the files without it.
 - **Values.** `value_count` from the fewest to the most values of a row, 1 to 1 for scalars.
@@ -30,10 +30,10 @@ from pyarrow import types
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import feature_names
-from penstock.io.cells import column_cells, decimal_text, is_readable, is_text, item_type
+from penstock.io.columns.flatten import flatten_batch
+from penstock.io.columns.grammar import Text, TextCounts, beyond_exact, classify_text, float32_overflow
+from penstock.io.columns.values import column_cells, decimal_text, is_readable, is_text, item_type
 from penstock.io.errors import ConfigError
-from penstock.io.flatten import flatten_batch
-from penstock.io.grammar import Text, TextCounts, beyond_exact, classify_text, float32_overflow
 from penstock.io.schema import Kind
 
 MAX_DOMAIN_VALUES = 100

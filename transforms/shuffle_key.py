@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 import apache_beam as beam
 import pyarrow as pa
 
-from penstock.io.batches import SHUFFLE_KEY, set_column
-from penstock.io.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.batches import set_column
+from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.reserved import SHUFFLE_KEY
 
 
 def assign_shuffle_key(batch: pa.RecordBatch, seed: int = 0, columns: Sequence[str] | None = None) -> pa.RecordBatch:

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.batches import RESERVED, SPLIT, set_column
+from penstock.io.batches import set_column
+from penstock.io.columns.hashing import SPLIT_SALT, hash_rows, salted
 from penstock.io.errors import ConfigError
-from penstock.io.hashing import SPLIT_SALT, hash_rows, salted
+from penstock.io.reserved import RESERVED, SPLIT
 from penstock.io.schema import Feature, find_feature
 
 # Folders of a dataset that are not splits.

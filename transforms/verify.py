@@ -16,20 +16,21 @@ import google_crc32c
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from penstock.io import progress
-from penstock.io.claims import is_claim
-from penstock.io.dead_letters import DeadLetter, Reason
+from penstock.io.beam import progress
+from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, STAGING_PREFIX, TRANSFORM, WINDOWS
+from penstock.io.dataset.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest
+from penstock.io.dataset.windowed.manifest import WindowManifest
+from penstock.io.dead_letters.record import DeadLetter
+from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
-from penstock.io.examples_decode import decode_examples
-from penstock.io.files import open_decompressed, stat_file
-from penstock.io.folders import list_files
-from penstock.io.frames import Frames, read_frames
-from penstock.io.layout import DEAD_LETTERS, MANIFEST, SCHEMA, STAGING_PREFIX, TRANSFORM, WINDOWS
-from penstock.io.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest
+from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.frames import Frames, read_frames
+from penstock.io.files.folders import list_files
+from penstock.io.files.inputs import open_decompressed, stat_file
+from penstock.io.reasons import Reason
 from penstock.io.schema import load_schema, schema_fingerprint
-from penstock.io.windowed.manifest import WindowManifest
-from penstock.transforms.apply import transform_fingerprint, transformed_schema
-from penstock.transforms.validate import RecordChecks, record_checks, validate_batch
+from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
+from penstock.transforms.features.apply import transform_fingerprint, transformed_schema
 
 AnyManifest = Manifest | WindowManifest
 
@@ -54,7 +55,7 @@ class Fault:
 def verify_dataset(directory: str) -> Iterator[Fault]:
     """Reads a dataset again and yields each fault; nothing for a good one.
 
-    Memory is that of one block of records. `penstock.io.progress` counts bytes, and rows of shards. A dataset with
+    Memory is that of one block of records. `penstock.io.beam.progress` counts bytes, and rows of shards. A dataset with
     windows may still be growing: what it holds of a window that is just being published is an orphan for a moment.
     """
     windows = sorted(list_files(FileSystems.join(directory, WINDOWS)))

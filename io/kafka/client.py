@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.extras import KAFKA
-from penstock.io.kafka.properties import CONFIG_VARIABLE, REGISTRY_PREFIX, read_properties
+from penstock.io.files.extras import KAFKA
 from penstock.io.kafka.source import KafkaSource
+from penstock.io.messages.properties import CONFIG_VARIABLE, REGISTRY_PREFIX, read_properties
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -19,25 +19,22 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
-from penstock.io import progress, stopping
-from penstock.io.batches import EVENT_TIME, split_batch
-from penstock.io.dead_letters import (
-    REJECTED,
-    DeadLetter,
-    Reason,
-    RejectingTransform,
-    reject,
-    split_rejected,
-)
+from penstock.io.batches import split_batch
+from penstock.io.beam import cancellation as stopping
+from penstock.io.beam import progress
+from penstock.io.columns.event_times import check_event_time, parse_event_time
+from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
+from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.event_times import check_event_time, parse_event_time
 from penstock.io.kafka.consumer import Reader, Records, close_parked, lease
 from penstock.io.kafka.offsets import Partition, Span, resolve_offsets
 from penstock.io.kafka.restriction import Claim, Spans, SpansCoder, SpansProvider
 from penstock.io.kafka.rows import MessageRows
 from penstock.io.kafka.source import KafkaSource
-from penstock.io.kafka.values import Values, values_of
 from penstock.io.kafka.watermark import PartitionWatermark, PartitionWatermarks
+from penstock.io.messages.values import Values, values_of
+from penstock.io.reasons import Reason
+from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,7 +67,7 @@ class ReadFromKafka(RejectingTransform):
       source: what to read, or its URI.
       features: the schema's features; None for all that the values have, untyped.
       event_time: `COLUMN` or `COLUMN:s|ms|us|ns`; None for the records' timestamps.
-      format: a name from `penstock.io.kafka.values.FORMATS`, or what decodes values.
+      format: a name from `penstock.io.messages.values.FORMATS`, or what decodes values.
       format_options: those of `values_of`, beside the ones that the source has.
       out_of_orderness: microseconds that a row may be older than the newest one of its partition.
       idle_timeout: microseconds without a good row after which a partition that is read to its end no longer holds the

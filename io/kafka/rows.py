@@ -7,16 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.batches import EVENT_TIME, ORIGIN, SHUFFLE_KEY, drop_rows, set_column
-from penstock.io.conform import conform_batch
-from penstock.io.dead_letters import DeadLetter, Reason, RejectedBatch, row_letters
-from penstock.io.event_times import TIME_TYPE, assign_event_time, parse_event_time
+from penstock.io.batches import drop_rows, set_column, source_order
+from penstock.io.columns.conform import conform_batch
+from penstock.io.columns.event_times import TIME_TYPE, assign_event_time, parse_event_time
+from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.kafka.consumer import Records, Wanted
-from penstock.io.kafka.messages import Messages
 from penstock.io.kafka.offsets import Partition
 from penstock.io.kafka.source import KafkaSource
-from penstock.io.kafka.values import Values
-from penstock.io.read import source_order
+from penstock.io.messages.base import Messages
+from penstock.io.messages.values import Values
+from penstock.io.reasons import Reason
+from penstock.io.reserved import EVENT_TIME, ORIGIN, SHUFFLE_KEY
 from penstock.io.schema import Feature
 
 # Partitions of one topic in the order of `_shuffle_key`.

@@ -17,24 +17,16 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from penstock.io.batches import feature_names
-from penstock.io.cells import as_text, column_of, is_list, is_readable, plain
-from penstock.io.dead_letters import (
-    REJECTED,
-    DeadLetter,
-    Reason,
-    RejectedBatch,
-    RejectingTransform,
-    reject,
-    rejected_batch,
-    row_letters,
-    split_rejected,
-)
+from penstock.io.columns.values import as_text, column_of, is_list, is_readable, plain
+from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, rejected_batch, split_rejected
+from penstock.io.dead_letters.payloads import row_payloads
+from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError
-from penstock.io.examples import try_encode_examples
-from penstock.io.frames import FOOTER_BYTES, HEADER_BYTES
+from penstock.io.examples.encode import try_encode_examples
+from penstock.io.examples.frames import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.kafka.producer import Delivery
 from penstock.io.kafka.target import KafkaTarget
-from penstock.io.payloads import row_payloads
+from penstock.io.reasons import Reason
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ def main() -> int:
 def _run(program: str) -> int:
     try:
         _find_pipelines()
-        from pipelines import _cli
+        from pipelines import _main as _cli
 
         return _cli.main(program=program)
     except KeyboardInterrupt:

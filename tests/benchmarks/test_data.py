@@ -8,7 +8,7 @@ from benchmarks.data import BAD_TEXTS, LONG, TAXI, WIDE, generate, schema_text
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.manifest import read_manifest
+from penstock.io.dataset.manifest import read_manifest
 from pipelines.prepare import run
 
 ROWS = 2_000

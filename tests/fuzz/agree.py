@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from fuzz import wire
 
-from penstock.io import examples_decode as decode
-from penstock.io import frames
 from penstock.io.errors import InputError
+from penstock.io.examples import decode as decode
+from penstock.io.examples import frames
 from penstock.io.schema import Feature, Kind
 
 FEATURES = (

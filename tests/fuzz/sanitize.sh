@@ -20,8 +20,8 @@ CC=gcc PENSTOCK_CFLAGS="$flags -fno-omit-frame-pointer -g -O1" LDFLAGS="$flags" 
 export ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH="$copy/src:$copy/tests"
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)"
 export LD_PRELOAD
-"$python" -c 'from penstock.io import kernel; assert kernel.ENABLED, "the kernel was not built"
-assert kernel.__file__.startswith("'"$copy"'"), kernel.__file__'
+"$python" -c 'from penstock.io.kernel import native; assert native.ENABLED, "the kernel was not built"
+assert native.__file__.startswith("'"$copy"'"), native.__file__'
 "$python" tests/fuzz/fuzz_decode.py --seed "$(date +%s)" --seconds "$seconds"
 mapfile -t tests < <(grep -rlE "import kernel|io.kernel" tests/fuzz tests/io --include="test_*.py")
 "$python" -m pytest -q -n 2 -p no:cacheprovider --hypothesis-profile=full "${tests[@]}"

@@ -7,9 +7,9 @@ from fuzz.fuzz_decode import fuzz_round
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.io import kernel
+from penstock.io.kernel import native
 
-pytestmark = pytest.mark.skipif(not kernel.ENABLED, reason="the kernel is off")
+pytestmark = pytest.mark.skipif(not native.ENABLED, reason="the kernel is off")
 
 RANDOM = st.randoms(use_true_random=False)
 

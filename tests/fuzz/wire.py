@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import google_crc32c
 import numpy as np
 
-from penstock.io.frames import Frames
+from penstock.io.examples.frames import Frames
 
 VARINT, FIXED64, SIZED, GROUP, END_GROUP, FIXED32 = range(6)
 

@@ -13,7 +13,7 @@ from services.events import Events, Producer, read_contents, sums
 from services.kafka_broker import KafkaBroker
 from services.stream_job import LATENESS, ORDER, StreamJob
 
-from penstock.io.windowed.manifest import read_window_manifests
+from penstock.io.dataset.windowed.manifest import read_window_manifests
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from penstock.io.windowed.manifest import read_window_manifests
+from penstock.io.dataset.windowed.manifest import read_window_manifests
 
 pytestmark = pytest.mark.integration
 

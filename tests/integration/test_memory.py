@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from penstock.io.manifest import read_manifest
+from penstock.io.dataset.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 

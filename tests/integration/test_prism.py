@@ -10,7 +10,7 @@ import venv
 
 import pytest
 
-from penstock.io.manifest import read_manifest
+from penstock.io.dataset.manifest import read_manifest
 from pipelines.prepare import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -114,7 +114,12 @@ def test_too_many_rejects_and_inferred_schemas_on_prism(tmp_path, inputs, prism)
 
 @pytest.mark.parametrize(
     "tests",
-    ["pipelines/test_prepare.py", "pipelines/test_prepare_features.py", "io/test_write.py", "io/test_windowed.py"],
+    [
+        "pipelines/test_prepare.py",
+        "pipelines/test_prepare_features.py",
+        "io/dataset/test_write.py",
+        "io/dataset/windowed/test_sink.py",
+    ],
 )
 def test_the_tests_of_the_main_job_and_the_sink_pass_on_prism(prism, tests):
     path = pathlib.Path(__file__).parents[1] / tests

@@ -12,8 +12,9 @@ from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
 from rolling_rows import FEATURES, SECOND, SPEC, batch_of, expected, table
 
-from penstock.io.batches import EVENT_TIME, RecordBatchCoder
-from penstock.transforms.rolling import RollingFeatures
+from penstock.io.batches import RecordBatchCoder
+from penstock.io.reserved import EVENT_TIME
+from penstock.transforms.rolling.transform import RollingFeatures
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 

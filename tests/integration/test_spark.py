@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from penstock.io.manifest import read_manifest
+from penstock.io.dataset.manifest import read_manifest
 from pipelines.prepare import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]

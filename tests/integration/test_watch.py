@@ -11,9 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows
 from helpers import write_jsonl
 
-from penstock.io.dead_letters import DeadLetterHandler
+from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.schema import Feature, Kind
-from penstock.io.watch import WatchRecords
+from penstock.io.sources.watch import WatchRecords
 from penstock.transforms.event_time import AssignEventTime
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]

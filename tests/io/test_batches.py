@@ -4,8 +4,6 @@ import pytest
 from apache_beam import coders
 
 from penstock.io.batches import (
-    EVENT_TIME,
-    ORIGIN,
     ORIGIN_TYPE,
     RecordBatchCoder,
     check_column_names,
@@ -20,6 +18,7 @@ from penstock.io.batches import (
     split_batch,
 )
 from penstock.io.errors import InputError
+from penstock.io.reserved import EVENT_TIME, ORIGIN
 
 
 def batch_of(rows, **columns):

@@ -15,7 +15,7 @@ from builds import FOLDERS, QUICK_BUILD, ROOT, run
 import penstock
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-KERNEL = {path.stem for path in (ROOT / "io" / "kernel").glob("*.pyx")}
+KERNEL = {path.stem for path in (ROOT / "io" / "kernel" / "native").glob("*.pyx")}
 
 pytestmark = pytest.mark.packaging
 
@@ -42,10 +42,12 @@ def test_the_sdist_holds_real_files_and_no_tests(sdist):
     assert {name.removeprefix("src/") for name in names if name.endswith((".py", ".pyi", "py.typed"))} - {
         "setup.py"
     } == shipped()
-    kernel = {pathlib.Path(name).name for name in names if name.startswith("src/penstock/io/kernel/")}
+    kernel = {pathlib.Path(name).name for name in names if name.startswith("src/penstock/io/kernel/native/")}
     for module in KERNEL:
         assert {f"{module}.pyx", f"{module}.c"} <= kernel, "a worker without Cython compiles the C"
-    assert {path.name for pattern in ("*.h", "*.pxd") for path in (ROOT / "io" / "kernel").glob(pattern)} <= kernel
+    assert {
+        path.name for pattern in ("*.h", "*.pxd") for path in (ROOT / "io" / "kernel" / "native").glob(pattern)
+    } <= kernel
     assert not [name for name in names if name.startswith(("tests", "io/", "transforms/", "pipelines/"))]
 
 
@@ -56,7 +58,7 @@ def test_the_wheel_holds_two_packages_and_nothing_else(wheel):
     dist_info = f"penstock-{penstock.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"penstock", "pipelines", dist_info}
     compiled = {name for name in names if name.endswith((".so", ".pyd"))}
-    assert {name.partition(".")[0] for name in compiled} == {f"penstock/io/kernel/{module}" for module in KERNEL}
+    assert {name.partition(".")[0] for name in compiled} == {f"penstock/io/kernel/native/{module}" for module in KERNEL}
     assert {name for name in names if not name.startswith(dist_info)} - compiled == shipped()
     assert [name for name in names if name.endswith("/LICENSE")]
 
@@ -93,7 +95,7 @@ def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path, without, has_kernel)
     run(*command, "--no-build-isolation", sdist, **variables)
     code = (
         "import penstock, penstock.io, penstock.transforms, pipelines.prepare\n"
-        "from penstock.io import kernel; print(kernel.ENABLED)\n"
+        "from penstock.io.kernel import native; print(native.ENABLED)\n"
         "print(penstock.__file__); print(penstock.io.__file__); print(pipelines.__file__)"
     )
     done = run(python, "-c", code, cwd=tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from helpers import all_files, job, run_prepare, shard_contents, write_csv, write_schema_file
 
 from pipelines import fit
-from pipelines._result import DATA_FAILED, DONE, WRONG_USAGE
+from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
 
 fit_job = functools.partial(job, run=fit.run)
 

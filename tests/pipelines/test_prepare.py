@@ -25,9 +25,9 @@ from helpers import (
     write_tfrecord,
 )
 
-from penstock.io import read
-from penstock.io.csv import CsvFormat
-from penstock.io.jsonl import JsonlFormat
+from penstock.io.formats.csv.format import CsvFormat
+from penstock.io.formats.json.format import JsonlFormat
+from penstock.io.sources import read
 from penstock.transforms.verify import verify_dataset
 
 INT64 = np.iinfo(np.int64)

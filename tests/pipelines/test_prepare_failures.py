@@ -25,7 +25,7 @@ import penstock
 from penstock.io.errors import DataError
 from penstock.transforms.verify import verify_dataset
 from pipelines import _prepare
-from pipelines._result import DATA_FAILED, DONE, WRONG_USAGE
+from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
 
 ROWS = [{"a": row, "b": f"x{row}"} for row in range(20)]
 

@@ -19,7 +19,7 @@ from helpers import (
 )
 
 from penstock.transforms.verify import verify_dataset
-from pipelines._result import DATA_FAILED, DONE
+from pipelines._report.result import DATA_FAILED, DONE
 
 FEATURES = """
 features:

@@ -7,8 +7,8 @@ from confluent_kafka import Consumer, TopicPartition
 from helpers import job, run_prepare, write_schema_file
 from mock_kafka import EPOCH, PARTITIONS, json_messages, mock_kafka
 
-from penstock.io.manifest import read_manifest
-from penstock.io.windowed.manifest import read_window_manifests
+from penstock.io.dataset.manifest import read_manifest
+from penstock.io.dataset.windowed.manifest import read_window_manifests
 
 ROWS = 400
 

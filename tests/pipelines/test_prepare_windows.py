@@ -3,11 +3,11 @@
 import pytest
 from helpers import job, run_prepare, tree, window_examples, write_csv, write_schema_file
 
+from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.errors import DataError
-from penstock.io.windowed.manifest import read_window_manifests
 from pipelines import _prepare
 from pipelines._plan import Plan
-from pipelines._result import DATA_FAILED, DONE, WRONG_USAGE
+from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
 from pipelines.verify import run as verify
 
 START = 1_700_000_000

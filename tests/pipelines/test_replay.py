@@ -6,9 +6,9 @@ import pathlib
 import pytest
 from helpers import FLAGS, all_files, dead_letters, job, manifest_of, run_prepare, write_schema_file
 
-from penstock.io.claims import Claim, claim_files
+from penstock.io.dead_letters.replay.claims import Claim, claim_files
 from penstock.io.errors import ConfigError
-from penstock.io.files import match_files
+from penstock.io.files.inputs import match_files
 from penstock.transforms.verify import verify_dataset
 from pipelines import _replay, replay
 

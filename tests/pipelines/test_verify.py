@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from penstock.io.dataset.write import WriteDataset
 from penstock.io.errors import ConfigError
-from penstock.io.write import WriteDataset
 from pipelines import verify
-from pipelines._command import main
+from pipelines._cli.command import main
 
 SHARD = "train/part-00000-of-00001.tfrecord"
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from penstock.io.windowed.manifest import WindowManifest, read_window_manifests
+from penstock.io.dataset.windowed.manifest import WindowManifest, read_window_manifests
 
 SCHEMA = """
 feature { name: "id" type: INT presence { min_fraction: 1 } value_count { min: 1 max: 1 } }

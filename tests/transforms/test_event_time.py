@@ -9,8 +9,9 @@ from apache_beam.testing import test_pipeline as testing
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.error_handling import CollectingErrorHandler
 
-from penstock.io.batches import EVENT_TIME, ORIGIN, origin_array
+from penstock.io.batches import origin_array
 from penstock.io.errors import ConfigError
+from penstock.io.reserved import EVENT_TIME, ORIGIN
 from penstock.transforms.event_time import AssignEventTime
 
 

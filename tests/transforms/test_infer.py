@@ -15,12 +15,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import ORIGIN, origin_array
-from penstock.io.conform import conform_batch
+from penstock.io.batches import origin_array
+from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import ConfigError
+from penstock.io.reserved import ORIGIN
 from penstock.io.schema import schema_features
+from penstock.transforms.checks.validate import record_checks, validate_batch
 from penstock.transforms.infer import InferSchema, InferSchemaFn, Summary, summarize_batch, summary_schema
-from penstock.transforms.validate import record_checks, validate_batch
 
 D = decimal.Decimal
 

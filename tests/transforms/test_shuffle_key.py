@@ -5,7 +5,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing import test_pipeline as testing
 from apache_beam.testing.util import assert_that, equal_to
 
-from penstock.io.batches import ORIGIN, SHUFFLE_KEY, origin_array
+from penstock.io.batches import origin_array
+from penstock.io.reserved import ORIGIN, SHUFFLE_KEY
 from penstock.transforms.shuffle_key import AssignShuffleKey, assign_shuffle_key
 
 

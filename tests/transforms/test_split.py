@@ -9,8 +9,9 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.io.batches import ORIGIN, SPLIT, origin_array
+from penstock.io.batches import origin_array
 from penstock.io.errors import ConfigError
+from penstock.io.reserved import ORIGIN, SPLIT
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.shuffle_key import assign_shuffle_key
 from penstock.transforms.split import AssignSplit, assign_split, check_key, check_ratios, parse_split, split_codes

@@ -1,0 +1,1 @@
+"""What Beam lacks, and what of its private parts is used."""

@@ -1,0 +1,399 @@
+"""Columns of any Arrow type as the three kinds of a schema: int64, float64, and string or binary.
+
+One table for every source. A cell that has no faithful form rejects its row; a column type that has none refuses the
+schema (`ConfigError`).
+
+==========================  =========================  ============================  =================================
+Arrow type                  INT                        FLOAT                         BYTES
+==========================  =========================  ============================  =================================
+null                        null                       null                          null
+bool                        0, 1                       0.0, 1.0                      `true`, `false`
+int8..int64, uint8..uint32  the number                 nearest double                decimal digits
+uint64                      up to 2^63-1               nearest double                decimal digits
+float16, float32, float64   integral and up to 2^11,   the number, within float32    shortest text that reads back:
+                            2^24, 2^53 either way                                    `1`, `0.1`, `1e+10`, `nan`, `inf`
+decimal                     integral, within int64     nearest double, in float32    `1.50`; tiny ones as `1E-15`
+string, binary              `penstock.io.columns.grammar`      `penstock.io.columns.grammar`,        as it is
+                                                       within float32
+date32                      days since 1970-01-01      refused                       `2013-01-31`, years 1 to 9999
+date64                      milliseconds since then    refused                       the same
+time32, time64              own unit, since midnight   refused                       `05:15:00`, digits by the unit
+timestamp                   own unit, since 1970       refused                       `2013-01-31T05:15:00`, the same
+                            (UTC where it has a zone)                                years; `Z` (UTC) if it has a zone
+duration                    own unit                   refused                       number and unit: `1500ms`
+list of one of these        each value                 each value                    each value
+==========================  =========================  ============================  =================================
+
+Fixed-size binary, large and view types, all flavours of list, dictionary, run-end encoded and extension types stand
+for what they store. Struct columns are flattened to dotted names first. Map, union, interval, and lists of lists or
+structs are refused by name.
+
+An INT stays exact. A FLOAT is rounded to float32 when it is written (tf.Example has no other), so nothing else is asked
+of it than to be finite there: a finite number that float32 turns into infinity rejects. A null inside a list rejects.
+
+Reason codes: `schema.type`, `schema.int_overflow`, `schema.float_overflow`, `schema.null_in_list`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from penstock.io.columns.flatten import flatten_batch
+from penstock.io.columns.grammar import (
+    FLOAT_PATTERN,
+    INT_PATTERN,
+    Mask,
+    cast_text,
+    fits_float32,
+    float32_overflow,
+    match_text,
+    parse_text,
+)
+from penstock.io.columns.values import (
+    Cells,
+    as_text,
+    column_cells,
+    decimal_text,
+    is_mixed,
+    is_readable,
+    is_text,
+    item_type,
+    own_unit,
+    split_mixed,
+)
+from penstock.io.errors import ConfigError
+from penstock.io.reasons import Reason
+from penstock.io.reserved import RESERVED
+from penstock.io.schema import Feature, Kind
+
+# Up to here, either way, a float of this many bits tells every integer from the next.
+_EXACT_INTS = {16: 1 << 11, 32: 1 << 24, 64: 1 << 53}
+
+# Beyond these days since 1970, Arrow writes texts that are not dates, or those of other years.
+_CALENDAR_DAYS = (-719_162, 2_932_896)
+_CALENDAR = "the years 1 to 9999 or the 24 hours that ISO 8601 can write"
+
+_UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+_MAX_SHOWN_CHARS = 80
+
+# Up to so many texts are cast one by one.
+_FEW_TEXTS = 64
+
+_HINTS = {
+    Kind.INT: "not an INT: an integer in plain decimal digits, without +, leading zeros or spaces",
+    Kind.FLOAT: "not a FLOAT: a decimal number without +, leading zeros or spaces, or NaN, Infinity, -Infinity",
+}
+
+
+def conform_batch(batch: pa.RecordBatch, features: Sequence[Feature]) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
+    """The columns of a schema, typed by it.
+
+    Args:
+      batch: rows as a reader gives them. Columns that the schema does not name are dropped.
+      features: the schema's features; one without a column stays without one.
+
+    Returns:
+      All rows, with the columns in the schema's order and then the reserved ones: int64, float64, string or binary
+      (as in the source), or lists of those where the source has lists. And the reasons for each row, by its index,
+      that has a value without faithful form; such a value is null in the batch.
+
+    Raises:
+      ConfigError: when a column has a type that its feature cannot hold.
+      InputError: when two columns have one name after structs are flattened.
+    """
+    flat = flatten_batch(batch)
+    columns: dict[str, pa.Array] = {}
+    reasons: dict[int, list[Reason]] = {}
+    for feature in features:
+        index = flat.schema.get_field_index(feature.name)
+        if index < 0:
+            _check_absent(feature, batch.schema, flat.schema)
+            continue
+        columns[feature.name], faults = _conform_column(flat.column(index), feature)
+        for row, reason in faults:
+            reasons.setdefault(row, []).append(reason)
+    reserved = {name: batch.column(name) for name in batch.schema.names if name in RESERVED}
+    if not columns and not reserved:
+        return batch.select([]), reasons
+    columns |= reserved
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), reasons
+
+
+def check_type(arrow_type: pa.DataType, feature: Feature) -> None:
+    """Checks that columns of this type can be read as the feature.
+
+    Raises:
+      ConfigError: when they cannot.
+    """
+    item = item_type(arrow_type)
+    if not is_readable(item):
+        raise ConfigError(
+            f"column {feature.name!r} has type {arrow_type}, which a tf.Example cannot hold; take the feature out of "
+            "the schema, or convert the column before it is read"
+        )
+    if feature.kind is Kind.FLOAT and types.is_temporal(item):
+        raise ConfigError(
+            f"column {feature.name!r} has type {arrow_type}, which loses precision as FLOAT; make the feature INT (the "
+            "column's own unit) or BYTES (ISO 8601)"
+        )
+
+
+def _check_absent(feature: Feature, nested: pa.Schema, flat: pa.Schema) -> None:
+    """Tells a feature that the rows do not have from one that they have in a form nobody reads."""
+    if nested.get_field_index(feature.name) >= 0:
+        fields = [name for name in flat.names if name.startswith(f"{feature.name}.")]
+        raise ConfigError(
+            f"column {feature.name!r} is a struct; name its fields in the schema instead: {', '.join(fields) or 'none'}"
+        )
+    parts = feature.name.split(".")
+    for count in range(1, len(parts)):
+        index = flat.get_field_index(".".join(parts[:count]))
+        if index >= 0 and types.is_struct(item_type(flat.types[index])):
+            raise ConfigError(
+                f"feature {feature.name!r} lies inside column {flat.names[index]!r}, a list of structs, which a "
+                "tf.Example cannot hold; take the feature out of the schema, or unnest the column before it is read"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cast:
+    """Values as a kind; `bad` ones have no form in it, `overflows` are those of them that are only too large."""
+
+    values: pa.Array
+    bad: Mask
+    overflows: Mask
+
+
+def _conform_column(column: pa.Array, feature: Feature) -> tuple[pa.Array, list[tuple[int, Reason]]]:
+    if _is_conform(column, feature.kind):
+        return column, []
+    if is_mixed(column.type):
+        return _conform_mixed(column, feature)
+    check_type(column.type, feature)
+    cells = column_cells(column)
+    cast = _CASTS[feature.kind](cells.values, feature)
+    nulls = _nulls(cells)
+    faulty = cast.bad | nulls
+    if not faulty.any():
+        return _assemble(column, cells, cast.values), []
+    indices = np.flatnonzero(faulty)
+    rows, positions = cells.places(indices)
+    # One reason for each row: that of its first value at fault.
+    rows, firsts = np.unique(rows, return_index=True)
+    reasons = _reasons(feature, cells, cast, indices[firsts], positions[firsts])
+    faults = list(zip(rows.tolist(), reasons, strict=True))
+    if cells.lengths is None:
+        return cast.values, faults
+    return _assemble_without(column, cells.lengths, cast.values, rows), faults
+
+
+def _conform_mixed(column: pa.UnionArray, feature: Feature) -> tuple[pa.Array, list[tuple[int, Reason]]]:
+    """A column of numbers and texts: only the texts are cast."""
+    numbers, rows, texts = split_mixed(column)
+    values, faults = _conform_column(numbers, feature)
+    if len(rows) > _FEW_TEXTS:
+        cast = _CASTS[feature.kind](texts, feature)
+        good, bad = np.flatnonzero(~cast.bad), np.flatnonzero(cast.bad)
+        reasons = _reasons(feature, Cells(texts, None), cast, bad, bad)
+        faults += zip(rows[bad].tolist(), reasons, strict=True)
+        return _replaced(values, rows[good], cast.values.take(pa.array(good))), faults
+    found = {}
+    for row, text in zip(rows.tolist(), texts.to_pylist(), strict=True):
+        value, overflows = parse_text(text, feature.kind, feature.boolean)
+        if value is None:
+            faults.append((row, _reason(f"column {feature.name!r}", feature, texts.type, text, overflows)))
+        else:
+            found[row] = value
+    return _replaced(values, np.array([*found], np.int64), pa.array([*found.values()], values.type)), faults
+
+
+def _replaced(values: pa.Array, rows: npt.NDArray[np.int64], others: pa.Array) -> pa.Array:
+    """The values with others in these rows."""
+    if not len(rows):
+        return values
+    mask = np.zeros(len(values), bool)
+    mask[rows] = True
+    return pc.replace_with_mask(values, pa.array(mask), others)
+
+
+def _is_conform(column: pa.Array, kind: Kind) -> bool:
+    """Whether a column is what it shall become, as most are: a quick look, that may miss some."""
+    if column.type not in _CONFORM_TYPES[kind]:
+        return False
+    if kind is not Kind.FLOAT or not len(column):
+        return True
+    # Behind a null there may be any number.
+    return fits_float32(np.frombuffer(column.buffers()[1], np.float64)[column.offset :][: len(column)])
+
+
+def _nulls(cells: Cells) -> Mask:
+    """Nulls inside lists; in a scalar column a null is an absent feature."""
+    if cells.lengths is None or not cells.values.null_count:
+        return np.zeros(len(cells.values), bool)
+    return cells.values.is_null().to_numpy(zero_copy_only=False)
+
+
+def _assemble(column: pa.Array, cells: Cells, values: pa.Array) -> pa.Array:
+    if cells.lengths is None:
+        return values
+    if str(column.type) == str(pa.list_(values.type)):
+        return column
+    return _list_array(values, cells.lengths, column.is_null().to_numpy(zero_copy_only=False))
+
+
+def _assemble_without(
+    column: pa.Array, lengths: npt.NDArray[np.int64], values: pa.Array, rows: npt.NDArray[np.int64]
+) -> pa.ListArray:
+    """Lists with null in these rows, and without the values that were there."""
+    drop = np.zeros(len(column), bool)
+    drop[rows] = True
+    kept = values.filter(pa.array(np.repeat(~drop, lengths)))
+    nulls = column.is_null().to_numpy(zero_copy_only=False) | drop
+    return _list_array(kept, np.where(drop, 0, lengths), nulls)
+
+
+def _list_array(values: pa.Array, lengths: npt.NDArray[np.int64], nulls: Mask) -> pa.ListArray:
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(nulls) if nulls.any() else None)
+
+
+def _reasons(
+    feature: Feature,
+    cells: Cells,
+    cast: _Cast,
+    indices: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
+) -> Iterator[Reason]:
+    """Why the values at these indices are refused; `positions` are those within their lists."""
+    values = cells.values.take(pa.array(indices))
+    kept = own_unit(values) if types.is_temporal(values.type) else values
+    for value, overflows, position in zip(
+        kept.to_pylist(), cast.overflows[indices].tolist(), positions.tolist(), strict=True
+    ):
+        place = "" if cells.lengths is None else f", index {position} of the list"
+        yield _reason(f"column {feature.name!r}{place}", feature, values.type, value, overflows)
+
+
+def _reason(column: str, feature: Feature, arrow_type: pa.DataType, value: object, overflows: bool) -> Reason:
+    if value is None:
+        return Reason("schema.null_in_list", f"{column}: null; a tf.Example list cannot hold nulls")
+    if types.is_temporal(arrow_type):
+        return Reason("schema.type", f"{column}: {value} as {arrow_type} is outside {_CALENDAR}")
+    shown = _shown(value)
+    if not overflows:
+        hint = "not a whole number" if types.is_floating(arrow_type) else _HINTS[feature.kind]
+        return Reason("schema.type", f"{column}: {shown} is {hint}")
+    if feature.kind is Kind.FLOAT:
+        return Reason("schema.float_overflow", f"{column}: {shown} is beyond float32, the FLOAT of tf.Example")
+    limit = "int64"
+    if types.is_floating(arrow_type):
+        limit = f"{_EXACT_INTS[arrow_type.bit_width]}, up to which a {arrow_type} holds every integer"
+    return Reason("schema.int_overflow", f"{column}: {shown} is beyond {limit}")
+
+
+def _shown(value: object) -> str:
+    cut = isinstance(value, str | bytes) and len(value) > _MAX_SHOWN_CHARS
+    if isinstance(value, str | bytes):
+        value = value[:_MAX_SHOWN_CHARS]
+    if isinstance(value, bytes):
+        value = value.decode(errors="backslashreplace")
+    text = repr(value) if isinstance(value, str) else str(value)
+    return f"{text}..." if cut else text
+
+
+def _good(values: pa.Array) -> _Cast:
+    none = np.zeros(len(values), bool)
+    return _Cast(values, none, none)
+
+
+def _nulled(values: pa.Array, bad: Mask, overflows: Mask) -> _Cast:
+    if bad.any():
+        values = pc.if_else(pa.array(bad), pa.scalar(None, values.type), values)
+    return _Cast(values, bad, overflows)
+
+
+def _to_int(array: pa.Array, feature: Feature) -> _Cast:
+    if is_text(array.type):
+        return _text_to_int(array, feature.boolean)
+    if types.is_floating(array.type):
+        return _float_to_int(array)
+    if types.is_decimal(array.type):
+        # 5.00 as 5, and the zero of a large scale, 0E-10, as 0.
+        text = pc.replace_substring_regex(decimal_text(array), r"^(.*)\.0+$|^(0)E-[0-9]+$", r"\1\2")
+        return _text_to_int(text, boolean=False)
+    if types.is_temporal(array.type):
+        return _good(own_unit(array))
+    if types.is_uint64(array.type):
+        over = pc.greater(array, pa.scalar((1 << 63) - 1, pa.uint64())).fill_null(False)
+        return _nulled(array.cast(pa.int64(), safe=False), *[over.to_numpy(zero_copy_only=False)] * 2)
+    return _good(array.cast(pa.int64()))
+
+
+def _text_to_int(text: pa.Array, boolean: bool) -> _Cast:
+    values, bad = cast_text(text, Kind.INT, boolean)
+    return _Cast(values, bad, _matching(text, bad, INT_PATTERN))
+
+
+def _matching(text: pa.Array, among: Mask, pattern: str) -> Mask:
+    found = np.zeros(len(text), bool)
+    if among.any():
+        found[among] = match_text(text.filter(pa.array(among)), pattern)
+    return found
+
+
+def _float_to_int(array: pa.Array) -> _Cast:
+    numbers = array.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(numbers) & (np.floor(numbers) == numbers)
+        over = whole & (np.abs(numbers) > _EXACT_INTS[array.type.bit_width])
+    integers = np.where(whole & ~over, numbers, 0).astype(np.int64)
+    return _nulled(pa.array(integers, mask=array.is_null().to_numpy(zero_copy_only=False)), ~whole | over, over)
+
+
+def _to_float(array: pa.Array, feature: Feature) -> _Cast:
+    if types.is_decimal(array.type):
+        # By way of the text, which Arrow rounds to the nearest double; its own cast can be off by one unit.
+        array = decimal_text(array)
+    if is_text(array.type):
+        values, bad = cast_text(array, Kind.FLOAT)
+        overflows = _matching(array, bad, FLOAT_PATTERN)
+    else:
+        values = array.cast(pa.float64(), safe=False)
+        bad = overflows = np.zeros(len(array), bool)
+    beyond = _float32_overflows(values)
+    return _nulled(values, bad | beyond, overflows | beyond)
+
+
+def _float32_overflows(values: pa.Array) -> Mask:
+    if values.null_count:
+        values = values.fill_null(0)
+    return float32_overflow(values.to_numpy(zero_copy_only=False))
+
+
+def _to_bytes(array: pa.Array, feature: Feature) -> _Cast:
+    if not types.is_temporal(array.type) or types.is_duration(array.type):
+        return _good(as_text(array))
+    return _nulled(as_text(array), _outside_calendar(array), np.zeros(len(array), bool))
+
+
+def _outside_calendar(array: pa.Array) -> Mask:
+    numbers = own_unit(array).fill_null(0).to_numpy(zero_copy_only=False)
+    per_day = 1 if types.is_date32(array.type) else _UNITS_PER_DAY[getattr(array.type, "unit", "ms")]
+    first, last = (0, 0) if types.is_time(array.type) else _CALENDAR_DAYS
+    return (numbers < first * per_day) | (numbers >= (last + 1) * per_day)
+
+
+_CONFORM_TYPES = {Kind.INT: (pa.int64(),), Kind.FLOAT: (pa.float64(),), Kind.BYTES: (pa.string(), pa.binary())}
+
+_CASTS: dict[Kind, Callable[[pa.Array, Feature], _Cast]] = {
+    Kind.INT: _to_int,
+    Kind.FLOAT: _to_float,
+    Kind.BYTES: _to_bytes,
+}

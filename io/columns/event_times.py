@@ -1,0 +1,214 @@
+"""Event time: when each row happened, from a column of the data.
+
+==================  ============================================================================================
+column              read as
+==================  ============================================================================================
+text                ISO 8601: `2013-01-01`, `2013-01-01 05:15`, `2013-01-01T05:15:00.25+01:00`, `...Z`; UTC where
+                    no offset is given; digits beyond microseconds are cut off
+INT, FLOAT          seconds, ms, us or ns since 1970-01-01 UTC: the unit must be named, as in `pickup:s`
+timestamp, date     as it is; UTC where it has no time zone
+==================  ============================================================================================
+
+`_event_time` has microseconds: finer times are rounded down, a FLOAT to the nearest. Years 1 to 9999 are accepted.
+"""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.io.batches import set_column
+from penstock.io.columns.values import column_cells, column_of, is_text, shown
+from penstock.io.errors import ConfigError
+from penstock.io.reasons import Reason
+from penstock.io.reserved import EVENT_TIME
+from penstock.io.schema import Feature, Kind, find_feature
+
+Unit = Literal["s", "ms", "us", "ns"]
+
+# Units in a second.
+_UNITS: Mapping[str, int] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_MICROS = 1_000_000
+
+TIME_TYPE = pa.timestamp("us", "UTC")
+
+_EPOCH = datetime.datetime(1970, 1, 1)
+_FIRST_SECOND = (datetime.datetime(1, 1, 1) - _EPOCH) // datetime.timedelta(seconds=1)
+_LAST_SECOND = (datetime.datetime(9999, 12, 31, 23, 59, 59) - _EPOCH) // datetime.timedelta(seconds=1)
+
+_HAS_OFFSET = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
+
+# Arrow spends half a microsecond on each text that it cannot cast, so a few are tried first.
+_PROBES = 32
+
+
+def parse_event_time(text: str) -> tuple[str, Unit | None]:
+    """Column and unit of `COLUMN` or `COLUMN:s|ms|us|ns`.
+
+    >>> parse_event_time("pickup:ms"), parse_event_time("a:b")
+    (('pickup', 'ms'), ('a:b', None))
+
+    Raises:
+      ConfigError: when no column is named.
+    """
+    column, colon, unit = text.rpartition(":")
+    if not colon or unit not in _UNITS:
+        column, unit = text, ""
+    if not column:
+        raise ConfigError(f"--event_time must be COLUMN or COLUMN:s|ms|us|ns, got {text!r}")
+    return column, unit or None  # type: ignore[return-value]
+
+
+def check_event_time(text: str, features: Sequence[Feature]) -> None:
+    """Refuses an event time that a schema cannot give.
+
+    Raises:
+      ConfigError: when the column is unknown or multivalued, a number has no unit, or a text has one.
+    """
+    column, unit = parse_event_time(text)
+    found = find_feature(column, features, "--event_time")
+    if found.multivalued:
+        raise ConfigError(f"--event_time {column!r} is multivalued; a row has one time")
+    if found.kind is not Kind.BYTES and unit is None:
+        raise ConfigError(f"--event_time {column!r} is {found.kind.value}; name its unit: {_spellings(column)}")
+    if found.kind is Kind.BYTES and unit is not None:
+        raise ConfigError(f"--event_time {column!r} is text, which is ISO 8601 and has no unit; leave {unit!r} out")
+
+
+def _spellings(column: str) -> str:
+    return " or ".join(f"{column}:{unit}" for unit in _UNITS)
+
+
+def event_times(column: pa.Array, unit: Unit | None = None) -> pa.Array:
+    """Times of the values: timestamp[us, UTC], null where a value is null or no time between the years 1 and 9999.
+
+    Raises:
+      ConfigError: for a number without unit, or a type that holds no time.
+    """
+    types = pa.types
+    column = _one_each(column)
+    if types.is_null(column.type):
+        return pa.nulls(len(column), TIME_TYPE)
+    if is_text(column.type):
+        return _in_range(_parse_texts(column))
+    if types.is_timestamp(column.type):
+        return _from_integers(column.cast(pa.int64()), column.type.unit)
+    if types.is_date(column.type):
+        return _from_integers(column.cast(pa.date32()).cast(pa.int32()).cast(pa.int64()), "days")
+    if not (types.is_integer(column.type) or types.is_floating(column.type)):
+        raise ConfigError(f"--event_time: a column of type {column.type} holds no time")
+    if unit is None:
+        raise ConfigError(f"--event_time: a column of type {column.type} needs a unit: {_spellings('COLUMN')}")
+    return _from_floats(column, unit) if types.is_floating(column.type) else _from_integers(column, unit)
+
+
+def _one_each(column: pa.Array) -> pa.Array:
+    """Lists of one as what they hold; a longer list holds no one time."""
+    cells = column_cells(column)
+    if cells.lengths is None:
+        return cells.values
+    first = np.cumsum(cells.lengths) - cells.lengths
+    return cells.values.take(pa.array(first, pa.int64(), mask=cells.lengths != 1))
+
+
+def _from_integers(values: pa.Array, unit: str) -> pa.Array:
+    present = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    numbers = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
+    first, last = _limits(unit)
+    good = present & (numbers >= first) & (numbers <= last)
+    kept = np.where(good, numbers, 0).astype(np.int64)
+    micros = kept * 86_400 * _MICROS if unit == "days" else _to_micros(kept, _UNITS[unit])
+    return pa.array(micros, pa.int64(), mask=~good).cast(TIME_TYPE)
+
+
+def _limits(unit: str) -> tuple[int, int]:
+    """The least and greatest number of a unit that int64 holds and that falls into the years 1 to 9999."""
+    if unit == "days":
+        return _FIRST_SECOND // 86_400, _LAST_SECOND // 86_400
+    scale, whole = _UNITS[unit], np.iinfo(np.int64)
+    return max(_FIRST_SECOND * scale, whole.min), min((_LAST_SECOND + 1) * scale - 1, whole.max)
+
+
+def _to_micros(values: npt.NDArray[np.int64], scale: int) -> npt.NDArray[np.int64]:
+    return values * (_MICROS // scale) if scale <= _MICROS else values // (scale // _MICROS)
+
+
+def _from_floats(values: pa.Array, unit: str) -> pa.Array:
+    numbers = pc.fill_null(values.cast(pa.float64()), np.nan).to_numpy(zero_copy_only=False)
+    micros = np.floor(numbers * (_MICROS / _UNITS[unit]) + 0.5)
+    good = (micros >= _FIRST_SECOND * _MICROS) & (micros < (_LAST_SECOND + 1) * _MICROS)
+    return pa.array(np.where(good, micros, 0).astype(np.int64), pa.int64(), mask=~good).cast(TIME_TYPE)
+
+
+def _in_range(times: pa.Array) -> pa.Array:
+    """Offsets may lead out of the years 1 to 9999."""
+    return _from_integers(times.cast(pa.int64()), "us")
+
+
+def _parse_texts(column: pa.Array) -> pa.Array:
+    texts = _valid_texts(column)
+    for arrow_type in (TIME_TYPE, pa.timestamp("us")):
+        try:
+            texts[:_PROBES].cast(arrow_type)
+            return texts.cast(arrow_type).cast(pa.int64()).cast(TIME_TYPE)
+        except pa.ArrowInvalid:
+            # A mixed column, or one with faults: row by row below, by the same casts.
+            continue
+    texts = pc.replace_substring_regex(texts, r"(\.\d{6})\d+", r"\1")
+    zoned = pc.match_substring_regex(texts, _HAS_OFFSET)
+    with_offset = _cast_or_null(pc.if_else(zoned, texts, None), TIME_TYPE)
+    without = _cast_or_null(pc.if_else(zoned, None, texts), pa.timestamp("us"))
+    return pc.coalesce(with_offset, without.cast(pa.int64()).cast(TIME_TYPE))
+
+
+def _valid_texts(column: pa.Array) -> pa.Array:
+    content = column.cast(pa.binary())
+    try:
+        return content.cast(pa.string())
+    except pa.ArrowInvalid:
+        # No byte of a time is beyond ASCII.
+        ascii_only = pc.match_substring_regex(content, r"^[\x00-\x7f]*$")
+        return pc.if_else(ascii_only, content, None).cast(pa.string())
+
+
+def _cast_or_null(texts: pa.Array, arrow_type: pa.DataType) -> pa.Array:
+    """A cast that halves the array until the texts that fail are alone, and makes them null."""
+    try:
+        return texts.cast(arrow_type)
+    except pa.ArrowInvalid:
+        if len(texts) == 1:
+            return pa.nulls(1, arrow_type)
+    half = len(texts) // 2
+    return pa.concat_arrays([_cast_or_null(part, arrow_type) for part in (texts[:half], texts[half:])])
+
+
+def assign_event_time(
+    batch: pa.RecordBatch, column: str, unit: Unit | None = None
+) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
+    """The batch with `_event_time`, and why rows have none: those are null there.
+
+    An absent column is all null.
+
+    Raises:
+      ConfigError: as `event_times`.
+    """
+    values = column_of(batch, column)
+    if values is None:
+        values = pa.nulls(batch.num_rows)
+    times = event_times(values, unit)
+    reasons = {row: [_reason(column, values[row].as_py())] for row in _null_rows(times)}
+    return set_column(batch, EVENT_TIME, times), reasons
+
+
+def _null_rows(times: pa.Array) -> list[int]:
+    return np.flatnonzero(pc.is_null(times).to_numpy(zero_copy_only=False)).tolist() if times.null_count else []
+
+
+def _reason(column: str, value: Any) -> Reason:
+    if value is None:
+        return Reason("event_time.missing", f"{column} is null, every row needs an event time")
+    return Reason("event_time.invalid", f"{column} is {shown(value)}, not a time between the years 1 and 9999")

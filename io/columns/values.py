@@ -1,0 +1,194 @@
+"""The values of a column, whatever its Arrow type: `column_cells`, texts of values that are not texts, `shown`."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+# Characters, bytes or items of a value in a message.
+_MAX_SHOWN = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """A column of n rows as its m values.
+
+    Attributes:
+      values: the values of all rows one after the other, of the type that is stored (`plain`).
+      lengths: int64[n], the values of each row, 0 where it is null; None for a scalar column, where m is n.
+    """
+
+    values: pa.Array
+    lengths: npt.NDArray[np.int64] | None
+
+    def places(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Rows of these values, and their indices within the list of the row."""
+        if self.lengths is None:
+            return indices, np.zeros(len(indices), np.int64)
+        ends = np.cumsum(self.lengths)
+        rows = np.searchsorted(ends, indices, side="right")
+        return rows, indices - (ends - self.lengths)[rows]
+
+
+def column_cells(column: pa.Array) -> Cells:
+    """The values of a column."""
+    column = plain(column)
+    if not is_list(column.type):
+        return Cells(column, None)
+    # flatten() and not a cast to list: Arrow 25 casts list views with nulls wrongly.
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return Cells(plain(column.flatten()), lengths)
+
+
+def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.StringArray) -> pa.UnionArray:
+    """A column of numbers but for a few texts, as a reader gives it that found no number in them.
+
+    >>> mixed_column(pa.array([1, None, None]), np.array([2]), pa.array(["n/a"])).to_pylist()
+    [1, None, 'n/a']
+
+    Args:
+      numbers: int64 or float64; null at `rows`.
+      rows: ascending.
+      texts: one for each of `rows`, none of them null.
+    """
+    codes, places = np.zeros(len(numbers), np.int8), np.arange(len(numbers), dtype=np.int32)
+    codes[rows], places[rows] = 1, np.arange(len(rows))
+    return pa.UnionArray.from_dense(pa.array(codes), pa.array(places), [numbers, texts])
+
+
+def split_mixed(column: pa.UnionArray) -> tuple[pa.Array, npt.NDArray[np.int64], pa.StringArray]:
+    """What `mixed_column` was made of."""
+    # By the buffers: `type_codes` and `offsets` of Arrow 25 are those of a slice's beginning.
+    _, *buffers = column.buffers()
+    codes, places = (
+        np.frombuffer(buffer, dtype)[column.offset :][: len(column)]
+        for buffer, dtype in zip(buffers, (np.int8, np.int32), strict=False)
+    )
+    rows = np.flatnonzero(codes)
+    numbers, texts = column.field(0), column.field(1)
+    if len(numbers) != len(column) or column.offset:
+        # A slice: it points into the whole children.
+        numbers = numbers.take(pa.array(places, mask=codes != 0))
+    if len(texts) != len(rows):
+        texts = texts.take(pa.array(places[rows]))
+    return numbers, rows, texts
+
+
+def is_mixed(arrow_type: pa.DataType) -> bool:
+    """Whether this is the type of a `mixed_column`."""
+    if not types.is_union(arrow_type) or arrow_type.mode != "dense" or arrow_type.num_fields != 2:
+        return False
+    numbers, texts = (arrow_type.field(index).type for index in range(2))
+    return numbers in (pa.int64(), pa.float64()) and types.is_string(texts)
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """The array as what it stores: no extension, dictionary, run-end encoding, view, fixed size or large text."""
+    if isinstance(array, pa.ExtensionArray):
+        return plain(array.storage)
+    if types.is_dictionary(array.type):
+        return plain(array.dictionary_decode())
+    if types.is_run_end_encoded(array.type):
+        return plain(pc.run_end_decode(array))
+    if types.is_large_string(array.type) or types.is_string_view(array.type):
+        return array.cast(pa.string())
+    if is_text(array.type) and not types.is_string(array.type):
+        return array.cast(pa.binary())
+    return array
+
+
+def item_type(arrow_type: pa.DataType) -> pa.DataType:
+    """The type of one value: inside lists, dictionaries, run-end encodings and extensions."""
+    arrow_type = _stored_type(arrow_type)
+    return _stored_type(arrow_type.value_type) if is_list(arrow_type) else arrow_type
+
+
+def is_list(arrow_type: pa.DataType) -> bool:
+    """Whether this is a list of any flavour."""
+    return (
+        types.is_list(arrow_type)
+        or types.is_large_list(arrow_type)
+        or types.is_fixed_size_list(arrow_type)
+        or types.is_list_view(arrow_type)
+        or types.is_large_list_view(arrow_type)
+    )
+
+
+def is_text(arrow_type: pa.DataType) -> bool:
+    """Whether this holds texts or bytes, of any flavour."""
+    return (
+        types.is_string(arrow_type)
+        or types.is_binary(arrow_type)
+        or types.is_large_string(arrow_type)
+        or types.is_large_binary(arrow_type)
+        or types.is_fixed_size_binary(arrow_type)
+        or types.is_string_view(arrow_type)
+        or types.is_binary_view(arrow_type)
+    )
+
+
+def is_readable(item: pa.DataType) -> bool:
+    """Whether a tf.Example can hold values of this type, as `penstock.io.columns.conform` says."""
+    number = types.is_integer(item) or types.is_floating(item) or types.is_decimal(item) or types.is_boolean(item)
+    return number or is_text(item) or types.is_null(item) or (types.is_temporal(item) and not types.is_interval(item))
+
+
+def _stored_type(arrow_type: pa.DataType) -> pa.DataType:
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        return _stored_type(arrow_type.storage_type)
+    if types.is_dictionary(arrow_type) or types.is_run_end_encoded(arrow_type):
+        return _stored_type(arrow_type.value_type)
+    return arrow_type
+
+
+def own_unit(array: pa.Array) -> pa.Array:
+    """Dates, times, timestamps and durations as int64 in the unit of their type."""
+    return array.view(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
+
+
+def as_text(array: pa.Array) -> pa.Array:
+    """Values as the table of `penstock.io.columns.conform` writes them in BYTES; texts and bytes as they are."""
+    if is_text(array.type):
+        return array
+    if types.is_decimal(array.type):
+        return decimal_text(array)
+    if types.is_duration(array.type):
+        return pc.binary_join_element_wise(own_unit(array).cast(pa.string()), array.type.unit, "")
+    if not types.is_timestamp(array.type):
+        return array.cast(pa.string())
+    if array.type.tz is None:
+        return pc.strftime(array, format="%Y-%m-%dT%H:%M:%S")
+    return pc.strftime(array.cast(pa.timestamp(array.type.unit, "UTC")), format="%Y-%m-%dT%H:%M:%SZ")
+
+
+def decimal_text(array: pa.Array) -> pa.Array:
+    """Decimals as text, with all digits of their scale; tiny ones with an exponent."""
+    if array.type.scale < 0:
+        array = array.cast(pa.decimal256(76, 0))
+    return array.cast(pa.string())
+
+
+def column_of(batch: pa.RecordBatch, name: str) -> pa.Array | None:
+    """The column, decoded if it is a dictionary; None when the batch has none of that name."""
+    index = batch.schema.get_field_index(name)
+    if index < 0:
+        return None
+    column = batch.column(index)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: short, null for None.
+
+    >>> print(shown("a"), shown(None), shown(2.5), shown("x" * 500)[-6:])
+    'a' null 2.5 xxx...
+    """
+    if value is None:
+        return "null"
+    is_cut = isinstance(value, str | bytes | list) and len(value) > _MAX_SHOWN
+    text = repr(value[:_MAX_SHOWN] if is_cut else value)
+    return f"{text[:_MAX_SHOWN]}..." if is_cut or len(text) > _MAX_SHOWN + 2 else text

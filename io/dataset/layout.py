@@ -1,0 +1,171 @@
+"""The dataset on disk: names, the staging folder, what may be overwritten.
+
+::
+
+    OUTPUT/
+      manifest.json                 written last: its presence says that the dataset is whole
+      schema.pbtxt                  tensorflow_metadata Schema of the input rows
+      transform/                    the fitted graph, when there is one
+      <split>/part-00000-of-00008.tfrecord.gz
+      dead_letters/part-00000-of-00002.jsonl
+      .tmp-<run id>/                a run that is not finished, or crashed
+
+With windows there is a manifest for each of them, shards and dead letters lie in a folder for each::
+
+      windows/<start>_<end>.json
+      <split>/<start>/part-00000-of-00004.tfrecord.gz    rows that came on time
+      <split>/<start>/late-00000-of-00004.tfrecord.gz    rows that came late, where there are any
+      dead_letters/<start>/part-00000-of-00002.jsonl
+"""
+
+import collections
+import dataclasses
+import datetime
+import os
+import re
+import secrets
+from collections.abc import Sequence
+
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.errors import ConfigError
+from penstock.io.files.extras import check_filesystem
+from penstock.io.files.folders import delete_files, list_files
+from penstock.io.files.paths import is_local
+
+MANIFEST = "manifest.json"
+SCHEMA = "schema.pbtxt"
+TRANSFORM = "transform"
+DEAD_LETTERS = "dead_letters"
+PARKED = "parked"
+WINDOWS = "windows"
+STAGING_PREFIX = ".tmp-"
+
+# Suffix of a shard by its compression.
+SUFFIXES = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
+
+_DATASET_FILE = re.compile(
+    r"manifest\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows)/.*|\.tmp-.*"
+    r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
+)
+
+
+def part_name(index: int, total: int, suffix: str, prefix: str = "part") -> str:
+    """Name of one of `total` files, as globs and tf.data expect it.
+
+    >>> part_name(3, 128, ".tfrecord.gz")
+    'part-00003-of-00128.tfrecord.gz'
+
+    Raises:
+      ValueError: if index is not in [0, total).
+    """
+    if not 0 <= index < total:
+        raise ValueError(f"index must be in [0, {total}), got {index}")
+    return f"{prefix}-{index:05d}-of-{total:05d}{suffix}"
+
+
+def reject_names(folder: str, staged: Sequence[str]) -> list[str]:
+    """Relative paths in a folder for staged files of dead letters; those that are parked keep a folder of their own.
+
+    >>> reject_names("dead_letters", ["tmp/b.jsonl", "tmp/parked/a.jsonl"])
+    ['dead_letters/part-00000-of-00001.jsonl', 'dead_letters/parked/part-00000-of-00001.jsonl']
+    """
+    folders = [f"{folder}/{PARKED}" if path.split("/")[-2:-1] == [PARKED] else folder for path in staged]
+    totals, taken = collections.Counter(folders), collections.Counter[str]()
+    names = []
+    for found in folders:
+        names.append(f"{found}/{part_name(taken[found], totals[found], '.jsonl')}")
+        taken[found] += 1
+    return names
+
+
+def new_run_id() -> str:
+    """A name for a run: its start in UTC and eight random hex digits."""
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Staging:
+    """The folder of one run, inside the output, where everything lies until it is published.
+
+    What is staged under a relative path (`path("train", ...)`) is published under the same path below the output.
+    """
+
+    output: str
+    run_id: str
+
+    @property
+    def directory(self) -> str:
+        """The folder."""
+        return FileSystems.join(self.output, STAGING_PREFIX + self.run_id)
+
+    @property
+    def dead_letters(self) -> str:
+        """Where dead letters are written."""
+        return self.path(DEAD_LETTERS)
+
+    @property
+    def outcome(self) -> str:
+        """Where publication tells how it ended."""
+        return self.path("outcome.json")
+
+    def path(self, *parts: str) -> str:
+        """A path inside the folder."""
+        return FileSystems.join(self.directory, *parts)
+
+    def published(self, path: str) -> str:
+        """Where a staged file goes."""
+        return FileSystems.join(self.output, path.removeprefix(self.directory).lstrip("/"))
+
+
+def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False, resume: bool = False) -> None:
+    """Refuses an output that cannot take a dataset, before work is spent on it; what `run_id` staged does not count.
+
+    With `dry_run` nothing is written, so that it stays open whether the folder can be written. With `resume` there may
+    be windows already.
+
+    Raises:
+      ConfigError: when it cannot be reached from here, is a file, cannot be written, holds something and `overwrite`
+        is not set, or holds what is no part of a dataset.
+    """
+    check_filesystem(output, f"--output {output}")
+    if is_local(output) and os.path.exists(output) and not os.path.isdir(output):
+        raise ConfigError(f"--output {output}: is a file; name a folder")
+    if not is_local(output) and any(character in output for character in "*?["):
+        raise ConfigError(f"--output {output}: must not contain '*', '?' or '[', which stand for patterns")
+    own = f"{STAGING_PREFIX}{run_id}/"
+    try:
+        found = [path for path in list_files(output) if not path.startswith(own)]
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
+    if found and not overwrite and not resume:
+        examples = ", ".join(sorted({path.split("/")[0] for path in found})[:3])
+        raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
+    check_replaceable(output)
+    if not dry_run:
+        _probe(output)
+
+
+def check_replaceable(output: str) -> None:
+    """Refuses to overwrite a folder that holds other things than a dataset.
+
+    Raises:
+      ConfigError: naming them.
+    """
+    foreign = sorted(path for path in list_files(output) if not _DATASET_FILE.fullmatch(path))
+    if foreign:
+        raise ConfigError(
+            f"--output {output}: holds files that are no part of a dataset ({', '.join(foreign[:3])}); --overwrite "
+            "would delete them: move them away, or name another folder"
+        )
+
+
+def _probe(output: str) -> None:
+    probe = f"{STAGING_PREFIX}probe-{secrets.token_hex(4)}"
+    try:
+        with FileSystems.create(FileSystems.join(output, probe), compression_type="uncompressed") as file:
+            file.write(b"")
+        delete_files(output, [probe])
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error}") from error

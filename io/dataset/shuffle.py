@@ -1,0 +1,317 @@
+"""The shuffle of the sink: records to sorted shards, by runs on a shared disk or by the runner's own shuffle.
+
+A split is sorted by (key, bytes of the record), and a shard is a range of keys. `SpillingShuffle` spills sorted runs
+and passes only references between the stages; `RunnerShuffle` groups sorted chunks by shard, and the writer of a shard
+spills them on its worker. Both give the same bytes.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from apache_beam.utils.windowed_value import WindowedValue
+
+from penstock.io.batches import in_global_window
+from penstock.io.beam import progress
+from penstock.io.beam.stable_input import tries_once
+from penstock.io.dataset.layout import SUFFIXES, Staging, part_name
+from penstock.io.dataset.manifest import Shard
+from penstock.io.dataset.options import Compression, Shuffle
+from penstock.io.dataset.shard import write_shard
+from penstock.io.sort.merge import KEYS_END, MergedRuns
+from penstock.io.sort.records import Keys, Records, sort_records
+from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
+
+# What one element carries through the runner's own shuffle.
+_MAX_CHUNK_BYTES = 4 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardPlan:
+    """How a split is cut into shards.
+
+    Attributes:
+      num_shards: of each split; None goes by bytes.
+      shard_bytes: aimed uncompressed bytes of a shard.
+      shuffle: what the keys mean.
+    """
+
+    num_shards: int | None
+    shard_bytes: int
+    shuffle: Shuffle
+
+    def count(self, split_bytes: int) -> int:
+        """Number of shards of a split with so many bytes; at least one."""
+        return self.num_shards or max(1, -(-split_bytes // self.shard_bytes))
+
+    def bounds(self, total: int, merged: MergedRuns) -> list[int]:
+        """The keys at which the shards of a split begin, and the end: `total` + 1 keys, ascending.
+
+        Hashes are cut evenly, so that a shard is known from the hash alone; places in the input are cut by rank.
+        """
+        if self.shuffle == "global":
+            return [hash_bound(index, total) for index in range(total + 1)]
+        rows = merged.count_below(KEYS_END)
+        return [0, *(merged.key_at(rows * index // total) for index in range(1, total)), KEYS_END]
+
+
+def hash_bound(index: int, total: int) -> int:
+    """The least key of shard `index` of `total`: shards are equal ranges of 64-bit hashes.
+
+    >>> hash_bound(1, 2) == 2**63
+    True
+    """
+    return -(-(index << 64) // total)
+
+
+def shards_of(keys: Keys, total: int) -> npt.NDArray[np.int64]:
+    """int64, the shard of each key under `hash_bound`."""
+    bounds = np.array([hash_bound(index, total) for index in range(1, total)], np.uint64)
+    return np.searchsorted(bounds, keys, side="right")
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShardRange:
+    """A shard to be written: which it is, and its keys."""
+
+    split: str
+    index: int
+    total: int
+    low: int
+    high: int
+
+
+@dataclasses.dataclass(eq=False)
+class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Shard]]):
+    """Shards by way of runs on a disk that all workers share."""
+
+    staging: Staging
+    splits: tuple[str, ...]
+    plan: ShardPlan
+    compression: Compression
+
+    def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
+        """Spill, plan, merge."""
+        buffer_bytes = ORDERED_BUFFER_BYTES if self.plan.shuffle == "none" else MAX_RUN_BYTES
+        spill = _SpillFn(spill_directory(self.staging), self.splits, buffer_bytes)
+        runs = records | "Spill" >> beam.ParDo(spill).with_output_types(Run)
+        ranges = (
+            records.pipeline
+            | "Splits" >> beam.Create(self.splits, reshuffle=False)
+            | "PlanShards" >> beam.ParDo(_PlanFn(self.plan), beam.pvalue.AsList(runs)).with_output_types(_ShardRange)
+            | "SpreadShards" >> beam.Reshuffle()
+        )
+        write = _MergeFn(self.staging, self.compression, tries_once(records.pipeline))
+        return ranges | "Merge" >> beam.ParDo(write, beam.pvalue.AsList(runs)).with_output_types(Shard)
+
+
+def spill_directory(staging: Staging) -> str:
+    """Where runs are spilled: in the staging folder where that is local, else in this machine's temporary folder."""
+    if "://" not in staging.output:
+        return staging.path("runs")
+    return os.path.join(tempfile.gettempdir(), f"penstock-{staging.run_id}")
+
+
+class _SpillFn(beam.DoFn):
+    def __init__(self, directory: str, splits: tuple[str, ...], buffer_bytes: int):
+        self._directory = directory
+        self._splits = splits
+        self._buffer_bytes = buffer_bytes
+
+    def start_bundle(self) -> None:
+        self._writer = RunWriter(self._directory, self._splits, self._buffer_bytes)
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Run]:
+        yield from self._writer.add(batch)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for run in self._writer.flush():
+            yield in_global_window(run)
+        del self._writer  # and with it its buffer
+
+
+class _PlanFn(beam.DoFn):
+    def __init__(self, plan: ShardPlan):
+        self._plan = plan
+
+    def process(self, split: str, runs: Sequence[Run]) -> Iterator[_ShardRange]:
+        own = [run for run in runs if run.split == split]
+        size = sum(int(run.bytes[-1]) for run in own)
+        total = self._plan.count(size)
+        progress.plan(written=size, shards=total)
+        bounds = self._plan.bounds(total, MergedRuns(own))
+        for index in range(total):
+            yield _ShardRange(split, index, total, bounds[index], bounds[index + 1])
+
+
+class _MergeFn(beam.DoFn):
+    def __init__(self, staging: Staging, compression: Compression, once: bool):
+        self._staging = staging
+        self._compression = compression
+        # Tells this pipeline from one that repeats a run; None where bundles may be tried again.
+        self._pipeline_id = uuid.uuid4().hex if once else None
+
+    def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
+        merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._pipeline_id is not None)
+        path = f"{shard.split}/{part_name(shard.index, shard.total, SUFFIXES[self._compression])}"
+        staged = self._staging.path(*path.split("/"))
+        self._begin(path)
+        yield write_shard(staged, path, shard.split, self._compression, merged, shard.low, shard.high)
+
+    def _begin(self, path: str) -> None:
+        """Fails for a shard that was begun before: what it took from the runs is gone."""
+        if self._pipeline_id is None:
+            return
+        begun = os.path.join(spill_directory(self._staging), f"{path.replace('/', '-')}-{self._pipeline_id}.begun")
+        os.makedirs(os.path.dirname(begun), exist_ok=True)
+        try:
+            open(begun, "x").close()
+        except FileExistsError:
+            raise RuntimeError(f"{path}: was begun before, and its records are gone; run the job again") from None
+
+
+@dataclasses.dataclass(eq=False)
+class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Shard]]):
+    """Shards by way of the runner's own shuffle: chunks of records, keyed by split and shard."""
+
+    staging: Staging
+    splits: tuple[str, ...]
+    plan: ShardPlan
+    compression: Compression
+
+    def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
+        """Count, key, group, merge."""
+        counts = self._bytes_per_split(records)
+        chunks = records | "Chunk" >> beam.ParDo(_ChunkFn(self.splits, self.plan), counts).with_output_types(
+            tuple[tuple[str, int], bytes]
+        )
+        all_shards = (
+            records.pipeline
+            | "Splits" >> beam.Create(self.splits, reshuffle=False)
+            | "EveryShard"
+            >> beam.ParDo(_EveryShardFn(self.plan), counts).with_output_types(tuple[tuple[str, int], bytes])
+        )
+        write = beam.ParDo(_WriteChunksFn(self.staging, self.splits, self.plan, self.compression), counts)
+        return (
+            (chunks, all_shards)
+            | "Flatten" >> beam.Flatten()
+            | "ByShard" >> beam.GroupByKey()
+            | "Write" >> write.with_output_types(Shard)
+        )
+
+    def _bytes_per_split(self, records: beam.PCollection[pa.RecordBatch]) -> Any:
+        """A side input; nothing where the number of shards is given, since it would hold the records up."""
+        if self.plan.num_shards is not None:
+            return {}
+        sizes = records | "CountBytes" >> beam.ParDo(_CountBytesFn(self.splits)).with_output_types(tuple[str, int])
+        return beam.pvalue.AsDict(sizes | "SumBytes" >> beam.CombinePerKey(sum))
+
+
+class _CountBytesFn(beam.DoFn):
+    def __init__(self, splits: tuple[str, ...]):
+        self._splits = splits
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int]]:
+        records = Records.of(batch)
+        for split in np.unique(records.splits):
+            yield self._splits[split], int(np.diff(records.offsets)[records.splits == split].sum())
+
+
+class _ChunkFn(beam.DoFn):
+    """Buffers records, and gives them sorted by shard, in chunks that a runner likes to move."""
+
+    def __init__(self, splits: tuple[str, ...], plan: ShardPlan):
+        self._splits = splits
+        self._plan = plan
+
+    def start_bundle(self) -> None:
+        self._buffer: list[pa.RecordBatch] = []
+        self._counts: Mapping[str, int] = {}
+        self._bytes = 0
+
+    def process(self, batch: pa.RecordBatch, counts: Mapping[str, int]) -> Iterator[Any]:
+        self._buffer.append(batch)
+        self._counts = counts
+        self._bytes += Records.of(batch).nbytes
+        if self._bytes >= MAX_RUN_BYTES:
+            yield from self._flush()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield from map(in_global_window, self._flush())
+
+    def _flush(self) -> Iterator[tuple[tuple[str, int], bytes]]:
+        if not self._buffer:
+            return
+        batch = sort_records(pa.concat_batches(self._buffer))
+        self._buffer, self._bytes = [], 0
+        records = Records.of(batch)
+        for number, first, last in records.by_split():
+            split = self._splits[number]
+            shards = shards_of(records.keys[first:last], self._plan.count(self._counts.get(split, 0)))
+            starts = np.flatnonzero(np.diff(shards, prepend=-1))
+            for start, end in itertools.pairwise([*starts.tolist(), last - first]):
+                for chunk in _chunks(batch.slice(first + start, end - start)):
+                    yield (split, int(shards[start])), _to_ipc(chunk)
+
+
+def _chunks(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    rows = max(1, len(batch) * _MAX_CHUNK_BYTES // max(Records.of(batch).nbytes, 1))
+    for start in range(0, len(batch), rows):
+        yield batch.slice(start, rows)
+
+
+def _to_ipc(records: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, records.schema) as writer:
+        writer.write_batch(records)
+    return sink.getvalue().to_pybytes()
+
+
+class _EveryShardFn(beam.DoFn):
+    """An empty chunk for each shard, so that one without records is written as well."""
+
+    def __init__(self, plan: ShardPlan):
+        self._plan = plan
+
+    def process(self, split: str, counts: Mapping[str, int]) -> Iterator[tuple[tuple[str, int], bytes]]:
+        total = self._plan.count(counts.get(split, 0))
+        progress.plan(shards=total)
+        for index in range(total):
+            yield (split, index), b""
+
+
+class _WriteChunksFn(beam.DoFn):
+    def __init__(self, staging: Staging, splits: tuple[str, ...], plan: ShardPlan, compression: Compression):
+        self._staging = staging
+        self._splits = splits
+        self._plan = plan
+        self._compression = compression
+
+    def process(self, item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int]) -> Iterator[Shard]:
+        (split, index), chunks = item
+        path = f"{split}/{part_name(index, self._plan.count(counts.get(split, 0)), SUFFIXES[self._compression])}"
+        with merged_batches(map(_from_ipc, filter(None, chunks)), self._splits) as merged:
+            yield write_shard(self._staging.path(*path.split("/")), path, split, self._compression, merged)
+
+
+@contextlib.contextmanager
+def merged_batches(batches: Iterable[pa.RecordBatch], splits: Sequence[str]) -> Iterator[MergedRuns]:
+    """Batches of `RECORDS`, in any order, as one sorted sequence, by way of runs on this machine's disk."""
+    with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
+        writer = RunWriter(directory, splits)
+        runs = [run for batch in batches for run in writer.add(batch)]
+        yield MergedRuns([*runs, *writer.flush()], once=True)
+
+
+def _from_ipc(chunk: bytes) -> pa.RecordBatch:
+    with pa.ipc.open_stream(chunk) as reader:
+        return reader.read_next_batch()

@@ -1,0 +1,1 @@
+"""The dataset on disk, window by window: one module for each step."""

@@ -1,0 +1,411 @@
+"""When windows close: one place decides for all shards whether a row came on time, late, or too late.
+
+Only references pass here, a few for each bundle, so one key can hold them, and all shards get one verdict. Bounded
+input needs no clock: all of it is on time.
+
+The clock of unbounded input is the greatest timer that has fired, F. A chunk of window w that arrives when
+
+* w.end > F is on time: a shard of the pane that a timer at w.end closes;
+* w.end <= F < w.end + lateness is late: in the pane that a timer at w.end + lateness closes, and the window with it;
+* w.end + lateness <= F is too late: its rows become dead letters.
+
+Rejects are filed in the window that is open when they arrive, so that its manifest, which comes later, counts them.
+Before the first timer has fired nothing is late.
+"""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import Timestamp
+
+from penstock.io.beam import progress
+from penstock.io.beam.json_coder import JsonCoder, register_json
+from penstock.io.dataset.windowed.chunks import Chunk, InputRange, merge_ranges
+from penstock.io.dataset.windowed.manifest import Pane
+from penstock.io.dead_letters.handler import DeadLetterFile
+from penstock.io.errors import DataError
+from penstock.io.windows import Windows, duration_text
+
+_LOGGER = logging.getLogger(__name__)
+
+# A longer gap between two windows with rows is one of the data (a wrong clock, a stream of two ages): it is not filled.
+_MAX_EMPTY_WINDOWS = 10_000
+
+_KEY = 0
+
+
+@register_json
+@dataclasses.dataclass(frozen=True)
+class Arrival:
+    """What comes to the windows: a chunk of records, or a file of dead letters."""
+
+    chunk: Chunk | None = None
+    rejects: DeadLetterFile | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PartRef:
+    """Records in a chunk file."""
+
+    path: str
+    offset: int
+    length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """A shard to be written: the number of its split, its own, and its records."""
+
+    split: int
+    shard: int
+    parts: tuple[PartRef, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PaneHeader:
+    """What is known of a pane when it closes.
+
+    Attributes:
+      shards: how many are being written.
+      rejects: how many files of dead letters are filed in it.
+      final: whether it is the last of its window.
+    """
+
+    shards: int
+    rejects: int
+    rows: int
+    inputs: tuple[InputRange, ...]
+    final: bool
+    run_id: str
+
+
+@register_json
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Something to do for a pane of a window, one of the four."""
+
+    window: int
+    pane: Pane = "on_time"
+    header: PaneHeader | None = None
+    shard: ShardTask | None = None
+    too_late: Chunk | None = None
+    rejects: DeadLetterFile | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ClosingRules:
+    """How windows close.
+
+    Attributes:
+      lateness: microseconds.
+      empty_windows: whether windows without rows, between such with rows, are published.
+      splits: how many.
+      num_shards: of each split.
+    """
+
+    windows: Windows
+    lateness: int
+    empty_windows: bool
+    splits: int
+    num_shards: int
+    run_id: str
+
+    def __str__(self) -> str:
+        lateness = duration_text(self.lateness)
+        return f"{self.windows} with lateness {lateness}, {self.splits} splits of {self.num_shards} shards"
+
+    def end(self, window: int) -> int:
+        """The end of a window by its start."""
+        return window + self.windows.size
+
+    def empty_between(self, first: int, last: int) -> range:
+        """The windows to be published between two with rows; none where they would be too many."""
+        between = self.windows.between(first, last)
+        if len(between) > _MAX_EMPTY_WINDOWS:
+            _LOGGER.warning("a gap of %d windows before %s is not filled", len(between), self.windows.name(last))
+        return between if self.empty_windows and len(between) <= _MAX_EMPTY_WINDOWS else range(0)
+
+    def tasks(
+        self, window: int, pane: Pane, chunks: Iterable[Chunk], rejects: int, final: bool, run_id: str
+    ) -> Iterator[Task]:
+        """What closes a pane: its header and its shards, of the on-time pane all of them."""
+        chunks = list(chunks)
+        parts: dict[tuple[int, int], list[PartRef]] = {}
+        if pane == "on_time":
+            parts = {(split, shard): [] for split in range(self.splits) for shard in range(self.num_shards)}
+        for chunk in chunks:
+            for part in chunk.parts:
+                ref = PartRef(chunk.path, part.offset, part.length)
+                parts.setdefault((part.split, part.shard), []).append(ref)
+        inputs = merge_ranges(item for chunk in chunks for item in chunk.inputs)
+        rows = sum(chunk.rows for chunk in chunks)
+        yield Task(window, pane, header=PaneHeader(len(parts), rejects, rows, inputs, final, run_id))
+        for (split, shard), refs in sorted(parts.items()):
+            yield Task(window, pane, shard=ShardTask(split, shard, tuple(refs)))
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenWindow:
+    """A window whose last pane has not closed.
+
+    Attributes:
+      closed: whether its on-time pane has.
+      rejects: files of dead letters that are filed in it.
+    """
+
+    closed: bool = False
+    rejects: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockState:
+    """What a clock remembers; see `WindowClock`.
+
+    Attributes:
+      run_id: of the run that began, also after another one went on from its savepoint.
+      rules: what it closes windows by, which must not change then.
+      fired: the greatest time of a timer that has fired, microseconds.
+      windows: those that are open, by their start as text.
+      filled: first and last of the windows between which there is no gap.
+      unfiled: rejects from before there was any time.
+    """
+
+    run_id: str
+    rules: str
+    fired: int | None = None
+    windows: Mapping[str, OpenWindow] = dataclasses.field(default_factory=dict)
+    filled: tuple[int, int] | None = None
+    unfiled: tuple[DeadLetterFile, ...] = ()
+
+
+class WindowClock:
+    """Decides by event time which pane takes what arrives.
+
+    Attributes:
+      timers: those to be set: tag -> microseconds.
+
+    Raises:
+      DataError: when the state is that of a job with other rules.
+    """
+
+    def __init__(self, rules: ClosingRules, state: ClockState | None):
+        state = state or ClockState(rules.run_id, str(rules))
+        if state.rules != str(rules):
+            raise DataError(
+                f"the job that goes on from this savepoint had {state.rules}, this one has {rules}; leave them as they "
+                "were, or begin in another folder"
+            )
+        self._rules = rules
+        self._state = state
+        self._windows = dict(state.windows)
+        self._fired = state.fired
+        self._filled = state.filled
+        self._unfiled = state.unfiled
+        self.timers: dict[str, int] = {}
+
+    def state(self) -> ClockState:
+        """What to remember."""
+        return ClockState(
+            self._state.run_id, self._state.rules, self._fired, self._windows, self._filled, self._unfiled
+        )
+
+    def pane(self, window: int) -> Pane | None:
+        """The pane that takes rows of a window which arrive now; None for those that are too late."""
+        if self._is_past(window, self._rules.lateness):
+            return None
+        self._open(window)
+        self._fill(window)
+        return "late" if self._is_past(window, 0) else "on_time"
+
+    def _is_past(self, window: int, lateness: int) -> bool:
+        return self._fired is not None and self._rules.end(window) + lateness <= self._fired
+
+    def _open(self, window: int) -> None:
+        if str(window) in self._windows:
+            return
+        self._windows[str(window)] = OpenWindow()
+        self.timers[f"close {window}"] = self._rules.end(window)
+        if self._rules.lateness:
+            self.timers[f"final {window}"] = self._rules.end(window) + self._rules.lateness
+
+    def _fill(self, window: int) -> None:
+        if not self._rules.empty_windows:
+            return
+        first, last = self._filled or (window, window)
+        low, high = (last, window) if window > last else (window, first)
+        between = self._rules.empty_between(low, high) if low < high else range(0)
+        for empty in between:
+            if not self._is_past(empty, self._rules.lateness):
+                self._open(empty)
+        is_near = bool(between) or high - low <= self._rules.windows.period
+        self._filled = (min(first, window), max(last, window)) if is_near else (window, window)
+
+    def file_too_late(self) -> int:
+        """The window in which rows that are too late are filed."""
+        return self._file(None)
+
+    def file_rejects(self, rejects: DeadLetterFile) -> Iterator[Task]:
+        """Files dead letters in the window that is open; they wait where there is no time yet."""
+        time = rejects.time
+        if time is None and self._fired is None and not self._windows:
+            self._unfiled += (rejects,)
+            self.timers["end"] = GlobalWindow().max_timestamp().micros
+        else:
+            yield Task(self._file(time), rejects=rejects)
+
+    def file_unfiled(self) -> Iterator[Task]:
+        """Files dead letters that waited."""
+        if self._unfiled and (self._fired is not None or self._windows):
+            unfiled, self._unfiled = self._unfiled, ()
+            for rejects in unfiled:
+                yield Task(self._file(None), rejects=rejects)
+
+    def _file(self, time: int | None) -> int:
+        """Its on-time pane has not closed: it ends after all timers that have fired."""
+        known = [moment for moment in (time, self._fired) if moment is not None]
+        window = self._rules.windows.latest(max(known)) if known else min(map(int, self._windows))
+        self._open(window)
+        now = self._windows[str(window)]
+        self._windows[str(window)] = dataclasses.replace(now, rejects=now.rejects + 1)
+        return window
+
+    def fire(self, tag: str, chunks: Iterable["KeptChunk"]) -> tuple[list[Task], list["KeptChunk"]]:
+        """What a timer closes, and the chunks that are left."""
+        kind, _, start = tag.partition(" ")
+        if kind == "end":
+            return self._end(), list(chunks)
+        window = int(start)
+        final = kind == "final" or not self._rules.lateness
+        pane: Pane = "late" if kind == "final" else "on_time"
+        boundary = self._rules.end(window) + (self._rules.lateness if kind == "final" else 0)
+        self._fired = boundary if self._fired is None else max(self._fired, boundary)
+        now = self._windows[start]
+        own: list[KeptChunk] = []
+        left: list[KeptChunk] = []
+        for kept in chunks:
+            (own if (kept.chunk.window, kept.pane) == (window, pane) else left).append(kept)
+        if final:
+            del self._windows[start]
+        else:
+            self._windows[start] = dataclasses.replace(now, closed=True)
+        rejects = now.rejects if pane == "on_time" else 0
+        mine = (kept.chunk for kept in own)
+        return list(self._rules.tasks(window, pane, mine, rejects, final, self._state.run_id)), left
+
+    def _end(self) -> list[Task]:
+        """The stream ends, and no row ever had a time."""
+        unfiled, self._unfiled = self._unfiled, ()
+        window = self._rules.windows.latest(0)
+        tasks = [Task(window, rejects=rejects) for rejects in unfiled]
+        closing = self._rules.tasks(window, "on_time", (), len(tasks), True, self._state.run_id)
+        return [*tasks, *closing] if tasks else []
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptChunk:
+    """A chunk that waits until its pane closes."""
+
+    pane: Pane
+    chunk: Chunk
+
+
+def close_bounded(rules: ClosingRules, arrivals: Iterable[Arrival]) -> Iterator[Task]:
+    """All windows of bounded input: everything is on time, and rejects without a time are in the first window."""
+    chunks: dict[int, list[Chunk]] = {}
+    rejects: dict[int, list[DeadLetterFile]] = {}
+    untimed = []
+    for arrival in arrivals:
+        if arrival.chunk is not None:
+            chunks.setdefault(arrival.chunk.window, []).append(arrival.chunk)
+        elif arrival.rejects is not None and arrival.rejects.time is not None:
+            rejects.setdefault(rules.windows.latest(arrival.rejects.time), []).append(arrival.rejects)
+        elif arrival.rejects is not None:
+            untimed.append(arrival.rejects)
+    if untimed:
+        rejects.setdefault(min([*chunks, *rejects], default=rules.windows.latest(0)), []).extend(untimed)
+    starts = sorted({*chunks, *rejects})
+    empty = [start for pair in itertools.pairwise(starts) for start in rules.empty_between(*pair)]
+    for start in sorted([*starts, *empty]):
+        own = sorted(rejects.get(start, ()), key=lambda file: file.path)
+        yield from (Task(start, rejects=file) for file in own)
+        found = sorted(chunks.get(start, ()), key=lambda chunk: chunk.path)
+        yield from rules.tasks(start, "on_time", found, len(own), True, rules.run_id)
+
+
+@dataclasses.dataclass(eq=False)
+class CloseWindows(beam.PTransform[beam.PCollection[Arrival], beam.PCollection[Task]]):
+    """Collects what arrives for windows, in the global window, and gives what there is to do when they close."""
+
+    rules: ClosingRules
+
+    def expand(self, arrivals: beam.PCollection[Arrival]) -> beam.PCollection[Task]:
+        """One key; timers for unbounded input, a GroupByKey for bounded."""
+        keyed = arrivals | "OneKey" >> beam.ParDo(_OneKeyFn()).with_output_types(tuple[int, Arrival])
+        if arrivals.is_bounded:
+            grouped = keyed | "Collect" >> beam.GroupByKey()
+            return grouped | "Close" >> beam.ParDo(_CloseBoundedFn(self.rules)).with_output_types(Task)
+        return keyed | "CloseByTime" >> beam.ParDo(_CloseFn(self.rules)).with_output_types(Task)
+
+
+class _OneKeyFn(beam.DoFn):
+    def process(self, arrival: Arrival) -> Iterator[tuple[int, Arrival]]:
+        yield _KEY, arrival
+
+
+class _CloseBoundedFn(beam.DoFn):
+    def __init__(self, rules: ClosingRules):
+        self._rules = rules
+
+    def process(self, element: tuple[int, Iterable[Arrival]]) -> Iterator[Task]:
+        for task in close_bounded(self._rules, element[1]):
+            progress.plan(shards=task.shard is not None)
+            yield task
+
+
+class _CloseFn(beam.DoFn):
+    """The names of state and timer are those of savepoints: they must not change."""
+
+    TIMER = TimerSpec("close", TimeDomain.WATERMARK)
+    _clock = beam.DoFn.StateParam(ReadModifyWriteStateSpec("clock", JsonCoder(ClockState)))
+    _chunks = beam.DoFn.StateParam(BagStateSpec("chunks", JsonCoder(KeptChunk)))
+    _timer = beam.DoFn.TimerParam(TIMER)
+
+    def __init__(self, rules: ClosingRules):
+        self._rules = rules
+
+    def process(
+        self, element: tuple[int, Arrival], clock: Any = _clock, chunks: Any = _chunks, timer: Any = _timer
+    ) -> Iterator[Task]:
+        now = WindowClock(self._rules, clock.read())
+        chunk, rejects = element[1].chunk, element[1].rejects
+        if chunk is not None:
+            pane = now.pane(chunk.window)
+            if pane is None:
+                yield Task(now.file_too_late(), too_late=chunk)
+            else:
+                chunks.add(KeptChunk(pane, chunk))
+        if rejects is not None:
+            yield from now.file_rejects(rejects)
+        yield from now.file_unfiled()
+        for tag, micros in now.timers.items():
+            timer.set(Timestamp(micros=micros), dynamic_timer_tag=tag)
+        clock.write(now.state())
+
+    @on_timer(TIMER)
+    def close(
+        self, tag: Any = beam.DoFn.DynamicTimerTagParam, clock: Any = _clock, chunks: Any = _chunks
+    ) -> Iterator[Task]:
+        now = WindowClock(self._rules, clock.read())
+        tasks, left = now.fire(tag, chunks.read())
+        chunks.clear()
+        for kept in left:
+            chunks.add(kept)
+        clock.write(now.state())
+        yield from tasks

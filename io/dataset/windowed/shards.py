@@ -1,0 +1,145 @@
+"""What closes a pane is done: chunks become shards, rows that are too late become dead letters, all of it staged."""
+
+import dataclasses
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.typehints import KV
+
+from penstock.io.beam.json_coder import register_json
+from penstock.io.dataset.layout import SUFFIXES, Staging, part_name
+from penstock.io.dataset.options import Compression
+from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.shuffle import merged_batches
+from penstock.io.dataset.windowed.chunks import Chunk, read_part, read_sources
+from penstock.io.dataset.windowed.close import PaneHeader, ShardTask, Task
+from penstock.io.dataset.windowed.manifest import Pane, WindowShard
+from penstock.io.dead_letters.handler import DeadLetterFile, write_letters
+from penstock.io.dead_letters.record import RejectedBatch, row_letters
+from penstock.io.reasons import Reason
+from penstock.io.windows import Windows, time_name
+
+# Folder of the staged shards, below the staging folder.
+STAGED_SHARDS = "shards"
+
+_LATE = "late"
+
+_PREFIXES: dict[Pane, str] = {"on_time": "part", "late": "late"}
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedShard:
+    """A shard, and where it lies until its window is published."""
+
+    path: str
+    shard: WindowShard
+
+
+@register_json
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Something of a pane that is done, one of the three."""
+
+    pane: Pane
+    header: PaneHeader | None = None
+    shard: StagedShard | None = None
+    rejects: DeadLetterFile | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardStaging:
+    """Where and how the shards of windows are staged.
+
+    Attributes:
+      splits: their names, by number.
+      num_shards: of each split.
+    """
+
+    staging: Staging
+    windows: Windows
+    splits: tuple[str, ...]
+    num_shards: int
+    compression: Compression
+
+    def folder(self, window: int) -> str:
+        """The folder of one window, where every attempt has names of its own."""
+        return self.staging.path(STAGED_SHARDS, self.windows.name(window))
+
+    def path(self, window: int, pane: Pane, task: ShardTask) -> str:
+        """The final path of a shard, relative to the dataset."""
+        name = part_name(task.shard, self.num_shards, SUFFIXES[self.compression], _PREFIXES[pane])
+        return f"{self.splits[task.split]}/{time_name(window)}/{name}"
+
+    def write(self, window: int, pane: Pane, task: ShardTask, name: str) -> StagedShard:
+        """Writes a shard under a name that no other attempt has."""
+        path = self.path(window, pane, task)
+        staged = FileSystems.join(self.folder(window), name)
+        parts = (read_part(part.path, part.offset, part.length) for part in task.parts)
+        with merged_batches(parts, self.splits) as merged:
+            shard = write_shard(staged, path, self.splits[task.split], self.compression, merged)
+        return StagedShard(staged, WindowShard(**vars(shard), pane=pane))
+
+    def reject(self, window: int, letters: Iterable[RejectedBatch]) -> DeadLetterFile:
+        """Writes rows that came too late as dead letters, to be filed in a window that is open."""
+        return write_letters(self.folder(window), self.staging.run_id, letters)
+
+
+def late_letters(chunk: Chunk, windows: Windows, lateness: int) -> Iterator[RejectedBatch]:
+    """The rows of a chunk as dead letters with the reason `late`."""
+    detail = f"came after the window {windows.name(chunk.window)} had closed"
+    if lateness:
+        detail += f", {lateness / 1e6:g} s after its end"
+    for rows in read_sources(chunk):
+        yield row_letters(rows, {row: [Reason("late", detail)] for row in range(rows.num_rows)}, "write")
+
+
+class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection[tuple[int, Report]]]):
+    """Does the tasks, spread over all workers; gives reports by the start of their window.
+
+    Rows that came too late go to `late_sinks` as well, as `RejectedBatch`es.
+    """
+
+    def __init__(self, staging: ShardStaging, lateness: int, late_sinks: Sequence[beam.PTransform[Any, Any]] = ()):
+        super().__init__()
+        self._write = _WriteShardsFn(staging, lateness, gives_late=bool(late_sinks))
+        self._late_sinks = late_sinks
+
+    def expand(self, tasks: beam.PCollection[Task]) -> beam.PCollection[tuple[int, Report]]:
+        """Spread, write."""
+        write = beam.ParDo(self._write)
+        spread = tasks | "SpreadTasks" >> beam.Reshuffle()
+        if not self._late_sinks:
+            return spread | "Write" >> write.with_output_types(tuple[int, Report])
+        done = spread | "Write" >> write.with_outputs(_LATE, main="reports")
+        done[_LATE].element_type, done.reports.element_type = RejectedBatch, KV[int, Report]
+        for number, sink in enumerate(self._late_sinks):
+            _ = done[_LATE] | f"LateTo{number}" >> sink
+        return done.reports
+
+
+class _WriteShardsFn(beam.DoFn):
+    def __init__(self, staging: ShardStaging, lateness: int, gives_late: bool):
+        self._staging = staging
+        self._lateness = lateness
+        self._gives_late = gives_late
+        self._late_rows = Metrics.counter("WriteDataset", "late-rows")
+        self._too_late_rows = Metrics.counter("WriteDataset", "too-late-rows")
+
+    def process(self, task: Task) -> Iterator[Any]:
+        rejects = task.rejects
+        if task.too_late is not None:
+            letters = list(late_letters(task.too_late, self._staging.windows, self._lateness))
+            rejects = self._staging.reject(task.window, letters)
+            if self._gives_late:
+                yield from (TaggedOutput(_LATE, batch) for batch in letters)
+            self._too_late_rows.inc(task.too_late.rows)
+        shard = None
+        if task.shard is not None:
+            shard = self._staging.write(task.window, task.pane, task.shard, uuid.uuid4().hex)
+            self._late_rows.inc(shard.shard.records if task.pane == "late" else 0)
+        yield task.window, Report(task.pane, task.header, shard, rejects)

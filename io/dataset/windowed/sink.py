@@ -1,0 +1,157 @@
+"""The windowed sink: a dataset that grows window by window, on bounded and unbounded input.
+
+::
+
+    batches -> encode, write chunk files -> close windows -> write shards -> seal windows -> publish
+    rejects -> files of dead letters     -^
+
+Rows never leave the disk between the first step, which is fused with the source, and the shards; what travels and what
+state holds are references. One step, which only references pass, decides when a window closes.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows, TimestampedValue
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from penstock.io.batches import drop_rows, in_global_window, set_column, source_rows
+from penstock.io.dataset.encode import RecordEncoder
+from penstock.io.dataset.layout import Staging
+from penstock.io.dataset.windowed.chunks import Chunk, ChunkWriter
+from penstock.io.dataset.windowed.close import Arrival, CloseWindows, ClosingRules
+from penstock.io.dataset.windowed.manifest import WindowManifest
+from penstock.io.dataset.windowed.publish import CHUNKS, PublishWindows, WindowPublisher
+from penstock.io.dataset.windowed.seal import SealingRules, SealWindows
+from penstock.io.dataset.windowed.shards import ShardStaging, WriteWindowShards
+from penstock.io.dead_letters.handler import REJECTED, DeadLetterFile, reject, split_rejected
+from penstock.io.dead_letters.record import row_letters
+from penstock.io.errors import DataError
+from penstock.io.reasons import Reason
+from penstock.io.reserved import EVENT_TIME
+from penstock.io.windows import Windows
+
+_TIME_TYPE = pa.timestamp("us", "UTC")
+
+
+class WriteChunks(beam.PTransform[beam.PCollection[pa.RecordBatch], Any]):
+    """Encodes batches into chunk files: gives a `PCollection[Chunk]` and one of rejected rows.
+
+    The window of a row follows from its `_event_time`; where batches have none, from their Beam timestamp.
+    """
+
+    def __init__(self, encoder: RecordEncoder, directory: str, windows: Windows, num_shards: int):
+        super().__init__()
+        self._write = _WriteChunksFn(encoder, directory, windows, num_shards)
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> Any:
+        """One step in the global window."""
+        if not isinstance(batches.windowing.windowfn, GlobalWindows):
+            batches = batches | "InGlobalWindow" >> beam.WindowInto(GlobalWindows())
+        write = beam.ParDo(self._write).with_output_types(Chunk)
+        return split_rejected(batches | "EncodeChunks" >> write.with_outputs(REJECTED, main="out"))
+
+
+class _WriteChunksFn(beam.DoFn):
+    def __init__(self, encoder: RecordEncoder, directory: str, windows: Windows, num_shards: int):
+        self._encoder = encoder
+        self._chunk_options = (directory, windows, num_shards)
+        self._in_rows = Metrics.counter("WriteDataset", "in-rows")
+        self._bad_rows = Metrics.counter("WriteDataset", "bad-rows")
+
+    def start_bundle(self) -> None:
+        self._writer = ChunkWriter(*self._chunk_options)
+        self._earliest = MAX_TIMESTAMP
+
+    def process(self, batch: pa.RecordBatch, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
+        if not batch.num_rows:
+            return
+        self._in_rows.inc(batch.num_rows)
+        self._earliest = min(self._earliest, timestamp)
+        batch, faults = _with_times(batch, timestamp)
+        if faults:
+            yield from self._reject(batch, faults)
+            batch = drop_rows(batch, faults)
+        encoded = self._encoder.encode(batch)
+        if encoded.faults:
+            yield from self._reject(encoded.all_rows, encoded.faults)
+        for chunk in self._writer.add(encoded.records, source_rows(encoded.rows)):
+            # Of the buffer's first element: a later timestamp would let the watermark pass it.
+            yield TimestampedValue(chunk, self._earliest)
+
+    def _reject(self, rows: pa.RecordBatch, faults: Any) -> Iterator[Any]:
+        self._bad_rows.inc(len(faults))
+        yield from reject(row_letters(source_rows(rows), faults, "write"))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for chunk in self._writer.flush():
+            yield in_global_window(chunk, self._earliest)
+        del self._writer
+
+
+def _with_times(batch: pa.RecordBatch, timestamp: Timestamp) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
+    """The batch with event times, and the rows that have none."""
+    if EVENT_TIME in batch.schema.names:
+        missing = pc.is_null(batch.column(EVENT_TIME)).to_numpy(zero_copy_only=False).nonzero()[0].tolist()
+        reason = Reason("event_time.missing", "the row has no event time, which tells its window")
+        return batch, {row: [reason] for row in missing}
+    if timestamp <= MIN_TIMESTAMP:
+        raise DataError(
+            "rows have no event time, so that nothing tells their window: use AssignEventTime (--event_time), or give "
+            "the batches timestamps"
+        )
+    times = pa.repeat(pa.scalar(timestamp.micros, pa.int64()), batch.num_rows).cast(_TIME_TYPE)
+    return set_column(batch, EVENT_TIME, times), {}
+
+
+@dataclasses.dataclass(eq=False)
+class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
+    """Chunks and files of dead letters to published windows.
+
+    Takes both as a tuple of PCollections; gives the manifests, one for each version of a window that is published.
+    """
+
+    staging: Staging
+    closing: ClosingRules
+    sealing: SealingRules
+    overwrite: bool
+    late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
+
+    def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
+        """Close, write, seal, publish."""
+        chunks, *rejects = arrived
+        closing, sealing = self.closing, self.sealing
+        shards = ShardStaging(self.staging, closing.windows, sealing.splits, sealing.num_shards, sealing.compression)
+        publisher = WindowPublisher(self.staging, closing.windows, sealing.extras)
+        arrivals = [chunks | "ChunkArrives" >> beam.ParDo(_ChunkArrivesFn()).with_output_types(Arrival)]
+        for files in rejects:
+            arrivals.append(files | "RejectsArrive" >> beam.ParDo(_RejectsArriveFn()).with_output_types(Arrival))
+        return (
+            arrivals
+            | "Arrivals" >> beam.Flatten()
+            | "CloseWindows" >> CloseWindows(closing)
+            | "WriteShards" >> WriteWindowShards(shards, closing.lateness, self.late_sinks)
+            | "SealWindows" >> SealWindows(sealing)
+            | "PublishWindows" >> PublishWindows(publisher, self.overwrite)
+        )
+
+
+def chunk_directory(staging: Staging) -> str:
+    """Where chunk files lie."""
+    return staging.path(CHUNKS)
+
+
+class _ChunkArrivesFn(beam.DoFn):
+    def process(self, chunk: Chunk) -> Iterator[Arrival]:
+        yield Arrival(chunk=chunk)
+
+
+class _RejectsArriveFn(beam.DoFn):
+    def process(self, rejects: DeadLetterFile) -> Iterator[Arrival]:
+        yield Arrival(rejects=rejects)

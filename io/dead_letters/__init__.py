@@ -1,0 +1,1 @@
+"""Rejected rows: their record, what they held, and how they are written."""

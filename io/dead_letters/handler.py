@@ -1,0 +1,282 @@
+"""Dead letters: one record shape for everything that is rejected, in batch and stream, replayable.
+
+A dead letter is one rejected row with all its reasons. On disk it is one JSON object a line::
+
+    {"reason": "schema.type", "detail": "...", "also": [{"reason": "rule.fare", "detail": "..."}], "stage": "read",
+     "uri": "/data/a.csv", "position": 1042, "payload": "7,x,9", "payload_encoding": "text", "attempt": 1,
+     "event_time": null, "run_id": "20260101T000000Z-1a2b3c4d"}
+
+`payload` is what was rejected: the original bytes as `text`, or as `base64` where they are not UTF-8, or the row as
+`json` (see `row_payload`). `position` has the unit of the source (`ReadRecords`).
+"""
+
+import collections
+import dataclasses
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam import pvalue
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.transforms import error_handling
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
+
+from penstock.io.batches import in_global_window
+from penstock.io.beam import progress
+from penstock.io.beam.json_coder import register_json
+from penstock.io.dead_letters.record import (
+    DeadLetter,
+    RejectedBatch,
+)
+from penstock.io.errors import RejectedRecordError
+from penstock.io.windows import Windows
+
+REJECTED = "rejected"
+
+# Files of a bundle that are written at the same time; letters of further windows share one.
+_MAX_FILES = 32
+
+
+def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
+    """What a DoFn yields for rejected rows: `yield from reject(row_letters(batch, reasons, "validate"))`.
+
+    One element for all of them; none where there is no row.
+    """
+    batch = letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)
+    if len(batch):
+        yield pvalue.TaggedOutput(REJECTED, batch)
+
+
+class RejectingTransform(beam.PTransform[Any, Any]):
+    """Base of the transforms that may reject rows; follows Beam's `with_error_handler` convention.
+
+    Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With an
+    `apache_beam.transforms.error_handling.ErrorHandler` it goes there as a `DeadLetter`; a `BatchErrorHandler`, such as
+    `DeadLetterHandler`, gets whole `RejectedBatch`es.
+    """
+
+    _error_handler: error_handling.ErrorHandler | None = None
+
+    def with_error_handler(self, error_handler: error_handling.ErrorHandler | None) -> Self:
+        """Sends rejected rows to `error_handler`; None restores failing on the first."""
+        self._error_handler = error_handler
+        return self
+
+    def _reject(self, rejected: beam.PCollection[Any]) -> None:
+        """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`.
+
+        Elements are `RejectedBatch`es, as `reject` gives them; single `DeadLetter`s do as well.
+        """
+        steps = len(rejected.producer.parts) if rejected.producer else 0
+        if self._error_handler is None:
+            _ = rejected | f"FailOnRejected{steps}" >> beam.ParDo(_FailFn())
+        elif isinstance(self._error_handler, BatchErrorHandler):
+            self._error_handler.add_error_pcollection(rejected)
+        else:
+            letters = rejected | f"Letters{steps}" >> beam.ParDo(_LettersFn()).with_output_types(DeadLetter)
+            self._error_handler.add_error_pcollection(letters)
+
+
+class BatchErrorHandler(error_handling.ErrorHandler):
+    """Base of the error handlers that take `RejectedBatch`es from Penstock's transforms, instead of single letters."""
+
+
+def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
+    """What a `BatchErrorHandler` is given, as a batch: transforms of others may reject single letters."""
+    return element if isinstance(element, RejectedBatch) else RejectedBatch.of([element])
+
+
+class _LettersFn(beam.DoFn):
+    def process(self, element: RejectedBatch | DeadLetter) -> Iterator[DeadLetter]:
+        return iter(rejected_batch(element))
+
+
+class _FailFn(beam.DoFn):
+    def process(self, element: RejectedBatch | DeadLetter) -> None:
+        letter = next(iter(rejected_batch(element)))
+        reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in letter.reasons)
+        raise RejectedRecordError(
+            f"{letter.uri or 'a record'} at {letter.position}, rejected by stage {letter.stage}: {reasons}; "
+            "to collect bad records instead of failing, give the transform an error handler (with_error_handler)"
+        )
+
+
+@register_json
+@dataclasses.dataclass(frozen=True)
+class DeadLetterFile:
+    """One staged file of dead letters.
+
+    Attributes:
+      path: where it is staged.
+      records: rows in it.
+      reasons: how often each reason code occurs; they overlap, so their sum may exceed `records`.
+      stages: rows by the stage that rejected them; the sum is `records`.
+      time: about when they happened, microseconds since 1970; None where nothing tells.
+    """
+
+    path: str
+    records: int
+    reasons: dict[str, int]
+    stages: dict[str, int]
+    time: int | None = None
+
+
+class DeadLetterHandler(BatchErrorHandler):
+    """An error handler that writes dead letters as JSON Lines files below `directory`.
+
+    Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
+    references to files (`DeadLetterFile`, from `output()` after `close()`) cross to the next: a local runner holds
+    no reject in memory.
+    """
+
+    def __init__(self, directory: str, run_id: str):
+        super().__init__(consumer=None)
+        self._directory = directory
+        self._run_id = run_id
+        self._windows: Windows | None = None
+        self._also: list[beam.PTransform[Any, Any]] = []
+
+    def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
+        """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`: `RejectedBatch`es."""
+        self._also.append(sink)
+        return self
+
+    @property
+    def sinks(self) -> Sequence[beam.PTransform[Any, Any]]:
+        """What was given to `also_to`."""
+        return tuple(self._also)
+
+    def close(self, windows: Windows | None = None) -> None:
+        """Writes what all the transforms rejected; a second call does nothing.
+
+        With windows, each has its own files, so that rejects are counted where their event times lie.
+        """
+        if self._closed:
+            return
+        self._windows = windows
+        for index, rejected in enumerate(self._error_pcolls):
+            for number, sink in enumerate(self._also):
+                _ = rejected | f"AlsoDeadLetters{index}To{number}" >> sink
+        files = [
+            _in_global_window(rejected, index)
+            | f"WriteDeadLetters{index}" >> self._writer(index).with_output_types(DeadLetterFile)
+            for index, rejected in enumerate(self._error_pcolls)
+        ]
+        self._output = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
+        self._closed = True
+
+    def _writer(self, index: int) -> beam.ParDo:
+        return beam.ParDo(_WriteDeadLettersFn(self._folder(index), self._run_id, self._windows))
+
+    def _folder(self, index: int) -> str:
+        """Where the rejects of one step are written; a folder inside the directory keeps its name when published."""
+        return self._directory
+
+    def output(self) -> beam.PCollection[DeadLetterFile]:
+        """The staged files; available after `close`."""
+        return super().output()
+
+
+def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PCollection[Any]:
+    if isinstance(rejected.windowing.windowfn, GlobalWindows):
+        return rejected
+    return rejected | f"InGlobalWindow{index}" >> beam.WindowInto(GlobalWindows())
+
+
+class DiscardingHandler(BatchErrorHandler):
+    """Drops rejected rows: for a pass over input whose rejects another pass records."""
+
+    def __init__(self) -> None:
+        super().__init__(consumer=None)
+
+    def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
+        """Nothing consumes them."""
+
+
+class _WriteDeadLettersFn(beam.DoFn):
+    """One file a bundle, or one for each window in it.
+
+    A retried bundle leaves an unreferenced file behind, which goes with the staging folder.
+    """
+
+    def __init__(self, directory: str, run_id: str, windows: Windows | None):
+        self._directory = directory
+        self._run_id = run_id
+        self._windows = windows
+
+    def start_bundle(self) -> None:
+        self._files: dict[int | None, _LettersFile] = {}
+        self._earliest = MAX_TIMESTAMP
+
+    def process(self, element: RejectedBatch | DeadLetter, timestamp: Any = beam.DoFn.TimestampParam) -> None:
+        self._earliest = min(self._earliest, timestamp)
+        batch = rejected_batch(element)
+        progress.add(rejected=len(batch))
+        for code, count in batch.reason_counts().items():
+            Metrics.counter("DeadLetters", code).inc(count)
+        for start, part in _by_window(batch, self._windows):
+            key = start if start in self._files or len(self._files) < _MAX_FILES else None
+            if key not in self._files:
+                self._files[key] = _LettersFile(self._directory)
+            self._files[key].add(part, self._run_id)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        known = None if self._earliest <= MIN_TIMESTAMP else self._earliest.micros
+        for start, file in self._files.items():
+            yield in_global_window(file.close(known if start is None else start), self._earliest)
+
+
+class _LettersFile:
+    """A file of dead letters while it is written."""
+
+    def __init__(self, directory: str):
+        self._path = FileSystems.join(directory, f"{uuid.uuid4().hex}.jsonl")
+        self._file = FileSystems.create(self._path, "text/plain", compression_type="uncompressed")
+        self._records = 0
+        self._reasons: collections.Counter[str] = collections.Counter()
+        self._stages: collections.Counter[str] = collections.Counter()
+
+    def add(self, batch: RejectedBatch, run_id: str) -> None:
+        """Writes some more."""
+        self._file.write("".join(f"{line}\n" for line in batch.json_lines(run_id)).encode())
+        self._records += len(batch)
+        self._stages += batch.stage_counts()
+        self._reasons += batch.reason_counts()
+
+    def close(self, time: int | None) -> DeadLetterFile:
+        """Ends the file."""
+        self._file.close()
+        return DeadLetterFile(self._path, self._records, dict(self._reasons), dict(self._stages), time)
+
+
+def write_letters(directory: str, run_id: str, batches: Iterable[RejectedBatch]) -> DeadLetterFile:
+    """One staged file of dead letters."""
+    file = _LettersFile(directory)
+    for batch in batches:
+        file.add(batch, run_id)
+    return file.close(None)
+
+
+def _by_window(batch: RejectedBatch, windows: Windows | None) -> Iterator[tuple[int | None, RejectedBatch]]:
+    """The letters by the start of their window, None for those without a time."""
+    if windows is None or not any(batch.lists["event_time"]):
+        yield None, batch
+        return
+    texts = batch.letters.column("event_time")
+    times = texts.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    starts = np.array([None if time is None else windows.latest(time) for time in times.to_pylist()], object)
+    for start in dict.fromkeys(starts.tolist()):
+        rows = np.flatnonzero(starts == start)
+        yield start, RejectedBatch(batch.letters.take(pa.array(rows)))
+
+
+def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection[Any], beam.PCollection[RejectedBatch]]:
+    """(good, rejected) of a ParDo made with `.with_outputs(REJECTED, main="out")` whose DoFn yields from `reject`."""
+    rejected = results[REJECTED]
+    rejected.element_type = RejectedBatch
+    return results["out"], rejected

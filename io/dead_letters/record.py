@@ -1,0 +1,303 @@
+"""Letters: what is known of a rejected row, one by one and as columns."""
+
+import base64
+import collections
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam import coders
+
+from penstock.io.batches import RecordBatchCoder, feature_names
+from penstock.io.columns.values import plain
+from penstock.io.dead_letters.payloads import json_text, row_payloads
+from penstock.io.reasons import Reason
+from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
+
+PayloadEncoding = Literal["text", "base64", "json"]
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
+REASON_TYPE = pa.struct([("code", pa.string()), ("detail", pa.string())])
+
+# The columns of a `RejectedBatch`: the fields of a `DeadLetter`.
+LETTERS = pa.schema(
+    [
+        ("reasons", pa.list_(REASON_TYPE)),
+        ("stage", pa.string()),
+        ("uri", pa.string()),
+        ("position", pa.int64()),
+        ("payload", pa.string()),
+        ("payload_encoding", pa.string()),
+        ("attempt", pa.int64()),
+        ("event_time", pa.string()),
+    ]
+)
+
+# The same as lists of Python's, by name; a value is what the field of a `DeadLetter` is.
+Lists = Mapping[str, list[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadLetter:
+    """One rejected row; `reasons` holds at least one."""
+
+    reasons: tuple[Reason, ...]
+    stage: str
+    uri: str
+    position: int
+    payload: str
+    payload_encoding: PayloadEncoding
+    attempt: int = 1
+    event_time: str | None = None
+
+    def to_json(self, run_id: str = "") -> str:
+        """The JSON object, without a line break."""
+        first, *others = self.reasons
+        return _JSON.encode(
+            {
+                "reason": first.code,
+                "detail": first.detail,
+                "also": [{"reason": other.code, "detail": other.detail} for other in others],
+                "stage": self.stage,
+                "uri": self.uri,
+                "position": self.position,
+                "payload": self.payload,
+                "payload_encoding": self.payload_encoding,
+                "attempt": self.attempt,
+                "event_time": self.event_time,
+                "run_id": run_id,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Self:
+        """The dead letter of one line; `run_id` is not kept."""
+        fields = json.loads(line)
+        first = Reason(fields["reason"], fields["detail"])
+        others = (Reason(other["reason"], other["detail"]) for other in fields["also"])
+        return cls(
+            reasons=(first, *others),
+            stage=fields["stage"],
+            uri=fields["uri"],
+            position=fields["position"],
+            payload=fields["payload"],
+            payload_encoding=fields["payload_encoding"],
+            attempt=fields["attempt"],
+            event_time=fields["event_time"],
+        )
+
+
+class DeadLetterCoder(coders.Coder):
+    """Dead letters cross stages as their JSON."""
+
+    def encode(self, value: DeadLetter) -> bytes:
+        """UTF-8 JSON; lone surrogates cannot occur, since payloads are decoded strictly."""
+        return value.to_json().encode()
+
+    def decode(self, encoded: bytes) -> DeadLetter:
+        """The inverse of `encode`."""
+        return DeadLetter.from_json(encoded)
+
+    def is_deterministic(self) -> bool:
+        """True: the fields are written in one order."""
+        return True
+
+    def to_type_hint(self) -> type:
+        """The element type."""
+        return DeadLetter
+
+
+coders.registry.register_coder(DeadLetter, DeadLetterCoder)
+
+
+def raw_letter(
+    reasons: Iterable[Reason], stage: str, uri: str, position: int, payload: bytes, event_time: str | None = None
+) -> DeadLetter:
+    """A dead letter whose payload is the original bytes, as text where they are UTF-8, else as base64."""
+    text, encoding = _as_text(payload)
+    return DeadLetter(tuple(reasons), stage, uri, position, text, encoding, event_time=event_time)
+
+
+def _as_text(payload: bytes) -> tuple[str, PayloadEncoding]:
+    try:
+        return payload.decode(), "text"
+    except UnicodeDecodeError:
+        return base64.b64encode(payload).decode(), "base64"
+
+
+class RejectedBatch:
+    """Dead letters as columns: the element between the transforms that reject and what takes the rejects.
+
+    Iterating over it gives a `DeadLetter` each; it is columns because that is several times as fast. They are Arrow's
+    or lists of Python's, whichever they were made of, and the other when it is asked for: between fused steps nothing
+    needs Arrow.
+    """
+
+    def __init__(self, letters: pa.RecordBatch):
+        """Takes the columns of `LETTERS`; `reasons` has at least one a row."""
+        self._letters: pa.RecordBatch | None = letters
+        self._lists: Lists | None = None
+
+    @classmethod
+    def of(cls, letters: Iterable[DeadLetter]) -> Self:
+        """The columns of some dead letters."""
+        rows = list(letters)
+        return cls.of_lists({name: [getattr(letter, name) for letter in rows] for name in LETTERS.names})
+
+    @classmethod
+    def of_lists(cls, lists: Lists) -> Self:
+        """Takes the fields of `DeadLetter` by name, each a list with a value for each letter."""
+        batch = cls.__new__(cls)
+        batch._letters, batch._lists = None, lists
+        return batch
+
+    @property
+    def letters(self) -> pa.RecordBatch:
+        """The columns of `LETTERS`."""
+        if self._letters is None:
+            self._letters = _as_arrow(self.lists)
+        return self._letters
+
+    @property
+    def lists(self) -> Lists:
+        """The fields of `DeadLetter` by name, each a list with a value for each letter."""
+        if self._lists is None:
+            self._lists = _as_lists(self.letters)
+        return self._lists
+
+    def __len__(self) -> int:
+        """How many rows were rejected."""
+        return int(self._letters.num_rows) if self._letters is not None else len(self.lists["position"])
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        """One by one."""
+        return itertools.starmap(DeadLetter, zip(*(self.lists[name] for name in LETTERS.names), strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its buffers, or where it is lists, characters of its payloads."""
+        return int(self._letters.nbytes) if self._letters is not None else sum(map(len, self.lists["payload"]))
+
+    def reason_counts(self) -> collections.Counter[str]:
+        """How often each code occurs; a row with two reasons counts for both."""
+        return collections.Counter(reason.code for reasons in self.lists["reasons"] for reason in reasons)
+
+    def stage_counts(self) -> collections.Counter[str]:
+        """Rows by the stage that rejected them."""
+        return collections.Counter(self.lists["stage"])
+
+    def json_lines(self, run_id: str = "") -> list[str]:
+        """`DeadLetter.to_json` of each row, in a fraction of its time."""
+        run = json_text(run_id)
+        return [
+            f'{{{_json_reasons(reasons)}, "stage": {json_text(stage)}, "uri": {json_text(uri)}, '
+            f'"position": {position}, "payload": {json_text(payload)}, "payload_encoding": "{encoding}", '
+            f'"attempt": {attempt}, '
+            f'"event_time": {"null" if time is None else json_text(time)}, "run_id": {run}}}'
+            for reasons, stage, uri, position, payload, encoding, attempt, time in zip(
+                *(self.lists[name] for name in LETTERS.names), strict=True
+            )
+        ]
+
+
+def _json_reasons(reasons: Sequence[Reason]) -> str:
+    """`"reason": ..., "detail": ..., "also": [...]`."""
+    first, *others = (f'"reason": {json_text(reason.code)}, "detail": {json_text(reason.detail)}' for reason in reasons)
+    return f'{first}, "also": [{", ".join(f"{{{other}}}" for other in others)}]'
+
+
+def _as_arrow(lists: Lists) -> pa.RecordBatch:
+    rows: list[Sequence[Reason]] = lists["reasons"]
+    texts = [[getattr(reason, name) for reasons in rows for reason in reasons] for name in ("code", "detail")]
+    structs = pa.StructArray.from_arrays([pa.array(text, pa.string()) for text in texts], fields=list(REASON_TYPE))
+    reasons = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *map(len, rows)]), pa.int32()), structs)
+    others = [pa.array(lists[field.name], field.type) for field in list(LETTERS)[1:]]
+    return pa.RecordBatch.from_arrays([reasons, *others], schema=LETTERS)
+
+
+def _as_lists(letters: pa.RecordBatch) -> Lists:
+    lists = letters.to_pydict()
+    return lists | {"reasons": [tuple(Reason(**reason) for reason in reasons) for reasons in lists["reasons"]]}
+
+
+class RejectedBatchCoder(coders.Coder):
+    """Rejected batches cross stages as Arrow."""
+
+    def encode(self, value: RejectedBatch) -> bytes:
+        """An Arrow IPC stream."""
+        return RecordBatchCoder().encode(value.letters)
+
+    def decode(self, encoded: bytes) -> RejectedBatch:
+        """The inverse of `encode`."""
+        return RejectedBatch(RecordBatchCoder().decode(encoded))
+
+    def is_deterministic(self) -> bool:
+        """False: see `RecordBatchCoder`."""
+        return False
+
+    def estimate_size(self, value: RejectedBatch) -> int:
+        """About its size; Beam's default would encode the batch to see."""
+        return value.nbytes
+
+    def to_type_hint(self) -> type:
+        """The element type."""
+        return RejectedBatch
+
+
+coders.registry.register_coder(RejectedBatch, RejectedBatchCoder)
+
+
+def row_letters(
+    batch: pa.RecordBatch,
+    reasons: Mapping[int, Iterable[Reason]],
+    stage: str,
+    payload: Callable[[int], bytes] | None = None,
+) -> RejectedBatch:
+    """Dead letters for the rows of `batch` named in `reasons` (row index -> its reasons), in row order.
+
+    Args:
+      batch: the rows; uri and position come from `_origin` ("" and -1 without it), the time from
+        `_event_time`, the attempt from `_attempt` (1 without it).
+      reasons: row index to reasons, at least one each.
+      stage: name of the step that rejects: read, validate, split, transform, write.
+      payload: the original bytes of a row, where the caller has them; else the row goes along as JSON.
+    """
+    rows = sorted(reasons)
+    wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT) if name in batch.schema.names]
+    features = [] if payload else feature_names(batch)
+    taken = batch.select([*features, *wanted]).take(pa.array(rows, pa.int64()))
+    if payload:
+        texts = [_as_text(payload(row)) for row in rows]
+    else:
+        texts = [(text, "json") for text in row_payloads(taken.select(features))]
+    uris, positions = _places(taken, len(rows))
+    return RejectedBatch.of_lists(
+        {
+            "reasons": [tuple(reasons[row]) for row in rows],
+            "stage": [stage] * len(rows),
+            "uri": uris,
+            "position": positions,
+            "payload": [text for text, _ in texts],
+            "payload_encoding": [encoding for _, encoding in texts],
+            "attempt": taken.column(ATTEMPT).to_pylist() if ATTEMPT in wanted else [1] * len(rows),
+            "event_time": _iso_times(taken) if EVENT_TIME in wanted else [None] * len(rows),
+        }
+    )
+
+
+def _places(batch: pa.RecordBatch, rows: int) -> tuple[list[str], list[int]]:
+    """Uri and position of each row."""
+    if ORIGIN not in batch.schema.names:
+        return [""] * rows, [-1] * rows
+    origin = batch.column(ORIGIN)
+    return plain(origin.field("uri")).to_pylist(), origin.field("position").to_pylist()
+
+
+def _iso_times(batch: pa.RecordBatch) -> list[str | None]:
+    return pc.strftime(batch.column(EVENT_TIME), format="%Y-%m-%dT%H:%M:%SZ").to_pylist()

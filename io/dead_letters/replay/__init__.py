@@ -1,0 +1,1 @@
+"""Dead letters as input, once each."""

@@ -1,0 +1,325 @@
+"""Dead letters back to rows: `DeadLetterFormat`, a format whose records are the payloads of dead letters.
+
+`ReadRecords(files, DeadLetterFormat(...))` gives the rows that were rejected, with the `_origin` that they had, so that
+whoever rejects them again names the same place, and with `_attempt`, so that the dead letter is counted. A payload that
+is a row as JSON is read as JSON; the bytes of a source are decoded as `penstock.io.messages.values` decodes messages,
+since a record of a file and the value of a message are the same thing here.
+
+Not all letters are tried. Rejected again, as they are, are those
+
+- that have failed `max_attempts` times;
+- whose payload is no row: `file.*` stands for a file, `kafka.tombstone` has a key, `*.too_long` the beginning of a line
+  (tried, it might pass); these count as having failed `max_attempts` times;
+- that have none of the wanted `reasons`: these keep their attempt.
+"""
+
+import base64
+import dataclasses
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from penstock.io.batches import ORIGIN_TYPE
+from penstock.io.columns.event_times import TIME_TYPE
+from penstock.io.dataset.options import DEFAULT_MAX_ATTEMPTS
+from penstock.io.dead_letters.record import (
+    LETTERS,
+    REASON_TYPE,
+    DeadLetter,
+    PayloadEncoding,
+    RejectedBatch,
+    row_letters,
+)
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.files.inputs import InputFile, stat_file
+from penstock.io.formats.base import Parsed, Part
+from penstock.io.formats.csv.format import CsvFormat
+from penstock.io.formats.lines import Lines, LongLine, blank_lines, index_lines, read_blocks, split_part
+from penstock.io.messages.base import Decoder
+from penstock.io.messages.values import FORMATS
+from penstock.io.reasons import Reason
+from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
+from penstock.io.schema import Feature
+
+# Letters whose payload is no row.
+_NO_ROW = ("file.*", "kafka.tombstone", "*.too_long")
+
+_NO_TIME = Reason("event_time.missing", "the dead letter has no event time, every row needs one")
+
+# What files call the formats of messages, and formats of files whose rows are rejected as JSON.
+_VALUE_FORMATS = {"jsonl": "json", "tfrecord": "tfexample"}
+_WITHOUT_BYTES = ("parquet",)
+
+_ON_DISK = pa.schema(
+    [
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("also", pa.list_(pa.struct([("reason", pa.string()), ("detail", pa.string())]))),
+        *(field for field in LETTERS if field.name != "reasons"),
+    ]
+)
+_REQUIRED = [name for name in _ON_DISK.names if name != "event_time"]
+
+
+def parse_letters(lines: Lines, uri: str) -> RejectedBatch:
+    """The dead letters of some lines of a file; `run_id` is not kept.
+
+    Raises:
+      InputError: when a line is no dead letter.
+    """
+    if not len(lines):
+        return RejectedBatch.of([])
+    data = lines.joined()
+    try:
+        table = pa.json.read_json(
+            pa.BufferReader(data),
+            pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
+            pa.json.ParseOptions(explicit_schema=_ON_DISK, unexpected_field_behavior="ignore"),
+        ).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise _not_a_letter(lines, uri) from error
+    if table.num_rows != len(lines) or any(table.column(name).null_count for name in _REQUIRED):
+        raise _not_a_letter(lines, uri)
+    return RejectedBatch(_as_letters(table.to_batches()[0]))
+
+
+def _not_a_letter(lines: Lines, uri: str) -> InputError:
+    for row in range(len(lines)):
+        try:
+            DeadLetter.from_json(lines.line(row))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return InputError(f"{uri}: the line at byte {lines.position(row)} is not a dead letter: {error!r}")
+    return InputError(f"{uri}: the lines from byte {lines.position(0)} on are not dead letters as jobs write them")
+
+
+def _as_letters(found: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns of `LETTERS`."""
+    also = found.column("also")
+    counts = pc.list_value_length(also).to_numpy(zero_copy_only=False) + 1
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    # Each row's first reason goes before its others.
+    is_first = np.zeros(offsets[-1], bool)
+    is_first[offsets[:-1]] = True
+    order = np.empty(offsets[-1], np.int64)
+    order[is_first] = np.arange(found.num_rows)
+    order[~is_first] = np.arange(found.num_rows, offsets[-1])
+    others = also.flatten()
+    fields = []
+    for name in ("reason", "detail"):
+        texts = pa.concat_arrays([found.column(name), others.field(name)])
+        fields.append(texts.take(pa.array(order)))
+    reasons = pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(fields, fields=list(REASON_TYPE))
+    )
+    rest = [found.column(name) for name in LETTERS.names[1:]]
+    return pa.RecordBatch.from_arrays([reasons, *rest], schema=LETTERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadLetterFormat:
+    """Files of dead letters, in JSON Lines.
+
+    Attributes:
+      format: of the payloads that are bytes, as `penstock.io.sources.read.FORMATS` or
+        `penstock.io.messages.values.FORMATS` name it; None refuses such payloads. options: of that format, by name. CSV
+        without `column_names` takes them from the header of the file that the row is of, which must still be there.
+        max_attempts: letters that failed so often are not tried. reasons: try only letters with a reason that matches
+        one of these (`rule.*`); empty for all. event_times: give rows the event time of their letter, and reject those
+        without one (`event_time.missing`). part_bytes: size of the byte ranges of a file; None goes by its size.
+
+    Raises:
+      ConfigError: for an unknown format, or a number of attempts below 1.
+    """
+
+    format: str | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    reasons: Sequence[str] = ()
+    event_times: bool = False
+    part_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ConfigError(f"--max_attempts must be >= 1, got {self.max_attempts}")
+        if self.format is not None and self._values not in (*FORMATS, *_WITHOUT_BYTES):
+            known = ", ".join([*FORMATS, *_VALUE_FORMATS, *_WITHOUT_BYTES])
+            raise ConfigError(f"the format of dead letters must be one of {known}, got {self.format!r}")
+        if self._values == "csv" and not self.has_headers:
+            self.decoder("", None)
+
+    @property
+    def _values(self) -> str | None:
+        """The format as `FORMATS` has it."""
+        return _VALUE_FORMATS.get(self.format or "", self.format)
+
+    @property
+    def has_headers(self) -> bool:
+        """Whether the header of each file tells the columns of its rows."""
+        return self._values == "csv" and not self.options.get("column_names")
+
+    def decoder(self, uri: str, features: Sequence[Feature] | None) -> Decoder:
+        """What decodes the bytes of rows of one file or partition.
+
+        Raises:
+          ConfigError: without a format, for options that it does not have, and where the header of a CSV file is gone.
+        """
+        options = dict(self.options)
+        if self.has_headers:
+            options["column_names"] = self._header(uri)
+        if self._values is None or self._values in _WITHOUT_BYTES:
+            raise ConfigError(f"{uri}: its dead letters hold the bytes of rows; name their format with --format")
+        try:
+            return FORMATS[self._values](features, **options)()
+        except TypeError as error:
+            raise ConfigError(f"--format {self.format}: {error}") from error
+
+    def _header(self, uri: str) -> Sequence[str]:
+        try:
+            names = CsvFormat(delimiter=self.options.get("delimiter", ",")).columns(stat_file(uri))
+        except (InputError, ValueError) as error:
+            raise ConfigError(f"{error}; name the columns of the dead letters with --columns") from error
+        if names is None:
+            raise ConfigError(f"{uri} has no header now; name the columns of the dead letters with --columns")
+        return names
+
+    def columns(self, file: InputFile) -> Sequence[str] | None:
+        """None: each letter has its own row."""
+        return None
+
+    def plan(self, file: InputFile) -> Iterator[Part]:
+        """Byte ranges."""
+        return split_part(file, self.part_bytes)
+
+    def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
+        """The rows of the letters in one part.
+
+        Raises:
+          InputError: for a line that is no dead letter, and for CSV without columns whose file is gone.
+          ConfigError: for payloads that the format cannot be.
+        """
+        payloads = _Payloads(self, features)
+        for block in read_blocks(file, part):
+            if isinstance(block, LongLine):
+                raise InputError(f"{file.uri}: the line at byte {block.offset} is too long for a dead letter")
+            lines = index_lines(block)
+            letters = parse_letters(lines.select(~blank_lines(lines, whitespace=True)), file.uri)
+            tried, left = self._sort_out(letters)
+            if len(left):
+                yield Parsed(_no_rows(), left)
+            yield from payloads.parse(tried)
+
+    def _sort_out(self, letters: RejectedBatch) -> tuple[pa.RecordBatch, RejectedBatch]:
+        """The letters to try, with the attempt that this is, and those to leave."""
+        rowless = _with_reason(letters, _NO_ROW)
+        attempts = letters.letters.column("attempt").to_numpy()
+        attempts = np.where(rowless, np.maximum(attempts, self.max_attempts), attempts)
+        tried = attempts < self.max_attempts
+        if self.reasons:
+            tried &= _with_reason(letters, self.reasons)
+        found = _set(letters.letters, "attempt", pa.array(attempts + tried))
+        left = found.filter(pa.array(~tried))
+        return found.filter(pa.array(tried)), RejectedBatch(_set(left, "stage", pa.repeat("read", left.num_rows)))
+
+
+def _with_reason(letters: RejectedBatch, patterns: Sequence[str]) -> np.ndarray:
+    """Mask of the letters with a reason that matches one of the patterns."""
+    reasons = letters.letters.column("reasons")
+    codes = reasons.flatten().field("code")
+    matching = [code for code in pc.unique(codes).to_pylist() if any(fnmatch.fnmatchcase(code, p) for p in patterns)]
+    hits = pc.is_in(codes, pa.array(matching, pa.string())).to_numpy(zero_copy_only=False)
+    mask = np.zeros(len(letters), bool)
+    mask[pc.list_parent_indices(reasons).to_numpy()[hits]] = True
+    return mask
+
+
+def _set(letters: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
+    return letters.set_column(letters.schema.get_field_index(name), letters.schema.field(name), values)
+
+
+class _Payloads:
+    """Decodes the payloads of one part; decoders learn as they go."""
+
+    def __init__(self, layout: DeadLetterFormat, features: Sequence[Feature] | None):
+        self._layout = layout
+        self._features = features
+        self._decoders: dict[str, Decoder] = {}
+
+    def parse(self, letters: pa.RecordBatch) -> Iterator[Parsed]:
+        """The rows of some letters, those with JSON and those with bytes apart."""
+        is_json = pc.equal(letters.column("payload_encoding"), "json")
+        rows = letters.filter(is_json)
+        if rows.num_rows:
+            yield self._parse(rows, self._decoder("json"), rows.column("payload").cast(pa.binary()), "json")
+        for key, part in self._by_decoder(letters.filter(pc.invert(is_json))):
+            yield self._parse(part, self._decoder(key), _payload_bytes(part), None)
+
+    def _by_decoder(self, letters: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Letters whose bytes one decoder takes: of CSV with headers, those of one file."""
+        if letters.num_rows and not self._layout.has_headers:
+            yield "", letters
+            return
+        uris = letters.column("uri")
+        for uri in pc.unique(uris).to_pylist():
+            yield uri, letters.filter(pc.equal(uris, uri))
+
+    def _decoder(self, key: str) -> Decoder:
+        if key not in self._decoders:
+            self._decoders[key] = (
+                FORMATS["json"](self._features)() if key == "json" else self._layout.decoder(key, self._features)
+            )
+        return self._decoders[key]
+
+    def _parse(
+        self, letters: pa.RecordBatch, decoder: Decoder, values: pa.Array, encoding: PayloadEncoding | None
+    ) -> Parsed:
+        """The rows of some letters, in order, and the dead letters of those that cannot be decoded again."""
+        decoded = decoder.decode(values)
+        places = _places(letters)
+        faults: dict[int, Sequence[Reason]] = dict(decoded.faults)
+        kept, columns = decoded.indices, decoded.columns
+        if self._layout.event_times:
+            timeless = places.column(EVENT_TIME).is_null().to_numpy(zero_copy_only=False)
+            faults |= dict.fromkeys(kept[timeless[kept]].tolist(), (_NO_TIME,))
+            has_time = pa.array(~timeless[kept])
+            columns = {name: column.filter(has_time) for name, column in columns.items()}
+            kept = kept[~timeless[kept]]
+        taken = places.take(pa.array(kept))
+        reserved = [ORIGIN, ATTEMPT, EVENT_TIME] if self._layout.event_times else [ORIGIN, ATTEMPT]
+        batch = pa.RecordBatch.from_arrays(
+            [*columns.values(), *(taken.column(name) for name in reserved)], names=[*columns, *reserved]
+        )
+        rejected = row_letters(places, faults, "read", lambda row: values[row].as_py())
+        if encoding is not None:
+            texts = pa.repeat(encoding, len(rejected))
+            rejected = RejectedBatch(_set(rejected.letters, "payload_encoding", texts))
+        # Without the bytes, who rejects a row writes it as JSON, which is what it was.
+        payload = None if encoding is not None else lambda row: values[int(kept[row])].as_py()
+        return Parsed(batch, rejected, payload)
+
+
+def _places(letters: pa.RecordBatch) -> pa.RecordBatch:
+    """What a row takes along from its letter: `_origin`, `_attempt`, `_event_time`."""
+    origin = pa.StructArray.from_arrays(
+        [letters.column("uri").dictionary_encode(), letters.column("position")], fields=list(ORIGIN_TYPE)
+    )
+    times = letters.column("event_time").cast(TIME_TYPE)
+    return pa.RecordBatch.from_arrays([origin, letters.column("attempt"), times], names=[ORIGIN, ATTEMPT, EVENT_TIME])
+
+
+def _payload_bytes(letters: pa.RecordBatch) -> pa.Array:
+    """The original bytes, binary; base64, which few payloads are, is decoded one by one."""
+    payloads = letters.column("payload").cast(pa.binary())
+    mask = pc.equal(letters.column("payload_encoding"), "base64")
+    if not mask.true_count:
+        return payloads
+    decoded = [base64.b64decode(text) for text in letters.column("payload").filter(mask).to_pylist()]
+    return pc.replace_with_mask(payloads, mask, pa.array(decoded, pa.binary()))
+
+
+def _no_rows() -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], ORIGIN_TYPE)], names=[ORIGIN])

@@ -1,0 +1,53 @@
+"""Parking: dead letters that have failed often enough get a folder of their own.
+
+They are still dead letters of the dataset, listed in its manifest and counted, but a pattern such as
+`OUTPUT/dead_letters/*.jsonl` does not match them any more.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow.compute as pc
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.dataset.layout import PARKED
+from penstock.io.dead_letters.handler import DeadLetterHandler, rejected_batch
+from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
+
+
+def split_parked(batch: RejectedBatch, max_attempts: int) -> tuple[RejectedBatch, RejectedBatch]:
+    """The letters that may be tried again, and those that have failed `max_attempts` times."""
+    is_parked = pc.greater_equal(batch.letters.column("attempt"), max_attempts)
+    return RejectedBatch(batch.letters.filter(pc.invert(is_parked))), RejectedBatch(batch.letters.filter(is_parked))
+
+
+class ParkingHandler(DeadLetterHandler):
+    """A `DeadLetterHandler` that writes letters which have failed `max_attempts` times to the folder `parked`."""
+
+    def __init__(self, directory: str, run_id: str, max_attempts: int):
+        super().__init__(directory, run_id)
+        self._max_attempts = max_attempts
+
+    def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
+        """Takes the rejects of one step, as two collections: every second one is parked."""
+        split = beam.ParDo(_ParkFn(self._max_attempts)).with_outputs(PARKED, main="open")
+        parts = pcoll | f"Park{len(self._error_pcolls)}" >> split
+        for name in ("open", PARKED):
+            parts[name].element_type = RejectedBatch
+            super().add_error_pcollection(parts[name])
+
+    def _folder(self, index: int) -> str:
+        return FileSystems.join(self._directory, PARKED) if index % 2 else self._directory
+
+
+class _ParkFn(beam.DoFn):
+    def __init__(self, max_attempts: int):
+        self._max_attempts = max_attempts
+
+    def process(self, element: RejectedBatch | DeadLetter) -> Iterator[Any]:
+        tried, parked = split_parked(rejected_batch(element), self._max_attempts)
+        if len(tried):
+            yield tried
+        if len(parked):
+            yield beam.pvalue.TaggedOutput(PARKED, parked)

@@ -1,0 +1,1 @@
+"""tf.Example and TFRecord as bytes."""

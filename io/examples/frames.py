@@ -1,0 +1,247 @@
+"""The frames of TFRecord files: found in blocks, checked, their bytes left where they are.
+
+A TFRecord file is a chain of frames, all integers little-endian::
+
+    uint64 length | uint32 masked CRC32C of the 8 bytes of length | data | uint32 masked CRC32C of data
+
+Since each frame starts where the one before it ends, finding them is a loop: in the kernel, which checks the CRCs as
+it goes, or in Python, where it does nothing but follow the lengths.
+"""
+
+import dataclasses
+import functools
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import google_crc32c
+import numpy as np
+
+from penstock.io.errors import InputError
+from penstock.io.kernel import native
+
+if native.ENABLED:
+    from penstock.io.kernel.native import _frames
+
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
+
+_BLOCK_BYTES = 4 << 20
+# No protobuf message is longer, so a longer record is a damaged length.
+_MAX_RECORD_BYTES = (1 << 31) - 1
+# A record of any length is read in pieces, so that a damaged length allocates no more than the file has.
+_MAX_READ_BYTES = 64 << 20
+_MASK_DELTA = 0xA282EAD8
+
+
+class ByteStream(Protocol):
+    """What frames are read from: `pyarrow.NativeFile` or any binary file."""
+
+    def read(self, nbytes: int, /) -> bytes:
+        """Up to `nbytes` bytes; empty only at the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """Some whole frames, one after the other, as they were in the file.
+
+    Attributes:
+      data: the frames; over a file these add up to its content.
+      starts: int64, where in `data` each record's own bytes start, after its header.
+      lengths: int64, bytes of each record.
+      first_offset: where in the decompressed file `data` starts.
+    """
+
+    data: bytes | memoryview
+    starts: np.ndarray
+    lengths: np.ndarray
+    first_offset: int
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """int64, the byte offset in the decompressed file at which each frame starts."""
+        return self.starts + (self.first_offset - HEADER_BYTES)
+
+    def select(self, rows: slice | np.ndarray) -> "Frames":
+        """Some of the records, over the same `data`."""
+        return dataclasses.replace(self, starts=self.starts[rows], lengths=self.lengths[rows])
+
+    def record(self, row: int) -> bytes:
+        """The own bytes of one record."""
+        start = int(self.starts[row])
+        return bytes(self.data[start : start + int(self.lengths[row])])
+
+    def records(self) -> list[bytes]:
+        """The own bytes of every record."""
+        ends = (self.starts + self.lengths).tolist()
+        return [bytes(self.data[start:end]) for start, end in zip(self.starts.tolist(), ends, strict=True)]
+
+
+def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -> Iterator[Frames]:
+    """The frames of a decompressed TFRecord stream, in order, all CRCs checked.
+
+    Memory is about two blocks, or two records where a record is longer than a block. An empty stream has no frames.
+
+    Args:
+      stream: the decompressed bytes (`open_decompressed`).
+      uri: the file that a message names.
+      block_bytes: how much is read at a time.
+
+    Raises:
+      InputError: for a CRC that does not match, an absurd length, or a record that the file ends in; the message has
+        the byte offset of the record.
+    """
+    tail, offset, wanted = b"", 0, block_bytes
+    while block := _read_some(stream, wanted):
+        data = tail + block if tail else block
+        found = _scan_in_kernel(data) if native.ENABLED else _scan_in_python(data)
+        _check(found, data, offset, uri)
+        tail, wanted = data[found.end :], max(block_bytes, found.missing)
+        if len(found.starts):
+            yield Frames(memoryview(data)[: found.end], found.starts, found.lengths, offset)
+        offset += found.end
+    if tail:
+        raise InputError(f"{uri}: {_truncated(tail)} at byte {offset}; the file is truncated: copy or write it again")
+
+
+def unmask(crcs: np.ndarray) -> np.ndarray:
+    """CRC32C values, uint32, from the masked ones that a TFRecord file stores."""
+    rotated = crcs - np.uint32(_MASK_DELTA)
+    return (rotated >> np.uint32(17)) | (rotated << np.uint32(15))
+
+
+def _read_some(stream: ByteStream, wanted: int) -> bytes:
+    pieces = []
+    while wanted > 0 and (piece := stream.read(min(wanted, _MAX_READ_BYTES))):
+        pieces.append(piece)
+        wanted -= len(piece)
+    return b"".join(pieces)
+
+
+class _Found(NamedTuple):
+    """The whole frames of a block, and where in it the first frame begins that has each fault; -1 for none.
+
+    Attributes:
+      starts: as `Frames` has them.
+      lengths: as `Frames` has them.
+      end: where the last whole frame ends.
+      missing: bytes that the frame beginning there lacks, as far as is known.
+      bad_length: where a length does not match its CRC; nothing behind it counts.
+      absurd: where a length is beyond any tf.Example.
+      bad_data: where a record does not match its CRC.
+    """
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    end: int
+    missing: int
+    bad_length: int
+    absurd: int
+    bad_data: int
+
+
+def _scan_in_kernel(data: bytes) -> _Found:
+    return _Found(*_frames.scan(data, _MAX_RECORD_BYTES))
+
+
+def _scan_in_python(data: bytes) -> _Found:
+    starts, lengths, end, missing = _follow_lengths(data)
+    heads = starts - HEADER_BYTES
+    if end + HEADER_BYTES <= len(data):
+        heads = np.append(heads, end)
+    return _Found(starts, lengths, end, missing, *_check_lengths(data, heads), _check_data(data, starts, lengths))
+
+
+def _check(found: _Found, data: bytes, offset: int, uri: str) -> None:
+    if found.bad_length >= 0:
+        raise InputError(f"{uri}: {_bad_length(data, found.bad_length, offset)}")
+    if found.absurd >= 0:
+        (length,) = struct.unpack_from("<Q", data, found.absurd)
+        at = offset + found.absurd
+        raise InputError(f"{uri}: the record at byte {at} claims {length} bytes, more than a tf.Example can have")
+    if found.bad_data >= 0:
+        at = offset + found.bad_data
+        raise InputError(f"{uri}: the data CRC of the record at byte {at} does not match; the record is damaged")
+
+
+def _bad_length(data: bytes, head: int, offset: int) -> str:
+    message = f"the length CRC of the record at byte {offset + head} does not match"
+    if offset + head > 0:
+        return f"{message}; the file is damaged from there on"
+    if data.startswith(b"\x1f\x8b"):
+        return f"{message}; the file looks gzip-compressed: give its name the suffix .gz"
+    if data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0:
+        return f"{message}; the file looks zlib-compressed: give its name the suffix .zlib"
+    return f"{message}; this is not a TFRecord file, or its start is damaged"
+
+
+def _follow_lengths(data: bytes) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Starts and lengths of the whole frames of `data`, where they end, and the bytes that the next one lacks."""
+    unpack = struct.Struct("<Q").unpack_from
+    starts: list[int] = []
+    lengths: list[int] = []
+    add_start, add_length = starts.append, lengths.append
+    size, position, missing = len(data), 0, 0
+    while position + HEADER_BYTES <= size:
+        length = unpack(data, position)[0]
+        start = position + HEADER_BYTES
+        following = start + length + FOOTER_BYTES
+        if following > size:
+            missing = following - size
+            break
+        add_start(start)
+        add_length(length)
+        position = following
+    return np.array(starts, np.int64), np.array(lengths, np.int64), position, missing
+
+
+def _check_lengths(data: bytes, heads: np.ndarray) -> tuple[int, int]:
+    """The first of the headers at `heads` whose CRC is wrong, and the first whose length is absurd."""
+    headers = np.frombuffer(data, np.uint8)[heads[:, None] + np.arange(HEADER_BYTES)]
+    stored = np.ascontiguousarray(headers[:, 8:]).view("<u4")[:, 0]
+    lengths = np.ascontiguousarray(headers[:, :8]).view("<u8")[:, 0]
+    return _first(heads, unmask(stored) != _length_crcs(headers[:, :8])), _first(heads, lengths > _MAX_RECORD_BYTES)
+
+
+def _check_data(data: bytes, starts: np.ndarray, lengths: np.ndarray) -> int:
+    """Where the first frame begins whose record does not match its CRC."""
+    ends = starts + lengths
+    crc32c = google_crc32c.value
+    found = [crc32c(data[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    footers = np.frombuffer(data, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
+    stored = np.ascontiguousarray(footers).view("<u4")[:, 0]
+    return _first(starts - HEADER_BYTES, unmask(stored) != np.array(found, np.uint32))
+
+
+def _first(heads: np.ndarray, is_bad: np.ndarray) -> int:
+    bad = np.flatnonzero(is_bad)
+    return int(heads[bad[0]]) if len(bad) else -1
+
+
+def _length_crcs(lengths: np.ndarray) -> np.ndarray:
+    """CRC32C of each row of uint8 [n, 8].
+
+    A CRC is affine over XOR: that of 8 bytes is that of 8 zeros, XORed with one term for each byte.
+    """
+    zeros, terms = _crc_terms()
+    return np.bitwise_xor.reduce(terms[np.arange(8), lengths], axis=1) ^ zeros
+
+
+@functools.cache
+def _crc_terms() -> tuple[np.uint32, np.ndarray]:
+    zeros = google_crc32c.value(bytes(8))
+    terms = [
+        [google_crc32c.value(bytes(place) + bytes([byte]) + bytes(7 - place)) ^ zeros for byte in range(256)]
+        for place in range(8)
+    ]
+    return np.uint32(zeros), np.array(terms, np.uint32)
+
+
+def _truncated(tail: bytes) -> str:
+    if len(tail) < HEADER_BYTES:
+        return f"the header of a record is cut off after {len(tail)} of {HEADER_BYTES} bytes"
+    needed = HEADER_BYTES + struct.unpack_from("<Q", tail)[0] + FOOTER_BYTES
+    return f"the file ends after {len(tail)} of the {needed} bytes of the record"

@@ -1,0 +1,1 @@
+"""Files and folders, of this machine and of stores: paths, listing, reading, moving."""

@@ -1,0 +1,186 @@
+"""The container of Avro files: its header and its blocks, checked and decompressed, without decoding rows.
+
+A file is a header and then blocks; a block is `rows (varint) | bytes (varint) | data | sync marker (16 bytes)`.
+"""
+
+import bz2
+import dataclasses
+import io
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+
+from penstock.io.errors import InputError
+from penstock.io.files.inputs import InputFile
+
+_MAGIC = b"Obj\x01"
+_SYNC_BYTES = 16
+_MAX_VARINT_BYTES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What an Avro file says of itself: its schema as written, its codec, its sync marker, where the blocks begin."""
+
+    schema: Any
+    codec: str
+    sync: bytes
+    end: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One block: where it starts in the file, its rows, its data as stored (empty when only planned), where it ends."""
+
+    offset: int
+    rows: int
+    data: bytes
+    end: int
+
+
+def read_header(stream: io.BufferedReader, file: InputFile) -> Header:
+    """The header of an Avro file; leaves the stream at its first block.
+
+    Raises:
+      InputError: when there is none, or it is damaged, or the codec is not known.
+    """
+    if stream.read(len(_MAGIC)) != _MAGIC:
+        hint = "the file is empty" if file.size == 0 else "it does not begin with 'Obj' and 1"
+        raise InputError(f"{file.uri}: not an Avro file: {hint}")
+    try:
+        meta: Any = fastavro.schemaless_reader(stream, {"type": "map", "values": "bytes"}, None)
+        schema = json.loads(meta["avro.schema"])
+        codec = meta.get("avro.codec", b"null").decode()
+    except Exception as error:  # fastavro raises errors of many types for damaged bytes
+        raise InputError(f"{file.uri}: the Avro header is damaged or cut off: {error!r}") from error
+    sync = stream.read(_SYNC_BYTES)
+    if len(sync) < _SYNC_BYTES:
+        raise InputError(f"{file.uri}: the Avro header is cut off: the file ends in the sync marker")
+    if codec not in _CODECS:
+        raise InputError(f"{file.uri}: Avro codec {codec!r} is not supported; write the file with {', '.join(_CODECS)}")
+    return Header(schema, codec, sync, stream.tell())
+
+
+def scan_blocks(stream: io.BufferedReader, header: Header, file: InputFile) -> Iterator[Block]:
+    """All blocks, without their data, which is skipped.
+
+    Raises:
+      InputError: for a damaged or truncated block; the message has its byte offset.
+    """
+    offset = header.end
+    while offset < file.size:
+        stream.seek(offset)
+        rows, size = _block_head(stream, offset, file)
+        stream.seek(size, io.SEEK_CUR)
+        _check_sync(stream, header, offset, file)
+        block = Block(offset, rows, b"", stream.tell())
+        yield block
+        offset = block.end
+
+
+def read_blocks(
+    stream: io.BufferedReader, header: Header, file: InputFile, start: int, end: int | None
+) -> Iterator[Block]:
+    """The blocks from byte `start` (0: the first) to byte `end` (None: the end of the file), one in memory at a time.
+
+    Raises:
+      InputError: as `scan_blocks`.
+    """
+    offset = max(start, header.end)
+    end = file.size if end is None else end
+    stream.seek(offset)
+    while offset < end:
+        rows, size = _block_head(stream, offset, file)
+        data = stream.read(size)
+        _check_sync(stream, header, offset, file)
+        block = Block(offset, rows, data, stream.tell())
+        yield block
+        offset = block.end
+
+
+def decompress(block: Block, header: Header, file: InputFile) -> bytes:
+    """The data of a block.
+
+    Raises:
+      InputError: when it does not decompress or its checksum does not match.
+    """
+    try:
+        return _CODECS[header.codec](block.data)
+    except (zlib.error, lzma.LZMAError, pa.ArrowException, OSError, EOFError, ValueError) as error:
+        raise InputError(
+            f"{file.uri}: the {header.codec} data of the block at byte {block.offset} is damaged: {error}"
+        ) from error
+
+
+def _block_head(stream: io.BufferedReader, offset: int, file: InputFile) -> tuple[int, int]:
+    rows, size = _read_long(stream, offset, file), _read_long(stream, offset, file)
+    if rows < 0 or size < 0:
+        raise InputError(f"{file.uri}: the block at byte {offset} claims {rows} rows in {size} bytes; it is damaged")
+    if stream.tell() + size + _SYNC_BYTES > file.size:
+        raise InputError(
+            f"{file.uri}: the block at byte {offset} claims {size} bytes, more than the file has; "
+            "the file is truncated or damaged there"
+        )
+    return rows, size
+
+
+def _read_long(stream: io.BufferedReader, offset: int, file: InputFile) -> int:
+    """A zigzag varint."""
+    value = 0
+    for index in range(_MAX_VARINT_BYTES):
+        byte = stream.read(1)
+        if not byte:
+            raise InputError(f"{file.uri}: the head of the block at byte {offset} is cut off; the file is truncated")
+        value |= (byte[0] & 0x7F) << (7 * index)
+        if byte[0] < 0x80:
+            return (value >> 1) ^ -(value & 1)
+    raise InputError(f"{file.uri}: the head of the block at byte {offset} is damaged: a number has no end")
+
+
+def _check_sync(stream: io.BufferedReader, header: Header, offset: int, file: InputFile) -> None:
+    if stream.read(_SYNC_BYTES) != header.sync:
+        raise InputError(f"{file.uri}: the block at byte {offset} does not end with the sync marker; it is damaged")
+
+
+def _inflate(data: bytes) -> bytes:
+    return zlib.decompress(data, -zlib.MAX_WBITS)
+
+
+def _unsnap(data: bytes) -> bytes:
+    """Raw snappy, then the CRC32 of the plain data, big-endian."""
+    compressed, crc = data[:-4], int.from_bytes(data[-4:], "big")
+    plain = pa.decompress(compressed, _snappy_size(compressed), "snappy", asbytes=True)
+    if zlib.crc32(plain) != crc:
+        raise ValueError("the CRC32 does not match")
+    return plain
+
+
+def _snappy_size(data: bytes) -> int:
+    """The size of the plain data, which raw snappy begins with as a varint."""
+    size = 0
+    for index, byte in enumerate(data[:5]):
+        size |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return size
+    raise ValueError("the size is missing")
+
+
+def _unzstd(data: bytes) -> bytes:
+    with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+        return stream.read()
+
+
+# The libraries that are here anyway, so that no file needs a further one.
+_CODECS: Mapping[str, Callable[[bytes], bytes]] = {
+    "null": bytes,
+    "deflate": _inflate,
+    "snappy": _unsnap,
+    "zstandard": _unzstd,
+    "bzip2": bz2.decompress,
+    "xz": lzma.decompress,
+}

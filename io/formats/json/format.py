@@ -1,0 +1,296 @@
+"""Reading JSON Lines: Arrow parses what it parses exactly, the rest goes row by row.
+
+Nested objects become columns with dotted names, lists of scalars list columns. A missing member and a null are both
+null; an empty list is not. Arrow is told the type of each column, since what it would infer depends on the block (and
+makes timestamps of texts, floats of large integers). What does not fit is halved until Arrow takes it or few rows are
+left, which `penstock.io.formats.json.rows` reads. Both ways give the same values, so parts and blocks do not show.
+
+========================  =============================================================================================
+dead letter               the line
+========================  =============================================================================================
+`jsonl.parse`             is not JSON (NaN and Infinity are not), or nested over 200 levels deep
+`jsonl.not_object`        is JSON, but no object
+`jsonl.encoding`          is not UTF-8, or a wanted text has a lone surrogate
+`jsonl.duplicate_key`     has a wanted member twice, or a value both as `"a.b"` and as `{"a": {"b": ...}}`
+`jsonl.type`              has an object where the schema has a value or the other way round, a list of lists or objects,
+                          a list of other than one for a feature with exactly one, a number that overflows a double
+`jsonl.too_long`          is over 256 MiB
+========================  =============================================================================================
+
+Blank lines are skipped and not counted. Members that the schema does not name are ignored, whatever they hold. Without
+a schema, members with an empty or reserved name are ignored too: they cannot be columns.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.batches import origin_array
+from penstock.io.dead_letters.record import DeadLetter, raw_letter
+from penstock.io.files.inputs import InputFile
+from penstock.io.formats.base import Parsed, Part
+from penstock.io.formats.json.arrow import ArrowReader
+from penstock.io.formats.json.rows import (
+    MAX_DEPTH,
+    RowError,
+    Value,
+    Wanted,
+    as_values,
+    build_column,
+    by_name,
+    fit_valency,
+    flatten,
+    is_too_deep,
+    parse_object,
+)
+from penstock.io.formats.lines import (
+    BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    Lines,
+    LongLine,
+    blank_lines,
+    counts_per_line,
+    index_lines,
+    invalid_utf8,
+    long_line_letter,
+    longer_than,
+    parsed_slices,
+    read_blocks,
+    split_part,
+)
+from penstock.io.kernel import native
+from penstock.io.reasons import Reason
+from penstock.io.reserved import ORIGIN, RESERVED
+from penstock.io.schema import Feature, feature_map
+
+if native.ENABLED:
+    from penstock.io.kernel.native import _lines
+
+# Rows that are looked at one by one to tell Arrow what to expect.
+_SAMPLE_ROWS = 32
+
+# Fewer rows than this are not worth another try with Arrow.
+_LEAF_ROWS = 16
+
+# JSON has neither, but Arrow takes both for numbers.
+_CONSTANTS = re.compile(rb"[\s:,\[\-](?:NaN|Inf)")
+
+# White space around an object that is looked through; lines with more go row by row.
+_MAX_MARGIN = 8
+_SPACES = np.frombuffer(b" \t\r\n", np.uint8)  # line breaks are inside messages, not inside lines
+
+# Values of a row by name; rows of a block with their columns.
+Row = dict[str, Value]
+FastRows = tuple[np.ndarray, dict[str, pa.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class JsonlFormat:
+    """JSON Lines in UTF-8: one object a line.
+
+    Attributes:
+      part_bytes: size of the byte ranges of a plain file; None goes by its size (`text_part_bytes`).
+      block_bytes: how much is parsed at once.
+      max_line_bytes: a longer line is a dead letter.
+    """
+
+    part_bytes: int | None = None
+    block_bytes: int = BLOCK_BYTES
+    max_line_bytes: int = MAX_LINE_BYTES
+
+    def columns(self, file: InputFile) -> Sequence[str] | None:
+        """None: each line declares its own members."""
+        return None
+
+    def plan(self, file: InputFile) -> Iterator[Part]:
+        """Byte ranges of a plain file; one part for a compressed one."""
+        return split_part(file, self.part_bytes)
+
+    def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
+        """The rows of one part.
+
+        With features, each has a column: int64, float64, string or binary by its kind, or string where a value is
+        spelled as text or is out of range. It is a list column when the schema says that rows may hold other than one
+        value, a scalar column when it says exactly one, else whichever the block needs. Without features, columns are
+        bool, int64, float64, string, lists of those, or null.
+
+        Raises:
+          InputError: for a file in UTF-16 and a corrupt compressed file.
+        """
+        reader = RowReader(features)
+        for block in read_blocks(file, part, self.block_bytes, self.max_line_bytes):
+            if isinstance(block, LongLine):
+                letter = long_line_letter(block, file.uri, "jsonl.too_long", self.max_line_bytes)
+                yield Parsed(_batch({}, file.uri, np.empty(0, np.int64)), [letter])
+                continue
+            lines = index_lines(block)
+            lines = lines.select(~blank_lines(lines, whitespace=True))
+            letters = self._fault_letters(lines, file.uri)
+            good = np.ones(len(lines), bool)
+            good[list(letters)] = False
+            yield from _parsed(reader, lines.select(good), file.uri, list(letters.values()))
+
+    def _fault_letters(self, lines: Lines, uri: str) -> dict[int, DeadLetter]:
+        too_long = longer_than(lines, self.max_line_bytes)
+        letters = {}
+        for row in np.flatnonzero(too_long | invalid_utf8(lines)).tolist():
+            position, line = lines.position(row), lines.line(row)
+            if too_long[row]:
+                letters[row] = long_line_letter(LongLine(position, line), uri, "jsonl.too_long", self.max_line_bytes)
+            else:
+                reason = Reason("jsonl.encoding", "the line is not UTF-8")
+                letters[row] = raw_letter([reason], "read", uri, position, line)
+        return letters
+
+
+def _parsed(reader: "RowReader", lines: Lines, uri: str, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
+    """The rows of some lines; `rejected` are those that were taken out before."""
+    found = reader.read(lines)
+    kept = lines.select(found.indices)
+    letters = [
+        raw_letter([reason], "read", uri, lines.position(row), lines.line(row)) for row, reason in found.faults.items()
+    ]
+    batch = _batch(found.columns, uri, kept.positions())
+    yield from parsed_slices(batch, sorted([*rejected, *letters], key=lambda letter: letter.position), kept)
+
+
+def _batch(columns: Mapping[str, pa.Array], uri: str, positions: np.ndarray) -> pa.RecordBatch:
+    arrays = [*columns.values(), origin_array(uri, positions)]
+    return pa.RecordBatch.from_arrays(arrays, names=[*columns, ORIGIN])
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What some lines hold.
+
+    Attributes:
+      indices: int64, the lines that are rows, ascending.
+      columns: their values by name.
+      faults: why the others are none.
+    """
+
+    indices: np.ndarray
+    columns: dict[str, pa.Array]
+    faults: dict[int, Reason]
+
+
+class RowReader:
+    """Reads lines, none of them blank and all in UTF-8; learns from them what to tell Arrow.
+
+    A line may hold line breaks itself, and `lines.joined()` must have one behind each line.
+    """
+
+    def __init__(self, features: Sequence[Feature] | None):
+        self._features = None if features is None else feature_map(features)
+        self._wanted = Wanted(features)
+        self._arrow = ArrowReader(features)
+        self._sampled = False
+
+    def read(self, lines: Lines) -> Rows:
+        """The rows of some lines."""
+        if not self._sampled and len(lines):
+            self._read_slow(lines, range(min(_SAMPLE_ROWS, len(lines))))
+            self._sampled = True
+        fast, left = self._read_fast(lines, ~_only_row_by_row(lines))
+        slow, faults = self._read_slow(lines, sorted(left))
+        rows = np.concatenate([*(rows for rows, _ in fast), np.array(list(slow), np.int64)])
+        order = np.argsort(rows)
+        return Rows(rows[order], self._merge(fast, slow, order), faults)
+
+    def _read_fast(self, lines: Lines, candidates: np.ndarray) -> tuple[list[FastRows], list[int]]:
+        """What Arrow reads of the candidates, and the rows that are left."""
+        candidates = candidates & self._arrow.prepare()
+        slow = np.flatnonzero(~candidates).tolist()
+        fast = []
+        pieces = [np.flatnonzero(candidates)]
+        while pieces:
+            rows = pieces.pop()
+            is_worth_it = len(rows) > _LEAF_ROWS or 0 < len(rows) == len(lines)
+            columns = self._arrow.parse(lines.select(rows).joined(), len(rows)) if is_worth_it else None
+            if columns is not None:
+                fast.append((rows, columns))
+            elif len(rows) <= _LEAF_ROWS:
+                slow.extend(rows.tolist())
+            else:
+                pieces += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+        return fast, slow
+
+    def _read_slow(self, lines: Lines, rows: Iterable[int]) -> tuple[dict[int, Row], dict[int, Reason]]:
+        """Rows read one by one, and why others cannot be."""
+        read: dict[int, Row] = {}
+        faults: dict[int, Reason] = {}
+        learned = []
+        for row in rows:
+            try:
+                values = flatten(parse_object(lines.line(row)), self._wanted)
+                read[row] = self._fit(by_name(values))
+                learned.append(values)
+            except RowError as error:
+                faults[row] = error.reason
+        self._arrow.observe(learned)
+        return read, faults
+
+    def _fit(self, values: Row) -> Row:
+        if self._features is None:
+            return {name: value for name, value in values.items() if name and name not in RESERVED}
+        return {name: fit_valency(name, value, self._features[name]) for name, value in values.items()}
+
+    def _merge(self, fast: Sequence[FastRows], slow: Mapping[int, Row], order: np.ndarray) -> dict[str, pa.Array]:
+        """Columns of all rows, in the order of the file."""
+        names: Iterable[str] = self._features or {}
+        if self._features is None:
+            names = dict.fromkeys(name for row in [*(columns for _, columns in fast), *slow.values()] for name in row)
+        return {name: self._merge_column(name, fast, slow, order) for name in names}
+
+    def _merge_column(
+        self, name: str, fast: Sequence[FastRows], slow: Mapping[int, Row], order: np.ndarray
+    ) -> pa.Array:
+        feature = None if self._features is None else self._features[name]
+        kind, as_list = (None, False) if feature is None else (feature.kind, feature.multivalued is True)
+        values = [row.get(name) for row in slow.values()]
+        arrays = [columns[name] for _, columns in fast if name in columns]
+        if not arrays:
+            nulls: list[Value] = [None] * (len(order) - len(values))
+            return build_column([*nulls, *values], kind, as_list).take(order)
+        if len(arrays) == 1 and not values:
+            return arrays[0]
+        read = build_column(values, kind, as_list or pa.types.is_list(arrays[0].type))
+        if read.type == arrays[0].type:
+            return pa.concat_arrays([*arrays, read]).take(order)
+        known = [value for array in arrays for value in as_values(array)]
+        return build_column([*known, *values], kind, as_list).take(order)
+
+
+def _only_row_by_row(lines: Lines) -> np.ndarray:
+    """Mask of the lines that Arrow must not see; see `penstock.io.formats.json.arrow`."""
+    if not len(lines):
+        return np.zeros(0, bool)
+    first, last = _outer_bytes(lines)
+    mask = (first != ord("{")) | (last != ord("}"))
+    constants = [match.start() for match in _CONSTANTS.finditer(lines.data)] if _has_constants(lines.data) else []
+    mask |= counts_per_line(lines, np.array(constants, np.int64)) > 0
+    for row in np.flatnonzero(lines.lengths() > 2 * MAX_DEPTH).tolist():
+        mask[row] = mask[row] or is_too_deep(lines.line(row))
+    return mask
+
+
+def _has_constants(data: bytes) -> bool:
+    return _lines.has_nan_or_inf(data) if native.ENABLED else b"NaN" in data or b"Inf" in data
+
+
+def _outer_bytes(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
+    """First and last byte of each line, some white space aside."""
+    array = np.frombuffer(lines.data, np.uint8)
+    starts, lasts = lines.starts.copy(), lines.ends - 1
+    for _ in range(_MAX_MARGIN):
+        at_space = np.isin(array[starts], _SPACES)
+        ends_in_space = np.isin(array[lasts], _SPACES)
+        if not at_space.any() and not ends_in_space.any():
+            break
+        # A blank line is not among them, so neither runs over the line's end.
+        starts += at_space
+        lasts -= ends_in_space
+    return array[starts], array[lasts]

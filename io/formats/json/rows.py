@@ -1,0 +1,350 @@
+"""JSON objects to columns, row by row and exact: the measure that the fast path of JSON Lines must meet.
+
+Numbers keep their spelling until the column is built, so that no integer passes through a float. A column is given one
+Arrow type that holds all its values without loss; where there is none (a number here, a text there) the values become
+text, which the text grammar (`penstock.io.columns.grammar`) then reads like any other.
+"""
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.columns.grammar import MAX_EXACT_INT
+from penstock.io.reasons import Reason
+from penstock.io.schema import Feature, Kind
+
+# Deeper nesting than any record needs; Python's parser would run out of stack at some depth of its own.
+MAX_DEPTH = 200
+
+Path = tuple[str, ...]
+
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_INT64_DIGITS = 20
+_DEFAULT_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.BYTES: pa.string(), None: pa.null()}
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+
+
+class RowError(Exception):
+    """A row that has no faithful form."""
+
+    def __init__(self, code: str, detail: str):
+        super().__init__(detail)
+        self.reason = Reason(code, detail)
+
+
+class Number(str):
+    """A JSON number as it is spelled."""
+
+    __slots__ = ()
+
+    @property
+    def is_int(self) -> bool:
+        """Whether it has neither a fraction nor an exponent."""
+        return self.lstrip("-").isdigit()
+
+    @property
+    def in_int64(self) -> bool:
+        """Whether it is an integer that int64 holds."""
+        return self.is_int and len(self) <= _INT64_DIGITS and _INT64_MIN <= int(self) <= _INT64_MAX
+
+
+class JsonObject(list[tuple[str, Any]]):
+    """The members of a JSON object, also those that are there twice."""
+
+
+# A scalar of a row: text, number, truth value, bytes (spelled {"base64": "..."}), or null.
+Scalar = str | Number | bool | bytes | None
+Value = Scalar | list[Scalar]
+
+
+def parse_object(line: bytes) -> JsonObject:
+    """The object on one line.
+
+    Raises:
+      RowError: when the line is not JSON, not an object, or nested more than 200 levels deep.
+    """
+    if is_too_deep(line):
+        raise RowError("jsonl.parse", f"the line is nested over {MAX_DEPTH} levels deep")
+    try:
+        found = _DECODER.decode(line.decode())
+    except ValueError as error:
+        raise RowError("jsonl.parse", f"the line is not JSON: {error}") from error
+    if not isinstance(found, JsonObject):
+        raise RowError("jsonl.not_object", f"the line is not a JSON object but {_kind_name(found)}")
+    return found
+
+
+def is_too_deep(line: bytes) -> bool:
+    """Whether arrays and objects are nested over 200 levels deep."""
+    if line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for match in _NESTING.finditer(line):
+        depth += _STEPS.get(match[0], 0)
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number; write null, or the text {text!r} in quotes")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=JsonObject, parse_int=Number, parse_float=Number, parse_constant=_refuse_constant
+)
+
+
+class Wanted:
+    """Which members of a row are read: those of the features, by name, or all.
+
+    A feature `a.b` is the member `b` of the object `a`, or a member that is itself called `a.b`.
+    """
+
+    def __init__(self, features: Sequence[Feature] | None):
+        self.features = None if features is None else {feature.name: feature for feature in features}
+        names = self.features or {}
+        self._prefixes = {name[:index] for name in names for index, char in enumerate(name) if char == "."}
+
+    def is_value(self, name: str) -> bool:
+        """Whether the values of this name are read."""
+        return self.features is None or name in self.features
+
+    def is_prefix(self, name: str) -> bool:
+        """Whether members of this object may be read."""
+        return self.features is None or name in self._prefixes
+
+    def kind(self, name: str) -> Kind | None:
+        """The kind that the schema gives a name."""
+        return None if self.features is None else self.features[name].kind
+
+
+def flatten(row: JsonObject, wanted: Wanted) -> dict[Path, Value]:
+    """The wanted values of a row by path.
+
+    Raises:
+      RowError: for a member that is there twice, a value where the schema has an object or the other way round, a list
+        of lists or objects, a text that is no Unicode.
+    """
+    values: dict[Path, Value] = {}
+    _flatten(row, (), wanted, values)
+    return values
+
+
+def _flatten(row: JsonObject, prefix: Path, wanted: Wanted, values: dict[Path, Value]) -> None:
+    seen = set()
+    for key, value in row:
+        path = (*prefix, key)
+        name = ".".join(path)
+        is_value, is_prefix = wanted.is_value(name), wanted.is_prefix(name)
+        if not is_value and not is_prefix:
+            continue
+        if key in seen:
+            raise RowError("jsonl.duplicate_key", f"{name!r} appears more than once")
+        seen.add(key)
+        if isinstance(value, JsonObject) and is_prefix:
+            _flatten(value, path, wanted, values)
+        elif is_value:
+            values[path] = _checked(name, value, wanted.kind(name))
+        elif value is not None:
+            raise RowError("jsonl.type", f"{name!r} is {_kind_name(value)}, but the schema has an object there")
+
+
+def _checked(name: str, value: Any, kind: Kind | None) -> Value:
+    if isinstance(value, JsonObject):
+        if kind is Kind.BYTES and len(value) == 1 and value[0][0] == "base64":
+            return _from_base64(name, value[0][1])
+        raise RowError("jsonl.type", f"{name!r} is an object, but the schema has a value there")
+    if not isinstance(value, list):
+        return _checked_scalar(name, value, kind)
+    for item in value:
+        if isinstance(item, list):  # an object too: JsonObject
+            raise RowError(
+                "jsonl.type", f"{name!r} is a list that holds {_kind_name(item)}; only scalars can be values"
+            )
+    return [_checked_scalar(name, item, kind) for item in value]
+
+
+def _checked_scalar(name: str, value: Scalar, kind: Kind | None) -> Scalar:
+    if isinstance(value, Number):
+        if kind is Kind.FLOAT and math.isinf(float(value)):
+            raise RowError("jsonl.type", f"{name!r} holds a number that overflows a double: {value[:40]}")
+    elif isinstance(value, str) and not _is_unicode(value):
+        raise RowError("jsonl.encoding", f"{name!r} holds a lone surrogate, which is no Unicode text")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _from_base64(name: str, text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise RowError("jsonl.type", f"{name!r} is not base64: {error}") from error
+
+
+def _kind_name(value: Any) -> str:
+    match value:
+        case JsonObject():
+            return "an object"
+        case list():
+            return "a list"
+        case Number():
+            return "a number"
+        case str():
+            return "a text"
+        case None:
+            return "null"
+        case _:
+            return "true or false"
+
+
+def by_name(values: Mapping[Path, Value]) -> dict[str, Value]:
+    """Values by dotted name.
+
+    Raises:
+      RowError: when two paths with one name both hold a value, such as `{"a.b": 1, "a": {"b": 2}}`.
+    """
+    named: dict[str, Value] = {}
+    for path, value in values.items():
+        name = ".".join(path)
+        if named.get(name) is not None and value is not None:
+            raise RowError("jsonl.duplicate_key", f"{name!r} has a value both nested and under its dotted name")
+        if named.get(name) is None:
+            named[name] = value
+    return named
+
+
+def fit_valency(name: str, value: Value, feature: Feature) -> Value:
+    """A value in the form that the schema gives it: a list where rows may hold other than one, else a scalar.
+
+    Raises:
+      RowError: for a list of other than one value where the schema has exactly one.
+    """
+    if feature.multivalued and value is not None and not isinstance(value, list):
+        return [value]
+    if feature.multivalued is False and isinstance(value, list):
+        if len(value) != 1 or value[0] is None:
+            raise RowError("jsonl.type", f"{name!r} is a list of {len(value)}, but the schema has exactly one value")
+        return value[0]
+    return value
+
+
+def build_column(values: Sequence[Value], kind: Kind | None, as_list: bool = False) -> pa.Array:
+    """One Arrow column that holds all values exactly; a list column when any of them is a list, or with `as_list`.
+
+    In a list column a scalar becomes a list of one.
+
+    Args:
+      values: those of `by_name`.
+      kind: of the schema; None while it is being inferred.
+      as_list: a list column anyway.
+    """
+    if not as_list and not any(isinstance(value, list) for value in values):
+        return _build_scalars(values, kind)  # type: ignore[arg-type]
+    lists = [value if value is None or isinstance(value, list) else [value] for value in values]
+    counts = [0 if value is None else len(value) for value in lists]
+    offsets = pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32())
+    items = _build_scalars([item for value in lists for item in value or ()], kind)
+    missing = pa.array([value is None for value in lists], pa.bool_())
+    return pa.ListArray.from_arrays(offsets, items, mask=missing)
+
+
+def _build_scalars(values: Sequence[Scalar], kind: Kind | None) -> pa.Array:
+    present = [value for value in values if value is not None]
+    if not present:
+        return pa.nulls(len(values), _DEFAULT_TYPES[kind])
+    match kind:
+        case Kind.INT:
+            return _build_ints(values, present)
+        case Kind.FLOAT:
+            return _build_floats(values, present)
+        case Kind.BYTES:
+            return _build_bytes([_spelled(value) for value in values])
+        case _:
+            return _build_any(values, present)
+
+
+def _build_ints(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
+    if all(_as_int(value) is not None for value in present):
+        return pa.array([_as_int(value) for value in values], pa.int64())
+    texts = [_spelled(value) if _as_int(value) is None else str(_as_int(value)) for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _as_int(value: Scalar) -> int | None:
+    """The int64 that a number or truth value is; one with a fraction or exponent counts as its nearest double."""
+    if isinstance(value, bool):
+        return int(value)
+    if not isinstance(value, Number):
+        return None
+    if value.is_int:
+        return int(value) if value.in_int64 else None
+    nearest = float(value)
+    return int(nearest) if nearest.is_integer() and abs(nearest) < MAX_EXACT_INT else None
+
+
+def _build_floats(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
+    if all(isinstance(value, bool | Number) for value in present):
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    texts = [repr(float(value)) if isinstance(value, bool | Number) else value for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _build_bytes(texts: list[str | bytes | None]) -> pa.Array:
+    if any(isinstance(text, bytes) for text in texts):
+        return pa.array([text.encode() if isinstance(text, str) else text for text in texts], pa.binary())
+    return pa.array(texts, pa.string())
+
+
+def _build_any(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
+    """Without a schema: the narrowest of bool, int64, float64 that loses nothing, else text."""
+    if all(isinstance(value, bool) for value in present):
+        return pa.array(values, pa.bool_())
+    if all(isinstance(value, Number) and value.in_int64 for value in present):
+        return pa.array([None if value is None else int(value) for value in values], pa.int64())
+    if all(isinstance(value, Number) and _is_double(value) for value in present):
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    if any(type(value) is str for value in present):
+        return pa.array([_spelled(value) for value in values], pa.string())
+    return pa.array([str(int(value)) if isinstance(value, bool) else _spelled(value) for value in values], pa.string())
+
+
+def _is_double(number: Number) -> bool:
+    """Whether a double holds it as well as any: an integer exactly, a fraction without overflow."""
+    return abs(float(number)) < MAX_EXACT_INT if number.is_int else math.isfinite(float(number))
+
+
+def _spelled(value: Scalar) -> str | bytes | None:
+    """A scalar as text: numbers as they are spelled (but -0 is 0), truth values as JSON has them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "0" if isinstance(value, Number) and value == "-0" else value
+
+
+def as_values(column: pa.Array) -> list[Value]:
+    """The values that `build_column` made a column of, but for the spelling of floats."""
+    return [
+        [_as_scalar(item) for item in value] if isinstance(value, list) else _as_scalar(value)
+        for value in column.to_pylist()
+    ]
+
+
+def _as_scalar(value: int | float | str | bytes | bool | None) -> Scalar:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Number(repr(value))
+    return value

@@ -1,0 +1,414 @@
+"""Lines of text files: byte ranges that own whole lines, streamed in blocks, and the line index of a block.
+
+A line ends with LF or CRLF; the last one may lack its end. A range of a plain file owns the lines that start in it, so
+that ranges which cover a file cover each line once::
+
+    range        |0 ........ 20|20 ........ 40|
+    lines        a------|b---------|c---|d-----|
+    owned by      first   first     second second
+
+Positions are byte offsets in the decompressed stream, a byte order mark included.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.batches import split_batch
+from penstock.io.dead_letters.record import DeadLetter, raw_letter
+from penstock.io.errors import InputError
+from penstock.io.files.inputs import CountedReads, InputFile, open_decompressed, open_raw
+from penstock.io.formats.base import Parsed, Part, text_part_bytes
+from penstock.io.kernel import native
+from penstock.io.reasons import Reason
+
+if native.ENABLED:
+    from penstock.io.kernel.native import _lines
+
+# What is worked through at a time, about a batch: smaller blocks pay Python's share more often.
+BLOCK_BYTES = 4 << 20
+
+# So much is read beyond a range at a time, for the line that ends there.
+_LAST_LINE_BYTES = 64 << 10
+
+# A longer line is rejected unread: a file without line ends would otherwise be read into memory as a whole.
+MAX_LINE_BYTES = 256 << 20
+
+# The payload of a line that is too long is its beginning.
+LONG_LINE_PAYLOAD_BYTES = 4 << 10
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_LF, _CR = 10, 13
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Whole lines, the last maybe without its line end; `offset` is the position of the first byte."""
+
+    data: bytes
+    offset: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LongLine:
+    """A line over the limit, of which only the beginning is kept."""
+
+    offset: int
+    head: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Line index of a block: line i is `data[starts[i]:ends[i]]`, without its line end; `nexts[i]` is behind it.
+
+    A line of a CSV file with quoted line breaks is a record, which may hold several lines of text.
+
+    Attributes:
+      data: the block.
+      offset: position of its first byte.
+      starts, ends, nexts: int64, one for each line.
+    """
+
+    data: bytes
+    offset: int
+    starts: np.ndarray
+    ends: np.ndarray
+    nexts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def line(self, index: int) -> bytes:
+        """The bytes of one line, without its line end."""
+        return self.data[self.starts[index] : self.ends[index]]
+
+    def payload_from(self, start: int) -> Callable[[int], bytes]:
+        """The bytes of a line by its index behind `start`."""
+        return lambda index: self.line(start + index)
+
+    def position(self, index: int) -> int:
+        """The position of one line in the stream."""
+        return self.offset + int(self.starts[index])
+
+    def positions(self) -> np.ndarray:
+        """int64 positions of the lines in the stream."""
+        return self.starts + self.offset
+
+    def lengths(self) -> np.ndarray:
+        """int64 lengths in bytes, without the line ends."""
+        return self.ends - self.starts
+
+    def select(self, keep: np.ndarray) -> "Lines":
+        """The lines of a mask or of an array of indices."""
+        if keep.dtype == np.bool_ and keep.all():
+            return self
+        return Lines(self.data, self.offset, self.starts[keep], self.ends[keep], self.nexts[keep])
+
+    def joined(self) -> bytes:
+        """The bytes of the lines one after the other, line ends included; no copy when they are the whole block."""
+        if not len(self):
+            return b""
+        breaks = np.flatnonzero(self.starts[1:] != self.nexts[:-1])
+        firsts = np.concatenate(([0], breaks + 1))
+        lasts = np.concatenate((breaks, [len(self) - 1]))
+        view = memoryview(self.data)
+        runs = zip(self.starts[firsts].tolist(), self.nexts[lasts].tolist(), strict=True)
+        if len(firsts) == 1 and self.starts[0] == 0 and self.nexts[-1] == len(self.data):
+            return self.data
+        return b"".join([view[start:end] for start, end in runs])
+
+
+def read_blocks(
+    file: InputFile, part: Part, block_bytes: int = BLOCK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[Block | LongLine]:
+    """The lines that a part of a file owns, in order, in blocks of about `block_bytes`.
+
+    A compressed file is read as a whole. Holds one block, or one line when that is longer, in memory. Lines far over
+    `max_line_bytes` come as `LongLine`; one that is over it by a byte or fits into a block may come in a block still.
+
+    Raises:
+      InputError: for a file in UTF-16, and for a compressed stream that is corrupt or ends too early.
+    """
+    chunks = read_chunks(file, block_bytes) if file.codec else _range_chunks(file, part, block_bytes)
+    cutter = _LineCutter(max_line_bytes)
+    for position, chunk in chunks:
+        yield from cutter.feed(position, chunk)
+    yield from cutter.finish()
+
+
+class _LineCutter:
+    """Cuts consecutive chunks at the ends of lines; what is behind the last one waits for the next chunk."""
+
+    def __init__(self, max_line_bytes: int):
+        self._limit = max_line_bytes + 1  # a CR before the LF does not count
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._offset = 0
+        self._in_long_line = False
+
+    def feed(self, position: int, chunk: bytes) -> Iterator[Block | LongLine]:
+        """The lines that end in the chunk."""
+        if not self._size:
+            self._offset = position
+        first = chunk.find(b"\n") + 1
+        if self._size + (first - 1 if first else len(chunk)) > self._limit:
+            self._in_long_line = True
+        if self._in_long_line:
+            self._keep_head(chunk[:first] if first else chunk)
+            if not first:
+                return
+            yield self._long_line()
+            yield from self.feed(position + first, chunk[first:])
+            return
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            yield Block(b"".join([*self._pending, memoryview(chunk)[:cut]]), self._offset)
+            self._pending, self._size, self._offset = [], 0, position + cut
+        if cut < len(chunk):
+            self._pending.append(chunk[cut:])
+            self._size += len(chunk) - cut
+
+    def finish(self) -> Iterator[Block | LongLine]:
+        """A last line without a line end."""
+        if self._in_long_line:
+            yield self._long_line()
+        elif self._size:
+            yield Block(b"".join(self._pending), self._offset)
+
+    def _keep_head(self, piece: bytes) -> None:
+        self._size += len(piece)
+        self._pending = [b"".join([*self._pending, piece])[:LONG_LINE_PAYLOAD_BYTES]]
+
+    def _long_line(self) -> LongLine:
+        line = LongLine(self._offset, self._pending[0].removesuffix(b"\n").removesuffix(b"\r"))
+        self._pending, self._size, self._in_long_line = [], 0, False
+        return line
+
+
+def read_chunks(file: InputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
+    """(position, bytes) of a whole file, decompressed, without a byte order mark; chunks end anywhere.
+
+    Raises:
+      InputError: for a file in UTF-16, and for a compressed stream that is corrupt or ends too early.
+    """
+    with open_decompressed(file) as stream:
+        position = 0
+        while chunk := _read_full(stream, max(block_bytes, len(_UTF8_BOM)) if not position else block_bytes):
+            start = position
+            position += len(chunk)
+            if start == 0:
+                chunk, start = skip_bom(chunk, file.uri)
+            if chunk:
+                yield start, chunk
+
+
+def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """(position, bytes) from the first line that starts in the range to the end of the last one that does."""
+    with open_raw(file) as stream:
+        position = _first_line(stream, part, block_bytes)
+        if _is_past(position, part):
+            return
+        stream.seek(position)
+        while chunk := _read_full(stream, _range_read_bytes(position, part.end or file.size, block_bytes)):
+            start = position
+            position += len(chunk)
+            if start == 0:
+                chunk, start = skip_bom(chunk, file.uri)
+            last = _last_line_end(chunk, start, part)
+            if last is not None:
+                yield start, chunk[:last]
+                return
+            if chunk:
+                yield start, chunk
+
+
+def _first_line(stream: CountedReads, part: Part, block_bytes: int) -> int:
+    """Where the first line starts that does so in the range; behind the range when none does."""
+    if part.start == 0:
+        return 0
+    # From the byte before the range on: the line that it belongs to is somebody else's.
+    position = part.start - 1
+    stream.seek(position)
+    while not _is_past(position, part) and (piece := stream.read(min(block_bytes, _LAST_LINE_BYTES))):
+        cut = piece.find(b"\n") + 1
+        if cut:
+            return position + cut
+        position += len(piece)
+    return position
+
+
+def _range_read_bytes(position: int, end: int, block_bytes: int) -> int:
+    """How much to read next: what is left up to the last line's end, in equal blocks, so that none is tiny."""
+    left = max(end - position, 0) + min(_LAST_LINE_BYTES, block_bytes)
+    blocks = -(-left // block_bytes)
+    return max(-(-left // blocks), 0 if position else len(_UTF8_BOM))
+
+
+def _is_past(position: int, part: Part) -> bool:
+    """Whether no line that starts at `position` or later is in the range."""
+    return part.end is not None and position >= part.end
+
+
+def _last_line_end(chunk: bytes, start: int, part: Part) -> int | None:
+    """Index behind the line end that ends the range, if the chunk has it: the first at or behind its last byte."""
+    if part.end is None or start + len(chunk) < part.end:
+        return None
+    found = chunk.find(b"\n", max(part.end - 1 - start, 0))
+    return found + 1 if found >= 0 else None
+
+
+def _read_full(stream: pa.NativeFile | CountedReads, size: int) -> bytes:
+    """Reads `size` bytes, fewer only at the end of the stream: decompressors return what they happen to have."""
+    data = stream.read(size)
+    if len(data) == size or not data:
+        return data
+    pieces = [data]
+    missing = size - len(data)
+    while missing and (data := stream.read(missing)):
+        pieces.append(data)
+        missing -= len(data)
+    return b"".join(pieces)
+
+
+def skip_bom(chunk: bytes, uri: str) -> tuple[bytes, int]:
+    """The first chunk of a file without its UTF-8 byte order mark, and the position where it then starts.
+
+    Raises:
+      InputError: for a byte order mark of UTF-16 or UTF-32.
+    """
+    if chunk.startswith(_UTF16_BOMS):
+        raise InputError(f"{uri}: the file is UTF-16 or UTF-32; convert it to UTF-8, for example with iconv -t UTF-8")
+    if chunk.startswith(_UTF8_BOM):
+        return chunk[len(_UTF8_BOM) :], len(_UTF8_BOM)
+    return chunk, 0
+
+
+def index_lines(block: Block) -> Lines:
+    """Finds the lines of a block, blank ones included."""
+    if native.ENABLED:
+        return Lines(block.data, block.offset, *_lines.index_lines(block.data))
+    return _index_lines(block)
+
+
+def _index_lines(block: Block) -> Lines:
+    array = np.frombuffer(block.data, np.uint8)
+    nexts = np.flatnonzero(array == _LF) + 1
+    ends = nexts - 1
+    if len(array) and array[-1] != _LF:
+        nexts = np.append(nexts, len(array))
+        ends = np.append(ends, len(array))
+    starts = np.concatenate((np.zeros(1, np.int64), nexts[:-1]))[: len(nexts)]
+    return Lines(block.data, block.offset, starts, without_cr(block.data, starts, ends, nexts), nexts)
+
+
+def without_cr(data: bytes, starts: np.ndarray, ends: np.ndarray, nexts: np.ndarray) -> np.ndarray:
+    """Line ends moved before the CR of a CRLF; a CR at the end of a file, without LF, stays."""
+    if b"\r" not in data:
+        return ends
+    array = np.frombuffer(data, np.uint8)
+    has_cr = (ends > starts) & (nexts > ends) & (array[np.maximum(ends - 1, 0)] == _CR)
+    return ends - has_cr
+
+
+def occurrences(data: bytes, byte: int) -> np.ndarray:
+    """int64 indices of a byte; cheap when there is none."""
+    if bytes([byte]) not in data:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.frombuffer(data, np.uint8) == byte)
+
+
+def counts_per_line(lines: Lines, indices: np.ndarray) -> np.ndarray:
+    """How many of the sorted indices lie in each line, its line end left out."""
+    if not len(indices):
+        return np.zeros(len(lines), np.int64)
+    return np.searchsorted(indices, lines.ends) - np.searchsorted(indices, lines.starts)
+
+
+def lone_crs(data: bytes) -> np.ndarray:
+    """Indices of the CRs that no LF follows."""
+    crs = occurrences(data, _CR)
+    if not len(crs):
+        return crs
+    array = np.frombuffer(data, np.uint8)
+    followed = array[np.minimum(crs + 1, len(array) - 1)] == _LF
+    return crs[~followed]
+
+
+def lone_cr_lines(lines: Lines) -> np.ndarray:
+    """Mask of the lines with a CR that no LF follows."""
+    if native.ENABLED and not _lines.has_lone_cr(lines.data):
+        return np.zeros(len(lines), bool)
+    return counts_per_line(lines, lone_crs(lines.data)) > 0
+
+
+def invalid_utf8(lines: Lines) -> np.ndarray:
+    """Mask of the lines that are not UTF-8; looks at single lines only in a block that is not."""
+    mask = np.zeros(len(lines), bool)
+    if lines.data.isascii() or _is_utf8(lines.data):
+        return mask
+    high = np.flatnonzero(np.frombuffer(lines.data, np.uint8) >= 0x80)
+    for index in np.flatnonzero(counts_per_line(lines, high)).tolist():
+        mask[index] = not _is_utf8(lines.line(index))
+    return mask
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Whether Arrow, which is stricter than no one, takes the bytes as text."""
+    text = pa.LargeStringArray.from_buffers(1, pa.py_buffer(np.array([0, len(data)], np.int64)), pa.py_buffer(data))
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def longer_than(lines: Lines, limit: int) -> np.ndarray:
+    """Mask of the lines of more bytes."""
+    return np.zeros(len(lines), bool) if len(lines.data) <= limit else lines.lengths() > limit
+
+
+# Blank to JSON; CSV counts a line of spaces as data.
+_WHITESPACE = re.compile(rb"[ \t\r]*")
+
+
+def blank_lines(lines: Lines, whitespace: bool = False) -> np.ndarray:
+    """Mask of the lines without any byte, or with `whitespace` without any but spaces, tabs and CRs."""
+    mask: np.ndarray = lines.starts == lines.ends
+    if not whitespace or not len(lines.data):
+        return mask
+    first = np.frombuffer(lines.data, np.uint8)[np.minimum(lines.starts, len(lines.data) - 1)]
+    for index in np.flatnonzero(np.isin(first, np.frombuffer(b" \t\r", np.uint8)) & ~mask):
+        mask[index] = _WHITESPACE.fullmatch(lines.data, lines.starts[index], lines.ends[index]) is not None
+    return mask
+
+
+def long_line_letter(line: LongLine, uri: str, code: str, max_line_bytes: int) -> DeadLetter:
+    """The dead letter of a line over the limit; its payload is only the beginning."""
+    head = line.head[:LONG_LINE_PAYLOAD_BYTES]
+    detail = f"the line has more than {max_line_bytes} bytes; the payload is its first {len(head)} bytes"
+    return raw_letter([Reason(code, detail)], "read", uri, line.offset, head)
+
+
+def split_part(file: InputFile, part_bytes: int | None = None, splittable: bool = True) -> Iterator[Part]:
+    """Byte ranges of `part_bytes` that cover a plain file; one part for a file that cannot be split."""
+    part_bytes = part_bytes or text_part_bytes(file.size)
+    if not splittable or file.codec is not None or file.size <= part_bytes:
+        yield Part()
+        return
+    for start in range(0, file.size, part_bytes):
+        end = start + part_bytes
+        yield Part(start, end if end < file.size else None)
+
+
+def parsed_slices(batch: pa.RecordBatch, rejected: Sequence[DeadLetter], lines: Lines) -> Iterator[Parsed]:
+    """`Parsed` in slices that `split_batch` allows; row i is line i, the dead letters go with the first slice."""
+    start = 0
+    for piece in split_batch(batch):
+        yield Parsed(piece, rejected, lines.payload_from(start))
+        start, rejected = start + piece.num_rows, ()
+    if rejected:
+        yield Parsed(batch, rejected)

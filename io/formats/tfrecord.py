@@ -1,0 +1,60 @@
+"""Reading TFRecord files of tf.Example.
+
+A file is one part, since only its chain of lengths tells where records are. The position of a row is the byte offset
+of its record in the decompressed file.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.batches import MAX_BATCH_ROWS, check_column_names, origin_array
+from penstock.io.dead_letters.record import raw_letter
+from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.frames import Frames, read_frames
+from penstock.io.files.inputs import InputFile, open_decompressed
+from penstock.io.formats.base import Parsed, Part
+from penstock.io.reserved import ORIGIN
+from penstock.io.schema import Feature
+
+
+@dataclasses.dataclass(frozen=True)
+class TFRecordFormat:
+    """TFRecord files of tf.Example, plain or compressed: .gz, .zlib, .bz2, .zst.
+
+    A record that is not a tf.Example, or whose values are of another kind than the schema says, is rejected; a broken
+    CRC or a cut-off record is a fault of the file. The columns are those of `decode_examples`.
+    """
+
+    def columns(self, file: InputFile) -> None:
+        """None: each record has its own features."""
+
+    def plan(self, file: InputFile) -> Iterator[Part]:
+        """The whole file."""
+        yield Part()
+
+    def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
+        """The records in order, in batches of at most `MAX_BATCH_ROWS` rows and about 4 MiB of records.
+
+        Raises:
+          InputError: for a damaged or truncated file, and for a feature with a reserved name.
+        """
+        with open_decompressed(file) as stream:
+            for frames in read_frames(stream, file.uri):
+                for start in range(0, len(frames), MAX_BATCH_ROWS):
+                    yield _parse(file.uri, frames.select(slice(start, start + MAX_BATCH_ROWS)), features)
+
+
+def _parse(uri: str, frames: Frames, features: Sequence[Feature] | None) -> Parsed:
+    decoded = decode_examples(frames, features)
+    check_column_names(decoded.batch.schema.names, uri)
+    offsets = frames.offsets
+    batch = decoded.batch.append_column(ORIGIN, origin_array(uri, offsets))
+    if not decoded.rejects:
+        return Parsed(batch, payload=frames.record)
+    rejects = sorted(decoded.rejects.items())
+    letters = [raw_letter(reasons, "read", uri, int(offsets[row]), frames.record(row)) for row, reasons in rejects]
+    kept = np.setdiff1d(np.arange(len(frames)), list(decoded.rejects))
+    return Parsed(batch.take(pa.array(kept)), letters, frames.select(kept).record)

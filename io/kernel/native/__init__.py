@@ -1,0 +1,32 @@
+"""The kernel: what the hot path does to bytes, in Cython, on Arrow's and numpy's buffers and without the GIL.
+
+The kernel is optional. Every function of it has a twin in Python, in the module that calls it, that gives the same
+bytes, slower; `ENABLED` chooses between them, once for the process. `PENSTOCK_KERNEL=off` in the environment chooses
+Python where the kernel is there.
+"""
+
+import importlib
+import logging
+
+from penstock.io.kernel.compiled import MODULES, is_off
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def _load() -> bool:
+    if is_off():
+        return False
+    try:
+        for module in MODULES:
+            importlib.import_module(f"{__name__}.{module}")
+    except ImportError as error:
+        _LOGGER.warning(
+            "Penstock runs without its compiled kernel, several times slower, with the same results (%s); install a C "
+            "compiler and then penstock again",
+            error,
+        )
+        return False
+    return True
+
+
+ENABLED = _load()

@@ -1,0 +1,238 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""XXH64 of rows, as `penstock.io.columns.hashing` defines their bytes; those of one row at a time are made, in a small buffer."""
+
+from libc.math cimport isnan
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from penstock.io.kernel.native._columns cimport (
+    BYTES,
+    FLOAT,
+    INT,
+    Column,
+    Columns,
+    Span,
+    Values,
+    float_at,
+    int_at,
+    is_null,
+    is_present,
+    items_of,
+    text_at,
+)
+
+cdef extern from *:
+    """
+    /* Of the specification of XXH64. */
+    #define PENSTOCK_PRIME1 0x9E3779B185EBCA87ULL
+    #define PENSTOCK_PRIME2 0xC2B2AE3D27D4EB4FULL
+    #define PENSTOCK_PRIME3 0x165667B19E3779F9ULL
+    #define PENSTOCK_PRIME4 0x85EBCA77C2B2AE63ULL
+    #define PENSTOCK_PRIME5 0x27D4EB2F165667C5ULL
+    #define PENSTOCK_STRIPE 32
+    #define PENSTOCK_BUFFER (32 * PENSTOCK_STRIPE)
+    #define PENSTOCK_SHORT 32
+    #define PENSTOCK_ROOM 64
+    #define PENSTOCK_NAN 0x7FF8000000000000ULL
+    """
+    const uint64_t PRIME1 "PENSTOCK_PRIME1"
+    const uint64_t PRIME2 "PENSTOCK_PRIME2"
+    const uint64_t PRIME3 "PENSTOCK_PRIME3"
+    const uint64_t PRIME4 "PENSTOCK_PRIME4"
+    const uint64_t PRIME5 "PENSTOCK_PRIME5"
+    const int64_t STRIPE "PENSTOCK_STRIPE"
+    const int64_t BUFFER "PENSTOCK_BUFFER"
+    const int64_t SHORT "PENSTOCK_SHORT"
+    const int64_t ROOM "PENSTOCK_ROOM"  # more than a header, a length and a short text
+    const uint64_t NAN_BITS "PENSTOCK_NAN"
+
+
+cdef struct Hasher:
+    uint64_t seed
+    uint64_t[4] lanes
+    uint64_t consumed  # bytes that are in the lanes, whole stripes
+    uint8_t[1024] buffer  # BUFFER
+
+
+def hash_rows(Columns columns not None, uint64_t seed, uint64_t[::1] hashes not None):
+    """Writes the hash of each row of the columns, in the order that they have.
+
+    Raises:
+      ValueError: unless there is one hash for each row.
+    """
+    cdef int64_t row, index
+    cdef Hasher hasher
+    cdef uint8_t* out
+    if hashes.shape[0] != columns.rows:
+        raise ValueError(f"{hashes.shape[0]} hashes for {columns.rows} rows")
+    with nogil:
+        for row in range(columns.rows):
+            _start(&hasher, seed)
+            out = hasher.buffer
+            for index in range(columns.size):
+                out = _put_column(&hasher, &columns.columns[index], row, _with_room(&hasher, out))
+            hashes[row] = _finish(&hasher, out)
+
+
+cdef inline uint8_t* _put_column(Hasher* hasher, const Column* column, int64_t row, uint8_t* out) noexcept nogil:
+    cdef Span items
+    if not is_present(column, row):
+        out[0] = 0
+        return out + 1
+    if not column.is_list:
+        return _put_value(hasher, column, row, _put_header(column, 1, out))
+    items = items_of(column, row)
+    out = _put_header(column, _count(&column.items, items), out)
+    for index in range(items.start, items.end):
+        if not is_null(&column.items, index):
+            out = _put_value(hasher, column, index, _with_room(hasher, out))
+    return out
+
+
+cdef inline uint32_t _count(const Values* items, Span span) noexcept nogil:
+    cdef int64_t index, count = span.end - span.start
+    if items.validity != NULL:
+        for index in range(span.start, span.end):
+            count -= is_null(items, index)
+    return <uint32_t> count
+
+
+cdef inline uint8_t* _put_header(const Column* column, uint32_t count, uint8_t* out) noexcept nogil:
+    out[0] = 1 if column.kind == INT else 2 if column.kind == FLOAT else 3
+    memcpy(out + 1, &count, 4)
+    return out + 5
+
+
+cdef inline uint8_t* _put_value(Hasher* hasher, const Column* column, int64_t index, uint8_t* out) noexcept nogil:
+    cdef uint64_t bits
+    if column.kind == BYTES:
+        return _put_text(hasher, &column.items, text_at(&column.items, index), out)
+    bits = int_at(&column.items, index) if column.kind == INT else _float_bits(float_at(&column.items, index))
+    memcpy(out, &bits, 8)
+    return out + 8
+
+
+cdef inline uint8_t* _put_text(Hasher* hasher, const Values* texts, Span text, uint8_t* out) noexcept nogil:
+    cdef int64_t size = text.end - text.start
+    cdef uint32_t length = <uint32_t> size
+    memcpy(out, &length, 4)
+    out += 4
+    if size > SHORT or texts.end - text.start < SHORT:
+        return _put_long(hasher, texts.data, text, out)
+    memcpy(out, texts.data + text.start, SHORT)
+    return out + size
+
+
+cdef uint8_t* _put_long(Hasher* hasher, const uint8_t* data, Span text, uint8_t* out) noexcept nogil:
+    cdef int64_t size
+    while text.start < text.end:
+        out = _with_room(hasher, out)
+        size = min(hasher.buffer + BUFFER - out, text.end - text.start)
+        memcpy(out, data + text.start, size)
+        out += size
+        text.start += size
+    return out
+
+
+cdef inline uint64_t _float_bits(float value) noexcept nogil:
+    # One zero and one NaN.
+    cdef double wide = <double> value + 0.0
+    cdef uint64_t bits
+    if isnan(wide):
+        return NAN_BITS
+    memcpy(&bits, &wide, 8)
+    return bits
+
+
+cdef inline void _start(Hasher* hasher, uint64_t seed) noexcept nogil:
+    hasher.seed = seed
+    hasher.lanes[0] = seed + PRIME1 + PRIME2
+    hasher.lanes[1] = seed + PRIME2
+    hasher.lanes[2] = seed
+    hasher.lanes[3] = seed - PRIME1
+    hasher.consumed = 0
+
+
+cdef inline uint8_t* _with_room(Hasher* hasher, uint8_t* out) noexcept nogil:
+    return out if hasher.buffer + BUFFER - out >= ROOM else _emptied(hasher, out)
+
+
+cdef uint8_t* _emptied(Hasher* hasher, uint8_t* out) noexcept nogil:
+    """Where to go on when the lanes have taken what they can."""
+    cdef int64_t filled = out - hasher.buffer
+    cdef int64_t taken = _consume(hasher, filled)
+    memcpy(hasher.buffer, hasher.buffer + taken, filled - taken)
+    return hasher.buffer + filled - taken
+
+
+cdef inline int64_t _consume(Hasher* hasher, int64_t size) noexcept nogil:
+    """Takes the whole stripes among the bytes at the start of the buffer into the lanes; returns their size."""
+    cdef int64_t position = 0
+    cdef int lane
+    while size - position >= STRIPE:
+        for lane in range(4):
+            hasher.lanes[lane] = _round(hasher.lanes[lane], _word(hasher.buffer + position + 8 * lane))
+        position += STRIPE
+    hasher.consumed += position
+    return position
+
+
+cdef inline uint64_t _finish(Hasher* hasher, const uint8_t* out) noexcept nogil:
+    cdef int64_t filled = out - hasher.buffer
+    cdef uint64_t total = hasher.consumed + filled
+    cdef int64_t taken = _consume(hasher, filled)
+    return _avalanche(_tail(_merged(hasher) + total, hasher.buffer + taken, filled - taken))
+
+
+cdef inline uint64_t _merged(const Hasher* hasher) noexcept nogil:
+    cdef uint64_t merged
+    cdef int lane
+    if not hasher.consumed:
+        return hasher.seed + PRIME5
+    merged = (
+        _rotated(hasher.lanes[0], 1)
+        + _rotated(hasher.lanes[1], 7)
+        + _rotated(hasher.lanes[2], 12)
+        + _rotated(hasher.lanes[3], 18)
+    )
+    for lane in range(4):
+        merged = (merged ^ _round(0, hasher.lanes[lane])) * PRIME1 + PRIME4
+    return merged
+
+
+cdef inline uint64_t _tail(uint64_t value, const uint8_t* data, int64_t size) noexcept nogil:
+    cdef uint32_t half
+    while size >= 8:
+        value = _rotated(value ^ _round(0, _word(data)), 27) * PRIME1 + PRIME4
+        data += 8
+        size -= 8
+    if size >= 4:
+        memcpy(&half, data, 4)
+        value = _rotated(value ^ half * PRIME1, 23) * PRIME2 + PRIME3
+        data += 4
+        size -= 4
+    while size:
+        value = _rotated(value ^ data[0] * PRIME5, 11) * PRIME1
+        data += 1
+        size -= 1
+    return value
+
+
+cdef inline uint64_t _avalanche(uint64_t value) noexcept nogil:
+    value = (value ^ value >> 33) * PRIME2
+    value = (value ^ value >> 29) * PRIME3
+    return value ^ value >> 32
+
+
+cdef inline uint64_t _round(uint64_t lane, uint64_t word) noexcept nogil:
+    return _rotated(lane + word * PRIME2, 31) * PRIME1
+
+
+cdef inline uint64_t _rotated(uint64_t value, int bits) noexcept nogil:
+    return value << bits | value >> (64 - bits)
+
+
+cdef inline uint64_t _word(const uint8_t* data) noexcept nogil:
+    cdef uint64_t word
+    memcpy(&word, data, 8)
+    return word

@@ -1,0 +1,1 @@
+"""What is in the bytes of one message, whichever source it comes from."""

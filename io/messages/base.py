@@ -1,0 +1,73 @@
+"""Messages of Kafka, and what decoders of their values give."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.reasons import Reason
+
+# Names and values of one message; None where it has no headers.
+Headers = Sequence[tuple[str, bytes | None]] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Messages:
+    """Some messages of one partition.
+
+    Attributes:
+      uri: `kafka://HOST:PORT/TOPIC/PARTITION`.
+      values: binary or large_binary[n]; null is a tombstone.
+      positions: int64[n], the offsets.
+      keys: binary[n], null where a message has none; may be left out where nobody asks for the key, but then the dead
+        letters of tombstones have an empty payload.
+      headers: those of each message, if they are wanted.
+    """
+
+    uri: str
+    values: pa.BinaryArray | pa.LargeBinaryArray
+    positions: np.ndarray
+    keys: pa.BinaryArray | None = None
+    headers: Sequence[Headers] | None = None
+
+    def payload(self, index: int) -> bytes:
+        """What a dead letter has of a message: its value, or for a tombstone its key."""
+        value: bytes | None = self.values[index].as_py()
+        if value is None and self.keys is not None:
+            value = self.keys[index].as_py()
+        return value or b""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decoded:
+    """Values of some messages as columns.
+
+    Attributes:
+      indices: int64[m], the values that are rows, ascending.
+      columns: those of the rows, by name.
+      faults: why each of the others is none.
+    """
+
+    indices: np.ndarray
+    columns: dict[str, pa.Array]
+    faults: Mapping[int, Sequence[Reason]]
+
+
+class Decoder(Protocol):
+    """Decodes the values of one format; may learn from them, so that it is for one thread."""
+
+    def decode(self, values: pa.Array) -> Decoded:
+        """The rows that values hold: binary or large_binary[n] without nulls."""
+
+
+def binary_layout(values: pa.Array) -> tuple[memoryview, np.ndarray, np.ndarray]:
+    """The bytes of a binary or large_binary array without nulls, not copied, and int64 starts and ends in them."""
+    width = np.int64 if pa.types.is_large_binary(values.type) else np.int32
+    _, offsets, content = values.buffers()
+    data = memoryview(b"" if content is None else content).cast("B")
+    if not len(values):
+        return data, np.empty(0, np.int64), np.empty(0, np.int64)
+    bounds = np.frombuffer(offsets, width)[values.offset : values.offset + len(values) + 1].astype(np.int64)
+    return data, bounds[:-1], bounds[1:]

@@ -1,0 +1,228 @@
+"""The values of Kafka messages as rows: one message is one row, or one dead letter.
+
+===========  =================================================  =======================================================
+format       the value                                          dead letters
+===========  =================================================  =======================================================
+`json`       one JSON object, on any number of lines            `jsonl.*` (`penstock.io.formats.json.format`)
+`csv`        one CSV record; its line end may be there or not   `csv.*`, and `csv.several_records`
+`avro`       Avro binary, with or without the id of a schema    `avro.*`, `kafka.schema_id`, `kafka.schema`
+             registry (`penstock.io.messages.avro`)
+`tfexample`  a serialized tf.Example                            `tfrecord.parse`
+`raw`        anything: the column `value`, binary               none
+===========  =================================================  =======================================================
+
+A null value (a tombstone) is the dead letter `kafka.tombstone`, and its payload the message's key; the payload of all
+others is the message's value, as it was. Rows and dead letters together are the messages, each once.
+
+Values are decoded a poll at a time, and column by column, but for Avro and for messages with a fault.
+"""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.batches import check_column_names, origin_array
+from penstock.io.dead_letters.record import row_letters
+from penstock.io.errors import ConfigError
+from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.frames import Frames
+from penstock.io.formats.base import Parsed
+from penstock.io.formats.csv.format import CsvFormat
+from penstock.io.messages.avro import AvroDecoder, RowReader, read_schema
+from penstock.io.messages.base import Decoded, Decoder, binary_layout
+from penstock.io.messages.base import Messages as Messages
+from penstock.io.messages.schema_registry import SchemaRegistry
+from penstock.io.messages.texts import CsvDecoder, JsonDecoder
+from penstock.io.reasons import Reason
+from penstock.io.reserved import ORIGIN, RESERVED
+from penstock.io.schema import Feature
+
+RAW_COLUMN = "value"
+
+_TOMBSTONE = Reason("kafka.tombstone", "the value is null (a tombstone); the payload is the message's key")
+
+
+class Values(Protocol):
+    """Makes rows of messages; pickles as long as it has not parsed."""
+
+    def parse(self, messages: Messages) -> Parsed:
+        """The rows of some messages, in their order, with `_origin`, and the dead letters of the others.
+
+        Raises:
+          DataError: when a schema registry does not answer.
+        """
+
+
+def values_of(
+    format_name: str,
+    features: Sequence[Feature] | None = None,
+    key: str | None = None,
+    headers: Sequence[str] = (),
+    **options: Any,
+) -> Values:
+    """What decodes the values of one format.
+
+    Args:
+      format_name: a name of `FORMATS`.
+      features: those to read; None for all that there is.
+      key: the column for the messages' keys, binary; `Messages.keys` must be there then.
+      headers: columns for the headers of these names, binary; of a name that a message has twice the last one counts.
+      **options: those of the format: csv has `column_names`, `delimiter` and `null_values`; avro has
+        `schema_registry` (URL) and `config` (`penstock.io.kafka.client`), or `avro_schema` (file).
+
+    Raises:
+      ConfigError: for a format that is not known, and options that are wrong.
+      InputError: when CSV columns lack one that the schema requires.
+    """
+    if format_name not in FORMATS:
+        _refuse(format_name)
+    if clash := [name for name in (key, *headers) if name in RESERVED]:
+        raise ConfigError(f"column name {clash[0]!r} is reserved by Penstock; name the key or header otherwise")
+    beside = {name for name in (key, *headers) if name is not None}
+    wanted = None if features is None else [feature for feature in features if feature.name not in beside]
+    try:
+        decoder = FORMATS[format_name](wanted, **options)
+    except TypeError as error:
+        raise ConfigError(f"format {format_name} of Kafka messages: {error}") from error
+    return MessageValues(decoder, key, tuple(headers))
+
+
+def _refuse(format_name: str) -> None:
+    alias = {"jsonl": "json", "tfrecord": "tfexample"}.get(format_name)
+    nearest = [alias] if alias else difflib.get_close_matches(format_name, FORMATS, n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    raise ConfigError(f"the format of Kafka messages must be one of {', '.join(FORMATS)}, got {format_name!r}{hint}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MessageValues:
+    """Values of one format, with columns for key and headers."""
+
+    make_decoder: Callable[[], Decoder]
+    key: str | None = None
+    headers: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def _decoder(self) -> Decoder:
+        return self.make_decoder()
+
+    def parse(self, messages: Messages) -> Parsed:
+        """See `Values`."""
+        present = np.flatnonzero(messages.values.is_valid().to_numpy(zero_copy_only=False))
+        decoded = self._decoder.decode(messages.values.drop_null())
+        rows = present[decoded.indices]
+        faults = {int(present[index]): reasons for index, reasons in decoded.faults.items()}
+        if len(present) < len(messages.values):
+            nulls = np.setdiff1d(np.arange(len(messages.values)), present)
+            faults |= dict.fromkeys(nulls.tolist(), (_TOMBSTONE,))
+        columns = {**decoded.columns, **self._beside(messages, rows, decoded.columns)}
+        check_column_names(list(columns), messages.uri)
+        origin = origin_array(messages.uri, messages.positions[rows])
+        batch = pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+
+        def payload(row: int) -> bytes:
+            return messages.payload(int(rows[row]))
+
+        if not faults:
+            return Parsed(batch, payload=payload)
+        places = pa.RecordBatch.from_arrays([origin_array(messages.uri, messages.positions)], names=[ORIGIN])
+        return Parsed(batch, row_letters(places, faults, "read", messages.payload), payload)
+
+    def _beside(self, messages: Messages, rows: np.ndarray, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+        """Columns of what stands beside the values."""
+        found: dict[str, pa.Array] = {}
+        if self.key is not None and messages.keys is not None:
+            found[self.key] = messages.keys.take(pa.array(rows)).cast(pa.binary())
+        if self.headers:
+            by_name = [dict(messages.headers[row] or ()) if messages.headers else {} for row in rows.tolist()]
+            for name in self.headers:
+                found[name] = pa.array([headers.get(name) for headers in by_name], pa.binary())
+        for name in found:
+            if name in columns:
+                raise ConfigError(
+                    f"{messages.uri}: the values have a column {name!r} too; name key or header otherwise"
+                )
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def _json(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
+    return functools.partial(JsonDecoder, features)
+
+
+def _csv(
+    features: Sequence[Feature] | None,
+    column_names: Sequence[str] | None = None,
+    delimiter: str = ",",
+    null_values: Sequence[str] = (),
+) -> Callable[[], Decoder]:
+    if column_names is None:
+        raise ConfigError("CSV messages have no header: name their columns with --columns NAME,NAME")
+    layout = CsvFormat(delimiter, column_names=tuple(column_names), null_values=tuple(null_values))
+    make = functools.partial(CsvDecoder, layout, features)
+    make()  # a required column that is not there is found here
+    return make
+
+
+def _avro(
+    features: Sequence[Feature] | None,
+    schema_registry: str | None = None,
+    config: str | None = None,
+    avro_schema: str | None = None,
+) -> Callable[[], Decoder]:
+    if (schema_registry is None) == (avro_schema is None):
+        raise ConfigError(
+            "Avro messages need either schema_registry=URL, for messages with the id of a schema, or "
+            "--avro_schema FILE, for messages without"
+        )
+    if schema_registry is not None:
+        return functools.partial(AvroDecoder, features, SchemaRegistry(schema_registry, config))
+    reader = RowReader.of(read_schema(str(avro_schema)), features, f"--avro_schema {avro_schema}")
+    return functools.partial(AvroDecoder, features, reader)
+
+
+def _examples(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
+    return functools.partial(ExampleDecoder, features)
+
+
+def _raw(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
+    return RawDecoder
+
+
+FORMATS: Mapping[str, Callable[..., Callable[[], Decoder]]] = {
+    "json": _json,
+    "csv": _csv,
+    "avro": _avro,
+    "tfexample": _examples,
+    "raw": _raw,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleDecoder:
+    """tf.Examples; see `decode_examples` for the columns."""
+
+    features: Sequence[Feature] | None
+
+    def decode(self, values: pa.Array) -> Decoded:
+        """See `Decoder`."""
+        data, starts, ends = binary_layout(values)
+        found = decode_examples(Frames(data, starts, ends - starts, 0), self.features)
+        indices = np.delete(np.arange(len(values)), list(found.rejects))
+        batch = found.batch.take(pa.array(indices)) if found.rejects else found.batch
+        return Decoded(indices, dict(zip(batch.schema.names, batch.columns, strict=True)), found.rejects)
+
+
+class RawDecoder:
+    """The bytes as they are."""
+
+    def decode(self, values: pa.Array) -> Decoded:
+        """See `Decoder`."""
+        return Decoded(np.arange(len(values)), {RAW_COLUMN: values.cast(pa.binary())}, {})

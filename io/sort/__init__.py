@@ -1,0 +1,1 @@
+"""An external sort of opaque bytes by keys; it knows neither Beam nor tf.Example."""

@@ -1,0 +1,188 @@
+"""Sorted runs: encoded records on local disk, sorted by (key, bytes).
+
+The shuffle is an external sort. Records are buffered, sorted and written as runs (`RunWriter`); a shard is a range of
+keys, and its records are the merge of that range over all runs (`penstock.io.sort.merge`). Memory is one buffer while
+writing and one piece while merging, whatever the size of the dataset or of a shard.
+
+A run is one file, and what finds a range of its keys without reading the others is its index, which stays in memory::
+
+    data | keys uint64[n] | offsets int64[n + 1] | event times int64[n], where there are any
+
+"""
+
+import dataclasses
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from penstock.io.sort.records import NO_TIME, BlockWriter, Ints, Keys, Records, concat_records, sorted_order
+
+# All workers of a process together buffer about this much, each of them at most and at least so much. More is slower
+# while runs are few: new pages cost more than reads.
+_PROCESS_BYTES = 256 << 20
+MAX_RUN_BYTES = min(32 << 20, max(16 << 20, _PROCESS_BYTES // (os.cpu_count() or 1)))
+# Rows that come in order need no more: they are in the cache when they are written.
+ORDERED_BUFFER_BYTES = 1 << 20
+# What is known of a run in memory: the keys at which blocks of this size begin and end.
+_INDEX_BYTES = 64 << 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A sorted run: where it is, and its index.
+
+    Attributes:
+      path: the file, local.
+      split: the split of its records.
+      first_keys: uint64, the first key of each block.
+      last_keys: uint64, the last key of each block.
+      records: int64, records before each block, and all.
+      bytes: int64, bytes before each block, and all.
+      has_times: whether any record has an event time.
+    """
+
+    path: str
+    split: str
+    first_keys: Keys
+    last_keys: Keys
+    records: Ints
+    bytes: Ints
+    has_times: bool
+
+
+class _RunFile:
+    """A run while it is written."""
+
+    def __init__(self, path: str, split: str):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self._file = open(path, "wb")  # noqa: SIM115
+        self._path = path
+        self._split = split
+        self._keys: list[Keys] = []
+        self._starts: list[Ints] = []
+        self._times: list[Ints | None] = []
+        self._index: list[tuple[Keys, Keys, Ints, Ints]] = []
+        self._records = 0
+        self.bytes = 0
+
+    @property
+    def last_key(self) -> int:
+        """The greatest key so far."""
+        return int(self._keys[-1][-1])
+
+    def append(self, records: Records, rows: slice | Ints) -> None:
+        """Writes some of the records, which are sorted as the indices give them and follow what is there."""
+        if isinstance(rows, slice):
+            offsets = records.offsets[rows.start : rows.stop + 1]
+            self._file.write(records.data[offsets[0] : offsets[-1]].data)
+            starts = offsets - offsets[0]
+        else:
+            blocks = BlockWriter(self._file.write)
+            blocks.write_ordered(records, rows)
+            blocks.flush()
+            starts = np.zeros(len(rows) + 1, np.int64)
+            np.cumsum(np.diff(records.offsets)[rows], out=starts[1:])
+        keys = records.keys[rows]
+        self._keys.append(keys)
+        self._starts.append(self.bytes + starts[:-1])
+        self._times.append(None if records.times is None else records.times[rows])
+        self._add_to_index(keys, starts)
+
+    def _add_to_index(self, keys: Keys, starts: Ints) -> None:
+        """What is appended begins a block, so that none has rows from two places of an input read in order."""
+        size = int(starts[-1])
+        rows = np.unique(starts[:-1].searchsorted(np.arange(0, size + 1, _INDEX_BYTES)))
+        rows = rows[rows < len(keys)]
+        last_keys = keys[np.append(rows[1:], len(keys)) - 1]
+        self._index.append((keys[rows], last_keys, self._records + rows, self.bytes + starts[rows]))
+        self._records += len(keys)
+        self.bytes += size
+
+    def close(self) -> Run:
+        """Ends the file."""
+        sections: list[npt.NDArray[Any]] = [*self._keys, *self._starts, np.array([self.bytes], np.int64)]
+        has_times = any(times is not None for times in self._times)
+        if has_times:
+            sections += [
+                np.full(len(keys), NO_TIME) if times is None else times
+                for keys, times in zip(self._keys, self._times, strict=True)
+            ]
+        with self._file:
+            for section in sections:
+                self._file.write(np.ascontiguousarray(section).data)
+        first_keys, last_keys, rows, starts = map(np.concatenate, zip(*self._index, strict=True))
+        records, size = np.append(rows, self._records), np.append(starts, self.bytes)
+        return Run(self._path, self._split, first_keys, last_keys, records, size, has_times)
+
+
+class RunWriter:
+    """Buffers records of several splits, and writes what is in the full buffer to runs.
+
+    A run goes on where what comes next has greater keys, up to `run_bytes`: from the one buffer to the next where rows
+    come in order, and never where keys are hashes.
+
+    Attributes:
+      directory: the folder of the runs.
+      splits: the names of the splits, by their numbers.
+      buffer_bytes: bytes of records that are sorted at once; a batch that has more is written alone.
+      run_bytes: bytes of records of a run, about.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        splits: Sequence[str],
+        buffer_bytes: int = MAX_RUN_BYTES,
+        run_bytes: int = MAX_RUN_BYTES,
+    ):
+        self._directory = directory
+        self._splits = splits
+        self._run_bytes = run_bytes
+        # Its pages are not touched before they are needed.
+        self._buffer = np.empty(buffer_bytes, np.uint8)
+        self._filled = 0
+        self._parts: list[Records] = []
+        self._files: dict[int, _RunFile] = {}
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[Run]:
+        """Adds a batch of `RECORDS`; yields the runs that this ended."""
+        records = Records.of(batch)
+        if self._filled + records.nbytes > len(self._buffer):
+            yield from self._write_buffer()
+        if records.nbytes > len(self._buffer):
+            yield from self._write(records)
+        elif len(records):
+            end = self._filled + records.nbytes
+            self._buffer[self._filled : end] = records.content
+            self._filled = end
+            self._parts.append(records)
+
+    def flush(self) -> Iterator[Run]:
+        """Writes what is buffered and ends all runs."""
+        yield from self._write_buffer()
+        for split in list(self._files):
+            yield self._files.pop(split).close()
+
+    def _write_buffer(self) -> Iterator[Run]:
+        if self._parts:
+            records = concat_records(self._parts, self._buffer)
+            self._parts, self._filled = [], 0
+            yield from self._write(records)
+
+    def _write(self, records: Records) -> Iterator[Run]:
+        order = sorted_order(records)
+        for split, start, end in records.by_split(order):
+            rows = slice(start, end) if order is None else order[start:end]
+            first_key = int(records.keys[rows][0])
+            file = self._files.get(split)
+            if file is not None and (file.bytes >= self._run_bytes or first_key <= file.last_key):
+                yield self._files.pop(split).close()
+            if split not in self._files:
+                path = os.path.join(self._directory, f"{uuid.uuid4().hex}.run")
+                self._files[split] = _RunFile(path, self._splits[split])
+            self._files[split].append(records, rows)

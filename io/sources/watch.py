@@ -1,0 +1,357 @@
+"""Files as a stream: `WatchFiles` finds the files that are finished, each once; `WatchRecords` reads them.
+
+A file is finished when two looks, an interval apart, find it with the same size and time of change. What has been
+handed on is the restriction of one splittable DoFn, so it lies in the checkpoint and survives restarts. It takes 25
+bytes for each file that *is there*: a file that is gone is forgotten after a few looks, so that the state is as large
+as a listing, and not as long as history. A file that changes after it was handed on is not read again, which would give
+its rows twice: it becomes a dead letter, `file.changed`.
+
+Beam's own `MatchContinuously` (2.77) keeps its state in the same place, but hands a file on when its name appears,
+finished or not; it remembers every file for ever (or, with `timestamp_cursor`, skips without a word a file that comes
+with an older time of change, as copies do); and its watermark is the clock, so that the rows of the last hour's file
+are an hour late when it arrives.
+
+**Watermark.** With `event_time` it follows the rows and not the clock: it stands at the latest event time of the files
+that were handed on, less `out_of_orderness`. So the last windows of a file close when the *next* one is read, and a
+file that arrives hours after its events is on time, unless one with later events overtook it. While a file grows the
+watermark stands still, and it never goes beyond the clock. The latest event time is looked up in the last rows of the
+newest files where one can start to read there (plain CSV and JSON Lines, Parquet), else in their first rows: if it is
+too low, windows wait for one more file. The rows of a file that was overtaken are late: in the late pane within the
+allowed lateness, dead letters `late` beyond it. `idle_timeout` lets the clock take over when no file has been finished
+for so long: the watermark is then the clock less `idle_timeout` and `out_of_orderness`, and what comes later than that
+after its time is late. Without `event_time` the watermark is the clock less `out_of_orderness`.
+
+**Faults.** In a stream a broken file must not end the job, or it would for ever: it becomes a dead letter
+`file.broken`, and the stream goes on. Rows of it that were read before the fault was met stay.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam import coders
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
+
+from penstock.io.columns.conform import conform_batch
+from penstock.io.columns.event_times import assign_event_time, check_event_time, parse_event_time
+from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
+from penstock.io.dead_letters.payloads import row_payload
+from penstock.io.dead_letters.record import DeadLetter
+from penstock.io.errors import ConfigError, DataError, InputError
+from penstock.io.files.extras import check_filesystem
+from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.formats.base import Format, Part
+from penstock.io.formats.csv.format import CsvFormat
+from penstock.io.formats.json.format import JsonlFormat
+from penstock.io.formats.parquet import ParquetFormat
+from penstock.io.reasons import Reason
+from penstock.io.reserved import EVENT_TIME
+from penstock.io.schema import Feature, find_feature
+from penstock.io.sources.read import PlanPartsFn, ReadPartFn, resolve_format
+from penstock.io.sources.seen import LookTracker, Watched, WatchedCoder, look
+
+_LOGGER = logging.getLogger(__name__)
+
+FILE_BROKEN, FILE_CHANGED = "file.broken", "file.changed"
+
+# Listings that fail one after the other before the job does.
+_MAX_FAILED_LOOKS = 10
+
+# How much of the end of a text file is looked through for its latest event time, and in how many files of one look.
+_TAIL_BYTES = 256 << 10
+_MAX_PEEKED = 16
+
+# What a file does to its reader that trying again would not change.
+_BROKEN = (DataError, ConfigError, FileNotFoundError, PermissionError)
+
+# Patterns, and how often to look (-1: for ever).
+_Watch = tuple[tuple[str, ...], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """What moves the watermark of a watcher; see the module.
+
+    Attributes:
+      reader: looks up event times in files.
+      event_time: `COLUMN` or `COLUMN:unit`; None makes the clock the watermark.
+      features: the schema, which types the column; None takes the column as the file has it.
+      out_of_orderness: microseconds.
+      idle_timeout: microseconds; None waits for the next file for ever.
+    """
+
+    reader: Format
+    event_time: str | None = None
+    features: Sequence[Feature] | None = None
+    out_of_orderness: int = 0
+    idle_timeout: int | None = None
+
+    def latest(self, files: Sequence[InputFile]) -> int | None:
+        """The latest event time of the files that changed last, or one a bit lower; microseconds since 1970."""
+        if self.event_time is None:
+            return None
+        newest = sorted(files, key=lambda file: file.mtime)[-_MAX_PEEKED:]
+        times = (latest_event_time(self.reader, file, self.event_time, self.features) for file in newest)
+        return _latest(times)
+
+    def watermark(self, watched: Watched, now: int) -> int | None:
+        """Where the watermark may go after a look; None for where it is. `now` is in microseconds since 1970."""
+        if self.event_time is None:
+            return now - self.out_of_orderness
+        if self.idle_timeout is not None and now - watched.found >= self.idle_timeout:
+            return now - self.idle_timeout - self.out_of_orderness
+        if watched.latest is None or watched.growing:
+            return None
+        return min(watched.latest, now) - self.out_of_orderness
+
+
+def latest_event_time(
+    reader: Format, file: InputFile, event_time: str, features: Sequence[Feature] | None = None
+) -> int | None:
+    """The latest event time in the last rows of a file, or in its first where one cannot start to read in the middle.
+
+    Microseconds since 1970; None where the file is broken or has no row with a time.
+    """
+    column, unit = parse_event_time(event_time)
+    wanted = None if features is None else [find_feature(column, features, "--event_time")]
+    times = []
+    try:
+        part, is_tail = _end_part(reader, file)
+        for parsed in reader.read(file, part, wanted):
+            batch = parsed.batch if wanted is None else conform_batch(parsed.batch, wanted)[0]
+            timed, _ = assign_event_time(batch, column, unit)
+            times.append(pc.max(timed.column(EVENT_TIME).cast(pa.int64())).as_py())
+            if not is_tail:
+                break
+    except _BROKEN as error:
+        _LOGGER.info("%s: its event times cannot be looked up: %s", file.uri, error)
+    return _latest(times)
+
+
+def _latest(times: Any) -> int | None:
+    return max((time for time in times if time is not None), default=None)
+
+
+def _end_part(reader: Format, file: InputFile) -> tuple[Part, bool]:
+    """A part with the end of a file and True, or one with its beginning and False."""
+    match reader:
+        case CsvFormat(multiline=False) | JsonlFormat() if file.codec is None:
+            return Part(max(file.size - _TAIL_BYTES, 0), None), True
+        case ParquetFormat():
+            return list(reader.plan(file))[-1], True
+        case _:
+            return Part(), False
+
+
+class _WatchedProvider(RestrictionProvider):
+    def initial_restriction(self, element: _Watch) -> Watched:
+        return Watched(looks_left=element[1])
+
+    def create_tracker(self, restriction: Watched) -> LookTracker:
+        return LookTracker(restriction)
+
+    def restriction_coder(self) -> coders.Coder:
+        return WatchedCoder()
+
+    def restriction_size(self, element: _Watch, restriction: Watched) -> int:
+        return 1
+
+    def truncate(self, element: _Watch, restriction: Watched) -> None:
+        """A job that is drained looks no more."""
+
+
+@dataclasses.dataclass(eq=False)
+class WatchFiles(RejectingTransform):
+    """Finds the files that patterns match as they are finished: an unbounded `PCollection[InputFile]`.
+
+    Each is handed on once, with the watermark before it as its timestamp, so that the watermark waits until it is read.
+    One that changes afterwards is rejected with `file.changed`. One worker looks. A listing that fails is tried again
+    at the next look; ten in a row fail the job.
+
+    Attributes:
+      patterns: what to look for; a file that two match is one.
+      interval: seconds between two looks.
+      clock: what moves the watermark.
+      looks: end after so many looks: for tests, and to read what is finished by then; None never ends.
+
+    Raises:
+      ConfigError: for an interval or number of looks that is too small, or a filesystem that cannot be reached.
+    """
+
+    patterns: Sequence[str]
+    interval: float
+    clock: Clock
+    looks: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if self.interval <= 0:
+            raise ConfigError(f"--watch must be a number of seconds above 0, got {self.interval:g}")
+        for pattern in self.patterns:
+            check_filesystem(pattern)
+        if self.looks is not None and self.looks < 2:
+            raise ConfigError(f"looks must be >= 2, since only the second can find a finished file, got {self.looks}")
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[InputFile]:
+        """One element, all patterns."""
+        watch: _Watch = (tuple(self.patterns), -1 if self.looks is None else self.looks)
+        files = beam.ParDo(_WatchFilesFn(self.interval, self.clock)).with_output_types(InputFile)
+        patterns = pbegin | "Patterns" >> beam.Create([watch], reshuffle=False)
+        found, changed = split_rejected(patterns | "Look" >> files.with_outputs(REJECTED, main="out"))
+        self._reject(changed)
+        return found
+
+
+_TRACKER = beam.DoFn.RestrictionParam(_WatchedProvider())
+_ESTIMATOR = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider())
+
+
+class _WatchFilesFn(beam.DoFn):
+    def __init__(self, interval: float, clock: Clock):
+        self._interval = interval
+        self._clock = clock
+        self._failed_looks = 0
+        self._finished = Metrics.counter("WatchFiles", "files")
+        self._changed = Metrics.counter("WatchFiles", "changed-files")
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    def process(self, watch: _Watch, tracker: Any = _TRACKER, estimator: Any = _ESTIMATOR) -> Iterator[Any]:
+        known = tracker.current_restriction()
+        if known.looks_left == 0:
+            tracker.try_claim(known)
+            return
+        # Looks before it claims: a checkpoint in between need not wait for a slow listing.
+        files = self._list(watch[0])
+        if files is None:
+            tracker.defer_remainder(Duration(self._interval))
+            return
+        now = int(time.time() * 1_000_000)
+        found = look(known, files, now)
+        latest = _latest((found.watched.latest, self._clock.latest(found.finished)))
+        watched = dataclasses.replace(found.watched, latest=latest)
+        if not tracker.try_claim(watched):
+            return
+        before = estimator.current_watermark() or MIN_TIMESTAMP
+        self._finished.inc(len(found.finished))
+        self._changed.inc(len(found.changed))
+        yield from (TimestampedValue(file, before) for file in found.finished)
+        yield from reject([_changed_letter(file) for file in found.changed])
+        if watched.looks_left == 0:
+            return
+        watermark = self._clock.watermark(watched, now)
+        if watermark is not None and Timestamp(micros=watermark) > before:
+            estimator.set_watermark(Timestamp(micros=watermark))
+        tracker.defer_remainder(Duration(self._interval))
+
+    def _list(self, patterns: Sequence[str]) -> tuple[InputFile, ...] | None:
+        """All files; None when they could not be listed."""
+        try:
+            files = match_files(patterns, may_be_none=True)
+        except InputError as error:
+            self._failed_looks += 1
+            if self._failed_looks == _MAX_FAILED_LOOKS:
+                raise
+            _LOGGER.warning("%s; the next look is in %g s", error, self._interval)
+            return None
+        self._failed_looks = 0
+        return files
+
+
+def _changed_letter(file: InputFile) -> DeadLetter:
+    detail = (
+        f"the file changed after it was read, and has {file.size} bytes now; what is new in it is not read: give new "
+        "rows a file of their own"
+    )
+    return _file_letter(FILE_CHANGED, detail, file)
+
+
+def _file_letter(code: str, detail: str, file: InputFile, part: Part | None = None) -> DeadLetter:
+    """A dead letter that stands for a file; its payload is no row."""
+    part = part or Part()
+    payload = row_payload({**dataclasses.asdict(file), "start": part.start, "end": part.end})
+    return DeadLetter((Reason(code, detail),), "read", file.uri, part.start, payload, "json")
+
+
+@dataclasses.dataclass(eq=False)
+class WatchRecords(RejectingTransform):
+    """`ReadRecords` of the files that patterns match, as they are finished, for ever.
+
+    Elements are as there; their order means nothing. Rejects are those of the reader, and `file.broken` and
+    `file.changed` for whole files, each as one row.
+
+    Attributes:
+      patterns: what to look for.
+      interval: seconds between two looks.
+      format: a name or a `Format`; None goes by the suffix of the patterns.
+      features: the schema's features.
+      event_time: `COLUMN` or `COLUMN:unit`, which the watermark follows; the rows get `_event_time` elsewhere.
+      out_of_orderness, idle_timeout: microseconds; see the module.
+      looks: end after so many looks; None never ends.
+
+    Raises:
+      ConfigError: when the format is not known, or an option is wrong.
+    """
+
+    patterns: Sequence[str]
+    interval: float
+    format: str | Format | None = None
+    features: Sequence[Feature] | None = None
+    event_time: str | None = None
+    out_of_orderness: int = 0
+    idle_timeout: int | None = None
+    looks: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if not self.patterns:
+            raise ConfigError("patterns must name at least one file or pattern, got none")
+        # A pattern has the suffix of its files.
+        self._reader = resolve_format(self.format, [InputFile(pattern, 0, 0.0) for pattern in self.patterns])
+        if self.event_time is not None and self.features is not None:
+            check_event_time(self.event_time, self.features)
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
+        """Find the files, plan and spread their parts, read them."""
+        clock = Clock(self._reader, self.event_time, self.features, self.out_of_orderness, self.idle_timeout)
+        watch = WatchFiles(self.patterns, self.interval, clock, self.looks).with_error_handler(self._error_handler)
+        plan = beam.ParDo(_PlanOrRejectFn(self._reader)).with_output_types(tuple[int, InputFile, Part])
+        read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, False)).with_output_types(pa.RecordBatch)
+        files = pbegin | "WatchFiles" >> watch
+        parts, unplanned = split_rejected(files | "PlanParts" >> plan.with_outputs(REJECTED, main="out"))
+        spread = parts | "SpreadParts" >> beam.Reshuffle()
+        batches, rejected = split_rejected(spread | "ReadParts" >> read.with_outputs(REJECTED, main="out"))
+        self._reject((unplanned, rejected) | "Rejected" >> beam.Flatten())
+        return batches
+
+
+class _PlanOrRejectFn(beam.DoFn):
+    def __init__(self, reader: Format):
+        self._plan = PlanPartsFn(reader)
+
+    def process(self, file: InputFile) -> Iterator[Any]:
+        try:
+            yield from self._plan.process((0, file))
+        except _BROKEN as error:
+            yield from reject([_file_letter(FILE_BROKEN, f"{error}; none of its rows is read", file)])
+
+
+class _ReadOrRejectFn(ReadPartFn):
+    def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
+        rows = 0
+        _, file, part = item
+        try:
+            for result in super().process(item):
+                rows += result.num_rows if isinstance(result, pa.RecordBatch) else 0
+                yield result
+        except _BROKEN as error:
+            detail = f"{error}; {rows} rows of this part of the file were read before and stay"
+            yield from reject([_file_letter(FILE_BROKEN, detail, file, part)])

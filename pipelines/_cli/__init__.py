@@ -1,0 +1,1 @@
+"""Command lines: flags, what they name, and jobs as commands."""

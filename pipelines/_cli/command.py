@@ -1,0 +1,220 @@
+"""A job as a command: its flags, its name in messages, its first line, its failures as one line and an exit code.
+
+None of this needs Beam: a job imports it when its command line is found good.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
+
+import penstock
+from penstock.io.files.extras import check_runner
+from pipelines._cli.flags import BeamFlags, Options, Parser, asks_json, job_parser, parse_job
+from pipelines._report.logging import set_up_logging
+from pipelines._report.process import is_started_for_a_job, job_started, program, started_for_a_job
+from pipelines._report.result import DATA_FAILED, DatasetResult, Result, UsageError, failure
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+# As of a program that SIGPIPE ends.
+UNREAD = 141
+
+_T = TypeVar("_T")
+
+Run = Callable[[Sequence[str] | None], int]
+
+
+def announce(job: str, task: str) -> None:
+    """Says on stderr, before the first seconds pass in silence, what a process that was started for a job will do."""
+    if is_started_for_a_job() and sys.stderr is not None:
+        print(f"penstock {penstock.__version__}: {job} {task}", file=sys.stderr, flush=True)
+
+
+def shown(inputs: Sequence[str]) -> str:
+    """The first of some inputs, for `announce`.
+
+    >>> shown(["a.csv", "b.csv", "c.csv", "d.csv"])
+    'a.csv, b.csv, c.csv, ...'
+    """
+    return ", ".join([*inputs[:3], *(["..."] if len(inputs) > 3 else [])])
+
+
+@dataclasses.dataclass(frozen=True)
+class JobOptions:
+    """All flags of a job, by family, and Beam's.
+
+    Attributes:
+      given: the names of the flags that the command line or the config file has.
+      beam_flags: what is for Beam.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    examples: ClassVar[str]
+
+    given: frozenset[str] = dataclasses.field(default=frozenset(), kw_only=True)
+    beam_flags: BeamFlags = dataclasses.field(default=BeamFlags(), kw_only=True)
+
+    @classmethod
+    def families(cls) -> dict[str, type[Options]]:
+        """The families of flags by the names of their fields."""
+        kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+        return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Options)}
+
+    @classmethod
+    def parser(cls) -> Parser:
+        """The parser of the job's flags."""
+        return job_parser(program(cls.name), cls.description, cls.examples, cls.families().values())
+
+    @classmethod
+    def parse(cls, argv: Sequence[str] | None = None) -> Self:
+        """Parses a command line; what it names is not looked for.
+
+        Raises:
+          SystemExit: 0 after --help, 2 for an unknown flag or a bad value.
+          ConfigError: for flags that are missing or do not go together.
+        """
+        namespace, beam_flags = parse_job(cls.parser(), sys.argv[1:] if argv is None else argv)
+        values: dict[str, Any] = {name: kind.from_namespace(namespace) for name, kind in cls.families().items()}
+        options = cls(**values, given=frozenset(vars(namespace)), beam_flags=beam_flags)
+        options.check()
+        return options
+
+    def check(self) -> None:
+        """Refuses flags that are missing or do not go together.
+
+        Raises:
+          ConfigError: names them.
+        """
+
+    def find(self, may_be_missing: Collection[str] = ()) -> None:
+        """Looks for what the flags name: runner, files, folders, topics; Beam is not needed for it.
+
+        Args:
+          may_be_missing: names of flags whose files may come later.
+
+        Raises:
+          ConfigError: when something cannot be reached or is not there.
+          InputError: when an input is not there.
+        """
+        if self.beam_flags.runner:
+            check_runner(self.beam_flags.runner)
+        named = [item for family in self.families() for item in getattr(self, family).named()]
+        for flag, kind, value in named:
+            kind.reach(value, f"--{flag} {value}")
+        for flag, kind, value in named:
+            if flag not in may_be_missing:
+                kind.find(value, f"--{flag} {value}")
+
+    def with_flags(self, values: Mapping[str, Any]) -> Self:
+        """The same with other values for some flags, by name; names that no family has do not matter."""
+        changed: dict[str, Any] = {name: getattr(self, name).with_flags(values) for name in self.families()}
+        return dataclasses.replace(self, **changed)
+
+    @functools.cached_property
+    def beam(self) -> "PipelineOptions":
+        """Beam's options; imports Beam.
+
+        Raises:
+          ConfigError: for a value that Beam does not take.
+        """
+        from pipelines._cli.beam import beam_options
+
+        return beam_options(self.beam_flags.arguments)
+
+
+def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequence[str] | None = None) -> int:
+    """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
+    with started_for_a_job(prefix):
+        return printed(program(job), lambda: main(job, run, argv))
+
+
+def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
+    """Runs a job and turns its failures into a message and an exit code, and into JSON where that is asked for."""
+    set_up_logging()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    started = job_started()
+    try:
+        return run(argv)
+    except (Exception, UsageError, KeyboardInterrupt) as error:
+        if isinstance(error, OSError) and error is getattr(sys.stdout, "error", None):
+            raise  # of stdout, not of the data
+        result = failure(job, error, time.monotonic() - started)
+        _tell_failure(result, sys.argv[1:] if argv is None else argv)
+        if isinstance(error, UsageError) or result.status == "crashed":
+            raise  # what was wrong with the command line is told; a fault of ours needs its traceback
+        return _fail(program(job), result.error, result.exit_code)
+
+
+def _tell_failure(result: Result, argv: Sequence[str]) -> None:
+    """Prints what a program reads of a failure, or what a person does beside the message: what the run counted."""
+    if asks_json(argv):
+        print(result.to_json())
+    elif isinstance(result, DatasetResult):
+        from pipelines._report.summary import tell
+
+        tell(result, as_json=False)
+
+
+def printed(name: str, answer: Callable[[], int]) -> int:
+    """Exit code of what prints, where nobody may read it any more, as after `| head`, or the disk may be full."""
+    if sys.stdout is None:
+        return answer()
+    stdout = _Stdout(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(stdout):
+            code = answer()
+    except SystemExit as end:  # of argparse
+        if not isinstance(end.code, int):
+            raise
+        code = end.code
+    except OSError as error:
+        if error is not stdout.error:
+            raise
+        code = UNREAD
+    with contextlib.suppress(OSError):  # it is remembered
+        stdout.flush()
+    if stdout.error is not None:
+        # Python would write again when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        if not isinstance(stdout.error, BrokenPipeError):
+            return _fail(name, f"the output cannot be written: {stdout.error}", DATA_FAILED)
+    return code
+
+
+class _Stdout:
+    """Stdout, which remembers its own errors: they are not those of the data."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """As the stream does."""
+        return self._tried(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        """As the stream does."""
+        self._tried(self._stream.flush)
+
+    def _tried(self, step: Callable[[], _T]) -> _T:
+        try:
+            return step()
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _fail(name: str, error: object, code: int) -> int:
+    if sys.stderr is not None:
+        print(f"{name}: error: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,317 @@
+"""Flags as dataclasses, a YAML file with the same names, and Beam's own beside them; all of it without Beam.
+
+A family of flags is a frozen dataclass whose fields are made by `flag`; a job composes families (`_options.py`).
+Beam's `PipelineOptions` is not the base, since its Google Cloud options already claim `--label` and its test options
+`--dry_run`. What flags Beam has is known from a table (`_beam_flags.py`); their values are checked by Beam itself, once
+it is loaded (`_beam.py`).
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn, Self
+
+from penstock.io.errors import ConfigError
+from penstock.io.files.paths import unreadable
+from penstock.io.windows import parse_duration
+from pipelines._cli.beam_flags import OPTIONAL, SWITCHES, VALUES
+from pipelines._cli.named import CONFIG, NAMED, Named
+from pipelines._report.result import UsageError
+
+# Runners behind which there may be Flink; the others take no notice of its options.
+FLINK_RUNNERS = ("FlinkRunner", "PortableRunner")
+
+_SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def flag(help_text: str, default: Any = None, names: Named | None = None, **argparse_arguments: Any) -> Any:
+    """A dataclass field that is a command line flag of the same name; `names` is what its value names, if anything."""
+    return dataclasses.field(default=default, metadata={"help": help_text, NAMED: names, **argparse_arguments})
+
+
+class Options:
+    """Base of a family of flags; `title` heads it in `--help`."""
+
+    title = ""
+
+    @classmethod
+    def add_flags(cls, parser: argparse.ArgumentParser) -> None:
+        """Adds the family's flags to a parser, as a group of their own."""
+        group = parser.add_argument_group(cls.title)
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            arguments = dict(field.metadata)
+            named = arguments.pop(NAMED)
+            if field.default not in (None, (), False):
+                arguments["help"] += f" (default: {field.default})"
+            # An argparse default would be appended to: the family fills it in.
+            action = group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, **arguments)
+            setattr(action, NAMED, named)
+
+    @classmethod
+    def from_namespace(cls, namespace: argparse.Namespace) -> Self:
+        """The family's part of a parsed command line."""
+        return cls(**cls._own(vars(namespace)))
+
+    def with_flags(self, values: Mapping[str, Any]) -> Self:
+        """The same with other values for some flags, by name; names that are not of the family do not matter."""
+        return dataclasses.replace(self, **self._own(values))  # type: ignore[type-var]
+
+    @classmethod
+    def _own(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        given = {name: value for name, value in values.items() if name in names}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+    def named(self) -> Iterable[tuple[str, Named, str]]:
+        """Flags that name something: their names, what kind of thing it is, and each value."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.metadata[NAMED] is not None and value:
+                for item in value if isinstance(value, tuple) else (value,):
+                    yield field.name, field.metadata[NAMED], item
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamFlags:
+    """What a job leaves of its command line, for Beam.
+
+    Attributes:
+      arguments: as they were given.
+      runner, savepoint_path: the values of these two.
+    """
+
+    arguments: tuple[str, ...] = ()
+    runner: str | None = None
+    savepoint_path: str | None = None
+
+    @property
+    def may_be_flink(self) -> bool:
+        """Whether the runner is Flink's, or one that hands the job to whoever listens."""
+        return self.runner in FLINK_RUNNERS
+
+
+def comma_list(text: str) -> tuple[str, ...]:
+    """Comma separated names.
+
+    >>> comma_list("a, b")
+    ('a', 'b')
+    """
+    return tuple(item.strip() for item in text.split(","))
+
+
+def byte_size(text: str) -> int:
+    """A number of bytes with an optional unit: k, M, G are decimal, Ki, Mi, Gi binary, a final B is allowed.
+
+    >>> byte_size("128MiB")
+    134217728
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else, or a number below 1.
+    """
+    match = re.fullmatch(r"(\d+)\s*([kmg]i?)?b?", text.strip().lower())
+    if match is None or int(match[1]) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number of bytes such as 1000000, 64MB or 128MiB, got {text!r}")
+    return int(match[1]) * _SIZE_UNITS[match[2] or ""]
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def duration(text: str) -> str:
+    """The text of a duration such as 500ms, 60s, 5m, 1h or 1d.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    try:
+        parse_duration(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors without the whole usage: they would drown the one line that matters; `hint` is the line after it."""
+
+    hint = "Try --help for the flags of this job."
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line and a hint."""
+        self._print_message(f"{self.prog}: error: {message}\n{self.hint}\n", sys.stderr)
+        raise UsageError(message)
+
+
+def job_parser(program: str, description: str, examples: str, families: Iterable[type[Options]]) -> Parser:
+    """The parser of a job, with `--config` and a note on Beam's options."""
+    parser = Parser(
+        prog=program,
+        usage=f"{program} [flags] [any Beam pipeline option]",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    config = parser.add_argument(
+        "--config", metavar="FILE", help="YAML file with flags by name, without the dashes; flags given here win"
+    )
+    setattr(config, NAMED, CONFIG)
+    for family in families:
+        family.add_flags(parser)
+    return parser
+
+
+def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, BeamFlags]:
+    """Parses a job's flags, from `--config` too; the rest, known to Beam, is returned as it was.
+
+    Raises:
+      SystemExit: with 2 and a message for an unknown flag (naming the nearest known one) or a bad value.
+      ConfigError: for a config file that cannot be used.
+    """
+    beam_parser = _beam_parser(parser.prog)
+    known = flag_names(parser) | flag_names(beam_parser)
+    path = _config_path(parser.prog, argv)
+    if path is not None:
+        argv = [*_config_arguments(path, argv, known), *argv]
+    namespace, rest = parser.parse_known_args(list(argv))
+    beam, unknown = beam_parser.parse_known_args(rest)
+    if unknown:
+        parser.error(_unknown_message(unknown[0], known))
+    if dry_run := getattr(namespace, "dry_run", ""):  # with a value, it is Beam's
+        rest.append(f"--dry_run={dry_run}")
+    return namespace, BeamFlags(tuple(rest), beam.runner, beam.savepoint_path)
+
+
+def asks_json(argv: Sequence[str]) -> bool:
+    """Whether a command line, or its config file, has --json; it may be one that cannot be parsed any further."""
+    if "--json" in argv:
+        return True
+    with contextlib.suppress(ConfigError, ImportError):
+        path = _config_path("", argv)
+        return path is not None and _load_config(path).get("json") is True
+    return False
+
+
+def _beam_parser(program: str) -> Parser:
+    """Knows Beam's flags, and which take a value; what values are good, only Beam knows."""
+    parser = Parser(prog=program, add_help=False, allow_abbrev=False)
+    for name in VALUES:
+        parser.add_argument(name)
+    for name in OPTIONAL:
+        parser.add_argument(name, nargs="?")
+    for name in SWITCHES:
+        parser.add_argument(name, action="store_true")
+    return parser
+
+
+def flag_names(parser: argparse.ArgumentParser) -> set[str]:
+    """The names of a parser's flags, with their dashes."""
+    return {text for text in parser._option_string_actions if text.startswith("--")}
+
+
+def _unknown_message(argument: str, known: Iterable[str]) -> str:
+    name = argument.split("=", 1)[0]
+    if not name.startswith("-"):
+        return (
+            f"unexpected argument {argument!r}; a flag takes one value: quote patterns so that the shell does not "
+            "expand them, and repeat --input for several"
+        )
+    nearest = difflib.get_close_matches(name.replace("-", "_").replace("__", "--", 1), sorted(known), n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"unknown flag {name}{hint}"
+
+
+def _config_path(program: str, argv: Sequence[str]) -> str | None:
+    parser = Parser(prog=program, add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    path: str | None = parser.parse_known_args(list(argv))[0].config
+    return path
+
+
+def _config_arguments(path: str, argv: Sequence[str], known: set[str]) -> list[str]:
+    """The entries of a config file as flags, but for those that the command line has."""
+    given = {argument.split("=", 1)[0] for argument in argv}
+    arguments: list[str] = []
+    for name, value in _load_config(path).items():
+        text = f"--{name}"
+        if text not in known or name == "config":
+            raise ConfigError(
+                f"{path}: {_unknown_message(text, known).replace('flag --', 'name ').replace('mean --', 'mean ')}"
+            )
+        if text not in given:
+            arguments += _as_arguments(text, value, f"{path}: {name}")
+    return arguments
+
+
+def _load_config(path: str) -> Mapping[str, Any]:
+    import yaml
+
+    what = f"--config {path}"
+    CONFIG.reach(path, what)
+    try:
+        with open(path, encoding="utf-8") as file:
+            config = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise unreadable(what, error) from error
+    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
+        raise ConfigError(f"{what}: must be a mapping of flag names to values")
+    return config
+
+
+def _as_arguments(name: str, value: Any, where: str) -> list[str]:
+    match value:
+        case None | False:
+            return []
+        case True:
+            return [name]
+        case list() if name == "--input":
+            return [f"{name}={item}" for item in value]
+        case list() if all(isinstance(item, str | int | float) for item in value):
+            return [f"{name}={','.join(str(item) for item in value)}"]
+        case dict() if name == "--split":
+            return [f"{name}={','.join(f'{split}={ratio}' for split, ratio in value.items())}"]
+        case str() | int() | float():
+            return [f"{name}={value}"]
+        case _:
+            raise ConfigError(
+                f"{where}: must be a text, number, true/false or a list of those, got {json.dumps(value, default=str)}"
+            )

@@ -1,0 +1,113 @@
+"""What the values of flags name: files, folders, topics; whether these can be reached, and are there.
+
+Found out before Beam is loaded, so that what is wrong is told at once, in the words of whoever would find it later.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+from penstock.io.errors import ConfigError
+from penstock.io.files.extras import KAFKA, TFT, check_filesystem
+from penstock.io.files.paths import check_matches, check_readable, is_local, walk_files
+from penstock.io.kafka.source import is_kafka
+from penstock.transforms._named import ROLLING_HINT, check_features_file, check_graph_folder, is_function
+
+# The key of a flag's metadata, and the attribute of its argparse action.
+NAMED = "named"
+
+# Of a value, and of the flag with it as messages have it.
+_Check = Callable[[str, str], None]
+
+
+def _pass(value: str, what: str) -> None:
+    """What is not looked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A kind of thing that flags name.
+
+    Attributes:
+      completion: what a shell completes it to: "file", "directory" or nothing.
+      reach: refuses what cannot be reached from here: an extra is missing, or nobody knows the scheme.
+      find: refuses what must be there and is not.
+    """
+
+    completion: str = ""
+    reach: _Check = check_filesystem
+    find: _Check = _pass
+
+
+def _reach_input(value: str, what: str) -> None:
+    if is_kafka(value):
+        KAFKA.require("Kafka")
+    else:
+        check_filesystem(value, what)
+
+
+def _find_input(value: str, what: str) -> None:
+    if not is_kafka(value):
+        check_matches(value)
+
+
+def _reach_topic(value: str, what: str) -> None:
+    KAFKA.require("Kafka")
+
+
+def _reach_here(value: str, what: str) -> None:
+    if not is_local(value):
+        raise ConfigError(f"{what}: must be a file of this machine")
+
+
+def _reach_features(value: str, what: str) -> None:
+    TFT.require("feature transformation")
+    if not is_function(value):
+        check_filesystem(value, what)
+
+
+def _reach_graph(value: str, what: str) -> None:
+    TFT.require("feature transformation")
+    check_filesystem(value, what)
+
+
+def _find_rolling(value: str, what: str) -> None:
+    check_readable(value, what, ROLLING_HINT)
+
+
+def _find_graph(value: str, what: str) -> None:
+    check_graph_folder(value)
+
+
+def _find_dataset(value: str, what: str) -> None:
+    if not is_local(value):
+        return
+    if os.path.isfile(value):
+        raise ConfigError(f"{what}: is a file; name the folder of a dataset")
+    try:
+        found = next(iter(walk_files(value)), None)
+    except OSError as error:
+        raise unlisted(what, error) from error
+    if found is None:
+        raise no_dataset(what)
+
+
+def unlisted(what: str, error: Exception) -> ConfigError:
+    """The error for a folder that cannot be listed."""
+    return ConfigError(f"{what}: cannot be listed: {error}")
+
+
+def no_dataset(what: str) -> ConfigError:
+    """The error for a folder of a dataset that is not there."""
+    return ConfigError(f"{what}: no such folder, or it is empty")
+
+
+CONFIG = Named("file", _reach_here)
+INPUT = Named("file", _reach_input, _find_input)
+FILE = Named("file", find=check_readable)
+FEATURES = Named("file", _reach_features, check_features_file)
+ROLLING = Named("file", find=_find_rolling)
+GRAPH = Named("directory", _reach_graph, _find_graph)
+DATASET = Named("directory", find=_find_dataset)
+OUTPUT = Named("directory")
+TOPIC = Named(reach=_reach_topic)

@@ -1,0 +1,278 @@
+"""The families of flags that the jobs compose."""
+
+import dataclasses
+from typing import Any, get_args
+
+from penstock.io.dataset.options import Compression, Shuffle
+from penstock.io.errors import ConfigError
+from penstock.io.kafka.source import KafkaSource, is_kafka
+from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
+from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, TOPIC
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions(Options):
+    """What is read, and how."""
+
+    title = "input"
+
+    input: tuple[str, ...] = flag(
+        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
+        "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
+        (),
+        action="append",
+        metavar="PATTERN",
+        names=INPUT,
+    )
+    format: str | None = flag(
+        "format of the input; without it, the suffix tells (Kafka: of each message, json without it; raw is bytes)",
+        choices=("csv", "json", "jsonl", "avro", "parquet", "tfrecord", "tfexample", "raw"),
+    )
+    csv_delimiter: str | None = flag("one character; \\t is a tab (default: a comma, a tab for .tsv)", metavar="CHAR")
+    csv_multiline: bool = flag(
+        "quoted CSV fields may hold line breaks (such files are not split)", False, action="store_true"
+    )
+    columns: tuple[str, ...] = flag(
+        "CSV column names, for files without a header line", (), type=comma_list, metavar="NAME,NAME"
+    )
+    null_values: tuple[str, ...] = flag(
+        "CSV spellings of a missing value, beside the empty unquoted field", (), type=comma_list, metavar="TEXT,TEXT"
+    )
+    event_time: str | None = flag(
+        "column with the time of the event: ISO 8601 text, or a number with its unit (Kafka: the record's timestamp "
+        "without it)",
+        metavar="COLUMN[:s|ms|us|ns]",
+    )
+
+    avro_schema: str | None = flag(
+        "Avro schema of Kafka messages that come without the id of a schema registry", metavar="FILE", names=FILE
+    )
+
+    def check_given(self) -> None:
+        """Refuses a job without input.
+
+        Raises:
+          ConfigError: says what to give.
+        """
+        if not self.input:
+            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
+
+    def message_options(self) -> dict[str, Any]:
+        """Options of the format of messages that were given."""
+        options = {
+            "delimiter": self.csv_delimiter,
+            "column_names": self.columns,
+            "null_values": self.null_values,
+            "avro_schema": self.avro_schema,
+        }
+        if self.csv_multiline:
+            raise ConfigError("--csv_multiline is for files; a Kafka message is one record anyway")
+        return {name: value for name, value in options.items() if value}
+
+    def csv_options(self) -> dict[str, Any]:
+        """Options of the CSV format that were given."""
+        options = {
+            "delimiter": self.csv_delimiter,
+            "multiline": self.csv_multiline,
+            "column_names": self.columns,
+            "null_values": self.null_values,
+        }
+        return {name: value for name, value in options.items() if value}
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamOptions(Options):
+    """How time is cut into windows, and when a window of a stream closes."""
+
+    title = "windows and streams"
+
+    window: str | None = flag(
+        "write one dataset for each window of event time; a stream needs it", metavar="fixed:60s|sliding:60s/10s"
+    )
+    allowed_lateness: str = flag(
+        "rows that come up to so long after their window closed are written as its late shards; later ones are "
+        "dead letters",
+        "0s",
+        type=duration,
+        metavar="DURATION",
+    )
+    empty_windows: bool = flag("write a manifest for windows without rows too", False, action="store_true")
+    out_of_orderness: str = flag(
+        "a window of a stream closes when rows so much younger than its end have come",
+        "5s",
+        type=duration,
+        metavar="DURATION",
+    )
+    idle_timeout: str | None = flag(
+        "without new data for so long, the clock closes windows; Kafka: a partition alone holds no window open "
+        "(default: 60s for Kafka, files are waited for)",
+        type=duration,
+        metavar="DURATION",
+    )
+    watch: float | None = flag(
+        "read files as they come: look for new ones so often, and read each once when it no longer grows",
+        type=seconds,
+        metavar="SECONDS",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckOptions(Options):
+    """What a good row is."""
+
+    title = "schema and rules"
+
+    schema: str | None = flag(
+        "tensorflow_metadata Schema in text format; without one it is inferred from the whole input and written to "
+        "OUTPUT",
+        metavar="FILE",
+        names=FILE,
+    )
+    rules: str | None = flag("YAML file of SQL predicates that every row must meet", metavar="FILE", names=FILE)
+    label: str | None = flag("the column to learn: a row without it is rejected", metavar="COLUMN")
+    max_reject_fraction: float = flag(
+        "fail, and publish nothing, when more than this part of the rows is rejected", 0.05, type=fraction, metavar="F"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitOptions(Options):
+    """Which rows train and which evaluate."""
+
+    title = "splits"
+
+    split: str | None = flag(
+        "named splits and their parts, which sum to 1 (default: one split, train)",
+        metavar="train=0.8,eval=0.1,test=0.1",
+    )
+    split_key: tuple[str, ...] = flag(
+        "columns whose hash chooses the split, so that rows with one key stay together (default: the whole row)",
+        (),
+        type=comma_list,
+        metavar="COLUMN,COLUMN",
+    )
+    seed: int = flag("seed of split and shuffle", 0, type=int, metavar="N")
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformOptions(Options):
+    """How rows become features."""
+
+    title = "features (need penstock[tft])"
+
+    features: str | None = flag(
+        "features to compute with tensorflow-transform, fitted on the train split: a YAML file, or a Python function",
+        metavar="FILE|MODULE:FUNCTION",
+        names=FEATURES,
+    )
+    transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR", names=GRAPH)
+    rolling: str | None = flag(
+        "YAML file of features over the last minutes of a key, computed before the others (needs no penstock[tft])",
+        metavar="FILE",
+        names=ROLLING,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputOptions(Options):
+    """How the dataset is written."""
+
+    title = "output"
+
+    output: str | None = flag("folder of the dataset; must be empty, or see --overwrite", metavar="DIR", names=OUTPUT)
+    num_shards: int | None = flag(
+        "shards of each split (default: as many as --shard_bytes asks for)", type=positive, metavar="N"
+    )
+    shard_bytes: int | None = flag(
+        "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
+    )
+    compression: Compression = flag("compression of the shards", "gzip", choices=get_args(Compression))
+    shuffle: Shuffle = flag(
+        "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)
+    )
+    also_to: str | None = flag(
+        "a Kafka topic that gets each row of the dataset too, at least once: "
+        "kafka://HOST:PORT/TOPIC?format=json|tfexample&key=COLUMN",
+        metavar="URI",
+        names=TOPIC,
+    )
+    rejects_to: str | None = flag(
+        "a Kafka topic that gets each dead letter too, at least once", metavar="URI", names=TOPIC
+    )
+    overwrite: bool = flag("replace what is in OUTPUT, once the new dataset is whole", False, action="store_true")
+    resume: bool = flag(
+        "go on writing windows into OUTPUT, where this stream was stopped with a savepoint", False, action="store_true"
+    )
+    append: bool = flag("reserved for adding to a dataset; refused for now", False, action="store_true")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions(Options):
+    """How the job runs."""
+
+    title = "running"
+
+    dry_run: str | None = flag(
+        "print the resolved configuration and the stages, read nothing (with a value, as in --dry_run=True: Beam's own "
+        "flag of that name, with which DataflowRunner translates the job and does not submit it)",
+        nargs="?",
+        const="",
+        metavar="BEAM_VALUE",
+    )
+
+    json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether a person is told at once what the job will do."""
+        return not self.is_described and not self.json
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the job only says what it would do."""
+        return self.dry_run == ""
+
+    @property
+    def is_translated(self) -> bool:
+        """Whether the runner translates the job, and does not run it."""
+        return bool(self.dry_run)
+
+    def check_runs(self) -> None:
+        """Refuses Beam's dry run in a job that goes on with what its pipeline did.
+
+        Raises:
+          ConfigError: says what to pass instead.
+        """
+        if self.is_translated:
+            raise ConfigError(f"--dry_run={self.dry_run} is for prepare; --dry_run alone shows what would be done")
+
+
+def resolved(*families: Any) -> dict[str, Any]:
+    """All flags of some families by name, as they were given or by default."""
+    merged = {name: value for family in families for name, value in dataclasses.asdict(family).items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()}
+
+
+def topics_of(options: InputOptions, stream: StreamOptions) -> KafkaSource | None:
+    """The topics that the flags name as input; None for files.
+
+    Raises:
+      ConfigError: when the URI of a topic is wrong, or there is something beside it.
+    """
+    if not any(is_kafka(item) for item in options.input):
+        return None
+    if len(options.input) > 1:
+        raise ConfigError("--input kafka://... stands alone; name several topics in it: kafka://HOST:PORT/a,b")
+    if stream.watch is not None:
+        raise ConfigError("--watch is for files; a topic is a stream anyway, unless its URI has stop=")
+    return KafkaSource.parse(options.input[0])
+
+
+def is_endless(options: InputOptions, stream: StreamOptions) -> bool:
+    """Whether the source that the flags name has no end; nobody is asked.
+
+    Raises:
+      ConfigError: as `topics_of`.
+    """
+    topics = topics_of(options, stream)
+    return stream.watch is not None if topics is None else not topics.bounded

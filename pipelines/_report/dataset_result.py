@@ -1,0 +1,87 @@
+"""The result of a job that wrote a dataset, as its manifests have it."""
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM
+from penstock.io.dataset.manifest import Manifest, Shard, sum_counts
+from penstock.io.dataset.publish import Outcome
+from penstock.io.dataset.windowed.manifest import WindowManifest, window_manifest_path
+from pipelines._report.result import DATA_FAILED, DatasetResult, SplitResult, WindowResult
+
+
+def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> DatasetResult:
+    """The result of a run that came to its end, published or not."""
+    output = output.rstrip("/")
+    manifest, is_published = outcome.manifest, outcome.status == "published"
+    return DatasetResult(
+        job=job,
+        status="done" if is_published else "too_many_rejects",
+        exit_code=0 if is_published else DATA_FAILED,
+        seconds=seconds,
+        output=output,
+        run_id=manifest.run_id,
+        dataset_id=manifest.dataset_id if is_published else None,
+        manifest=FileSystems.join(output, MANIFEST) if is_published else None,
+        rows_in=manifest.rows_in,
+        rows_out=manifest.rows_out,
+        rows_rejected=manifest.rows_rejected,
+        splits=_splits(manifest.splits, manifest.shards) if is_published else {},
+        rejected_by_reason=manifest.rejected_by_reason,
+        dead_letters=outcome.dead_letters if manifest.dead_letters else None,
+        schema=_extra(output, SCHEMA, manifest) if is_published else None,
+        transform=_extra(output, TRANSFORM, manifest) if is_published else None,
+    )
+
+
+def windows_result(job: str, manifests: Iterable[WindowManifest], output: str, seconds: float) -> DatasetResult:
+    """The result of a job that wrote windows: the sums over all of them."""
+    windows, output = list(manifests), output.rstrip("/")
+    last = windows[-1] if windows else None
+    return DatasetResult(
+        job=job,
+        seconds=seconds,
+        output=output,
+        run_id=last.run_id if last else None,
+        windows=tuple(_window(window, output) for window in windows),
+        rows_in=sum(window.rows_in for window in windows),
+        rows_out=sum(window.rows_out for window in windows),
+        rows_rejected=sum(window.rows_rejected for window in windows),
+        rows_on_time=sum(window.rows_on_time for window in windows),
+        rows_late=sum(window.rows_late for window in windows),
+        splits=_splits(_rows_by_split(windows), [shard for window in windows for shard in window.shards]),
+        rejected_by_reason=sum_counts(window.rejected_by_reason for window in windows),
+        dead_letters=FileSystems.join(output, DEAD_LETTERS) if any(w.dead_letters for w in windows) else None,
+        schema=_extra(output, SCHEMA, last) if last else None,
+        transform=_extra(output, TRANSFORM, last) if last else None,
+    )
+
+
+def _rows_by_split(windows: Iterable[WindowManifest]) -> dict[str, int]:
+    """Summed, in the order of the options."""
+    rows: collections.Counter[str] = collections.Counter()
+    for window in windows:
+        rows.update(window.splits)
+    return dict(rows)
+
+
+def _window(manifest: WindowManifest, output: str) -> WindowResult:
+    return WindowResult(
+        window=manifest.window,
+        manifest=window_manifest_path(output, manifest.name),
+        dataset_id=manifest.dataset_id,
+        status=manifest.status,
+        final=manifest.final,
+    )
+
+
+def _splits(rows: Mapping[str, int], shards: Sequence[Shard]) -> dict[str, SplitResult]:
+    own = {name: [shard for shard in shards if shard.split == name] for name in rows}
+    return {name: SplitResult(rows[name], len(own[name]), sum(shard.bytes for shard in own[name])) for name in rows}
+
+
+def _extra(output: str, name: str, manifest: Manifest | WindowManifest) -> str | None:
+    """The path of a file or folder that belongs to the dataset as a whole, if it has it."""
+    return FileSystems.join(output, name) if name in manifest.extras else None

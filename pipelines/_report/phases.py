@@ -1,0 +1,151 @@
+"""The phases of a job, and what is to be told of one: found in process-local counters, whoever shows it.
+
+A phase has begun when something of it is done, or when all of the one before it is. So a bar that is full goes on to
+what is next, and what no counter of this process tells, on a runner whose workers are elsewhere, is not told.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+
+from penstock.io.beam.progress import Counts
+from pipelines._report.summary import byte_text
+
+# A rate over less says little.
+_MIN_RATE_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """What a pipeline does for a while, and the counters (`penstock.io.beam.progress`) that tell how far it is.
+
+    Attributes:
+      name: as it is shown.
+      pieces: the counter of what it does one by one: when all that is planned is done, so is the phase.
+      unit: what the pieces are called where their number is shown.
+      amount: the counter of bytes, which runs more smoothly.
+      rows: whether the rows of the input are those of this phase.
+    """
+
+    name: str
+    pieces: str | None = None
+    unit: str | None = None
+    amount: str | None = None
+    rows: bool = False
+
+    def named(self, name: str) -> "Phase":
+        """The same under another name."""
+        return dataclasses.replace(self, name=name)
+
+    def has_begun(self, counts: Counts) -> bool:
+        """Whether anything is done."""
+        names = (self.pieces, self.amount, "rows" if self.rows else None)
+        return any(counts.done.get(name, 0) for name in names if name)
+
+    def is_complete(self, counts: Counts) -> bool:
+        """Whether all is done."""
+        return _part_of(counts, self.pieces) == 1
+
+    def fraction(self, counts: Counts) -> float | None:
+        """How much is done, from 0 to 1; None where nobody knows how much there is.
+
+        Not all bytes of a file need be read, and some are read twice: it is all done when all pieces are.
+        """
+        pieces, amount = _part_of(counts, self.pieces), _part_of(counts, self.amount)
+        if pieces is None or amount is None:
+            return amount if pieces is None else pieces
+        return 1.0 if pieces == 1 else max(pieces, min(amount, 0.99))
+
+
+READ = Phase("reading", pieces="parts", amount="bytes", rows=True)
+ROLL = Phase("rolling features", pieces="rolled", unit="rows")
+WRITE = Phase("writing shards", pieces="shards", unit="shards", amount="written")
+PUBLISH = Phase("publishing")
+PUBLISH_WINDOWS = Phase("publishing", pieces="windows", unit="windows")
+STREAM = Phase("streaming", pieces="windows", unit="windows", rows=True)
+VERIFY = Phase("verifying", amount="bytes", rows=True)
+
+
+def current_phase(phases: Sequence[Phase], counts: Counts) -> Phase | None:
+    """The phase that a pipeline is in; None before anything is known of any."""
+    found = None
+    for number, phase in enumerate(phases):
+        if phase.has_begun(counts) or (number and phases[number - 1].is_complete(counts)):
+            found = phase
+    return found
+
+
+def _part_of(counts: Counts, name: str | None) -> float | None:
+    planned = counts.planned.get(name, 0) if name else 0
+    return min(counts.done.get(name or "", 0) / planned, 1.0) if planned else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """Something to be told.
+
+    Attributes:
+      is_bad: bad news.
+      is_minor: said by a bar as well.
+    """
+
+    text: str
+    is_bad: bool = False
+    is_minor: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How far a job is at one moment.
+
+    Attributes:
+      name: of the phase, or of the pipeline.
+      fraction: of the phase, 0 to 1; None where nobody knows.
+      fields: what else there is to tell, from the most important to the least.
+      seconds: since the job began.
+    """
+
+    name: str
+    fraction: float | None
+    fields: tuple[Field, ...]
+    seconds: float
+
+    @classmethod
+    def of(cls, title: str, phase: Phase | None, counts: Counts, seconds: float, phase_seconds: float) -> "Status":
+        """The status of a pipeline: `title` is its name while no phase is known."""
+        if phase is None:
+            return cls(title, None, (), seconds)
+        return cls(phase.name, phase.fraction(counts), tuple(_fields(phase, counts, phase_seconds)), seconds)
+
+    @property
+    def percent(self) -> str | None:
+        """The fraction as text; 100% is all of it."""
+        return None if self.fraction is None else f"{int(self.fraction * 100)}%"
+
+    @property
+    def elapsed(self) -> str:
+        """Hours, minutes and seconds."""
+        return str(datetime.timedelta(seconds=int(self.seconds)))
+
+    def __str__(self) -> str:
+        told = (self.percent, *(field.text for field in self.fields), self.elapsed)
+        return f"{self.name}: {', '.join(filter(None, told))}"
+
+
+def _fields(phase: Phase, counts: Counts, seconds: float) -> list[Field]:
+    done, planned = counts.done, counts.planned
+    fields = []
+    if phase.unit and phase.pieces and (phase.pieces in done or phase.pieces in planned):
+        total = f"/{planned[phase.pieces]:,}" if phase.pieces in planned else ""
+        fields.append(Field(f"{done.get(phase.pieces, 0):,}{total} {phase.unit}"))
+    if phase.rows:
+        fields.append(Field(f"{done.get('rows', 0):,} rows"))
+    if rejected := done.get("rejected"):
+        fields.append(Field(f"{rejected:,} rejected", is_bad=True))
+    if phase.rows and seconds >= _MIN_RATE_SECONDS:
+        fields.append(Field(f"{done.get('rows', 0) / seconds:,.0f} rows/s"))
+    if phase.amount and phase.amount in planned:
+        total_bytes = planned[phase.amount]
+        bytes_done = byte_text(min(done.get(phase.amount, 0), total_bytes))
+        fields.append(Field(f"{bytes_done} of {byte_text(total_bytes)}", is_minor=True))
+    return fields

@@ -1,0 +1,194 @@
+"""What a person reads when a job is done: how many rows went where, and what to do next; or the same as JSON."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+
+import yaml
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.segment import Segment, Segments
+from rich.table import Table
+from rich.text import Text
+
+from penstock.transforms.verify import Fault
+from pipelines._report.result import DatasetResult, DescribedResult, FitResult, LettersResult, Result, VerifyResult
+
+_MAX_REASONS = 12
+
+# Paths and commands are for copying: a terminal wraps what is too long for it, nothing is cut.
+_WIDTH = 10_000
+_INDENT, _GAP = 2, 3
+
+
+def tell(result: Result, as_json: bool) -> int:
+    """Prints how a job ended, to stdout, and gives its exit code."""
+    if as_json:
+        print(result.to_json())
+    else:
+        _print_text(result)
+    return result.exit_code
+
+
+def _print_text(result: Result) -> None:
+    match result:
+        case DatasetResult(status="too_many_rejects"):
+            _print(_reasons(result.rows_in, result.rejected_by_reason))
+        case DatasetResult(status="translated"):
+            print("The graph was translated and not submitted; nothing was written.")
+        case DatasetResult(status="nothing_to_do"):
+            print("nothing to replay")
+        case DatasetResult():
+            _print(*_dataset(result))
+            if result.letters is not None:
+                print(_letters(result.letters))
+        case FitResult():
+            rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
+            print(f"fitted {result.features} on {rows}{result.input}; the graph is in {result.transform}")
+        case VerifyResult():
+            print(_verified(result))
+        case DescribedResult():
+            print(_described(result))
+
+
+def _print(*parts: RenderableType) -> None:
+    """Prints parts with an empty line after each, and no space at the end of any line."""
+    console = Console(highlight=False, width=_WIDTH)
+    padded = (Padding(part, (0, 0, 1, _INDENT), expand=False) for part in parts)
+    for line in console.render_lines(Group(*padded), pad=False):
+        console.print(Segments([*_stripped(line), Segment.line()]), end="")
+
+
+def _stripped(line: list[Segment]) -> list[Segment]:
+    """A line without the spaces that it ends in."""
+    line = list(line)
+    while line and not line[-1].text.rstrip():
+        line.pop()
+    return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
+
+
+def _dataset(result: DatasetResult) -> Iterator[RenderableType]:
+    yield f"Done in {result.seconds:,.1f} s, {result.rows_in / result.seconds:,.0f} rows/s"
+    yield _rows(result) if result.windows is None else _windows(result)
+    if result.windows is None:
+        yield _splits(result)
+    if result.rejected_by_reason:
+        yield _reasons(result.rows_in, result.rejected_by_reason)
+    if result.windows is None:
+        yield _places(result)
+    yield f"Next: check every byte\n  penstock verify --dataset {shlex.quote(result.output)}"
+
+
+def _rows(result: DatasetResult) -> Table:
+    table = _table("rows", "", "")
+    table.add_row("in", f"{result.rows_in:,}", "")
+    table.add_row("out", f"{result.rows_out:,}", _percent(result.rows_out, result.rows_in))
+    table.add_row("rejected", f"{result.rows_rejected:,}", _percent(result.rows_rejected, result.rows_in))
+    return table
+
+
+def _windows(result: DatasetResult) -> Table:
+    windows = result.windows or ()
+    table = _table("windows", f"{len(windows):,}", "")
+    table.add_row("in", f"{result.rows_in:,}", "")
+    counts = {"on time": result.rows_on_time or 0, "late": result.rows_late or 0, "rejected": result.rows_rejected}
+    for name, rows in counts.items():
+        table.add_row(name, f"{rows:,}", _percent(rows, result.rows_in))
+    quarantined = sum(window.status == "quarantined" for window in windows)
+    table.add_row("windows with too many rejects", f"{quarantined:,}", _percent(quarantined, len(windows)))
+    return table
+
+
+def _splits(result: DatasetResult) -> Table:
+    table = _table("split", "rows", "shards", "bytes")
+    for name, split in result.splits.items():
+        table.add_row(name, f"{split.rows:,}", str(split.shards), byte_text(split.bytes))
+    return table
+
+
+def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
+    table = _table("rejected for (a row may have several reasons)", "rows", "")
+    ranked = sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
+    for reason, rows in ranked[:_MAX_REASONS]:
+        table.add_row(reason, f"{rows:,}", _percent(rows, rows_in))
+    if len(ranked) > _MAX_REASONS:
+        table.add_row(f"and {len(ranked) - _MAX_REASONS} more", "", "")
+    return table
+
+
+def _places(result: DatasetResult) -> RenderableType:
+    """Where everything is; on a terminal too narrow for a table, what lies there goes below its path."""
+    places = [(f"{result.output}/{name}/", "TFRecord shards of tf.Example") for name in result.splits]
+    places.append((f"{result.manifest}", "counts, digests, inputs, options, versions"))
+    if result.schema:
+        places.append((result.schema, "the schema of the rows; curate it and pass it back with --schema"))
+    if result.transform:
+        places.append((f"{result.transform}/", "the graph of the features; --transform applies it to other rows"))
+    if result.dead_letters:
+        places.append((f"{result.dead_letters}/", "rejected rows with all their reasons"))
+    path_width, text_width = (max(map(len, texts)) for texts in zip(*places, strict=True))
+    if sys.stdout.isatty() and _INDENT + path_width + _GAP + text_width > Console().width:
+        lines = [Text.assemble((path, "bold"), f"\n  {what}") for path, what in places]
+        return Text("\n").join([Text("where", "bold"), *lines])
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    table.add_column("where", style="bold")
+    table.add_column("")
+    for path, what in places:
+        table.add_row(path, what)
+    return table
+
+
+def _letters(letters: LettersResult) -> str:
+    """What became of the letters."""
+    total = letters.repaired + letters.rejected + letters.parked
+    return f"{total:,} letters: {letters.repaired:,} repaired, {letters.rejected:,} rejected, {letters.parked:,} parked"
+
+
+def _verified(result: VerifyResult) -> str:
+    if result.faults:
+        lines = [str(Fault(**fault)) for fault in result.faults]
+        return "\n".join([*lines, f"{result.dataset}: {result.error}"])
+    windows = "" if result.windows is None else f" of {counted(result.windows, 'window')}"
+    records = f"{result.rows_out or 0:,} records in {counted(result.shards or 0, 'shard')}{windows}"
+    return f"{result.dataset}: good: {records}, {byte_text(result.bytes or 0)}"
+
+
+def _described(result: DescribedResult) -> str:
+    stages = "\n".join(f"  {number}. {stage}" for number, stage in enumerate(result.stages, 1))
+    flags = yaml.safe_dump(dict(result.flags), sort_keys=False, allow_unicode=True)
+    return f"{flags}\nstages:\n{stages}\n\nNothing was read or written."
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(2, "fault")
+    '2 faults'
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    table.add_column(first)
+    for number in numbers:
+        table.add_column(number, justify="right")
+    return table
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.2%}" if whole else ""
+
+
+def byte_text(count: int) -> str:
+    """A number of bytes as people read it.
+
+    >>> byte_text(134217728)
+    '128.0 MiB'
+    """
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"

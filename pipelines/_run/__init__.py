@@ -1,0 +1,1 @@
+"""Running a pipeline, locally and on clusters."""

@@ -1,0 +1,143 @@
+"""What every job does alike: choose the runner, run a pipeline with a progress bar, find the error of a worker."""
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from penstock.io import errors
+from penstock.io.beam.cancellation import stoppable
+from penstock.io.errors import ConfigError, DataError, PenstockError
+from pipelines._report.logging import without_worker_tracebacks
+from pipelines._report.phases import Phase
+from pipelines._report.progress import progress_bar
+from pipelines._run.local import quick_runner
+from pipelines._run.stream import StreamRunner, stream_runner, wait_for_stream
+
+# Beam's DirectRunner fetches and uses Prism where it can and falls back to this one where it cannot: what a user runs
+# would depend on the network. The local runner is therefore pinned; Prism is one flag away (--runner=PrismRunner).
+_LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner")
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the workers share this machine's disk."""
+    runner = options.view_as(StandardOptions).runner
+    return runner in (*_LOCAL_RUNNERS, "PrismRunner")
+
+
+@contextlib.contextmanager
+def run_pipeline(
+    options: PipelineOptions, title: str, phases: Sequence[Phase] = (), streaming: bool = False
+) -> Iterator[beam.Pipeline]:
+    """A pipeline to build in the `with` block; it runs to its end, with a progress bar, when the block is left.
+
+    A stream gets the options that its runner needs, and its user is told how to stop it.
+
+    Args:
+      options: Beam's.
+      title: what the pipeline does.
+      phases: what it does one after the other, as far as that can be shown.
+      streaming: whether its input has no end.
+
+    Raises:
+      ConfigError: for a runner or pipeline option that Beam, or a stream, does not take.
+      PenstockError: the worker's own error, where a worker raised one, without Beam's wrapping.
+      DataError: also for an error of the operating system on a worker, such as a full disk.
+    """
+    stream = stream_runner(options) if streaming else None
+    try:
+        pipeline = beam.Pipeline(runner=stream.name if stream else _runner(options), options=options)
+    except ValueError as error:
+        raise ConfigError(f"Beam refuses the pipeline options: {error}") from error
+    together = _in_this_process() if isinstance(pipeline.runner, FnApiRunner) else contextlib.nullcontext()
+    # Rows of a stream elsewhere are not counted here.
+    bar = progress_bar(title, phases) if stream is None or stream.is_local else contextlib.nullcontext()
+    with bar, without_worker_tracebacks(), together:
+        yield pipeline
+        _run(pipeline, stream)
+
+
+@contextlib.contextmanager
+def _in_this_process() -> Iterator[None]:
+    """Where all workers are threads of this process: they stop together, and do not keep each other waiting."""
+    with quick_runner(), stoppable():
+        yield
+
+
+def _run(pipeline: beam.Pipeline, stream: StreamRunner | None) -> None:
+    try:
+        pipeline.result = result = pipeline.run()
+        if stream is not None:
+            wait_for_stream(result, stream)
+        else:
+            result.wait_until_finish()
+    except Exception as error:
+        if _is_interrupt(error):
+            raise KeyboardInterrupt from error
+        raised = _worker_error(error)
+        if raised is None:
+            raise
+        raise raised from error
+    finally:
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # Beam leaves it behind
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: Beam wraps it like any other where it meets a worker in this thread."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+# A timer of the workers of that mode flushes their output while they write to it: what is written in between is gone
+# (apache_beam/runners/worker/data_plane.py, TimeBasedBufferingClosableOutputStream; no other mode uses the timer).
+_LOSSY_MODE = "multi_threading"
+
+
+def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:
+    name = options.view_as(StandardOptions).runner
+    if name not in _LOCAL_RUNNERS:
+        return name
+    if options.view_as(DirectOptions).direct_running_mode == _LOSSY_MODE:
+        raise ConfigError(
+            f"--direct_running_mode={_LOSSY_MODE} loses rows with Beam 2.77; leave it out: the local runner works in "
+            "threads of this process anyway, one for each core or as many as --direct_num_workers says"
+        )
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    info = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+    return FnApiRunner(provision_info=info)
+
+
+# The last of the errors in a text is the outermost; of older ones only the text of their cause remains.
+_RAISED = re.compile(r"penstock\.io\.errors\.(?P<name>\w+): |\b\w+: \[Errno \d+\] ")
+_AFTER_MESSAGE = re.compile(r"\n\n(?:During handling of|The above exception)|\n\s*(?:at |Traceback \()")
+
+
+def _worker_error(error: BaseException) -> PenstockError | None:
+    """The error that a worker raised, in one line, found in the text that runners make of it; None for any other."""
+    if isinstance(error, PenstockError):
+        return type(error)(_message(str(error)))
+    text = str(error)
+    if "\n" not in text:  # some runners escape line ends
+        text = text.replace("\\n", "\n")
+    raised = list(_RAISED.finditer(text))
+    if not raised:
+        return None
+    if raised[-1]["name"] is None:
+        return DataError(_message(text[raised[-1].start() :]))
+    kind: type[PenstockError] = getattr(errors, raised[-1]["name"])
+    return kind(_message(text[raised[-1].end() :]))
+
+
+def _message(text: str) -> str:
+    """The message at the start of a text, in one line, without the step that Beam adds."""
+    message = _AFTER_MESSAGE.split(text, 1)[0].rstrip()
+    if message.endswith("']"):
+        message = message.rpartition(" [while running '")[0] or message
+    return " ".join(line.strip() for line in message.splitlines())

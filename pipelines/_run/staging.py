@@ -1,0 +1,48 @@
+"""The staging folder of a run, while the run lasts: what it leaves behind, however it ends."""
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+
+from apache_beam.io.filesystem import BeamIOError
+
+from penstock.io.dataset.layout import Staging, check_output
+from penstock.io.dataset.shuffle import spill_directory
+from penstock.io.files.folders import list_files, remove_folder
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def staging_folder(output: str, overwrite: bool, run_id: str) -> Iterator[Staging]:
+    """The staging folder of a new run in an output that can take it.
+
+    When the block fails, or the run published nothing, the output is left as it was found, but for dead letters.
+
+    Raises:
+      ConfigError: when the output cannot take a dataset.
+    """
+    is_new = "://" not in output and not os.path.exists(output)
+    check_output(output, overwrite)
+    staging = Staging(output, run_id)
+    try:
+        yield staging
+    except BaseException:
+        remove_staged(staging, is_new)
+        raise
+    if not list_files(staging.dead_letters):
+        remove_staged(staging, is_new)
+
+
+def remove_staged(staging: Staging, with_output: bool = False) -> None:
+    """Removes what a run staged and spilled; and, where `with_output` says so, an output folder that is left empty."""
+    shutil.rmtree(spill_directory(staging), ignore_errors=True)
+    try:
+        remove_folder(staging.directory)
+    except (OSError, BeamIOError) as error:
+        _LOGGER.warning("%s: cannot be removed: %s", staging.directory, error)
+    if with_output:
+        with contextlib.suppress(OSError):
+            os.rmdir(staging.output)

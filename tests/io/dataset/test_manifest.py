@@ -1,0 +1,70 @@
+import json
+
+import pytest
+
+from penstock.io.dataset.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest
+from penstock.io.errors import DataError
+
+SHARDS = (
+    Shard("train/part-00000-of-00001.tfrecord", "train", 3, 90, 90, "00000000", "aa"),
+    Shard("eval/part-00000-of-00001.tfrecord", "eval", 1, 30, 30, "00000001", "bb", ("2020-01-01T00:00:00Z",) * 2),
+)
+
+
+def manifest(**changes):
+    fields = {
+        "run_id": "r",
+        "dataset_id": dataset_id(SHARDS),
+        "created": "2020-01-01T00:00:00Z",
+        "rows_in": 5,
+        "rows_out": 4,
+        "rows_rejected": 1,
+        "splits": {"train": 3, "eval": 1},
+        "shards": SHARDS,
+        "dead_letters": (RejectsFile("dead_letters/part-00000-of-00001.jsonl", 1),),
+        "rejected_by_reason": {"schema.type": 1},
+        "rejected_by_stage": {"read": 1},
+        "compression": "none",
+        "shuffle": "global",
+        "seed": 7,
+        "extras": ("schema.pbtxt",),
+        "provenance": {"inputs": [{"uri": "señal.csv"}]},
+    }
+    return Manifest(**{**fields, **changes})
+
+
+def test_manifest_round_trips_as_json():
+    assert Manifest.from_json(manifest().to_json()) == manifest()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"not a manifest"),
+        ("[]", r"not a manifest"),
+        ('{"version": 1}', r"not a manifest"),
+        ('{"version": 9}', r"manifest version must be 1, got 9"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(tmp_path, text, message):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match=rf"manifest\.json: {message}"):
+        read_manifest(str(tmp_path))
+
+
+@pytest.mark.parametrize(("part", "field"), [("shards", "records"), ("dead_letters", "path")])
+def test_fields_of_another_type_are_refused(part, field):
+    fields = json.loads(manifest().to_json())
+    fields[part][0][field] = [7]
+    with pytest.raises(DataError, match=rf"not a manifest: TypeError.*{field} must be of type"):
+        Manifest.from_json(json.dumps(fields))
+
+
+def test_folder_without_manifest_has_none(tmp_path):
+    assert read_manifest(str(tmp_path)) is None
+    assert read_manifest(str(tmp_path / "nothing")) is None
+
+
+def test_dataset_id_is_of_the_content_in_order():
+    assert dataset_id(SHARDS) == dataset_id(list(SHARDS))
+    assert len({dataset_id(SHARDS), dataset_id(SHARDS[::-1]), dataset_id(SHARDS[:1]), dataset_id(())}) == 4

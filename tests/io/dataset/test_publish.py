@@ -1,0 +1,304 @@
+import contextlib
+import json
+import pkgutil
+import shutil
+
+import pytest
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.dataset.layout import Staging
+from penstock.io.dataset.manifest import Shard, read_manifest
+from penstock.io.dataset.publish import Publisher, read_outcome
+from penstock.io.dead_letters.handler import DeadLetterFile
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.folders import list_files, remove_folder
+
+
+def write(path, text="x"):
+    with FileSystems.create(path, compression_type="uncompressed") as file:
+        file.write(text.encode())
+
+
+def shard(staging, split, index=0, total=1, records=3):
+    path = f"{split}/part-{index:05d}-of-{total:05d}.tfrecord"
+    text = f"{staging.run_id} {path}"
+    write(staging.path(path), text)
+    return Shard(path, split, records, len(text), 1, "00000000", f"sha of {path}")
+
+
+def rejects(staging, name="b", records=1, stage="validate"):
+    path = staging.path("dead_letters", f"{name}.jsonl")
+    write(path, "{}\n" * records)
+    return DeadLetterFile(path, records, {"schema.type": records}, {stage: records})
+
+
+def publisher(output, run_id="r1", **changes):
+    options = {
+        "splits": ("train", "eval"),
+        "max_reject_fraction": 0.25,
+        "overwrite": True,
+        "compression": "none",
+        "shuffle": "global",
+        "seed": 0,
+        "extras": ("schema.pbtxt", "transform"),
+    }
+    return Publisher(Staging(str(output), run_id), **{**options, **changes})
+
+
+def publish(run, **changes):
+    """A whole small run: 6 rows out, 2 rejected."""
+    staging = run.staging
+    write(staging.path("schema.pbtxt"), staging.run_id)
+    write(staging.path("transform", "fn", "saved_model.pb"))
+    write(staging.path("runs", "spilled"))
+    shards = [shard(staging, "eval"), shard(staging, "train")]
+    files = [rejects(staging, "b"), rejects(staging, "a", stage="read")]
+    return run.publish(shards, files, **{"rows_read": 7, **changes})
+
+
+DATASET = {
+    "manifest.json",
+    "schema.pbtxt",
+    "transform/fn/saved_model.pb",
+    "train/part-00000-of-00001.tfrecord",
+    "eval/part-00000-of-00001.tfrecord",
+    "dead_letters/part-00000-of-00002.jsonl",
+    "dead_letters/part-00001-of-00002.jsonl",
+}
+
+
+def published(output):
+    return {path for path in list_files(str(output)) if not path.startswith(".tmp-")}
+
+
+def test_published_dataset_is_what_the_manifest_says(tmp_path):
+    run = publisher(tmp_path)
+    outcome = publish(run)
+    assert set(list_files(str(tmp_path))) == DATASET
+    manifest = read_manifest(str(tmp_path))
+    assert outcome.manifest == manifest == read_outcome(run.staging).manifest
+    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (8, 6, 2)
+    assert manifest.rejected_by_stage == {"read": 1, "validate": 1}
+    assert [one.split for one in manifest.shards] == ["train", "eval"]
+    assert set(manifest.files()) == {path for path in DATASET if "/fn/" not in path} - {"manifest.json"} | {"transform"}
+
+
+def test_lost_row_is_an_error_and_publishes_nothing(tmp_path):
+    with pytest.raises(DataError, match=r"rows are unaccounted for: 9 in, 6 out, 2 rejected"):
+        publish(publisher(tmp_path), rows_read=8)
+    assert published(tmp_path) == set()
+
+
+def test_too_many_rejects_leave_the_dead_letters_and_no_manifest(tmp_path):
+    outcome = publish(publisher(tmp_path, max_reject_fraction=0.24))
+    assert outcome.status == "too_many_rejects"
+    assert outcome.dead_letters == f"{tmp_path}/dead_letters"
+    assert published(tmp_path) == {path for path in DATASET if path.startswith("dead_letters")}
+
+
+def test_too_many_rejects_leave_an_old_dataset_as_it_was(tmp_path):
+    publish(publisher(tmp_path, "old"))
+    before = {path: (tmp_path / path).read_bytes() for path in published(tmp_path)}
+    outcome = publish(publisher(tmp_path, "new", max_reject_fraction=0))
+    assert {path: (tmp_path / path).read_bytes() for path in published(tmp_path)} == before
+    assert outcome.dead_letters == f"{tmp_path}/.tmp-new/dead_letters"
+    assert len(list_files(outcome.dead_letters)) == 2
+
+
+def test_rejects_at_the_limit_are_published(tmp_path):
+    assert publish(publisher(tmp_path, max_reject_fraction=0.25)).status == "published"
+
+
+def test_no_rows_publish_nothing(tmp_path):
+    run = publisher(tmp_path)
+    assert run.publish([shard(run.staging, "train", records=0)], [], 0).status == "no_rows"
+    assert published(tmp_path) == set()
+
+
+def test_overwrite_leaves_no_file_of_the_old_dataset_or_of_a_crashed_run(tmp_path):
+    old = publisher(tmp_path, "old", splits=("gone",), extras=())
+    old.publish([shard(old.staging, "gone", index, 2) for index in range(2)], [], 6)
+    write(f"{tmp_path}/.tmp-crashed/train/part-00000-of-00009.tfrecord")
+    publish(publisher(tmp_path, "new"))
+    assert published(tmp_path) == DATASET
+    assert set(list_files(str(tmp_path))) == DATASET
+    assert (tmp_path / "schema.pbtxt").read_text() == "new"
+    assert not (tmp_path / "gone").exists()
+
+
+def test_folder_that_was_filled_meanwhile_is_not_touched(tmp_path):
+    write(f"{tmp_path}/train/part-00000-of-00001.tfrecord", "theirs")
+    with pytest.raises(ConfigError, match=r"was filled while the job ran"):
+        publish(publisher(tmp_path, overwrite=False))
+    assert (tmp_path / "train/part-00000-of-00001.tfrecord").read_text() == "theirs"
+
+
+PRIMITIVES = (
+    "penstock.io.files.folders.os.replace",
+    "penstock.io.files.folders.os.remove",
+    "penstock.io.dataset.publish._write",
+)
+
+
+def fail_at(patched, step):
+    """Lets the nth change of the filesystem fail; those before it are done."""
+    steps = []
+
+    def failing(real):
+        def change(*arguments):
+            steps.append(real)
+            if len(steps) == step:
+                raise OSError("the machine is gone")
+            return real(*arguments)
+
+        return change
+
+    for name in PRIMITIVES:
+        module, _, function = name.rpartition(".")
+        patched.setattr(name, failing(getattr(pkgutil.resolve_name(module), function)))
+
+
+def crash(tmp_path, monkeypatch, step):
+    """A run that replaces an old dataset and fails half-way; None when it has fewer steps."""
+    publish(publisher(tmp_path, "old"))
+    run = publisher(tmp_path, "new")
+    with monkeypatch.context() as patched:
+        fail_at(patched, step)
+        with contextlib.suppress(OSError):
+            publish(run)
+            return None
+    return run
+
+
+# The manifest is staged, 7 old files go, that is noted, 6 files move, the manifest moves.
+STEPS = range(1, 17)
+
+
+def test_steps_of_a_publication_are_all_tested(tmp_path, monkeypatch):
+    assert crash(tmp_path / "last", monkeypatch, STEPS.stop - 1) is not None
+    assert crash(tmp_path / "beyond", monkeypatch, STEPS.stop) is None
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_publication_that_fails_at_any_step_can_be_repeated(tmp_path, monkeypatch, step):
+    run = crash(tmp_path, monkeypatch, step)
+    manifest = read_manifest(str(tmp_path))
+    assert manifest is None or (manifest.run_id, published(tmp_path)) == ("old", DATASET)
+    assert (manifest is None) == (step > 2)
+    shards = [staged_before(f"new {split}/part-00000-of-00001.tfrecord") for split in ("train", "eval")]
+    files = [
+        DeadLetterFile(run.staging.path("dead_letters", f"{name}.jsonl"), 1, {"x": 1}, {stage: 1})
+        for name, stage in (("a", "read"), ("b", "validate"))
+    ]
+    assert run.publish(shards, files, 7).status == "published"
+    assert set(list_files(str(tmp_path))) == DATASET
+    for path in ("train/part-00000-of-00001.tfrecord", "schema.pbtxt"):
+        assert (tmp_path / path).read_text().startswith("new")
+
+
+def staged_before(text):
+    path = text.removeprefix("new ")
+    return Shard(path, path.split("/")[0], 3, len(text), 1, "00000000", f"sha of {path}")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_next_run_clears_up_after_one_that_failed_at_any_step(tmp_path, monkeypatch, step):
+    crash(tmp_path, monkeypatch, step)
+    assert publish(publisher(tmp_path, "next")).status == "published"
+    assert set(list_files(str(tmp_path))) == DATASET
+    assert read_manifest(str(tmp_path)).run_id == "next"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_attempt_that_was_thought_dead_spoils_nothing(tmp_path, monkeypatch, step):
+    """A first attempt stops anywhere, a second publishes, and the first goes on."""
+    publish(publisher(tmp_path, "old"))
+    steps, arguments = [], []
+    run = publisher(tmp_path, "new")
+
+    def stalling(real):
+        def change(*parts):
+            steps.append(real)
+            if len(steps) == step:
+                assert run.publish(*arguments).status == "published"
+            return real(*parts)
+
+        return change
+
+    write(run.staging.path("schema.pbtxt"), "new")
+    write(run.staging.path("transform", "fn", "saved_model.pb"))
+    shards = [shard(run.staging, "eval"), shard(run.staging, "train")]
+    files = [rejects(run.staging, "b"), rejects(run.staging, "a", stage="read")]
+    arguments += [shards, files, 7]
+    for name in ("os.replace", "_write"):
+        owner = next(full for full in PRIMITIVES if full.endswith(name))
+        module, _, function = owner.rpartition(".")
+        monkeypatch.setattr(owner, stalling(getattr(pkgutil.resolve_name(module), function)))
+    assert run.publish(*arguments).status == "published"
+    monkeypatch.undo()
+    assert read_manifest(str(tmp_path)).run_id == "new"
+    assert published(tmp_path) == DATASET
+
+
+def test_attempt_that_comes_too_late_deletes_nothing(tmp_path, monkeypatch):
+    """It looked for the manifest before another attempt wrote it."""
+    first = publish(publisher(tmp_path)).manifest
+    late = publisher(tmp_path)
+    looks = iter([None])
+    real = Publisher._current
+    monkeypatch.setattr(Publisher, "_current", lambda self: next(looks, real(self)))
+    files = [DeadLetterFile(late.staging.path("dead_letters", "a.jsonl"), 2, {"x": 2}, {"validate": 2})]
+    assert late.publish(list(first.shards), files, 8).status == "published"
+    assert read_manifest(str(tmp_path)) == first
+    assert set(list_files(str(tmp_path))) == DATASET
+
+
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        lambda path: (path / ".tmp-r1/train/part-00000-of-00001.tfrecord").unlink(),
+        lambda path: (path / ".tmp-r1/train/part-00000-of-00001.tfrecord").write_text("short"),
+        lambda path: (path / ".tmp-r1/schema.pbtxt").unlink(),
+        lambda path: shutil.rmtree(path / ".tmp-r1"),
+    ],
+    ids=["shard_gone", "shard_changed", "extra_gone", "all_gone"],
+)
+def test_run_whose_files_another_one_removed_leaves_the_old_dataset(tmp_path, meddle, monkeypatch):
+    publish(publisher(tmp_path, "old"))
+    run = publisher(tmp_path)
+    real = Publisher._judge
+    monkeypatch.setattr(Publisher, "_judge", lambda *given, **options: (meddle(tmp_path), real(*given, **options))[1])
+    with pytest.raises(DataError, match=r"is not as this run wrote it; does another run write into the same folder"):
+        publish(run)
+    assert read_manifest(str(tmp_path)).run_id == "old"
+    assert published(tmp_path) == DATASET
+
+
+@pytest.mark.parametrize("path", ["train/part-00000-of-00001.tfrecord", "train/part-00007-of-00009.tfrecord"])
+def test_run_into_whose_files_another_one_writes_gets_no_manifest(tmp_path, monkeypatch, path):
+    real = Publisher._rename
+
+    def meddled(self, moves):
+        real(self, moves)
+        write(f"{tmp_path}/{path}", "theirs, of another length")
+
+    monkeypatch.setattr(Publisher, "_rename", meddled)
+    with pytest.raises(DataError, match=rf"{path} is not as this run wrote it"):
+        publish(publisher(tmp_path))
+    assert read_manifest(str(tmp_path)) is None
+
+
+def test_second_publication_of_a_published_run_changes_nothing(tmp_path):
+    run = publisher(tmp_path)
+    first = publish(run)
+    again = run.publish(list(first.manifest.shards), [rejects(run.staging, name, stage="read") for name in "ab"], 6)
+    assert again.status == "published"
+    assert json.loads((tmp_path / "manifest.json").read_text())["created"] == first.manifest.created
+    assert published(tmp_path) == DATASET
+
+
+def test_run_without_an_outcome_is_told(tmp_path):
+    staging = Staging(str(tmp_path), "r1")
+    with pytest.raises(DataError, match=r"the run r1 ended without an outcome"):
+        read_outcome(staging)
+    remove_folder(staging.directory)

@@ -1,0 +1,297 @@
+import dataclasses
+import os
+import pathlib
+
+import pytest
+from apache_beam import coders
+from apache_beam.io.filesystems import FileSystems
+
+from penstock.io.dataset.layout import Staging
+from penstock.io.dataset.windowed import publish as publish_windows
+from penstock.io.dataset.windowed import seal
+from penstock.io.dataset.windowed.chunks import Chunk
+from penstock.io.dataset.windowed.close import PaneHeader, Task
+from penstock.io.dataset.windowed.manifest import WindowManifest, WindowShard, window_manifest_path
+from penstock.io.dataset.windowed.publish import Sweeper, WindowPublisher
+from penstock.io.dataset.windowed.seal import PaneProgress, Progress, SealedWindow, SealingRules
+from penstock.io.dataset.windowed.shards import Report, StagedShard
+from penstock.io.dead_letters.handler import DeadLetterFile
+from penstock.io.errors import DataError
+from penstock.io.files.folders import list_files
+from penstock.io.windows import parse_window
+
+SECOND = 1_000_000
+TENS = parse_window("fixed:10s")
+NAME = "19700101T000000Z_19700101T000010Z"
+RULES = SealingRules(TENS, ("train", "eval"), 1, "none", "global", 0, max_reject_fraction=0.2)
+
+
+def publisher(output, run_id="r1"):
+    return WindowPublisher(Staging(str(output), run_id), TENS)
+
+
+def shard_report(output, split, pane, records, attempt="1", window=0):
+    prefix = "late" if pane == "late" else "part"
+    staged = pathlib.Path(output, ".tmp-r1", "shards", TENS.name(window * SECOND), f"{split}-{pane}-{attempt}")
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    staged.write_bytes(b"x" * records)
+    path = f"{split}/{TENS.name(window * SECOND)[:16]}/{prefix}-00000-of-00001.tfrecord"
+    shard = WindowShard(path, split, records, records, records, "0" * 8, attempt, None, pane)
+    return Report(pane, shard=StagedShard(str(staged), shard))
+
+
+def reject_report(output, name, records):
+    staged = pathlib.Path(output, ".tmp-r1", "dead_letters", name)
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    staged.write_text("{}\n" * records)
+    return Report("on_time", rejects=DeadLetterFile(str(staged), records, {"late": records}, {"write": records}))
+
+
+def header(pane, shards, rejects=0, rows=0, final=False, run_id="r1"):
+    return Report(pane, header=PaneHeader(shards, rejects, rows, (), final, run_id))
+
+
+def on_time(output, attempt="1", rows=5, final=False, run_id="r1"):
+    shards = [
+        shard_report(output, "train", "on_time", rows, attempt),
+        shard_report(output, "eval", "on_time", 0, attempt),
+    ]
+    return [header("on_time", 2, 1, rows, final, run_id), *shards, reject_report(output, f"{attempt}.jsonl", 1)]
+
+
+def late(output, attempt="1"):
+    return [header("late", 1, 0, 2, True), shard_report(output, "train", "late", 2, attempt)]
+
+
+def manifest_in(output):
+    return WindowManifest.read(window_manifest_path(str(output), NAME))
+
+
+def test_versions_of_a_window(tmp_path):
+    reports = on_time(tmp_path)
+    first = publisher(tmp_path).publish(RULES.seal(0, reports))
+    assert (first.sequence, first.final, first.rows_in, first.rows_out, first.rows_rejected) == (1, False, 6, 5, 1)
+    assert (first.status, first.splits) == ("published", {"train": 5, "eval": 0})
+    second = publisher(tmp_path).publish(RULES.seal(0, reports + late(tmp_path)))
+    assert (second.sequence, second.final, second.rows_on_time, second.rows_late) == (2, True, 5, 2)
+    assert manifest_in(tmp_path) == second
+    assert set(list_files(str(tmp_path))) == {
+        f"windows/{NAME}.json", "dead_letters/19700101T000000Z/part-00000-of-00001.jsonl",
+        "train/19700101T000000Z/part-00000-of-00001.tfrecord", "train/19700101T000000Z/late-00000-of-00001.tfrecord",
+        "eval/19700101T000000Z/part-00000-of-00001.tfrecord",
+    }  # fmt: skip
+
+
+def test_too_many_rejects_quarantine_a_window(tmp_path):
+    assert RULES.seal(0, on_time(tmp_path, rows=3)).manifest.status == "quarantined"
+    assert RULES.seal(0, on_time(tmp_path, rows=4)).manifest.status == "published"
+
+
+def test_publishing_twice_is_harmless(tmp_path):
+    sealed = RULES.seal(0, on_time(tmp_path))
+    publisher(tmp_path).publish(sealed)
+    before = {path: (tmp_path / path).read_bytes() for path in list_files(str(tmp_path))}
+    assert publisher(tmp_path).publish(sealed) == sealed.manifest
+    assert {path: (tmp_path / path).read_bytes() for path in list_files(str(tmp_path))} == before
+
+
+def test_older_version_never_replaces_a_newer_one(tmp_path):
+    reports = on_time(tmp_path)
+    old, new = RULES.seal(0, reports), RULES.seal(0, reports + late(tmp_path))
+    publisher(tmp_path).publish(new)
+    assert publisher(tmp_path).publish(old) == new.manifest
+    assert manifest_in(tmp_path) == new.manifest
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+def test_crash_between_renames_and_manifest(tmp_path, monkeypatch, renames):
+    sealed = RULES.seal(0, on_time(tmp_path))
+    moved = []
+    real = publish_windows.move_files
+
+    def crash(moves):
+        if len(moved) == renames:
+            raise OSError("killed")
+        moved.append(moves)
+        real(moves)
+
+    monkeypatch.setattr(publish_windows, "move_files", crash)
+    with pytest.raises(OSError, match="killed"):
+        publisher(tmp_path).publish(sealed)
+    assert manifest_in(tmp_path) is None
+    monkeypatch.undo()
+    publisher(tmp_path).publish(sealed)
+    assert manifest_in(tmp_path) == sealed.manifest
+    assert all((tmp_path / path).is_file() for path in sealed.manifest.files())
+
+
+def test_without_stable_input_shards_and_manifest_are_of_one_attempt(tmp_path):
+    first = RULES.seal(0, on_time(tmp_path, "1"))
+    publisher(tmp_path).publish(first)
+    again = RULES.seal(0, on_time(tmp_path, "2", rows=7))
+    publisher(tmp_path).publish(again)
+    assert manifest_in(tmp_path).rows_out == 7
+    assert len((tmp_path / manifest_in(tmp_path).shards[0].path).read_bytes()) == 7
+
+
+def with_rejects(output, *names, records=1):
+    """A window with files of dead letters, and a shard."""
+    reports = [reject_report(output, name, records) for name in names]
+    return [header("on_time", 1, len(names), 5, True), shard_report(output, "train", "on_time", 5), *reports]
+
+
+def test_dead_letters_of_many_bundles_are_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(seal, "_LETTERS_PER_FILE", 7)
+    names = [f"{number}.jsonl" for number in range(5)]
+    sealed = RULES.seal(0, with_rejects(tmp_path, *names, "parked/a.jsonl", records=2))
+    publisher(tmp_path).publish(sealed)
+    folder = "dead_letters/19700101T000000Z"
+    expected = {
+        f"{folder}/part-00000-of-00002.jsonl": 6,
+        f"{folder}/part-00001-of-00002.jsonl": 4,
+        f"{folder}/parked/part-00000-of-00001.jsonl": 2,
+    }
+    manifest = manifest_in(tmp_path)
+    assert {file.path: file.records for file in manifest.dead_letters} == expected
+    assert {path: (tmp_path / path).read_text().count("{}\n") for path in expected} == expected
+    assert set(list_files(str(tmp_path))) == {*manifest.files(), f"windows/{NAME}.json"}
+
+
+@pytest.mark.parametrize("deleted", [0, 1, 3])
+def test_crash_while_dead_letters_are_joined(tmp_path, monkeypatch, deleted):
+    sealed = RULES.seal(0, with_rejects(tmp_path, "a.jsonl", "b.jsonl", "c.jsonl"))
+    (staged,) = sealed.letters.values()
+
+    def crash(paths):
+        for path in paths[:deleted]:
+            os.remove(path)
+        raise OSError("killed")
+
+    monkeypatch.setattr(FileSystems, "delete", crash)
+    with pytest.raises(OSError, match="killed"):
+        publisher(tmp_path).publish(sealed)
+    monkeypatch.undo()
+    publisher(tmp_path).publish(sealed)
+    ((path, records),) = ((file.path, file.records) for file in manifest_in(tmp_path).dead_letters)
+    assert ((tmp_path / path).read_text(), records) == ("{}\n" * 3, 3)
+    assert len(staged) == 3
+
+
+def test_dead_letters_that_are_gone(tmp_path):
+    sealed = RULES.seal(0, with_rejects(tmp_path, "a.jsonl", "b.jsonl"))
+    os.remove(tmp_path / ".tmp-r1" / "dead_letters" / "b.jsonl")
+    with pytest.raises(DataError, match=r"part-00000-of-00001\.jsonl: its parts are gone, .*a\.jsonl"):
+        publisher(tmp_path).publish(sealed)
+    assert manifest_in(tmp_path) is None
+
+
+def test_file_that_is_gone(tmp_path):
+    sealed = RULES.seal(0, on_time(tmp_path))
+    os.remove(next(path for path, name in sealed.moves.items() if "train" in name))
+    with pytest.raises(DataError, match=r"train/.* must have 5 bytes, found no file; does another job write"):
+        publisher(tmp_path).publish(sealed)
+    assert manifest_in(tmp_path) is None
+
+
+def test_window_of_another_run(tmp_path):
+    publisher(tmp_path).publish(RULES.seal(0, on_time(tmp_path)))
+    with pytest.raises(DataError, match="was published by the run r1, this one is r2: a job goes on into its output"):
+        publisher(tmp_path).publish(RULES.seal(0, on_time(tmp_path, "2", run_id="r2")))
+
+
+def test_rows_that_are_in_no_shard(tmp_path):
+    reports = [header("on_time", 1, rows=6, final=True), shard_report(tmp_path, "train", "on_time", 5)]
+    with pytest.raises(DataError, match=f"window {NAME}: 6 rows came and 5 are in its shards; it is not published"):
+        RULES.seal(0, reports)
+
+
+def test_extras_are_published_once(tmp_path):
+    staging = Staging(str(tmp_path), "r1")
+    for name in ("schema.pbtxt", "transform/graph"):
+        path = pathlib.Path(staging.path(*name.split("/")))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    publishing = dataclasses.replace(publisher(tmp_path), extras=("schema.pbtxt", "transform"))
+    publishing.publish_extras()
+    publishing.publish_extras()
+    assert set(list_files(str(tmp_path))) == {"schema.pbtxt", "transform/graph"}
+
+
+def test_panes_are_ready_when_all_reports_are_there(tmp_path):
+    progress = Progress()
+    seen = []
+    for report in [*late(tmp_path), *on_time(tmp_path)[::-1]]:
+        progress = progress.add(report)
+        seen.append(progress.ready())
+    assert seen == [(), (), (), (), (), ("on_time", "late")]
+    progress = Progress()
+    for report in on_time(tmp_path)[:3]:
+        progress = progress.add(report)
+    assert progress.missing() == "3 of 4 reports of its on-time pane are there"
+    progress = progress.add(on_time(tmp_path)[3])
+    assert progress.ready() == ("on_time",)
+    assert progress.sealed().ready() == ()
+    assert progress.sealed().missing() == "nothing of its late pane is there"
+    assert dataclasses.replace(progress, is_final=True).missing() is None
+    assert not PaneProgress().is_complete
+
+
+@pytest.fixture
+def old_temporaries(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish_windows, "_KEPT_SECONDS", 0.0)
+    paths = {}
+    for window in (0, 10, 70):
+        for run, kind in (("r0", "chunks"), ("r1", "chunks"), ("r1", "shards")):
+            path = tmp_path / f".tmp-{run}" / kind / TENS.name(window * SECOND) / "file"
+            path.parent.mkdir(parents=True)
+            path.write_text("x")
+            os.utime(path, (1, 1))
+            paths[run, kind, window] = path
+    return paths
+
+
+def publish_final(output, window):
+    reports = [header("on_time", 1, rows=1, final=True), shard_report(output, "train", "on_time", 1, window=window)]
+    publisher(output).publish(RULES.seal(window * SECOND, reports))
+
+
+def test_temporaries_of_a_final_window_go_when_three_more_are(tmp_path, old_temporaries):
+    sweeper = Sweeper(str(tmp_path), TENS)
+    for count, window in enumerate((0, 20, 30), 1):
+        publish_final(tmp_path, window)
+        assert sum(path.exists() for path in old_temporaries.values()) == 9, count
+        sweeper.sweep(window * SECOND)
+    left = {window for (_, _, window), path in old_temporaries.items() if path.exists()}
+    assert left == {10, 70}
+    publish_final(tmp_path, 10)
+    Sweeper(str(tmp_path), TENS).sweep(10 * SECOND)
+    sweeper.sweep(40 * SECOND)
+    assert {window for (_, _, window), path in old_temporaries.items() if path.exists()} == {70}
+
+
+def test_chunks_that_have_just_come_for_a_window_that_is_final_stay(tmp_path, old_temporaries, monkeypatch):
+    monkeypatch.setattr(publish_windows, "_KEPT_SECONDS", 120.0)
+    new = old_temporaries["r1", "chunks", 0].with_name("new")
+    new.write_text("too late rows")
+    sweeper = Sweeper(str(tmp_path), TENS)
+    for window in (0, 20, 30, 40, 50):
+        publish_final(tmp_path, window)
+        sweeper.sweep(window * SECOND)
+    assert new.exists()
+    assert not old_temporaries["r1", "chunks", 0].exists()
+
+
+def test_elements_between_the_stages_are_json(tmp_path):
+    sealed = RULES.seal(0, on_time(tmp_path) + late(tmp_path))
+    values = [
+        sealed,
+        sealed.manifest,
+        late(tmp_path)[1],
+        late(tmp_path)[0],
+        Task(1, too_late=Chunk(0, "p", 1, (), (0, 1))),
+    ]
+    for kind, value in zip((SealedWindow, type(sealed.manifest), Report, Report, Task), values, strict=True):
+        coder = coders.registry.get_coder(kind)
+        assert coder.decode(coder.encode(value)) == value
+        assert coder.encode(value).startswith(b"{")
+        assert coder.is_deterministic()

@@ -1,0 +1,416 @@
+"""The windowed sink, on streams and on bounded input; also run on Prism by tests/integration."""
+
+import collections
+import contextlib
+import functools
+import json
+import pathlib
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from apache_beam.testing import test_stream
+from apache_beam.testing.util import assert_that
+from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
+from helpers import FLAGS, local_pipeline, window_examples
+
+from penstock.io.batches import drop_rows, keep_source, origin_array, set_column
+from penstock.io.dataset.layout import Staging
+from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.dataset.write import WriteDataset
+from penstock.io.dead_letters.handler import REJECTED, DeadLetterHandler, RejectingTransform, reject, split_rejected
+from penstock.io.dead_letters.record import row_letters
+from penstock.io.errors import ConfigError
+from penstock.io.files.folders import list_files
+from penstock.io.reasons import Reason
+from penstock.io.reserved import EVENT_TIME, ORIGIN, SPLIT
+from pipelines._cli.beam import _JobOptions
+
+SECOND = 1_000_000
+
+
+def batch_of(ids, seconds, **columns):
+    ids = list(ids)
+    times = [seconds] * len(ids) if isinstance(seconds, int | float) else seconds
+    return pa.record_batch(
+        {
+            "id": pa.array(ids, pa.int64()),
+            **columns,
+            EVENT_TIME: pa.array([int(time * SECOND) for time in times], pa.timestamp("us", "UTC")),
+            ORIGIN: origin_array("kafka://h/t/0", np.array(ids)),
+        }
+    )
+
+
+class Events:
+    """A stream of batches between watermarks, in seconds."""
+
+    def __init__(self):
+        self.stream = test_stream.TestStream().advance_watermark_to(0)
+
+    def at(self, watermark):
+        self.stream = self.stream.advance_watermark_to(watermark)
+        return self
+
+    def add(self, *batches):
+        """Each batch with its earliest event time as timestamp, as a source would give it."""
+        elements = []
+        for batch in batches:
+            first = min(batch.column(EVENT_TIME).cast(pa.int64()).to_pylist(), default=0) / SECOND
+            elements.append(TimestampedValue(batch, first))
+        self.stream = self.stream.add_elements(elements)
+        return self
+
+    def end(self):
+        # The runner of the SDK drops what comes of the very last timers when the watermark jumps to the end.
+        return self.at(9_000).stream.advance_watermark_to_infinity()
+
+
+@contextlib.contextmanager
+def stream_pipeline():
+    flags = FLAGS or ("--runner=BundleBasedDirectRunner",)
+    with beam.Pipeline(options=_JobOptions([*flags, "--streaming", "--allow_unsafe_triggers"])) as pipeline:
+        yield pipeline
+
+
+def _same(batch):
+    return batch
+
+
+def write_stream(output, events, steps=(), **options):
+    """Runs a stream through some steps into the sink."""
+    with stream_pipeline() as pipeline:
+        batches = pipeline | events.end() | beam.Map(_same).with_output_types(pa.RecordBatch)
+        for step in steps:
+            batches |= step
+        _ = batches | WriteDataset(str(output), **{"num_shards": 2, "window": "fixed:10s", **options})
+    return windows_of(output)
+
+
+def _at(batches, index):
+    return batches[index]
+
+
+def write_bounded(output, batches, steps=(), **options):
+    """Runs bounded input through some steps into the sink."""
+    with local_pipeline() as pipeline:
+        read = beam.Map(functools.partial(_at, batches)).with_output_types(pa.RecordBatch)
+        rows = pipeline | beam.Create(range(len(batches)), reshuffle=False) | read
+        for step in steps:
+            rows |= step
+        _ = rows | WriteDataset(str(output), **{"num_shards": 2, "window": "fixed:10s", **options})
+    return windows_of(output)
+
+
+def windows_of(output):
+    """The manifests by the second their window starts."""
+    found = list(read_window_manifests(str(output)))
+    for manifest in found:
+        assert manifest.rows_in == manifest.rows_out + manifest.rows_rejected
+        assert manifest.rows_out == manifest.rows_on_time + manifest.rows_late == sum(manifest.splits.values())
+        assert all((pathlib.Path(output) / path).is_file() for path in manifest.files())
+    by_start = {int(np.datetime64(manifest.window[0][:-1], "us").astype(int)) // SECOND: manifest for manifest in found}
+    assert len(by_start) == len(found)
+    return by_start
+
+
+def counts(windows):
+    return {
+        start: (manifest.rows_on_time, manifest.rows_late, manifest.rows_rejected)
+        for start, manifest in windows.items()
+    }
+
+
+def ids(output, manifest, split="train"):
+    return sorted(row["id"][0] for row in window_examples(output, manifest, split))
+
+
+def letters(output, manifest):
+    lines = [line for file in manifest.dead_letters for line in (output / file.path).read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def test_two_late_panes_worth_of_rows_18_in_18_out(tmp_path):
+    events = Events().add(batch_of(range(10), 5)).at(12).add(batch_of(range(10, 14), 5)).at(15)
+    windows = write_stream(tmp_path, events.add(batch_of(range(14, 18), 5)), allowed_lateness="20s")
+    assert counts(windows) == {0: (10, 8, 0)}
+    assert ids(tmp_path, windows[0]) == list(range(18))
+    assert (windows[0].final, windows[0].sequence, windows[0].status) == (True, 2, "published")
+    assert windows[0].window == ("1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:10.000000Z")
+    panes = collections.Counter((shard.pane, pathlib.Path(shard.path).name[:4]) for shard in windows[0].shards)
+    assert panes == {("on_time", "part"): 2, ("late", "late"): 2}
+
+
+def test_out_of_order_late_and_too_late(tmp_path):
+    events = (
+        Events()
+        .add(batch_of([0, 1, 2, 3], [3, 14, 1, 25]))
+        .at(15)
+        .add(batch_of([4, 5], [2, 12]), batch_of([6], 31))
+        .at(31)
+        .add(batch_of([7, 8, 9], [4, 18, 29]))
+    )
+    windows = write_stream(tmp_path, events, allowed_lateness=20 * SECOND)
+    assert counts(windows) == {0: (2, 1, 0), 10: (2, 1, 0), 20: (1, 1, 0), 30: (1, 0, 1)}
+    (letter,) = letters(tmp_path, windows[30])
+    assert (letter["reason"], letter["stage"], letter["uri"], letter["position"]) == (
+        "late",
+        "write",
+        "kafka://h/t/0",
+        7,
+    )
+    assert letter["detail"] == "came after the window 19700101T000000Z_19700101T000010Z had closed, 20 s after its end"
+    assert (json.loads(letter["payload"]), letter["event_time"][:19]) == ({"id": 7}, "1970-01-01T00:00:04")
+    assert windows[30].rejected_by_reason == {"late": 1}
+    assert windows[30].rejected_by_stage == {"write": 1}
+    assert [(item.uri, item.first, item.last, item.rows) for item in windows[0].inputs] == [("kafka://h/t/0", 0, 4, 3)]
+
+
+def test_lateness_0(tmp_path):
+    events = Events().add(batch_of([0], 5)).at(10).add(batch_of([1, 2], [9, 11])).at(20)
+    windows = write_stream(tmp_path, events)
+    assert counts(windows) == {0: (1, 0, 0), 10: (1, 0, 1)}
+    assert [(manifest.final, manifest.sequence) for manifest in windows.values()] == [(True, 1)] * 2
+    assert letters(tmp_path, windows[10])[0]["position"] == 1
+
+
+def test_window_whose_first_row_is_late_has_an_empty_pane_on_time(tmp_path):
+    events = Events().add(batch_of([0], 25)).at(30).add(batch_of([1], 5)).at(31)
+    windows = write_stream(tmp_path, events, allowed_lateness="1m")
+    assert counts(windows) == {0: (0, 1, 0), 20: (1, 0, 0)}
+    assert [(shard.pane, shard.records) for shard in windows[0].shards] in (
+        [("on_time", 0), ("on_time", 0), ("late", 1)],
+    )
+
+
+@pytest.mark.parametrize(("empty_windows", "starts"), [(False, [0, 30]), (True, [0, 10, 20, 30])])
+def test_empty_windows(tmp_path, empty_windows, starts):
+    events = Events().add(batch_of([0], 5)).at(10).add(batch_of([1], 35)).at(50)
+    streamed = write_stream(tmp_path / "stream", events, empty_windows=empty_windows, allowed_lateness="5s")
+    bounded = write_bounded(tmp_path / "bounded", [batch_of([0, 1], [5, 35])], empty_windows=empty_windows)
+    for windows in (streamed, bounded):
+        assert list(windows) == starts
+        assert {manifest.final for manifest in windows.values()} == {True}
+        assert all(manifest.rows_in == 0 for start, manifest in windows.items() if start in (10, 20))
+    assert [shard.records for shard in streamed[30].shards] == [shard.records for shard in bounded[30].shards]
+
+
+def test_sliding_windows_count_a_row_once_for_each(tmp_path):
+    options = {"window": "sliding:20s/10s", "allowed_lateness": "10s"}
+    events = Events().add(batch_of([0, 1], [5, 15])).at(21).add(batch_of([2], 12)).at(41).add(batch_of([3], 18))
+    windows = write_stream(tmp_path / "stream", events, **options)
+    assert counts(windows) == {-10: (1, 0, 0), 0: (2, 1, 0), 10: (2, 0, 0), 40: (0, 0, 2)}
+    assert {letter["position"] for letter in letters(tmp_path / "stream", windows[40])} == {3}
+    assert windows[0].windows == "sliding:20s/10s"
+    bounded = write_bounded(tmp_path / "bounded", [batch_of([0, 1, 2], [5, 15, 12])], **options)
+    assert counts(bounded) == {-10: (1, 0, 0), 0: (3, 0, 0), 10: (2, 0, 0)}
+
+
+def shards_of(output):
+    return {
+        shard.path: (output / shard.path).read_bytes()
+        for manifest in windows_of(output).values()
+        for shard in manifest.shards
+    }
+
+
+@pytest.mark.parametrize("window", ["fixed:10s", "sliding:20s/10s"])
+def test_a_stream_and_bounded_input_give_the_same_bytes(tmp_path, window):
+    rows = 500
+    random = np.random.default_rng(5)
+    times = np.sort(random.uniform(1, 60, rows)).round(3)
+    splits = pa.array(["train" if i % 5 else "eval" for i in range(rows)]).dictionary_encode()
+    batch = batch_of(range(rows), times.tolist(), name=pa.array([f"näme {i}" for i in range(rows)]), **{SPLIT: splits})
+    events = Events()
+    for start in range(0, rows, 40):
+        piece = batch.slice(start, 40)
+        events = events.at(float(times[start])).add(piece.take(pa.array(random.permutation(piece.num_rows))))
+    options = {"window": window, "splits": ("train", "eval"), "num_shards": 3}
+    streamed = write_stream(tmp_path / "stream", events, **options)
+    pieces = [batch.slice(start, 70) for start in range(0, rows, 70)]
+    bounded = write_bounded(tmp_path / "bounded", pieces[::-1], allowed_lateness="5s", **options)
+    assert shards_of(tmp_path / "stream") == shards_of(tmp_path / "bounded")
+    assert [manifest.dataset_id for manifest in streamed.values()] == [item.dataset_id for item in bounded.values()]
+    if window.startswith("fixed"):
+        assert sum(manifest.rows_out for manifest in bounded.values()) == rows
+        parts = [(manifest, split) for manifest in bounded.values() for split in ("train", "eval")]
+        assert sorted(row for part in parts for row in ids(tmp_path / "bounded", *part)) == list(range(rows))
+
+
+class RejectSome(RejectingTransform):
+    """Rejects rows whose id is a multiple of a number."""
+
+    def __init__(self, divisor):
+        super().__init__()
+        self._divisor = divisor
+
+    def expand(self, batches):
+        good, rejected = split_rejected(
+            batches | beam.ParDo(_RejectSomeFn(self._divisor)).with_outputs(REJECTED, main="out")
+        )
+        good.element_type = pa.RecordBatch
+        self._reject(rejected)
+        return good
+
+
+class _RejectSomeFn(beam.DoFn):
+    def __init__(self, divisor):
+        self._divisor = divisor
+
+    def process(self, batch):
+        bad = [row for row, number in enumerate(batch.column("id").to_pylist()) if number % self._divisor == 0]
+        yield from reject(row_letters(batch, {row: [Reason("rule.some", "no")] for row in bad}, "validate"))
+        yield drop_rows(batch, bad)
+
+
+@pytest.mark.parametrize("write", ["stream", "bounded"])
+def test_rejects_of_other_steps_are_counted_in_their_window(tmp_path, write):
+    handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
+    options = {
+        "steps": [RejectSome(3).with_error_handler(handler)],
+        "dead_letters": handler,
+        "run_id": "r1",
+        "max_reject_fraction": 0.3,
+    }
+    batch = batch_of(range(12), [i * 2 for i in range(12)])
+    if write == "stream":
+        windows = write_stream(tmp_path, Events().add(batch.slice(0, 6)).at(3).add(batch.slice(6)), **options)
+    else:
+        windows = write_bounded(tmp_path, [batch], **options)
+    assert counts(windows) == {0: (3, 0, 2), 10: (3, 0, 2), 20: (2, 0, 0)}
+    assert [manifest.status for manifest in windows.values()] == ["quarantined", "quarantined", "published"]
+    assert [letter["position"] for letter in letters(tmp_path, windows[0])] == [0, 3]
+    assert windows[0].rejected_by_reason == {"rule.some": 2}
+
+
+@pytest.mark.parametrize("write", ["stream", "bounded"])
+def test_job_whose_rows_are_all_rejected_publishes_windows_with_them(tmp_path, write):
+    handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
+    options = {"steps": [RejectSome(1).with_error_handler(handler)], "dead_letters": handler, "run_id": "r1"}
+    batch = batch_of(range(4), [1, 2, 3, 14])
+    if write == "stream":
+        windows = write_stream(tmp_path, Events().add(batch).at(20), **options)
+    else:
+        windows = write_bounded(tmp_path, [batch], **options)
+    assert counts(windows) == {0: (0, 0, 3), 10: (0, 0, 1)}
+    assert {manifest.status for manifest in windows.values()} == {"quarantined"}
+    assert len(windows[0].shards) == 2
+
+
+def test_rejects_without_any_time_are_published_all_the_same(tmp_path):
+    handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
+    options = {"steps": [RejectSome(1).with_error_handler(handler)], "dead_letters": handler, "run_id": "r1"}
+    windows = write_bounded(tmp_path, [batch_of(range(3), 4).select(["id", ORIGIN])], **options)
+    assert counts(windows) == {0: (0, 0, 3)}
+
+
+def test_row_that_cannot_be_written_becomes_its_source_row(tmp_path):
+    handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
+    batch = set_column(keep_source(batch_of([1, 2], 5)), "id", pa.array([[1, None], [2]]))
+    windows = write_bounded(tmp_path, [batch], dead_letters=handler, run_id="r1")
+    assert counts(windows) == {0: (1, 0, 1)}
+    assert [json.loads(letter["payload"]) for letter in letters(tmp_path, windows[0])] == [{"id": 1}]
+
+
+def test_too_late_rows_become_their_source_rows_though_they_were_transformed(tmp_path):
+    late = set_column(keep_source(batch_of([1], 5)), "id", pa.array([[1.5]]))
+    events = Events().add(batch_of([0], 15)).at(20).add(late)
+    windows = write_stream(tmp_path, events)
+    assert counts(windows) == {10: (1, 0, 0), 20: (0, 0, 1)}
+    assert json.loads(letters(tmp_path, windows[20])[0]["payload"]) == {"id": 1}
+
+
+def _append(rejected, path):
+    with path.open("a") as file:
+        file.writelines(f"{letter.reasons[0].code} {letter.payload}\n" for letter in rejected)
+
+
+def test_too_late_rows_go_where_other_rejects_go_as_well(tmp_path):
+    output, sink = tmp_path / "out", tmp_path / "sink"
+    handler = DeadLetterHandler(Staging(str(output), "r1").dead_letters, "r1").also_to(beam.Map(_append, path=sink))
+    batch = set_column(keep_source(batch_of([0, 1], 15)), "id", pa.array([[0], [None]]))
+    events = Events().add(batch).at(20).add(batch_of([2], 5))
+    windows = write_stream(output, events, dead_letters=handler, run_id="r1")
+    assert sum(window.rows_rejected for window in windows.values()) == 2
+    assert sorted(sink.read_text().splitlines()) == ['late {"id": 2}', 'write.null_in_list {"id": 1}']
+
+
+def test_row_without_event_time_is_rejected(tmp_path):
+    handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
+    times = pa.array([5 * SECOND, None], pa.timestamp("us", "UTC"))
+    windows = write_bounded(tmp_path, [set_column(batch_of([1, 2], 0), EVENT_TIME, times)], dead_letters=handler)
+    assert counts(windows) == {0: (1, 0, 1)}
+    assert windows[0].rejected_by_reason == {"event_time.missing": 1}
+
+
+def test_batches_without_event_times_count_by_their_timestamps_and_windows_of_beam_do(tmp_path):
+    stream = (
+        test_stream.TestStream()
+        .advance_watermark_to(0)
+        .add_elements([TimestampedValue(batch_of([1], 0).select(["id"]), 17)])
+    )
+    with stream_pipeline() as pipeline:
+        batches = pipeline | stream.advance_watermark_to(99).advance_watermark_to_infinity()
+        batches = batches | beam.Map(_same).with_output_types(pa.RecordBatch) | beam.WindowInto(FixedWindows(5))
+        published = batches | WriteDataset(str(tmp_path), num_shards=1)
+        assert_that(published | beam.Map(lambda manifest: manifest.window[0]), _starts_at_15)
+    assert counts(windows_of(tmp_path)) == {15: (1, 0, 0)}
+
+
+def _starts_at_15(found):
+    assert found == ["1970-01-01T00:00:15.000000Z"]
+
+
+def test_batches_without_any_time_fail(tmp_path):
+    with pytest.raises(Exception, match="rows have no event time, so that nothing tells their window"):
+        write_bounded(tmp_path, [batch_of([1], 0).select(["id"])])
+
+
+def test_bounded_run_leaves_nothing_behind_and_replaces_what_is_there_when_told(tmp_path):
+    first = write_bounded(tmp_path, [batch_of(range(50), [i for i in range(50)])])
+    assert not [path for path in list_files(str(tmp_path)) if path.startswith(".tmp-")]
+    with pytest.raises(ConfigError, match="is not empty"):
+        write_bounded(tmp_path, [batch_of([0], 5)])
+    second = write_bounded(tmp_path, [batch_of(range(3), [105] * 3)], overwrite=True)
+    assert (list(first), list(second)) == ([0, 10, 20, 30, 40], [100])
+    assert set(list_files(str(tmp_path))) == {
+        "windows/19700101T000140Z_19700101T000150Z.json", *(shard.path for shard in second[100].shards)
+    }  # fmt: skip
+
+
+def test_another_run_does_not_write_into_a_window_that_is_published(tmp_path):
+    write_bounded(tmp_path, [batch_of([0], 5)])
+    with pytest.raises(Exception, match="a job goes on into its output from a savepoint or checkpoint only"):
+        write_bounded(tmp_path, [batch_of([1], 6)], resume=True)
+    write_bounded(tmp_path, [batch_of([1], 16)], resume=True)
+    assert counts(windows_of(tmp_path)) == {0: (1, 0, 0), 10: (1, 0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_shards": None}, "windows need num_shards"),
+        ({"shuffle": "none"}, "windows need shuffle 'global'"),
+        ({"window": "session:5s"}, "session: is refused"),
+        ({"window": "5s"}, "must be fixed:SIZE or sliding"),
+        ({"allowed_lateness": -1}, "allowed_lateness must be 0 or more"),
+        ({"allowed_lateness": 1}, "in whole milliseconds, got 1 microseconds"),
+        ({"allowed_lateness": "5"}, "a duration must be a whole number"),
+        ({"overwrite": True, "resume": True}, "overwrite replaces a dataset by one that is whole"),
+        ({"window": None, "resume": True}, "resume is for datasets with windows"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        write_bounded(tmp_path, [batch_of([0], 5)], **options)
+
+
+def test_streams_that_cannot_be_written_are_refused(tmp_path):
+    rows = beam.Pipeline() | test_stream.TestStream()
+    with pytest.raises(ConfigError, match=r"pass --window \(WriteDataset\(window='fixed:60s'\)\)"):
+        _ = rows | "a" >> WriteDataset(str(tmp_path), num_shards=1)
+    with pytest.raises(ConfigError, match="overwrite replaces a dataset by one that is whole, which a stream never is"):
+        _ = rows | "b" >> WriteDataset(str(tmp_path), num_shards=1, window="fixed:5s", overwrite=True)
+    with pytest.raises(ConfigError, match="unbounded input is written window by window"):
+        _ = rows | beam.WindowInto(Sessions(5)) | "c" >> WriteDataset(str(tmp_path), num_shards=1)

@@ -1,0 +1,159 @@
+import io
+
+import numpy as np
+import pytest
+from fuzz.agree import check_frames, outcome
+from fuzz.wire import frame
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.io.errors import InputError
+from penstock.io.examples import frames as frames_module
+from penstock.io.examples.frames import Frames, read_frames, unmask
+from penstock.io.kernel import native
+
+needs_kernel = pytest.mark.skipif(not native.ENABLED, reason="the kernel is off")
+
+
+def read_all(data, **options):
+    return list(read_frames(io.BytesIO(data), "a.tfrecord", **options))
+
+
+def records_of(frames):
+    return [record for part in frames for record in part.records()]
+
+
+def flip(data, position):
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+@given(st.lists(st.binary(max_size=90), max_size=30), st.integers(1, 200))
+def test_records_offsets_and_bytes_for_any_block_size(records, block_bytes):
+    content = b"".join(map(frame, records))
+    frames = read_all(content, block_bytes=block_bytes)
+    assert records_of(frames) == records
+    assert b"".join(part.data for part in frames) == content
+    starts = np.cumsum([0, *(len(record) + 16 for record in records)])[:-1]
+    assert [offset for part in frames for offset in part.offsets] == starts.tolist()
+    assert sum(map(len, frames)) == len(records)
+
+
+def test_records_written_by_tensorflow_are_found(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    records = [bytes([i % 256]) * i for i in range(300)]
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        for record in records:
+            writer.write(record)
+    assert records_of(read_all((tmp_path / "a.tfrecord").read_bytes(), block_bytes=1000)) == records
+
+
+def test_stream_with_short_reads_is_not_taken_for_its_end():
+    class Dribble(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(min(size, 3))
+
+    content = frame(b"abc") + frame(b"d" * 100)
+    frames = list(read_frames(Dribble(content), "a"))
+    assert records_of(frames) == [b"abc", b"d" * 100]
+
+
+def test_record_longer_than_a_block_is_read_whole():
+    big = bytes(1_000_003)
+    assert records_of(read_all(frame(b"a") + frame(big) + frame(b"z"), block_bytes=1000)) == [b"a", big, b"z"]
+
+
+def test_empty_stream_has_no_frames():
+    assert read_all(b"") == []
+
+
+def test_empty_records_are_records():
+    assert records_of(read_all(frame(b"") * 3)) == [b"", b"", b""]
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=8), st.data())
+def test_every_cut_inside_a_record_is_an_error_that_names_its_offset(records, data):
+    content = b"".join(map(frame, records))
+    borders = np.cumsum([0, *(len(record) + 16 for record in records)])
+    cut = data.draw(st.integers(1, len(content) - 1).filter(lambda at: at not in borders))
+    start = max(border for border in borders if border < cut)
+    with pytest.raises(InputError, match=rf"^a\.tfrecord: .* at byte {start}; the file is truncated"):
+        read_all(content[:cut], block_bytes=16)
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=8), st.integers(1, 100), st.data())
+def test_every_flipped_bit_is_found_at_its_record(records, block_bytes, data):
+    content = b"".join(map(frame, records))
+    borders = np.cumsum([0, *(len(record) + 16 for record in records)])
+    at = data.draw(st.integers(0, len(content) - 1))
+    start = max(border for border in borders if border <= at)
+    with pytest.raises(InputError, match=rf"the record at byte {start} does not match"):
+        read_all(flip(content, at), block_bytes=block_bytes)
+
+
+def test_absurd_length_with_a_good_crc_is_refused_without_reading_on():
+    with pytest.raises(InputError, match=r"the record at byte 19 claims 1099511627776 bytes"):
+        read_all(frame(b"abc") + frame(b"x", length=1 << 40))
+    with pytest.raises(InputError, match=r"the record at byte 0 claims 18446744073709551615 bytes"):
+        read_all(frame(b"x", length=(1 << 64) - 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        pytest.param(b"\x1f\x8b\x08\x00" + bytes(30), "suffix .gz", id="gzip"),
+        pytest.param(b"\x78\x9c" + bytes(30), "suffix .zlib", id="zlib"),
+        pytest.param(b"a,b,c\n1,2,3\n4,5,6\n", "not a TFRecord file", id="text"),
+    ],
+)
+def test_what_is_not_tfrecord_says_what_to_do(content, hint):
+    with pytest.raises(InputError, match=rf"a\.tfrecord: the length CRC of the record at byte 0 .*{hint}"):
+        read_all(content)
+
+
+def test_short_junk_is_truncated():
+    with pytest.raises(InputError, match=r"cut off after 5 of 12 bytes at byte 0"):
+        read_all(b"hello")
+
+
+def test_unmask_undoes_the_mask():
+    values = [0, 1, 0xFFFFFFFF, 0xA282EAD8, 0x12345678]
+    masked = [(((v >> 15) | (v << 17)) + 0xA282EAD8) & 0xFFFFFFFF for v in values]
+    assert unmask(np.array(masked, np.uint32)).tolist() == values
+
+
+def test_frames_know_their_place():
+    part = Frames(frame(b"ab"), np.array([12]), np.array([2]), 100)
+    assert part.offsets.tolist() == [100]
+    assert part.records() == [b"ab"]
+
+
+def test_some_frames_are_selected_over_the_same_data():
+    (part,) = read_all(b"".join(map(frame, [b"a", b"bc", b"def"])))
+    assert part.select(slice(1, 3)).records() == [b"bc", b"def"]
+    assert part.select(np.array([2])).offsets.tolist() == [35]
+    assert [part.record(row) for row in range(3)] == part.records()
+
+
+@st.composite
+def damaged_blocks(draw):
+    """Frames with flipped bits, lengths that lie with a good CRC, and cut ends."""
+    lies = st.sampled_from([None, None, None, 0, 3, 1 << 31, (1 << 31) - 1, (1 << 64) - 1])
+    data = bytearray(b"".join(frame(draw(st.binary(max_size=30)), draw(lies)) for _ in range(draw(st.integers(1, 6)))))
+    for _ in range(draw(st.integers(0, 2))):
+        data[draw(st.integers(0, len(data) - 1))] ^= 1 << draw(st.integers(0, 7))
+    return bytes(data[: draw(st.integers(1, len(data)))])
+
+
+@needs_kernel
+@given(st.one_of(damaged_blocks(), st.binary(min_size=1, max_size=60)))
+def test_kernel_and_python_find_the_same_frames_and_faults(data):
+    check_frames(data)
+
+
+@needs_kernel
+def test_the_kernel_reports_the_fault_that_python_reports_where_there_are_several():
+    good, bad_data = frame(b"abc"), flip(frame(b"abc"), 13)
+    blocks = [bad_data + flip(good, 3), bad_data + frame(b"", 1 << 40), bad_data + bad_data, flip(good, 9) + bad_data]
+    for block in blocks:
+        assert isinstance(outcome(frames_module._scan_in_python(good + block), good + block), str)
+        check_frames(good + block)

@@ -1,0 +1,189 @@
+"""Fields of CSV lines: the kernel against Arrow, over lines that only a generator writes."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from depth import scaled
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from penstock.io.columns.conform import conform_batch
+from penstock.io.formats.csv import records as csv_records
+from penstock.io.formats.csv.fields import ArrowFields, KernelFields, Layout
+from penstock.io.formats.csv.records import Records, cut_records, misquoted_lines
+from penstock.io.formats.lines import Block, blank_lines, index_lines, invalid_utf8, lone_cr_lines
+from penstock.io.kernel import native
+from penstock.io.schema import Feature, Kind
+
+if not native.ENABLED:
+    pytest.skip("compares the kernel with Arrow", allow_module_level=True)
+
+from penstock.io.kernel.native import _csv
+
+
+def layout_of(names, selected=None, delimiter=",", null_values=(), multiline=False):
+    selected = dict.fromkeys(names) if selected is None else selected
+    return Layout("t.csv", names, selected, delimiter, null_values, multiline)
+
+
+def records_of(data: bytes, layout: Layout) -> Records:
+    """All lines or records that are not blank, and those of them that are misquoted or have a lone CR."""
+    block = Block(data, 100)
+    if layout.multiline:
+        records = cut_records(block, layout.delimiter, final=True)
+    else:
+        lines = index_lines(block)
+        records = Records(lines, misquoted_lines(lines, layout.delimiter), lone_cr_lines(lines))
+    filled = ~blank_lines(records.lines)
+    return Records(records.lines.select(filled), records.misquoted[filled], records.lone_cr[filled])
+
+
+def check_same(data: bytes, layout: Layout) -> None:
+    """Columns, numbers of fields and misquoted lines are the same by the kernel and by Arrow."""
+    records = records_of(data, layout)
+    lines, arrow, by_kernel = records.lines, ArrowFields(layout), KernelFields(layout)
+    nul = np.array([b"\0" in lines.line(index) for index in range(len(lines))], bool)
+    good = ~(records.misquoted | records.lone_cr | nul | invalid_utf8(lines))
+    assert by_kernel.split(lines).tolist() == records.misquoted.tolist()
+    assert arrow.split(lines).tolist() == (records.misquoted & (not layout.multiline)).tolist()
+    ragged = arrow.keep(good)
+    assert by_kernel.keep(good) == ragged
+    left = good.sum() - len(ragged)
+    for start, stop in {(0, left), (left // 3, left - left // 3)}:
+        check_same_columns(by_kernel.columns(start, stop), arrow.columns(start, stop), layout)
+
+
+def check_same_columns(by_kernel: list[pa.Array], by_arrow: list[pa.Array], layout: Layout) -> None:
+    for array in by_kernel:
+        array.validate(full=True)
+    features = [feature for feature in layout.selected.values() if feature is not None]
+    if not features:
+        assert [array.to_pylist() for array in by_kernel] == [array.to_pylist() for array in by_arrow]
+        return
+    names = list(layout.selected)
+    typed, reasons = conform_batch(pa.record_batch(by_kernel, names=names), features)
+    expected, expected_reasons = conform_batch(pa.record_batch(by_arrow, names=names), features)
+    assert reasons == expected_reasons
+    assert typed.schema == expected.schema
+    assert [bits(column) for column in typed.columns] == [bits(column) for column in expected.columns]
+
+
+def bits(column: pa.Array) -> list:
+    return [repr(value) for value in column.to_pylist()]
+
+
+MARKS = [
+    b"\n",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b'"',
+    b'""',
+    b'"',
+    b",",
+    b",",
+    b",",
+    b";",
+    b"\t",
+    b"\0",
+    b"\xff",
+    b"\xef\xbb\xbf",
+]
+TEXTS = ["a", "bc", " ", "é", "😀", "NA", "null", "-", "a long text of more than sixteen bytes", "0123456789012345"]
+NUMBERS = ["0", "1", "-1", "12", "007", "-0", "9223372036854775807", "9223372036854775808", "true", "FALSE", "tRue"]
+NUMBERS += [
+    "1.5",
+    "-2.5e3",
+    ".5",
+    "5.",
+    "1e22",
+    "1e23",
+    "3.5e38",
+    "1e-400",
+    "1e400",
+    "NaN",
+    "-inf",
+    "0.1234567890123456789",
+]
+FIELDS = [text.encode() for text in TEXTS + NUMBERS]
+pieces = st.sampled_from(MARKS * 3 + FIELDS + [b'"x,y"', b'"a""b"', b'"1"', b'""', b'"NA"', b'"l\nm"', b'""""'])
+messy = st.lists(pieces, max_size=60).map(b"".join)
+row = st.lists(st.sampled_from([*FIELDS, b"", b'""', b'"2"', b'"q""q"']), min_size=3, max_size=3).map(b",".join)
+tables = st.lists(row, max_size=12).map(b"\n".join)
+options = st.fixed_dictionaries(
+    {
+        "delimiter": st.sampled_from([",", ",", ";", "\t", " "]),
+        "null_values": st.sampled_from([(), ("NA",), ("-", "null", "1"), ("",)]),
+        "multiline": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=scaled(600))
+@given(messy | tables, st.integers(1, 4), options)
+@example(b'"a",', 2, {})
+@example(b'""', 1, {})
+@example(b'5" pipe,"a"\n5" by 6",x\n', 2, {})
+@example(b'"l\r\nm",\r\n', 2, {"multiline": True})
+@example(b'NA,"NA"\n', 2, {"null_values": ("NA",)})
+def test_texts_are_what_arrow_finds(data, width, options):
+    check_same(data, layout_of("abcd"[:width], **options))
+
+
+@settings(max_examples=scaled(600))
+@given(tables | messy, options, st.sampled_from([Kind.INT, Kind.FLOAT, Kind.BYTES]), st.booleans())
+@example(b"1,1e39,1\n2,2,2", {}, Kind.FLOAT, False)
+@example(b"1,,3\n", {}, Kind.INT, False)
+@example(b"true,0,1\n", {}, Kind.INT, True)
+def test_values_are_what_conform_makes_of_arrows_texts(data, options, kind, boolean):
+    # Not in the order of the file, one not there, one not wanted.
+    features = {"c": Feature("c", kind, boolean=boolean), "a": Feature("a", kind, boolean=boolean)}
+    check_same(data, layout_of("abc", features, **options))
+
+
+@settings(max_examples=scaled(1000))
+@given(messy, st.booleans(), st.sampled_from([",", ";"]))
+@example(b'"a"\r', False, ",")
+@example(b'"a"\r', True, ",")
+@example(b'"a""', False, ",")
+@example(b'a,"b"x\r\n"c\n\r\n"\r\n\r\r\n', True, ",")
+@example(b'a\r,"b"x\n', True, ",")
+def test_records_are_cut_as_numpy_cuts_them(data, final, delimiter):
+    found = csv_records._native_records(Block(data, 7), delimiter, final)
+    expected = csv_records._numpy_records(Block(data, 7), delimiter, final)
+    for name in ("starts", "ends", "nexts"):
+        assert getattr(found.lines, name).tolist() == getattr(expected.lines, name).tolist()
+    assert found.misquoted.tolist() == expected.misquoted.tolist()
+    assert found.lone_cr.tolist() == expected.lone_cr.tolist()
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 15, 16, 17), (3, 40, 16), (16,), (15,)])
+def test_texts_up_to_the_end_of_the_block(sizes):
+    for line_end in (b"", b"\n"):
+        data = b"\n".join(b"x" * size + b"," + b"y" * size for size in sizes) + line_end
+        check_same(data, layout_of("ab"))
+
+
+def test_wanted_columns_only_and_rows_of_another_width():
+    fields = KernelFields(layout_of("abc", {"b": None}))
+    lines = index_lines(Block(b"1,2,3\n4,5\n6,7,8\n9,10,11,12\n", 0))
+    assert not fields.split(lines).any()
+    assert fields.keep(np.ones(4, bool)) == {1: 2, 3: 4}
+    assert [array.to_pylist() for array in fields.columns(0, 2)] == [["2", "7"]]
+
+
+def test_records_outside_the_data_are_refused():
+    splitter = _csv.Splitter(ord(","), True, [0], [])
+    for starts, ends in (([0], [4]), ([-1], [2]), ([2], [1]), ([0, 1], [2])):
+        with pytest.raises(ValueError, match="record"):
+            splitter.split(b"abc", np.array(starts), np.array(ends))
+    for wrong in ((1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, -1, 0), (0, 1, 0)):
+        with pytest.raises(ValueError, match="slot"):
+            splitter.texts(*wrong)
+    splitter.split(b"a\nb", np.array([0, 2]), np.array([1, 3]))
+    for only in ([2], [-1]):
+        with pytest.raises(ValueError, match="in the range"):
+            splitter.texts(0, 0, 2, np.array(only))
+    for rows in ([2], [1, 0], [0, 0], [-1]):
+        with pytest.raises(ValueError, match="rows must be ascending"):
+            splitter.keep(np.array(rows))

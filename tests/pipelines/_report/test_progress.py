@@ -1,0 +1,198 @@
+"""How far a job is: on terminals of several widths, and in a log."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+from helpers import write_csv
+from terminal import lines_of, on_a_terminal
+
+_WORK = """
+import fcntl, struct, sys, termios, time
+from penstock.io import progress
+from pipelines._phases import PUBLISH, READ, WRITE
+from pipelines._progress import progress_bar, showing_progress
+
+PHASES = [READ, WRITE, PUBLISH]
+
+def work(_=None, seconds=1.0):
+    time.sleep(seconds / 3)
+    progress.plan(bytes=1_000_000, parts=1, written=2_000_000, shards=4)
+    for step in range(1, 11):
+        progress.add(bytes=100_000, rows=1_234_567, rejected=step == 5)
+        time.sleep(seconds / 10)
+        if step == 6:
+            print("a warning", file=sys.stderr)
+    progress.add(parts=1)
+    for step in range(1, 5):
+        progress.add(written=500_000, shards=1)
+        time.sleep(seconds / 5)
+"""
+
+_JOB = f"""{_WORK}
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from pipelines._job import run_pipeline
+
+with showing_progress(log_seconds):
+    for _ in range(2):
+        with run_pipeline(PipelineOptions([]), "working", PHASES) as pipeline:
+            _ = pipeline | beam.Create([1]) | beam.Map(work)
+print("the end")
+"""
+
+_RESIZED = f"""{_WORK}
+for columns in widths:
+    fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    print(f"columns: {{columns}}", flush=True)
+    with progress_bar("working", PHASES):
+        work()
+"""
+
+# A frame: what comes before the percentage is a spinner, a name and maybe a bar.
+_FRAME = re.compile(
+    r". (?P<name>[a-z][a-z ]+?)(  [━╸╺]+)?(  \d{1,3}%)?(?P<shards>  \d/4 shards)?(  [\d,]+ rows)?(  1 rejected)?"
+    r"(  [\d,]+ rows/s)?(  [\d.]+ [KM]?i?B of [\d.]+ [KM]iB)?(  \d:\d\d:\d\d)?"
+)
+
+
+def frames_of(lines: Sequence[str]) -> list[str]:
+    """Those that are of the display: they begin with a spinner."""
+    return [line for line in lines if not line[0].isascii()]
+
+
+@pytest.fixture(scope="module")
+def sent() -> str:
+    return on_a_terminal("-c", f"log_seconds = 60{_JOB}")
+
+
+def test_shows_title_bytes_rows_and_rejects(sent):
+    assert "working" in sent
+    assert "of 976.6 KiB" in sent
+    assert " rows/s" in sent
+    assert "1 rejected" in sent
+
+
+def test_goes_on_to_the_next_phase_when_one_is_full(sent):
+    found = [_FRAME.fullmatch(line) for line in frames_of(lines_of(sent))]
+    names = [frame["name"] for frame in found]
+    changes = [name for name, before in zip(names, [None, *names], strict=False) if name != before]
+    assert changes == ["working", "reading", "writing shards", "publishing"] * 2
+    assert any(frame["shards"] == "  3/4 shards" for frame in found)
+
+
+def test_time_runs_on_from_one_pipeline_to_the_next(sent):
+    times = re.findall(r"\d:\d\d:\d\d", sent)
+    assert times == sorted(times)
+    assert times[-1] >= "0:00:03"
+
+
+def test_a_line_printed_meanwhile_stands_by_itself(sent):
+    assert "a warning\r\n" in sent
+
+
+def test_is_cleared_at_the_end(sent):
+    shown = sent.rindex("0:00:0")
+    assert "\x1b[2K" in sent[shown:], "the line is erased"
+    assert sent[shown:].rpartition("\x1b[2K")[2].strip() == "the end"
+    assert sent.count("\x1b[?25l") == sent.count("\x1b[?25h") == 1, "the cursor is hidden, then shown again"
+
+
+def test_is_cleared_when_the_job_fails():
+    sent = on_a_terminal(
+        "-c",
+        "from pipelines._report.phases import READ\n"
+        "from pipelines._report.progress import progress_bar\n"
+        "try:\n"
+        "    with progress_bar('working', [READ]): raise ValueError('broken')\n"
+        "except ValueError as error: print(error)\n",
+    )
+    assert sent.rpartition("\x1b[2K")[2].strip() == "broken"
+    assert "\x1b[?25h" in sent
+
+
+_WIDTHS = (80, 60, 40, 25, 10)
+
+
+@pytest.fixture(scope="module")
+def resized() -> dict[int, list[str]]:
+    """What is shown by width, while somebody makes the terminal narrower."""
+    _, *parts = on_a_terminal("-c", f"widths = {_WIDTHS}{_RESIZED}").split("columns: ")
+    return {int(part.split()[0]): frames_of(lines_of(part)[1:]) for part in parts}
+
+
+@pytest.mark.parametrize("columns", _WIDTHS)
+def test_a_line_is_no_wider_than_the_terminal_and_nothing_in_it_is_cut(resized, columns):
+    frames = resized[columns]
+    assert len(frames) > 10
+    assert max(map(len, frames)) <= columns
+    if columns >= 40:
+        assert [line for line in frames if not _FRAME.fullmatch(line)] == []
+    assert any("%" in line for line in frames)
+    assert any("rows" in line for line in frames) == (columns >= 40), "what is less important is left out"
+    assert any("━" in line for line in frames) == (columns >= 40)
+
+
+def test_a_real_job_on_a_narrow_terminal(tmp_path):
+    write_csv(tmp_path / "in.csv", [{"id": row, "text": "x" * 200} for row in range(150_000)], ("id", "text"))
+    flags = (f"--input={tmp_path}/in.csv", f"--output={tmp_path}/out", "--num_shards=2")
+    frames = frames_of(lines_of(on_a_terminal("-m", "pipelines.prepare", *flags, columns=40)))
+    assert max(map(len, frames)) <= 40
+    shown = "\n".join(frames)
+    for phase in ("inferring the schema", "reading", "writing shards"):
+        assert phase in shown
+
+
+def test_what_is_printed_meanwhile_to_a_stdout_that_is_no_terminal_stays_there(tmp_path):
+    code = (
+        "from pipelines._report.phases import READ\n"
+        "from pipelines._report.progress import progress_bar\n"
+        "with progress_bar('working', [READ]): print('data')\n"
+    )
+    with (tmp_path / "stdout").open("w") as file:
+        assert "data" not in on_a_terminal("-c", code, stdout=file.fileno())
+    assert (tmp_path / "stdout").read_text() == "data\n"
+
+
+def run_in_a_log(log_seconds: float, **environment: str) -> subprocess.CompletedProcess[str]:
+    code = f"log_seconds = {log_seconds}{_JOB}"
+    environment = os.environ | environment
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+
+
+def test_is_silent_when_stderr_is_no_terminal_and_the_job_short():
+    done = run_in_a_log(60, FORCE_COLOR="1")
+    assert (done.stdout, done.stderr) == ("the end\n", "a warning\na warning\n")
+
+
+def test_a_log_gets_a_line_once_in_a_while():
+    done = run_in_a_log(0.3)
+    lines = [line for line in done.stderr.splitlines() if line != "a warning"]
+    assert done.stdout == "the end\n"
+    assert len(lines) >= 6
+    assert not [line for line in lines if line != line.rstrip() or "\x1b" in line]
+    kinds = [r"working: \d:\d\d:\d\d", r"reading: \d+%, [\d,]+ rows,.*, \d:\d\d:\d\d", r"writing shards: \d+%, \d/4 .*"]
+    for kind in kinds[1:]:
+        assert any(re.fullmatch(kind, line) for line in lines), (kind, lines)
+    assert all(re.fullmatch("|".join([*kinds, "publishing: .*"]), line) for line in lines), lines
+
+
+def test_a_terminal_that_knows_no_cursor_is_a_log():
+    sent = on_a_terminal(
+        "-c", f"{_WORK}\nwith showing_progress(0.3), progress_bar('working', PHASES): work()", TERM="dumb"
+    )
+    assert "\x1b" not in sent
+    assert "reading: " in sent
+
+
+def test_an_empty_input_is_no_division_by_zero():
+    assert "done" in on_a_terminal(
+        "-c",
+        "import time\nfrom penstock.io import progress\nfrom pipelines._report.phases import READ\n"
+        "from pipelines._report.progress import progress_bar\n"
+        "with progress_bar('working', [READ]): progress.plan(bytes=0, parts=0); progress.add(rows=0); time.sleep(0.5)\n"
+        "print('done')",
+    )

@@ -1,0 +1,253 @@
+"""What all jobs share: the runner that is pinned, one clean line for a failure, exit codes."""
+
+import logging
+import subprocess
+import sys
+import threading
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from helpers import job
+
+from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError
+from pipelines._cli.beam import beam_options, usable_cores
+from pipelines._report.logging import set_up_logging, without_worker_tracebacks, worth_showing
+from pipelines._report.result import DATA_FAILED, WRONG_USAGE
+from pipelines._run import job as _job
+from pipelines._run.job import is_local, run_pipeline
+
+AWKWARD = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü}\nnext line"
+AWKWARD_LINE = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü} next line"
+TRACEBACK = (
+    "Traceback (most recent call last):\n"
+    '  File "apache_beam/runners/common.py", line 1512, in process\n'
+    f"penstock.io.errors.InputError: {AWKWARD}\n"
+    "\nDuring handling of the above exception, another exception occurred:\n\n"
+    "Traceback (most recent call last):\n"
+    '  File "/lib/apache_beam/runners/worker/sdk_worker.py", line 310, in _execute\n'
+    f"penstock.io.errors.InputError: {AWKWARD} [while running 'Read/It's']\n"
+)
+
+
+class _FailFn(beam.DoFn):
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def process(self, _: int) -> None:
+        raise self._error
+
+
+def failing(error: Exception, *flags: str):
+    """A job whose workers fail."""
+
+    def run(argv):
+        with run_pipeline(PipelineOptions([*flags, *argv]), "failing") as pipeline:
+            _ = pipeline | beam.Create([1]) | "It's a step" >> beam.ParDo(_FailFn(error))
+        return 0
+
+    return run
+
+
+@pytest.mark.parametrize("name", [None, "DirectRunner", "FnApiRunner"])
+def test_the_local_runner_is_pinned(name):
+    options = PipelineOptions([f"--runner={name}"] if name else [])
+    with run_pipeline(options, "title") as pipeline:
+        _ = pipeline | beam.Create([1])
+    assert type(pipeline.runner) is FnApiRunner
+    assert is_local(options)
+
+
+def test_other_runners_are_taken_by_name():
+    assert _job._runner(PipelineOptions(["--runner=PrismRunner"])) == "PrismRunner"
+    assert is_local(PipelineOptions(["--runner=PrismRunner"]))
+    assert not is_local(PipelineOptions(["--runner=FlinkRunner"]))
+
+
+def test_workers_see_the_options_of_the_pipeline():
+    with run_pipeline(PipelineOptions(["--job_name=its_name"]), "title") as pipeline:
+        _ = pipeline | beam.Create([1])
+    assert "its_name" in str(pipeline.runner._provision_info.provision_info.pipeline_options)
+
+
+class _MeetFn(beam.DoFn):
+    """Ends only when another one is at work at the same time."""
+
+    together = threading.Barrier(2, timeout=30)
+
+    def process(self, _: int) -> None:
+        _MeetFn.together.wait()
+
+
+def test_the_local_runner_works_in_threads_of_this_process():
+    with run_pipeline(beam_options(["--direct_num_workers=2"]), "title") as pipeline:
+        _ = pipeline | beam.Create(range(2)) | beam.ParDo(_MeetFn())
+
+
+def test_the_mode_that_loses_rows_is_refused():
+    options = PipelineOptions(["--direct_running_mode=multi_threading"])
+    with pytest.raises(ConfigError, match=r"multi_threading loses rows .*; leave it out"):
+        _job._runner(options)
+
+
+def test_one_worker_for_each_core_unless_told_otherwise():
+    def workers(*flags: str) -> int:
+        return beam_options(flags).view_as(DirectOptions).direct_num_workers
+
+    assert workers() == usable_cores() >= 1
+    assert workers("--direct_num_workers=7") == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (RuntimeError(TRACEBACK), InputError, AWKWARD_LINE),
+        (RuntimeError(f"bundle inst001 failed:{TRACEBACK}"), InputError, AWKWARD_LINE),
+        (InputError(f"{AWKWARD} [while running 'Read/It's']"), InputError, AWKWARD_LINE),
+        (InputError("x [while running 'y'] z"), InputError, "x [while running 'y'] z"),
+        (RejectedRecordError("x.csv at 3: \t rule"), RejectedRecordError, "x.csv at 3: \t rule"),
+        (
+            RuntimeError(
+                "Traceback:\\n  File x\\npenstock.io.errors.ConfigError: no column 'x' [while running 'y']\\n"
+            ),
+            ConfigError,
+            "no column 'x'",
+        ),
+        (
+            RuntimeError("java.Error: penstock.io.errors.DataError: too bad\n\tat org.apache.beam.Run(X.java:3)"),
+            DataError,
+            "too bad",
+        ),
+        (
+            RuntimeError("x\nOSError: [Errno 28] No space left on device: '/d/x' [while running 'WriteRuns']"),
+            DataError,
+            "OSError: [Errno 28] No space left on device: '/d/x'",
+        ),
+    ],
+    ids=["in_a_text", "of_prism", "itself", "no_step_at_the_end", "own_type", "escaped", "before_a_stack", "system"],
+)
+def test_the_error_of_a_worker_is_found(error, kind, message):
+    found = _job._worker_error(error)
+    assert type(found) is kind
+    assert str(found) == message
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("a bug"), RuntimeError("Traceback:\nKeyError: 'bundle_4'"), RuntimeError("")]
+)
+def test_other_errors_are_left_alone(error):
+    assert _job._worker_error(error) is None
+
+
+@pytest.mark.parametrize("flags", [(), ("--direct_num_workers=4",)])
+def test_a_failure_is_one_line_and_an_exit_code(flags):
+    assert job(run=failing(InputError(AWKWARD), *flags)) == (
+        DATA_FAILED,
+        f"python -m pipelines.prepare: error: {AWKWARD_LINE}\n",
+    )
+
+
+def test_a_fault_of_the_configuration_found_by_a_worker():
+    assert job(run=failing(ConfigError("no"))) == (WRONG_USAGE, "python -m pipelines.prepare: error: no\n")
+
+
+def test_a_full_disk_is_no_stack_trace():
+    code, message = job(run=failing(OSError(28, "No space left on device", "/data/x")))
+    assert (code, message) == (
+        DATA_FAILED,
+        "python -m pipelines.prepare: error: OSError: [Errno 28] No space left on device: '/data/x'\n",
+    )
+
+
+def test_a_bug_in_a_worker_is_raised_with_its_traceback():
+    with pytest.raises(TypeError, match="a bug"):
+        job(run=failing(TypeError("a bug")))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ConfigError("rule x:\n  a >\n     ^"), WRONG_USAGE, "rule x:\n  a >\n     ^"),
+        (DataError("too many"), DATA_FAILED, "too many"),
+        (ImportError("pip install 'penstock[tft]'"), WRONG_USAGE, "pip install 'penstock[tft]'"),
+        (PermissionError(13, "Permission denied", "/x"), DATA_FAILED, "[Errno 13] Permission denied: '/x'"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was published"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_failures_outside_of_workers(error, code, message):
+    def run(_):
+        raise error
+
+    assert job(run=run) == (code, f"python -m pipelines.prepare: error: {message}\n")
+
+
+def _record(name: str, level: int, message: str, error: BaseException | None = None) -> logging.LogRecord:
+    return logging.LogRecord(name, level, __file__, 1, message, (), (type(error), error, None) if error else None)
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        (_record("apache_beam.runners.common", logging.ERROR, "x", InputError("x")), False),
+        (_record("apache_beam.runners.common", logging.ERROR, "x", TypeError("x")), True),
+        (_record("apache_beam.runners.worker.sdk_worker", logging.ERROR, "Error processing instruction 1."), False),
+        (_record("apache_beam.runners.worker.sdk_worker", logging.WARNING, "Operation ongoing"), True),
+        (_record("PrismRunner", logging.ERROR, "job failed"), False),
+        (_record("root", logging.ERROR, TRACEBACK), False),
+        (_record("root", logging.WARNING, "Waiting for grpc channel to be ready at localhost:1."), False),
+        (_record("root", logging.ERROR, "org.x.JobCancellationException: Job was cancelled."), False),
+        (_record("root", logging.ERROR, "java.io.IOException: no space"), True),
+        (_record("apache_beam.utils.subprocess_server", logging.WARNING, "Really destroying service"), False),
+        (_record("apache_beam.utils.subprocess_server", logging.ERROR, "cannot start"), True),
+        (
+            _record("root", logging.WARNING, "apitools not found, and bigquery client libraries are not available"),
+            False,
+        ),
+        (_record("apache_beam.io.gcp", logging.WARNING, "no credentials"), True),
+    ],
+)
+def test_what_is_logged(record, shown):
+    assert worth_showing(record) is shown
+
+
+def test_worker_tracebacks_are_not_printed(capsys):
+    with without_worker_tracebacks():
+        print(TRACEBACK, file=sys.stderr)
+        print("a warning", file=sys.stderr)
+        print("Traceback (most recent call last): of the user's code", file=sys.stderr)
+        sys.stderr.flush()
+    assert capsys.readouterr().err == "a warning\nTraceback (most recent call last): of the user's code\n"
+
+
+def test_logging_that_is_set_up_is_left_alone():
+    handlers = list(logging.getLogger().handlers)
+    assert handlers, "pytest has its own"
+    set_up_logging()
+    assert logging.getLogger().handlers == handlers
+
+
+def test_what_a_job_shows_beside_its_own_output():
+    code = (
+        "import contextlib, io, logging, sys\n"
+        "from pipelines._report.logging import set_up_logging\n"
+        "set_up_logging(); set_up_logging()\n"
+        "logging.getLogger('x').warning('first'); logging.getLogger('x').info('silent')\n"
+        "held = io.StringIO()\n"
+        "with contextlib.redirect_stderr(held): logging.getLogger('x').error('second')\n"
+        "print(repr(held.getvalue()))\n"
+        "import threading\n"
+        "for name in ('read_grpc_client_inputs', 'other'):\n"
+        "    thread = threading.Thread(target=lambda: 1 / 0, name=name); thread.start(); thread.join()\n"
+        "import warnings; warnings.warn_explicit('old', FutureWarning, 'x.py', 1, module='apache_beam.io')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "'ERROR x: second\\n'\n"
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
+    assert lines == [
+        "WARNING x: first",
+        "Exception in thread other:",
+        "Traceback (most recent call last):",
+        "ZeroDivisionError: division by zero",
+    ]

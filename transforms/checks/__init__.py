@@ -1,0 +1,1 @@
+"""Checks of rows: schema, domains and rules."""

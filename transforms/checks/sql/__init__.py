@@ -1,0 +1,1 @@
+"""Rules as SQL expressions: which may run, and how."""

@@ -1,0 +1,257 @@
+"""Applying fitted features: the saved graph on every batch, rows that it fails on in the dead letters."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.utils import shared
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
+from penstock.io.dead_letters.record import row_letters
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.extras import check_filesystem
+from penstock.io.reasons import Reason
+from penstock.io.reserved import RESERVED
+from penstock.io.schema import Feature, feature_map
+from penstock.transforms._named import GRAPH_SCHEMA, no_graph
+from penstock.transforms.features.arrays import FlatColumn, flat_column
+from penstock.transforms.features.saved_graph import SavedGraph, TooManyValuesError, error_text
+from penstock.transforms.features.tensorflow import import_tensorflow
+
+_ERROR = "transform.error"
+
+# A job checks its graph several times before the workers, often threads of the same process, load it.
+_LOADED = shared.Shared()
+
+
+@dataclasses.dataclass(eq=False)
+class ApplyTransform(RejectingTransform):
+    """Applies a fitted graph to batches.
+
+    Takes and gives a `PCollection[pyarrow.RecordBatch]`; the features that come out replace all columns but the
+    reserved ones. Dense outputs of one value a row, and those whose schema has `value_count { max: 1 }`, become scalar
+    columns, others lists; int64, float32 or binary; null where a row has no value. Rows on which the graph fails are
+    rejected as `transform.error`. The values of a row do not depend on the batch that it comes in, to the last bit, as
+    long as the graph computes row by row.
+
+    Attributes:
+      transform_dir: the folder that `FitTransform`, tensorflow-transform or TFX wrote the graph to.
+      features: the features of the columns, to check them before the pipeline runs.
+
+    Raises:
+      ConfigError: while the graph is built; see `check_transform`.
+      ImportError: without the extra `tft`.
+      DataError: on the workers, when a column is of another kind than the graph takes.
+    """
+
+    transform_dir: str
+    features: Sequence[Feature] | None = None
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        """Check the graph, apply it."""
+        check_transform(self.transform_dir, self.features)
+        apply = beam.ParDo(_ApplyFn(self.transform_dir)).with_output_types(pa.RecordBatch)
+        good, rejected = split_rejected(batches | "Apply" >> apply.with_outputs(REJECTED, main="out"))
+        self._reject(rejected)
+        return good
+
+
+def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, Reason]]:
+    """The features of the rows that the graph can compute, and for each other row why not.
+
+    A batch on which the graph fails is halved until the rows at fault are alone.
+
+    Raises:
+      DataError: when a column is of another kind than the graph takes, or the graph fails though no row is at fault.
+    """
+    columns, faults = _graph_columns(graph, batch)
+    left = _others(faults, batch.num_rows)
+    values: list[pa.Array] | None = None
+    while values is None and len(left):
+        rows = {name: column.take(left) for name, column in columns.items()} if faults else columns
+        values, failed = _try_rows(graph, rows, len(left))
+        faults |= {int(left[row]): text for row, text in failed.items()}
+        left = np.delete(left, list(failed))
+    reasons = {row: Reason(_ERROR, faults[row]) for row in sorted(faults)}
+    if values is None:
+        return batch.slice(0, 0), reasons
+    reserved = [name for name in batch.schema.names if name in RESERVED]
+    kept = batch.select(reserved)
+    kept = kept.take(pa.array(left)) if reasons else kept
+    return pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved]), reasons
+
+
+def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, FlatColumn], dict[int, str]]:
+    """The inputs of the graph, and the rows that it cannot take."""
+    columns: dict[str, FlatColumn] = {}
+    faults: dict[int, str] = {}
+    for item in graph.inputs:
+        if item.needed:
+            column, bad = flat_column(batch, item.name, item.kind)
+            if item.length is not None:
+                for row in column.rows_without(item.length).tolist():
+                    bad.setdefault(
+                        row, f"{item.name!r} has {column.count(row)} values, the features need {item.length}"
+                    )
+            columns[item.name] = column
+            faults = bad | faults
+    return columns, faults
+
+
+def _try_rows(
+    graph: SavedGraph, columns: Mapping[str, FlatColumn], rows: int
+) -> tuple[list[pa.Array] | None, dict[int, str]]:
+    """The outputs for some rows; or None, and some of the rows at fault, at least one."""
+    try:
+        return graph.run(columns, rows), {}
+    except TooManyValuesError as error:
+        return None, dict.fromkeys(error.rows, str(error))
+    except graph.row_errors:
+        return None, _find_faults(graph, columns, rows)
+
+
+def _find_faults(graph: SavedGraph, columns: Mapping[str, FlatColumn], rows: int) -> dict[int, str]:
+    """The rows on which an output fails, output by output: that is faster than to halve with the whole graph.
+
+    Raises:
+      DataError: when no row fails alone.
+    """
+    faults: dict[int, str] = {}
+    for probe in graph.probes:
+        left = _others(faults, rows)
+        others = {item.name: columns[item.name].take(left) for item in probe.inputs}
+        faults |= {int(left[row]): text for row, text in _bisect(functools.partial(probe.fault, others), 0, len(left))}
+    whole = functools.partial(_whole_fault, graph, columns)
+    faults = faults or dict(_bisect(whole, 0, rows))
+    if not faults:
+        raise DataError(
+            f"the graph fails on {rows} rows together and on none of them alone: {whole(0, rows)}; "
+            "a feature must depend on its own row only"
+        )
+    return faults
+
+
+def _others(rows: Collection[int], total: int) -> npt.NDArray[np.int64]:
+    return np.delete(np.arange(total), list(rows))
+
+
+def _whole_fault(graph: SavedGraph, columns: Mapping[str, FlatColumn], start: int, end: int) -> str | None:
+    try:
+        graph.run({name: column.slice(start, end) for name, column in columns.items()}, end - start)
+    except graph.row_errors as error:
+        return error_text(error)
+    return None
+
+
+def _bisect(fault: Callable[[int, int], str | None], start: int, end: int) -> Iterator[tuple[int, str]]:
+    """The rows on which `fault` tells an error when they are alone, with the error."""
+    text = fault(start, end) if start < end else None
+    if text is not None and end - start == 1:
+        yield start, text
+    elif text is not None:
+        middle = (start + end) // 2
+        yield from _bisect(fault, start, middle)
+        yield from _bisect(fault, middle, end)
+
+
+class _ApplyFn(beam.DoFn):
+    def __init__(self, transform_dir: str):
+        self._dir = transform_dir
+        self._in_rows = Metrics.counter("ApplyTransform", "in-rows")
+        self._out_rows = Metrics.counter("ApplyTransform", "out-rows")
+        self._bad_rows = Metrics.counter("ApplyTransform", "bad-rows")
+
+    def setup(self) -> None:
+        self._graph = load_graph(self._dir)
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        features, reasons = apply_graph(self._graph, batch)
+        self._in_rows.inc(batch.num_rows)
+        self._bad_rows.inc(len(reasons))
+        self._out_rows.inc(features.num_rows)
+        yield from reject(row_letters(batch, {row: [reason] for row, reason in reasons.items()}, "transform"))
+        if features.num_rows:
+            yield features
+
+
+def load_graph(transform_dir: str) -> SavedGraph:
+    """Loads a fitted graph, unless it is the one that this process has loaded last.
+
+    Raises:
+      ConfigError: when the folder does not hold one, or one whose columns cannot be read or written.
+      ImportError: without the extra `tft`.
+    """
+    import_tensorflow()
+    schema = transformed_schema(transform_dir)
+    return _LOADED.acquire(lambda: SavedGraph(transform_dir, schema), tag=transform_fingerprint(transform_dir))
+
+
+def check_transform(transform_dir: str, features: Sequence[Feature] | None = None) -> None:
+    """Checks that a folder holds a graph that can be applied, to columns of these features if they are given.
+
+    Raises:
+      ConfigError: otherwise, with the columns that are missing or of another kind.
+      ImportError: without the extra `tft`.
+    """
+    graph = load_graph(transform_dir)
+    if features is None:
+        return
+    columns = feature_map(features)
+    needed = [item for item in graph.inputs if item.needed]
+    missing = [item.name for item in needed if item.name not in columns]
+    if missing:
+        raise ConfigError(
+            f"--transform {transform_dir}: the graph needs {', '.join(map(repr, missing))}, which the schema does not "
+            f"have; it has {', '.join(map(repr, sorted(columns)))}"
+        )
+    for item in needed:
+        kind = columns[item.name].kind
+        if kind is not item.kind:
+            raise ConfigError(
+                f"--transform {transform_dir}: the graph takes {item.name!r} as {item.kind.value}, the schema has "
+                f"{kind.value}; fit again, or correct the schema"
+            )
+
+
+def transformed_schema(transform_dir: str) -> schema_pb2.Schema:
+    """The schema of what a fitted graph gives; a feature with a `shape` is in every row. TensorFlow is not needed.
+
+    Raises:
+      ConfigError: when the folder does not hold a fitted graph, or cannot be reached from here.
+    """
+    check_filesystem(transform_dir, f"--transform {transform_dir}")
+    path = FileSystems.join(transform_dir, *GRAPH_SCHEMA)
+    try:
+        with FileSystems.open(path) as file:
+            return text_format.Parse(file.read().decode(), schema_pb2.Schema())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise no_graph(transform_dir, error) from error
+
+
+def transform_fingerprint(transform_dir: str) -> str:
+    """SHA-256 (hex) of a fitted graph's files, by name and content. TensorFlow is not needed.
+
+    Every fit makes another one, on the same rows too.
+
+    Raises:
+      ConfigError: when the folder does not hold a fitted graph.
+    """
+    transformed_schema(transform_dir)
+    digest = hashlib.sha256()
+    for folder in ("transform_fn", "transformed_metadata"):
+        root = FileSystems.join(transform_dir, folder)
+        for path in sorted(file.path for file in FileSystems.match([f"{root}/**"])[0].metadata_list):
+            with FileSystems.open(path, compression_type="uncompressed") as file:
+                content = hashlib.sha256(file.read()).hexdigest()
+            digest.update(f"{folder}{path[len(root) :]} {content}\n".encode())
+    return digest.hexdigest()

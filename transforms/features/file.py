@@ -1,0 +1,225 @@
+"""The content of a features file: YAML to entries, checked as far as no schema is needed."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from penstock.io.errors import ConfigError
+from penstock.io.reserved import RESERVED
+from penstock.transforms._yaml import Key, Place, pairs, refuse, shown_node, top_entry, value_of
+from penstock.transforms.features.operations import OPERATIONS, Operation, Parameter
+
+_ENTRY_KEYS = ("input", "inputs", "default", "ops")
+_VOCABULARY = "compute_and_apply_vocabulary"
+_INT64 = (-(2**63), 2**63 - 1)
+
+_EXPECTED = {
+    "int": "a whole number",
+    "number": "a number",
+    "text": "a text (in quotes)",
+    "bool": "true or false",
+    "numbers": "a list of ascending numbers",
+    "texts": "a list of texts (in quotes)",
+    "ngram range": "two whole numbers such as [1, 2], at least 1, ascending",
+    "number type": "int or float",
+    "same": "a number or a text",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One operation with its arguments; texts that are compared with values are bytes."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    where: Place
+
+    @property
+    def operation(self) -> Operation:
+        """What the name stands for; looked up, so that a step pickles."""
+        return OPERATIONS[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One output feature.
+
+    Attributes:
+      name: the output feature.
+      inputs: columns.
+      defaults: one for each input, None for no default; texts as bytes.
+      steps: the operations, in order.
+      where: file, line and entry.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    defaults: tuple[Any, ...]
+    steps: tuple[Step, ...]
+    where: Place
+
+
+def parse_entries(text: str, source: str) -> tuple[Entry, ...]:
+    """The entries of a features file.
+
+    Args:
+      text: YAML.
+      source: how messages should call the file.
+
+    Raises:
+      ConfigError: for anything that is not as `penstock.transforms.features.functions` describes it, with line and
+      entry.
+    """
+    key, features = top_entry(text, source, "features", "a mapping of output features")
+    entries = tuple(_entry(key, node) for key, node in pairs(features, key.where.inside("features")))
+    if not entries:
+        raise ConfigError(f"{key.where}: features must name at least one output feature, got none")
+    return entries
+
+
+def _entry(key: Key, node: yaml.Node) -> Entry:
+    where = dataclasses.replace(key.where, path=f"feature {key.text!r}")
+    if key.text in RESERVED:
+        raise ConfigError(f"{where}: the name is reserved by Penstock; choose another")
+    empty = isinstance(node, yaml.ScalarNode) and value_of(node) is None
+    nodes = {} if empty else {inner.text: value for inner, value in pairs(node, where, _ENTRY_KEYS)}
+    inputs = _inputs(key.text, nodes, where)
+    steps = tuple(_steps(nodes["ops"], where)) if "ops" in nodes else ()
+    if sum(step.name == _VOCABULARY for step in steps) > 1:
+        raise ConfigError(f"{where}: {_VOCABULARY} may occur once in an entry")
+    return Entry(key.text, inputs, _defaults(nodes, inputs, where), steps, where)
+
+
+def _inputs(name: str, nodes: Mapping[str, yaml.Node], where: Place) -> tuple[str, ...]:
+    if "input" in nodes and "inputs" in nodes:
+        raise ConfigError(f"{where}: give input (one column) or inputs (several), not both")
+    if "inputs" not in nodes:
+        names = [value_of(nodes["input"]) if "input" in nodes else name]
+    else:
+        names = value_of(nodes["inputs"])
+        if not isinstance(names, list) or len(names) < 2:
+            raise ConfigError(
+                f"{where}: inputs must be a list of at least two columns, got {names!r}; for one, use input"
+            )
+    for column in names:
+        if not isinstance(column, str) or not column:
+            raise ConfigError(f"{where}: a column must be a name, got {column!r}; put it in quotes")
+    return tuple(names)
+
+
+def _defaults(nodes: Mapping[str, yaml.Node], inputs: tuple[str, ...], where: Place) -> tuple[Any, ...]:
+    default = value_of(nodes["default"]) if "default" in nodes else None
+    defaults = default if isinstance(default, list) else [default] * len(inputs)
+    if len(defaults) != len(inputs):
+        raise ConfigError(
+            f"{where}: default must be one value, or a list of one for each of {len(inputs)} inputs, got {default!r}"
+        )
+    return tuple(_as_bytes(value) for value in defaults)
+
+
+def _steps(node: yaml.Node, where: Place) -> Iterator[Step]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise ConfigError(f"{where}: ops must be a list of operations, got {shown_node(node)}")
+    for item in node.value:
+        if isinstance(item, yaml.MappingNode):
+            found = list(pairs(item, where))
+            if len(found) != 1:
+                raise ConfigError(
+                    f"{where.at(item)}: an operation is one name with its arguments, got {len(found)} names"
+                )
+            ((key, arguments),) = found
+            yield _step(key.text, arguments, key.where)
+        else:
+            yield _step(value_of(item), None, where.at(item))
+
+
+def _step(name: Any, node: yaml.Node | None, where: Place) -> Step:
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: an operation must be a name, or a name with arguments, got {name!r}")
+    if name not in OPERATIONS:
+        refuse(where, f"unknown operation {name!r}", name, OPERATIONS)
+    where = where.inside(name)
+    operation = OPERATIONS[name]
+    arguments = _arguments(operation, node, where)
+    for parameter, rule in operation.parameters.items():
+        if rule.required and parameter not in arguments:
+            raise ConfigError(f"{where}: needs the argument {parameter}, {_EXPECTED[rule.type]}")
+    return Step(name, arguments, where)
+
+
+def _arguments(operation: Operation, node: yaml.Node | None, where: Place) -> dict[str, Any]:
+    if node is None or (isinstance(node, yaml.ScalarNode) and value_of(node) is None):
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        if operation.main is None:
+            takes = ", ".join(operation.parameters)
+            raise ConfigError(
+                f"{where}: {f'name its arguments ({takes})' if takes else 'takes no argument'}, got {value_of(node)!r}"
+            )
+        return {operation.main: _checked(value_of(node), operation.main, operation.parameters[operation.main], where)}
+    if not operation.parameters:
+        raise ConfigError(f"{where}: takes no argument, got a mapping")
+    return {
+        key.text: _checked(value_of(value), key.text, operation.parameters[key.text], key.where)
+        for key, value in pairs(node, where, operation.parameters)
+    }
+
+
+def _checked(value: Any, name: str, parameter: Parameter, where: Place) -> Any:
+    if not _fits(value, parameter):
+        raise ConfigError(f"{where}: {name} must be {_EXPECTED[parameter.type]}, got {value!r}")
+    if parameter.minimum is not None and value < parameter.minimum:
+        raise ConfigError(f"{where}: {name} must be at least {parameter.minimum}, got {value!r}")
+    if parameter.nonzero and value == 0:
+        raise ConfigError(f"{where}: {name} must not be 0")
+    if name == "pattern":
+        _check_pattern(value, where)
+    return _as_bytes(value) if parameter.type == "same" else value
+
+
+def _check_pattern(pattern: str, where: Place) -> None:
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)  # RE2, as in TensorFlow
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"{where}: pattern {pattern!r} is not a regular expression: {error}") from error
+
+
+def _fits(value: Any, parameter: Parameter) -> bool:
+    match parameter.type:
+        case "int":
+            return is_int(value)
+        case "number":
+            return is_number(value)
+        case "text":
+            return isinstance(value, str)
+        case "bool":
+            return isinstance(value, bool)
+        case "numbers":
+            return isinstance(value, list) and all(map(is_number, value)) and value == sorted(set(value)) != []
+        case "texts":
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        case "ngram range":
+            return isinstance(value, list) and len(value) == 2 and all(map(is_int, value)) and 1 <= value[0] <= value[1]
+        case "number type":
+            return value in ("int", "float")
+        case "same":
+            return is_number(value) or isinstance(value, str)
+
+
+def is_int(value: Any) -> bool:
+    """Whether the value is an integer that an INT feature can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and _INT64[0] <= value <= _INT64[1]
+
+
+def is_number(value: Any) -> bool:
+    """Whether the value is a number that a FLOAT feature can hold."""
+    return is_int(value) or isinstance(value, float)
+
+
+def _as_bytes(value: Any) -> Any:
+    """Texts as features hold them."""
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,343 @@
+"""Fitting features: one pass over the training rows that ends in a TensorFlow graph with their statistics in it."""
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.extras import check_filesystem
+from penstock.io.reserved import SPLIT
+from penstock.io.schema import Kind, named_features, schema_features, write_schema
+from penstock.transforms._named import GRAPH_SCHEMA
+from penstock.transforms.features.arrays import flat_column, large_list_array
+from penstock.transforms.features.functions import FeatureFile, FeatureFunction, Preprocessing
+from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
+
+TensorFunction = Callable[[dict[str, Any]], dict[str, Any]]
+
+_TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT, Kind.BYTES: schema_pb2.BYTES}
+_KINDS = {value: kind for kind, value in _TYPES.items()}
+_ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
+
+
+@dataclasses.dataclass(eq=False)
+class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
+    """Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
+
+    Takes a `PCollection[pyarrow.RecordBatch]` of columns as a read under `schema` gives them; gives a
+    `PCollection[str]` of one element, `output_dir`, when everything is written there::
+
+        transform_fn/           the graph, a SavedModel
+        transformed_metadata/   the schema of what it gives
+        metadata/               the schema of what it takes
+
+    What lies there under these names is replaced, at the end and not before. Statistics depend on the order of the rows
+    and on the batches only in the last bits of floats.
+
+    Attributes:
+      features: the features (`load_features`), or any `preprocessing_fn`.
+      schema: the schema of the columns; only those that the features use are read from the batches.
+      output_dir: where the graph goes.
+      split: fit on the rows whose `_split` is this; None fits on all.
+      temp_dir: for the analysis; must be reachable by all workers. By default a folder inside `output_dir`, removed
+        at the end.
+
+    Raises:
+      ConfigError: while the graph is built, when the features do not fit the schema or their function fails, or a
+        folder is on a filesystem that cannot be reached from here.
+      ImportError: without the extra `tft`.
+      DataError: on the workers, when there are no rows, or a row has no value, too many, or one that float32 cannot
+        hold, where the features need exactly one.
+    """
+
+    features: FeatureFile | FeatureFunction | TensorFunction
+    schema: schema_pb2.Schema
+    output_dir: str
+    split: str | None = None
+    temp_dir: str | None = None
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
+        """Select the rows, analyze them, write the graph."""
+        for folder in filter(None, (self.output_dir, self.temp_dir)):
+            check_filesystem(folder)
+        tensorflow = import_tensorflow()
+        plan = _plan(tensorflow, self.features, self.schema)
+        temp_dir = self.temp_dir or FileSystems.join(self.output_dir, f".tmp-fit-{uuid.uuid4().hex[:8]}")
+        rows = batches | "SelectRows" >> beam.ParDo(_SelectRowsFn(plan.columns, self.split)).with_output_types(
+            pa.RecordBatch
+        )
+        with tensorflow.tft_beam.Context(temp_dir=temp_dir):
+            graph = plan.analyze(tensorflow, rows)
+            written = graph | "WriteGraph" >> tensorflow.tft_beam.WriteTransformFn(FileSystems.join(temp_dir, "graph"))
+        count = rows | "CountBatches" >> beam.Map(_num_rows) | "CountRows" >> beam.CombineGlobally(sum)
+        publish = _PublishFn(temp_dir, self.output_dir, plan.schema, plan.single, self.split)
+        results = (beam.pvalue.AsSingleton(count), beam.pvalue.AsIter(written))
+        once = batches.pipeline | "Once" >> beam.Create([None])
+        return once | "Publish" >> beam.ParDo(publish, *results).with_output_types(str)
+
+
+def _num_rows(batch: pa.RecordBatch) -> int:
+    return batch.num_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class _Column:
+    """A column that the analysis reads; `length` is the number of values that every row must have, if there is one."""
+
+    name: str
+    kind: Kind
+    length: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    function: TensorFunction
+    schema: schema_pb2.Schema
+    columns: tuple[_Column, ...]
+    single: frozenset[str]
+
+    def analyze(self, tensorflow: Tensorflow, rows: beam.PCollection[pa.RecordBatch]) -> Any:
+        """The fitted graph, deferred.
+
+        Raises:
+          ConfigError: when the function fails, or gives what is not features.
+        """
+        from tfx_bsl.tfxio import tensor_adapter, tensor_representation_util
+
+        representations = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(self.schema)
+        arrow_schema = pa.schema([(column.name, pa.large_list(_ARROW_TYPES[column.kind])) for column in self.columns])
+        config = tensor_adapter.TensorAdapterConfig(arrow_schema, representations)
+        _forget_eager_calls(tensorflow)
+        try:
+            return (rows, config) | "Analyze" >> tensorflow.tft_beam.AnalyzeDataset(self.function)
+        except Exception as error:
+            raise ConfigError(f"{_name(self.function)} fails: {type(error).__name__}: {error}") from error
+
+
+def _forget_eager_calls(tensorflow: Tensorflow) -> None:
+    """Clears what operations of tensorflow-transform that somebody called eagerly left in the default graph.
+
+    They annotate their results in collections there (`schema_inference.set_tensor_schema_override`). The functions that
+    `AnalyzeDataset` traces inherit the collections (`FuncGraph.__init__`), and it fails on an eager tensor in them.
+    """
+    graph = tensorflow.tf.compat.v1.get_default_graph()
+    for name in graph.get_all_collection_keys():
+        if name.startswith(("tft_", "annotated_")):
+            graph.clear_collection(name)
+
+
+def _name(function: TensorFunction) -> str:
+    name = getattr(function, "__qualname__", None)
+    return f"preprocessing function {function.__module__}:{name}" if name else "the features"
+
+
+def _plan(
+    tensorflow: Tensorflow, features: FeatureFile | FeatureFunction | TensorFunction, schema: schema_pb2.Schema
+) -> _Plan:
+    if isinstance(features, FeatureFile):
+        return _file_plan(features.bind(schema_features(schema)))
+    function = features.load() if isinstance(features, FeatureFunction) else features
+    flat = _flat_schema(schema)
+    used = _used_columns(tensorflow, function, flat)
+    return _make_plan(function, [message for message in flat.feature if message.name in used], frozenset())
+
+
+def _file_plan(preprocessing: Preprocessing) -> _Plan:
+    messages = []
+    for column in preprocessing.inputs:
+        message = schema_pb2.Feature(name=column.name, type=_TYPES[column.kind])
+        if column.dense:
+            message.presence.min_fraction = 1
+            message.shape.SetInParent()
+        messages.append(message)
+    return _make_plan(preprocessing, messages, preprocessing.single)
+
+
+def _make_plan(function: TensorFunction, messages: Iterable[schema_pb2.Feature], single: frozenset[str]) -> _Plan:
+    schema = schema_pb2.Schema(feature=messages)
+    columns = tuple(_Column(message.name, _KINDS[message.type], _length(message)) for message in schema.feature)
+    return _Plan(function, schema, columns, single)
+
+
+def _length(message: schema_pb2.Feature) -> int | None:
+    if not message.HasField("shape"):
+        return None
+    length = 1
+    for dim in message.shape.dim:
+        length *= dim.size
+    return length
+
+
+def _flat_schema(schema: schema_pb2.Schema) -> schema_pb2.Schema:
+    """The features that are read, by dotted names, without what only validation needs."""
+    schema_features(schema)
+    flat = schema_pb2.Schema()
+    for name, message in named_features(schema).items():
+        feature = flat.feature.add(name=name, type=message.type)
+        if message.HasField("shape"):
+            feature.shape.CopyFrom(message.shape)
+            feature.presence.CopyFrom(message.presence)
+    return flat
+
+
+def _used_columns(tensorflow: Tensorflow, function: TensorFunction, schema: schema_pb2.Schema) -> set[str]:
+    """The columns that a function looks at; it may fail if one of them were not there."""
+    from tensorflow_transform.tf_metadata import schema_utils
+
+    tf = tensorflow.tf
+    try:
+        features = schema_utils.schema_as_feature_spec(schema).feature_spec
+    except ValueError as error:
+        raise ConfigError(f"schema: cannot be given to a preprocessing function: {error}") from error
+    specs = {
+        name: tf.TensorSpec([None, *feature.shape], feature.dtype)
+        if isinstance(feature, tf.io.FixedLenFeature)
+        else tf.SparseTensorSpec([None, None], feature.dtype)
+        for name, feature in features.items()
+    }
+    used: set[str] = set()
+
+    def record(inputs: dict[str, Any]) -> dict[str, Any]:
+        return dict(function(_Recorder(inputs, used)))
+
+    try:
+        needed = tensorflow.tft.get_transform_input_columns(record, specs)
+    except Exception as error:
+        hint = "; it must take columns that the schema has" if isinstance(error, KeyError) else ""
+        raise ConfigError(f"{_name(function)} fails: {type(error).__name__}: {error}{hint}") from error
+    return used | set(needed)
+
+
+class _Recorder(dict[str, Any]):
+    """Inputs of a preprocessing function that note which of them it looks at."""
+
+    def __init__(self, inputs: Mapping[str, Any], used: set[str]):
+        super().__init__(inputs)
+        self._used = used
+
+    def __getitem__(self, name: str) -> Any:
+        self._used.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, str) and super().__contains__(name):
+            self._used.add(name)
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        _ = name in self
+        return super().get(name, default)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        _ = name in self
+        return super().pop(name, *default)
+
+    def __iter__(self) -> Iterator[str]:
+        self._used.update(super().keys())
+        return super().__iter__()
+
+    def keys(self) -> Any:
+        self._used.update(super().keys())
+        return super().keys()
+
+    def values(self) -> Any:
+        self._used.update(super().keys())
+        return super().values()
+
+    def items(self) -> Any:
+        self._used.update(super().keys())
+        return super().items()
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self.items())
+
+
+class _SelectRowsFn(beam.DoFn):
+    """The rows of the split, with only the columns that are analyzed, as tensorflow-transform takes them."""
+
+    def __init__(self, columns: tuple[_Column, ...], split: str | None):
+        self._columns = columns
+        self._split = split
+        self._in_rows = Metrics.counter("FitTransform", "in-rows")
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        selected = batch if self._split is None else _rows_of_split(batch, self._split)
+        if selected.num_rows:
+            self._in_rows.inc(selected.num_rows)
+            yield pa.record_batch(
+                [_analyzed(selected, column) for column in self._columns], [column.name for column in self._columns]
+            )
+
+
+def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
+    if SPLIT not in batch.schema.names:
+        raise DataError(f"cannot fit on split {split!r}: the rows have no split; assign one first (AssignSplit)")
+    return batch.filter(pc.equal(batch.column(SPLIT).cast(pa.string()), split))
+
+
+def _analyzed(batch: pa.RecordBatch, column: _Column) -> pa.Array:
+    values, faults = flat_column(batch, column.name, column.kind)
+    if faults:
+        raise DataError(f"cannot fit: {next(iter(faults.values()))}; validate the rows first (ValidateRecords)")
+    if column.length is not None and len(wrong := values.rows_without(column.length)):
+        count = values.count(wrong[0])
+        raise DataError(
+            f"cannot fit: a row has {count} values of {column.name!r}, where the schema says that each has "
+            f"{column.length}; validate the rows first (ValidateRecords), or correct the schema"
+        )
+    return large_list_array(values)
+
+
+class _PublishFn(beam.DoFn):
+    """Completes what tensorflow-transform wrote and moves it to its place."""
+
+    def __init__(
+        self, temp_dir: str, output_dir: str, schema: schema_pb2.Schema, single: frozenset[str], split: str | None
+    ):
+        self._temp_dir = temp_dir
+        self._output_dir = output_dir
+        self._schema = schema.SerializeToString(deterministic=True)
+        self._single = single
+        self._split = split
+
+    def process(self, _: None, rows: int, written: Iterable[Any]) -> Iterator[str]:
+        gfile = import_tensorflow().tf.io.gfile
+        source = FileSystems.join(self._temp_dir, "graph")
+        list(written)
+        if not rows:
+            gfile.rmtree(self._temp_dir)
+            which = "there are no rows" if self._split is None else f"the split {self._split!r} has no rows"
+            raise DataError(f"cannot fit the features: {which}")
+        _complete_metadata(source, schema_pb2.Schema.FromString(self._schema), self._single)
+        gfile.makedirs(self._output_dir)
+        for name in ("metadata", "transformed_metadata", "transform_fn"):
+            target = FileSystems.join(self._output_dir, name)
+            if gfile.exists(target):
+                gfile.rmtree(target)
+            gfile.rename(FileSystems.join(source, name), target)
+        gfile.rmtree(self._temp_dir)
+        yield self._output_dir
+
+
+def _complete_metadata(graph_dir: str, schema: schema_pb2.Schema, single: frozenset[str]) -> None:
+    """Adds the schema of the inputs, and which outputs have at most one value a row."""
+    from penstock.transforms.features.apply import transformed_schema
+
+    gfile = import_tensorflow().tf.io.gfile
+    gfile.makedirs(FileSystems.join(graph_dir, "metadata"))
+    write_schema(schema, FileSystems.join(graph_dir, "metadata", "schema.pbtxt"))
+    transformed = transformed_schema(graph_dir)
+    for feature in transformed.feature:
+        if feature.name in single and not feature.HasField("shape"):
+            feature.value_count.min = feature.value_count.max = 1
+    path = FileSystems.join(graph_dir, *GRAPH_SCHEMA)
+    gfile.remove(path)
+    write_schema(transformed, path)

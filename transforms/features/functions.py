@@ -1,0 +1,314 @@
+"""Features: what a model sees, described in a YAML file or by a `preprocessing_fn` of tensorflow-transform.
+
+The file has one entry for each output feature::
+
+    features:
+      distance:                             # input: the column of the same name
+        default: 0.0                        # for rows without a value
+        ops: [log1p, scale_to_z_score]      # one after the other
+      carrier:
+        default: ""
+        ops:
+          - compute_and_apply_vocabulary: {top_k: 100, num_oov_buckets: 1}
+      dep_hour:
+        input: sched_dep_time
+        ops: [{floordiv: 100}]
+      route:
+        inputs: [origin, dest]              # several columns; the first operation combines them
+        ops: [{join: "-"}, {hash_strings: 1000}]
+      delay_by_carrier:
+        inputs: [dep_delay, carrier]        # the second is the key
+        default: [0, ""]
+        ops: [scale_to_z_score_per_key]
+      arr_delay:                            # no ops: as it is, such as the label
+
+Nothing else goes out: a column that no entry names is left behind.
+
+- **Operations** are those of `penstock.transforms.features.operations`; their names and arguments are
+  tensorflow-transform's and TensorFlow's. An argument that is the only one that matters may stand alone (`floordiv:
+  100`).
+- **Missing values.** A missing value is never 0. With `default` it is replaced before the first operation. Without, it
+  is missing in the output as well, and no statistic counts it. Operations with a key cannot do that and ask for a
+  default. Of several inputs, one that is missing makes the result missing. `is_missing` gives 1 or 0. An empty list
+  counts as missing, since a tensor cannot tell the two apart.
+- **Lists** (features that the schema does not bound to one value) stay lists; operations work on each of their values.
+- **Types** are checked against the schema before anything runs. INT is int64 throughout; operations that give FLOAT
+  work in float32, as tensorflow-transform does. `equal` and its like give 1 or 0.
+- The vocabulary of an entry is stored under the entry's name, if that is a valid name for it: letters, digits, `_`,
+  `.`, `-` (`tft.TFTransformOutput.vocabulary_by_name`). As in tensorflow-transform, an empty text is in no vocabulary.
+
+A `preprocessing_fn` is given as `module:function` and gets tensors as TFX would give them: a feature with a fixed shape
+in the schema, which must be present in every row, as a dense tensor; every other one as a `SparseTensor`.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from penstock.io.errors import ConfigError
+from penstock.io.schema import Feature, Kind, feature_map, find_feature
+from penstock.transforms._named import FEATURES_HINT, is_function
+from penstock.transforms._yaml import read_text
+from penstock.transforms.features import graph as graph
+from penstock.transforms.features.file import Entry, Step, is_int, is_number, parse_entries
+from penstock.transforms.features.tensorflow import import_tensorflow
+
+_VOCABULARY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFunction:
+    """A `preprocessing_fn` by the name of its module, as workers import it.
+
+    It is looked for on the Python path, and then in the working directory, which only `python -m` puts on the path.
+    """
+
+    module: str
+    function: str
+
+    def load(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """The function.
+
+        Raises:
+          ConfigError: when module or function cannot be imported, or the function is not callable.
+        """
+        name = f"--features {self.module}:{self.function}"
+        _see_working_directory()
+        try:
+            module = importlib.import_module(self.module)
+        except ImportError as error:
+            raise ConfigError(
+                f"{name}: cannot import {self.module!r}: {error}; the module must be in the "
+                "working directory or on the Python path (PYTHONPATH)"
+            ) from error
+        except Exception as error:
+            raise ConfigError(
+                f"{name}: {self.module!r} fails when imported: {type(error).__name__}: {error}"
+            ) from error
+        function = getattr(module, self.function, None)
+        if not callable(function):
+            nearest = difflib.get_close_matches(self.function, dir(module), n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest and function is None else ""
+            raise ConfigError(f"{name}: module {self.module!r} has no function {self.function!r}{hint}")
+        return function
+
+
+def _see_working_directory() -> None:
+    """Puts it on the path of this process, for what the module imports later too; last, so that it hides nothing."""
+    if not sys.flags.safe_path and "" not in sys.path:
+        sys.path.append("")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFile:
+    """The entries of a features file."""
+
+    entries: tuple[Entry, ...]
+
+    def bind(self, features: Sequence[Feature]) -> "Preprocessing":
+        """The features on columns of these types.
+
+        Raises:
+          ConfigError: for a column that the schema does not have, an operation that does not take what it gets, a
+            default or argument of another type, a missing default; with file, line and entry.
+        """
+        columns = feature_map(features)
+        outputs = tuple(_bind_entry(entry, columns) for entry in self.entries)
+        used = {name for entry in self.entries for name in entry.inputs}
+        inputs = tuple(_Input(name, columns[name].kind, _is_dense(columns[name])) for name in sorted(used))
+        return Preprocessing(inputs, outputs)
+
+
+def load_features(features: str) -> FeatureFile | FeatureFunction:
+    """Reads `--features`: the path of a YAML file, or `module:function`.
+
+    A function is imported here, so that a mistake in its name is found at once; TensorFlow is not needed otherwise.
+
+    Raises:
+      ConfigError: when the file cannot be read or is wrong, the function cannot be imported.
+    """
+    if is_function(features):
+        module, _, name = features.partition(":")
+        function = FeatureFunction(module, name)
+        function.load()
+        return function
+    source = f"--features {features}"
+    return parse_features(read_text(features, source, FEATURES_HINT), source)
+
+
+def parse_features(text: str, source: str = "features") -> FeatureFile:
+    """The features of a YAML text.
+
+    Raises:
+      ConfigError: with line and entry.
+    """
+    return FeatureFile(parse_entries(text, source))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Input:
+    """A column as it enters the graph: dense [batch], or a SparseTensor [batch, n]."""
+
+    name: str
+    kind: Kind
+    dense: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """What is known of a column between two operations."""
+
+    kind: Kind
+    single: bool
+    complete: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Output:
+    entry: Entry
+    states: tuple[_State, ...]
+    single: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """A `preprocessing_fn` made of the entries of a features file; pickles, and gives the same graph every time.
+
+    Attributes:
+      inputs: the columns that it reads, in name order.
+      outputs: what becomes of them.
+    """
+
+    inputs: tuple[_Input, ...]
+    outputs: tuple[_Output, ...]
+
+    @property
+    def single(self) -> frozenset[str]:
+        """Output features of which no row has more than one value."""
+        return frozenset(output.entry.name for output in self.outputs if output.single)
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The output columns for input columns, while a graph is built."""
+        return {output.entry.name: _compute(output, inputs) for output in self.outputs}
+
+
+def _is_dense(feature: Feature) -> bool:
+    return feature.complete and feature.multivalued is False
+
+
+def _bind_entry(entry: Entry, columns: Mapping[str, Feature]) -> _Output:
+    states = []
+    for name, default in zip(entry.inputs, entry.defaults, strict=True):
+        feature = find_feature(name, tuple(columns.values()), f"{entry.where}: input")
+        states.append(_input_state(entry, feature, default))
+    if len(states) > 1 and (not entry.steps or entry.steps[0].operation.max_inputs == 1):
+        raise ConfigError(
+            f"{entry.where}: has {len(states)} inputs, so its first operation must combine them, such as join or add"
+        )
+    left = states
+    for step in entry.steps:
+        left = [_step_state(step, left)]
+    return _Output(entry, tuple(states), left[0].single)
+
+
+def _input_state(entry: Entry, feature: Feature, default: Any) -> _State:
+    if default is not None and not _is_of(default, feature.kind):
+        raise ConfigError(
+            f"{entry.where}: default must be {_KIND_NAMES[feature.kind]}, as {feature.name!r} is {feature.kind.value}, "
+            f"got {_written(default)}"
+        )
+    single = feature.multivalued is False
+    return _State(feature.kind, single, _is_dense(feature) or default is not None)
+
+
+_KIND_NAMES = {Kind.INT: "a whole number", Kind.FLOAT: "a number", Kind.BYTES: "a text (in quotes)"}
+
+
+def _is_of(value: Any, kind: Kind) -> bool:
+    match kind:
+        case Kind.INT:
+            return is_int(value)
+        case Kind.FLOAT:
+            return is_number(value)
+        case Kind.BYTES:
+            return isinstance(value, bytes)
+
+
+def _written(value: Any) -> str:
+    return repr(value.decode() if isinstance(value, bytes) else value)
+
+
+def _step_state(step: Step, states: list[_State]) -> _State:
+    operation = step.operation
+    _check_inputs(step, len(states))
+    _check_kinds(step, states)
+    single = all(state.single for state in states)
+    complete = all(state.complete for state in states)
+    if not single and (operation.shape in ("single", "split") or len(states) > 1):
+        raise ConfigError(
+            f"{step.where}: takes features of one value; if these are, say so in the schema: "
+            "value_count { min: 1 max: 1 }"
+        )
+    if single and operation.shape == "list":
+        raise ConfigError(f"{step.where}: takes a list of tokens, got one text; split it first")
+    if operation.complete and not complete:
+        raise ConfigError(f"{step.where}: cannot carry missing values; give the entry a default for each input")
+    kind = operation.output_kind(states[0].kind, step.arguments)
+    if operation.shape == "flag":
+        return _State(kind, single=True, complete=True)
+    return _State(kind, single and operation.shape not in ("split", "list"), complete and operation.shape != "split")
+
+
+def _check_inputs(step: Step, count: int) -> None:
+    operation = step.operation
+    given = operation.second in step.arguments if operation.second else False
+    if count > operation.max_inputs:
+        raise ConfigError(
+            f"{step.where}: takes {operation.max_inputs} input{'s'[: operation.max_inputs - 1]}, got {count}"
+        )
+    if count < operation.min_inputs:
+        raise ConfigError(f"{step.where}: needs {operation.min_inputs} inputs, got {count}")
+    if operation.second and count == 1 and not given:
+        raise ConfigError(f"{step.where}: needs a second input, or an argument ({operation.second})")
+    if operation.second and count > 1 and given:
+        raise ConfigError(f"{step.where}: has two inputs, so it takes no argument")
+
+
+def _check_kinds(step: Step, states: list[_State]) -> None:
+    operation, kind = step.operation, states[0].kind
+    allowed = [operation.takes, *[operation.key or frozenset({kind})] * (len(states) - 1)]
+    for index, (state, kinds) in enumerate(zip(states, allowed, strict=True)):
+        if state.kind not in kinds:
+            wanted = " or ".join(sorted(item.value for item in kinds))
+            place = f" as input {index + 1}" if len(states) > 1 else ""
+            raise ConfigError(f"{step.where}: takes {wanted}{place}, got {state.kind.value}")
+    for name, value in step.arguments.items():
+        if operation.parameters[name].type == "same" and not _is_of(value, kind):
+            raise ConfigError(
+                f"{step.where}: {name} must be {_KIND_NAMES[kind]}, as its input is {kind.value}, got {_written(value)}"
+            )
+
+
+def _compute(output: _Output, inputs: Mapping[str, Any]) -> Any:
+    t = import_tensorflow()
+    entry = output.entry
+    columns = []
+    for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
+        column = t.tf.nest.map_structure(t.tf.identity, inputs[name], expand_composites=True)
+        columns.append(column if default is None else graph.fill_missing(t, column, default, state.single))
+    for step in entry.steps:
+        columns = [_apply(t, step, columns, entry.name)]
+    return columns[0]
+
+
+def _apply(t: Any, step: Step, columns: list[Any], name: str) -> Any:
+    operation, arguments = step.operation, dict(step.arguments)
+    if step.name == "compute_and_apply_vocabulary" and _VOCABULARY_NAME.fullmatch(name):
+        arguments["vocab_filename"] = name
+    if not operation.on_values:
+        return operation.call(t, *columns, **arguments)
+    return graph.map_values(t, columns, lambda *values: operation.call(t, *values, **arguments))

@@ -1,0 +1,1 @@
+"""Rolling features: what happened before each row, by key."""

@@ -1,0 +1,207 @@
+"""What rolling features need of rows: a spec bound to a schema, and rows taken apart by it."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.io.batches import set_column
+from penstock.io.columns.event_times import TIME_TYPE
+from penstock.io.columns.hashing import hash_rows, salted
+from penstock.io.columns.values import column_of, is_list
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.reserved import EVENT_TIME
+from penstock.io.schema import Feature, Kind, feature_map, find_feature
+from penstock.transforms.checks.values import as_lists, has_kind
+from penstock.transforms.rolling.file import OPERATIONS, RollingFeature, RollingSpec
+
+_KEY_SEED = salted(0, "rolling key")
+_ORDER_SEED = salted(0, "rolling order")
+
+_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.BYTES: pa.binary()}
+
+# Columns of an event, beside those of the key and the values.
+HASH = "hash"
+TIME = "time"
+ORDER = "order"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rolling:
+    """A spec on the columns of a schema; pickles.
+
+    Attributes:
+      key: the columns of the key.
+      features: what is computed.
+      columns: all columns of the schema: rows that are equal in them are the same row.
+      kinds: of the columns that are used, by name.
+    """
+
+    key: tuple[str, ...]
+    features: tuple[RollingFeature, ...]
+    columns: tuple[str, ...]
+    kinds: dict[str, Kind]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The columns that features are computed of, in name order."""
+        return tuple(sorted({feature.column for feature in self.features if feature.column}))
+
+    @property
+    def aggregate_window(self) -> int:
+        """The longest window whose rows all matter, microseconds."""
+        return max((feature.window for feature in self.features if feature.op != "time_since_last"), default=0)
+
+    @property
+    def last_window(self) -> int:
+        """The longest window of which the last row of a key matters, microseconds."""
+        return max((feature.window for feature in self.features), default=0)
+
+    def kind(self, feature: RollingFeature) -> Kind:
+        """The kind of a feature's values: INT or FLOAT."""
+        match feature.op:
+            case "count" | "distinct" | "late":
+                return Kind.INT
+            case "sum" | "min" | "max" if feature.column:
+                return self.kinds[feature.column]
+            case _:
+                return Kind.FLOAT
+
+
+def bind_rolling(spec: RollingSpec, features: Sequence[Feature]) -> Rolling:
+    """The spec on columns of these types.
+
+    Raises:
+      ConfigError: for a column that the schema does not have or that an operation or key cannot take, or a feature
+        named as a column; with file, line and feature.
+    """
+    columns = feature_map(features)
+    kinds = {name: _key_kind(find_feature(name, features, f"{spec.where}: key"), spec) for name in spec.key}
+    for feature in spec.features:
+        if feature.name in columns:
+            raise ConfigError(f"{feature.where}: the schema has a column of this name; choose another")
+        if feature.column:
+            kinds[feature.column] = _value_kind(feature, find_feature(feature.column, features, str(feature.where)))
+    return Rolling(spec.key, spec.features, tuple(columns), kinds)
+
+
+def _key_kind(column: Feature, spec: RollingSpec) -> Kind:
+    if column.multivalued:
+        raise ConfigError(f"{spec.where}: key {column.name!r} is multivalued; a row has one key")
+    if column.kind is Kind.FLOAT:
+        raise ConfigError(f"{spec.where}: key {column.name!r} is FLOAT; a key is INT or BYTES")
+    return column.kind
+
+
+def _value_kind(feature: RollingFeature, column: Feature) -> Kind:
+    if column.multivalued:
+        raise ConfigError(f"{feature.where}: column {column.name!r} is multivalued; {feature.op} takes one value a row")
+    takes = OPERATIONS[feature.op].takes
+    if column.kind.value not in takes:
+        raise ConfigError(
+            f"{feature.where}: {feature.op} takes {' or '.join(takes)}, and {column.name!r} is {column.kind.value}"
+        )
+    return column.kind
+
+
+def event_micros(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """int64, the event time of each row in microseconds since 1970.
+
+    Raises:
+      DataError: when a row has none.
+    """
+    column = column_of(batch, EVENT_TIME)
+    if column is None or column.null_count:
+        raise DataError(f"rolling features need {EVENT_TIME} in every row; put AssignEventTime before them")
+    return _in_type(column, pa.int64()).to_numpy()
+
+
+def key_hashes(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.uint64]:
+    """uint64, the same for rows of one key; a row without key hashes as itself, so that such rows spread evenly."""
+    hashes = hash_rows(batch, rolling.key, _KEY_SEED)
+    lost = np.flatnonzero(~has_key(batch, rolling))
+    if len(lost):
+        hashes[lost] = row_hashes(batch.take(pa.array(lost)), rolling)
+    return hashes
+
+
+def has_key(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.bool_]:
+    """Where no column of the key is null."""
+    present = np.ones(batch.num_rows, bool)
+    for name in rolling.key:
+        column = _column(batch, name, rolling)
+        if column.null_count:
+            present &= pc.is_valid(column).to_numpy(zero_copy_only=False)
+    return present
+
+
+def row_hashes(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.uint64]:
+    """uint64, a hash of all bits of a row: `hash_rows` alone would see floats as float32."""
+    for name in rolling.columns:
+        column = column_of(batch, name)
+        if column is not None:
+            batch = set_column(batch, name, _as_bits(column))
+    return hash_rows(batch, rolling.columns, _ORDER_SEED)
+
+
+def _as_bits(column: pa.Array) -> pa.Array:
+    if column.type == pa.float64():
+        return column.view(pa.int64())
+    if pa.types.is_list(column.type) and column.type.value_type == pa.float64():
+        mask = column.is_null() if column.null_count else None
+        offsets = column.offsets
+        return pa.ListArray.from_arrays(offsets, column.values.view(pa.int64()), mask=mask)
+    return column
+
+
+def event_schema(rolling: Rolling) -> pa.Schema:
+    """The columns of events: what features are computed of, and what is kept as history.
+
+    `hash` (uint64, of the key), `time` (int64, microseconds), `order` (uint64, tells rows of one time apart), the
+    columns of the key and those of the values, by their names behind `key.` and `value.`.
+    """
+    fields = [(HASH, pa.uint64()), (TIME, pa.int64()), (ORDER, pa.uint64())]
+    fields += [(f"key.{name}", _TYPES[rolling.kinds[name]]) for name in rolling.key]
+    fields += [(f"value.{name}", _TYPES[rolling.kinds[name]]) for name in rolling.values]
+    return pa.schema(fields)
+
+
+def events_of(batch: pa.RecordBatch, rolling: Rolling) -> pa.RecordBatch:
+    """The events of rows, one for each, in their order.
+
+    Raises:
+      DataError: when a row has no event time, or a column is of another kind than the schema says.
+    """
+    arrays: list[Any] = [key_hashes(batch, rolling), event_micros(batch), row_hashes(batch, rolling)]
+    arrays = [pa.array(array) for array in arrays]
+    arrays += [_column(batch, name, rolling) for name in (*rolling.key, *rolling.values)]
+    return pa.RecordBatch.from_arrays(arrays, schema=event_schema(rolling))
+
+
+def _column(batch: pa.RecordBatch, name: str, rolling: Rolling) -> pa.Array:
+    """A column with one value a row, in the type of its kind; null where a row has none or several."""
+    kind = rolling.kinds[name]
+    column = column_of(batch, name)
+    if column is None:
+        return pa.nulls(batch.num_rows, _TYPES[kind])
+    if not has_kind(column.type, kind):
+        raise DataError(f"rolling features: column {name!r} is {column.type}, and the schema says {kind.value}")
+    if is_list(column.type):
+        lists = as_lists(column)
+        first = np.cumsum(lists.counts) - lists.counts
+        column = lists.items.take(pa.array(first, pa.int64(), mask=lists.counts != 1))
+    return _in_type(column, _TYPES[kind])
+
+
+# Types that store the same, so that a batch need not be copied.
+_VIEWS = {(pa.string(), pa.binary()), (TIME_TYPE, pa.int64())}
+
+
+def _in_type(column: pa.Array, arrow_type: pa.DataType) -> pa.Array:
+    if column.type == arrow_type:
+        return column
+    return column.view(arrow_type) if (column.type, arrow_type) in _VIEWS else column.cast(arrow_type)

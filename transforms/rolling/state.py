@@ -1,0 +1,316 @@
+"""The state of a bucket of keys on a stream: rows that wait for the watermark, and the history of those that went out.
+
+What is in Beam's state is written again only when half of it is of no more use, so each row is written a few times
+whatever the length of the windows. The same is kept in memory, so that nothing is read back; a token, which changes
+with every change, says whether the memory is still that of the state.
+"""
+
+import dataclasses
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from penstock.io.batches import set_column, split_batch
+from penstock.transforms.rolling.rows import HASH, TIME, Rolling, event_micros, event_schema, events_of
+from penstock.transforms.rolling.windows import feature_columns
+
+Mask = npt.NDArray[np.bool_]
+
+# Rows below which state is not worth writing again.
+_SMALL = 4096
+
+_NEVER = -(1 << 63)
+
+
+class Cell(Protocol):
+    """A value in Beam's state."""
+
+    def read(self) -> bytes | None:
+        """What was written; None when nothing was."""
+
+    def write(self, value: bytes) -> None:
+        """Replaces the value."""
+
+
+class Bag(Protocol):
+    """A bag of batches in Beam's state."""
+
+    def read(self) -> Iterable[pa.RecordBatch]:
+        """All that was added, in any order."""
+
+    def add(self, value: pa.RecordBatch) -> None:
+        """Puts one in."""
+
+    def clear(self) -> None:
+        """Takes all out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """The state cells of a bucket."""
+
+    mark: Cell
+    waiting: Bag
+    history: Bag
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """What is known of a bucket without its rows.
+
+    Attributes:
+      token: of the last change.
+      released: rows before this time (microseconds) went out; one that comes now is late.
+      waiting: rows in the bag of those that wait, with those that went out since it was written.
+      history: events in the bag of the history, with those that are too old.
+      live: events that were of use when that bag was written.
+    """
+
+    token: bytes = bytes(16)
+    released: int = _NEVER
+    waiting: int = 0
+    history: int = 0
+    live: int = 0
+
+    def to_bytes(self) -> bytes:
+        """48 bytes."""
+        return struct.pack("<16s4q", self.token, self.released, self.waiting, self.history, self.live)
+
+    @classmethod
+    def from_bytes(cls, data: bytes | None) -> Self:
+        """The inverse; the first mark for None."""
+        return cls() if data is None else cls(*struct.unpack("<16s4q", data))
+
+
+class History:
+    """Events by key: pieces sorted by the hash of the key, each larger than the next."""
+
+    def __init__(self, schema: pa.Schema):
+        self._schema = schema
+        self._pieces: list[pa.RecordBatch] = []
+
+    def add(self, events: pa.RecordBatch) -> None:
+        """Adds events, in any order."""
+        self._pieces.append(_by_key(events))
+        while len(self._pieces) > 1 and self._pieces[-2].num_rows < 2 * self._pieces[-1].num_rows:
+            last = self._pieces.pop()
+            self._pieces[-1] = _by_key(pa.concat_batches([self._pieces[-1], last]))
+
+    def of_keys(self, hashes: npt.NDArray[np.uint64]) -> pa.RecordBatch:
+        """The events whose keys have one of these hashes, and maybe a few others."""
+        wanted = np.unique(hashes)
+        parts = [_of_keys(piece, wanted) for piece in self._pieces]
+        return pa.concat_batches([_empty(self._schema), *parts])
+
+    def prune(self, released: int, rolling: Rolling) -> pa.RecordBatch:
+        """Forgets what no row from `released` on can see, and gives what is left."""
+        events = _by_key(pa.concat_batches([_empty(self._schema), *self._pieces]))
+        events = events.filter(pa.array(_seen_from(events, released, rolling)))
+        self._pieces = [events]
+        return events
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+
+
+def _by_key(events: pa.RecordBatch) -> pa.RecordBatch:
+    order = np.lexsort((events.column(TIME).to_numpy(), events.column(HASH).to_numpy()))
+    return events.take(pa.array(order))
+
+
+def _of_keys(piece: pa.RecordBatch, hashes: npt.NDArray[np.uint64]) -> pa.RecordBatch:
+    column = piece.column(HASH).to_numpy()
+    starts, ends = (np.searchsorted(column, hashes, side=side) for side in ("left", "right"))
+    counts = ends - starts
+    firsts = np.cumsum(counts) - counts
+    rows = np.repeat(starts - firsts, counts) + np.arange(counts.sum())
+    return piece.take(pa.array(rows))
+
+
+def _seen_from(events: pa.RecordBatch, released: int, rolling: Rolling) -> Mask:
+    """Which of the events, by (hash of the key, time), a row from a time on can see.
+
+    Rows that are only seen as the last of their key: those that are too old for all other features, and have no
+    younger one that is.
+    """
+    hashes, times = events.column(HASH).to_numpy(), events.column(TIME).to_numpy()
+    old = times <= released - rolling.aggregate_window
+    same = np.append(hashes[1:] == hashes[:-1], False)
+    for name in rolling.key:
+        codes = events.column(f"key.{name}").dictionary_encode().indices.fill_null(-1).to_numpy()
+        same &= np.append(codes[1:] == codes[:-1], False)
+    followed = same & np.append(old[1:], False)
+    return ~old | (~followed & (times > released - rolling.last_window))
+
+
+class Span(NamedTuple):
+    """The first and the last of some times, microseconds."""
+
+    first: int
+    last: int
+
+
+class _Waiting:
+    """A batch that waits, with the times of its rows."""
+
+    def __init__(self, batch: pa.RecordBatch, times: npt.NDArray[np.int64]):
+        self.batch = batch
+        self.times = times
+        self.first = int(times.min())
+        self.last = int(times.max())
+
+    def before(self, time: int) -> pa.RecordBatch:
+        """The rows before a time."""
+        return self.batch if self.last < time else self.batch.filter(pa.array(self.times < time))
+
+    def since(self, time: int) -> pa.RecordBatch:
+        """The rows from a time on."""
+        return self.batch if self.first >= time else self.batch.filter(pa.array(self.times >= time))
+
+
+class Bucket:
+    """The rows of some keys: those that wait, and the history of those that went out.
+
+    Attributes:
+      mark: what is known without the rows.
+      holds: the time for which a timer is set: of the first row that waits; None where that is not known.
+    """
+
+    def __init__(self, rolling: Rolling, lateness: int):
+        self.holds: int | None = None
+        self._rolling = rolling
+        self._lateness = lateness
+        self._waiting: list[_Waiting] = []
+        self._history = History(event_schema(rolling))
+        self.mark = Mark()
+
+    @classmethod
+    def load(cls, state: State, rolling: Rolling, lateness: int) -> Self:
+        """The bucket of a state."""
+        bucket = cls(rolling, lateness)
+        bucket.mark = Mark.from_bytes(state.mark.read())
+        for batch in state.waiting.read():
+            bucket._wait(batch.filter(pa.array(event_micros(batch) >= bucket.mark.released)))
+        for events in state.history.read():
+            bucket._history.add(events)
+        return bucket
+
+    @property
+    def waits(self) -> Span | None:
+        """The times between which rows wait; None when none does."""
+        if not self._waiting:
+            return None
+        return Span(min(waiting.first for waiting in self._waiting), max(waiting.last for waiting in self._waiting))
+
+    def add(self, batch: pa.RecordBatch, state: State) -> "Due | None":
+        """Takes rows; those that come late are due at once."""
+        late = event_micros(batch) < self.mark.released
+        waiting = batch.filter(pa.array(~late)) if late.any() else batch
+        if waiting.num_rows:
+            self._wait(waiting)
+            state.waiting.add(waiting)
+            self._change(state, waiting=self.mark.waiting + waiting.num_rows)
+        return self._send([batch.filter(pa.array(late))], state, late=True) if late.any() else None
+
+    def release(self, until: int, state: State) -> "Due | None":
+        """The rows before a time."""
+        due = [waiting.before(until) for waiting in self._waiting if waiting.first < until]
+        left = [waiting.since(until) for waiting in self._waiting if waiting.last >= until]
+        self._waiting = []
+        for batch in left:
+            self._wait(batch)
+        self._change(state, released=max(until, self.mark.released))
+        self._write_waiting(state)
+        return self._send(due, state, late=False) if due else None
+
+    def _wait(self, batch: pa.RecordBatch) -> None:
+        if batch.num_rows:
+            self._waiting.append(_Waiting(batch, event_micros(batch)))
+
+    def _send(self, batches: Sequence[pa.RecordBatch], state: State, late: bool) -> "Due":
+        batches = list(concat_alike(batches))
+        events = pa.concat_batches([events_of(batch, self._rolling) for batch in batches])
+        history = self._history.of_keys(events.column(HASH).to_numpy())
+        self._history.add(events)
+        state.history.add(events)
+        self._change(state, history=self.mark.history + events.num_rows)
+        self._write_history(state)
+        return Due(batches, events, history, late)
+
+    def _write_waiting(self, state: State) -> None:
+        live = sum(waiting.batch.num_rows for waiting in self._waiting)
+        if live and self.mark.waiting < 2 * live + _SMALL:
+            return
+        state.waiting.clear()
+        for whole in concat_alike([waiting.batch for waiting in self._waiting]):
+            for batch in split_batch(whole):
+                state.waiting.add(batch)
+        self._change(state, waiting=live)
+
+    def _write_history(self, state: State) -> None:
+        if self.mark.history < 2 * self.mark.live + _SMALL:
+            return
+        events = self._history.prune(self.mark.released - self._lateness, self._rolling)
+        state.history.clear()
+        for piece in split_batch(events, max_rows=events.num_rows):
+            state.history.add(piece)
+        self._change(state, history=events.num_rows, live=events.num_rows)
+
+    def _change(self, state: State, **changes: Any) -> None:
+        self.mark = dataclasses.replace(self.mark, token=os.urandom(16), **changes)
+        state.mark.write(self.mark.to_bytes())
+
+
+@dataclasses.dataclass(frozen=True)
+class Due:
+    """Rows that go out, and what they see.
+
+    Attributes:
+      batches: the rows.
+      events: of them.
+      history: of their keys, before they came.
+      late: whether they came late.
+    """
+
+    batches: Sequence[pa.RecordBatch]
+    events: pa.RecordBatch
+    history: pa.RecordBatch
+    late: bool
+
+
+def send(dues: Sequence[Due], rolling: Rolling) -> Iterator[pa.RecordBatch]:
+    """The rows with their features; of each bucket at most once, since what is due twice would be seen twice."""
+    if not dues:
+        return
+    events = pa.concat_batches([due.events for due in dues])
+    history = pa.concat_batches([due.history for due in dues])
+    late = np.repeat([due.late for due in dues], [due.events.num_rows for due in dues])
+    columns = feature_columns(history, events, rolling, late)
+    yield from with_features([batch for due in dues for batch in due.batches], columns, rolling)
+
+
+def concat_alike(batches: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """As few batches as there are schemas."""
+    groups: dict[pa.Schema, list[pa.RecordBatch]] = {}
+    for batch in batches:
+        groups.setdefault(batch.schema, []).append(batch)
+    for group in groups.values():
+        yield group[0] if len(group) == 1 else pa.concat_batches(group)
+
+
+def with_features(
+    batches: Sequence[pa.RecordBatch], columns: Sequence[pa.Array], rolling: Rolling
+) -> Iterator[pa.RecordBatch]:
+    """The batches with the features of all their rows, one after the other."""
+    start = 0
+    for batch in batches:
+        for feature, column in zip(rolling.features, columns, strict=True):
+            batch = set_column(batch, feature.name, column.slice(start, batch.num_rows))
+        start += batch.num_rows
+        yield batch

@@ -1,0 +1,467 @@
+"""Rolling features: what happened to a key in the last minutes before each row, over event time.
+
+The file has a key, and one entry for each feature, which becomes a column behind those of the row::
+
+    rolling:
+      key: card                         # a column, or a list of columns: INT or BYTES
+      window: 10m                       # for the features that name none; ms, s, m, h or d
+      features:
+        card_count_10m: {op: count}
+        card_amount_1h: {op: sum, column: amount, window: 1h}
+        card_merchants_1h: {op: distinct, column: merchant, window: 1h}
+        card_since_last: {op: time_since_last, window: 7d}
+        card_late: {op: late}
+
+===================  ========  ==============================================================================
+op                   gives     of the rows of the key in the window
+===================  ========  ==============================================================================
+`count`              INT       how many there are, nulls or not; at least 1, the row itself
+`sum`                as `column`  the exact sum; a FLOAT is rounded once, an INT that int64 cannot hold is null
+`mean`               FLOAT     the exact sum, rounded, by the number of values
+`min`, `max`         as `column`  the least and the greatest value
+`distinct`           INT       how many different values there are
+`time_since_last`    FLOAT     seconds since the row before; null for the first
+`late`               INT       1 where the row itself came late (below), else 0; in batch always 0
+===================  ========  ==============================================================================
+
+- **Window.** A row sees the rows of its key that are less than `window` older, up to and including itself. Rows are in
+  the order of their event times; those of one time in an order of their own, which follows from their content alone.
+  Each of them sees those before it, so the second of two payments of one second has a count of 2.
+- **Nulls.** Values that are null are left out of `sum`, `mean`, `min`, `max` and `distinct`; without any value these
+  are null, and `distinct` is 0. A row whose key is null, in whole or in part, has no history: its features are null.
+- **Stream and batch** give equal features, to the last bit: on a stream, rows wait until the watermark has passed them,
+  and then go out in order. Sums are exact, so it does not matter what was summed before.
+- **Late rows** come when rows behind them in time, of the same key or of others that share their state, went out
+  already, which the watermark promised not to happen. They go out at once. They see all rows that came before them,
+  the other late ones too, and rows after them see them. What went out does not change: of the rows behind a late row,
+  those that were out already do not count it, and nothing else differs from batch. `op: late` marks the late rows
+  themselves. A row that comes after the watermark when nothing behind it went out is in order, and not late here.
+- **State** on a stream: rows that wait, and of each row that went out the key, the time and the values that features
+  use (for `time_since_last`, of the last one of each key), as long as a row that is not later than `lateness` can see
+  them. At least half of what is held is of use.
+"""
+
+import dataclasses
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.coders import BytesCoder
+from apache_beam.metrics import Metrics
+from apache_beam.runners.worker.bundle_processor import OutputTimer
+from apache_beam.transforms import userstate
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows, TimestampedValue
+from apache_beam.utils import shared
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from penstock.io.batches import RecordBatchCoder, split_batch
+from penstock.io.beam import progress
+from penstock.io.errors import ConfigError
+from penstock.io.schema import Feature, Kind, feature_map, schema_features
+from penstock.io.windows import parse_duration
+from penstock.transforms._named import ROLLING_HINT
+from penstock.transforms._yaml import read_text
+from penstock.transforms.rolling.file import RollingSpec as RollingSpec
+from penstock.transforms.rolling.file import parse_rolling
+from penstock.transforms.rolling.rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
+from penstock.transforms.rolling.state import Bucket, Due, State, concat_alike, send, with_features
+from penstock.transforms.rolling.windows import feature_columns
+
+# Groups of keys. On a stream each has its own state and timers; bounded input of a group is in memory at once.
+_STREAM_BUCKETS = 64
+_BOUNDED_BUCKETS = 256
+
+# Of rows that wait for long, about this part goes out at once.
+_PARTS_OF_BACKLOG = 4
+
+# What a worker collects of a bundle before it cuts it into buckets; more makes larger pieces of each.
+_MAX_ROWS = 128 << 10
+_MAX_BYTES = 32 << 20
+
+_TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT}
+
+Keyed: TypeAlias = tuple[int, pa.RecordBatch]
+
+
+def load_rolling(path: str) -> RollingSpec:
+    """Reads the file of `--rolling`.
+
+    Raises:
+      ConfigError: when it cannot be read or is wrong, with line and feature.
+    """
+    source = f"--rolling {path}"
+    return parse_rolling(read_text(path, source, ROLLING_HINT), source)
+
+
+def rolling_schema(schema: schema_pb2.Schema, spec: RollingSpec) -> schema_pb2.Schema:
+    """The schema of rows that have the features too: one value in every row, or at most one.
+
+    Raises:
+      ConfigError: as `bind_rolling`.
+    """
+    features = schema_features(schema)
+    rolling = bind_rolling(spec, features)
+    columns = feature_map(features)
+    every_row = all(columns[name].complete for name in spec.key)
+    result = schema_pb2.Schema()
+    result.CopyFrom(schema)
+    for feature in spec.features:
+        message = result.feature.add(name=feature.name, type=_TYPES[rolling.kind(feature)])
+        message.value_count.min = message.value_count.max = 1
+        if every_row and feature.op in ("count", "distinct", "late"):
+            message.presence.min_fraction = 1
+    return result
+
+
+def rolling_history(rows: pa.RecordBatch, rolling: Rolling) -> pa.RecordBatch:
+    """What of rows other rows see: the history that `rolling_features` takes."""
+    return events_of(rows, rolling)
+
+
+def rolling_features(history: pa.RecordBatch | None, rows: pa.RecordBatch, rolling: Rolling) -> pa.RecordBatch:
+    """The rows with their features, in their order.
+
+    Args:
+      history: of earlier rows (`rolling_history`), in any order; rows see each other in any case.
+      rows: with `_event_time`.
+      rolling: what is computed (`bind_rolling`).
+
+    Raises:
+      DataError: when a row has no event time, or a column is of another kind than the schema says.
+    """
+    events = events_of(rows, rolling)
+    columns = feature_columns(events.slice(0, 0) if history is None else history, events, rolling)
+    return next(with_features([rows], columns, rolling))
+
+
+@dataclasses.dataclass(eq=False)
+class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
+    """Adds rolling features to batches in the global window, whose rows have `_event_time`.
+
+    Rows cross a shuffle, in pieces of batches, by bucket of their key's hash. What comes out is in no order, and in
+    other batches than what went in. The buckets have no influence on the features.
+
+    Of bounded input, all rows of a bucket are in memory at once: one of 256, if no key has much more than that. They
+    get there by way of files in `spill`, or else by the runner's own shuffle, which local runners hold in memory.
+
+    Attributes:
+      spec: key and features (`load_rolling`).
+      features: of the schema of the rows.
+      lateness: microseconds, or text such as `30s`: up to here late rows see the whole of their windows.
+      every: microseconds, or text: on a stream, rows go out when the watermark passes the next multiple of this,
+        and the watermark behind this step waits for them.
+      spill: a folder that all workers share, for bounded input; the files stay there.
+      buckets: groups of keys; on a stream it must stay what it is when the job is updated.
+
+    Raises:
+      ConfigError: for a spec that does not fit the schema, a lateness or `every` that is no duration.
+    """
+
+    spec: RollingSpec
+    features: Sequence[Feature]
+    lateness: int | str = 0
+    every: int | str = "1s"
+    spill: str | None = None
+    buckets: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._rolling = bind_rolling(self.spec, self.features)
+        self._lateness = parse_duration(self.lateness) if isinstance(self.lateness, str) else self.lateness
+        self._every = parse_duration(self.every) if isinstance(self.every, str) else self.every
+        if self._every < 1000 or self._every % 1000:
+            raise ConfigError(f"every must be at least 1ms and whole milliseconds, got {self.every!r}")
+        if self._lateness < 0:
+            raise ConfigError(f"lateness must be at least 0, got {self.lateness!r}")
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        """By bucket, then in order of time."""
+        if not isinstance(batches.windowing.windowfn, GlobalWindows):
+            raise ConfigError("RollingFeatures takes batches in the global window; put it before the windows")
+        if not batches.is_bounded:
+            return self._on_stream(batches)
+        return self._by_files(batches) if self.spill else self._by_runner(batches)
+
+    def _on_stream(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        roll = beam.ParDo(_RollStreamFn(self._rolling, self._lateness, self._every))
+        return self._keyed(batches, _STREAM_BUCKETS) | "Roll" >> roll.with_output_types(pa.RecordBatch)
+
+    def _by_runner(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        roll = beam.ParDo(_RollBucketFn(self._rolling)).with_output_types(pa.RecordBatch)
+        return self._keyed(batches, _BOUNDED_BUCKETS) | "ByBucket" >> beam.GroupByKey() | "Roll" >> roll
+
+    def _by_files(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        spill = beam.ParDo(_SpillFn(self._rolling, self.buckets or _BOUNDED_BUCKETS, self.spill or ""))
+        roll = beam.ParDo(_RollBucketFn(self._rolling)).with_output_types(pa.RecordBatch)
+        pieces = batches | "Spill" >> spill.with_output_types(tuple[int, _Piece])
+        return pieces | "ByBucket" >> beam.GroupByKey() | "Roll" >> roll
+
+    def _keyed(self, batches: beam.PCollection[pa.RecordBatch], buckets: int) -> beam.PCollection[Keyed]:
+        key = beam.ParDo(_KeyFn(self._rolling, self.buckets or buckets))
+        return batches | "KeyByBucket" >> key.with_output_types(Keyed)
+
+
+class _Collector:
+    """Collects batches, and gives them as few."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._rows >= _MAX_ROWS or self._bytes >= _MAX_BYTES
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        if batch.num_rows:
+            self._batches.append(batch)
+            self._rows += batch.num_rows
+            self._bytes += batch.nbytes
+
+    def take(self) -> list[pa.RecordBatch]:
+        batches = list(concat_alike(self._batches))
+        self._clear()
+        return batches
+
+
+class _ByBucketFn(beam.DoFn):
+    """Cuts the batches of a bundle by bucket."""
+
+    def __init__(self, rolling: Rolling, buckets: int):
+        self._rolling = rolling
+        self._buckets = buckets
+        self._in_rows = Metrics.counter("RollingFeatures", "in-rows")
+
+    def start_bundle(self) -> None:
+        self._collector = _Collector()
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        self._in_rows.inc(batch.num_rows)
+        self._collector.add(batch)
+        if self._collector.is_full:
+            for item, time in self._flush():
+                yield TimestampedValue(item, time)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for item, time in self._flush():
+            yield WindowedValue(item, time, (GlobalWindow(),))
+
+    def _flush(self) -> Iterator[tuple[tuple[int, Any], Timestamp]]:
+        for batch in self._collector.take():
+            first = Timestamp(micros=int(event_micros(batch).min()))
+            progress.plan(rolled=batch.num_rows)
+            for item in self._items(batch):
+                yield item, first
+
+    def _items(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Any]]:
+        raise NotImplementedError
+
+    def _parts(self, batch: pa.RecordBatch) -> Iterator[Keyed]:
+        buckets = (key_hashes(batch, self._rolling) % np.uint64(self._buckets)).astype(np.int64)
+        order = np.argsort(buckets, kind="stable")
+        batch = batch.take(pa.array(order))
+        found, starts = np.unique(buckets[order], return_index=True)
+        for bucket, start, end in zip(found.tolist(), starts, [*starts[1:], batch.num_rows], strict=True):
+            yield bucket, batch.slice(start, end - start)
+
+
+class _KeyFn(_ByBucketFn):
+    def _items(self, batch: pa.RecordBatch) -> Iterator[Keyed]:
+        return self._parts(batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A batch in a file."""
+
+    path: str
+    start: int
+    size: int
+
+    def read(self) -> pa.RecordBatch:
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            return RecordBatchCoder().decode(file.read(self.size))
+
+
+class _SpillFn(_ByBucketFn):
+    def __init__(self, rolling: Rolling, buckets: int, directory: str):
+        super().__init__(rolling, buckets)
+        self._directory = directory
+
+    def _items(self, batch: pa.RecordBatch) -> Iterator[tuple[int, _Piece]]:
+        os.makedirs(self._directory, exist_ok=True)
+        path = os.path.join(self._directory, f"{uuid.uuid4().hex}.rolling")
+        with open(path, "wb") as file:
+            for bucket, part in self._parts(batch):
+                start = file.tell()
+                size = file.write(RecordBatchCoder().encode(part))
+                yield bucket, _Piece(path, start, size)
+
+
+class _RollBucketFn(beam.DoFn):
+    """The features of bounded input, a bucket at once."""
+
+    def __init__(self, rolling: Rolling):
+        self._rolling = rolling
+        self._out_rows = Metrics.counter("RollingFeatures", "out-rows")
+
+    def process(self, item: tuple[int, Iterable[pa.RecordBatch | _Piece]]) -> Iterator[pa.RecordBatch]:
+        parts = (part.read() if isinstance(part, _Piece) else part for part in item[1])
+        batches = list(concat_alike(list(parts)))
+        events = pa.concat_batches([events_of(batch, self._rolling) for batch in batches])
+        columns = feature_columns(events.slice(0, 0), events, self._rolling)
+        for batch in with_features(batches, columns, self._rolling):
+            self._out_rows.inc(batch.num_rows)
+            progress.add(rolled=batch.num_rows)
+            yield from split_batch(batch)
+
+
+class _Buckets(dict[int, Bucket]):
+    """The buckets that a process has seen; `shared.Shared` wants something that has weak references."""
+
+
+_RELEASE = TimerSpec("release", TimeDomain.WATERMARK)
+_MARK: Any = beam.DoFn.StateParam(ReadModifyWriteStateSpec("mark", BytesCoder()))
+_WAITING: Any = beam.DoFn.StateParam(BagStateSpec("waiting", RecordBatchCoder()))
+_HISTORY: Any = beam.DoFn.StateParam(BagStateSpec("history", RecordBatchCoder()))
+_TIMER: Any = beam.DoFn.TimerParam(_RELEASE)
+_KEY: Any = beam.DoFn.KeyParam
+_TIME: Any = beam.DoFn.TimestampParam
+
+
+class _RollStreamFn(beam.DoFn):
+    """The features of a stream: rows wait in state until the watermark has passed them."""
+
+    def __init__(self, rolling: Rolling, lateness: int, every: int):
+        self._rolling = rolling
+        self._lateness = lateness
+        self._every = every
+        self._shared = shared.Shared()
+        self._out_rows = Metrics.counter("RollingFeatures", "out-rows")
+        self._late_rows = Metrics.counter("RollingFeatures", "late-rows")
+
+    def setup(self) -> None:
+        self._buckets: _Buckets = self._shared.acquire(_Buckets)
+
+    def start_bundle(self) -> None:
+        self._due: dict[int, Due] = {}
+        self._collector = _Collector()
+
+    def process(
+        self,
+        item: Keyed,
+        mark: Any = _MARK,
+        waiting: Any = _WAITING,
+        history: Any = _HISTORY,
+        timer: Any = _TIMER,
+    ) -> Iterator[Any]:
+        number, batch = item
+        state = State(mark, waiting, history)
+        bucket = self._bucket(number, state)
+        self._take(number, bucket.add(batch, state))
+        self._set_timer(timer, bucket)
+        yield from self._full()
+
+    @on_timer(_RELEASE)
+    def release(
+        self,
+        number: int = _KEY,
+        time: Timestamp = _TIME,
+        mark: Any = _MARK,
+        waiting: Any = _WAITING,
+        history: Any = _HISTORY,
+        timer: Any = _TIMER,
+    ) -> Iterator[Any]:
+        """Sends the rows that the watermark has passed."""
+        state = State(mark, waiting, history)
+        bucket = self._bucket(number, state)
+        self._take(number, bucket.release(time.micros, state))
+        bucket.holds = None
+        self._set_timer(timer, bucket)
+        yield from self._full()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        self._compute()
+        for batch, time in self._flush():
+            yield WindowedValue(batch, time, (GlobalWindow(),))
+
+    def _bucket(self, number: int, state: State) -> Bucket:
+        bucket = self._buckets.get(number)
+        if bucket is None or bucket.mark.to_bytes() != state.mark.read():
+            bucket = self._buckets[number] = Bucket.load(state, self._rolling, self._lateness)
+        return bucket
+
+    def _set_timer(self, timer: Any, bucket: Bucket) -> None:
+        """Has a timer for the first of the rows that wait.
+
+        Where they span long, as in a filled topic, more of them go out at once. A timer that is not wanted any more, as
+        an earlier row came, fires all the same and finds nothing to do.
+        """
+        waits = bucket.waits
+        if waits is not None and waits.first != bucket.holds:
+            bucket.holds = waits.first
+            due = waits.first + (waits.last - waits.first) // _PARTS_OF_BACKLOG
+            _set_timer(timer, (due // self._every + 1) * self._every, waits.first)
+
+    def _take(self, number: int, due: Due | None) -> None:
+        """Collects what is due of all buckets, whose features are then computed together."""
+        if due is None:
+            return
+        if number in self._due:
+            self._compute()
+        self._due[number] = due
+        self._late_rows.inc(due.events.num_rows if due.late else 0)
+        if sum(due.events.num_rows for due in self._due.values()) >= _MAX_ROWS:
+            self._compute()
+
+    def _compute(self) -> None:
+        for batch in send(list(self._due.values()), self._rolling):
+            self._collector.add(batch)
+        self._due = {}
+
+    def _full(self) -> Iterator[Any]:
+        if self._collector.is_full:
+            for batch, time in self._flush():
+                yield TimestampedValue(batch, time)
+
+    def _flush(self) -> Iterator[tuple[pa.RecordBatch, Timestamp]]:
+        for whole in self._collector.take():
+            for batch in split_batch(whole):
+                self._out_rows.inc(batch.num_rows)
+                yield batch, Timestamp(micros=int(event_micros(batch).min()))
+
+
+def _set_timer(timer: Any, fires: int, holds: int) -> None:
+    """Sets a timer that holds the watermark of what follows at an earlier time than its own; both in microseconds.
+
+    Beam's protocol has that, and its Python timers have not: they hold it where they fire, and the rows that come out
+    then would all be late. Each pair of times has a tag of its own: Prism 2.77 fails when a timer is set again with
+    another time to hold.
+    """
+    tag = f"{holds}:{fires}"
+    if not isinstance(timer, OutputTimer):
+        timer.set(Timestamp(micros=fires), dynamic_timer_tag=tag)
+        return
+    message = userstate.Timer(
+        user_key=timer._key,
+        dynamic_timer_tag=tag,
+        windows=(timer._window,),
+        clear_bit=False,
+        fire_timestamp=Timestamp(micros=fires),
+        hold_timestamp=Timestamp(micros=holds),
+        paneinfo=timer._paneinfo,
+    )
+    timer._timer_coder_impl.encode_to_stream(message, timer._output_stream, True)
+    timer._output_stream.maybe_flush()
