@@ -1,4 +1,6 @@
 from .batches import RecordBatchCoder as RecordBatchCoder
+from .beam.windows import Windows as Windows
+from .beam.windows import parse_window as parse_window
 from .columns.hashing import hash_rows as hash_rows
 from .dataset.layout import Staging as Staging
 from .dataset.manifest import Manifest as Manifest
@@ -7,8 +9,6 @@ from .dataset.manifest import read_manifest as read_manifest
 from .dataset.publish import Outcome as Outcome
 from .dataset.windowed.manifest import WindowManifest as WindowManifest
 from .dataset.windowed.manifest import read_window_manifests as read_window_manifests
-from .dataset.write import CountRows as CountRows
-from .dataset.write import WriteDataset as WriteDataset
 from .dead_letters.handler import DeadLetterHandler as DeadLetterHandler
 from .dead_letters.handler import DiscardingHandler as DiscardingHandler
 from .dead_letters.handler import RejectingTransform as RejectingTransform
@@ -40,5 +40,5 @@ from .sources.read import ReadFromTFRecord as ReadFromTFRecord
 from .sources.read import ReadRecords as ReadRecords
 from .sources.watch import WatchFiles as WatchFiles
 from .sources.watch import WatchRecords as WatchRecords
-from .windows import Windows as Windows
-from .windows import parse_window as parse_window
+from .write import CountRows as CountRows
+from .write import WriteDataset as WriteDataset

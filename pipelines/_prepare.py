@@ -11,11 +11,11 @@ from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output,
 from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
-from penstock.io.dataset.write import CountRows, WriteDataset
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
+from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.features.apply import (
     ApplyTransform,
     check_transform,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dataset.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, new_run_id
-from penstock.io.dataset.manifest import Manifest, RejectsFile
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_claim
 from penstock.io.dead_letters.replay.format import DeadLetterFormat
@@ -214,7 +214,7 @@ def _print_claimed(claimed: Claimed) -> None:
 def _counted(letters: LettersResult, output: str) -> LettersResult:
     """With what became of the letters."""
     manifests = list(read_manifests(output))
-    files: list[RejectsFile] = [file for found in manifests for file in found.dead_letters]
+    files: list[PublishedDeadLetters] = [file for found in manifests for file in found.dead_letters]
     parked = sum(file.records for file in files if f"/{PARKED}/" in file.path)
     rejected = sum(file.records for file in files) - parked
     repaired = sum(found.rows_out for found in manifests)

@@ -8,17 +8,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
+from penstock.io.beam.windows import parse_duration
 from penstock.io.dead_letters.handler import RejectingTransform
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.formats.base import Format
-from penstock.io.kafka.offsets import Span, resolve_offsets
+from penstock.io.kafka.offsets import OffsetRange, resolve_offsets
 from penstock.io.kafka.read import ReadFromKafka
 from penstock.io.kafka.source import KafkaSource
 from penstock.io.schema import Feature
 from penstock.io.sources.read import FORMATS, ReadRecords, resolve_format
 from penstock.io.sources.watch import WatchRecords
-from penstock.io.windows import parse_duration
 from pipelines._cli.options import InputOptions, StreamOptions, topics_of
 from pipelines._report.summary import byte_text
 
@@ -152,7 +152,7 @@ class TopicSource:
     """Topics of Kafka, with offsets that were resolved when it was opened."""
 
     topics: KafkaSource
-    spans: tuple[Span, ...]
+    spans: tuple[OffsetRange, ...]
     format: str
     format_options: dict[str, Any]
     event_time: str | None

@@ -21,9 +21,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from penstock.io.beam.windows import parse_window
 from penstock.io.errors import ConfigError
 from penstock.io.kafka.target import KafkaTarget
-from penstock.io.windows import parse_window
 from pipelines._cli.command import JobOptions, announce, command, shown
 from pipelines._cli.options import (
     CheckOptions,

@@ -20,8 +20,7 @@ import penstock
 import pipelines
 from penstock.io.files.inputs import InputFile
 from penstock.io.sources.read import detect_format
-from pipelines import _main as _cli
-from pipelines import fit, prepare, replay, verify
+from pipelines import _main, fit, prepare, replay, verify
 from pipelines._cli.beam import beam_parser
 from pipelines._cli.flags import flag_names, job_parser
 from pipelines._main import JOBS
@@ -54,7 +53,7 @@ def commands() -> list:
     texts["Makefile"] = (ROOT / "Makefile").read_text().replace("$(DEMO)", "demo-output")
     for name, job in MODULES.items():
         texts[f"pipelines/{name}.py"] = f"{job.__doc__}\n{job._EXAMPLES}"
-    texts["pipelines/_cli.py"] = _cli._EXAMPLES
+    texts["pipelines/_main.py"] = _main._EXAMPLES
     pattern = re.compile(rf"(?:python -m pipelines\.|penstock )({'|'.join(JOBS)}) (-(?:[^\n`\\|#]|\\\n)+)")
     return [
         pytest.param(found[1], found[2].replace("\\\n", " "), id=f"{where}:{number}")
@@ -138,7 +137,7 @@ def _anchors(page: pathlib.Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_flags_that_are_named_exist(page):
-    known = flag_names(beam_parser()) | flag_names(_cli._parser("penstock"))
+    known = flag_names(beam_parser()) | flag_names(_main._parser("penstock"))
     for family in [kind for options, _ in JOBS.values() for kind in options.families().values()]:
         known |= flag_names(job_parser("any", "", "", [family]))
     text = re.sub(r"^pip .*$", "", page.read_text(), flags=re.MULTILINE)

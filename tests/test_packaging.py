@@ -47,7 +47,7 @@ sys.meta_path.insert(0, Blocked())
 _JOBS = """
 import contextlib, io, sys
 from pipelines import fit, prepare, verify
-from pipelines._command import main
+from pipelines._cli.command import main
 
 def code(job, *argv):
     name = job.__name__.rpartition(".")[2]
@@ -78,7 +78,7 @@ def features_file(tmp_path) -> pathlib.Path:
 # What could need TensorFlow and does not: modules that fit and apply graphs, features by their columns, tf.Examples.
 _PARTS = """
 import penstock.transforms.apply, penstock.transforms.fit
-from penstock.io.examples_decode import _example_class
+from penstock.io.examples.decode import _example_class
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.features import parse_features
 parse_features("features: {a: {ops: [scale_to_z_score]}}").bind([Feature("a", Kind.INT, multivalued=False)])
@@ -160,7 +160,7 @@ def modules(package) -> list[str]:
 
 
 # Steps of WriteDataset.
-_NOT_EXPORTED = ("penstock.io.dataset.shuffle", "penstock.io.beam.stable_input", "penstock.io.windowed.")
+_NOT_EXPORTED = ("penstock.io.dataset.shuffle", "penstock.io.beam.stable_input", "penstock.io.dataset.windowed.")
 
 
 def test_public_transforms_are_exported():

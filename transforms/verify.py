@@ -18,7 +18,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam import progress
 from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, STAGING_PREFIX, TRANSFORM, WINDOWS
-from penstock.io.dataset.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
@@ -117,7 +117,7 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
 
 def _plan_bytes(manifests: Iterable[AnyManifest], present: Mapping[str, int]) -> None:
     for manifest in manifests:
-        files: tuple[Shard | RejectsFile, ...] = (*manifest.shards, *manifest.dead_letters)
+        files: tuple[Shard | PublishedDeadLetters, ...] = (*manifest.shards, *manifest.dead_letters)
         progress.plan(bytes=sum(present.get(file.path, 0) for file in files))
 
 
@@ -339,7 +339,7 @@ class _RejectCounts:
         self.reasons: collections.Counter[str] = collections.Counter()
         self.stages: collections.Counter[str] = collections.Counter()
 
-    def add(self, directory: str, rejects: RejectsFile) -> Iterator[Fault]:
+    def add(self, directory: str, rejects: PublishedDeadLetters) -> Iterator[Fault]:
         lines = 0
         path = FileSystems.join(directory, *rejects.path.split("/"))
         with FileSystems.open(path, compression_type="uncompressed") as file:

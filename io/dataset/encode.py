@@ -18,7 +18,7 @@ from penstock.io.sort.records import Keys, Splits, records_batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded:
+class EncodedBatch:
     """A batch, encoded.
 
     Attributes:
@@ -48,7 +48,7 @@ class RecordEncoder:
     is_ordered: bool
     seed: int
 
-    def encode(self, batch: pa.RecordBatch) -> Encoded:
+    def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
         """The records of a batch.
 
         Raises:
@@ -60,7 +60,7 @@ class RecordEncoder:
         rows = drop_rows(batch, faults) if faults else batch
         times = rows.column(EVENT_TIME) if EVENT_TIME in rows.schema.names else None
         records = records_batch(self._split_numbers(rows), self._keys(rows), encoded.data, encoded.offsets, times)
-        return Encoded(records, rows, batch, faults)
+        return EncodedBatch(records, rows, batch, faults)
 
     def _keys(self, batch: pa.RecordBatch) -> Keys:
         if SHUFFLE_KEY in batch.schema.names:

@@ -44,7 +44,7 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True)
-class RejectsFile:
+class PublishedDeadLetters:
     """One published file of dead letters: its path relative to the dataset, its rows."""
 
     path: str
@@ -58,7 +58,7 @@ class ManifestFile:
 
     version: int
     shards: tuple[Shard, ...]
-    dead_letters: tuple[RejectsFile, ...]
+    dead_letters: tuple[PublishedDeadLetters, ...]
     extras: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -123,7 +123,7 @@ class Manifest(ManifestFile):
     rows_rejected: int
     splits: Mapping[str, int]
     shards: tuple[Shard, ...]
-    dead_letters: tuple[RejectsFile, ...]
+    dead_letters: tuple[PublishedDeadLetters, ...]
     rejected_by_reason: Mapping[str, int]
     rejected_by_stage: Mapping[str, int]
     compression: str

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, STAGING_PREFIX, Staging, check_replaceable, reject_names
-from penstock.io.dataset.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest, sum_counts
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest, sum_counts
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
@@ -149,7 +149,9 @@ class Publisher:
             rows_rejected=sum(file.records for file in rejects),
             splits={split: records.get(split, 0) for split in self.splits},
             shards=tuple(shards),
-            dead_letters=tuple(RejectsFile(name, file.records) for name, file in zip(names, rejects, strict=True)),
+            dead_letters=tuple(
+                PublishedDeadLetters(name, file.records) for name, file in zip(names, rejects, strict=True)
+            ),
             rejected_by_reason=reasons,
             rejected_by_stage=stages,
             compression=self.compression,

@@ -28,7 +28,7 @@ from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.options import Compression, Shuffle
 from penstock.io.dataset.shard import write_shard
 from penstock.io.sort.merge import KEYS_END, MergedRuns
-from penstock.io.sort.records import Keys, Records, sort_records
+from penstock.io.sort.records import EncodedRecords, Keys, sort_records
 from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
 
 # What one element carries through the runner's own shuffle.
@@ -221,7 +221,7 @@ class _CountBytesFn(beam.DoFn):
         self._splits = splits
 
     def process(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int]]:
-        records = Records.of(batch)
+        records = EncodedRecords.of(batch)
         for split in np.unique(records.splits):
             yield self._splits[split], int(np.diff(records.offsets)[records.splits == split].sum())
 
@@ -241,7 +241,7 @@ class _ChunkFn(beam.DoFn):
     def process(self, batch: pa.RecordBatch, counts: Mapping[str, int]) -> Iterator[Any]:
         self._buffer.append(batch)
         self._counts = counts
-        self._bytes += Records.of(batch).nbytes
+        self._bytes += EncodedRecords.of(batch).nbytes
         if self._bytes >= MAX_RUN_BYTES:
             yield from self._flush()
 
@@ -253,7 +253,7 @@ class _ChunkFn(beam.DoFn):
             return
         batch = sort_records(pa.concat_batches(self._buffer))
         self._buffer, self._bytes = [], 0
-        records = Records.of(batch)
+        records = EncodedRecords.of(batch)
         for number, first, last in records.by_split():
             split = self._splits[number]
             shards = shards_of(records.keys[first:last], self._plan.count(self._counts.get(split, 0)))
@@ -264,7 +264,7 @@ class _ChunkFn(beam.DoFn):
 
 
 def _chunks(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    rows = max(1, len(batch) * _MAX_CHUNK_BYTES // max(Records.of(batch).nbytes, 1))
+    rows = max(1, len(batch) * _MAX_CHUNK_BYTES // max(EncodedRecords.of(batch).nbytes, 1))
     for start in range(0, len(batch), rows):
         yield batch.slice(start, rows)
 

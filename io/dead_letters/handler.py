@@ -29,12 +29,12 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
 from penstock.io.batches import in_global_window
 from penstock.io.beam import progress
 from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.windows import Windows
 from penstock.io.dead_letters.record import (
     DeadLetter,
     RejectedBatch,
 )
 from penstock.io.errors import RejectedRecordError
-from penstock.io.windows import Windows
 
 REJECTED = "rejected"
 
@@ -210,7 +210,7 @@ class _WriteDeadLettersFn(beam.DoFn):
         self._windows = windows
 
     def start_bundle(self) -> None:
-        self._files: dict[int | None, _LettersFile] = {}
+        self._files: dict[int | None, _DeadLettersFile] = {}
         self._earliest = MAX_TIMESTAMP
 
     def process(self, element: RejectedBatch | DeadLetter, timestamp: Any = beam.DoFn.TimestampParam) -> None:
@@ -222,7 +222,7 @@ class _WriteDeadLettersFn(beam.DoFn):
         for start, part in _by_window(batch, self._windows):
             key = start if start in self._files or len(self._files) < _MAX_FILES else None
             if key not in self._files:
-                self._files[key] = _LettersFile(self._directory)
+                self._files[key] = _DeadLettersFile(self._directory)
             self._files[key].add(part, self._run_id)
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -231,7 +231,7 @@ class _WriteDeadLettersFn(beam.DoFn):
             yield in_global_window(file.close(known if start is None else start), self._earliest)
 
 
-class _LettersFile:
+class _DeadLettersFile:
     """A file of dead letters while it is written."""
 
     def __init__(self, directory: str):
@@ -256,7 +256,7 @@ class _LettersFile:
 
 def write_letters(directory: str, run_id: str, batches: Iterable[RejectedBatch]) -> DeadLetterFile:
     """One staged file of dead letters."""
-    file = _LettersFile(directory)
+    file = _DeadLettersFile(directory)
     for batch in batches:
         file.add(batch, run_id)
     return file.close(None)

@@ -47,7 +47,7 @@ _FAULTS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoded:
+class DecodedExamples:
     """Records as columns.
 
     Attributes:
@@ -60,7 +60,7 @@ class Decoded:
     rejects: Mapping[int, Sequence[Reason]]
 
 
-def decode_examples(frames: Frames, features: Sequence[Feature] | None = None, strict: bool = False) -> Decoded:
+def decode_examples(frames: Frames, features: Sequence[Feature] | None = None, strict: bool = False) -> DecodedExamples:
     """The features of serialized tf.Examples.
 
     An absent key, or a Feature with no list in it, is null; an empty list is an empty list. Of a key that a record
@@ -119,7 +119,7 @@ class _Content:
     faults: dict[int, str]
 
 
-def _decoded(content: _Content, num_rows: int, features: Sequence[Feature] | None, strict: bool) -> Decoded:
+def _decoded(content: _Content, num_rows: int, features: Sequence[Feature] | None, strict: bool) -> DecodedExamples:
     rejects = {row: [Reason("tfrecord.parse", fault)] for row, fault in content.faults.items()}
     cells = content.cells
     if features is None:
@@ -131,7 +131,7 @@ def _decoded(content: _Content, num_rows: int, features: Sequence[Feature] | Non
         columns = {
             feature.name: _column(found, feature, num_rows) for feature, found in zip(features, by_kind, strict=True)
         }
-    return Decoded(_record_batch(columns, num_rows), rejects)
+    return DecodedExamples(_record_batch(columns, num_rows), rejects)
 
 
 def _read_in_kernel(frames: Frames, names: Sequence[str] | None) -> _Content:

@@ -59,7 +59,7 @@ _MAX_EXAMPLE_BYTES = (1 << 31) - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded:
+class EncodedExamples:
     """Framed records, one after the other.
 
     Attributes:
@@ -85,7 +85,7 @@ def check_encodable(schema: pa.Schema) -> None:
             to_ragged(field.name, pa.nulls(0, field.type))
 
 
-def encode_examples(batch: pa.RecordBatch) -> Encoded:
+def encode_examples(batch: pa.RecordBatch) -> EncodedExamples:
     """The rows as framed tf.Examples, in order.
 
     Raises:
@@ -106,7 +106,7 @@ def allocate_bytes(size: int) -> Bytes:
 
 def try_encode_examples(
     batch: pa.RecordBatch, allocate: Callable[[int], Bytes] = allocate_bytes
-) -> tuple[Encoded, dict[int, list[Reason]]]:
+) -> tuple[EncodedExamples, dict[int, list[Reason]]]:
     """The rows that have a faithful form as framed tf.Examples, in order, and why the others have none.
 
     Args:
@@ -124,10 +124,12 @@ def try_encode_examples(
 
 
 _Allocate: TypeAlias = Callable[[int], Bytes]
-_Encode: TypeAlias = Callable[[pa.RecordBatch, list[str], _Allocate], Encoded]
+_Encode: TypeAlias = Callable[[pa.RecordBatch, list[str], _Allocate], EncodedExamples]
 
 
-def _try_encode(batch: pa.RecordBatch, allocate: _Allocate, encode: _Encode) -> tuple[Encoded, dict[int, list[Reason]]]:
+def _try_encode(
+    batch: pa.RecordBatch, allocate: _Allocate, encode: _Encode
+) -> tuple[EncodedExamples, dict[int, list[Reason]]]:
     names = _unique_names(batch)
     try:
         return encode(batch, names, allocate), {}
@@ -183,7 +185,7 @@ class _Layout:
     sizes: Ints
 
 
-def _encode_natively(batch: pa.RecordBatch, names: list[str], allocate: _Allocate) -> Encoded:
+def _encode_natively(batch: pa.RecordBatch, names: list[str], allocate: _Allocate) -> EncodedExamples:
     examples = _examples.Examples(_columns.Columns(kernel_columns(batch, names)), names)
     offsets = np.empty(batch.num_rows + 1, np.int64)
     largest = examples.measure(offsets)
@@ -192,10 +194,10 @@ def _encode_natively(batch: pa.RecordBatch, names: list[str], allocate: _Allocat
     _check_size(largest)
     data = allocate(int(offsets[-1]))
     examples.write(data)
-    return Encoded(data, offsets)
+    return EncodedExamples(data, offsets)
 
 
-def _encode_in_python(batch: pa.RecordBatch, names: list[str], allocate: _Allocate) -> Encoded:
+def _encode_in_python(batch: pa.RecordBatch, names: list[str], allocate: _Allocate) -> EncodedExamples:
     columns = [to_ragged(name, batch.column(name)) for name in names]
     if any(len(column.null_items) or len(column.overflows) for column in columns):
         raise _FaultyRowsError
@@ -213,7 +215,7 @@ def _encode_in_python(batch: pa.RecordBatch, names: list[str], allocate: _Alloca
         _put_column(data, positions, layout)
         positions = positions + layout.sizes
     put_fixed(data, offsets[1:] - FOOTER_BYTES, _masked_crcs(data, offsets))
-    return Encoded(data, offsets)
+    return EncodedExamples(data, offsets)
 
 
 def _layout(name: bytes, column: Ragged) -> _Layout:

@@ -46,7 +46,7 @@ _AT_END, _AT_BEGINNING = -1, -2
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class PolledMessages:
     """Records of one partition in the order of their offsets, which may have gaps.
 
     Attributes:
@@ -66,18 +66,20 @@ class Records:
     def __len__(self) -> int:
         return len(self.values)
 
-    def until(self, offset: int) -> "Records":
+    def until(self, offset: int) -> "PolledMessages":
         """Those before an offset."""
         count = int(np.searchsorted(self.offsets, offset))
         return self if count == len(self) else self.take(slice(0, count))
 
-    def take(self, part: slice) -> "Records":
+    def take(self, part: slice) -> "PolledMessages":
         """Some of them."""
-        return Records(self.values[part], self.offsets[part], self.times[part], self.keys[part], self.headers[part])
+        return PolledMessages(
+            self.values[part], self.offsets[part], self.times[part], self.keys[part], self.headers[part]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class WantedOffsets:
     """What of a record is read besides value and offset: each costs time."""
 
     times: bool = True
@@ -94,7 +96,7 @@ class Poll:
       ends: partitions that are read to their end, and its offset.
     """
 
-    records: Mapping[Partition, Records]
+    records: Mapping[Partition, PolledMessages]
     ends: Mapping[Partition, int]
 
 
@@ -104,7 +106,7 @@ class _Gathered:
     The only place where Python touches each record: some 0.4 us for one, besides what the client takes to make it.
     """
 
-    def __init__(self, kind: Any, wanted: Wanted, with_topics: bool):
+    def __init__(self, kind: Any, wanted: WantedOffsets, with_topics: bool):
         self.values: list[bytes | None] = []
         self._offsets: list[int] = []
         self._times: list[int] = []
@@ -130,11 +132,11 @@ class _Gathered:
         self._offsets += map(kind.offset, messages)
         self.values += values
 
-    def by_partition(self, topics: Sequence[str]) -> dict[Partition, Records]:
+    def by_partition(self, topics: Sequence[str]) -> dict[Partition, PolledMessages]:
         """Records come in runs of one partition, as they were fetched; the runs of each are put together."""
         offsets, times = np.array(self._offsets, np.int64), np.array(self._times, np.int64)
-        everything = Records(self.values, offsets, times, self._keys, self._headers)
-        runs: dict[Partition, list[Records]] = {}
+        everything = PolledMessages(self.values, offsets, times, self._keys, self._headers)
+        runs: dict[Partition, list[PolledMessages]] = {}
         for start, stop in itertools.pairwise(self._bounds()):
             topic = self._topics[start] if self._topics else topics[0]
             runs.setdefault((topic, self._numbers[start]), []).append(everything.take(slice(start, stop)))
@@ -158,7 +160,7 @@ class Reader:
       troubles: what the client has reported.
     """
 
-    def __init__(self, source: KafkaSource, wanted: Wanted):
+    def __init__(self, source: KafkaSource, wanted: WantedOffsets):
         self._kafka = import_kafka()
         self.source = source
         self._wanted = wanted
@@ -243,7 +245,7 @@ class Reader:
             size = sum(len(value) for value in values[:100] if value) / min(len(values), 100) + 100
             self._limit = max(10, min(_MAX_RECORDS, int(_POLL_BYTES / size)))
 
-    def _note(self, records: Mapping[Partition, Records], ends: Mapping[Partition, int]) -> None:
+    def _note(self, records: Mapping[Partition, PolledMessages], ends: Mapping[Partition, int]) -> None:
         if records:
             self._pauses = 0
         for place, some in records.items():
@@ -338,8 +340,8 @@ class Reader:
         )
 
 
-def _joined(parts: Sequence[Records]) -> Records:
-    return Records(
+def _joined(parts: Sequence[PolledMessages]) -> PolledMessages:
+    return PolledMessages(
         [value for part in parts for value in part.values],
         np.concatenate([part.offsets for part in parts]),
         np.concatenate([part.times for part in parts]),

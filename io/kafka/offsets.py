@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclasses.dataclass(frozen=True)
-class Span:
+class OffsetRange:
     """Offsets `start` to `stop` (not included; None: no end) of one partition."""
 
     topic: str
@@ -35,7 +35,7 @@ class Span:
     stop: int | None = None
 
 
-def resolve_offsets(source: KafkaSource, timeout: float = RESOLVE_SECONDS) -> tuple[Span, ...]:
+def resolve_offsets(source: KafkaSource, timeout: float = RESOLVE_SECONDS) -> tuple[OffsetRange, ...]:
     """What `start` and `stop` of a source mean now, for each partition in order.
 
     Raises:
@@ -53,7 +53,8 @@ def resolve_offsets(source: KafkaSource, timeout: float = RESOLVE_SECONDS) -> tu
     finally:
         client.close()
     return tuple(
-        Span(*place, starts[place], None if stops is None else max(starts[place], stops[place])) for place in partitions
+        OffsetRange(*place, starts[place], None if stops is None else max(starts[place], stops[place]))
+        for place in partitions
     )
 
 

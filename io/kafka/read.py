@@ -26,9 +26,9 @@ from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.kafka.consumer import Reader, Records, close_parked, lease
-from penstock.io.kafka.offsets import Partition, Span, resolve_offsets
-from penstock.io.kafka.restriction import Claim, Spans, SpansCoder, SpansProvider
+from penstock.io.kafka.consumer import PolledMessages, Reader, close_parked, lease
+from penstock.io.kafka.offsets import OffsetRange, Partition, resolve_offsets
+from penstock.io.kafka.restriction import OffsetClaim, Spans, SpansCoder, SpansProvider
 from penstock.io.kafka.rows import MessageRows
 from penstock.io.kafka.source import KafkaSource
 from penstock.io.kafka.watermark import PartitionWatermark, PartitionWatermarks
@@ -93,7 +93,7 @@ class ReadFromKafka(RejectingTransform):
     out_of_orderness: int = 5 * SECOND
     idle_timeout: int = 60 * SECOND
     order_key: bool = False
-    spans: Sequence[Span] | None = None
+    spans: Sequence[OffsetRange] | None = None
     bundle_seconds: float = 1.0
     discover_seconds: float = 30.0
     stall_seconds: float = 120.0
@@ -147,10 +147,10 @@ def group_of(source: KafkaSource, place: Partition, groups: int) -> int:
     return (source.topics.index(place[0]) + place[1]) % groups
 
 
-def group_partitions(source: KafkaSource, spans: Sequence[Span]) -> list[Group]:
+def group_partitions(source: KafkaSource, spans: Sequence[OffsetRange]) -> list[Group]:
     """The elements: at most `readers` groups, none of them empty."""
     groups = max(1, min(source.readers, len(spans)))
-    members: dict[int, list[Span]] = {}
+    members: dict[int, list[OffsetRange]] = {}
     for span in sorted(spans, key=lambda span: (span.topic, span.partition)):
         members.setdefault(group_of(source, (span.topic, span.partition), groups), []).append(span)
     return [(group, groups, SpansCoder().encode(Spans(tuple(some)))) for group, some in sorted(members.items())]
@@ -183,7 +183,7 @@ class _Bundle:
         reader.assign(self.claimed)
 
     def claim(self, place: Partition, upto: int, again: bool = False) -> bool:
-        if not self._tracker.try_claim(Claim(*place, upto, again)):
+        if not self._tracker.try_claim(OffsetClaim(*place, upto, again)):
             self.is_cut = True
             return False
         self.claimed[place] = upto
@@ -217,7 +217,9 @@ class _ReadFn(beam.DoFn):
         make: Callable[[], Reader] = functools.partial(Reader, self._source, self._rows.wanted)
         return lease((self._source, self._rows.wanted, group), make)
 
-    def _emit(self, reader: Reader, place: Partition, records: Records, watermark: PartitionWatermark) -> Iterator[Any]:
+    def _emit(
+        self, reader: Reader, place: Partition, records: PolledMessages, watermark: PartitionWatermark
+    ) -> Iterator[Any]:
         """Batches and rejects of some records; event times go to the watermark, which they only move later."""
         made = self._rows.make(place, records)
         good = made.batch.num_rows
@@ -307,7 +309,7 @@ class _ReadBoundedFn(_ReadFn):
                 raise self._stalled(bundle)
 
     def _take(
-        self, bundle: _Bundle, place: Partition, records: Records, watermark: PartitionWatermark
+        self, bundle: _Bundle, place: Partition, records: PolledMessages, watermark: PartitionWatermark
     ) -> Iterator[Any]:
         stop = bundle.stops[place] or 0
         wanted = records.until(stop)

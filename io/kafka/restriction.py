@@ -1,7 +1,7 @@
 """What is left to read of a group of partitions, as a restriction of a splittable DoFn.
 
-A restriction is a set of `Span`s. While it is worked on, a reader claims "everything of this partition before that
-offset"; a checkpoint cuts every partition where it has been claimed to::
+A restriction is a set of `OffsetRange`s. While it is worked on, a reader claims "everything of this partition before
+that offset"; a checkpoint cuts every partition where it has been claimed to::
 
     claimed     t/0 |=========>.............   t/1 |===>.......
     primary     t/0 |==========|               t/1 |====|
@@ -17,7 +17,7 @@ from apache_beam import coders
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.transforms.core import RestrictionProvider
 
-from penstock.io.kafka.offsets import Partition, Span
+from penstock.io.kafka.offsets import OffsetRange, Partition
 
 # A bounded partition is cut into ranges of so many offsets, which can be read side by side.
 _RANGE_OFFSETS = 1_000_000
@@ -29,7 +29,7 @@ _VERSION = 1
 class Spans:
     """Spans of several partitions, sorted; endless when any has no end."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[OffsetRange, ...]
 
     @property
     def endless(self) -> bool:
@@ -52,7 +52,7 @@ class Spans:
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
+class OffsetClaim:
     """All of a partition before offset `upto` is read, or being read.
 
     `again`: the partition's offsets have begun anew, so that `upto` may be lower than what was claimed before.
@@ -74,7 +74,7 @@ class SpansCoder(coders.Coder):
 
     def decode(self, encoded: bytes) -> Spans:
         """The inverse of `encode`; members that are not known are ignored."""
-        return Spans(tuple(Span(*row) for row in json.loads(encoded)["spans"]))
+        return Spans(tuple(OffsetRange(*row) for row in json.loads(encoded)["spans"]))
 
     def is_deterministic(self) -> bool:
         """True."""
@@ -105,7 +105,7 @@ class SpansTracker(RestrictionTracker):
         """What this tracker is responsible for: less than before once it has been cut."""
         return self._restriction
 
-    def try_claim(self, position: Claim) -> bool:
+    def try_claim(self, position: OffsetClaim) -> bool:
         """Claims offsets; False when they belong to somebody else by now.
 
         Raises:
@@ -137,9 +137,9 @@ class SpansTracker(RestrictionTracker):
         primary, residual = [], []
         for place, claimed in sorted(self._claimed.items()):
             stop = self._stops[place]
-            primary.append(Span(*place, min(self._starts[place], claimed), claimed))
+            primary.append(OffsetRange(*place, min(self._starts[place], claimed), claimed))
             if stop is None or claimed < stop:
-                residual.append(Span(*place, claimed, stop))
+                residual.append(OffsetRange(*place, claimed, stop))
         self._cut = True
         self._restriction = Spans(tuple(primary))
         return self._restriction, Spans(tuple(residual))

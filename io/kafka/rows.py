@@ -11,7 +11,7 @@ from penstock.io.batches import drop_rows, set_column, source_order
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.event_times import TIME_TYPE, assign_event_time, parse_event_time
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
-from penstock.io.kafka.consumer import Records, Wanted
+from penstock.io.kafka.consumer import PolledMessages, WantedOffsets
 from penstock.io.kafka.offsets import Partition
 from penstock.io.kafka.source import KafkaSource
 from penstock.io.messages.base import Messages
@@ -27,7 +27,7 @@ _NO_TIME = Reason("event_time.missing", "the record has no timestamp; take the e
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
+class MessageBatch:
     """What some records of one partition have become."""
 
     batch: pa.RecordBatch
@@ -45,11 +45,11 @@ class MessageRows:
     order_key: bool
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedOffsets:
         """What of a record is needed."""
-        return Wanted(self.event_time is None, self.source.key is not None, bool(self.source.headers))
+        return WantedOffsets(self.event_time is None, self.source.key is not None, bool(self.source.headers))
 
-    def make(self, place: Partition, records: Records) -> Rows:
+    def make(self, place: Partition, records: PolledMessages) -> MessageBatch:
         """Every record is a row, or rejected."""
         messages = Messages(
             self.source.place(*place),
@@ -73,7 +73,9 @@ class MessageRows:
             reasons |= {int(kept[row]): why for row, why in missing.items()}
             batch = drop_rows(batch, missing) if missing else batch
         rejected = [parsed.rejected, row_letters(parsed.batch, reasons, "read", parsed.payload) if reasons else ()]
-        return Rows(self._keyed(place, batch), [dated(letters, records) for letters in rejected if len(letters)])
+        return MessageBatch(
+            self._keyed(place, batch), [dated(letters, records) for letters in rejected if len(letters)]
+        )
 
     def _keyed(self, place: Partition, batch: pa.RecordBatch) -> pa.RecordBatch:
         if not self.order_key:
@@ -82,20 +84,20 @@ class MessageRows:
         return set_column(batch, SHUFFLE_KEY, source_order(index, batch))
 
 
-def with_record_times(batch: pa.RecordBatch, records: Records) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
+def with_record_times(batch: pa.RecordBatch, records: PolledMessages) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
     """The batch with the records' timestamps as `_event_time`, and the rows whose record has none."""
     times = _times_at(batch.column(ORIGIN).field("position"), records)
     missing = np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)).tolist()
     return set_column(batch, EVENT_TIME, times), {row: [_NO_TIME] for row in missing}
 
 
-def dated(letters: Sequence[DeadLetter] | RejectedBatch, records: Records) -> RejectedBatch:
+def dated(letters: Sequence[DeadLetter] | RejectedBatch, records: PolledMessages) -> RejectedBatch:
     """The dead letters with their records' timestamps as event time."""
     batch = (letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)).letters
     times = pc.strftime(_times_at(batch.column("position"), records), format="%Y-%m-%dT%H:%M:%SZ")
     return RejectedBatch(set_column(batch, "event_time", times))
 
 
-def _times_at(offsets: pa.Array, records: Records) -> pa.Array:
+def _times_at(offsets: pa.Array, records: PolledMessages) -> pa.Array:
     millis = records.times[np.searchsorted(records.offsets, offsets.to_numpy())]
     return pa.array(millis * 1000, pa.int64(), mask=millis < 0).cast(TIME_TYPE)

@@ -39,7 +39,7 @@ def next_watermark(
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class PartitionProgress:
     """What the watermark is made of: kept in the runner's checkpoints."""
 
     watermark: Micros | None = None
@@ -49,14 +49,14 @@ class Progress:
 class ProgressCoder(coders.Coder):
     """Progress as JSON, which other versions of Penstock can read."""
 
-    def encode(self, value: Progress) -> bytes:
+    def encode(self, value: PartitionProgress) -> bytes:
         """`{"watermark": 5, "greatest": [["topic", 0, 10]]}`."""
         return json.dumps({"watermark": value.watermark, "greatest": value.greatest}).encode()
 
-    def decode(self, encoded: bytes) -> Progress:
+    def decode(self, encoded: bytes) -> PartitionProgress:
         """The inverse of `encode`; members that are not known are ignored."""
         fields = json.loads(encoded)
-        return Progress(fields["watermark"], tuple(map(tuple, fields["greatest"])))
+        return PartitionProgress(fields["watermark"], tuple(map(tuple, fields["greatest"])))
 
     def is_deterministic(self) -> bool:
         """True: partitions are sorted."""
@@ -64,13 +64,13 @@ class ProgressCoder(coders.Coder):
 
     def to_type_hint(self) -> type:
         """The type."""
-        return Progress
+        return PartitionProgress
 
 
 class PartitionWatermark(WatermarkEstimator):
     """The watermark of a group of partitions; it never goes back."""
 
-    def __init__(self, progress: Progress):
+    def __init__(self, progress: PartitionProgress):
         self._watermark = progress.watermark
         self._greatest: dict[Partition, Micros] = {(topic, number): time for topic, number, time in progress.greatest}
 
@@ -92,9 +92,11 @@ class PartitionWatermark(WatermarkEstimator):
         """The same for Beam."""
         return None if self._watermark is None else Timestamp(micros=self._watermark)
 
-    def get_estimator_state(self) -> Progress:
+    def get_estimator_state(self) -> PartitionProgress:
         """What the next bundle begins with."""
-        return Progress(self._watermark, tuple(sorted((*place, time) for place, time in self._greatest.items())))
+        return PartitionProgress(
+            self._watermark, tuple(sorted((*place, time) for place, time in self._greatest.items()))
+        )
 
     def observe_timestamp(self, timestamp: Timestamp) -> None:
         """Nothing: event times come by `observe`, a whole batch at once."""
@@ -103,11 +105,11 @@ class PartitionWatermark(WatermarkEstimator):
 class PartitionWatermarks(WatermarkEstimatorProvider):
     """Makes `PartitionWatermark`."""
 
-    def initial_estimator_state(self, element: Any, restriction: Any) -> Progress:
+    def initial_estimator_state(self, element: Any, restriction: Any) -> PartitionProgress:
         """Nothing is known."""
-        return Progress()
+        return PartitionProgress()
 
-    def create_watermark_estimator(self, estimator_state: Progress) -> PartitionWatermark:
+    def create_watermark_estimator(self, estimator_state: PartitionProgress) -> PartitionWatermark:
         """From what the last bundle left."""
         return PartitionWatermark(estimator_state)
 

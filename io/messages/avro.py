@@ -39,7 +39,7 @@ from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import unreadable
 from penstock.io.formats.avro.format import Columns
 from penstock.io.formats.avro.schema import arrow_schema
-from penstock.io.messages.base import Decoded, binary_layout
+from penstock.io.messages.base import DecodedMessages, binary_layout
 from penstock.io.messages.schema_registry import SchemaFault, SchemaRegistry
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
@@ -71,14 +71,14 @@ def read_schema(path: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RowReader:
+class AvroRowReader:
     """Decodes the rows of one schema."""
 
     schema: Any
     columns: Columns
 
     @classmethod
-    def of(cls, schema: Any, features: Sequence[Feature] | None, name: str) -> "RowReader":
+    def of(cls, schema: Any, features: Sequence[Feature] | None, name: str) -> "AvroRowReader":
         """For the features that the schema has.
 
         Raises:
@@ -123,12 +123,12 @@ class RowReader:
 class AvroDecoder:
     """Avro binary: of the schemas of a registry, or all read by one reader."""
 
-    def __init__(self, features: Sequence[Feature] | None, source: "SchemaRegistry | RowReader"):
+    def __init__(self, features: Sequence[Feature] | None, source: "SchemaRegistry | AvroRowReader"):
         self._features = features
         self._source = source
-        self._known: dict[int, tuple[RowReader | Reason, float]] = {}
+        self._known: dict[int, tuple[AvroRowReader | Reason, float]] = {}
 
-    def decode(self, values: pa.Array) -> Decoded:
+    def decode(self, values: pa.Array) -> DecodedMessages:
         """See `penstock.io.messages.base.Decoder`.
 
         Raises:
@@ -145,9 +145,9 @@ class AvroDecoder:
             pieces.append((np.delete(indices, list(bad)), batch))
         return self._merged(pieces, faults)
 
-    def _groups(self, values: pa.Array) -> Iterator[tuple[np.ndarray, list[bytes], RowReader | Reason]]:
+    def _groups(self, values: pa.Array) -> Iterator[tuple[np.ndarray, list[bytes], AvroRowReader | Reason]]:
         """The messages of each schema: their indices, their rows in Avro, and what reads these or why nothing can."""
-        if isinstance(self._source, RowReader):
+        if isinstance(self._source, AvroRowReader):
             yield np.arange(len(values)), values.to_numpy(zero_copy_only=False).tolist(), self._source
             return
         data, starts, ends = binary_layout(values)
@@ -156,25 +156,27 @@ class AvroDecoder:
             spans = zip((starts[indices] + _HEADER_BYTES).tolist(), ends[indices].tolist(), strict=True)
             yield indices, [bytes(data[start:end]) for start, end in spans], reader
 
-    def _reader_of(self, schema_id: int, registry: SchemaRegistry) -> RowReader | Reason:
+    def _reader_of(self, schema_id: int, registry: SchemaRegistry) -> AvroRowReader | Reason:
         known, expires = self._known.get(schema_id, (None, 0.0))
         if known is None or time.monotonic() >= expires:
             known, expires = self._fetch(schema_id, registry)
             self._known[schema_id] = known, expires
         return known
 
-    def _fetch(self, schema_id: int, registry: SchemaRegistry) -> tuple[RowReader | Reason, float]:
+    def _fetch(self, schema_id: int, registry: SchemaRegistry) -> tuple[AvroRowReader | Reason, float]:
         """What reads messages of an id, or why none can be read, and until when that is known."""
         try:
             schema = registry.schema(schema_id)
         except SchemaFault as fault:
             return Reason("kafka.schema_id", str(fault)), time.monotonic() + _UNKNOWN_SECONDS
         try:
-            return RowReader.of(schema, self._features, f"schema {schema_id} of {registry.url}"), math.inf
+            return AvroRowReader.of(schema, self._features, f"schema {schema_id} of {registry.url}"), math.inf
         except (InputError, ConfigError) as error:
             return Reason("kafka.schema", str(error)), math.inf
 
-    def _merged(self, pieces: list[tuple[np.ndarray, pa.RecordBatch]], faults: dict[int, Sequence[Reason]]) -> Decoded:
+    def _merged(
+        self, pieces: list[tuple[np.ndarray, pa.RecordBatch]], faults: dict[int, Sequence[Reason]]
+    ) -> DecodedMessages:
         """The rows of several schemas in the order of the messages."""
         if self._features is not None and len(pieces) > 1:
             pieces = [self._typed(indices, batch, faults) for indices, batch in pieces]
@@ -184,7 +186,7 @@ class AvroDecoder:
         columns = {name: _column(name, [batch for _, batch in pieces]) for name in names}
         if len(pieces) > 1:
             columns = {name: column.take(pa.array(order)) for name, column in columns.items()}
-        return Decoded(indices[order], columns, faults)
+        return DecodedMessages(indices[order], columns, faults)
 
     def _typed(
         self, indices: np.ndarray, batch: pa.RecordBatch, faults: dict[int, Sequence[Reason]]

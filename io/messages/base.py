@@ -41,7 +41,7 @@ class Messages:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Decoded:
+class DecodedMessages:
     """Values of some messages as columns.
 
     Attributes:
@@ -58,7 +58,7 @@ class Decoded:
 class Decoder(Protocol):
     """Decodes the values of one format; may learn from them, so that it is for one thread."""
 
-    def decode(self, values: pa.Array) -> Decoded:
+    def decode(self, values: pa.Array) -> DecodedMessages:
         """The rows that values hold: binary or large_binary[n] without nulls."""
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.formats.base import select_names
-from penstock.io.formats.csv.fields import Layout
+from penstock.io.formats.csv.fields import CsvColumns
 from penstock.io.formats.csv.format import CsvFormat, RecordReader, byte_faults
 from penstock.io.formats.csv.records import cut_records, misquoted_lines
-from penstock.io.formats.json.format import RowReader
+from penstock.io.formats.json.format import JsonRowReader
 from penstock.io.formats.lines import Block, Lines, counts_per_line, invalid_utf8, lone_cr_lines, occurrences
-from penstock.io.messages.base import Decoded
+from penstock.io.messages.base import DecodedMessages
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, feature_map
 
@@ -40,9 +40,9 @@ class JsonDecoder:
     """JSON objects; learns from the first ones what to tell Arrow."""
 
     def __init__(self, features: Sequence[Feature] | None):
-        self._reader = RowReader(features)
+        self._reader = JsonRowReader(features)
 
-    def decode(self, values: pa.Array) -> Decoded:
+    def decode(self, values: pa.Array) -> DecodedMessages:
         """See `penstock.io.messages.values.Decoder`."""
         lines = _as_lines(_texts(values))
         blank, foreign = _blank(lines), invalid_utf8(lines)
@@ -56,7 +56,7 @@ class JsonDecoder:
                 if foreign[row]
                 else Reason("jsonl.parse", "the message is empty")
             ]
-        return Decoded(places[found.indices], found.columns, faults)
+        return DecodedMessages(places[found.indices], found.columns, faults)
 
 
 def _blank(lines: Lines) -> np.ndarray:
@@ -81,12 +81,14 @@ class CsvDecoder:
         self._delimiter = layout.delimiter
         self._names = {name: by_name.get(name) for name in select_names(names, features, "Kafka messages")}
         self._single, self._multiline = (
-            RecordReader(Layout("Kafka messages", names, self._names, layout.delimiter, layout.null_values, multiline))
+            RecordReader(
+                CsvColumns("Kafka messages", names, self._names, layout.delimiter, layout.null_values, multiline)
+            )
             for multiline in (False, True)
         )
         self._columns = len(names)
 
-    def decode(self, values: pa.Array) -> Decoded:
+    def decode(self, values: pa.Array) -> DecodedMessages:
         """See `penstock.io.messages.values.Decoder`."""
         lines = _as_lines(_without_line_ends(_texts(values)))
         filled, cut = lines.starts < lines.ends, _ends_in_cr(lines)
@@ -103,7 +105,7 @@ class CsvDecoder:
         empty = Reason("csv.column_count", f"expected {self._columns} columns, got an empty message")
         reasons |= {row: [empty] for row in np.flatnonzero(~filled).tolist()}
         reasons |= {row: [_ENDS_IN_CR] for row in np.flatnonzero(cut).tolist()}
-        return Decoded(rows, dict(zip(self._names, reader.columns(0, len(rows)), strict=True)), reasons)
+        return DecodedMessages(rows, dict(zip(self._names, reader.columns(0, len(rows)), strict=True)), reasons)
 
     def _record_faults(self, lines: Lines, broken: Sequence[int], lone_cr: np.ndarray) -> dict[str, np.ndarray]:
         """Faults of the quotes, where some messages hold line breaks."""

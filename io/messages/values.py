@@ -33,8 +33,8 @@ from penstock.io.examples.decode import decode_examples
 from penstock.io.examples.frames import Frames
 from penstock.io.formats.base import Parsed
 from penstock.io.formats.csv.format import CsvFormat
-from penstock.io.messages.avro import AvroDecoder, RowReader, read_schema
-from penstock.io.messages.base import Decoded, Decoder, binary_layout
+from penstock.io.messages.avro import AvroDecoder, AvroRowReader, read_schema
+from penstock.io.messages.base import DecodedMessages, Decoder, binary_layout
 from penstock.io.messages.base import Messages as Messages
 from penstock.io.messages.schema_registry import SchemaRegistry
 from penstock.io.messages.texts import CsvDecoder, JsonDecoder
@@ -184,7 +184,7 @@ def _avro(
         )
     if schema_registry is not None:
         return functools.partial(AvroDecoder, features, SchemaRegistry(schema_registry, config))
-    reader = RowReader.of(read_schema(str(avro_schema)), features, f"--avro_schema {avro_schema}")
+    reader = AvroRowReader.of(read_schema(str(avro_schema)), features, f"--avro_schema {avro_schema}")
     return functools.partial(AvroDecoder, features, reader)
 
 
@@ -211,18 +211,18 @@ class ExampleDecoder:
 
     features: Sequence[Feature] | None
 
-    def decode(self, values: pa.Array) -> Decoded:
+    def decode(self, values: pa.Array) -> DecodedMessages:
         """See `Decoder`."""
         data, starts, ends = binary_layout(values)
         found = decode_examples(Frames(data, starts, ends - starts, 0), self.features)
         indices = np.delete(np.arange(len(values)), list(found.rejects))
         batch = found.batch.take(pa.array(indices)) if found.rejects else found.batch
-        return Decoded(indices, dict(zip(batch.schema.names, batch.columns, strict=True)), found.rejects)
+        return DecodedMessages(indices, dict(zip(batch.schema.names, batch.columns, strict=True)), found.rejects)
 
 
 class RawDecoder:
     """The bytes as they are."""
 
-    def decode(self, values: pa.Array) -> Decoded:
+    def decode(self, values: pa.Array) -> DecodedMessages:
         """See `Decoder`."""
-        return Decoded(np.arange(len(values)), {RAW_COLUMN: values.cast(pa.binary())}, {})
+        return DecodedMessages(np.arange(len(values)), {RAW_COLUMN: values.cast(pa.binary())}, {})

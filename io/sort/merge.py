@@ -18,9 +18,9 @@ from penstock.io.sort.records import (
     NO_TIME,
     BlockWriter,
     Bytes,
+    EncodedRecords,
     Ints,
     Keys,
-    Records,
     concat_records,
     read_into,
     sorted_order,
@@ -115,7 +115,7 @@ class MergedRuns:
         size = sum(span.run.bytes_around(span.first, span.last) for span in spans)
         if size > len(self._buffer):
             self._buffer = np.empty(max(size, self._max_piece_bytes), np.uint8)
-        parts: list[Records] = []
+        parts: list[EncodedRecords] = []
         filled = 0
         for span in spans:
             parts.append(span.run.read(span.first, span.last, self._buffer[filled:]))
@@ -280,7 +280,7 @@ class _RunReader:
             read_into(file, out)
             return out.tobytes()
 
-    def read(self, first: int, last: int, out: Bytes) -> Records:
+    def read(self, first: int, last: int, out: Bytes) -> EncodedRecords:
         """The records from one place to another, their bytes in `out`."""
         with self._open() as file:
             keys = self._section(file, 0, first, last, np.uint64)
@@ -290,7 +290,7 @@ class _RunReader:
             read_into(file, data)
             self._spend(int(offsets[0]), int(offsets[-1]))
             times = self._section(file, 2, first, last, np.int64) if self._run.has_times else None
-        return Records(np.zeros(last - first, np.uint16), keys, data, offsets - offsets[0], times)
+        return EncodedRecords(np.zeros(last - first, np.uint16), keys, data, offsets - offsets[0], times)
 
     def copy(self, first: int, last: int, blocks: BlockWriter) -> None:
         """Writes the records from one place to another."""

@@ -45,7 +45,7 @@ BLOCK_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class EncodedRecords:
     """Encoded records, one after the other.
 
     Attributes:
@@ -110,7 +110,7 @@ def records_batch(splits: Splits, keys: Keys, data: Bytes, offsets: Ints, times:
     return pa.record_batch([pa.array(splits, pa.uint16()), pa.array(keys, pa.uint64()), record, times], schema=RECORDS)
 
 
-def concat_records(parts: Sequence[Records], data: Bytes) -> Records:
+def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecords:
     """Parts as one, whose bytes lie in `data`, one part after the other."""
     times = None
     if any(part.times is not None for part in parts):
@@ -118,10 +118,10 @@ def concat_records(parts: Sequence[Records], data: Bytes) -> Records:
     offsets = np.zeros(sum(map(len, parts)) + 1, np.int64)
     np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]), out=offsets[1:])
     splits, keys = np.concatenate([part.splits for part in parts]), np.concatenate([part.keys for part in parts])
-    return Records(splits, keys, data, offsets, times)
+    return EncodedRecords(splits, keys, data, offsets, times)
 
 
-def sorted_order(records: Records) -> Ints | None:
+def sorted_order(records: EncodedRecords) -> Ints | None:
     """int64[n], the order of the records by split, key and bytes, stable; None where they lie in it."""
     find = _runs.sort_order if native.ENABLED else _order_in_python
     return find(records.splits, records.keys, records.data, records.offsets)
@@ -135,7 +135,7 @@ def _order_in_python(splits: Splits, keys: Keys, data: Bytes, offsets: Ints) -> 
 
 def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A batch of `RECORDS` in order."""
-    order = sorted_order(Records.of(batch))
+    order = sorted_order(EncodedRecords.of(batch))
     return batch if order is None else batch.take(pa.array(order))
 
 
@@ -164,14 +164,14 @@ class BlockWriter:
             done += count
             self._fill(count)
 
-    def write_ordered(self, records: Records, order: Ints) -> None:
+    def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Writes the records of these indices, in this order."""
         if native.ENABLED:
             self._gather(records, order)
         else:
             self._gather_in_python(records, order)
 
-    def _gather(self, records: Records, order: Ints) -> None:
+    def _gather(self, records: EncodedRecords, order: Ints) -> None:
         index = skip = 0
         while index < len(order):
             index, skip, filled = _runs.gather(
@@ -179,11 +179,11 @@ class BlockWriter:
             )
             self._fill(filled - self._filled)
 
-    def _gather_in_python(self, records: Records, order: Ints) -> None:
+    def _gather_in_python(self, records: EncodedRecords, order: Ints) -> None:
         batch = records_batch(records.splits, records.keys, records.data, records.offsets, None)
         rows = max(1, len(self._block) * len(records) // max(records.nbytes, 1))
         for start in range(0, len(order), rows):
-            self.write(Records.of(batch.take(pa.array(order[start : start + rows]))).content)
+            self.write(EncodedRecords.of(batch.take(pa.array(order[start : start + rows]))).content)
 
     def read_from(self, file: io.FileIO, start: int, end: int) -> None:
         """Writes what a file has between two places."""

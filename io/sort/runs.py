@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.sort.records import NO_TIME, BlockWriter, Ints, Keys, Records, concat_records, sorted_order
+from penstock.io.sort.records import NO_TIME, BlockWriter, EncodedRecords, Ints, Keys, concat_records, sorted_order
 
 # All workers of a process together buffer about this much, each of them at most and at least so much. More is slower
 # while runs are few: new pages cost more than reads.
@@ -75,7 +75,7 @@ class _RunFile:
         """The greatest key so far."""
         return int(self._keys[-1][-1])
 
-    def append(self, records: Records, rows: slice | Ints) -> None:
+    def append(self, records: EncodedRecords, rows: slice | Ints) -> None:
         """Writes some of the records, which are sorted as the indices give them and follow what is there."""
         if isinstance(rows, slice):
             offsets = records.offsets[rows.start : rows.stop + 1]
@@ -146,12 +146,12 @@ class RunWriter:
         # Its pages are not touched before they are needed.
         self._buffer = np.empty(buffer_bytes, np.uint8)
         self._filled = 0
-        self._parts: list[Records] = []
+        self._parts: list[EncodedRecords] = []
         self._files: dict[int, _RunFile] = {}
 
     def add(self, batch: pa.RecordBatch) -> Iterator[Run]:
         """Adds a batch of `RECORDS`; yields the runs that this ended."""
-        records = Records.of(batch)
+        records = EncodedRecords.of(batch)
         if self._filled + records.nbytes > len(self._buffer):
             yield from self._write_buffer()
         if records.nbytes > len(self._buffer):
@@ -174,7 +174,7 @@ class RunWriter:
             self._parts, self._filled = [], 0
             yield from self._write(records)
 
-    def _write(self, records: Records) -> Iterator[Run]:
+    def _write(self, records: EncodedRecords) -> Iterator[Run]:
         order = sorted_order(records)
         for split, start, end in records.by_split(order):
             rows = slice(start, end) if order is None else order[start:end]

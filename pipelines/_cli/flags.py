@@ -16,9 +16,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Self
 
+from penstock.io.beam.windows import parse_duration
 from penstock.io.errors import ConfigError
 from penstock.io.files.paths import unreadable
-from penstock.io.windows import parse_duration
 from pipelines._cli.beam_flags import OPTIONAL, SWITCHES, VALUES
 from pipelines._cli.named import CONFIG, NAMED, Named
 from pipelines._report.result import UsageError

@@ -17,9 +17,9 @@ def main() -> int:
 def _run(program: str) -> int:
     try:
         _find_pipelines()
-        from pipelines import _main as _cli
+        from pipelines import _main
 
-        return _cli.main(program=program)
+        return _main.main(program=program)
     except KeyboardInterrupt:
         print(f"{program}: error: interrupted", file=sys.stderr)
         return 130

@@ -13,7 +13,7 @@ from services.kafka_broker import KafkaBroker
 
 from penstock.io.errors import InputError
 from penstock.io.kafka import consumer as kafka_consumer
-from penstock.io.kafka.offsets import Span, resolve_offsets
+from penstock.io.kafka.offsets import OffsetRange, resolve_offsets
 from penstock.io.kafka.read import ReadFromKafka
 from penstock.io.kafka.source import KafkaSource
 from penstock.io.schema import Feature, Kind
@@ -91,7 +91,7 @@ def read(broker, topic, **parameters):
 def test_times_are_offsets(broker, topic):
     send(broker, topic, range(100))
     parsed = KafkaSource.parse(source(broker, topic, start=EPOCH + 30, stop=EPOCH + 70))
-    assert resolve_offsets(parsed) == (Span(topic, 0, 30, 70), Span(topic, 1, 0, 0))
+    assert resolve_offsets(parsed) == (OffsetRange(topic, 0, 30, 70), OffsetRange(topic, 1, 0, 0))
     assert read(broker, topic, start=EPOCH + 90) == list(range(90, 100))
 
 
@@ -111,7 +111,10 @@ def test_control_records_at_the_end_do_not_stall_a_bounded_read(broker, topic):
     send(broker, topic, range(9, 12), partition=1, **{"transactional.id": "c"}).abort_transaction()
     parsed = KafkaSource.parse(source(broker, topic, stop="latest"))
     deadline = time.monotonic() + 60
-    while resolve_offsets(parsed) != (Span(topic, 0, 0, 11), Span(topic, 1, 0, 4)):  # rows and control records
+    while resolve_offsets(parsed) != (
+        OffsetRange(topic, 0, 0, 11),
+        OffsetRange(topic, 1, 0, 4),
+    ):  # rows and control records
         assert time.monotonic() < deadline, "the broker has not written the ends of the transactions"
         time.sleep(0.1)
     assert read(broker, topic) == list(range(5))
@@ -205,7 +208,7 @@ def test_wrong_credentials_are_told_at_once(broker, topic, monkeypatch):
 
 def test_credentials_that_only_the_workers_lack_fail_the_job(broker, topic, monkeypatch):
     send(broker, topic, range(3))
-    spans = [Span(topic, 0, 0, 3)]
+    spans = [OffsetRange(topic, 0, 0, 3)]
     for name, value in {**LOGIN, "SASL_PASSWORD": "wrong-one"}.items():
         monkeypatch.setenv(f"PENSTOCK_KAFKA_{name}", value)
     uri = f"kafka://{broker.sasl_address}/{topic}?stop=latest"

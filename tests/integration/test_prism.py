@@ -117,7 +117,7 @@ def test_too_many_rejects_and_inferred_schemas_on_prism(tmp_path, inputs, prism)
     [
         "pipelines/test_prepare.py",
         "pipelines/test_prepare_features.py",
-        "io/dataset/test_write.py",
+        "io/test_write.py",
         "io/dataset/windowed/test_sink.py",
     ],
 )

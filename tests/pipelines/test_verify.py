@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from penstock.io.dataset.write import WriteDataset
 from penstock.io.errors import ConfigError
+from penstock.io.write import WriteDataset
 from pipelines import verify
 from pipelines._cli.command import main
 

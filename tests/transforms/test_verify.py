@@ -22,11 +22,11 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.manifest import Manifest, dataset_id, read_manifest
 from penstock.io.dataset.publish import read_outcome
-from penstock.io.dataset.write import WriteDataset
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.examples.encode import encode_examples
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import schema_fingerprint, write_schema
+from penstock.io.write import WriteDataset
 from penstock.transforms.features.apply import transform_fingerprint
 from penstock.transforms.verify import dataset_bytes, verify_dataset
 

@@ -10,9 +10,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from penstock.io.batches import origin_array
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.manifest import WindowManifest
-from penstock.io.dataset.write import WriteDataset
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.reserved import EVENT_TIME, ORIGIN, SOURCE
+from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset
 from pipelines.verify import run
 

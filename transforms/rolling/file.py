@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
+from penstock.io.beam.windows import parse_duration
 from penstock.io.errors import ConfigError
 from penstock.io.reserved import RESERVED
-from penstock.io.windows import parse_duration
 from penstock.transforms._yaml import Key, Place, pairs, refuse, top_entry, value_of
 
 _TOP_KEYS = ("key", "window", "features")
@@ -16,7 +16,7 @@ _FEATURE_KEYS = ("op", "column", "window")
 
 
 @dataclasses.dataclass(frozen=True)
-class Operation:
+class RollingOperation:
     """What an operation takes.
 
     Attributes:
@@ -30,15 +30,15 @@ class Operation:
 
 _NUMBERS = ("INT", "FLOAT")
 
-OPERATIONS: Mapping[str, Operation] = {
-    "count": Operation(),
-    "sum": Operation(_NUMBERS),
-    "mean": Operation(_NUMBERS),
-    "min": Operation(_NUMBERS),
-    "max": Operation(_NUMBERS),
-    "distinct": Operation(("INT", "FLOAT", "BYTES")),
-    "time_since_last": Operation(),
-    "late": Operation(windowed=False),
+OPERATIONS: Mapping[str, RollingOperation] = {
+    "count": RollingOperation(),
+    "sum": RollingOperation(_NUMBERS),
+    "mean": RollingOperation(_NUMBERS),
+    "min": RollingOperation(_NUMBERS),
+    "max": RollingOperation(_NUMBERS),
+    "distinct": RollingOperation(("INT", "FLOAT", "BYTES")),
+    "time_since_last": RollingOperation(),
+    "late": RollingOperation(windowed=False),
 }
 
 

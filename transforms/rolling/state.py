@@ -149,7 +149,7 @@ def _seen_from(events: pa.RecordBatch, released: int, rolling: Rolling) -> Mask:
     return ~old | (~followed & (times > released - rolling.last_window))
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """The first and the last of some times, microseconds."""
 
     first: int
@@ -202,11 +202,11 @@ class Bucket:
         return bucket
 
     @property
-    def waits(self) -> Span | None:
+    def waits(self) -> TimeSpan | None:
         """The times between which rows wait; None when none does."""
         if not self._waiting:
             return None
-        return Span(min(waiting.first for waiting in self._waiting), max(waiting.last for waiting in self._waiting))
+        return TimeSpan(min(waiting.first for waiting in self._waiting), max(waiting.last for waiting in self._waiting))
 
     def add(self, batch: pa.RecordBatch, state: State) -> "Due | None":
         """Takes rows; those that come late are due at once."""

@@ -64,9 +64,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.beam import progress
+from penstock.io.beam.windows import parse_duration
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
-from penstock.io.windows import parse_duration
 from penstock.transforms._named import ROLLING_HINT
 from penstock.transforms._yaml import read_text
 from penstock.transforms.rolling.file import RollingSpec as RollingSpec

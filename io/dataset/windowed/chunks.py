@@ -20,12 +20,12 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.batches import feature_names
 from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.windows import Windows
 from penstock.io.columns.values import plain
 from penstock.io.dataset.shuffle import shards_of
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
-from penstock.io.sort.records import Ints, Records, sorted_order
+from penstock.io.sort.records import EncodedRecords, Ints, sorted_order
 from penstock.io.sort.runs import MAX_RUN_BYTES
-from penstock.io.windows import Windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class InputRange:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class ChunkPart:
     """Records of one split and shard in a chunk file: their place in it, in bytes, and how many."""
 
     split: int
@@ -69,7 +69,7 @@ class Chunk:
     window: int
     path: str
     rows: int
-    parts: tuple[Part, ...]
+    parts: tuple[ChunkPart, ...]
     source: tuple[int, int]
     inputs: tuple[InputRange, ...] = ()
 
@@ -113,7 +113,7 @@ class ChunkWriter:
         """
         self._records.append(records)
         self._sources.append(_letter_columns(sources))
-        self._bytes += Records.of(records).nbytes + sources.nbytes
+        self._bytes += EncodedRecords.of(records).nbytes + sources.nbytes
         if self._bytes >= self._max_bytes:
             yield from self.flush()
 
@@ -130,16 +130,16 @@ class ChunkWriter:
             yield self._write(start, _take(records, own), _take_each(sources, own))
 
     def _write(self, start: int, records: pa.RecordBatch, sources: Sequence[pa.RecordBatch]) -> Chunk:
-        order = sorted_order(Records.of(records))
+        order = sorted_order(EncodedRecords.of(records))
         records = records if order is None else records.take(pa.array(order))
         path = FileSystems.join(self._directory, self._windows.name(start), uuid.uuid4().hex)
-        parts: list[Part] = []
+        parts: list[ChunkPart] = []
         offset = 0
         with FileSystems.create(path, compression_type="uncompressed") as file:
-            for split, shard, first, last in _parts_of(Records.of(records), self._num_shards):
+            for split, shard, first, last in _parts_of(EncodedRecords.of(records), self._num_shards):
                 stream = _stream([records.slice(first, last - first)])
                 file.write(stream)
-                parts.append(Part(split, shard, offset, len(stream), last - first))
+                parts.append(ChunkPart(split, shard, offset, len(stream), last - first))
                 offset += len(stream)
             size = 0
             for _, batches in itertools.groupby(sources, key=lambda batch: batch.schema):
@@ -166,7 +166,7 @@ def _take_each(batches: Sequence[pa.RecordBatch], rows: Ints) -> list[pa.RecordB
     return [_take(batch, rows[low:high] - bound) for batch, bound, (low, high) in pieces if low < high]
 
 
-def _parts_of(records: Records, num_shards: int) -> Iterator[tuple[int, int, int, int]]:
+def _parts_of(records: EncodedRecords, num_shards: int) -> Iterator[tuple[int, int, int, int]]:
     """Split, shard, first and last place of what is sorted: a shard is a range of keys."""
     for split, first, last in records.by_split():
         shards = shards_of(records.keys[first:last], num_shards)

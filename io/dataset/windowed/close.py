@@ -27,11 +27,11 @@ from apache_beam.utils.timestamp import Timestamp
 
 from penstock.io.beam import progress
 from penstock.io.beam.json_coder import JsonCoder, register_json
+from penstock.io.beam.windows import Windows, duration_text
 from penstock.io.dataset.windowed.chunks import Chunk, InputRange, merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
-from penstock.io.windows import Windows, duration_text
 
 _LOGGER = logging.getLogger(__name__)
 

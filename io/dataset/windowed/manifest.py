@@ -8,11 +8,11 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.windows import parse_time_name, time_name
 from penstock.io.dataset.layout import WINDOWS
-from penstock.io.dataset.manifest import Manifest, ManifestFile, RejectsFile, Shard, read_manifest
+from penstock.io.dataset.manifest import Manifest, ManifestFile, PublishedDeadLetters, Shard, read_manifest
 from penstock.io.dataset.windowed.chunks import InputRange
 from penstock.io.files.folders import list_files
-from penstock.io.windows import parse_time_name, time_name
 
 Pane = Literal["on_time", "late"]
 WindowStatus = Literal["published", "quarantined"]
@@ -58,7 +58,7 @@ class WindowManifest(ManifestFile):
     rows_late: int
     splits: Mapping[str, int]
     shards: tuple[WindowShard, ...]
-    dead_letters: tuple[RejectsFile, ...]
+    dead_letters: tuple[PublishedDeadLetters, ...]
     rejected_by_reason: Mapping[str, int]
     rejected_by_stage: Mapping[str, int]
     inputs: tuple[InputRange, ...]

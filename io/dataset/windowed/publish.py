@@ -26,6 +26,7 @@ from apache_beam.transforms.util import ReshufflePerKey
 
 from penstock.io.beam import progress
 from penstock.io.beam.stable_input import StableParDo, has_stable_input
+from penstock.io.beam.windows import Windows
 from penstock.io.dataset.layout import MANIFEST, STAGING_PREFIX, WINDOWS, Staging, check_replaceable
 from penstock.io.dataset.windowed.manifest import WindowManifest, window_manifest_path
 from penstock.io.dataset.windowed.seal import SealedWindow
@@ -33,7 +34,6 @@ from penstock.io.dataset.windowed.shards import STAGED_SHARDS
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
 from penstock.io.files.paths import is_local
-from penstock.io.windows import Windows
 
 CHUNKS = "chunks"
 

@@ -16,15 +16,15 @@ from apache_beam.transforms.window import GlobalWindow
 
 from penstock.io.beam.json_coder import JsonCoder, register_json
 from penstock.io.beam.stable_input import knows_watermarks
+from penstock.io.beam.windows import Windows, time_name
 from penstock.io.dataset.layout import DEAD_LETTERS, reject_names
-from penstock.io.dataset.manifest import RejectsFile, dataset_id, sum_counts
+from penstock.io.dataset.manifest import PublishedDeadLetters, dataset_id, sum_counts
 from penstock.io.dataset.options import Compression
 from penstock.io.dataset.windowed.chunks import merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane, WindowManifest
 from penstock.io.dataset.windowed.shards import Report
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
-from penstock.io.windows import Windows, time_name
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class SealingRules:
             splits=dict(splits),
             shards=shards,
             dead_letters=tuple(
-                RejectsFile(name, sum(file.records for file in group)) for name, group in letters.items()
+                PublishedDeadLetters(name, sum(file.records for file in group)) for name, group in letters.items()
             ),
             rejected_by_reason=sum_counts(file.reasons for file in rejects),
             rejected_by_stage=sum_counts(file.stages for file in rejects),
@@ -169,7 +169,7 @@ class PaneProgress:
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class SealingProgress:
     """How far a window is.
 
     Attributes:
@@ -180,7 +180,7 @@ class Progress:
     late: PaneProgress = PaneProgress()
     is_final: bool = False
 
-    def add(self, report: Report) -> "Progress":
+    def add(self, report: Report) -> "SealingProgress":
         """With one more report."""
         if report.pane == "late":
             return dataclasses.replace(self, late=self.late.add(report))
@@ -195,7 +195,7 @@ class Progress:
             return ("on_time", "late")
         return () if self.on_time.is_sealed else ("on_time",)
 
-    def sealed(self) -> "Progress":
+    def sealed(self) -> "SealingProgress":
         """When a version is sealed."""
         return dataclasses.replace(self, on_time=dataclasses.replace(self.on_time, is_sealed=True))
 
@@ -229,7 +229,7 @@ class _SealBoundedFn(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[Report]]) -> Iterator[tuple[int, SealedWindow]]:
         window, reports = element[0], list(element[1])
-        progress = Progress()
+        progress = SealingProgress()
         for report in reports:
             progress = progress.add(report)
         if not progress.on_time.is_complete:
@@ -241,7 +241,7 @@ class _SealFn(beam.DoFn):
     """The names of state and timer are those of savepoints: they must not change."""
 
     TIMER = TimerSpec("missing", TimeDomain.WATERMARK)
-    _progress = beam.DoFn.StateParam(ReadModifyWriteStateSpec("progress", JsonCoder(Progress)))
+    _progress = beam.DoFn.StateParam(ReadModifyWriteStateSpec("progress", JsonCoder(SealingProgress)))
     _reports = beam.DoFn.StateParam(BagStateSpec("reports", JsonCoder(Report)))
     _timer = beam.DoFn.TimerParam(TIMER)
 
@@ -260,7 +260,7 @@ class _SealFn(beam.DoFn):
         before = progress.read()
         if before is None and self._is_checked:
             timer.set(GlobalWindow().max_timestamp())
-        now = (before or Progress()).add(report)
+        now = (before or SealingProgress()).add(report)
         reports.add(report)
         panes = now.ready()
         if panes:

@@ -12,6 +12,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
 from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.windows import Windows, time_name
 from penstock.io.dataset.layout import SUFFIXES, Staging, part_name
 from penstock.io.dataset.options import Compression
 from penstock.io.dataset.shard import write_shard
@@ -22,7 +23,6 @@ from penstock.io.dataset.windowed.manifest import Pane, WindowShard
 from penstock.io.dead_letters.handler import DeadLetterFile, write_letters
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.reasons import Reason
-from penstock.io.windows import Windows, time_name
 
 # Folder of the staged shards, below the staging folder.
 STAGED_SHARDS = "shards"

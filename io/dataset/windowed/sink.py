@@ -22,6 +22,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import drop_rows, in_global_window, set_column, source_rows
+from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.chunks import Chunk, ChunkWriter
@@ -35,7 +36,6 @@ from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import DataError
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME
-from penstock.io.windows import Windows
 
 _TIME_TYPE = pa.timestamp("us", "UTC")
 

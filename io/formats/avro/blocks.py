@@ -34,7 +34,7 @@ class Header:
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
+class AvroBlock:
     """One block: where it starts in the file, its rows, its data as stored (empty when only planned), where it ends."""
 
     offset: int
@@ -66,7 +66,7 @@ def read_header(stream: io.BufferedReader, file: InputFile) -> Header:
     return Header(schema, codec, sync, stream.tell())
 
 
-def scan_blocks(stream: io.BufferedReader, header: Header, file: InputFile) -> Iterator[Block]:
+def scan_blocks(stream: io.BufferedReader, header: Header, file: InputFile) -> Iterator[AvroBlock]:
     """All blocks, without their data, which is skipped.
 
     Raises:
@@ -78,14 +78,14 @@ def scan_blocks(stream: io.BufferedReader, header: Header, file: InputFile) -> I
         rows, size = _block_head(stream, offset, file)
         stream.seek(size, io.SEEK_CUR)
         _check_sync(stream, header, offset, file)
-        block = Block(offset, rows, b"", stream.tell())
+        block = AvroBlock(offset, rows, b"", stream.tell())
         yield block
         offset = block.end
 
 
 def read_blocks(
     stream: io.BufferedReader, header: Header, file: InputFile, start: int, end: int | None
-) -> Iterator[Block]:
+) -> Iterator[AvroBlock]:
     """The blocks from byte `start` (0: the first) to byte `end` (None: the end of the file), one in memory at a time.
 
     Raises:
@@ -98,12 +98,12 @@ def read_blocks(
         rows, size = _block_head(stream, offset, file)
         data = stream.read(size)
         _check_sync(stream, header, offset, file)
-        block = Block(offset, rows, data, stream.tell())
+        block = AvroBlock(offset, rows, data, stream.tell())
         yield block
         offset = block.end
 
 
-def decompress(block: Block, header: Header, file: InputFile) -> bytes:
+def decompress(block: AvroBlock, header: Header, file: InputFile) -> bytes:
     """The data of a block.
 
     Raises:

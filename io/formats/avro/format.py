@@ -23,7 +23,7 @@ from penstock.io.dead_letters.payloads import row_payload
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile, open_plain
-from penstock.io.formats.avro.blocks import Block, Header, decompress, read_blocks, read_header, scan_blocks
+from penstock.io.formats.avro.blocks import AvroBlock, Header, decompress, read_blocks, read_header, scan_blocks
 from penstock.io.formats.avro.schema import AvroSchema, arrow_schema
 from penstock.io.formats.base import PART_BYTES, Parsed, Part, select_names
 from penstock.io.reasons import Reason
@@ -106,7 +106,7 @@ class _RowReader:
     header: Header
     schema: AvroSchema
 
-    def chunks(self, blocks: Iterator[Block]) -> Iterator[list[_Row]]:
+    def chunks(self, blocks: Iterator[AvroBlock]) -> Iterator[list[_Row]]:
         """The rows of all blocks, at most `MAX_BATCH_ROWS` and about 4 MiB of Avro at a time."""
         rows: list[_Row] = []
         taken = 0
@@ -120,7 +120,7 @@ class _RowReader:
         if rows:
             yield rows
 
-    def _rows(self, block: Block) -> Iterator[tuple[_Row, int]]:
+    def _rows(self, block: AvroBlock) -> Iterator[tuple[_Row, int]]:
         """Rows and the bytes of each."""
         data = decompress(block, self.header, self.file)
         stream = io.BytesIO(data)
@@ -135,7 +135,7 @@ class _RowReader:
         if position != len(data):
             raise self._damaged(block, f"its {block.rows} rows take {position} of {len(data)} bytes")
 
-    def _damaged(self, block: Block, detail: str) -> InputError:
+    def _damaged(self, block: AvroBlock, detail: str) -> InputError:
         return InputError(f"{self.file.uri}: the block at byte {block.offset} is damaged: {detail}")
 
 

@@ -30,7 +30,7 @@ _MAX_KERNEL_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class CsvColumns:
     """What the lines of a file hold.
 
     Attributes:
@@ -71,7 +71,7 @@ class Fields(Protocol):
         """A column for each name that is wanted, of this range of the lines that are left."""
 
 
-def fields_of(layout: Layout) -> Fields:
+def fields_of(layout: CsvColumns) -> Fields:
     """By the kernel where it is enabled."""
     return KernelFields(layout) if native.ENABLED else ArrowFields(layout)
 
@@ -79,7 +79,7 @@ def fields_of(layout: Layout) -> Fields:
 class KernelFields:
     """By the kernel."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: CsvColumns):
         self._layout = layout
         slots = {name: slot for slot, name in enumerate(layout.selected)}
         self._splitter = _csv.Splitter(
@@ -149,7 +149,7 @@ def _bits(valid: npt.NDArray[np.uint8] | None) -> pa.Buffer | None:
 class ArrowFields:
     """By Arrow's parser, which makes something of any bytes, so that it is given only lines known to be good."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: CsvColumns):
         self._layout = layout
         self._lines = Lines(b"", 0, *[np.empty(0, np.int64)] * 3)
         self._columns: list[pa.Array] = []

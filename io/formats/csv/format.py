@@ -30,8 +30,8 @@ from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import Parsed, Part, select_names
-from penstock.io.formats.csv.fields import Layout, fields_of
-from penstock.io.formats.csv.records import RecordCutter, Records, is_misquoted, split_record
+from penstock.io.formats.csv.fields import CsvColumns, fields_of
+from penstock.io.formats.csv.records import CsvRecords, RecordCutter, is_misquoted, split_record
 from penstock.io.formats.lines import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
@@ -124,7 +124,7 @@ class CsvFormat:
         selected = select_names(header.names, features, file.uri)
         by_name = {} if features is None else feature_map(features)
         wanted = {name: by_name.get(name) for name in selected}
-        layout = Layout(file.uri, header.names, wanted, self.delimiter, self.null_values, self.multiline)
+        layout = CsvColumns(file.uri, header.names, wanted, self.delimiter, self.null_values, self.multiline)
         parser = _Parser(layout, self.max_line_bytes)
         for found in self._lines(file, part, self.block_bytes):
             if isinstance(found, LongLine):
@@ -210,14 +210,14 @@ def byte_faults(lines: Lines) -> Faults:
     }
 
 
-def _record_faults(records: Records) -> Faults:
+def _record_faults(records: CsvRecords) -> Faults:
     return {**byte_faults(records.lines), "csv.lone_cr": records.lone_cr, "csv.quote": records.misquoted}
 
 
 class RecordReader:
     """Reads records, none of them blank, one block after the other."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: CsvColumns):
         self._layout = layout
         self._fields = fields_of(layout)
 
@@ -249,7 +249,7 @@ class RecordReader:
 class _Parser:
     """Parses blocks of one file."""
 
-    def __init__(self, layout: Layout, max_line_bytes: int):
+    def __init__(self, layout: CsvColumns, max_line_bytes: int):
         self._layout = layout
         self._max_line_bytes = max_line_bytes
         self._reader = RecordReader(layout)

@@ -114,7 +114,7 @@ def misquoted_lines(lines: Lines, delimiter: str) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class CsvRecords:
     """The records of a block, which are `lines`, and which of them are misquoted or have a lone CR outside quotes."""
 
     lines: Lines
@@ -139,7 +139,7 @@ class RecordCutter:
         self._wanted = 0
         self._offset = 0
 
-    def feed(self, position: int, chunk: bytes) -> Iterator[Records]:
+    def feed(self, position: int, chunk: bytes) -> Iterator[CsvRecords]:
         """The records that end in the chunk.
 
         Raises:
@@ -153,7 +153,7 @@ class RecordCutter:
         if self._size >= self._wanted:
             yield from self._cut(final=False)
 
-    def finish(self) -> Iterator[Records]:
+    def finish(self) -> Iterator[CsvRecords]:
         """The last record, with or without a line end.
 
         Raises:
@@ -167,7 +167,7 @@ class RecordCutter:
                 "the file; the file may be cut off, or read it without --csv_multiline to reject single lines"
             )
 
-    def _cut(self, final: bool) -> Iterator[Records]:
+    def _cut(self, final: bool) -> Iterator[CsvRecords]:
         data = b"".join(self._pending)
         records = cut_records(Block(data, self._offset), self._delimiter, final)
         consumed = int(records.lines.nexts[-1]) if len(records.lines) else 0
@@ -184,7 +184,7 @@ class RecordCutter:
             yield records
 
 
-def cut_records(block: Block, delimiter: str, final: bool) -> Records:
+def cut_records(block: Block, delimiter: str, final: bool) -> CsvRecords:
     """The records of a block that begins with one; what is behind the last complete one is left out.
 
     Args:
@@ -195,12 +195,12 @@ def cut_records(block: Block, delimiter: str, final: bool) -> Records:
     return (_native_records if native.ENABLED else _numpy_records)(block, delimiter, final)
 
 
-def _native_records(block: Block, delimiter: str, final: bool) -> Records:
+def _native_records(block: Block, delimiter: str, final: bool) -> CsvRecords:
     (starts, ends, nexts), (misquoted, lone_cr) = _csv.cut_records(block.data, ord(delimiter), final)
-    return Records(Lines(block.data, block.offset, starts, ends, nexts), misquoted, lone_cr)
+    return CsvRecords(Lines(block.data, block.offset, starts, ends, nexts), misquoted, lone_cr)
 
 
-def _numpy_records(block: Block, delimiter: str, final: bool) -> Records:
+def _numpy_records(block: Block, delimiter: str, final: bool) -> CsvRecords:
     data = block.data
     quotes = _find_quotes(data, delimiter)
     breaks = occurrences(data, _LF)
@@ -261,7 +261,7 @@ def _record_end(data: bytes, start: int, delimiter: str, final: bool) -> tuple[i
     return end, True
 
 
-def _records(block: Block, breaks: np.ndarray, bad_ends: list[int], delimiter: str) -> Records:
+def _records(block: Block, breaks: np.ndarray, bad_ends: list[int], delimiter: str) -> CsvRecords:
     """Records that end at the given line breaks."""
     data = block.data
     nexts = np.minimum(breaks + 1, len(data))
@@ -269,7 +269,7 @@ def _records(block: Block, breaks: np.ndarray, bad_ends: list[int], delimiter: s
     ends = without_cr(data, starts, breaks, nexts)
     lines = Lines(data, block.offset, starts, ends, nexts)
     misquoted = np.isin(breaks, np.array(bad_ends, np.int64))
-    return Records(lines, misquoted, _unquoted_crs(lines, misquoted, delimiter))
+    return CsvRecords(lines, misquoted, _unquoted_crs(lines, misquoted, delimiter))
 
 
 def _unquoted_crs(lines: Lines, misquoted: np.ndarray, delimiter: str) -> np.ndarray:

@@ -37,7 +37,7 @@ from penstock.io.formats.json.rows import (
     MAX_DEPTH,
     RowError,
     Value,
-    Wanted,
+    WantedColumns,
     as_values,
     build_column,
     by_name,
@@ -120,7 +120,7 @@ class JsonlFormat:
         Raises:
           InputError: for a file in UTF-16 and a corrupt compressed file.
         """
-        reader = RowReader(features)
+        reader = JsonRowReader(features)
         for block in read_blocks(file, part, self.block_bytes, self.max_line_bytes):
             if isinstance(block, LongLine):
                 letter = long_line_letter(block, file.uri, "jsonl.too_long", self.max_line_bytes)
@@ -146,7 +146,7 @@ class JsonlFormat:
         return letters
 
 
-def _parsed(reader: "RowReader", lines: Lines, uri: str, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
+def _parsed(reader: "JsonRowReader", lines: Lines, uri: str, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
     """The rows of some lines; `rejected` are those that were taken out before."""
     found = reader.read(lines)
     kept = lines.select(found.indices)
@@ -163,7 +163,7 @@ def _batch(columns: Mapping[str, pa.Array], uri: str, positions: np.ndarray) -> 
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class JsonRows:
     """What some lines hold.
 
     Attributes:
@@ -177,7 +177,7 @@ class Rows:
     faults: dict[int, Reason]
 
 
-class RowReader:
+class JsonRowReader:
     """Reads lines, none of them blank and all in UTF-8; learns from them what to tell Arrow.
 
     A line may hold line breaks itself, and `lines.joined()` must have one behind each line.
@@ -185,11 +185,11 @@ class RowReader:
 
     def __init__(self, features: Sequence[Feature] | None):
         self._features = None if features is None else feature_map(features)
-        self._wanted = Wanted(features)
+        self._wanted = WantedColumns(features)
         self._arrow = ArrowReader(features)
         self._sampled = False
 
-    def read(self, lines: Lines) -> Rows:
+    def read(self, lines: Lines) -> JsonRows:
         """The rows of some lines."""
         if not self._sampled and len(lines):
             self._read_slow(lines, range(min(_SAMPLE_ROWS, len(lines))))
@@ -198,7 +198,7 @@ class RowReader:
         slow, faults = self._read_slow(lines, sorted(left))
         rows = np.concatenate([*(rows for rows, _ in fast), np.array(list(slow), np.int64)])
         order = np.argsort(rows)
-        return Rows(rows[order], self._merge(fast, slow, order), faults)
+        return JsonRows(rows[order], self._merge(fast, slow, order), faults)
 
     def _read_fast(self, lines: Lines, candidates: np.ndarray) -> tuple[list[FastRows], list[int]]:
         """What Arrow reads of the candidates, and the rows that are left."""

@@ -103,7 +103,7 @@ _DECODER = json.JSONDecoder(
 )
 
 
-class Wanted:
+class WantedColumns:
     """Which members of a row are read: those of the features, by name, or all.
 
     A feature `a.b` is the member `b` of the object `a`, or a member that is itself called `a.b`.
@@ -127,7 +127,7 @@ class Wanted:
         return None if self.features is None else self.features[name].kind
 
 
-def flatten(row: JsonObject, wanted: Wanted) -> dict[Path, Value]:
+def flatten(row: JsonObject, wanted: WantedColumns) -> dict[Path, Value]:
     """The wanted values of a row by path.
 
     Raises:
@@ -139,7 +139,7 @@ def flatten(row: JsonObject, wanted: Wanted) -> dict[Path, Value]:
     return values
 
 
-def _flatten(row: JsonObject, prefix: Path, wanted: Wanted, values: dict[Path, Value]) -> None:
+def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, values: dict[Path, Value]) -> None:
     seen = set()
     for key, value in row:
         path = (*prefix, key)

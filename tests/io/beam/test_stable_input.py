@@ -6,7 +6,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_stream import TestStream as Stream
 
 from penstock.io.beam.stable_input import StableParDo, has_stable_input
-from penstock.io.dataset.write import WriteDataset
+from penstock.io.write import WriteDataset
 
 REQUIREMENT = common_urns.requirements.REQUIRES_STABLE_INPUT.urn
 

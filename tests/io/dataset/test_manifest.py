@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from penstock.io.dataset.manifest import Manifest, RejectsFile, Shard, dataset_id, read_manifest
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
 from penstock.io.errors import DataError
 
 SHARDS = (
@@ -21,7 +21,7 @@ def manifest(**changes):
         "rows_rejected": 1,
         "splits": {"train": 3, "eval": 1},
         "shards": SHARDS,
-        "dead_letters": (RejectsFile("dead_letters/part-00000-of-00001.jsonl", 1),),
+        "dead_letters": (PublishedDeadLetters("dead_letters/part-00000-of-00001.jsonl", 1),),
         "rejected_by_reason": {"schema.type": 1},
         "rejected_by_stage": {"read": 1},
         "compression": "none",

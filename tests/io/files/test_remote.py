@@ -17,12 +17,12 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from penstock.io.dataset.layout import Staging, check_output
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.publish import read_outcome
-from penstock.io.dataset.write import WriteDataset
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.errors import ConfigError
 from penstock.io.files.folders import copy_folder, list_files, remove_folder
 from penstock.io.files.inputs import match_files
 from penstock.io.formats.csv.format import CsvFormat
+from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset
 from pipelines import prepare, verify
 

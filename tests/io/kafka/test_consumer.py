@@ -5,7 +5,7 @@ import pytest
 from mock_kafka import json_messages, mock_kafka
 
 from penstock.io.kafka import consumer as kafka_consumer
-from penstock.io.kafka.consumer import Reader, Records, Wanted, close_parked, lease
+from penstock.io.kafka.consumer import PolledMessages, Reader, WantedOffsets, close_parked, lease
 from penstock.io.kafka.source import KafkaSource
 
 
@@ -74,7 +74,7 @@ def test_teardown_closes_the_readers_of_a_source_only(parked):
 
 
 def test_records_until_an_offset():
-    records = Records([b"a", b"b", None], np.array([3, 5, 9]), np.array([1, 2, 3]), [b"k", None, None])
+    records = PolledMessages([b"a", b"b", None], np.array([3, 5, 9]), np.array([1, 2, 3]), [b"k", None, None])
     some = records.until(6)
     assert (some.values, some.offsets.tolist(), some.times.tolist(), some.keys) == (
         [b"a", b"b"],
@@ -99,7 +99,7 @@ def test_a_poll_is_sorted_by_topic_and_partition(monkeypatch):
     with mock_kafka() as kafka:
         for topic in ("t", "u"):
             kafka.send(topic, json_messages({"n": number} for number in range(8)))
-        reader = Reader(KafkaSource.parse(kafka.uri("t,u")), Wanted())
+        reader = Reader(KafkaSource.parse(kafka.uri("t,u")), WantedOffsets())
         reader.assign({("t", 0): 0, ("u", 0): 1, ("t", 3): 0})
         assert poll_all(reader, 5) == {("t", 0): [0, 1], ("u", 0): [1], ("t", 3): [0, 1]}
         assert reader.positions == {("t", 0): 2, ("u", 0): 2, ("t", 3): 2}
@@ -119,13 +119,13 @@ def test_a_poll_is_sorted_by_topic_and_partition(monkeypatch):
 
 
 def test_a_commit_that_fails_is_a_warning(caplog):
-    reader = Reader(KafkaSource(("127.0.0.1:1",), ("t",), group="g"), Wanted())
+    reader = Reader(KafkaSource(("127.0.0.1:1",), ("t",), group="g"), WantedOffsets())
     reader.close()
     reader.commit({("t", 0): 5})
     assert "committing to group g failed" in caplog.text
 
 
 def test_pauses_get_longer():
-    reader = Reader(KafkaSource(("127.0.0.1:1",), ("t",)), Wanted())
+    reader = Reader(KafkaSource(("127.0.0.1:1",), ("t",)), WantedOffsets())
     assert [reader.pause(0.2, 1.0) for _ in range(5)] == [0.2, 0.4, 0.8, 1.0, 1.0]
     reader.close()

@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, TopicPartition
 from mock_kafka import json_messages, mock_kafka
 
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.kafka.offsets import Span, resolve_offsets
+from penstock.io.kafka.offsets import OffsetRange, resolve_offsets
 from penstock.io.kafka.source import KafkaSource
 
 
@@ -30,7 +30,7 @@ def commit(kafka, group, **offsets):
 
 
 def test_from_the_beginning_without_end(kafka):
-    assert resolve(kafka.uri("t")) == tuple(Span("t", number, 0) for number in range(4))
+    assert resolve(kafka.uri("t")) == tuple(OffsetRange("t", number, 0) for number in range(4))
 
 
 def test_several_topics_to_their_present_end(kafka):

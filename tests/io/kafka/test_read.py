@@ -26,8 +26,8 @@ from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.errors import ConfigError, InputError, RejectedRecordError
 from penstock.io.kafka import consumer as kafka_consumer
 from penstock.io.kafka import read as kafka_read
-from penstock.io.kafka.consumer import Records
-from penstock.io.kafka.offsets import Span
+from penstock.io.kafka.consumer import PolledMessages
+from penstock.io.kafka.offsets import OffsetRange
 from penstock.io.kafka.read import ReadFromKafka, group_partitions
 from penstock.io.kafka.restriction import SpansCoder
 from penstock.io.kafka.rows import with_record_times
@@ -181,7 +181,7 @@ def test_records_without_a_timestamp_are_rejected():
     from penstock.io.batches import origin_array, set_column
 
     batch = set_column(batch, ORIGIN, origin_array("kafka://a:1/t/0", np.array([5, 9])))
-    timed, reasons = with_record_times(batch, Records([b""] * 3, np.array([5, 7, 9]), np.array([-1, 1, 2])))
+    timed, reasons = with_record_times(batch, PolledMessages([b""] * 3, np.array([5, 7, 9]), np.array([-1, 1, 2])))
     assert timed.column(EVENT_TIME).cast(pa.int64()).to_pylist() == [None, 2000]
     assert {row: why[0].code for row, why in reasons.items()} == {0: "event_time.missing"}
 
@@ -232,7 +232,7 @@ def test_what_is_wrong_is_said_when_it_is_made(options, message):
 
 def test_groups_take_partitions_in_turn():
     source = KafkaSource(("a:1",), ("t", "u"), readers=3)
-    spans = [Span(topic, number, 0) for topic in ("t", "u") for number in range(3)]
+    spans = [OffsetRange(topic, number, 0) for topic in ("t", "u") for number in range(3)]
     groups = group_partitions(source, spans)
     assert [(group, count) for group, count, _ in groups] == [(0, 3), (1, 3), (2, 3)]
     held = [[(span.topic, span.partition) for span in SpansCoder().decode(data).spans] for *_, data in groups]
@@ -419,14 +419,14 @@ def test_what_retention_took_is_a_dead_letter_too(kafka):
 
 def test_a_bounded_read_that_stalls_fails_with_what_is_left(kafka):
     kafka.send("t", json_messages(ROWS))
-    spans = [Span("t", 1, 5, 99)]
+    spans = [OffsetRange("t", 1, 5, 99)]
     with pytest.raises(InputError, match=r"/t/1: nothing has come for 1 s; offsets 13 to 98 are left"):
         batches_of(ReadFromKafka(kafka.uri("t", stop="latest"), FEATURES, spans=spans, stall_seconds=1))
 
 
 def test_a_bounded_read_of_offsets_that_are_gone_ends(kafka, tmp_path):
     kafka.send("t", json_messages(ROWS))
-    transform = ReadFromKafka(kafka.uri("t", stop="latest"), FEATURES, spans=[Span("t", 1, 500, 510)])
+    transform = ReadFromKafka(kafka.uri("t", stop="latest"), FEATURES, spans=[OffsetRange("t", 1, 500, 510)])
     (letter,) = letters_of(transform, tmp_path)
     assert (letter["reason"], letter["position"]) == ("kafka.offset_out_of_range", 500)
     assert letter["detail"].endswith("reading goes on at 510")

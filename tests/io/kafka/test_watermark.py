@@ -3,7 +3,13 @@
 import pytest
 from apache_beam.utils.timestamp import Timestamp
 
-from penstock.io.kafka.watermark import PartitionWatermark, PartitionWatermarks, Progress, ProgressCoder, next_watermark
+from penstock.io.kafka.watermark import (
+    PartitionProgress,
+    PartitionWatermark,
+    PartitionWatermarks,
+    ProgressCoder,
+    next_watermark,
+)
 
 A, B, C = ("t", 0), ("t", 1), ("t", 2)
 NOW = 1_000_000
@@ -29,7 +35,7 @@ def test_next_watermark(greatest, active, expected):
 
 
 def test_it_follows_the_greatest_time_of_a_partition_and_never_goes_back():
-    watermark = PartitionWatermark(Progress())
+    watermark = PartitionWatermark(PartitionProgress())
     assert watermark.current_watermark() is None
     seen = []
     for time in (100, 300, 200, 250, 400):
@@ -41,7 +47,7 @@ def test_it_follows_the_greatest_time_of_a_partition_and_never_goes_back():
 
 
 def test_a_partition_that_was_idle_holds_it_again_but_does_not_turn_it_back():
-    watermark = PartitionWatermark(Progress())
+    watermark = PartitionWatermark(PartitionProgress())
     watermark.observe(A, 500)
     watermark.observe(B, 100)
     watermark.advance([A], NOW, 10)
@@ -63,7 +69,7 @@ def test_what_it_is_made_of_survives_a_checkpoint():
     watermark.advance([A, B], NOW, 10)
     coder = provider.estimator_state_coder()
     state = coder.decode(coder.encode(watermark.get_estimator_state()))
-    assert state == Progress(290, (("t", 0, 500), ("t", 1, 300)))
+    assert state == PartitionProgress(290, (("t", 0, 500), ("t", 1, 300)))
     again = provider.create_watermark_estimator(state)
     again.observe(B, 350)
     again.advance([A, B], NOW, 10)
@@ -71,13 +77,13 @@ def test_what_it_is_made_of_survives_a_checkpoint():
 
 
 def test_its_json_can_be_read_by_other_versions():
-    assert ProgressCoder().encode(Progress()) == b'{"watermark": null, "greatest": []}'
-    assert ProgressCoder().decode(b'{"watermark": 5, "greatest": [["t", 0, 7]], "later": 1}') == Progress(
+    assert ProgressCoder().encode(PartitionProgress()) == b'{"watermark": null, "greatest": []}'
+    assert ProgressCoder().decode(b'{"watermark": 5, "greatest": [["t", 0, 7]], "later": 1}') == PartitionProgress(
         5, (("t", 0, 7),)
     )
 
 
 def test_beams_own_observations_do_not_move_it():
-    watermark = PartitionWatermark(Progress())
+    watermark = PartitionWatermark(PartitionProgress())
     watermark.observe_timestamp(Timestamp(5))
     assert watermark.current_watermark() is None

@@ -13,7 +13,7 @@ from penstock.io.batches import feature_names
 from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.messages import avro as kafka_avro
-from penstock.io.messages.avro import AvroDecoder, RowReader
+from penstock.io.messages.avro import AvroDecoder, AvroRowReader
 from penstock.io.messages.base import Messages
 from penstock.io.messages.schema_registry import SchemaFault
 from penstock.io.messages.values import MessageValues, values_of
@@ -229,5 +229,5 @@ def test_a_schema_file_that_cannot_be_used(tmp_path, content, error, message):
 
 
 def test_a_reader_takes_the_features_that_there_are():
-    assert RowReader.of(OLD, FEATURES, "x").columns.names == ["i", "s"]
-    assert RowReader.of(NEW, None, "x").columns.names == ["s", "i", "o.x", "m"]
+    assert AvroRowReader.of(OLD, FEATURES, "x").columns.names == ["i", "s"]
+    assert AvroRowReader.of(NEW, None, "x").columns.names == ["s", "i", "o.x", "m"]

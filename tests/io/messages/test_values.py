@@ -325,7 +325,7 @@ def test_wrong_use(name, options, message):
 
 
 def test_every_format_is_in_the_docs():
-    import penstock.io.kafka.values
+    import penstock.io.messages.values
 
     for name in FORMATS:
         assert f"`{name}`" in penstock.io.messages.values.__doc__

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from penstock.io.dataset import shard
 from penstock.io.kernel import native
 from penstock.io.sort import records
-from penstock.io.sort.records import NO_TIME, RECORDS, BlockWriter, Records, concat_records, read_into, sort_records
+from penstock.io.sort.records import (
+    NO_TIME,
+    RECORDS,
+    BlockWriter,
+    EncodedRecords,
+    concat_records,
+    read_into,
+    sort_records,
+)
 
 KEYS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 7, 2**63, 2**64 - 1]))
 ROWS = st.lists(
@@ -37,7 +45,7 @@ def as_parts(found):
 @needs_kernel
 @given(rows=ROWS | FEW_KEYS)
 def test_order_is_the_same_in_the_kernel(rows):
-    parts = as_parts(Records.of(batch_of(rows)))
+    parts = as_parts(EncodedRecords.of(batch_of(rows)))
     native, twin = records._runs.sort_order(*parts), records._order_in_python(*parts)
     assert (native is None) == (twin is None)
     assert native is None or native.tolist() == twin.tolist()
@@ -45,7 +53,7 @@ def test_order_is_the_same_in_the_kernel(rows):
 
 @given(rows=ROWS | FEW_KEYS)
 def test_order_is_that_of_split_key_and_bytes(rows):
-    order = records.sorted_order(Records.of(batch_of(rows)))
+    order = records.sorted_order(EncodedRecords.of(batch_of(rows)))
     expected = sorted(range(len(rows)), key=lambda row: rows[row][:3])
     assert (list(range(len(rows))) if order is None else order.tolist()) == expected
     assert sort_records(batch_of(rows)).to_pylist() == batch_of([rows[row] for row in expected]).to_pylist()
@@ -53,7 +61,7 @@ def test_order_is_that_of_split_key_and_bytes(rows):
 
 @given(rows=ROWS, start=st.integers(0, 60), block=st.integers(1, 100), before=st.binary(max_size=100), data=st.data())
 def test_blocks_are_the_same_however_the_bytes_come(rows, start, block, before, data):
-    found = Records.of(batch_of(rows).slice(start))
+    found = EncodedRecords.of(batch_of(rows).slice(start))
     order = np.array(data.draw(st.permutations(range(len(found)))), np.int64)
     blocks = []
     for gather in (BlockWriter._gather, BlockWriter._gather_in_python, None)[0 if native.ENABLED else 1 :]:
@@ -87,18 +95,20 @@ def test_part_of_a_file_is_written_in_blocks(tmp_path):
 
 def test_records_are_views_of_a_batch():
     batch = batch_of([(0, 5, b"aa", None), (1, 2, b"bbb", 7), (0, 2, b"", None), (1, 0, b"c", 1)])
-    found = Records.of(batch.slice(1))
+    found = EncodedRecords.of(batch.slice(1))
     assert (len(found), found.nbytes, found.content.tobytes()) == (3, 4, b"bbbc")
     assert (found.keys.tolist(), found.times.tolist()) == ([2, 2, 0], [7, NO_TIME, 1])
     assert found.data.ctypes.data == batch.column("record").buffers()[2].address
-    assert Records.of(batch.slice(0, 1)).times is None
+    assert EncodedRecords.of(batch.slice(0, 1)).times is None
     assert list(found.by_split()) == [(1, 0, 1), (0, 1, 2), (1, 2, 3)]
     assert list(found.by_split(np.array([1, 0, 2]))) == [(0, 0, 1), (1, 1, 3)]
-    assert len(Records.of(batch.slice(4))) == 0
+    assert len(EncodedRecords.of(batch.slice(4))) == 0
 
 
 def test_parts_become_one():
-    parts = [Records.of(batch_of(rows)) for rows in ([(0, 1, b"ab", None)], [(1, 2, b"", 3), (0, 3, b"c", None)])]
+    parts = [
+        EncodedRecords.of(batch_of(rows)) for rows in ([(0, 1, b"ab", None)], [(1, 2, b"", 3), (0, 3, b"c", None)])
+    ]
     whole = concat_records(parts, np.frombuffer(b"abc...", np.uint8))
     assert (whole.splits.tolist(), whole.keys.tolist()) == ([0, 1, 0], [1, 2, 3])
     assert (whole.content.tobytes(), whole.offsets.tolist()) == (b"abc", [0, 2, 2, 3])

@@ -15,7 +15,7 @@ from helpers import write_csv, write_schema_file
 import penstock
 from penstock.io.files import extras
 from penstock.io.kernel import compiled
-from pipelines import _main as _cli
+from pipelines import _main
 from pipelines._cli import beam as _beam
 from pipelines._cli import beam_flags as _beam_flags
 from pipelines._cli import flags as _flags
@@ -235,9 +235,9 @@ class TestWhatLiesInTheFolder:
     @pytest.fixture(params=["package", "plain_folder", "modules"])
     def project(self, folder, request):
         if request.param == "modules":
-            traps = [f"{name}.py" for name in ("pipelines", "prepare", "_cli", "_command", "io", "transforms")]
+            traps = [f"{name}.py" for name in ("pipelines", "prepare", "_cli", "_main", "io", "transforms")]
         else:
-            traps = ["pipelines/prepare.py", "pipelines/_cli.py"]
+            traps = ["pipelines/prepare.py", "pipelines/_main.py"]
             traps += ["pipelines/__init__.py"] if request.param == "package" else []
         for trap in traps:
             (folder / trap).parent.mkdir(exist_ok=True)
@@ -381,16 +381,16 @@ class TestEnd:
 
 class TestVersion:
     def test_are_those_of_the_distributions(self, monkeypatch, capsys):
-        monkeypatch.setattr(_cli, "_version", {"apache-beam": "1.2", "pyarrow": "3.4"}.__getitem__)
+        monkeypatch.setattr(_main, "_version", {"apache-beam": "1.2", "pyarrow": "3.4"}.__getitem__)
         monkeypatch.setattr(compiled, "load_error", lambda: None)
         monkeypatch.delenv("PENSTOCK_KERNEL", raising=False)
-        assert _cli.main(["--version"]) == DONE
+        assert _main.main(["--version"]) == DONE
         python = sys.version.split()[0]
         expected = f"penstock {penstock.__version__} (Apache Beam 1.2, Arrow 3.4, Python {python}, kernel: yes)\n"
         assert capsys.readouterr().out == expected
 
     def test_what_is_not_installed_is_told(self):
-        assert _cli._version("no-such-distribution") == "not installed"
+        assert _main._version("no-such-distribution") == "not installed"
 
     def test_the_kernel_is_there_where_it_is_used(self, spell):
         code = "from penstock.io.kernel import native; print(native.ENABLED)"
@@ -403,11 +403,11 @@ class TestVersion:
     def test_a_kernel_that_cannot_be_loaded_is_none(self, tmp_path, monkeypatch):
         monkeypatch.setattr(compiled, "FOLDER", tmp_path)
         monkeypatch.delenv("PENSTOCK_KERNEL", raising=False)
-        assert re.fullmatch(r"no, No module named 'penstock\.io\.kernel\._columns'", _cli._kernel())
+        assert re.fullmatch(r"no, No module named 'penstock\.io\.kernel\.native\._columns'", _main._kernel())
         suffix = compiled.importlib.machinery.EXTENSION_SUFFIXES[0]
         for name in compiled.MODULES:
             (tmp_path / f"{name}{suffix}").write_bytes(b"not for this machine")
-        assert re.match(r"no, .*_columns", _cli._kernel())
+        assert re.match(r"no, .*_columns", _main._kernel())
 
 
 def complete(script, words, directory) -> list[str]:
@@ -472,7 +472,7 @@ class TestCompletion:
             done = run([sys.executable, *command, "completion", shell])
             assert (done.returncode, done.stderr) == (DONE, "")
             assert "python" not in done.stdout, "it completes the command, whoever made the script"
-            assert all(name in done.stdout for name in (*_cli.JOBS, "max_reject_fraction"))
+            assert all(name in done.stdout for name in (*_main.JOBS, "max_reject_fraction"))
 
 
 def test_the_table_of_beams_flags_is_that_of_the_installed_beam():
@@ -508,7 +508,7 @@ def test_beams_flags_take_values_as_beam_takes_them():
 )
 def test_a_missing_extra_is_one_line_that_names_it(folder, monkeypatch, capsys, job, flags, extra):
     monkeypatch.setattr(extras, "_is_found", lambda _: False)
-    assert main(job, _cli.JOBS[job][1], flags) == WRONG_USAGE
+    assert main(job, _main.JOBS[job][1], flags) == WRONG_USAGE
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()
     assert (printed.out, line.endswith(f": pip install 'penstock[{extra}]'")) == ("", True), line

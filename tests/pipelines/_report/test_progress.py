@@ -12,9 +12,9 @@ from terminal import lines_of, on_a_terminal
 
 _WORK = """
 import fcntl, struct, sys, termios, time
-from penstock.io import progress
-from pipelines._phases import PUBLISH, READ, WRITE
-from pipelines._progress import progress_bar, showing_progress
+from penstock.io.beam import progress
+from pipelines._report.phases import PUBLISH, READ, WRITE
+from pipelines._report.progress import progress_bar, showing_progress
 
 PHASES = [READ, WRITE, PUBLISH]
 
@@ -35,7 +35,7 @@ def work(_=None, seconds=1.0):
 _JOB = f"""{_WORK}
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from pipelines._job import run_pipeline
+from pipelines._run.job import run_pipeline
 
 with showing_progress(log_seconds):
     for _ in range(2):
@@ -191,7 +191,7 @@ def test_a_terminal_that_knows_no_cursor_is_a_log():
 def test_an_empty_input_is_no_division_by_zero():
     assert "done" in on_a_terminal(
         "-c",
-        "import time\nfrom penstock.io import progress\nfrom pipelines._report.phases import READ\n"
+        "import time\nfrom penstock.io.beam import progress\nfrom pipelines._report.phases import READ\n"
         "from pipelines._report.progress import progress_bar\n"
         "with progress_bar('working', [READ]): progress.plan(bytes=0, parts=0); progress.add(rows=0); time.sleep(0.5)\n"
         "print('done')",

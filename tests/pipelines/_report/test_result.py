@@ -391,8 +391,8 @@ def _dataset(output):
 
 _TELL = f"""
 import fcntl, struct, termios
-from pipelines._result import DatasetResult, SplitResult
-from pipelines._summary import tell
+from pipelines._report.result import DatasetResult, SplitResult
+from pipelines._report.summary import tell
 
 {inspect.getsource(_dataset)}
 for columns, length in (80, 3), (80, 200), (120, 3):

@@ -11,9 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.testing import test_stream
 from helpers import job
 
-from penstock.io.dataset.write import WriteDataset
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.errors import ConfigError
+from penstock.io.write import WriteDataset
 from pipelines._cli.beam import beam_options
 from pipelines._cli.flags import job_parser, parse_job
 from pipelines._cli.flink import STREAM_DEFAULTS, FlinkJobOptions, find_job, flink_address

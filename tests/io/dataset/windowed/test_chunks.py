@@ -6,19 +6,19 @@ import pytest
 from apache_beam import coders
 
 from penstock.io.batches import keep_source, origin_array, source_rows
+from penstock.io.beam.windows import parse_window
 from penstock.io.dataset.shuffle import hash_bound
 from penstock.io.dataset.windowed.chunks import (
     Chunk,
+    ChunkPart,
     ChunkWriter,
     InputRange,
-    Part,
     merge_ranges,
     read_part,
     read_sources,
 )
 from penstock.io.reserved import EVENT_TIME, ORIGIN, SPLIT
-from penstock.io.sort.records import RECORDS, Records, records_batch
-from penstock.io.windows import parse_window
+from penstock.io.sort.records import RECORDS, EncodedRecords, records_batch
 
 SECOND = 1_000_000
 MINUTES = parse_window("fixed:60s")
@@ -67,7 +67,7 @@ def test_rows_lie_by_window_split_and_shard_in_order(tmp_path):
 def test_parts_are_ranges_of_keys(tmp_path):
     (chunk,) = write(tmp_path, batch_of([1, 2, 3, 4]))
     for part in chunk.parts:
-        keys = Records.of(read_part(chunk.path, part.offset, part.length)).keys
+        keys = EncodedRecords.of(read_part(chunk.path, part.offset, part.length)).keys
         assert keys.tolist() == sorted(keys.tolist())
         assert hash_bound(part.shard, 2) <= keys.min() <= keys.max() < hash_bound(part.shard + 1, 2)
 
@@ -110,7 +110,7 @@ def test_file_that_ends_too_early(tmp_path):
 
 def test_references_cross_stages_as_json():
     coder = coders.registry.get_coder(Chunk)
-    chunk = Chunk(-60, "p", 3, (Part(0, 1, 2, 3, 3),), (5, 7), (InputRange("u", 1, 2, 3),))
+    chunk = Chunk(-60, "p", 3, (ChunkPart(0, 1, 2, 3, 3),), (5, 7), (InputRange("u", 1, 2, 3),))
     assert coder.decode(coder.encode(chunk)) == chunk
     assert coder.is_deterministic()
     assert coder.encode(chunk) == (

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.beam.json_coder import JsonCoder
-from penstock.io.dataset.windowed.chunks import Chunk, InputRange, Part
+from penstock.io.beam.windows import parse_window
+from penstock.io.dataset.windowed.chunks import Chunk, ChunkPart, InputRange
 from penstock.io.dataset.windowed.close import (
     Arrival,
     ClockState,
@@ -17,7 +18,6 @@ from penstock.io.dataset.windowed.close import (
 )
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
-from penstock.io.windows import parse_window
 
 SECOND = 1_000_000
 TENS = parse_window("fixed:10s")
@@ -28,7 +28,7 @@ def rules_of(windows=TENS, lateness=20, empty_windows=False):
 
 
 def chunk_of(window, rows=1, path="p", shard=0):
-    parts = (Part(0, shard, 0, 7, rows),)
+    parts = (ChunkPart(0, shard, 0, 7, rows),)
     return Chunk(window * SECOND, path, rows, parts, (7, 1), (InputRange("u", 0, rows, rows),))
 
 

@@ -6,6 +6,7 @@ import pytest
 from apache_beam import coders
 from apache_beam.io.filesystems import FileSystems
 
+from penstock.io.beam.windows import parse_window
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed import publish as publish_windows
 from penstock.io.dataset.windowed import seal
@@ -13,12 +14,11 @@ from penstock.io.dataset.windowed.chunks import Chunk
 from penstock.io.dataset.windowed.close import PaneHeader, Task
 from penstock.io.dataset.windowed.manifest import WindowManifest, WindowShard, window_manifest_path
 from penstock.io.dataset.windowed.publish import Sweeper, WindowPublisher
-from penstock.io.dataset.windowed.seal import PaneProgress, Progress, SealedWindow, SealingRules
+from penstock.io.dataset.windowed.seal import PaneProgress, SealedWindow, SealingProgress, SealingRules
 from penstock.io.dataset.windowed.shards import Report, StagedShard
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files.folders import list_files
-from penstock.io.windows import parse_window
 
 SECOND = 1_000_000
 TENS = parse_window("fixed:10s")
@@ -218,13 +218,13 @@ def test_extras_are_published_once(tmp_path):
 
 
 def test_panes_are_ready_when_all_reports_are_there(tmp_path):
-    progress = Progress()
+    progress = SealingProgress()
     seen = []
     for report in [*late(tmp_path), *on_time(tmp_path)[::-1]]:
         progress = progress.add(report)
         seen.append(progress.ready())
     assert seen == [(), (), (), (), (), ("on_time", "late")]
-    progress = Progress()
+    progress = SealingProgress()
     for report in on_time(tmp_path)[:3]:
         progress = progress.add(report)
     assert progress.missing() == "3 of 4 reports of its on-time pane are there"

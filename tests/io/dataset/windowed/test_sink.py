@@ -18,13 +18,13 @@ from helpers import FLAGS, local_pipeline, window_examples
 from penstock.io.batches import drop_rows, keep_source, origin_array, set_column
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.manifest import read_window_manifests
-from penstock.io.dataset.write import WriteDataset
 from penstock.io.dead_letters.handler import REJECTED, DeadLetterHandler, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.files.folders import list_files
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, ORIGIN, SPLIT
+from penstock.io.write import WriteDataset
 from pipelines._cli.beam import _JobOptions
 
 SECOND = 1_000_000

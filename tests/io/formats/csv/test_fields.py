@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from penstock.io.columns.conform import conform_batch
 from penstock.io.formats.csv import records as csv_records
-from penstock.io.formats.csv.fields import ArrowFields, KernelFields, Layout
-from penstock.io.formats.csv.records import Records, cut_records, misquoted_lines
+from penstock.io.formats.csv.fields import ArrowFields, CsvColumns, KernelFields
+from penstock.io.formats.csv.records import CsvRecords, cut_records, misquoted_lines
 from penstock.io.formats.lines import Block, blank_lines, index_lines, invalid_utf8, lone_cr_lines
 from penstock.io.kernel import native
 from penstock.io.schema import Feature, Kind
@@ -23,22 +23,22 @@ from penstock.io.kernel.native import _csv
 
 def layout_of(names, selected=None, delimiter=",", null_values=(), multiline=False):
     selected = dict.fromkeys(names) if selected is None else selected
-    return Layout("t.csv", names, selected, delimiter, null_values, multiline)
+    return CsvColumns("t.csv", names, selected, delimiter, null_values, multiline)
 
 
-def records_of(data: bytes, layout: Layout) -> Records:
+def records_of(data: bytes, layout: CsvColumns) -> CsvRecords:
     """All lines or records that are not blank, and those of them that are misquoted or have a lone CR."""
     block = Block(data, 100)
     if layout.multiline:
         records = cut_records(block, layout.delimiter, final=True)
     else:
         lines = index_lines(block)
-        records = Records(lines, misquoted_lines(lines, layout.delimiter), lone_cr_lines(lines))
+        records = CsvRecords(lines, misquoted_lines(lines, layout.delimiter), lone_cr_lines(lines))
     filled = ~blank_lines(records.lines)
-    return Records(records.lines.select(filled), records.misquoted[filled], records.lone_cr[filled])
+    return CsvRecords(records.lines.select(filled), records.misquoted[filled], records.lone_cr[filled])
 
 
-def check_same(data: bytes, layout: Layout) -> None:
+def check_same(data: bytes, layout: CsvColumns) -> None:
     """Columns, numbers of fields and misquoted lines are the same by the kernel and by Arrow."""
     records = records_of(data, layout)
     lines, arrow, by_kernel = records.lines, ArrowFields(layout), KernelFields(layout)
@@ -53,7 +53,7 @@ def check_same(data: bytes, layout: Layout) -> None:
         check_same_columns(by_kernel.columns(start, stop), arrow.columns(start, stop), layout)
 
 
-def check_same_columns(by_kernel: list[pa.Array], by_arrow: list[pa.Array], layout: Layout) -> None:
+def check_same_columns(by_kernel: list[pa.Array], by_arrow: list[pa.Array], layout: CsvColumns) -> None:
     for array in by_kernel:
         array.validate(full=True)
     features = [feature for feature in layout.selected.values() if feature is not None]

@@ -28,6 +28,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window, source_rows
+from penstock.io.beam.windows import Windows, parse_duration, parse_window
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.layout import DEAD_LETTERS, TRANSFORM, WINDOWS, Staging, check_output, new_run_id
 from penstock.io.dataset.manifest import Shard
@@ -49,7 +50,6 @@ from penstock.io.dead_letters.handler import (
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.sort.records import MAX_SPLITS
-from penstock.io.windows import Windows, parse_duration, parse_window
 
 DEFAULT_SHARD_BYTES = 128 << 20
 

@@ -5,8 +5,8 @@ from apache_beam.transforms.window import TimestampedValue
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.io.beam.windows import Windows, duration_text, parse_duration, parse_time_name, parse_window, time_name
 from penstock.io.errors import ConfigError
-from penstock.io.windows import Windows, duration_text, parse_duration, parse_time_name, parse_window, time_name
 
 MINUTE = 60_000_000
 # The years 1 to 9999, which event times are in.

@@ -25,12 +25,12 @@ from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.publish import read_outcome
 from penstock.io.dataset.shuffle import _MergeFn, _ShardRange, hash_bound, shards_of
-from penstock.io.dataset.write import WriteDataset
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.errors import ConfigError
 from penstock.io.files.folders import list_files
 from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.sort.merge import KEYS_END
+from penstock.io.write import WriteDataset
 
 ROWS = 500
 
