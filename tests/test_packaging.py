@@ -77,7 +77,7 @@ def features_file(tmp_path) -> pathlib.Path:
 
 # What could need TensorFlow and does not: modules that fit and apply graphs, features by their columns, tf.Examples.
 _PARTS = """
-import penstock.transforms.apply, penstock.transforms.fit
+import penstock.transforms.features.apply, penstock.transforms.features.fit
 from penstock.io.examples.decode import _example_class
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.features import parse_features
