@@ -80,7 +80,7 @@ _PARTS = """
 import penstock.transforms.features.apply, penstock.transforms.features.fit
 from penstock.io.examples.decode import _example_class
 from penstock.io.schema import Feature, Kind
-from penstock.transforms.features import parse_features
+from penstock.transforms.features.functions import parse_features
 parse_features("features: {a: {ops: [scale_to_z_score]}}").bind([Feature("a", Kind.INT, multivalued=False)])
 _example_class().FromString(b"")
 """

@@ -137,7 +137,7 @@ def test_a_line_is_no_wider_than_the_terminal_and_nothing_in_it_is_cut(resized, 
 
 
 def test_a_real_job_on_a_narrow_terminal(tmp_path):
-    write_csv(tmp_path / "in.csv", [{"id": row, "text": "x" * 200} for row in range(150_000)], ("id", "text"))
+    write_csv(tmp_path / "in.csv", [{"id": row, "text": "x" * 500} for row in range(150_000)], ("id", "text"))
     flags = (f"--input={tmp_path}/in.csv", f"--output={tmp_path}/out", "--num_shards=2")
     frames = frames_of(lines_of(on_a_terminal("-m", "pipelines.prepare", *flags, columns=40)))
     assert max(map(len, frames)) <= 40
