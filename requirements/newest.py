@@ -24,22 +24,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 LOCK = ROOT / "requirements" / "lock.txt"
 
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?: ; (?P<marker>[^\\]+?))?(?: \\)?$", re.MULTILINE)
-RULE_TESTS = tuple(
-    f"tests/transforms/test_{name}.py"
-    for name in (
-        "predicates",
-        "rules",
-        "rule_table",
-        "rule_queries",
-        "sql_functions",
-        "sql_rewrites",
-        "binding",
-        "growth",
-    )
-)
+RULE_TESTS = ("tests/transforms/checks/sql", "tests/transforms/checks/test_rules.py")
 _TESTS = (
-    *("tests/test_requirements.py", "tests/test_packaging.py", "tests/io/test_hashing.py"),  # packaging and hashing
-    *("tests/io/test_schema.py", "tests/io/test_conform.py", "tests/io/test_grammar.py"),  # types
+    *("tests/test_requirements.py", "tests/test_packaging.py"),  # packaging
+    *("tests/io/columns/test_hashing.py", "tests/io/columns/test_conform.py"),  # hashes, types
+    *("tests/io/columns/test_grammar.py", "tests/io/test_schema.py"),  # types
     *RULE_TESTS,
 )
 

@@ -1,6 +1,6 @@
 """Beam's own options: what there are, whether their values are good, and what jobs set of them.
 
-`_flags.py` knows their names from a table. For another version of Beam, `python -m pipelines._cli.beam` writes it anew.
+`flags.py` knows their names from a table. For another version of Beam, `python -m pipelines._cli.beam` writes it anew.
 """
 
 import os

@@ -1,9 +1,9 @@
 """Flags as dataclasses, a YAML file with the same names, and Beam's own beside them; all of it without Beam.
 
-A family of flags is a frozen dataclass whose fields are made by `flag`; a job composes families (`_options.py`).
+A family of flags is a frozen dataclass whose fields are made by `flag`; a job composes families (`options.py`).
 Beam's `PipelineOptions` is not the base, since its Google Cloud options already claim `--label` and its test options
-`--dry_run`. What flags Beam has is known from a table (`_beam_flags.py`); their values are checked by Beam itself, once
-it is loaded (`_beam.py`).
+`--dry_run`. What flags Beam has is known from a table (`beam_flags.py`); their values are checked by Beam itself, once
+it is loaded (`beam.py`).
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Options:
     def add_flags(cls, parser: argparse.ArgumentParser) -> None:
         """Adds the family's flags to a parser, as a group of their own."""
         group = parser.add_argument_group(cls.title)
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        for field in cls.flags():
             arguments = dict(field.metadata)
             named = arguments.pop(NAMED)
             if field.default not in (None, (), False):
@@ -51,6 +51,16 @@ class Options:
             # An argparse default would be appended to: the family fills it in.
             action = group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, **arguments)
             setattr(action, NAMED, named)
+
+    @classmethod
+    def flags(cls) -> list[dataclasses.Field[Any]]:
+        """The flags, with those that the family adds to another one before those that it has from there."""
+        known = {name for base in cls.__mro__[1:] for name in getattr(base, "__dataclass_fields__", ())}
+        return sorted(dataclasses.fields(cls), key=lambda field: field.name in known)  # type: ignore[arg-type]
+
+    def values(self) -> dict[str, Any]:
+        """Each flag's value by its name, in the order of `flags`."""
+        return {field.name: getattr(self, field.name) for field in self.flags()}
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:
@@ -171,9 +181,15 @@ def seconds(text: str) -> float:
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors without the whole usage: they would drown the one line that matters; `hint` is the line after it."""
+    """Errors without the whole usage: they would drown the one line that matters.
+
+    Attributes:
+      hint: the line after it.
+      elsewhere: flags that only other jobs have, each with what to say of it.
+    """
 
     hint = "Try --help for the flags of this job."
+    elsewhere: Mapping[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with one line and a hint."""
@@ -211,11 +227,11 @@ def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, 
     known = flag_names(parser) | flag_names(beam_parser)
     path = _config_path(parser.prog, argv)
     if path is not None:
-        argv = [*_config_arguments(path, argv, known), *argv]
+        argv = [*_config_arguments(path, argv, known, parser.elsewhere), *argv]
     namespace, rest = parser.parse_known_args(list(argv))
     beam, unknown = beam_parser.parse_known_args(rest)
     if unknown:
-        parser.error(_unknown_message(unknown[0], known))
+        parser.error(_unknown_message(unknown[0], known, parser.elsewhere))
     if dry_run := getattr(namespace, "dry_run", ""):  # with a value, it is Beam's
         rest.append(f"--dry_run={dry_run}")
     return namespace, BeamFlags(tuple(rest), beam.runner, beam.savepoint_path)
@@ -248,8 +264,10 @@ def flag_names(parser: argparse.ArgumentParser) -> set[str]:
     return {text for text in parser._option_string_actions if text.startswith("--")}
 
 
-def _unknown_message(argument: str, known: Iterable[str]) -> str:
+def _unknown_message(argument: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
     name = argument.split("=", 1)[0]
+    if name in elsewhere:
+        return f"{name} {elsewhere[name]}"
     if not name.startswith("-"):
         return (
             f"unexpected argument {argument!r}; a flag takes one value: quote patterns so that the shell does not "
@@ -267,16 +285,15 @@ def _config_path(program: str, argv: Sequence[str]) -> str | None:
     return path
 
 
-def _config_arguments(path: str, argv: Sequence[str], known: set[str]) -> list[str]:
+def _config_arguments(path: str, argv: Sequence[str], known: set[str], elsewhere: Mapping[str, str]) -> list[str]:
     """The entries of a config file as flags, but for those that the command line has."""
     given = {argument.split("=", 1)[0] for argument in argv}
     arguments: list[str] = []
     for name, value in _load_config(path).items():
         text = f"--{name}"
         if text not in known or name == "config":
-            raise ConfigError(
-                f"{path}: {_unknown_message(text, known).replace('flag --', 'name ').replace('mean --', 'mean ')}"
-            )
+            fault = _unknown_message(text, known, elsewhere)
+            raise ConfigError(f"{path}: {fault.replace('flag --', 'name ').replace('mean --', 'mean ')}")
         if text not in given:
             arguments += _as_arguments(text, value, f"{path}: {name}")
     return arguments
