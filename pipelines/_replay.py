@@ -44,6 +44,7 @@ _INHERITED = (
     "split",
     "split_key",
     "seed",
+    "output_format",
     "compression",
 )
 
