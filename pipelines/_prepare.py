@@ -1,5 +1,6 @@
 """What `prepare` does once its command line is found good: the pipelines, and what is said of their end."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -66,32 +67,17 @@ def build(
     if output.also_to:
         # What has no form there is rejected, and counted, by the dataset.
         _ = rows | "AlsoToKafka" >> WriteToKafka(output.also_to).with_error_handler(DiscardingHandler())
-    _ = rows | "WriteDataset" >> WriteDataset(
-        staging.output,
-        num_shards=output.num_shards,
-        compression=output.compression,
-        shuffle=output.shuffle,
-        seed=seed,
+    spec = dataclasses.replace(
+        options.dataset_spec(),
+        output=staging.output,
         splits=tuple(plan.recipe.splits),
-        overwrite=output.overwrite,
-        max_reject_fraction=options.checks.max_reject_fraction,
-        dead_letters=handler,
-        rows_in=rows_in,
-        run_id=staging.run_id,
-        spill=is_local(options.beam),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
-        window=stream.window,
-        allowed_lateness=stream.allowed_lateness,
-        empty_windows=stream.empty_windows,
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
-        **_given(shard_bytes=output.shard_bytes),
     )
-
-
-def _given(**arguments: Any) -> dict[str, Any]:
-    """Those that were given, so that the others have their defaults."""
-    return {name: value for name, value in arguments.items() if value is not None}
+    _ = rows | "WriteDataset" >> WriteDataset(
+        **vars(spec), dead_letters=handler, rows_in=rows_in, run_id=staging.run_id, spill=is_local(options.beam)
+    )
 
 
 def run(options: PrepareOptions) -> int:

@@ -42,6 +42,7 @@ _INHERITED = (
     "split",
     "split_key",
     "seed",
+    "output_format",
     "compression",
 )
 

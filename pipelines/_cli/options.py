@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, get_args
 
-from penstock.io.dataset.options import Compression, Shuffle
+from penstock.io.dataset.options import Shuffle
+from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
 from penstock.io.kafka.source import KafkaSource, is_kafka
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
@@ -192,7 +193,11 @@ class OutputOptions(Options):
     shard_bytes: int | None = flag(
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
     )
-    compression: Compression = flag("compression of the shards", "gzip", choices=get_args(Compression))
+    output_format: str = flag("format of the shards", "tfrecord", choices=tuple(SHARD_FORMATS))
+    compression: str | None = flag(
+        "compression of the shards, one that their format has (default: gzip for tfrecord, else zstd)",
+        choices=COMPRESSIONS,
+    )
     shuffle: Shuffle = flag(
         "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)
     )

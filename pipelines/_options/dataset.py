@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from penstock.io.beam.windows import parse_window
+from penstock.io.dataset.options import DEFAULT_SHARD_BYTES
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
 from penstock.io.kafka.target import KafkaTarget
 from pipelines._cli.command import JobOptions
@@ -59,6 +60,7 @@ class DatasetJobOptions(JobOptions):
         for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
             KafkaTarget.parse(uri)
         self._check_windows()
+        self.dataset_spec().check_input(not self.is_endless, self.stream.window is not None)
         if self.run.is_translated:
             self._check_translation()
         if self.is_endless:
@@ -79,14 +81,29 @@ class DatasetJobOptions(JobOptions):
                     raise ConfigError(f"--{name} is about windows: pass --window too")
             if self.output.resume:
                 raise ConfigError("--resume goes on with a stream, which needs --window")
-            return
-        parse_window(self.stream.window)
-        if not self.output.num_shards:
-            raise ConfigError("--window needs --num_shards: a window's shards are known before its rows are")
-        if self.output.shuffle == "none":
-            raise ConfigError("--window shuffles each window: leave --shuffle none out")
-        if self.output.resume and self.output.overwrite:
-            raise ConfigError("--resume goes on with what --overwrite would delete: pass one of them")
+
+    def dataset_spec(self) -> DatasetSpec:
+        """The dataset that the flags ask for, before its splits, columns and provenance are known.
+
+        Raises:
+          ConfigError: for flags out of range.
+        """
+        output, stream = self.output, self.stream
+        return DatasetSpec(
+            str(output.output),
+            num_shards=output.num_shards,
+            shard_bytes=output.shard_bytes or DEFAULT_SHARD_BYTES,
+            format=output.output_format,
+            compression=output.compression,
+            shuffle=output.shuffle,
+            seed=self.split.seed,
+            overwrite=output.overwrite,
+            max_reject_fraction=self.checks.max_reject_fraction,
+            window=stream.window,
+            allowed_lateness=stream.allowed_lateness,
+            empty_windows=stream.empty_windows,
+            resume=output.resume,
+        )
 
     def _check_translation(self) -> None:
         given = f"--dry_run={self.run.dry_run}"
@@ -101,8 +118,6 @@ class DatasetJobOptions(JobOptions):
             raise ConfigError(f"{given} reads nothing, so that no features can be fitted: pass --transform")
 
     def _check_stream(self) -> None:
-        if self.stream.window is None:
-            raise ConfigError("a stream has no end, so that only its windows can be written: pass --window fixed:60s")
         if not self.checks.schema:
             raise ConfigError(
                 "a stream needs --schema: infer one from what is there (for Kafka, with stop=latest in the URI and "
@@ -113,8 +128,6 @@ class DatasetJobOptions(JobOptions):
                 "features cannot be fitted on a stream: fit them on what is there (penstock fit), and apply "
                 "them with --transform"
             )
-        if self.output.overwrite:
-            raise ConfigError("--overwrite would delete what a stream wrote before: name another folder, or --resume")
         if self.output.resume and self.beam_flags.may_be_flink and not self.beam_flags.savepoint_path:
             raise ConfigError("--resume on Flink needs --savepoint_path, or what was read before is read again")
 

@@ -89,7 +89,7 @@ ANSWERS = [
     (["prepare", *IO, "--compression=lz4"], WRONG_USAGE, r"--compression: invalid choice: 'lz4'"),
     (["prepare", *IO, "--allowed_lateness=soon"], WRONG_USAGE, r"a duration must be a whole number"),
     (["prepare", *IO, "--window=fixed:soon"], WRONG_USAGE, r"a duration must be a whole number"),
-    (["prepare", *IO, "--window=fixed:60s"], WRONG_USAGE, r"--window needs --num_shards"),
+    (["prepare", *IO, "--window=fixed:60s"], WRONG_USAGE, r"windows need num_shards: .* pass --num_shards"),
     (["prepare", *IO, "--num_shards=1", "--shard_bytes=1k"], WRONG_USAGE, r"--num_shards and --shard_bytes both set"),
     (["prepare", *IO, "--resume"], WRONG_USAGE, r"--resume goes on with a stream"),
     (["prepare", *IO, "--dry_run=True"], WRONG_USAGE, r"--dry_run=True is known to DataflowRunner"),
