@@ -18,6 +18,7 @@ from apache_beam.transforms.error_handling import ErrorHandler
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock import __version__
+from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
 from penstock.io.errors import ConfigError, DataError
@@ -166,7 +167,7 @@ class Plan:
         self,
         rows: beam.PCollection[pa.RecordBatch],
         handler: ErrorHandler,
-        lateness: str = "0s",
+        lateness: AnyDuration = ZERO,
         spill: str | None = None,
     ) -> beam.PCollection[pa.RecordBatch]:
         """Validates rows, gives them event time, rolling features and split; what is rejected goes to the handler.

@@ -1,6 +1,7 @@
 """What `replay` does once its command line is found good: it claims letters, and prepares a dataset of them."""
 
 import dataclasses
+import datetime
 import functools
 import os
 import time
@@ -51,7 +52,7 @@ def run(options: ReplayOptions) -> int:
     """Runs the job, as `pipelines.replay.run` does."""
     _ = options.beam  # what Beam does not take is told before anything is read
     if options.stream.watch is not None and not options.run.is_described:
-        return watch(options, options.stream.watch)
+        return watch(options, datetime.timedelta(seconds=options.stream.watch))
     return replay(completed(options), match_files(options.input.dead_letters))
 
 
@@ -62,6 +63,7 @@ def completed(options: ReplayOptions) -> ReplayOptions:
       ConfigError: when the letters are of runs with different flags.
     """
     given = options.given | ({"transform"} if options.transform.features else set())
+    given |= {"compression"} if "output_format" in given else set()
     return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
 
 
@@ -189,7 +191,7 @@ def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | Non
     return tell(dataclasses.replace(result, letters=_counted(letters, output)), options.run.json)
 
 
-def watch(options: ReplayOptions, interval: float, sleep: Callable[[float], None] = time.sleep) -> int:
+def watch(options: ReplayOptions, interval: datetime.timedelta, sleep: Callable[[float], None] = time.sleep) -> int:
     """Replays files as they are finished, for ever; the flags are resolved for each batch of them."""
     watched = Watched()
     while True:
@@ -200,7 +202,7 @@ def watch(options: ReplayOptions, interval: float, sleep: Callable[[float], None
             output = FileSystems.join(str(options.output.output), run_id)
             with beginning_now():
                 replay(completed(options).with_flags({"output": output}), found.finished, run_id)
-        sleep(interval)
+        sleep(interval.total_seconds())
 
 
 def _print_claimed(claimed: Claimed) -> None:

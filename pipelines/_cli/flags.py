@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from penstock.io.beam.windows import parse_duration
+from penstock.io.beam.durations import parse_duration
 from penstock.io.errors import ConfigError
 from pipelines._cli.beam_flags import OPTIONAL, SWITCHES, VALUES
 from pipelines._cli.named import CONFIG, NAMED, Named

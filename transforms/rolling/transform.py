@@ -42,6 +42,7 @@ op                   gives     of the rows of the key in the window
 """
 
 import dataclasses
+import datetime
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,7 +65,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.beam import progress
-from penstock.io.beam.windows import parse_duration
+from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
 from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
@@ -155,8 +156,8 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
     Attributes:
       spec: key and features (`load_rolling`).
       features: of the schema of the rows.
-      lateness: microseconds, or text such as `30s`: up to here late rows see the whole of their windows.
-      every: microseconds, or text: on a stream, rows go out when the watermark passes the next multiple of this,
+      lateness: a timedelta, or text such as `30s`: up to here late rows see the whole of their windows.
+      every: whole milliseconds, likewise: on a stream, rows go out when the watermark passes the next multiple of this,
         and the watermark behind this step waits for them.
       spill: a folder that all workers share, for bounded input; the files stay there.
       buckets: groups of keys; on a stream it must stay what it is when the job is updated.
@@ -167,20 +168,16 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
 
     spec: RollingSpec
     features: Sequence[Feature]
-    lateness: int | str = 0
-    every: int | str = "1s"
+    lateness: AnyDuration = ZERO
+    every: AnyDuration = "1s"
     spill: str | None = None
     buckets: int | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
         self._rolling = bind_rolling(self.spec, self.features)
-        self._lateness = parse_duration(self.lateness) if isinstance(self.lateness, str) else self.lateness
-        self._every = parse_duration(self.every) if isinstance(self.every, str) else self.every
-        if self._every < 1000 or self._every % 1000:
-            raise ConfigError(f"every must be at least 1ms and whole milliseconds, got {self.every!r}")
-        if self._lateness < 0:
-            raise ConfigError(f"lateness must be at least 0, got {self.lateness!r}")
+        self._lateness = as_duration(self.lateness, "lateness")
+        self._every = as_duration(self.every, "every", MILLISECOND, MILLISECOND)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """By bucket, then in order of time."""
@@ -344,10 +341,10 @@ _TIME: Any = beam.DoFn.TimestampParam
 class _RollStreamFn(beam.DoFn):
     """The features of a stream: rows wait in state until the watermark has passed them."""
 
-    def __init__(self, rolling: Rolling, lateness: int, every: int):
+    def __init__(self, rolling: Rolling, lateness: datetime.timedelta, every: datetime.timedelta):
         self._rolling = rolling
         self._lateness = lateness
-        self._every = every
+        self._every = micros(every)
         self._shared = shared.Shared()
         self._out_rows = Metrics.counter("RollingFeatures", "out-rows")
         self._late_rows = Metrics.counter("RollingFeatures", "late-rows")
