@@ -7,8 +7,7 @@ import numpy as np
 from fuzz import wire
 
 from penstock.io.errors import InputError
-from penstock.io.examples import decode
-from penstock.io.examples import frames
+from penstock.io.examples import decode, frames
 from penstock.io.schema import Feature, Kind
 
 FEATURES = (
