@@ -42,7 +42,7 @@ def check_decoding(records: Sequence[bytes]) -> int:
     return len(native.faults)
 
 
-def codes(decoded: decode.Decoded) -> dict[int, list[str]]:
+def codes(decoded: decode.DecodedExamples) -> dict[int, list[str]]:
     """The codes of the reasons of each rejected row."""
     return {row: [reason.code for reason in reasons] for row, reasons in sorted(decoded.rejects.items())}
 
