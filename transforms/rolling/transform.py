@@ -66,9 +66,9 @@ from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.beam import progress
 from penstock.io.beam.windows import parse_duration
 from penstock.io.errors import ConfigError
+from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
 from penstock.transforms._named import ROLLING_HINT
-from penstock.transforms._yaml import read_text
 from penstock.transforms.rolling.file import RollingSpec as RollingSpec
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
