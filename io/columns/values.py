@@ -1,6 +1,5 @@
-"""The values of a column, whatever its Arrow type: `column_cells`, texts of values that are not texts, `shown`."""
+"""The values of a column, whatever its Arrow type: what is stored, texts of values that are not texts, `shown`."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,37 +10,6 @@ from pyarrow import types
 
 # Characters, bytes or items of a value in a message.
 _MAX_SHOWN = 120
-
-
-@dataclasses.dataclass(frozen=True)
-class Cells:
-    """A column of n rows as its m values.
-
-    Attributes:
-      values: the values of all rows one after the other, of the type that is stored (`plain`).
-      lengths: int64[n], the values of each row, 0 where it is null; None for a scalar column, where m is n.
-    """
-
-    values: pa.Array
-    lengths: npt.NDArray[np.int64] | None
-
-    def places(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Rows of these values, and their indices within the list of the row."""
-        if self.lengths is None:
-            return indices, np.zeros(len(indices), np.int64)
-        ends = np.cumsum(self.lengths)
-        rows = np.searchsorted(ends, indices, side="right")
-        return rows, indices - (ends - self.lengths)[rows]
-
-
-def column_cells(column: pa.Array) -> Cells:
-    """The values of a column."""
-    column = plain(column)
-    if not is_list(column.type):
-        return Cells(column, None)
-    # flatten() and not a cast to list: Arrow 25 casts list views with nulls wrongly.
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return Cells(plain(column.flatten()), lengths)
 
 
 def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.StringArray) -> pa.UnionArray:
