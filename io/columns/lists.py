@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.columns.values import is_list, is_text, plain
+from penstock.io.columns.values import is_list, is_text, kind_of, plain
 from penstock.io.errors import ConfigError
 
 Ints = npt.NDArray[np.int64]
@@ -34,6 +34,12 @@ class ListColumn:
     def counts(self) -> Ints:
         """int64[n], the values of each row; 0 where it is null, in a scalar column too."""
         return self.present.astype(np.int64) if self.lengths is None else self.lengths
+
+    @property
+    def owners(self) -> Ints:
+        """int64[m], the row of each value."""
+        rows = np.arange(len(self.present))
+        return rows if self.lengths is None else np.repeat(rows, self.lengths)
 
     def rows_of(self, indices: Ints) -> Ints:
         """The rows of these values."""
@@ -112,11 +118,9 @@ def check_supported(name: str, arrow_type: pa.DataType) -> None:
 
 
 def _is_scalar(arrow_type: pa.DataType) -> bool:
-    types = pa.types
-    if types.is_dictionary(arrow_type):
+    if pa.types.is_dictionary(arrow_type):
         return _is_scalar(arrow_type.value_type)
-    is_number = types.is_integer(arrow_type) or types.is_boolean(arrow_type) or types.is_floating(arrow_type)
-    return is_number or types.is_null(arrow_type) or is_text(arrow_type)
+    return pa.types.is_null(arrow_type) or kind_of(arrow_type) is not None
 
 
 def _item_type(arrow_type: pa.DataType) -> pa.DataType:

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from penstock.io.schema import Kind
+
 # Characters, bytes or items of a value in a message.
 _MAX_SHOWN = 120
 
@@ -99,10 +101,33 @@ def is_text(arrow_type: pa.DataType) -> bool:
     )
 
 
+def kind_of(item: pa.DataType) -> Kind | None:
+    """The kind of a schema whose values have this type; None for null, and for what only conversion makes a kind of.
+
+    >>> kind_of(pa.bool_()), kind_of(pa.date32())
+    (<Kind.INT: 'INT'>, None)
+    """
+    if types.is_integer(item) or types.is_boolean(item):
+        return Kind.INT
+    if types.is_floating(item):
+        return Kind.FLOAT
+    return Kind.BYTES if is_text(item) else None
+
+
+def has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
+    """Whether values of an Arrow type are of a schema's kind; a column of nothing but nulls is of any.
+
+    >>> has_kind(pa.list_(pa.int16()), Kind.INT), has_kind(pa.string(), Kind.INT)
+    (True, False)
+    """
+    item = item_type(arrow_type)
+    return pa.types.is_null(item) or kind_of(item) is kind
+
+
 def is_readable(item: pa.DataType) -> bool:
     """Whether a tf.Example can hold values of this type, as `penstock.io.columns.conform` says."""
-    number = types.is_integer(item) or types.is_floating(item) or types.is_decimal(item) or types.is_boolean(item)
-    return number or is_text(item) or types.is_null(item) or (types.is_temporal(item) and not types.is_interval(item))
+    is_time = types.is_temporal(item) and not types.is_interval(item)
+    return kind_of(item) is not None or types.is_null(item) or types.is_decimal(item) or is_time
 
 
 def _stored_type(arrow_type: pa.DataType) -> pa.DataType:

@@ -2,28 +2,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.io.columns.values import (
-    as_text,
-    column_cells,
-    column_of,
-    decimal_text,
-    is_readable,
-    item_type,
-    own_unit,
-    plain,
-    shown,
-)
+from penstock.io.columns.lists import kernel_columns, list_column, list_lengths
+from penstock.io.errors import ConfigError
 
 
-def test_places_of_values_are_rows_and_indices_in_their_lists():
-    cells = column_cells(pa.array([["a", "b"], [], None, ["c"], ["d", "e", "f"]]))
-    rows, positions = cells.places(np.array([0, 1, 2, 5]))
+def test_positions_of_values_are_rows_and_indices_in_their_lists():
+    lists = list_column(pa.array([["a", "b"], [], None, ["c"], ["d", "e", "f"]]))
+    rows, positions = lists.positions_of(np.array([0, 1, 2, 5]))
     assert rows.tolist() == [0, 0, 3, 4]
     assert positions.tolist() == [0, 1, 0, 2]
 
 
-def test_places_of_scalars_are_their_rows():
-    rows, positions = column_cells(pa.array([1, None, 3])).places(np.array([0, 2]))
+def test_positions_of_scalars_are_their_rows():
+    rows, positions = list_column(pa.array([1, None, 3])).positions_of(np.array([0, 2]))
     assert (rows.tolist(), positions.tolist()) == ([0, 2], [0, 0])
 
 
@@ -40,50 +31,51 @@ def test_places_of_scalars_are_their_rows():
     ],
     ids=["nulls", "large_slice", "list_slice", "out_of_order"],
 )
-def test_cells_of_lists_are_the_values_in_row_order(column):
-    cells = column_cells(column)
-    assert cells.values.to_pylist() == [1, 2, 3]
-    assert cells.lengths.tolist() == [2, 0, 0, 1]
+def test_values_of_lists_are_the_values_in_row_order(column):
+    lists = list_column(column)
+    assert lists.values.to_pylist() == [1, 2, 3]
+    assert lists.lengths.tolist() == [2, 0, 0, 1]
 
 
 def test_values_hidden_below_a_null_list_are_left_out():
     hidden = pa.ListArray.from_arrays([0, 1, 3], pa.array([1, 2, 3]), mask=pa.array([False, True]))
-    cells = column_cells(hidden)
-    assert (cells.values.to_pylist(), cells.lengths.tolist()) == ([1], [1, 0])
+    lists = list_column(hidden)
+    assert (lists.values.to_pylist(), lists.lengths.tolist()) == ([1], [1, 0])
 
 
-def test_wrappings_of_a_type_are_taken_off_at_any_depth():
-    wrapped = pa.list_(pa.dictionary(pa.int32(), pa.large_string()))
-    assert item_type(wrapped) == pa.large_string()
-    assert item_type(pa.run_end_encoded(pa.int32(), pa.bool8())) == pa.int8()
-    rows = pa.array([["a"], ["b", "a"]], wrapped)
-    assert column_cells(rows).values.type == pa.string()
-    assert plain(pa.array([b"ab"], pa.binary(2))).type == pa.binary()
+def test_null_rows_and_null_values_are_told_apart():
+    lists = list_column(pa.array([[1, None], None, [], [None, None], [2]]))
+    assert lists.owners.tolist() == [0, 0, 3, 3, 4]
+    assert lists.present.tolist() == [True, False, True, True, True]
+    assert lists.counts.tolist() == [2, 0, 0, 2, 1]
+    assert lists.null_values().tolist() == [False, True, True, True, False]
+    assert lists.rows_with_null_values().tolist() == [0, 3]
+    scalars = list_column(pa.array([1, None, 3]))
+    assert (scalars.lengths, scalars.counts.tolist()) == (None, [1, 0, 1])
+    assert not scalars.null_values().any()
 
 
-@pytest.mark.parametrize(
-    "item",
-    [pa.struct([]), pa.list_(pa.int64()), pa.map_(pa.string(), pa.int64()), pa.month_day_nano_interval()],
-    ids=str,
-)
-def test_nested_values_and_intervals_are_not_readable(item):
-    assert not is_readable(item)
+def test_lists_of_one_are_single_values():
+    assert list_column(pa.array([[1], [2, 3], None, [], [4]])).single_values().to_pylist() == [1, None, None, None, 4]
+    assert list_column(pa.array([1, None])).single_values().to_pylist() == [1, None]
 
 
-def test_own_unit_and_text_keep_nulls_of_a_slice():
-    times = pa.array([0, 1_500, None], pa.int64()).cast(pa.timestamp("ms", "UTC")).slice(1)
-    assert own_unit(times).to_pylist() == [1500, None]
-    assert as_text(times).to_pylist() == ["1970-01-01T00:00:01.500Z", None]
-    assert decimal_text(pa.array([None], pa.decimal128(3, -1))).to_pylist() == [None]
+def test_lengths_are_int64_whatever_the_lists():
+    for list_type in (pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.list_view(pa.int8())):
+        lengths = list_lengths(pa.array([[1, 2], None, []], list_type))
+        assert (lengths.dtype, lengths.tolist()) == (np.int64, [2, 0, 0])
 
 
-def test_a_column_of_a_batch():
-    batch = pa.record_batch({"a": pa.array(["x", None]).dictionary_encode()})
-    assert column_of(batch, "a").equals(pa.array(["x", None]))
-    assert column_of(batch, "b") is None
-
-
-def test_long_values_are_cut():
-    assert len(shown(b"\0" * 1000)) < 150
-    assert len(shown(["x" * 1000])) < 150
-    assert shown([1, None]) == "[1, None]"
+def test_columns_become_what_the_kernel_reads():
+    batch = pa.record_batch(
+        {
+            "half": pa.array([0.5, None], pa.float16()),
+            "small": pa.array([[1], None], pa.list_view(pa.uint8())),
+            "text": pa.array(["a", None], pa.dictionary(pa.int8(), pa.string())),
+        }
+    )
+    columns = kernel_columns(batch, ["text", "small", "lacking", "half"])
+    assert columns.schema.names == ["text", "small", "lacking", "half"]
+    assert columns.to_pydict() == {**batch.to_pydict(), "text": ["a", None], "lacking": [None, None]}
+    with pytest.raises(ConfigError, match="column 'x' has type date32"):
+        kernel_columns(pa.record_batch({"x": pa.nulls(1, pa.date32())}), ["x"])
