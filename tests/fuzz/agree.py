@@ -9,8 +9,7 @@ import twins
 from fuzz import wire
 
 from penstock.io.errors import InputError
-from penstock.io.examples import decode as decode
-from penstock.io.examples import frames
+from penstock.io.examples import decode, frames
 from penstock.io.schema import Feature, Kind
 
 FEATURES = (
