@@ -16,7 +16,6 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
@@ -24,6 +23,7 @@ from penstock.io.batches import split_batch
 from penstock.io.beam import cancellation as stopping
 from penstock.io.beam import progress
 from penstock.io.beam.durations import AnyDuration, as_duration
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter
@@ -204,9 +204,7 @@ class _ReadFn(beam.DoFn):
         self._rows = rows
         self._timing = timing
         self._pipeline = stopping.pipeline_name()
-        self._in_rows = Metrics.counter("ReadFromKafka", "in-rows")
-        self._bad_rows = Metrics.counter("ReadFromKafka", "bad-rows")
-        self._in_batches = Metrics.counter("ReadFromKafka", "in-batches")
+        self._counters = RowCounters("ReadFromKafka")
 
     def teardown(self) -> None:
         close_parked(lambda key: key[0] == self._source)
@@ -221,9 +219,7 @@ class _ReadFn(beam.DoFn):
         """Batches and rejects of some records; event times go to the watermark, which they only move later."""
         made = self._rows.make(place, records)
         good = made.batch.num_rows
-        self._in_batches.inc()
-        self._in_rows.inc(len(records))
-        self._bad_rows.inc(len(records) - good)
+        self._counters.add(in_batches=1, in_rows=len(records), bad_rows=len(records) - good)
         progress.add(rows=len(records))
         floor = watermark.micros()
         for letters in made.rejected:
@@ -248,8 +244,7 @@ class _ReadFn(beam.DoFn):
         if not bundle.claim(place, upto, again=upto < wanted):
             return
         letter = DeadLetter((_gap(wanted, lowest, upto),), "read", self._source.place(*place), wanted, "", "text")
-        self._bad_rows.inc()
-        self._in_rows.inc()
+        self._counters.add(in_rows=1, bad_rows=1)
         _LOGGER.warning("%s: %s", letter.uri, letter.reasons[0].detail)
         yield from (_timed(item, _at(watermark.micros())) for item in reject([letter]))
         bundle.reader.assign({**bundle.reader.positions, place: upto})

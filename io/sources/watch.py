@@ -37,12 +37,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import coders
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.event_times import assign_event_time, check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
@@ -222,8 +222,7 @@ class _WatchFilesFn(beam.DoFn):
         self._interval = interval
         self._clock = clock
         self._failed_looks = 0
-        self._finished = Metrics.counter("WatchFiles", "files")
-        self._changed = Metrics.counter("WatchFiles", "changed-files")
+        self._counters = RowCounters("WatchFiles")
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(self, watch: _Watch, tracker: Any = _TRACKER, estimator: Any = _ESTIMATOR) -> Iterator[Any]:
@@ -243,8 +242,7 @@ class _WatchFilesFn(beam.DoFn):
         if not tracker.try_claim(watched):
             return
         before = estimator.current_watermark() or MIN_TIMESTAMP
-        self._finished.inc(len(found.finished))
-        self._changed.inc(len(found.changed))
+        self._counters.add(files=len(found.finished), changed_files=len(found.changed))
         yield from (TimestampedValue(file, before) for file in found.finished)
         yield from reject([_changed_letter(file) for file in found.changed])
         if watched.looks_left == 0:

@@ -52,7 +52,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.coders import BytesCoder
-from apache_beam.metrics import Metrics
 from apache_beam.runners.worker.bundle_processor import OutputTimer
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
@@ -66,6 +65,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.beam import progress
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
@@ -238,13 +238,13 @@ class _ByBucketFn(beam.DoFn):
     def __init__(self, rolling: Rolling, buckets: int):
         self._rolling = rolling
         self._buckets = buckets
-        self._in_rows = Metrics.counter("RollingFeatures", "in-rows")
+        self._counters = RowCounters("RollingFeatures")
 
     def start_bundle(self) -> None:
         self._collector = _Collector()
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        self._in_rows.inc(batch.num_rows)
+        self._counters.add(in_rows=batch.num_rows)
         self._collector.add(batch)
         if self._collector.is_full:
             for item, time in self._flush():
@@ -312,7 +312,7 @@ class _RollBucketFn(beam.DoFn):
 
     def __init__(self, rolling: Rolling):
         self._rolling = rolling
-        self._out_rows = Metrics.counter("RollingFeatures", "out-rows")
+        self._counters = RowCounters("RollingFeatures")
 
     def process(self, item: tuple[int, Iterable[pa.RecordBatch | _Piece]]) -> Iterator[pa.RecordBatch]:
         parts = (part.read() if isinstance(part, _Piece) else part for part in item[1])
@@ -320,7 +320,7 @@ class _RollBucketFn(beam.DoFn):
         events = pa.concat_batches([events_of(batch, self._rolling) for batch in batches])
         columns = feature_columns(events.slice(0, 0), events, self._rolling)
         for batch in with_features(batches, columns, self._rolling):
-            self._out_rows.inc(batch.num_rows)
+            self._counters.add(out_rows=batch.num_rows)
             progress.add(rolled=batch.num_rows)
             yield from split_batch(batch)
 
@@ -346,8 +346,7 @@ class _RollStreamFn(beam.DoFn):
         self._lateness = lateness
         self._every = micros(every)
         self._shared = shared.Shared()
-        self._out_rows = Metrics.counter("RollingFeatures", "out-rows")
-        self._late_rows = Metrics.counter("RollingFeatures", "late-rows")
+        self._counters = RowCounters("RollingFeatures")
 
     def setup(self) -> None:
         self._buckets: _Buckets = self._shared.acquire(_Buckets)
@@ -419,7 +418,7 @@ class _RollStreamFn(beam.DoFn):
         if number in self._due:
             self._compute()
         self._due[number] = due
-        self._late_rows.inc(due.events.num_rows if due.late else 0)
+        self._counters.add(late_rows=due.events.num_rows if due.late else 0)
         if sum(due.events.num_rows for due in self._due.values()) >= _MAX_ROWS:
             self._compute()
 
@@ -436,7 +435,7 @@ class _RollStreamFn(beam.DoFn):
     def _flush(self) -> Iterator[tuple[pa.RecordBatch, Timestamp]]:
         for whole in self._collector.take():
             for batch in split_batch(whole):
-                self._out_rows.inc(batch.num_rows)
+                self._counters.add(out_rows=batch.num_rows)
                 yield batch, Timestamp(micros=int(event_micros(batch).min()))
 
 
