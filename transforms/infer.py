@@ -35,7 +35,7 @@ from penstock.io.columns.grammar import TextCounts, beyond_exact, classify_text
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import decimal_text, is_readable, is_text, item_type
 from penstock.io.errors import ConfigError
-from penstock.io.kernel.numbers import Text, float32_overflow
+from penstock.io.kernel.shared.numbers import Text, float32_overflow
 from penstock.io.schema import Kind
 
 MAX_DOMAIN_VALUES = 100

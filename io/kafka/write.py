@@ -25,7 +25,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.examples.encode import try_encode_examples
 from penstock.io.kafka.producer import Delivery
 from penstock.io.kafka.target import KafkaTarget
-from penstock.io.kernel.tfrecord import FOOTER_BYTES, HEADER_BYTES
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.reasons import Reason
 
 

@@ -47,7 +47,7 @@ from penstock.io.formats.lines import (
     read_chunks,
     split_part,
 )
-from penstock.io.kernel.positions import occurrences
+from penstock.io.kernel.shared.positions import occurrences
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, feature_map
