@@ -7,9 +7,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 
 def add_beam_flags(parser: Any, without: Collection[type[PipelineOptions]] = ()) -> None:
-    """Adds all flags of Beam, with their types and choices; those of the families in `without` are left out.
+    """Adds all flags of Beam to a parser of argparse, but not those of the families in `without`.
 
-    The parser is one of argparse's. Beam would parse what it knows and ignore the rest: a wrong name or value is only found by a parser of one's own (no
+    Beam would parse what it knows and ignore the rest: a wrong name or value is only found by a parser of one's own (no
     issue is filed at Beam).
     """
     for family in PipelineOptions.__subclasses__():
