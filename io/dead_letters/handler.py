@@ -57,7 +57,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
 
     Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With an
     `apache_beam.transforms.error_handling.ErrorHandler` it goes there as a `DeadLetter`; a `BatchErrorHandler`, such as
-    `DeadLetterHandler`, gets whole `RejectedBatch`es.
+    `DeadLetterHandler`, gets each `RejectedBatch` whole.
     """
 
     _error_handler: error_handling.ErrorHandler | None = None
@@ -70,7 +70,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
     def _reject(self, rejected: beam.PCollection[Any]) -> None:
         """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`.
 
-        Elements are `RejectedBatch`es, as `reject` gives them; single `DeadLetter`s do as well.
+        Elements are of type `RejectedBatch`, as `reject` gives them; a single `DeadLetter` does as well.
         """
         steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:
@@ -83,7 +83,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
 
 
 class BatchErrorHandler(error_handling.ErrorHandler):
-    """Base of the error handlers that take `RejectedBatch`es from Penstock's transforms, instead of single letters."""
+    """Base of the error handlers that take each `RejectedBatch` of a transform whole, instead of single dead letters."""
 
 
 def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
@@ -142,7 +142,7 @@ class DeadLetterHandler(BatchErrorHandler):
         self._also: list[beam.PTransform[Any, Any]] = []
 
     def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
-        """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`: `RejectedBatch`es."""
+        """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`; elements are of type `RejectedBatch`."""
         self._also.append(sink)
         return self
 

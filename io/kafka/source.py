@@ -102,7 +102,7 @@ class KafkaSource:
 
     @property
     def address(self) -> str:
-        """`kafka://HOST:PORT[,HOST:PORT]`, for messages and origins."""
+        """The brokers as messages and origins name them, such as `kafka://a:9092,b:9092`."""
         return f"{SCHEME}://{','.join(self.brokers)}"
 
     def place(self, topic: str, partition: int | None = None) -> str:

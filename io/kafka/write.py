@@ -83,7 +83,7 @@ def _keys(batch: pa.RecordBatch, key: str | None) -> Sequence[bytes | None]:
 
 @dataclasses.dataclass(eq=False)
 class WriteToKafka(RejectingTransform):
-    """Writes RecordBatches, and `RejectedBatch`es or `DeadLetter`s, to a topic: at least once, see the module.
+    """Writes to a topic, at least once, what is a RecordBatch, a `RejectedBatch` or a `DeadLetter`; see the module.
 
     Rows that have no tf.Example form are rejected; JSON has a form for all. Where `WriteDataset` writes the same rows,
     it rejects the same ones, so that a `DiscardingHandler` is right here.
