@@ -12,7 +12,7 @@ release = penstock.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**", "benchmarks/README.md", "examples/*/README.md"]
+include_patterns = ["*.md", "docs/**", "benchmarks/README.md", "benchmarks/results/*.md", "examples/*/README.md"]
 exclude_patterns = [".*", "build", "dist", "src", "**/.cache"]
 
 html_theme = "furo"

@@ -60,7 +60,7 @@ _OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, "statistics", WINDOWS})
 
 @dataclasses.dataclass(eq=False)
 class WriteDataset(RejectingTransform):
-    """Writes a dataset: a folder of TFRecord shards per split, and a manifest, published as a whole.
+    """Writes a dataset: TFRecord shards by split and a manifest, published as a whole.
 
     Takes a bounded `PCollection[pyarrow.RecordBatch]` in the global window; gives a `PCollection[Outcome]` of one
     element. Rows are split by `_split`, ordered by `_shuffle_key` (computed from the row where there is none), rejected
@@ -308,7 +308,7 @@ def _nothing(_: object) -> Iterable[DeadLetterFile]:
 
 
 class CountRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[int]]):
-    """Counts rows of batches: a `PCollection[int]` with one number for each bundle."""
+    """Counts the rows of batches: one number for each bundle."""
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[int]:
         """One step."""

@@ -30,7 +30,7 @@ CLEARED = "cleared"
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """How a run ended: whether it was published, and with which counts.
 
     Attributes:
       status: published; or nothing was, since there was no row, or too many were rejected.

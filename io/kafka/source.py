@@ -55,7 +55,9 @@ _SECURITY = (
 
 @dataclasses.dataclass(frozen=True)
 class KafkaSource:
-    """Topics of one cluster, and which part of them; see the module for the attributes.
+    """Topics of one Kafka cluster, and which part of them is read.
+
+    The attributes are the parameters of the URI, as the module lists them.
 
     Raises:
       ConfigError: when they do not go together.
@@ -102,7 +104,7 @@ class KafkaSource:
 
     @property
     def address(self) -> str:
-        """The brokers as messages and origins name them, such as `kafka://a:9092,b:9092`."""
+        """How messages and origins name the brokers."""
         return f"{SCHEME}://{','.join(self.brokers)}"
 
     def place(self, topic: str, partition: int | None = None) -> str:

@@ -85,7 +85,7 @@ def detect_format(files: Sequence[InputFile]) -> str:
 
 @dataclasses.dataclass(eq=False)
 class ReadRecords(RejectingTransform):
-    """Reads files into RecordBatches.
+    """Reads files of any known format into RecordBatches.
 
     Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB, with `_origin`. With `features`, columns are
     int64, float64, string or binary, or lists of those; a null is an absent feature. Without, the columns are as in
@@ -236,7 +236,9 @@ def check_unchanged(file: InputFile) -> None:
 
 
 class ReadFromCsv(ReadRecords):
-    r"""Reads CSV files into RecordBatches, with the elements and the errors of `ReadRecords`.
+    r"""Reads CSV files into RecordBatches.
+
+    Elements and errors are those of `ReadRecords`.
 
     Args:
       inputs: patterns of files.
@@ -271,7 +273,9 @@ class ReadFromCsv(ReadRecords):
 
 
 class ReadFromJsonl(ReadRecords):
-    """Reads JSON Lines files into RecordBatches, with the elements and the errors of `ReadRecords`.
+    """Reads JSON Lines files into RecordBatches.
+
+    Elements and errors are those of `ReadRecords`.
 
     Args:
       inputs: patterns of files.
@@ -294,7 +298,9 @@ class ReadFromJsonl(ReadRecords):
 
 
 class ReadFromAvro(ReadRecords):
-    """Reads Avro container files into RecordBatches, with the elements and the errors of `ReadRecords`.
+    """Reads Avro container files into RecordBatches.
+
+    Elements and errors are those of `ReadRecords`.
 
     Args:
       inputs: patterns of files.
@@ -309,7 +315,9 @@ class ReadFromAvro(ReadRecords):
 
 
 class ReadFromParquet(ReadRecords):
-    """Reads Parquet files into RecordBatches, with the elements and the errors of `ReadRecords`.
+    """Reads Parquet files into RecordBatches.
+
+    Elements and errors are those of `ReadRecords`.
 
     Args:
       inputs: patterns of files.
@@ -324,7 +332,9 @@ class ReadFromParquet(ReadRecords):
 
 
 class ReadFromTFRecord(ReadRecords):
-    """Reads TFRecord files of tf.Example into RecordBatches, with the elements and the errors of `ReadRecords`.
+    """Reads TFRecord files of tf.Example into RecordBatches.
+
+    Elements and errors are those of `ReadRecords`.
 
     Args:
       inputs: patterns of files.
