@@ -17,6 +17,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,12 +26,13 @@ _BLOCK = re.compile(
     r"^```(?P<language>sh|python)\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.M | re.S
 )
 
-# `penstock` is the package under test, installed as a command or not. With job control, what a block starts in the
-# background can be interrupted, as in a terminal.
-_PROLOGUE = """
-set -euo pipefail -m
-penstock() { "$PYTHON" -m penstock "$@" ${PRISM:+--prism_location="$PRISM"}; }
+# `penstock` is the package under test, installed as a command or not; PRISM is where tests have the runner of streams.
+_COMMAND = """#!/bin/sh
+exec "{python}" -c 'import sys; from penstock.__main__ import main; sys.exit(main())' "$@" ${{PRISM:+--prism_location="$PRISM"}}
 """
+
+# With job control, what a block starts in the background can be interrupted, as in a terminal.
+_PROLOGUE = "set -euo pipefail -m\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,17 +75,24 @@ def run(text: str, path: str) -> Iterator[tuple[Block, str]]:
       RuntimeError: when a block fails; names the page and the line, with what it said.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
-    for block in blocks(text):
-        where = f"{path}:{block.line}"
-        yield block, _run_shell(block, where) if block.language == "sh" else _run_python(block, where, names)
+    with tempfile.TemporaryDirectory() as folder:
+        command = pathlib.Path(folder, "penstock")
+        command.write_text(_COMMAND.format(python=sys.executable))
+        command.chmod(0o755)
+        for block in blocks(text):
+            where = f"{path}:{block.line}"
+            yield (
+                block,
+                _run_shell(block, where, folder) if block.language == "sh" else _run_python(block, where, names),
+            )
 
 
-def _run_shell(block: Block, where: str) -> str:
+def _run_shell(block: Block, where: str, programs: str) -> str:
     # A file takes what the block prints to stderr: a job that it leaves in the background would hold a pipe open.
     with open("stderr.txt", "w+") as errors:
         done = subprocess.run(
             ["bash", "-c", _PROLOGUE + block.code],
-            env={**os.environ, "PYTHON": sys.executable},
+            env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
