@@ -28,7 +28,8 @@ _BLOCK = re.compile(
 
 # `penstock` is the package under test, installed as a command or not; PRISM is where tests have the runner of streams.
 _COMMAND = """#!/bin/sh
-exec "{python}" -c 'import sys; from penstock.__main__ import main; sys.exit(main())' "$@" ${{PRISM:+--prism_location="$PRISM"}}
+exec "{python}" -c 'import sys; from penstock.__main__ import main; sys.exit(main())' \\
+    "$@" ${{PRISM:+--prism_location="$PRISM"}}
 """
 
 # With job control, what a block starts in the background can be interrupted, as in a terminal.
