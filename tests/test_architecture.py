@@ -90,3 +90,17 @@ def test_the_questions_are_answered():
     asked = re.findall(r"^\| (Where .*\?) \| (.*) \|$", rows, re.MULTILINE)
     assert len(asked) >= 10
     assert all("](../" in answer for _, answer in asked)
+
+
+def test_the_glossary_names_what_is_there():
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", page, re.MULTILINE)
+    words = [word for word, _ in rows if word not in ("word", "---")]
+    assert len(words) == len(set(words)) > 50
+    named = {name for _, meaning in rows for name in re.findall(r"\(`(\w+)`\)", meaning)}
+    trees = [ast.parse(path.read_text()) for path in MODULES.values()]
+    defined = {
+        node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    assert len(named) > 15
+    assert not named - defined
