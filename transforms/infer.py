@@ -144,7 +144,9 @@ class InferSchemaFn(beam.CombineFn):
 
 
 class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
-    """Infers one schema from all rows; see the module.
+    """Infers one schema from all rows.
+
+    The module says how each feature of the schema is found.
 
     Input: `pyarrow.RecordBatch` as `ReadRecords` gives them without features, the columns of which may differ. Output:
     one `schema_pb2.Schema`, without features when there are no batches.

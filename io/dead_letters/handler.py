@@ -53,11 +53,11 @@ def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
 
 
 class RejectingTransform(beam.PTransform[Any, Any]):
-    """Base of the transforms that may reject rows; follows Beam's `with_error_handler` convention.
+    """Base of the transforms that may reject rows.
 
-    Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With an
-    `apache_beam.transforms.error_handling.ErrorHandler` it goes there as a `DeadLetter`; a `BatchErrorHandler`, such as
-    `DeadLetterHandler`, gets whole `RejectedBatch`es.
+    It follows Beam's convention `with_error_handler`. Without a handler the first bad record fails the pipeline with
+    `RejectedRecordError`. With an `apache_beam.transforms.error_handling.ErrorHandler` each goes there as a
+    `DeadLetter`; a `BatchErrorHandler`, such as `DeadLetterHandler`, gets each `RejectedBatch` whole.
     """
 
     _error_handler: error_handling.ErrorHandler | None = None
@@ -70,7 +70,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
     def _reject(self, rejected: beam.PCollection[Any]) -> None:
         """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`.
 
-        Elements are `RejectedBatch`es, as `reject` gives them; single `DeadLetter`s do as well.
+        Elements are of type `RejectedBatch`, as `reject` gives them; a single `DeadLetter` does as well.
         """
         steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:
@@ -83,7 +83,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
 
 
 class BatchErrorHandler(error_handling.ErrorHandler):
-    """Base of the error handlers that take `RejectedBatch`es from Penstock's transforms, instead of single letters."""
+    """Base of the error handlers that take rejected rows by the batch (`RejectedBatch`), not single dead letters."""
 
 
 def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
@@ -127,7 +127,7 @@ class DeadLetterFile:
 
 
 class DeadLetterHandler(BatchErrorHandler):
-    """An error handler that writes dead letters as JSON Lines files below `directory`.
+    """Writes dead letters as JSON Lines files below `directory`.
 
     Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
     references to files (`DeadLetterFile`, from `output()` after `close()`) cross to the next: a local runner holds
@@ -143,7 +143,7 @@ class DeadLetterHandler(BatchErrorHandler):
         self._files: beam.PCollection[DeadLetterFile] | None = None
 
     def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
-        """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`: `RejectedBatch`es."""
+        """Gives each `RejectedBatch` of each step to `sink` as well, such as a `WriteToKafka`."""
         self._also.append(sink)
         return self
 
@@ -219,7 +219,7 @@ def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PColl
 
 
 class DiscardingHandler(BatchErrorHandler):
-    """Drops rejected rows: for a pass over input whose rejects another pass records."""
+    """Drops rejected rows, for a pass over input whose rejects another pass records."""
 
     def __init__(self) -> None:
         super().__init__(consumer=None)

@@ -12,17 +12,17 @@ The file has a key, and one entry for each feature, which becomes a column behin
         card_since_last: {op: time_since_last, window: 7d}
         card_late: {op: late}
 
-===================  ========  ==============================================================================
-op                   gives     of the rows of the key in the window
-===================  ========  ==============================================================================
-`count`              INT       how many there are, nulls or not; at least 1, the row itself
-`sum`                as `column`  the exact sum; a FLOAT is rounded once, an INT that int64 cannot hold is null
-`mean`               FLOAT     the exact sum, rounded, by the number of values
-`min`, `max`         as `column`  the least and the greatest value
-`distinct`           INT       how many different values there are
-`time_since_last`    FLOAT     seconds since the row before; null for the first
-`late`               INT       1 where the row itself came late (below), else 0; in batch always 0
-===================  ========  ==============================================================================
+===================  ============  ==========================================================================
+op                   gives         of the rows of the key in the window
+===================  ============  ==========================================================================
+`count`              INT           how many there are, nulls or not; at least 1, the row itself
+`sum`                as `column`   the exact sum; a FLOAT is rounded once, an INT that int64 cannot hold is null
+`mean`               FLOAT         the exact sum, rounded, by the number of values
+`min`, `max`         as `column`   the least and the greatest value
+`distinct`           INT           how many different values there are
+`time_since_last`    FLOAT         seconds since the row before; null for the first
+`late`               INT           1 where the row itself came late (below), else 0; in batch always 0
+===================  ============  ==========================================================================
 
 - **Window.** A row sees the rows of its key that are less than `window` older, up to and including itself. Rows are in
   the order of their event times; those of one time in an order of their own, which follows from their content alone.
@@ -91,7 +91,7 @@ Keyed: TypeAlias = tuple[int, pa.RecordBatch]
 
 
 def load_rolling(path: str) -> RollingSpec:
-    """Reads the file of `--rolling`.
+    """Reads the YAML file that `--rolling` names.
 
     Raises:
       ConfigError: when it cannot be read or is wrong, with line and feature.
@@ -143,7 +143,9 @@ def rolling_features(history: pa.RecordBatch | None, rows: pa.RecordBatch, rolli
 
 @dataclasses.dataclass(eq=False)
 class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds rolling features to batches in the global window, whose rows have `_event_time`.
+    """Adds features of what happened to a key before each row.
+
+    Batches must be in the global window, and their rows must have `_event_time`.
 
     Rows cross a shuffle, in pieces of batches, by bucket of their key's hash. What comes out is in no order, and in
     other batches than what went in. The buckets have no influence on the features.

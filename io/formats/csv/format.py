@@ -67,7 +67,9 @@ Faults = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class CsvFormat:
-    r"""CSV as RFC 4180 has it, in UTF-8, with a header in each file unless `column_names` are given.
+    r"""CSV files as RFC 4180 has them, in UTF-8.
+
+    Each file has a header, unless `column_names` are given.
 
     Attributes:
       delimiter: one ASCII character; `\t` may be spelled out.
