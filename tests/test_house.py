@@ -33,9 +33,6 @@ MAX_SHOWN = 20
 # Where the paths begin that texts name.
 TOPS = (".", "tests")
 
-# Each compiled module has three source files.
-TOO_FULL = {"io/kernel/native"}
-
 Graph = Mapping[str, set[str]]
 
 
@@ -181,7 +178,7 @@ def test_every_path_that_is_named_is_there():
     assert len(named) > 20
 
 
-@pytest.mark.parametrize("folder", sorted({str(path.parent) for path in sources(*PACKAGES)} - TOO_FULL))
+@pytest.mark.parametrize("folder", sorted({str(path.parent) for path in sources(*PACKAGES)}))
 def test_a_folder_holds_what_one_can_overlook(folder):
     files = [path for path in sources(folder) if str(path.parent) == folder]
     assert len(files) <= MAX_SOURCES, f"{folder} has {len(files)} source files; part it by what they are about"

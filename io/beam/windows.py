@@ -26,7 +26,7 @@ _NAME = re.compile(r"(-?\d{4,6})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\.\d{6})?Z")
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Fixed or sliding windows.
+    """Fixed or sliding windows of event time.
 
     Attributes:
       size: whole milliseconds.
@@ -113,7 +113,7 @@ class Windows:
 
 
 def parse_window(text: str) -> Windows:
-    """The windows of `fixed:SIZE` or `sliding:SIZE/PERIOD`.
+    """Parses `fixed:SIZE` or `sliding:SIZE/PERIOD`.
 
     >>> parse_window("sliding:60s/10s").size
     datetime.timedelta(seconds=60)

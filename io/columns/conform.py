@@ -57,7 +57,7 @@ from penstock.io.columns.values import (
     split_mixed,
 )
 from penstock.io.errors import ConfigError
-from penstock.io.kernel.numbers import FLOAT_PATTERN, INT_PATTERN, Mask, float32_overflow, match_text
+from penstock.io.kernel.shared.numbers import FLOAT_PATTERN, INT_PATTERN, Mask, float32_overflow, match_text
 from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, Kind

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from penstock.io.beam.flags import add_beam_flags
 from penstock.io.errors import ConfigError
 from pipelines._cli import beam_flags as _beam_flags
 from pipelines._cli import flink as flink  # Beam finds the options of job servers when their class is there
@@ -42,9 +43,7 @@ class _BeamParser(Parser):
 def beam_parser() -> Parser:
     """Knows all flags of Beam, with their types and choices; a bad value is a `ConfigError`."""
     parser: Any = _BeamParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
-    for family in PipelineOptions.__subclasses__():
-        if family is not _JobOptions:
-            family._add_argparse_args(parser)
+    add_beam_flags(parser, without=(_JobOptions,))
     return parser
 
 

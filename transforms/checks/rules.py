@@ -73,7 +73,7 @@ _PICTURE_WIDTH = 80
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One predicate.
+    """One SQL predicate that every row must meet.
 
     Attributes:
       name: letters, digits, `_`, `.`, `-`, beginning with a letter; the reason code is `rule.<name>`.
@@ -112,7 +112,9 @@ class Rule:
 
 
 def load_rules(path: str) -> tuple[Rule, ...]:
-    """Reads a file of rules; the SQL is checked by `compile_rules`.
+    """Reads a file of rules.
+
+    `compile_rules` checks the SQL.
 
     Raises:
       ConfigError: when the file cannot be read, is not YAML, or is not a list of rules; the message has the path, the

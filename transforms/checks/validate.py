@@ -394,10 +394,11 @@ def _flags(mask: pa.Array) -> npt.NDArray[np.bool_]:
 
 
 class ValidateRecords(RejectingTransform):
-    """Rejects the rows that break the schema or a rule; see the module for what is checked.
+    """Rejects the rows that break the schema or a rule.
 
-    Good rows pass unchanged, with all their columns, in batches of the same order. Counters: `in-batches`, `in-rows`,
-    `out-rows`, `bad-rows`, and `warn-<rule>` for the rows that break a rule of severity warn.
+    The module lists what is checked. Good rows pass unchanged, with all their columns, in batches of the same order.
+    Counters: `in-batches`, `in-rows`, `out-rows`, `bad-rows`, and `warn-<rule>` for the rows that break a rule of
+    severity warn.
     """
 
     def __init__(self, schema: schema_pb2.Schema, rules: Sequence[Rule] = (), label: str | None = None):

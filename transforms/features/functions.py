@@ -124,7 +124,7 @@ class FeatureFile:
 
 
 def load_features(features: str) -> FeatureFile | FeatureFunction:
-    """Reads `--features`: the path of a YAML file, or `module:function`.
+    """Reads what `--features` names: a YAML file, or a `module:function`.
 
     A function is imported here, so that a mistake in its name is found at once; TensorFlow is not needed otherwise.
 

@@ -24,7 +24,7 @@ from penstock.io.kernel.pure.pieces import (
     sums_per_row,
     value_positions,
 )
-from penstock.io.kernel.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
 
 _TAGS = {Kind.BYTES: b"\x0a", Kind.FLOAT: b"\x12", Kind.INT: b"\x1a"}
 _FLOAT_BYTES = 4
