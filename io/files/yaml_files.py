@@ -14,8 +14,8 @@ a second document                   it would be ignored
 more than 16 MiB, not UTF-8         it is some other file
 ==================================  ==========================================================================
 
-A byte order mark is skipped. Merge keys (`<<: *name`) are resolved, and a mapping's own keys win. Only files on
-other machines need Beam.
+A byte order mark is skipped. Merge keys (`<<: *name`) are resolved, and a mapping's own keys win.
+`read_local_text` and all that parses need no Beam.
 """
 
 import dataclasses
