@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.io.kernel.offsets import Ints, starts_of
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
 from penstock.io.kernel.pure.pieces import (
     Bytes,
-    Ints,
     group_equal,
     put_constant,
     put_fixed,
     put_slices,
-    starts_of,
     sums_per_row,
     value_positions,
 )

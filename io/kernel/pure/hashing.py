@@ -7,14 +7,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from penstock.io.kernel.offsets import Ints, starts_of
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
 from penstock.io.kernel.pure.pieces import (
     Bytes,
-    Ints,
     put_constant,
     put_fixed,
     put_slices,
-    starts_of,
     sums_per_row,
     value_positions,
 )
