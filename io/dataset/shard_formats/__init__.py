@@ -37,9 +37,13 @@ class ShardKind:
 
 
 _TFRECORD_SUFFIXES = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
+_PARQUET_SUFFIXES = dict.fromkeys(("zstd", "snappy", "gzip", "none"), ".parquet")
 
 SHARD_FORMATS: Mapping[str, ShardKind] = {
     "tfrecord": ShardKind("tfrecord:TFRecordShards", _TFRECORD_SUFFIXES, "application/x-tfrecord"),
+    "parquet": ShardKind(
+        "parquet:ParquetShards", _PARQUET_SUFFIXES, "application/vnd.apache.parquet", has_columns=True
+    ),
 }
 
 # Of all formats, for a flag.
