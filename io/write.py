@@ -231,7 +231,7 @@ def _nothing(_: object) -> Iterable[DeadLetterFile]:
 
 
 class CountRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[int]]):
-    """Counts rows of batches: a `PCollection[int]` with one number for each bundle."""
+    """Counts the rows of batches: one number for each bundle."""
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[int]:
         """One step."""

@@ -39,7 +39,13 @@ _READ_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: a stable code, the file relative to the dataset, a sentence."""
+    """One fault of a dataset.
+
+    Attributes:
+      code: stable, such as `shard.crc32c`.
+      path: the file, relative to the dataset.
+      detail: a sentence.
+    """
 
     code: str
     path: str
@@ -50,7 +56,7 @@ class Fault:
 
 
 def verify_dataset(directory: str) -> Iterator[Fault]:
-    """Reads a dataset again and yields each fault; nothing for a good one.
+    """Reads a dataset again and yields each fault, and nothing for a good dataset.
 
     Memory is that of one block of records. `penstock.io.beam.progress` counts bytes, and rows of shards. A dataset with
     windows may still be growing: what it holds of a window that is just being published is an orphan for a moment.

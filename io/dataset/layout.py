@@ -87,7 +87,7 @@ def new_run_id() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Staging:
-    """The folder of one run, inside the output, where everything lies until it is published.
+    """The folder of one run, where everything lies until it is published.
 
     What is staged under a relative path (`path("train", ...)`) is published under the same path below the output.
     """

@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One shard.
+    """One shard of a dataset, as the manifest describes it.
 
     Attributes:
       path: relative to the dataset.
@@ -105,7 +105,9 @@ class ManifestFile:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest(ManifestFile):
-    """What a dataset holds and how it came to be; `rows_in == rows_out + rows_rejected`.
+    """What a dataset holds and how it came to be.
+
+    `rows_in == rows_out + rows_rejected`.
 
     Attributes:
       dataset_id: `dataset_id` of the shards: the same for the same content.
@@ -157,7 +159,9 @@ def dataset_id(shards: Sequence[Shard]) -> str:
 
 
 def read_manifest(directory: str) -> Manifest | None:
-    """The manifest of a dataset; None when it has none, and so is not whole.
+    """Reads the manifest of a dataset.
+
+    None when it has none, and so is not whole.
 
     Raises:
       DataError: when there is one that cannot be read.

@@ -36,7 +36,7 @@ Status = Literal["published", "no_rows", "too_many_rejects"]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """How a run ended: whether it was published, and with which counts.
 
     Attributes:
       status: published; or nothing was, since there was no row, or too many were rejected.

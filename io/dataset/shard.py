@@ -2,7 +2,6 @@
 
 import contextlib
 
-import google_crc32c
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
@@ -10,11 +9,8 @@ from penstock.io.beam import progress
 from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.shard_formats.base import ShardFormat
 from penstock.io.files.paths import is_local
-from penstock.io.kernel import native
+from penstock.io.kernel import crc32c
 from penstock.io.sort.merge import KEYS_END, MergedRuns
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _runs
 
 
 def write_shard(
@@ -56,16 +52,12 @@ class _StoredFile(contextlib.AbstractContextManager["_StoredFile"]):
         self.crc32c = self.bytes = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        self.crc32c = _extended_crc32c(self.crc32c, data)
+        self.crc32c = crc32c.extend(self.crc32c, data)
         self.bytes += len(data)
         self._file.write(bytes(data) if self._must_copy else data)
 
     def __exit__(self, *exc_info: object) -> None:
         self._file.close()
-
-
-def _extended_crc32c(crc: int, data: bytes | memoryview) -> int:
-    return _runs.crc32c(crc, data) if native.ENABLED else google_crc32c.extend(crc, bytes(data))
 
 
 def _iso(micros: int) -> str:

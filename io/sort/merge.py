@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from penstock.io.kernel import native
+from penstock.io.kernel import runs as kernel_runs
 from penstock.io.sort.records import (
     NO_TIME,
     Bytes,
@@ -26,9 +26,6 @@ from penstock.io.sort.records import (
     sorted_order,
 )
 from penstock.io.sort.runs import MAX_RUN_BYTES, Run
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _runs
 
 KEYS_END = 1 << 64
 
@@ -65,7 +62,7 @@ class MergedRuns:
 
     def __init__(self, runs: Sequence[Run], max_piece_bytes: int | None = None, once: bool = False):
         self._runs = [_RunReader(run) for run in runs]
-        self._once = once and native.ENABLED
+        self._once = once
         if max_piece_bytes is None:
             max_piece_bytes = min(MAX_RUN_BYTES, max(_MIN_PIECE_BYTES, len(runs) * _READ_BYTES))
         self._max_piece_bytes = max_piece_bytes
@@ -307,7 +304,7 @@ class _RunReader:
         """Gives back what has been read since the last time, if that is so many bytes."""
         if self._spent and self._spent[1] - self._spent[0] >= at_least:
             with self._open("r+") as file:
-                _runs.discard(file.fileno(), *self._spent)
+                kernel_runs.discard(file.fileno(), *self._spent)
             self._spent = None
 
     def times(self, first: int, last: int) -> Ints | None:

@@ -15,10 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.kernel import native
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _runs
+from penstock.io.kernel import runs
 
 # One row is one framed record: the number of its split, its key, its bytes, its event time if there is one.
 RECORDS = pa.schema(
@@ -121,14 +118,7 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
 
 def sorted_order(records: EncodedRecords) -> Ints | None:
     """int64[n], the order of the records by split, key and bytes, stable; None where they lie in it."""
-    find = _runs.sort_order if native.ENABLED else _order_in_python
-    return find(records.splits, records.keys, records.data, records.offsets)
-
-
-def _order_in_python(splits: Splits, keys: Keys, data: Bytes, offsets: Ints) -> Ints | None:
-    by = [(name, "ascending") for name in ("split", "key", "record")]
-    order = pc.sort_indices(records_batch(splits, keys, data, offsets, None), sort_keys=by)
-    return None if order.equals(pa.array(range(len(order)), pa.uint64())) else order.to_numpy().astype(np.int64)
+    return runs.sort_order(records.splits, records.keys, records.data, records.offsets)
 
 
 def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -185,24 +175,12 @@ class BlockWriter:
 
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Writes the records of these indices, in this order."""
-        if native.ENABLED:
-            self._gather(records, order)
-        else:
-            self._gather_in_python(records, order)
-
-    def _gather(self, records: EncodedRecords, order: Ints) -> None:
         index = skip = 0
         while index < len(order):
-            index, skip, filled = _runs.gather(
+            index, skip, filled = runs.gather(
                 records.data, records.offsets, order, index, skip, self._block, self._filled
             )
             self._fill(filled - self._filled)
-
-    def _gather_in_python(self, records: EncodedRecords, order: Ints) -> None:
-        batch = records_batch(records.splits, records.keys, records.data, records.offsets, None)
-        rows = max(1, len(self._block) * len(records) // max(records.nbytes, 1))
-        for start in range(0, len(order), rows):
-            self.write(EncodedRecords.of(batch.take(pa.array(order[start : start + rows]))).content)
 
     def read_from(self, file: io.FileIO, start: int, end: int) -> None:
         """Writes what a file has between two places."""

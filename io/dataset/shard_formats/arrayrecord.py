@@ -30,9 +30,9 @@ from penstock.io.dataset.shard_formats.base import (
 )
 from penstock.io.dataset.shard_formats.tfrecord import encode_framed, framed_piece
 from penstock.io.errors import InputError
-from penstock.io.examples.encode import mask_crcs
-from penstock.io.examples.frames import FOOTER_BYTES, HEADER_BYTES, Frames
+from penstock.io.examples.frames import Frames
 from penstock.io.files.paths import is_local
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
 from penstock.io.sort.records import Bytes, Ints
 
 # The compressions in the words of the package.

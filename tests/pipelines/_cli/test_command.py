@@ -98,7 +98,7 @@ ANSWERS = [
     (["prepare", *IO, "--input=kafka://a:1/t"], WRONG_USAGE, r"--input kafka://... stands alone"),
     (["prepare", "--config=none.yaml"], WRONG_USAGE, r"--config none.yaml: cannot be read: .*No such file"),
     (["prepare", "--config=gs://b/job.yaml"], WRONG_USAGE, r"--config gs://b/job.yaml: must be a file of this machine"),
-    (["prepare", "--config=job.yaml"], WRONG_USAGE, r"job.yaml: unknown name inptu; did you mean input\?"),
+    (["prepare", "--config=job.yaml"], WRONG_USAGE, r"job.yaml, line 1: unknown name inptu; did you mean input\?"),
     (["prepare", "--input=none.csv", "--output=o"], DATA_FAILED, r"no file matches none.csv; check the path"),
     (["prepare", "--input=data/*.json", "--output=o"], DATA_FAILED, r"no file matches data/\*.json; check the path"),
     (["prepare", "--input=data", "--output=o"], DATA_FAILED, r"data is a directory; name its files"),
