@@ -38,7 +38,7 @@ newest: install ## the demo and some tests with the newest versions, and which p
 
 kernel: $(VENV)/.kernel ## compile io/kernel/ again, after a change there
 
-$(VENV)/.kernel: $(wildcard io/kernel/native/*.pyx io/kernel/native/*.h) | $(VENV)/.installed
+$(VENV)/.kernel: $(wildcard io/kernel/native/*.pyx io/kernel/native/*.pxd io/kernel/native/headers/*.h) | $(VENV)/.installed
 	$(BIN)/python setup.py -q build_ext --inplace --parallel $(WORKERS)
 	@touch $@
 

@@ -60,7 +60,7 @@ def commands() -> list:
     texts |= {relative(page): page.read_text() for page in READ[1:]}
     texts["Makefile"] = (ROOT / "Makefile").read_text().replace("$(DEMO)", "demo-output")
     for name, job in MODULES.items():
-        texts[f"pipelines/{name}.py"] = f"{job.__doc__}\n{job._EXAMPLES}"
+        texts[f"pipelines/{name}.py"] = f"{job.__doc__}\n{JOBS[name][0].examples}"
     texts["pipelines/_main.py"] = _main._EXAMPLES
     pattern = re.compile(rf"(?:python -m pipelines\.|penstock )({'|'.join(JOBS)}) (-(?:[^\n`\\|#]|\\\n)+)")
     return [

@@ -25,11 +25,11 @@ class Shard:
     Attributes:
       path: relative to the dataset.
       split: the split it belongs to.
-      records: tf.Examples in it.
+      records: in it: rows.
       bytes: size of the file as stored.
-      uncompressed_bytes: size of the framed records.
+      uncompressed_bytes: size of its content: framed tf.Examples, or what `rows.py` makes of rows of a table.
       crc32c: CRC32C of the file as stored, 8 hex digits.
-      sha256: SHA-256 of the framed records before compression, hex.
+      sha256: SHA-256 of its content, hex.
       event_time: least and greatest event time (ISO 8601, UTC) of its rows; None without.
     """
 
@@ -114,6 +114,8 @@ class Manifest(ManifestFile):
       splits: rows by split, in the order of the options.
       rejected_by_reason: rows by reason; a row may have several, so that the sum may exceed `rows_rejected`.
       rejected_by_stage: rows by the step that rejected them; the sum is `rows_rejected`.
+      format: of the shards, as `--output_format` names it.
+      media_type: of the shards.
       provenance: inputs, fingerprints, options, versions: what the job says about itself.
     """
 
@@ -131,6 +133,8 @@ class Manifest(ManifestFile):
     compression: str
     shuffle: str
     seed: int
+    format: str = "tfrecord"
+    media_type: str = "application/x-tfrecord"
     extras: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION

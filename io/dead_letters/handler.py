@@ -138,8 +138,9 @@ class DeadLetterHandler(BatchErrorHandler):
         super().__init__(consumer=None)
         self._directory = directory
         self._run_id = run_id
-        self._windows: Windows | None = None
         self._also: list[beam.PTransform[Any, Any]] = []
+        self._rejected: list[_Rejected] = []
+        self._files: beam.PCollection[DeadLetterFile] | None = None
 
     def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
         """Gives each `RejectedBatch` of each step to `sink` as well, such as a `WriteToKafka`."""
@@ -151,35 +152,64 @@ class DeadLetterHandler(BatchErrorHandler):
         """What was given to `also_to`."""
         return tuple(self._also)
 
+    def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
+        """Takes the rejects of one step."""
+        self._take(pcoll, self._directory)
+
+    def _take(self, rejected: beam.PCollection[Any], directory: str) -> None:
+        """Has them written to a folder; one inside the handler's own keeps its name when published."""
+        super().add_error_pcollection(rejected)  # which tells the pipeline of this handler
+        self._rejected.append(_Rejected(rejected, directory))
+
     def close(self, windows: Windows | None = None) -> None:
         """Writes what all the transforms rejected; a second call does nothing.
 
         With windows, each has its own files, so that rejects are counted where their event times lie.
         """
-        if self._closed:
+        if self._files is not None:
             return
-        self._windows = windows
-        for index, rejected in enumerate(self._error_pcolls):
+        for index, rejected in enumerate(self._rejected):
             for number, sink in enumerate(self._also):
-                _ = rejected | f"AlsoDeadLetters{index}To{number}" >> sink
+                _ = rejected.batches | f"AlsoDeadLetters{index}To{number}" >> sink
         files = [
-            _in_global_window(rejected, index)
-            | f"WriteDeadLetters{index}" >> self._writer(index).with_output_types(DeadLetterFile)
-            for index, rejected in enumerate(self._error_pcolls)
+            _in_global_window(rejected.batches, index)
+            | f"WriteDeadLetters{index}" >> self._writer(rejected.directory, windows).with_output_types(DeadLetterFile)
+            for index, rejected in enumerate(self._rejected)
         ]
-        self._output = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
-        self._closed = True
+        self._files = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
 
-    def _writer(self, index: int) -> beam.ParDo:
-        return beam.ParDo(_WriteDeadLettersFn(self._folder(index), self._run_id, self._windows))
-
-    def _folder(self, index: int) -> str:
-        """Where the rejects of one step are written; a folder inside the directory keeps its name when published."""
-        return self._directory
+    def _writer(self, directory: str, windows: Windows | None) -> beam.ParDo:
+        return beam.ParDo(_WriteDeadLettersFn(directory, self._run_id, windows))
 
     def output(self) -> beam.PCollection[DeadLetterFile]:
-        """The staged files; available after `close`."""
-        return super().output()
+        """The staged files; available after `close`.
+
+        Raises:
+          RuntimeError: before `close`.
+        """
+        if self._files is None:
+            raise RuntimeError("the files of dead letters are known when their handler is closed: call close() before")
+        return self._files
+
+    def verify_closed(self) -> None:
+        """Beam asks this when the pipeline runs.
+
+        Raises:
+          RuntimeError: when rejects were taken, and nothing writes them.
+        """
+        if self._files is None:
+            raise RuntimeError(
+                f"the dead letters of {len(self._rejected)} steps would be lost: call close() on their handler, or "
+                "give it to WriteDataset(dead_letters=...)"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rejected:
+    """What one step rejects, and the folder that it is written to."""
+
+    batches: beam.PCollection[Any]
+    directory: str
 
 
 def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PCollection[Any]:

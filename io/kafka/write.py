@@ -23,9 +23,9 @@ from penstock.io.dead_letters.payloads import row_payloads
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.examples.encode import try_encode_examples
-from penstock.io.examples.frames import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.kafka.producer import Delivery
 from penstock.io.kafka.target import KafkaTarget
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.reasons import Reason
 
 

@@ -68,6 +68,8 @@ class WindowManifest(ManifestFile):
     shuffle: str
     seed: int
     num_shards: int
+    format: str = "tfrecord"
+    media_type: str = "application/x-tfrecord"
     extras: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION

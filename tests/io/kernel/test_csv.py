@@ -3,22 +3,20 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import twins
 from depth import scaled
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.io.columns.conform import conform_batch
-from penstock.io.formats.csv import records as csv_records
-from penstock.io.formats.csv.fields import ArrowFields, CsvColumns, KernelFields
-from penstock.io.formats.csv.records import CsvRecords, cut_records, misquoted_lines
+from penstock.io.errors import InputError
+from penstock.io.formats.csv import fields as fields_module
+from penstock.io.formats.csv.fields import CsvColumns, FieldReader, misquoted_lines
+from penstock.io.formats.csv.records import CsvRecords, cut_records
 from penstock.io.formats.lines import Block, blank_lines, index_lines, invalid_utf8, lone_cr_lines
-from penstock.io.kernel import native
 from penstock.io.schema import Feature, Kind
 
-if not native.ENABLED:
-    pytest.skip("compares the kernel with Arrow", allow_module_level=True)
-
-from penstock.io.kernel.native import _csv
+compiled, pure = twins.both("csv")
 
 
 def layout_of(names, selected=None, delimiter=",", null_values=(), multiline=False):
@@ -38,34 +36,40 @@ def records_of(data: bytes, layout: CsvColumns) -> CsvRecords:
     return CsvRecords(records.lines.select(filled), records.misquoted[filled], records.lone_cr[filled])
 
 
+def reader_of(kernel, layout: CsvColumns) -> FieldReader:
+    reader = FieldReader(layout)
+    reader._splitter = kernel.Splitter(*reader._parts)
+    return reader
+
+
 def check_same(data: bytes, layout: CsvColumns) -> None:
     """Columns, numbers of fields and misquoted lines are the same by the kernel and by Arrow."""
     records = records_of(data, layout)
-    lines, arrow, by_kernel = records.lines, ArrowFields(layout), KernelFields(layout)
+    lines = records.lines
     nul = np.array([b"\0" in lines.line(index) for index in range(len(lines))], bool)
-    good = ~(records.misquoted | records.lone_cr | nul | invalid_utf8(lines))
-    assert by_kernel.split(lines).tolist() == records.misquoted.tolist()
-    assert arrow.split(lines).tolist() == (records.misquoted & (not layout.multiline)).tolist()
-    ragged = arrow.keep(good)
-    assert by_kernel.keep(good) == ragged
-    left = good.sum() - len(ragged)
-    for start, stop in {(0, left), (left // 3, left - left // 3)}:
-        check_same_columns(by_kernel.columns(start, stop), arrow.columns(start, stop), layout)
+    good = ~(records.lone_cr | nul | invalid_utf8(lines))
+    if layout.multiline:
+        good &= ~records.misquoted
+    by_kernel, by_arrow = (reader_of(kernel, layout).read(lines, good) for kernel in (compiled, pure))
+    assert by_kernel.counts.tolist() == by_arrow.counts.tolist()
+    assert by_kernel.misquoted.tolist() == (records.misquoted & (not layout.multiline)).tolist()
+    check_same_columns(by_kernel.columns, by_arrow.columns, layout)
 
 
-def check_same_columns(by_kernel: list[pa.Array], by_arrow: list[pa.Array], layout: CsvColumns) -> None:
-    for array in by_kernel:
-        array.validate(full=True)
+def check_same_columns(by_kernel: dict[str, pa.Array], by_arrow: dict[str, pa.Array], layout: CsvColumns) -> None:
+    ours, theirs = pa.record_batch(by_kernel), pa.record_batch(by_arrow)
+    ours.validate(full=True)
+    theirs.validate(full=True)
     features = [feature for feature in layout.selected.values() if feature is not None]
     if not features:
-        assert [array.to_pylist() for array in by_kernel] == [array.to_pylist() for array in by_arrow]
+        assert ours.to_pydict() == theirs.to_pydict()
         return
-    names = list(layout.selected)
-    typed, reasons = conform_batch(pa.record_batch(by_kernel, names=names), features)
-    expected, expected_reasons = conform_batch(pa.record_batch(by_arrow, names=names), features)
-    assert reasons == expected_reasons
-    assert typed.schema == expected.schema
-    assert [bits(column) for column in typed.columns] == [bits(column) for column in expected.columns]
+    third = ours.num_rows // 3
+    for piece, expected in ((ours, theirs), (ours.slice(third, third), theirs.slice(third, third))):
+        (typed, reasons), (wanted, wanted_reasons) = (conform_batch(batch, features) for batch in (piece, expected))
+        assert reasons == wanted_reasons
+        assert typed.schema == wanted.schema
+        assert [bits(column) for column in typed.columns] == [bits(column) for column in wanted.columns]
 
 
 def bits(column: pa.Array) -> list:
@@ -149,12 +153,9 @@ def test_values_are_what_conform_makes_of_arrows_texts(data, options, kind, bool
 @example(b'a,"b"x\r\n"c\n\r\n"\r\n\r\r\n', True, ",")
 @example(b'a\r,"b"x\n', True, ",")
 def test_records_are_cut_as_numpy_cuts_them(data, final, delimiter):
-    found = csv_records._native_records(Block(data, 7), delimiter, final)
-    expected = csv_records._numpy_records(Block(data, 7), delimiter, final)
-    for name in ("starts", "ends", "nexts"):
-        assert getattr(found.lines, name).tolist() == getattr(expected.lines, name).tolist()
-    assert found.misquoted.tolist() == expected.misquoted.tolist()
-    assert found.lone_cr.tolist() == expected.lone_cr.tolist()
+    ours, theirs = (kernel.cut_records(data, ord(delimiter), final) for kernel in (compiled, pure))
+    for found, expected in zip(ours, theirs, strict=True):
+        assert found.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 15, 16, 17), (3, 40, 16), (16,), (15,)])
@@ -164,26 +165,55 @@ def test_texts_up_to_the_end_of_the_block(sizes):
         check_same(data, layout_of("ab"))
 
 
-def test_wanted_columns_only_and_rows_of_another_width():
-    fields = KernelFields(layout_of("abc", {"b": None}))
-    lines = index_lines(Block(b"1,2,3\n4,5\n6,7,8\n9,10,11,12\n", 0))
-    assert not fields.split(lines).any()
-    assert fields.keep(np.ones(4, bool)) == {1: 2, 3: 4}
-    assert [array.to_pylist() for array in fields.columns(0, 2)] == [["2", "7"]]
+@pytest.mark.parametrize("kernel", [compiled, pure])
+def test_wanted_columns_only_and_rows_of_another_width(kernel):
+    lines = index_lines(Block(b"1,2,3\n4,5\n6,7,8\n9,10,11,12\n13,14,15\n", 0))
+    fields = reader_of(kernel, layout_of("abc", {"b": None})).read(lines, np.array([1, 1, 1, 1, 0], bool))
+    assert fields.counts.tolist() == [3, 2, 3, 4, 0]
+    assert not fields.misquoted.any()
+    assert {name: array.to_pylist() for name, array in fields.columns.items()} == {"b": ["2", "7"]}
+
+
+@pytest.mark.parametrize("kernel", [compiled, pure])
+def test_all_lines_are_good_or_none_is(kernel):
+    lines = index_lines(Block(b'1,"x"\n2,y\n', 0))
+    reader = reader_of(kernel, layout_of("ab"))
+    for good, expected in ((np.zeros(2, bool), ([], [])), (np.ones(2, bool), (["1", "2"], ["x", "y"]))):
+        columns = reader.read(lines, good).columns
+        assert tuple(array.to_pylist() for array in columns.values()) == expected
 
 
 def test_records_outside_the_data_are_refused():
-    splitter = _csv.Splitter(ord(","), True, [0], [])
+    splitter = compiled.Splitter(ord(","), True, [0], [])
     for starts, ends in (([0], [4]), ([-1], [2]), ([2], [1]), ([0, 1], [2])):
         with pytest.raises(ValueError, match="record"):
-            splitter.split(b"abc", np.array(starts), np.array(ends))
-    for wrong in ((1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, -1, 0), (0, 1, 0)):
+            splitter.split(b"abc", np.array(starts), np.array(ends), np.ones(len(starts), bool))
+    with pytest.raises(ValueError, match="a flag each"):
+        splitter.split(b"abc", np.array([0]), np.array([1]), np.ones(2, bool))
+    for wrong in (1, -1):
         with pytest.raises(ValueError, match="slot"):
-            splitter.texts(*wrong)
-    splitter.split(b"a\nb", np.array([0, 2]), np.array([1, 3]))
+            splitter.texts(wrong)
+    splitter.split(b"a\nb", np.array([0, 2]), np.array([1, 3]), np.ones(2, bool))
     for only in ([2], [-1]):
-        with pytest.raises(ValueError, match="in the range"):
-            splitter.texts(0, 0, 2, np.array(only))
-    for rows in ([2], [1, 0], [0, 0], [-1]):
-        with pytest.raises(ValueError, match="rows must be ascending"):
-            splitter.keep(np.array(rows))
+        with pytest.raises(ValueError, match="no such record"):
+            splitter.texts(0, np.array(only))
+
+
+def test_a_parser_that_finds_other_records_is_an_error_with_the_place():
+    reader = reader_of(pure, layout_of("ab"))
+    lines = index_lines(Block(b"1,2\n3,4\n", 10))
+    reader._splitter._read_table = lambda text, skip: pa.table({"0": ["1"], "1": ["2"]})
+    message = r"t\.csv: Arrow found 1 rows in 2 lines, from byte 10 on; this is a fault of Penstock, please report"
+    with pytest.raises(InputError, match=message):
+        reader.read(lines, np.ones(2, bool))
+
+
+def test_more_than_the_kernel_takes_is_read_by_arrow(monkeypatch):
+    monkeypatch.setattr(fields_module.csv, "MAX_BYTES", 8)
+    lines = index_lines(Block(b"1,2\n3,4\n", 0))
+    reader = FieldReader(layout_of("ab"))
+    monkeypatch.setattr(reader, "_splitter", None)
+    assert [array.to_pylist() for array in reader.read(lines, np.ones(2, bool)).columns.values()] == [
+        ["1", "3"],
+        ["2", "4"],
+    ]
