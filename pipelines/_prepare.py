@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
+from penstock.io.dataset.columns import dataset_columns
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.publish import Outcome, read_outcome
+from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
@@ -70,6 +73,7 @@ def build(
     spec = dataclasses.replace(
         options.dataset_spec(),
         output=staging.output,
+        columns=_columns(options, plan, graph),
         splits=tuple(plan.recipe.splits),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
@@ -78,6 +82,13 @@ def build(
     _ = rows | "WriteDataset" >> WriteDataset(
         **vars(spec), dead_letters=handler, rows_in=rows_in, run_id=staging.run_id, spill=is_local(options.beam)
     )
+
+
+def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Schema | None:
+    """The columns of the shards, for a format that has them; features of a graph are computed as float32."""
+    if not SHARD_FORMATS[options.output.output_format].has_columns:
+        return None
+    return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
 
 
 def run(options: PrepareOptions) -> int:

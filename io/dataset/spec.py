@@ -177,6 +177,8 @@ class DatasetSpec:
         """What encodes rows and writes shards.
 
         Raises:
-          ConfigError: for columns that the format cannot have.
+          ConfigError: for columns that the format cannot have, or that it needs and are not given.
         """
+        if self.columns is None and SHARD_FORMATS[self.format].has_columns:
+            raise ConfigError(f"the format {self.format} needs columns: the Arrow schema that all shards share")
         return load_format(self.format, str(self.compression), self.columns)

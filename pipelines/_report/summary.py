@@ -118,7 +118,7 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
 
 def _places(result: DatasetResult) -> RenderableType:
     """What lies at which path; on a terminal too narrow for a table each description stands below its path."""
-    places = [(f"{result.output}/{name}/", "TFRecord shards of tf.Example") for name in result.splits]
+    places = [(f"{result.output}/{name}/", "the shards of this split") for name in result.splits]
     places.append((f"{result.manifest}", "counts, digests, inputs, options, versions"))
     if result.schema:
         places.append((result.schema, "the schema of the rows; curate it and pass it back with --schema"))

@@ -23,7 +23,7 @@ from penstock.io.dataset.manifest import PublishedDeadLetters, dataset_id, sum_c
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane, WindowManifest
-from penstock.io.dataset.windowed.shards import Report
+from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Report, ShardReport
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 
@@ -69,10 +69,11 @@ class SealingRules:
     def seal(self, window: int, reports: Iterable[Report]) -> SealedWindow:
         """The window with all panes of which there are reports, each of them complete."""
         reports, splits = list(reports), self.spec.splits
-        headers = {report.pane: report.header for report in reports if report.header is not None}
-        staged = [report.shard for report in reports if report.shard is not None]
+        headers = {report.pane: report.header for report in reports if isinstance(report, HeaderReport)}
+        staged = [report.shard for report in reports if isinstance(report, ShardReport)]
         staged.sort(key=lambda item: (item.shard.pane == "late", splits.index(item.shard.split), item.shard.path))
-        rejects = sorted((item.rejects for item in reports if item.rejects is not None), key=lambda file: file.path)
+        files = (report.rejects for report in reports if isinstance(report, RejectsReport))
+        rejects = sorted(files, key=lambda file: file.path)
         groups = list(_letter_groups(rejects))
         names = reject_names(f"{DEAD_LETTERS}/{time_name(window)}", [group[0].path for group in groups])
         letters = dict(zip(names, groups, strict=True))
@@ -153,8 +154,9 @@ class PaneProgress:
 
     def add(self, report: Report) -> "PaneProgress":
         """With one more."""
-        header = report.header
-        expected = self.expected if header is None else 1 + header.shards + header.rejects
+        expected = self.expected
+        if isinstance(report, HeaderReport):
+            expected = 1 + report.header.shards + report.header.rejects
         return dataclasses.replace(self, reports=self.reports + 1, expected=expected)
 
 
@@ -174,7 +176,7 @@ class SealingProgress:
         """With one more report."""
         if report.pane == "late":
             return dataclasses.replace(self, late=self.late.add(report))
-        is_final = self.is_final or (report.header is not None and report.header.final)
+        is_final = self.is_final or (isinstance(report, HeaderReport) and report.header.final)
         return dataclasses.replace(self, on_time=self.on_time.add(report), is_final=is_final)
 
     def ready(self) -> Sequence[Pane]:

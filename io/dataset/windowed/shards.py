@@ -12,14 +12,22 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
-from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.json_coder import OneOf, register_json
 from penstock.io.beam.windows import Windows, time_name
 from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shuffle import merged_batches
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import Chunk, read_part, read_sources
-from penstock.io.dataset.windowed.close import PaneHeader, ShardTask, Task
+from penstock.io.dataset.windowed.close import (
+    HeaderTask,
+    PaneHeader,
+    RejectsTask,
+    ShardTask,
+    Task,
+    TooLateTask,
+    WriteTask,
+)
 from penstock.io.dataset.windowed.manifest import Pane, WindowShard
 from penstock.io.dead_letters.handler import DeadLetterFile, write_letters
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
@@ -42,14 +50,40 @@ class StagedShard:
 
 
 @register_json
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Something of a pane that is done, one of the three."""
+class Report(OneOf):
+    """Something of a pane that is done."""
 
     pane: Pane
-    header: PaneHeader | None = None
-    shard: StagedShard | None = None
-    rejects: DeadLetterFile | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HeaderReport(Report):
+    """What is known of the pane, and how many other reports there will be."""
+
+    TAG = "header"
+
+    pane: Pane
+    header: PaneHeader
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardReport(Report):
+    """A shard was written."""
+
+    TAG = "shard"
+
+    pane: Pane
+    shard: StagedShard
+
+
+@dataclasses.dataclass(frozen=True)
+class RejectsReport(Report):
+    """A file of dead letters is filed in the pane."""
+
+    TAG = "rejects"
+
+    pane: Pane
+    rejects: DeadLetterFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,15 +162,18 @@ class _WriteShardsFn(beam.DoFn):
         self._too_late_rows = Metrics.counter("WriteDataset", "too-late-rows")
 
     def process(self, task: Task) -> Iterator[Any]:
-        rejects = task.rejects
-        if task.too_late is not None:
-            letters = list(late_letters(task.too_late, self._staging.windows, self._lateness))
-            rejects = self._staging.reject(task.window, letters)
-            if self._gives_late:
-                yield from (TaggedOutput(_LATE, batch) for batch in letters)
-            self._too_late_rows.inc(task.too_late.rows)
-        shard = None
-        if task.shard is not None:
-            shard = self._staging.write(task.window, task.pane, task.shard, uuid.uuid4().hex)
-            self._late_rows.inc(shard.shard.records if task.pane == "late" else 0)
-        yield task.window, Report(task.pane, task.header, shard, rejects)
+        match task:
+            case HeaderTask(window, header, pane):
+                yield window, HeaderReport(pane, header)
+            case RejectsTask(window, rejects):
+                yield window, RejectsReport("on_time", rejects)
+            case WriteTask(window, shard, pane):
+                written = self._staging.write(window, pane, shard, uuid.uuid4().hex)
+                self._late_rows.inc(written.shard.records if pane == "late" else 0)
+                yield window, ShardReport(pane, written)
+            case TooLateTask(window, chunk):
+                letters = list(late_letters(chunk, self._staging.windows, self._lateness))
+                if self._gives_late:
+                    yield from (TaggedOutput(_LATE, batch) for batch in letters)
+                self._too_late_rows.inc(chunk.rows)
+                yield window, RejectsReport("on_time", self._staging.reject(window, letters))

@@ -368,15 +368,15 @@ class TestForPeople:
     def test_what_lies_where_is_below_its_path_on_a_terminal_that_is_too_narrow(self, told, length):
         lines, output = lines_of(told[80, length]), "o" * length
         assert f"  {output}/train/" in lines, "a path is in one piece, for copying"
-        assert "    TFRecord shards of tf.Example" in lines
+        assert "    the shards of this split" in lines
         assert max(len(line) for line in lines if output not in line) <= 80
 
     def test_what_lies_where_is_a_table_where_there_is_room(self, told):
-        assert "  ooo/train/          TFRecord shards of tf.Example" in lines_of(told[120, 3])
+        assert "  ooo/train/          the shards of this split" in lines_of(told[120, 3])
 
     def test_a_pipe_has_room(self, capsys):
         tell(_dataset("o" * 200), as_json=False)
-        assert f"  {'o' * 200}/train/          TFRecord shards of tf.Example" in capsys.readouterr().out.splitlines()
+        assert f"  {'o' * 200}/train/          the shards of this split" in capsys.readouterr().out.splitlines()
 
 
 def _dataset(output):
