@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from penstock.io.kernel import quoting
-from penstock.io.kernel.numbers import float32_overflow
+from penstock.io.kernel.numbers import fits_float32, float32_overflow
 from penstock.io.kernel.positions import CR, LF, counts_between, lone_crs, occurrences, without_cr
 from penstock.io.kernel.pure import grammar
 from penstock.io.kernel.pure.quotes import Quotes, find_quotes, misquoted_lines
@@ -106,8 +106,8 @@ class Splitter:
     def floats(self, slot: int) -> tuple[npt.NDArray[np.float64], _There, _Ints]:
         """The same as float64; a number beyond float32 counts as no FLOAT text."""
         values, states = grammar.floats(self._columns[slot])
-        beyond = float32_overflow(values)
-        if beyond.any():
+        if not fits_float32(values):
+            beyond = float32_overflow(values)
             states = np.zeros(len(values), np.uint8) if states is None else states
             states[beyond], values = grammar.BAD, np.where(beyond, 0, values)
         return values, *_by_states(states)
