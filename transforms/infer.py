@@ -35,7 +35,7 @@ from penstock.io.columns.grammar import TextCounts, beyond_exact, classify_text
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import decimal_text, is_readable, is_text, item_type
 from penstock.io.errors import ConfigError
-from penstock.io.kernel.numbers import Text, float32_overflow
+from penstock.io.kernel.shared.numbers import Text, float32_overflow
 from penstock.io.schema import Kind
 
 MAX_DOMAIN_VALUES = 100
@@ -144,7 +144,9 @@ class InferSchemaFn(beam.CombineFn):
 
 
 class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
-    """Infers one schema from all rows; see the module.
+    """Infers one schema from all rows.
+
+    The module says how each feature of the schema is found.
 
     Input: `pyarrow.RecordBatch` as `ReadRecords` gives them without features, the columns of which may differ. Output:
     one `schema_pb2.Schema`, without features when there are no batches.

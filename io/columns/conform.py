@@ -57,8 +57,15 @@ from penstock.io.columns.values import (
     split_mixed,
 )
 from penstock.io.errors import ConfigError
-from penstock.io.kernel.numbers import FLOAT_PATTERN, INT_PATTERN, Mask, fits_float32, float32_overflow, match_text
-from penstock.io.kernel.offsets import starts_of
+from penstock.io.kernel.shared.numbers import (
+    FLOAT_PATTERN,
+    INT_PATTERN,
+    Mask,
+    fits_float32,
+    float32_overflow,
+    match_text,
+)
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, Kind

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.kernel import grammar
-from penstock.io.kernel.numbers import (
+from penstock.io.kernel.shared.numbers import (
     FALSE_PATTERN,
     FLOAT32_LIMIT,
     FLOAT_PATTERN,

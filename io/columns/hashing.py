@@ -32,7 +32,9 @@ def salted(seed: int, salt: str) -> int:
 
 
 def hash_rows(batch: pa.RecordBatch, columns: Sequence[str] | None, seed: int) -> npt.NDArray[np.uint64]:
-    """XXH64 of each row: uint64[rows]; see the module for what is hashed.
+    """Hashes each row with XXH64, and returns uint64[rows].
+
+    The module says what is hashed.
 
     Args:
       batch: rows of any types that have a tf.Example form.

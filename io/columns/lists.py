@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from penstock.io.columns.values import is_list, is_text, kind_of, plain
 from penstock.io.errors import ConfigError
-from penstock.io.kernel.offsets import Ints, list_lengths, starts_of
+from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 
 Flags = npt.NDArray[np.bool_]
 

@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 from apache_beam import pvalue
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from apache_beam.transforms import error_handling
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
@@ -29,6 +28,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
 from penstock.io.batches import in_global_window
 from penstock.io.beam import progress
 from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
 from penstock.io.dead_letters.record import (
     DeadLetter,
@@ -53,11 +53,11 @@ def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
 
 
 class RejectingTransform(beam.PTransform[Any, Any]):
-    """Base of the transforms that may reject rows; follows Beam's `with_error_handler` convention.
+    """Base of the transforms that may reject rows.
 
-    Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With an
-    `apache_beam.transforms.error_handling.ErrorHandler` it goes there as a `DeadLetter`; a `BatchErrorHandler`, such as
-    `DeadLetterHandler`, gets whole `RejectedBatch`es.
+    It follows Beam's convention `with_error_handler`. Without a handler the first bad record fails the pipeline with
+    `RejectedRecordError`. With an `apache_beam.transforms.error_handling.ErrorHandler` each goes there as a
+    `DeadLetter`; a `BatchErrorHandler`, such as `DeadLetterHandler`, gets each `RejectedBatch` whole.
     """
 
     _error_handler: error_handling.ErrorHandler | None = None
@@ -70,20 +70,20 @@ class RejectingTransform(beam.PTransform[Any, Any]):
     def _reject(self, rejected: beam.PCollection[Any]) -> None:
         """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`.
 
-        Elements are `RejectedBatch`es, as `reject` gives them; single `DeadLetter`s do as well.
+        Elements are of type `RejectedBatch`, as `reject` gives them; a single `DeadLetter` does as well.
         """
         steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:
-            _ = rejected | f"FailOnRejected{steps}" >> beam.ParDo(_FailFn())
+            _ = rejected | f"FailOnRejected{steps}" >> beam.Map(_fail)
         elif isinstance(self._error_handler, BatchErrorHandler):
             self._error_handler.add_error_pcollection(rejected)
         else:
-            letters = rejected | f"Letters{steps}" >> beam.ParDo(_LettersFn()).with_output_types(DeadLetter)
+            letters = rejected | f"Letters{steps}" >> beam.FlatMap(_dead_letters).with_output_types(DeadLetter)
             self._error_handler.add_error_pcollection(letters)
 
 
 class BatchErrorHandler(error_handling.ErrorHandler):
-    """Base of the error handlers that take `RejectedBatch`es from Penstock's transforms, instead of single letters."""
+    """Base of the error handlers that take rejected rows by the batch (`RejectedBatch`), not single dead letters."""
 
 
 def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
@@ -91,19 +91,17 @@ def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
     return element if isinstance(element, RejectedBatch) else RejectedBatch.of([element])
 
 
-class _LettersFn(beam.DoFn):
-    def process(self, element: RejectedBatch | DeadLetter) -> Iterator[DeadLetter]:
-        return iter(rejected_batch(element))
+def _dead_letters(element: RejectedBatch | DeadLetter) -> Iterator[DeadLetter]:
+    return iter(rejected_batch(element))
 
 
-class _FailFn(beam.DoFn):
-    def process(self, element: RejectedBatch | DeadLetter) -> None:
-        letter = next(iter(rejected_batch(element)))
-        reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in letter.reasons)
-        raise RejectedRecordError(
-            f"{letter.uri or 'a record'} at {letter.position}, rejected by stage {letter.stage}: {reasons}; "
-            "to collect bad records instead of failing, give the transform an error handler (with_error_handler)"
-        )
+def _fail(element: RejectedBatch | DeadLetter) -> None:
+    letter = next(iter(rejected_batch(element)))
+    reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in letter.reasons)
+    raise RejectedRecordError(
+        f"{letter.uri or 'a record'} at {letter.position}, rejected by stage {letter.stage}: {reasons}; "
+        "to collect bad records instead of failing, give the transform an error handler (with_error_handler)"
+    )
 
 
 @register_json
@@ -127,7 +125,7 @@ class DeadLetterFile:
 
 
 class DeadLetterHandler(BatchErrorHandler):
-    """An error handler that writes dead letters as JSON Lines files below `directory`.
+    """Writes dead letters as JSON Lines files below `directory`.
 
     Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
     references to files (`DeadLetterFile`, from `output()` after `close()`) cross to the next: a local runner holds
@@ -138,11 +136,12 @@ class DeadLetterHandler(BatchErrorHandler):
         super().__init__(consumer=None)
         self._directory = directory
         self._run_id = run_id
-        self._windows: Windows | None = None
         self._also: list[beam.PTransform[Any, Any]] = []
+        self._rejected: list[_Rejected] = []
+        self._files: beam.PCollection[DeadLetterFile] | None = None
 
     def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
-        """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`: `RejectedBatch`es."""
+        """Gives each `RejectedBatch` of each step to `sink` as well, such as a `WriteToKafka`."""
         self._also.append(sink)
         return self
 
@@ -151,35 +150,64 @@ class DeadLetterHandler(BatchErrorHandler):
         """What was given to `also_to`."""
         return tuple(self._also)
 
+    def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
+        """Takes the rejects of one step."""
+        self._take(pcoll, self._directory)
+
+    def _take(self, rejected: beam.PCollection[Any], directory: str) -> None:
+        """Has them written to a folder; one inside the handler's own keeps its name when published."""
+        super().add_error_pcollection(rejected)  # which tells the pipeline of this handler
+        self._rejected.append(_Rejected(rejected, directory))
+
     def close(self, windows: Windows | None = None) -> None:
         """Writes what all the transforms rejected; a second call does nothing.
 
         With windows, each has its own files, so that rejects are counted where their event times lie.
         """
-        if self._closed:
+        if self._files is not None:
             return
-        self._windows = windows
-        for index, rejected in enumerate(self._error_pcolls):
+        for index, rejected in enumerate(self._rejected):
             for number, sink in enumerate(self._also):
-                _ = rejected | f"AlsoDeadLetters{index}To{number}" >> sink
+                _ = rejected.batches | f"AlsoDeadLetters{index}To{number}" >> sink
         files = [
-            _in_global_window(rejected, index)
-            | f"WriteDeadLetters{index}" >> self._writer(index).with_output_types(DeadLetterFile)
-            for index, rejected in enumerate(self._error_pcolls)
+            _in_global_window(rejected.batches, index)
+            | f"WriteDeadLetters{index}" >> self._writer(rejected.directory, windows).with_output_types(DeadLetterFile)
+            for index, rejected in enumerate(self._rejected)
         ]
-        self._output = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
-        self._closed = True
+        self._files = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
 
-    def _writer(self, index: int) -> beam.ParDo:
-        return beam.ParDo(_WriteDeadLettersFn(self._folder(index), self._run_id, self._windows))
-
-    def _folder(self, index: int) -> str:
-        """Where the rejects of one step are written; a folder inside the directory keeps its name when published."""
-        return self._directory
+    def _writer(self, directory: str, windows: Windows | None) -> beam.ParDo:
+        return beam.ParDo(_WriteDeadLettersFn(directory, self._run_id, windows))
 
     def output(self) -> beam.PCollection[DeadLetterFile]:
-        """The staged files; available after `close`."""
-        return super().output()
+        """The staged files; available after `close`.
+
+        Raises:
+          RuntimeError: before `close`.
+        """
+        if self._files is None:
+            raise RuntimeError("the files of dead letters are known when their handler is closed: call close() before")
+        return self._files
+
+    def verify_closed(self) -> None:
+        """Beam asks this when the pipeline runs.
+
+        Raises:
+          RuntimeError: when rejects were taken, and nothing writes them.
+        """
+        if self._files is None:
+            raise RuntimeError(
+                f"the dead letters of {len(self._rejected)} steps would be lost: call close() on their handler, or "
+                "give it to WriteDataset(dead_letters=...)"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rejected:
+    """What one step rejects, and the folder that it is written to."""
+
+    batches: beam.PCollection[Any]
+    directory: str
 
 
 def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PCollection[Any]:
@@ -189,7 +217,7 @@ def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PColl
 
 
 class DiscardingHandler(BatchErrorHandler):
-    """Drops rejected rows: for a pass over input whose rejects another pass records."""
+    """Drops rejected rows, for a pass over input whose rejects another pass records."""
 
     def __init__(self) -> None:
         super().__init__(consumer=None)
@@ -217,8 +245,7 @@ class _WriteDeadLettersFn(beam.DoFn):
         self._earliest = min(self._earliest, timestamp)
         batch = rejected_batch(element)
         progress.add(rejected=len(batch))
-        for code, count in batch.reason_counts().items():
-            Metrics.counter("DeadLetters", code).inc(count)
+        RowCounters("DeadLetters").add_named(batch.reason_counts())
         for start, part in _by_window(batch, self._windows):
             key = start if start in self._files or len(self._files) < _MAX_FILES else None
             if key not in self._files:

@@ -26,7 +26,7 @@ from penstock.io.batches import drop_rows, feature_names
 from penstock.io.columns.lists import check_supported, kernel_columns, list_column, without_views
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.kernel import examples
-from penstock.io.kernel.numbers import float32_overflow
+from penstock.io.kernel.shared.numbers import float32_overflow
 from penstock.io.reasons import Reason
 
 Bytes = npt.NDArray[np.uint8]

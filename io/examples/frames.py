@@ -16,7 +16,7 @@ import numpy as np
 
 from penstock.io.errors import InputError
 from penstock.io.kernel import frames
-from penstock.io.kernel.tfrecord import FOOTER_BYTES, HEADER_BYTES
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 
 _BLOCK_BYTES = 4 << 20
 # No protobuf message is longer, so a longer record is a damaged length.

@@ -23,7 +23,7 @@ from penstock.io.errors import InputError
 from penstock.io.files.inputs import CountedReads, InputFile, open_decompressed, open_raw
 from penstock.io.formats.base import Parsed, Part, text_part_bytes
 from penstock.io.kernel import lines as kernel_lines
-from penstock.io.kernel.positions import counts_between, lone_crs
+from penstock.io.kernel.shared.positions import counts_between, lone_crs
 from penstock.io.reasons import Reason
 
 # What is worked through at a time, about a batch: smaller blocks pay Python's share more often.

@@ -5,7 +5,7 @@ has the same functions and gives the same results, slower. `penstock.io.kernel.n
 process, when the first of them is asked for: the package itself imports nothing, for commands that only want to know
 what is there (`penstock.io.kernel.compiled`).
 
-Twins stand on numpy, Arrow and the modules of this package alone, which hold what both sides and their callers share.
+Twins stand on numpy, Arrow and `penstock.io.kernel.shared` alone, which holds what both sides and their callers share.
 """
 
 import importlib

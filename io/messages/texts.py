@@ -16,7 +16,7 @@ from penstock.io.formats.csv.format import CsvFormat, RecordReader, byte_faults
 from penstock.io.formats.csv.records import cut_records
 from penstock.io.formats.json.format import JsonRowReader
 from penstock.io.formats.lines import Block, Lines, counts_per_line, invalid_utf8, lone_cr_lines
-from penstock.io.kernel.positions import CR, LF, occurrences
+from penstock.io.kernel.shared.positions import CR, LF, occurrences
 from penstock.io.messages.base import DecodedMessages
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, feature_map

@@ -8,7 +8,7 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.kernel import runs
-from penstock.io.kernel.offsets import starts_of
+from penstock.io.kernel.shared.offsets import starts_of
 
 # One row is one framed record: the number of its split, its key, its bytes, its event time if there is one.
 RECORDS = pa.schema(
@@ -32,8 +32,6 @@ Bytes = npt.NDArray[np.uint8]
 Splits = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
-
-MAX_SPLITS = 1 << 16
 
 # In place of the event time of a record that has none.
 NO_TIME = int(np.iinfo(np.int64).min)
@@ -129,6 +127,19 @@ def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch if order is None else batch.take(pa.array(order))
 
 
+class RecordSink(Protocol):
+    """What takes records in their final order, in pieces of any size."""
+
+    def write_records(self, records: EncodedRecords) -> None:
+        """Takes records as they lie."""
+
+    def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
+        """Takes the records of these indices, in this order."""
+
+    def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
+        """Takes the records that lie in a file between int64[n + 1] offsets."""
+
+
 class BlockWriter:
     """Collects bytes in a block of its own and stores it whenever it is full.
 
@@ -153,6 +164,14 @@ class BlockWriter:
             self._block[self._filled : self._filled + count] = data[done : done + count]
             done += count
             self._fill(count)
+
+    def write_records(self, records: EncodedRecords) -> None:
+        """Writes records as they lie."""
+        self.write(records.content)
+
+    def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
+        """Writes the records that lie in a file between int64[n + 1] offsets."""
+        self.read_from(file, int(offsets[0]), int(offsets[-1]))
 
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Writes the records of these indices, in this order."""

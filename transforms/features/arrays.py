@@ -11,7 +11,7 @@ import pyarrow as pa
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import kind_of
 from penstock.io.errors import DataError
-from penstock.io.kernel.offsets import starts_of
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Kind
 
 Ints = npt.NDArray[np.int64]

@@ -16,8 +16,8 @@ from penstock.io.columns.values import mixed_column
 from penstock.io.errors import InputError
 from penstock.io.formats.lines import Lines
 from penstock.io.kernel import csv
-from penstock.io.kernel.numbers import Mask
 from penstock.io.kernel.pure import csv as pure_csv
+from penstock.io.kernel.shared.numbers import Mask
 from penstock.io.schema import Feature, Kind
 
 

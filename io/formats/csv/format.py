@@ -47,7 +47,7 @@ from penstock.io.formats.lines import (
     read_chunks,
     split_part,
 )
-from penstock.io.kernel.positions import occurrences
+from penstock.io.kernel.shared.positions import occurrences
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, feature_map
@@ -67,7 +67,9 @@ Faults = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class CsvFormat:
-    r"""CSV as RFC 4180 has it, in UTF-8, with a header in each file unless `column_names` are given.
+    r"""CSV files as RFC 4180 has them, in UTF-8.
+
+    Each file has a header, unless `column_names` are given.
 
     Attributes:
       delimiter: one ASCII character; `\t` may be spelled out.

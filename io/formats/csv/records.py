@@ -1,6 +1,6 @@
 """Records of CSV whose quoted fields may hold line breaks: where they end, and which of them are at fault.
 
-`penstock.io.kernel.quoting` says how fields are quoted.
+`penstock.io.kernel.shared.quoting` says how fields are quoted.
 """
 
 import dataclasses
@@ -10,7 +10,8 @@ import numpy as np
 
 from penstock.io.errors import InputError
 from penstock.io.formats.lines import Block, Lines
-from penstock.io.kernel import csv, quoting
+from penstock.io.kernel import csv
+from penstock.io.kernel.shared import quoting
 
 
 def split_record(record: bytes, delimiter: str) -> list[bytes]:

@@ -21,7 +21,7 @@ from pyarrow import json as arrow_json
 
 from penstock.io.columns.grammar import MAX_EXACT_INT
 from penstock.io.formats.json.rows import Number, Path, Scalar, Value
-from penstock.io.kernel.offsets import list_lengths, starts_of
+from penstock.io.kernel.shared.offsets import list_lengths, starts_of
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, Kind
 

@@ -86,7 +86,7 @@ FastRows = tuple[np.ndarray, dict[str, pa.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class JsonlFormat:
-    """JSON Lines in UTF-8: one object a line.
+    """JSON Lines files in UTF-8: one object a line.
 
     Attributes:
       part_bytes: size of the byte ranges of a plain file; None goes by its size (`text_part_bytes`).

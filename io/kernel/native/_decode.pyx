@@ -12,7 +12,7 @@ its entry begins with, so that a key is one comparison of bytes. Other keys are 
 import os
 import sys
 
-from penstock.io.kernel.faults import FAULTS
+from penstock.io.kernel.shared.faults import FAULTS
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from penstock.io.kernel import quoting
-from penstock.io.kernel.numbers import fits_float32, float32_overflow
-from penstock.io.kernel.positions import CR, LF, counts_between, lone_crs, occurrences, without_cr
 from penstock.io.kernel.pure import grammar
 from penstock.io.kernel.pure.quotes import Quotes, find_quotes, misquoted_lines
+from penstock.io.kernel.shared import quoting
+from penstock.io.kernel.shared.numbers import fits_float32, float32_overflow
+from penstock.io.kernel.shared.positions import CR, LF, counts_between, lone_crs, occurrences, without_cr
 
 # The compiled module takes no more, since its positions have 30 bits.
 MAX_BYTES = 1 << 30

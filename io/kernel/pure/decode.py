@@ -15,7 +15,7 @@ import pyarrow as pa
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from penstock.io.kernel.faults import NO_FEATURES, SEQUENCES, UNPARSED
+from penstock.io.kernel.shared.faults import NO_FEATURES, SEQUENCES, UNPARSED
 
 # The lists that a Feature can hold, in the order of their fields, and the types of their values.
 KINDS = {"bytes_list": pa.binary(), "float_list": pa.float32(), "int64_list": pa.int64()}

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.kernel.offsets import Ints, starts_of
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
 from penstock.io.kernel.pure.pieces import (
     Bytes,
@@ -23,7 +22,8 @@ from penstock.io.kernel.pure.pieces import (
     sums_per_row,
     value_positions,
 )
-from penstock.io.kernel.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
+from penstock.io.kernel.shared.offsets import Ints, starts_of
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
 
 _TAGS = {Kind.BYTES: b"\x0a", Kind.FLOAT: b"\x12", Kind.INT: b"\x1a"}
 _FLOAT_BYTES = 4

@@ -6,7 +6,7 @@ import struct
 import google_crc32c
 import numpy as np
 
-from penstock.io.kernel.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
 
 def scan(data: bytes, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, int, int, int, int, int]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.kernel.numbers import (
+from penstock.io.kernel.shared.numbers import (
     FALSE_PATTERN,
     FLOAT_PATTERN,
     INT64_DIGITS,

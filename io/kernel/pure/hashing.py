@@ -7,7 +7,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from penstock.io.kernel.offsets import Ints, starts_of
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
 from penstock.io.kernel.pure.pieces import (
     Bytes,
@@ -17,6 +16,7 @@ from penstock.io.kernel.pure.pieces import (
     sums_per_row,
     value_positions,
 )
+from penstock.io.kernel.shared.offsets import Ints, starts_of
 
 _KIND_BYTES = {Kind.INT: b"\1", Kind.FLOAT: b"\2", Kind.BYTES: b"\3"}
 _HEADER_BYTES = 5

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from penstock.io.kernel.positions import LF, without_cr
+from penstock.io.kernel.shared.positions import LF, without_cr
 
 Index = np.ndarray
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from penstock.io.kernel.offsets import Ints, starts_of
+from penstock.io.kernel.shared.offsets import Ints, starts_of
 
 Bytes = npt.NDArray[np.uint8]
 

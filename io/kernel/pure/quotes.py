@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from penstock.io.kernel.positions import CR, LF, occurrences
-from penstock.io.kernel.quoting import QUOTE, is_well_quoted
+from penstock.io.kernel.shared.positions import CR, LF, occurrences
+from penstock.io.kernel.shared.quoting import QUOTE, is_well_quoted
 
 _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.io.columns.lists import kernel_columns, list_column
 from penstock.io.errors import ConfigError
-from penstock.io.kernel.offsets import list_lengths
+from penstock.io.kernel.shared.offsets import list_lengths
 
 
 def test_positions_of_values_are_rows_and_indices_in_their_lists():

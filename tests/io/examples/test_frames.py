@@ -9,7 +9,7 @@ from kernel_cases.damaged_frames import flip
 
 from penstock.io.errors import InputError
 from penstock.io.examples.frames import Frames, read_frames
-from penstock.io.kernel.tfrecord import unmask_crcs
+from penstock.io.kernel.shared.tfrecord import unmask_crcs
 
 
 def read_all(data, **options):

@@ -30,7 +30,7 @@ from penstock.io.formats.lines import (
     read_chunks,
     split_part,
 )
-from penstock.io.kernel.positions import lone_crs, occurrences
+from penstock.io.kernel.shared.positions import lone_crs, occurrences
 
 
 def write(path: Path, data: bytes, name: str = "t.txt") -> InputFile:

@@ -21,7 +21,7 @@ from penstock.io.files.inputs import InputFile, stat_file
 from penstock.io.formats.base import Part
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.formats.csv.records import split_record
-from penstock.io.kernel.quoting import is_well_quoted
+from penstock.io.kernel.shared.quoting import is_well_quoted
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, Kind
 

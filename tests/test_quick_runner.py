@@ -3,8 +3,7 @@ import pytest
 from apache_beam.runners.worker import statesampler
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import core, userstate
-
-from pipelines._run.local import quick_runner
+from quick_runner import quick_runner
 
 
 class AddOne(beam.DoFn):
