@@ -32,12 +32,12 @@ from .schema import Kind as Kind
 from .schema import load_schema as load_schema
 from .schema import schema_features as schema_features
 from .schema import write_schema as write_schema
-from .sources.read import ReadFromAvro as ReadFromAvro
-from .sources.read import ReadFromCsv as ReadFromCsv
-from .sources.read import ReadFromJsonl as ReadFromJsonl
-from .sources.read import ReadFromParquet as ReadFromParquet
-from .sources.read import ReadFromTFRecord as ReadFromTFRecord
 from .sources.read import ReadRecords as ReadRecords
+from .sources.readers import ReadFromAvro as ReadFromAvro
+from .sources.readers import ReadFromCsv as ReadFromCsv
+from .sources.readers import ReadFromJsonl as ReadFromJsonl
+from .sources.readers import ReadFromParquet as ReadFromParquet
+from .sources.readers import ReadFromTFRecord as ReadFromTFRecord
 from .sources.watch import WatchFiles as WatchFiles
 from .sources.watch import WatchRecords as WatchRecords
 from .write import CountRows as CountRows

@@ -35,7 +35,7 @@ from penstock.io.dataset.options import DEFAULT_MAX_ATTEMPTS
 from penstock.io.errors import ConfigError
 from pipelines._cli.command import announce, command, shown
 from pipelines._cli.flags import comma_list, flag, fraction, positive
-from pipelines._cli.named import INPUT
+from pipelines._cli.named import PATTERN
 from pipelines._cli.options import CheckOptions, InputOptions
 from pipelines.prepare import PrepareOptions
 
@@ -65,7 +65,7 @@ class LetterOptions(InputOptions):
         (),
         action="append",
         metavar="PATTERN",
-        names=INPUT,
+        names=PATTERN,
     )
     max_attempts: int = flag("park letters that failed so often", DEFAULT_MAX_ATTEMPTS, type=positive, metavar="N")
     reasons: tuple[str, ...] = flag(

@@ -114,11 +114,6 @@ class KafkaSource:
         return f"{self.address}/{topic}" if partition is None else f"{self.address}/{topic}/{partition}"
 
 
-def is_kafka(uri: str) -> bool:
-    """Whether an input is Kafka's."""
-    return uri.startswith(f"{SCHEME}://")
-
-
 def _brokers(netloc: str) -> tuple[str, ...]:
     brokers = tuple(netloc.split(","))
     for broker in brokers:

@@ -29,7 +29,7 @@ from penstock.io.batches import check_column_names, origin_array, slice_rows
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
-from penstock.io.formats.base import Parsed, Part, select_names
+from penstock.io.formats.base import Parsed, Part, select_names, text_tail
 from penstock.io.formats.csv.fields import CsvColumns, fields_of
 from penstock.io.formats.csv.records import CsvRecords, RecordCutter, is_misquoted, split_record
 from penstock.io.formats.lines import (
@@ -135,6 +135,10 @@ class CsvFormat:
                 filled = ~blank_lines(lines)
                 filled[: np.searchsorted(lines.starts, header.end - lines.offset)] = False
                 yield from parser.parse(lines.select(filled), {code: mask[filled] for code, mask in faults.items()})
+
+    def tail(self, file: InputFile) -> Part | None:
+        """The end of a plain file that can be split."""
+        return text_tail(file, splittable=not self.multiline)
 
     def _lines(self, file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[Lines, Faults] | LongLine]:
         """Lines, or records with `multiline`, with their faults; of quotes only those of records."""

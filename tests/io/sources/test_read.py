@@ -17,19 +17,12 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.formats.json.format import JsonlFormat
+from penstock.io.formats.registry import FORMATS, detect_format
 from penstock.io.reserved import ORIGIN, SHUFFLE_KEY
 from penstock.io.schema import Feature, Kind
 from penstock.io.sources import read
-from penstock.io.sources.read import (
-    ReadFromAvro,
-    ReadFromCsv,
-    ReadFromJsonl,
-    ReadFromParquet,
-    ReadFromTFRecord,
-    ReadRecords,
-    detect_format,
-    resolve_format,
-)
+from penstock.io.sources.read import ReadRecords, resolve_format
+from penstock.io.sources.readers import ReadFromAvro, ReadFromCsv, ReadFromJsonl, ReadFromParquet, ReadFromTFRecord
 
 FEATURES = (Feature("n", Kind.INT), Feature("x", Kind.FLOAT), Feature("t", Kind.BYTES))
 ROWS = [{"n": row, "x": row / 4, "t": f"t{row}"} for row in range(50)]
@@ -61,7 +54,7 @@ def positions_of(batches):
     ],
 )
 def test_the_suffix_tells_the_format(names, expected):
-    assert detect_format(files(*names)) == expected
+    assert detect_format(names) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,14 +67,14 @@ def test_the_suffix_tells_the_format(names, expected):
 )
 def test_suffixes_that_do_not_tell_one_format_are_refused(names, message):
     with pytest.raises(ConfigError, match=message):
-        detect_format(files(*names))
+        detect_format(names)
 
 
 def test_a_format_is_made_from_its_name_and_options():
     assert resolve_format(None, files("a.csv")) == CsvFormat()
     assert resolve_format("jsonl", files("a.csv"), block_bytes=7) == JsonlFormat(block_bytes=7)
     assert resolve_format(CsvFormat(";"), files("a.tsv")) == CsvFormat(";")
-    with pytest.raises(ConfigError, match=r"format must be one of csv, jsonl, avro, parquet, tfrecord, got 'xml'"):
+    with pytest.raises(ConfigError, match=rf"the format of files must be one of {', '.join(FORMATS)}, got 'xml'"):
         resolve_format("xml", files("a.csv"))
 
 
@@ -89,7 +82,9 @@ def test_tsv_files_have_tabs_unless_something_else_is_said():
     assert resolve_format(None, files("a.tsv", "b.tsv.gz")) == CsvFormat("\t")
     assert resolve_format(None, files("a.tsv"), delimiter=";") == CsvFormat(";")
     assert resolve_format(None, files("a.tsv", "b.csv"), delimiter=";") == CsvFormat(";")
-    with pytest.raises(ConfigError, match=r"several delimiters: b.tsv \(tab\), a.csv \(comma\); run one job for each"):
+    with pytest.raises(
+        ConfigError, match=r"several delimiters: a.csv \('default'\), b.tsv \('.t'\); run one job for each"
+    ):
         resolve_format(None, files("a.csv", "b.tsv"))
 
 
