@@ -1,13 +1,32 @@
-"""What formats that hold typed columns have in common: the types that Arrow reads, made those that a batch may have."""
+"""What formats that hold typed columns have in common: how pieces become parts, and what a batch may not hold."""
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from penstock.io.dead_letters.record import row_letters
-from penstock.io.formats.base import Parsed
+from penstock.io.formats.base import Parsed, Part
 from penstock.io.reasons import Reason
 
 _RAW_TYPES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+
+
+def runs(sizes: Sequence[float], part_bytes: int) -> Iterator[Part]:
+    """Parts of neighbouring pieces of these sizes, about `part_bytes` each, but at least one piece.
+
+    A file without any piece has one part without any, so that its columns are still checked.
+
+    >>> list(runs([5, 5, 30, 5], 10))
+    [Part(start=0, end=2, first_row=0), Part(start=2, end=3, first_row=0), Part(start=3, end=4, first_row=0)]
+    """
+    start, taken = 0, 0.0
+    for index, size in enumerate(sizes):
+        if index > start and taken + size > part_bytes:
+            yield Part(start, index)
+            start, taken = index, 0.0
+        taken += size
+    yield Part(start, len(sizes))
 
 
 def decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:

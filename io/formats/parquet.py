@@ -18,7 +18,7 @@ from penstock.io.columns.flatten import flatten_batch, flatten_schema
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed, select_names
-from penstock.io.formats.columnar import decode_dictionaries, reject_non_utf8
+from penstock.io.formats.columnar import decode_dictionaries, reject_non_utf8, runs
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
 
@@ -53,13 +53,7 @@ class ParquetFormat:
         sizes = np.array([group.total_byte_size for group in groups], float)
         # A share of the file stands for the compressed bytes, which only each column chunk knows.
         shares = sizes * (file.size / max(sizes.sum(), 1))
-        start, taken = 0, 0.0
-        for index, share in enumerate(shares):
-            if index > start and taken + share > self.part_bytes:
-                yield Part(start, index)
-                start, taken = index, 0.0
-            taken += share
-        yield Part(start, len(groups))
+        yield from runs(shares.tolist(), self.part_bytes)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
         """The rows of some row groups, in order.
