@@ -55,7 +55,7 @@ _KINDS = {schema_pb2.INT: Kind.INT, schema_pb2.FLOAT: Kind.FLOAT, schema_pb2.BYT
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One feature of a schema.
+    """One feature of a schema, as far as reading and writing need it.
 
     Attributes:
       name: the column; nested fields have dotted names.
@@ -98,7 +98,7 @@ def load_schema(path: str) -> schema_pb2.Schema:
 
 
 def write_schema(schema: schema_pb2.Schema, path: str) -> None:
-    """Writes the schema in protobuf text format, UTF-8, as `load_schema`, TFDV and TFX read it."""
+    """Writes a schema in protobuf text format, UTF-8, as `load_schema`, TFDV and TFX read it."""
     with FileSystems.create(path, "text/plain", compression_type="uncompressed") as file:
         file.write(text_format.MessageToString(schema, as_utf8=True).encode())
 
@@ -109,7 +109,9 @@ def schema_fingerprint(schema: schema_pb2.Schema) -> str:
 
 
 def schema_features(schema: schema_pb2.Schema, source: str = "schema") -> tuple[Feature, ...]:
-    """The features that are read, in the schema's order; nested structs by dotted names.
+    """Lists the features that are read, in the schema's order.
+
+    The fields of a struct have dotted names.
 
     Args:
       schema: the schema.

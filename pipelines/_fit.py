@@ -1,7 +1,6 @@
 """What `fit` does once its command line is found good: one pipeline, and one before it where there is no schema."""
 
 import time
-from typing import TYPE_CHECKING
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -10,19 +9,17 @@ from penstock.io.errors import ConfigError
 from penstock.io.schema import load_schema
 from penstock.io.sources.registry import open_source
 from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
+from pipelines._options.fit import FitOptions
 from pipelines._plan import Plan, Recipe, infer_schema
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DescribedResult, FitResult
 from pipelines._report.summary import tell
 
-if TYPE_CHECKING:
-    from pipelines.fit import FitOptions
-
 _STAGES = ("read, validate and split the rows", "fit the features on the train split", "write the graph")
 
 
-def run(options: "FitOptions") -> int:
+def run(options: FitOptions) -> int:
     """Runs the job, as `pipelines.fit.run` does."""
     started = job_started()
     _ = options.beam  # what Beam does not take is told before anything is read
@@ -54,7 +51,7 @@ def run(options: "FitOptions") -> int:
     return tell(result, options.run.json)
 
 
-def _described(options: "FitOptions", seconds: float) -> DescribedResult:
+def _described(options: FitOptions, seconds: float) -> DescribedResult:
     flags = resolved(options.input, options.checks, options.split, options.graph)
     first = () if options.checks.schema else ("infer the schema from the whole input",)
     return DescribedResult(job=options.name, seconds=seconds, flags=flags, stages=(*first, *_STAGES))

@@ -12,13 +12,17 @@ from pipelines import fit, prepare, replay, verify
 from pipelines._cli.command import JobOptions, Run, command, printed
 from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
+from pipelines._options.fit import FitOptions
+from pipelines._options.prepare import PrepareOptions
+from pipelines._options.replay import ReplayOptions
+from pipelines._options.verify import VerifyOptions
 from pipelines._report.result import DONE, WRONG_USAGE
 
 JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
-    "prepare": (prepare.PrepareOptions, prepare.run),
-    "fit": (fit.FitOptions, fit.run),
-    "verify": (verify.VerifyOptions, verify.run),
-    "replay": (replay.ReplayOptions, replay.run),
+    "prepare": (PrepareOptions, prepare.run),
+    "fit": (FitOptions, fit.run),
+    "verify": (VerifyOptions, verify.run),
+    "replay": (ReplayOptions, replay.run),
 }
 
 _COMPLETION = "completion"

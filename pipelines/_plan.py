@@ -33,7 +33,7 @@ from penstock.transforms.infer import InferSchema
 from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
 from penstock.transforms.split import AssignSplit, check_key, parse_split
-from pipelines._cli.options import CheckOptions, InputOptions, SplitOptions, TransformOptions
+from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
 
@@ -83,7 +83,9 @@ class Recipe:
     preprocessing: FeatureFile | FeatureFunction | None
 
     @classmethod
-    def load(cls, inputs: InputOptions, checks: CheckOptions, split: SplitOptions, transform: TransformOptions) -> Self:
+    def load(
+        cls, inputs: ReadingOptions, checks: CheckOptions, split: SplitOptions, transform: TransformOptions
+    ) -> Self:
         """Reads what the flags name.
 
         Raises:

@@ -1,9 +1,10 @@
 """What `prepare` does once its command line is found good: the pipelines, and what is said of their end."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apache_beam as beam
 
@@ -27,6 +28,8 @@ from penstock.transforms.features.apply import (
 from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
+from pipelines._options.dataset import DatasetJobOptions
+from pipelines._options.prepare import PrepareOptions
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, ROLL, STREAM, WRITE, Phase
@@ -37,16 +40,13 @@ from pipelines._report.summary import tell
 from pipelines._run.job import is_local, run_pipeline
 from pipelines._run.staging import staging_folder
 
-if TYPE_CHECKING:
-    from pipelines.prepare import PrepareOptions
-
 # Of a folder and a run id.
 _MakeHandler = Callable[[str, str], DeadLetterHandler]
 
 
 def build(
     pipeline: beam.Pipeline,
-    options: "PrepareOptions",
+    options: DatasetJobOptions,
     plan: Plan,
     staging: Staging,
     graph: str | None,
@@ -69,35 +69,20 @@ def build(
     if output.also_to:
         # What has no form there is rejected, and counted, by the dataset.
         _ = rows | "AlsoToKafka" >> WriteToKafka(output.also_to).with_error_handler(DiscardingHandler())
-    _ = rows | "WriteDataset" >> WriteDataset(
-        staging.output,
-        num_shards=output.num_shards,
-        compression=output.compression,
-        shuffle=output.shuffle,
-        seed=seed,
+    spec = dataclasses.replace(
+        options.dataset_spec(),
+        output=staging.output,
         splits=tuple(plan.recipe.splits),
-        overwrite=output.overwrite,
-        max_reject_fraction=options.checks.max_reject_fraction,
-        dead_letters=handler,
-        rows_in=rows_in,
-        run_id=staging.run_id,
-        spill=is_local(options.beam),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
-        window=stream.window,
-        allowed_lateness=stream.allowed_lateness,
-        empty_windows=stream.empty_windows,
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
-        **_given(shard_bytes=output.shard_bytes),
+    )
+    _ = rows | "WriteDataset" >> WriteDataset(
+        **vars(spec), dead_letters=handler, rows_in=rows_in, run_id=staging.run_id, spill=is_local(options.beam)
     )
 
 
-def _given(**arguments: Any) -> dict[str, Any]:
-    """Those that were given, so that the others have their defaults."""
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
-def run(options: "PrepareOptions") -> int:
+def run(options: PrepareOptions) -> int:
     """Runs the job, as `pipelines.prepare.run` does."""
     _ = options.beam  # what Beam does not take is told before anything is read
     options.input.check_given()
@@ -106,7 +91,7 @@ def run(options: "PrepareOptions") -> int:
     return tell(result, options.run.json)
 
 
-def describe(options: "PrepareOptions", source: Source) -> DescribedResult:
+def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
     """What `prepare` would do, after the same checks.
 
     Raises:
@@ -124,7 +109,7 @@ def describe(options: "PrepareOptions", source: Source) -> DescribedResult:
 
 
 def prepare(
-    options: "PrepareOptions",
+    options: DatasetJobOptions,
     source: Source,
     run_id: str | None = None,
     handler: _MakeHandler = DeadLetterHandler,
@@ -143,7 +128,7 @@ def prepare(
 
 
 def _write_dataset(
-    options: "PrepareOptions", source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
+    options: DatasetJobOptions, source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
 ) -> DatasetResult:
     """All is staged, and published at the end, as one dataset or as one for each window."""
     started = job_started()
@@ -168,13 +153,13 @@ def _write_dataset(
     return windows_result(options.name, windows, output, seconds)
 
 
-def _phases(options: "PrepareOptions") -> list[Phase]:
+def _phases(options: DatasetJobOptions) -> list[Phase]:
     """What the pipeline that writes does, one after the other."""
     roll = [ROLL] if options.transform.rolling else []
     return [READ, *roll, WRITE, PUBLISH_WINDOWS if options.stream.window else PUBLISH]
 
 
-def _write_stream(options: "PrepareOptions", plan: Plan, run_id: str, handler: _MakeHandler) -> DatasetResult:
+def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: _MakeHandler) -> DatasetResult:
     """Windows are published one by one, so what belongs to all of them, schema and graph, has its place before.
 
     The staging folder stays however this ends: the job may run on without us, or be resumed.
@@ -190,7 +175,7 @@ def _write_stream(options: "PrepareOptions", plan: Plan, run_id: str, handler: _
     return windows_result(options.name, read_window_manifests(output), output, time.monotonic() - started)
 
 
-def _early_plan(options: "PrepareOptions", source: Source, recipe: Recipe) -> Plan | None:
+def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> Plan | None:
     """The plan, where a schema is given; what can be wrong with the configuration is found before anything is read."""
     graph = options.transform.transform
     if not options.checks.schema:
@@ -203,7 +188,7 @@ def _early_plan(options: "PrepareOptions", source: Source, recipe: Recipe) -> Pl
     return plan
 
 
-def _graph(options: "PrepareOptions", plan: Plan, directory: str) -> str | None:
+def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None:
     """The folder of the graph to apply: fitted now, or a copy of the one given; None without features."""
     if options.transform.transform:
         check_transform(options.transform.transform, schema_features(plan.row_schema))
@@ -215,7 +200,7 @@ def _graph(options: "PrepareOptions", plan: Plan, directory: str) -> str | None:
     return directory
 
 
-def _provenance(options: "PrepareOptions", plan: Plan, graph: str | None) -> dict[str, Any]:
+def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
     return {
         "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
@@ -227,7 +212,7 @@ def _provenance(options: "PrepareOptions", plan: Plan, graph: str | None) -> dic
     }
 
 
-def _judged(outcome: Outcome, options: "PrepareOptions", source: Source, seconds: float) -> DatasetResult:
+def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, seconds: float) -> DatasetResult:
     """How the run ended.
 
     Raises:
@@ -246,7 +231,7 @@ def _judged(outcome: Outcome, options: "PrepareOptions", source: Source, seconds
     )
 
 
-def _stages(options: "PrepareOptions", source: Source) -> list[str | None]:
+def _stages(options: DatasetJobOptions, source: Source) -> list[str | None]:
     return [
         None if options.checks.schema else "infer the schema from the whole input",
         "fit the features on the train split" if options.transform.features else None,

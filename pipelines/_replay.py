@@ -5,7 +5,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -23,14 +23,12 @@ from penstock.io.messages.registry import AVRO_SCHEMA, decoder_options
 from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
+from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
 from pipelines._report.process import beginning_now, job_started
 from pipelines._report.result import DatasetResult, LettersResult
 from pipelines._report.summary import tell
 from pipelines._run.job import is_local
-
-if TYPE_CHECKING:
-    from pipelines.replay import LetterOptions, ReplayOptions
 
 # Flags that a replay takes from the run that wrote the letters.
 _INHERITED = (
@@ -42,11 +40,12 @@ _INHERITED = (
     "split",
     "split_key",
     "seed",
+    "output_format",
     "compression",
 )
 
 
-def run(options: "ReplayOptions") -> int:
+def run(options: ReplayOptions) -> int:
     """Runs the job, as `pipelines.replay.run` does."""
     _ = options.beam  # what Beam does not take is told before anything is read
     if options.stream.watch is not None and not options.run.is_described:
@@ -54,7 +53,7 @@ def run(options: "ReplayOptions") -> int:
     return replay(completed(options), match_files(options.input.dead_letters))
 
 
-def completed(options: "ReplayOptions") -> "ReplayOptions":
+def completed(options: ReplayOptions) -> ReplayOptions:
     """The options, with what is not given taken from the run that wrote the letters.
 
     Raises:
@@ -121,7 +120,7 @@ class LetterSource(FileSource):
     """Claimed files of dead letters."""
 
     @classmethod
-    def of(cls, files: Sequence[InputFile], options: "ReplayOptions") -> Self:
+    def of(cls, files: Sequence[InputFile], options: ReplayOptions) -> Self:
         """The files, read as the flags say.
 
         Raises:
@@ -143,7 +142,7 @@ class LetterSource(FileSource):
         return isinstance(self.reader, DeadLetterFormat) and self.reader.event_times
 
 
-def _payload_options(options: "LetterOptions") -> dict[str, Any]:
+def _payload_options(options: DeadLetterOptions) -> dict[str, Any]:
     """Options of what decodes the bytes of rows, by keyword.
 
     Raises:
@@ -154,7 +153,7 @@ def _payload_options(options: "LetterOptions") -> dict[str, Any]:
     return by_keyword(options.format_options(), decoder.options if decoder else (), what)
 
 
-def _registry(files: Sequence[InputFile], options: "LetterOptions") -> Mapping[str, Any]:
+def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> Mapping[str, Any]:
     """Where the schemas of messages in Avro are, as the run had it that wrote the letters."""
     if options.format != "avro" or AVRO_SCHEMA.flag in options.format_options():
         return {}
@@ -166,7 +165,7 @@ def _registry(files: Sequence[InputFile], options: "LetterOptions") -> Mapping[s
     return {}
 
 
-def replay(options: "ReplayOptions", files: Sequence[InputFile], run_id: str | None = None) -> int:
+def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | None = None) -> int:
     """Replays what is not claimed of some files, and tells how that ended."""
     started = job_started()
     if not options.checks.schema:
@@ -191,7 +190,7 @@ def replay(options: "ReplayOptions", files: Sequence[InputFile], run_id: str | N
     return tell(dataclasses.replace(result, letters=_counted(letters, output)), options.run.json)
 
 
-def watch(options: "ReplayOptions", interval: float, sleep: Callable[[float], None] = time.sleep) -> int:
+def watch(options: ReplayOptions, interval: float, sleep: Callable[[float], None] = time.sleep) -> int:
     """Replays files as they are finished, for ever; the flags are resolved for each batch of them."""
     watched = Watched()
     while True:

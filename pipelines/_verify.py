@@ -3,23 +3,20 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.files.folders import list_files
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
 from pipelines._cli.named import no_dataset, unlisted
+from pipelines._options.verify import VerifyOptions
 from pipelines._report.phases import VERIFY
 from pipelines._report.process import job_started
 from pipelines._report.progress import progress_bar
 from pipelines._report.result import DATA_FAILED, VerifyResult
 from pipelines._report.summary import counted, tell
 
-if TYPE_CHECKING:
-    from pipelines.verify import VerifyOptions
 
-
-def run(options: "VerifyOptions") -> int:
+def run(options: VerifyOptions) -> int:
     """Runs the job, as `pipelines.verify.run` does."""
     started, dataset = job_started(), str(options.dataset.dataset)
     _check_folder(dataset)

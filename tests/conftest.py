@@ -6,8 +6,7 @@ import pathlib
 
 import pytest
 from hypothesis import settings
-
-from pipelines._run.local import quick_runner
+from quick_runner import quick_runner
 
 SOURCES = pathlib.Path(__file__).parent.parent / "src"
 

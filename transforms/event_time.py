@@ -22,7 +22,9 @@ _STAGE = "validate"
 
 @dataclasses.dataclass(eq=False)
 class AssignEventTime(RejectingTransform):
-    """Adds `_event_time` to every batch, and gives the batch its earliest row's time as Beam timestamp.
+    """Adds `_event_time` to every batch.
+
+    The Beam timestamp of a batch becomes the event time of its earliest row.
 
     A row without a time is rejected: `event_time.missing` for null, `event_time.invalid` for what is no time. Batches
     stay in the window they came in; rows of one batch may be far apart.

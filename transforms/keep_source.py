@@ -9,7 +9,11 @@ from penstock.io.batches import keep_source
 
 
 class KeepSource(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds `_source`, the data columns as they are now, to batches: before `ApplyTransform`, which replaces them."""
+    """Copies the data columns of each batch into `_source`.
+
+    It belongs before `ApplyTransform`, which replaces the columns: a row that is rejected later is then written to the
+    dead letters as it was read.
+    """
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """One step, which copies nothing."""

@@ -27,7 +27,9 @@ def assign_shuffle_key(batch: pa.RecordBatch, seed: int = 0, columns: Sequence[s
 
 @dataclasses.dataclass(eq=False)
 class AssignShuffleKey(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds `_shuffle_key` to batches that have none, independent of the split that the same seed gives.
+    """Adds `_shuffle_key`, a seeded hash of the row, to batches that have none.
+
+    The key tells nothing about the split that the same seed gives.
 
     Attributes:
       seed: another seed gives another order.

@@ -29,7 +29,7 @@ _SUM_TOLERANCE = 1e-9
 
 
 def parse_split(text: str) -> dict[str, float]:
-    """The ratios of `train=0.8,eval=0.1,test=0.1`, in that order.
+    """Parses the ratios of `train=0.8,eval=0.1,test=0.1`, in that order.
 
     >>> parse_split("train=0.9, eval=0.1")
     {'train': 0.9, 'eval': 0.1}
@@ -129,7 +129,7 @@ def assign_split(
 
 @dataclasses.dataclass(eq=False)
 class AssignSplit(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds `_split` to every batch.
+    """Adds `_split`, the split that each row belongs to.
 
     Key values of one kind are equal whatever file they come from: 7 in CSV, Parquet or Avro. Rows whose key is null
     are equal to each other as well: they all go to one split, so a key that is often null unbalances the splits.

@@ -1,1 +1,16 @@
-"""What Beam lacks, and what of its private parts is used."""
+"""What Beam lacks, and every private part of Beam that is used.
+
+No other folder reaches into Beam. A private part may change with any release of Beam; `tests/io/beam/
+test_private_parts.py` then fails first, and says which module here relies on what.
+
+================  ======================================================  =============================================
+module            private part                                            asked for at Beam
+================  ======================================================  =============================================
+`cancellation`    threads of the worker pool, and whether one has work    none filed; near: beam#18756
+`flags`           `_add_argparse_args` of each family of options          none filed
+`local_runner`    provision info of FnApiRunner, its folder; lost rows     none filed
+`runner_jobs`     the id of a job at a portable runner                    none filed
+`stable_input`    the handler that reads a ParDo from a graph             beam#19446, of the portable runners
+`timers`          the stream and coder behind a timer                     beam#20705
+================  ======================================================  =============================================
+"""

@@ -3,10 +3,14 @@
 A pipeline that is built inside `stoppable` gives its name to the DoFns that work long (`pipeline_name`, while the graph
 is built). They do their work in `failing_together` and `check` from batch to batch. Only for runners that do not try
 again: a stopped pipeline stays stopped.
+
+Beam has no public way to ask whether a worker thread is busy (none filed; beam#18756 asks to abort the bundles of a
+pipeline that fails, for runners in Java).
 """
 
 import contextlib
 import contextvars
+import os
 import threading
 import time
 import uuid
@@ -20,14 +24,18 @@ _MAX_WAIT_SECONDS = 60
 _POLL_SECONDS = 0.01
 
 _name: contextvars.ContextVar[str] = contextvars.ContextVar("pipeline_name", default="")
+# Of the pipelines that are in their block now: the threads that have worked for each, and why it is stopped.
 _threads: dict[str, set[threading.Thread]] = {}
 _stopped: dict[str, Exception] = {}
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """A block that builds and runs a pipeline; when it fails, the pipeline's threads have ended when it is left."""
-    name = uuid.uuid4().hex
+    """A block that builds and runs a pipeline; when it fails, the pipeline's threads have ended when it is left.
+
+    A worker that only begins after that stops at once.
+    """
+    name = f"{_process()}{uuid.uuid4().hex}"
     token = _name.set(name)
     threads = _threads[name] = set()
     try:
@@ -49,9 +57,13 @@ def pipeline_name() -> str:
 
 @contextlib.contextmanager
 def failing_together(name: str) -> Iterator[None]:
-    """A block whose failure ends the other workers too, with the same error: the runner reports the first of them."""
-    if name in _threads:
-        _threads[name].add(threading.current_thread())
+    """A block whose failure ends the other workers too, with the same error: the runner reports the first of them.
+
+    Raises:
+      StoppedError: as `check`, when the block is entered.
+    """
+    _threads.get(name, set()).add(threading.current_thread())
+    check(name)
     try:
         yield
     except Exception as error:
@@ -61,13 +73,21 @@ def failing_together(name: str) -> Iterator[None]:
 
 
 def check(name: str) -> None:
-    """Ends a worker whose pipeline has failed.
+    """Ends a worker whose pipeline has failed, or is not in its block any more.
 
     Raises:
       StoppedError: or the error of the worker that has failed.
     """
-    if name in _stopped:
-        raise _stopped[name]
+    error = _stopped.get(name)
+    if error is not None:
+        raise error
+    if name not in _threads and name.startswith(_process()):
+        raise StoppedError("the pipeline has ended")
+
+
+def _process() -> str:
+    """What names begin with that are of this process: workers in others know nothing of its pipelines."""
+    return f"{os.getpid()}-"
 
 
 def _wait_for(threads: set[threading.Thread]) -> None:
@@ -77,6 +97,6 @@ def _wait_for(threads: set[threading.Thread]) -> None:
 
 
 def _is_busy(thread: threading.Thread) -> bool:
-    # Beam has no public way to ask. Its worker threads outlive pipelines, and are idle without a work item.
+    # Beam's worker threads outlive pipelines, and are idle without a work item.
     is_worker = isinstance(thread, thread_pool_executor._Worker) and thread is not threading.current_thread()
     return is_worker and getattr(thread, "_work_item", None) is not None

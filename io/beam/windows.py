@@ -60,7 +60,7 @@ def duration_text(micros: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Fixed or sliding windows.
+    """Fixed or sliding windows of event time.
 
     Attributes:
       size: microseconds, whole milliseconds.
@@ -143,7 +143,7 @@ class Windows:
 
 
 def parse_window(text: str) -> Windows:
-    """The windows of `fixed:SIZE` or `sliding:SIZE/PERIOD`.
+    """Parses `fixed:SIZE` or `sliding:SIZE/PERIOD`.
 
     >>> parse_window("sliding:60s/10s")
     Windows(size=60000000, period=10000000)

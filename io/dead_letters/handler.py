@@ -53,11 +53,11 @@ def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
 
 
 class RejectingTransform(beam.PTransform[Any, Any]):
-    """Base of the transforms that may reject rows; follows Beam's `with_error_handler` convention.
+    """Base of the transforms that may reject rows.
 
-    Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With an
-    `apache_beam.transforms.error_handling.ErrorHandler` it goes there as a `DeadLetter`; a `BatchErrorHandler`, such as
-    `DeadLetterHandler`, gets whole `RejectedBatch`es.
+    It follows Beam's convention `with_error_handler`. Without a handler the first bad record fails the pipeline with
+    `RejectedRecordError`. With an `apache_beam.transforms.error_handling.ErrorHandler` each goes there as a
+    `DeadLetter`; a `BatchErrorHandler`, such as `DeadLetterHandler`, gets each `RejectedBatch` whole.
     """
 
     _error_handler: error_handling.ErrorHandler | None = None
@@ -70,7 +70,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
     def _reject(self, rejected: beam.PCollection[Any]) -> None:
         """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`.
 
-        Elements are `RejectedBatch`es, as `reject` gives them; single `DeadLetter`s do as well.
+        Elements are of type `RejectedBatch`, as `reject` gives them; a single `DeadLetter` does as well.
         """
         steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:
@@ -83,7 +83,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
 
 
 class BatchErrorHandler(error_handling.ErrorHandler):
-    """Base of the error handlers that take `RejectedBatch`es from Penstock's transforms, instead of single letters."""
+    """Base of the error handlers that take rejected rows by the batch (`RejectedBatch`), not single dead letters."""
 
 
 def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
@@ -127,7 +127,7 @@ class DeadLetterFile:
 
 
 class DeadLetterHandler(BatchErrorHandler):
-    """An error handler that writes dead letters as JSON Lines files below `directory`.
+    """Writes dead letters as JSON Lines files below `directory`.
 
     Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
     references to files (`DeadLetterFile`, from `output()` after `close()`) cross to the next: a local runner holds
@@ -138,11 +138,12 @@ class DeadLetterHandler(BatchErrorHandler):
         super().__init__(consumer=None)
         self._directory = directory
         self._run_id = run_id
-        self._windows: Windows | None = None
         self._also: list[beam.PTransform[Any, Any]] = []
+        self._rejected: list[_Rejected] = []
+        self._files: beam.PCollection[DeadLetterFile] | None = None
 
     def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
-        """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`: `RejectedBatch`es."""
+        """Gives each `RejectedBatch` of each step to `sink` as well, such as a `WriteToKafka`."""
         self._also.append(sink)
         return self
 
@@ -151,35 +152,64 @@ class DeadLetterHandler(BatchErrorHandler):
         """What was given to `also_to`."""
         return tuple(self._also)
 
+    def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
+        """Takes the rejects of one step."""
+        self._take(pcoll, self._directory)
+
+    def _take(self, rejected: beam.PCollection[Any], directory: str) -> None:
+        """Has them written to a folder; one inside the handler's own keeps its name when published."""
+        super().add_error_pcollection(rejected)  # which tells the pipeline of this handler
+        self._rejected.append(_Rejected(rejected, directory))
+
     def close(self, windows: Windows | None = None) -> None:
         """Writes what all the transforms rejected; a second call does nothing.
 
         With windows, each has its own files, so that rejects are counted where their event times lie.
         """
-        if self._closed:
+        if self._files is not None:
             return
-        self._windows = windows
-        for index, rejected in enumerate(self._error_pcolls):
+        for index, rejected in enumerate(self._rejected):
             for number, sink in enumerate(self._also):
-                _ = rejected | f"AlsoDeadLetters{index}To{number}" >> sink
+                _ = rejected.batches | f"AlsoDeadLetters{index}To{number}" >> sink
         files = [
-            _in_global_window(rejected, index)
-            | f"WriteDeadLetters{index}" >> self._writer(index).with_output_types(DeadLetterFile)
-            for index, rejected in enumerate(self._error_pcolls)
+            _in_global_window(rejected.batches, index)
+            | f"WriteDeadLetters{index}" >> self._writer(rejected.directory, windows).with_output_types(DeadLetterFile)
+            for index, rejected in enumerate(self._rejected)
         ]
-        self._output = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
-        self._closed = True
+        self._files = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
 
-    def _writer(self, index: int) -> beam.ParDo:
-        return beam.ParDo(_WriteDeadLettersFn(self._folder(index), self._run_id, self._windows))
-
-    def _folder(self, index: int) -> str:
-        """Where the rejects of one step are written; a folder inside the directory keeps its name when published."""
-        return self._directory
+    def _writer(self, directory: str, windows: Windows | None) -> beam.ParDo:
+        return beam.ParDo(_WriteDeadLettersFn(directory, self._run_id, windows))
 
     def output(self) -> beam.PCollection[DeadLetterFile]:
-        """The staged files; available after `close`."""
-        return super().output()
+        """The staged files; available after `close`.
+
+        Raises:
+          RuntimeError: before `close`.
+        """
+        if self._files is None:
+            raise RuntimeError("the files of dead letters are known when their handler is closed: call close() before")
+        return self._files
+
+    def verify_closed(self) -> None:
+        """Beam asks this when the pipeline runs.
+
+        Raises:
+          RuntimeError: when rejects were taken, and nothing writes them.
+        """
+        if self._files is None:
+            raise RuntimeError(
+                f"the dead letters of {len(self._rejected)} steps would be lost: call close() on their handler, or "
+                "give it to WriteDataset(dead_letters=...)"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rejected:
+    """What one step rejects, and the folder that it is written to."""
+
+    batches: beam.PCollection[Any]
+    directory: str
 
 
 def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PCollection[Any]:
@@ -189,7 +219,7 @@ def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PColl
 
 
 class DiscardingHandler(BatchErrorHandler):
-    """Drops rejected rows: for a pass over input whose rejects another pass records."""
+    """Drops rejected rows, for a pass over input whose rejects another pass records."""
 
     def __init__(self) -> None:
         super().__init__(consumer=None)

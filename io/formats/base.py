@@ -10,7 +10,7 @@ import pyarrow as pa
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile, open_plain
-from penstock.io.formats.registry import compressed_inside
+from penstock.io.files.suffixes import compressed_inside
 from penstock.io.schema import Feature
 
 # A part is about so much of a file, at most; parts can be read side by side.

@@ -31,9 +31,10 @@ _MAX_ROWS_AT_A_TIME = 8192
 
 @dataclasses.dataclass(frozen=True)
 class ParquetFormat:
-    """Parquet files; they are compressed inside, so a file such as a.parquet.gz is refused.
+    """Parquet files.
 
-    A text that is not UTF-8 rejects its row (`parquet.utf8`): Parquet writers are trusted to check, and some do not.
+    They are compressed inside, so a file such as a.parquet.gz is refused. A text that is not UTF-8 rejects its row
+    (`parquet.utf8`): Parquet writers are trusted to check, and some do not.
 
     Attributes:
       part_bytes: about how much of a file one worker reads at a time; at least one row group.

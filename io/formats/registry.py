@@ -2,7 +2,7 @@
 
 A format is one file with a `Format` (`penstock.io.formats.base`) and one line in `FORMATS`. From the line follow
 the choices and help of `--format`, the suffixes, the flags that are the format's own, which compressions are taken,
-`penstock.io.ReadFrom<Name>`, and how `replay` reads what dead letters hold; from the `Format`, how files are cut,
+`penstock.io.ReadFrom<Format>`, and how `replay` reads what dead letters hold; from the `Format`, how files are cut,
 read, and looked at by `--watch`. Nothing heavy is imported before a format is made.
 """
 
@@ -12,8 +12,8 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from penstock.io.errors import ConfigError, InputError
-from penstock.io.files.suffixes import CODECS, codec_of, format_suffix
+from penstock.io.errors import ConfigError
+from penstock.io.files.suffixes import CODECS, codec_of, compressed_inside, format_suffix
 
 if TYPE_CHECKING:
     from penstock.io.formats.base import Format
@@ -185,13 +185,6 @@ def choose_format(name: str | None, uris: Sequence[str]) -> FormatEntry:
         if codec_of(uri) is not None and not entry.compressions:
             raise compressed_inside(uri, entry.title)
     return entry
-
-
-def compressed_inside(uri: str, title: str) -> InputError:
-    """The error for a compressed file of a format that compresses inside its files."""
-    return InputError(
-        f"{uri}: {title} is compressed inside its files, so none can be {codec_of(uri)} as a whole: unpack it first"
-    )
 
 
 def detect_format(uris: Sequence[str]) -> str:

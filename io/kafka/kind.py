@@ -5,11 +5,8 @@ from typing import Any
 
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import KAFKA
-from penstock.io.kafka.source import KafkaSource
+from penstock.io.kafka.source import DEFAULT_FORMAT, KafkaSource
 from penstock.io.sources.base import Source, SourceRequest
-
-# Of messages, if nothing else is said.
-DEFAULT_FORMAT = "json"
 
 
 class KafkaKind:

@@ -34,6 +34,9 @@ from penstock.io.reserved import RESERVED
 
 SCHEME = "kafka"
 
+# Of messages, if nothing else is said.
+DEFAULT_FORMAT = "json"
+
 # Milliseconds since 1970, UTC.
 Millis = int
 Start = Literal["earliest", "latest", "committed"] | Millis
@@ -55,7 +58,9 @@ _SECURITY = (
 
 @dataclasses.dataclass(frozen=True)
 class KafkaSource:
-    """Topics of one cluster, and which part of them; see the module for the attributes.
+    """Topics of one Kafka cluster, and which part of them is read.
+
+    The attributes are the parameters of the URI, as the module lists them.
 
     Raises:
       ConfigError: when they do not go together.
@@ -102,7 +107,7 @@ class KafkaSource:
 
     @property
     def address(self) -> str:
-        """`kafka://HOST:PORT[,HOST:PORT]`, for messages and origins."""
+        """How messages and origins name the brokers."""
         return f"{SCHEME}://{','.join(self.brokers)}"
 
     def place(self, topic: str, partition: int | None = None) -> str:

@@ -6,10 +6,9 @@ from typing import Any, Self
 
 from penstock.io.beam.windows import parse_duration
 from penstock.io.formats.registry import by_keyword
-from penstock.io.kafka.kind import DEFAULT_FORMAT
 from penstock.io.kafka.offsets import OffsetRange, resolve_offsets
 from penstock.io.kafka.read import ReadFromKafka
-from penstock.io.kafka.source import KafkaSource
+from penstock.io.kafka.source import DEFAULT_FORMAT, KafkaSource
 from penstock.io.messages.registry import decoder_name, find_decoder
 from penstock.io.schema import Feature
 from penstock.io.sources.base import SourceRequest

@@ -23,9 +23,9 @@ from penstock.io.dead_letters.payloads import row_payloads
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.examples.encode import try_encode_examples
-from penstock.io.examples.frames import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.kafka.producer import Delivery
 from penstock.io.kafka.target import KafkaTarget
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.reasons import Reason
 
 
@@ -83,7 +83,9 @@ def _keys(batch: pa.RecordBatch, key: str | None) -> Sequence[bytes | None]:
 
 @dataclasses.dataclass(eq=False)
 class WriteToKafka(RejectingTransform):
-    """Writes RecordBatches, and `RejectedBatch`es or `DeadLetter`s, to a topic: at least once, see the module.
+    """Writes rows and dead letters to a Kafka topic, each at least once.
+
+    Elements: RecordBatches, and of type `RejectedBatch` or `DeadLetter`.
 
     Rows that have no tf.Example form are rejected; JSON has a form for all. Where `WriteDataset` writes the same rows,
     it rejects the same ones, so that a `DiscardingHandler` is right here.

@@ -36,15 +36,15 @@ class JsonDecoder:
         blank, foreign = _blank(lines), invalid_utf8(lines)
         good = ~(blank | foreign)
         found = self._reader.read(lines.select(good))
-        places = np.flatnonzero(good)
-        faults = {int(places[row]): [reason] for row, reason in found.faults.items()}
+        indices = np.flatnonzero(good)
+        faults = {int(indices[row]): [reason] for row, reason in found.faults.items()}
         for row in np.flatnonzero(~good).tolist():
             faults[row] = [
                 Reason("jsonl.encoding", "the message is not UTF-8")
                 if foreign[row]
                 else Reason("jsonl.parse", "the message is empty")
             ]
-        return DecodedMessages(places[found.indices], found.columns, faults)
+        return DecodedMessages(indices[found.indices], found.columns, faults)
 
 
 def _blank(lines: Lines) -> np.ndarray:

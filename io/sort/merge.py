@@ -13,22 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from penstock.io.kernel import native
+from penstock.io.kernel import runs as kernel_runs
 from penstock.io.sort.records import (
     NO_TIME,
-    BlockWriter,
     Bytes,
     EncodedRecords,
     Ints,
     Keys,
+    RecordSink,
     concat_records,
     read_into,
     sorted_order,
 )
 from penstock.io.sort.runs import MAX_RUN_BYTES, Run
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _runs
 
 KEYS_END = 1 << 64
 
@@ -65,7 +62,7 @@ class MergedRuns:
 
     def __init__(self, runs: Sequence[Run], max_piece_bytes: int | None = None, once: bool = False):
         self._runs = [_RunReader(run) for run in runs]
-        self._once = once and native.ENABLED
+        self._once = once
         if max_piece_bytes is None:
             max_piece_bytes = min(MAX_RUN_BYTES, max(_MIN_PIECE_BYTES, len(runs) * _READ_BYTES))
         self._max_piece_bytes = max_piece_bytes
@@ -85,14 +82,14 @@ class MergedRuns:
         keys = np.sort(np.concatenate([run.keys_between(low, high) for run in self._runs]))
         return int(keys[rank - self.count_below(low)])
 
-    def write(self, low: int, high: int, blocks: BlockWriter) -> Written:
+    def write(self, low: int, high: int, sink: RecordSink) -> Written:
         """Writes the records with `low` <= key < `high`, sorted."""
         written = Written()
         if self._runs and low < high:
             for start, end in itertools.pairwise(self._cuts(low, high)):
                 places = zip(self._runs, start, end, strict=True)
                 spans = [_Span(*place) for place in places if place[1] < place[2]]
-                written += self._write_piece(spans, blocks)
+                written += self._write_piece(spans, sink)
                 if self._once:
                     for span in spans:
                         span.run.discard(_DISCARD_BYTES)
@@ -101,17 +98,17 @@ class MergedRuns:
                     run.discard()
         return written
 
-    def _write_piece(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
+    def _write_piece(self, spans: Sequence["_Span"], sink: RecordSink) -> Written:
         ordered = spans if len(spans) < 2 else _in_order(spans)
         if ordered is None:
-            return self._write_sorted(spans, blocks)
+            return self._write_sorted(spans, sink)
         written = Written()
         for span in ordered:
-            span.run.copy(span.first, span.last, blocks)
+            span.run.copy(span.first, span.last, sink)
             written += _written(span.last - span.first, span.run.times(span.first, span.last))
         return written
 
-    def _write_sorted(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
+    def _write_sorted(self, spans: Sequence["_Span"], sink: RecordSink) -> Written:
         size = sum(span.run.bytes_around(span.first, span.last) for span in spans)
         if size > len(self._buffer):
             self._buffer = np.empty(max(size, self._max_piece_bytes), np.uint8)
@@ -123,9 +120,9 @@ class MergedRuns:
         records = concat_records(parts, self._buffer)
         order = sorted_order(records)
         if order is None:
-            blocks.write(records.content)
+            sink.write_records(records)
         else:
-            blocks.write_ordered(records, order)
+            sink.write_ordered(records, order)
         return _written(len(records), records.times)
 
     def _cuts(self, low: int, high: int) -> Iterator[Sequence[int]]:
@@ -292,12 +289,12 @@ class _RunReader:
             times = self._section(file, 2, first, last, np.int64) if self._run.has_times else None
         return EncodedRecords(np.zeros(last - first, np.uint16), keys, data, offsets - offsets[0], times)
 
-    def copy(self, first: int, last: int, blocks: BlockWriter) -> None:
+    def copy(self, first: int, last: int, sink: RecordSink) -> None:
         """Writes the records from one place to another."""
         with self._open() as file:
-            start, end = self._offsets(file, first, first)[0], self._offsets(file, last, last)[0]
-            blocks.read_from(file, int(start), int(end))
-            self._spend(int(start), int(end))
+            offsets = self._offsets(file, first, last)
+            sink.copy_records(file, offsets)
+            self._spend(int(offsets[0]), int(offsets[-1]))
 
     def _spend(self, start: int, end: int) -> None:
         """Notes what was read, which follows what was read before."""
@@ -307,7 +304,7 @@ class _RunReader:
         """Gives back what has been read since the last time, if that is so many bytes."""
         if self._spent and self._spent[1] - self._spent[0] >= at_least:
             with self._open("r+") as file:
-                _runs.discard(file.fileno(), *self._spent)
+                kernel_runs.discard(file.fileno(), *self._spent)
             self._spent = None
 
     def times(self, first: int, last: int) -> Ints | None:

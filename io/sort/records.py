@@ -8,17 +8,14 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.kernel import native
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _runs
+from penstock.io.kernel import runs
 
 # One row is one framed record: the number of its split, its key, its bytes, its event time if there is one.
 RECORDS = pa.schema(
@@ -34,8 +31,6 @@ Bytes = npt.NDArray[np.uint8]
 Splits = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
-
-MAX_SPLITS = 1 << 16
 
 # In place of the event time of a record that has none.
 NO_TIME = int(np.iinfo(np.int64).min)
@@ -123,20 +118,26 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
 
 def sorted_order(records: EncodedRecords) -> Ints | None:
     """int64[n], the order of the records by split, key and bytes, stable; None where they lie in it."""
-    find = _runs.sort_order if native.ENABLED else _order_in_python
-    return find(records.splits, records.keys, records.data, records.offsets)
-
-
-def _order_in_python(splits: Splits, keys: Keys, data: Bytes, offsets: Ints) -> Ints | None:
-    by = [(name, "ascending") for name in ("split", "key", "record")]
-    order = pc.sort_indices(records_batch(splits, keys, data, offsets, None), sort_keys=by)
-    return None if order.equals(pa.array(range(len(order)), pa.uint64())) else order.to_numpy().astype(np.int64)
+    return runs.sort_order(records.splits, records.keys, records.data, records.offsets)
 
 
 def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A batch of `RECORDS` in order."""
     order = sorted_order(EncodedRecords.of(batch))
     return batch if order is None else batch.take(pa.array(order))
+
+
+class RecordSink(Protocol):
+    """What takes records in their final order, in pieces of any size."""
+
+    def write_records(self, records: EncodedRecords) -> None:
+        """Takes records as they lie."""
+
+    def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
+        """Takes the records of these indices, in this order."""
+
+    def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
+        """Takes the records that lie in a file between int64[n + 1] offsets."""
 
 
 class BlockWriter:
@@ -164,26 +165,22 @@ class BlockWriter:
             done += count
             self._fill(count)
 
+    def write_records(self, records: EncodedRecords) -> None:
+        """Writes records as they lie."""
+        self.write(records.content)
+
+    def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
+        """Writes the records that lie in a file between int64[n + 1] offsets."""
+        self.read_from(file, int(offsets[0]), int(offsets[-1]))
+
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Writes the records of these indices, in this order."""
-        if native.ENABLED:
-            self._gather(records, order)
-        else:
-            self._gather_in_python(records, order)
-
-    def _gather(self, records: EncodedRecords, order: Ints) -> None:
         index = skip = 0
         while index < len(order):
-            index, skip, filled = _runs.gather(
+            index, skip, filled = runs.gather(
                 records.data, records.offsets, order, index, skip, self._block, self._filled
             )
             self._fill(filled - self._filled)
-
-    def _gather_in_python(self, records: EncodedRecords, order: Ints) -> None:
-        batch = records_batch(records.splits, records.keys, records.data, records.offsets, None)
-        rows = max(1, len(self._block) * len(records) // max(records.nbytes, 1))
-        for start in range(0, len(order), rows):
-            self.write(EncodedRecords.of(batch.take(pa.array(order[start : start + rows]))).content)
 
     def read_from(self, file: io.FileIO, start: int, end: int) -> None:
         """Writes what a file has between two places."""

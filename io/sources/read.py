@@ -31,7 +31,7 @@ from penstock.io.schema import Feature
 
 @dataclasses.dataclass(eq=False)
 class ReadRecords(RejectingTransform):
-    """Reads files into RecordBatches.
+    """Reads files of any known format into RecordBatches.
 
     Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB, with `_origin`. With `features`, columns are
     int64, float64, string or binary, or lists of those; a null is an absent feature. Without, the columns are as in

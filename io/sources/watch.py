@@ -156,11 +156,11 @@ class _WatchedProvider(RestrictionProvider):
 
 @dataclasses.dataclass(eq=False)
 class WatchFiles(RejectingTransform):
-    """Finds the files that patterns match as they are finished: an unbounded `PCollection[InputFile]`.
+    """Finds the files that patterns match, each when it is finished.
 
-    Each is handed on once, with the watermark before it as its timestamp, so that the watermark waits until it is read.
-    One that changes afterwards is rejected with `file.changed`. One worker looks. A listing that fails is tried again
-    at the next look; ten in a row fail the job.
+    Elements: `InputFile`, unbounded. Each is handed on once, with the watermark before it as its timestamp, so that the
+    watermark waits until it is read. One that changes afterwards is rejected with `file.changed`. One worker looks. A
+    listing that fails is tried again at the next look; ten in a row fail the job.
 
     Attributes:
       patterns: what to look for; a file that two match is one.
@@ -268,10 +268,10 @@ def _file_letter(code: str, detail: str, file: InputFile, part: Part | None = No
 
 @dataclasses.dataclass(eq=False)
 class WatchRecords(RejectingTransform):
-    """`ReadRecords` of the files that patterns match, as they are finished, for ever.
+    """Reads the files that patterns match, each when it is finished, for ever.
 
-    Elements are as there; their order means nothing. Rejects are those of the reader, and `file.broken` and
-    `file.changed` for whole files, each as one row.
+    Elements are those of `ReadRecords`; their order means nothing. Rejects are those of the reader, and `file.broken`
+    and `file.changed` for whole files, each as one row.
 
     Attributes:
       patterns: what to look for.

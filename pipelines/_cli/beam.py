@@ -1,6 +1,6 @@
 """Beam's own options: what there are, whether their values are good, and what jobs set of them.
 
-`_flags.py` knows their names from a table. For another version of Beam, `python -m pipelines._cli.beam` writes it anew.
+`flags.py` knows their names from a table. For another version of Beam, `python -m pipelines._cli.beam` writes it anew.
 """
 
 import os
@@ -11,8 +11,10 @@ from typing import Any, NoReturn, TypeVar
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from penstock.io.beam.flags import add_beam_flags
 from penstock.io.errors import ConfigError
 from pipelines._cli import beam_flags as _beam_flags
+from pipelines._cli import flink as flink  # Beam finds the options of job servers when their class is there
 from pipelines._cli.flags import Parser, flag_names
 
 _View = TypeVar("_View", bound=PipelineOptions)
@@ -41,9 +43,7 @@ class _BeamParser(Parser):
 def beam_parser() -> Parser:
     """Knows all flags of Beam, with their types and choices; a bad value is a `ConfigError`."""
     parser: Any = _BeamParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
-    for family in PipelineOptions.__subclasses__():
-        if family is not _JobOptions:
-            family._add_argparse_args(parser)
+    add_beam_flags(parser, without=(_JobOptions,))
     return parser
 
 

@@ -50,6 +50,7 @@ class JobOptions:
     """All flags of a job, by family, and Beam's.
 
     Attributes:
+      elsewhere: flags that only other jobs have, each with what to say where it is given.
       given: the names of the flags that the command line or the config file has.
       beam_flags: what is for Beam.
     """
@@ -57,6 +58,7 @@ class JobOptions:
     name: ClassVar[str]
     description: ClassVar[str]
     examples: ClassVar[str]
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     given: frozenset[str] = dataclasses.field(default=frozenset(), kw_only=True)
     beam_flags: BeamFlags = dataclasses.field(default=BeamFlags(), kw_only=True)
@@ -70,7 +72,9 @@ class JobOptions:
     @classmethod
     def parser(cls) -> Parser:
         """The parser of the job's flags."""
-        return job_parser(program(cls.name), cls.description, cls.examples, cls.families().values())
+        parser = job_parser(program(cls.name), cls.description, cls.examples, cls.families().values())
+        parser.elsewhere = cls.elsewhere
+        return parser
 
     @classmethod
     def parse(cls, argv: Sequence[str] | None = None) -> Self:

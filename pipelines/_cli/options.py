@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, TypeVar, get_args
 
-from penstock.io.dataset.options import Compression, Shuffle
+from penstock.io.dataset.options import Shuffle
+from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
 from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
@@ -38,19 +39,11 @@ def _with_format_flags(family: _Family) -> _Family:
 
 @dataclasses.dataclass(frozen=True)
 @_with_format_flags
-class InputOptions(Options):
-    """What is read, and how."""
+class ReadingOptions(Options):
+    """How the bytes of the input become rows."""
 
     title = "input"
 
-    input: tuple[str, ...] = flag(
-        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
-        "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
-        (),
-        action="append",
-        metavar="PATTERN",
-        names=INPUT,
-    )
     format: str | None = flag(
         "format of the input; without it, the suffix tells (Kafka: of each message, json without it; raw is bytes)",
         choices=tuple(dict.fromkeys([*format_names(), *DECODERS])),
@@ -61,6 +54,25 @@ class InputOptions(Options):
         metavar="COLUMN[:s|ms|us|ns]",
     )
 
+    def format_options(self) -> dict[str, Any]:
+        """The options of formats that were given, by flag."""
+        values = {name: getattr(self, name) for name in flag_options()}
+        return {name: value for name, value in values.items() if value}
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions(ReadingOptions):
+    """What is read, and how."""
+
+    input: tuple[str, ...] = flag(
+        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
+        "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
+        (),
+        action="append",
+        metavar="PATTERN",
+        names=INPUT,
+    )
+
     def check_given(self) -> None:
         """Refuses a job without input.
 
@@ -69,11 +81,6 @@ class InputOptions(Options):
         """
         if not self.input:
             raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
-
-    def format_options(self) -> dict[str, Any]:
-        """The options of formats that were given, by flag."""
-        values = {name: getattr(self, name) for name in flag_options()}
-        return {name: value for name, value in values.items() if value}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +189,11 @@ class OutputOptions(Options):
     shard_bytes: int | None = flag(
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
     )
-    compression: Compression = flag("compression of the shards", "gzip", choices=get_args(Compression))
+    output_format: str = flag("format of the shards", "tfrecord", choices=tuple(SHARD_FORMATS))
+    compression: str | None = flag(
+        "compression of the shards, one that their format has (default: gzip for tfrecord, else zstd)",
+        choices=COMPRESSIONS,
+    )
     shuffle: Shuffle = flag(
         "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)
     )
@@ -243,9 +254,9 @@ class RunOptions(Options):
             raise ConfigError(f"--dry_run={self.dry_run} is for prepare; --dry_run alone shows what would be done")
 
 
-def resolved(*families: Any) -> dict[str, Any]:
+def resolved(*families: Options) -> dict[str, Any]:
     """All flags of some families by name, as they were given or by default."""
-    merged = {name: value for family in families for name, value in dataclasses.asdict(family).items()}
+    merged = {name: value for family in families for name, value in family.values().items()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()}
 
 

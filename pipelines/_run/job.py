@@ -6,18 +6,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
-from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from penstock.io import errors
 from penstock.io.beam.cancellation import stoppable
+from penstock.io.beam.local_runner import local_runner
+from penstock.io.beam.stable_input import tries_once
 from penstock.io.errors import ConfigError, DataError, PenstockError
 from pipelines._report.logging import without_worker_tracebacks
 from pipelines._report.phases import Phase
 from pipelines._report.progress import progress_bar
-from pipelines._run.local import quick_runner
 from pipelines._run.stream import StreamRunner, stream_runner, wait_for_stream
 
 # Beam's DirectRunner fetches and uses Prism where it can and falls back to this one where it cannot: what a user runs
@@ -55,19 +53,12 @@ def run_pipeline(
         pipeline = beam.Pipeline(runner=stream.name if stream else _runner(options), options=options)
     except ValueError as error:
         raise ConfigError(f"Beam refuses the pipeline options: {error}") from error
-    together = _in_this_process() if isinstance(pipeline.runner, FnApiRunner) else contextlib.nullcontext()
+    together = stoppable() if tries_once(pipeline) else contextlib.nullcontext()
     # Rows of a stream elsewhere are not counted here.
     bar = progress_bar(title, phases) if stream is None or stream.is_local else contextlib.nullcontext()
     with bar, without_worker_tracebacks(), together:
         yield pipeline
         _run(pipeline, stream)
-
-
-@contextlib.contextmanager
-def _in_this_process() -> Iterator[None]:
-    """Where all workers are threads of this process: they stop together, and do not keep each other waiting."""
-    with quick_runner(), stoppable():
-        yield
 
 
 def _run(pipeline: beam.Pipeline, stream: StreamRunner | None) -> None:
@@ -95,23 +86,11 @@ def _is_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
-# A timer of the workers of that mode flushes their output while they write to it: what is written in between is gone
-# (apache_beam/runners/worker/data_plane.py, TimeBasedBufferingClosableOutputStream; no other mode uses the timer).
-_LOSSY_MODE = "multi_threading"
-
-
 def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:
     name = options.view_as(StandardOptions).runner
     if name not in _LOCAL_RUNNERS:
         return name
-    if options.view_as(DirectOptions).direct_running_mode == _LOSSY_MODE:
-        raise ConfigError(
-            f"--direct_running_mode={_LOSSY_MODE} loses rows with Beam 2.77; leave it out: the local runner works in "
-            "threads of this process anyway, one for each core or as many as --direct_num_workers says"
-        )
-    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    info = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-    return FnApiRunner(provision_info=info)
+    return local_runner(options)
 
 
 # The last of the errors in a text is the outermost; of older ones only the text of their cause remains.

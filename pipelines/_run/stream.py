@@ -9,6 +9,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.prism_runner import PrismJobServer
 
+from penstock.io.beam.runner_jobs import job_id
 from penstock.io.errors import ConfigError
 from pipelines._cli.flink import find_job, flink_address, may_be_flink, set_stream_defaults
 
@@ -69,11 +70,11 @@ def wait_for_stream(result: Any, runner: StreamRunner) -> None:
       KeyboardInterrupt: at Ctrl-C, saying what goes on and what has ended.
     """
     # Flink has the job a while after Beam's job server has it; a job that fails at once is not to wait for that.
-    threading.Thread(target=_tell_how_to_stop, args=(_job_id(result), runner), daemon=True).start()
+    threading.Thread(target=_tell_how_to_stop, args=(job_id(result), runner), daemon=True).start()
     try:
         result.wait_until_finish()
     except KeyboardInterrupt:
-        goes_on = f"the job runs on: {_job_id(result)}"
+        goes_on = f"the job runs on: {job_id(result)}"
         message = "stopped; the windows that are published are whole" if runner.is_local else goes_on
         raise KeyboardInterrupt(message) from None
     except RuntimeError as error:
@@ -99,12 +100,6 @@ def _tell_how_to_stop(beam_job: str, runner: StreamRunner) -> None:
             "  go on from there:            this command with --resume --savepoint_path=SAVEPOINT\n"
             "Ctrl-C ends only this program."
         )
-
-
-def _job_id(result: Any) -> str:
-    """The job's id as its runner has it: a method on Dataflow, an attribute elsewhere."""
-    found = getattr(result, "job_id", None) or getattr(result, "_job_id", "")
-    return str(found() if callable(found) else found)
 
 
 def _tell(text: str) -> None:

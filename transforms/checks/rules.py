@@ -35,21 +35,19 @@ One of its own rules to know: NaN equals itself and is greater than every other 
 """
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import yaml
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.columns.values import shown
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.files.extras import check_filesystem
+from penstock.io.files.yaml_files import Place, pairs, read_text, shown_node, top_entry, value_of
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms.checks.sql.binding import bind_predicate, message_of
@@ -75,14 +73,14 @@ _PICTURE_WIDTH = 80
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One predicate.
+    """One SQL predicate that every row must meet.
 
     Attributes:
       name: letters, digits, `_`, `.`, `-`, beginning with a letter; the reason code is `rule.<name>`.
       sql: the predicate.
       severity: `error` rejects rows, `warn` counts them.
       description: for whoever reads the rejects.
-      source: where the rule is written, for messages.
+      source: where the rule is written, file and line, for messages.
 
     Raises:
       ConfigError: for an invalid name or severity.
@@ -104,7 +102,7 @@ class Rule:
 
     @property
     def place(self) -> str:
-        """File and rule, as messages begin."""
+        """File, line and rule, as messages begin."""
         return f"{self.source}: rule {self.name!r}" if self.source else f"rule {self.name!r}"
 
     @property
@@ -113,58 +111,49 @@ class Rule:
         return f"rule.{self.name}"
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is written twice, of which YAML libraries silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"found {key.value!r} twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def load_rules(path: str) -> tuple[Rule, ...]:
-    """Reads a file of rules; the SQL is checked by `compile_rules`.
+    """Reads a file of rules.
+
+    `compile_rules` checks the SQL.
 
     Raises:
-      ConfigError: when the file cannot be read, is not YAML, or is not a list of rules; the message has the path and
-        the number or name of the rule.
+      ConfigError: when the file cannot be read, is not YAML, or is not a list of rules; the message has the path, the
+        line, and the number or name of the rule.
     """
-    place = f"--rules {path}"
-    check_filesystem(path, place)
-    try:
-        with FileSystems.open(path) as file:
-            content = yaml.load(file.read().decode(), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{place}: is not YAML: {error}") from error
-    if not isinstance(content, dict) or set(content) != {"rules"} or not isinstance(content["rules"], list):
-        raise ConfigError(f"{place}: must hold one key, rules, with a list of rules")
-    if not content["rules"]:
-        raise ConfigError(f"{place}: rules is empty; add a rule or leave --rules out")
-    rules = tuple(_rule(entry, f"{place}: rule {number}", place) for number, entry in enumerate(content["rules"], 1))
+    source = f"--rules {path}"
+    return parse_rules(read_text(path, source, "give a YAML file"), source)
+
+
+def parse_rules(text: str, source: str = "rules") -> tuple[Rule, ...]:
+    """The rules of a YAML text; `source` is how messages call it.
+
+    Raises:
+      ConfigError: as `load_rules`.
+    """
+    key, node = top_entry(text, source, "rules", "a list of rules")
+    if not isinstance(node, yaml.SequenceNode):
+        raise ConfigError(f"{key.where}: rules must be a list of rules, got {shown_node(node)}")
+    if not node.value:
+        raise ConfigError(f"{key.where}: rules is empty; add a rule or leave --rules out")
+    rules = tuple(_rule(entry, number, key.where.at(entry)) for number, entry in enumerate(node.value, 1))
     _check_unique(rules)
     return rules
 
 
-def _rule(entry: Any, numbered: str, source: str) -> Rule:
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{numbered}: must be a mapping with name and sql, got {shown(entry)}")
-    place = f"{numbered} ({entry['name']})" if isinstance(entry.get("name"), str) else numbered
-    for key, value in entry.items():
-        if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(_KEYS)}"
-            raise ConfigError(f"{place}: unknown key {key!r}; {hint}")
-        if not isinstance(value, str):
-            raise ConfigError(f"{place}: {key} must be text, got {shown(value)}; put it in quotes")
-    for key in ("name", "sql"):
-        if key not in entry:
-            raise ConfigError(f"{place}: {key} is missing")
-    return Rule(**entry, source=source)
+def _rule(node: yaml.Node, number: int, where: Place) -> Rule:
+    place = where.inside(f"rule {number}")
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{place}: must be a mapping with name and sql, got {shown_node(node)}")
+    entry = dict(pairs(node, place, _KEYS))
+    texts = {key.text: value_of(value) for key, value in entry.items()}
+    named = f" ({texts['name']})" if isinstance(texts.get("name"), str) else ""
+    for key in entry:
+        if not isinstance(value := texts[key.text], str):
+            raise ConfigError(f"{key.where}{named}: {key.text} must be text, got {shown(value)}; put it in quotes")
+    for name in ("name", "sql"):
+        if name not in texts:
+            raise ConfigError(f"{place}{named}: {name} is missing")
+    return Rule(**texts, source=str(where))
 
 
 def _check_unique(rules: Iterable[Rule]) -> None:
@@ -266,7 +255,7 @@ def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> Compile
 
 def _position(sql: str, offset: int) -> str:
     """Line and column of a character, both from 1."""
-    return f", line {sql.count(chr(10), 0, offset) + 1}, column {offset - sql.rfind(chr(10), 0, offset)}"
+    return f", SQL line {sql.count(chr(10), 0, offset) + 1}, column {offset - sql.rfind(chr(10), 0, offset)}"
 
 
 def _picture(sql: str, offset: int | None) -> str:

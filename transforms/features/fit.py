@@ -17,7 +17,7 @@ from penstock.io.files.extras import check_filesystem
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, named_features, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA
-from penstock.transforms.features.arrays import flat_column, large_list_array
+from penstock.transforms.features.arrays import graph_column, large_list_array
 from penstock.transforms.features.functions import FeatureFile, FeatureFunction, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 
@@ -284,7 +284,7 @@ def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
 
 
 def _analyzed(batch: pa.RecordBatch, column: _Column) -> pa.Array:
-    values, faults = flat_column(batch, column.name, column.kind)
+    values, faults = graph_column(batch, column.name, column.kind)
     if faults:
         raise DataError(f"cannot fit: {next(iter(faults.values()))}; validate the rows first (ValidateRecords)")
     if column.length is not None and len(wrong := values.rows_without(column.length)):

@@ -8,8 +8,8 @@ import yaml
 
 from penstock.io.beam.windows import parse_duration
 from penstock.io.errors import ConfigError
+from penstock.io.files.yaml_files import Key, Place, pairs, refuse, shown_text, top_entry, value_of
 from penstock.io.reserved import RESERVED
-from penstock.transforms._yaml import Key, Place, pairs, refuse, top_entry, value_of
 
 _TOP_KEYS = ("key", "window", "features")
 _FEATURE_KEYS = ("op", "column", "window")
@@ -101,9 +101,9 @@ def _key_columns(key: Key, node: yaml.Node) -> tuple[str, ...]:
     value = value_of(node)
     columns = value if isinstance(value, list) else [value]
     if not columns or not all(isinstance(column, str) and column for column in columns):
-        raise ConfigError(f"{key.where}: key must be a column or a list of columns, got {value!r}")
+        raise ConfigError(f"{key.where}: key must be a column or a list of columns, got {shown_text(value)}")
     if len(set(columns)) < len(columns):
-        raise ConfigError(f"{key.where}: key names a column twice, got {value!r}")
+        raise ConfigError(f"{key.where}: key names a column twice, got {shown_text(value)}")
     return tuple(columns)
 
 
@@ -114,7 +114,7 @@ def _window(key: Key, node: yaml.Node) -> int:
     except ConfigError as error:
         raise ConfigError(f"{key.where}: window: {error}") from error
     if not micros:
-        raise ConfigError(f"{key.where}: window must be a duration above 0, such as 10m or 1h, got {value!r}")
+        raise ConfigError(f"{key.where}: window must be a duration above 0, such as 10m or 1h, got {shown_text(value)}")
     return micros
 
 
@@ -141,7 +141,7 @@ def _operation(nodes: Mapping[str, tuple[Key, yaml.Node]], where: Place) -> str:
     key, node = nodes["op"]
     name = value_of(node)
     if not isinstance(name, str):
-        raise ConfigError(f"{key.where}: op must be a name, got {name!r}")
+        raise ConfigError(f"{key.where}: op must be a name, got {shown_text(name)}")
     if name not in OPERATIONS:
         refuse(key.where, f"unknown operation {name!r}", name, OPERATIONS)
     return name
@@ -154,5 +154,5 @@ def _column(nodes: Mapping[str, tuple[Key, yaml.Node]], op: str, where: Place) -
             raise ConfigError(f"{where}: {op} takes no column; it is about rows")
         return None
     if not isinstance(column, str) or not column:
-        raise ConfigError(f"{where}: {op} needs a column, got {column!r}")
+        raise ConfigError(f"{where}: {op} needs a column, got {shown_text(column)}")
     return column

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from penstock.io.batches import set_column
 from penstock.io.columns.event_times import TIME_TYPE
 from penstock.io.columns.hashing import hash_rows, salted
-from penstock.io.columns.values import column_of, is_list
+from penstock.io.columns.lists import list_column
+from penstock.io.columns.values import column_of, has_kind, is_list
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, Kind, feature_map, find_feature
-from penstock.transforms.checks.values import as_lists, has_kind
 from penstock.transforms.rolling.file import OPERATIONS, RollingFeature, RollingSpec
 
 _KEY_SEED = salted(0, "rolling key")
@@ -191,9 +191,7 @@ def _column(batch: pa.RecordBatch, name: str, rolling: Rolling) -> pa.Array:
     if not has_kind(column.type, kind):
         raise DataError(f"rolling features: column {name!r} is {column.type}, and the schema says {kind.value}")
     if is_list(column.type):
-        lists = as_lists(column)
-        first = np.cumsum(lists.counts) - lists.counts
-        column = lists.items.take(pa.array(first, pa.int64(), mask=lists.counts != 1))
+        column = list_column(column).single_values()
     return _in_type(column, _TYPES[kind])
 
 

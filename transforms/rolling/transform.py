@@ -12,17 +12,17 @@ The file has a key, and one entry for each feature, which becomes a column behin
         card_since_last: {op: time_since_last, window: 7d}
         card_late: {op: late}
 
-===================  ========  ==============================================================================
-op                   gives     of the rows of the key in the window
-===================  ========  ==============================================================================
-`count`              INT       how many there are, nulls or not; at least 1, the row itself
-`sum`                as `column`  the exact sum; a FLOAT is rounded once, an INT that int64 cannot hold is null
-`mean`               FLOAT     the exact sum, rounded, by the number of values
-`min`, `max`         as `column`  the least and the greatest value
-`distinct`           INT       how many different values there are
-`time_since_last`    FLOAT     seconds since the row before; null for the first
-`late`               INT       1 where the row itself came late (below), else 0; in batch always 0
-===================  ========  ==============================================================================
+===================  ============  ==========================================================================
+op                   gives         of the rows of the key in the window
+===================  ============  ==========================================================================
+`count`              INT           how many there are, nulls or not; at least 1, the row itself
+`sum`                as `column`   the exact sum; a FLOAT is rounded once, an INT that int64 cannot hold is null
+`mean`               FLOAT         the exact sum, rounded, by the number of values
+`min`, `max`         as `column`   the least and the greatest value
+`distinct`           INT           how many different values there are
+`time_since_last`    FLOAT         seconds since the row before; null for the first
+`late`               INT           1 where the row itself came late (below), else 0; in batch always 0
+===================  ============  ==========================================================================
 
 - **Window.** A row sees the rows of its key that are less than `window` older, up to and including itself. Rows are in
   the order of their event times; those of one time in an order of their own, which follows from their content alone.
@@ -52,8 +52,6 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
-from apache_beam.runners.worker.bundle_processor import OutputTimer
-from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows, TimestampedValue
@@ -64,11 +62,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.beam import progress
+from penstock.io.beam.timers import set_holding_timer
 from penstock.io.beam.windows import parse_duration
 from penstock.io.errors import ConfigError
+from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
 from penstock.transforms._named import ROLLING_HINT
-from penstock.transforms._yaml import read_text
 from penstock.transforms.rolling.file import RollingSpec as RollingSpec
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
@@ -92,7 +91,7 @@ Keyed: TypeAlias = tuple[int, pa.RecordBatch]
 
 
 def load_rolling(path: str) -> RollingSpec:
-    """Reads the file of `--rolling`.
+    """Reads the YAML file that `--rolling` names.
 
     Raises:
       ConfigError: when it cannot be read or is wrong, with line and feature.
@@ -144,7 +143,9 @@ def rolling_features(history: pa.RecordBatch | None, rows: pa.RecordBatch, rolli
 
 @dataclasses.dataclass(eq=False)
 class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds rolling features to batches in the global window, whose rows have `_event_time`.
+    """Adds features of what happened to a key before each row.
+
+    Batches must be in the global window, and their rows must have `_event_time`.
 
     Rows cross a shuffle, in pieces of batches, by bucket of their key's hash. What comes out is in no order, and in
     other batches than what went in. The buckets have no influence on the features.
@@ -413,7 +414,7 @@ class _RollStreamFn(beam.DoFn):
         if waits is not None and waits.first != bucket.holds:
             bucket.holds = waits.first
             due = waits.first + (waits.last - waits.first) // _PARTS_OF_BACKLOG
-            _set_timer(timer, (due // self._every + 1) * self._every, waits.first)
+            set_holding_timer(timer, (due // self._every + 1) * self._every, waits.first)
 
     def _take(self, number: int, due: Due | None) -> None:
         """Collects what is due of all buckets, whose features are then computed together."""
@@ -441,27 +442,3 @@ class _RollStreamFn(beam.DoFn):
             for batch in split_batch(whole):
                 self._out_rows.inc(batch.num_rows)
                 yield batch, Timestamp(micros=int(event_micros(batch).min()))
-
-
-def _set_timer(timer: Any, fires: int, holds: int) -> None:
-    """Sets a timer that holds the watermark of what follows at an earlier time than its own; both in microseconds.
-
-    Beam's protocol has that, and its Python timers have not: they hold it where they fire, and the rows that come out
-    then would all be late. Each pair of times has a tag of its own: Prism 2.77 fails when a timer is set again with
-    another time to hold.
-    """
-    tag = f"{holds}:{fires}"
-    if not isinstance(timer, OutputTimer):
-        timer.set(Timestamp(micros=fires), dynamic_timer_tag=tag)
-        return
-    message = userstate.Timer(
-        user_key=timer._key,
-        dynamic_timer_tag=tag,
-        windows=(timer._window,),
-        clear_bit=False,
-        fire_timestamp=Timestamp(micros=fires),
-        hold_timestamp=Timestamp(micros=holds),
-        paneinfo=timer._paneinfo,
-    )
-    timer._timer_coder_impl.encode_to_stream(message, timer._output_stream, True)
-    timer._output_stream.maybe_flush()

@@ -19,7 +19,7 @@ from penstock.io.beam.stable_input import knows_watermarks
 from penstock.io.beam.windows import Windows, time_name
 from penstock.io.dataset.layout import DEAD_LETTERS, reject_names
 from penstock.io.dataset.manifest import PublishedDeadLetters, dataset_id, sum_counts
-from penstock.io.dataset.options import Compression
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane, WindowManifest
 from penstock.io.dataset.windowed.shards import Report
@@ -56,14 +56,7 @@ class SealingRules:
     """What the manifests of all windows have in common; see `WindowManifest`."""
 
     windows: Windows
-    splits: tuple[str, ...]
-    num_shards: int
-    compression: Compression
-    shuffle: str
-    seed: int
-    max_reject_fraction: float
-    extras: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    spec: DatasetSpec
 
     def publisher(self, window: int) -> int:
         """The key under which all versions of a window are published.
@@ -74,10 +67,10 @@ class SealingRules:
 
     def seal(self, window: int, reports: Iterable[Report]) -> SealedWindow:
         """The window with all panes of which there are reports, each of them complete."""
-        reports = list(reports)
+        reports, splits = list(reports), self.spec.splits
         headers = {report.pane: report.header for report in reports if report.header is not None}
         staged = [report.shard for report in reports if report.shard is not None]
-        staged.sort(key=lambda item: (item.shard.pane == "late", self.splits.index(item.shard.split), item.shard.path))
+        staged.sort(key=lambda item: (item.shard.pane == "late", splits.index(item.shard.split), item.shard.path))
         rejects = sorted((item.rejects for item in reports if item.rejects is not None), key=lambda file: file.path)
         groups = list(_letter_groups(rejects))
         names = reject_names(f"{DEAD_LETTERS}/{time_name(window)}", [group[0].path for group in groups])
@@ -85,11 +78,11 @@ class SealingRules:
         shards = tuple(item.shard for item in staged)
         rows = Counter({pane: header.rows for pane, header in headers.items()})
         rejected = sum(file.records for file in rejects)
-        splits = Counter({split: 0 for split in self.splits})
+        records = Counter({split: 0 for split in splits})
         for shard in shards:
-            splits[shard.split] += shard.records
+            records[shard.split] += shard.records
         rows_in = rows.total() + rejected
-        is_bad = rejected > self.max_reject_fraction * rows_in
+        is_bad = rejected > self.spec.max_reject_fraction * rows_in
         manifest = WindowManifest(
             run_id=headers["on_time"].run_id,
             dataset_id=dataset_id(shards),
@@ -100,11 +93,11 @@ class SealingRules:
             sequence=len(headers),
             status="quarantined" if is_bad else "published",
             rows_in=rows_in,
-            rows_out=splits.total(),
+            rows_out=records.total(),
             rows_rejected=rejected,
             rows_on_time=rows["on_time"],
             rows_late=rows["late"],
-            splits=dict(splits),
+            splits=dict(records),
             shards=shards,
             dead_letters=tuple(
                 PublishedDeadLetters(name, sum(file.records for file in group)) for name, group in letters.items()
@@ -112,12 +105,8 @@ class SealingRules:
             rejected_by_reason=sum_counts(file.reasons for file in rejects),
             rejected_by_stage=sum_counts(file.stages for file in rejects),
             inputs=merge_ranges(item for header in headers.values() for item in header.inputs),
-            compression=self.compression,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            num_shards=self.num_shards,
-            extras=self.extras,
-            provenance=self.provenance,
+            num_shards=self.spec.num_shards or 1,
+            **self.spec.manifest_fields(),
         )
         if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
             raise DataError(

@@ -13,10 +13,10 @@ from apache_beam.typehints import KV
 
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import Windows, time_name
-from penstock.io.dataset.layout import SUFFIXES, Staging, part_name
-from penstock.io.dataset.options import Compression
+from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shuffle import merged_batches
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import Chunk, read_part, read_sources
 from penstock.io.dataset.windowed.close import PaneHeader, ShardTask, Task
 from penstock.io.dataset.windowed.manifest import Pane, WindowShard
@@ -53,18 +53,11 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class ShardStaging:
-    """Where and how the shards of windows are staged.
-
-    Attributes:
-      splits: their names, by number.
-      num_shards: of each split.
-    """
+    """Where and how the shards of windows are staged."""
 
     staging: Staging
     windows: Windows
-    splits: tuple[str, ...]
-    num_shards: int
-    compression: Compression
+    spec: DatasetSpec
 
     def folder(self, window: int) -> str:
         """The folder of one window, where every attempt has names of its own."""
@@ -72,16 +65,17 @@ class ShardStaging:
 
     def path(self, window: int, pane: Pane, task: ShardTask) -> str:
         """The final path of a shard, relative to the dataset."""
-        name = part_name(task.shard, self.num_shards, SUFFIXES[self.compression], _PREFIXES[pane])
-        return f"{self.splits[task.split]}/{time_name(window)}/{name}"
+        name = part_name(task.shard, self.spec.num_shards or 1, self.spec.suffix, _PREFIXES[pane])
+        return f"{self.spec.splits[task.split]}/{time_name(window)}/{name}"
 
     def write(self, window: int, pane: Pane, task: ShardTask, name: str) -> StagedShard:
         """Writes a shard under a name that no other attempt has."""
         path = self.path(window, pane, task)
         staged = FileSystems.join(self.folder(window), name)
         parts = (read_part(part.path, part.offset, part.length) for part in task.parts)
-        with merged_batches(parts, self.splits) as merged:
-            shard = write_shard(staged, path, self.splits[task.split], self.compression, merged)
+        split, shard_format = self.spec.splits[task.split], self.spec.shard_format()
+        with merged_batches(parts, self.spec.splits) as merged:
+            shard = write_shard(staged, path, split, shard_format, merged)
         return StagedShard(staged, WindowShard(**vars(shard), pane=pane))
 
     def reject(self, window: int, letters: Iterable[RejectedBatch]) -> DeadLetterFile:

@@ -120,15 +120,14 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     staging: Staging
     closing: ClosingRules
     sealing: SealingRules
-    overwrite: bool
     late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
 
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
         """Close, write, seal, publish."""
         chunks, *rejects = arrived
         closing, sealing = self.closing, self.sealing
-        shards = ShardStaging(self.staging, closing.windows, sealing.splits, sealing.num_shards, sealing.compression)
-        publisher = WindowPublisher(self.staging, closing.windows, sealing.extras)
+        shards = ShardStaging(self.staging, closing.windows, sealing.spec)
+        publisher = WindowPublisher(self.staging, closing.windows, tuple(sealing.spec.extras))
         arrivals = [chunks | "ChunkArrives" >> beam.ParDo(_ChunkArrivesFn()).with_output_types(Arrival)]
         for files in rejects:
             arrivals.append(files | "RejectsArrive" >> beam.ParDo(_RejectsArriveFn()).with_output_types(Arrival))
@@ -138,7 +137,7 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
             | "CloseWindows" >> CloseWindows(closing)
             | "WriteShards" >> WriteWindowShards(shards, closing.lateness, self.late_sinks)
             | "SealWindows" >> SealWindows(sealing)
-            | "PublishWindows" >> PublishWindows(publisher, self.overwrite)
+            | "PublishWindows" >> PublishWindows(publisher, sealing.spec.overwrite)
         )
 
 

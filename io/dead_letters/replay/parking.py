@@ -30,15 +30,12 @@ class ParkingHandler(DeadLetterHandler):
         self._max_attempts = max_attempts
 
     def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
-        """Takes the rejects of one step, as two collections: every second one is parked."""
+        """Takes the rejects of one step, those to park apart from the others."""
         split = beam.ParDo(_ParkFn(self._max_attempts)).with_outputs(PARKED, main="open")
-        parts = pcoll | f"Park{len(self._error_pcolls)}" >> split
-        for name in ("open", PARKED):
+        parts = pcoll | f"Park{len(self._rejected)}" >> split
+        for name, directory in (("open", self._directory), (PARKED, FileSystems.join(self._directory, PARKED))):
             parts[name].element_type = RejectedBatch
-            super().add_error_pcollection(parts[name])
-
-    def _folder(self, index: int) -> str:
-        return FileSystems.join(self._directory, PARKED) if index % 2 else self._directory
+            self._take(parts[name], directory)
 
 
 class _ParkFn(beam.DoFn):

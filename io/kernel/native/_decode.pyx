@@ -12,6 +12,8 @@ its entry begins with, so that a key is one comparison of bytes. Other keys are 
 import os
 import sys
 
+from penstock.io.kernel.shared.faults import FAULTS
+
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -25,12 +27,12 @@ cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
 cdef uint8_t _NOTHING = 0
 
 cdef enum:
-    # The kinds, in the order of their fields in a Feature and of `examples_decode._KINDS`.
+    # The kinds, in the order of their fields in a Feature and of `penstock.io.kernel.pure.decode.KINDS`.
     _BYTES = 0
     _FLOAT = 1
     _INT = 2
     _KINDS = 3
-    # What a record that is rejected has, in the order of `examples_decode._FAULTS`.
+    # What a record that is rejected has, in the order of `FAULTS`.
     _SEQUENCES = 0
     _NO_FEATURES = 1
     _CUT_OFF = 2
@@ -800,7 +802,7 @@ def read(
     const int64_t[::1] lengths not None,
     names,
 ):
-    """The cells of the records `data[starts[i]:][:lengths[i]]`.
+    """The values of the records `data[starts[i]:][:lengths[i]]`.
 
     Args:
       data: the bytes.
@@ -812,7 +814,7 @@ def read(
       Three things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
       ends of their values, int32 with a 0 in front; the values, of bytes their ends, int32 with a 0 in front; the
       content of bytes; whether each of the rows has one value. By key that is not among the names, the rows that hold
-      it, int32. And (row, fault, byte) of each record that is no tf.Example.
+      it, int32. And by row why a record is no tf.Example.
 
     Raises:
       ValueError: for records that are not in `data`, or more than 2 GiB of them.
@@ -839,7 +841,7 @@ def read(
         if _column_of(decoder, key, len(key)) == NULL:
             raise MemoryError
     decoder.wants_all = names is None
-    rejects = []
+    rejects = {}
     if total:
         row = 0
         while row < starts.shape[0]:
@@ -848,7 +850,7 @@ def read(
             if row < starts.shape[0]:
                 if decoder.fault == _NO_MEMORY:
                     raise MemoryError
-                rejects.append((row, decoder.fault, decoder.fault_at - &data[0] - starts[row]))
+                rejects[row] = FAULTS[decoder.fault].format(decoder.fault_at - &data[0] - starts[row])
             row += 1
     cells, unknown = {}, {}
     for index in range(decoder.count):

@@ -19,6 +19,7 @@ from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files.inputs import match_files
 from pipelines import fit, prepare, replay, verify
 from pipelines._cli.command import main
+from pipelines._options.replay import ReplayOptions
 from pipelines._plan import Plan
 from pipelines._replay import watch
 from pipelines._report.result import DatasetResult, JobStatus, Result, RunFailedError, SplitResult, UsageError, failure
@@ -265,7 +266,7 @@ class TestReplay:
 
         flags = [f"--dead_letters={tmp_path}/new/*.jsonl", f"--output={tmp_path}/out2", "--format=csv", "--json"]
         with pytest.raises(_EnoughError):
-            watch(replay.ReplayOptions.parse([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"]), 1, sleep)
+            watch(ReplayOptions.parse([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"]), 1, sleep)
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [one["job"] for one in found] == ["replay"] * 2
         assert {one["output"] for one in found} == {str(path) for path in (tmp_path / "out2").iterdir()}

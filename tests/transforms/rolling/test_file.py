@@ -55,7 +55,7 @@ FAULTS = {
     "reserved": (spec("{_origin: {op: count}}"), "the name is reserved by Penstock"),
     "twice": (
         "rolling:\n  key: a\n  window: 1m\n  features:\n    n: {op: count}\n    n: {op: count}",
-        "line 6: rolling: 'n' appears",
+        "line 6: 'n' appears",
     ),
     "argument": (spec("{n: {op: count, by: a}}"), "unknown key 'by'"),
 }

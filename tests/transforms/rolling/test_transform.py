@@ -13,6 +13,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing import test_stream as beam_stream
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
 from depth import scaled
 from google.protobuf import text_format
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ from penstock.io.batches import RecordBatchCoder, origin_array, set_column
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, Kind, schema_features
+from penstock.transforms.rolling import transform
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import bind_rolling
 from penstock.transforms.rolling.transform import RollingFeatures, rolling_features, rolling_history, rolling_schema
@@ -245,13 +247,28 @@ def stream(events):
     return test_stream.advance_watermark_to_infinity()
 
 
+@pytest.fixture
+def timers_without_holds(monkeypatch):
+    """What comes out is compared, not whether it is late: only Prism, which knows holds, can tell that."""
+
+    def set_timer(timer, fires, holds):
+        timer.set(Timestamp(micros=fires), dynamic_timer_tag=f"{holds}:{fires}")
+
+    monkeypatch.setattr(transform, "set_holding_timer", set_timer)
+
+
+def test_a_runner_that_would_drop_rows_as_late_is_refused():
+    with pytest.raises(ConfigError, match=r"timers .* cannot hold the watermark, .*--runner=PrismRunner"):
+        streamed([[a_row(1)]], lambda _: None)
+
+
 def streamed(events, check, **options):
     with beam.Pipeline(runner=BundleBasedDirectRunner()) as pipeline:
         out = pipeline | stream(events) | RollingFeatures(SPEC, FEATURES, **options)
         assert_that(out, check)
 
 
-def test_a_stream_gives_what_bounded_input_gives():
+def test_a_stream_gives_what_bounded_input_gives(timers_without_holds):
     rows = sorted(many_rows(300), key=lambda row: row["time"])
     order = random.Random(3)
     arrived = sorted(rows, key=lambda row: row["time"] / SECOND + order.uniform(0, 8))
@@ -269,7 +286,7 @@ def test_a_stream_gives_what_bounded_input_gives():
     streamed(events, check, buckets=2)
 
 
-def test_a_late_row_sees_its_past_and_changes_nothing_that_went_out():
+def test_a_late_row_sees_its_past_and_changes_nothing_that_went_out(timers_without_holds):
     late = parse_rolling("rolling: {key: card, window: 10s, features: {n: {op: count}, late: {op: late}}}")
     events = [[a_row(1), a_row(5)], 20.0, [a_row(4)], [a_row(9), a_row(21)], 40.0]
 

@@ -8,6 +8,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam.windows import parse_window
 from penstock.io.dataset.layout import Staging
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed import publish as publish_windows
 from penstock.io.dataset.windowed import seal
 from penstock.io.dataset.windowed.chunks import Chunk
@@ -23,7 +24,8 @@ from penstock.io.files.folders import list_files
 SECOND = 1_000_000
 TENS = parse_window("fixed:10s")
 NAME = "19700101T000000Z_19700101T000010Z"
-RULES = SealingRules(TENS, ("train", "eval"), 1, "none", "global", 0, max_reject_fraction=0.2)
+SPEC = DatasetSpec("out", 1, compression="none", splits=("train", "eval"), max_reject_fraction=0.2)
+RULES = SealingRules(TENS, SPEC)
 
 
 def publisher(output, run_id="r1"):
