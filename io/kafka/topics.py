@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
 
-from penstock.io.beam.windows import parse_duration
 from penstock.io.formats.registry import by_keyword
 from penstock.io.kafka.offsets import OffsetRange, resolve_offsets
 from penstock.io.kafka.read import ReadFromKafka
@@ -52,8 +51,8 @@ class TopicSource:
             event_time=self.request.event_time,
             format=self.format,
             format_options=self.format_options,
-            out_of_orderness=parse_duration(self.request.out_of_orderness),
-            idle_timeout=parse_duration(self.request.idle_timeout or _IDLE_TIMEOUT),
+            out_of_orderness=self.request.out_of_orderness,
+            idle_timeout=self.request.idle_timeout or _IDLE_TIMEOUT,
             order_key=order_key,
             spans=self.spans,
         )

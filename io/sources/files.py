@@ -1,10 +1,10 @@
 """Files as a source: those that are there, and those that come."""
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 from typing import Any, Self
 
-from penstock.io.beam.windows import parse_duration
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.files.sizes import byte_text
 from penstock.io.formats.base import Format
@@ -69,15 +69,14 @@ class WatchedSource:
 
     def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> WatchRecords:
         """The transform that watches and reads."""
-        idle_timeout = self.request.idle_timeout
         return WatchRecords(
             self.request.inputs,
-            float(self.request.watch or 0),
+            datetime.timedelta(seconds=self.request.watch or 0),
             self.reader,
             features,
             self.request.event_time,
-            out_of_orderness=parse_duration(self.request.out_of_orderness),
-            idle_timeout=parse_duration(idle_timeout) if idle_timeout else None,
+            out_of_orderness=self.request.out_of_orderness,
+            idle_timeout=self.request.idle_timeout,
         )
 
     def describe(self) -> str:

@@ -95,7 +95,7 @@ def texts_of(batch):
 
 def test_watch_reads_it(path, tmp_path):
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        batches = pipeline | WatchRecords([str(tmp_path / f"*{path.suffix}")], 0.1, looks=3)
+        batches = pipeline | WatchRecords([str(tmp_path / f"*{path.suffix}")], "100ms", looks=3)
         texts = batches | beam.FlatMap(texts_of)
         origins = batches | beam.FlatMap(lambda batch: batch.column(ORIGIN).field("uri").to_pylist())
         assert_that(texts, equal_to(TEXTS), label="texts")
