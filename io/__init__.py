@@ -9,6 +9,7 @@ modules. A name is imported when it is first used: a command line is checked bef
 `ReadFromJsonl`          Reads files into RecordBatches: JSON Lines.
 `ReadFromAvro`           Reads files into RecordBatches: Avro.
 `ReadFromParquet`        Reads files into RecordBatches: Parquet.
+`ReadFromOrc`            Reads files into RecordBatches: ORC.
 `ReadFromTFRecord`       Reads files into RecordBatches: TFRecord of tf.Example.
 `WatchRecords`           Reads the files that patterns match, each when it is finished, for ever.
 `WatchFiles`             Finds the files that patterns match, each when it is finished.
@@ -16,6 +17,7 @@ modules. A name is imported when it is first used: a command line is checked bef
 `JsonlFormat`            JSON Lines files in UTF-8: one object a line.
 `AvroFormat`             Avro container files.
 `ParquetFormat`          Parquet files.
+`OrcFormat`              ORC files.
 `TFRecordFormat`         TFRecord files of tf.Example, plain or compressed: .gz, .zlib, .bz2, .zst.
 `ReadFromKafka`          Reads Kafka topics into RecordBatches.
 `KafkaSource`            Topics of one Kafka cluster, and which part of them is read.

@@ -21,6 +21,7 @@ from .errors import RejectedRecordError as RejectedRecordError
 from .formats.avro.format import AvroFormat as AvroFormat
 from .formats.csv.format import CsvFormat as CsvFormat
 from .formats.json.format import JsonlFormat as JsonlFormat
+from .formats.orc import OrcFormat as OrcFormat
 from .formats.parquet import ParquetFormat as ParquetFormat
 from .formats.tfrecord import TFRecordFormat as TFRecordFormat
 from .kafka.read import ReadFromKafka as ReadFromKafka
@@ -36,6 +37,7 @@ from .sources.read import ReadRecords as ReadRecords
 from .sources.readers import ReadFromAvro as ReadFromAvro
 from .sources.readers import ReadFromCsv as ReadFromCsv
 from .sources.readers import ReadFromJsonl as ReadFromJsonl
+from .sources.readers import ReadFromOrc as ReadFromOrc
 from .sources.readers import ReadFromParquet as ReadFromParquet
 from .sources.readers import ReadFromTFRecord as ReadFromTFRecord
 from .sources.watch import WatchFiles as WatchFiles

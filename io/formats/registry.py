@@ -146,6 +146,7 @@ _ENTRIES = (
     ),
     FormatEntry("avro", "Avro", "penstock.io.formats.avro.format:AvroFormat", ("avro",), payloads="avro"),
     FormatEntry("parquet", "Parquet", "penstock.io.formats.parquet:ParquetFormat", ("parquet", "pq")),
+    FormatEntry("orc", "ORC", "penstock.io.formats.orc:OrcFormat", ("orc",)),
     FormatEntry(
         "tfrecord",
         "TFRecord of tf.Example",

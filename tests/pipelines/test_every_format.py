@@ -19,6 +19,7 @@ from helpers import (
     write_avro,
     write_csv,
     write_jsonl,
+    write_orc,
     write_parquet,
     write_schema_file,
     write_tfrecord,
@@ -37,6 +38,7 @@ WRITERS = {
     "jsonl": write_jsonl,
     "avro": functools.partial(write_avro, types={"text": "string"}),
     "parquet": lambda path, rows: write_parquet(path, pa.Table.from_pylist(rows), 7),
+    "orc": lambda path, rows: write_orc(path, pa.Table.from_pylist(rows), 7),
     "tfrecord": write_tfrecord,
 }
 
