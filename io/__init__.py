@@ -11,6 +11,7 @@ modules. A name is imported when it is first used: a command line is checked bef
 `ReadFromParquet`        Reads files into RecordBatches: Parquet.
 `ReadFromOrc`            Reads files into RecordBatches: ORC.
 `ReadFromTFRecord`       Reads files into RecordBatches: TFRecord of tf.Example.
+`ReadFromText`           Reads files into RecordBatches: Text.
 `WatchRecords`           Reads the files that patterns match, each when it is finished, for ever.
 `WatchFiles`             Finds the files that patterns match, each when it is finished.
 `CsvFormat`              CSV files as RFC 4180 has them, in UTF-8.
@@ -19,6 +20,7 @@ modules. A name is imported when it is first used: a command line is checked bef
 `ParquetFormat`          Parquet files.
 `OrcFormat`              ORC files.
 `TFRecordFormat`         TFRecord files of tf.Example, plain or compressed: .gz, .zlib, .bz2, .zst.
+`TextFormat`             Text files: one row a line, in the column `text`.
 `ReadFromKafka`          Reads Kafka topics into RecordBatches.
 `KafkaSource`            Topics of one Kafka cluster, and which part of them is read.
 `WriteToKafka`           Writes rows and dead letters to a Kafka topic, each at least once.

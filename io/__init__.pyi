@@ -23,6 +23,7 @@ from .formats.csv.format import CsvFormat as CsvFormat
 from .formats.json.format import JsonlFormat as JsonlFormat
 from .formats.orc import OrcFormat as OrcFormat
 from .formats.parquet import ParquetFormat as ParquetFormat
+from .formats.text import TextFormat as TextFormat
 from .formats.tfrecord import TFRecordFormat as TFRecordFormat
 from .kafka.read import ReadFromKafka as ReadFromKafka
 from .kafka.source import KafkaSource as KafkaSource
@@ -39,6 +40,7 @@ from .sources.readers import ReadFromCsv as ReadFromCsv
 from .sources.readers import ReadFromJsonl as ReadFromJsonl
 from .sources.readers import ReadFromOrc as ReadFromOrc
 from .sources.readers import ReadFromParquet as ReadFromParquet
+from .sources.readers import ReadFromText as ReadFromText
 from .sources.readers import ReadFromTFRecord as ReadFromTFRecord
 from .sources.watch import WatchFiles as WatchFiles
 from .sources.watch import WatchRecords as WatchRecords

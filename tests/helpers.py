@@ -100,6 +100,12 @@ def write_jsonl(path: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
     return path
 
 
+def write_text(path: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
+    """One line a row, of its column `text`."""
+    path.write_text("".join(f"{row['text']}\n" for row in rows))
+    return path
+
+
 def write_parquet(path: pathlib.Path, table: pa.Table, row_group_size: int = 100) -> pathlib.Path:
     """With row groups, which are the parts of the file."""
     parquet.write_table(table, path, row_group_size=row_group_size)

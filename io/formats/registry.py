@@ -129,7 +129,7 @@ _ENTRIES = (
         "csv",
         "CSV",
         "penstock.io.formats.csv.format:CsvFormat",
-        ("csv", "tsv", "txt"),
+        ("csv", "tsv"),
         compressions=_ANY,
         options=(DELIMITER, MULTILINE, COLUMNS, NULL_VALUES),
         by_suffix={"tsv": {"delimiter": "\t"}},
@@ -155,6 +155,15 @@ _ENTRIES = (
         ("tfexample",),
         compressions=_ANY,
         payloads="tfexample",
+    ),
+    FormatEntry(
+        "text",
+        "Text",
+        "penstock.io.formats.text:TextFormat",
+        ("txt",),
+        compressions=_ANY,
+        payloads="raw",
+        payload_options={"column": "text"},
     ),
 )
 

@@ -22,6 +22,7 @@ from helpers import (
     write_orc,
     write_parquet,
     write_schema_file,
+    write_text,
     write_tfrecord,
 )
 
@@ -40,6 +41,7 @@ WRITERS = {
     "parquet": lambda path, rows: write_parquet(path, pa.Table.from_pylist(rows), 7),
     "orc": lambda path, rows: write_orc(path, pa.Table.from_pylist(rows), 7),
     "tfrecord": write_tfrecord,
+    "text": write_text,
 }
 
 TEXTS = [f'row {number}, "é"' for number in range(20)]

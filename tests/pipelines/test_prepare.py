@@ -435,7 +435,7 @@ class TestCsvFlags:
     def test_columns_null_values_and_tabs(self, tmp_path):
         path = tmp_path / "in.txt"
         path.write_text('1\tNA\tx y\n-\t2\t\n3\tNA\t"NA"\n')
-        flags = ("--csv_delimiter=\\t", "--columns=a,b,c", "--null_values=NA,-")
+        flags = ("--format=csv", "--csv_delimiter=\\t", "--columns=a,b,c", "--null_values=NA,-")
         assert self.rows(tmp_path, "--input", path, *flags) == [
             {"a": [1], "c": ["x y"]},
             {"b": [2]},

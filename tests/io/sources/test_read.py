@@ -51,10 +51,12 @@ def positions_of(batches):
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["a.csv", "b.TSV.gz", "c.txt.zst"], "csv"),
+        (["a.csv", "b.TSV.gz", "c.csv.zst"], "csv"),
         (["a.jsonl", "b.ndjson.bz2", "c.json"], "jsonl"),
         (["s3://b/part-0.avro"], "avro"),
         (["a.parquet", "b.pq"], "parquet"),
+        (["a.orc"], "orc"),
+        (["a.txt", "b.TXT.gz", "c.txt.zst"], "text"),
         (["a.tfrecord.gz", "b.tfrecords.zlib", "c.tfr"], "tfrecord"),
     ],
 )
