@@ -29,7 +29,12 @@ from pipelines._cli.flags import flag_names, job_parser
 from pipelines._main import JOBS
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+# tests/tutorials runs the others, with all that they hold.
+READ = [page for page in PAGES if page.parent.name != "tutorials"]
 MODULES = {"prepare": prepare, "fit": fit, "replay": replay, "verify": verify}
 # Stable codes of dead letters, as the sources spell them.
 _CODE = re.compile(r"(?:avro|csv|event_time|jsonl|label|parquet|read|rule|schema|tfrecord|transform|write)\.[a-z0-9_]+")
@@ -40,9 +45,9 @@ def relative(path: pathlib.Path) -> str:
 
 
 def blocks(language: str) -> list:
-    """Fenced blocks of all pages, with where they are."""
+    """Fenced blocks of all pages that are not run, with where they are."""
     found = []
-    for page in PAGES:
+    for page in READ:
         for block in re.finditer(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
             line = page.read_text()[: block.start()].count("\n") + 1
             found.append(pytest.param(block[1], id=f"{relative(page)}:{line}"))
@@ -51,8 +56,8 @@ def blocks(language: str) -> list:
 
 def commands() -> list:
     """Command lines of the jobs in pages, in `--help` and in docstrings, and of the Makefile."""
-    texts = {relative(page): "".join(block.values[0] for block in blocks("sh")) for page in PAGES[:1]}
-    texts |= {relative(page): page.read_text() for page in PAGES[1:]}
+    texts = {relative(page): "".join(block.values[0] for block in blocks("sh")) for page in READ[:1]}
+    texts |= {relative(page): page.read_text() for page in READ[1:]}
     texts["Makefile"] = (ROOT / "Makefile").read_text().replace("$(DEMO)", "demo-output")
     for name, job in MODULES.items():
         texts[f"pipelines/{name}.py"] = f"{job.__doc__}\n{JOBS[name][0].examples}"
@@ -74,7 +79,7 @@ def checkout(tmp_path, monkeypatch) -> pathlib.Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text()], ids=relative)
+@pytest.mark.parametrize("page", [page for page in READ if "```python" in page.read_text()], ids=relative)
 def test_python_snippets_of_a_page_run_one_after_the_other(page, checkout):
     snippets = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     if any("import tensorflow" in snippet for snippet in snippets):

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from penstock.io.columns.lists import starts_of
 from penstock.io.dataset.shard_formats.base import (
     Content,
     EncodedRows,
@@ -32,6 +31,7 @@ from penstock.io.dataset.shard_formats.tfrecord import encode_framed, framed_pie
 from penstock.io.errors import InputError
 from penstock.io.examples.frames import Frames
 from penstock.io.files.paths import is_local
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
 from penstock.io.sort.records import Bytes, Ints
 

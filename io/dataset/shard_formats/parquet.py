@@ -20,7 +20,6 @@ from pyarrow import types
 from penstock.io.batches import drop_rows, feature_names
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
-from penstock.io.columns.lists import Ints, starts_of
 from penstock.io.columns.values import is_list, is_text, plain
 from penstock.io.dataset.shard_formats.base import (
     Content,
@@ -34,6 +33,7 @@ from penstock.io.dataset.shard_formats.base import (
 from penstock.io.dataset.shard_formats.rows import RowCodec, check_types
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import open_plain, stat_file
+from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
 from penstock.io.sort.records import Bytes, Keys

@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from penstock.io.columns.lists import Flags, Ints, starts_of
+from penstock.io.columns.lists import Flags
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.sort.records import Bytes
 
 _LENGTH_BYTES = 4

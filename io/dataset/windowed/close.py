@@ -14,6 +14,7 @@ Before the first timer has fired nothing is late.
 """
 
 import dataclasses
+import datetime
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,8 +27,9 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
 from penstock.io.beam import progress
+from penstock.io.beam.durations import ZERO, duration_text, micros
 from penstock.io.beam.json_coder import JsonCoder, OneOf, register_json
-from penstock.io.beam.windows import Windows, duration_text
+from penstock.io.beam.windows import Windows
 from penstock.io.dataset.windowed.chunks import Chunk, InputRange, merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane
 from penstock.io.dead_letters.handler import DeadLetterFile
@@ -154,14 +156,14 @@ class ClosingRules:
     """How windows close.
 
     Attributes:
-      lateness: microseconds.
+      lateness: how long after its end a window takes rows.
       empty_windows: whether windows without rows, between such with rows, are published.
       splits: how many.
       num_shards: of each split.
     """
 
     windows: Windows
-    lateness: int
+    lateness: datetime.timedelta
     empty_windows: bool
     splits: int
     num_shards: int
@@ -173,7 +175,7 @@ class ClosingRules:
 
     def end(self, window: int) -> int:
         """The end of a window by its start."""
-        return window + self.windows.size
+        return self.windows.end(window)
 
     def empty_between(self, first: int, last: int) -> range:
         """The windows to be published between two with rows; none where they would be too many."""
@@ -272,10 +274,10 @@ class WindowClock:
             return None
         self._open(window)
         self._fill(window)
-        return "late" if self._is_past(window, 0) else "on_time"
+        return "late" if self._is_past(window, ZERO) else "on_time"
 
-    def _is_past(self, window: int, lateness: int) -> bool:
-        return self._fired is not None and self._rules.end(window) + lateness <= self._fired
+    def _is_past(self, window: int, lateness: datetime.timedelta) -> bool:
+        return self._fired is not None and self._rules.end(window) + micros(lateness) <= self._fired
 
     def _open(self, window: int) -> None:
         if str(window) in self._windows:
@@ -283,7 +285,7 @@ class WindowClock:
         self._windows[str(window)] = OpenWindow()
         self.timers[f"close {window}"] = self._rules.end(window)
         if self._rules.lateness:
-            self.timers[f"final {window}"] = self._rules.end(window) + self._rules.lateness
+            self.timers[f"final {window}"] = self._rules.end(window) + micros(self._rules.lateness)
 
     def _fill(self, window: int) -> None:
         if not self._rules.empty_windows:
@@ -294,7 +296,7 @@ class WindowClock:
         for empty in between:
             if not self._is_past(empty, self._rules.lateness):
                 self._open(empty)
-        is_near = bool(between) or high - low <= self._rules.windows.period
+        is_near = bool(between) or high - low <= micros(self._rules.windows.period)
         self._filled = (min(first, window), max(last, window)) if is_near else (window, window)
 
     def file_too_late(self) -> int:
@@ -334,7 +336,7 @@ class WindowClock:
         window = int(start)
         final = kind == "final" or not self._rules.lateness
         pane: Pane = "late" if kind == "final" else "on_time"
-        boundary = self._rules.end(window) + (self._rules.lateness if kind == "final" else 0)
+        boundary = self._rules.end(window) + micros(self._rules.lateness if kind == "final" else ZERO)
         self._fired = boundary if self._fired is None else max(self._fired, boundary)
         now = self._windows[start]
         own: list[KeptChunk] = []
@@ -440,8 +442,8 @@ class _CloseFn(beam.DoFn):
             case RejectsArrival(rejects):
                 yield from now.file_rejects(rejects)
         yield from now.file_unfiled()
-        for tag, micros in now.timers.items():
-            timer.set(Timestamp(micros=micros), dynamic_timer_tag=tag)
+        for tag, fires in now.timers.items():
+            timer.set(Timestamp(micros=fires), dynamic_timer_tag=tag)
         clock.write(now.state())
 
     @on_timer(TIMER)

@@ -15,6 +15,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 
+from penstock.io.beam.durations import micros
 from penstock.io.beam.json_coder import JsonCoder, register_json
 from penstock.io.beam.stable_input import knows_watermarks
 from penstock.io.beam.windows import Windows, time_name
@@ -64,7 +65,7 @@ class SealingRules:
 
         There are a few for all windows: Beam's GroupByKey keeps a little for each key that it has seen, for ever.
         """
-        return window // self.windows.period % _PUBLISHERS
+        return window // micros(self.windows.period) % _PUBLISHERS
 
     def seal(self, window: int, reports: Iterable[Report]) -> SealedWindow:
         """The window with all panes of which there are reports, each of them complete."""
@@ -89,7 +90,7 @@ class SealingRules:
             run_id=headers["on_time"].run_id,
             dataset_id=dataset_id(shards),
             created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
-            window=(_iso(window), _iso(window + self.windows.size)),
+            window=(_iso(window), _iso(self.windows.end(window))),
             windows=str(self.windows),
             final=any(header.final for header in headers.values()),
             sequence=len(headers),

@@ -1,6 +1,7 @@
 """What closes a pane is done: chunks become shards, rows that are too late become dead letters, all of it staged."""
 
 import dataclasses
+import datetime
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -117,11 +118,11 @@ class ShardStaging:
         return write_letters(self.folder(window), self.staging.run_id, letters)
 
 
-def late_letters(chunk: Chunk, windows: Windows, lateness: int) -> Iterator[RejectedBatch]:
+def late_letters(chunk: Chunk, windows: Windows, lateness: datetime.timedelta) -> Iterator[RejectedBatch]:
     """The rows of a chunk as dead letters with the reason `late`."""
     detail = f"came after the window {windows.name(chunk.window)} had closed"
     if lateness:
-        detail += f", {lateness / 1e6:g} s after its end"
+        detail += f", {lateness.total_seconds():g} s after its end"
     for rows in read_sources(chunk):
         yield row_letters(rows, {row: [Reason("late", detail)] for row in range(rows.num_rows)}, "write")
 
@@ -132,7 +133,9 @@ class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection
     Rows that came too late go to `late_sinks` as well, as `RejectedBatch`es.
     """
 
-    def __init__(self, staging: ShardStaging, lateness: int, late_sinks: Sequence[beam.PTransform[Any, Any]] = ()):
+    def __init__(
+        self, staging: ShardStaging, lateness: datetime.timedelta, late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
+    ):
         super().__init__()
         self._write = _WriteShardsFn(staging, lateness, gives_late=bool(late_sinks))
         self._late_sinks = late_sinks
@@ -151,7 +154,7 @@ class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection
 
 
 class _WriteShardsFn(beam.DoFn):
-    def __init__(self, staging: ShardStaging, lateness: int, gives_late: bool):
+    def __init__(self, staging: ShardStaging, lateness: datetime.timedelta, gives_late: bool):
         self._staging = staging
         self._lateness = lateness
         self._gives_late = gives_late

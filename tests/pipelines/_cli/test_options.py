@@ -25,7 +25,7 @@ def parse(*argv):
 def test_flags_that_are_not_given_have_the_defaults_of_their_family():
     options, rest = parse()
     assert rest == []
-    assert (options["input"], options["columns"], options["output_format"]) == ((), (), "tfrecord")
+    assert (options["input"], options["columns"], options["compression"]) == ((), (), None)
     assert (options["max_reject_fraction"], options["shard_bytes"], options["overwrite"]) == (0.05, None, False)
 
 

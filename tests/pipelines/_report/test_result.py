@@ -12,6 +12,7 @@ import pytest
 from helpers import FLAGS, dead_letters, manifest_of, run_prepare, write_schema_file
 from terminal import lines_of, on_a_terminal
 
+from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.replay.claims import Claim, claim_files
@@ -266,7 +267,11 @@ class TestReplay:
 
         flags = [f"--dead_letters={tmp_path}/new/*.jsonl", f"--output={tmp_path}/out2", "--format=csv", "--json"]
         with pytest.raises(_EnoughError):
-            watch(ReplayOptions.parse([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"]), 1, sleep)
+            watch(
+                ReplayOptions.parse([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"]),
+                parse_duration("1s"),
+                sleep,
+            )
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [one["job"] for one in found] == ["replay"] * 2
         assert {one["output"] for one in found} == {str(path) for path in (tmp_path / "out2").iterdir()}

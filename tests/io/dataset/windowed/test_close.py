@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.io.beam.durations import ZERO, parse_duration
 from penstock.io.beam.json_coder import JsonCoder
 from penstock.io.beam.windows import parse_window
 from penstock.io.dataset.windowed.chunks import Chunk, ChunkPart, InputRange
@@ -28,7 +29,7 @@ TENS = parse_window("fixed:10s")
 
 
 def rules_of(windows=TENS, lateness=20, empty_windows=False):
-    return ClosingRules(windows, lateness * SECOND, empty_windows, splits=1, num_shards=2, run_id="r1")
+    return ClosingRules(windows, parse_duration(f"{lateness}s"), empty_windows, splits=1, num_shards=2, run_id="r1")
 
 
 def chunk_of(window, rows=1, path="p", shard=0):
@@ -230,7 +231,9 @@ def test_a_run_that_goes_on_keeps_the_name_of_the_first():
     assert next(task.header.run_id for task in stream.end().tasks if isinstance(task, HeaderTask)) == "r1"
 
 
-@pytest.mark.parametrize("change", [{"lateness": 0}, {"num_shards": 3}, {"windows": parse_window("fixed:5s")}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"lateness": ZERO}, {"num_shards": 3}, {"windows": parse_window("fixed:5s")}], ids=str
+)
 def test_a_run_that_goes_on_with_other_rules_is_refused(change):
     stream = Stream(rules_of()).add(chunk_of(0))
     stream.rules = dataclasses.replace(rules_of(), **change)
