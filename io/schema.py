@@ -8,7 +8,8 @@ A schema is read as TFDV, TFX, TFT and Penstock write it. What Penstock makes of
 - A STRUCT feature stands for its fields, by dotted names; `group_presence` of a field means: wherever the struct is.
 - Sparse and weighted features are views of plain features. The plain features are read and written; the view itself
   is for whoever parses the tf.Examples. A view of an undeclared feature is refused, since its data would be lost.
-- Environments, comparators, annotations and tensor representations are kept in the file and have no effect here.
+- Environments, comparators, annotations and tensor representations are kept in the file and have no effect here, but
+  for the tag `binary` (`penstock.io.dataset.columns`).
 """
 
 import dataclasses

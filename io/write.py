@@ -22,11 +22,12 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window, source_rows
+from penstock.io.beam.durations import ZERO, AnyDuration
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.layout import Staging, check_output, new_run_id
@@ -87,7 +88,7 @@ class WriteDataset(RejectingTransform):
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
       provenance: JSON values for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`); needs `num_shards`.
-      allowed_lateness: of rows behind the watermark, microseconds, or text such as `30s`.
+      allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
       empty_windows: whether windows without rows, between such with rows, are published too.
       resume: whether there may be windows in the output already: those of the same job, before the savepoint that it
         goes on from.
@@ -115,7 +116,7 @@ class WriteDataset(RejectingTransform):
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     window: Windows | str | None = None
-    allowed_lateness: int | str = 0
+    allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
     resume: bool = False
 
@@ -254,14 +255,13 @@ class _EncodeFn(beam.DoFn):
 
     def __init__(self, encoder: RecordEncoder):
         self._encoder = encoder
-        self._in_rows = Metrics.counter("WriteDataset", "in-rows")
-        self._bad_rows = Metrics.counter("WriteDataset", "bad-rows")
+        self._counters = RowCounters("WriteDataset")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         encoded = self._encoder.encode(batch)
-        self._in_rows.inc(batch.num_rows)
+        self._counters.add(in_rows=batch.num_rows)
         if encoded.faults:
-            self._bad_rows.inc(len(encoded.faults))
+            self._counters.add(bad_rows=len(encoded.faults))
             yield from reject(row_letters(source_rows(encoded.all_rows), encoded.faults, "write"))
         yield encoded.records
 

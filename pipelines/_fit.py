@@ -1,4 +1,4 @@
-"""What `fit` does once its command line is found good: one pipeline, and one before it where there is no schema."""
+"""Runs `fit` after its command line is checked: one pipeline, and one before it that infers a missing schema."""
 
 import time
 
@@ -22,7 +22,7 @@ _STAGES = ("read, validate and split the rows", "fit the features on the train s
 def run(options: FitOptions) -> int:
     """Runs the job, as `pipelines.fit.run` does."""
     started = job_started()
-    _ = options.beam  # what Beam does not take is told before anything is read
+    _ = options.beam  # Beam refuses a wrong option here, before anything is read
     output = str(options.graph.output)
     source = open_source(options.input)
     transform = TransformOptions(features=options.graph.features)

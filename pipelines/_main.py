@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, program: str = "penstock") -> int:
 
 
 def _answer(parser: Parser, argv: Sequence[str]) -> int:
-    """What is no job: help, versions, completion, and mistakes."""
+    """Answers a command line that names no job: help, versions, completion, mistakes."""
     if not argv:
         parser.print_help(sys.stderr)
         return WRONG_USAGE
@@ -67,7 +67,7 @@ def _answer(parser: Parser, argv: Sequence[str]) -> int:
 
 
 def _parser(program: str) -> Parser:
-    """Knows the jobs with all their flags, for help and for completion; the jobs parse for themselves."""
+    """Knows all jobs and flags, for help and completion; each job parses its own command line."""
     parser = Parser(
         prog=program,
         usage=f"{program} JOB [flags]",
@@ -110,7 +110,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _versions() -> str:
-    """Penstock, what it stands on, and whether its kernel is used; none of it is imported."""
+    """The versions of Penstock and its main dependencies, and whether the kernel is used; it imports none of them."""
     return (
         f"penstock {penstock.__version__} (Apache Beam {_version('apache-beam')}, Arrow {_version('pyarrow')}, "
         f"Python {sys.version.split()[0]}, kernel: {_kernel()})"

@@ -1,4 +1,4 @@
-"""What `prepare` does once its command line is found good: the pipelines, and what is said of their end."""
+"""Runs `prepare` after its command line is checked, and writes what `replay` reads."""
 
 import dataclasses
 import os
@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
+from penstock.io.dataset.columns import dataset_columns
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.publish import Outcome, read_outcome
+from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
@@ -65,11 +68,12 @@ def build(
         rows = rows | "KeepSource" >> KeepSource()  # for a replay of what is rejected later
         rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
     if output.also_to:
-        # What has no form there is rejected, and counted, by the dataset.
+        # The dataset rejects and counts the rows that cannot be written, so that their copies are dropped here.
         _ = rows | "AlsoToKafka" >> WriteToKafka(output.also_to).with_error_handler(DiscardingHandler())
     spec = dataclasses.replace(
         options.dataset_spec(),
         output=staging.output,
+        columns=_columns(options, plan, graph),
         splits=tuple(plan.recipe.splits),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
@@ -80,16 +84,23 @@ def build(
     )
 
 
+def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Schema | None:
+    """The columns of the shards, for a format that has them; features of a graph are computed as float32."""
+    if not SHARD_FORMATS[options.output.output_format].has_columns:
+        return None
+    return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
+
+
 def run(options: PrepareOptions) -> int:
     """Runs the job, as `pipelines.prepare.run` does."""
-    _ = options.beam  # what Beam does not take is told before anything is read
+    _ = options.beam  # Beam refuses a wrong option here, before anything is read
     source = open_source(options.input, options.stream)
     result = describe(options, source) if options.run.is_described else prepare(options, source)
     return tell(result, options.run.json)
 
 
 def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
-    """What `prepare` would do, after the same checks.
+    """Describes what `prepare` would do, after the same checks.
 
     Raises:
       ConfigError: when it would refuse.
@@ -127,7 +138,7 @@ def prepare(
 def _write_dataset(
     options: DatasetJobOptions, source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
 ) -> DatasetResult:
-    """All is staged, and published at the end, as one dataset or as one for each window."""
+    """Stages everything and publishes it at the end: one dataset, or one for each window."""
     started = job_started()
     output = str(options.output.output)
     with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
@@ -151,15 +162,15 @@ def _write_dataset(
 
 
 def _phases(options: DatasetJobOptions) -> list[Phase]:
-    """What the pipeline that writes does, one after the other."""
+    """The phases of the pipeline that writes, in order."""
     roll = [ROLL] if options.transform.rolling else []
     return [READ, *roll, WRITE, PUBLISH_WINDOWS if options.stream.window else PUBLISH]
 
 
 def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: _MakeHandler) -> DatasetResult:
-    """Windows are published one by one, so what belongs to all of them, schema and graph, has its place before.
+    """Publishes window by window. Schema and graph belong to all windows, so they are in place before the first.
 
-    The staging folder stays however this ends: the job may run on without us, or be resumed.
+    The staging folder stays however the run ends: the job may go on without this process, or be resumed.
     """
     started = job_started()
     output = str(options.output.output)
@@ -173,7 +184,7 @@ def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: 
 
 
 def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> Plan | None:
-    """The plan, where a schema is given; what can be wrong with the configuration is found before anything is read."""
+    """The plan if a schema is given, else None; it detects a wrong configuration before anything is read."""
     graph = options.transform.transform
     if not options.checks.schema:
         if graph:
@@ -210,10 +221,10 @@ def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> di
 
 
 def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, seconds: float) -> DatasetResult:
-    """How the run ended.
+    """The result of a run that came to its end.
 
     Raises:
-      DataError: when it published nothing, saying why.
+      DataError: when the run published nothing; the message says why.
     """
     if outcome.status == "no_rows":
         raise no_rows(source)

@@ -1,4 +1,4 @@
-"""What `verify` does once its command line is found good: it reads the dataset, and tells what it found."""
+"""Runs `verify` after its command line is checked: reads the dataset again, and reports each fault."""
 
 import dataclasses
 import time
@@ -26,7 +26,7 @@ def run(options: VerifyOptions) -> int:
 
 
 def _check_folder(dataset: str) -> None:
-    """Refuses what is no folder with something in it."""
+    """Refuses a path that is no folder, or an empty one."""
     what = f"--dataset {dataset}"
     try:
         files = list_files(dataset)

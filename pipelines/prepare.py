@@ -5,9 +5,9 @@
     penstock prepare --input 'data/*.csv' --output out
     penstock prepare --config examples/flights/job.yaml --input flights.csv --output out
 
-A run is up to three pipelines, one after the other, so that no runner has to hold rows between them: infer the schema
-(if none is given), fit the features (if there are any, and no fitted graph), write. Each reads the input again; a
-file that changes in between fails the job. Only the last one writes dead letters.
+A run is up to three pipelines, one after the other, so that no runner has to hold rows between them. The first infers
+the schema, if none is given; the second fits the features, if there are any and no fitted graph; the last writes. Each
+reads the input again; a file that changes in between fails the job. Only the last one writes dead letters.
 
 The same job reads a stream, from Kafka or a folder that files come into, and writes a dataset for each window of event
 time. There the schema is given, and the graph of the features was fitted before::

@@ -6,23 +6,23 @@
     penstock replay --dead_letters 'out/dead_letters/**.jsonl' --reasons 'rule.*,late' --output repaired
     penstock replay --dead_letters 'out/dead_letters/*.jsonl' --watch 60 --output repaired
 
-It takes the flags of `pipelines.prepare`; those of format, schema, rules, splits and features that are not given are
-those of the run that wrote the letters, where they lie in its dataset, and its fitted graph is applied again. The
-letters are those of any run, of files or a stream.
+A replay takes the flags of `pipelines.prepare`. If format, schema, rules or splits are not given, it takes them from
+the dataset that the dead letters lie in, and it applies the fitted graph of that dataset again. Any run may have
+written the dead letters, from files or from a stream.
 
-Letters in = rows out + rejected + parked. What is repaired goes to OUTPUT, a dataset of its own. What is rejected again
-becomes a dead letter there, with one attempt more; what has failed `--max_attempts` times goes to a folder of its own,
+Letters in = rows out + rejected + parked. OUTPUT is a dataset of its own, of the repaired rows. A row that is rejected
+again becomes a dead letter there, with one attempt more. A row that has failed `--max_attempts` times is parked in
 `OUTPUT/dead_letters/parked/` (`OUTPUT/dead_letters/<start>/parked/` with `--window`), and is not tried again unless a
-later replay allows more attempts. With `--reasons` only letters with one of these reasons are tried. The others are not
-left behind, for a file is claimed as a whole: they move to `OUTPUT/dead_letters/` with the attempts that they had, for
-the next replay.
+later replay allows more attempts. With `--reasons` only letters with one of these reasons are tried. A replay claims a
+file as a whole, so it moves the other letters to `OUTPUT/dead_letters/`, with the attempts that they had, for the next
+replay.
 
-Each file of letters is claimed, and replayed once, whoever replays (`penstock.io.dead_letters.replay.claims`). It stays
-where it is: the dataset that it lies in remains good. A run that fails gives its claims back.
+A file of dead letters is claimed, and replayed once, whoever replays (`penstock.io.dead_letters.replay.claims`). The
+file stays where it is, so that its dataset remains good. A run that fails gives its claims back.
 
-`--watch` looks for new files so often, and replays each batch of them into a dataset of its own, `OUTPUT/<run id>/`.
-It is no stream: the rows of dead letters are late by nature, so that a watermark would have nothing to say. It goes on
-until it is interrupted, and can be started again at any time.
+`--watch` looks for new files every so many seconds, and replays each batch of them into a dataset of its own,
+`OUTPUT/<run id>/`. It is no stream: rows of dead letters are late by nature, so that a watermark would say nothing. It
+goes on until it is interrupted, and can be started again at any time.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """The key that puts rows into their final, seeded order."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import apache_beam as beam
 import pyarrow as pa
@@ -45,14 +45,5 @@ class AssignShuffleKey(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PC
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """One step, row by row independent."""
-        assign = beam.ParDo(_AssignShuffleKeyFn(self.seed, self.columns)).with_output_types(pa.RecordBatch)
+        assign = beam.Map(assign_shuffle_key, self.seed, self.columns).with_output_types(pa.RecordBatch)
         return batches | "AssignShuffleKey" >> assign
-
-
-class _AssignShuffleKeyFn(beam.DoFn):
-    def __init__(self, seed: int, columns: Sequence[str] | None):
-        self._seed = seed
-        self._columns = columns
-
-    def process(self, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
-        return [assign_shuffle_key(batch, self._seed, self._columns)]

@@ -7,7 +7,7 @@ ratio holds up to chance: of n keys, a split of ratio r gets r * n, give or take
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import apache_beam as beam
@@ -161,15 +161,5 @@ class AssignSplit(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollec
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """One step, row by row independent."""
         columns = tuple(self.key) or self.columns
-        assign = beam.ParDo(_AssignSplitFn(dict(self.ratios), columns, self.seed))
+        assign = beam.Map(assign_split, dict(self.ratios), columns, self.seed)
         return batches | "AssignSplit" >> assign.with_output_types(pa.RecordBatch)
-
-
-class _AssignSplitFn(beam.DoFn):
-    def __init__(self, ratios: dict[str, float], columns: Sequence[str] | None, seed: int):
-        self._ratios = ratios
-        self._columns = columns
-        self._seed = seed
-
-    def process(self, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
-        return [assign_split(batch, self._ratios, self._columns, self._seed)]

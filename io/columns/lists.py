@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from penstock.io.columns.values import is_list, is_text, kind_of, plain
 from penstock.io.errors import ConfigError
+from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 
-Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
@@ -79,22 +79,6 @@ def list_column(column: pa.Array) -> ListColumn:
         return ListColumn(column, present, None)
     # flatten() and not a cast to list: Arrow 25 casts list views with nulls wrongly.
     return ListColumn(plain(column.flatten()), present, list_lengths(column))
-
-
-def list_lengths(lists: pa.Array) -> Ints:
-    """int64[n], how many values each list has; 0 where it is null."""
-    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-
-
-def starts_of(lengths: Ints) -> Ints:
-    """int64[n + 1], where each list starts when they lie one after the other, and at the end where all end.
-
-    >>> starts_of(np.array([2, 0, 1])).tolist()
-    [0, 2, 2, 3]
-    """
-    starts = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=starts[1:])
-    return starts
 
 
 def is_supported(arrow_type: pa.DataType) -> bool:

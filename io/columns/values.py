@@ -25,27 +25,39 @@ def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.Strin
       rows: ascending.
       texts: one for each of `rows`, none of them null.
     """
-    codes, places = np.zeros(len(numbers), np.int8), np.arange(len(numbers), dtype=np.int32)
-    codes[rows], places[rows] = 1, np.arange(len(rows))
-    return pa.UnionArray.from_dense(pa.array(codes), pa.array(places), [numbers, texts])
+    codes, indices = np.zeros(len(numbers), np.int8), np.arange(len(numbers), dtype=np.int32)
+    codes[rows], indices[rows] = 1, np.arange(len(rows))
+    return pa.UnionArray.from_dense(pa.array(codes), pa.array(indices), [numbers, texts])
 
 
 def split_mixed(column: pa.UnionArray) -> tuple[pa.Array, npt.NDArray[np.int64], pa.StringArray]:
     """What `mixed_column` was made of."""
     # By the buffers: `type_codes` and `offsets` of Arrow 25 are those of a slice's beginning.
     _, *buffers = column.buffers()
-    codes, places = (
+    codes, indices = (
         np.frombuffer(buffer, dtype)[column.offset :][: len(column)]
         for buffer, dtype in zip(buffers, (np.int8, np.int32), strict=False)
     )
     rows = np.flatnonzero(codes)
     numbers, texts = column.field(0), column.field(1)
     if len(numbers) != len(column) or column.offset:
-        # A slice: it points into the whole children.
-        numbers = numbers.take(pa.array(places, mask=codes != 0))
+        # A slice points into the whole children.
+        numbers = _slice_of(numbers, rows, indices, column.offset)
     if len(texts) != len(rows):
-        texts = texts.take(pa.array(places[rows]))
+        texts = texts.take(pa.array(indices[rows]))
     return numbers, rows, texts
+
+
+def _slice_of(numbers: pa.Array, rows: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], offset: int) -> pa.Array:
+    """The numbers of a slice: without a copy where they are as `mixed_column` lays them out, null for each text."""
+    found = numbers.slice(offset, len(indices))
+    moved = indices != np.arange(offset, offset + len(indices))
+    moved[rows] = False
+    if len(found) == len(indices) and not moved.any() and found.take(pa.array(rows)).null_count == len(rows):
+        return found
+    mask = np.zeros(len(indices), bool)
+    mask[rows] = True
+    return numbers.take(pa.array(indices, mask=mask))
 
 
 def is_mixed(arrow_type: pa.DataType) -> bool:

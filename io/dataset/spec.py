@@ -4,11 +4,13 @@ Neither Beam nor Arrow is imported: a command line is checked before they are lo
 """
 
 import dataclasses
+import datetime
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from penstock.io.beam.windows import Windows, parse_duration, parse_window
+from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration
+from penstock.io.beam.windows import Windows, parse_window
 from penstock.io.dataset.options import (
     DEAD_LETTERS,
     DEFAULT_SHARD_BYTES,
@@ -50,7 +52,7 @@ class DatasetSpec:
       extras: relative paths of files and folders that were staged and belong to the dataset.
       provenance: JSON values for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`).
-      allowed_lateness: of rows behind the watermark, microseconds, or text such as `30s`.
+      allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
       empty_windows: whether windows without rows, between such with rows, are published too.
       resume: whether there may be windows in the output already.
 
@@ -73,7 +75,7 @@ class DatasetSpec:
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     window: Windows | str | None = None
-    allowed_lateness: int | str = 0
+    allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
     resume: bool = False
 
@@ -85,8 +87,8 @@ class DatasetSpec:
         self._set("extras", tuple(self.extras))
         if isinstance(self.window, str):
             self._set("window", parse_window(self.window))
-        if isinstance(self.allowed_lateness, str):
-            self._set("allowed_lateness", parse_duration(self.allowed_lateness))
+        lateness = as_duration(self.allowed_lateness, "allowed_lateness", unit=MILLISECOND)
+        self._set("allowed_lateness", lateness)
         self._check_numbers()
         self._check_splits()
 
@@ -94,10 +96,6 @@ class DatasetSpec:
         object.__setattr__(self, name, value)
 
     def _check_numbers(self) -> None:
-        if self.lateness < 0 or self.lateness % 1000:
-            raise ConfigError(
-                f"allowed_lateness must be 0 or more, in whole milliseconds, got {self.lateness} microseconds"
-            )
         if self.num_shards is not None and self.num_shards < 1:
             raise ConfigError(f"num_shards must be >= 1, got {self.num_shards}")
         if self.shard_bytes < 1:
@@ -154,9 +152,9 @@ class DatasetSpec:
             )
 
     @property
-    def lateness(self) -> int:
-        """`allowed_lateness` in microseconds."""
-        return int(self.allowed_lateness)
+    def lateness(self) -> datetime.timedelta:
+        """`allowed_lateness`, whichever way it was given."""
+        return as_duration(self.allowed_lateness, "allowed_lateness")
 
     def manifest_fields(self) -> dict[str, Any]:
         """What every manifest of the dataset says about it."""
@@ -179,6 +177,8 @@ class DatasetSpec:
         """What encodes rows and writes shards.
 
         Raises:
-          ConfigError: for columns that the format cannot have.
+          ConfigError: for columns that the format cannot have, or that it needs and are not given.
         """
+        if self.columns is None and SHARD_FORMATS[self.format].has_columns:
+            raise ConfigError(f"the format {self.format} needs columns: the Arrow schema that all shards share")
         return load_format(self.format, str(self.compression), self.columns)

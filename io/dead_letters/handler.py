@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 from apache_beam import pvalue
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from apache_beam.transforms import error_handling
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
@@ -29,6 +28,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
 from penstock.io.batches import in_global_window
 from penstock.io.beam import progress
 from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
 from penstock.io.dead_letters.record import (
     DeadLetter,
@@ -74,11 +74,11 @@ class RejectingTransform(beam.PTransform[Any, Any]):
         """
         steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:
-            _ = rejected | f"FailOnRejected{steps}" >> beam.ParDo(_FailFn())
+            _ = rejected | f"FailOnRejected{steps}" >> beam.Map(_fail)
         elif isinstance(self._error_handler, BatchErrorHandler):
             self._error_handler.add_error_pcollection(rejected)
         else:
-            letters = rejected | f"Letters{steps}" >> beam.ParDo(_LettersFn()).with_output_types(DeadLetter)
+            letters = rejected | f"Letters{steps}" >> beam.FlatMap(_dead_letters).with_output_types(DeadLetter)
             self._error_handler.add_error_pcollection(letters)
 
 
@@ -91,19 +91,17 @@ def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
     return element if isinstance(element, RejectedBatch) else RejectedBatch.of([element])
 
 
-class _LettersFn(beam.DoFn):
-    def process(self, element: RejectedBatch | DeadLetter) -> Iterator[DeadLetter]:
-        return iter(rejected_batch(element))
+def _dead_letters(element: RejectedBatch | DeadLetter) -> Iterator[DeadLetter]:
+    return iter(rejected_batch(element))
 
 
-class _FailFn(beam.DoFn):
-    def process(self, element: RejectedBatch | DeadLetter) -> None:
-        letter = next(iter(rejected_batch(element)))
-        reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in letter.reasons)
-        raise RejectedRecordError(
-            f"{letter.uri or 'a record'} at {letter.position}, rejected by stage {letter.stage}: {reasons}; "
-            "to collect bad records instead of failing, give the transform an error handler (with_error_handler)"
-        )
+def _fail(element: RejectedBatch | DeadLetter) -> None:
+    letter = next(iter(rejected_batch(element)))
+    reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in letter.reasons)
+    raise RejectedRecordError(
+        f"{letter.uri or 'a record'} at {letter.position}, rejected by stage {letter.stage}: {reasons}; "
+        "to collect bad records instead of failing, give the transform an error handler (with_error_handler)"
+    )
 
 
 @register_json
@@ -247,8 +245,7 @@ class _WriteDeadLettersFn(beam.DoFn):
         self._earliest = min(self._earliest, timestamp)
         batch = rejected_batch(element)
         progress.add(rejected=len(batch))
-        for code, count in batch.reason_counts().items():
-            Metrics.counter("DeadLetters", code).inc(count)
+        RowCounters("DeadLetters").add_named(batch.reason_counts())
         for start, part in _by_window(batch, self._windows):
             key = start if start in self._files or len(self._files) < _MAX_FILES else None
             if key not in self._files:

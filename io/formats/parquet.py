@@ -186,7 +186,7 @@ def _is_valid(values: pa.Array) -> bool:
 
 
 def _invalid_rows(values: pa.Array) -> list[int]:
-    cells = (values.slice(row, 1) for row in range(len(values)))
+    rows = (values.slice(row, 1) for row in range(len(values)))
     # Validating a list validates all the values that it shares with its neighbours.
-    texts = (cell.flatten() if _is_list(values.type) else cell for cell in cells)
+    texts = (row.flatten() if _is_list(values.type) else row for row in rows)
     return [row for row, text in enumerate(texts) if not _is_valid(text)]

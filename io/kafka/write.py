@@ -14,9 +14,9 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 
 from penstock.io.batches import feature_names
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.values import as_text, column_of, is_list, is_readable, plain
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, rejected_batch, split_rejected
 from penstock.io.dead_letters.payloads import row_payloads
@@ -121,7 +121,7 @@ class _WriteMessagesFn(beam.DoFn):
         self._target = target
         self._run_id = run_id
         self._delivery: Delivery | None = None
-        self._out_rows = Metrics.counter("WriteToKafka", "out-rows")
+        self._counters = RowCounters("WriteToKafka")
 
     def start_bundle(self) -> None:
         self._count = 0
@@ -143,7 +143,7 @@ class _WriteMessagesFn(beam.DoFn):
     def finish_bundle(self) -> None:
         if self._count and self._delivery is not None:
             self._delivery.flush()
-            self._out_rows.inc(self._count)
+            self._counters.add(out_rows=self._count)
 
     def teardown(self) -> None:
         if self._delivery is not None:

@@ -149,14 +149,24 @@ class MergedRuns:
         return sorted({low, high, *(key for key in cuts if low < key < high)})
 
     def _cuts_of_one_key(self, start: Sequence[int], end: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Cuts between the records of one key, by their bytes: the same row again and again can fill any piece."""
+        """Cuts between the records of one key, by their bytes: the same row again and again can fill any piece.
+
+        Each step looks ahead in every run by its share of a piece. What was not looked at yet is not less than the last
+        record that was, so that the least of these last records, the limit, bounds what is known to be complete::
+
+            run 0   a a b b c d | d e f        looked at up to d
+            run 1   a c c e e   | e g          looked at up to e
+            run 2   b d                        looked at as a whole: it has no say
+            limit   d, so that the next piece is a a b b c d, a c c and b d, sorted
+
+        The d behind the bar comes with the piece after that: it is not less than the limit either.
+        """
         share = self._max_piece_bytes // max(1, sum(first < last for first, last in zip(start, end, strict=True)))
         while True:
             ahead = [
                 min(run.place_after(first, share), last)
                 for run, first, last in zip(self._runs, start, end, strict=True)
             ]
-            # All up to the least of the last records that are in sight, of the runs that have more, is in sight.
             seen = [
                 run.record(place - 1) for run, place, last in zip(self._runs, ahead, end, strict=True) if place < last
             ]
@@ -180,7 +190,16 @@ class _Span:
 
 
 def _in_order(spans: Sequence[_Span]) -> list[_Span] | None:
-    """The spans, cut between blocks, such that keys ascend from each to the next; None where blocks overlap."""
+    """The spans, cut between blocks, such that keys ascend from each to the next; None where blocks overlap.
+
+    Blocks are ordered by their first keys; neighbours of one span stay together::
+
+        span A            keys 1-3                       8-9
+        span B                      4-5       6-7
+        heads and tails   head,tail head      tail       head,tail
+        result            A 1-3     B 4-7                A 8-9
+    """
+    # Shuffled runs overlap, all of them: two tell it at less expense.
     if len(spans) > 2 and _in_order(spans[:2]) is None:
         return None
     blocks = [span.run.blocks_of(span.first, span.last) for span in spans]

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.kernel import runs
+from penstock.io.kernel.shared.offsets import starts_of
 
 # One row is one framed record: the number of its split, its key, its bytes, its event time if there is one.
 RECORDS = pa.schema(
@@ -110,8 +111,7 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
     times = None
     if any(part.times is not None for part in parts):
         times = np.concatenate([np.full(len(part), NO_TIME) if part.times is None else part.times for part in parts])
-    offsets = np.zeros(sum(map(len, parts)) + 1, np.int64)
-    np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]), out=offsets[1:])
+    offsets = starts_of(np.concatenate([np.diff(part.offsets) for part in parts]))
     splits, keys = np.concatenate([part.splits for part in parts]), np.concatenate([part.keys for part in parts])
     return EncodedRecords(splits, keys, data, offsets, times)
 

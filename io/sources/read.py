@@ -21,11 +21,11 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 
 from penstock.io.batches import drop_rows, set_column, source_order, split_batch
 from penstock.io.beam import cancellation as stopping
 from penstock.io.beam import progress
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
@@ -183,9 +183,7 @@ class ReadPartFn(beam.DoFn):
         self._features = features
         self._order_key = order_key
         self._pipeline = stopping.pipeline_name()
-        self._in_rows = Metrics.counter("ReadRecords", "in-rows")
-        self._bad_rows = Metrics.counter("ReadRecords", "bad-rows")
-        self._in_batches = Metrics.counter("ReadRecords", "in-batches")
+        self._counters = RowCounters("ReadRecords")
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """The rows of one part."""
@@ -215,9 +213,7 @@ class ReadPartFn(beam.DoFn):
         return drop_rows(batch, reasons), row_letters(parsed.batch, reasons, "read", parsed.payload)
 
     def _count(self, good: int, bad: int) -> None:
-        self._in_batches.inc()
-        self._in_rows.inc(good + bad)
-        self._bad_rows.inc(bad)
+        self._counters.add(in_batches=1, in_rows=good + bad, bad_rows=bad)
         progress.add(rows=good + bad)
 
 

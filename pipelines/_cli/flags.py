@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from penstock.io.beam.windows import parse_duration
+from penstock.io.beam.durations import parse_duration
 from penstock.io.errors import ConfigError
 from pipelines._cli.beam_flags import OPTIONAL, SWITCHES, VALUES
 from pipelines._cli.named import CONFIG, NAMED, Named
@@ -32,7 +32,7 @@ _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "
 
 
 def flag(help_text: str, default: Any = None, names: Named | None = None, **argparse_arguments: Any) -> Any:
-    """A dataclass field that is a command line flag of the same name; `names` is what its value names, if anything."""
+    """A dataclass field that is a command line flag of the same name; `names` says what its value names."""
     return dataclasses.field(default=default, metadata={"help": help_text, NAMED: names, **argparse_arguments})
 
 
@@ -50,7 +50,7 @@ class Options:
             named = arguments.pop(NAMED)
             if field.default not in (None, (), False):
                 arguments["help"] += f" (default: {field.default})"
-            # An argparse default would be appended to: the family fills it in.
+            # argparse would append to a default that is a list, so the family fills the defaults in.
             action = group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, **arguments)
             setattr(action, NAMED, named)
 
@@ -70,7 +70,7 @@ class Options:
         return cls(**cls._own(vars(namespace)))
 
     def with_flags(self, values: Mapping[str, Any]) -> Self:
-        """The same with other values for some flags, by name; names that are not of the family do not matter."""
+        """The same with other values for some flags, by name; names of other families are ignored."""
         return dataclasses.replace(self, **self._own(values))  # type: ignore[type-var]
 
     @classmethod
@@ -90,7 +90,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class BeamFlags:
-    """What a job leaves of its command line, for Beam.
+    """The flags of a command line that are for Beam.
 
     Attributes:
       arguments: as they were given.
@@ -219,7 +219,7 @@ def job_parser(program: str, description: str, examples: str, families: Iterable
 
 
 def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, BeamFlags]:
-    """Parses a job's flags, from `--config` too; the rest, known to Beam, is returned as it was.
+    """Parses a job's flags, from `--config` too, and returns the flags of Beam as they were given.
 
     Raises:
       SystemExit: with 2 and a message for an unknown flag (naming the nearest known one) or a bad value.
@@ -240,7 +240,7 @@ def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, 
 
 
 def asks_json(argv: Sequence[str]) -> bool:
-    """Whether a command line, or its config file, has --json; it may be one that cannot be parsed any further."""
+    """Whether a command line or its config file has --json, even if the rest cannot be parsed."""
     if "--json" in argv:
         return True
     with contextlib.suppress(ConfigError, ImportError):

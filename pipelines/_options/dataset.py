@@ -133,4 +133,5 @@ class DatasetJobOptions(JobOptions):
 
     def resolved(self) -> dict[str, Any]:
         """All flags of the job by name, as they were given or by default."""
-        return resolved(self.input, self.stream, self.checks, self.split, self.transform, self.output)
+        flags = resolved(self.input, self.stream, self.checks, self.split, self.transform, self.output)
+        return {**flags, "compression": self.dataset_spec().compression}

@@ -5,8 +5,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import twins
 from fuzz import wire
+from kernel_cases import twins
 
 from penstock.io.errors import InputError
 from penstock.io.examples import decode, frames

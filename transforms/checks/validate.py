@@ -40,10 +40,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import drop_rows
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import column_of, has_kind, is_list, shown
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
@@ -430,19 +430,13 @@ class _ValidateRecordsFn(beam.DoFn):
     def __init__(self, checks: RecordChecks, rules: CompiledRules):
         self._checks = checks
         self._rules = rules
-        self._in_batches = Metrics.counter("ValidateRecords", "in-batches")
-        self._in_rows = Metrics.counter("ValidateRecords", "in-rows")
-        self._out_rows = Metrics.counter("ValidateRecords", "out-rows")
-        self._bad_rows = Metrics.counter("ValidateRecords", "bad-rows")
+        self._counters = RowCounters("ValidateRecords")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         findings = validate_batch(batch, self._checks, self._rules)
-        self._in_batches.inc()
-        self._in_rows.inc(batch.num_rows)
-        self._out_rows.inc(batch.num_rows - len(findings.reasons))
-        self._bad_rows.inc(len(findings.reasons))
-        for name, rows in findings.warnings.items():
-            Metrics.counter("ValidateRecords", f"warn-{name}").inc(rows)
+        bad = len(findings.reasons)
+        self._counters.add(in_batches=1, in_rows=batch.num_rows, out_rows=batch.num_rows - bad, bad_rows=bad)
+        self._counters.add_named({f"warn-{name}": rows for name, rows in findings.warnings.items()})
         if not findings.reasons:
             yield batch
             return

@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.columns.lists import ListColumn, list_column, starts_of
+from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import column_of, has_kind
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Feature, Kind
 
 ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.BYTES: pa.string()}

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError, DataError
@@ -167,18 +167,14 @@ def _bisect(fault: Callable[[int, int], str | None], start: int, end: int) -> It
 class _ApplyFn(beam.DoFn):
     def __init__(self, transform_dir: str):
         self._dir = transform_dir
-        self._in_rows = Metrics.counter("ApplyTransform", "in-rows")
-        self._out_rows = Metrics.counter("ApplyTransform", "out-rows")
-        self._bad_rows = Metrics.counter("ApplyTransform", "bad-rows")
+        self._counters = RowCounters("ApplyTransform")
 
     def setup(self) -> None:
         self._graph = load_graph(self._dir)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         features, reasons = apply_graph(self._graph, batch)
-        self._in_rows.inc(batch.num_rows)
-        self._bad_rows.inc(len(reasons))
-        self._out_rows.inc(features.num_rows)
+        self._counters.add(in_rows=batch.num_rows, bad_rows=len(reasons), out_rows=features.num_rows)
         yield from reject(row_letters(batch, {row: [reason] for row, reason in reasons.items()}, "transform"))
         if features.num_rows:
             yield features

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.columns.lists import list_column, starts_of
+from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import kind_of
 from penstock.io.errors import DataError
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Kind
 
 Ints = npt.NDArray[np.int64]
@@ -122,7 +123,7 @@ def graph_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[GraphCol
 
 
 def _flatten(array: pa.Array) -> tuple[Ints | None, pa.Array]:
-    """The values of each row and (`counts` of `GraphColumn`) how many; nulls are left out, except inside lists."""
+    """How many values each row has (`counts` of `GraphColumn`), and the values; of nulls only those inside lists."""
     lists = list_column(array)
     if lists.lengths is not None:
         return lists.lengths, lists.values

@@ -9,9 +9,9 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.reserved import SPLIT
@@ -266,12 +266,12 @@ class _SelectRowsFn(beam.DoFn):
     def __init__(self, columns: tuple[_Column, ...], split: str | None):
         self._columns = columns
         self._split = split
-        self._in_rows = Metrics.counter("FitTransform", "in-rows")
+        self._counters = RowCounters("FitTransform")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         selected = batch if self._split is None else _rows_of_split(batch, self._split)
         if selected.num_rows:
-            self._in_rows.inc(selected.num_rows)
+            self._counters.add(in_rows=selected.num_rows)
             yield pa.record_batch(
                 [_analyzed(selected, column) for column in self._columns], [column.name for column in self._columns]
             )

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.batches import set_column
+from penstock.io.beam.durations import micros
 from penstock.io.columns.event_times import TIME_TYPE
 from penstock.io.columns.hashing import hash_rows, salted
 from penstock.io.columns.lists import list_column
@@ -54,12 +55,12 @@ class Rolling:
     @property
     def aggregate_window(self) -> int:
         """The longest window whose rows all matter, microseconds."""
-        return max((feature.window for feature in self.features if feature.op != "time_since_last"), default=0)
+        return max((micros(feature.window) for feature in self.features if feature.op != "time_since_last"), default=0)
 
     @property
     def last_window(self) -> int:
         """The longest window of which the last row of a key matters, microseconds."""
-        return max((feature.window for feature in self.features), default=0)
+        return max((micros(feature.window) for feature in self.features), default=0)
 
     def kind(self, feature: RollingFeature) -> Kind:
         """The kind of a feature's values: INT or FLOAT."""

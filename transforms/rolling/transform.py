@@ -42,6 +42,7 @@ op                   gives         of the rows of the key in the window
 """
 
 import dataclasses
+import datetime
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,7 +52,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.coders import BytesCoder
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows, TimestampedValue
@@ -62,8 +62,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RecordBatchCoder, split_batch
 from penstock.io.beam import progress
+from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.timers import set_holding_timer
-from penstock.io.beam.windows import parse_duration
 from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
@@ -156,8 +157,8 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
     Attributes:
       spec: key and features (`load_rolling`).
       features: of the schema of the rows.
-      lateness: microseconds, or text such as `30s`: up to here late rows see the whole of their windows.
-      every: microseconds, or text: on a stream, rows go out when the watermark passes the next multiple of this,
+      lateness: a timedelta, or text such as `30s`: up to here late rows see the whole of their windows.
+      every: whole milliseconds, likewise: on a stream, rows go out when the watermark passes the next multiple of this,
         and the watermark behind this step waits for them.
       spill: a folder that all workers share, for bounded input; the files stay there.
       buckets: groups of keys; on a stream it must stay what it is when the job is updated.
@@ -168,20 +169,16 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
 
     spec: RollingSpec
     features: Sequence[Feature]
-    lateness: int | str = 0
-    every: int | str = "1s"
+    lateness: AnyDuration = ZERO
+    every: AnyDuration = "1s"
     spill: str | None = None
     buckets: int | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
         self._rolling = bind_rolling(self.spec, self.features)
-        self._lateness = parse_duration(self.lateness) if isinstance(self.lateness, str) else self.lateness
-        self._every = parse_duration(self.every) if isinstance(self.every, str) else self.every
-        if self._every < 1000 or self._every % 1000:
-            raise ConfigError(f"every must be at least 1ms and whole milliseconds, got {self.every!r}")
-        if self._lateness < 0:
-            raise ConfigError(f"lateness must be at least 0, got {self.lateness!r}")
+        self._lateness = as_duration(self.lateness, "lateness")
+        self._every = as_duration(self.every, "every", MILLISECOND, MILLISECOND)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """By bucket, then in order of time."""
@@ -242,13 +239,13 @@ class _ByBucketFn(beam.DoFn):
     def __init__(self, rolling: Rolling, buckets: int):
         self._rolling = rolling
         self._buckets = buckets
-        self._in_rows = Metrics.counter("RollingFeatures", "in-rows")
+        self._counters = RowCounters("RollingFeatures")
 
     def start_bundle(self) -> None:
         self._collector = _Collector()
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        self._in_rows.inc(batch.num_rows)
+        self._counters.add(in_rows=batch.num_rows)
         self._collector.add(batch)
         if self._collector.is_full:
             for item, time in self._flush():
@@ -316,7 +313,7 @@ class _RollBucketFn(beam.DoFn):
 
     def __init__(self, rolling: Rolling):
         self._rolling = rolling
-        self._out_rows = Metrics.counter("RollingFeatures", "out-rows")
+        self._counters = RowCounters("RollingFeatures")
 
     def process(self, item: tuple[int, Iterable[pa.RecordBatch | _Piece]]) -> Iterator[pa.RecordBatch]:
         parts = (part.read() if isinstance(part, _Piece) else part for part in item[1])
@@ -324,7 +321,7 @@ class _RollBucketFn(beam.DoFn):
         events = pa.concat_batches([events_of(batch, self._rolling) for batch in batches])
         columns = feature_columns(events.slice(0, 0), events, self._rolling)
         for batch in with_features(batches, columns, self._rolling):
-            self._out_rows.inc(batch.num_rows)
+            self._counters.add(out_rows=batch.num_rows)
             progress.add(rolled=batch.num_rows)
             yield from split_batch(batch)
 
@@ -345,13 +342,12 @@ _TIME: Any = beam.DoFn.TimestampParam
 class _RollStreamFn(beam.DoFn):
     """The features of a stream: rows wait in state until the watermark has passed them."""
 
-    def __init__(self, rolling: Rolling, lateness: int, every: int):
+    def __init__(self, rolling: Rolling, lateness: datetime.timedelta, every: datetime.timedelta):
         self._rolling = rolling
         self._lateness = lateness
-        self._every = every
+        self._every = micros(every)
         self._shared = shared.Shared()
-        self._out_rows = Metrics.counter("RollingFeatures", "out-rows")
-        self._late_rows = Metrics.counter("RollingFeatures", "late-rows")
+        self._counters = RowCounters("RollingFeatures")
 
     def setup(self) -> None:
         self._buckets: _Buckets = self._shared.acquire(_Buckets)
@@ -423,7 +419,7 @@ class _RollStreamFn(beam.DoFn):
         if number in self._due:
             self._compute()
         self._due[number] = due
-        self._late_rows.inc(due.events.num_rows if due.late else 0)
+        self._counters.add(late_rows=due.events.num_rows if due.late else 0)
         if sum(due.events.num_rows for due in self._due.values()) >= _MAX_ROWS:
             self._compute()
 
@@ -440,5 +436,5 @@ class _RollStreamFn(beam.DoFn):
     def _flush(self) -> Iterator[tuple[pa.RecordBatch, Timestamp]]:
         for whole in self._collector.take():
             for batch in split_batch(whole):
-                self._out_rows.inc(batch.num_rows)
+                self._counters.add(out_rows=batch.num_rows)
                 yield batch, Timestamp(micros=int(event_micros(batch).min()))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from penstock.io.errors import ConfigError
-from penstock.io.files.extras import Extra
+from penstock.io.files.extras import ARRAYRECORD, Extra
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,7 @@ class ShardKind:
     """What is known of a format of shards before its module is imported.
 
     Attributes:
-      implementation: module in this package, and the class in it.
+      implementation: module in this package, and the class in it without its `Shards`.
       suffixes: of its files, by the compressions that it has; the first is the default.
       media_type: of its files.
       has_columns: whether its files have columns of Arrow types, which must be declared.
@@ -36,10 +36,14 @@ class ShardKind:
     extra: Extra | None = None
 
 
-_TFRECORD_SUFFIXES = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
+_TFRECORD = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
+_PARQUET = dict.fromkeys(("zstd", "snappy", "gzip", "none"), ".parquet")
+_ARRAYRECORD = dict.fromkeys(("zstd", "brotli", "snappy", "none"), ".array_record")
 
 SHARD_FORMATS: Mapping[str, ShardKind] = {
-    "tfrecord": ShardKind("tfrecord:TFRecordShards", _TFRECORD_SUFFIXES, "application/x-tfrecord"),
+    "tfrecord": ShardKind("tfrecord:TFRecord", _TFRECORD, "application/x-tfrecord"),
+    "parquet": ShardKind("parquet:Parquet", _PARQUET, "application/vnd.apache.parquet", has_columns=True),
+    "arrayrecord": ShardKind("arrayrecord:ArrayRecord", _ARRAYRECORD, "application/x-arrayrecord", extra=ARRAYRECORD),
 }
 
 # Of all formats, for a flag.
@@ -85,6 +89,6 @@ def load_format(name: str, compression: str, columns: "pa.Schema | None" = None)
       ConfigError: for columns that its files cannot have.
     """
     module, _, implementation = shard_kind(name).implementation.partition(":")
-    kind = getattr(importlib.import_module(f"{__name__}.{module}"), implementation)
+    kind = getattr(importlib.import_module(f"{__name__}.{module}"), f"{implementation}Shards")
     made: ShardFormat = kind(compression, columns)
     return made

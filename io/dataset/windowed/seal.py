@@ -14,6 +14,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 
+from penstock.io.beam.durations import micros
 from penstock.io.beam.json_coder import JsonCoder, register_json
 from penstock.io.beam.stable_input import knows_watermarks
 from penstock.io.beam.windows import Windows, time_name
@@ -22,7 +23,7 @@ from penstock.io.dataset.manifest import PublishedDeadLetters, dataset_id, sum_c
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane, WindowManifest
-from penstock.io.dataset.windowed.shards import Report
+from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Report, ShardReport
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 
@@ -63,15 +64,16 @@ class SealingRules:
 
         There are a few for all windows: Beam's GroupByKey keeps a little for each key that it has seen, for ever.
         """
-        return window // self.windows.period % _PUBLISHERS
+        return window // micros(self.windows.period) % _PUBLISHERS
 
     def seal(self, window: int, reports: Iterable[Report]) -> SealedWindow:
         """The window with all panes of which there are reports, each of them complete."""
         reports, splits = list(reports), self.spec.splits
-        headers = {report.pane: report.header for report in reports if report.header is not None}
-        staged = [report.shard for report in reports if report.shard is not None]
+        headers = {report.pane: report.header for report in reports if isinstance(report, HeaderReport)}
+        staged = [report.shard for report in reports if isinstance(report, ShardReport)]
         staged.sort(key=lambda item: (item.shard.pane == "late", splits.index(item.shard.split), item.shard.path))
-        rejects = sorted((item.rejects for item in reports if item.rejects is not None), key=lambda file: file.path)
+        files = (report.rejects for report in reports if isinstance(report, RejectsReport))
+        rejects = sorted(files, key=lambda file: file.path)
         groups = list(_letter_groups(rejects))
         names = reject_names(f"{DEAD_LETTERS}/{time_name(window)}", [group[0].path for group in groups])
         letters = dict(zip(names, groups, strict=True))
@@ -87,7 +89,7 @@ class SealingRules:
             run_id=headers["on_time"].run_id,
             dataset_id=dataset_id(shards),
             created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
-            window=(_iso(window), _iso(window + self.windows.size)),
+            window=(_iso(window), _iso(self.windows.end(window))),
             windows=str(self.windows),
             final=any(header.final for header in headers.values()),
             sequence=len(headers),
@@ -152,8 +154,9 @@ class PaneProgress:
 
     def add(self, report: Report) -> "PaneProgress":
         """With one more."""
-        header = report.header
-        expected = self.expected if header is None else 1 + header.shards + header.rejects
+        expected = self.expected
+        if isinstance(report, HeaderReport):
+            expected = 1 + report.header.shards + report.header.rejects
         return dataclasses.replace(self, reports=self.reports + 1, expected=expected)
 
 
@@ -173,7 +176,7 @@ class SealingProgress:
         """With one more report."""
         if report.pane == "late":
             return dataclasses.replace(self, late=self.late.add(report))
-        is_final = self.is_final or (report.header is not None and report.header.final)
+        is_final = self.is_final or (isinstance(report, HeaderReport) and report.header.final)
         return dataclasses.replace(self, on_time=self.on_time.add(report), is_final=is_final)
 
     def ready(self) -> Sequence[Pane]:

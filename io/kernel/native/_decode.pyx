@@ -57,7 +57,7 @@ cdef struct Buffer:
     size_t capacity
 
 
-cdef struct Cells:
+cdef struct Held:
     # The values of one kind under one key: the rows that have them, and for each where its values end, int32.
     Buffer rows
     Buffer ends
@@ -80,7 +80,7 @@ cdef struct Column:
     Column* following
     bint is_wanted
     # One for each kind, once there are any; of an unwanted column only `rows` is kept.
-    Cells* cells
+    Held* held
     Buffer rows
     # The last row that has the key, and the kind that it holds there so far.
     int64_t row
@@ -95,7 +95,7 @@ cdef struct Decoder:
     size_t slot_count
     bint wants_all
     # Takes the values of the columns that nobody wants, which must be well-formed all the same.
-    Cells sink[_KINDS]
+    Held sink[_KINDS]
     # The columns of this record, and the column of its last entry; `first` comes before its first entry.
     int64_t row
     Column** touched
@@ -448,28 +448,28 @@ cdef Column* _new_column(const uint8_t* key, size_t size) noexcept nogil:
     return column
 
 
-cdef bint _init_cells(Decoder* decoder, Cells* cells, int kind) noexcept nogil:
-    cells.one_each = True
+cdef bint _init_held(Decoder* decoder, Held* held, int kind) noexcept nogil:
+    held.one_each = True
     if kind == _BYTES:
-        if not _append32(decoder, &cells.values, 0):
+        if not _append32(decoder, &held.values, 0):
             return False
-        cells.settled = cells.values.size
-    return _append32(decoder, &cells.ends, 0)
+        held.settled = held.values.size
+    return _append32(decoder, &held.ends, 0)
 
 
-cdef void _free_cells(Cells* cells) noexcept nogil:
+cdef void _free_held(Held* held) noexcept nogil:
     cdef int kind
     for kind in range(_KINDS):
-        free(cells[kind].rows.data)
-        free(cells[kind].ends.data)
-        free(cells[kind].values.data)
-        free(cells[kind].data.data)
+        free(held[kind].rows.data)
+        free(held[kind].ends.data)
+        free(held[kind].values.data)
+        free(held[kind].data.data)
 
 
 cdef void _free_column(Column* column) noexcept nogil:
-    if column.cells != NULL:
-        _free_cells(column.cells)
-        free(column.cells)
+    if column.held != NULL:
+        _free_held(column.held)
+        free(column.held)
     free(column.rows.data)
     free(column.head)
     free(column)
@@ -478,22 +478,22 @@ cdef void _free_column(Column* column) noexcept nogil:
 # What one record adds.
 
 
-cdef inline Cells* _cells_of(Decoder* decoder, Column* column, int kind) noexcept nogil:
-    return &decoder.sink[kind] if column.cells == NULL else &column.cells[kind]
+cdef inline Held* _held_of(Decoder* decoder, Column* column, int kind) noexcept nogil:
+    return &decoder.sink[kind] if column.held == NULL else &column.held[kind]
 
 
-cdef inline void _drop(Cells* cells, int kind) noexcept nogil:
+cdef inline void _drop(Held* held, int kind) noexcept nogil:
     """Takes back what this record added."""
-    cells.values.size = cells.settled
+    held.values.size = held.settled
     if kind == _BYTES:
-        cells.data.size = _last32(&cells.values)
+        held.data.size = _last32(&held.values)
 
 
 cdef inline void _begin(Decoder* decoder, Column* column) noexcept nogil:
     """Begins with a value of the key; the one that it had in this record is no more."""
     if column.row == decoder.row:
         if column.kind >= 0:
-            _drop(_cells_of(decoder, column, column.kind), column.kind)
+            _drop(_held_of(decoder, column, column.kind), column.kind)
     else:
         column.row = decoder.row
         decoder.touched[decoder.touched_count] = column
@@ -501,29 +501,29 @@ cdef inline void _begin(Decoder* decoder, Column* column) noexcept nogil:
     column.kind = -1
 
 
-cdef inline Cells* _choose(Decoder* decoder, Column* column, int kind) noexcept nogil:
-    """The cells to add values of this kind to; those of another kind are no more, as of any oneof."""
-    cdef Cells* cells
-    if column.is_wanted and column.cells == NULL:
-        column.cells = <Cells*>calloc(_KINDS, sizeof(Cells))
-        if column.cells == NULL:
+cdef inline Held* _choose(Decoder* decoder, Column* column, int kind) noexcept nogil:
+    """What to add values of this kind to; what another kind held is no more, as of any oneof."""
+    cdef Held* held
+    if column.is_wanted and column.held == NULL:
+        column.held = <Held*>calloc(_KINDS, sizeof(Held))
+        if column.held == NULL:
             return NULL
-    cells = _cells_of(decoder, column, kind)
-    if cells.ends.size == 0 and not _init_cells(decoder, cells, kind):
+    held = _held_of(decoder, column, kind)
+    if held.ends.size == 0 and not _init_held(decoder, held, kind):
         return NULL
     if column.kind != kind:
         if column.kind >= 0:
-            _drop(_cells_of(decoder, column, column.kind), column.kind)
-        _drop(cells, kind)
+            _drop(_held_of(decoder, column, column.kind), column.kind)
+        _drop(held, kind)
         column.kind = kind
-    return cells
+    return held
 
 
 cdef bint _settle(Decoder* decoder) noexcept nogil:
     """Keeps what this record added; False when memory is short."""
     cdef size_t index, count
     cdef Column* column
-    cdef Cells* cells
+    cdef Held* held
     for index in range(decoder.touched_count):
         column = decoder.touched[index]
         if column.kind < 0:
@@ -532,12 +532,12 @@ cdef bint _settle(Decoder* decoder) noexcept nogil:
             if not _append32(decoder, &column.rows, decoder.row):
                 return False
             continue
-        cells = &column.cells[column.kind]
-        if cells.values.size - cells.settled != (8 if column.kind == _INT else 4):
-            cells.one_each = False
-        cells.settled = cells.values.size
-        count = cells.settled // 8 if column.kind == _INT else cells.settled // 4 - (column.kind == _BYTES)
-        if not (_append32(decoder, &cells.rows, decoder.row) and _append32(decoder, &cells.ends, count)):
+        held = &column.held[column.kind]
+        if held.values.size - held.settled != (8 if column.kind == _INT else 4):
+            held.one_each = False
+        held.settled = held.values.size
+        count = held.settled // 8 if column.kind == _INT else held.settled // 4 - (column.kind == _BYTES)
+        if not (_append32(decoder, &held.rows, decoder.row) and _append32(decoder, &held.ends, count)):
             return False
     return True
 
@@ -549,14 +549,14 @@ cdef void _unsettle(Decoder* decoder) noexcept nogil:
     for index in range(decoder.touched_count):
         column = decoder.touched[index]
         if column.kind >= 0:
-            _drop(_cells_of(decoder, column, column.kind), column.kind)
+            _drop(_held_of(decoder, column, column.kind), column.kind)
 
 
 # The messages of a tf.Example, from the innermost out.
 
 
 cdef inline const uint8_t* _bytes_list(
-    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+    Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end
 ) noexcept nogil:
     cdef uint64_t tag, size
     while at < end:
@@ -564,7 +564,7 @@ cdef inline const uint8_t* _bytes_list(
         if at == NULL:
             return NULL
         if tag and not (
-            _append(decoder, &cells.data, at, size) and _append32(decoder, &cells.values, cells.data.size)
+            _append(decoder, &held.data, at, size) and _append32(decoder, &held.values, held.data.size)
         ):
             return _fail(decoder, _NO_MEMORY, at)
         at += size
@@ -572,7 +572,7 @@ cdef inline const uint8_t* _bytes_list(
 
 
 cdef inline const uint8_t* _float_list(
-    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+    Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end
 ) noexcept nogil:
     cdef uint64_t tag, size
     while at < end:
@@ -585,22 +585,22 @@ cdef inline const uint8_t* _float_list(
             size = 4
         if size % 4:
             return _fail(decoder, _BAD_FLOATS, at)
-        if not _append(decoder, &cells.values, at, size):
+        if not _append(decoder, &held.values, at, size):
             return _fail(decoder, _NO_MEMORY, at)
         at += size
     return at
 
 
-cdef inline const uint8_t* _int(Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end) noexcept nogil:
+cdef inline const uint8_t* _int(Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end) noexcept nogil:
     cdef uint64_t value = 0
     at = _varint(decoder, at, end, &value)
-    if at != NULL and not _append(decoder, &cells.values, &value, 8):
+    if at != NULL and not _append(decoder, &held.values, &value, 8):
         return _fail(decoder, _NO_MEMORY, at)
     return at
 
 
 cdef inline const uint8_t* _int_list(
-    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+    Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end
 ) noexcept nogil:
     cdef uint64_t tag, size
     cdef const uint8_t* stop
@@ -609,12 +609,12 @@ cdef inline const uint8_t* _int_list(
         if at == NULL:
             return NULL
         if tag == _TAG_1_VARINT:
-            at = _int(decoder, cells, at, end)
+            at = _int(decoder, held, at, end)
             if at == NULL:
                 return NULL
         stop = at + size
         while at < stop:
-            at = _int(decoder, cells, at, stop)
+            at = _int(decoder, held, at, stop)
             if at == NULL:
                 return NULL
     return at
@@ -623,7 +623,7 @@ cdef inline const uint8_t* _int_list(
 cdef const uint8_t* _feature(Decoder* decoder, Column* column, const uint8_t* at, const uint8_t* end) noexcept nogil:
     cdef uint64_t tag, size
     cdef int kind
-    cdef Cells* cells
+    cdef Held* held
     while at < end:
         at = _field(decoder, at, end, 3, 3, 0, &tag, &size)
         if at == NULL:
@@ -631,15 +631,15 @@ cdef const uint8_t* _feature(Decoder* decoder, Column* column, const uint8_t* at
         if tag == 0:
             continue
         kind = <int>(tag >> 3) - 1
-        cells = _choose(decoder, column, kind)
-        if cells == NULL:
+        held = _choose(decoder, column, kind)
+        if held == NULL:
             return _fail(decoder, _NO_MEMORY, at)
         if kind == _BYTES:
-            at = _bytes_list(decoder, cells, at, at + size)
+            at = _bytes_list(decoder, held, at, at + size)
         elif kind == _FLOAT:
-            at = _float_list(decoder, cells, at, at + size)
+            at = _float_list(decoder, held, at, at + size)
         else:
-            at = _int_list(decoder, cells, at, at + size)
+            at = _int_list(decoder, held, at, at + size)
         if at == NULL:
             return NULL
     return at
@@ -765,15 +765,15 @@ cdef object _take(Buffer* buffer):
 
 
 cdef object _taken(Column* column):
-    """What `read` returns of a column: cells by kind."""
+    """What `read` returns of a column: what it holds by kind."""
     cdef int kind
-    cdef Cells* cells
+    cdef Held* held
     taken = {}
     for kind in range(_KINDS):
-        cells = &column.cells[kind]
-        if cells.rows.size:
+        held = &column.held[kind]
+        if held.rows.size:
             taken[kind] = (
-                _take(&cells.rows), _take(&cells.ends), _take(&cells.values), _take(&cells.data), bool(cells.one_each)
+                _take(&held.rows), _take(&held.ends), _take(&held.values), _take(&held.data), bool(held.one_each)
             )
     return taken
 
@@ -790,7 +790,7 @@ cdef class _Owner:
         cdef size_t index
         for index in range(self.decoder.count):
             _free_column(self.decoder.columns[index])
-        _free_cells(self.decoder.sink)
+        _free_held(self.decoder.sink)
         free(self.decoder.columns)
         free(self.decoder.slots)
         free(self.decoder.touched)
@@ -852,16 +852,16 @@ def read(
                     raise MemoryError
                 rejects[row] = FAULTS[decoder.fault].format(decoder.fault_at - &data[0] - starts[row])
             row += 1
-    cells, unknown = {}, {}
+    values, unknown = {}, {}
     for index in range(decoder.count):
         column = decoder.columns[index]
-        if column.cells != NULL:
+        if column.held != NULL:
             taken = _taken(column)
             if taken:
-                cells[column.key[:column.key_size].decode()] = taken
+                values[column.key[:column.key_size].decode()] = taken
         elif column.rows.size:
             unknown[column.key[:column.key_size].decode()] = _take(&column.rows)
-    return cells, unknown, rejects
+    return values, unknown, rejects
 
 
 cdef int64_t _records(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
-from penstock.io.kernel.pure.pieces import Bytes, Ints
+from penstock.io.kernel.pure.pieces import Bytes
+from penstock.io.kernel.shared.offsets import Ints, list_lengths
 
 _NONE: Ints = np.zeros(0, np.int64)
 
@@ -60,7 +60,7 @@ def _open_column(array: pa.Array) -> Column:
     present = array.is_valid().to_numpy(zero_copy_only=False)
     if not (types.is_list(array.type) or types.is_large_list(array.type)):
         return _flat_values(array.drop_null(), present, present.astype(np.int64), has_nulls=False)
-    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    counts = list_lengths(array)
     items = array.flatten()
     if not items.null_count:
         return _flat_values(items, present, counts, has_nulls=False)

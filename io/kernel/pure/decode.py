@@ -34,6 +34,11 @@ class _Collected:
     counts: list[int] = dataclasses.field(default_factory=list)
     values: list[Any] = dataclasses.field(default_factory=list)
 
+    def add(self, row: int, values: Sequence[Any]) -> None:
+        self.rows.append(row)
+        self.counts.append(len(values))
+        self.values += values
+
     def taken(self, value_type: pa.DataType) -> Taken:
         offsets = np.zeros(len(self.rows) + 1, np.int32)
         np.cumsum(self.counts, out=offsets[1:])
@@ -59,41 +64,52 @@ def read(
       front; the content of bytes; whether each of the rows has one value. By key that is not among the names, the rows
       that hold it, int32. And by row why a record is no tf.Example.
     """
-    parse = _example_class().FromString
-    collected: dict[str, dict[str, _Collected]] = {name: {} for name in names or ()}
-    unknown: dict[str, list[int]] = {}
+    collector = _Collector(names)
     faults: dict[int, str] = {}
     for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-        record = bytes(data[start : start + length])
-        try:
-            example = parse(record)
-        except DecodeError as error:
-            faults[row] = UNPARSED.format(error)
-            continue
-        if fault := _foreign(example, record):
+        fault = collector.add(row, bytes(data[start : start + length]))
+        if fault:
             faults[row] = fault
-            continue
-        for name, feature in {entry.key: entry.value for entry in example.features.feature}.items():
+    return *collector.found(), faults
+
+
+class _Collector:
+    """What the records so far hold."""
+
+    def __init__(self, names: Sequence[str] | None):
+        self._parse = _example_class().FromString
+        self._wants_all = names is None
+        self._collected: dict[str, dict[str, _Collected]] = {name: {} for name in names or ()}
+        self._unknown: dict[str, list[int]] = {}
+
+    def add(self, row: int, record: bytes) -> str:
+        """Adds a record; why it is none, or nothing."""
+        try:
+            example = self._parse(record)
+        except DecodeError as error:
+            return UNPARSED.format(error)
+        fault = _foreign(example, record)
+        # Of a key that is there twice, the last counts.
+        entries = {} if fault else {entry.key: entry.value for entry in example.features.feature}
+        for name, feature in entries.items():
             kind = feature.WhichOneof("kind")
             if kind is None:
                 continue
-            if names is not None and name not in collected:
-                unknown.setdefault(name, []).append(row)
-                continue
-            values = getattr(feature, kind).value[:]
-            found = collected.setdefault(name, {}).setdefault(kind, _Collected())
-            found.rows.append(row)
-            found.counts.append(len(values))
-            found.values += values
-    return (
-        {
+            if self._wants_all or name in self._collected:
+                by_kind = self._collected.setdefault(name, {})
+                by_kind.setdefault(kind, _Collected()).add(row, getattr(feature, kind).value[:])
+            else:
+                self._unknown.setdefault(name, []).append(row)
+        return fault
+
+    def found(self) -> tuple[dict[str, dict[int, Taken]], dict[str, np.ndarray]]:
+        """As `read` has it."""
+        by_name = {
             name: {_NUMBERS[kind]: found.taken(KINDS[kind]) for kind, found in by_kind.items()}
-            for name, by_kind in collected.items()
+            for name, by_kind in self._collected.items()
             if by_kind
-        },
-        {name: np.array(rows, np.int32) for name, rows in unknown.items()},
-        faults,
-    )
+        }
+        return by_name, {name: np.array(rows, np.int32) for name, rows in self._unknown.items()}
 
 
 def _foreign(example: Any, record: bytes) -> str:

@@ -15,15 +15,14 @@ import pyarrow as pa
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
 from penstock.io.kernel.pure.pieces import (
     Bytes,
-    Ints,
     group_equal,
     put_constant,
     put_fixed,
     put_slices,
-    starts_of,
     sums_per_row,
     value_positions,
 )
+from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
 
 _TAGS = {Kind.BYTES: b"\x0a", Kind.FLOAT: b"\x12", Kind.INT: b"\x1a"}

@@ -10,14 +10,13 @@ import xxhash
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
 from penstock.io.kernel.pure.pieces import (
     Bytes,
-    Ints,
     put_constant,
     put_fixed,
     put_slices,
-    starts_of,
     sums_per_row,
     value_positions,
 )
+from penstock.io.kernel.shared.offsets import Ints, starts_of
 
 _KIND_BYTES = {Kind.INT: b"\1", Kind.FLOAT: b"\2", Kind.BYTES: b"\3"}
 _HEADER_BYTES = 5

@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from penstock.io.kernel.shared.offsets import Ints, starts_of
+
 Bytes = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
 
 # Longer pieces are rare, so that copying them one by one is as fast as sorting them by length.
 _MAX_WINDOW_BYTES = 4096
-
-
-def starts_of(sizes: Ints) -> Ints:
-    """Where each piece starts when they lie one after the other, and at the end where all end: int64[n + 1]."""
-    starts = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=starts[1:])
-    return starts
 
 
 def sums_per_row(sizes: Ints, counts: Ints) -> Ints:

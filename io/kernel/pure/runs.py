@@ -5,7 +5,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.kernel.pure.pieces import Bytes, Ints, put_slices
+from penstock.io.kernel.pure.pieces import Bytes, put_slices
+from penstock.io.kernel.shared.offsets import Ints
 
 
 def discard(file: int, start: int, end: int) -> None:

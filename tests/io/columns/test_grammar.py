@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from number_texts import (
+from kernel_cases.number_texts import (
     BOOLS,
     FLOATS,
     INTS,

@@ -2,8 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.io.columns.lists import kernel_columns, list_column, list_lengths
+from penstock.io.columns.lists import kernel_columns, list_column
 from penstock.io.errors import ConfigError
+from penstock.io.kernel.shared.offsets import list_lengths
 
 
 def test_positions_of_values_are_rows_and_indices_in_their_lists():

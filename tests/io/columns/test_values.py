@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -9,9 +10,11 @@ from penstock.io.columns.values import (
     has_kind,
     is_readable,
     item_type,
+    mixed_column,
     own_unit,
     plain,
     shown,
+    split_mixed,
 )
 from penstock.io.schema import Kind
 
@@ -58,3 +61,30 @@ def test_kinds():
     assert not has_kind(pa.int64(), Kind.FLOAT)
     assert has_kind(pa.list_(pa.dictionary(pa.int8(), pa.string())), Kind.BYTES)
     assert has_kind(pa.null(), Kind.FLOAT)
+
+
+MIXED = mixed_column(pa.array([1, None, 3, None, None, 6]), np.array([1, 4]), pa.array(["x", "y"]))
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        pytest.param(MIXED, ([1, None, 3, None, None, 6], [1, 4], ["x", "y"]), id="whole"),
+        pytest.param(MIXED.slice(1, 4), ([None, 3, None, None], [0, 3], ["x", "y"]), id="slice"),
+        pytest.param(MIXED.slice(2, 2), ([3, None], [], []), id="no_texts"),
+        pytest.param(MIXED.take(pa.array([4, 0, 5])), ([None, 1, 6], [0], ["y"]), id="taken"),
+        pytest.param(MIXED.take(pa.array([0, 2, 1])), ([1, 3, None], [2], ["x"]), id="texts_last"),
+        pytest.param(
+            pa.UnionArray.from_dense(
+                pa.array([0, 0, 1], pa.int8()),
+                pa.array([0, 1, 0], pa.int32()),
+                [pa.array([1, 2, 3]), pa.array(["x"])],
+            ).slice(1),
+            ([2, None], [1], ["x"]),
+            id="number_below_a_text",
+        ),
+    ],
+)
+def test_mixed_columns_are_split_into_numbers_and_texts(column, expected):
+    numbers, rows, texts = split_mixed(column)
+    assert (numbers.to_pylist(), rows.tolist(), texts.to_pylist()) == expected

@@ -2,10 +2,10 @@ import io
 
 import numpy as np
 import pytest
-from damaged_frames import flip
 from fuzz.wire import frame
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_cases.damaged_frames import flip
 
 from penstock.io.errors import InputError
 from penstock.io.examples.frames import Frames, read_frames

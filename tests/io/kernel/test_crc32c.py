@@ -3,7 +3,7 @@
 import google_crc32c
 import numpy as np
 import pytest
-import twins
+from kernel_cases import twins
 
 MODULES = twins.each("crc32c")
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-import twins
 from depth import scaled
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kernel_cases import twins
 
 from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import InputError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import twins
+from kernel_cases import twins
 
 compiled, _ = twins.both("decode")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-import twins
 from arrow_batches import batches
 from hypothesis import given
+from kernel_cases import twins
 
 from penstock.io.examples.encode import _try_encode, allocate_bytes
 

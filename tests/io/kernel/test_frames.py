@@ -1,11 +1,11 @@
 """Frames of TFRecord: the kernel against numpy."""
 
-import twins
-from damaged_frames import damaged_blocks, flip
 from fuzz.agree import check_frames, outcome
 from fuzz.wire import frame
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_cases import twins
+from kernel_cases.damaged_frames import damaged_blocks, flip
 
 compiled, pure = twins.both("frames")
 

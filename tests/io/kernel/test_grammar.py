@@ -2,11 +2,11 @@
 
 import pyarrow as pa
 import pytest
-import twins
 from depth import scaled
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from number_texts import BOOLS, TYPES, long_floats, near_numbers, sliced, struct_bits
+from kernel_cases import twins
+from kernel_cases.number_texts import BOOLS, TYPES, long_floats, near_numbers, sliced, struct_bits
 
 compiled, pure = twins.both("grammar")
 

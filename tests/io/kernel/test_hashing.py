@@ -3,10 +3,10 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-import twins
 from arrow_batches import batches
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_cases import twins
 
 from penstock.io.columns.lists import kernel_columns
 

@@ -1,10 +1,10 @@
 """What is found in blocks of text, by the kernel and by its twin."""
 
 import pytest
-import twins
 from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_cases import twins
 
 MODULES = twins.each("lines")
 

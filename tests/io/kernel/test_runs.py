@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import twins
 from hypothesis import given
 from hypothesis import strategies as st
-from record_rows import FEW_KEYS, ROWS, batch_of
+from kernel_cases import twins
+from kernel_cases.record_rows import FEW_KEYS, ROWS, batch_of
 
 from penstock.io.sort.records import EncodedRecords
 

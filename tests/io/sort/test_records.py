@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from record_rows import FEW_KEYS, ROWS, batch_of
+from kernel_cases.record_rows import FEW_KEYS, ROWS, batch_of
 
 from penstock.io.sort import records
 from penstock.io.sort.records import (

@@ -25,7 +25,7 @@ def parse(*argv):
 def test_flags_that_are_not_given_have_the_defaults_of_their_family():
     options, rest = parse()
     assert rest == []
-    assert (options["input"], options["columns"], options["compression"]) == ((), (), "gzip")
+    assert (options["input"], options["columns"], options["compression"]) == ((), (), None)
     assert (options["max_reject_fraction"], options["shard_bytes"], options["overwrite"]) == (0.05, None, False)
 
 
@@ -136,7 +136,7 @@ def test_values_out_of_range_are_refused(kind, text):
 
 def test_help_groups_the_flags_and_shows_defaults_and_examples():
     text = job_parser("job", "A job.", "examples", FAMILIES).format_help()
-    for part in ("schema and rules:", "--num_shards N", "(default: gzip)", "examples", "any Beam pipeline option"):
+    for part in ("schema and rules:", "--num_shards N", "(default: tfrecord)", "examples", "any Beam pipeline option"):
         assert part in text
 
 

@@ -1,5 +1,7 @@
 """Files of rolling features: what is read, and how their faults are told."""
 
+import datetime
+
 import pytest
 from rolling_rows import FEATURES
 
@@ -20,9 +22,9 @@ def test_a_file_is_read(tmp_path):
     found = load_rolling(str(path))
     assert found.key == ("card",)
     assert [(feature.name, feature.op, feature.column, feature.window) for feature in found.features] == [
-        ("n", "count", None, 600_000_000),
-        ("total", "sum", "amount", 3_600_000_000),
-        ("late", "late", None, 0),
+        ("n", "count", None, datetime.timedelta(minutes=10)),
+        ("total", "sum", "amount", datetime.timedelta(hours=1)),
+        ("late", "late", None, datetime.timedelta(0)),
     ]
 
 
