@@ -239,7 +239,8 @@ class ReadFromCsv(ReadRecords):
     Args:
       inputs: patterns of files.
       features: the schema's features; None leaves all columns as text.
-      delimiter: one ASCII character; `\t` may be spelled out. It is not chosen by the suffix: pass it for .tsv files.
+      delimiter: one ASCII character; a backslash and a t stand for a tab. The suffix does not choose it: .tsv
+        files need it.
       multiline: quoted fields may hold line breaks. Such a file is not split.
       column_names: names of the columns of files without a header; None reads a header in each file.
       null_values: texts that, unquoted, mean null; the empty text always does.

@@ -72,7 +72,7 @@ class CsvFormat:
     Each file has a header, unless `column_names` are given.
 
     Attributes:
-      delimiter: one ASCII character; `\t` may be spelled out.
+      delimiter: one ASCII character; a backslash and a t stand for a tab.
       multiline: quoted fields may hold line breaks. Such a file is not split.
       column_names: names of the columns of files without a header.
       null_values: texts that, unquoted, mean null; the empty text always does.
