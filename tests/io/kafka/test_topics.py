@@ -8,7 +8,6 @@ from penstock.io.kafka.source import KafkaSource
 from penstock.io.kafka.topics import TopicSource
 from penstock.io.sources.base import SourceRequest
 
-
 REQUEST = SourceRequest(("kafka://a:1/t",))
 
 
