@@ -20,7 +20,7 @@ modules. A name is imported when it is first used: a command line is checked bef
 `ReadFromKafka`          Reads Kafka topics into RecordBatches.
 `KafkaSource`            Topics of one Kafka cluster, and which part of them is read.
 `WriteToKafka`           Writes rows and dead letters to a Kafka topic, each at least once.
-`WriteDataset`           Writes a dataset: TFRecord shards by split and a manifest, published as a whole.
+`WriteDataset`           Writes a dataset: a folder of shards per split, and a manifest, published as a whole.
 `CountRows`              Counts the rows of batches: one number for each bundle.
 `Staging`                The folder of one run, where everything lies until it is published.
 `Outcome`                How a run ended: whether it was published, and with which counts.
