@@ -23,6 +23,7 @@ from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
+from penstock.io.sources.base import Source
 from penstock.transforms.checks.rules import Rule, load_rules
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
@@ -36,7 +37,6 @@ from penstock.transforms.split import AssignSplit, check_key, parse_split
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
-from pipelines._source import Source
 
 TRAIN = "train"
 

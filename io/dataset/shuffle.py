@@ -93,12 +93,12 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
         """Spill, plan, merge."""
         buffer_bytes = ORDERED_BUFFER_BYTES if self.spec.shuffle == "none" else MAX_RUN_BYTES
         spill = _SpillFn(spill_directory(self.staging), self.spec.splits, buffer_bytes)
-        plan = _PlanFn(ShardPlan(self.spec))
         runs = records | "Spill" >> beam.ParDo(spill).with_output_types(Run)
+        plan = beam.FlatMap(_plan_shards, beam.pvalue.AsList(runs), ShardPlan(self.spec))
         ranges = (
             records.pipeline
             | "Splits" >> beam.Create(self.spec.splits, reshuffle=False)
-            | "PlanShards" >> beam.ParDo(plan, beam.pvalue.AsList(runs)).with_output_types(_ShardRange)
+            | "PlanShards" >> plan.with_output_types(_ShardRange)
             | "SpreadShards" >> beam.Reshuffle()
         )
         write = _MergeFn(self.staging, self.spec, tries_once(records.pipeline))
@@ -130,18 +130,14 @@ class _SpillFn(beam.DoFn):
         del self._writer  # and with it its buffer
 
 
-class _PlanFn(beam.DoFn):
-    def __init__(self, plan: ShardPlan):
-        self._plan = plan
-
-    def process(self, split: str, runs: Sequence[Run]) -> Iterator[_ShardRange]:
-        own = [run for run in runs if run.split == split]
-        size = sum(int(run.bytes[-1]) for run in own)
-        total = self._plan.count(size)
-        progress.plan(written=size, shards=total)
-        bounds = self._plan.bounds(total, MergedRuns(own))
-        for index in range(total):
-            yield _ShardRange(split, index, total, bounds[index], bounds[index + 1])
+def _plan_shards(split: str, runs: Sequence[Run], plan: ShardPlan) -> Iterator[_ShardRange]:
+    own = [run for run in runs if run.split == split]
+    size = sum(int(run.bytes[-1]) for run in own)
+    total = plan.count(size)
+    progress.plan(written=size, shards=total)
+    bounds = plan.bounds(total, MergedRuns(own))
+    for index in range(total):
+        yield _ShardRange(split, index, total, bounds[index], bounds[index + 1])
 
 
 class _MergeFn(beam.DoFn):
@@ -187,9 +183,9 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
         all_shards = (
             records.pipeline
             | "Splits" >> beam.Create(splits, reshuffle=False)
-            | "EveryShard" >> beam.ParDo(_EveryShardFn(plan), counts).with_output_types(tuple[tuple[str, int], bytes])
+            | "EveryShard" >> beam.FlatMap(_every_shard, counts, plan).with_output_types(tuple[tuple[str, int], bytes])
         )
-        write = beam.ParDo(_WriteChunksFn(self.staging, self.spec), counts)
+        write = beam.Map(_write_chunks, counts, self.staging, self.spec)
         return (
             (chunks, all_shards)
             | "Flatten" >> beam.Flatten()
@@ -201,18 +197,16 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
         """A side input; nothing where the number of shards is given, since it would hold the records up."""
         if self.spec.num_shards is not None:
             return {}
-        sizes = records | "CountBytes" >> beam.ParDo(_CountBytesFn(self.spec.splits)).with_output_types(tuple[str, int])
+        sizes = records | "CountBytes" >> beam.FlatMap(_bytes_by_split, self.spec.splits).with_output_types(
+            tuple[str, int]
+        )
         return beam.pvalue.AsDict(sizes | "SumBytes" >> beam.CombinePerKey(sum))
 
 
-class _CountBytesFn(beam.DoFn):
-    def __init__(self, splits: Sequence[str]):
-        self._splits = splits
-
-    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int]]:
-        records = EncodedRecords.of(batch)
-        for split in np.unique(records.splits):
-            yield self._splits[split], int(np.diff(records.offsets)[records.splits == split].sum())
+def _bytes_by_split(batch: pa.RecordBatch, splits: Sequence[str]) -> Iterator[tuple[str, int]]:
+    records = EncodedRecords.of(batch)
+    for split in np.unique(records.splits):
+        yield splits[split], int(np.diff(records.offsets)[records.splits == split].sum())
 
 
 class _ChunkFn(beam.DoFn):
@@ -265,30 +259,22 @@ def _to_ipc(records: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-class _EveryShardFn(beam.DoFn):
+def _every_shard(split: str, counts: Mapping[str, int], plan: ShardPlan) -> Iterator[tuple[tuple[str, int], bytes]]:
     """An empty chunk for each shard, so that one without records is written as well."""
-
-    def __init__(self, plan: ShardPlan):
-        self._plan = plan
-
-    def process(self, split: str, counts: Mapping[str, int]) -> Iterator[tuple[tuple[str, int], bytes]]:
-        total = self._plan.count(counts.get(split, 0))
-        progress.plan(shards=total)
-        for index in range(total):
-            yield (split, index), b""
+    total = plan.count(counts.get(split, 0))
+    progress.plan(shards=total)
+    for index in range(total):
+        yield (split, index), b""
 
 
-class _WriteChunksFn(beam.DoFn):
-    def __init__(self, staging: Staging, spec: DatasetSpec):
-        self._staging = staging
-        self._spec = spec
-        self._plan = ShardPlan(spec)
-
-    def process(self, item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int]) -> Iterator[Shard]:
-        (split, index), chunks = item
-        path = f"{split}/{part_name(index, self._plan.count(counts.get(split, 0)), self._spec.suffix)}"
-        with merged_batches(map(_from_ipc, filter(None, chunks)), self._spec.splits) as merged:
-            yield write_shard(self._staging.path(*path.split("/")), path, split, self._spec.shard_format(), merged)
+def _write_chunks(
+    item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int], staging: Staging, spec: DatasetSpec
+) -> Shard:
+    (split, index), chunks = item
+    total = ShardPlan(spec).count(counts.get(split, 0))
+    path = f"{split}/{part_name(index, total, spec.suffix)}"
+    with merged_batches(map(_from_ipc, filter(None, chunks)), spec.splits) as merged:
+        return write_shard(staging.path(*path.split("/")), path, split, spec.shard_format(), merged)
 
 
 @contextlib.contextmanager

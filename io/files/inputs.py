@@ -14,10 +14,7 @@ from penstock.io.beam import progress
 from penstock.io.errors import InputError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import is_local, is_local_directory, no_match
-
-# Suffix to the codec that Arrow reads it with.
-# Arrow's gzip reader tells zlib streams by their header.
-CODECS = {".gz": "gzip", ".zlib": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
+from penstock.io.files.suffixes import codec_of
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -31,19 +28,7 @@ class InputFile:
     @property
     def codec(self) -> str | None:
         """Arrow's name of the compression that the suffix promises; None for a plain file."""
-        return next((codec for suffix, codec in CODECS.items() if self.uri.lower().endswith(suffix)), None)
-
-
-def format_suffix(uri: str) -> str:
-    """The suffix that tells the format, below a compression suffix.
-
-    >>> format_suffix("gs://b/day.CSV.gz")
-    'csv'
-    """
-    name = uri.lower().rsplit("/", 1)[-1]
-    for suffix in CODECS:
-        name = name.removesuffix(suffix)
-    return name.rsplit(".", 1)[-1] if "." in name else ""
+        return codec_of(self.uri)
 
 
 def match_files(patterns: Sequence[str], may_be_none: bool = False) -> tuple[InputFile, ...]:
