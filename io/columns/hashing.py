@@ -75,13 +75,20 @@ def _hash_natively(batch: pa.RecordBatch, names: Sequence[str], seed: int) -> np
 
 
 def _hash_in_python(batch: pa.RecordBatch, names: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
-    data, starts = _canonical_rows(batch, names)
+    data, starts = canonical_rows(batch, names)
     view, bounds = data.data, starts.tolist()
     digests = (xxhash.xxh64_intdigest(view[start:end], seed) for start, end in itertools.pairwise(bounds))
     return np.fromiter(digests, np.uint64, batch.num_rows)
 
 
-def _canonical_rows(batch: pa.RecordBatch, names: Sequence[str]) -> tuple[Bytes, Ints]:
+def canonical_rows(batch: pa.RecordBatch, names: Sequence[str]) -> tuple[Bytes, Ints]:
+    """What `hash_rows` hashes, of columns in the order of the names: the bytes of all rows, and int64[rows + 1] starts.
+
+    Equal rows have equal bytes, and none are the beginning of others.
+
+    Raises:
+      ConfigError: for a column of a type without a tf.Example form.
+    """
     available = set(batch.schema.names)
     columns = [to_ragged(name, batch.column(name)) if name in available else None for name in names]
     sizes = [np.ones(batch.num_rows, np.int64) if column is None else _row_sizes(column) for column in columns]

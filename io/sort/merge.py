@@ -23,6 +23,7 @@ from penstock.io.sort.records import (
     Keys,
     concat_records,
     read_into,
+    reorder_records,
     sorted_order,
 )
 from penstock.io.sort.runs import MAX_RUN_BYTES, Run
@@ -101,6 +102,20 @@ class MergedRuns:
                     run.discard()
         return written
 
+    def pieces(self, low: int = 0, high: int = KEYS_END) -> Iterator[EncodedRecords]:
+        """The records with `low` <= key < `high`, sorted, about `max_piece_bytes` at a time; they stay in the runs.
+
+        A piece lies in memory that the next one takes.
+        """
+        if not self._runs or low >= high:
+            return
+        for start, end in itertools.pairwise(self._cuts(low, high)):
+            spans = [_Span(*place) for place in zip(self._runs, start, end, strict=True) if place[1] < place[2]]
+            if spans:
+                records = self._read(spans)
+                order = sorted_order(records)
+                yield records if order is None else reorder_records(records, order)
+
     def _write_piece(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
         ordered = spans if len(spans) < 2 else _in_order(spans)
         if ordered is None:
@@ -112,6 +127,16 @@ class MergedRuns:
         return written
 
     def _write_sorted(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
+        records = self._read(spans)
+        order = sorted_order(records)
+        if order is None:
+            blocks.write(records.content)
+        else:
+            blocks.write_ordered(records, order)
+        return _written(len(records), records.times)
+
+    def _read(self, spans: Sequence["_Span"]) -> EncodedRecords:
+        """The records of the spans, one span after the other, in the buffer."""
         size = sum(span.run.bytes_around(span.first, span.last) for span in spans)
         if size > len(self._buffer):
             self._buffer = np.empty(max(size, self._max_piece_bytes), np.uint8)
@@ -120,13 +145,7 @@ class MergedRuns:
         for span in spans:
             parts.append(span.run.read(span.first, span.last, self._buffer[filled:]))
             filled += parts[-1].nbytes
-        records = concat_records(parts, self._buffer)
-        order = sorted_order(records)
-        if order is None:
-            blocks.write(records.content)
-        else:
-            blocks.write_ordered(records, order)
-        return _written(len(records), records.times)
+        return concat_records(parts, self._buffer)
 
     def _cuts(self, low: int, high: int) -> Iterator[Sequence[int]]:
         """Where pieces begin and end: a place in each run."""

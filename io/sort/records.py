@@ -139,6 +139,19 @@ def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch if order is None else batch.take(pa.array(order))
 
 
+def reorder_records(records: EncodedRecords, order: Ints) -> EncodedRecords:
+    """The records of these indices, in this order, in memory of their own."""
+    offsets = np.zeros(len(order) + 1, np.int64)
+    np.cumsum(np.diff(records.offsets)[order], out=offsets[1:])
+    content = io.BytesIO()
+    blocks = BlockWriter(content.write)
+    blocks.write_ordered(records, order)
+    blocks.flush()
+    times = None if records.times is None else records.times[order]
+    data = np.frombuffer(content.getbuffer(), np.uint8)
+    return EncodedRecords(records.splits[order], records.keys[order], data, offsets, times)
+
+
 class BlockWriter:
     """Collects bytes in a block of its own and stores it whenever it is full.
 

@@ -13,7 +13,8 @@
         severity: warn                       # counts, and keeps the row
 
 A row stays when the predicate is true; false rejects it, and so does NULL: `fare >= 0` rejects a row without a fare,
-`fare IS NULL OR fare >= 0` keeps it. What a predicate may say is told in `penstock.transforms.checks.sql.predicates`.
+`fare IS NULL OR fare >= 0` keeps it. The same file can say `unique`
+(`penstock.transforms.checks.unique`). What a predicate may say is told in `penstock.transforms.checks.sql.predicates`.
 Columns have the types of the schema: BIGINT, DOUBLE, VARCHAR, or lists of those where the schema says that a feature is
 multivalued. A column that is not there is all NULL. A row is also rejected by a rule that cannot be computed for it
 (overflow, a cast that fails, division by zero), or uses bytes of it that are not UTF-8.
@@ -35,21 +36,17 @@ One of its own rules to know: NaN equals itself and is greater than every other 
 """
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import yaml
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.columns.values import shown
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.files.extras import check_filesystem
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms.checks.sql.binding import bind_predicate, message_of
@@ -62,8 +59,9 @@ from penstock.transforms.checks.values import typed_column
 Severity = Literal["error", "warn"]
 
 _SEVERITIES = ("error", "warn")
-_KEYS = ("name", "sql", "severity", "description")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+
+# Of a rule, or of a key that is unique.
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 # Telling why a row gives NULL costs a fraction of a millisecond, so beyond this many a batch the reason is told in
 # general.
@@ -95,7 +93,7 @@ class Rule:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise ConfigError(
                 f"{self.place}: a name is a letter, then letters, digits, '_', '.' or '-', got {self.name!r}"
             )
@@ -113,61 +111,12 @@ class Rule:
         return f"rule.{self.name}"
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is written twice, of which YAML libraries silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"found {key.value!r} twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def load_rules(path: str) -> tuple[Rule, ...]:
-    """Reads a file of rules; the SQL is checked by `compile_rules`.
+def check_names(rules: Iterable[Rule]) -> None:
+    """Refuses rules of one name.
 
     Raises:
-      ConfigError: when the file cannot be read, is not YAML, or is not a list of rules; the message has the path and
-        the number or name of the rule.
+      ConfigError: naming the second.
     """
-    place = f"--rules {path}"
-    check_filesystem(path, place)
-    try:
-        with FileSystems.open(path) as file:
-            content = yaml.load(file.read().decode(), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{place}: is not YAML: {error}") from error
-    if not isinstance(content, dict) or set(content) != {"rules"} or not isinstance(content["rules"], list):
-        raise ConfigError(f"{place}: must hold one key, rules, with a list of rules")
-    if not content["rules"]:
-        raise ConfigError(f"{place}: rules is empty; add a rule or leave --rules out")
-    rules = tuple(_rule(entry, f"{place}: rule {number}", place) for number, entry in enumerate(content["rules"], 1))
-    _check_unique(rules)
-    return rules
-
-
-def _rule(entry: Any, numbered: str, source: str) -> Rule:
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{numbered}: must be a mapping with name and sql, got {shown(entry)}")
-    place = f"{numbered} ({entry['name']})" if isinstance(entry.get("name"), str) else numbered
-    for key, value in entry.items():
-        if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(_KEYS)}"
-            raise ConfigError(f"{place}: unknown key {key!r}; {hint}")
-        if not isinstance(value, str):
-            raise ConfigError(f"{place}: {key} must be text, got {shown(value)}; put it in quotes")
-    for key in ("name", "sql"):
-        if key not in entry:
-            raise ConfigError(f"{place}: {key} is missing")
-    return Rule(**entry, source=source)
-
-
-def _check_unique(rules: Iterable[Rule]) -> None:
     seen: set[str] = set()
     for rule in rules:
         if rule.name in seen:
@@ -248,7 +197,7 @@ def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> Compile
       ConfigError: for a rule that does not parse, names no column or an unknown one, has wrong types, is not boolean,
         or holds what a rule may not; the message has file, rule, and the place in the SQL.
     """
-    _check_unique(rules)
+    check_names(rules)
     names = [feature.name for feature in features]
     known = feature_map(features)
     compiled = []

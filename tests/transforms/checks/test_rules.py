@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.checks import rules as rules_module
-from penstock.transforms.checks.rules import Rule, compile_rules, load_rules
+from penstock.transforms.checks.file import load_rules
+from penstock.transforms.checks.rules import Rule, compile_rules
 from penstock.transforms.checks.sql import queries as rule_queries
 
 FEATURES = (
