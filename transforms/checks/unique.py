@@ -499,6 +499,8 @@ class SeenKeys:
 
     def add(self, seen: pa.RecordBatch) -> None:
         """Adds rows of `_SEEN`."""
+        if not seen.num_rows:
+            return
         if len(self._parts) >= _MAX_PARTS:
             seen = pa.concat_batches([*(part for _, part in self._parts), seen])
             self._parts = []
