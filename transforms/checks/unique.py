@@ -119,7 +119,7 @@ def check_unique(keys: Sequence[UniqueKey], features: Sequence[Feature], windows
             raise ConfigError(f"{key.place}: the name is used twice; names tell rejected rows apart")
         seen.add(key.name)
         for column in key.columns:
-            find_feature(column, features, key.place)
+            find_feature(column, features, f"{key.place}: column")
         if windows is not None and not windows.is_fixed:
             raise _sliding(key, windows)
 
