@@ -7,11 +7,12 @@ import bisect
 import dataclasses
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from penstock.io.kernel import native
 from penstock.io.sort.records import (
@@ -26,7 +27,7 @@ from penstock.io.sort.records import (
     reorder_records,
     sorted_order,
 )
-from penstock.io.sort.runs import MAX_RUN_BYTES, Run
+from penstock.io.sort.runs import MAX_RUN_BYTES, Run, RunWriter
 
 if native.ENABLED:
     from penstock.io.kernel.native import _runs
@@ -190,6 +191,27 @@ class MergedRuns:
                 for run, first, place in zip(self._runs, start, ahead, strict=True)
             ]
             yield start
+
+
+def merge_batches(
+    batches: Iterable[pa.RecordBatch],
+    directory: str,
+    splits: Sequence[str] = ("",),
+    run_bytes: int = MAX_RUN_BYTES,
+    once: bool = False,
+) -> MergedRuns:
+    """Batches of `RECORDS`, in any order, as one sorted sequence, by way of runs in a folder.
+
+    Args:
+      batches: the records; those of several splits are one sequence.
+      directory: where the runs are written; they stay there.
+      splits: the names of the splits, by their numbers.
+      run_bytes: bytes of records that are sorted at once, when they are written and when they are read.
+      once: as of `MergedRuns`.
+    """
+    writer = RunWriter(directory, splits, run_bytes, run_bytes)
+    runs = [run for batch in batches for run in writer.add(batch)]
+    return MergedRuns([*runs, *writer.flush()], None if run_bytes == MAX_RUN_BYTES else run_bytes, once)
 
 
 @dataclasses.dataclass(frozen=True)

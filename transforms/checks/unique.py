@@ -74,9 +74,9 @@ from penstock.io.errors import ConfigError, DataError
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, ORIGIN
 from penstock.io.schema import Feature, find_feature
-from penstock.io.sort.merge import MergedRuns
+from penstock.io.sort.merge import merge_batches
 from penstock.io.sort.records import EncodedRecords, Keys, records_batch
-from penstock.io.sort.runs import MAX_RUN_BYTES, RunWriter
+from penstock.io.sort.runs import MAX_RUN_BYTES
 from penstock.transforms.checks.file import UniqueKey
 
 _NAMESPACE = "RejectDuplicates"
@@ -292,19 +292,13 @@ def find_duplicates(
       DataError: when a row has no event time, and there are windows.
     """
     with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
-        ordered = _sorted(_all_records(pieces, key, windows), directory, run_bytes)
-        verdicts = _sorted(_verdicts(_repeated(ordered.pieces()), run_bytes), directory, run_bytes)
+        ordered = merge_batches(_all_records(pieces, key, windows), directory, run_bytes=run_bytes)
+        verdicts = merge_batches(_verdicts(_repeated(ordered.pieces()), run_bytes), directory, run_bytes=run_bytes)
         start = 0
         for batch in read_pieces(pieces):
             found = verdicts.pieces(start, start + batch.num_rows)
             yield batch, {ordinal - start: place for part in found for ordinal, place in _places(part)}
             start += batch.num_rows
-
-
-def _sorted(records: Iterable[pa.RecordBatch], directory: str, run_bytes: int) -> MergedRuns:
-    writer = RunWriter(directory, ("",), run_bytes, run_bytes)
-    runs = [run for batch in records for run in writer.add(batch)]
-    return MergedRuns([*runs, *writer.flush()], run_bytes)
 
 
 def _all_records(pieces: Iterable[SpilledBatch], key: UniqueKey, windows: Windows | None) -> Iterator[pa.RecordBatch]:
