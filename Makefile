@@ -9,8 +9,9 @@ DEMO := demo-output
 DEMO_ROWS ?= 0
 
 LOCK := requirements/lock.txt
+SITE := build/site
 
-.PHONY: help install lock newest kernel lint typecheck test packaging integration sanitize build demo flink bench clean
+.PHONY: help install lock newest kernel lint typecheck test packaging integration sanitize build docs demo flink bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +38,7 @@ newest: install ## the demo and some tests with the newest versions, and which p
 
 kernel: $(VENV)/.kernel ## compile io/kernel/ again, after a change there
 
-$(VENV)/.kernel: $(wildcard io/kernel/native/*.pyx io/kernel/native/*.h) | $(VENV)/.installed
+$(VENV)/.kernel: $(wildcard io/kernel/native/*.pyx io/kernel/native/*.pxd io/kernel/native/headers/*.h) | $(VENV)/.installed
 	$(BIN)/python setup.py -q build_ext --inplace --parallel $(WORKERS)
 	@touch $@
 
@@ -62,6 +63,9 @@ sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer a
 
 build: install ## wheel and sdist, in dist/
 	$(BIN)/python -m build --no-isolation
+
+docs: install ## the documentation as a site, in build/site; a warning, such as a broken link, is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs . $(SITE)
 
 demo: install ## 336,776 flights from CSV to a verified dataset, in demo-output/
 	$(BIN)/python examples/flights/fetch.py --output $(DEMO)/flights.csv --rows $(DEMO_ROWS)

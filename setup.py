@@ -27,8 +27,8 @@ def extensions() -> list[Extension]:
         Extension(
             f"penstock.io.kernel.native.{source.stem}",
             [str(source)],
-            include_dirs=[str(KERNEL)],
-            depends=[str(header) for header in sorted(KERNEL.glob("*.h"))],
+            include_dirs=[str(KERNEL / "headers")],
+            depends=[str(header) for header in sorted(KERNEL.glob("headers/*.h"))],
             extra_compile_args=["-O3", *os.environ.get("PENSTOCK_CFLAGS", "").split()],
         )
         for source in sorted(KERNEL.glob(f"*{suffix}"))

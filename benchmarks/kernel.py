@@ -8,9 +8,11 @@ the first batch is compared before: it must be the same, or of the same size whe
 
 import argparse
 import dataclasses
+import importlib
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,15 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBat
 
 from benchmarks.data import TAXI, chunks
 from penstock.io.batches import MAX_BATCH_ROWS, split_batch
-from penstock.io.columns import hashing
+from penstock.io.columns.lists import kernel_columns
 from penstock.io.examples import decode as examples_decode
 from penstock.io.examples import encode as examples
 from penstock.io.examples import frames
 from penstock.io.kernel import native
+from penstock.io.kernel.pure import decode as pure_decode
+from penstock.io.kernel.pure import examples as pure_examples
+from penstock.io.kernel.pure import frames as pure_frames
+from penstock.io.kernel.pure import hashing as pure_hashing
 from penstock.io.schema import schema_features
 
 
@@ -46,10 +52,18 @@ class Contest:
     result: Callable[[Any], object] = bytes
 
 
+def native_module(name: str) -> ModuleType:
+    """One of the compiled modules."""
+    return importlib.import_module(f"penstock.io.kernel.native._{name}")
+
+
 def encode(batches: Sequence[pa.RecordBatch]) -> Contest:
     """Columns to framed tf.Examples; tfx-bsl's encoder with the frames of Beam's WriteToTFRecord."""
     names = sorted(batches[0].schema.names)
     encoder = RecordBatchToExamplesEncoder()
+
+    def encode_by(kernel: ModuleType) -> Callable[[pa.RecordBatch], Any]:
+        return lambda batch: examples._encode(kernel_columns(batch, names), examples.allocate_bytes, kernel).data
 
     def tfx_bsl(batch: pa.RecordBatch) -> bytes:
         file = io.BytesIO()
@@ -60,8 +74,8 @@ def encode(batches: Sequence[pa.RecordBatch]) -> Contest:
     return Contest(
         "tf.Examples, framed",
         {
-            "kernel": lambda batch: examples._encode_natively(batch, names, examples.allocate_bytes).data,
-            "Python": lambda batch: examples._encode_in_python(batch, names, examples.allocate_bytes).data,
+            "kernel": encode_by(native_module("examples")),
+            "Python": encode_by(pure_examples),
             "tfx-bsl": tfx_bsl,
         },
         {"tfx-bsl": [_with_lists(batch) for batch in batches]},
@@ -72,11 +86,12 @@ def encode(batches: Sequence[pa.RecordBatch]) -> Contest:
 def hash_rows(batches: Sequence[pa.RecordBatch]) -> Contest:
     """Columns to a hash of each row."""
     names = sorted(batches[0].schema.names)
+    compiled = native_module("hashing")
     return Contest(
         "hash of a row",
         {
-            "kernel": lambda batch: hashing._hash_natively(batch, names, 0),
-            "Python": lambda batch: hashing._hash_in_python(batch, names, 0),
+            "kernel": lambda batch: compiled.hash_rows(kernel_columns(batch, names), 0),
+            "Python": lambda batch: pure_hashing.hash_rows(kernel_columns(batch, names), 0),
         },
     )
 
@@ -84,11 +99,15 @@ def hash_rows(batches: Sequence[pa.RecordBatch]) -> Contest:
 def find_frames(batches: Sequence[pa.RecordBatch]) -> Contest:
     """Bytes of a TFRecord file to the places of its records, CRCs checked."""
     blocks = [examples.encode_examples(batch).data.tobytes() for batch in batches]
+
+    def scan_by(kernel: ModuleType) -> Callable[[bytes], Any]:
+        return lambda block: kernel.scan(block, frames._MAX_RECORD_BYTES)
+
     return Contest(
         "frames of TFRecord",
-        {"kernel": frames._scan_in_kernel, "Python": frames._scan_in_python},
+        {"kernel": scan_by(native_module("frames")), "Python": scan_by(pure_frames)},
         {"kernel": blocks, "Python": blocks},
-        lambda found: found.starts.tobytes() + found.lengths.tobytes(),
+        lambda found: found[0].tobytes() + found[1].tobytes(),
     )
 
 
@@ -108,14 +127,18 @@ def _decode(name: str, batches: Sequence[pa.RecordBatch], schema: schema_pb2.Sch
     decoder = ExamplesToRecordBatchDecoder(None if schema is None else schema.SerializeToString())
     parts = [_frames(batch) for batch in batches]
 
-    def run(read: Callable[..., Any]) -> Callable[[frames.Frames], pa.RecordBatch]:
-        return lambda part: examples_decode._decoded(read(part, names), len(part), features, strict=False).batch
+    def decode_by(kernel: ModuleType) -> Callable[[frames.Frames], pa.RecordBatch]:
+        def run(part: frames.Frames) -> pa.RecordBatch:
+            content = examples_decode._read(part, names, kernel)
+            return examples_decode._decoded(content, len(part), features, strict=False).batch
+
+        return run
 
     return Contest(
         name,
         {
-            "kernel": run(examples_decode._read_in_kernel),
-            "Python": run(examples_decode._read_in_python),
+            "kernel": decode_by(native_module("decode")),
+            "Python": decode_by(pure_decode),
             "tfx-bsl": decoder.DecodeBatch,
         },
         {"kernel": parts, "Python": parts, "tfx-bsl": [part.records() for part in parts]},

@@ -259,7 +259,8 @@ def _commit() -> str:
 def write(result: Result, folder: pathlib.Path) -> None:
     """The JSON, the Markdown table and the chart."""
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix, text in ((".json", result.to_json()), (".md", markdown(result)), (".svg", chart(result))):
+    table = f"# {result.name}\n\n{markdown(result)}"
+    for suffix, text in ((".json", result.to_json()), (".md", table), (".svg", chart(result))):
         (folder / (result.name + suffix)).write_text(text)
     _progress(f"written: {folder / result.name}.json, .md, .svg")
 

@@ -25,6 +25,7 @@ from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.event_times import assign_event_time
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.shard_formats import load_format
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.examples.encode import try_encode_examples
 from penstock.io.files.inputs import match_files
@@ -115,7 +116,13 @@ class Stages:
                 runs[name] += writer.flush()
         for name, spilled in (("shard", runs["spill"]), ("merge", runs["sort"])):
             with clock.stage(name):
-                write_shard(str(folder / f"{name}.tfrecord"), "shard", "train", "none", MergedRuns(spilled))
+                write_shard(
+                    str(folder / f"{name}.tfrecord"),
+                    "shard",
+                    "train",
+                    load_format("tfrecord", "none"),
+                    MergedRuns(spilled),
+                )
         return rows, clock.seconds
 
     def _read(self, clock: Clock) -> Iterator[pa.RecordBatch]:

@@ -157,10 +157,11 @@ def in_global_window(value: Any, timestamp: Timestamp | None = None) -> Windowed
 
 
 class RecordBatchCoder(coders.Coder):
-    """One Arrow IPC stream per batch; schema, nulls and dictionaries included.
+    """Encodes each batch as an Arrow IPC stream.
 
-    The stream format, since the file format refuses the dictionary inside `_origin`. Not deterministic: equal batches
-    may differ in buffer padding, so a batch cannot be a key.
+    Schema, nulls and dictionaries are included. It is the stream format, since the file format refuses the dictionary
+    inside `_origin`. The coder is not deterministic: equal batches may differ in the padding of their buffers, so a
+    batch cannot be a key.
     """
 
     def encode(self, value: pa.RecordBatch) -> bytes:

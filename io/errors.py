@@ -13,7 +13,7 @@
 
 
 class PenstockError(Exception):
-    """Base of all exceptions raised on purpose by Penstock."""
+    """Base of all exceptions that Penstock raises on purpose."""
 
 
 class ConfigError(PenstockError, ValueError):
@@ -33,8 +33,8 @@ class DataError(PenstockError):
 
 
 class InputError(DataError):
-    """A whole input is unusable: not there, truncated, broken footer, duplicate columns."""
+    """A whole input is unusable: missing, truncated, with a broken footer or duplicate columns."""
 
 
 class RejectedRecordError(DataError):
-    """A record was rejected by a transform without an error handler (`with_error_handler`)."""
+    """A transform without an error handler (`with_error_handler`) rejected a record."""

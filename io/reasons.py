@@ -5,7 +5,12 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """Why a row is rejected: a stable code such as `schema.type`, and a sentence with column and value."""
+    """Why a row is rejected.
+
+    Attributes:
+      code: stable, such as `schema.type`.
+      detail: a sentence with column and value.
+    """
 
     code: str
     detail: str

@@ -8,7 +8,8 @@ A schema is read as TFDV, TFX, TFT and Penstock write it. What Penstock makes of
 - A STRUCT feature stands for its fields, by dotted names; `group_presence` of a field means: wherever the struct is.
 - Sparse and weighted features are views of plain features. The plain features are read and written; the view itself
   is for whoever parses the tf.Examples. A view of an undeclared feature is refused, since its data would be lost.
-- Environments, comparators, annotations and tensor representations are kept in the file and have no effect here.
+- Environments, comparators, annotations and tensor representations are kept in the file and have no effect here, but
+  for the tag `binary` (`penstock.io.dataset.columns`).
 """
 
 import dataclasses
@@ -55,7 +56,7 @@ _KINDS = {schema_pb2.INT: Kind.INT, schema_pb2.FLOAT: Kind.FLOAT, schema_pb2.BYT
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One feature of a schema.
+    """One feature of a schema, as far as reading and writing need it.
 
     Attributes:
       name: the column; nested fields have dotted names.
@@ -98,7 +99,7 @@ def load_schema(path: str) -> schema_pb2.Schema:
 
 
 def write_schema(schema: schema_pb2.Schema, path: str) -> None:
-    """Writes the schema in protobuf text format, UTF-8, as `load_schema`, TFDV and TFX read it."""
+    """Writes a schema in protobuf text format, UTF-8, as `load_schema`, TFDV and TFX read it."""
     with FileSystems.create(path, "text/plain", compression_type="uncompressed") as file:
         file.write(text_format.MessageToString(schema, as_utf8=True).encode())
 
@@ -109,7 +110,9 @@ def schema_fingerprint(schema: schema_pb2.Schema) -> str:
 
 
 def schema_features(schema: schema_pb2.Schema, source: str = "schema") -> tuple[Feature, ...]:
-    """The features that are read, in the schema's order; nested structs by dotted names.
+    """Lists the features that are read, in the schema's order.
+
+    The fields of a struct have dotted names.
 
     Args:
       schema: the schema.

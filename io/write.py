@@ -1,4 +1,4 @@
-"""The sink: RecordBatches to shuffled TFRecord shards of tf.Example, published with a manifest.
+"""The sink: RecordBatches to shuffled shards (TFRecord, Parquet, ArrayRecord), published with a manifest.
 
 ::
 
@@ -16,25 +16,26 @@ With windows (`penstock.io.dataset.windowed.sink`) the input may be unbounded, a
 """
 
 import dataclasses
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window, source_rows
-from penstock.io.beam.windows import Windows, parse_duration, parse_window
+from penstock.io.beam.durations import ZERO, AnyDuration
+from penstock.io.beam.row_counters import RowCounters
+from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
-from penstock.io.dataset.layout import DEAD_LETTERS, TRANSFORM, WINDOWS, Staging, check_output, new_run_id
+from penstock.io.dataset.layout import Staging, check_output, new_run_id
 from penstock.io.dataset.manifest import Shard
-from penstock.io.dataset.options import Compression, Shuffle
+from penstock.io.dataset.options import DEFAULT_SHARD_BYTES, Shuffle
 from penstock.io.dataset.publish import Outcome, Publisher
-from penstock.io.dataset.shuffle import RunnerShuffle, ShardPlan, SpillingShuffle, spill_directory
+from penstock.io.dataset.shuffle import RunnerShuffle, SpillingShuffle, spill_directory
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.close import ClosingRules
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dataset.windowed.seal import SealingRules
@@ -49,22 +50,15 @@ from penstock.io.dead_letters.handler import (
 )
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.sort.records import MAX_SPLITS
-
-DEFAULT_SHARD_BYTES = 128 << 20
-
-# A split is a folder; these are the other folders of a dataset.
-_SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, "statistics", WINDOWS})
 
 
 @dataclasses.dataclass(eq=False)
 class WriteDataset(RejectingTransform):
-    """Writes a dataset: a folder of TFRecord shards per split, and a manifest, published as a whole.
+    """Writes a dataset: a folder of shards per split, and a manifest, published as a whole.
 
     Takes a bounded `PCollection[pyarrow.RecordBatch]` in the global window; gives a `PCollection[Outcome]` of one
     element. Rows are split by `_split`, ordered by `_shuffle_key` (computed from the row where there is none), rejected
-    (`write.*`) where a value has no faithful form in a tf.Example.
+    (`write.*`) where a value has no faithful form in the format of the shards.
 
     With `window`, and behind Beam's fixed or sliding windows, the input may be unbounded, and each window is published
     for itself: gives a `PCollection[WindowManifest]`, one for each version of a window. Its rows are those with their
@@ -76,7 +70,9 @@ class WriteDataset(RejectingTransform):
       output: the folder, on any filesystem that Beam knows.
       num_shards: shards of each split; None goes by `shard_bytes`.
       shard_bytes: aimed uncompressed bytes of a shard.
-      compression: gzip, zlib or none.
+      format: of the shards, by its name in `penstock.io.dataset.shard_formats.SHARD_FORMATS`.
+      compression: of the shards, one that the format has; None is its default.
+      columns: names and types of the columns, which a format that has columns needs to know before there are rows.
       shuffle: global, or none for the order of the input (needs `ReadRecords(..., order_key=True)`).
       seed: of the shuffle, where the rows have no `_shuffle_key` yet.
       splits: all splits; one without rows still gets a shard.
@@ -92,19 +88,22 @@ class WriteDataset(RejectingTransform):
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
       provenance: JSON values for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`); needs `num_shards`.
-      allowed_lateness: of rows behind the watermark, microseconds, or text such as `30s`.
+      allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
       empty_windows: whether windows without rows, between such with rows, are published too.
       resume: whether there may be windows in the output already: those of the same job, before the savepoint that it
         goes on from.
 
     Raises:
       ConfigError: for options out of range, or an output that cannot take a dataset.
+      MissingExtraError: for a format whose extra is not installed.
     """
 
     output: str
     num_shards: int | None = None
     shard_bytes: int = DEFAULT_SHARD_BYTES
-    compression: Compression = "gzip"
+    format: str = "tfrecord"
+    compression: str | None = None
+    columns: pa.Schema | None = None
     shuffle: Shuffle = "global"
     seed: int = 0
     splits: Sequence[str] = ("train",)
@@ -117,50 +116,24 @@ class WriteDataset(RejectingTransform):
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     window: Windows | str | None = None
-    allowed_lateness: int | str = 0
+    allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.window, str):
-            self.window = parse_window(self.window)
-        if isinstance(self.allowed_lateness, str):
-            self.allowed_lateness = parse_duration(self.allowed_lateness)
-        if self.allowed_lateness < 0 or self.allowed_lateness % 1000:
-            raise ConfigError(
-                f"allowed_lateness must be 0 or more, in whole milliseconds, got {self.allowed_lateness} microseconds"
-            )
-        if self.num_shards is not None and self.num_shards < 1:
-            raise ConfigError(f"num_shards must be >= 1, got {self.num_shards}")
-        if self.shard_bytes < 1:
-            raise ConfigError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
-        if self.compression not in get_args(Compression):
-            raise ConfigError(
-                f"compression must be one of {', '.join(get_args(Compression))}, got {self.compression!r}"
-            )
-        if self.shuffle not in get_args(Shuffle):
-            raise ConfigError(f"shuffle must be one of {', '.join(get_args(Shuffle))}, got {self.shuffle!r}")
-        if not self.splits or len(set(self.splits)) != len(self.splits):
-            raise ConfigError(f"splits must be different names, at least one, got {list(self.splits)}")
-        for split in self.splits:
-            if not _SPLIT_NAME.fullmatch(split) or split in _OTHER_FOLDERS:
-                raise ConfigError(
-                    f"a split must be named with letters, digits, '_', '-' and '.', and not like another folder of a "
-                    f"dataset ({', '.join(sorted(_OTHER_FOLDERS))}), got {split!r}"
-                )
-        if len(self.splits) > MAX_SPLITS:
-            raise ConfigError(f"splits must be at most {MAX_SPLITS}, got {len(self.splits)}")
+        names = (field.name for field in dataclasses.fields(DatasetSpec))
+        self.spec = DatasetSpec(**{name: getattr(self, name) for name in names})
         if self.shuffle == "none" and not self.spill:
             raise ConfigError("shuffle 'none' works only where all workers share a disk (spill), got spill=False")
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise ConfigError(f"max_reject_fraction must be from 0 to 1, got {self.max_reject_fraction}")
         if self.dead_letters is not None:
             self.with_error_handler(self.dead_letters)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Any]:
         """Encode, shuffle, write shards, publish."""
-        windows = self.window or Windows.of_beam(batches.windowing.windowfn)
-        self._check(batches, windows)
+        windows = self.spec.window or Windows.of_beam(batches.windowing.windowfn)
+        self.spec.check_input(batches.is_bounded, has_windows=windows is not None)
+        if windows is None:
+            _check_one_window(batches)
         staging = Staging(self.output, self.run_id or new_run_id())
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
@@ -169,30 +142,8 @@ class WriteDataset(RejectingTransform):
         rows_in = self.rows_in if self.rows_in is not None else batches | "CountRows" >> CountRows()
         shuffle = SpillingShuffle if self.spill else RunnerShuffle
         records = self._encode(batches, handler)
-        plan = ShardPlan(self.num_shards, self.shard_bytes, self.shuffle)
-        shards = records | "WriteShards" >> shuffle(staging, tuple(self.splits), plan, self.compression)
+        shards = records | "WriteShards" >> shuffle(staging, self.spec)
         return self._publish(staging, shards, handler, rows_in)
-
-    def _check(self, batches: beam.PCollection[pa.RecordBatch], windows: Windows | str | None) -> None:
-        if windows is None:
-            _check_one_window(batches)
-            if self.resume:
-                raise ConfigError("resume is for datasets with windows; give window, or leave resume out")
-            return
-        if self.num_shards is None:
-            raise ConfigError(
-                "windows need num_shards: how many bytes a window will have is not known while its rows come; pass "
-                "--num_shards"
-            )
-        if self.shuffle != "global":
-            raise ConfigError(
-                f"windows need shuffle 'global': what streams in has no order to keep, got {self.shuffle!r}"
-            )
-        if self.overwrite and (self.resume or not batches.is_bounded):
-            raise ConfigError(
-                "overwrite replaces a dataset by one that is whole, which a stream never is: name another folder, "
-                "or remove what is there"
-            )
 
     def _write_windows(
         self,
@@ -201,33 +152,22 @@ class WriteDataset(RejectingTransform):
         handler: DeadLetterHandler | None,
         windows: Windows,
     ) -> beam.PCollection[WindowManifest]:
-        num_shards = self.num_shards or 1
+        spec, num_shards = self.spec, self.spec.num_shards or 1
         write = WriteChunks(self._encoder(), chunk_directory(staging), windows, num_shards)
         chunks, rejected = batches | "WriteChunks" >> write
         self._take_rejected(rejected, handler)
-        sealing = SealingRules(
-            windows=windows,
-            splits=tuple(self.splits),
-            num_shards=num_shards,
-            compression=self.compression,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            max_reject_fraction=self.max_reject_fraction,
-            extras=tuple(self.extras),
-            provenance=self.provenance,
-        )
         closing = ClosingRules(
             windows=windows,
-            lateness=int(self.allowed_lateness),
-            empty_windows=self.empty_windows,
-            splits=len(self.splits),
+            lateness=spec.lateness,
+            empty_windows=spec.empty_windows,
+            splits=len(spec.splits),
             num_shards=num_shards,
             run_id=staging.run_id,
         )
         # One graph: Flink restarts what is apart by itself, and what then runs on keeps a worker that has died.
         rejects = () if handler is None else (_rejects(chunks, handler, windows),)
         late_sinks = () if handler is None else handler.sinks
-        write_windows = WriteWindows(staging, closing, sealing, self.overwrite, late_sinks)
+        write_windows = WriteWindows(staging, closing, SealingRules(windows, spec), late_sinks)
         return (chunks, *rejects) | "WriteWindows" >> write_windows
 
     def _handler(self, staging: Staging) -> DeadLetterHandler | None:
@@ -245,7 +185,7 @@ class WriteDataset(RejectingTransform):
         return records
 
     def _encoder(self) -> RecordEncoder:
-        return RecordEncoder(tuple(self.splits), self.shuffle == "none", self.seed)
+        return RecordEncoder(self.spec, self.spec.shard_format())
 
     def _take_rejected(self, rejected: beam.PCollection[RejectedBatch], handler: DeadLetterHandler | None) -> None:
         self._reject(rejected)
@@ -259,20 +199,9 @@ class WriteDataset(RejectingTransform):
         handler: DeadLetterHandler | None,
         rows_in: beam.PCollection[int],
     ) -> beam.PCollection[Outcome]:
-        publisher = Publisher(
-            staging=staging,
-            splits=tuple(self.splits),
-            max_reject_fraction=self.max_reject_fraction,
-            overwrite=self.overwrite,
-            compression=self.compression,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            extras=tuple(self.extras),
-            provenance=self.provenance,
-        )
         once = shards.pipeline | "Once" >> beam.Create([None], reshuffle=False)
         publish = beam.ParDo(
-            _PublishFn(publisher, must_publish=self.run_id is None),
+            _PublishFn(Publisher(staging, self.spec), must_publish=self.run_id is None),
             beam.pvalue.AsList(shards),
             beam.pvalue.AsList(_rejects(once, handler)),
             beam.pvalue.AsList(rows_in),
@@ -282,11 +211,6 @@ class WriteDataset(RejectingTransform):
 
 def _check_one_window(batches: beam.PCollection[pa.RecordBatch]) -> None:
     windows = batches.windowing.windowfn
-    if not batches.is_bounded:
-        raise ConfigError(
-            "unbounded input is written window by window: pass --window (WriteDataset(window='fixed:60s')), or apply "
-            "fixed or sliding windows before it"
-        )
     if not isinstance(windows, GlobalWindows):
         raise ConfigError(
             f"WriteDataset writes one dataset from the global window, got {type(windows).__name__}; "
@@ -308,7 +232,7 @@ def _nothing(_: object) -> Iterable[DeadLetterFile]:
 
 
 class CountRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[int]]):
-    """Counts rows of batches: a `PCollection[int]` with one number for each bundle."""
+    """Counts the rows of batches: one number for each bundle."""
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[int]:
         """One step."""
@@ -331,14 +255,13 @@ class _EncodeFn(beam.DoFn):
 
     def __init__(self, encoder: RecordEncoder):
         self._encoder = encoder
-        self._in_rows = Metrics.counter("WriteDataset", "in-rows")
-        self._bad_rows = Metrics.counter("WriteDataset", "bad-rows")
+        self._counters = RowCounters("WriteDataset")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         encoded = self._encoder.encode(batch)
-        self._in_rows.inc(batch.num_rows)
+        self._counters.add(in_rows=batch.num_rows)
         if encoded.faults:
-            self._bad_rows.inc(len(encoded.faults))
+            self._counters.add(bad_rows=len(encoded.faults))
             yield from reject(row_letters(source_rows(encoded.all_rows), encoded.faults, "write"))
         yield encoded.records
 

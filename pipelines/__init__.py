@@ -1,7 +1,7 @@
-"""The jobs: each wires transforms of Penstock into a pipeline, `penstock <name> --help`.
+"""The jobs. Each one wires transforms of Penstock into a pipeline; `penstock <name> --help` explains its flags.
 
-A job is two modules: `prepare.py` is the command, which answers without Beam whatever can be answered without it, and
-`_prepare.py` builds and runs the pipelines.
+A job is two modules: `prepare.py` is the command, which answers everything it can without Beam, and `_prepare.py`
+builds and runs the pipelines. `_options/` has the flags, which both need.
 """
 
 import time

@@ -1,7 +1,6 @@
-"""What `fit` does once its command line is found good: one pipeline, and one before it where there is no schema."""
+"""Runs `fit` after its command line is checked: one pipeline, and one before it that infers a missing schema."""
 
 import time
-from typing import TYPE_CHECKING
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -9,6 +8,7 @@ from penstock.io.dataset.layout import SCHEMA
 from penstock.io.errors import ConfigError
 from penstock.io.schema import load_schema
 from pipelines._cli.options import TransformOptions, resolved
+from pipelines._options.fit import FitOptions
 from pipelines._plan import Plan, Recipe, infer_schema
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
@@ -16,16 +16,13 @@ from pipelines._report.result import DescribedResult, FitResult
 from pipelines._report.summary import tell
 from pipelines._source import open_source
 
-if TYPE_CHECKING:
-    from pipelines.fit import FitOptions
-
 _STAGES = ("read, validate and split the rows", "fit the features on the train split", "write the graph")
 
 
-def run(options: "FitOptions") -> int:
+def run(options: FitOptions) -> int:
     """Runs the job, as `pipelines.fit.run` does."""
     started = job_started()
-    _ = options.beam  # what Beam does not take is told before anything is read
+    _ = options.beam  # Beam refuses a wrong option here, before anything is read
     output = str(options.graph.output)
     source = open_source(options.input)
     transform = TransformOptions(features=options.graph.features)
@@ -53,7 +50,7 @@ def run(options: "FitOptions") -> int:
     return tell(result, options.run.json)
 
 
-def _described(options: "FitOptions", seconds: float) -> DescribedResult:
+def _described(options: FitOptions, seconds: float) -> DescribedResult:
     flags = resolved(options.input, options.checks, options.split, options.graph)
     first = () if options.checks.schema else ("infer the schema from the whole input",)
     return DescribedResult(job=options.name, seconds=seconds, flags=flags, stages=(*first, *_STAGES))

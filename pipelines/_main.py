@@ -12,13 +12,17 @@ from pipelines import fit, prepare, replay, verify
 from pipelines._cli.command import JobOptions, Run, command, printed
 from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
+from pipelines._options.fit import FitOptions
+from pipelines._options.prepare import PrepareOptions
+from pipelines._options.replay import ReplayOptions
+from pipelines._options.verify import VerifyOptions
 from pipelines._report.result import DONE, WRONG_USAGE
 
 JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
-    "prepare": (prepare.PrepareOptions, prepare.run),
-    "fit": (fit.FitOptions, fit.run),
-    "verify": (verify.VerifyOptions, verify.run),
-    "replay": (replay.ReplayOptions, replay.run),
+    "prepare": (PrepareOptions, prepare.run),
+    "fit": (FitOptions, fit.run),
+    "verify": (VerifyOptions, verify.run),
+    "replay": (ReplayOptions, replay.run),
 }
 
 _COMPLETION = "completion"
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None, program: str = "penstock") -> int:
 
 
 def _answer(parser: Parser, argv: Sequence[str]) -> int:
-    """What is no job: help, versions, completion, and mistakes."""
+    """Answers a command line that names no job: help, versions, completion, mistakes."""
     if not argv:
         parser.print_help(sys.stderr)
         return WRONG_USAGE
@@ -63,7 +67,7 @@ def _answer(parser: Parser, argv: Sequence[str]) -> int:
 
 
 def _parser(program: str) -> Parser:
-    """Knows the jobs with all their flags, for help and for completion; the jobs parse for themselves."""
+    """Knows all jobs and flags, for help and completion; each job parses its own command line."""
     parser = Parser(
         prog=program,
         usage=f"{program} JOB [flags]",
@@ -106,7 +110,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _versions() -> str:
-    """Penstock, what it stands on, and whether its kernel is used; none of it is imported."""
+    """The versions of Penstock and its main dependencies, and whether the kernel is used; it imports none of them."""
     return (
         f"penstock {penstock.__version__} (Apache Beam {_version('apache-beam')}, Arrow {_version('pyarrow')}, "
         f"Python {sys.version.split()[0]}, kernel: {_kernel()})"

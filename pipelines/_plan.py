@@ -1,6 +1,6 @@
-"""What `prepare` and `fit` have in common: their flags resolved into a source, and a plan bound to a schema.
+"""What `prepare` and `fit` share: a recipe, read from what their flags name, and a plan, which binds it to a schema.
 
-Everything that can be wrong without reading a row is found here, before a pipeline starts.
+Both detect every fault that can be detected without reading a row, before a pipeline starts.
 """
 
 import contextlib
@@ -18,7 +18,8 @@ from apache_beam.transforms.error_handling import ErrorHandler
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock import __version__
-from penstock.io.beam.windows import Windows, parse_duration, parse_window
+from penstock.io.beam.durations import ZERO, AnyDuration
+from penstock.io.beam.windows import Windows, parse_window
 from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
 from penstock.io.errors import ConfigError, DataError
@@ -34,7 +35,7 @@ from penstock.transforms.infer import InferSchema
 from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
 from penstock.transforms.split import AssignSplit, check_key, parse_split
-from pipelines._cli.options import CheckOptions, InputOptions, SplitOptions, TransformOptions
+from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
 from pipelines._source import Source
@@ -67,7 +68,7 @@ def no_rows(source: Source, which: str = "") -> DataError:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What the flags ask to be done with the rows; all that can be checked before the schema is known, is.
+    """What the flags ask to be done with the rows; `load` checks everything that needs no schema.
 
     Attributes:
       checks: what `--rules` asks of the rows.
@@ -90,13 +91,13 @@ class Recipe:
     @classmethod
     def load(
         cls,
-        inputs: InputOptions,
+        inputs: ReadingOptions,
         checks: CheckOptions,
         split: SplitOptions,
         transform: TransformOptions,
         window: str | None = None,
     ) -> Self:
-        """Reads what the flags name.
+        """Reads the files that the flags name.
 
         Raises:
           ConfigError: when a file of rules or features, a split or an event time is wrong.
@@ -163,7 +164,7 @@ class Plan:
 
     @property
     def row_schema(self) -> schema_pb2.Schema:
-        """The schema of the rows that `rows` gives: those that are read, with their rolling features."""
+        """The schema of the rows behind `check_and_split`: the columns that are read, and the rolling features."""
         return rolling_schema(self.schema, self.recipe.rolling) if self.recipe.rolling else self.schema
 
     def validation(self) -> ValidateRecords:
@@ -183,10 +184,10 @@ class Plan:
         self,
         rows: beam.PCollection[pa.RecordBatch],
         handler: ErrorHandler,
-        lateness: str = "0s",
+        lateness: AnyDuration = ZERO,
         spill: str | None = None,
     ) -> beam.PCollection[pa.RecordBatch]:
-        """Validates rows, gives them event time, rolling features and split; what is rejected goes to the handler.
+        """Validates rows and adds event time, rolling features and split; the handler takes the rejected rows.
 
         What repeats a key is rejected when the rows have their event times, before any feature is computed.
 
@@ -201,7 +202,7 @@ class Plan:
         if recipe.event_time and not self.source.has_event_times:
             rows = rows | "AssignEventTime" >> AssignEventTime(recipe.event_time).with_error_handler(handler)
         for key in recipe.checks.unique:
-            once = RejectDuplicates(key, recipe.windows, parse_duration(lateness), spill).with_error_handler(handler)
+            once = RejectDuplicates(key, recipe.windows, lateness, spill).with_error_handler(handler)
             rows = rows | f"RejectDuplicates {key.name}" >> once
         if recipe.rolling:
             rows = rows | "RollingFeatures" >> RollingFeatures(recipe.rolling, self.features, lateness, spill=spill)
@@ -210,7 +211,7 @@ class Plan:
         )
 
     def fit(self, beam_options: PipelineOptions, directory: str) -> "Fitted":
-        """Fits the features on the train split, writes the graph to `directory`, and tells how many rows it read.
+        """Fits the features on the train split, writes the graph to `directory`, and returns how many rows it read.
 
         Raises:
           ConfigError: when the recipe has no features.
@@ -232,9 +233,9 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """Rows that were read to fit features, that were left out, and that were of the train split.
+    """How many rows a fit read, how many of them it rejected, and how many are of the train split.
 
-    They are Beam's metrics; None where the runner has none.
+    Beam's metrics count them; each is None if the runner has no metrics.
     """
 
     rows_in: int | None
@@ -243,9 +244,9 @@ class Fitted:
 
     @classmethod
     def of(cls, result: Any) -> Self:
-        """The rows of a pipeline that has ended."""
+        """The counts of a pipeline that has ended."""
         found = result.metrics().query(MetricsFilter().with_names(["in-rows", "bad-rows"]))["counters"]
-        # Prism only has committed values, and Beam takes a 0 of those for one that is missing.
+        # Prism reports committed values only, and Beam reads a committed 0 as a missing value.
         counts = {(item.key.metric.namespace, item.key.metric.name): item.result or 0 for item in found}
         if not counts:
             return cls(None, None, None)

@@ -1,14 +1,18 @@
-"""What `prepare` does once its command line is found good: the pipelines, and what is said of their end."""
+"""Runs `prepare` after its command line is checked, and writes what `replay` reads."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
+from penstock.io.dataset.columns import dataset_columns
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.publish import Outcome, read_outcome
+from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
@@ -25,6 +29,8 @@ from penstock.transforms.features.apply import (
 )
 from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
+from pipelines._options.dataset import DatasetJobOptions
+from pipelines._options.prepare import PrepareOptions
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
@@ -36,16 +42,13 @@ from pipelines._run.job import is_local, run_pipeline
 from pipelines._run.staging import staging_folder
 from pipelines._source import Source, open_source
 
-if TYPE_CHECKING:
-    from pipelines.prepare import PrepareOptions
-
 # Of a folder and a run id.
 _MakeHandler = Callable[[str, str], DeadLetterHandler]
 
 
 def build(
     pipeline: beam.Pipeline,
-    options: "PrepareOptions",
+    options: DatasetJobOptions,
     plan: Plan,
     staging: Staging,
     graph: str | None,
@@ -66,50 +69,43 @@ def build(
         rows = rows | "KeepSource" >> KeepSource()  # for a replay of what is rejected later
         rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
     if output.also_to:
-        # What has no form there is rejected, and counted, by the dataset.
+        # The dataset rejects and counts the rows that cannot be written, so that their copies are dropped here.
         _ = rows | "AlsoToKafka" >> WriteToKafka(output.also_to).with_error_handler(DiscardingHandler())
-    _ = rows | "WriteDataset" >> WriteDataset(
-        staging.output,
-        num_shards=output.num_shards,
-        compression=output.compression,
-        shuffle=output.shuffle,
-        seed=seed,
+    spec = dataclasses.replace(
+        options.dataset_spec(),
+        output=staging.output,
+        columns=_columns(options, plan, graph),
         splits=tuple(plan.recipe.splits),
-        overwrite=output.overwrite,
-        max_reject_fraction=options.checks.max_reject_fraction,
-        dead_letters=handler,
-        rows_in=rows_in,
-        run_id=staging.run_id,
-        spill=is_local(options.beam),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
-        window=stream.window,
-        allowed_lateness=stream.allowed_lateness,
-        empty_windows=stream.empty_windows,
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
-        **_given(shard_bytes=output.shard_bytes),
+    )
+    _ = rows | "WriteDataset" >> WriteDataset(
+        **vars(spec), dead_letters=handler, rows_in=rows_in, run_id=staging.run_id, spill=is_local(options.beam)
     )
 
 
-def _given(**arguments: Any) -> dict[str, Any]:
-    """Those that were given, so that the others have their defaults."""
-    return {name: value for name, value in arguments.items() if value is not None}
+def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Schema | None:
+    """The columns of the shards, for a format that has them; features of a graph are computed as float32."""
+    if not SHARD_FORMATS[options.output.output_format].has_columns:
+        return None
+    return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
 
 
-def run(options: "PrepareOptions") -> int:
+def run(options: PrepareOptions) -> int:
     """Runs the job, as `pipelines.prepare.run` does."""
-    _ = options.beam  # what Beam does not take is told before anything is read
+    _ = options.beam  # Beam refuses a wrong option here, before anything is read
     source = open_source(options.input, options.stream)
     result = describe(options, source) if options.run.is_described else prepare(options, source)
     return tell(result, options.run.json)
 
 
-def _recipe(options: "PrepareOptions") -> Recipe:
+def _recipe(options: DatasetJobOptions) -> Recipe:
     return Recipe.load(options.input, options.checks, options.split, options.transform, options.stream.window)
 
 
-def describe(options: "PrepareOptions", source: Source) -> DescribedResult:
-    """What `prepare` would do, after the same checks.
+def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
+    """Describes what `prepare` would do, after the same checks.
 
     Raises:
       ConfigError: when it would refuse.
@@ -127,7 +123,7 @@ def describe(options: "PrepareOptions", source: Source) -> DescribedResult:
 
 
 def prepare(
-    options: "PrepareOptions",
+    options: DatasetJobOptions,
     source: Source,
     run_id: str | None = None,
     handler: _MakeHandler = DeadLetterHandler,
@@ -146,9 +142,9 @@ def prepare(
 
 
 def _write_dataset(
-    options: "PrepareOptions", source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
+    options: DatasetJobOptions, source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
 ) -> DatasetResult:
-    """All is staged, and published at the end, as one dataset or as one for each window."""
+    """Stages everything and publishes it at the end: one dataset, or one for each window."""
     started = job_started()
     output = str(options.output.output)
     with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
@@ -171,15 +167,15 @@ def _write_dataset(
     return windows_result(options.name, windows, output, seconds)
 
 
-def _phases(options: "PrepareOptions", recipe: Recipe) -> list[Phase]:
-    """What the pipeline that writes does, one after the other."""
+def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:
+    """The phases of the pipeline that writes, in order."""
     return [READ, *recipe.phases, WRITE, PUBLISH_WINDOWS if options.stream.window else PUBLISH]
 
 
-def _write_stream(options: "PrepareOptions", plan: Plan, run_id: str, handler: _MakeHandler) -> DatasetResult:
-    """Windows are published one by one, so what belongs to all of them, schema and graph, has its place before.
+def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: _MakeHandler) -> DatasetResult:
+    """Publishes window by window. Schema and graph belong to all windows, so they are in place before the first.
 
-    The staging folder stays however this ends: the job may run on without us, or be resumed.
+    The staging folder stays however the run ends: the job may go on without this process, or be resumed.
     """
     started = job_started()
     output = str(options.output.output)
@@ -192,8 +188,8 @@ def _write_stream(options: "PrepareOptions", plan: Plan, run_id: str, handler: _
     return windows_result(options.name, read_window_manifests(output), output, time.monotonic() - started)
 
 
-def _early_plan(options: "PrepareOptions", source: Source, recipe: Recipe) -> Plan | None:
-    """The plan, where a schema is given; what can be wrong with the configuration is found before anything is read."""
+def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> Plan | None:
+    """The plan if a schema is given, else None; it detects a wrong configuration before anything is read."""
     graph = options.transform.transform
     if not options.checks.schema:
         if graph:
@@ -205,7 +201,7 @@ def _early_plan(options: "PrepareOptions", source: Source, recipe: Recipe) -> Pl
     return plan
 
 
-def _graph(options: "PrepareOptions", plan: Plan, directory: str) -> str | None:
+def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None:
     """The folder of the graph to apply: fitted now, or a copy of the one given; None without features."""
     if options.transform.transform:
         check_transform(options.transform.transform, schema_features(plan.row_schema))
@@ -217,7 +213,7 @@ def _graph(options: "PrepareOptions", plan: Plan, directory: str) -> str | None:
     return directory
 
 
-def _provenance(options: "PrepareOptions", plan: Plan, graph: str | None) -> dict[str, Any]:
+def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
     return {
         "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
@@ -229,11 +225,11 @@ def _provenance(options: "PrepareOptions", plan: Plan, graph: str | None) -> dic
     }
 
 
-def _judged(outcome: Outcome, options: "PrepareOptions", source: Source, seconds: float) -> DatasetResult:
-    """How the run ended.
+def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, seconds: float) -> DatasetResult:
+    """The result of a run that came to its end.
 
     Raises:
-      DataError: when it published nothing, saying why.
+      DataError: when the run published nothing; the message says why.
     """
     if outcome.status == "no_rows":
         raise no_rows(source)
@@ -248,7 +244,7 @@ def _judged(outcome: Outcome, options: "PrepareOptions", source: Source, seconds
     )
 
 
-def _stages(options: "PrepareOptions", source: Source, recipe: Recipe) -> list[str | None]:
+def _stages(options: DatasetJobOptions, source: Source, recipe: Recipe) -> list[str | None]:
     unique = key_names(recipe.checks.unique)
     return [
         None if options.checks.schema else "infer the schema from the whole input",

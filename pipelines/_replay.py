@@ -1,11 +1,12 @@
-"""What `replay` does once its command line is found good: it claims letters, and prepares a dataset of them."""
+"""Runs `replay` after its command line is checked: claims dead letters, and prepares a dataset of their rows."""
 
 import dataclasses
+import datetime
 import functools
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -21,6 +22,7 @@ from penstock.io.files.paths import is_local as is_local_path
 from penstock.io.kafka.source import KafkaSource, is_kafka
 from penstock.io.sources.read import detect_format
 from penstock.io.sources.seen import Watched, look
+from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
 from pipelines._report.process import beginning_now, job_started
 from pipelines._report.result import DatasetResult, LettersResult
@@ -28,10 +30,7 @@ from pipelines._report.summary import tell
 from pipelines._run.job import is_local
 from pipelines._source import FileSource
 
-if TYPE_CHECKING:
-    from pipelines.replay import LetterOptions, ReplayOptions
-
-# Flags that a replay takes from the run that wrote the letters.
+# Flags that a replay takes from the run that wrote the dead letters.
 _INHERITED = (
     "format",
     "csv_delimiter",
@@ -44,35 +43,37 @@ _INHERITED = (
     "split",
     "split_key",
     "seed",
+    "output_format",
     "compression",
 )
 
 
-def run(options: "ReplayOptions") -> int:
+def run(options: ReplayOptions) -> int:
     """Runs the job, as `pipelines.replay.run` does."""
-    _ = options.beam  # what Beam does not take is told before anything is read
+    _ = options.beam  # Beam refuses a wrong option here, before anything is read
     if options.stream.watch is not None and not options.run.is_described:
-        return watch(options, options.stream.watch)
+        return watch(options, datetime.timedelta(seconds=options.stream.watch))
     return replay(completed(options), match_files(options.input.dead_letters))
 
 
-def completed(options: "ReplayOptions") -> "ReplayOptions":
-    """The options, with what is not given taken from the run that wrote the letters.
+def completed(options: ReplayOptions) -> ReplayOptions:
+    """The options; a flag that is not given has its value from the run that wrote the dead letters.
 
     Raises:
-      ConfigError: when the letters are of runs with different flags.
+      ConfigError: when runs with different flags wrote them.
     """
     given = options.given | ({"transform"} if options.transform.features else set())
+    given |= {"compression"} if "output_format" in given else set()
     return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
 
 
 def letter_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
-    """The files that patterns match, without claims; none is no error here."""
+    """The files that patterns match, without the files of claims. It is no error if there is none."""
     return tuple(file for file in match_files(patterns, may_be_none=True) if not is_claim(file.uri))
 
 
 def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[str, Any]:
-    """Flags, but those that are given, as the runs had them that wrote some files of dead letters.
+    """The flags of the runs that wrote some files of dead letters, without those that are given.
 
     Raises:
       ConfigError: when two of the runs had different ones.
@@ -100,7 +101,7 @@ def _dataset_of(file: InputFile) -> str:
 
 
 def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tuple[Any, Any]]:
-    """Flags of a run, each with what must be equal where two runs have the same flag."""
+    """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag."""
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
     flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
     inputs = options.get("input", ())
@@ -116,7 +117,7 @@ def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tu
 
 
 def _format_of(patterns: Sequence[str]) -> str | None:
-    """The format of a run that was not told it."""
+    """The format of a run without --format."""
     if any(map(is_kafka, patterns)):
         return "json"
     try:
@@ -126,11 +127,11 @@ def _format_of(patterns: Sequence[str]) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class LetterSource(FileSource):
+class DeadLetterSource(FileSource):
     """Claimed files of dead letters."""
 
     @classmethod
-    def of(cls, files: Sequence[InputFile], options: "ReplayOptions") -> Self:
+    def of(cls, files: Sequence[InputFile], options: ReplayOptions) -> Self:
         """The files, read as the flags say.
 
         Raises:
@@ -152,8 +153,8 @@ class LetterSource(FileSource):
         return isinstance(self.reader, DeadLetterFormat) and self.reader.event_times
 
 
-def _registry(files: Sequence[InputFile], options: "LetterOptions") -> dict[str, Any]:
-    """Where the schemas of messages in Avro are, as the run had it that wrote the letters."""
+def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> dict[str, Any]:
+    """The schema registry of the run that wrote the dead letters, for messages in Avro."""
     if options.format != "avro" or options.avro_schema:
         return {}
     for dataset in sorted({_dataset_of(file) for file in files} - {""}):
@@ -165,14 +166,14 @@ def _registry(files: Sequence[InputFile], options: "LetterOptions") -> dict[str,
     return {}
 
 
-def replay(options: "ReplayOptions", files: Sequence[InputFile], run_id: str | None = None) -> int:
-    """Replays what is not claimed of some files, and tells how that ended."""
+def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | None = None) -> int:
+    """Replays the files that no other replay has claimed, and reports how that ended."""
     started = job_started()
     if not options.checks.schema:
         raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
     files = [file for file in files if not is_claim(file.uri)]
     if options.run.is_described:
-        return tell(describe(options, LetterSource.of(files, options)), options.run.json)
+        return tell(describe(options, DeadLetterSource.of(files, options)), options.run.json)
     run_id, output = run_id or new_run_id(), str(options.output.output)
     claim = Claim(run_id, os.path.abspath(output) if is_local_path(output) else output, is_local=is_local(options.beam))
     with claiming(files, claim, options.input.release) as claimed:
@@ -186,12 +187,12 @@ def replay(options: "ReplayOptions", files: Sequence[InputFile], run_id: str | N
             )
             return tell(result, options.run.json)
         handler = functools.partial(ParkingHandler, max_attempts=options.input.max_attempts)
-        result = prepare(options, LetterSource.of(claimed.taken, options), run_id, handler)
+        result = prepare(options, DeadLetterSource.of(claimed.taken, options), run_id, handler)
     return tell(dataclasses.replace(result, letters=_counted(letters, output)), options.run.json)
 
 
-def watch(options: "ReplayOptions", interval: float, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Replays files as they are finished, for ever; the flags are resolved for each batch of them."""
+def watch(options: ReplayOptions, interval: datetime.timedelta, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Replays files as they are finished, for ever; each batch inherits the flags of the runs that wrote it."""
     watched = Watched()
     while True:
         found = look(watched, letter_files(options.input.dead_letters), int(time.time() * 1_000_000))
@@ -201,7 +202,7 @@ def watch(options: "ReplayOptions", interval: float, sleep: Callable[[float], No
             output = FileSystems.join(str(options.output.output), run_id)
             with beginning_now():
                 replay(completed(options).with_flags({"output": output}), found.finished, run_id)
-        sleep(interval)
+        sleep(interval.total_seconds())
 
 
 def _print_claimed(claimed: Claimed) -> None:
@@ -212,7 +213,7 @@ def _print_claimed(claimed: Claimed) -> None:
 
 
 def _counted(letters: LettersResult, output: str) -> LettersResult:
-    """With what became of the letters."""
+    """The result with the numbers of repaired, rejected and parked letters."""
     manifests = list(read_manifests(output))
     files: list[PublishedDeadLetters] = [file for found in manifests for file in found.dead_letters]
     parked = sum(file.records for file in files if f"/{PARKED}/" in file.path)

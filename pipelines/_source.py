@@ -5,10 +5,10 @@ without reading a row is found when it is opened.
 """
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
-from penstock.io.beam.windows import parse_duration
 from penstock.io.dead_letters.handler import RejectingTransform
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import InputFile, match_files
@@ -123,12 +123,12 @@ class WatchedSource:
         """The transform that watches and reads."""
         return WatchRecords(
             self.patterns,
-            float(self.stream.watch or 0),
+            datetime.timedelta(seconds=self.stream.watch or 0),
             self.reader,
             features,
             self.event_time,
-            out_of_orderness=parse_duration(self.stream.out_of_orderness),
-            idle_timeout=parse_duration(self.stream.idle_timeout) if self.stream.idle_timeout else None,
+            out_of_orderness=self.stream.out_of_orderness,
+            idle_timeout=self.stream.idle_timeout,
         )
 
     def describe(self) -> str:
@@ -189,8 +189,8 @@ class TopicSource:
             event_time=self.event_time,
             format=self.format,
             format_options=self.format_options,
-            out_of_orderness=parse_duration(self.stream.out_of_orderness),
-            idle_timeout=parse_duration(self.stream.idle_timeout or _IDLE_TIMEOUT),
+            out_of_orderness=self.stream.out_of_orderness,
+            idle_timeout=self.stream.idle_timeout or _IDLE_TIMEOUT,
             order_key=order_key,
             spans=self.spans,
         )

@@ -1,25 +1,22 @@
-"""What `verify` does once its command line is found good: it reads the dataset, and tells what it found."""
+"""Runs `verify` after its command line is checked: reads the dataset again, and reports each fault."""
 
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.files.folders import list_files
 from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
 from pipelines._cli.named import no_dataset, unlisted
+from pipelines._options.verify import VerifyOptions
 from pipelines._report.phases import VERIFY
 from pipelines._report.process import job_started
 from pipelines._report.progress import progress_bar
 from pipelines._report.result import DATA_FAILED, VerifyResult
 from pipelines._report.summary import counted, tell
 
-if TYPE_CHECKING:
-    from pipelines.verify import VerifyOptions
 
-
-def run(options: "VerifyOptions") -> int:
+def run(options: VerifyOptions) -> int:
     """Runs the job, as `pipelines.verify.run` does."""
     started, dataset = job_started(), str(options.dataset.dataset)
     _check_folder(dataset)
@@ -29,7 +26,7 @@ def run(options: "VerifyOptions") -> int:
 
 
 def _check_folder(dataset: str) -> None:
-    """Refuses what is no folder with something in it."""
+    """Refuses a path that is no folder, or an empty one."""
     what = f"--dataset {dataset}"
     try:
         files = list_files(dataset)

@@ -24,22 +24,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 LOCK = ROOT / "requirements" / "lock.txt"
 
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?: ; (?P<marker>[^\\]+?))?(?: \\)?$", re.MULTILINE)
-RULE_TESTS = tuple(
-    f"tests/transforms/test_{name}.py"
-    for name in (
-        "predicates",
-        "rules",
-        "rule_table",
-        "rule_queries",
-        "sql_functions",
-        "sql_rewrites",
-        "binding",
-        "growth",
-    )
-)
-_TESTS = (
-    *("tests/test_requirements.py", "tests/test_packaging.py", "tests/io/test_hashing.py"),  # packaging and hashing
-    *("tests/io/test_schema.py", "tests/io/test_conform.py", "tests/io/test_grammar.py"),  # types
+RULE_TESTS = ("tests/transforms/checks/test_rules.py", "tests/transforms/checks/sql")
+TESTS = (
+    *("tests/test_requirements.py", "tests/test_packaging.py", "tests/io/columns/test_hashing.py"),
+    *("tests/io/test_schema.py", "tests/io/columns/test_conform.py", "tests/io/columns/test_grammar.py"),
     *RULE_TESTS,
 )
 
@@ -173,7 +161,7 @@ def checks(python: str, scratch: pathlib.Path) -> tuple[Check, ...]:
             ),
         ),
         Check("a job from each format", ((python, "tests/packaging/smoke.py"),)),
-        Check("rules, types, hashing, packaging", ((python, "-m", "pytest", "-q", *_TESTS),)),
+        Check("rules, types, hashing, packaging", ((python, "-m", "pytest", "-q", *TESTS),)),
     )
 
 

@@ -6,6 +6,7 @@ import math
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from penstock.io.beam.durations import micros
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.rolling.file import parse_rolling
@@ -92,7 +93,7 @@ def expected(rows):
 
 def _feature(feature, seen):
     now = seen[-1]["time"]
-    inside = [row for row in seen if row["time"] > now - feature.window]
+    inside = [row for row in seen if row["time"] > now - micros(feature.window)]
     values = [row[feature.column] for row in inside if row[feature.column] is not None] if feature.column else []
     match feature.op:
         case "count":

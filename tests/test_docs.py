@@ -5,8 +5,10 @@ import contextlib
 import doctest
 import importlib
 import importlib.util
+import inspect
 import pathlib
 import pkgutil
+import pydoc
 import re
 import shlex
 import shutil
@@ -16,7 +18,8 @@ import tomllib
 
 import pytest
 
-import penstock
+import penstock.io
+import penstock.transforms
 import pipelines
 from penstock.io.files.inputs import InputFile
 from penstock.io.sources.read import detect_format
@@ -26,7 +29,12 @@ from pipelines._cli.flags import flag_names, job_parser
 from pipelines._main import JOBS
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+# tests/tutorials runs the others, with all that they hold.
+READ = [page for page in PAGES if page.parent.name != "tutorials"]
 MODULES = {"prepare": prepare, "fit": fit, "replay": replay, "verify": verify}
 # Stable codes of dead letters, as the sources spell them.
 _CODE = re.compile(r"(?:avro|csv|event_time|jsonl|label|parquet|read|rule|schema|tfrecord|transform|write)\.[a-z0-9_]+")
@@ -37,9 +45,9 @@ def relative(path: pathlib.Path) -> str:
 
 
 def blocks(language: str) -> list:
-    """Fenced blocks of all pages, with where they are."""
+    """Fenced blocks of all pages that are not run, with where they are."""
     found = []
-    for page in PAGES:
+    for page in READ:
         for block in re.finditer(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
             line = page.read_text()[: block.start()].count("\n") + 1
             found.append(pytest.param(block[1], id=f"{relative(page)}:{line}"))
@@ -48,11 +56,11 @@ def blocks(language: str) -> list:
 
 def commands() -> list:
     """Command lines of the jobs in pages, in `--help` and in docstrings, and of the Makefile."""
-    texts = {relative(page): "".join(block.values[0] for block in blocks("sh")) for page in PAGES[:1]}
-    texts |= {relative(page): page.read_text() for page in PAGES[1:]}
+    texts = {relative(page): "".join(block.values[0] for block in blocks("sh")) for page in READ[:1]}
+    texts |= {relative(page): page.read_text() for page in READ[1:]}
     texts["Makefile"] = (ROOT / "Makefile").read_text().replace("$(DEMO)", "demo-output")
     for name, job in MODULES.items():
-        texts[f"pipelines/{name}.py"] = f"{job.__doc__}\n{job._EXAMPLES}"
+        texts[f"pipelines/{name}.py"] = f"{job.__doc__}\n{JOBS[name][0].examples}"
     texts["pipelines/_main.py"] = _main._EXAMPLES
     pattern = re.compile(rf"(?:python -m pipelines\.|penstock )({'|'.join(JOBS)}) (-(?:[^\n`\\|#]|\\\n)+)")
     return [
@@ -71,7 +79,7 @@ def checkout(tmp_path, monkeypatch) -> pathlib.Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text()], ids=relative)
+@pytest.mark.parametrize("page", [page for page in READ if "```python" in page.read_text()], ids=relative)
 def test_python_snippets_of_a_page_run_one_after_the_other(page, checkout):
     snippets = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     if any("import tensorflow" in snippet for snippet in snippets):
@@ -208,3 +216,48 @@ def test_there_are_examples_in_docstrings():
     finder = doctest.DocTestFinder(exclude_empty=True)
     tests = [test for name in modules() for test in finder.find(importlib.import_module(name)) if test.examples]
     assert len(tests) >= 10
+
+
+PUBLIC = {"io": penstock.io, "transforms": penstock.transforms}
+
+
+@pytest.mark.parametrize("package", PUBLIC.values(), ids=PUBLIC)
+def test_help_lists_what_a_package_exports_with_one_line_each(package):
+    listed = re.findall(r"^`(\w+)` +(\S.*)$", package.__doc__, re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(package.__all__)
+    assert dict(listed) == {name: inspect.getdoc(getattr(package, name)).splitlines()[0] for name in package.__all__}
+    assert f"`{package.__all__[0]}`" in pydoc.plain(pydoc.render_doc(package.__name__)).partition("PACKAGE CONTENTS")[0]
+
+
+@pytest.mark.parametrize(("name", "package"), PUBLIC.items(), ids=PUBLIC)
+def test_the_reference_has_what_a_package_exports(name, package):
+    page = (ROOT / "docs" / "reference" / f"{name}.rst").read_text()
+    described = re.findall(r"^\.\. auto(class|exception|function):: (\w+)$", page, re.MULTILINE)
+    assert [named for _, named in described] == re.findall(r"^`(\w+)`  ", package.__doc__, re.MULTILINE)
+    assert {named: kind for kind, named in described} == {named: _kind(package, named) for named in package.__all__}
+
+
+def _kind(package, name: str) -> str:
+    exported = getattr(package, name)
+    if not isinstance(exported, type):
+        return "function"
+    return "exception" if issubclass(exported, Exception) else "class"
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """`make docs`: every link leads somewhere, every docstring of the reference can be read as it is meant."""
+    pytest.importorskip("sphinx")
+    command = re.search(
+        r"^docs:.*\n\t\$\(BIN\)/python (-m sphinx .*) \$\(SITE\)$", (ROOT / "Makefile").read_text(), re.M
+    )
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command[1]), "-d", tmp_path / "doctrees", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "docs" / "reference" / "transforms.html").read_text()
+    assert 'id="penstock.transforms.AssignSplit"' in page
+    assert 'href="#penstock.transforms.AssignSplit"' in page, "the list at the head of the page links to what it lists"

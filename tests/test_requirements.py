@@ -106,3 +106,7 @@ def test_what_is_said_names_the_package_and_the_mend():
 def test_a_check_passes_when_all_of_its_commands_do():
     assert newest.Check("a", (("true",), ("true",))).passes()
     assert not newest.Check("a", (("true",), ("false",), ("true",))).passes()
+
+
+def test_the_tests_that_are_chosen_are_there():
+    assert [path for path in newest.TESTS if not (ROOT / path).exists()] == []

@@ -1,6 +1,29 @@
 """Transforms between sources and sinks: schema, validation, splits, features.
 
 The transforms are exported here, by `__init__.pyi`, and imported when they are first used, as in `penstock.io`.
+
+==================  ================================================================================
+`InferSchema`       Infers one schema from all rows.
+`ValidateRecords`   Rejects the rows that break the schema or a rule.
+`load_checks`       Reads a file of rules and of keys that are unique.
+`load_rules`        Reads a file of rules.
+`Checks`            What such a file asks of the rows.
+`Rule`              One SQL predicate that every row must meet.
+`UniqueKey`         Columns whose values, taken together, no two rows may share.
+`RejectDuplicates`  Rejects rows whose key another row has.
+`AssignSplit`       Adds `_split`, the split that each row belongs to.
+`parse_split`       Parses the ratios of `train=0.8,eval=0.1,test=0.1`, in that order.
+`AssignShuffleKey`  Adds `_shuffle_key`, a seeded hash of the row, to batches that have none.
+`AssignEventTime`   Adds `_event_time` to every batch.
+`KeepSource`        Copies the data columns of each batch into `_source`.
+`FitTransform`      Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
+`ApplyTransform`    Applies a fitted graph to batches.
+`load_features`     Reads what `--features` names: a YAML file, or a `module:function`.
+`RollingFeatures`   Adds features of what happened to a key before each row.
+`load_rolling`      Reads the YAML file that `--rolling` names.
+`verify_dataset`    Reads a dataset again and yields each fault, and nothing for a good dataset.
+`Fault`             One fault of a dataset.
+==================  ================================================================================
 """
 
 if __name__ == "transforms":

@@ -7,11 +7,11 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from penstock.io.batches import drop_rows
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.event_times import Unit, assign_event_time, parse_event_time
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -22,7 +22,9 @@ _STAGE = "validate"
 
 @dataclasses.dataclass(eq=False)
 class AssignEventTime(RejectingTransform):
-    """Adds `_event_time` to every batch, and gives the batch its earliest row's time as Beam timestamp.
+    """Adds `_event_time` to every batch.
+
+    The Beam timestamp of a batch becomes the event time of its earliest row.
 
     A row without a time is rejected: `event_time.missing` for null, `event_time.invalid` for what is no time. Batches
     stay in the window they came in; rows of one batch may be far apart.
@@ -52,13 +54,11 @@ class _AssignEventTimeFn(beam.DoFn):
     def __init__(self, column: str, unit: Unit | None):
         self._column = column
         self._unit = unit
-        self._in_rows = Metrics.counter("AssignEventTime", "in-rows")
-        self._bad_rows = Metrics.counter("AssignEventTime", "bad-rows")
+        self._counters = RowCounters("AssignEventTime")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         timed, reasons = assign_event_time(batch, self._column, self._unit)
-        self._in_rows.inc(batch.num_rows)
-        self._bad_rows.inc(len(reasons))
+        self._counters.add(in_rows=batch.num_rows, bad_rows=len(reasons))
         if reasons:
             yield from reject(row_letters(batch, reasons, _STAGE))
             timed = drop_rows(timed, reasons)

@@ -31,9 +31,11 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import feature_names
 from penstock.io.columns.flatten import flatten_batch
-from penstock.io.columns.grammar import Text, TextCounts, beyond_exact, classify_text, float32_overflow
-from penstock.io.columns.values import column_cells, decimal_text, is_readable, is_text, item_type
+from penstock.io.columns.grammar import TextCounts, beyond_exact, classify_text
+from penstock.io.columns.lists import list_column
+from penstock.io.columns.values import decimal_text, is_readable, is_text, item_type
 from penstock.io.errors import ConfigError
+from penstock.io.kernel.shared.numbers import Text, float32_overflow
 from penstock.io.schema import Kind
 
 MAX_DOMAIN_VALUES = 100
@@ -142,7 +144,9 @@ class InferSchemaFn(beam.CombineFn):
 
 
 class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
-    """Infers one schema from all rows; see the module.
+    """Infers one schema from all rows.
+
+    The module says how each feature of the schema is found.
 
     Input: `pyarrow.RecordBatch` as `ReadRecords` gives them without features, the columns of which may differ. Output:
     one `schema_pb2.Schema`, without features when there are no batches.
@@ -160,12 +164,10 @@ def _summarize_column(name: str, column: pa.Array) -> ColumnSummary:
             f"column {name!r} has type {column.type}, which a tf.Example cannot hold; pass a schema that names the "
             "columns to read, or convert the column"
         )
-    cells = column_cells(column)
-    lengths = np.ones(1, np.int64)
-    if cells.lengths is not None:
-        lengths = cells.lengths[column.is_valid().to_numpy(zero_copy_only=False)]
-    values = cells.values.drop_null() if cells.values.null_count else cells.values
-    present = len(column) - column.null_count if cells.lengths is not None else len(values)
+    lists = list_column(column)
+    lengths = np.ones(1, np.int64) if lists.lengths is None else lists.lengths[lists.present]
+    values = lists.values.drop_null() if lists.values.null_count else lists.values
+    present = int(lists.present.sum())
     return ColumnSummary(
         rows=len(column),
         present=present,

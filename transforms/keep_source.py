@@ -1,7 +1,5 @@
 """Rows as they were read, carried along for those that are rejected after they were transformed."""
 
-from collections.abc import Iterable
-
 import apache_beam as beam
 import pyarrow as pa
 
@@ -9,13 +7,12 @@ from penstock.io.batches import keep_source
 
 
 class KeepSource(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds `_source`, the data columns as they are now, to batches: before `ApplyTransform`, which replaces them."""
+    """Copies the data columns of each batch into `_source`.
+
+    It belongs before `ApplyTransform`, which replaces the columns: a row that is rejected later is then written to the
+    dead letters as it was read.
+    """
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """One step, which copies nothing."""
-        return batches | "KeepSource" >> beam.ParDo(_KeepSourceFn()).with_output_types(pa.RecordBatch)
-
-
-class _KeepSourceFn(beam.DoFn):
-    def process(self, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
-        return [keep_source(batch)]
+        return batches | "KeepSource" >> beam.Map(keep_source).with_output_types(pa.RecordBatch)

@@ -1,7 +1,7 @@
 """The key that puts rows into their final, seeded order."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import apache_beam as beam
 import pyarrow as pa
@@ -27,7 +27,9 @@ def assign_shuffle_key(batch: pa.RecordBatch, seed: int = 0, columns: Sequence[s
 
 @dataclasses.dataclass(eq=False)
 class AssignShuffleKey(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds `_shuffle_key` to batches that have none, independent of the split that the same seed gives.
+    """Adds `_shuffle_key`, a seeded hash of the row, to batches that have none.
+
+    The key tells nothing about the split that the same seed gives.
 
     Attributes:
       seed: another seed gives another order.
@@ -43,14 +45,5 @@ class AssignShuffleKey(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PC
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """One step, row by row independent."""
-        assign = beam.ParDo(_AssignShuffleKeyFn(self.seed, self.columns)).with_output_types(pa.RecordBatch)
+        assign = beam.Map(assign_shuffle_key, self.seed, self.columns).with_output_types(pa.RecordBatch)
         return batches | "AssignShuffleKey" >> assign
-
-
-class _AssignShuffleKeyFn(beam.DoFn):
-    def __init__(self, seed: int, columns: Sequence[str] | None):
-        self._seed = seed
-        self._columns = columns
-
-    def process(self, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
-        return [assign_shuffle_key(batch, self._seed, self._columns)]

@@ -7,7 +7,7 @@ ratio holds up to chance: of n keys, a split of ratio r gets r * n, give or take
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import apache_beam as beam
@@ -29,7 +29,7 @@ _SUM_TOLERANCE = 1e-9
 
 
 def parse_split(text: str) -> dict[str, float]:
-    """The ratios of `train=0.8,eval=0.1,test=0.1`, in that order.
+    """Parses the ratios of `train=0.8,eval=0.1,test=0.1`, in that order.
 
     >>> parse_split("train=0.9, eval=0.1")
     {'train': 0.9, 'eval': 0.1}
@@ -129,7 +129,7 @@ def assign_split(
 
 @dataclasses.dataclass(eq=False)
 class AssignSplit(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds `_split` to every batch.
+    """Adds `_split`, the split that each row belongs to.
 
     Key values of one kind are equal whatever file they come from: 7 in CSV, Parquet or Avro. Rows whose key is null
     are equal to each other as well: they all go to one split, so a key that is often null unbalances the splits.
@@ -161,15 +161,5 @@ class AssignSplit(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollec
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """One step, row by row independent."""
         columns = tuple(self.key) or self.columns
-        assign = beam.ParDo(_AssignSplitFn(dict(self.ratios), columns, self.seed))
+        assign = beam.Map(assign_split, dict(self.ratios), columns, self.seed)
         return batches | "AssignSplit" >> assign.with_output_types(pa.RecordBatch)
-
-
-class _AssignSplitFn(beam.DoFn):
-    def __init__(self, ratios: dict[str, float], columns: Sequence[str] | None, seed: int):
-        self._ratios = ratios
-        self._columns = columns
-        self._seed = seed
-
-    def process(self, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
-        return [assign_split(batch, self._ratios, self._columns, self._seed)]

@@ -1,32 +1,29 @@
 """Verification: a dataset is read again, byte by byte, and held against its manifest and its schema.
 
 Checked: the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
-record count, uncompressed size and SHA-256, the CRCs of every record; that every record is a tf.Example that conforms
-to the schema of the dataset (that of the features, where a transform was applied); the lines of the dead letters; and
-that nothing lies in the folder that the manifest does not know. Of a dataset with windows all of this is checked for
-each of their manifests, which also must agree with its window.
+record count, uncompressed size and SHA-256, and the checksums inside of it; that every record conforms to the
+schema of the dataset (that of the features, where a transform was applied); the lines of the dead letters; and that
+nothing lies in the folder that the manifest does not know. Of a dataset with windows all of this is checked for each of
+their manifests, which also must agree with its window.
 """
 
 import collections
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import google_crc32c
-import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam import progress
 from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, STAGING_PREFIX, TRANSFORM, WINDOWS
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
+from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
+from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
-from penstock.io.examples.decode import decode_examples
-from penstock.io.examples.frames import Frames, read_frames
 from penstock.io.files.folders import list_files
-from penstock.io.files.inputs import open_decompressed, stat_file
 from penstock.io.reasons import Reason
 from penstock.io.schema import load_schema, schema_fingerprint
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
@@ -42,7 +39,13 @@ _READ_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: a stable code, the file relative to the dataset, a sentence."""
+    """One fault of a dataset.
+
+    Attributes:
+      code: stable, such as `shard.crc32c`.
+      path: the file, relative to the dataset.
+      detail: a sentence.
+    """
 
     code: str
     path: str
@@ -53,7 +56,7 @@ class Fault:
 
 
 def verify_dataset(directory: str) -> Iterator[Fault]:
-    """Reads a dataset again and yields each fault; nothing for a good one.
+    """Reads a dataset again and yields each fault, and nothing for a good dataset.
 
     Memory is that of one block of records. `penstock.io.beam.progress` counts bytes, and rows of shards. A dataset with
     windows may still be growing: what it holds of a window that is just being published is an orphan for a moment.
@@ -77,9 +80,7 @@ def _verify_whole(directory: str) -> Iterator[Fault]:
     yield from _check_files({MANIFEST, *manifest.files()}, manifest, present)
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
-    for shard in manifest.shards:
-        if shard.path in present:
-            yield from _unless_unreadable(shard.path, _check_shard(directory, shard, checks))
+    yield from _check_shards(directory, manifest, MANIFEST, present, checks)
     yield from _check_rejects(directory, manifest, present)
 
 
@@ -108,10 +109,8 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
     yield from _check_files(known, last, present)
     checks, faults = _load_checks(directory, last, present)
     yield from faults
-    for manifest in manifests.values():
-        for shard in manifest.shards:
-            if shard.path in present:
-                yield from _unless_unreadable(shard.path, _check_shard(directory, shard, checks))
+    for path, manifest in manifests.items():
+        yield from _check_shards(directory, manifest, path, present, checks)
         yield from _check_rejects(directory, manifest, present)
 
 
@@ -225,31 +224,31 @@ def _unless_unreadable(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:
         yield Fault("file.unreadable", path, f"cannot be read: {error}")
 
 
-class _HashedStream:
-    """A stream that hashes what is read from it."""
+def _check_shards(
+    directory: str, manifest: AnyManifest, path: str, present: Mapping[str, int], checks: RecordChecks | None
+) -> Iterator[Fault]:
+    kind = SHARD_FORMATS.get(manifest.format)
+    if kind is None or manifest.compression not in kind.suffixes:
+        detail = f"has shards of the format {manifest.format} with compression {manifest.compression}, which is unknown"
+        yield Fault("manifest.format", path, f"{detail} here: verify it with a newer Penstock")
+        return
+    reader = load_format(manifest.format, manifest.compression)
+    for shard in manifest.shards:
+        if shard.path in present:
+            yield from _unless_unreadable(shard.path, _check_shard(directory, shard, reader, checks))
 
-    def __init__(self, stream: pa.NativeFile):
-        self._stream = stream
-        self.sha256 = hashlib.sha256()
-        self.bytes = 0
 
-    def read(self, nbytes: int, /) -> bytes:
-        data = self._stream.read(nbytes)
-        self.sha256.update(data)
-        self.bytes += len(data)
-        return data
-
-
-def _check_shard(directory: str, shard: Shard, checks: RecordChecks | None) -> Iterator[Fault]:
+def _check_shard(
+    directory: str, shard: Shard, shard_format: ShardFormat, checks: RecordChecks | None
+) -> Iterator[Fault]:
     path = FileSystems.join(directory, *shard.path.split("/"))
     yield from _check_stored(path, shard)
-    wrong = _WrongRecords(checks)
+    wrong, content = _WrongRecords(checks), Content()
     try:
-        with open_decompressed(stat_file(path)) as stream:
-            content = _HashedStream(stream)
-            for frames in read_frames(content, shard.path):
-                wrong.add(frames)
-                progress.add(rows=len(frames))
+        for piece in shard_format.read(path, shard.path):
+            content.add(piece.content)
+            wrong.add(piece)
+            progress.add(rows=piece.records)
     except InputError as error:
         yield Fault("shard.broken", shard.path, str(error))
     else:
@@ -271,7 +270,7 @@ def _check_stored(path: str, shard: Shard) -> Iterator[Fault]:
         yield Fault("shard.crc32c", shard.path, detail)
 
 
-def _check_content(shard: Shard, records: int, content: _HashedStream) -> Iterator[Fault]:
+def _check_content(shard: Shard, records: int, content: Content) -> Iterator[Fault]:
     for what, said, found in (
         ("records", shard.records, records),
         ("uncompressed_bytes", shard.uncompressed_bytes, content.bytes),
@@ -290,17 +289,16 @@ class _WrongRecords:
         self._rows: collections.Counter[str] = collections.Counter()
         self._shown: dict[str, list[str]] = collections.defaultdict(list)
 
-    def add(self, frames: Frames) -> None:
-        self.records += len(frames)
+    def add(self, piece: ReadPiece) -> None:
+        self.records += piece.records
         if self._checks is None:
             return
-        offsets = frames.offsets
-        for row, reasons in sorted(_wrong_rows(frames, self._checks).items()):
+        for row, reasons in sorted(_wrong_rows(piece, self._checks).items()):
             for code in dict.fromkeys(reason.code for reason in reasons):
                 self._rows[code] += 1
             for reason in reasons:
                 if len(self._shown[reason.code]) < _MAX_SHOWN:
-                    self._shown[reason.code].append(f"at byte {offsets[row]}: {reason.detail}")
+                    self._shown[reason.code].append(f"{piece.place(row)}: {reason.detail}")
 
     def faults(self, path: str) -> Iterator[Fault]:
         for code, rows in sorted(self._rows.items()):
@@ -309,10 +307,10 @@ class _WrongRecords:
             yield Fault(code, path, f"{which} not conform to the schema: {shown}")
 
 
-def _wrong_rows(frames: Frames, checks: RecordChecks) -> dict[int, Sequence[Reason]]:
+def _wrong_rows(piece: ReadPiece, checks: RecordChecks) -> dict[int, Sequence[Reason]]:
     """Row index to what is wrong with it; a row with values of another kind is not looked at any further."""
-    decoded = decode_examples(frames, [check.feature for check in checks.columns], strict=True)
-    return {**validate_batch(decoded.batch, checks).reasons, **decoded.rejects}
+    batch, rejects = piece.decode([check.feature for check in checks.columns])
+    return {**validate_batch(batch, checks).reasons, **rejects}
 
 
 def _check_rejects(directory: str, manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:

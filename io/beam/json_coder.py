@@ -1,17 +1,40 @@
 """A coder for small frozen dataclasses: what crosses stages and lives in state is JSON, not pickles.
 
-JSON stays readable for a release that adds a field with a default, and its text does not depend on the process.
+JSON stays readable for a release that adds a field with a default, and its text does not depend on the process. What is
+one of several things is a base class with a dataclass for each of them (`OneOf`).
 """
 
 import dataclasses
 import json
 import types
 from collections import abc
-from typing import Any, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from apache_beam import coders
 
 _T = TypeVar("_T")
+
+
+class OneOf:
+    """Base of what is one of several things: its subclasses are the cases, each a frozen dataclass.
+
+    A case has a field that no other one has, of which `TAG` is the name: JSON with that field is of that case.
+    """
+
+    TAG: ClassVar[str]
+
+    @classmethod
+    def case_of(cls, fields: abc.Mapping[str, Any]) -> type[Self]:
+        """The case that these fields are of.
+
+        Raises:
+          ValueError: when they are of none.
+        """
+        for case in cls.__subclasses__():
+            if case.TAG in fields:
+                return case
+        tags = ", ".join(case.TAG for case in cls.__subclasses__())
+        raise ValueError(f"{cls.__name__} must have one of the fields {tags}, got {', '.join(fields) or 'none'}")
 
 
 class JsonCoder(coders.Coder, Generic[_T]):
@@ -75,6 +98,8 @@ def from_fields(hint: Any, value: Any) -> Any:
         return tuple(from_fields(kind, item) for kind, item in zip(each, value, strict=True))
     if origin in (abc.Mapping, dict):
         return {key: from_fields(parts[1], item) for key, item in value.items()}
+    if isinstance(hint, type) and issubclass(hint, OneOf) and not dataclasses.is_dataclass(hint):
+        hint = hint.case_of(value)
     if dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)
         return hint(**{name: from_fields(hints[name], item) for name, item in value.items()})  # type: ignore[operator]

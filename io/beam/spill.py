@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import RecordBatchCoder, concat_alike, in_global_window
 from penstock.io.beam import progress
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.reserved import EVENT_TIME
 
 # What a worker collects of a bundle before it cuts it into buckets; more makes larger pieces of each.
@@ -184,14 +184,14 @@ class _CutFn(beam.DoFn):
     def __init__(self, buckets_of: Callable[[pa.RecordBatch], Buckets], namespace: str, counter: str | None):
         self._buckets_of = buckets_of
         self._counter = counter
-        self._in_rows = Metrics.counter(namespace, "in-rows")
+        self._counters = RowCounters(namespace)
 
     def start_bundle(self) -> None:
         self._collector = BatchCollector()
         self._earliest = MAX_TIMESTAMP
 
     def process(self, batch: pa.RecordBatch, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        self._in_rows.inc(batch.num_rows)
+        self._counters.add(in_rows=batch.num_rows)
         self._collector.add(batch)
         self._earliest = min(self._earliest, timestamp)
         if self._collector.is_full:

@@ -3,13 +3,15 @@
 A window is [start, start + size) in microseconds since 1970, and starts are multiples of the period, before 1970 too.
 With `fixed:60s` size and period are the same, and a row lies in one window; with `sliding:60s/10s` it lies in six.
 
-Durations and windows are read from a command line before Beam and numpy are loaded: what needs these imports them.
+Windows are read from a command line before Beam and numpy are loaded: what needs these imports them.
 """
 
 import dataclasses
+import datetime
 import re
 from typing import TYPE_CHECKING, Self
 
+from penstock.io.beam.durations import MILLISECOND, as_duration, duration_text, micros, parse_duration
 from penstock.io.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,66 +21,28 @@ if TYPE_CHECKING:
 
     Times = npt.NDArray[np.int64]
 
-# Microseconds.
-_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _NAME = re.compile(r"(-?\d{4,6})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\.\d{6})?Z")
-
-# Beam's own time ends about here, and so do timers.
-_MAX_DURATION = 36_500 * _UNITS["d"]
-
-
-def parse_duration(text: str) -> int:
-    """Microseconds of a duration: a whole number and ms, s, m, h or d.
-
-    >>> parse_duration("500ms"), parse_duration("5m")
-    (500000, 300000000)
-
-    Raises:
-      ConfigError: for anything else, and for more than 36,500 days.
-    """
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ConfigError(f"a duration must be a whole number with ms, s, m, h or d, such as 60s, got {text!r}")
-    micros = int(found[1]) * _UNITS[found[2]]
-    if micros > _MAX_DURATION:
-        raise ConfigError(f"a duration must be at most 36500d, got {text!r}")
-    return micros
-
-
-def duration_text(micros: int) -> str:
-    """A duration as `parse_duration` reads it.
-
-    >>> duration_text(300_000_000), duration_text(90_000_000)
-    ('5m', '90s')
-    """
-    for unit, size in reversed(_UNITS.items()):
-        if micros and micros % size == 0:
-            return f"{micros // size}{unit}"
-    return f"{micros // _UNITS['ms']}ms"
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Fixed or sliding windows.
+    """Fixed or sliding windows of event time.
 
     Attributes:
-      size: microseconds, whole milliseconds.
-      period: microseconds from one start to the next, at most `size`.
+      size: whole milliseconds.
+      period: from one start to the next, at most `size`.
 
     Raises:
       ConfigError: for a size or period that windows cannot have.
     """
 
-    size: int
-    period: int
+    size: datetime.timedelta
+    period: datetime.timedelta
 
     def __post_init__(self) -> None:
-        for name, value in (("size", self.size), ("period", self.period)):
-            if value < 1 or value % _UNITS["ms"]:
-                raise ConfigError(
-                    f"the {name} of windows must be at least 1ms and whole milliseconds, got {value} microseconds"
-                )
+        for name in ("size", "period"):
+            value = as_duration(getattr(self, name), f"the {name} of windows", MILLISECOND, MILLISECOND)
+            object.__setattr__(self, name, value)
         if self.period > self.size:
             raise ConfigError(
                 f"the period of sliding windows must be at most their size, or rows between them are lost, got "
@@ -96,7 +60,11 @@ class Windows:
 
     def latest(self, time: int) -> int:
         """Start of the last window with this time."""
-        return time - time % self.period
+        return time - time % micros(self.period)
+
+    def end(self, start: int) -> int:
+        """End of the window that begins at `start`."""
+        return start + micros(self.size)
 
     def assign(self, times: "Times") -> "tuple[Times, Times]":
         """The windows of rows: int64 indices into `times`, and the start of a window for each.
@@ -105,17 +73,19 @@ class Windows:
         """
         import numpy as np
 
-        latest = times - times % self.period
+        size, period = micros(self.size), micros(self.period)
+        latest = times - times % period
         if self.is_fixed:
             return np.arange(len(times)), latest
-        steps = np.arange(-(-self.size // self.period)) * self.period
+        steps = np.arange(-(-size // period)) * period
         starts = latest[:, None] - steps
-        rows, columns = np.nonzero(starts + self.size > times[:, None])
+        rows, columns = np.nonzero(starts + size > times[:, None])
         return rows, starts[rows, columns]
 
     def between(self, first: int, last: int) -> range:
         """Starts of the windows after the one that starts at `first`, before the one that starts at `last`."""
-        return range(first + self.period, last, self.period)
+        period = micros(self.period)
+        return range(first + period, last, period)
 
     def name(self, start: int) -> str:
         """Name of a window: start and end, as files have it.
@@ -123,7 +93,7 @@ class Windows:
         >>> parse_window("fixed:1m").name(0)
         '19700101T000000Z_19700101T000100Z'
         """
-        return f"{time_name(start)}_{time_name(start + self.size)}"
+        return f"{time_name(start)}_{time_name(self.end(start))}"
 
     @classmethod
     def of_beam(cls, windowfn: "WindowFn") -> Self | None:
@@ -139,14 +109,14 @@ class Windows:
         if windowfn.offset.micros:
             raise ConfigError(f"WriteDataset writes windows without offset, got one of {windowfn.offset}")
         period = windowfn.period if isinstance(windowfn, SlidingWindows) else windowfn.size
-        return cls(windowfn.size.micros, period.micros)
+        return cls(*(datetime.timedelta(microseconds=each.micros) for each in (windowfn.size, period)))
 
 
 def parse_window(text: str) -> Windows:
-    """The windows of `fixed:SIZE` or `sliding:SIZE/PERIOD`.
+    """Parses `fixed:SIZE` or `sliding:SIZE/PERIOD`.
 
-    >>> parse_window("sliding:60s/10s")
-    Windows(size=60000000, period=10000000)
+    >>> parse_window("sliding:60s/10s").size
+    datetime.timedelta(seconds=60)
 
     Raises:
       ConfigError: for anything else.
@@ -164,16 +134,19 @@ def parse_window(text: str) -> Windows:
     return Windows(durations[0], durations[-1])
 
 
-def time_name(micros: int) -> str:
+def time_name(time: int) -> str:
     """A time in ISO basic format, UTC, with a fraction only if there is one: no character that a glob would read.
+
+    Args:
+      time: microseconds since 1970.
 
     >>> time_name(0), time_name(1_500_000)
     ('19700101T000000Z', '19700101T000001.500000Z')
     """
     import numpy as np
 
-    unit = "us" if micros % 1_000_000 else "s"
-    text = str(np.datetime64(micros, "us").astype(f"datetime64[{unit}]"))
+    unit = "us" if time % 1_000_000 else "s"
+    text = str(np.datetime64(time, "us").astype(f"datetime64[{unit}]"))
     return text[0] + text[1:].replace("-", "").replace(":", "") + "Z"
 
 

@@ -1,6 +1,6 @@
 """Columns of any Arrow type as the three kinds of a schema: int64, float64, and string or binary.
 
-One table for every source. A cell that has no faithful form rejects its row; a column type that has none refuses the
+One table for every source. A value that has no faithful form rejects its row; a column type that has none refuses the
 schema (`ConfigError`).
 
 ==========================  =========================  ============================  =================================
@@ -44,20 +44,10 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.columns.flatten import flatten_batch
-from penstock.io.columns.grammar import (
-    FLOAT_PATTERN,
-    INT_PATTERN,
-    Mask,
-    cast_text,
-    fits_float32,
-    float32_overflow,
-    match_text,
-    parse_text,
-)
+from penstock.io.columns.grammar import cast_text, fits_float32, parse_text
+from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import (
-    Cells,
     as_text,
-    column_cells,
     decimal_text,
     is_mixed,
     is_readable,
@@ -67,6 +57,8 @@ from penstock.io.columns.values import (
     split_mixed,
 )
 from penstock.io.errors import ConfigError
+from penstock.io.kernel.shared.numbers import FLOAT_PATTERN, INT_PATTERN, Mask, float32_overflow, match_text
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, Kind
@@ -176,21 +168,20 @@ def _conform_column(column: pa.Array, feature: Feature) -> tuple[pa.Array, list[
     if is_mixed(column.type):
         return _conform_mixed(column, feature)
     check_type(column.type, feature)
-    cells = column_cells(column)
-    cast = _CASTS[feature.kind](cells.values, feature)
-    nulls = _nulls(cells)
-    faulty = cast.bad | nulls
+    lists = list_column(column)
+    cast = _CASTS[feature.kind](lists.values, feature)
+    faulty = cast.bad | lists.null_values()
     if not faulty.any():
-        return _assemble(column, cells, cast.values), []
+        return _assemble(column, lists, cast.values), []
     indices = np.flatnonzero(faulty)
-    rows, positions = cells.places(indices)
+    rows, positions = lists.positions_of(indices)
     # One reason for each row: that of its first value at fault.
     rows, firsts = np.unique(rows, return_index=True)
-    reasons = _reasons(feature, cells, cast, indices[firsts], positions[firsts])
+    reasons = _reasons(feature, lists, cast, indices[firsts], positions[firsts])
     faults = list(zip(rows.tolist(), reasons, strict=True))
-    if cells.lengths is None:
+    if lists.lengths is None:
         return cast.values, faults
-    return _assemble_without(column, cells.lengths, cast.values, rows), faults
+    return _assemble_without(lists, lists.lengths, cast.values, rows), faults
 
 
 def _conform_mixed(column: pa.UnionArray, feature: Feature) -> tuple[pa.Array, list[tuple[int, Reason]]]:
@@ -200,7 +191,7 @@ def _conform_mixed(column: pa.UnionArray, feature: Feature) -> tuple[pa.Array, l
     if len(rows) > _FEW_TEXTS:
         cast = _CASTS[feature.kind](texts, feature)
         good, bad = np.flatnonzero(~cast.bad), np.flatnonzero(cast.bad)
-        reasons = _reasons(feature, Cells(texts, None), cast, bad, bad)
+        reasons = _reasons(feature, list_column(texts), cast, bad, bad)
         faults += zip(rows[bad].tolist(), reasons, strict=True)
         return _replaced(values, rows[good], cast.values.take(pa.array(good))), faults
     found = {}
@@ -232,53 +223,51 @@ def _is_conform(column: pa.Array, kind: Kind) -> bool:
     return fits_float32(np.frombuffer(column.buffers()[1], np.float64)[column.offset :][: len(column)])
 
 
-def _nulls(cells: Cells) -> Mask:
-    """Nulls inside lists; in a scalar column a null is an absent feature."""
-    if cells.lengths is None or not cells.values.null_count:
-        return np.zeros(len(cells.values), bool)
-    return cells.values.is_null().to_numpy(zero_copy_only=False)
-
-
-def _assemble(column: pa.Array, cells: Cells, values: pa.Array) -> pa.Array:
-    if cells.lengths is None:
+def _assemble(column: pa.Array, lists: ListColumn, values: pa.Array) -> pa.Array:
+    if lists.lengths is None:
         return values
     if str(column.type) == str(pa.list_(values.type)):
         return column
-    return _list_array(values, cells.lengths, column.is_null().to_numpy(zero_copy_only=False))
+    return _list_array(values, lists.lengths, ~lists.present)
 
 
 def _assemble_without(
-    column: pa.Array, lengths: npt.NDArray[np.int64], values: pa.Array, rows: npt.NDArray[np.int64]
+    lists: ListColumn, lengths: npt.NDArray[np.int64], values: pa.Array, rows: npt.NDArray[np.int64]
 ) -> pa.ListArray:
-    """Lists with null in these rows, and without the values that were there."""
-    drop = np.zeros(len(column), bool)
+    """Lists with null in these rows, and without the values that were there.
+
+    Row 1 of three is at fault::
+
+        lists    [1, 2]   ["x", 3]   [4]
+        values    1  2      .  3      4      lengths 2 2 1     cast, with null for "x"
+        kept      1  2                4      lengths 2 0 1     null in row 1
+    """
+    drop = np.zeros(len(lists.present), bool)
     drop[rows] = True
     kept = values.filter(pa.array(np.repeat(~drop, lengths)))
-    nulls = column.is_null().to_numpy(zero_copy_only=False) | drop
-    return _list_array(kept, np.where(drop, 0, lengths), nulls)
+    return _list_array(kept, np.where(drop, 0, lengths), ~lists.present | drop)
 
 
 def _list_array(values: pa.Array, lengths: npt.NDArray[np.int64], nulls: Mask) -> pa.ListArray:
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(nulls) if nulls.any() else None)
+    offsets = pa.array(starts_of(lengths).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(nulls) if nulls.any() else None)
 
 
 def _reasons(
     feature: Feature,
-    cells: Cells,
+    lists: ListColumn,
     cast: _Cast,
     indices: npt.NDArray[np.int64],
     positions: npt.NDArray[np.int64],
 ) -> Iterator[Reason]:
     """Why the values at these indices are refused; `positions` are those within their lists."""
-    values = cells.values.take(pa.array(indices))
+    values = lists.values.take(pa.array(indices))
     kept = own_unit(values) if types.is_temporal(values.type) else values
     for value, overflows, position in zip(
         kept.to_pylist(), cast.overflows[indices].tolist(), positions.tolist(), strict=True
     ):
-        place = "" if cells.lengths is None else f", index {position} of the list"
-        yield _reason(f"column {feature.name!r}{place}", feature, values.type, value, overflows)
+        index = "" if lists.lengths is None else f", index {position} of the list"
+        yield _reason(f"column {feature.name!r}{index}", feature, values.type, value, overflows)
 
 
 def _reason(column: str, feature: Feature, arrow_type: pa.DataType, value: object, overflows: bool) -> Reason:

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.batches import set_column
-from penstock.io.columns.values import column_cells, column_of, is_text, shown
+from penstock.io.columns.lists import list_column
+from penstock.io.columns.values import column_of, is_text, shown
 from penstock.io.errors import ConfigError
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME
@@ -90,7 +91,7 @@ def event_times(column: pa.Array, unit: Unit | None = None) -> pa.Array:
       ConfigError: for a number without unit, or a type that holds no time.
     """
     types = pa.types
-    column = _one_each(column)
+    column = list_column(column).single_values()
     if types.is_null(column.type):
         return pa.nulls(len(column), TIME_TYPE)
     if is_text(column.type):
@@ -104,15 +105,6 @@ def event_times(column: pa.Array, unit: Unit | None = None) -> pa.Array:
     if unit is None:
         raise ConfigError(f"--event_time: a column of type {column.type} needs a unit: {_spellings('COLUMN')}")
     return _from_floats(column, unit) if types.is_floating(column.type) else _from_integers(column, unit)
-
-
-def _one_each(column: pa.Array) -> pa.Array:
-    """Lists of one as what they hold; a longer list holds no one time."""
-    cells = column_cells(column)
-    if cells.lengths is None:
-        return cells.values
-    first = np.cumsum(cells.lengths) - cells.lengths
-    return cells.values.take(pa.array(first, pa.int64(), mask=cells.lengths != 1))
 
 
 def _from_integers(values: pa.Array, unit: str) -> pa.Array:

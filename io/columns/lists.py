@@ -1,59 +1,84 @@
-"""Columns as a tf.Example sees them, and moving their bytes without a loop over rows.
-
-A column of any Arrow type becomes a `Ragged`: the values of all rows one after the other, and how many each row has.
-The encoder and `hash_rows` lay such columns out as bytes: they compute every position first and then move all pieces
-of one size at once.
-"""
+"""A column of any Arrow type as lists of values, and in the few types that the kernel reads."""
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.columns.values import is_list, is_text
+from penstock.io.columns.values import is_list, is_text, kind_of, plain
 from penstock.io.errors import ConfigError
-from penstock.io.schema import Kind
+from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 
-Bytes = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-
-# Longer pieces are rare, so that copying them one by one is as fast as sorting them by length.
-_MAX_WINDOW_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Ragged:
-    """One column of n rows with m values in all.
+class ListColumn:
+    """A column of n rows taken apart into its m values; a scalar column has one value in each row.
 
     Attributes:
-      kind: the kind of tf.Example feature that holds the values.
-      present: bool[n], whether the row has the feature; an empty list is present.
-      counts: int64[n], the number of values of each row; 0 where it is absent.
-      values: int64[m] or float32[m]; for BYTES uint8, in which value j is `values[starts[j]:][:lengths[j]]`.
-      starts: int64[m], empty unless BYTES.
-      lengths: int64[m], empty unless BYTES.
-      null_items: int64, the rows that have a null inside a list (left out of `values`), ascending.
-      overflows: int64, the rows with a value that int64 or float32 cannot hold, ascending.
+      values: those of all rows one after the other, nulls among them, of the type that is stored (`plain`).
+      present: bool[n], False where the row is null; an empty list is present.
+      lengths: int64[n], the values of each row, 0 where it is null; None for a scalar column, where m is n.
     """
 
-    kind: Kind
+    values: pa.Array
     present: Flags
-    counts: Ints
-    values: npt.NDArray[Any]
-    starts: Ints
-    lengths: Ints
-    null_items: Ints
-    overflows: Ints
+    lengths: Ints | None
+
+    @property
+    def counts(self) -> Ints:
+        """int64[n], the values of each row; 0 where it is null, in a scalar column too."""
+        return self.present.astype(np.int64) if self.lengths is None else self.lengths
+
+    @property
+    def owners(self) -> Ints:
+        """int64[m], the row of each value."""
+        rows = np.arange(len(self.present))
+        return rows if self.lengths is None else np.repeat(rows, self.lengths)
+
+    def rows_of(self, indices: Ints) -> Ints:
+        """The rows of these values."""
+        return self.positions_of(indices)[0]
+
+    def positions_of(self, indices: Ints) -> tuple[Ints, Ints]:
+        """The rows of these values, and their indices within the list of the row."""
+        if self.lengths is None:
+            return indices, np.zeros(len(indices), np.int64)
+        ends = np.cumsum(self.lengths)
+        rows = np.searchsorted(ends, indices, side="right")
+        return rows, indices - (ends - self.lengths)[rows]
+
+    def single_values(self) -> pa.Array:
+        """One value a row: null for a list of none or several."""
+        if self.lengths is None:
+            return self.values
+        first = np.cumsum(self.lengths) - self.lengths
+        return self.values.take(pa.array(first, pa.int64(), mask=self.lengths != 1))
+
+    def null_values(self) -> Flags:
+        """bool[m], which values are nulls inside lists; a null of a scalar column is a null row."""
+        if self.lengths is None or not self.values.null_count:
+            return np.zeros(len(self.values), bool)
+        return self.values.is_null().to_numpy(zero_copy_only=False)
+
+    def rows_with_null_values(self) -> Ints:
+        """The rows that have a null inside their list, ascending."""
+        return np.unique(self.rows_of(np.flatnonzero(self.null_values())))
 
 
-_NONE: Ints = np.zeros(0, np.int64)
+def list_column(column: pa.Array) -> ListColumn:
+    """The values of a column."""
+    column = plain(column)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    if not is_list(column.type):
+        return ListColumn(column, present, None)
+    # flatten() and not a cast to list: Arrow 25 casts list views with nulls wrongly.
+    return ListColumn(plain(column.flatten()), present, list_lengths(column))
 
 
 def is_supported(arrow_type: pa.DataType) -> bool:
@@ -63,7 +88,12 @@ def is_supported(arrow_type: pa.DataType) -> bool:
     return _is_scalar(_item_type(arrow_type))
 
 
-def _check_supported(name: str, arrow_type: pa.DataType) -> None:
+def check_supported(name: str, arrow_type: pa.DataType) -> None:
+    """Checks that a column has a tf.Example form.
+
+    Raises:
+      ConfigError: if it has not, naming the column.
+    """
     if not is_supported(arrow_type):
         raise ConfigError(
             f"column {name!r} has type {arrow_type}, which has no tf.Example form; a column must hold integers, "
@@ -72,38 +102,13 @@ def _check_supported(name: str, arrow_type: pa.DataType) -> None:
 
 
 def _is_scalar(arrow_type: pa.DataType) -> bool:
-    types = pa.types
-    if types.is_dictionary(arrow_type):
+    if pa.types.is_dictionary(arrow_type):
         return _is_scalar(arrow_type.value_type)
-    is_number = types.is_integer(arrow_type) or types.is_boolean(arrow_type) or types.is_floating(arrow_type)
-    return is_number or types.is_null(arrow_type) or is_text(arrow_type)
+    return pa.types.is_null(arrow_type) or kind_of(arrow_type) is not None
 
 
 def _item_type(arrow_type: pa.DataType) -> pa.DataType:
     return arrow_type.value_type if is_list(arrow_type) else arrow_type
-
-
-def to_ragged(name: str, array: pa.Array) -> Ragged:
-    """The values of one column, integers widened to int64 and floats narrowed to float32.
-
-    Raises:
-      ConfigError: for a type without a tf.Example form, naming the column.
-    """
-    _check_supported(name, array.type)
-    array = _plain(array)
-    present = pc.is_valid(array).to_numpy(zero_copy_only=False)
-    if is_list(array.type):
-        counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        items = _plain(pc.list_flatten(array))
-        owners = np.repeat(np.arange(len(array)), counts) if items.null_count or _may_overflow(items.type) else _NONE
-    else:
-        counts = present.astype(np.int64)
-        items, owners = array.drop_null(), np.flatnonzero(present)
-    if not items.null_count:
-        return _flat_values(items, present, counts, owners, _NONE)
-    missing = pc.is_null(items).to_numpy(zero_copy_only=False)
-    counts = counts - np.bincount(owners[missing], minlength=len(array))
-    return _flat_values(items.drop_null(), present, counts, owners[~missing], np.unique(owners[missing]))
 
 
 def kernel_columns(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
@@ -146,15 +151,14 @@ def _is_kernel_type(arrow_type: pa.DataType) -> bool:
 
 
 def _kernel_column(name: str, array: pa.Array) -> pa.Array:
-    _check_supported(name, array.type)
+    check_supported(name, array.type)
     if _is_kernel_type(array.type):
         return array
     array = _plain(array)
     if not is_list(array.type):
         return _kernel_values(array)
-    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     items = _kernel_values(_plain(pc.list_flatten(array)))
-    return pa.LargeListArray.from_arrays(pa.array(starts_of(counts)), items, mask=pc.is_null(array))
+    return pa.LargeListArray.from_arrays(pa.array(starts_of(list_lengths(array))), items, mask=pc.is_null(array))
 
 
 def _kernel_values(array: pa.Array) -> pa.Array:
@@ -197,102 +201,3 @@ def _plain(array: pa.Array) -> pa.Array:
     plain = _plain_type(array.type)
     array = array if plain == array.type else array.cast(plain)
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-
-
-def _may_overflow(arrow_type: pa.DataType) -> bool:
-    return pa.types.is_uint64(arrow_type) or pa.types.is_float64(arrow_type)
-
-
-def _flat_values(items: pa.Array, present: Flags, counts: Ints, owners: Ints, null_items: Ints) -> Ragged:
-    if is_text(items.type):
-        data, offsets = _bytes_buffers(items)
-        return Ragged(
-            Kind.BYTES, present, counts, data, offsets[:-1], np.diff(offsets), null_items=null_items, overflows=_NONE
-        )
-    if pa.types.is_floating(items.type):
-        wide = items.to_numpy(zero_copy_only=False)
-        with np.errstate(over="ignore"):
-            floats = wide.astype(np.float32, copy=False)
-        bad = np.isinf(floats) & np.isfinite(wide) if wide.dtype == np.float64 else _NONE.astype(bool)
-        return Ragged(Kind.FLOAT, present, counts, floats, _NONE, _NONE, null_items, _rows(owners, bad))
-    wide = _NONE if pa.types.is_null(items.type) else items.to_numpy(zero_copy_only=False)
-    bad = wide > np.iinfo(np.int64).max if wide.dtype == np.uint64 else _NONE.astype(bool)
-    return Ragged(
-        Kind.INT, present, counts, wide.astype(np.int64, copy=False), _NONE, _NONE, null_items, _rows(owners, bad)
-    )
-
-
-def _rows(owners: Ints, bad: Flags) -> Ints:
-    return np.unique(owners[bad]) if bad.any() else _NONE
-
-
-def _bytes_buffers(items: pa.Array) -> tuple[Bytes, Ints]:
-    """The data of an array without nulls, and int64 offsets into it, one more than values."""
-    wide = items.cast(pa.large_binary())
-    _, offsets, data = wide.buffers()
-    bounds = np.zeros(1, np.int64) if not len(wide) else np.frombuffer(offsets, np.int64)
-    content = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    return content, bounds[wide.offset : wide.offset + len(wide) + 1]
-
-
-def starts_of(sizes: Ints) -> Ints:
-    """Where each piece starts when they lie one after the other, and at the end where all end: int64[n + 1]."""
-    starts = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=starts[1:])
-    return starts
-
-
-def sums_per_row(sizes: Ints, counts: Ints) -> Ints:
-    """The sum of the sizes of each row's values: int64[n]."""
-    return np.diff(starts_of(sizes)[starts_of(counts)])
-
-
-def value_positions(row_starts: Ints, sizes: Ints, counts: Ints) -> Ints:
-    """Where each value lies, if those of row i lie one after the other from `row_starts[i]`: int64[m]."""
-    flat = starts_of(sizes)
-    return flat[:-1] + np.repeat(row_starts - flat[starts_of(counts)[:-1]], counts)
-
-
-def group_equal(values: Ints) -> Iterator[tuple[int, Ints]]:
-    """Each distinct value, ascending, with the ascending indices where it occurs."""
-    if not len(values):
-        return
-    low, high = int(values.min()), int(values.max())
-    if low == high:
-        yield low, np.arange(len(values))
-        return
-    # A stable sort of 16-bit integers is a radix sort.
-    narrow = (values - low).astype(np.uint16) if high - low < 1 << 16 else values
-    order = np.argsort(narrow, kind="stable")
-    ordered = values[order]
-    bounds = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(values)]
-    for start, end in itertools.pairwise(bounds):
-        yield int(ordered[start]), order[start:end]
-
-
-def _windows(data: Bytes, width: int) -> npt.NDArray[np.void]:
-    """Every `width` bytes of `data` as one item, overlapping, without a copy: one item assignment is one memcpy."""
-    return np.ndarray((max(len(data) - width + 1, 0),), f"V{width}", data, strides=(1,))
-
-
-def put_constant(out: Bytes, positions: Ints, piece: bytes) -> None:
-    """Writes the same bytes at every position."""
-    if piece and len(positions):
-        _windows(out, len(piece))[positions] = np.frombuffer(piece, f"V{len(piece)}")
-
-
-def put_fixed(out: Bytes, positions: Ints, pieces: npt.NDArray[Any]) -> None:
-    """Writes row i of `pieces`, an array of one or two dimensions, at `positions[i]`, as its bytes in memory."""
-    if len(positions):
-        width = pieces.itemsize * (pieces.shape[1] if pieces.ndim == 2 else 1)
-        _windows(out, width)[positions] = np.ascontiguousarray(pieces).view(f"V{width}").reshape(-1)
-
-
-def put_slices(out: Bytes, positions: Ints, data: Bytes, starts: Ints, lengths: Ints) -> None:
-    """Writes `data[starts[i]:][:lengths[i]]` at `positions[i]`."""
-    for length, group in group_equal(lengths):
-        if length > _MAX_WINDOW_BYTES:
-            for position, start in zip(positions[group].tolist(), starts[group].tolist(), strict=True):
-                out[position : position + length] = data[start : start + length]
-        elif length:
-            _windows(out, length)[positions[group]] = _windows(data, length)[starts[group]]

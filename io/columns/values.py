@@ -1,6 +1,5 @@
-"""The values of a column, whatever its Arrow type: `column_cells`, texts of values that are not texts, `shown`."""
+"""The values of a column, whatever its Arrow type: what is stored, texts of values that are not texts, `shown`."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,39 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from penstock.io.schema import Kind
+
 # Characters, bytes or items of a value in a message.
 _MAX_SHOWN = 120
-
-
-@dataclasses.dataclass(frozen=True)
-class Cells:
-    """A column of n rows as its m values.
-
-    Attributes:
-      values: the values of all rows one after the other, of the type that is stored (`plain`).
-      lengths: int64[n], the values of each row, 0 where it is null; None for a scalar column, where m is n.
-    """
-
-    values: pa.Array
-    lengths: npt.NDArray[np.int64] | None
-
-    def places(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Rows of these values, and their indices within the list of the row."""
-        if self.lengths is None:
-            return indices, np.zeros(len(indices), np.int64)
-        ends = np.cumsum(self.lengths)
-        rows = np.searchsorted(ends, indices, side="right")
-        return rows, indices - (ends - self.lengths)[rows]
-
-
-def column_cells(column: pa.Array) -> Cells:
-    """The values of a column."""
-    column = plain(column)
-    if not is_list(column.type):
-        return Cells(column, None)
-    # flatten() and not a cast to list: Arrow 25 casts list views with nulls wrongly.
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return Cells(plain(column.flatten()), lengths)
 
 
 def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.StringArray) -> pa.UnionArray:
@@ -55,27 +25,39 @@ def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.Strin
       rows: ascending.
       texts: one for each of `rows`, none of them null.
     """
-    codes, places = np.zeros(len(numbers), np.int8), np.arange(len(numbers), dtype=np.int32)
-    codes[rows], places[rows] = 1, np.arange(len(rows))
-    return pa.UnionArray.from_dense(pa.array(codes), pa.array(places), [numbers, texts])
+    codes, indices = np.zeros(len(numbers), np.int8), np.arange(len(numbers), dtype=np.int32)
+    codes[rows], indices[rows] = 1, np.arange(len(rows))
+    return pa.UnionArray.from_dense(pa.array(codes), pa.array(indices), [numbers, texts])
 
 
 def split_mixed(column: pa.UnionArray) -> tuple[pa.Array, npt.NDArray[np.int64], pa.StringArray]:
     """What `mixed_column` was made of."""
     # By the buffers: `type_codes` and `offsets` of Arrow 25 are those of a slice's beginning.
     _, *buffers = column.buffers()
-    codes, places = (
+    codes, indices = (
         np.frombuffer(buffer, dtype)[column.offset :][: len(column)]
         for buffer, dtype in zip(buffers, (np.int8, np.int32), strict=False)
     )
     rows = np.flatnonzero(codes)
     numbers, texts = column.field(0), column.field(1)
     if len(numbers) != len(column) or column.offset:
-        # A slice: it points into the whole children.
-        numbers = numbers.take(pa.array(places, mask=codes != 0))
+        # A slice points into the whole children.
+        numbers = _slice_of(numbers, rows, indices, column.offset)
     if len(texts) != len(rows):
-        texts = texts.take(pa.array(places[rows]))
+        texts = texts.take(pa.array(indices[rows]))
     return numbers, rows, texts
+
+
+def _slice_of(numbers: pa.Array, rows: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], offset: int) -> pa.Array:
+    """The numbers of a slice: without a copy where they are as `mixed_column` lays them out, null for each text."""
+    found = numbers.slice(offset, len(indices))
+    moved = indices != np.arange(offset, offset + len(indices))
+    moved[rows] = False
+    if len(found) == len(indices) and not moved.any() and found.take(pa.array(rows)).null_count == len(rows):
+        return found
+    mask = np.zeros(len(indices), bool)
+    mask[rows] = True
+    return numbers.take(pa.array(indices, mask=mask))
 
 
 def is_mixed(arrow_type: pa.DataType) -> bool:
@@ -131,10 +113,33 @@ def is_text(arrow_type: pa.DataType) -> bool:
     )
 
 
+def kind_of(item: pa.DataType) -> Kind | None:
+    """The kind of a schema whose values have this type; None for null, and for what only conversion makes a kind of.
+
+    >>> kind_of(pa.bool_()), kind_of(pa.date32())
+    (<Kind.INT: 'INT'>, None)
+    """
+    if types.is_integer(item) or types.is_boolean(item):
+        return Kind.INT
+    if types.is_floating(item):
+        return Kind.FLOAT
+    return Kind.BYTES if is_text(item) else None
+
+
+def has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
+    """Whether values of an Arrow type are of a schema's kind; a column of nothing but nulls is of any.
+
+    >>> has_kind(pa.list_(pa.int16()), Kind.INT), has_kind(pa.string(), Kind.INT)
+    (True, False)
+    """
+    item = item_type(arrow_type)
+    return pa.types.is_null(item) or kind_of(item) is kind
+
+
 def is_readable(item: pa.DataType) -> bool:
     """Whether a tf.Example can hold values of this type, as `penstock.io.columns.conform` says."""
-    number = types.is_integer(item) or types.is_floating(item) or types.is_decimal(item) or types.is_boolean(item)
-    return number or is_text(item) or types.is_null(item) or (types.is_temporal(item) and not types.is_interval(item))
+    is_time = types.is_temporal(item) and not types.is_interval(item)
+    return kind_of(item) is not None or types.is_null(item) or types.is_decimal(item) or is_time
 
 
 def _stored_type(arrow_type: pa.DataType) -> pa.DataType:

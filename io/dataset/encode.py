@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.batches import drop_rows
-from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.columns.lists import without_views
+from penstock.io.dataset.shard_formats.base import EncodedRows, ShardFormat
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.examples.encode import try_encode_examples
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.sort.records import Keys, Splits, records_batch
@@ -39,14 +39,12 @@ class RecordEncoder:
     """Encodes batches.
 
     Attributes:
-      splits: the names of all splits.
-      is_ordered: whether the order of the input is kept, so that rows must bring their places along.
-      seed: of the shuffle, for rows without `_shuffle_key`.
+      spec: the dataset; where the order of the input is kept, rows must bring their places along.
+      shard_format: its format.
     """
 
-    splits: tuple[str, ...]
-    is_ordered: bool
-    seed: int
+    spec: DatasetSpec
+    shard_format: ShardFormat
 
     def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
         """The records of a batch.
@@ -56,33 +54,35 @@ class RecordEncoder:
           DataError: for a shuffle key that is null.
         """
         batch = without_views(batch)
-        encoded, faults = try_encode_examples(batch)
-        rows = drop_rows(batch, faults) if faults else batch
+        encoded = self.shard_format.encode(batch)
+        rows = drop_rows(batch, encoded.faults) if encoded.faults else batch
         times = rows.column(EVENT_TIME) if EVENT_TIME in rows.schema.names else None
-        records = records_batch(self._split_numbers(rows), self._keys(rows), encoded.data, encoded.offsets, times)
-        return EncodedBatch(records, rows, batch, faults)
+        records = records_batch(
+            self._split_numbers(rows), self._keys(rows, encoded), encoded.data, encoded.offsets, times
+        )
+        return EncodedBatch(records, rows, batch, encoded.faults)
 
-    def _keys(self, batch: pa.RecordBatch) -> Keys:
+    def _keys(self, batch: pa.RecordBatch, encoded: EncodedRows) -> Keys:
         if SHUFFLE_KEY in batch.schema.names:
             keys = batch.column(SHUFFLE_KEY)
             if keys.null_count:
                 raise DataError(f"{SHUFFLE_KEY} must not be null, got {keys.null_count} nulls in a batch")
             return keys.to_numpy(zero_copy_only=False)
-        if self.is_ordered:
+        if self.spec.shuffle == "none":
             raise ConfigError("shuffle='none' needs the place of each row: read with ReadRecords(..., order_key=True)")
-        return hash_rows(batch, None, salted(self.seed, SHUFFLE_SALT))
+        return self.shard_format.shuffle_keys(batch, encoded, self.spec.seed)
 
     def _split_numbers(self, batch: pa.RecordBatch) -> Splits:
         if SPLIT not in batch.schema.names:
-            if len(self.splits) > 1:
+            if len(self.spec.splits) > 1:
                 raise ConfigError(
-                    f"rows have no split; use AssignSplit, or one split instead of {', '.join(self.splits)}"
+                    f"rows have no split; use AssignSplit, or one split instead of {', '.join(self.spec.splits)}"
                 )
             return np.zeros(batch.num_rows, np.uint16)
         column = batch.column(SPLIT)
         names = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        numbers = pc.index_in(names.dictionary.cast(pa.string()), pa.array(self.splits)).take(names.indices)
+        numbers = pc.index_in(names.dictionary.cast(pa.string()), pa.array(self.spec.splits)).take(names.indices)
         if numbers.null_count:
             unknown = pc.unique(column.filter(pc.is_null(numbers)).cast(pa.string()))[0].as_py()
-            raise ConfigError(f"a row is of split {unknown!r}; splits must name it, got {', '.join(self.splits)}")
+            raise ConfigError(f"a row is of split {unknown!r}; splits must name it, got {', '.join(self.spec.splits)}")
         return numbers.to_numpy().astype(np.uint16)

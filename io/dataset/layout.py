@@ -28,21 +28,21 @@ from collections.abc import Sequence
 
 from apache_beam.io.filesystems import FileSystems
 
+from penstock.io.dataset.options import DEAD_LETTERS as DEAD_LETTERS
+from penstock.io.dataset.options import MANIFEST as MANIFEST
+from penstock.io.dataset.options import SCHEMA as SCHEMA
+from penstock.io.dataset.options import TRANSFORM as TRANSFORM
+from penstock.io.dataset.options import WINDOWS as WINDOWS
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.folders import delete_files, list_files
 from penstock.io.files.paths import is_local
 
-MANIFEST = "manifest.json"
-SCHEMA = "schema.pbtxt"
-TRANSFORM = "transform"
-DEAD_LETTERS = "dead_letters"
 PARKED = "parked"
-WINDOWS = "windows"
 STAGING_PREFIX = ".tmp-"
 
-# Suffix of a shard by its compression.
-SUFFIXES = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
+# Staged when the old dataset is gone, so that a second attempt deletes nothing.
+CLEARED = "cleared"
 
 _DATASET_FILE = re.compile(
     r"manifest\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows)/.*|\.tmp-.*"
@@ -87,7 +87,7 @@ def new_run_id() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Staging:
-    """The folder of one run, inside the output, where everything lies until it is published.
+    """The folder of one run, where everything lies until it is published.
 
     What is staged under a relative path (`path("train", ...)`) is published under the same path below the output.
     """
@@ -161,11 +161,37 @@ def check_replaceable(output: str) -> None:
         )
 
 
+def clear_once(staging: Staging, overwrite: bool) -> None:
+    """Deletes the dataset that is there, manifests first, and what crashed runs left; what this run staged stays.
+
+    A second attempt deletes nothing.
+
+    Raises:
+      ConfigError: when something is there and `overwrite` is not set, or what is no part of a dataset.
+    """
+    cleared = staging.path(CLEARED)
+    if FileSystems.exists(cleared):
+        return
+    own = f"{STAGING_PREFIX}{staging.run_id}/"
+    old = [path for path in list_files(staging.output) if not path.startswith(own)]
+    if old and not overwrite:
+        raise ConfigError(f"{staging.output}: was filled while the job ran ({old[0]}); nothing is published")
+    check_replaceable(staging.output)
+    manifests = [path for path in old if path == MANIFEST or path.startswith(f"{WINDOWS}/")]
+    delete_files(staging.output, manifests)
+    delete_files(staging.output, sorted({*old} - {*manifests}))
+    _mark(cleared)
+
+
+def _mark(path: str) -> None:
+    with FileSystems.create(path, compression_type="uncompressed") as file:
+        file.write(b"")
+
+
 def _probe(output: str) -> None:
     probe = f"{STAGING_PREFIX}probe-{secrets.token_hex(4)}"
     try:
-        with FileSystems.create(FileSystems.join(output, probe), compression_type="uncompressed") as file:
-            file.write(b"")
+        _mark(FileSystems.join(output, probe))
         delete_files(output, [probe])
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error}") from error

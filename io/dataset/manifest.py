@@ -20,16 +20,16 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One shard.
+    """One shard of a dataset, as the manifest describes it.
 
     Attributes:
       path: relative to the dataset.
       split: the split it belongs to.
-      records: tf.Examples in it.
+      records: in it: rows.
       bytes: size of the file as stored.
-      uncompressed_bytes: size of the framed records.
+      uncompressed_bytes: size of its content: framed tf.Examples, or what `rows.py` makes of rows of a table.
       crc32c: CRC32C of the file as stored, 8 hex digits.
-      sha256: SHA-256 of the framed records before compression, hex.
+      sha256: SHA-256 of its content, hex.
       event_time: least and greatest event time (ISO 8601, UTC) of its rows; None without.
     """
 
@@ -105,13 +105,17 @@ class ManifestFile:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest(ManifestFile):
-    """What a dataset holds and how it came to be; `rows_in == rows_out + rows_rejected`.
+    """What a dataset holds and how it came to be.
+
+    `rows_in == rows_out + rows_rejected`.
 
     Attributes:
       dataset_id: `dataset_id` of the shards: the same for the same content.
       splits: rows by split, in the order of the options.
       rejected_by_reason: rows by reason; a row may have several, so that the sum may exceed `rows_rejected`.
       rejected_by_stage: rows by the step that rejected them; the sum is `rows_rejected`.
+      format: of the shards, as `--output_format` names it.
+      media_type: of the shards.
       provenance: inputs, fingerprints, options, versions: what the job says about itself.
     """
 
@@ -129,6 +133,8 @@ class Manifest(ManifestFile):
     compression: str
     shuffle: str
     seed: int
+    format: str = "tfrecord"
+    media_type: str = "application/x-tfrecord"
     extras: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION
@@ -153,7 +159,9 @@ def dataset_id(shards: Sequence[Shard]) -> str:
 
 
 def read_manifest(directory: str) -> Manifest | None:
-    """The manifest of a dataset; None when it has none, and so is not whole.
+    """Reads the manifest of a dataset.
+
+    None when it has none, and so is not whole.
 
     Raises:
       DataError: when there is one that cannot be read.

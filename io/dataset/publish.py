@@ -12,25 +12,31 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from apache_beam.io.filesystems import FileSystems
 
-from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, STAGING_PREFIX, Staging, check_replaceable, reject_names
+from penstock.io.dataset.layout import (
+    CLEARED,
+    DEAD_LETTERS,
+    MANIFEST,
+    STAGING_PREFIX,
+    Staging,
+    clear_once,
+    reject_names,
+)
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest, sum_counts
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
-from penstock.io.errors import ConfigError, DataError
+from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
 
-# Staged when the old dataset is gone, so that a second attempt deletes nothing.
-CLEARED = "cleared"
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """How a run ended: whether it was published, and with which counts.
 
     Attributes:
       status: published; or nothing was, since there was no row, or too many were rejected.
@@ -74,19 +80,11 @@ class Publisher:
 
     Attributes:
       staging: the run's folder.
-      splits: in the order of the manifest.
-      extras: relative paths of staged files and folders that belong to the dataset beside its shards.
+      spec: the dataset.
     """
 
     staging: Staging
-    splits: tuple[str, ...]
-    max_reject_fraction: float
-    overwrite: bool
-    compression: str
-    shuffle: str
-    seed: int
-    extras: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    spec: DatasetSpec
 
     def publish(self, shards: Iterable[Shard], rejects: Iterable[DeadLetterFile], rows_read: int) -> Outcome:
         """Publishes the staged run, or says why not; may be called again after it failed half-way.
@@ -115,7 +113,7 @@ class Publisher:
             remove_folder(self.staging.directory)
             return outcome
         if current is None:
-            self._clear_once()
+            clear_once(self.staging, self.spec.overwrite)
             self._rename(renames)
         self._discard(manifest)
         _write(self.staging.outcome, outcome.to_json())
@@ -136,7 +134,7 @@ class Publisher:
         self, shards: list[Shard], rejects: Sequence[DeadLetterFile], rows_read: int
     ) -> tuple[Manifest, dict[str, str]]:
         """The manifest, and the renames of dead letters (staged path -> relative path)."""
-        shards.sort(key=lambda shard: (self.splits.index(shard.split), shard.path))
+        shards.sort(key=lambda shard: (self.spec.splits.index(shard.split), shard.path))
         reasons, stages = sum_counts(file.reasons for file in rejects), sum_counts(file.stages for file in rejects)
         names = reject_names(DEAD_LETTERS, [file.path for file in rejects])
         records = sum_counts({shard.split: shard.records} for shard in shards)
@@ -147,18 +145,14 @@ class Publisher:
             rows_in=rows_read + stages.get("read", 0),
             rows_out=sum(records.values()),
             rows_rejected=sum(file.records for file in rejects),
-            splits={split: records.get(split, 0) for split in self.splits},
+            splits={split: records.get(split, 0) for split in self.spec.splits},
             shards=tuple(shards),
             dead_letters=tuple(
                 PublishedDeadLetters(name, file.records) for name, file in zip(names, rejects, strict=True)
             ),
             rejected_by_reason=reasons,
             rejected_by_stage=stages,
-            compression=self.compression,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            extras=self.extras,
-            provenance=self.provenance,
+            **self.spec.manifest_fields(),
         )
         return manifest, {file.path: name for name, file in zip(names, rejects, strict=True)}
 
@@ -172,7 +166,7 @@ class Publisher:
             )
         if manifest.rows_in == 0:
             status = "no_rows"
-        elif manifest.rows_rejected > self.max_reject_fraction * manifest.rows_in:
+        elif manifest.rows_rejected > self.spec.max_reject_fraction * manifest.rows_in:
             status = "too_many_rejects"
         if status != "published" and replaces:
             return Outcome(status, manifest, self.staging.dead_letters)
@@ -187,7 +181,7 @@ class Publisher:
         staged = self.staging.path(MANIFEST)
         _write(staged, manifest.to_json())
         self._check(self._not_staged(manifest))
-        self._clear_once()
+        clear_once(self.staging, self.spec.overwrite)
         moves = {self.staging.path(*path.split("/")): path for path in self._staged_files(manifest)}
         self._rename({**moves, **rejects})
         self._check(self._not_published(manifest))
@@ -210,12 +204,12 @@ class Publisher:
         found = list_files(self.staging.output)
         yield from self._damaged(manifest, found)
         yield from (file.path for file in manifest.dead_letters if file.path not in found)
-        folders = (STAGING_PREFIX, *(f"{extra}/" for extra in self.extras))
+        folders = (STAGING_PREFIX, *(f"{extra}/" for extra in self.spec.extras))
         yield from (path for path in set(found) - set(manifest.files()) if not path.startswith(folders))
 
     def _damaged(self, manifest: Manifest, found: Mapping[str, int]) -> Iterator[str]:
         yield from (shard.path for shard in manifest.shards if found.get(shard.path) != shard.bytes)
-        for extra in self.extras:
+        for extra in self.spec.extras:
             if not any(f"{path}/".startswith(f"{extra}/") for path in found):
                 yield extra
 
@@ -234,30 +228,13 @@ class Publisher:
     def _staged_files(self, manifest: Manifest) -> Iterable[str]:
         yield from (shard.path for shard in manifest.shards)
         staged = list_files(self.staging.directory)
-        for extra in self.extras:
+        for extra in self.spec.extras:
             yield from (path for path in staged if path == extra or path.startswith(f"{extra}/"))
 
     def _discard(self, manifest: Manifest) -> None:
         """Deletes what was staged for the dataset, but not the dead letters."""
         staged = list_files(self.staging.directory)
         delete_files(self.staging.directory, sorted({*self._staged_files(manifest)} & {*staged}))
-
-    def _clear_once(self) -> None:
-        cleared = self.staging.path(CLEARED)
-        if not FileSystems.exists(cleared):
-            self._clear()
-            _write(cleared, "")
-
-    def _clear(self) -> None:
-        """Deletes the old dataset, manifest first, and what crashed runs left behind."""
-        found = list_files(self.staging.output)
-        own = f"{STAGING_PREFIX}{self.staging.run_id}/"
-        old = [path for path in found if not path.startswith(own)]
-        if old and not self.overwrite:
-            raise ConfigError(f"{self.staging.output}: was filled while the job ran ({old[0]}); nothing is published")
-        check_replaceable(self.staging.output)
-        delete_files(self.staging.output, [path for path in old if path == MANIFEST])
-        delete_files(self.staging.output, [path for path in old if path != MANIFEST])
 
 
 def _write(path: str, text: str) -> None:

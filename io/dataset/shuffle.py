@@ -23,10 +23,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 from penstock.io.batches import in_global_window
 from penstock.io.beam import progress
 from penstock.io.beam.stable_input import tries_once
-from penstock.io.dataset.layout import SUFFIXES, Staging, part_name
+from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.manifest import Shard
-from penstock.io.dataset.options import Compression, Shuffle
 from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.sort.merge import KEYS_END, MergedRuns, merge_batches
 from penstock.io.sort.records import EncodedRecords, Keys, sort_records
 from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
@@ -37,28 +37,20 @@ _MAX_CHUNK_BYTES = 4 << 20
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlan:
-    """How a split is cut into shards.
+    """How the splits of a dataset are cut into shards."""
 
-    Attributes:
-      num_shards: of each split; None goes by bytes.
-      shard_bytes: aimed uncompressed bytes of a shard.
-      shuffle: what the keys mean.
-    """
-
-    num_shards: int | None
-    shard_bytes: int
-    shuffle: Shuffle
+    spec: DatasetSpec
 
     def count(self, split_bytes: int) -> int:
         """Number of shards of a split with so many bytes; at least one."""
-        return self.num_shards or max(1, -(-split_bytes // self.shard_bytes))
+        return self.spec.num_shards or max(1, -(-split_bytes // self.spec.shard_bytes))
 
     def bounds(self, total: int, merged: MergedRuns) -> list[int]:
         """The keys at which the shards of a split begin, and the end: `total` + 1 keys, ascending.
 
         Hashes are cut evenly, so that a shard is known from the hash alone; places in the input are cut by rank.
         """
-        if self.shuffle == "global":
+        if self.spec.shuffle == "global":
             return [hash_bound(index, total) for index in range(total + 1)]
         rows = merged.count_below(KEYS_END)
         return [0, *(merged.key_at(rows * index // total) for index in range(1, total)), KEYS_END]
@@ -95,22 +87,21 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
     """Shards by way of runs on a disk that all workers share."""
 
     staging: Staging
-    splits: tuple[str, ...]
-    plan: ShardPlan
-    compression: Compression
+    spec: DatasetSpec
 
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Spill, plan, merge."""
-        buffer_bytes = ORDERED_BUFFER_BYTES if self.plan.shuffle == "none" else MAX_RUN_BYTES
-        spill = _SpillFn(spill_directory(self.staging), self.splits, buffer_bytes)
+        buffer_bytes = ORDERED_BUFFER_BYTES if self.spec.shuffle == "none" else MAX_RUN_BYTES
+        spill = _SpillFn(spill_directory(self.staging), self.spec.splits, buffer_bytes)
         runs = records | "Spill" >> beam.ParDo(spill).with_output_types(Run)
+        plan = beam.FlatMap(_plan_shards, beam.pvalue.AsList(runs), ShardPlan(self.spec))
         ranges = (
             records.pipeline
-            | "Splits" >> beam.Create(self.splits, reshuffle=False)
-            | "PlanShards" >> beam.ParDo(_PlanFn(self.plan), beam.pvalue.AsList(runs)).with_output_types(_ShardRange)
+            | "Splits" >> beam.Create(self.spec.splits, reshuffle=False)
+            | "PlanShards" >> plan.with_output_types(_ShardRange)
             | "SpreadShards" >> beam.Reshuffle()
         )
-        write = _MergeFn(self.staging, self.compression, tries_once(records.pipeline))
+        write = _MergeFn(self.staging, self.spec, tries_once(records.pipeline))
         return ranges | "Merge" >> beam.ParDo(write, beam.pvalue.AsList(runs)).with_output_types(Shard)
 
 
@@ -122,7 +113,7 @@ def spill_directory(staging: Staging) -> str:
 
 
 class _SpillFn(beam.DoFn):
-    def __init__(self, directory: str, splits: tuple[str, ...], buffer_bytes: int):
+    def __init__(self, directory: str, splits: Sequence[str], buffer_bytes: int):
         self._directory = directory
         self._splits = splits
         self._buffer_bytes = buffer_bytes
@@ -139,33 +130,29 @@ class _SpillFn(beam.DoFn):
         del self._writer  # and with it its buffer
 
 
-class _PlanFn(beam.DoFn):
-    def __init__(self, plan: ShardPlan):
-        self._plan = plan
-
-    def process(self, split: str, runs: Sequence[Run]) -> Iterator[_ShardRange]:
-        own = [run for run in runs if run.split == split]
-        size = sum(int(run.bytes[-1]) for run in own)
-        total = self._plan.count(size)
-        progress.plan(written=size, shards=total)
-        bounds = self._plan.bounds(total, MergedRuns(own))
-        for index in range(total):
-            yield _ShardRange(split, index, total, bounds[index], bounds[index + 1])
+def _plan_shards(split: str, runs: Sequence[Run], plan: ShardPlan) -> Iterator[_ShardRange]:
+    own = [run for run in runs if run.split == split]
+    size = sum(int(run.bytes[-1]) for run in own)
+    total = plan.count(size)
+    progress.plan(written=size, shards=total)
+    bounds = plan.bounds(total, MergedRuns(own))
+    for index in range(total):
+        yield _ShardRange(split, index, total, bounds[index], bounds[index + 1])
 
 
 class _MergeFn(beam.DoFn):
-    def __init__(self, staging: Staging, compression: Compression, once: bool):
+    def __init__(self, staging: Staging, spec: DatasetSpec, once: bool):
         self._staging = staging
-        self._compression = compression
+        self._spec = spec
         # Tells this pipeline from one that repeats a run; None where bundles may be tried again.
         self._pipeline_id = uuid.uuid4().hex if once else None
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
         merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._pipeline_id is not None)
-        path = f"{shard.split}/{part_name(shard.index, shard.total, SUFFIXES[self._compression])}"
+        path = f"{shard.split}/{part_name(shard.index, shard.total, self._spec.suffix)}"
         staged = self._staging.path(*path.split("/"))
         self._begin(path)
-        yield write_shard(staged, path, shard.split, self._compression, merged, shard.low, shard.high)
+        yield write_shard(staged, path, shard.split, self._spec.shard_format(), merged, shard.low, shard.high)
 
     def _begin(self, path: str) -> None:
         """Fails for a shard that was begun before: what it took from the runs is gone."""
@@ -184,23 +171,21 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
     """Shards by way of the runner's own shuffle: chunks of records, keyed by split and shard."""
 
     staging: Staging
-    splits: tuple[str, ...]
-    plan: ShardPlan
-    compression: Compression
+    spec: DatasetSpec
 
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Count, key, group, merge."""
+        splits, plan = self.spec.splits, ShardPlan(self.spec)
         counts = self._bytes_per_split(records)
-        chunks = records | "Chunk" >> beam.ParDo(_ChunkFn(self.splits, self.plan), counts).with_output_types(
+        chunks = records | "Chunk" >> beam.ParDo(_ChunkFn(splits, plan), counts).with_output_types(
             tuple[tuple[str, int], bytes]
         )
         all_shards = (
             records.pipeline
-            | "Splits" >> beam.Create(self.splits, reshuffle=False)
-            | "EveryShard"
-            >> beam.ParDo(_EveryShardFn(self.plan), counts).with_output_types(tuple[tuple[str, int], bytes])
+            | "Splits" >> beam.Create(splits, reshuffle=False)
+            | "EveryShard" >> beam.FlatMap(_every_shard, counts, plan).with_output_types(tuple[tuple[str, int], bytes])
         )
-        write = beam.ParDo(_WriteChunksFn(self.staging, self.splits, self.plan, self.compression), counts)
+        write = beam.Map(_write_chunks, counts, self.staging, self.spec)
         return (
             (chunks, all_shards)
             | "Flatten" >> beam.Flatten()
@@ -210,26 +195,24 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
 
     def _bytes_per_split(self, records: beam.PCollection[pa.RecordBatch]) -> Any:
         """A side input; nothing where the number of shards is given, since it would hold the records up."""
-        if self.plan.num_shards is not None:
+        if self.spec.num_shards is not None:
             return {}
-        sizes = records | "CountBytes" >> beam.ParDo(_CountBytesFn(self.splits)).with_output_types(tuple[str, int])
+        sizes = records | "CountBytes" >> beam.FlatMap(_bytes_by_split, self.spec.splits).with_output_types(
+            tuple[str, int]
+        )
         return beam.pvalue.AsDict(sizes | "SumBytes" >> beam.CombinePerKey(sum))
 
 
-class _CountBytesFn(beam.DoFn):
-    def __init__(self, splits: tuple[str, ...]):
-        self._splits = splits
-
-    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int]]:
-        records = EncodedRecords.of(batch)
-        for split in np.unique(records.splits):
-            yield self._splits[split], int(np.diff(records.offsets)[records.splits == split].sum())
+def _bytes_by_split(batch: pa.RecordBatch, splits: Sequence[str]) -> Iterator[tuple[str, int]]:
+    records = EncodedRecords.of(batch)
+    for split in np.unique(records.splits):
+        yield splits[split], int(np.diff(records.offsets)[records.splits == split].sum())
 
 
 class _ChunkFn(beam.DoFn):
     """Buffers records, and gives them sorted by shard, in chunks that a runner likes to move."""
 
-    def __init__(self, splits: tuple[str, ...], plan: ShardPlan):
+    def __init__(self, splits: Sequence[str], plan: ShardPlan):
         self._splits = splits
         self._plan = plan
 
@@ -276,31 +259,22 @@ def _to_ipc(records: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-class _EveryShardFn(beam.DoFn):
+def _every_shard(split: str, counts: Mapping[str, int], plan: ShardPlan) -> Iterator[tuple[tuple[str, int], bytes]]:
     """An empty chunk for each shard, so that one without records is written as well."""
-
-    def __init__(self, plan: ShardPlan):
-        self._plan = plan
-
-    def process(self, split: str, counts: Mapping[str, int]) -> Iterator[tuple[tuple[str, int], bytes]]:
-        total = self._plan.count(counts.get(split, 0))
-        progress.plan(shards=total)
-        for index in range(total):
-            yield (split, index), b""
+    total = plan.count(counts.get(split, 0))
+    progress.plan(shards=total)
+    for index in range(total):
+        yield (split, index), b""
 
 
-class _WriteChunksFn(beam.DoFn):
-    def __init__(self, staging: Staging, splits: tuple[str, ...], plan: ShardPlan, compression: Compression):
-        self._staging = staging
-        self._splits = splits
-        self._plan = plan
-        self._compression = compression
-
-    def process(self, item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int]) -> Iterator[Shard]:
-        (split, index), chunks = item
-        path = f"{split}/{part_name(index, self._plan.count(counts.get(split, 0)), SUFFIXES[self._compression])}"
-        with merged_batches(map(_from_ipc, filter(None, chunks)), self._splits) as merged:
-            yield write_shard(self._staging.path(*path.split("/")), path, split, self._compression, merged)
+def _write_chunks(
+    item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int], staging: Staging, spec: DatasetSpec
+) -> Shard:
+    (split, index), chunks = item
+    total = ShardPlan(spec).count(counts.get(split, 0))
+    path = f"{split}/{part_name(index, total, spec.suffix)}"
+    with merged_batches(map(_from_ipc, filter(None, chunks)), spec.splits) as merged:
+        return write_shard(staging.path(*path.split("/")), path, split, spec.shard_format(), merged)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 from apache_beam import pvalue
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from apache_beam.transforms import error_handling
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
@@ -29,6 +28,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
 from penstock.io.batches import in_global_window
 from penstock.io.beam import progress
 from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
 from penstock.io.dead_letters.record import (
     DeadLetter,
@@ -53,11 +53,11 @@ def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
 
 
 class RejectingTransform(beam.PTransform[Any, Any]):
-    """Base of the transforms that may reject rows; follows Beam's `with_error_handler` convention.
+    """Base of the transforms that may reject rows.
 
-    Without a handler the first bad record fails the pipeline with `RejectedRecordError`. With an
-    `apache_beam.transforms.error_handling.ErrorHandler` it goes there as a `DeadLetter`; a `BatchErrorHandler`, such as
-    `DeadLetterHandler`, gets whole `RejectedBatch`es.
+    It follows Beam's convention `with_error_handler`. Without a handler the first bad record fails the pipeline with
+    `RejectedRecordError`. With an `apache_beam.transforms.error_handling.ErrorHandler` each goes there as a
+    `DeadLetter`; a `BatchErrorHandler`, such as `DeadLetterHandler`, gets each `RejectedBatch` whole.
     """
 
     _error_handler: error_handling.ErrorHandler | None = None
@@ -70,20 +70,20 @@ class RejectingTransform(beam.PTransform[Any, Any]):
     def _reject(self, rejected: beam.PCollection[Any]) -> None:
         """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`.
 
-        Elements are `RejectedBatch`es, as `reject` gives them; single `DeadLetter`s do as well.
+        Elements are of type `RejectedBatch`, as `reject` gives them; a single `DeadLetter` does as well.
         """
         steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:
-            _ = rejected | f"FailOnRejected{steps}" >> beam.ParDo(_FailFn())
+            _ = rejected | f"FailOnRejected{steps}" >> beam.Map(_fail)
         elif isinstance(self._error_handler, BatchErrorHandler):
             self._error_handler.add_error_pcollection(rejected)
         else:
-            letters = rejected | f"Letters{steps}" >> beam.ParDo(_LettersFn()).with_output_types(DeadLetter)
+            letters = rejected | f"Letters{steps}" >> beam.FlatMap(_dead_letters).with_output_types(DeadLetter)
             self._error_handler.add_error_pcollection(letters)
 
 
 class BatchErrorHandler(error_handling.ErrorHandler):
-    """Base of the error handlers that take `RejectedBatch`es from Penstock's transforms, instead of single letters."""
+    """Base of the error handlers that take rejected rows by the batch (`RejectedBatch`), not single dead letters."""
 
 
 def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
@@ -91,19 +91,17 @@ def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
     return element if isinstance(element, RejectedBatch) else RejectedBatch.of([element])
 
 
-class _LettersFn(beam.DoFn):
-    def process(self, element: RejectedBatch | DeadLetter) -> Iterator[DeadLetter]:
-        return iter(rejected_batch(element))
+def _dead_letters(element: RejectedBatch | DeadLetter) -> Iterator[DeadLetter]:
+    return iter(rejected_batch(element))
 
 
-class _FailFn(beam.DoFn):
-    def process(self, element: RejectedBatch | DeadLetter) -> None:
-        letter = next(iter(rejected_batch(element)))
-        reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in letter.reasons)
-        raise RejectedRecordError(
-            f"{letter.uri or 'a record'} at {letter.position}, rejected by stage {letter.stage}: {reasons}; "
-            "to collect bad records instead of failing, give the transform an error handler (with_error_handler)"
-        )
+def _fail(element: RejectedBatch | DeadLetter) -> None:
+    letter = next(iter(rejected_batch(element)))
+    reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in letter.reasons)
+    raise RejectedRecordError(
+        f"{letter.uri or 'a record'} at {letter.position}, rejected by stage {letter.stage}: {reasons}; "
+        "to collect bad records instead of failing, give the transform an error handler (with_error_handler)"
+    )
 
 
 @register_json
@@ -127,7 +125,7 @@ class DeadLetterFile:
 
 
 class DeadLetterHandler(BatchErrorHandler):
-    """An error handler that writes dead letters as JSON Lines files below `directory`.
+    """Writes dead letters as JSON Lines files below `directory`.
 
     Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
     references to files (`DeadLetterFile`, from `output()` after `close()`) cross to the next: a local runner holds
@@ -143,7 +141,7 @@ class DeadLetterHandler(BatchErrorHandler):
         self._files: beam.PCollection[DeadLetterFile] | None = None
 
     def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
-        """Gives what each step rejects to `sink` as well, such as a `WriteToKafka`: `RejectedBatch`es."""
+        """Gives each `RejectedBatch` of each step to `sink` as well, such as a `WriteToKafka`."""
         self._also.append(sink)
         return self
 
@@ -219,7 +217,7 @@ def _in_global_window(rejected: beam.PCollection[Any], index: int) -> beam.PColl
 
 
 class DiscardingHandler(BatchErrorHandler):
-    """Drops rejected rows: for a pass over input whose rejects another pass records."""
+    """Drops rejected rows, for a pass over input whose rejects another pass records."""
 
     def __init__(self) -> None:
         super().__init__(consumer=None)
@@ -247,8 +245,7 @@ class _WriteDeadLettersFn(beam.DoFn):
         self._earliest = min(self._earliest, timestamp)
         batch = rejected_batch(element)
         progress.add(rejected=len(batch))
-        for code, count in batch.reason_counts().items():
-            Metrics.counter("DeadLetters", code).inc(count)
+        RowCounters("DeadLetters").add_named(batch.reason_counts())
         for start, part in _by_window(batch, self._windows):
             key = start if start in self._files or len(self._files) < _MAX_FILES else None
             if key not in self._files:

@@ -45,7 +45,7 @@ Lists = Mapping[str, list[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class DeadLetter:
-    """One rejected row; `reasons` holds at least one."""
+    """One rejected row, with at least one reason."""
 
     reasons: tuple[Reason, ...]
     stage: str

@@ -4,34 +4,25 @@ A TFRecord file is a chain of frames, all integers little-endian::
 
     uint64 length | uint32 masked CRC32C of the 8 bytes of length | data | uint32 masked CRC32C of data
 
-Since each frame starts where the one before it ends, finding them is a loop: in the kernel, which checks the CRCs as
-it goes, or in Python, where it does nothing but follow the lengths.
+Since each frame starts where the one before it ends, finding them is a loop, which the kernel has.
 """
 
 import dataclasses
-import functools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-import google_crc32c
 import numpy as np
 
 from penstock.io.errors import InputError
-from penstock.io.kernel import native
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _frames
-
-HEADER_BYTES = 12
-FOOTER_BYTES = 4
+from penstock.io.kernel import frames
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 
 _BLOCK_BYTES = 4 << 20
 # No protobuf message is longer, so a longer record is a damaged length.
 _MAX_RECORD_BYTES = (1 << 31) - 1
 # A record of any length is read in pieces, so that a damaged length allocates no more than the file has.
 _MAX_READ_BYTES = 64 << 20
-_MASK_DELTA = 0xA282EAD8
 
 
 class ByteStream(Protocol):
@@ -97,7 +88,7 @@ def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -
     tail, offset, wanted = b"", 0, block_bytes
     while block := _read_some(stream, wanted):
         data = tail + block if tail else block
-        found = _scan_in_kernel(data) if native.ENABLED else _scan_in_python(data)
+        found = _Found(*frames.scan(data, _MAX_RECORD_BYTES))
         _check(found, data, offset, uri)
         tail, wanted = data[found.end :], max(block_bytes, found.missing)
         if len(found.starts):
@@ -105,12 +96,6 @@ def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -
         offset += found.end
     if tail:
         raise InputError(f"{uri}: {_truncated(tail)} at byte {offset}; the file is truncated: copy or write it again")
-
-
-def unmask(crcs: np.ndarray) -> np.ndarray:
-    """CRC32C values, uint32, from the masked ones that a TFRecord file stores."""
-    rotated = crcs - np.uint32(_MASK_DELTA)
-    return (rotated >> np.uint32(17)) | (rotated << np.uint32(15))
 
 
 def _read_some(stream: ByteStream, wanted: int) -> bytes:
@@ -143,18 +128,6 @@ class _Found(NamedTuple):
     bad_data: int
 
 
-def _scan_in_kernel(data: bytes) -> _Found:
-    return _Found(*_frames.scan(data, _MAX_RECORD_BYTES))
-
-
-def _scan_in_python(data: bytes) -> _Found:
-    starts, lengths, end, missing = _follow_lengths(data)
-    heads = starts - HEADER_BYTES
-    if end + HEADER_BYTES <= len(data):
-        heads = np.append(heads, end)
-    return _Found(starts, lengths, end, missing, *_check_lengths(data, heads), _check_data(data, starts, lengths))
-
-
 def _check(found: _Found, data: bytes, offset: int, uri: str) -> None:
     if found.bad_length >= 0:
         raise InputError(f"{uri}: {_bad_length(data, found.bad_length, offset)}")
@@ -176,68 +149,6 @@ def _bad_length(data: bytes, head: int, offset: int) -> str:
     if data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0:
         return f"{message}; the file looks zlib-compressed: give its name the suffix .zlib"
     return f"{message}; this is not a TFRecord file, or its start is damaged"
-
-
-def _follow_lengths(data: bytes) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Starts and lengths of the whole frames of `data`, where they end, and the bytes that the next one lacks."""
-    unpack = struct.Struct("<Q").unpack_from
-    starts: list[int] = []
-    lengths: list[int] = []
-    add_start, add_length = starts.append, lengths.append
-    size, position, missing = len(data), 0, 0
-    while position + HEADER_BYTES <= size:
-        length = unpack(data, position)[0]
-        start = position + HEADER_BYTES
-        following = start + length + FOOTER_BYTES
-        if following > size:
-            missing = following - size
-            break
-        add_start(start)
-        add_length(length)
-        position = following
-    return np.array(starts, np.int64), np.array(lengths, np.int64), position, missing
-
-
-def _check_lengths(data: bytes, heads: np.ndarray) -> tuple[int, int]:
-    """The first of the headers at `heads` whose CRC is wrong, and the first whose length is absurd."""
-    headers = np.frombuffer(data, np.uint8)[heads[:, None] + np.arange(HEADER_BYTES)]
-    stored = np.ascontiguousarray(headers[:, 8:]).view("<u4")[:, 0]
-    lengths = np.ascontiguousarray(headers[:, :8]).view("<u8")[:, 0]
-    return _first(heads, unmask(stored) != _length_crcs(headers[:, :8])), _first(heads, lengths > _MAX_RECORD_BYTES)
-
-
-def _check_data(data: bytes, starts: np.ndarray, lengths: np.ndarray) -> int:
-    """Where the first frame begins whose record does not match its CRC."""
-    ends = starts + lengths
-    crc32c = google_crc32c.value
-    found = [crc32c(data[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    footers = np.frombuffer(data, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
-    stored = np.ascontiguousarray(footers).view("<u4")[:, 0]
-    return _first(starts - HEADER_BYTES, unmask(stored) != np.array(found, np.uint32))
-
-
-def _first(heads: np.ndarray, is_bad: np.ndarray) -> int:
-    bad = np.flatnonzero(is_bad)
-    return int(heads[bad[0]]) if len(bad) else -1
-
-
-def _length_crcs(lengths: np.ndarray) -> np.ndarray:
-    """CRC32C of each row of uint8 [n, 8].
-
-    A CRC is affine over XOR: that of 8 bytes is that of 8 zeros, XORed with one term for each byte.
-    """
-    zeros, terms = _crc_terms()
-    return np.bitwise_xor.reduce(terms[np.arange(8), lengths], axis=1) ^ zeros
-
-
-@functools.cache
-def _crc_terms() -> tuple[np.uint32, np.ndarray]:
-    zeros = google_crc32c.value(bytes(8))
-    terms = [
-        [google_crc32c.value(bytes(place) + bytes([byte]) + bytes(7 - place)) ^ zeros for byte in range(256)]
-        for place in range(8)
-    ]
-    return np.uint32(zeros), np.array(terms, np.uint32)
 
 
 def _truncated(tail: bytes) -> str:

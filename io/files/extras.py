@@ -1,14 +1,15 @@
 """What needs an extra of Penstock, and how to tell a user who does not have it; nothing heavy is imported to find out.
 
-=========================  =========  =======================================
-what                       extra      what must be importable
-=========================  =========  =======================================
-`gs://`, DataflowRunner    `gcp`      `google.cloud.storage`
-`s3://`                    `aws`      `boto3`
-`azfs://`                  `azure`    `azure.storage.blob`, `azure.identity`
-`kafka://`                 `kafka`    `confluent_kafka`
-features                   `tft`      `tensorflow_transform`
-=========================  =========  =======================================
+===========================  =============  =======================================
+what                         extra          what must be importable
+===========================  =============  =======================================
+`gs://`, DataflowRunner      `gcp`          `google.cloud.storage`
+`s3://`                      `aws`          `boto3`
+`azfs://`                    `azure`        `azure.storage.blob`, `azure.identity`
+`kafka://`                   `kafka`        `confluent_kafka`
+features                     `tft`          `tensorflow_transform`
+shards of ArrayRecord        `arrayrecord`  `array_record.python`
+===========================  =============  =======================================
 
 `hdfs://` needs a package that only Beam has an extra for. Beam knows no other schemes, unless a program registers a
 filesystem of its own.
@@ -69,6 +70,7 @@ AWS = Extra("penstock[aws]", "boto3", ("boto3",))
 AZURE = Extra("penstock[azure]", "Azure's libraries", ("azure.storage.blob", "azure.identity"))
 HADOOP = Extra("apache-beam[hadoop]", "the package hdfs", ("hdfs",))
 KAFKA = Extra("penstock[kafka]", "confluent-kafka", ("confluent_kafka",))
+ARRAYRECORD = Extra("penstock[arrayrecord]", "array_record", ("array_record.python.array_record_module",))
 TFT = Extra("penstock[tft]", "tensorflow-transform", ("tensorflow_transform",))
 
 _FILESYSTEMS = {"gs": GCP, "s3": AWS, "azfs": AZURE, "hdfs": HADOOP}

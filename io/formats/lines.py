@@ -22,11 +22,9 @@ from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import CountedReads, InputFile, open_decompressed, open_raw
 from penstock.io.formats.base import Parsed, Part, text_part_bytes
-from penstock.io.kernel import native
+from penstock.io.kernel import lines as kernel_lines
+from penstock.io.kernel.shared.positions import counts_between, lone_crs
 from penstock.io.reasons import Reason
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _lines
 
 # What is worked through at a time, about a batch: smaller blocks pay Python's share more often.
 BLOCK_BYTES = 4 << 20
@@ -42,7 +40,6 @@ LONG_LINE_PAYLOAD_BYTES = 4 << 10
 
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_LF, _CR = 10, 13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,58 +286,17 @@ def skip_bom(chunk: bytes, uri: str) -> tuple[bytes, int]:
 
 def index_lines(block: Block) -> Lines:
     """Finds the lines of a block, blank ones included."""
-    if native.ENABLED:
-        return Lines(block.data, block.offset, *_lines.index_lines(block.data))
-    return _index_lines(block)
-
-
-def _index_lines(block: Block) -> Lines:
-    array = np.frombuffer(block.data, np.uint8)
-    nexts = np.flatnonzero(array == _LF) + 1
-    ends = nexts - 1
-    if len(array) and array[-1] != _LF:
-        nexts = np.append(nexts, len(array))
-        ends = np.append(ends, len(array))
-    starts = np.concatenate((np.zeros(1, np.int64), nexts[:-1]))[: len(nexts)]
-    return Lines(block.data, block.offset, starts, without_cr(block.data, starts, ends, nexts), nexts)
-
-
-def without_cr(data: bytes, starts: np.ndarray, ends: np.ndarray, nexts: np.ndarray) -> np.ndarray:
-    """Line ends moved before the CR of a CRLF; a CR at the end of a file, without LF, stays."""
-    if b"\r" not in data:
-        return ends
-    array = np.frombuffer(data, np.uint8)
-    has_cr = (ends > starts) & (nexts > ends) & (array[np.maximum(ends - 1, 0)] == _CR)
-    return ends - has_cr
-
-
-def occurrences(data: bytes, byte: int) -> np.ndarray:
-    """int64 indices of a byte; cheap when there is none."""
-    if bytes([byte]) not in data:
-        return np.empty(0, np.int64)
-    return np.flatnonzero(np.frombuffer(data, np.uint8) == byte)
+    return Lines(block.data, block.offset, *kernel_lines.index_lines(block.data))
 
 
 def counts_per_line(lines: Lines, indices: np.ndarray) -> np.ndarray:
     """How many of the sorted indices lie in each line, its line end left out."""
-    if not len(indices):
-        return np.zeros(len(lines), np.int64)
-    return np.searchsorted(indices, lines.ends) - np.searchsorted(indices, lines.starts)
-
-
-def lone_crs(data: bytes) -> np.ndarray:
-    """Indices of the CRs that no LF follows."""
-    crs = occurrences(data, _CR)
-    if not len(crs):
-        return crs
-    array = np.frombuffer(data, np.uint8)
-    followed = array[np.minimum(crs + 1, len(array) - 1)] == _LF
-    return crs[~followed]
+    return counts_between(indices, lines.starts, lines.ends)
 
 
 def lone_cr_lines(lines: Lines) -> np.ndarray:
     """Mask of the lines with a CR that no LF follows."""
-    if native.ENABLED and not _lines.has_lone_cr(lines.data):
+    if not kernel_lines.has_lone_cr(lines.data):
         return np.zeros(len(lines), bool)
     return counts_per_line(lines, lone_crs(lines.data)) > 0
 

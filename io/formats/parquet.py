@@ -34,9 +34,10 @@ _RAW_TYPES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa
 
 @dataclasses.dataclass(frozen=True)
 class ParquetFormat:
-    """Parquet files; they are compressed inside, so a file such as a.parquet.gz is refused.
+    """Parquet files.
 
-    A text that is not UTF-8 rejects its row (`parquet.utf8`): Parquet writers are trusted to check, and some do not.
+    They are compressed inside, so a file such as a.parquet.gz is refused. A text that is not UTF-8 rejects its row
+    (`parquet.utf8`): Parquet writers are trusted to check, and some do not.
 
     Attributes:
       part_bytes: about how much of a file one worker reads at a time; at least one row group.
@@ -185,7 +186,7 @@ def _is_valid(values: pa.Array) -> bool:
 
 
 def _invalid_rows(values: pa.Array) -> list[int]:
-    cells = (values.slice(row, 1) for row in range(len(values)))
+    rows = (values.slice(row, 1) for row in range(len(values)))
     # Validating a list validates all the values that it shares with its neighbours.
-    texts = (cell.flatten() if _is_list(values.type) else cell for cell in cells)
+    texts = (row.flatten() if _is_list(values.type) else row for row in rows)
     return [row for row, text in enumerate(texts) if not _is_valid(text)]

@@ -6,6 +6,7 @@ commits to the consumer group are made when a bundle is final, for monitoring.
 """
 
 import dataclasses
+import datetime
 import functools
 import logging
 import time
@@ -15,17 +16,18 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
 from penstock.io.batches import split_batch
 from penstock.io.beam import cancellation as stopping
 from penstock.io.beam import progress
+from penstock.io.beam.durations import AnyDuration, as_duration
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter
-from penstock.io.errors import ConfigError, InputError
+from penstock.io.errors import InputError
 from penstock.io.kafka.consumer import PolledMessages, Reader, close_parked, lease
 from penstock.io.kafka.offsets import OffsetRange, Partition, resolve_offsets
 from penstock.io.kafka.restriction import OffsetClaim, Spans, SpansCoder, SpansProvider
@@ -38,8 +40,6 @@ from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature
 
 _LOGGER = logging.getLogger(__name__)
-
-SECOND = 1_000_000  # microseconds
 
 # One poll waits so long for records; while they keep coming, a bundle takes several.
 _POLL_SECONDS = 0.2
@@ -69,14 +69,14 @@ class ReadFromKafka(RejectingTransform):
       event_time: `COLUMN` or `COLUMN:s|ms|us|ns`; None for the records' timestamps.
       format: a name from `penstock.io.messages.values.FORMATS`, or what decodes values.
       format_options: those of `values_of`, beside the ones that the source has.
-      out_of_orderness: microseconds that a row may be older than the newest one of its partition.
-      idle_timeout: microseconds without a good row after which a partition that is read to its end no longer holds the
-        watermark back.
+      out_of_orderness: how much older than the newest row of its partition a row may be; as all durations here, a
+        timedelta, or text such as `5s`.
+      idle_timeout: how long without a good row a partition that is read to its end holds the watermark back.
       order_key: add `_shuffle_key`: topic as given, partition, offset.
       spans: what to read, if that is known; else it is looked up now, where the pipeline is built.
-      bundle_seconds: a stream's bundle reads no longer than this.
-      discover_seconds: how often a stream looks for new partitions.
-      stall_seconds: bounded reading fails when no broker has given anything for so long.
+      bundle_time: a stream's bundle reads no longer than this.
+      discover_interval: how often a stream looks for new partitions.
+      stall_timeout: bounded reading fails when no broker has given anything for so long.
 
     Raises:
       ConfigError: when the source, event time or format is wrong.
@@ -90,13 +90,13 @@ class ReadFromKafka(RejectingTransform):
     event_time: str | None = None
     format: str | Values = "json"
     format_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    out_of_orderness: int = 5 * SECOND
-    idle_timeout: int = 60 * SECOND
+    out_of_orderness: AnyDuration = "5s"
+    idle_timeout: AnyDuration = "60s"
     order_key: bool = False
     spans: Sequence[OffsetRange] | None = None
-    bundle_seconds: float = 1.0
-    discover_seconds: float = 30.0
-    stall_seconds: float = 120.0
+    bundle_time: AnyDuration = "1s"
+    discover_interval: AnyDuration = "30s"
+    stall_timeout: AnyDuration = "120s"
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -104,9 +104,8 @@ class ReadFromKafka(RejectingTransform):
             parse_event_time(self.event_time)
             if self.features is not None:
                 check_event_time(self.event_time, self.features)
-        for name in ("out_of_orderness", "idle_timeout"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be >= 0, got {getattr(self, name)}")
+        names = [field.name for field in dataclasses.fields(_Timing)]
+        self._timing = _Timing(**{name: as_duration(getattr(self, name), name) for name in names})
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
         """Resolve the offsets, spread groups of partitions, read them."""
@@ -125,9 +124,8 @@ class ReadFromKafka(RejectingTransform):
 
     def _read_fn(self, source: KafkaSource) -> beam.DoFn:
         rows = MessageRows(source, self._values(source), self.features, self.event_time, self.order_key)
-        options = {field: getattr(self, field) for field in _Timing.__dataclass_fields__}
         kind = _ReadBoundedFn if source.bounded else _ReadStreamFn
-        return kind(source, rows, _Timing(**options))
+        return kind(source, rows, self._timing)
 
     def _values(self, source: KafkaSource) -> Values:
         if not isinstance(self.format, str):
@@ -158,11 +156,11 @@ def group_partitions(source: KafkaSource, spans: Sequence[OffsetRange]) -> list[
 
 @dataclasses.dataclass(frozen=True)
 class _Timing:
-    out_of_orderness: int
-    idle_timeout: int
-    bundle_seconds: float
-    discover_seconds: float
-    stall_seconds: float
+    out_of_orderness: datetime.timedelta
+    idle_timeout: datetime.timedelta
+    bundle_time: datetime.timedelta
+    discover_interval: datetime.timedelta
+    stall_timeout: datetime.timedelta
 
 
 class _Bundle:
@@ -206,9 +204,7 @@ class _ReadFn(beam.DoFn):
         self._rows = rows
         self._timing = timing
         self._pipeline = stopping.pipeline_name()
-        self._in_rows = Metrics.counter("ReadFromKafka", "in-rows")
-        self._bad_rows = Metrics.counter("ReadFromKafka", "bad-rows")
-        self._in_batches = Metrics.counter("ReadFromKafka", "in-batches")
+        self._counters = RowCounters("ReadFromKafka")
 
     def teardown(self) -> None:
         close_parked(lambda key: key[0] == self._source)
@@ -223,9 +219,7 @@ class _ReadFn(beam.DoFn):
         """Batches and rejects of some records; event times go to the watermark, which they only move later."""
         made = self._rows.make(place, records)
         good = made.batch.num_rows
-        self._in_batches.inc()
-        self._in_rows.inc(len(records))
-        self._bad_rows.inc(len(records) - good)
+        self._counters.add(in_batches=1, in_rows=len(records), bad_rows=len(records) - good)
         progress.add(rows=len(records))
         floor = watermark.micros()
         for letters in made.rejected:
@@ -250,8 +244,7 @@ class _ReadFn(beam.DoFn):
         if not bundle.claim(place, upto, again=upto < wanted):
             return
         letter = DeadLetter((_gap(wanted, lowest, upto),), "read", self._source.place(*place), wanted, "", "text")
-        self._bad_rows.inc()
-        self._in_rows.inc()
+        self._counters.add(in_rows=1, bad_rows=1)
         _LOGGER.warning("%s: %s", letter.uri, letter.reasons[0].detail)
         yield from (_timed(item, _at(watermark.micros())) for item in reject([letter]))
         bundle.reader.assign({**bundle.reader.positions, place: upto})
@@ -305,7 +298,7 @@ class _ReadBoundedFn(_ReadFn):
                 yield from self._skip(bundle, place, watermark)
             if poll.records or poll.ends:
                 last_news = time.monotonic()
-            elif time.monotonic() - last_news > self._timing.stall_seconds:
+            elif time.monotonic() - last_news > self._timing.stall_timeout.total_seconds():
                 raise self._stalled(bundle)
 
     def _take(
@@ -320,8 +313,8 @@ class _ReadBoundedFn(_ReadFn):
         place, offset = next(iter(bundle.left().items()))
         last, why = (bundle.stops[place] or 0) - 1, bundle.reader.troubles.last or "the client reports no fault"
         return InputError(
-            f"{self._source.place(*place)}: nothing has come for {self._timing.stall_seconds:g} s; offsets {offset} to "
-            f"{last} are left ({why})"
+            f"{self._source.place(*place)}: nothing has come for {self._timing.stall_timeout.total_seconds():g} s; "
+            f"offsets {offset} to {last} are left ({why})"
         )
 
 
@@ -345,7 +338,7 @@ class _ReadStreamFn(_ReadFn):
                 finalizer.register(functools.partial(reader.commit, bundle.read()))
 
     def _read(self, bundle: _Bundle, tracker: Any, watermark: PartitionWatermark) -> Iterator[Any]:
-        reader, deadline = bundle.reader, time.monotonic() + self._timing.bundle_seconds
+        reader, deadline = bundle.reader, time.monotonic() + self._timing.bundle_time.total_seconds()
         while True:
             poll = reader.poll(_POLL_SECONDS)
             for place, records in poll.records.items():
@@ -366,13 +359,13 @@ class _ReadStreamFn(_ReadFn):
                 return
 
     def _advance(self, reader: Reader, watermark: PartitionWatermark) -> None:
-        active = reader.active(self._timing.idle_timeout / SECOND)
+        active = reader.active(self._timing.idle_timeout.total_seconds())
         watermark.advance(active, time.time_ns() // 1000, self._timing.out_of_orderness)
 
     def _discover(self, bundle: _Bundle, group: int, groups: int) -> None:
         """Takes on the new partitions of this group, from their beginning."""
         reader = bundle.reader
-        if not reader.is_time_to_discover(self._timing.discover_seconds):
+        if not reader.is_time_to_discover(self._timing.discover_interval.total_seconds()):
             return
         places = [place for place in reader.partitions() if group_of(self._source, place, groups) == group]
         new = [place for place in places if place not in bundle.claimed]

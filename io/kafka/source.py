@@ -55,7 +55,9 @@ _SECURITY = (
 
 @dataclasses.dataclass(frozen=True)
 class KafkaSource:
-    """Topics of one cluster, and which part of them; see the module for the attributes.
+    """Topics of one Kafka cluster, and which part of them is read.
+
+    The attributes are the parameters of the URI, as the module lists them.
 
     Raises:
       ConfigError: when they do not go together.
@@ -102,7 +104,7 @@ class KafkaSource:
 
     @property
     def address(self) -> str:
-        """`kafka://HOST:PORT[,HOST:PORT]`, for messages and origins."""
+        """How messages and origins name the brokers."""
         return f"{SCHEME}://{','.join(self.brokers)}"
 
     def place(self, topic: str, partition: int | None = None) -> str:

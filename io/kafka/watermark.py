@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 from apache_beam import coders
@@ -10,6 +11,7 @@ from apache_beam.io.iobase import WatermarkEstimator
 from apache_beam.transforms.core import WatermarkEstimatorProvider
 from apache_beam.utils.timestamp import Timestamp
 
+from penstock.io.beam.durations import micros
 from penstock.io.kafka.offsets import Partition
 
 # Microseconds since 1970, UTC.
@@ -17,14 +19,14 @@ Micros = int
 
 
 def next_watermark(
-    greatest: Mapping[Partition, Micros], active: Collection[Partition], now: Micros, out_of_orderness: Micros
+    greatest: Mapping[Partition, Micros], active: Collection[Partition], now: Micros, out_of_orderness: timedelta
 ) -> Micros | None:
     """The time before which no rows are expected any more; None when that is not known.
 
     The slowest active partition decides. Without an active one it follows the clock. No partition leads beyond the
     clock, whatever times its rows have: one row of the year 9999 would make all others late.
 
-    >>> next_watermark({("t", 0): 50, ("t", 1): 80}, [("t", 0), ("t", 1)], now=100, out_of_orderness=10)
+    >>> next_watermark({("t", 0): 50, ("t", 1): 80}, [("t", 0), ("t", 1)], 100, timedelta(microseconds=10))
     40
 
     Args:
@@ -35,7 +37,7 @@ def next_watermark(
     """
     if any(place not in greatest for place in active):
         return None
-    return min((greatest[place] for place in active if greatest[place] < now), default=now) - out_of_orderness
+    return min((greatest[place] for place in active if greatest[place] < now), default=now) - micros(out_of_orderness)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ class PartitionWatermark(WatermarkEstimator):
         """Rows of a partition have come, the latest with this event time."""
         self._greatest[place] = max(time, self._greatest.get(place, time))
 
-    def advance(self, active: Collection[Partition], now: Micros, out_of_orderness: Micros) -> None:
+    def advance(self, active: Collection[Partition], now: Micros, out_of_orderness: timedelta) -> None:
         """Moves on as far as `next_watermark` allows."""
         found = next_watermark(self._greatest, active, now, out_of_orderness)
         if found is not None and (self._watermark is None or found > self._watermark):

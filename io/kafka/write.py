@@ -14,18 +14,18 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 
 from penstock.io.batches import feature_names
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.values import as_text, column_of, is_list, is_readable, plain
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, rejected_batch, split_rejected
 from penstock.io.dead_letters.payloads import row_payloads
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.examples.encode import try_encode_examples
-from penstock.io.examples.frames import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.kafka.producer import Delivery
 from penstock.io.kafka.target import KafkaTarget
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.reasons import Reason
 
 
@@ -83,7 +83,9 @@ def _keys(batch: pa.RecordBatch, key: str | None) -> Sequence[bytes | None]:
 
 @dataclasses.dataclass(eq=False)
 class WriteToKafka(RejectingTransform):
-    """Writes RecordBatches, and `RejectedBatch`es or `DeadLetter`s, to a topic: at least once, see the module.
+    """Writes rows and dead letters to a Kafka topic, each at least once.
+
+    Elements: RecordBatches, and of type `RejectedBatch` or `DeadLetter`.
 
     Rows that have no tf.Example form are rejected; JSON has a form for all. Where `WriteDataset` writes the same rows,
     it rejects the same ones, so that a `DiscardingHandler` is right here.
@@ -119,7 +121,7 @@ class _WriteMessagesFn(beam.DoFn):
         self._target = target
         self._run_id = run_id
         self._delivery: Delivery | None = None
-        self._out_rows = Metrics.counter("WriteToKafka", "out-rows")
+        self._counters = RowCounters("WriteToKafka")
 
     def start_bundle(self) -> None:
         self._count = 0
@@ -141,7 +143,7 @@ class _WriteMessagesFn(beam.DoFn):
     def finish_bundle(self) -> None:
         if self._count and self._delivery is not None:
             self._delivery.flush()
-            self._out_rows.inc(self._count)
+            self._counters.add(out_rows=self._count)
 
     def teardown(self) -> None:
         if self._delivery is not None:

@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.formats.base import select_names
-from penstock.io.formats.csv.fields import CsvColumns
+from penstock.io.formats.csv.fields import CsvColumns, misquoted_lines
 from penstock.io.formats.csv.format import CsvFormat, RecordReader, byte_faults
-from penstock.io.formats.csv.records import cut_records, misquoted_lines
+from penstock.io.formats.csv.records import cut_records
 from penstock.io.formats.json.format import JsonRowReader
-from penstock.io.formats.lines import Block, Lines, counts_per_line, invalid_utf8, lone_cr_lines, occurrences
+from penstock.io.formats.lines import Block, Lines, counts_per_line, invalid_utf8, lone_cr_lines
+from penstock.io.kernel.shared.positions import CR, LF, occurrences
 from penstock.io.messages.base import DecodedMessages
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, feature_map
 
-_LF, _CR = 10, 13
 _ENDS_IN_CR = Reason("csv.lone_cr", "the message ends in a CR without LF")
 _WHITE_SPACE = b" \t\r\n"
 
@@ -48,15 +48,15 @@ class JsonDecoder:
         blank, foreign = _blank(lines), invalid_utf8(lines)
         good = ~(blank | foreign)
         found = self._reader.read(lines.select(good))
-        places = np.flatnonzero(good)
-        faults = {int(places[row]): [reason] for row, reason in found.faults.items()}
+        indices = np.flatnonzero(good)
+        faults = {int(indices[row]): [reason] for row, reason in found.faults.items()}
         for row in np.flatnonzero(~good).tolist():
             faults[row] = [
                 Reason("jsonl.encoding", "the message is not UTF-8")
                 if foreign[row]
                 else Reason("jsonl.parse", "the message is empty")
             ]
-        return DecodedMessages(places[found.indices], found.columns, faults)
+        return DecodedMessages(indices[found.indices], found.columns, faults)
 
 
 def _blank(lines: Lines) -> np.ndarray:
@@ -92,20 +92,21 @@ class CsvDecoder:
         """See `penstock.io.messages.values.Decoder`."""
         lines = _as_lines(_without_line_ends(_texts(values)))
         filled, cut = lines.starts < lines.ends, _ends_in_cr(lines)
-        places = np.flatnonzero(filled & ~cut)
-        lines = lines.select(places)
+        indices = np.flatnonzero(filled & ~cut)
+        lines = lines.select(indices)
         faults = {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
         reader = self._single
         broken = np.flatnonzero(_has_break(lines))
         if len(broken):
             reader = self._multiline
             faults |= self._record_faults(lines, broken.tolist(), faults["csv.lone_cr"])
-        reasons = {int(places[row]): found for row, found in reader.reject(lines, faults).items()}
-        rows = np.setdiff1d(places, list(reasons))
+        columns, faulty = reader.read(lines, faults)
+        reasons = {int(indices[row]): found for row, found in faulty.items()}
+        rows = np.setdiff1d(indices, list(reasons))
         empty = Reason("csv.column_count", f"expected {self._columns} columns, got an empty message")
         reasons |= {row: [empty] for row in np.flatnonzero(~filled).tolist()}
         reasons |= {row: [_ENDS_IN_CR] for row in np.flatnonzero(cut).tolist()}
-        return DecodedMessages(rows, dict(zip(self._names, reader.columns(0, len(rows)), strict=True)), reasons)
+        return DecodedMessages(rows, columns, reasons)
 
     def _record_faults(self, lines: Lines, broken: Sequence[int], lone_cr: np.ndarray) -> dict[str, np.ndarray]:
         """Faults of the quotes, where some messages hold line breaks."""
@@ -131,10 +132,10 @@ def _ends_in_cr(lines: Lines) -> np.ndarray:
     """Mask of the lines that end in a CR, of which the line break behind it would make a CRLF."""
     if b"\r" not in lines.data:
         return np.zeros(len(lines), bool)
-    return (lines.starts < lines.ends) & (np.frombuffer(lines.data, np.uint8)[lines.ends - 1] == _CR)
+    return (lines.starts < lines.ends) & (np.frombuffer(lines.data, np.uint8)[lines.ends - 1] == CR)
 
 
 def _has_break(lines: Lines) -> np.ndarray:
     if lines.data.count(b"\n") == len(lines):
         return np.zeros(len(lines), bool)
-    return counts_per_line(lines, occurrences(lines.data, _LF)) > 0
+    return counts_per_line(lines, occurrences(lines.data, LF)) > 0

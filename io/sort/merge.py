@@ -14,23 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.kernel import native
+from penstock.io.kernel import runs as kernel_runs
 from penstock.io.sort.records import (
     NO_TIME,
-    BlockWriter,
     Bytes,
     EncodedRecords,
     Ints,
     Keys,
+    RecordSink,
     concat_records,
     read_into,
     reorder_records,
     sorted_order,
 )
 from penstock.io.sort.runs import MAX_RUN_BYTES, Run, RunWriter
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _runs
 
 KEYS_END = 1 << 64
 
@@ -67,7 +64,7 @@ class MergedRuns:
 
     def __init__(self, runs: Sequence[Run], max_piece_bytes: int | None = None, once: bool = False):
         self._runs = [_RunReader(run) for run in runs]
-        self._once = once and native.ENABLED
+        self._once = once
         if max_piece_bytes is None:
             max_piece_bytes = min(MAX_RUN_BYTES, max(_MIN_PIECE_BYTES, len(runs) * _READ_BYTES))
         self._max_piece_bytes = max_piece_bytes
@@ -87,14 +84,14 @@ class MergedRuns:
         keys = np.sort(np.concatenate([run.keys_between(low, high) for run in self._runs]))
         return int(keys[rank - self.count_below(low)])
 
-    def write(self, low: int, high: int, blocks: BlockWriter) -> Written:
+    def write(self, low: int, high: int, sink: RecordSink) -> Written:
         """Writes the records with `low` <= key < `high`, sorted."""
         written = Written()
         if self._runs and low < high:
             for start, end in itertools.pairwise(self._cuts(low, high)):
                 places = zip(self._runs, start, end, strict=True)
                 spans = [_Span(*place) for place in places if place[1] < place[2]]
-                written += self._write_piece(spans, blocks)
+                written += self._write_piece(spans, sink)
                 if self._once:
                     for span in spans:
                         span.run.discard(_DISCARD_BYTES)
@@ -117,23 +114,23 @@ class MergedRuns:
                 order = sorted_order(records)
                 yield records if order is None else reorder_records(records, order)
 
-    def _write_piece(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
+    def _write_piece(self, spans: Sequence["_Span"], sink: RecordSink) -> Written:
         ordered = spans if len(spans) < 2 else _in_order(spans)
         if ordered is None:
-            return self._write_sorted(spans, blocks)
+            return self._write_sorted(spans, sink)
         written = Written()
         for span in ordered:
-            span.run.copy(span.first, span.last, blocks)
+            span.run.copy(span.first, span.last, sink)
             written += _written(span.last - span.first, span.run.times(span.first, span.last))
         return written
 
-    def _write_sorted(self, spans: Sequence["_Span"], blocks: BlockWriter) -> Written:
+    def _write_sorted(self, spans: Sequence["_Span"], sink: RecordSink) -> Written:
         records = self._read(spans)
         order = sorted_order(records)
         if order is None:
-            blocks.write(records.content)
+            sink.write_records(records)
         else:
-            blocks.write_ordered(records, order)
+            sink.write_ordered(records, order)
         return _written(len(records), records.times)
 
     def _read(self, spans: Sequence["_Span"]) -> EncodedRecords:
@@ -172,14 +169,24 @@ class MergedRuns:
         return sorted({low, high, *(key for key in cuts if low < key < high)})
 
     def _cuts_of_one_key(self, start: Sequence[int], end: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Cuts between the records of one key, by their bytes: the same row again and again can fill any piece."""
+        """Cuts between the records of one key, by their bytes: the same row again and again can fill any piece.
+
+        Each step looks ahead in every run by its share of a piece. What was not looked at yet is not less than the last
+        record that was, so that the least of these last records, the limit, bounds what is known to be complete::
+
+            run 0   a a b b c d | d e f        looked at up to d
+            run 1   a c c e e   | e g          looked at up to e
+            run 2   b d                        looked at as a whole: it has no say
+            limit   d, so that the next piece is a a b b c d, a c c and b d, sorted
+
+        The d behind the bar comes with the piece after that: it is not less than the limit either.
+        """
         share = self._max_piece_bytes // max(1, sum(first < last for first, last in zip(start, end, strict=True)))
         while True:
             ahead = [
                 min(run.place_after(first, share), last)
                 for run, first, last in zip(self._runs, start, end, strict=True)
             ]
-            # All up to the least of the last records that are in sight, of the runs that have more, is in sight.
             seen = [
                 run.record(place - 1) for run, place, last in zip(self._runs, ahead, end, strict=True) if place < last
             ]
@@ -224,7 +231,16 @@ class _Span:
 
 
 def _in_order(spans: Sequence[_Span]) -> list[_Span] | None:
-    """The spans, cut between blocks, such that keys ascend from each to the next; None where blocks overlap."""
+    """The spans, cut between blocks, such that keys ascend from each to the next; None where blocks overlap.
+
+    Blocks are ordered by their first keys; neighbours of one span stay together::
+
+        span A            keys 1-3                       8-9
+        span B                      4-5       6-7
+        heads and tails   head,tail head      tail       head,tail
+        result            A 1-3     B 4-7                A 8-9
+    """
+    # Shuffled runs overlap, all of them: two tell it at less expense.
     if len(spans) > 2 and _in_order(spans[:2]) is None:
         return None
     blocks = [span.run.blocks_of(span.first, span.last) for span in spans]
@@ -333,12 +349,12 @@ class _RunReader:
             times = self._section(file, 2, first, last, np.int64) if self._run.has_times else None
         return EncodedRecords(np.zeros(last - first, np.uint16), keys, data, offsets - offsets[0], times)
 
-    def copy(self, first: int, last: int, blocks: BlockWriter) -> None:
+    def copy(self, first: int, last: int, sink: RecordSink) -> None:
         """Writes the records from one place to another."""
         with self._open() as file:
-            start, end = self._offsets(file, first, first)[0], self._offsets(file, last, last)[0]
-            blocks.read_from(file, int(start), int(end))
-            self._spend(int(start), int(end))
+            offsets = self._offsets(file, first, last)
+            sink.copy_records(file, offsets)
+            self._spend(int(offsets[0]), int(offsets[-1]))
 
     def _spend(self, start: int, end: int) -> None:
         """Notes what was read, which follows what was read before."""
@@ -348,7 +364,7 @@ class _RunReader:
         """Gives back what has been read since the last time, if that is so many bytes."""
         if self._spent and self._spent[1] - self._spent[0] >= at_least:
             with self._open("r+") as file:
-                _runs.discard(file.fileno(), *self._spent)
+                kernel_runs.discard(file.fileno(), *self._spent)
             self._spent = None
 
     def times(self, first: int, last: int) -> Ints | None:

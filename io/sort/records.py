@@ -8,17 +8,15 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.kernel import native
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _runs
+from penstock.io.kernel import runs
+from penstock.io.kernel.shared.offsets import starts_of
 
 # One row is one framed record: the number of its split, its key, its bytes, its event time if there is one.
 RECORDS = pa.schema(
@@ -34,8 +32,6 @@ Bytes = npt.NDArray[np.uint8]
 Splits = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
-
-MAX_SPLITS = 1 << 16
 
 # In place of the event time of a record that has none.
 NO_TIME = int(np.iinfo(np.int64).min)
@@ -115,22 +111,14 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
     times = None
     if any(part.times is not None for part in parts):
         times = np.concatenate([np.full(len(part), NO_TIME) if part.times is None else part.times for part in parts])
-    offsets = np.zeros(sum(map(len, parts)) + 1, np.int64)
-    np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]), out=offsets[1:])
+    offsets = starts_of(np.concatenate([np.diff(part.offsets) for part in parts]))
     splits, keys = np.concatenate([part.splits for part in parts]), np.concatenate([part.keys for part in parts])
     return EncodedRecords(splits, keys, data, offsets, times)
 
 
 def sorted_order(records: EncodedRecords) -> Ints | None:
     """int64[n], the order of the records by split, key and bytes, stable; None where they lie in it."""
-    find = _runs.sort_order if native.ENABLED else _order_in_python
-    return find(records.splits, records.keys, records.data, records.offsets)
-
-
-def _order_in_python(splits: Splits, keys: Keys, data: Bytes, offsets: Ints) -> Ints | None:
-    by = [(name, "ascending") for name in ("split", "key", "record")]
-    order = pc.sort_indices(records_batch(splits, keys, data, offsets, None), sort_keys=by)
-    return None if order.equals(pa.array(range(len(order)), pa.uint64())) else order.to_numpy().astype(np.int64)
+    return runs.sort_order(records.splits, records.keys, records.data, records.offsets)
 
 
 def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -141,15 +129,27 @@ def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def reorder_records(records: EncodedRecords, order: Ints) -> EncodedRecords:
     """The records of these indices, in this order, in memory of their own."""
-    offsets = np.zeros(len(order) + 1, np.int64)
-    np.cumsum(np.diff(records.offsets)[order], out=offsets[1:])
     content = io.BytesIO()
     blocks = BlockWriter(content.write)
     blocks.write_ordered(records, order)
     blocks.flush()
     times = None if records.times is None else records.times[order]
     data = np.frombuffer(content.getbuffer(), np.uint8)
+    offsets = starts_of(np.diff(records.offsets)[order])
     return EncodedRecords(records.splits[order], records.keys[order], data, offsets, times)
+
+
+class RecordSink(Protocol):
+    """What takes records in their final order, in pieces of any size."""
+
+    def write_records(self, records: EncodedRecords) -> None:
+        """Takes records as they lie."""
+
+    def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
+        """Takes the records of these indices, in this order."""
+
+    def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
+        """Takes the records that lie in a file between int64[n + 1] offsets."""
 
 
 class BlockWriter:
@@ -177,26 +177,22 @@ class BlockWriter:
             done += count
             self._fill(count)
 
+    def write_records(self, records: EncodedRecords) -> None:
+        """Writes records as they lie."""
+        self.write(records.content)
+
+    def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
+        """Writes the records that lie in a file between int64[n + 1] offsets."""
+        self.read_from(file, int(offsets[0]), int(offsets[-1]))
+
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Writes the records of these indices, in this order."""
-        if native.ENABLED:
-            self._gather(records, order)
-        else:
-            self._gather_in_python(records, order)
-
-    def _gather(self, records: EncodedRecords, order: Ints) -> None:
         index = skip = 0
         while index < len(order):
-            index, skip, filled = _runs.gather(
+            index, skip, filled = runs.gather(
                 records.data, records.offsets, order, index, skip, self._block, self._filled
             )
             self._fill(filled - self._filled)
-
-    def _gather_in_python(self, records: EncodedRecords, order: Ints) -> None:
-        batch = records_batch(records.splits, records.keys, records.data, records.offsets, None)
-        rows = max(1, len(self._block) * len(records) // max(records.nbytes, 1))
-        for start in range(0, len(order), rows):
-            self.write(EncodedRecords.of(batch.take(pa.array(order[start : start + rows]))).content)
 
     def read_from(self, file: io.FileIO, start: int, end: int) -> None:
         """Writes what a file has between two places."""

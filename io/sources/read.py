@@ -21,20 +21,21 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 
 from penstock.io.batches import drop_rows, set_column, source_order, split_batch
 from penstock.io.beam import cancellation as stopping
 from penstock.io.beam import progress
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, format_suffix, match_files, stat_file
 from penstock.io.formats.avro.format import AvroFormat
-from penstock.io.formats.base import Format, Parsed, Part
+from penstock.io.formats.base import PART_BYTES, Format, Parsed, Part
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.formats.json.format import JsonlFormat
+from penstock.io.formats.lines import BLOCK_BYTES, MAX_LINE_BYTES
 from penstock.io.formats.parquet import ParquetFormat
 from penstock.io.formats.tfrecord import TFRecordFormat
 from penstock.io.reserved import SHUFFLE_KEY
@@ -84,7 +85,7 @@ def detect_format(files: Sequence[InputFile]) -> str:
 
 @dataclasses.dataclass(eq=False)
 class ReadRecords(RejectingTransform):
-    """Reads files into RecordBatches.
+    """Reads files of any known format into RecordBatches.
 
     Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB, with `_origin`. With `features`, columns are
     int64, float64, string or binary, or lists of those; a null is an absent feature. Without, the columns are as in
@@ -182,9 +183,7 @@ class ReadPartFn(beam.DoFn):
         self._features = features
         self._order_key = order_key
         self._pipeline = stopping.pipeline_name()
-        self._in_rows = Metrics.counter("ReadRecords", "in-rows")
-        self._bad_rows = Metrics.counter("ReadRecords", "bad-rows")
-        self._in_batches = Metrics.counter("ReadRecords", "in-batches")
+        self._counters = RowCounters("ReadRecords")
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """The rows of one part."""
@@ -214,9 +213,7 @@ class ReadPartFn(beam.DoFn):
         return drop_rows(batch, reasons), row_letters(parsed.batch, reasons, "read", parsed.payload)
 
     def _count(self, good: int, bad: int) -> None:
-        self._in_batches.inc()
-        self._in_rows.inc(good + bad)
-        self._bad_rows.inc(bad)
+        self._counters.add(in_batches=1, in_rows=good + bad, bad_rows=bad)
         progress.add(rows=good + bad)
 
 
@@ -235,35 +232,110 @@ def check_unchanged(file: InputFile) -> None:
 
 
 class ReadFromCsv(ReadRecords):
-    """`ReadRecords` of CSV files; `options` are those of `CsvFormat`."""
+    r"""Reads CSV files into RecordBatches.
 
-    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
-        super().__init__(inputs, CsvFormat(**options), features)
+    Elements and errors are those of `ReadRecords`.
+
+    Args:
+      inputs: patterns of files.
+      features: the schema's features; None leaves all columns as text.
+      delimiter: one ASCII character; `\t` may be spelled out. It is not chosen by the suffix: pass it for .tsv files.
+      multiline: quoted fields may hold line breaks. Such a file is not split.
+      column_names: names of the columns of files without a header; None reads a header in each file.
+      null_values: texts that, unquoted, mean null; the empty text always does.
+      part_bytes: size of the byte ranges of a plain file; None chooses 4 to 64 MiB by its size.
+      block_bytes: bytes that are parsed at once.
+      max_line_bytes: a longer line is rejected (`csv.too_long`).
+
+    Raises:
+      ConfigError: when an option is wrong.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        features: Sequence[Feature] | None = None,
+        *,
+        delimiter: str = ",",
+        multiline: bool = False,
+        column_names: tuple[str, ...] | None = None,
+        null_values: tuple[str, ...] = (),
+        part_bytes: int | None = None,
+        block_bytes: int = BLOCK_BYTES,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ):
+        reader = CsvFormat(delimiter, multiline, column_names, null_values, part_bytes, block_bytes, max_line_bytes)
+        super().__init__(inputs, reader, features)
 
 
 class ReadFromJsonl(ReadRecords):
-    """`ReadRecords` of JSON Lines files; `options` are those of `JsonlFormat`."""
+    """Reads JSON Lines files into RecordBatches.
 
-    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
-        super().__init__(inputs, JsonlFormat(**options), features)
+    Elements and errors are those of `ReadRecords`.
+
+    Args:
+      inputs: patterns of files.
+      features: the schema's features; None takes the types of the values.
+      part_bytes: size of the byte ranges of a plain file; None chooses 4 to 64 MiB by its size.
+      block_bytes: bytes that are parsed at once.
+      max_line_bytes: a longer line is rejected (`jsonl.too_long`).
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        features: Sequence[Feature] | None = None,
+        *,
+        part_bytes: int | None = None,
+        block_bytes: int = BLOCK_BYTES,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ):
+        super().__init__(inputs, JsonlFormat(part_bytes, block_bytes, max_line_bytes), features)
 
 
 class ReadFromAvro(ReadRecords):
-    """`ReadRecords` of Avro container files; `options` are those of `AvroFormat`."""
+    """Reads Avro container files into RecordBatches.
 
-    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
-        super().__init__(inputs, AvroFormat(**options), features)
+    Elements and errors are those of `ReadRecords`.
+
+    Args:
+      inputs: patterns of files.
+      features: the schema's features; None takes the types of the files.
+      part_bytes: about how many bytes of a file one worker reads at a time; at least one block.
+    """
+
+    def __init__(
+        self, inputs: Sequence[str], features: Sequence[Feature] | None = None, *, part_bytes: int = PART_BYTES
+    ):
+        super().__init__(inputs, AvroFormat(part_bytes), features)
 
 
 class ReadFromParquet(ReadRecords):
-    """`ReadRecords` of Parquet files; `options` are those of `ParquetFormat`."""
+    """Reads Parquet files into RecordBatches.
 
-    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
-        super().__init__(inputs, ParquetFormat(**options), features)
+    Elements and errors are those of `ReadRecords`.
+
+    Args:
+      inputs: patterns of files.
+      features: the schema's features; None takes the types of the files.
+      part_bytes: about how many bytes of a file one worker reads at a time; at least one row group.
+    """
+
+    def __init__(
+        self, inputs: Sequence[str], features: Sequence[Feature] | None = None, *, part_bytes: int = PART_BYTES
+    ):
+        super().__init__(inputs, ParquetFormat(part_bytes), features)
 
 
 class ReadFromTFRecord(ReadRecords):
-    """`ReadRecords` of TFRecord files of tf.Example; `options` are those of `TFRecordFormat`."""
+    """Reads TFRecord files of tf.Example into RecordBatches.
 
-    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any):
-        super().__init__(inputs, TFRecordFormat(**options), features)
+    Elements and errors are those of `ReadRecords`.
+
+    Args:
+      inputs: patterns of files.
+      features: the schema's features; None takes the types of the examples.
+    """
+
+    def __init__(self, inputs: Sequence[str], features: Sequence[Feature] | None = None):
+        super().__init__(inputs, TFRecordFormat(), features)

@@ -26,6 +26,7 @@ after its time is late. Without `event_time` the watermark is the clock less `ou
 """
 
 import dataclasses
+import datetime
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -36,11 +37,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import coders
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
+from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.event_times import assign_event_time, check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
@@ -85,15 +87,15 @@ class Clock:
       reader: looks up event times in files.
       event_time: `COLUMN` or `COLUMN:unit`; None makes the clock the watermark.
       features: the schema, which types the column; None takes the column as the file has it.
-      out_of_orderness: microseconds.
-      idle_timeout: microseconds; None waits for the next file for ever.
+      out_of_orderness: how much later than younger rows a row may come.
+      idle_timeout: how long without a file until the clock takes over; None waits for the next file for ever.
     """
 
     reader: Format
     event_time: str | None = None
     features: Sequence[Feature] | None = None
-    out_of_orderness: int = 0
-    idle_timeout: int | None = None
+    out_of_orderness: datetime.timedelta = ZERO
+    idle_timeout: datetime.timedelta | None = None
 
     def latest(self, files: Sequence[InputFile]) -> int | None:
         """The latest event time of the files that changed last, or one a bit lower; microseconds since 1970."""
@@ -105,13 +107,14 @@ class Clock:
 
     def watermark(self, watched: Watched, now: int) -> int | None:
         """Where the watermark may go after a look; None for where it is. `now` is in microseconds since 1970."""
+        late = micros(self.out_of_orderness)
         if self.event_time is None:
-            return now - self.out_of_orderness
-        if self.idle_timeout is not None and now - watched.found >= self.idle_timeout:
-            return now - self.idle_timeout - self.out_of_orderness
+            return now - late
+        if self.idle_timeout is not None and now - watched.found >= micros(self.idle_timeout):
+            return now - micros(self.idle_timeout) - late
         if watched.latest is None or watched.growing:
             return None
-        return min(watched.latest, now) - self.out_of_orderness
+        return min(watched.latest, now) - late
 
 
 def latest_event_time(
@@ -171,15 +174,15 @@ class _WatchedProvider(RestrictionProvider):
 
 @dataclasses.dataclass(eq=False)
 class WatchFiles(RejectingTransform):
-    """Finds the files that patterns match as they are finished: an unbounded `PCollection[InputFile]`.
+    """Finds the files that patterns match, each when it is finished.
 
-    Each is handed on once, with the watermark before it as its timestamp, so that the watermark waits until it is read.
-    One that changes afterwards is rejected with `file.changed`. One worker looks. A listing that fails is tried again
-    at the next look; ten in a row fail the job.
+    Elements: `InputFile`, unbounded. Each is handed on once, with the watermark before it as its timestamp, so that the
+    watermark waits until it is read. One that changes afterwards is rejected with `file.changed`. One worker looks. A
+    listing that fails is tried again at the next look; ten in a row fail the job.
 
     Attributes:
       patterns: what to look for; a file that two match is one.
-      interval: seconds between two looks.
+      interval: between two looks, at least a millisecond; a timedelta, or text such as `60s`.
       clock: what moves the watermark.
       looks: end after so many looks: for tests, and to read what is finished by then; None never ends.
 
@@ -188,14 +191,13 @@ class WatchFiles(RejectingTransform):
     """
 
     patterns: Sequence[str]
-    interval: float
+    interval: AnyDuration
     clock: Clock
     looks: int | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
-        if self.interval <= 0:
-            raise ConfigError(f"--watch must be a number of seconds above 0, got {self.interval:g}")
+        self._interval = as_duration(self.interval, "interval", MILLISECOND)
         for pattern in self.patterns:
             check_filesystem(pattern)
         if self.looks is not None and self.looks < 2:
@@ -204,7 +206,7 @@ class WatchFiles(RejectingTransform):
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[InputFile]:
         """One element, all patterns."""
         watch: _Watch = (tuple(self.patterns), -1 if self.looks is None else self.looks)
-        files = beam.ParDo(_WatchFilesFn(self.interval, self.clock)).with_output_types(InputFile)
+        files = beam.ParDo(_WatchFilesFn(self._interval, self.clock)).with_output_types(InputFile)
         patterns = pbegin | "Patterns" >> beam.Create([watch], reshuffle=False)
         found, changed = split_rejected(patterns | "Look" >> files.with_outputs(REJECTED, main="out"))
         self._reject(changed)
@@ -216,12 +218,11 @@ _ESTIMATOR = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_
 
 
 class _WatchFilesFn(beam.DoFn):
-    def __init__(self, interval: float, clock: Clock):
+    def __init__(self, interval: datetime.timedelta, clock: Clock):
         self._interval = interval
         self._clock = clock
         self._failed_looks = 0
-        self._finished = Metrics.counter("WatchFiles", "files")
-        self._changed = Metrics.counter("WatchFiles", "changed-files")
+        self._counters = RowCounters("WatchFiles")
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(self, watch: _Watch, tracker: Any = _TRACKER, estimator: Any = _ESTIMATOR) -> Iterator[Any]:
@@ -232,7 +233,7 @@ class _WatchFilesFn(beam.DoFn):
         # Looks before it claims: a checkpoint in between need not wait for a slow listing.
         files = self._list(watch[0])
         if files is None:
-            tracker.defer_remainder(Duration(self._interval))
+            tracker.defer_remainder(Duration(micros=micros(self._interval)))
             return
         now = int(time.time() * 1_000_000)
         found = look(known, files, now)
@@ -241,8 +242,7 @@ class _WatchFilesFn(beam.DoFn):
         if not tracker.try_claim(watched):
             return
         before = estimator.current_watermark() or MIN_TIMESTAMP
-        self._finished.inc(len(found.finished))
-        self._changed.inc(len(found.changed))
+        self._counters.add(files=len(found.finished), changed_files=len(found.changed))
         yield from (TimestampedValue(file, before) for file in found.finished)
         yield from reject([_changed_letter(file) for file in found.changed])
         if watched.looks_left == 0:
@@ -250,7 +250,7 @@ class _WatchFilesFn(beam.DoFn):
         watermark = self._clock.watermark(watched, now)
         if watermark is not None and Timestamp(micros=watermark) > before:
             estimator.set_watermark(Timestamp(micros=watermark))
-        tracker.defer_remainder(Duration(self._interval))
+        tracker.defer_remainder(Duration(micros=micros(self._interval)))
 
     def _list(self, patterns: Sequence[str]) -> tuple[InputFile, ...] | None:
         """All files; None when they could not be listed."""
@@ -260,7 +260,7 @@ class _WatchFilesFn(beam.DoFn):
             self._failed_looks += 1
             if self._failed_looks == _MAX_FAILED_LOOKS:
                 raise
-            _LOGGER.warning("%s; the next look is in %g s", error, self._interval)
+            _LOGGER.warning("%s; the next look is in %g s", error, self._interval.total_seconds())
             return None
         self._failed_looks = 0
         return files
@@ -283,18 +283,18 @@ def _file_letter(code: str, detail: str, file: InputFile, part: Part | None = No
 
 @dataclasses.dataclass(eq=False)
 class WatchRecords(RejectingTransform):
-    """`ReadRecords` of the files that patterns match, as they are finished, for ever.
+    """Reads the files that patterns match, each when it is finished, for ever.
 
-    Elements are as there; their order means nothing. Rejects are those of the reader, and `file.broken` and
-    `file.changed` for whole files, each as one row.
+    Elements are those of `ReadRecords`; their order means nothing. Rejects are those of the reader, and `file.broken`
+    and `file.changed` for whole files, each as one row.
 
     Attributes:
       patterns: what to look for.
-      interval: seconds between two looks.
+      interval: between two looks, at least a millisecond; a timedelta, or text such as `60s`.
       format: a name or a `Format`; None goes by the suffix of the patterns.
       features: the schema's features.
       event_time: `COLUMN` or `COLUMN:unit`, which the watermark follows; the rows get `_event_time` elsewhere.
-      out_of_orderness, idle_timeout: microseconds; see the module.
+      out_of_orderness, idle_timeout: as `interval`; see the module.
       looks: end after so many looks; None never ends.
 
     Raises:
@@ -302,12 +302,12 @@ class WatchRecords(RejectingTransform):
     """
 
     patterns: Sequence[str]
-    interval: float
+    interval: AnyDuration
     format: str | Format | None = None
     features: Sequence[Feature] | None = None
     event_time: str | None = None
-    out_of_orderness: int = 0
-    idle_timeout: int | None = None
+    out_of_orderness: AnyDuration = ZERO
+    idle_timeout: AnyDuration | None = None
     looks: int | None = None
 
     def __post_init__(self) -> None:
@@ -318,11 +318,15 @@ class WatchRecords(RejectingTransform):
         self._reader = resolve_format(self.format, [InputFile(pattern, 0, 0.0) for pattern in self.patterns])
         if self.event_time is not None and self.features is not None:
             check_event_time(self.event_time, self.features)
+        late = as_duration(self.out_of_orderness, "out_of_orderness")
+        idle = None if self.idle_timeout is None else as_duration(self.idle_timeout, "idle_timeout")
+        self._clock = Clock(self._reader, self.event_time, self.features, late, idle)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
         """Find the files, plan and spread their parts, read them."""
-        clock = Clock(self._reader, self.event_time, self.features, self.out_of_orderness, self.idle_timeout)
-        watch = WatchFiles(self.patterns, self.interval, clock, self.looks).with_error_handler(self._error_handler)
+        watch = WatchFiles(self.patterns, self.interval, self._clock, self.looks).with_error_handler(
+            self._error_handler
+        )
         plan = beam.ParDo(_PlanOrRejectFn(self._reader)).with_output_types(tuple[int, InputFile, Part])
         read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, False)).with_output_types(pa.RecordBatch)
         files = pbegin | "WatchFiles" >> watch

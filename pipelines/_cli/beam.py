@@ -1,6 +1,6 @@
 """Beam's own options: what there are, whether their values are good, and what jobs set of them.
 
-`_flags.py` knows their names from a table. For another version of Beam, `python -m pipelines._cli.beam` writes it anew.
+`flags.py` knows their names from a table. For another version of Beam, `python -m pipelines._cli.beam` writes it anew.
 """
 
 import os
@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from penstock.io.beam.flags import add_beam_flags
 from penstock.io.errors import ConfigError
 from pipelines._cli import beam_flags as _beam_flags
+from pipelines._cli import flink as flink  # Beam finds the options of job servers when their class is there
 from pipelines._cli.flags import Parser, flag_names
 
 _View = TypeVar("_View", bound=PipelineOptions)

@@ -1,6 +1,6 @@
 """A job as a command: its flags, its name in messages, its first line, its failures as one line and an exit code.
 
-None of this needs Beam: a job imports it when its command line is found good.
+None of this needs Beam, which a job imports after it has checked its command line.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from pipelines._report.result import DATA_FAILED, DatasetResult, Result, UsageEr
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-# As of a program that SIGPIPE ends.
+# The exit code of a program that SIGPIPE ends.
 UNREAD = 141
 
 _T = TypeVar("_T")
@@ -50,6 +50,7 @@ class JobOptions:
     """All flags of a job, by family, and Beam's.
 
     Attributes:
+      elsewhere: flags that only other jobs have, each with what to say where it is given.
       given: the names of the flags that the command line or the config file has.
       beam_flags: what is for Beam.
     """
@@ -57,6 +58,7 @@ class JobOptions:
     name: ClassVar[str]
     description: ClassVar[str]
     examples: ClassVar[str]
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     given: frozenset[str] = dataclasses.field(default=frozenset(), kw_only=True)
     beam_flags: BeamFlags = dataclasses.field(default=BeamFlags(), kw_only=True)
@@ -70,11 +72,13 @@ class JobOptions:
     @classmethod
     def parser(cls) -> Parser:
         """The parser of the job's flags."""
-        return job_parser(program(cls.name), cls.description, cls.examples, cls.families().values())
+        parser = job_parser(program(cls.name), cls.description, cls.examples, cls.families().values())
+        parser.elsewhere = cls.elsewhere
+        return parser
 
     @classmethod
     def parse(cls, argv: Sequence[str] | None = None) -> Self:
-        """Parses a command line; what it names is not looked for.
+        """Parses a command line, without looking for the files that it names.
 
         Raises:
           SystemExit: 0 after --help, 2 for an unknown flag or a bad value.
@@ -94,7 +98,7 @@ class JobOptions:
         """
 
     def find(self, may_be_missing: Collection[str] = ()) -> None:
-        """Looks for what the flags name: runner, files, folders, topics; Beam is not needed for it.
+        """Checks that what the flags name is there: runner, files, folders, topics. It needs no Beam.
 
         Args:
           may_be_missing: names of flags whose files may come later.
@@ -113,7 +117,7 @@ class JobOptions:
                 kind.find(value, f"--{flag} {value}")
 
     def with_flags(self, values: Mapping[str, Any]) -> Self:
-        """The same with other values for some flags, by name; names that no family has do not matter."""
+        """The same with other values for some flags, by name; names that no family has are ignored."""
         changed: dict[str, Any] = {name: getattr(self, name).with_flags(values) for name in self.families()}
         return dataclasses.replace(self, **changed)
 
@@ -148,12 +152,12 @@ def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
         result = failure(job, error, time.monotonic() - started)
         _tell_failure(result, sys.argv[1:] if argv is None else argv)
         if isinstance(error, UsageError) or result.status == "crashed":
-            raise  # what was wrong with the command line is told; a fault of ours needs its traceback
+            raise  # argparse has printed what is wrong with the command line, and a crash needs its traceback
         return _fail(program(job), result.error, result.exit_code)
 
 
 def _tell_failure(result: Result, argv: Sequence[str]) -> None:
-    """Prints what a program reads of a failure, or what a person does beside the message: what the run counted."""
+    """Prints a failure as JSON where that is asked for, else what the run counted."""
     if asks_json(argv):
         print(result.to_json())
     elif isinstance(result, DatasetResult):
@@ -163,7 +167,7 @@ def _tell_failure(result: Result, argv: Sequence[str]) -> None:
 
 
 def printed(name: str, answer: Callable[[], int]) -> int:
-    """Exit code of what prints, where nobody may read it any more, as after `| head`, or the disk may be full."""
+    """Runs a function that prints and gives an exit code, also if nobody reads (`| head`) or the disk is full."""
     if sys.stdout is None:
         return answer()
     stdout = _Stdout(sys.stdout)
@@ -189,7 +193,7 @@ def printed(name: str, answer: Callable[[], int]) -> int:
 
 
 class _Stdout:
-    """Stdout, which remembers its own errors: they are not those of the data."""
+    """Stdout that remembers its own errors, to tell them from errors of the data."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream

@@ -1,9 +1,9 @@
 """Flags as dataclasses, a YAML file with the same names, and Beam's own beside them; all of it without Beam.
 
-A family of flags is a frozen dataclass whose fields are made by `flag`; a job composes families (`_options.py`).
+A family of flags is a frozen dataclass whose fields are made by `flag`; a job composes families (`options.py`).
 Beam's `PipelineOptions` is not the base, since its Google Cloud options already claim `--label` and its test options
-`--dry_run`. What flags Beam has is known from a table (`_beam_flags.py`); their values are checked by Beam itself, once
-it is loaded (`_beam.py`).
+`--dry_run`. What flags Beam has is known from a table (`beam_flags.py`); their values are checked by Beam itself, once
+it is loaded (`beam.py`).
 """
 
 import argparse
@@ -14,14 +14,16 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from penstock.io.beam.windows import parse_duration
+from penstock.io.beam.durations import parse_duration
 from penstock.io.errors import ConfigError
-from penstock.io.files.paths import unreadable
 from pipelines._cli.beam_flags import OPTIONAL, SWITCHES, VALUES
 from pipelines._cli.named import CONFIG, NAMED, Named
 from pipelines._report.result import UsageError
+
+if TYPE_CHECKING:
+    from penstock.io.files.yaml_files import Key
 
 # Runners behind which there may be Flink; the others take no notice of its options.
 FLINK_RUNNERS = ("FlinkRunner", "PortableRunner")
@@ -30,7 +32,7 @@ _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "
 
 
 def flag(help_text: str, default: Any = None, names: Named | None = None, **argparse_arguments: Any) -> Any:
-    """A dataclass field that is a command line flag of the same name; `names` is what its value names, if anything."""
+    """A dataclass field that is a command line flag of the same name; `names` says what its value names."""
     return dataclasses.field(default=default, metadata={"help": help_text, NAMED: names, **argparse_arguments})
 
 
@@ -43,14 +45,24 @@ class Options:
     def add_flags(cls, parser: argparse.ArgumentParser) -> None:
         """Adds the family's flags to a parser, as a group of their own."""
         group = parser.add_argument_group(cls.title)
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        for field in cls.flags():
             arguments = dict(field.metadata)
             named = arguments.pop(NAMED)
             if field.default not in (None, (), False):
                 arguments["help"] += f" (default: {field.default})"
-            # An argparse default would be appended to: the family fills it in.
+            # argparse would append to a default that is a list, so the family fills the defaults in.
             action = group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, **arguments)
             setattr(action, NAMED, named)
+
+    @classmethod
+    def flags(cls) -> list[dataclasses.Field[Any]]:
+        """The flags, with those that the family adds to another one before those that it has from there."""
+        known = {name for base in cls.__mro__[1:] for name in getattr(base, "__dataclass_fields__", ())}
+        return sorted(dataclasses.fields(cls), key=lambda field: field.name in known)  # type: ignore[arg-type]
+
+    def values(self) -> dict[str, Any]:
+        """Each flag's value by its name, in the order of `flags`."""
+        return {field.name: getattr(self, field.name) for field in self.flags()}
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:
@@ -58,7 +70,7 @@ class Options:
         return cls(**cls._own(vars(namespace)))
 
     def with_flags(self, values: Mapping[str, Any]) -> Self:
-        """The same with other values for some flags, by name; names that are not of the family do not matter."""
+        """The same with other values for some flags, by name; names of other families are ignored."""
         return dataclasses.replace(self, **self._own(values))  # type: ignore[type-var]
 
     @classmethod
@@ -78,7 +90,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class BeamFlags:
-    """What a job leaves of its command line, for Beam.
+    """The flags of a command line that are for Beam.
 
     Attributes:
       arguments: as they were given.
@@ -171,9 +183,15 @@ def seconds(text: str) -> float:
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors without the whole usage: they would drown the one line that matters; `hint` is the line after it."""
+    """Errors without the whole usage: they would drown the one line that matters.
+
+    Attributes:
+      hint: the line after it.
+      elsewhere: flags that only other jobs have, each with what to say of it.
+    """
 
     hint = "Try --help for the flags of this job."
+    elsewhere: Mapping[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with one line and a hint."""
@@ -201,33 +219,33 @@ def job_parser(program: str, description: str, examples: str, families: Iterable
 
 
 def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, BeamFlags]:
-    """Parses a job's flags, from `--config` too; the rest, known to Beam, is returned as it was.
+    """Parses a job's flags, from `--config` too, and returns the flags of Beam as they were given.
 
     Raises:
       SystemExit: with 2 and a message for an unknown flag (naming the nearest known one) or a bad value.
       ConfigError: for a config file that cannot be used.
     """
     beam_parser = _beam_parser(parser.prog)
-    known = flag_names(parser) | flag_names(beam_parser)
+    known = _flags_of(beam_parser) | _flags_of(parser)
     path = _config_path(parser.prog, argv)
     if path is not None:
-        argv = [*_config_arguments(path, argv, known), *argv]
+        argv = [*_config_arguments(path, argv, known, parser.elsewhere), *argv]
     namespace, rest = parser.parse_known_args(list(argv))
     beam, unknown = beam_parser.parse_known_args(rest)
     if unknown:
-        parser.error(_unknown_message(unknown[0], known))
+        parser.error(_unknown_message(unknown[0], known, parser.elsewhere))
     if dry_run := getattr(namespace, "dry_run", ""):  # with a value, it is Beam's
         rest.append(f"--dry_run={dry_run}")
     return namespace, BeamFlags(tuple(rest), beam.runner, beam.savepoint_path)
 
 
 def asks_json(argv: Sequence[str]) -> bool:
-    """Whether a command line, or its config file, has --json; it may be one that cannot be parsed any further."""
+    """Whether a command line or its config file has --json, even if the rest cannot be parsed."""
     if "--json" in argv:
         return True
     with contextlib.suppress(ConfigError, ImportError):
         path = _config_path("", argv)
-        return path is not None and _load_config(path).get("json") is True
+        return path is not None and any(key.text == "json" and value is True for key, value in _load_config(path))
     return False
 
 
@@ -245,11 +263,18 @@ def _beam_parser(program: str) -> Parser:
 
 def flag_names(parser: argparse.ArgumentParser) -> set[str]:
     """The names of a parser's flags, with their dashes."""
-    return {text for text in parser._option_string_actions if text.startswith("--")}
+    return set(_flags_of(parser))
 
 
-def _unknown_message(argument: str, known: Iterable[str]) -> str:
+def _flags_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """A parser's flags by their names, with the dashes."""
+    return {text: action for text, action in parser._option_string_actions.items() if text.startswith("--")}
+
+
+def _unknown_message(argument: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
     name = argument.split("=", 1)[0]
+    if name in elsewhere:
+        return f"{name} {elsewhere[name]}"
     if not name.startswith("-"):
         return (
             f"unexpected argument {argument!r}; a flag takes one value: quote patterns so that the shell does not "
@@ -267,51 +292,67 @@ def _config_path(program: str, argv: Sequence[str]) -> str | None:
     return path
 
 
-def _config_arguments(path: str, argv: Sequence[str], known: set[str]) -> list[str]:
+def _config_arguments(
+    path: str, argv: Sequence[str], known: Mapping[str, argparse.Action], elsewhere: Mapping[str, str]
+) -> list[str]:
     """The entries of a config file as flags, but for those that the command line has."""
     given = {argument.split("=", 1)[0] for argument in argv}
     arguments: list[str] = []
-    for name, value in _load_config(path).items():
-        text = f"--{name}"
-        if text not in known or name == "config":
-            raise ConfigError(
-                f"{path}: {_unknown_message(text, known).replace('flag --', 'name ').replace('mean --', 'mean ')}"
-            )
-        if text not in given:
-            arguments += _as_arguments(text, value, f"{path}: {name}")
+    for key, value in _load_config(path):
+        name = f"--{key.text}"
+        if name not in known or key.text == "config":
+            fault = _unknown_message(name, known, elsewhere)
+            raise ConfigError(f"{key.where}: {fault.replace('flag --', 'name ').replace('mean --', 'mean ')}")
+        if name not in given:
+            arguments += _as_arguments(name, value, f"{key.where}: {key.text}", takes_value=known[name].nargs is None)
     return arguments
 
 
-def _load_config(path: str) -> Mapping[str, Any]:
-    import yaml
+def _load_config(path: str) -> "list[tuple[Key, Any]]":
+    """The entries of a config file.
+
+    Raises:
+      ConfigError: when it cannot be read, or is no mapping of names, with the line.
+    """
+    from penstock.io.files.yaml_files import Place, pairs, parse_yaml, read_local_text, value_of
 
     what = f"--config {path}"
     CONFIG.reach(path, what)
-    try:
-        with open(path, encoding="utf-8") as file:
-            config = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise unreadable(what, error) from error
-    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
-        raise ConfigError(f"{what}: must be a mapping of flag names to values")
-    return config
+    root = parse_yaml(read_local_text(path, what), what)
+    if root is None:
+        raise ConfigError(f"{Place(what)}: is empty; give a mapping of flag names to values, or leave --config out")
+    return [(key, value_of(node)) for key, node in pairs(root, Place(what))]
 
 
-def _as_arguments(name: str, value: Any, where: str) -> list[str]:
+def _as_arguments(name: str, value: Any, where: str, takes_value: bool) -> list[str]:
+    """One entry of a config file as a command line has it."""
     match value:
-        case None | False:
+        case None:
             return []
+        case bool() if takes_value:
+            raise ConfigError(f"{where}: takes a value, got {json.dumps(value)}; if that is a text, put it in quotes")
         case True:
             return [name]
-        case list() if name == "--input":
+        case False:
+            return [f"{name}=false"] if name in OPTIONAL else []
+        case list() if name == "--input" and all(map(_is_plain, value)):
             return [f"{name}={item}" for item in value]
-        case list() if all(isinstance(item, str | int | float) for item in value):
-            return [f"{name}={','.join(str(item) for item in value)}"]
-        case dict() if name == "--split":
+        case list() if all(map(_is_plain, value)):
+            return [f"{name}={','.join(map(str, value))}"]
+        case dict() if name == "--split" and all(map(_is_plain, value.values())):
             return [f"{name}={','.join(f'{split}={ratio}' for split, ratio in value.items())}"]
-        case str() | int() | float():
+        case _ if _is_plain(value):
             return [f"{name}={value}"]
         case _:
-            raise ConfigError(
-                f"{where}: must be a text, number, true/false or a list of those, got {json.dumps(value, default=str)}"
-            )
+            raise ConfigError(f"{where}: must be a text, number, true/false or a list of those, got {_shown(value)}")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value has one spelling on a command line; of true and false it is lost which one was written."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, as JSON."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 100 else f"{text[:100]}..."

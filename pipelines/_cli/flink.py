@@ -1,4 +1,4 @@
-"""Flink's options that Beam's Python half does not name, what a stream sets of them, and how to find a job there."""
+"""Flink's options that Beam's Python SDK does not know, the defaults of a stream, and the search for a job."""
 
 import argparse
 import contextlib
@@ -49,7 +49,7 @@ STREAM_DEFAULTS: Mapping[str, Any] = {
 
 
 class FlinkJobOptions(PipelineOptions):
-    """Options that Beam's job server for Flink takes and its Python half does not name, so that they are checked."""
+    """Options that Beam's job server for Flink takes and the Python SDK does not know, declared to be checked."""
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
@@ -81,9 +81,9 @@ def set_stream_defaults(options: PipelineOptions) -> None:
 
 
 def find_job(address: str, beam_job: str, seconds: float = 120) -> str | None:
-    """Flink's id of a job that Beam has submitted; its name there is Beam's id of it, but for the last part.
+    """Flink's id of a job that Beam has submitted; Flink's name of it is Beam's id without the last part.
 
-    None when the cluster does not answer, or does not know the job, for some seconds.
+    None when the cluster does not answer, or does not know the job, within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -1,6 +1,7 @@
-"""What the values of flags name: files, folders, topics; whether these can be reached, and are there.
+"""What the values of flags name: files, folders, topics; and checks that they can be reached and are there.
 
-Found out before Beam is loaded, so that what is wrong is told at once, in the words of whoever would find it later.
+The checks run before Beam is loaded, so that a job reports a fault at once. Their messages are those of the step that
+would detect it later.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ _Check = Callable[[str, str], None]
 
 
 def _pass(value: str, what: str) -> None:
-    """What is not looked for."""
+    """Checks nothing."""
 
 
 @dataclasses.dataclass(frozen=True)

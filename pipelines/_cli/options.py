@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, get_args
 
-from penstock.io.dataset.options import Compression, Shuffle
+from penstock.io.dataset.options import Shuffle
+from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
 from penstock.io.kafka.source import KafkaSource, is_kafka
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
@@ -11,19 +12,11 @@ from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, 
 
 
 @dataclasses.dataclass(frozen=True)
-class InputOptions(Options):
-    """What is read, and how."""
+class ReadingOptions(Options):
+    """How the bytes of the input become rows."""
 
     title = "input"
 
-    input: tuple[str, ...] = flag(
-        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
-        "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
-        (),
-        action="append",
-        metavar="PATTERN",
-        names=INPUT,
-    )
     format: str | None = flag(
         "format of the input; without it, the suffix tells (Kafka: of each message, json without it; raw is bytes)",
         choices=("csv", "json", "jsonl", "avro", "parquet", "tfrecord", "tfexample", "raw"),
@@ -48,15 +41,6 @@ class InputOptions(Options):
         "Avro schema of Kafka messages that come without the id of a schema registry", metavar="FILE", names=FILE
     )
 
-    def check_given(self) -> None:
-        """Refuses a job without input.
-
-        Raises:
-          ConfigError: says what to give.
-        """
-        if not self.input:
-            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
-
     def message_options(self) -> dict[str, Any]:
         """Options of the format of messages that were given."""
         options = {
@@ -78,6 +62,29 @@ class InputOptions(Options):
             "null_values": self.null_values,
         }
         return {name: value for name, value in options.items() if value}
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions(ReadingOptions):
+    """What is read, and how."""
+
+    input: tuple[str, ...] = flag(
+        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
+        "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
+        (),
+        action="append",
+        metavar="PATTERN",
+        names=INPUT,
+    )
+
+    def check_given(self) -> None:
+        """Refuses a job without input.
+
+        Raises:
+          ConfigError: says what to give.
+        """
+        if not self.input:
+            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +195,11 @@ class OutputOptions(Options):
     shard_bytes: int | None = flag(
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
     )
-    compression: Compression = flag("compression of the shards", "gzip", choices=get_args(Compression))
+    output_format: str = flag("format of the shards", "tfrecord", choices=tuple(SHARD_FORMATS))
+    compression: str | None = flag(
+        "compression of the shards, one that their format has (default: gzip for tfrecord, else zstd)",
+        choices=COMPRESSIONS,
+    )
     shuffle: Shuffle = flag(
         "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)
     )
@@ -249,9 +260,9 @@ class RunOptions(Options):
             raise ConfigError(f"--dry_run={self.dry_run} is for prepare; --dry_run alone shows what would be done")
 
 
-def resolved(*families: Any) -> dict[str, Any]:
+def resolved(*families: Options) -> dict[str, Any]:
     """All flags of some families by name, as they were given or by default."""
-    merged = {name: value for family in families for name, value in dataclasses.asdict(family).items()}
+    merged = {name: value for family in families for name, value in family.values().items()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()}
 
 

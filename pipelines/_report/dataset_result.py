@@ -1,4 +1,4 @@
-"""The result of a job that wrote a dataset, as its manifests have it."""
+"""The result of a job that wrote a dataset, taken from its manifests."""
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +60,7 @@ def windows_result(job: str, manifests: Iterable[WindowManifest], output: str, s
 
 
 def _rows_by_split(windows: Iterable[WindowManifest]) -> dict[str, int]:
-    """Summed, in the order of the options."""
+    """The rows of each split, summed over the windows, in the order of the options."""
     rows: collections.Counter[str] = collections.Counter()
     for window in windows:
         rows.update(window.splits)

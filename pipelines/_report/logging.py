@@ -1,4 +1,4 @@
-"""What a job lets through to the terminal: warnings that a user can act on, and a failure once, not five times."""
+"""Filters what a job logs to the terminal: warnings that a user can act on, and a failure once, not five times."""
 
 import contextlib
 import logging
@@ -40,13 +40,13 @@ def set_up_logging() -> None:
 
 
 def _threads_end(end: threading.ExceptHookArgs) -> None:
-    # A thread of Beam's reads from the runner until that is gone; then the job is done, or tells what happened.
+    # This thread of Beam reads from the runner until the runner is gone; by then the job is done, or reports its error.
     if end.thread is None or end.thread.name != "read_grpc_client_inputs":
         threading.__excepthook__(end)
 
 
 def worth_showing(record: logging.LogRecord) -> bool:
-    """False for what each layer between a worker and the job logs of a failure: the job reports it, in one line."""
+    """False for what the layers between a worker and the job log about a failure: the job reports it, in one line."""
     match record.name:
         case "apache_beam.runners.common":
             raised = record.exc_info[0] if record.exc_info else None
@@ -77,7 +77,7 @@ def _is_of_bigquery(message: str) -> bool:
 
 @contextlib.contextmanager
 def without_worker_tracebacks() -> Iterator[None]:
-    """Holds back the tracebacks that workers in this process print, beside raising and logging them."""
+    """Holds back the tracebacks that workers in this process print: they raise and log the errors too."""
     with contextlib.redirect_stderr(_Stderr(sys.stderr)):
         yield
 

@@ -1,7 +1,7 @@
-"""The phases of a job, and what is to be told of one: found in process-local counters, whoever shows it.
+"""The phases of a job, and how far the current one is, from process-local counters.
 
-A phase has begun when something of it is done, or when all of the one before it is. So a bar that is full goes on to
-what is next, and what no counter of this process tells, on a runner whose workers are elsewhere, is not told.
+A phase begins with its first piece of work, or when the phase before it is complete, so that a full bar goes on to the
+next phase. On a runner whose workers are elsewhere the counters of this process stay at 0, and no phase is shown.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from penstock.io.beam.progress import Counts
 from pipelines._report.summary import byte_text
 
-# A rate over less says little.
+# A rate over a shorter time says little.
 _MIN_RATE_SECONDS = 0.5
 
 
@@ -38,18 +38,18 @@ class Phase:
         return dataclasses.replace(self, name=name)
 
     def has_begun(self, counts: Counts) -> bool:
-        """Whether anything is done."""
+        """Whether any of its work is done."""
         names = (self.pieces, self.amount, "rows" if self.rows else None)
         return any(counts.done.get(name, 0) for name in names if name)
 
     def is_complete(self, counts: Counts) -> bool:
-        """Whether all is done."""
+        """Whether all of its work is done."""
         return _part_of(counts, self.pieces) == 1
 
     def fraction(self, counts: Counts) -> float | None:
-        """How much is done, from 0 to 1; None where nobody knows how much there is.
+        """How much is done, from 0 to 1; None if the total is not known.
 
-        Not all bytes of a file need be read, and some are read twice: it is all done when all pieces are.
+        Some bytes of a file are never read, and some are read twice, so that only the pieces say when all is done.
         """
         pieces, amount = _part_of(counts, self.pieces), _part_of(counts, self.amount)
         if pieces is None or amount is None:
@@ -83,11 +83,11 @@ def _part_of(counts: Counts, name: str | None) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """Something to be told.
+    """One item of a status.
 
     Attributes:
       is_bad: bad news.
-      is_minor: said by a bar as well.
+      is_minor: a bar shows it too.
     """
 
     text: str
@@ -101,8 +101,8 @@ class Status:
 
     Attributes:
       name: of the phase, or of the pipeline.
-      fraction: of the phase, 0 to 1; None where nobody knows.
-      fields: what else there is to tell, from the most important to the least.
+      fraction: of the phase, 0 to 1; None if it is not known.
+      fields: the other items, the most important first.
       seconds: since the job began.
     """
 

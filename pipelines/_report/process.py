@@ -39,7 +39,7 @@ def job_started() -> float:
 
 @contextlib.contextmanager
 def beginning_now() -> Iterator[None]:
-    """One of several turns of a job, each of which takes its own time."""
+    """Starts the clock of the job anew for the block: for a job that works in several turns."""
     process = _process.get()
     token = _process.set(dataclasses.replace(process, started=time.monotonic()) if process else None)
     try:
@@ -50,7 +50,7 @@ def beginning_now() -> Iterator[None]:
 
 @contextlib.contextmanager
 def started_for_a_job(prefix: str) -> Iterator[None]:
-    """A process that was started for one job; `prefix` is what the user typed before its name."""
+    """Marks this process as started for one job; `prefix` is what the user typed before the job's name."""
     token = _process.set(Process(prefix, pipelines.STARTED))
     try:
         yield

@@ -1,6 +1,6 @@
-"""How far a job is, on stderr: one line at the foot of a terminal, and else a line a minute.
+"""Shows on stderr how far a job is: in one line at the foot of a terminal, elsewhere in a line a minute.
 
-The runner blocks meanwhile; a thread reads process-local counters.
+The runner blocks the main thread, so that another thread reads the process-local counters.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from penstock.io.beam import progress
 from pipelines._report.phases import Phase, Status, current_phase
 from pipelines._report.process import job_started
 
-# A log of a job shows that it lives, and is not filled by that.
+# Often enough to show that the job is alive, seldom enough not to fill its log.
 LOG_SECONDS = 60.0
 
 _FRAMES_PER_SECOND = 8
@@ -71,9 +71,9 @@ def progress_bar(title: str, phases: Sequence[Phase]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def showing_progress(log_seconds: float = LOG_SECONDS) -> Iterator[None]:
-    """A block whose pipelines are those of one job: its time runs on from one to the next.
+    """Shows the pipelines that run in the block as one job, whose clock runs on from one to the next.
 
-    A terminal shows one line, which is gone at the end. A stderr that is none gets a line every `log_seconds`.
+    A terminal shows one line, which disappears at the end; any other stderr gets a line every `log_seconds`.
     """
     if _shown.get() is not None:
         yield
@@ -122,7 +122,7 @@ def _write_log(display: _Display, seconds: float, done: threading.Event) -> None
 
 
 class _Line:
-    """A status in one line that is at most as wide as the terminal: what is less important goes, and nothing is cut."""
+    """A status in one line that fits the terminal: it leaves out less important items, and cuts none."""
 
     def __init__(self, status: Status | None, frames: Sequence[str]):
         self._status = status

@@ -71,15 +71,15 @@ class WindowResult:
 
 @dataclasses.dataclass(frozen=True)
 class LettersResult:
-    """What became of dead letters that were replayed.
+    """How many dead letters a replay repaired, rejected and parked.
 
     Attributes:
       files: that were replayed.
-      replayed_before: files that some other replay had done.
+      replayed_before: files that another replay had replayed.
       claimed: files that another replay has claimed: file to run id.
       repaired: letters whose rows are in the dataset.
       rejected: letters that were rejected again.
-      parked: letters that were rejected too often.
+      parked: letters that have been rejected too often.
     """
 
     files: int

@@ -1,4 +1,4 @@
-"""What a person reads when a job is done: how many rows went where, and what to do next; or the same as JSON."""
+"""Prints the result of a job: for a person the numbers of rows, the paths and the next step; for a program JSON."""
 
 import shlex
 import sys
@@ -117,8 +117,8 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
 
 
 def _places(result: DatasetResult) -> RenderableType:
-    """Where everything is; on a terminal too narrow for a table, what lies there goes below its path."""
-    places = [(f"{result.output}/{name}/", "TFRecord shards of tf.Example") for name in result.splits]
+    """What lies at which path; on a terminal too narrow for a table each description stands below its path."""
+    places = [(f"{result.output}/{name}/", "the shards of this split") for name in result.splits]
     places.append((f"{result.manifest}", "counts, digests, inputs, options, versions"))
     if result.schema:
         places.append((result.schema, "the schema of the rows; curate it and pass it back with --schema"))
@@ -139,7 +139,7 @@ def _places(result: DatasetResult) -> RenderableType:
 
 
 def _letters(letters: LettersResult) -> str:
-    """What became of the letters."""
+    """How many letters were repaired, rejected and parked."""
     total = letters.repaired + letters.rejected + letters.parked
     return f"{total:,} letters: {letters.repaired:,} repaired, {letters.rejected:,} rejected, {letters.parked:,} parked"
 

@@ -35,7 +35,7 @@ def run_pipeline(
 ) -> Iterator[beam.Pipeline]:
     """A pipeline to build in the `with` block; it runs to its end, with a progress bar, when the block is left.
 
-    A stream gets the options that its runner needs, and its user is told how to stop it.
+    It sets the options that the runner of a stream needs, and tells the user how to stop the stream.
 
     Args:
       options: Beam's.

@@ -1,4 +1,4 @@
-"""The staging folder of a run, while the run lasts: what it leaves behind, however it ends."""
+"""The staging folder of a run: removed when it ends, unless dead letters in it say why nothing is published."""
 
 import contextlib
 import logging

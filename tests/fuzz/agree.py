@@ -1,14 +1,15 @@
 """Whether kernel and Python find the same in the same bytes."""
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from fuzz import wire
+from kernel_cases import twins
 
 from penstock.io.errors import InputError
-from penstock.io.examples import decode as decode
-from penstock.io.examples import frames
+from penstock.io.examples import decode, frames
 from penstock.io.schema import Feature, Kind
 
 FEATURES = (
@@ -30,7 +31,7 @@ def check_decoding(records: Sequence[bytes]) -> int:
     packed = wire.as_frames(records)
     for features in (None, FEATURES):
         names = None if features is None else [feature.name for feature in features]
-        native, twin = decode._read_in_kernel(packed, names), decode._read_in_python(packed, names)
+        native, twin = (decode._read(packed, names, kernel) for kernel in twins.both("decode"))
         assert native.faults.keys() == twin.faults.keys()
         assert _plain(native) == _plain(twin)
         for strict in (False, True):
@@ -43,22 +44,22 @@ def check_decoding(records: Sequence[bytes]) -> int:
     return len(native.faults)
 
 
-def codes(decoded: decode.Decoded) -> dict[int, list[str]]:
+def codes(decoded: decode.DecodedExamples) -> dict[int, list[str]]:
     """The codes of the reasons of each rejected row."""
     return {row: [reason.code for reason in reasons] for row, reasons in sorted(decoded.rejects.items())}
 
 
 def _plain(content: decode._Content) -> Any:
     """As Python values; NaN is NaN, whatever its bits."""
-    cells = {
+    values = {
         name: {
             kind: (found.rows.tolist(), found.offsets.tolist(), repr(found.values.to_pylist()), found.one_each)
             for kind, found in by_kind.items()
         }
-        for name, by_kind in content.cells.items()
+        for name, by_kind in content.values.items()
         if by_kind
     }
-    return cells, {name: rows.tolist() for name, rows in content.unknown.items()}
+    return values, {name: rows.tolist() for name, rows in content.unknown.items()}
 
 
 def check_frames(data: bytes) -> None:
@@ -67,11 +68,13 @@ def check_frames(data: bytes) -> None:
     Raises:
       AssertionError: where the two differ.
     """
-    assert outcome(frames._scan_in_kernel(data), data) == outcome(frames._scan_in_python(data), data)
+    compiled, pure = twins.both("frames")
+    assert outcome(compiled, data) == outcome(pure, data)
 
 
-def outcome(found: frames._Found, data: bytes) -> object:
+def outcome(kernel: ModuleType, data: bytes) -> object:
     """What a reader sees of a block: the frames, or the message."""
+    found = frames._Found(*kernel.scan(data, frames._MAX_RECORD_BYTES))
     try:
         frames._check(found, data, 7, "a.tfrecord")
     except InputError as error:

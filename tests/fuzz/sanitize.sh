@@ -23,5 +23,5 @@ export LD_PRELOAD
 "$python" -c 'from penstock.io.kernel import native; assert native.ENABLED, "the kernel was not built"
 assert native.__file__.startswith("'"$copy"'"), native.__file__'
 "$python" tests/fuzz/fuzz_decode.py --seed "$(date +%s)" --seconds "$seconds"
-mapfile -t tests < <(grep -rlE "import kernel|io.kernel" tests/fuzz tests/io --include="test_*.py")
+mapfile -t tests < <(grep -rlE "import twins|io\.kernel" tests/fuzz tests/io --include="test_*.py" --exclude-dir=kafka)
 "$python" -m pytest -q -n 2 -p no:cacheprovider --hypothesis-profile=full "${tests[@]}"

@@ -80,7 +80,7 @@ def numbers(rows):
 
 def stream(broker, topic, uri=(), **options):
     where = source(broker, topic, readers=1, **dict(uri))
-    return Stream(ReadFromKafka(where, FEATURES, **{"bundle_seconds": 0.5, **options}))
+    return Stream(ReadFromKafka(where, FEATURES, **{"bundle_time": "500ms", **options}))
 
 
 def read(broker, topic, **parameters):
@@ -97,7 +97,7 @@ def test_times_are_offsets(broker, topic):
 
 def test_a_new_partition_is_read_while_running(broker, topic):
     send(broker, topic, range(10))
-    reading = stream(broker, topic, discover_seconds=0.5)
+    reading = stream(broker, topic, discover_interval="500ms")
     assert numbers(reading.until(lambda rows: len(rows) == 10)) == list(range(10))
     broker.add_partitions(topic, 3)
     send(broker, topic, range(10, 15), partition=2)
@@ -132,7 +132,7 @@ def test_an_open_transaction_is_waited_for_by_a_stream_and_left_out_of_a_bounded
 
 def test_a_stream_is_idle_behind_control_records(broker, topic):
     send(broker, topic, range(3), **{"transactional.id": "idle"}).commit_transaction()
-    reading = stream(broker, topic, idle_timeout=200_000)
+    reading = stream(broker, topic, idle_timeout="200ms")
     reading.until(lambda rows: reading.watermark is not None and reading.watermark.micros > (EPOCH + 10**6) * 1000)
     assert reading.offsets()[topic, 0] == 4
 
@@ -180,7 +180,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(broker, topic):
 
 def test_a_broker_that_is_killed_and_comes_back(broker, topic):
     send(broker, topic, range(1000))
-    reading = stream(broker, topic, idle_timeout=1_000_000)
+    reading = stream(broker, topic, idle_timeout="1s")
     reading.until(lambda rows: len(rows) == 1000)
     before = reading.watermark
     broker.kill()

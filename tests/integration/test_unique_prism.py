@@ -13,7 +13,7 @@ from apache_beam.transforms.error_handling import ErrorHandler
 from apache_beam.transforms.window import TimestampedValue
 
 from penstock.io.batches import RecordBatchCoder, set_column
-from penstock.io.beam.windows import Windows
+from penstock.io.beam.windows import parse_window
 from penstock.io.columns.event_times import TIME_TYPE
 from penstock.io.reserved import EVENT_TIME, ORIGIN
 from penstock.transforms.checks.file import UniqueKey
@@ -22,7 +22,7 @@ from penstock.transforms.checks.unique import RejectDuplicates
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 SECOND = 1_000_000
-WINDOWS = Windows(60 * SECOND, 60 * SECOND)
+WINDOWS = parse_window("fixed:60s")
 KEY = UniqueKey(("user",))
 
 
@@ -96,7 +96,7 @@ def test_on_a_stream_a_key_is_unique_in_each_window(prism):
     with beam.Pipeline(**options(prism, "--streaming")) as pipeline:
         batches = pipeline | arrivals(rows) | beam.Map(RecordBatchCoder().decode).with_output_types(pa.RecordBatch)
         with ErrorHandler(Count(len(rows) - len(good))) as handler:
-            out = batches | RejectDuplicates(KEY, WINDOWS, lateness=SECOND, buckets=3).with_error_handler(handler)
+            out = batches | RejectDuplicates(KEY, WINDOWS, lateness="1s", buckets=3).with_error_handler(handler)
         assert_that(out, check_positions(good), label="Good")
 
 

@@ -70,7 +70,7 @@ def test_windows_close_when_files_with_later_rows_are_read_and_none_of_them_is_l
     options = PipelineOptions(["--streaming", "--runner=PrismRunner", f"--prism_location={prism}"])
     pipeline = beam.Pipeline(options=options)
     handler = DeadLetterHandler(str(letters), "run")
-    watch = WatchRecords([f"{folder}/*.jsonl*"], 0.5, "jsonl", FEATURES, event_time="t:s")
+    watch = WatchRecords([f"{folder}/*.jsonl*"], "500ms", "jsonl", FEATURES, event_time="t:s")
     batches = pipeline | watch.with_error_handler(handler)
     timed = batches | AssignEventTime("t:s").with_error_handler(handler)
     counts = timed | beam.Map(lambda batch: (0, batch.num_rows)) | beam.WindowInto(FixedWindows(HOUR))

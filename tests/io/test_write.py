@@ -25,6 +25,7 @@ from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.publish import read_outcome
 from penstock.io.dataset.shuffle import _MergeFn, _ShardRange, hash_bound, shards_of
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.errors import ConfigError
 from penstock.io.files.folders import list_files
@@ -268,7 +269,12 @@ def test_job_that_fails_leaves_no_manifest_and_the_next_one_succeeds(tmp_path):
     [
         ({"num_shards": 0}, r"num_shards must be >= 1, got 0"),
         ({"shard_bytes": 0}, r"shard_bytes must be >= 1, got 0"),
-        ({"compression": "snappy"}, r"compression must be one of gzip, zlib, none, got 'snappy'"),
+        (
+            {"compression": "snappy"},
+            r"compression must be one of gzip, zlib, none for the format tfrecord",
+        ),
+        ({"format": "orc"}, r"format must be one of tfrecord.*, got 'orc'"),
+        ({"columns": pa.schema([])}, r"columns are for formats that have them, which tfrecord has not"),
         ({"shuffle": "local"}, r"shuffle must be one of global, none, got 'local'"),
         ({"splits": ()}, r"splits must be different names, at least one, got \[\]"),
         ({"splits": ("a", "a")}, r"splits must be different names"),
@@ -427,7 +433,7 @@ def test_full_disk_leaves_the_old_dataset(tmp_path, monkeypatch):
 
 def test_shard_that_is_written_twice_from_runs_that_are_gone_fails(tmp_path):
     staging = Staging(str(tmp_path), "r1")
-    merge = _MergeFn(staging, "none", once=True)
+    merge = _MergeFn(staging, DatasetSpec(str(tmp_path), compression="none"), once=True)
     shard = _ShardRange("train", 0, 1, 0, KEYS_END)
     assert [one.records for one in merge.process(shard, [])] == [0]
     with pytest.raises(RuntimeError, match=r"train/part-00000-of-00001\.tfrecord: was begun before"):

@@ -46,7 +46,7 @@ def test_the_sdist_holds_real_files_and_no_tests(sdist):
     for module in KERNEL:
         assert {f"{module}.pyx", f"{module}.c"} <= kernel, "a worker without Cython compiles the C"
     assert {
-        path.name for pattern in ("*.h", "*.pxd") for path in (ROOT / "io" / "kernel" / "native").glob(pattern)
+        path.name for pattern in ("*.h", "*.pxd") for path in (ROOT / "io" / "kernel" / "native").rglob(pattern)
     } <= kernel
     assert not [name for name in names if name.startswith(("tests", "io/", "transforms/", "pipelines/"))]
 

@@ -52,8 +52,11 @@ FILES = {
 
 # flags, message; what a schema is needed for is found without one as well, after the inference
 WRONG = [
-    (["--rules=sql.yaml"], r"sql.yaml: rule 'near', line 1, column 3: syntax error"),
-    (["--rules=column.yaml"], r"column.yaml: rule 'near', line 1, column 1: no column 'aa'; did you mean 'a'\?"),
+    (["--rules=sql.yaml"], r"sql.yaml, line \d: rule 'near', SQL line 1, column 3: syntax error"),
+    (
+        ["--rules=column.yaml"],
+        r"column.yaml, line \d: rule 'near', SQL line 1, column 1: no column 'aa'; did you mean 'a'\?",
+    ),
     (["--rules=text.yaml"], r"text.yaml: must hold one key, rules"),
     (["--rules=none.yaml"], r"none.yaml: cannot be read"),
     (["--features=op.yaml"], r"op.yaml, line 2: feature 'a': unknown operation 'scale_to_z_scor'; did you mean"),

@@ -114,10 +114,10 @@ STREAM = "kafka://127.0.0.1:1/t"
         (["--allowed_lateness=3s"], "--allowed_lateness is about windows: pass --window too"),
         (["--empty_windows"], "--empty_windows is about windows"),
         (["--resume"], "--resume goes on with a stream"),
-        (["--window=fixed:60s"], "--window needs --num_shards"),
-        (["--window=fixed:60s", "--num_shards=1", "--shuffle=none"], "leave --shuffle none out"),
+        (["--window=fixed:60s"], "windows need num_shards"),
+        (["--window=fixed:60s", "--num_shards=1", "--shuffle=none"], "windows need shuffle 'global'"),
         (["--window=session:60s", "--num_shards=1"], "sessions begin and end"),
-        (["--window=fixed:60s", "--num_shards=1", "--resume", "--overwrite"], "pass one of them"),
+        (["--window=fixed:60s", "--num_shards=1", "--resume", "--overwrite"], "overwrite replaces"),
         (["--also_to=kafka://a:1/x,y"], "to write, name one topic"),
     ],
 )
@@ -130,10 +130,13 @@ def test_flags_that_do_not_go_together(tmp_path, flags, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "a stream has no end, so that only its windows can be written: pass --window"),
+        ([], "unbounded input is written window by window: pass --window"),
         (["--window=fixed:1s", "--num_shards=1"], "a stream needs --schema"),
         (["--window=fixed:1s", "--num_shards=1", "--schema=s", "--features=f"], "cannot be fitted on a stream"),
-        (["--window=fixed:1s", "--num_shards=1", "--schema=s", "--overwrite"], "--overwrite would delete"),
+        (
+            ["--window=fixed:1s", "--num_shards=1", "--schema=s", "--overwrite"],
+            "overwrite replaces a dataset",
+        ),
         (
             ["--window=fixed:1s", "--num_shards=1", "--schema=s", "--resume", "--runner=FlinkRunner"],
             "--resume on Flink needs --savepoint_path",

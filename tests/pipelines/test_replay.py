@@ -6,11 +6,13 @@ import pathlib
 import pytest
 from helpers import FLAGS, all_files, dead_letters, job, manifest_of, run_prepare, write_schema_file
 
+from penstock.io.beam.durations import parse_duration
 from penstock.io.dead_letters.replay.claims import Claim, claim_files
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import match_files
 from penstock.transforms.verify import verify_dataset
 from pipelines import _replay, replay
+from pipelines._options.replay import ReplayOptions
 
 LINES = ["id,fare", *(f"{row},{row}.5" for row in range(20)), "20,x", "21,500", "22,1,2", '23,"', "24,600"]
 
@@ -124,7 +126,7 @@ def test_reasons_choose_and_the_others_move_on_as_they_are(dataset, tmp_path):
 
 
 def completed(*argv):
-    return _replay.completed(replay.ReplayOptions.parse(argv))
+    return _replay.completed(ReplayOptions.parse(argv))
 
 
 def test_flags_are_those_of_the_run_unless_given(dataset, tmp_path):
@@ -185,7 +187,7 @@ def test_watching_replays_each_batch_of_new_files_into_a_dataset_of_its_own(data
 
     flags = [*FLAGS, f"--dead_letters={tmp_path}/new/*.jsonl", f"--output={tmp_path}/out2", "--format=csv"]
     with pytest.raises(_EnoughError):
-        _replay.watch(replay.ReplayOptions.parse([*flags, f"--schema={tmp_path}/strict.pbtxt"]), 1, sleep)
+        _replay.watch(ReplayOptions.parse([*flags, f"--schema={tmp_path}/strict.pbtxt"]), parse_duration("1s"), sleep)
     written = [manifest_of(path) for path in (tmp_path / "out2").iterdir()]
     assert sum(manifest.rows_in for manifest in written) == 5
     assert len(written) == 2

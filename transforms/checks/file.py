@@ -7,7 +7,7 @@ import yaml
 
 from penstock.io.columns.values import shown
 from penstock.io.errors import ConfigError
-from penstock.transforms._yaml import Key, Place, pairs, read_text, refuse, value_of
+from penstock.io.files.yaml_files import Key, Place, pairs, parse_yaml, read_text, shown_node, value_of
 from penstock.transforms.checks.rules import NAME, Rule, check_names
 
 _TOP_KEYS = ("rules", "unique")
@@ -60,14 +60,21 @@ class UniqueKey:
 
 @dataclasses.dataclass(frozen=True)
 class Checks:
-    """What a file of rules asks of the rows: each of them, and all together."""
+    """What a file of rules asks of the rows.
+
+    Attributes:
+      rules: what each row must meet.
+      unique: what no two rows may share.
+    """
 
     rules: tuple[Rule, ...] = ()
     unique: tuple[UniqueKey, ...] = ()
 
 
 def load_checks(path: str) -> Checks:
-    """Reads a file of rules; `compile_rules` checks the SQL, and `check_unique` the columns.
+    """Reads a file of rules and of keys that are unique.
+
+    `compile_rules` checks the SQL, and `check_unique` the columns.
 
     Raises:
       ConfigError: when the file cannot be read, is not YAML, or says something else; with line, and the number or name
@@ -78,7 +85,7 @@ def load_checks(path: str) -> Checks:
 
 
 def load_rules(path: str) -> tuple[Rule, ...]:
-    """The rules of a file that has nothing else.
+    """Reads a file of rules.
 
     Raises:
       ConfigError: as `load_checks`, and when the file names keys that are unique, which no row alone can break.
@@ -90,45 +97,45 @@ def load_rules(path: str) -> tuple[Rule, ...]:
 
 
 def parse_checks(text: str, source: str = "rules") -> Checks:
-    """The checks of a YAML text; raises as `load_checks`."""
-    try:
-        root = yaml.compose(text, yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: is not YAML: {error}") from error
+    """The checks of a YAML text; `source` is how messages call it.
+
+    Raises:
+      ConfigError: as `load_checks`.
+    """
+    root = parse_yaml(text, source)
     nodes = {} if root is None else {key.text: (key, node) for key, node in pairs(root, Place(source), _TOP_KEYS)}
     if not nodes:
-        raise ConfigError(f"{source}: must hold rules, a list of rules, or unique, a list of columns")
-    rules = tuple(_rules(*nodes["rules"], source)) if "rules" in nodes else ()
+        raise ConfigError(
+            f"{Place(source)}: has no entry 'rules', a list of rules, and no entry 'unique', a list of columns"
+        )
+    rules = tuple(_rules(*nodes["rules"])) if "rules" in nodes else ()
     check_names(rules)
     return Checks(rules, tuple(_unique_keys(*nodes["unique"])) if "unique" in nodes else ())
 
 
-def _rules(key: Key, node: yaml.Node, source: str) -> Iterator[Rule]:
+def _rules(key: Key, node: yaml.Node) -> Iterator[Rule]:
     if not isinstance(node, yaml.SequenceNode):
-        raise ConfigError(f"{key.where}: rules must be a list of rules, got {shown(value_of(node))}")
+        raise ConfigError(f"{key.where}: rules must be a list of rules, got {shown_node(node)}")
     if not node.value:
         raise ConfigError(f"{key.where}: rules is empty; add a rule or leave it out")
     for number, entry in enumerate(node.value, 1):
-        yield _rule(entry, Place(source).at(entry), number, source)
+        yield _rule(entry, number, key.where.at(entry))
 
 
-def _rule(node: yaml.Node, where: Place, number: int, source: str) -> Rule:
-    numbered = where.inside(f"rule {number}")
+def _rule(node: yaml.Node, number: int, where: Place) -> Rule:
+    place = where.inside(f"rule {number}")
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{numbered}: must be a mapping with name and sql, got {shown(value_of(node))}")
-    entry = {key.text: (key, value_of(value)) for key, value in pairs(node, numbered)}
-    name = entry["name"][1] if "name" in entry else None
-    place = where.inside(f"rule {number} ({name})") if isinstance(name, str) else numbered
-    for text, (key, value) in entry.items():
-        at = dataclasses.replace(place, line=key.where.line)
-        if text not in _RULE_KEYS:
-            refuse(at, f"unknown key {text!r}", text, _RULE_KEYS)
-        if not isinstance(value, str):
-            raise ConfigError(f"{at}: {text} must be text, got {shown(value)}; put it in quotes")
-    for text in ("name", "sql"):
-        if text not in entry:
-            raise ConfigError(f"{place}: {text} is missing")
-    return Rule(**{text: value for text, (_, value) in entry.items()}, source=source)
+        raise ConfigError(f"{place}: must be a mapping with name and sql, got {shown_node(node)}")
+    entry = dict(pairs(node, place, _RULE_KEYS))
+    texts = {key.text: value_of(value) for key, value in entry.items()}
+    named = f" ({texts['name']})" if isinstance(texts.get("name"), str) else ""
+    for key in entry:
+        if not isinstance(value := texts[key.text], str):
+            raise ConfigError(f"{key.where}{named}: {key.text} must be text, got {shown(value)}; put it in quotes")
+    for name in ("name", "sql"):
+        if name not in texts:
+            raise ConfigError(f"{place}{named}: {name} is missing")
+    return Rule(**texts, source=str(where))
 
 
 def _unique_keys(key: Key, node: yaml.Node) -> Iterator[UniqueKey]:

@@ -73,14 +73,14 @@ _PICTURE_WIDTH = 80
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One predicate.
+    """One SQL predicate that every row must meet.
 
     Attributes:
       name: letters, digits, `_`, `.`, `-`, beginning with a letter; the reason code is `rule.<name>`.
       sql: the predicate.
       severity: `error` rejects rows, `warn` counts them.
       description: for whoever reads the rejects.
-      source: where the rule is written, for messages.
+      source: where the rule is written, file and line, for messages.
 
     Raises:
       ConfigError: for an invalid name or severity.
@@ -102,7 +102,7 @@ class Rule:
 
     @property
     def place(self) -> str:
-        """File and rule, as messages begin."""
+        """File, line and rule, as messages begin."""
         return f"{self.source}: rule {self.name!r}" if self.source else f"rule {self.name!r}"
 
     @property
@@ -215,7 +215,7 @@ def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> Compile
 
 def _position(sql: str, offset: int) -> str:
     """Line and column of a character, both from 1."""
-    return f", line {sql.count(chr(10), 0, offset) + 1}, column {offset - sql.rfind(chr(10), 0, offset)}"
+    return f", SQL line {sql.count(chr(10), 0, offset) + 1}, column {offset - sql.rfind(chr(10), 0, offset)}"
 
 
 def _picture(sql: str, offset: int | None) -> str:

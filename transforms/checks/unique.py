@@ -14,9 +14,9 @@ after the other: what one rejects, the next does not see.
 - **Which is first**: in source order, by the URI of the file and then by the position in it, however the rows are
   spread over workers. Of rows that lack an origin it is the one whose hash is the least.
 - **Null**: as in SQL, null is not equal to null. A row with a null in its key repeats nothing and always stays.
-- **Equal** is what is equal in a tf.Example: floats as float32, with -0.0 equal to 0.0 and NaN to NaN; a value equals a
-  list of one; lists are equal item by item. Values are compared, not hashes. A value that no tf.Example holds repeats
-  nothing either; the sink rejects its row.
+- **Equal**: values are compared, not hashes. Floats are compared as they were read, before a tf.Example narrows them;
+  -0.0 equals 0.0, and NaN equals NaN. Lists are equal item by item, and a value equals a list of one. A list with a
+  null inside repeats nothing.
 - **Windows**: where the dataset has fixed windows, a key is unique in each of them, and may come again in the next.
   Sliding windows, of which a row lies in several, are refused.
 - **Streams** need windows. There the first to come stays, since no row waits for what else may come: which of the rows
@@ -28,6 +28,7 @@ after the other: what one rejects, the next does not see.
 """
 
 import dataclasses
+import datetime
 import functools
 import itertools
 import struct
@@ -42,7 +43,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.coders import BytesCoder
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue
@@ -52,6 +52,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import RecordBatchCoder, drop_rows, in_global_window, split_batch
 from penstock.io.beam import progress
+from penstock.io.beam.durations import ZERO, AnyDuration, as_duration, micros
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.spill import (
     BatchCollector,
     Buckets,
@@ -66,11 +68,13 @@ from penstock.io.beam.spill import (
 )
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.hashing import canonical_rows, hash_rows, salted
-from penstock.io.columns.lists import Bytes, Ints, put_fixed, put_slices, starts_of, to_ragged
+from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import column_of, shown
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.kernel.pure.pieces import Bytes, put_fixed, put_slices
+from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, ORIGIN
 from penstock.io.schema import Feature, find_feature
@@ -149,29 +153,43 @@ class _Keyed:
 
 
 def _keyed_rows(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None) -> _Keyed:
-    rows = _rows_with_key(batch, key)
-    keyed = batch if len(rows) == batch.num_rows else batch.take(pa.array(rows))
-    hashes = hash_rows(keyed, key.columns, _KEY_SEED)
-    data, starts = canonical_rows(keyed, key.columns)
+    columns = [column_of(batch, name) for name in key.columns]
+    rows = _rows_with_key(batch.num_rows, columns)
+    values = [_exact(column.take(pa.array(rows))) for column in columns if column is not None and len(rows)]
+    keyed = pa.RecordBatch.from_arrays(values, key.columns[: len(values)])
+    hashes = hash_rows(keyed, keyed.schema.names, _KEY_SEED)
+    data, starts = canonical_rows(keyed, keyed.schema.names)
     if windows is not None:
-        window = window_starts(keyed, windows)
+        window = window_starts(batch, windows)[rows]
         hashes = hashes ^ (window.view(np.uint64) * _WINDOW_FACTOR)
         data, starts = _with_prefix(data, starts, window)
     return _Keyed(rows, hashes, data, starts)
 
 
-def _rows_with_key(batch: pa.RecordBatch, key: UniqueKey) -> Ints:
-    """The rows that can repeat others: with a value in each column of the key, which a tf.Example holds as it is."""
-    comparable = np.ones(batch.num_rows, bool)
-    for name in key.columns:
-        column = column_of(batch, name)
+def _rows_with_key(rows: int, columns: Sequence[pa.Array | None]) -> Ints:
+    """The rows with a value in each column, and no null inside a list: the others repeat nothing."""
+    complete = np.ones(rows, bool)
+    for column in columns:
         if column is None:
             return np.zeros(0, np.int64)
-        values = to_ragged(name, column)
-        comparable &= values.present
-        comparable[values.null_items] = False
-        comparable[values.overflows] = False
-    return np.flatnonzero(comparable)
+        lists = list_column(column)
+        complete &= lists.present
+        complete[lists.rows_with_null_values()] = False
+    return np.flatnonzero(complete)
+
+
+def _exact(column: pa.Array) -> pa.Array:
+    """The column, floats as the int64 with their bits, since hashes and keys of rows see them as float32.
+
+    There is one zero and one NaN. The column has no nulls.
+    """
+    lists = list_column(column)
+    if not pa.types.is_floating(lists.values.type):
+        return column
+    values = lists.values.cast(pa.float64()).to_numpy(zero_copy_only=False) + 0.0  # -0.0 + 0.0 is 0.0
+    values[np.isnan(values)] = np.nan
+    bits = pa.array(values.view(np.int64))
+    return bits if lists.lengths is None else pa.LargeListArray.from_arrays(pa.array(starts_of(lists.lengths)), bits)
 
 
 def window_starts(batch: pa.RecordBatch, windows: Windows) -> Ints:
@@ -183,8 +201,8 @@ def window_starts(batch: pa.RecordBatch, windows: Windows) -> Ints:
     times = column_of(batch, EVENT_TIME)
     if times is None or times.null_count:
         raise DataError(f"a key that is unique in windows needs {EVENT_TIME} in every row; put AssignEventTime before")
-    micros = times.cast(pa.int64()).to_numpy()
-    return micros - micros % windows.size
+    time = times.cast(pa.int64()).to_numpy()
+    return time - time % micros(windows.size)
 
 
 def _with_prefix(data: Bytes, starts: Ints, prefix: Ints) -> tuple[Bytes, Ints]:
@@ -347,9 +365,9 @@ def _shown(fields: Mapping[str, Any]) -> str:
 
 
 class RejectDuplicates(RejectingTransform):
-    """Rejects rows whose key another row has; see the module for which of them stays.
+    """Rejects rows whose key another row has.
 
-    Takes batches in the global window. Of bounded input, rows come out in no order, in other batches. Counters:
+    The module says which of them stays. Takes batches in the global window. Of bounded input, rows come out in no order, in other batches. Counters:
     `in-rows`, `out-rows`, `bad-rows`.
     """
 
@@ -357,7 +375,7 @@ class RejectDuplicates(RejectingTransform):
         self,
         key: UniqueKey,
         windows: Windows | None = None,
-        lateness: int = 0,
+        lateness: AnyDuration = ZERO,
         spill: str | None = None,
         buckets: int | None = None,
         run_bytes: int = MAX_RUN_BYTES,
@@ -367,21 +385,22 @@ class RejectDuplicates(RejectingTransform):
         Args:
           key: what must be unique.
           windows: fixed windows of event time (`_event_time`), in each of which it must be; a stream needs them.
-          lateness: microseconds that a row of a stream may be behind the watermark and still be compared.
+          lateness: how far a row of a stream may be behind the watermark and still be compared; a timedelta, or text
+            such as `30s`.
           spill: a folder that all workers share, for bounded input; the files stay there. None leaves the rows to the
             runner's own shuffle, which local runners hold in memory.
           buckets: groups of keys; on a stream it must stay what it is when the job is updated.
           run_bytes: bytes of keys that a worker sorts at once.
 
         Raises:
-          ConfigError: for sliding windows.
+          ConfigError: for sliding windows, or a lateness that is no duration.
         """
         super().__init__()
         if windows is not None and not windows.is_fixed:
             raise _sliding(key, windows)
         self._key = key
         self._windows = windows
-        self._lateness = lateness
+        self._lateness = as_duration(lateness, "lateness")
         self._spill = spill
         self._buckets = buckets
         self._run_bytes = run_bytes
@@ -433,7 +452,7 @@ def _buckets(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None, buc
 
 def _window_buckets(batch: pa.RecordBatch, key: UniqueKey, windows: Windows, buckets: int) -> Buckets:
     """int64, a number for each bucket of each window."""
-    return window_starts(batch, windows) // windows.size * buckets + _buckets(batch, key, windows, buckets)
+    return window_starts(batch, windows) // micros(windows.size) * buckets + _buckets(batch, key, windows, buckets)
 
 
 class _RejectRepeatedFn(beam.DoFn):
@@ -442,12 +461,10 @@ class _RejectRepeatedFn(beam.DoFn):
     def __init__(self, key: UniqueKey, windows: Windows | None):
         self._key = key
         self._windows = windows
-        self._out_rows = Metrics.counter(_NAMESPACE, "out-rows")
-        self._bad_rows = Metrics.counter(_NAMESPACE, "bad-rows")
+        self._counters = RowCounters(_NAMESPACE)
 
     def _reject_repeated(self, batch: pa.RecordBatch, repeated: Repeated) -> Iterator[Any]:
-        self._out_rows.inc(batch.num_rows - len(repeated))
-        self._bad_rows.inc(len(repeated))
+        self._counters.add(out_rows=batch.num_rows - len(repeated), bad_rows=len(repeated))
         if repeated:
             yield from reject(row_letters(batch, duplicate_reasons(batch, repeated, self._key), _STAGE))
 
@@ -564,10 +581,10 @@ _KEY: Any = beam.DoFn.KeyParam
 class _CompareStreamFn(_RejectRepeatedFn):
     """Rows of a stream against the keys of their window that have come."""
 
-    def __init__(self, key: UniqueKey, windows: Windows, lateness: int, buckets: int):
+    def __init__(self, key: UniqueKey, windows: Windows, lateness: datetime.timedelta, buckets: int):
         super().__init__(key, windows)
-        self._size = windows.size
-        self._lateness = lateness
+        self._size = micros(windows.size)
+        self._lateness = micros(lateness)
         self._buckets = buckets
         self._shared = shared.Shared()
 

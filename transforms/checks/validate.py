@@ -41,17 +41,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import drop_rows
-from penstock.io.columns.values import column_of, is_list, shown
+from penstock.io.beam.row_counters import RowCounters
+from penstock.io.columns.lists import ListColumn, list_column
+from penstock.io.columns.values import column_of, has_kind, is_list, shown
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, Kind, feature_domain, find_feature, named_features, schema_features
 from penstock.transforms.checks.rules import CompiledRules, Findings, Rule, compile_rules
-from penstock.transforms.checks.values import Lists, as_lists, has_kind
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ def _without_value(batch: pa.RecordBatch, name: str) -> list[int]:
         return list(range(batch.num_rows))
     if not column.null_count and not is_list(column.type):
         return []
-    return np.flatnonzero(as_lists(column).counts == 0).tolist()
+    return np.flatnonzero(list_column(column).counts == 0).tolist()
 
 
 def _check_column(column: pa.Array, check: ColumnCheck) -> Iterator[tuple[int, Reason]]:
@@ -263,11 +263,10 @@ def _check_column(column: pa.Array, check: ColumnCheck) -> Iterator[tuple[int, R
         for row in _true(column.is_valid()):
             yield row, Reason("schema.type", why)
         return
-    lists = as_lists(column)
+    lists = list_column(column)
     yield from _check_counts(check, column, lists)
-    if is_list(column.type):
-        yield from _check_nulls(check, lists)
-    yield from _check_items(check, lists.items, lists.owners)
+    yield from _check_nulls(check, lists)
+    yield from _check_items(check, lists.values, lists.owners)
 
 
 def _suspects(column: pa.Array, check: ColumnCheck) -> npt.NDArray[np.int64]:
@@ -309,7 +308,7 @@ def _inside(items: pa.Array, check: ColumnCheck) -> pa.Array:
     return pc.is_in(items.cast(pa.binary()), value_set=check.domain_values, skip_nulls=True)
 
 
-def _check_counts(check: ColumnCheck, column: pa.Array, lists: Lists) -> Iterator[tuple[int, Reason]]:
+def _check_counts(check: ColumnCheck, column: pa.Array, lists: ListColumn) -> Iterator[tuple[int, Reason]]:
     high = check.max_values
     if check.takes_one_value and not is_list(column.type):
         return
@@ -322,10 +321,9 @@ def _check_counts(check: ColumnCheck, column: pa.Array, lists: Lists) -> Iterato
         yield row, Reason("schema.value_count", why)
 
 
-def _check_nulls(check: ColumnCheck, lists: Lists) -> Iterator[tuple[int, Reason]]:
-    if lists.items.null_count:
-        for row in np.unique(lists.owners[_true(lists.items.is_null())]).tolist():
-            yield row, Reason("schema.null_in_list", f"{check.feature.name} is null, and a list cannot hold a null")
+def _check_nulls(check: ColumnCheck, lists: ListColumn) -> Iterator[tuple[int, Reason]]:
+    for row in lists.rows_with_null_values().tolist():
+        yield row, Reason("schema.null_in_list", f"{check.feature.name} is null, and a list cannot hold a null")
 
 
 def _check_items(check: ColumnCheck, items: pa.Array, owners: npt.NDArray[np.int64]) -> Iterator[tuple[int, Reason]]:
@@ -397,10 +395,11 @@ def _flags(mask: pa.Array) -> npt.NDArray[np.bool_]:
 
 
 class ValidateRecords(RejectingTransform):
-    """Rejects the rows that break the schema or a rule; see the module for what is checked.
+    """Rejects the rows that break the schema or a rule.
 
-    Good rows pass unchanged, with all their columns, in batches of the same order. Counters: `in-batches`, `in-rows`,
-    `out-rows`, `bad-rows`, and `warn-<rule>` for the rows that break a rule of severity warn.
+    The module lists what is checked. Good rows pass unchanged, with all their columns, in batches of the same order.
+    Counters: `in-batches`, `in-rows`, `out-rows`, `bad-rows`, and `warn-<rule>` for the rows that break a rule of
+    severity warn.
     """
 
     def __init__(self, schema: schema_pb2.Schema, rules: Sequence[Rule] = (), label: str | None = None):
@@ -432,19 +431,13 @@ class _ValidateRecordsFn(beam.DoFn):
     def __init__(self, checks: RecordChecks, rules: CompiledRules):
         self._checks = checks
         self._rules = rules
-        self._in_batches = Metrics.counter("ValidateRecords", "in-batches")
-        self._in_rows = Metrics.counter("ValidateRecords", "in-rows")
-        self._out_rows = Metrics.counter("ValidateRecords", "out-rows")
-        self._bad_rows = Metrics.counter("ValidateRecords", "bad-rows")
+        self._counters = RowCounters("ValidateRecords")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         findings = validate_batch(batch, self._checks, self._rules)
-        self._in_batches.inc()
-        self._in_rows.inc(batch.num_rows)
-        self._out_rows.inc(batch.num_rows - len(findings.reasons))
-        self._bad_rows.inc(len(findings.reasons))
-        for name, rows in findings.warnings.items():
-            Metrics.counter("ValidateRecords", f"warn-{name}").inc(rows)
+        bad = len(findings.reasons)
+        self._counters.add(in_batches=1, in_rows=batch.num_rows, out_rows=batch.num_rows - bad, bad_rows=bad)
+        self._counters.add_named({f"warn-{name}": rows for name, rows in findings.warnings.items()})
         if not findings.reasons:
             yield batch
             return

@@ -8,57 +8,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.columns.values import column_of, is_list, is_text, item_type
+from penstock.io.columns.lists import ListColumn, list_column
+from penstock.io.columns.values import column_of, has_kind
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Feature, Kind
 
 ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.BYTES: pa.string()}
-
-
-def has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
-    """Whether values of an Arrow type are of a schema's kind; a column of nothing but nulls is of any.
-
-    >>> has_kind(pa.list_(pa.int16()), Kind.INT), has_kind(pa.string(), Kind.INT)
-    (True, False)
-    """
-    scalar = item_type(arrow_type)
-    match kind:
-        case _ if pa.types.is_null(scalar):
-            return True
-        case Kind.INT:
-            return pa.types.is_integer(scalar) or pa.types.is_boolean(scalar)
-        case Kind.FLOAT:
-            return pa.types.is_floating(scalar)
-        case Kind.BYTES:
-            return is_text(scalar)
-
-
-@dataclasses.dataclass(frozen=True)
-class Lists:
-    """A column taken apart.
-
-    Attributes:
-      present: bool[n], False where the row is null.
-      counts: int64[n], values of each row, null items included; 0 where it is null.
-      items: the m values; those of a scalar column include its nulls.
-      owners: int64[m], the row of each value.
-    """
-
-    present: npt.NDArray[np.bool_]
-    counts: npt.NDArray[np.int64]
-    items: pa.Array
-    owners: npt.NDArray[np.int64]
-
-
-def as_lists(column: pa.Array) -> Lists:
-    """The values of a column and the rows they belong to, the same way for scalars and lists."""
-    present = pc.is_valid(column).to_numpy(zero_copy_only=False)
-    if not is_list(column.type):
-        return Lists(present, present.astype(np.int64), column, np.arange(len(column)))
-    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    items = pc.list_flatten(column)
-    if pa.types.is_dictionary(items.type):
-        items = items.dictionary_decode()
-    return Lists(present, counts, items, np.repeat(np.arange(len(column)), counts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +44,15 @@ def typed_column(batch: pa.RecordBatch, feature: Feature) -> Typed:
         return Typed(pa.nulls(len(column), scalar), dict.fromkeys(present.tolist(), why))
     if column.type == scalar and feature.kind is not Kind.BYTES and not feature.multivalued:
         return Typed(column, {})
-    lists = as_lists(column)
-    items, bad_items = _as_scalar(lists.items, scalar)
+    lists = list_column(column)
+    items, bad_items = _as_scalar(lists.values, scalar)
     why = "bytes that are not UTF-8" if feature.kind is Kind.BYTES else "a number beyond int64"
-    unusable = dict.fromkeys(np.unique(lists.owners[bad_items]).tolist(), f"column {feature.name} holds {why}")
+    unusable = dict.fromkeys(
+        np.unique(lists.rows_of(np.flatnonzero(bad_items))).tolist(), f"column {feature.name} holds {why}"
+    )
     if feature.multivalued:
-        return Typed(_relist(column, lists, items, unusable), unusable)
-    if not is_list(column.type):
+        return Typed(_relist(lists, items, unusable), unusable)
+    if lists.lengths is None:
         return Typed(items, unusable)
     return _single(feature.name, lists, items, unusable)
 
@@ -124,25 +81,22 @@ def _is_utf8(value: bytes | None) -> bool:
     return True
 
 
-def _relist(column: pa.Array, lists: Lists, items: pa.Array, unusable: Mapping[int, str]) -> pa.Array:
+def _relist(lists: ListColumn, items: pa.Array, unusable: Mapping[int, str]) -> pa.Array:
     present = lists.present.copy()
     present[list(unusable)] = False
-    if not is_list(column.type):
-        items = items.filter(pa.array(present))
-    counts = lists.counts if is_list(column.type) else present.astype(np.int64)
-    offsets = np.zeros(len(counts) + 1, np.int32)
-    np.cumsum(counts, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), items, mask=pa.array(~present))
+    counts = lists.counts
+    if lists.lengths is None:
+        items, counts = items.filter(pa.array(present)), present.astype(np.int64)
+    offsets = pa.array(starts_of(counts).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, items, mask=pa.array(~present))
 
 
-def _single(name: str, lists: Lists, items: pa.Array, unusable: Mapping[int, str]) -> Typed:
+def _single(name: str, lists: ListColumn, items: pa.Array, unusable: Mapping[int, str]) -> Typed:
     """Lists of one as scalars; a longer list has no scalar form, an empty one is null."""
-    first = np.cumsum(lists.counts) - lists.counts
     many = np.flatnonzero(lists.counts > 1).tolist()
     why = {
         row: f"column {name} holds {lists.counts[row]} values, but the schema does not say that it is multivalued "
         "(value_count)"
         for row in many
     }
-    values = items.take(pa.array(first, pa.int64(), mask=lists.counts != 1))
-    return Typed(values, {**unusable, **why})
+    return Typed(dataclasses.replace(lists, values=items).single_values(), {**unusable, **why})

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError, DataError
@@ -24,7 +24,7 @@ from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms._named import GRAPH_SCHEMA, no_graph
-from penstock.transforms.features.arrays import FlatColumn, flat_column
+from penstock.transforms.features.arrays import GraphColumn, graph_column
 from penstock.transforms.features.saved_graph import SavedGraph, TooManyValuesError, error_text
 from penstock.transforms.features.tensorflow import import_tensorflow
 
@@ -91,13 +91,13 @@ def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatc
     return pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved]), reasons
 
 
-def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, FlatColumn], dict[int, str]]:
+def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, GraphColumn], dict[int, str]]:
     """The inputs of the graph, and the rows that it cannot take."""
-    columns: dict[str, FlatColumn] = {}
+    columns: dict[str, GraphColumn] = {}
     faults: dict[int, str] = {}
     for item in graph.inputs:
         if item.needed:
-            column, bad = flat_column(batch, item.name, item.kind)
+            column, bad = graph_column(batch, item.name, item.kind)
             if item.length is not None:
                 for row in column.rows_without(item.length).tolist():
                     bad.setdefault(
@@ -109,7 +109,7 @@ def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, 
 
 
 def _try_rows(
-    graph: SavedGraph, columns: Mapping[str, FlatColumn], rows: int
+    graph: SavedGraph, columns: Mapping[str, GraphColumn], rows: int
 ) -> tuple[list[pa.Array] | None, dict[int, str]]:
     """The outputs for some rows; or None, and some of the rows at fault, at least one."""
     try:
@@ -120,7 +120,7 @@ def _try_rows(
         return None, _find_faults(graph, columns, rows)
 
 
-def _find_faults(graph: SavedGraph, columns: Mapping[str, FlatColumn], rows: int) -> dict[int, str]:
+def _find_faults(graph: SavedGraph, columns: Mapping[str, GraphColumn], rows: int) -> dict[int, str]:
     """The rows on which an output fails, output by output: that is faster than to halve with the whole graph.
 
     Raises:
@@ -145,7 +145,7 @@ def _others(rows: Collection[int], total: int) -> npt.NDArray[np.int64]:
     return np.delete(np.arange(total), list(rows))
 
 
-def _whole_fault(graph: SavedGraph, columns: Mapping[str, FlatColumn], start: int, end: int) -> str | None:
+def _whole_fault(graph: SavedGraph, columns: Mapping[str, GraphColumn], start: int, end: int) -> str | None:
     try:
         graph.run({name: column.slice(start, end) for name, column in columns.items()}, end - start)
     except graph.row_errors as error:
@@ -167,18 +167,14 @@ def _bisect(fault: Callable[[int, int], str | None], start: int, end: int) -> It
 class _ApplyFn(beam.DoFn):
     def __init__(self, transform_dir: str):
         self._dir = transform_dir
-        self._in_rows = Metrics.counter("ApplyTransform", "in-rows")
-        self._out_rows = Metrics.counter("ApplyTransform", "out-rows")
-        self._bad_rows = Metrics.counter("ApplyTransform", "bad-rows")
+        self._counters = RowCounters("ApplyTransform")
 
     def setup(self) -> None:
         self._graph = load_graph(self._dir)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         features, reasons = apply_graph(self._graph, batch)
-        self._in_rows.inc(batch.num_rows)
-        self._bad_rows.inc(len(reasons))
-        self._out_rows.inc(features.num_rows)
+        self._counters.add(in_rows=batch.num_rows, bad_rows=len(reasons), out_rows=features.num_rows)
         yield from reject(row_letters(batch, {row: [reason] for row, reason in reasons.items()}, "transform"))
         if features.num_rows:
             yield features

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from penstock.io.columns.values import is_list, is_text
+from penstock.io.columns.lists import list_column
+from penstock.io.columns.values import kind_of
 from penstock.io.errors import DataError
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Kind
 
 Ints = npt.NDArray[np.int64]
@@ -19,8 +20,10 @@ _DTYPES: dict[Kind, Any] = {Kind.INT: np.int64, Kind.FLOAT: np.float32, Kind.BYT
 
 
 @dataclasses.dataclass(frozen=True)
-class FlatColumn:
-    """The values of n rows one after the other.
+class GraphColumn:
+    """The values of n rows one after the other, as they enter a graph and leave it.
+
+    Unlike a `ListColumn` it is of numpy, without Arrow's buffers and without nulls: a graph has none of either.
 
     Attributes:
       values: int64, float32, or object (bytes).
@@ -39,8 +42,8 @@ class FlatColumn:
         return np.arange(len(self.values) + 1) if self.counts is None else starts_of(self.counts)
 
     @property
-    def places(self) -> Ints:
-        """int64: the place of each value among those of its row, from 0."""
+    def positions(self) -> Ints:
+        """int64: the index of each value among those of its row."""
         if self.counts is None:
             return np.zeros(len(self.values), np.int64)
         return np.arange(len(self.values)) - np.repeat(self.starts[:-1], self.counts)
@@ -61,42 +64,37 @@ class FlatColumn:
             return np.arange(0 if count == 1 else len(self))
         return np.flatnonzero(self.counts != count)
 
-    def slice(self, start: int, end: int) -> "FlatColumn":
+    def slice(self, start: int, end: int) -> "GraphColumn":
         """Rows `start` to `end`."""
         if self.counts is None:
-            return FlatColumn(self.values[start:end])
-        return FlatColumn(self.values[self.starts[start] : self.starts[end]], self.counts[start:end])
+            return GraphColumn(self.values[start:end])
+        return GraphColumn(self.values[self.starts[start] : self.starts[end]], self.counts[start:end])
 
-    def take(self, rows: Ints) -> "FlatColumn":
+    def take(self, rows: Ints) -> "GraphColumn":
         """Some rows, in any order, also several times."""
         if self.counts is None:
-            return FlatColumn(self.values[rows])
+            return GraphColumn(self.values[rows])
         counts = self.counts[rows]
         starts = starts_of(counts)
-        return FlatColumn(
+        return GraphColumn(
             self.values[np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)], counts
         )
 
-    def append(self, rows: Ints) -> "FlatColumn":
+    def append(self, rows: Ints) -> "GraphColumn":
         """All rows, and behind them some of them again."""
         again = self.take(rows)
         values = np.concatenate([self.values, again.values])
         if self.counts is None or again.counts is None:
-            return FlatColumn(values)
-        return FlatColumn(values, np.concatenate([self.counts, again.counts]))
+            return GraphColumn(values)
+        return GraphColumn(values, np.concatenate([self.counts, again.counts]))
 
 
-def empty_column(kind: Kind, rows: int) -> FlatColumn:
+def empty_column(kind: Kind, rows: int) -> GraphColumn:
     """A column without any value."""
-    return FlatColumn(np.zeros(0, _DTYPES[kind]), np.zeros(rows, np.int64))
+    return GraphColumn(np.zeros(0, _DTYPES[kind]), np.zeros(rows, np.int64))
 
 
-def starts_of(counts: Ints) -> Ints:
-    """Where rows with so many values start, and at the end where all end."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-
-
-def flat_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[FlatColumn, dict[int, str]]:
+def graph_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[GraphColumn, dict[int, str]]:
     """One column of a batch, and the rows (with a sentence) that have a value which the graph cannot hold.
 
     A column that the batch does not have has no value in any row.
@@ -114,7 +112,7 @@ def flat_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[FlatColum
         )
     is_missing = items.is_null() if items.null_count else None
     values = _to_numpy(items if is_missing is None else items.fill_null(b"" if kind is Kind.BYTES else 0), kind)
-    column = FlatColumn(values, counts)
+    column = GraphColumn(values, counts)
     faults: dict[int, str] = {}
     if is_missing is not None:
         faults = _faults(column, is_missing.to_numpy(zero_copy_only=False), f"a value of the list {name!r} is missing")
@@ -125,31 +123,20 @@ def flat_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[FlatColum
 
 
 def _flatten(array: pa.Array) -> tuple[Ints | None, pa.Array]:
-    """The values of each row and (counts of `FlatColumn`) how many; nulls are left out, except those inside lists."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if is_list(array.type):
-        counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        return counts, pc.list_flatten(array)
-    if not array.null_count:
-        return None, array
-    return array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64), array.drop_null()
+    """How many values each row has (`counts` of `GraphColumn`), and the values; of nulls only those inside lists."""
+    lists = list_column(array)
+    if lists.lengths is not None:
+        return lists.lengths, lists.values
+    return (lists.counts, lists.values.drop_null()) if lists.values.null_count else (None, lists.values)
 
 
 def _has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
-    types = pa.types
-    match kind:
-        case _ if types.is_null(arrow_type):
-            return True
-        case Kind.INT:
-            return types.is_signed_integer(arrow_type) or types.is_boolean(arrow_type)
-        case Kind.FLOAT:
-            return types.is_floating(arrow_type)
-        case Kind.BYTES:
-            return is_text(arrow_type)
+    """A graph has no unsigned integers."""
+    is_kind = kind_of(arrow_type) is kind and not pa.types.is_unsigned_integer(arrow_type)
+    return is_kind or pa.types.is_null(arrow_type)
 
 
-def _faults(column: FlatColumn, bad: npt.NDArray[np.bool_], text: str) -> dict[int, str]:
+def _faults(column: GraphColumn, bad: npt.NDArray[np.bool_], text: str) -> dict[int, str]:
     return dict.fromkeys(column.owners[bad].tolist(), text)
 
 
@@ -162,7 +149,7 @@ def _to_numpy(items: pa.Array, kind: Kind) -> npt.NDArray[Any]:
         return items.to_numpy(zero_copy_only=False).astype(_DTYPES[kind], copy=False)
 
 
-def scalar_array(column: FlatColumn) -> pa.Array:
+def scalar_array(column: GraphColumn) -> pa.Array:
     """One value or null a row; no row may have more than one."""
     if len(column.values) == len(column):
         return _values_array(column.values)
@@ -170,19 +157,19 @@ def scalar_array(column: FlatColumn) -> pa.Array:
     return _values_array(column.values).take(pa.array(np.where(present, column.starts[:-1], 0), mask=~present))
 
 
-def list_array(column: FlatColumn, dense: bool = False) -> pa.Array:
+def list_array(column: GraphColumn, dense: bool = False) -> pa.Array:
     """A list a row; null where it has no value, unless the column is dense."""
     return pa.ListArray.from_arrays(
         pa.array(column.starts.astype(np.int32)), _values_array(column.values), mask=None if dense else _empty(column)
     )
 
 
-def large_list_array(column: FlatColumn) -> pa.Array:
+def large_list_array(column: GraphColumn) -> pa.Array:
     """A list a row, null where it has no value, as tensorflow-transform takes it."""
     return pa.LargeListArray.from_arrays(pa.array(column.starts), _values_array(column.values), mask=_empty(column))
 
 
-def _empty(column: FlatColumn) -> pa.Array | None:
+def _empty(column: GraphColumn) -> pa.Array | None:
     return None if column.counts is None else pa.array(column.counts == 0)
 
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import yaml
 
 from penstock.io.errors import ConfigError
+from penstock.io.files.yaml_files import Key, Place, pairs, refuse, shown_node, shown_text, top_entry, value_of
 from penstock.io.reserved import RESERVED
-from penstock.transforms._yaml import Key, Place, pairs, refuse, shown_node, top_entry, value_of
 from penstock.transforms.features.operations import OPERATIONS, Operation, Parameter
 
 _ENTRY_KEYS = ("input", "inputs", "default", "ops")
@@ -103,11 +103,11 @@ def _inputs(name: str, nodes: Mapping[str, yaml.Node], where: Place) -> tuple[st
         names = value_of(nodes["inputs"])
         if not isinstance(names, list) or len(names) < 2:
             raise ConfigError(
-                f"{where}: inputs must be a list of at least two columns, got {names!r}; for one, use input"
+                f"{where}: inputs must be a list of at least two columns, got {shown_text(names)}; for one, use input"
             )
     for column in names:
         if not isinstance(column, str) or not column:
-            raise ConfigError(f"{where}: a column must be a name, got {column!r}; put it in quotes")
+            raise ConfigError(f"{where}: a column must be a name, got {shown_text(column)}; put it in quotes")
     return tuple(names)
 
 
@@ -116,7 +116,8 @@ def _defaults(nodes: Mapping[str, yaml.Node], inputs: tuple[str, ...], where: Pl
     defaults = default if isinstance(default, list) else [default] * len(inputs)
     if len(defaults) != len(inputs):
         raise ConfigError(
-            f"{where}: default must be one value, or a list of one for each of {len(inputs)} inputs, got {default!r}"
+            f"{where}: default must be one value, or a list of one for each of {len(inputs)} inputs, got "
+            f"{shown_text(default)}"
         )
     return tuple(_as_bytes(value) for value in defaults)
 
@@ -139,7 +140,7 @@ def _steps(node: yaml.Node, where: Place) -> Iterator[Step]:
 
 def _step(name: Any, node: yaml.Node | None, where: Place) -> Step:
     if not isinstance(name, str):
-        raise ConfigError(f"{where}: an operation must be a name, or a name with arguments, got {name!r}")
+        raise ConfigError(f"{where}: an operation must be a name, or a name with arguments, got {shown_text(name)}")
     if name not in OPERATIONS:
         refuse(where, f"unknown operation {name!r}", name, OPERATIONS)
     where = where.inside(name)
@@ -157,9 +158,8 @@ def _arguments(operation: Operation, node: yaml.Node | None, where: Place) -> di
     if not isinstance(node, yaml.MappingNode):
         if operation.main is None:
             takes = ", ".join(operation.parameters)
-            raise ConfigError(
-                f"{where}: {f'name its arguments ({takes})' if takes else 'takes no argument'}, got {value_of(node)!r}"
-            )
+            rule = f"name its arguments ({takes})" if takes else "takes no argument"
+            raise ConfigError(f"{where}: {rule}, got {shown_text(value_of(node))}")
         return {operation.main: _checked(value_of(node), operation.main, operation.parameters[operation.main], where)}
     if not operation.parameters:
         raise ConfigError(f"{where}: takes no argument, got a mapping")
@@ -171,9 +171,9 @@ def _arguments(operation: Operation, node: yaml.Node | None, where: Place) -> di
 
 def _checked(value: Any, name: str, parameter: Parameter, where: Place) -> Any:
     if not _fits(value, parameter):
-        raise ConfigError(f"{where}: {name} must be {_EXPECTED[parameter.type]}, got {value!r}")
+        raise ConfigError(f"{where}: {name} must be {_EXPECTED[parameter.type]}, got {shown_text(value)}")
     if parameter.minimum is not None and value < parameter.minimum:
-        raise ConfigError(f"{where}: {name} must be at least {parameter.minimum}, got {value!r}")
+        raise ConfigError(f"{where}: {name} must be at least {parameter.minimum}, got {shown_text(value)}")
     if parameter.nonzero and value == 0:
         raise ConfigError(f"{where}: {name} must not be 0")
     if name == "pattern":

@@ -9,15 +9,15 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, named_features, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA
-from penstock.transforms.features.arrays import flat_column, large_list_array
+from penstock.transforms.features.arrays import graph_column, large_list_array
 from penstock.transforms.features.functions import FeatureFile, FeatureFunction, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 
@@ -266,12 +266,12 @@ class _SelectRowsFn(beam.DoFn):
     def __init__(self, columns: tuple[_Column, ...], split: str | None):
         self._columns = columns
         self._split = split
-        self._in_rows = Metrics.counter("FitTransform", "in-rows")
+        self._counters = RowCounters("FitTransform")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         selected = batch if self._split is None else _rows_of_split(batch, self._split)
         if selected.num_rows:
-            self._in_rows.inc(selected.num_rows)
+            self._counters.add(in_rows=selected.num_rows)
             yield pa.record_batch(
                 [_analyzed(selected, column) for column in self._columns], [column.name for column in self._columns]
             )
@@ -284,7 +284,7 @@ def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
 
 
 def _analyzed(batch: pa.RecordBatch, column: _Column) -> pa.Array:
-    values, faults = flat_column(batch, column.name, column.kind)
+    values, faults = graph_column(batch, column.name, column.kind)
     if faults:
         raise DataError(f"cannot fit: {next(iter(faults.values()))}; validate the rows first (ValidateRecords)")
     if column.length is not None and len(wrong := values.rows_without(column.length)):

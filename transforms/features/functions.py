@@ -50,10 +50,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from penstock.io.errors import ConfigError
+from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, find_feature
 from penstock.transforms._named import FEATURES_HINT, is_function
-from penstock.transforms._yaml import read_text
-from penstock.transforms.features import graph as graph
+from penstock.transforms.features import graph
 from penstock.transforms.features.file import Entry, Step, is_int, is_number, parse_entries
 from penstock.transforms.features.tensorflow import import_tensorflow
 
@@ -124,7 +124,7 @@ class FeatureFile:
 
 
 def load_features(features: str) -> FeatureFile | FeatureFunction:
-    """Reads `--features`: the path of a YAML file, or `module:function`.
+    """Reads what `--features` names: a YAML file, or a `module:function`.
 
     A function is imported here, so that a mistake in its name is found at once; TensorFlow is not needed otherwise.
 

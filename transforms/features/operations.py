@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from penstock.io.schema import Kind
-from penstock.transforms.features import graph as graph
+from penstock.transforms.features import graph
 
 _INT = frozenset({Kind.INT})
 _FLOAT = frozenset({Kind.FLOAT})

@@ -14,7 +14,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrays import FlatColumn, Ints, list_array, scalar_array
+from penstock.transforms.features.arrays import GraphColumn, Ints, list_array, scalar_array
 from penstock.transforms.features.tensorflow import import_tensorflow
 
 # Batches are padded to a multiple of this, and every column gets at least this many values behind the real ones:
@@ -78,7 +78,7 @@ class Computation:
     inputs: tuple[GraphInput, ...]
     function: Any
 
-    def __call__(self, columns: Mapping[str, FlatColumn], rows: int) -> dict[str, list[Any]]:
+    def __call__(self, columns: Mapping[str, GraphColumn], rows: int) -> dict[str, list[Any]]:
         """The outputs for all rows of the columns.
 
         Raises:
@@ -88,7 +88,7 @@ class Computation:
         results: dict[str, list[Any]] = self.function(np.int64(rows), *components)
         return results
 
-    def fault(self, columns: Mapping[str, FlatColumn], start: int, end: int) -> str | None:
+    def fault(self, columns: Mapping[str, GraphColumn], start: int, end: int) -> str | None:
         """The error on rows `start` to `end`, if there is one."""
         try:
             self({item.name: columns[item.name].slice(start, end) for item in self.inputs}, end - start)
@@ -166,7 +166,7 @@ class SavedGraph:
             outputs.append(_Output(key, column, features[column].value_count.max == 1))
         return tuple(outputs)
 
-    def run(self, columns: Mapping[str, FlatColumn], rows: int) -> list[pa.Array]:
+    def run(self, columns: Mapping[str, GraphColumn], rows: int) -> list[pa.Array]:
         """The features of some rows, which `columns` has for each input that is needed.
 
         A value depends on its row alone, to the last bit, whatever the rows beside it.
@@ -221,7 +221,7 @@ class SavedGraph:
             return tf.RaggedTensor.from_row_splits(tf.fill([0], zero), tf.zeros([rows + 1], spec.row_splits_dtype))
         return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.fill([0], zero), tf.stack([rows, 1]))
 
-    def components(self, item: GraphInput, column: FlatColumn) -> list[Any]:
+    def components(self, item: GraphInput, column: GraphColumn) -> list[Any]:
         """The plain tensors that a column is to the graph."""
         tf, rows, spec = self._tf, len(column), self._specs[item.name]
         if item.shape is not None:
@@ -234,10 +234,10 @@ class SavedGraph:
         return [tf.constant(_sparse_indices(column)), values, tf.constant([rows, width], tf.int64)]
 
 
-def _sparse_indices(column: FlatColumn) -> Ints:
+def _sparse_indices(column: GraphColumn) -> Ints:
     if column.counts is None:
         return _one_each(len(column))
-    return np.stack([column.owners, column.places], axis=1)
+    return np.stack([column.owners, column.positions], axis=1)
 
 
 @functools.lru_cache(maxsize=8)
@@ -254,7 +254,7 @@ def _array(output: _Output, components: list[Any], rows: int) -> pa.Array:
             column = _sparse_column(output.key, indices, values, rows)
         case [values, starts]:
             counts = np.diff(starts[: rows + 1]).astype(np.int64) * math.prod(values.shape[1:])
-            column = FlatColumn(values.reshape(-1)[: counts.sum()], counts)
+            column = GraphColumn(values.reshape(-1)[: counts.sum()], counts)
         case [values]:
             return _dense_array(output.key, values, rows)
     if not output.single:
@@ -274,7 +274,7 @@ def _reachable(ops: list[Any]) -> set[Any]:
     return reached
 
 
-def _padding(columns: Mapping[str, FlatColumn], rows: int) -> Ints:
+def _padding(columns: Mapping[str, GraphColumn], rows: int) -> Ints:
     """Rows to append: real ones that together have a value in every column that has any, 64 times each, and then as
     many as make the batch a multiple of 64 rows."""
     present = [column.counts > 0 for column in columns.values() if column.counts is not None]
@@ -286,11 +286,11 @@ def _padding(columns: Mapping[str, FlatColumn], rows: int) -> Ints:
     return np.repeat([*chosen, rows - 1], [*[_PADDING] * len(chosen), -rows % _PADDING])
 
 
-def _sparse_column(key: str, indices: Any, values: Any, rows: int) -> FlatColumn:
+def _sparse_column(key: str, indices: Any, values: Any, rows: int) -> GraphColumn:
     end = int(np.searchsorted(indices[:, 0], rows))
     if end == rows and np.array_equal(indices[:end], _one_each(rows)):
-        return FlatColumn(values[:end])
-    column = FlatColumn(values[:end], np.bincount(indices[:end, 0], minlength=rows))
+        return GraphColumn(values[:end])
+    column = GraphColumn(values[:end], np.bincount(indices[:end, 0], minlength=rows))
     if not np.array_equal(indices[:end], _sparse_indices(column)):
         raise DataError(
             f"output {key!r} of the graph has gaps or is not in order, which a list of values cannot say; "
@@ -305,8 +305,8 @@ def _dense_array(key: str, values: Any, rows: int) -> pa.Array:
     length = math.prod(values.shape[1:])
     flat = values[:rows].reshape(-1)
     if length == 1:
-        return scalar_array(FlatColumn(flat))
-    return list_array(FlatColumn(flat, np.full(rows, length)), dense=True)
+        return scalar_array(GraphColumn(flat))
+    return list_array(GraphColumn(flat, np.full(rows, length)), dense=True)
 
 
 def error_text(error: Exception) -> str:

@@ -1,15 +1,16 @@
 """The content of a file of rolling features: YAML to a spec, checked as far as no schema is needed."""
 
 import dataclasses
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from penstock.io.beam.windows import parse_duration
+from penstock.io.beam.durations import ZERO, parse_duration
 from penstock.io.errors import ConfigError
+from penstock.io.files.yaml_files import Key, Place, pairs, refuse, shown_text, top_entry, value_of
 from penstock.io.reserved import RESERVED
-from penstock.transforms._yaml import Key, Place, pairs, refuse, top_entry, value_of
 
 _TOP_KEYS = ("key", "window", "features")
 _FEATURE_KEYS = ("op", "column", "window")
@@ -50,14 +51,14 @@ class RollingFeature:
       name: the column that it becomes.
       op: a name in `OPERATIONS`.
       column: what it is computed of; None for operations without.
-      window: how far it looks back, microseconds; 0 where it does not.
+      window: how far it looks back; zero where it does not.
       where: file, line and feature.
     """
 
     name: str
     op: str
     column: str | None
-    window: int
+    window: datetime.timedelta
     where: Place
 
 
@@ -101,24 +102,24 @@ def _key_columns(key: Key, node: yaml.Node) -> tuple[str, ...]:
     value = value_of(node)
     columns = value if isinstance(value, list) else [value]
     if not columns or not all(isinstance(column, str) and column for column in columns):
-        raise ConfigError(f"{key.where}: key must be a column or a list of columns, got {value!r}")
+        raise ConfigError(f"{key.where}: key must be a column or a list of columns, got {shown_text(value)}")
     if len(set(columns)) < len(columns):
-        raise ConfigError(f"{key.where}: key names a column twice, got {value!r}")
+        raise ConfigError(f"{key.where}: key names a column twice, got {shown_text(value)}")
     return tuple(columns)
 
 
-def _window(key: Key, node: yaml.Node) -> int:
+def _window(key: Key, node: yaml.Node) -> datetime.timedelta:
     value = value_of(node)
     try:
-        micros = parse_duration(value) if isinstance(value, str) else None
+        window = parse_duration(value) if isinstance(value, str) else None
     except ConfigError as error:
         raise ConfigError(f"{key.where}: window: {error}") from error
-    if not micros:
-        raise ConfigError(f"{key.where}: window must be a duration above 0, such as 10m or 1h, got {value!r}")
-    return micros
+    if not window:
+        raise ConfigError(f"{key.where}: window must be a duration above 0, such as 10m or 1h, got {shown_text(value)}")
+    return window
 
 
-def _feature(key: Key, node: yaml.Node, window: int | None) -> RollingFeature:
+def _feature(key: Key, node: yaml.Node, window: datetime.timedelta | None) -> RollingFeature:
     where = dataclasses.replace(key.where, path=f"feature {key.text!r}")
     if key.text in RESERVED:
         raise ConfigError(f"{where}: the name is reserved by Penstock; choose another")
@@ -131,7 +132,7 @@ def _feature(key: Key, node: yaml.Node, window: int | None) -> RollingFeature:
         window = _window(*nodes["window"])
     if operation.windowed and window is None:
         raise ConfigError(f"{where}: needs a window, such as 10m, of its own or beside 'key' for all features")
-    window = window if operation.windowed and window else 0
+    window = window if operation.windowed and window else ZERO
     return RollingFeature(key.text, name, _column(nodes, name, where), window, where)
 
 
@@ -141,7 +142,7 @@ def _operation(nodes: Mapping[str, tuple[Key, yaml.Node]], where: Place) -> str:
     key, node = nodes["op"]
     name = value_of(node)
     if not isinstance(name, str):
-        raise ConfigError(f"{key.where}: op must be a name, got {name!r}")
+        raise ConfigError(f"{key.where}: op must be a name, got {shown_text(name)}")
     if name not in OPERATIONS:
         refuse(key.where, f"unknown operation {name!r}", name, OPERATIONS)
     return name
@@ -154,5 +155,5 @@ def _column(nodes: Mapping[str, tuple[Key, yaml.Node]], op: str, where: Place) -
             raise ConfigError(f"{where}: {op} takes no column; it is about rows")
         return None
     if not isinstance(column, str) or not column:
-        raise ConfigError(f"{where}: {op} needs a column, got {column!r}")
+        raise ConfigError(f"{where}: {op} needs a column, got {shown_text(column)}")
     return column

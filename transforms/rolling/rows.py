@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.batches import set_column
+from penstock.io.beam.durations import micros
 from penstock.io.columns.event_times import TIME_TYPE
 from penstock.io.columns.hashing import hash_rows, salted
-from penstock.io.columns.values import column_of, is_list
+from penstock.io.columns.lists import list_column
+from penstock.io.columns.values import column_of, has_kind, is_list
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, Kind, feature_map, find_feature
-from penstock.transforms.checks.values import as_lists, has_kind
 from penstock.transforms.rolling.file import OPERATIONS, RollingFeature, RollingSpec
 
 _KEY_SEED = salted(0, "rolling key")
@@ -54,12 +55,12 @@ class Rolling:
     @property
     def aggregate_window(self) -> int:
         """The longest window whose rows all matter, microseconds."""
-        return max((feature.window for feature in self.features if feature.op != "time_since_last"), default=0)
+        return max((micros(feature.window) for feature in self.features if feature.op != "time_since_last"), default=0)
 
     @property
     def last_window(self) -> int:
         """The longest window of which the last row of a key matters, microseconds."""
-        return max((feature.window for feature in self.features), default=0)
+        return max((micros(feature.window) for feature in self.features), default=0)
 
     def kind(self, feature: RollingFeature) -> Kind:
         """The kind of a feature's values: INT or FLOAT."""
@@ -191,9 +192,7 @@ def _column(batch: pa.RecordBatch, name: str, rolling: Rolling) -> pa.Array:
     if not has_kind(column.type, kind):
         raise DataError(f"rolling features: column {name!r} is {column.type}, and the schema says {kind.value}")
     if is_list(column.type):
-        lists = as_lists(column)
-        first = np.cumsum(lists.counts) - lists.counts
-        column = lists.items.take(pa.array(first, pa.int64(), mask=lists.counts != 1))
+        column = list_column(column).single_values()
     return _in_type(column, _TYPES[kind])
 
 

@@ -6,6 +6,7 @@ with every change, says whether the memory is still that of the state.
 """
 
 import dataclasses
+import datetime
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.batches import concat_alike, set_column, split_batch
+from penstock.io.beam.durations import micros
 from penstock.transforms.rolling.rows import HASH, TIME, Rolling, event_micros, event_schema, events_of
 from penstock.transforms.rolling.windows import feature_columns
 
@@ -182,16 +184,16 @@ class Bucket:
       holds: the time for which a timer is set: of the first row that waits; None where that is not known.
     """
 
-    def __init__(self, rolling: Rolling, lateness: int):
+    def __init__(self, rolling: Rolling, lateness: datetime.timedelta):
         self.holds: int | None = None
         self._rolling = rolling
-        self._lateness = lateness
+        self._lateness = micros(lateness)
         self._waiting: list[_Waiting] = []
         self._history = History(event_schema(rolling))
         self.mark = Mark()
 
     @classmethod
-    def load(cls, state: State, rolling: Rolling, lateness: int) -> Self:
+    def load(cls, state: State, rolling: Rolling, lateness: datetime.timedelta) -> Self:
         """The bucket of a state."""
         bucket = cls(rolling, lateness)
         bucket.mark = Mark.from_bytes(state.mark.read())

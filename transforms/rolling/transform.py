@@ -12,17 +12,17 @@ The file has a key, and one entry for each feature, which becomes a column behin
         card_since_last: {op: time_since_last, window: 7d}
         card_late: {op: late}
 
-===================  ========  ==============================================================================
-op                   gives     of the rows of the key in the window
-===================  ========  ==============================================================================
-`count`              INT       how many there are, nulls or not; at least 1, the row itself
-`sum`                as `column`  the exact sum; a FLOAT is rounded once, an INT that int64 cannot hold is null
-`mean`               FLOAT     the exact sum, rounded, by the number of values
-`min`, `max`         as `column`  the least and the greatest value
-`distinct`           INT       how many different values there are
-`time_since_last`    FLOAT     seconds since the row before; null for the first
-`late`               INT       1 where the row itself came late (below), else 0; in batch always 0
-===================  ========  ==============================================================================
+===================  ============  ==========================================================================
+op                   gives         of the rows of the key in the window
+===================  ============  ==========================================================================
+`count`              INT           how many there are, nulls or not; at least 1, the row itself
+`sum`                as `column`   the exact sum; a FLOAT is rounded once, an INT that int64 cannot hold is null
+`mean`               FLOAT         the exact sum, rounded, by the number of values
+`min`, `max`         as `column`   the least and the greatest value
+`distinct`           INT           how many different values there are
+`time_since_last`    FLOAT         seconds since the row before; null for the first
+`late`               INT           1 where the row itself came late (below), else 0; in batch always 0
+===================  ============  ==========================================================================
 
 - **Window.** A row sees the rows of its key that are less than `window` older, up to and including itself. Rows are in
   the order of their event times; those of one time in an order of their own, which follows from their content alone.
@@ -42,6 +42,7 @@ op                   gives     of the rows of the key in the window
 """
 
 import dataclasses
+import datetime
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -50,7 +51,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.coders import BytesCoder
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows, TimestampedValue
@@ -61,6 +61,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RecordBatchCoder, concat_alike, split_batch
 from penstock.io.beam import progress
+from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.spill import (
     MAX_COLLECTED_ROWS,
     BatchCollector,
@@ -72,11 +74,10 @@ from penstock.io.beam.spill import (
     read_pieces,
 )
 from penstock.io.beam.timers import set_holding_timer
-from penstock.io.beam.windows import parse_duration
 from penstock.io.errors import ConfigError
+from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
 from penstock.transforms._named import ROLLING_HINT
-from penstock.transforms._yaml import read_text
 from penstock.transforms.rolling.file import RollingSpec as RollingSpec
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
@@ -96,7 +97,7 @@ _TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT}
 
 
 def load_rolling(path: str) -> RollingSpec:
-    """Reads the file of `--rolling`.
+    """Reads the YAML file that `--rolling` names.
 
     Raises:
       ConfigError: when it cannot be read or is wrong, with line and feature.
@@ -148,7 +149,9 @@ def rolling_features(history: pa.RecordBatch | None, rows: pa.RecordBatch, rolli
 
 @dataclasses.dataclass(eq=False)
 class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Adds rolling features to batches in the global window, whose rows have `_event_time`.
+    """Adds features of what happened to a key before each row.
+
+    Batches must be in the global window, and their rows must have `_event_time`.
 
     Rows cross a shuffle, in pieces of batches, by bucket of their key's hash. What comes out is in no order, and in
     other batches than what went in. The buckets have no influence on the features.
@@ -159,8 +162,8 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
     Attributes:
       spec: key and features (`load_rolling`).
       features: of the schema of the rows.
-      lateness: microseconds, or text such as `30s`: up to here late rows see the whole of their windows.
-      every: microseconds, or text: on a stream, rows go out when the watermark passes the next multiple of this,
+      lateness: a timedelta, or text such as `30s`: up to here late rows see the whole of their windows.
+      every: whole milliseconds, likewise: on a stream, rows go out when the watermark passes the next multiple of this,
         and the watermark behind this step waits for them.
       spill: a folder that all workers share, for bounded input; the files stay there.
       buckets: groups of keys; on a stream it must stay what it is when the job is updated.
@@ -171,20 +174,16 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
 
     spec: RollingSpec
     features: Sequence[Feature]
-    lateness: int | str = 0
-    every: int | str = "1s"
+    lateness: AnyDuration = ZERO
+    every: AnyDuration = "1s"
     spill: str | None = None
     buckets: int | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
         self._rolling = bind_rolling(self.spec, self.features)
-        self._lateness = parse_duration(self.lateness) if isinstance(self.lateness, str) else self.lateness
-        self._every = parse_duration(self.every) if isinstance(self.every, str) else self.every
-        if self._every < 1000 or self._every % 1000:
-            raise ConfigError(f"every must be at least 1ms and whole milliseconds, got {self.every!r}")
-        if self._lateness < 0:
-            raise ConfigError(f"lateness must be at least 0, got {self.lateness!r}")
+        self._lateness = as_duration(self.lateness, "lateness")
+        self._every = as_duration(self.every, "every", MILLISECOND, MILLISECOND)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """By bucket, then in order of time."""
@@ -216,14 +215,14 @@ class _RollBucketFn(beam.DoFn):
 
     def __init__(self, rolling: Rolling):
         self._rolling = rolling
-        self._out_rows = Metrics.counter(_NAMESPACE, "out-rows")
+        self._counters = RowCounters(_NAMESPACE)
 
     def process(self, item: tuple[int, Iterable[Piece]]) -> Iterator[pa.RecordBatch]:
         batches = list(concat_alike(read_pieces(item[1])))
         events = pa.concat_batches([events_of(batch, self._rolling) for batch in batches])
         columns = feature_columns(events.slice(0, 0), events, self._rolling)
         for batch in with_features(batches, columns, self._rolling):
-            self._out_rows.inc(batch.num_rows)
+            self._counters.add(out_rows=batch.num_rows)
             progress.add(rolled=batch.num_rows)
             yield from split_batch(batch)
 
@@ -244,13 +243,12 @@ _TIME: Any = beam.DoFn.TimestampParam
 class _RollStreamFn(beam.DoFn):
     """The features of a stream: rows wait in state until the watermark has passed them."""
 
-    def __init__(self, rolling: Rolling, lateness: int, every: int):
+    def __init__(self, rolling: Rolling, lateness: datetime.timedelta, every: datetime.timedelta):
         self._rolling = rolling
         self._lateness = lateness
-        self._every = every
+        self._every = micros(every)
         self._shared = shared.Shared()
-        self._out_rows = Metrics.counter(_NAMESPACE, "out-rows")
-        self._late_rows = Metrics.counter(_NAMESPACE, "late-rows")
+        self._counters = RowCounters(_NAMESPACE)
 
     def setup(self) -> None:
         self._buckets: _Buckets = self._shared.acquire(_Buckets)
@@ -322,7 +320,7 @@ class _RollStreamFn(beam.DoFn):
         if number in self._due:
             self._compute()
         self._due[number] = due
-        self._late_rows.inc(due.events.num_rows if due.late else 0)
+        self._counters.add(late_rows=due.events.num_rows if due.late else 0)
         if sum(due.events.num_rows for due in self._due.values()) >= MAX_COLLECTED_ROWS:
             self._compute()
 
@@ -339,5 +337,5 @@ class _RollStreamFn(beam.DoFn):
     def _flush(self) -> Iterator[tuple[pa.RecordBatch, Timestamp]]:
         for whole in self._collector.take():
             for batch in split_batch(whole):
-                self._out_rows.inc(batch.num_rows)
+                self._counters.add(out_rows=batch.num_rows)
                 yield batch, Timestamp(micros=int(event_micros(batch).min()))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.beam.durations import micros
 from penstock.transforms.rolling.exact_sums import ExactSums
 from penstock.transforms.rolling.file import RollingFeature
 from penstock.transforms.rolling.rows import ORDER, TIME, Rolling
@@ -192,7 +193,8 @@ def _feature(ordered: _Ordered, feature: RollingFeature, places: Ints, late: Mas
     """The feature of the events at some places."""
     if feature.op == "late":
         return pa.array(late.astype(np.int64))
-    all_starts = ordered.starts(feature.window)
+    window = micros(feature.window)
+    all_starts = ordered.starts(window)
     starts, ends = all_starts[places], places + 1
     if feature.op == "count":
         return pa.array(ends - starts)
@@ -206,10 +208,10 @@ def _feature(ordered: _Ordered, feature: RollingFeature, places: Ints, late: Mas
             return _int_sum(column, starts, ends)
         case "sum":
             counts = column.counts[ends] - column.counts[starts]
-            return pa.array(column.float_sums(feature.window, starts, ends), mask=counts == 0)
+            return pa.array(column.float_sums(window, starts, ends), mask=counts == 0)
         case "mean":
             counts = column.counts[ends] - column.counts[starts]
-            sums = column.float_sums(feature.window, starts, ends)
+            sums = column.float_sums(window, starts, ends)
             return pa.array(sums / np.maximum(counts, 1), mask=counts == 0)
         case _:
             return _extreme(column, starts, ends, feature.op == "max")

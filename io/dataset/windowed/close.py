@@ -14,6 +14,7 @@ Before the first timer has fired nothing is late.
 """
 
 import dataclasses
+import datetime
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,8 +27,9 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
 from penstock.io.beam import progress
-from penstock.io.beam.json_coder import JsonCoder, register_json
-from penstock.io.beam.windows import Windows, duration_text
+from penstock.io.beam.durations import ZERO, duration_text, micros
+from penstock.io.beam.json_coder import JsonCoder, OneOf, register_json
+from penstock.io.beam.windows import Windows
 from penstock.io.dataset.windowed.chunks import Chunk, InputRange, merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane
 from penstock.io.dead_letters.handler import DeadLetterFile
@@ -42,12 +44,26 @@ _KEY = 0
 
 
 @register_json
-@dataclasses.dataclass(frozen=True)
-class Arrival:
-    """What comes to the windows: a chunk of records, or a file of dead letters."""
+class Arrival(OneOf):
+    """What comes to the windows."""
 
-    chunk: Chunk | None = None
-    rejects: DeadLetterFile | None = None
+
+@dataclasses.dataclass(frozen=True)
+class ChunkArrival(Arrival):
+    """A chunk of records."""
+
+    TAG = "chunk"
+
+    chunk: Chunk
+
+
+@dataclasses.dataclass(frozen=True)
+class RejectsArrival(Arrival):
+    """A file of dead letters."""
+
+    TAG = "rejects"
+
+    rejects: DeadLetterFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,16 +103,52 @@ class PaneHeader:
 
 
 @register_json
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Something to do for a pane of a window, one of the four."""
+class Task(OneOf):
+    """Something to do for a window."""
 
     window: int
+
+
+@dataclasses.dataclass(frozen=True)
+class HeaderTask(Task):
+    """A pane closes: what is known of it is to be reported."""
+
+    TAG = "header"
+
+    window: int
+    header: PaneHeader
     pane: Pane = "on_time"
-    header: PaneHeader | None = None
-    shard: ShardTask | None = None
-    too_late: Chunk | None = None
-    rejects: DeadLetterFile | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteTask(Task):
+    """A shard of a pane is to be written."""
+
+    TAG = "shard"
+
+    window: int
+    shard: ShardTask
+    pane: Pane = "on_time"
+
+
+@dataclasses.dataclass(frozen=True)
+class TooLateTask(Task):
+    """The rows of a chunk are to be filed as dead letters, in the on-time pane of a window that is open."""
+
+    TAG = "too_late"
+
+    window: int
+    too_late: Chunk
+
+
+@dataclasses.dataclass(frozen=True)
+class RejectsTask(Task):
+    """A file of dead letters is filed in the on-time pane of the window."""
+
+    TAG = "rejects"
+
+    window: int
+    rejects: DeadLetterFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +156,14 @@ class ClosingRules:
     """How windows close.
 
     Attributes:
-      lateness: microseconds.
+      lateness: how long after its end a window takes rows.
       empty_windows: whether windows without rows, between such with rows, are published.
       splits: how many.
       num_shards: of each split.
     """
 
     windows: Windows
-    lateness: int
+    lateness: datetime.timedelta
     empty_windows: bool
     splits: int
     num_shards: int
@@ -123,7 +175,7 @@ class ClosingRules:
 
     def end(self, window: int) -> int:
         """The end of a window by its start."""
-        return window + self.windows.size
+        return self.windows.end(window)
 
     def empty_between(self, first: int, last: int) -> range:
         """The windows to be published between two with rows; none where they would be too many."""
@@ -146,9 +198,9 @@ class ClosingRules:
                 parts.setdefault((part.split, part.shard), []).append(ref)
         inputs = merge_ranges(item for chunk in chunks for item in chunk.inputs)
         rows = sum(chunk.rows for chunk in chunks)
-        yield Task(window, pane, header=PaneHeader(len(parts), rejects, rows, inputs, final, run_id))
+        yield HeaderTask(window, PaneHeader(len(parts), rejects, rows, inputs, final, run_id), pane)
         for (split, shard), refs in sorted(parts.items()):
-            yield Task(window, pane, shard=ShardTask(split, shard, tuple(refs)))
+            yield WriteTask(window, ShardTask(split, shard, tuple(refs)), pane)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,10 +274,10 @@ class WindowClock:
             return None
         self._open(window)
         self._fill(window)
-        return "late" if self._is_past(window, 0) else "on_time"
+        return "late" if self._is_past(window, ZERO) else "on_time"
 
-    def _is_past(self, window: int, lateness: int) -> bool:
-        return self._fired is not None and self._rules.end(window) + lateness <= self._fired
+    def _is_past(self, window: int, lateness: datetime.timedelta) -> bool:
+        return self._fired is not None and self._rules.end(window) + micros(lateness) <= self._fired
 
     def _open(self, window: int) -> None:
         if str(window) in self._windows:
@@ -233,7 +285,7 @@ class WindowClock:
         self._windows[str(window)] = OpenWindow()
         self.timers[f"close {window}"] = self._rules.end(window)
         if self._rules.lateness:
-            self.timers[f"final {window}"] = self._rules.end(window) + self._rules.lateness
+            self.timers[f"final {window}"] = self._rules.end(window) + micros(self._rules.lateness)
 
     def _fill(self, window: int) -> None:
         if not self._rules.empty_windows:
@@ -244,7 +296,7 @@ class WindowClock:
         for empty in between:
             if not self._is_past(empty, self._rules.lateness):
                 self._open(empty)
-        is_near = bool(between) or high - low <= self._rules.windows.period
+        is_near = bool(between) or high - low <= micros(self._rules.windows.period)
         self._filled = (min(first, window), max(last, window)) if is_near else (window, window)
 
     def file_too_late(self) -> int:
@@ -258,14 +310,14 @@ class WindowClock:
             self._unfiled += (rejects,)
             self.timers["end"] = GlobalWindow().max_timestamp().micros
         else:
-            yield Task(self._file(time), rejects=rejects)
+            yield RejectsTask(self._file(time), rejects)
 
     def file_unfiled(self) -> Iterator[Task]:
         """Files dead letters that waited."""
         if self._unfiled and (self._fired is not None or self._windows):
             unfiled, self._unfiled = self._unfiled, ()
             for rejects in unfiled:
-                yield Task(self._file(None), rejects=rejects)
+                yield RejectsTask(self._file(None), rejects)
 
     def _file(self, time: int | None) -> int:
         """Its on-time pane has not closed: it ends after all timers that have fired."""
@@ -284,7 +336,7 @@ class WindowClock:
         window = int(start)
         final = kind == "final" or not self._rules.lateness
         pane: Pane = "late" if kind == "final" else "on_time"
-        boundary = self._rules.end(window) + (self._rules.lateness if kind == "final" else 0)
+        boundary = self._rules.end(window) + micros(self._rules.lateness if kind == "final" else ZERO)
         self._fired = boundary if self._fired is None else max(self._fired, boundary)
         now = self._windows[start]
         own: list[KeptChunk] = []
@@ -303,7 +355,7 @@ class WindowClock:
         """The stream ends, and no row ever had a time."""
         unfiled, self._unfiled = self._unfiled, ()
         window = self._rules.windows.latest(0)
-        tasks = [Task(window, rejects=rejects) for rejects in unfiled]
+        tasks: list[Task] = [RejectsTask(window, rejects) for rejects in unfiled]
         closing = self._rules.tasks(window, "on_time", (), len(tasks), True, self._state.run_id)
         return [*tasks, *closing] if tasks else []
 
@@ -322,19 +374,20 @@ def close_bounded(rules: ClosingRules, arrivals: Iterable[Arrival]) -> Iterator[
     rejects: dict[int, list[DeadLetterFile]] = {}
     untimed = []
     for arrival in arrivals:
-        if arrival.chunk is not None:
-            chunks.setdefault(arrival.chunk.window, []).append(arrival.chunk)
-        elif arrival.rejects is not None and arrival.rejects.time is not None:
-            rejects.setdefault(rules.windows.latest(arrival.rejects.time), []).append(arrival.rejects)
-        elif arrival.rejects is not None:
-            untimed.append(arrival.rejects)
+        match arrival:
+            case ChunkArrival(chunk):
+                chunks.setdefault(chunk.window, []).append(chunk)
+            case RejectsArrival(DeadLetterFile(time=None) as file):
+                untimed.append(file)
+            case RejectsArrival(DeadLetterFile(time=int(time)) as file):
+                rejects.setdefault(rules.windows.latest(time), []).append(file)
     if untimed:
         rejects.setdefault(min([*chunks, *rejects], default=rules.windows.latest(0)), []).extend(untimed)
     starts = sorted({*chunks, *rejects})
     empty = [start for pair in itertools.pairwise(starts) for start in rules.empty_between(*pair)]
     for start in sorted([*starts, *empty]):
         own = sorted(rejects.get(start, ()), key=lambda file: file.path)
-        yield from (Task(start, rejects=file) for file in own)
+        yield from (RejectsTask(start, file) for file in own)
         found = sorted(chunks.get(start, ()), key=lambda chunk: chunk.path)
         yield from rules.tasks(start, "on_time", found, len(own), True, rules.run_id)
 
@@ -347,16 +400,15 @@ class CloseWindows(beam.PTransform[beam.PCollection[Arrival], beam.PCollection[T
 
     def expand(self, arrivals: beam.PCollection[Arrival]) -> beam.PCollection[Task]:
         """One key; timers for unbounded input, a GroupByKey for bounded."""
-        keyed = arrivals | "OneKey" >> beam.ParDo(_OneKeyFn()).with_output_types(tuple[int, Arrival])
+        keyed = arrivals | "OneKey" >> beam.Map(_with_one_key).with_output_types(tuple[int, Arrival])
         if arrivals.is_bounded:
             grouped = keyed | "Collect" >> beam.GroupByKey()
             return grouped | "Close" >> beam.ParDo(_CloseBoundedFn(self.rules)).with_output_types(Task)
         return keyed | "CloseByTime" >> beam.ParDo(_CloseFn(self.rules)).with_output_types(Task)
 
 
-class _OneKeyFn(beam.DoFn):
-    def process(self, arrival: Arrival) -> Iterator[tuple[int, Arrival]]:
-        yield _KEY, arrival
+def _with_one_key(arrival: Arrival) -> tuple[int, Arrival]:
+    return _KEY, arrival
 
 
 class _CloseBoundedFn(beam.DoFn):
@@ -365,7 +417,7 @@ class _CloseBoundedFn(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[Arrival]]) -> Iterator[Task]:
         for task in close_bounded(self._rules, element[1]):
-            progress.plan(shards=task.shard is not None)
+            progress.plan(shards=isinstance(task, WriteTask))
             yield task
 
 
@@ -384,18 +436,18 @@ class _CloseFn(beam.DoFn):
         self, element: tuple[int, Arrival], clock: Any = _clock, chunks: Any = _chunks, timer: Any = _timer
     ) -> Iterator[Task]:
         now = WindowClock(self._rules, clock.read())
-        chunk, rejects = element[1].chunk, element[1].rejects
-        if chunk is not None:
-            pane = now.pane(chunk.window)
-            if pane is None:
-                yield Task(now.file_too_late(), too_late=chunk)
-            else:
-                chunks.add(KeptChunk(pane, chunk))
-        if rejects is not None:
-            yield from now.file_rejects(rejects)
+        match element[1]:
+            case ChunkArrival(chunk):
+                pane = now.pane(chunk.window)
+                if pane is None:
+                    yield TooLateTask(now.file_too_late(), chunk)
+                else:
+                    chunks.add(KeptChunk(pane, chunk))
+            case RejectsArrival(rejects):
+                yield from now.file_rejects(rejects)
         yield from now.file_unfiled()
-        for tag, micros in now.timers.items():
-            timer.set(Timestamp(micros=micros), dynamic_timer_tag=tag)
+        for tag, fires in now.timers.items():
+            timer.set(Timestamp(micros=fires), dynamic_timer_tag=tag)
         clock.write(now.state())
 
     @on_timer(TIMER)

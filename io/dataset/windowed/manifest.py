@@ -28,7 +28,9 @@ class WindowShard(Shard):
 @register_json
 @dataclasses.dataclass(frozen=True)
 class WindowManifest(ManifestFile):
-    """What a window holds: `rows_in == rows_out + rows_rejected`, and `rows_out == rows_on_time + rows_late`.
+    """What a window of a dataset holds and how it came to be.
+
+    `rows_in == rows_out + rows_rejected`, and `rows_out == rows_on_time + rows_late`.
 
     Attributes:
       run_id: the run that first wrote into the dataset; it stays when a job goes on from its savepoint.
@@ -66,6 +68,8 @@ class WindowManifest(ManifestFile):
     shuffle: str
     seed: int
     num_shards: int
+    format: str = "tfrecord"
+    media_type: str = "application/x-tfrecord"
     extras: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION
@@ -83,7 +87,9 @@ def window_manifest_path(output: str, name: str) -> str:
 
 
 def read_window_manifests(output: str) -> Iterator[WindowManifest]:
-    """The manifests of all windows of a dataset, in the order of time; nothing for a dataset without windows.
+    """Reads the manifests of all windows of a dataset, in the order of time.
+
+    A dataset without windows has none.
 
     Raises:
       DataError: for one that cannot be read.

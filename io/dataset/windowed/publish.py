@@ -27,7 +27,7 @@ from apache_beam.transforms.util import ReshufflePerKey
 from penstock.io.beam import progress
 from penstock.io.beam.stable_input import StableParDo, has_stable_input
 from penstock.io.beam.windows import Windows
-from penstock.io.dataset.layout import MANIFEST, STAGING_PREFIX, WINDOWS, Staging, check_replaceable
+from penstock.io.dataset.layout import STAGING_PREFIX, WINDOWS, Staging, clear_once
 from penstock.io.dataset.windowed.manifest import WindowManifest, window_manifest_path
 from penstock.io.dataset.windowed.seal import SealedWindow
 from penstock.io.dataset.windowed.shards import STAGED_SHARDS
@@ -129,20 +129,6 @@ class WindowPublisher:
                     f"{output}: {shard.path} must have {shard.bytes} bytes, found {found.get(shard.path, 'no file')}; "
                     "does another job write into the same folder?"
                 )
-
-    def clear(self) -> None:
-        """Deletes the dataset that is there, manifests first, but not what this run has staged; once."""
-        cleared = self.staging.path("cleared")
-        if FileSystems.exists(cleared):
-            return
-        check_replaceable(self.staging.output)
-        own = f"{STAGING_PREFIX}{self.staging.run_id}/"
-        old = [path for path in list_files(self.staging.output) if not path.startswith(own)]
-        first = [path for path in old if path == MANIFEST or path.startswith(f"{WINDOWS}/")]
-        delete_files(self.staging.output, first)
-        delete_files(self.staging.output, sorted({*old} - {*first}))
-        with FileSystems.create(cleared, compression_type="uncompressed") as file:
-            file.write(b"")
 
 
 def _move(moves: dict[str, str]) -> None:
@@ -255,7 +241,7 @@ class _ClearFn(beam.DoFn):
     def process(self, windows: int) -> Iterator[int]:
         progress.plan(windows=windows)
         if windows and self._overwrite:
-            self._publisher.clear()
+            clear_once(self._publisher.staging, overwrite=True)
         yield windows
 
 

@@ -14,15 +14,16 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 
+from penstock.io.beam.durations import micros
 from penstock.io.beam.json_coder import JsonCoder, register_json
 from penstock.io.beam.stable_input import knows_watermarks
 from penstock.io.beam.windows import Windows, time_name
 from penstock.io.dataset.layout import DEAD_LETTERS, reject_names
 from penstock.io.dataset.manifest import PublishedDeadLetters, dataset_id, sum_counts
-from penstock.io.dataset.options import Compression
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane, WindowManifest
-from penstock.io.dataset.windowed.shards import Report
+from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Report, ShardReport
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 
@@ -56,55 +57,49 @@ class SealingRules:
     """What the manifests of all windows have in common; see `WindowManifest`."""
 
     windows: Windows
-    splits: tuple[str, ...]
-    num_shards: int
-    compression: Compression
-    shuffle: str
-    seed: int
-    max_reject_fraction: float
-    extras: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    spec: DatasetSpec
 
     def publisher(self, window: int) -> int:
         """The key under which all versions of a window are published.
 
         There are a few for all windows: Beam's GroupByKey keeps a little for each key that it has seen, for ever.
         """
-        return window // self.windows.period % _PUBLISHERS
+        return window // micros(self.windows.period) % _PUBLISHERS
 
     def seal(self, window: int, reports: Iterable[Report]) -> SealedWindow:
         """The window with all panes of which there are reports, each of them complete."""
-        reports = list(reports)
-        headers = {report.pane: report.header for report in reports if report.header is not None}
-        staged = [report.shard for report in reports if report.shard is not None]
-        staged.sort(key=lambda item: (item.shard.pane == "late", self.splits.index(item.shard.split), item.shard.path))
-        rejects = sorted((item.rejects for item in reports if item.rejects is not None), key=lambda file: file.path)
+        reports, splits = list(reports), self.spec.splits
+        headers = {report.pane: report.header for report in reports if isinstance(report, HeaderReport)}
+        staged = [report.shard for report in reports if isinstance(report, ShardReport)]
+        staged.sort(key=lambda item: (item.shard.pane == "late", splits.index(item.shard.split), item.shard.path))
+        files = (report.rejects for report in reports if isinstance(report, RejectsReport))
+        rejects = sorted(files, key=lambda file: file.path)
         groups = list(_letter_groups(rejects))
         names = reject_names(f"{DEAD_LETTERS}/{time_name(window)}", [group[0].path for group in groups])
         letters = dict(zip(names, groups, strict=True))
         shards = tuple(item.shard for item in staged)
         rows = Counter({pane: header.rows for pane, header in headers.items()})
         rejected = sum(file.records for file in rejects)
-        splits = Counter({split: 0 for split in self.splits})
+        records = Counter({split: 0 for split in splits})
         for shard in shards:
-            splits[shard.split] += shard.records
+            records[shard.split] += shard.records
         rows_in = rows.total() + rejected
-        is_bad = rejected > self.max_reject_fraction * rows_in
+        is_bad = rejected > self.spec.max_reject_fraction * rows_in
         manifest = WindowManifest(
             run_id=headers["on_time"].run_id,
             dataset_id=dataset_id(shards),
             created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
-            window=(_iso(window), _iso(window + self.windows.size)),
+            window=(_iso(window), _iso(self.windows.end(window))),
             windows=str(self.windows),
             final=any(header.final for header in headers.values()),
             sequence=len(headers),
             status="quarantined" if is_bad else "published",
             rows_in=rows_in,
-            rows_out=splits.total(),
+            rows_out=records.total(),
             rows_rejected=rejected,
             rows_on_time=rows["on_time"],
             rows_late=rows["late"],
-            splits=dict(splits),
+            splits=dict(records),
             shards=shards,
             dead_letters=tuple(
                 PublishedDeadLetters(name, sum(file.records for file in group)) for name, group in letters.items()
@@ -112,12 +107,8 @@ class SealingRules:
             rejected_by_reason=sum_counts(file.reasons for file in rejects),
             rejected_by_stage=sum_counts(file.stages for file in rejects),
             inputs=merge_ranges(item for header in headers.values() for item in header.inputs),
-            compression=self.compression,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            num_shards=self.num_shards,
-            extras=self.extras,
-            provenance=self.provenance,
+            num_shards=self.spec.num_shards or 1,
+            **self.spec.manifest_fields(),
         )
         if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
             raise DataError(
@@ -163,8 +154,9 @@ class PaneProgress:
 
     def add(self, report: Report) -> "PaneProgress":
         """With one more."""
-        header = report.header
-        expected = self.expected if header is None else 1 + header.shards + header.rejects
+        expected = self.expected
+        if isinstance(report, HeaderReport):
+            expected = 1 + report.header.shards + report.header.rejects
         return dataclasses.replace(self, reports=self.reports + 1, expected=expected)
 
 
@@ -184,7 +176,7 @@ class SealingProgress:
         """With one more report."""
         if report.pane == "late":
             return dataclasses.replace(self, late=self.late.add(report))
-        is_final = self.is_final or (report.header is not None and report.header.final)
+        is_final = self.is_final or (isinstance(report, HeaderReport) and report.header.final)
         return dataclasses.replace(self, on_time=self.on_time.add(report), is_final=is_final)
 
     def ready(self) -> Sequence[Pane]:

@@ -1,6 +1,7 @@
 """What closes a pane is done: chunks become shards, rows that are too late become dead letters, all of it staged."""
 
 import dataclasses
+import datetime
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -11,14 +12,22 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
-from penstock.io.beam.json_coder import register_json
+from penstock.io.beam.json_coder import OneOf, register_json
 from penstock.io.beam.windows import Windows, time_name
-from penstock.io.dataset.layout import SUFFIXES, Staging, part_name
-from penstock.io.dataset.options import Compression
+from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shuffle import merged_batches
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import Chunk, read_part, read_sources
-from penstock.io.dataset.windowed.close import PaneHeader, ShardTask, Task
+from penstock.io.dataset.windowed.close import (
+    HeaderTask,
+    PaneHeader,
+    RejectsTask,
+    ShardTask,
+    Task,
+    TooLateTask,
+    WriteTask,
+)
 from penstock.io.dataset.windowed.manifest import Pane, WindowShard
 from penstock.io.dead_letters.handler import DeadLetterFile, write_letters
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
@@ -41,30 +50,49 @@ class StagedShard:
 
 
 @register_json
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Something of a pane that is done, one of the three."""
+class Report(OneOf):
+    """Something of a pane that is done."""
 
     pane: Pane
-    header: PaneHeader | None = None
-    shard: StagedShard | None = None
-    rejects: DeadLetterFile | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HeaderReport(Report):
+    """What is known of the pane, and how many other reports there will be."""
+
+    TAG = "header"
+
+    pane: Pane
+    header: PaneHeader
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardReport(Report):
+    """A shard was written."""
+
+    TAG = "shard"
+
+    pane: Pane
+    shard: StagedShard
+
+
+@dataclasses.dataclass(frozen=True)
+class RejectsReport(Report):
+    """A file of dead letters is filed in the pane."""
+
+    TAG = "rejects"
+
+    pane: Pane
+    rejects: DeadLetterFile
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardStaging:
-    """Where and how the shards of windows are staged.
-
-    Attributes:
-      splits: their names, by number.
-      num_shards: of each split.
-    """
+    """Where and how the shards of windows are staged."""
 
     staging: Staging
     windows: Windows
-    splits: tuple[str, ...]
-    num_shards: int
-    compression: Compression
+    spec: DatasetSpec
 
     def folder(self, window: int) -> str:
         """The folder of one window, where every attempt has names of its own."""
@@ -72,16 +100,17 @@ class ShardStaging:
 
     def path(self, window: int, pane: Pane, task: ShardTask) -> str:
         """The final path of a shard, relative to the dataset."""
-        name = part_name(task.shard, self.num_shards, SUFFIXES[self.compression], _PREFIXES[pane])
-        return f"{self.splits[task.split]}/{time_name(window)}/{name}"
+        name = part_name(task.shard, self.spec.num_shards or 1, self.spec.suffix, _PREFIXES[pane])
+        return f"{self.spec.splits[task.split]}/{time_name(window)}/{name}"
 
     def write(self, window: int, pane: Pane, task: ShardTask, name: str) -> StagedShard:
         """Writes a shard under a name that no other attempt has."""
         path = self.path(window, pane, task)
         staged = FileSystems.join(self.folder(window), name)
         parts = (read_part(part.path, part.offset, part.length) for part in task.parts)
-        with merged_batches(parts, self.splits) as merged:
-            shard = write_shard(staged, path, self.splits[task.split], self.compression, merged)
+        split, shard_format = self.spec.splits[task.split], self.spec.shard_format()
+        with merged_batches(parts, self.spec.splits) as merged:
+            shard = write_shard(staged, path, split, shard_format, merged)
         return StagedShard(staged, WindowShard(**vars(shard), pane=pane))
 
     def reject(self, window: int, letters: Iterable[RejectedBatch]) -> DeadLetterFile:
@@ -89,11 +118,11 @@ class ShardStaging:
         return write_letters(self.folder(window), self.staging.run_id, letters)
 
 
-def late_letters(chunk: Chunk, windows: Windows, lateness: int) -> Iterator[RejectedBatch]:
+def late_letters(chunk: Chunk, windows: Windows, lateness: datetime.timedelta) -> Iterator[RejectedBatch]:
     """The rows of a chunk as dead letters with the reason `late`."""
     detail = f"came after the window {windows.name(chunk.window)} had closed"
     if lateness:
-        detail += f", {lateness / 1e6:g} s after its end"
+        detail += f", {lateness.total_seconds():g} s after its end"
     for rows in read_sources(chunk):
         yield row_letters(rows, {row: [Reason("late", detail)] for row in range(rows.num_rows)}, "write")
 
@@ -104,7 +133,9 @@ class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection
     Rows that came too late go to `late_sinks` as well, as `RejectedBatch`es.
     """
 
-    def __init__(self, staging: ShardStaging, lateness: int, late_sinks: Sequence[beam.PTransform[Any, Any]] = ()):
+    def __init__(
+        self, staging: ShardStaging, lateness: datetime.timedelta, late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
+    ):
         super().__init__()
         self._write = _WriteShardsFn(staging, lateness, gives_late=bool(late_sinks))
         self._late_sinks = late_sinks
@@ -123,7 +154,7 @@ class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection
 
 
 class _WriteShardsFn(beam.DoFn):
-    def __init__(self, staging: ShardStaging, lateness: int, gives_late: bool):
+    def __init__(self, staging: ShardStaging, lateness: datetime.timedelta, gives_late: bool):
         self._staging = staging
         self._lateness = lateness
         self._gives_late = gives_late
@@ -131,15 +162,18 @@ class _WriteShardsFn(beam.DoFn):
         self._too_late_rows = Metrics.counter("WriteDataset", "too-late-rows")
 
     def process(self, task: Task) -> Iterator[Any]:
-        rejects = task.rejects
-        if task.too_late is not None:
-            letters = list(late_letters(task.too_late, self._staging.windows, self._lateness))
-            rejects = self._staging.reject(task.window, letters)
-            if self._gives_late:
-                yield from (TaggedOutput(_LATE, batch) for batch in letters)
-            self._too_late_rows.inc(task.too_late.rows)
-        shard = None
-        if task.shard is not None:
-            shard = self._staging.write(task.window, task.pane, task.shard, uuid.uuid4().hex)
-            self._late_rows.inc(shard.shard.records if task.pane == "late" else 0)
-        yield task.window, Report(task.pane, task.header, shard, rejects)
+        match task:
+            case HeaderTask(window, header, pane):
+                yield window, HeaderReport(pane, header)
+            case RejectsTask(window, rejects):
+                yield window, RejectsReport("on_time", rejects)
+            case WriteTask(window, shard, pane):
+                written = self._staging.write(window, pane, shard, uuid.uuid4().hex)
+                self._late_rows.inc(written.shard.records if pane == "late" else 0)
+                yield window, ShardReport(pane, written)
+            case TooLateTask(window, chunk):
+                letters = list(late_letters(chunk, self._staging.windows, self._lateness))
+                if self._gives_late:
+                    yield from (TaggedOutput(_LATE, batch) for batch in letters)
+                self._too_late_rows.inc(chunk.rows)
+                yield window, RejectsReport("on_time", self._staging.reject(window, letters))

@@ -26,12 +26,12 @@ from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.chunks import Chunk, ChunkWriter
-from penstock.io.dataset.windowed.close import Arrival, CloseWindows, ClosingRules
+from penstock.io.dataset.windowed.close import Arrival, ChunkArrival, CloseWindows, ClosingRules, RejectsArrival
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dataset.windowed.publish import CHUNKS, PublishWindows, WindowPublisher
 from penstock.io.dataset.windowed.seal import SealingRules, SealWindows
 from penstock.io.dataset.windowed.shards import ShardStaging, WriteWindowShards
-from penstock.io.dead_letters.handler import REJECTED, DeadLetterFile, reject, split_rejected
+from penstock.io.dead_letters.handler import REJECTED, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import DataError
 from penstock.io.reasons import Reason
@@ -120,38 +120,27 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     staging: Staging
     closing: ClosingRules
     sealing: SealingRules
-    overwrite: bool
     late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
 
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
         """Close, write, seal, publish."""
         chunks, *rejects = arrived
         closing, sealing = self.closing, self.sealing
-        shards = ShardStaging(self.staging, closing.windows, sealing.splits, sealing.num_shards, sealing.compression)
-        publisher = WindowPublisher(self.staging, closing.windows, sealing.extras)
-        arrivals = [chunks | "ChunkArrives" >> beam.ParDo(_ChunkArrivesFn()).with_output_types(Arrival)]
+        shards = ShardStaging(self.staging, closing.windows, sealing.spec)
+        publisher = WindowPublisher(self.staging, closing.windows, tuple(sealing.spec.extras))
+        arrivals = [chunks | "ChunkArrives" >> beam.Map(ChunkArrival).with_output_types(Arrival)]
         for files in rejects:
-            arrivals.append(files | "RejectsArrive" >> beam.ParDo(_RejectsArriveFn()).with_output_types(Arrival))
+            arrivals.append(files | "RejectsArrive" >> beam.Map(RejectsArrival).with_output_types(Arrival))
         return (
             arrivals
             | "Arrivals" >> beam.Flatten()
             | "CloseWindows" >> CloseWindows(closing)
             | "WriteShards" >> WriteWindowShards(shards, closing.lateness, self.late_sinks)
             | "SealWindows" >> SealWindows(sealing)
-            | "PublishWindows" >> PublishWindows(publisher, self.overwrite)
+            | "PublishWindows" >> PublishWindows(publisher, sealing.spec.overwrite)
         )
 
 
 def chunk_directory(staging: Staging) -> str:
     """Where chunk files lie."""
     return staging.path(CHUNKS)
-
-
-class _ChunkArrivesFn(beam.DoFn):
-    def process(self, chunk: Chunk) -> Iterator[Arrival]:
-        yield Arrival(chunk=chunk)
-
-
-class _RejectsArriveFn(beam.DoFn):
-    def process(self, rejects: DeadLetterFile) -> Iterator[Arrival]:
-        yield Arrival(rejects=rejects)

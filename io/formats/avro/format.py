@@ -39,10 +39,11 @@ _Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class AvroFormat:
-    """Avro container files; they are compressed inside, so a file such as a.avro.gz is refused.
+    """Avro container files.
 
-    A row is rejected for a text that is not UTF-8 (`avro.utf8`) or a value outside the range of its type
-    (`avro.value`), such as a decimal of more digits than the schema says.
+    They are compressed inside, so a file such as a.avro.gz is refused. A row is rejected for a text that is not UTF-8
+    (`avro.utf8`) or a value outside the range of its type (`avro.value`), such as a decimal of more digits than the
+    schema says.
 
     Attributes:
       part_bytes: about how much of a file one worker reads at a time; at least one block.

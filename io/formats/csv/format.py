@@ -1,9 +1,8 @@
-"""Reading CSV: the lines of a block and their faults are found first, then the fields of the good ones.
+"""Reading CSV: the lines of a block and the faults of their bytes are found first, then the fields of the good ones.
 
 The parsers of others name no positions, and what they make of a stray quote depends on where the block ends. So the
-line ends, the quotes and the faulty lines of a block are found here, faulty lines are taken out as dead letters, and
-`penstock.io.formats.csv.fields` parses the rest, of which each line is known to be one record. The result is the same
-for any part and block size.
+lines of a block and their faults are found here; `penstock.io.formats.csv.fields` takes the good lines apart and says
+which are misquoted. Faulty lines become dead letters. The result is the same for any part and block size.
 
 ==================  ===================================================================================================
 dead letter         the line (with `multiline` the record)
@@ -30,8 +29,8 @@ from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import Parsed, Part, select_names
-from penstock.io.formats.csv.fields import CsvColumns, fields_of
-from penstock.io.formats.csv.records import CsvRecords, RecordCutter, is_misquoted, split_record
+from penstock.io.formats.csv.fields import CsvColumns, FieldReader, misquoted_lines
+from penstock.io.formats.csv.records import CsvRecords, RecordCutter, split_record
 from penstock.io.formats.lines import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
@@ -44,11 +43,11 @@ from penstock.io.formats.lines import (
     lone_cr_lines,
     long_line_letter,
     longer_than,
-    occurrences,
     read_blocks,
     read_chunks,
     split_part,
 )
+from penstock.io.kernel.shared.positions import occurrences
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, feature_map
@@ -68,7 +67,9 @@ Faults = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class CsvFormat:
-    r"""CSV as RFC 4180 has it, in UTF-8, with a header in each file unless `column_names` are given.
+    r"""CSV files as RFC 4180 has them, in UTF-8.
+
+    Each file has a header, unless `column_names` are given.
 
     Attributes:
       delimiter: one ASCII character; `\t` may be spelled out.
@@ -137,7 +138,7 @@ class CsvFormat:
                 yield from parser.parse(lines.select(filled), {code: mask[filled] for code, mask in faults.items()})
 
     def _lines(self, file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[Lines, Faults] | LongLine]:
-        """Lines, or records with `multiline`, with their faults; of quotes only those of records."""
+        """Lines with their faults, but not those of their quotes; with `multiline` records with all their faults."""
         if self.multiline:
             yield from self._records(file, block_bytes)
             return
@@ -172,7 +173,7 @@ class CsvFormat:
 
     def _parse_header(self, line: Lines, faults: Faults, uri: str) -> "_Header":
         if not self.multiline:
-            faults = {**faults, "csv.quote": np.array([is_misquoted(line.line(0), self.delimiter)])}
+            faults = {**faults, "csv.quote": misquoted_lines(line, self.delimiter)}
         for code, mask in faults.items():
             if mask.any():
                 raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {_DETAILS[code]}")
@@ -215,35 +216,39 @@ def _record_faults(records: CsvRecords) -> Faults:
 
 
 class RecordReader:
-    """Reads records, none of them blank, one block after the other."""
+    """Reads records, none of them blank."""
 
-    def __init__(self, layout: CsvColumns):
-        self._layout = layout
-        self._fields = fields_of(layout)
+    def __init__(self, columns: CsvColumns):
+        self._columns = columns
+        self._fields = FieldReader(columns)
 
-    def reject(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> dict[int, list[Reason]]:
-        """Why some of these lines are no rows: all faults of each; `columns` gives the others.
+    def read(
+        self, lines: Lines, faults: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, pa.Array], dict[int, list[Reason]]]:
+        """The columns that are wanted, of the lines that are rows; and all faults of each of the other lines.
 
         Args:
-          lines: the next block.
-          faults: those known already, by code; with `multiline` also those of the quotes.
+          lines: some lines.
+          faults: those that are known already, by code; with `multiline` also those of the quotes.
         """
-        misquoted = self._fields.split(lines)
-        if not self._layout.multiline:
-            faults = {**faults, "csv.quote": misquoted}
-        good = ~np.logical_or.reduce(list(faults.values()))
+        fields = self._fields.read(lines, ~_any_fault(faults))
+        if not self._columns.multiline:
+            faults = {**faults, "csv.quote": fields.misquoted}
+        good = ~_any_fault(faults)
         reasons = {
             row: [Reason(code, _DETAILS[code]) for code, mask in faults.items() if mask[row]]
             for row in np.flatnonzero(~good).tolist()
         }
-        return reasons | {row: [self._count_reason(found)] for row, found in self._fields.keep(good).items()}
+        width = len(self._columns.names)
+        for row in np.flatnonzero(good & (fields.counts != width)).tolist():
+            detail = f"expected {width} columns, got {fields.counts[row]}"
+            reasons[row] = [Reason("csv.column_count", detail)]
+        return fields.columns, reasons
 
-    def columns(self, start: int, stop: int) -> list[pa.Array]:
-        """A column for each name that is wanted, of this range of the lines that are left."""
-        return self._fields.columns(start, stop)
 
-    def _count_reason(self, columns: int) -> Reason:
-        return Reason("csv.column_count", f"expected {len(self._layout.names)} columns, got {columns}")
+def _any_fault(faults: Mapping[str, np.ndarray]) -> np.ndarray:
+    mask: np.ndarray = np.logical_or.reduce(list(faults.values()))
+    return mask
 
 
 class _Parser:
@@ -256,27 +261,23 @@ class _Parser:
 
     def empty(self) -> pa.RecordBatch:
         """No rows."""
-        arrays = [pa.array([], pa.string()) for _ in self._layout.selected]
-        return self._batch(arrays, origin_array(self._layout.uri, np.empty(0, np.int64)))
+        arrays = {name: pa.array([], pa.string()) for name in self._layout.selected}
+        return self._batch(arrays, np.empty(0, np.int64))
 
     def parse(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> Iterator[Parsed]:
         """The rows of some lines, none of them blank; faulty ones become dead letters with all their faults."""
         too_long = longer_than(lines, self._max_line_bytes)
-        reasons = self._reader.reject(lines, {**faults, "csv.too_long": too_long})
+        columns, reasons = self._reader.read(lines, {**faults, "csv.too_long": too_long})
         letters = [self._letter(lines, row, reasons[row], too_long[row]) for row in sorted(reasons)]
         good = np.ones(len(lines), bool)
         good[list(reasons)] = False
-        yield from self._slices(lines.select(good), letters)
-
-    def _slices(self, kept: Lines, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
-        """The rows that are left, in slices as `split_batch` makes them; the dead letters go with the first."""
-        origin = origin_array(self._layout.uri, kept.positions())
+        kept = lines.select(good)
+        batch = self._batch(columns, kept.positions())
         for start, stop in slice_rows(len(kept), len(kept.data)):
-            batch = self._batch(self._reader.columns(start, stop), origin.slice(start, stop - start))
-            yield Parsed(batch, rejected, kept.payload_from(start))
-            rejected = ()
-        if rejected:
-            yield Parsed(self.empty(), rejected)
+            yield Parsed(batch.slice(start, stop - start), letters, kept.payload_from(start))
+            letters = []
+        if letters:
+            yield Parsed(self.empty(), letters)
 
     def _letter(self, lines: Lines, row: int, reasons: list[Reason], too_long: bool) -> DeadLetter:
         position, line = lines.position(row), lines.line(row)
@@ -285,5 +286,6 @@ class _Parser:
             return long_line_letter(long_line, self._layout.uri, "csv.too_long", self._max_line_bytes)
         return raw_letter(reasons, "read", self._layout.uri, position, line)
 
-    def _batch(self, arrays: list[pa.Array], origin: pa.StructArray) -> pa.RecordBatch:
-        return pa.RecordBatch.from_arrays([*arrays, origin], names=[*self._layout.selected, ORIGIN])
+    def _batch(self, columns: dict[str, pa.Array], positions: np.ndarray) -> pa.RecordBatch:
+        origin = origin_array(self._layout.uri, positions)
+        return pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])

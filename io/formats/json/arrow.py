@@ -21,6 +21,7 @@ from pyarrow import json as arrow_json
 
 from penstock.io.columns.grammar import MAX_EXACT_INT
 from penstock.io.formats.json.rows import Number, Path, Scalar, Value
+from penstock.io.kernel.shared.offsets import list_lengths, starts_of
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, Kind
 
@@ -263,7 +264,7 @@ def _fit_valency(array: pa.Array, feature: Feature) -> pa.Array:
     is_list = pa.types.is_list(array.type)
     if feature.multivalued and not is_list:
         # A null row takes no value along.
-        offsets = np.concatenate(([0], np.cumsum(array.is_valid().to_numpy(zero_copy_only=False))))
+        offsets = starts_of(array.is_valid().to_numpy(zero_copy_only=False))
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), array.drop_null(), mask=array.is_null())
     if feature.multivalued is False and is_list:
         _check(pc.equal(pc.list_value_length(array), 1))
@@ -288,6 +289,5 @@ def _map_items(array: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> pa.A
     if not pa.types.is_list(array.type):
         return convert(array)
     items = convert(array.flatten())
-    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32())
+    offsets = pa.array(starts_of(list_lengths(array)), pa.int32())
     return pa.ListArray.from_arrays(offsets, items, mask=array.is_null())

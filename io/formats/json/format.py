@@ -61,13 +61,10 @@ from penstock.io.formats.lines import (
     read_blocks,
     split_part,
 )
-from penstock.io.kernel import native
+from penstock.io.kernel import lines as kernel_lines
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN, RESERVED
 from penstock.io.schema import Feature, feature_map
-
-if native.ENABLED:
-    from penstock.io.kernel.native import _lines
 
 # Rows that are looked at one by one to tell Arrow what to expect.
 _SAMPLE_ROWS = 32
@@ -89,7 +86,7 @@ FastRows = tuple[np.ndarray, dict[str, pa.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class JsonlFormat:
-    """JSON Lines in UTF-8: one object a line.
+    """JSON Lines files in UTF-8: one object a line.
 
     Attributes:
       part_bytes: size of the byte ranges of a plain file; None goes by its size (`text_part_bytes`).
@@ -270,15 +267,12 @@ def _only_row_by_row(lines: Lines) -> np.ndarray:
         return np.zeros(0, bool)
     first, last = _outer_bytes(lines)
     mask = (first != ord("{")) | (last != ord("}"))
-    constants = [match.start() for match in _CONSTANTS.finditer(lines.data)] if _has_constants(lines.data) else []
-    mask |= counts_per_line(lines, np.array(constants, np.int64)) > 0
+    if kernel_lines.has_nan_or_inf(lines.data):
+        constants = np.array([match.start() for match in _CONSTANTS.finditer(lines.data)], np.int64)
+        mask |= counts_per_line(lines, constants) > 0
     for row in np.flatnonzero(lines.lengths() > 2 * MAX_DEPTH).tolist():
         mask[row] = mask[row] or is_too_deep(lines.line(row))
     return mask
-
-
-def _has_constants(data: bytes) -> bool:
-    return _lines.has_nan_or_inf(data) if native.ENABLED else b"NaN" in data or b"Inf" in data
 
 
 def _outer_bytes(lines: Lines) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,7 @@
-"""The kernel: what the hot path does to bytes, in Cython, on Arrow's and numpy's buffers and without the GIL.
+"""The kernel in Cython, on Arrow's and numpy's buffers and without the GIL; optional.
 
-The kernel is optional. Every function of it has a twin in Python, in the module that calls it, that gives the same
-bytes, slower; `ENABLED` chooses between them, once for the process. `PENSTOCK_KERNEL=off` in the environment chooses
-Python where the kernel is there.
+`ENABLED` chooses between it and its twins in Python, once for the process (`penstock.io.kernel`).
+`PENSTOCK_KERNEL=off` in the environment chooses Python where the kernel is there.
 """
 
 import importlib

@@ -57,7 +57,7 @@ cdef class Columns:
     """
 
     def __cinit__(self, batch not None):
-        """Opens a batch of `penstock.io.columns.lists.kernel_columns`.
+        """Opens a batch of types that the kernel reads (`penstock.io.kernel.pure.columns`).
 
         Raises:
           TypeError: for a column of a type that the kernel does not read.

@@ -26,15 +26,15 @@ cdef extern from "numbers.h" nogil:
     bint overflows_float32(double value)
 
 
-
 # Positions have 30 bits; the two highest of a size tell how the field is quoted.
-cdef Py_ssize_t MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 cdef enum:
     SIZE = 0x3FFFFFFF
     QUOTED = 0x40000000
     DOUBLED = 0x80000000
 
-cdef int64_t MISQUOTED = -1
+cdef int64_t _MISQUOTED = -1
+MISQUOTED = _MISQUOTED
 
 # So many bytes are copied at once where as many may be read and written.
 cdef enum:
@@ -81,15 +81,31 @@ cdef class Splitter:
         free(self._slots)
         free(self._fields)
 
-    def split(self, bytes data not None, const int64_t[::1] starts not None, const int64_t[::1] ends not None):
-        """int64, how many fields each record `data[start:end]` has; -1 where one is misquoted.
+    def split(
+        self,
+        bytes data not None,
+        const int64_t[::1] starts not None,
+        const int64_t[::1] ends not None,
+        good not None,
+    ):
+        """Takes the fields of the good records that have one for each column of the file, until the next call.
+
+        Args:
+          data: some text.
+          starts: int64[n], where each record starts, ascending.
+          ends: int64[n], where it ends, without its line end.
+          good: bool[n], which records have no fault but maybe one of their quotes or of the number of their fields.
+
+        Returns:
+          int64[n], the number of fields of each record: `MISQUOTED` where it is not one record, else 0 if not good.
 
         Raises:
-          ValueError: for records that are not in the data, and data of 1 GiB or more.
+          ValueError: for records that are not in the data, and data of `MAX_BYTES` or more.
         """
         cdef Py_ssize_t rows = starts.shape[0], row, size = len(data)
-        if ends.shape[0] != rows or len(data) >= MAX_BYTES:
-            raise ValueError("records must have a start and an end each, within less than 1 GiB")
+        cdef const uint8_t[::1] flags = good.view(np.uint8)
+        if ends.shape[0] != rows or flags.shape[0] != rows or len(data) >= MAX_BYTES:
+            raise ValueError("records must have a start, an end and a flag each, within less than 1 GiB")
         for row in range(rows):
             if not 0 <= starts[row] <= ends[row] <= size:
                 raise ValueError("a record must lie in the data")
@@ -101,7 +117,24 @@ cdef class Splitter:
         with nogil:
             for row in range(rows):
                 found[row] = self._split(first, size, starts[row], ends[row], row)
+                if not flags[row] and (found[row] != _MISQUOTED or not self._single_lines):
+                    found[row] = 0
+            self._keep_whole(found, flags)
         return counts
+
+    cdef void _keep_whole(self, const int64_t[::1] counts, const uint8_t[::1] good) noexcept nogil:
+        """Leaves only the good records of as many fields as columns."""
+        cdef Py_ssize_t row, slot, kept = 0, whole = 0
+        cdef Field* fields
+        for row in range(self._rows):
+            whole += (good[row] != 0) & (counts[row] == self._columns)
+        for slot in range(self._wanted if whole < self._rows else 0):
+            fields = self._fields + slot * self._capacity
+            kept = 0
+            for row in range(self._rows):
+                fields[kept] = fields[row]
+                kept += (good[row] != 0) & (counts[row] == self._columns)
+        self._rows = whole
 
     cdef void _reserve(self, Py_ssize_t rows) except *:
         if rows <= self._capacity:
@@ -130,64 +163,45 @@ cdef class Splitter:
                     how = QUOTED | DOUBLED
                     next = find_byte(next + 2, end, limit, b'"')
                 if next == end or (next + 1 < end and next[1] != self._delimiter):
-                    return MISQUOTED
-                self._keep(column, row, at - data, next - at, how)
+                    return _MISQUOTED
+                self._take(column, row, at - data, next - at, how)
                 next += 1
             else:
                 next = find_byte_and_quotes(at, end, limit, self._delimiter, &quotes)
-                self._keep(column, row, at - data, next - at, 0)
+                self._take(column, row, at - data, next - at, 0)
             column += 1
             if next >= end:
-                return MISQUOTED if self._single_lines and quotes & 1 else column
+                return _MISQUOTED if self._single_lines and quotes & 1 else column
             at = next + 1
 
-    cdef inline void _keep(self, int64_t column, Py_ssize_t row, Py_ssize_t start, Py_ssize_t size, uint32_t how) noexcept nogil:
+    cdef inline void _take(self, int64_t column, Py_ssize_t row, Py_ssize_t start, Py_ssize_t size, uint32_t how) noexcept nogil:
         cdef Field* field
         if column < self._columns and self._slots[column] >= 0:
             field = self._fields + self._slots[column] * self._capacity + row
             field.start = <uint32_t>start
             field.size = <uint32_t>size | how
 
-    def keep(self, const int64_t[::1] rows not None):
-        """Leaves only these records, in ascending order.
-
-        Raises:
-          ValueError: for rows that are not there, or not ascending.
-        """
-        cdef Py_ssize_t index, slot
-        cdef int64_t last = -1
-        for index in range(rows.shape[0]):
-            if not last < rows[index] < self._rows:
-                raise ValueError("rows must be ascending, and be there")
-            last = rows[index]
-        for slot in range(self._wanted):
-            for index in range(rows.shape[0]):
-                self._fields[slot * self._capacity + index] = self._fields[slot * self._capacity + rows[index]]
-        self._rows = rows.shape[0]
-
-    def texts(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop, const int64_t[::1] only=None):
-        """The fields of a slot in a range of records, as Arrow lays out texts.
+    def texts(self, Py_ssize_t slot, const int64_t[::1] only=None):
+        """The fields of a slot, as Arrow lays out texts.
 
         Args:
-          slot: one of those that are kept.
-          start: the first record.
-          stop: behind the last.
-          only: the records of the range that are wanted, counted from its start; None for all.
+          slot: one of those that are taken.
+          only: int64, the records that are wanted; None for all.
 
         Returns:
-          int32[n + 1] offsets, uint8 bytes, and bool[n], which are not null, or None when all are there.
+          int32[n + 1] offsets, uint8 bytes, and uint8[n], which are not null, or None when all are there.
 
         Raises:
-          ValueError: when there is no such slot or range, or no such record in it.
+          ValueError: when there is no such slot or record.
         """
-        cdef const Field* fields = self._range(slot, start, stop)
-        cdef Py_ssize_t row, rows = stop - start
+        cdef const Field* fields = self._of(slot)
+        cdef Py_ssize_t row, rows = self._rows
         cdef Field* picked = NULL
         if only is None:
             return self._texts(fields, rows)
         for row in range(only.shape[0]):
             if not 0 <= only[row] < rows:
-                raise ValueError("the records must be in the range")
+                raise ValueError("there is no such record")
         picked = <Field*>malloc(max(only.shape[0], 1) * sizeof(Field))
         if not picked:
             raise MemoryError
@@ -220,18 +234,22 @@ cdef class Splitter:
                     _copy_text(fields[row], data, limit, &out[ends[row]], &out[0] + out.shape[0])
         return offsets, content, valid
 
-    def ints(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop, bint boolean):
-        """The fields of a slot in a range of records as integers.
+    def ints(self, Py_ssize_t slot, bint boolean):
+        """The fields of a slot as integers.
+
+        Args:
+          slot: one of those that are taken.
+          boolean: whether the spellings of true and false count.
 
         Returns:
-          int64[n], 0 where there is none; bool[n], where there is one, or None when all are there; and int64[], the
-          fields that are there and no INT text, counted from the start of the range.
+          int64[n], 0 where there is none; uint8[n], where there is one, or None when all are there; and int64[], the
+          records whose field is there and no INT text.
 
         Raises:
-          ValueError: when there is no such slot or range.
+          ValueError: when there is no such slot.
         """
-        cdef const Field* fields = self._range(slot, start, stop)
-        cdef Py_ssize_t row, rows = stop - start, count = 0
+        cdef const Field* fields = self._of(slot)
+        cdef Py_ssize_t row, rows = self._rows, count = 0
         cdef const uint8_t* data = self._data
         cdef const uint8_t* at
         cdef const uint8_t* end
@@ -253,10 +271,10 @@ cdef class Splitter:
                     count += 1
         return values, _without(valid, rows, odd[:count]), odd[:count].copy()
 
-    def floats(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop):
-        """The same as float64; a text that Arrow must cast, and a number beyond float32, count as no FLOAT text."""
-        cdef const Field* fields = self._range(slot, start, stop)
-        cdef Py_ssize_t row, rows = stop - start, count = 0
+    def floats(self, Py_ssize_t slot):
+        """The same as float64; a number beyond float32, and maybe one that only Arrow reads, count as no FLOAT text."""
+        cdef const Field* fields = self._of(slot)
+        cdef Py_ssize_t row, rows = self._rows, count = 0
         cdef const uint8_t* data = self._data
         cdef const uint8_t* at
         cdef const uint8_t* end
@@ -278,10 +296,10 @@ cdef class Splitter:
                     count += 1
         return values, _without(valid, rows, odd[:count]), odd[:count].copy()
 
-    cdef const Field* _range(self, Py_ssize_t slot, Py_ssize_t start, Py_ssize_t stop) except NULL:
-        if not 0 <= slot < self._wanted or not 0 <= start <= stop <= self._rows:
-            raise ValueError("there is no such slot, or there are no such records")
-        return self._fields + slot * self._capacity + start
+    cdef const Field* _of(self, Py_ssize_t slot) except NULL:
+        if not 0 <= slot < self._wanted:
+            raise ValueError("there is no such slot")
+        return self._fields + slot * self._capacity
 
     cdef object _valid(self, const Field* fields, Py_ssize_t rows):
         """bool[n], which fields are not null; None when none is."""

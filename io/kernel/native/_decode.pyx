@@ -12,6 +12,8 @@ its entry begins with, so that a key is one comparison of bytes. Other keys are 
 import os
 import sys
 
+from penstock.io.kernel.shared.faults import FAULTS
+
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -25,12 +27,12 @@ cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
 cdef uint8_t _NOTHING = 0
 
 cdef enum:
-    # The kinds, in the order of their fields in a Feature and of `examples_decode._KINDS`.
+    # The kinds, in the order of their fields in a Feature and of `penstock.io.kernel.pure.decode.KINDS`.
     _BYTES = 0
     _FLOAT = 1
     _INT = 2
     _KINDS = 3
-    # What a record that is rejected has, in the order of `examples_decode._FAULTS`.
+    # What a record that is rejected has, in the order of `FAULTS`.
     _SEQUENCES = 0
     _NO_FEATURES = 1
     _CUT_OFF = 2
@@ -55,7 +57,7 @@ cdef struct Buffer:
     size_t capacity
 
 
-cdef struct Cells:
+cdef struct Held:
     # The values of one kind under one key: the rows that have them, and for each where its values end, int32.
     Buffer rows
     Buffer ends
@@ -78,7 +80,7 @@ cdef struct Column:
     Column* following
     bint is_wanted
     # One for each kind, once there are any; of an unwanted column only `rows` is kept.
-    Cells* cells
+    Held* held
     Buffer rows
     # The last row that has the key, and the kind that it holds there so far.
     int64_t row
@@ -93,7 +95,7 @@ cdef struct Decoder:
     size_t slot_count
     bint wants_all
     # Takes the values of the columns that nobody wants, which must be well-formed all the same.
-    Cells sink[_KINDS]
+    Held sink[_KINDS]
     # The columns of this record, and the column of its last entry; `first` comes before its first entry.
     int64_t row
     Column** touched
@@ -446,28 +448,28 @@ cdef Column* _new_column(const uint8_t* key, size_t size) noexcept nogil:
     return column
 
 
-cdef bint _init_cells(Decoder* decoder, Cells* cells, int kind) noexcept nogil:
-    cells.one_each = True
+cdef bint _init_held(Decoder* decoder, Held* held, int kind) noexcept nogil:
+    held.one_each = True
     if kind == _BYTES:
-        if not _append32(decoder, &cells.values, 0):
+        if not _append32(decoder, &held.values, 0):
             return False
-        cells.settled = cells.values.size
-    return _append32(decoder, &cells.ends, 0)
+        held.settled = held.values.size
+    return _append32(decoder, &held.ends, 0)
 
 
-cdef void _free_cells(Cells* cells) noexcept nogil:
+cdef void _free_held(Held* held) noexcept nogil:
     cdef int kind
     for kind in range(_KINDS):
-        free(cells[kind].rows.data)
-        free(cells[kind].ends.data)
-        free(cells[kind].values.data)
-        free(cells[kind].data.data)
+        free(held[kind].rows.data)
+        free(held[kind].ends.data)
+        free(held[kind].values.data)
+        free(held[kind].data.data)
 
 
 cdef void _free_column(Column* column) noexcept nogil:
-    if column.cells != NULL:
-        _free_cells(column.cells)
-        free(column.cells)
+    if column.held != NULL:
+        _free_held(column.held)
+        free(column.held)
     free(column.rows.data)
     free(column.head)
     free(column)
@@ -476,22 +478,22 @@ cdef void _free_column(Column* column) noexcept nogil:
 # What one record adds.
 
 
-cdef inline Cells* _cells_of(Decoder* decoder, Column* column, int kind) noexcept nogil:
-    return &decoder.sink[kind] if column.cells == NULL else &column.cells[kind]
+cdef inline Held* _held_of(Decoder* decoder, Column* column, int kind) noexcept nogil:
+    return &decoder.sink[kind] if column.held == NULL else &column.held[kind]
 
 
-cdef inline void _drop(Cells* cells, int kind) noexcept nogil:
+cdef inline void _drop(Held* held, int kind) noexcept nogil:
     """Takes back what this record added."""
-    cells.values.size = cells.settled
+    held.values.size = held.settled
     if kind == _BYTES:
-        cells.data.size = _last32(&cells.values)
+        held.data.size = _last32(&held.values)
 
 
 cdef inline void _begin(Decoder* decoder, Column* column) noexcept nogil:
     """Begins with a value of the key; the one that it had in this record is no more."""
     if column.row == decoder.row:
         if column.kind >= 0:
-            _drop(_cells_of(decoder, column, column.kind), column.kind)
+            _drop(_held_of(decoder, column, column.kind), column.kind)
     else:
         column.row = decoder.row
         decoder.touched[decoder.touched_count] = column
@@ -499,29 +501,29 @@ cdef inline void _begin(Decoder* decoder, Column* column) noexcept nogil:
     column.kind = -1
 
 
-cdef inline Cells* _choose(Decoder* decoder, Column* column, int kind) noexcept nogil:
-    """The cells to add values of this kind to; those of another kind are no more, as of any oneof."""
-    cdef Cells* cells
-    if column.is_wanted and column.cells == NULL:
-        column.cells = <Cells*>calloc(_KINDS, sizeof(Cells))
-        if column.cells == NULL:
+cdef inline Held* _choose(Decoder* decoder, Column* column, int kind) noexcept nogil:
+    """What to add values of this kind to; what another kind held is no more, as of any oneof."""
+    cdef Held* held
+    if column.is_wanted and column.held == NULL:
+        column.held = <Held*>calloc(_KINDS, sizeof(Held))
+        if column.held == NULL:
             return NULL
-    cells = _cells_of(decoder, column, kind)
-    if cells.ends.size == 0 and not _init_cells(decoder, cells, kind):
+    held = _held_of(decoder, column, kind)
+    if held.ends.size == 0 and not _init_held(decoder, held, kind):
         return NULL
     if column.kind != kind:
         if column.kind >= 0:
-            _drop(_cells_of(decoder, column, column.kind), column.kind)
-        _drop(cells, kind)
+            _drop(_held_of(decoder, column, column.kind), column.kind)
+        _drop(held, kind)
         column.kind = kind
-    return cells
+    return held
 
 
 cdef bint _settle(Decoder* decoder) noexcept nogil:
     """Keeps what this record added; False when memory is short."""
     cdef size_t index, count
     cdef Column* column
-    cdef Cells* cells
+    cdef Held* held
     for index in range(decoder.touched_count):
         column = decoder.touched[index]
         if column.kind < 0:
@@ -530,12 +532,12 @@ cdef bint _settle(Decoder* decoder) noexcept nogil:
             if not _append32(decoder, &column.rows, decoder.row):
                 return False
             continue
-        cells = &column.cells[column.kind]
-        if cells.values.size - cells.settled != (8 if column.kind == _INT else 4):
-            cells.one_each = False
-        cells.settled = cells.values.size
-        count = cells.settled // 8 if column.kind == _INT else cells.settled // 4 - (column.kind == _BYTES)
-        if not (_append32(decoder, &cells.rows, decoder.row) and _append32(decoder, &cells.ends, count)):
+        held = &column.held[column.kind]
+        if held.values.size - held.settled != (8 if column.kind == _INT else 4):
+            held.one_each = False
+        held.settled = held.values.size
+        count = held.settled // 8 if column.kind == _INT else held.settled // 4 - (column.kind == _BYTES)
+        if not (_append32(decoder, &held.rows, decoder.row) and _append32(decoder, &held.ends, count)):
             return False
     return True
 
@@ -547,14 +549,14 @@ cdef void _unsettle(Decoder* decoder) noexcept nogil:
     for index in range(decoder.touched_count):
         column = decoder.touched[index]
         if column.kind >= 0:
-            _drop(_cells_of(decoder, column, column.kind), column.kind)
+            _drop(_held_of(decoder, column, column.kind), column.kind)
 
 
 # The messages of a tf.Example, from the innermost out.
 
 
 cdef inline const uint8_t* _bytes_list(
-    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+    Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end
 ) noexcept nogil:
     cdef uint64_t tag, size
     while at < end:
@@ -562,7 +564,7 @@ cdef inline const uint8_t* _bytes_list(
         if at == NULL:
             return NULL
         if tag and not (
-            _append(decoder, &cells.data, at, size) and _append32(decoder, &cells.values, cells.data.size)
+            _append(decoder, &held.data, at, size) and _append32(decoder, &held.values, held.data.size)
         ):
             return _fail(decoder, _NO_MEMORY, at)
         at += size
@@ -570,7 +572,7 @@ cdef inline const uint8_t* _bytes_list(
 
 
 cdef inline const uint8_t* _float_list(
-    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+    Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end
 ) noexcept nogil:
     cdef uint64_t tag, size
     while at < end:
@@ -583,22 +585,22 @@ cdef inline const uint8_t* _float_list(
             size = 4
         if size % 4:
             return _fail(decoder, _BAD_FLOATS, at)
-        if not _append(decoder, &cells.values, at, size):
+        if not _append(decoder, &held.values, at, size):
             return _fail(decoder, _NO_MEMORY, at)
         at += size
     return at
 
 
-cdef inline const uint8_t* _int(Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end) noexcept nogil:
+cdef inline const uint8_t* _int(Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end) noexcept nogil:
     cdef uint64_t value = 0
     at = _varint(decoder, at, end, &value)
-    if at != NULL and not _append(decoder, &cells.values, &value, 8):
+    if at != NULL and not _append(decoder, &held.values, &value, 8):
         return _fail(decoder, _NO_MEMORY, at)
     return at
 
 
 cdef inline const uint8_t* _int_list(
-    Decoder* decoder, Cells* cells, const uint8_t* at, const uint8_t* end
+    Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end
 ) noexcept nogil:
     cdef uint64_t tag, size
     cdef const uint8_t* stop
@@ -607,12 +609,12 @@ cdef inline const uint8_t* _int_list(
         if at == NULL:
             return NULL
         if tag == _TAG_1_VARINT:
-            at = _int(decoder, cells, at, end)
+            at = _int(decoder, held, at, end)
             if at == NULL:
                 return NULL
         stop = at + size
         while at < stop:
-            at = _int(decoder, cells, at, stop)
+            at = _int(decoder, held, at, stop)
             if at == NULL:
                 return NULL
     return at
@@ -621,7 +623,7 @@ cdef inline const uint8_t* _int_list(
 cdef const uint8_t* _feature(Decoder* decoder, Column* column, const uint8_t* at, const uint8_t* end) noexcept nogil:
     cdef uint64_t tag, size
     cdef int kind
-    cdef Cells* cells
+    cdef Held* held
     while at < end:
         at = _field(decoder, at, end, 3, 3, 0, &tag, &size)
         if at == NULL:
@@ -629,15 +631,15 @@ cdef const uint8_t* _feature(Decoder* decoder, Column* column, const uint8_t* at
         if tag == 0:
             continue
         kind = <int>(tag >> 3) - 1
-        cells = _choose(decoder, column, kind)
-        if cells == NULL:
+        held = _choose(decoder, column, kind)
+        if held == NULL:
             return _fail(decoder, _NO_MEMORY, at)
         if kind == _BYTES:
-            at = _bytes_list(decoder, cells, at, at + size)
+            at = _bytes_list(decoder, held, at, at + size)
         elif kind == _FLOAT:
-            at = _float_list(decoder, cells, at, at + size)
+            at = _float_list(decoder, held, at, at + size)
         else:
-            at = _int_list(decoder, cells, at, at + size)
+            at = _int_list(decoder, held, at, at + size)
         if at == NULL:
             return NULL
     return at
@@ -763,15 +765,15 @@ cdef object _take(Buffer* buffer):
 
 
 cdef object _taken(Column* column):
-    """What `read` returns of a column: cells by kind."""
+    """What `read` returns of a column: what it holds by kind."""
     cdef int kind
-    cdef Cells* cells
+    cdef Held* held
     taken = {}
     for kind in range(_KINDS):
-        cells = &column.cells[kind]
-        if cells.rows.size:
+        held = &column.held[kind]
+        if held.rows.size:
             taken[kind] = (
-                _take(&cells.rows), _take(&cells.ends), _take(&cells.values), _take(&cells.data), bool(cells.one_each)
+                _take(&held.rows), _take(&held.ends), _take(&held.values), _take(&held.data), bool(held.one_each)
             )
     return taken
 
@@ -788,7 +790,7 @@ cdef class _Owner:
         cdef size_t index
         for index in range(self.decoder.count):
             _free_column(self.decoder.columns[index])
-        _free_cells(self.decoder.sink)
+        _free_held(self.decoder.sink)
         free(self.decoder.columns)
         free(self.decoder.slots)
         free(self.decoder.touched)
@@ -800,7 +802,7 @@ def read(
     const int64_t[::1] lengths not None,
     names,
 ):
-    """The cells of the records `data[starts[i]:][:lengths[i]]`.
+    """The values of the records `data[starts[i]:][:lengths[i]]`.
 
     Args:
       data: the bytes.
@@ -812,7 +814,7 @@ def read(
       Three things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
       ends of their values, int32 with a 0 in front; the values, of bytes their ends, int32 with a 0 in front; the
       content of bytes; whether each of the rows has one value. By key that is not among the names, the rows that hold
-      it, int32. And (row, fault, byte) of each record that is no tf.Example.
+      it, int32. And by row why a record is no tf.Example.
 
     Raises:
       ValueError: for records that are not in `data`, or more than 2 GiB of them.
@@ -839,7 +841,7 @@ def read(
         if _column_of(decoder, key, len(key)) == NULL:
             raise MemoryError
     decoder.wants_all = names is None
-    rejects = []
+    rejects = {}
     if total:
         row = 0
         while row < starts.shape[0]:
@@ -848,18 +850,18 @@ def read(
             if row < starts.shape[0]:
                 if decoder.fault == _NO_MEMORY:
                     raise MemoryError
-                rejects.append((row, decoder.fault, decoder.fault_at - &data[0] - starts[row]))
+                rejects[row] = FAULTS[decoder.fault].format(decoder.fault_at - &data[0] - starts[row])
             row += 1
-    cells, unknown = {}, {}
+    values, unknown = {}, {}
     for index in range(decoder.count):
         column = decoder.columns[index]
-        if column.cells != NULL:
+        if column.held != NULL:
             taken = _taken(column)
             if taken:
-                cells[column.key[:column.key_size].decode()] = taken
+                values[column.key[:column.key_size].decode()] = taken
         elif column.rows.size:
             unknown[column.key[:column.key_size].decode()] = _take(&column.rows)
-    return cells, unknown, rejects
+    return values, unknown, rejects
 
 
 cdef int64_t _records(

@@ -98,16 +98,11 @@ cdef class Examples:
     cdef Feature* _features
     cdef const int64_t[::1] _offsets
 
-    def __cinit__(self, Columns columns not None, names not None):
-        """Takes columns in the order of their names, with these.
-
-        Raises:
-          ValueError: unless there is one name for each column.
-        """
-        if len(names) != columns.size:
-            raise ValueError(f"{len(names)} names for {columns.size} columns")
+    def __cinit__(self, batch not None):
+        """Takes the columns of a batch, which must be in the order of their names."""
+        cdef Columns columns = Columns(batch)
         self._columns = columns
-        self._labels = [_label(name.encode()) for name in names]
+        self._labels = [_label(name.encode()) for name in batch.schema.names]
         self._features = <Feature*> calloc(max(columns.size, 1), sizeof(Feature))
         if self._features == NULL:
             raise MemoryError()

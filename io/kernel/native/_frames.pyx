@@ -32,7 +32,7 @@ cdef struct Found:
 
 
 def scan(const unsigned char[::1] data not None, uint64_t max_record_bytes):
-    """The twin of `frames._scan_in_python`."""
+    """See `penstock.io.kernel.pure.frames`."""
     cdef Found found = Found(NULL, 0, 0, 0, 0, -1, -1, -1)
     cdef const uint8_t* start = &data[0] if data.shape[0] else NULL
     cdef int64_t size = data.shape[0]

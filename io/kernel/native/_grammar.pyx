@@ -2,6 +2,9 @@
 """Texts to the numbers that they stand for by the grammar of penstock.io.columns.grammar."""
 
 import numpy as np
+import pyarrow as pa
+
+from penstock.io.kernel.pure import grammar as pure
 
 from libc.stdint cimport int64_t, uint8_t
 
@@ -18,28 +21,29 @@ cdef extern from "numbers.h" nogil:
     number parse_float(const uint8_t* at, const uint8_t* end, double* value)
 
 
-# What became of a text that is there; HARD: a FLOAT by its form, whose value is not found here.
-GOOD, BAD, HARD = NUMBER_GOOD, NUMBER_BAD, NUMBER_HARD
+# What became of a text. `parse_float` also gives HARD: a FLOAT by its form, whose value it does not find.
+GOOD, BAD, ABSENT = NUMBER_GOOD, NUMBER_BAD, _ABSENT
 cdef enum:
-    ABSENT = 3
+    _ABSENT = 3
 
 # Where the texts lie when there is no byte of them.
 cdef uint8_t NOWHERE = 0
 
 
-def ints(Columns columns not None, bint boolean):
-    """The integers that the texts of the one column are written as.
+def ints(text not None, bint boolean):
+    """The integers that texts are written as.
 
     Args:
-      columns: one column of texts.
+      text: string or binary, also large.
       boolean: whether the spellings of true and false count.
 
     Returns:
       int64[n], arbitrary where there is none, and uint8[n], what became of each; None when all are GOOD.
 
     Raises:
-      TypeError: for other columns.
+      TypeError: for an array of another type.
     """
+    cdef Columns columns = _open(text)
     cdef const Values* texts = _texts(columns)
     cdef const uint8_t* data = texts.data if texts.data else &NOWHERE
     values, states = np.empty(columns.rows, np.int64), np.empty(columns.rows, np.uint8)
@@ -47,42 +51,57 @@ def ints(Columns columns not None, bint boolean):
     cdef uint8_t[::1] state = states
     cdef uint8_t any_state = 0
     cdef int64_t row
-    cdef Span text
+    cdef Span span
     with nogil:
         for row in range(columns.rows):
-            text = text_at(texts, row)
+            span = text_at(texts, row)
             if is_null(texts, row):
-                state[row] = ABSENT
+                state[row] = _ABSENT
             elif boolean:
-                state[row] = parse_boolean(data + text.start, data + text.end, &out[row])
+                state[row] = parse_boolean(data + span.start, data + span.end, &out[row])
             else:
-                state[row] = parse_int(data + text.start, data + text.end, &out[row])
+                state[row] = parse_int(data + span.start, data + span.end, &out[row])
             any_state |= state[row]
     return values, states if any_state else None
 
 
-def floats(Columns columns not None):
-    """The same as float64[n]."""
+def floats(text not None):
+    """The same as float64[n]; the few values that take more than this module has are Arrow's."""
+    cdef Columns columns = _open(text)
     cdef const Values* texts = _texts(columns)
     cdef const uint8_t* data = texts.data if texts.data else &NOWHERE
     values, states = np.empty(columns.rows, np.float64), np.empty(columns.rows, np.uint8)
     cdef double[::1] out = values
     cdef uint8_t[::1] state = states
     cdef uint8_t any_state = 0
-    cdef int64_t row
-    cdef Span text
+    cdef int64_t row, hard = 0
+    cdef Span span
     with nogil:
         for row in range(columns.rows):
-            text = text_at(texts, row)
+            span = text_at(texts, row)
             if is_null(texts, row):
-                state[row] = ABSENT
+                state[row] = _ABSENT
             else:
-                state[row] = parse_float(data + text.start, data + text.end, &out[row])
+                state[row] = parse_float(data + span.start, data + span.end, &out[row])
             any_state |= state[row]
+            hard += state[row] == NUMBER_HARD
+    if hard:
+        _find_hard(text, values, states)
     return values, states if any_state else None
 
 
+def _find_hard(text, values, states):
+    """Sets the values and the states of the texts that are HARD."""
+    rows = np.flatnonzero(states == NUMBER_HARD)
+    values[rows], found = pure.floats(text.take(pa.array(rows)))
+    states[rows] = GOOD if found is None else found
+
+
+cdef Columns _open(text):
+    return Columns(pa.RecordBatch.from_arrays([text], ["text"]))
+
+
 cdef const Values* _texts(Columns columns) except NULL:
-    if columns.size != 1 or columns.columns[0].kind != BYTES or columns.columns[0].is_list:
-        raise TypeError("there must be one column, of texts")
+    if columns.columns[0].kind != BYTES or columns.columns[0].is_list:
+        raise TypeError("the array must be one of texts")
     return &columns.columns[0].items

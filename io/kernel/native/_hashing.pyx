@@ -1,6 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """XXH64 of rows, as `penstock.io.columns.hashing` defines their bytes; those of one row at a time are made, in a small buffer."""
 
+import numpy as np
+
 from libc.math cimport isnan
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -54,17 +56,14 @@ cdef struct Hasher:
     uint8_t[1024] buffer  # BUFFER
 
 
-def hash_rows(Columns columns not None, uint64_t seed, uint64_t[::1] hashes not None):
-    """Writes the hash of each row of the columns, in the order that they have.
-
-    Raises:
-      ValueError: unless there is one hash for each row.
-    """
+def hash_rows(batch not None, uint64_t seed):
+    """uint64[rows], the hash of each row of the columns, in the order that they have."""
+    cdef Columns columns = Columns(batch)
     cdef int64_t row, index
     cdef Hasher hasher
     cdef uint8_t* out
-    if hashes.shape[0] != columns.rows:
-        raise ValueError(f"{hashes.shape[0]} hashes for {columns.rows} rows")
+    found = np.empty(columns.rows, np.uint64)
+    cdef uint64_t[::1] hashes = found
     with nogil:
         for row in range(columns.rows):
             _start(&hasher, seed)
@@ -72,6 +71,7 @@ def hash_rows(Columns columns not None, uint64_t seed, uint64_t[::1] hashes not 
             for index in range(columns.size):
                 out = _put_column(&hasher, &columns.columns[index], row, _with_room(&hasher, out))
             hashes[row] = _finish(&hasher, out)
+    return found
 
 
 cdef inline uint8_t* _put_column(Hasher* hasher, const Column* column, int64_t row, uint8_t* out) noexcept nogil:

@@ -1,18 +1,11 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Sorting encoded records, copying them in that order, and the CRC32C of what is written."""
+"""Sorting encoded records, and copying them in that order."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
-
-
-cdef extern from "crc32c.h" nogil:
-    int crc32c_has_instruction
-    void crc32c_init()
-    uint32_t crc32c_by_instruction(uint32_t crc, const uint8_t* data, size_t size)
-    uint32_t crc32c_by_table(uint32_t crc, const uint8_t* data, size_t size)
 
 
 cdef extern from * nogil:
@@ -32,8 +25,6 @@ cdef extern from * nogil:
     void punch_hole(int file, int64_t start, int64_t size)
     void prefetch_record(const uint8_t* at, int64_t size)
 
-
-crc32c_init()
 
 cdef enum:
     # Bytes of a key, then those of a split.
@@ -57,20 +48,6 @@ cdef struct Records:
     int64_t count
 
 
-def crc32c(uint32_t crc, const unsigned char[::1] data not None):
-    """The CRC32C of what has `crc` (0 for nothing) and then `data`."""
-    cdef size_t size = data.shape[0]
-    cdef const uint8_t* start
-    if not size:
-        return crc
-    start = &data[0]
-    with nogil:
-        crc = ~crc
-        crc = crc32c_by_instruction(crc, start, size) if crc32c_has_instruction else crc32c_by_table(crc, start, size)
-        crc = ~crc
-    return crc
-
-
 def discard(int file, int64_t start, int64_t end):
     """Gives back the disk and the cached pages between two places of a file, where the system can: they read as zeros."""
     if start < end:
@@ -84,7 +61,7 @@ def sort_order(
     const unsigned char[::1] data not None,
     const int64_t[::1] offsets not None,
 ):
-    """The twin of `records._order_in_python`."""
+    """See `penstock.io.kernel.pure.runs`."""
     cdef int64_t count = keys.shape[0]
     _check(data.shape[0], offsets)
     if splits.shape[0] != count or offsets.shape[0] != count + 1:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 import pytest
 from apache_beam import coders
 
-from penstock.io.beam.json_coder import JsonCoder, register_json
+from penstock.io.beam.json_coder import JsonCoder, OneOf, register_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,3 +51,43 @@ def test_coders_of_one_kind_are_equal():
 
 def test_text_of_an_older_release_is_read():
     assert JsonCoder(Outer).decode(b'{"inner":{"name":"a"}}') == Outer(Inner("a"))
+
+
+class Shape(OneOf):
+    """One of two."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Circle(Shape):
+    TAG = "radius"
+
+    name: str
+    radius: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Square(Shape):
+    TAG = "side"
+
+    name: str
+    side: Inner
+    turned: bool = False
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        (Circle("a", 0), b'{"name":"a","radius":0}'),
+        (Square("b", Inner("c"), True), b'{"name":"b","side":{"name":"c"},"turned":true}'),
+    ],
+    ids=["circle", "square"],
+)
+def test_each_case_of_a_union_round_trips(value, encoded):
+    coder = JsonCoder(Shape)
+    assert coder.encode(value) == encoded
+    assert coder.decode(encoded) == value
+
+
+def test_what_is_of_no_case_is_an_error():
+    with pytest.raises(ValueError, match="Shape must have one of the fields radius, side, got name"):
+        JsonCoder(Shape).decode(b'{"name":"a"}')

@@ -4,66 +4,26 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
-from depth import scaled
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from kernel_cases.number_texts import (
+    BOOLS,
+    FLOATS,
+    INTS,
+    NOT_BOOLS,
+    NOT_FLOATS,
+    NOT_INTS,
+    SPECIALS,
+    TYPES,
+    long_floats,
+    near_numbers,
+    sliced,
+    struct_bits,
+)
 
-from penstock.io.columns import grammar
-from penstock.io.columns.grammar import TextCounts, cast_text, classify_text, fits_float32, float32_overflow, parse_text
-from penstock.io.kernel import native
+from penstock.io.columns.grammar import TextCounts, cast_text, classify_text, fits_float32, parse_text
+from penstock.io.kernel.shared.numbers import FLOAT_PATTERN, INT_PATTERN, float32_overflow
 from penstock.io.schema import Kind
-
-TYPES = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
-
-INTS = ["0", "7", "-7", "1234567890", "9223372036854775807", "-9223372036854775808", "10", "-10"]
-NOT_INTS = [
-    *["", "-", "+5", "-0", "007", "00", "-07", "5.0", "5.", "1e3", "0x1F", "0X10", "1_000", "1,000", " 5", "5 ", "5\n"],
-    *["\t5", "5\0", "\0", "٣", "５", "²", "9223372036854775808", "-9223372036854775809", "9" * 40, "-" + "9" * 20],
-    *["true", "nan", "--5", "5-", "0-", "1" + "0" * 19, "18446744073709551616", "०"],
-]
-FLOATS = [
-    *["0", "-0", "5", "-5", "5.", "5.0", ".5", "-.5", "0.5", "-0.5", "1e3", "1E3", "1e+3", "1E-03", "1.5e300", "-2e-7"],
-    *["1e-400", "5e-324", "1.7976931348623157e308", "9" * 300, "0." + "0" * 400 + "1", "9007199254740993", "0e9"],
-]
-SPECIALS = ["NaN", "nan", "Infinity", "-Infinity", "inf", "-inf", "Inf", "-Inf"]
-NOT_FLOATS = [
-    *[
-        "",
-        ".",
-        "-",
-        "-.",
-        "+1.5",
-        "+5",
-        "00.5",
-        "007",
-        "-00",
-        "-01.5",
-        "1e",
-        "e5",
-        "1e+",
-        "1.5.2",
-        "1,5",
-        "0x1p3",
-        "0x10",
-    ],
-    *["1e400", "-1e400", "9" * 400, "-nan", "-NaN", "NAN", "Nan", "+inf", "+Infinity", "INF", "infinity", "INFINITY"],
-    *[
-        "nan(1)",
-        "nan()",
-        "inf ",
-        " 1.5",
-        "1.5 ",
-        "1.5\n",
-        "1_0.5",
-        "1d5",
-        "1.5f",
-        "٣.٥",
-        "1.5\0",
-        "1.7976931348623159e308",
-    ],
-]
-BOOLS = {"true": 1, "True": 1, "TRUE": 1, "1": 1, "false": 0, "False": 0, "FALSE": 0, "0": 0, "2": 2}
-NOT_BOOLS = ["t", "f", "yes", "no", "on", "tRuE", "true ", "truefalse", "", "1.0", "01"]
 
 
 def python_int(text):
@@ -87,13 +47,6 @@ def same(value, expected):
     if expected is None or value is None:
         return value is expected
     return struct_bits(value) == struct_bits(expected)
-
-
-def struct_bits(value):
-    """Tells -0.0 from 0.0, takes all NaN as one."""
-    if value is None:
-        return None
-    return "nan" if value != value else (type(value), value, math.copysign(1, value))
 
 
 @pytest.mark.parametrize("text_type", TYPES, ids=str)
@@ -171,22 +124,7 @@ def test_nulls_with_bytes_behind_them_are_not_bad():
         assert not bad.any()
 
 
-# Digits, signs and letters that numbers are made of: random texts hardly ever come near a number otherwise.
-near_numbers = st.one_of(
-    st.text("0123456789+-.eE", max_size=8),
-    st.text("019-", max_size=21),
-    st.integers(-(2**65), 2**65).map(str),
-    st.floats().map(repr),
-    st.floats().map(lambda value: f"{value:.3g}"),
-    st.sampled_from([*INTS, *NOT_INTS, *FLOATS, *NOT_FLOATS, *SPECIALS]),
-    st.text(max_size=4),
-)
 columns = st.tuples(st.lists(st.none() | near_numbers, max_size=60), st.sampled_from(TYPES), st.integers(0, 3))
-
-
-def sliced(texts, text_type, start):
-    """A slice, since offsets into the buffers are easy to forget."""
-    return pa.array(["12"] * start + texts + ["34"], text_type).slice(start, len(texts))
 
 
 @given(columns)
@@ -211,42 +149,6 @@ def test_float_is_what_python_says(column):
     assert bad.tolist() == [text is not None and value is None for text, value in zip(texts, expected, strict=True)]
 
 
-# Doubles as programs print them: many digits, which are rounded by more than one multiplication.
-long_floats = st.one_of(
-    st.floats(allow_nan=False, allow_infinity=False).map(repr),
-    st.floats(-1e6, 1e6).map(repr),
-    st.builds("{}{}.{}".format, st.sampled_from(["", "-"]), st.integers(0, 10**12), st.integers(0, 10**19)),
-    st.builds("{}e{}".format, st.integers(0, 10**19), st.integers(-30, 30)),
-    # Half-way between two doubles, and next to that.
-    st.builds(lambda odd, bump: str((2 * odd + 1) * 2**10 + bump), st.integers(2**52, 2**53 - 1), st.integers(-1, 1)),
-    st.builds(lambda odd, power: f"{(2 * odd + 1) * 5**power}e-{power}", st.integers(2**52, 2**53), st.integers(0, 4)),
-)
-kernel_columns = st.tuples(
-    st.lists(st.none() | near_numbers | long_floats | st.sampled_from([*BOOLS]), max_size=40),
-    st.sampled_from(TYPES),
-    st.integers(0, 9),
-)
-
-
-@pytest.mark.skipif(not native.ENABLED, reason="compares the kernel with Arrow")
-@settings(max_examples=scaled(500))
-@given(kernel_columns, st.booleans())
-@example((["9007199254740993", "9007199254740993e1", "0.1234567890123456789", "1e23", "0e99999"], pa.string(), 1), True)
-@example((["9007199254740993.0", "18014398509481985e-1", "18014398509481987e-1", "5e-324"], pa.string(), 0), False)
-@example((["1", None, "2"], pa.large_binary(), 8), False)
-def test_the_kernel_casts_as_arrow_does(column, boolean):
-    text = sliced(*column)
-    for compiled, arrow, args in (
-        (grammar._native_int, grammar._arrow_int, (boolean,)),
-        (grammar._native_float, grammar._arrow_float, ()),
-    ):
-        values, bad = compiled(text, *args)
-        expected, expected_bad = arrow(text, *args)
-        assert values.type == expected.type
-        assert [struct_bits(value) for value in values.to_pylist()] == [struct_bits(v) for v in expected.to_pylist()]
-        assert bad.tolist() == expected_bad.tolist()
-
-
 @given(near_numbers | long_floats | st.sampled_from([*BOOLS]), st.booleans())
 @example("9" * 5000, False)
 def test_one_text_is_parsed_as_in_a_column(text, boolean):
@@ -257,15 +159,8 @@ def test_one_text_is_parsed_as_in_a_column(text, boolean):
         if expected is not None and kind is Kind.FLOAT and float32_overflow(np.array([expected]))[0]:
             expected = None
         assert struct_bits(value) == struct_bits(expected)
-        pattern = grammar.INT_PATTERN if kind is Kind.INT else grammar.FLOAT_PATTERN
+        pattern = INT_PATTERN if kind is Kind.INT else FLOAT_PATTERN
         assert is_large == (value is None and re.fullmatch(pattern, text) is not None)
-
-
-@pytest.mark.skipif(not native.ENABLED, reason="looks at the kernel")
-@pytest.mark.parametrize("column", [pa.array([1]), pa.array([["1"]])], ids=["int", "list"])
-def test_the_kernel_takes_only_texts(column):
-    with pytest.raises(TypeError, match="one column, of texts"):
-        grammar._native_float(column)
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))

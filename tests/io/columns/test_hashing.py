@@ -5,15 +5,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
-from arrow_batches import batches
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.batches import origin_array
-from penstock.io.columns import hashing
 from penstock.io.columns.hashing import SHUFFLE_SALT, SPLIT_SALT, hash_rows, salted
 from penstock.io.errors import ConfigError
-from penstock.io.kernel import native
 
 INTS = st.integers(-(2**63), 2**63 - 1)
 FLOATS = st.floats(width=32)
@@ -77,28 +74,6 @@ def test_a_slice_hashes_like_its_rows(rows, start, length):
     batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
     whole = hash_rows(batch, None, 1)
     assert hash_rows(batch.slice(start, length), None, 1).tolist() == whole[start : start + length].tolist()
-
-
-def native_and_python(batch, columns, seed):
-    names = sorted(columns)
-    native = hashing._hash_natively(batch, names, seed).tolist()
-    return native, hashing._hash_in_python(batch, names, seed).tolist()
-
-
-@pytest.mark.skipif(not native.ENABLED, reason="needs the kernel")
-@given(batches(), st.integers(-1, 2**64))
-def test_the_kernel_hashes_like_python(batch, seed):
-    native, python = native_and_python(batch, [*batch.schema.names, "lacking"], seed)
-    assert native == python
-
-
-@pytest.mark.skipif(not native.ENABLED, reason="needs the kernel")
-@pytest.mark.parametrize("size", [*range(100), 1023, 1024, 1025, 5000, 70_000])
-def test_the_kernel_hashes_texts_of_any_length(size):
-    content = np.random.default_rng(size).bytes(2 * size)
-    batch = pa.record_batch({"a": [content[:size], b"", content[:7]], "b": [[content, content[size:]], None, []]})
-    native, python = native_and_python(batch, ["a", "b"], size)
-    assert native == python
 
 
 SAME = {

@@ -2,54 +2,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import (
     as_text,
-    column_cells,
     column_of,
     decimal_text,
+    has_kind,
     is_readable,
     item_type,
+    mixed_column,
     own_unit,
     plain,
     shown,
+    split_mixed,
 )
-
-
-def test_places_of_values_are_rows_and_indices_in_their_lists():
-    cells = column_cells(pa.array([["a", "b"], [], None, ["c"], ["d", "e", "f"]]))
-    rows, positions = cells.places(np.array([0, 1, 2, 5]))
-    assert rows.tolist() == [0, 0, 3, 4]
-    assert positions.tolist() == [0, 1, 0, 2]
-
-
-def test_places_of_scalars_are_their_rows():
-    rows, positions = column_cells(pa.array([1, None, 3])).places(np.array([0, 2]))
-    assert (rows.tolist(), positions.tolist()) == ([0, 2], [0, 0])
-
-
-# Arrow 25 casts the first of these to a list without its last value.
-@pytest.mark.parametrize(
-    "column",
-    [
-        pa.array([[1, 2], None, [], [3]], pa.list_view(pa.int64())),
-        pa.array([[9], [1, 2], None, [], [3], [9]], pa.large_list_view(pa.int64())).slice(1, 4),
-        pa.array([[9], [1, 2], None, [], [3], [9]], pa.list_(pa.int64())).slice(1, 4),
-        pa.ListViewArray.from_arrays(
-            pa.array([1, 0, 0, 0], pa.int32()), pa.array([2, 0, 0, 1], pa.int32()), pa.array([3, 1, 2])
-        ),
-    ],
-    ids=["nulls", "large_slice", "list_slice", "out_of_order"],
-)
-def test_cells_of_lists_are_the_values_in_row_order(column):
-    cells = column_cells(column)
-    assert cells.values.to_pylist() == [1, 2, 3]
-    assert cells.lengths.tolist() == [2, 0, 0, 1]
-
-
-def test_values_hidden_below_a_null_list_are_left_out():
-    hidden = pa.ListArray.from_arrays([0, 1, 3], pa.array([1, 2, 3]), mask=pa.array([False, True]))
-    cells = column_cells(hidden)
-    assert (cells.values.to_pylist(), cells.lengths.tolist()) == ([1], [1, 0])
+from penstock.io.schema import Kind
 
 
 def test_wrappings_of_a_type_are_taken_off_at_any_depth():
@@ -57,7 +24,7 @@ def test_wrappings_of_a_type_are_taken_off_at_any_depth():
     assert item_type(wrapped) == pa.large_string()
     assert item_type(pa.run_end_encoded(pa.int32(), pa.bool8())) == pa.int8()
     rows = pa.array([["a"], ["b", "a"]], wrapped)
-    assert column_cells(rows).values.type == pa.string()
+    assert list_column(rows).values.type == pa.string()
     assert plain(pa.array([b"ab"], pa.binary(2))).type == pa.binary()
 
 
@@ -87,3 +54,37 @@ def test_long_values_are_cut():
     assert len(shown(b"\0" * 1000)) < 150
     assert len(shown(["x" * 1000])) < 150
     assert shown([1, None]) == "[1, None]"
+
+
+def test_kinds():
+    assert not has_kind(pa.timestamp("s"), Kind.INT)
+    assert not has_kind(pa.int64(), Kind.FLOAT)
+    assert has_kind(pa.list_(pa.dictionary(pa.int8(), pa.string())), Kind.BYTES)
+    assert has_kind(pa.null(), Kind.FLOAT)
+
+
+MIXED = mixed_column(pa.array([1, None, 3, None, None, 6]), np.array([1, 4]), pa.array(["x", "y"]))
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        pytest.param(MIXED, ([1, None, 3, None, None, 6], [1, 4], ["x", "y"]), id="whole"),
+        pytest.param(MIXED.slice(1, 4), ([None, 3, None, None], [0, 3], ["x", "y"]), id="slice"),
+        pytest.param(MIXED.slice(2, 2), ([3, None], [], []), id="no_texts"),
+        pytest.param(MIXED.take(pa.array([4, 0, 5])), ([None, 1, 6], [0], ["y"]), id="taken"),
+        pytest.param(MIXED.take(pa.array([0, 2, 1])), ([1, 3, None], [2], ["x"]), id="texts_last"),
+        pytest.param(
+            pa.UnionArray.from_dense(
+                pa.array([0, 0, 1], pa.int8()),
+                pa.array([0, 1, 0], pa.int32()),
+                [pa.array([1, 2, 3]), pa.array(["x"])],
+            ).slice(1),
+            ([2, None], [1], ["x"]),
+            id="number_below_a_text",
+        ),
+    ],
+)
+def test_mixed_columns_are_split_into_numbers_and_texts(column, expected):
+    numbers, rows, texts = split_mixed(column)
+    assert (numbers.to_pylist(), rows.tolist(), texts.to_pylist()) == expected

@@ -9,6 +9,7 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.manifest import Shard, read_manifest
 from penstock.io.dataset.publish import Publisher, read_outcome
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.folders import list_files, remove_folder
@@ -42,7 +43,7 @@ def publisher(output, run_id="r1", **changes):
         "seed": 0,
         "extras": ("schema.pbtxt", "transform"),
     }
-    return Publisher(Staging(str(output), run_id), **{**options, **changes})
+    return Publisher(Staging(str(output), run_id), DatasetSpec(str(output), **{**options, **changes}))
 
 
 def publish(run, **changes):
@@ -137,6 +138,7 @@ PRIMITIVES = (
     "penstock.io.files.folders.os.replace",
     "penstock.io.files.folders.os.remove",
     "penstock.io.dataset.publish._write",
+    "penstock.io.dataset.layout._mark",
 )
 
 
@@ -230,7 +232,7 @@ def test_attempt_that_was_thought_dead_spoils_nothing(tmp_path, monkeypatch, ste
     shards = [shard(run.staging, "eval"), shard(run.staging, "train")]
     files = [rejects(run.staging, "b"), rejects(run.staging, "a", stage="read")]
     arguments += [shards, files, 7]
-    for name in ("os.replace", "_write"):
+    for name in ("os.replace", "_write", "_mark"):
         owner = next(full for full in PRIMITIVES if full.endswith(name))
         module, _, function = owner.rpartition(".")
         monkeypatch.setattr(owner, stalling(getattr(pkgutil.resolve_name(module), function)))

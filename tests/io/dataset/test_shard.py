@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.shard_formats import load_format
 from penstock.io.sort.merge import MergedRuns
 from penstock.io.sort.records import records_batch
 from penstock.io.sort.runs import RunWriter
@@ -29,7 +30,9 @@ def shard_of(directory, batch, compression, chunk, piece):
     writer = RunWriter(f"{directory}/runs", ("train",), 1 << 20)
     runs = [run for start in range(0, RECORDS, chunk) for run in writer.add(batch.slice(start, chunk))]
     merged = MergedRuns([*runs, *writer.flush()], piece)
-    shard = write_shard(f"{directory}/shard", f"train/part-0{compression}", "train", compression, merged)
+    shard = write_shard(
+        f"{directory}/shard", f"train/part-0{compression}", "train", load_format("tfrecord", compression), merged
+    )
     with open(f"{directory}/shard", "rb") as file:
         return shard, file.read()
 

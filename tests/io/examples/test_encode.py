@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from penstock.io.batches import origin_array
 from penstock.io.columns.lists import without_views
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.examples import encode as examples
-from penstock.io.examples.encode import _varint, allocate_bytes, check_encodable, encode_examples, try_encode_examples
+from penstock.io.examples.encode import check_encodable, encode_examples, try_encode_examples
 from penstock.io.kernel import native
+from penstock.io.kernel.pure.examples import _varint
 
 INTS = st.integers(-(2**63), 2**63 - 1) | st.integers(-200, 20_000)
 COLUMNS = {
@@ -71,36 +71,6 @@ def parsed(array):
 def test_equals_protobufs_deterministic_bytes(rows):
     batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
     assert records(encode_examples(batch)) == [reference(row) for row in rows]
-
-
-def native_and_python(batch):
-    """What both encoders make of the batch, to be compared."""
-    ways = examples._encode_natively, examples._encode_in_python
-    both = (examples._try_encode(batch, allocate_bytes, way) for way in ways)
-    return ((encoded.data.tobytes(), encoded.offsets.tolist(), faults) for encoded, faults in both)
-
-
-@pytest.mark.skipif(not native.ENABLED, reason="needs the kernel")
-@given(batches())
-def test_the_kernel_encodes_like_python(batch):
-    native, python = native_and_python(batch)
-    assert native == python
-
-
-@pytest.mark.skipif(not native.ENABLED, reason="needs the kernel")
-@pytest.mark.parametrize("name_size", [1, 20, *range(50, 60), 100, 130, 20_000])
-def test_the_kernel_encodes_pieces_of_any_size(name_size):
-    sizes = [*range(140), 16_000, 16_300, 16_400, 70_000]
-    name = "é" + "n" * name_size
-    columns = {
-        "bytes": [b"x" * size for size in sizes],
-        "lists of bytes": [[b"y" * size, b""] for size in sizes],
-        "floats": pa.array([np.ones(size) for size in sizes], pa.list_(pa.float32())),
-        "ints": [1 << size % 63 for size in sizes],
-        "lists of ints": [np.full(size, 300) for size in sizes],
-    }
-    native, python = native_and_python(pa.record_batch({name + key: values for key, values in columns.items()}))
-    assert native == python
 
 
 @pytest.mark.skipif(not native.ENABLED, reason="needs the kernel")

@@ -2,17 +2,14 @@ import io
 
 import numpy as np
 import pytest
-from fuzz.agree import check_frames, outcome
 from fuzz.wire import frame
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_cases.damaged_frames import flip
 
 from penstock.io.errors import InputError
-from penstock.io.examples import frames as frames_module
-from penstock.io.examples.frames import Frames, read_frames, unmask
-from penstock.io.kernel import native
-
-needs_kernel = pytest.mark.skipif(not native.ENABLED, reason="the kernel is off")
+from penstock.io.examples.frames import Frames, read_frames
+from penstock.io.kernel.shared.tfrecord import unmask_crcs
 
 
 def read_all(data, **options):
@@ -21,10 +18,6 @@ def read_all(data, **options):
 
 def records_of(frames):
     return [record for part in frames for record in part.records()]
-
-
-def flip(data, position):
-    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
 @given(st.lists(st.binary(max_size=90), max_size=30), st.integers(1, 200))
@@ -118,7 +111,7 @@ def test_short_junk_is_truncated():
 def test_unmask_undoes_the_mask():
     values = [0, 1, 0xFFFFFFFF, 0xA282EAD8, 0x12345678]
     masked = [(((v >> 15) | (v << 17)) + 0xA282EAD8) & 0xFFFFFFFF for v in values]
-    assert unmask(np.array(masked, np.uint32)).tolist() == values
+    assert unmask_crcs(np.array(masked, np.uint32)).tolist() == values
 
 
 def test_frames_know_their_place():
@@ -132,28 +125,3 @@ def test_some_frames_are_selected_over_the_same_data():
     assert part.select(slice(1, 3)).records() == [b"bc", b"def"]
     assert part.select(np.array([2])).offsets.tolist() == [35]
     assert [part.record(row) for row in range(3)] == part.records()
-
-
-@st.composite
-def damaged_blocks(draw):
-    """Frames with flipped bits, lengths that lie with a good CRC, and cut ends."""
-    lies = st.sampled_from([None, None, None, 0, 3, 1 << 31, (1 << 31) - 1, (1 << 64) - 1])
-    data = bytearray(b"".join(frame(draw(st.binary(max_size=30)), draw(lies)) for _ in range(draw(st.integers(1, 6)))))
-    for _ in range(draw(st.integers(0, 2))):
-        data[draw(st.integers(0, len(data) - 1))] ^= 1 << draw(st.integers(0, 7))
-    return bytes(data[: draw(st.integers(1, len(data)))])
-
-
-@needs_kernel
-@given(st.one_of(damaged_blocks(), st.binary(min_size=1, max_size=60)))
-def test_kernel_and_python_find_the_same_frames_and_faults(data):
-    check_frames(data)
-
-
-@needs_kernel
-def test_the_kernel_reports_the_fault_that_python_reports_where_there_are_several():
-    good, bad_data = frame(b"abc"), flip(frame(b"abc"), 13)
-    blocks = [bad_data + flip(good, 3), bad_data + frame(b"", 1 << 40), bad_data + bad_data, flip(good, 9) + bad_data]
-    for block in blocks:
-        assert isinstance(outcome(frames_module._scan_in_python(good + block), good + block), str)
-        check_frames(good + block)

@@ -77,7 +77,7 @@ PLACES = {
     "match_files": lambda uri: match_files([uri]),
     "list_files": list_files,
     "ReadFromCsv": lambda uri: beam.Pipeline() | ReadFromCsv([uri]),
-    "WatchFiles": lambda uri: WatchFiles([uri], 1, None),
+    "WatchFiles": lambda uri: WatchFiles([uri], "1s", None),
     "WriteDataset": lambda uri: beam.Pipeline() | beam.Create([]) | WriteDataset(uri),
     "load_schema": load_schema,
     "load_features": load_features,

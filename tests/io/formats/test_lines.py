@@ -24,15 +24,13 @@ from penstock.io.formats.lines import (
     index_lines,
     invalid_utf8,
     lone_cr_lines,
-    lone_crs,
     long_line_letter,
-    occurrences,
     parsed_slices,
     read_blocks,
     read_chunks,
     split_part,
 )
-from penstock.io.kernel import native
+from penstock.io.kernel.shared.positions import lone_crs, occurrences
 
 
 def write(path: Path, data: bytes, name: str = "t.txt") -> InputFile:
@@ -201,15 +199,6 @@ def test_the_index_of_a_block_equals_its_lines_one_by_one(data):
     assert blank_lines(lines).tolist() == [not text for text in texts]
     assert blank_lines(lines, whitespace=True).tolist() == [not text.strip(b" \t\r") for text in texts]
     assert (lines.positions() - 100).tolist() == lines.starts.tolist()
-
-
-@pytest.mark.skipif(not native.ENABLED, reason="looks at the kernel")
-@pytest.mark.parametrize("data", [b"", b"N", b"Na", b"NaN", b"xNaN", b"Inf,", b"NANaNa", b"nan", b"In", b"InNaf"])
-def test_letters_of_nan_and_infinity_are_found_up_to_the_end(data):
-    from penstock.io.kernel.native import _lines
-
-    for padded in (data, b"." * 37 + data, data + b"." * 37):
-        assert _lines.has_nan_or_inf(padded) == (b"NaN" in padded or b"Inf" in padded)
 
 
 def is_utf8(text: bytes) -> bool:

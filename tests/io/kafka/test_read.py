@@ -221,8 +221,9 @@ def test_without_a_schema_all_members_are_columns(kafka):
         ({"event_time": ""}, "--event_time must be COLUMN"),
         ({"event_time": "nope", "features": FEATURES}, "--event_time 'nope' is not a feature"),
         ({"event_time": "n", "features": FEATURES}, "--event_time 'n' is INT; name its unit"),
-        ({"out_of_orderness": -1}, "out_of_orderness must be >= 0, got -1"),
-        ({"idle_timeout": -1}, "idle_timeout must be >= 0, got -1"),
+        ({"out_of_orderness": -1}, "out_of_orderness must be a duration, .* got -1"),
+        ({"idle_timeout": datetime.timedelta(-1)}, "idle_timeout must be at least 0"),
+        ({"stall_timeout": "soon"}, "stall_timeout: a duration must be a whole number"),
     ],
 )
 def test_what_is_wrong_is_said_when_it_is_made(options, message):
@@ -243,7 +244,7 @@ def test_groups_take_partitions_in_turn():
 def stream(kafka, group=0, topics="t", readers=1, uri=(), **options):
     """The bundles of one group."""
     where = kafka.uri(topics, readers=readers, **dict(uri))
-    return Stream(ReadFromKafka(where, FEATURES, **{"bundle_seconds": 0.5, **options}), group)
+    return Stream(ReadFromKafka(where, FEATURES, **{"bundle_time": "500ms", **options}), group)
 
 
 def micros(millis):
@@ -309,7 +310,7 @@ def test_pauses_grow_while_nothing_comes(kafka):
 
 def test_elements_are_never_behind_the_watermark(kafka):
     kafka.send("t", [{"value": b'{"n": 1}', "partition": 0, "timestamp": EPOCH + 60_000}])
-    reading = stream(kafka, idle_timeout=0)
+    reading = stream(kafka, idle_timeout="0s")
     reading.until(lambda rows: reading.state.watermark is not None and rows)
     reading.until(lambda rows: reading.watermark > micros(60_000))
     ahead = reading.watermark
@@ -336,14 +337,14 @@ def test_a_partition_without_rows_holds_the_watermark_until_it_is_idle(kafka):
     reading = stream(kafka)
     reading.until(len)
     assert reading.watermark is None
-    reading.fn._timing = dataclasses.replace(reading.fn._timing, idle_timeout=300_000)
+    reading.fn._timing = dataclasses.replace(reading.fn._timing, idle_timeout=datetime.timedelta(seconds=0.3))
     reading.until(lambda rows: reading.watermark is not None and reading.watermark > micros(1_000_000))
     assert reading.watermark < Timestamp.now(), "all are idle: it follows the clock"
 
 
 def test_rejected_messages_do_not_keep_a_partition_from_being_idle(kafka):
     kafka.send("t", [{"value": b'{"n": 1}', "partition": 0, "timestamp": EPOCH}])
-    reading = stream(kafka, idle_timeout=1_000_000)
+    reading = stream(kafka, idle_timeout="1s")
     deadline = time.monotonic() + 10
     while reading.state.watermark is None and time.monotonic() < deadline:
         kafka.send("t", [{"value": b"{oops", "partition": 1}])
@@ -354,7 +355,7 @@ def test_rejected_messages_do_not_keep_a_partition_from_being_idle(kafka):
 
 def test_a_broker_that_cannot_be_reached_is_not_idle(kafka, caplog):
     kafka.send("t", json_messages(ROWS))
-    reading = stream(kafka, idle_timeout=500_000, bundle_seconds=0.2)
+    reading = stream(kafka, idle_timeout="500ms", bundle_time="200ms")
     reading.until(lambda rows: len(rows) >= 50)
     before = reading.watermark
     kafka.stop()
@@ -367,7 +368,7 @@ def test_a_broker_that_cannot_be_reached_is_not_idle(kafka, caplog):
 
 def test_new_partitions_are_read_from_their_beginning(kafka):
     kafka.send("t", json_messages(ROWS))
-    reading = stream(kafka, discover_seconds=0.1)
+    reading = stream(kafka, discover_interval="100ms")
     reading.restriction = dataclasses.replace(reading.restriction, spans=reading.restriction.spans[:2])
     rows = reading.until(lambda rows: len(rows) >= 50)
     assert by_n([{name: row[name] for name in ("n", "x", "t")} for row in rows]) == ROWS
@@ -421,7 +422,7 @@ def test_a_bounded_read_that_stalls_fails_with_what_is_left(kafka):
     kafka.send("t", json_messages(ROWS))
     spans = [OffsetRange("t", 1, 5, 99)]
     with pytest.raises(InputError, match=r"/t/1: nothing has come for 1 s; offsets 13 to 98 are left"):
-        batches_of(ReadFromKafka(kafka.uri("t", stop="latest"), FEATURES, spans=spans, stall_seconds=1))
+        batches_of(ReadFromKafka(kafka.uri("t", stop="latest"), FEATURES, spans=spans, stall_timeout="1s"))
 
 
 def test_a_bounded_read_of_offsets_that_are_gone_ends(kafka, tmp_path):

@@ -1,5 +1,7 @@
 """The watermark of a group of partitions."""
 
+from datetime import timedelta
+
 import pytest
 from apache_beam.utils.timestamp import Timestamp
 
@@ -13,6 +15,7 @@ from penstock.io.kafka.watermark import (
 
 A, B, C = ("t", 0), ("t", 1), ("t", 2)
 NOW = 1_000_000
+LATE = timedelta(microseconds=10)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ NOW = 1_000_000
     ],
 )
 def test_next_watermark(greatest, active, expected):
-    assert next_watermark(greatest, active, NOW, 10) == expected
+    assert next_watermark(greatest, active, NOW, LATE) == expected
 
 
 def test_it_follows_the_greatest_time_of_a_partition_and_never_goes_back():
@@ -40,7 +43,7 @@ def test_it_follows_the_greatest_time_of_a_partition_and_never_goes_back():
     seen = []
     for time in (100, 300, 200, 250, 400):
         watermark.observe(A, time)
-        watermark.advance([A], NOW, 10)
+        watermark.advance([A], NOW, LATE)
         seen.append(watermark.micros())
     assert seen == [90, 290, 290, 290, 390]
     assert watermark.current_watermark() == Timestamp(micros=390)
@@ -50,14 +53,14 @@ def test_a_partition_that_was_idle_holds_it_again_but_does_not_turn_it_back():
     watermark = PartitionWatermark(PartitionProgress())
     watermark.observe(A, 500)
     watermark.observe(B, 100)
-    watermark.advance([A], NOW, 10)
+    watermark.advance([A], NOW, LATE)
     assert watermark.micros() == 490
     watermark.observe(B, 150)
     watermark.observe(A, 900)
-    watermark.advance([A, B], NOW, 10)
+    watermark.advance([A, B], NOW, LATE)
     assert watermark.micros() == 490
     watermark.observe(B, 700)
-    watermark.advance([A, B], NOW, 10)
+    watermark.advance([A, B], NOW, LATE)
     assert watermark.micros() == 690
 
 
@@ -66,13 +69,13 @@ def test_what_it_is_made_of_survives_a_checkpoint():
     watermark = provider.create_watermark_estimator(provider.initial_estimator_state(None, None))
     watermark.observe(B, 300)
     watermark.observe(A, 500)
-    watermark.advance([A, B], NOW, 10)
+    watermark.advance([A, B], NOW, LATE)
     coder = provider.estimator_state_coder()
     state = coder.decode(coder.encode(watermark.get_estimator_state()))
     assert state == PartitionProgress(290, (("t", 0, 500), ("t", 1, 300)))
     again = provider.create_watermark_estimator(state)
     again.observe(B, 350)
-    again.advance([A, B], NOW, 10)
+    again.advance([A, B], NOW, LATE)
     assert again.micros() == 340
 
 

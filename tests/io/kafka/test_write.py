@@ -20,10 +20,10 @@ from penstock.io.dead_letters.payloads import row_payload
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, raw_letter
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.examples.encode import encode_examples
-from penstock.io.examples.frames import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.kafka.producer import Delivery
 from penstock.io.kafka.target import KafkaTarget
 from penstock.io.kafka.write import WriteToKafka, letter_messages, messages_of
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from penstock.io.messages.base import Messages
 from penstock.io.messages.values import values_of
 from penstock.io.reasons import Reason

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.messages import schema_registry as schema_registry
+from penstock.io.messages import schema_registry
 from penstock.io.messages.schema_registry import SchemaFault, SchemaRegistry, inline, registry_settings
 
 ADDRESS = {"type": "record", "name": "com.x.Address", "fields": [{"name": "city", "type": "string"}]}

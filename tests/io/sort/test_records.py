@@ -1,54 +1,20 @@
 import io
 
-import google_crc32c
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_cases.record_rows import FEW_KEYS, ROWS, batch_of
 
-from penstock.io.dataset import shard
-from penstock.io.kernel import native
 from penstock.io.sort import records
 from penstock.io.sort.records import (
     NO_TIME,
-    RECORDS,
     BlockWriter,
     EncodedRecords,
     concat_records,
     read_into,
     sort_records,
 )
-
-KEYS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 7, 2**63, 2**64 - 1]))
-ROWS = st.lists(
-    st.tuples(st.sampled_from([0, 1, 300]), KEYS, st.binary(max_size=40), st.none() | st.integers(0, 9)), max_size=60
-)
-FEW_KEYS = st.lists(
-    st.tuples(st.sampled_from([0, 1]), st.integers(0, 1), st.binary(max_size=2), st.none()), min_size=2, max_size=60
-)
-
-needs_kernel = pytest.mark.skipif(not native.ENABLED, reason="the kernel is off")
-
-
-def batch_of(rows):
-    """A batch of (split, key, bytes, event time) rows."""
-    columns = zip(*rows, strict=True) if rows else [()] * 4
-    return pa.record_batch([pa.array(column, field.type) for column, field in zip(columns, RECORDS, strict=True)],
-                           schema=RECORDS)  # fmt: skip
-
-
-def as_parts(found):
-    return found.splits, found.keys, found.data, found.offsets
-
-
-@needs_kernel
-@given(rows=ROWS | FEW_KEYS)
-def test_order_is_the_same_in_the_kernel(rows):
-    parts = as_parts(EncodedRecords.of(batch_of(rows)))
-    native, twin = records._runs.sort_order(*parts), records._order_in_python(*parts)
-    assert (native is None) == (twin is None)
-    assert native is None or native.tolist() == twin.tolist()
 
 
 @given(rows=ROWS | FEW_KEYS)
@@ -64,12 +30,12 @@ def test_blocks_are_the_same_however_the_bytes_come(rows, start, block, before, 
     found = EncodedRecords.of(batch_of(rows).slice(start))
     order = np.array(data.draw(st.permutations(range(len(found)))), np.int64)
     blocks = []
-    for gather in (BlockWriter._gather, BlockWriter._gather_in_python, None)[0 if native.ENABLED else 1 :]:
+    for is_ordered in (True, False):
         blocks.append([])
         writer = BlockWriter(lambda piece: blocks[-1].append(bytes(piece)), block)
-        if gather is not None:
+        if is_ordered:
             writer.write(np.frombuffer(before, np.uint8))
-            gather(writer, found, order)
+            writer.write_ordered(found, order)
         else:
             writer.write(np.frombuffer(before + b"".join(rows[start + row][2] for row in order), np.uint8))
         writer.flush()
@@ -113,28 +79,3 @@ def test_parts_become_one():
     assert (whole.splits.tolist(), whole.keys.tolist()) == ([0, 1, 0], [1, 2, 3])
     assert (whole.content.tobytes(), whole.offsets.tolist()) == (b"abc", [0, 2, 2, 3])
     assert whole.times.tolist() == [NO_TIME, 3, NO_TIME]
-
-
-@needs_kernel
-@pytest.mark.parametrize("offsets", [[0, 5], [0, 2, 1, 3], [-1, 0], []])
-def test_kernel_refuses_offsets_that_lead_out_of_the_data(offsets):
-    count = max(len(offsets) - 1, 0)
-    parts = np.zeros(count, np.uint16), np.zeros(count, np.uint64), np.zeros(3, np.uint8), np.array(offsets, np.int64)
-    with pytest.raises(ValueError, match="offsets must"):
-        records._runs.sort_order(*parts)
-
-
-@needs_kernel
-@pytest.mark.parametrize(
-    "arguments", [([0, 9], 0, 0, 0), ([2], 0, 0, 0), ([-1], 0, 0, 0), ([0], 0, 3, 0), ([0], -1, 0, 0)]
-)
-def test_kernel_refuses_to_copy_what_is_not_there(arguments):
-    order, index, skip, filled = arguments
-    data, offsets = np.zeros(3, np.uint8), np.array([0, 2, 9], np.int64)
-    with pytest.raises(IndexError, match="no such record"):
-        records._runs.gather(data, offsets, np.array(order), index, skip, np.zeros(8, np.uint8), filled)
-
-
-def test_crc_goes_on():
-    assert shard._extended_crc32c(shard._extended_crc32c(0, b"1234"), memoryview(b"56789")) == 0xE3069283
-    assert shard._extended_crc32c(7, b"") == google_crc32c.extend(7, b"") == 7

@@ -1,7 +1,9 @@
 """`ReadRecords` in a pipeline: every format, its origins, its rejects, its counters."""
 
 import collections
+import dataclasses
 import functools
+import inspect
 import os
 
 import apache_beam as beam
@@ -15,8 +17,11 @@ from penstock.io.batches import MAX_BATCH_ROWS, origin_array, source_order
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.formats.avro.format import AvroFormat
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.formats.json.format import JsonlFormat
+from penstock.io.formats.parquet import ParquetFormat
+from penstock.io.formats.tfrecord import TFRecordFormat
 from penstock.io.reserved import ORIGIN, SHUFFLE_KEY
 from penstock.io.schema import Feature, Kind
 from penstock.io.sources import read
@@ -257,3 +262,28 @@ def test_no_row_is_lost_or_doubled_for_any_size_of_parts(tmp_path):
         batches = batches_of(ReadRecords([str(path)], reader, FEATURES))
         counts = collections.Counter(value for batch in batches for value in batch.column("n").to_pylist())
         assert counts == collections.Counter(range(300))
+
+
+# Of each reader the format, with a value for each option that is not the default.
+READERS = {
+    ReadFromCsv: CsvFormat(";", True, ("a", "b"), ("NA",), 1 << 20, 1 << 10, 1 << 8),
+    ReadFromJsonl: JsonlFormat(1 << 20, 1 << 10, 1 << 8),
+    ReadFromAvro: AvroFormat(1 << 20),
+    ReadFromParquet: ParquetFormat(1 << 20),
+    ReadFromTFRecord: TFRecordFormat(),
+}
+
+
+@pytest.mark.parametrize(("reader", "format"), READERS.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_options_of_a_reader_are_those_of_its_format(reader, format):
+    parameters = inspect.signature(reader).parameters.values()
+    options = [option for option in parameters if option.kind is inspect.Parameter.KEYWORD_ONLY]
+    fields = dataclasses.fields(format)
+    assert [(option.name, option.default, option.annotation) for option in options] == [
+        (field.name, field.default, field.type) for field in fields
+    ]
+    values = {field.name: getattr(format, field.name) for field in fields}
+    assert all(values[option.name] != option.default for option in options)
+    read_with = reader(["a"], FEATURES, **values)
+    assert (read_with.format, read_with.features) == (format, FEATURES)
+    assert all(f"\n      {option.name}: " in reader.__doc__ for option in options)

@@ -1,6 +1,7 @@
 """Files as a stream; what needs a clock that runs is in tests/integration/test_watch.py."""
 
 import collections
+import datetime
 import gzip
 import json
 import pathlib
@@ -25,6 +26,7 @@ from penstock.io.sources.seen import Watched
 from penstock.io.sources.watch import Clock, WatchRecords, latest_event_time
 
 SECOND = 1_000_000
+MICROSECOND = datetime.timedelta(microseconds=1)
 FEATURES = [Feature("t", Kind.INT, multivalued=False), Feature("x", Kind.BYTES, multivalued=False)]
 
 
@@ -43,7 +45,7 @@ def watched(patterns, tmp_path, **options):
     (tmp_path / "rows").mkdir()
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         handler = DeadLetterHandler(str(tmp_path / "letters"), "run")
-        batches = pipeline | WatchRecords(patterns, 1, looks=3, **options).with_error_handler(handler)
+        batches = pipeline | WatchRecords(patterns, "1s", looks=3, **options).with_error_handler(handler)
         _ = batches | beam.Map(_note_files, str(tmp_path / "rows"))
         handler.close()
     names = [line for path in (tmp_path / "rows").iterdir() for line in path.read_text().splitlines()]
@@ -87,28 +89,29 @@ def test_nothing_there_is_no_error(folder, tmp_path):
     ("arguments", "message"),
     [
         ({"patterns": ["in/*"]}, "no format is known"),
-        ({"interval": 0}, "--watch must be a number of seconds above 0, got 0"),
+        ({"interval": "0s"}, "interval must be at least 1ms"),
+        ({"interval": 1}, "interval must be a duration, .* got 1"),
         ({"patterns": []}, "patterns must name at least one"),
         ({"looks": 1}, "looks must be >= 2"),
         ({"event_time": "nope", "features": FEATURES}, "nope"),
         ({"event_time": "t", "features": FEATURES}, "name its unit"),
     ],
-    ids=["format", "interval", "patterns", "looks", "event_time", "unit"],
+    ids=["format", "interval", "number", "patterns", "looks", "event_time", "unit"],
 )
 def test_wrong_options_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        _ = beam.Pipeline() | WatchRecords(**{"patterns": ["in/*.csv"], "interval": 1, **arguments})
+        _ = beam.Pipeline() | WatchRecords(**{"patterns": ["in/*.csv"], "interval": "1s", **arguments})
 
 
 def test_the_stream_is_unbounded():
-    batches = beam.Pipeline() | WatchRecords(["in/*.csv"], 1).with_error_handler(DiscardingHandler())
+    batches = beam.Pipeline() | WatchRecords(["in/*.csv"], "1s").with_error_handler(DiscardingHandler())
     assert not batches.is_bounded
 
 
 def test_files_come_with_the_watermark_before_them(folder):
     write_csv(folder / "a.csv", make_rows(3, start=1000), ["t", "x"])
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        batches = pipeline | WatchRecords([f"{folder}/*.csv"], 1, features=FEATURES, event_time="t:s", looks=3)
+        batches = pipeline | WatchRecords([f"{folder}/*.csv"], "1s", features=FEATURES, event_time="t:s", looks=3)
         times = batches | beam.Map(lambda _, time=beam.DoFn.TimestampParam: time.micros < 1000 * SECOND)
         assert_that(times, equal_to([True]))
 
@@ -161,14 +164,14 @@ def test_files_without_times_tell_none(tmp_path, content):
         ({}, {"latest": 50, "growing": {b"a": b"b"}}, None),
         ({}, {"latest": 5000}, 995),
         ({"event_time": None}, {"latest": None, "growing": {b"a": b"b"}}, 995),
-        ({"idle_timeout": 400}, {"latest": 50, "found": 700}, 45),
-        ({"idle_timeout": 200}, {"latest": 50, "found": 700}, 795),
-        ({"idle_timeout": 200}, {"latest": 50, "found": 700, "growing": {b"a": b"b"}}, 795),
+        ({"idle_timeout": 400 * MICROSECOND}, {"latest": 50, "found": 700}, 45),
+        ({"idle_timeout": 200 * MICROSECOND}, {"latest": 50, "found": 700}, 795),
+        ({"idle_timeout": 200 * MICROSECOND}, {"latest": 50, "found": 700, "growing": {b"a": b"b"}}, 795),
     ],
     ids=["rows", "no_rows_yet", "growing", "future", "clock", "not_idle", "idle", "idle_and_growing"],
 )
 def test_the_watermark_follows_rows_then_the_clock(clock, state, expected):
-    options = {"event_time": "t:us", "out_of_orderness": 5, **clock}
+    options = {"event_time": "t:us", "out_of_orderness": 5 * MICROSECOND, **clock}
     assert Clock(CsvFormat(), **options).watermark(Watched(**state), 1000) == expected
 
 

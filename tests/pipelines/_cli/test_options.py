@@ -25,7 +25,7 @@ def parse(*argv):
 def test_flags_that_are_not_given_have_the_defaults_of_their_family():
     options, rest = parse()
     assert rest == []
-    assert (options["input"], options["columns"], options["compression"]) == ((), (), "gzip")
+    assert (options["input"], options["columns"], options["compression"]) == ((), (), None)
     assert (options["max_reject_fraction"], options["shard_bytes"], options["overwrite"]) == (0.05, None, False)
 
 
@@ -71,17 +71,29 @@ def test_config_file_holds_flags_by_name_and_flags_win(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("num_shard: 3", r"job.yaml: unknown name num_shard; did you mean num_shards\?"),
+        ("num_shard: 3", r"job.yaml, line 1: unknown name num_shard; did you mean num_shards\?"),
         ("config: x", r"unknown name config"),
-        ("- a", r"must be a mapping of flag names"),
-        ("a: [", r"--config .*job.yaml: cannot be read"),
+        ("- a", r"job.yaml, line 1: must be a mapping of names, got a list"),
+        ("a: [", r"--config .*job.yaml, line 1, column 5: is not valid YAML"),
         ("label: {a: 1}", r"label: must be a text, number"),
+        ("label: no", r"line 1: label: takes a value, got false; if that is a text, put it in quotes"),
+        ("null_values: [NA, no]", r"null_values: must be a text, number, .*, got \[\"NA\", false\]"),
+        ("input: [a.csv, {b: c}]", r"input: must be a text, number"),
+        ("split: {train: [1]}", r"split: must be a text, number"),
+        ("label: [" + "[a], " * 99 + "]", r"got .{100}\.\.\.$"),
     ],
 )
 def test_config_that_cannot_be_used_is_refused(tmp_path, text, message):
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         parse("--config", str(tmp_path / "job.yaml"))
+
+
+def test_a_switch_that_is_off_is_told_to_beam_where_its_default_may_be_on(tmp_path):
+    (tmp_path / "job.yaml").write_text("finish_bundle_before_checkpointing: false\n")
+    assert parse("--config", str(tmp_path / "job.yaml"))[1] == ["--finish_bundle_before_checkpointing=false"]
+    (tmp_path / "job.yaml").write_text("dry_run: false\noverwrite: false\n")
+    assert parse("--config", str(tmp_path / "job.yaml")) == parse()
 
 
 def test_missing_config_is_named(tmp_path):
@@ -124,7 +136,7 @@ def test_values_out_of_range_are_refused(kind, text):
 
 def test_help_groups_the_flags_and_shows_defaults_and_examples():
     text = job_parser("job", "A job.", "examples", FAMILIES).format_help()
-    for part in ("schema and rules:", "--num_shards N", "(default: gzip)", "examples", "any Beam pipeline option"):
+    for part in ("schema and rules:", "--num_shards N", "(default: tfrecord)", "examples", "any Beam pipeline option"):
         assert part in text
 
 

@@ -12,6 +12,7 @@ import pytest
 from helpers import FLAGS, dead_letters, manifest_of, run_prepare, write_schema_file
 from terminal import lines_of, on_a_terminal
 
+from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.replay.claims import Claim, claim_files
@@ -19,6 +20,7 @@ from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files.inputs import match_files
 from pipelines import fit, prepare, replay, verify
 from pipelines._cli.command import main
+from pipelines._options.replay import ReplayOptions
 from pipelines._plan import Plan
 from pipelines._replay import watch
 from pipelines._report.result import DatasetResult, JobStatus, Result, RunFailedError, SplitResult, UsageError, failure
@@ -265,7 +267,11 @@ class TestReplay:
 
         flags = [f"--dead_letters={tmp_path}/new/*.jsonl", f"--output={tmp_path}/out2", "--format=csv", "--json"]
         with pytest.raises(_EnoughError):
-            watch(replay.ReplayOptions.parse([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"]), 1, sleep)
+            watch(
+                ReplayOptions.parse([*FLAGS, *flags, f"--schema={tmp_path}/schema.pbtxt"]),
+                parse_duration("1s"),
+                sleep,
+            )
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [one["job"] for one in found] == ["replay"] * 2
         assert {one["output"] for one in found} == {str(path) for path in (tmp_path / "out2").iterdir()}
@@ -362,15 +368,15 @@ class TestForPeople:
     def test_what_lies_where_is_below_its_path_on_a_terminal_that_is_too_narrow(self, told, length):
         lines, output = lines_of(told[80, length]), "o" * length
         assert f"  {output}/train/" in lines, "a path is in one piece, for copying"
-        assert "    TFRecord shards of tf.Example" in lines
+        assert "    the shards of this split" in lines
         assert max(len(line) for line in lines if output not in line) <= 80
 
     def test_what_lies_where_is_a_table_where_there_is_room(self, told):
-        assert "  ooo/train/          TFRecord shards of tf.Example" in lines_of(told[120, 3])
+        assert "  ooo/train/          the shards of this split" in lines_of(told[120, 3])
 
     def test_a_pipe_has_room(self, capsys):
         tell(_dataset("o" * 200), as_json=False)
-        assert f"  {'o' * 200}/train/          TFRecord shards of tf.Example" in capsys.readouterr().out.splitlines()
+        assert f"  {'o' * 200}/train/          the shards of this split" in capsys.readouterr().out.splitlines()
 
 
 def _dataset(output):

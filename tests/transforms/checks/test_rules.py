@@ -37,7 +37,7 @@ def rejected(sql, **columns):
 
 
 def test_a_rule_made_in_python_has_no_file():
-    with pytest.raises(ConfigError, match=r"^rule 'r', line 1, column 1: no column 'x'"):
+    with pytest.raises(ConfigError, match=r"^rule 'r', SQL line 1, column 1: no column 'x'"):
         compile_rules([Rule("r", "x > 0")], FEATURES)
     with pytest.raises(ConfigError, match=r"^rule 'r': the name is used twice"):
         compile_rules([Rule("r", "fare > 0"), Rule("r", "dist > 0")], FEATURES)
@@ -47,7 +47,7 @@ def test_the_place_of_an_error_is_shown():
     with pytest.raises(ConfigError) as caught:
         compile_rules([Rule("r", "fare >= 0\n  AND fair < 10", source="--rules a.yaml")], FEATURES)
     first, line, caret = str(caught.value).split("\n")
-    assert first.startswith("--rules a.yaml: rule 'r', line 2, column 7: no column 'fair'; did you mean 'fare'?")
+    assert first.startswith("--rules a.yaml: rule 'r', SQL line 2, column 7: no column 'fair'; did you mean 'fare'?")
     assert line == "    AND fair < 10"
     assert caret.index("^") == line.index("fair")
 

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.io.schema import Feature, Kind
-from penstock.transforms.checks.values import as_lists, has_kind, typed_column
+from penstock.transforms.checks.values import typed_column
 
 INT, FLOAT, BYTES = (Feature("x", kind) for kind in Kind)
 MANY = Feature("x", Kind.INT, multivalued=True)
@@ -64,12 +64,3 @@ def test_an_absent_column_is_all_null():
 def test_slices_keep_their_rows():
     batch = pa.record_batch({"x": pa.array([[1], [2, 3], None, [4]])}).slice(1, 3)
     assert typed_column(batch, MANY).values.to_pylist() == [[2, 3], None, [4]]
-    lists = as_lists(batch.column(0))
-    assert (lists.counts.tolist(), lists.owners.tolist(), lists.items.to_pylist()) == ([2, 0, 1], [0, 0, 2], [2, 3, 4])
-
-
-def test_kinds():
-    assert not has_kind(pa.timestamp("s"), Kind.INT)
-    assert not has_kind(pa.int64(), Kind.FLOAT)
-    assert has_kind(pa.list_(pa.dictionary(pa.int8(), pa.string())), Kind.BYTES)
-    assert has_kind(pa.null(), Kind.FLOAT)

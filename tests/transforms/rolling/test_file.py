@@ -1,5 +1,7 @@
 """Files of rolling features: what is read, and how their faults are told."""
 
+import datetime
+
 import pytest
 from rolling_rows import FEATURES
 
@@ -20,9 +22,9 @@ def test_a_file_is_read(tmp_path):
     found = load_rolling(str(path))
     assert found.key == ("card",)
     assert [(feature.name, feature.op, feature.column, feature.window) for feature in found.features] == [
-        ("n", "count", None, 600_000_000),
-        ("total", "sum", "amount", 3_600_000_000),
-        ("late", "late", None, 0),
+        ("n", "count", None, datetime.timedelta(minutes=10)),
+        ("total", "sum", "amount", datetime.timedelta(hours=1)),
+        ("late", "late", None, datetime.timedelta(0)),
     ]
 
 
@@ -55,7 +57,7 @@ FAULTS = {
     "reserved": (spec("{_origin: {op: count}}"), "the name is reserved by Penstock"),
     "twice": (
         "rolling:\n  key: a\n  window: 1m\n  features:\n    n: {op: count}\n    n: {op: count}",
-        "line 6: rolling: 'n' appears",
+        "line 6: 'n' appears",
     ),
     "argument": (spec("{n: {op: count, by: a}}"), "unknown key 'by'"),
 }

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rolling_rows import FEATURES, ROLLING, ROWS, SECOND, batch_of, expected, table
 
 from penstock.io.batches import RecordBatchCoder
+from penstock.io.beam.durations import ZERO, parse_duration
 from penstock.transforms.rolling import state as _rolling_state
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import bind_rolling
@@ -68,12 +69,12 @@ def small_state(monkeypatch):
 @settings(max_examples=scaled(25))
 def test_any_arrival_before_the_watermark_gives_what_all_rows_at_once_give(rows, order):
     state, out = a_state(), []
-    bucket = Bucket.load(state, ROLLING, 0)
+    bucket = Bucket.load(state, ROLLING, ZERO)
     waiting = sorted(rows, key=lambda row: row["time"] + order.randrange(20 * SECOND))
     while waiting:
         count = order.randrange(1, 6)
         if order.random() < 0.3:
-            bucket = Bucket.load(state, ROLLING, 0)
+            bucket = Bucket.load(state, ROLLING, ZERO)
         out += rows_of(bucket.add(batch_of(waiting[:count]), state))
         waiting = waiting[count:]
         out += rows_of(bucket.release(min([row["time"] for row in waiting], default=61 * SECOND), state))
@@ -85,7 +86,7 @@ def test_any_arrival_before_the_watermark_gives_what_all_rows_at_once_give(rows,
 @settings(max_examples=scaled(15))
 def test_late_rows_within_the_lateness_see_all_that_came_before(rows, others):
     state = a_state()
-    bucket = Bucket.load(state, ROLLING, 60 * SECOND)
+    bucket = Bucket.load(state, ROLLING, parse_duration("60s"))
     bucket.add(batch_of(rows), state)
     bucket.release(60 * SECOND, state)
     seen = [row for row in rows if row["time"] < 60 * SECOND]
@@ -97,20 +98,20 @@ def test_late_rows_within_the_lateness_see_all_that_came_before(rows, others):
 
 def test_rows_wait_until_they_are_released():
     state = a_state()
-    bucket = Bucket.load(state, ROLLING, 0)
+    bucket = Bucket.load(state, ROLLING, ZERO)
     assert bucket.add(batch_of([a_row(3), a_row(1), a_row(2)]), state) is None
     assert bucket.waits == (SECOND, 3 * SECOND)
     (out,) = rows_of(bucket.release(2 * SECOND, state))
     assert out.num_rows == 1
-    assert Bucket.load(state, ROLLING, 0).waits == (2 * SECOND, 3 * SECOND)
+    assert Bucket.load(state, ROLLING, ZERO).waits == (2 * SECOND, 3 * SECOND)
 
 
 def test_what_is_restored_knows_what_went_out():
     state = a_state()
-    bucket = Bucket.load(state, ROLLING, 0)
+    bucket = Bucket.load(state, ROLLING, ZERO)
     bucket.add(batch_of([a_row(1), a_row(50)]), state)
     bucket.release(20 * SECOND, state)
-    restored = Bucket.load(state, ROLLING, 0)
+    restored = Bucket.load(state, ROLLING, ZERO)
     assert restored.mark == bucket.mark == Mark.from_bytes(state.mark.read())
     (late,) = rows_of(restored.add(batch_of([a_row(5)]), state))
     assert late.column("n").to_pylist() == [2]
@@ -118,7 +119,7 @@ def test_what_is_restored_knows_what_went_out():
 
 def test_the_token_changes_with_every_change():
     state = a_state()
-    bucket = Bucket.load(state, ROLLING, 0)
+    bucket = Bucket.load(state, ROLLING, ZERO)
     tokens = {bucket.mark.token}
     for second in range(5):
         bucket.add(batch_of([a_row(second)]), state)
@@ -130,7 +131,7 @@ def test_the_token_changes_with_every_change():
 
 def test_state_is_bounded_by_the_windows():
     state = a_state()
-    bucket = Bucket.load(state, ROLLING, 0)
+    bucket = Bucket.load(state, ROLLING, ZERO)
     most = 0
     for second in range(90):
         bucket.add(batch_of([a_row(second, card=f"card {second % 7}") for _ in range(5)]), state)
@@ -150,13 +151,13 @@ def test_only_the_last_row_of_a_key_is_kept_for_time_since_last():
     )
     rolling = bind_rolling(spec, FEATURES)
     state = a_state()
-    bucket = Bucket.load(state, rolling, 0)
+    bucket = Bucket.load(state, rolling, ZERO)
     draw = random.Random(5)
     for second in range(90):
         bucket.add(batch_of([a_row(second, card=f"card {draw.randrange(4)}") for _ in range(9)]), state)
         bucket.release(second * SECOND, state)
     assert state.history.rows < 40
-    restored = Bucket.load(state, rolling, 0)
+    restored = Bucket.load(state, rolling, ZERO)
     restored.add(batch_of([a_row(1000, card="card 1")]), state)
     *_, last = rows_of(restored.release(1001 * SECOND, state), rolling)
     assert 900 <= last.column("gap")[last.num_rows - 1].as_py() < 960

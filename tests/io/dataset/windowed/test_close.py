@@ -4,16 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.io.beam.durations import ZERO, parse_duration
 from penstock.io.beam.json_coder import JsonCoder
 from penstock.io.beam.windows import parse_window
 from penstock.io.dataset.windowed.chunks import Chunk, ChunkPart, InputRange
 from penstock.io.dataset.windowed.close import (
-    Arrival,
+    ChunkArrival,
     ClockState,
     ClosingRules,
+    HeaderTask,
     KeptChunk,
-    Task,
+    RejectsArrival,
+    RejectsTask,
+    TooLateTask,
     WindowClock,
+    WriteTask,
     close_bounded,
 )
 from penstock.io.dead_letters.handler import DeadLetterFile
@@ -24,7 +29,7 @@ TENS = parse_window("fixed:10s")
 
 
 def rules_of(windows=TENS, lateness=20, empty_windows=False):
-    return ClosingRules(windows, lateness * SECOND, empty_windows, splits=1, num_shards=2, run_id="r1")
+    return ClosingRules(windows, parse_duration(f"{lateness}s"), empty_windows, splits=1, num_shards=2, run_id="r1")
 
 
 def chunk_of(window, rows=1, path="p", shard=0):
@@ -34,6 +39,11 @@ def chunk_of(window, rows=1, path="p", shard=0):
 
 def letters_of(path="d", time=None):
     return DeadLetterFile(path, 1, {"x": 1}, {"read": 1}, time)
+
+
+def of(tasks, kind):
+    """The tasks of a kind."""
+    return [task for task in tasks if isinstance(task, kind)]
 
 
 class Stream:
@@ -61,7 +71,7 @@ class Stream:
             clock = self.clock()
             pane = clock.pane(chunk.window)
             if pane is None:
-                self.tasks.append(Task(clock.file_too_late(), too_late=chunk))
+                self.tasks.append(TooLateTask(clock.file_too_late(), chunk))
             else:
                 self.kept.append(KeptChunk(pane, chunk))
             self.tasks += clock.file_unfiled()
@@ -90,12 +100,12 @@ class Stream:
 
     def panes(self):
         """(start, pane) -> rows, in the order in which they close."""
-        found = [(task.window // SECOND, task.pane, task.header.rows) for task in self.tasks if task.header]
+        found = [(task.window // SECOND, task.pane, task.header.rows) for task in of(self.tasks, HeaderTask)]
         assert len({(start, pane) for start, pane, _ in found}) == len(found)
         return found
 
     def rejects(self):
-        return [task.window // SECOND for task in self.tasks if task.too_late or task.rejects]
+        return [task.window // SECOND for task in of(self.tasks, TooLateTask | RejectsTask)]
 
 
 def test_rows_are_on_time_late_and_too_late():
@@ -110,10 +120,12 @@ def test_rows_are_on_time_late_and_too_late():
 def test_pane_on_time_has_all_shards_and_the_late_one_those_with_rows():
     stream = Stream(rules_of()).add(chunk_of(0, shard=1)).at(10).add(chunk_of(0, shard=1, path="q")).end()
     shards = [
-        (task.pane, task.shard.shard, [part.path for part in task.shard.parts]) for task in stream.tasks if task.shard
+        (task.pane, task.shard.shard, [part.path for part in task.shard.parts])
+        for task in stream.tasks
+        if isinstance(task, WriteTask)
     ]
     assert shards == [("on_time", 0, []), ("on_time", 1, ["p"]), ("late", 1, ["q"])]
-    headers = [task.header for task in stream.tasks if task.header]
+    headers = [task.header for task in of(stream.tasks, HeaderTask)]
     assert [(header.shards, header.final, header.run_id) for header in headers] == [(2, False, "r1"), (1, True, "r1")]
     assert headers[0].inputs == (InputRange("u", 0, 1, 1),)
 
@@ -121,7 +133,7 @@ def test_pane_on_time_has_all_shards_and_the_late_one_those_with_rows():
 def test_without_lateness_the_pane_on_time_is_final():
     stream = Stream(rules_of(lateness=0)).add(chunk_of(0)).at(10).add(chunk_of(0)).end()
     assert stream.panes() == [(0, "on_time", 1), (10, "on_time", 0)]
-    assert [task.header.final for task in stream.tasks if task.header] == [True, True]
+    assert [task.header.final for task in of(stream.tasks, HeaderTask)] == [True, True]
     assert stream.rejects() == [10]
 
 
@@ -130,7 +142,9 @@ def test_headers_count_the_rejects_of_their_window():
     stream.reject(letters_of("c", 25 * SECOND)).at(10).reject(letters_of("d", 3 * SECOND)).end()
     assert stream.rejects() == [0, 0, 20, 10]
     counts = {
-        task.window // SECOND: task.header.rejects for task in stream.tasks if task.header and task.pane == "on_time"
+        task.window // SECOND: task.header.rejects
+        for task in stream.tasks
+        if isinstance(task, HeaderTask) and task.pane == "on_time"
     }
     assert counts == {0: 2, 10: 1, 20: 1}
 
@@ -145,7 +159,7 @@ def test_rejects_before_any_time_wait_for_it():
 def test_rejects_of_a_stream_without_any_time_are_in_a_window_at_its_end():
     stream = Stream(rules_of()).reject(letters_of("a"))
     assert stream.end().panes() == [(0, "on_time", 0)]
-    assert [(task.header.rejects, task.header.final) for task in stream.tasks if task.header] == [(1, True)]
+    assert [(task.header.rejects, task.header.final) for task in of(stream.tasks, HeaderTask)] == [(1, True)]
 
 
 @pytest.mark.parametrize(
@@ -162,8 +176,8 @@ def test_rejects_of_a_stream_without_any_time_are_in_a_window_at_its_end():
 def test_empty_windows_lie_between_those_with_rows(starts, filled):
     stream = Stream(rules_of(empty_windows=True)).add(*(chunk_of(start) for start in starts)).end()
     assert sorted(start for start, pane, _ in stream.panes() if pane == "on_time") == filled
-    bounded = close_bounded(rules_of(empty_windows=True), [Arrival(chunk=chunk_of(start)) for start in starts])
-    assert [task.window // SECOND for task in bounded if task.header] == filled
+    bounded = close_bounded(rules_of(empty_windows=True), [ChunkArrival(chunk_of(start)) for start in starts])
+    assert [task.window // SECOND for task in of(bounded, HeaderTask)] == filled
 
 
 def test_windows_that_closed_are_not_filled_again():
@@ -193,14 +207,14 @@ def test_every_row_and_reject_is_in_one_pane(events, lateness, empty_windows, wi
         stream.at(watermark)
     stream.end()
     panes = stream.panes()
-    too_late = [task.too_late for task in stream.tasks if task.too_late]
+    too_late = [task.too_late for task in of(stream.tasks, TooLateTask)]
     assert sum(count for _, _, count in panes) + sum(chunk.rows for chunk in too_late) == rows
-    assert sum(task.header.rejects for task in stream.tasks if task.header) == rejects + len(too_late)
+    assert sum(task.header.rejects for task in of(stream.tasks, HeaderTask)) == rejects + len(too_late)
     assert not stream.kept
     closed = {start: index for index, (start, pane, _) in enumerate(panes) if pane == "on_time"}
-    headers = [task for task in stream.tasks if task.header]
+    headers = [task for task in of(stream.tasks, HeaderTask)]
     for task in stream.tasks:
-        if task.too_late or task.rejects:
+        if isinstance(task, TooLateTask | RejectsTask):
             header = headers[closed[task.window // SECOND]]
             assert stream.tasks.index(task) < stream.tasks.index(header)
 
@@ -214,10 +228,12 @@ def test_state_holds_references_and_no_rows():
 def test_a_run_that_goes_on_keeps_the_name_of_the_first():
     stream = Stream(rules_of()).add(chunk_of(0))
     stream.rules = dataclasses.replace(rules_of(), run_id="r2", empty_windows=True)
-    assert next(task.header.run_id for task in stream.end().tasks if task.header) == "r1"
+    assert next(task.header.run_id for task in stream.end().tasks if isinstance(task, HeaderTask)) == "r1"
 
 
-@pytest.mark.parametrize("change", [{"lateness": 0}, {"num_shards": 3}, {"windows": parse_window("fixed:5s")}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"lateness": ZERO}, {"num_shards": 3}, {"windows": parse_window("fixed:5s")}], ids=str
+)
 def test_a_run_that_goes_on_with_other_rules_is_refused(change):
     stream = Stream(rules_of()).add(chunk_of(0))
     stream.rules = dataclasses.replace(rules_of(), **change)
@@ -226,10 +242,10 @@ def test_a_run_that_goes_on_with_other_rules_is_refused(change):
 
 
 def test_bounded_input_is_on_time_and_its_order_does_not_matter():
-    arrivals = [Arrival(chunk=chunk_of(start, path=path)) for start, path in ((30, "b"), (0, "c"), (30, "a"))]
-    arrivals += [Arrival(rejects=letters_of("x", 14 * SECOND)), Arrival(rejects=letters_of("y"))]
+    arrivals = [ChunkArrival(chunk_of(start, path=path)) for start, path in ((30, "b"), (0, "c"), (30, "a"))]
+    arrivals += [RejectsArrival(letters_of("x", 14 * SECOND)), RejectsArrival(letters_of("y"))]
     tasks = list(close_bounded(rules_of(), arrivals))
     assert tasks == list(close_bounded(rules_of(), arrivals[::-1]))
-    headers = [(task.window // SECOND, task.header.rows, task.header.rejects) for task in tasks if task.header]
+    headers = [(task.window // SECOND, task.header.rows, task.header.rejects) for task in of(tasks, HeaderTask)]
     assert headers == [(0, 1, 1), (10, 0, 1), (30, 2, 0)]
-    assert all(task.header.final for task in tasks if task.header)
+    assert all(task.header.final for task in of(tasks, HeaderTask))

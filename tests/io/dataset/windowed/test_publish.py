@@ -8,14 +8,15 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam.windows import parse_window
 from penstock.io.dataset.layout import Staging
+from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed import publish as publish_windows
 from penstock.io.dataset.windowed import seal
 from penstock.io.dataset.windowed.chunks import Chunk
-from penstock.io.dataset.windowed.close import PaneHeader, Task
+from penstock.io.dataset.windowed.close import PaneHeader, Task, TooLateTask
 from penstock.io.dataset.windowed.manifest import WindowManifest, WindowShard, window_manifest_path
 from penstock.io.dataset.windowed.publish import Sweeper, WindowPublisher
 from penstock.io.dataset.windowed.seal import PaneProgress, SealedWindow, SealingProgress, SealingRules
-from penstock.io.dataset.windowed.shards import Report, StagedShard
+from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Report, ShardReport, StagedShard
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files.folders import list_files
@@ -23,7 +24,8 @@ from penstock.io.files.folders import list_files
 SECOND = 1_000_000
 TENS = parse_window("fixed:10s")
 NAME = "19700101T000000Z_19700101T000010Z"
-RULES = SealingRules(TENS, ("train", "eval"), 1, "none", "global", 0, max_reject_fraction=0.2)
+SPEC = DatasetSpec("out", 1, compression="none", splits=("train", "eval"), max_reject_fraction=0.2)
+RULES = SealingRules(TENS, SPEC)
 
 
 def publisher(output, run_id="r1"):
@@ -37,18 +39,18 @@ def shard_report(output, split, pane, records, attempt="1", window=0):
     staged.write_bytes(b"x" * records)
     path = f"{split}/{TENS.name(window * SECOND)[:16]}/{prefix}-00000-of-00001.tfrecord"
     shard = WindowShard(path, split, records, records, records, "0" * 8, attempt, None, pane)
-    return Report(pane, shard=StagedShard(str(staged), shard))
+    return ShardReport(pane, StagedShard(str(staged), shard))
 
 
 def reject_report(output, name, records):
     staged = pathlib.Path(output, ".tmp-r1", "dead_letters", name)
     staged.parent.mkdir(parents=True, exist_ok=True)
     staged.write_text("{}\n" * records)
-    return Report("on_time", rejects=DeadLetterFile(str(staged), records, {"late": records}, {"write": records}))
+    return RejectsReport("on_time", DeadLetterFile(str(staged), records, {"late": records}, {"write": records}))
 
 
 def header(pane, shards, rejects=0, rows=0, final=False, run_id="r1"):
-    return Report(pane, header=PaneHeader(shards, rejects, rows, (), final, run_id))
+    return HeaderReport(pane, PaneHeader(shards, rejects, rows, (), final, run_id))
 
 
 def on_time(output, attempt="1", rows=5, final=False, run_id="r1"):
@@ -288,10 +290,21 @@ def test_elements_between_the_stages_are_json(tmp_path):
         sealed.manifest,
         late(tmp_path)[1],
         late(tmp_path)[0],
-        Task(1, too_late=Chunk(0, "p", 1, (), (0, 1))),
+        TooLateTask(1, Chunk(0, "p", 1, (), (0, 1))),
     ]
     for kind, value in zip((SealedWindow, type(sealed.manifest), Report, Report, Task), values, strict=True):
         coder = coders.registry.get_coder(kind)
         assert coder.decode(coder.encode(value)) == value
         assert coder.encode(value).startswith(b"{")
         assert coder.is_deterministic()
+
+
+def test_state_of_a_stream_that_runs_is_read():
+    """What a release before this one wrote, when a report was one class with optional fields."""
+    coder = coders.registry.get_coder(Report)
+    text = b'{"pane":"late","header":{"shards":2,"rejects":0,"rows":7,"inputs":[],"final":true,"run_id":"r1"}}'
+    assert coder.decode(text) == header("late", 2, rows=7, final=True)
+    assert coder.encode(header("late", 2, rows=7, final=True)) == text
+    letters = b'{"pane":"on_time","rejects":{"path":"p","records":1,"reasons":{"late":1},"stages":{"write":1}}}'
+    assert coder.decode(letters) == RejectsReport("on_time", DeadLetterFile("p", 1, {"late": 1}, {"write": 1}))
+    assert coder.encode(coder.decode(letters)) == letters

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import datetime
 import functools
 import json
 import pathlib
@@ -151,7 +152,7 @@ def test_out_of_order_late_and_too_late(tmp_path):
         .at(31)
         .add(batch_of([7, 8, 9], [4, 18, 29]))
     )
-    windows = write_stream(tmp_path, events, allowed_lateness=20 * SECOND)
+    windows = write_stream(tmp_path, events, allowed_lateness=datetime.timedelta(seconds=20))
     assert counts(windows) == {0: (2, 1, 0), 10: (2, 1, 0), 20: (1, 1, 0), 30: (1, 0, 1)}
     (letter,) = letters(tmp_path, windows[30])
     assert (letter["reason"], letter["stage"], letter["uri"], letter["position"]) == (
@@ -394,9 +395,10 @@ def test_another_run_does_not_write_into_a_window_that_is_published(tmp_path):
         ({"shuffle": "none"}, "windows need shuffle 'global'"),
         ({"window": "session:5s"}, "session: is refused"),
         ({"window": "5s"}, "must be fixed:SIZE or sliding"),
-        ({"allowed_lateness": -1}, "allowed_lateness must be 0 or more"),
-        ({"allowed_lateness": 1}, "in whole milliseconds, got 1 microseconds"),
-        ({"allowed_lateness": "5"}, "a duration must be a whole number"),
+        ({"allowed_lateness": datetime.timedelta(-1)}, "allowed_lateness must be at least 0"),
+        ({"allowed_lateness": datetime.timedelta(microseconds=1)}, "in whole milliseconds, got .*microseconds=1"),
+        ({"allowed_lateness": 5}, "allowed_lateness must be a duration, .* got 5"),
+        ({"allowed_lateness": "5"}, "allowed_lateness: a duration must be a whole number"),
         ({"overwrite": True, "resume": True}, "overwrite replaces a dataset by one that is whole"),
         ({"window": None, "resume": True}, "resume is for datasets with windows"),
     ],

@@ -20,7 +20,8 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, stat_file
 from penstock.io.formats.base import Part
 from penstock.io.formats.csv.format import CsvFormat
-from penstock.io.formats.csv.records import is_well_quoted, split_record
+from penstock.io.formats.csv.records import split_record
+from penstock.io.kernel.shared.quoting import is_well_quoted
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, Kind
 
@@ -474,5 +475,5 @@ def test_split_record_equals_the_csv_module(fields):
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(fields)
     record = buffer.getvalue().encode()
-    assert is_well_quoted(record, ",")
+    assert is_well_quoted(record, b",")
     assert [field.decode() for field in split_record(record, ",")] == fields

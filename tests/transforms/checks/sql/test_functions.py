@@ -30,14 +30,14 @@ def test_each_function_of_the_installed_engine_is_reviewed():
     newcomers = sorted(name for name in catalogue() if nature_of(name) is None)
     assert not newcomers, (
         f"DuckDB {duckdb.__version__} has functions that nobody has reviewed; until they stand in "
-        f"transforms/sql_functions.py, rules that call them are judged by the engine's own label: {newcomers}"
+        f"transforms/checks/sql/functions.py, rules that call them are judged by the engine's own label: {newcomers}"
     )
 
 
 def test_each_function_of_the_table_is_in_the_installed_engine():
     tolerated = NEW_IN_2_0_1 if duckdb.__version__ == "2.0.0" else set()
     gone = sorted(FUNCTIONS.keys() - catalogue().keys() - tolerated)
-    assert not gone, f"DuckDB {duckdb.__version__} lacks {gone}; strike them from transforms/sql_functions.py"
+    assert not gone, f"DuckDB {duckdb.__version__} lacks {gone}; strike them from transforms/checks/sql/functions.py"
 
 
 def test_a_name_stands_in_one_group():

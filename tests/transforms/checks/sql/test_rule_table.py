@@ -127,12 +127,12 @@ def test_refused(reason, sql):
 
 @pytest.mark.parametrize("sql", ["name = 'é' OR dist > '12x'", "'é' = name OR NOT (dist > ALL(xs) OR dist > '12x')"])
 def test_a_constant_is_located_in_characters(sql):
-    with pytest.raises(ConfigError, match=f"^rule 'r', line 1, column {sql.index(chr(39) + '12x') + 1}: .*12x"):
+    with pytest.raises(ConfigError, match=f"^rule 'r', SQL line 1, column {sql.index(chr(39) + '12x') + 1}: .*12x"):
         compile_rules([Rule("r", sql)], FEATURES)
 
 
 def test_a_type_error_beside_any_has_its_place():
-    with pytest.raises(ConfigError, match=r"^rule 'r', line 2, column 5: Binder Error: No function matches"):
+    with pytest.raises(ConfigError, match=r"^rule 'r', SQL line 2, column 5: Binder Error: No function matches"):
         compile_rules([Rule("r", "2 = ANY(xs)\nAND lower(dist, name) = 'a'")], FEATURES)
 
 

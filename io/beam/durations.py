@@ -1,0 +1,102 @@
+"""Durations: one type, `datetime.timedelta`, and the text that users write for it.
+
+What takes a duration takes a timedelta or a text such as `60s`; `as_duration` is the way in, and inside there are only
+timedeltas. A number is refused: nothing tells its unit. Times of events are int64, microseconds since 1970, and
+`micros` is what a duration adds to them.
+
+Durations are read from a command line before Beam and numpy are loaded, so that nothing here needs these.
+"""
+
+import datetime
+import re
+from typing import TypeAlias
+
+from penstock.io.errors import ConfigError
+
+AnyDuration: TypeAlias = datetime.timedelta | str
+
+ZERO = datetime.timedelta(0)
+MICROSECOND = datetime.timedelta(microseconds=1)
+MILLISECOND = datetime.timedelta(milliseconds=1)
+
+_UNITS = {
+    "ms": MILLISECOND,
+    "s": datetime.timedelta(seconds=1),
+    "m": datetime.timedelta(minutes=1),
+    "h": datetime.timedelta(hours=1),
+    "d": datetime.timedelta(days=1),
+}
+_TEXT = re.compile(r"([0-9]{1,13})(ms|s|m|h|d)")
+
+# Beam's own time ends about here, and so do timers.
+_LONGEST = datetime.timedelta(days=36_500)
+
+
+def parse_duration(text: str) -> datetime.timedelta:
+    """A duration from text: a whole number and ms, s, m, h or d.
+
+    >>> parse_duration("500ms"), parse_duration("5m")
+    (datetime.timedelta(microseconds=500000), datetime.timedelta(seconds=300))
+
+    Raises:
+      ConfigError: for anything else, and for more than 36,500 days.
+    """
+    found = _TEXT.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"a duration must be a whole number with ms, s, m, h or d, such as 60s, got {text!r}")
+    number, unit = int(found[1]), _UNITS[found[2]]
+    if number > _LONGEST // unit:
+        raise ConfigError(f"a duration must be at most 36500d, got {text!r}")
+    return number * unit
+
+
+def duration_text(duration: datetime.timedelta) -> str:
+    """A duration of whole milliseconds as `parse_duration` reads it.
+
+    >>> duration_text(datetime.timedelta(seconds=300)), duration_text(datetime.timedelta(seconds=90))
+    ('5m', '90s')
+    """
+    for name, unit in reversed(_UNITS.items()):
+        if duration and not duration % unit:
+            return f"{duration // unit}{name}"
+    return f"{duration // MILLISECOND}ms"
+
+
+def as_duration(
+    value: AnyDuration, name: str, least: datetime.timedelta = ZERO, unit: datetime.timedelta = MICROSECOND
+) -> datetime.timedelta:
+    """A parameter that is a duration.
+
+    Args:
+      value: what was given.
+      name: of the parameter, for messages.
+      least: the shortest that is allowed.
+      unit: what it must be a multiple of: a microsecond or, for what becomes timers of a runner, a millisecond.
+
+    Raises:
+      ConfigError: for a number, which has no unit; for what is no duration, is out of range or no multiple.
+    """
+    if isinstance(value, str):
+        try:
+            value = parse_duration(value)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    if not isinstance(value, datetime.timedelta):
+        raise ConfigError(f"{name} must be a duration, as text such as '60s' or a datetime.timedelta, got {value!r}")
+    if not least <= value <= _LONGEST or value % unit:
+        whole = ", in whole milliseconds" if unit == MILLISECOND else ""
+        raise ConfigError(f"{name} must be at least {_least_text(least)} and at most 36500d{whole}, got {value!r}")
+    return value
+
+
+def _least_text(duration: datetime.timedelta) -> str:
+    return duration_text(duration) if duration >= MILLISECOND else f"{duration.total_seconds():g}"
+
+
+def micros(duration: datetime.timedelta) -> int:
+    """A duration in microseconds, the unit of event times.
+
+    >>> micros(datetime.timedelta(seconds=2))
+    2000000
+    """
+    return duration // MICROSECOND

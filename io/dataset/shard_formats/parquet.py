@@ -1,0 +1,290 @@
+"""Parquet shards: the rows of a table with Arrow's types, float64 and nested lists among them, nulls where they were.
+
+All shards have the schema that was declared (`DatasetSpec.columns`), those without rows too. What is sorted are rows as
+records (`rows.py`), and they are also what identifies the dataset: its id does not depend on the version of Arrow or on
+the compression, though the bytes of the files do (`created_by` names the version).
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from penstock.io.batches import drop_rows, feature_names
+from penstock.io.columns.conform import conform_batch
+from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.columns.values import is_list, is_text, plain
+from penstock.io.dataset.shard_formats.base import (
+    Content,
+    EncodedRows,
+    ReadPiece,
+    RecordGroups,
+    ShardFormat,
+    ShardWriter,
+    Store,
+)
+from penstock.io.dataset.shard_formats.rows import RowCodec, check_types
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.files.inputs import open_plain, stat_file
+from penstock.io.kernel.shared.offsets import Ints, starts_of
+from penstock.io.reasons import Reason
+from penstock.io.schema import Feature
+from penstock.io.sort.records import Bytes, Keys
+
+# A row group is what a reader reads at once, and what a worker holds while it writes.
+_MAX_GROUP_BYTES = 32 << 20
+_MAX_GROUP_ROWS = 1 << 20
+
+_ROWS_READ = 1 << 15
+
+Faults = dict[int, list[Reason]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ParquetShards(ShardFormat):
+    """Files that pyarrow, DuckDB, Polars and Spark read."""
+
+    def __post_init__(self) -> None:
+        if self.columns is not None:
+            object.__setattr__(self, "columns", shard_columns(self.columns))
+
+    def _codec(self) -> RowCodec:
+        return RowCodec(self.columns if self.columns is not None else pa.schema([]))
+
+    def encode(self, batch: pa.RecordBatch) -> EncodedRows:
+        """The rows as records; a batch may lack columns, whose values are null then, and have narrower types.
+
+        Raises:
+          ConfigError: for a column that is not declared, or whose type has no place in the declared one.
+        """
+        codec = self._codec()
+        rows, faults = fit_columns(batch, codec.columns)
+        return EncodedRows(*codec.encode(drop_rows(rows, faults) if faults else rows), faults)
+
+    def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
+        """Hashes of the records, since no other hash knows all of their types."""
+        buffers = [None, pa.py_buffer(encoded.offsets), pa.py_buffer(encoded.data)]
+        records = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(encoded.offsets) - 1, buffers)
+        return hash_rows(pa.record_batch([records], ["record"]), None, salted(seed, SHUFFLE_SALT))
+
+    @contextlib.contextmanager
+    def open(self, store: Store) -> Iterator[ShardWriter]:
+        """One row group for each group of records."""
+        codec, content = self._codec(), Content()
+        content.add(_head(codec.columns))
+        with _writer(store, codec.columns, self.compression) as writer:
+
+            def add(data: Bytes, offsets: Ints) -> None:
+                content.add(data.data)
+                writer.write_batch(codec.decode(data, offsets), len(offsets) - 1)
+
+            groups = RecordGroups(add, _MAX_GROUP_BYTES, _MAX_GROUP_ROWS)
+            yield ShardWriter(groups, content)
+            groups.flush()
+
+    def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
+        """The rows, encoded again; checksums of pages are checked."""
+        with open_plain(stat_file(path)) as plain_file:
+            try:
+                parquet = pq.ParquetFile(plain_file, page_checksum_verification=True)
+                codec = RowCodec(shard_columns(parquet.schema_arrow.remove_metadata()))
+                yield ReadPiece(_head(codec.columns), 0, lambda features: (_no_rows(), {}), str)
+                first = 0
+                for batch in parquet.iter_batches(_ROWS_READ):
+                    yield _piece(batch, codec, first)
+                    first += batch.num_rows
+            except (pa.ArrowException, OSError, ConfigError) as error:
+                raise InputError(f"{uri}: not a Parquet shard, or it is damaged: {error}") from error
+
+
+def _no_rows() -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([])
+
+
+def _piece(batch: pa.RecordBatch, codec: RowCodec, first: int) -> ReadPiece:
+    def decode(features: Sequence[Feature]) -> tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]:
+        return conform_batch(batch, features)
+
+    data, _ = codec.encode(pa.RecordBatch.from_arrays(batch.columns, schema=codec.columns))
+    return ReadPiece(data.data, batch.num_rows, decode, lambda row: f"row {first + row}")
+
+
+def _head(columns: pa.Schema) -> bytes:
+    """Names and types of the columns, which the records do not have."""
+    return (json.dumps([[field.name, str(field.type)] for field in columns], ensure_ascii=False) + "\n").encode()
+
+
+def _writer(store: Store, columns: pa.Schema, compression: str) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        pa.PythonFile(_StoreFile(store), "w"), columns, compression=compression.upper(), write_page_checksum=True
+    )
+
+
+class _StoreFile(io.RawIOBase):
+    """A file for Arrow to write to."""
+
+    def __init__(self, store: Store):
+        self._store = store
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._store(data)
+        return len(data)
+
+
+def shard_columns(columns: pa.Schema) -> pa.Schema:
+    """The columns as shards have them: with plain types, nullable, without metadata.
+
+    Raises:
+      ConfigError: for a type that shards cannot have, or a name that is there twice.
+    """
+    if len(set(columns.names)) < len(columns):
+        raise ConfigError(f"column names must be unique, got {', '.join(columns.names)}")
+    stored = pa.schema([(field.name, _stored_type(field.type)) for field in columns])
+    check_types(stored)
+    return stored
+
+
+def _stored_type(arrow_type: pa.DataType) -> pa.DataType:
+    if is_list(arrow_type):
+        return pa.list_(_stored_type(arrow_type.value_type))
+    if types.is_dictionary(arrow_type):
+        return _stored_type(arrow_type.value_type)
+    if is_text(arrow_type):
+        is_string = types.is_string(arrow_type) or types.is_large_string(arrow_type) or types.is_string_view(arrow_type)
+        return pa.string() if is_string else pa.binary()
+    return arrow_type
+
+
+def fit_columns(batch: pa.RecordBatch, columns: pa.Schema) -> tuple[pa.RecordBatch, Faults]:
+    """The data columns of a batch in the declared types; only what keeps every value is cast.
+
+    Returns:
+      All rows, and the reasons for each row, by its index, that has a value without a form in its column
+      (`write.not_utf8`, `write.not_one_value`); such a value is null.
+
+    Raises:
+      ConfigError: for a column that is not declared, or whose type has no place in the declared one.
+    """
+    names = feature_names(batch)
+    for name in names:
+        if name not in columns.names:
+            raise ConfigError(
+                f"column {name!r} is not among the columns of the dataset ({', '.join(columns.names)}): declare it, or "
+                "drop it before it is written"
+            )
+        if names.count(name) > 1:
+            raise ConfigError(f"column names must be unique, got {name!r} twice")
+    arrays: list[pa.Array] = []
+    faults: Faults = {}
+    for field in columns:
+        if field.name not in names:
+            arrays.append(pa.nulls(batch.num_rows, field.type))
+            continue
+        array, bad = _fit(field.name, batch.column(field.name), field.type)
+        arrays.append(array)
+        for row, reason in bad.items():
+            faults.setdefault(row, []).append(reason)
+    return pa.RecordBatch.from_arrays(arrays, schema=columns), faults
+
+
+def _fit(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dict[int, Reason]]:
+    """The values in a type, and for each index of one that has no form in it, why."""
+    if array.type == target:
+        return array, {}
+    array = plain(array)
+    if types.is_null(array.type):
+        return pa.nulls(len(array), target), {}
+    if types.is_list(target):
+        return _fit_lists(name, array, target)
+    if is_list(array.type):
+        return _fit_single(name, array, target)
+    if types.is_string(target) and types.is_binary(array.type):
+        return _fit_text(name, array)
+    if array.type == target or _is_wider(target, array.type):
+        return array.cast(target), {}
+    raise ConfigError(
+        f"column {name!r} has type {array.type}, and the dataset declares it as {target}, which cannot hold all of its "
+        "values: declare another type, or cast the column"
+    )
+
+
+def _is_wider(target: pa.DataType, source: pa.DataType) -> bool:
+    """Whether a type has each value of another."""
+    if types.is_binary(target) and types.is_string(source):
+        return True
+    if types.is_floating(target) and types.is_floating(source):
+        return bool(target.bit_width > source.bit_width)
+    if types.is_boolean(source):
+        return types.is_integer(target)
+    if not (types.is_integer(target) and types.is_integer(source)) or target.bit_width <= source.bit_width:
+        return False
+    return types.is_signed_integer(target) or types.is_unsigned_integer(source)
+
+
+def _fit_lists(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dict[int, Reason]]:
+    """Lists, item by item; a column of single values has lists of one."""
+    is_null = pc.is_null(array)
+    if is_list(array.type):
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        items = array.flatten()
+    else:
+        lengths = pc.is_valid(array).to_numpy(zero_copy_only=False).astype(np.int64)
+        items = array.drop_null()
+    items, bad = _fit(name, items, target.value_type)
+    offsets = pa.array(starts_of(lengths).astype(np.int32))
+    lists = pa.ListArray.from_arrays(offsets, items, mask=is_null if array.null_count else None)
+    if not bad:
+        return lists, {}
+    rows = np.repeat(np.arange(len(array)), lengths)
+    return lists, {int(rows[index]): reason for index, reason in reversed(bad.items())}
+
+
+def _fit_single(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dict[int, Reason]]:
+    """The single values of lists of one."""
+    lengths = pc.fill_null(pc.list_value_length(array), 1).to_numpy(zero_copy_only=False)
+    wrong = {
+        row: Reason(
+            "write.not_one_value",
+            f"column {name!r}: a list of {lengths[row]} values, and the dataset declares one value: give the feature a "
+            "value_count in the schema, or declare the column as a list",
+        )
+        for row in np.flatnonzero(lengths != 1).tolist()
+    }
+    is_one = (lengths == 1) & pc.is_valid(array).to_numpy(zero_copy_only=False)
+    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    values, bad = _fit(name, array.flatten().take(pa.array(starts_of(counts)[:-1], mask=~is_one)), target)
+    return values, {**bad, **wrong}
+
+
+def _fit_text(name: str, array: pa.Array) -> tuple[pa.Array, dict[int, Reason]]:
+    """Bytes as texts."""
+    try:
+        return array.cast(pa.string()), {}
+    except pa.ArrowInvalid:
+        bad = [index for index, value in enumerate(array.to_pylist()) if not _is_utf8(value)]
+    reason = Reason(
+        "write.not_utf8",
+        f"column {name!r}: not UTF-8, and the dataset declares a text: annotate the feature with the tag 'binary' in "
+        "the schema, or declare the column as binary",
+    )
+    is_bad = np.zeros(len(array), bool)
+    is_bad[bad] = True
+    texts = pc.if_else(pa.array(is_bad), pa.scalar(None, array.type), array).cast(pa.string())
+    return texts, dict.fromkeys(bad, reason)
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        return value is None or value.decode() is not None
+    except UnicodeDecodeError:
+        return False

@@ -1,0 +1,82 @@
+"""TFRecord shards of tf.Example: the records are framed already, and a shard is one compressed stream of them."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+from isal import isal_zlib
+
+from penstock.io.beam import progress
+from penstock.io.dataset.shard_formats.base import (
+    Content,
+    EncodedRows,
+    ReadPiece,
+    ShardFormat,
+    ShardWriter,
+    Store,
+)
+from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.encode import try_encode_examples
+from penstock.io.examples.frames import Frames, read_frames
+from penstock.io.files.inputs import open_decompressed, stat_file
+from penstock.io.reasons import Reason
+from penstock.io.schema import Feature
+from penstock.io.sort.records import BlockWriter, Ints
+
+# A sixth of the time of zlib's level 3 for 7 % more bytes, measured on tf.Examples of a table of 12 columns.
+_LEVEL = 2
+_WINDOW_BITS = {"gzip": 31, "zlib": 15}
+
+
+@dataclasses.dataclass(frozen=True)
+class TFRecordShards(ShardFormat):
+    """Files that TensorFlow reads; a value that a tf.Example cannot hold rejects its row."""
+
+    def encode(self, batch: pa.RecordBatch) -> EncodedRows:
+        """The rows as framed tf.Examples."""
+        return encode_framed(batch)
+
+    @contextlib.contextmanager
+    def open(self, store: Store) -> Iterator[ShardWriter]:
+        """One compressed stream.
+
+        What the compressor makes of it depends on how it is cut: it always gets whole blocks.
+        """
+        bits = _WINDOW_BITS.get(self.compression)
+        # Its gzip header has no name and no time: equal records make equal files.
+        compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, bits) if bits else None
+        content = Content()
+
+        def add(block: memoryview) -> None:
+            content.add(block)
+            progress.add(written=len(block))
+            store(compressor.compress(block) if compressor else block)
+
+        blocks = BlockWriter(add)
+        yield ShardWriter(blocks, content)
+        blocks.flush()
+        if compressor is not None:
+            store(compressor.flush())
+
+    def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
+        """The frames, with their CRCs checked."""
+        with open_decompressed(stat_file(path)) as stream:
+            for frames in read_frames(stream, uri):
+                yield framed_piece(frames, "at byte", frames.offsets)
+
+
+def encode_framed(batch: pa.RecordBatch) -> EncodedRows:
+    """The rows as tf.Examples, each in a frame of TFRecord."""
+    encoded, faults = try_encode_examples(batch)
+    return EncodedRows(encoded.data, encoded.offsets, faults)
+
+
+def framed_piece(frames: Frames, what: str, places: Sequence[int] | Ints) -> ReadPiece:
+    """Framed tf.Examples that were read again; `what` names the unit of their places in the file."""
+
+    def decode(features: Sequence[Feature]) -> tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]:
+        decoded = decode_examples(frames, features, strict=True)
+        return decoded.batch, decoded.rejects
+
+    return ReadPiece(frames.data, len(frames), decode, lambda row: f"{what} {places[row]}")

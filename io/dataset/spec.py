@@ -1,0 +1,184 @@
+"""What a dataset is to be: the options of the sink, checked once, for `WriteDataset` and for the jobs.
+
+Neither Beam nor Arrow is imported: a command line is checked before they are loaded.
+"""
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration
+from penstock.io.beam.windows import Windows, parse_window
+from penstock.io.dataset.options import (
+    DEAD_LETTERS,
+    DEFAULT_SHARD_BYTES,
+    MAX_SPLITS,
+    STATISTICS,
+    TRANSFORM,
+    WINDOWS,
+    Shuffle,
+)
+from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
+from penstock.io.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from penstock.io.dataset.shard_formats.base import ShardFormat
+
+# A split is a folder; these are the other folders of a dataset.
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, STATISTICS, WINDOWS})
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """The options of a dataset; those that were given as text are parsed.
+
+    Attributes:
+      output: the folder, on any filesystem that Beam knows.
+      num_shards: shards of each split; None goes by `shard_bytes`.
+      shard_bytes: aimed uncompressed bytes of a shard.
+      format: of the shards: a name from `SHARD_FORMATS`.
+      compression: of the shards, one that the format has; None is its default.
+      columns: names and types of the columns, for a format that has them.
+      shuffle: global, or none for the order of the input.
+      seed: of the shuffle, where the rows have no `_shuffle_key` yet.
+      splits: all splits; one without rows still gets a shard.
+      overwrite: replace the dataset that is there.
+      max_reject_fraction: publish nothing when more than this part of the rows was rejected.
+      extras: relative paths of files and folders that were staged and belong to the dataset.
+      provenance: JSON values for the manifest.
+      window: windows, or their text (`fixed:60s`, `sliding:60s/10s`).
+      allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
+      empty_windows: whether windows without rows, between such with rows, are published too.
+      resume: whether there may be windows in the output already.
+
+    Raises:
+      ConfigError: for a value out of range.
+      MissingExtraError: for a format whose extra is not installed.
+    """
+
+    output: str
+    num_shards: int | None = None
+    shard_bytes: int = DEFAULT_SHARD_BYTES
+    format: str = "tfrecord"
+    compression: str | None = None
+    columns: "pa.Schema | None" = None
+    shuffle: Shuffle = "global"
+    seed: int = 0
+    splits: Sequence[str] = ("train",)
+    overwrite: bool = False
+    max_reject_fraction: float = 0.05
+    extras: Sequence[str] = ()
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    window: Windows | str | None = None
+    allowed_lateness: AnyDuration = ZERO
+    empty_windows: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        self._set("compression", known_compression(self.format, self.compression))
+        if self.columns is not None and not SHARD_FORMATS[self.format].has_columns:
+            raise ConfigError(f"columns are for formats that have them, which {self.format} has not: leave them out")
+        self._set("splits", tuple(self.splits))
+        self._set("extras", tuple(self.extras))
+        if isinstance(self.window, str):
+            self._set("window", parse_window(self.window))
+        lateness = as_duration(self.allowed_lateness, "allowed_lateness", unit=MILLISECOND)
+        self._set("allowed_lateness", lateness)
+        self._check_numbers()
+        self._check_splits()
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_numbers(self) -> None:
+        if self.num_shards is not None and self.num_shards < 1:
+            raise ConfigError(f"num_shards must be >= 1, got {self.num_shards}")
+        if self.shard_bytes < 1:
+            raise ConfigError(f"shard_bytes must be >= 1, got {self.shard_bytes}")
+        if self.shuffle not in get_args(Shuffle):
+            raise ConfigError(f"shuffle must be one of {', '.join(get_args(Shuffle))}, got {self.shuffle!r}")
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise ConfigError(f"max_reject_fraction must be from 0 to 1, got {self.max_reject_fraction}")
+
+    def _check_splits(self) -> None:
+        if not self.splits or len(set(self.splits)) != len(self.splits):
+            raise ConfigError(f"splits must be different names, at least one, got {list(self.splits)}")
+        for split in self.splits:
+            if not _SPLIT_NAME.fullmatch(split) or split in _OTHER_FOLDERS:
+                raise ConfigError(
+                    f"a split must be named with letters, digits, '_', '-' and '.', and not like another folder of a "
+                    f"dataset ({', '.join(sorted(_OTHER_FOLDERS))}), got {split!r}"
+                )
+        if len(self.splits) > MAX_SPLITS:
+            raise ConfigError(f"splits must be at most {MAX_SPLITS}, got {len(self.splits)}")
+
+    def check_input(self, is_bounded: bool, has_windows: bool) -> None:
+        """Refuses options that the input does not allow.
+
+        Args:
+          is_bounded: whether the input has an end.
+          has_windows: whether it is written window by window.
+
+        Raises:
+          ConfigError: names them.
+        """
+        if not has_windows:
+            if not is_bounded:
+                raise ConfigError(
+                    "unbounded input is written window by window: pass --window (WriteDataset(window='fixed:60s')), or "
+                    "apply fixed or sliding windows before it"
+                )
+            if self.resume:
+                raise ConfigError("resume is for datasets with windows; give window, or leave resume out")
+            return
+        if self.num_shards is None:
+            raise ConfigError(
+                "windows need num_shards: how many bytes a window will have is not known while its rows come; pass "
+                "--num_shards"
+            )
+        if self.shuffle != "global":
+            raise ConfigError(
+                f"windows need shuffle 'global': what streams in has no order to keep, got {self.shuffle!r}"
+            )
+        if self.overwrite and (self.resume or not is_bounded):
+            raise ConfigError(
+                "overwrite replaces a dataset by one that is whole, which a stream never is: name another folder, "
+                "or remove what is there"
+            )
+
+    @property
+    def lateness(self) -> datetime.timedelta:
+        """`allowed_lateness`, whichever way it was given."""
+        return as_duration(self.allowed_lateness, "allowed_lateness")
+
+    def manifest_fields(self) -> dict[str, Any]:
+        """What every manifest of the dataset says about it."""
+        return {
+            "format": self.format,
+            "media_type": SHARD_FORMATS[self.format].media_type,
+            "compression": self.compression,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "extras": self.extras,
+            "provenance": self.provenance,
+        }
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of shards."""
+        return SHARD_FORMATS[self.format].suffixes[str(self.compression)]
+
+    def shard_format(self) -> "ShardFormat":
+        """What encodes rows and writes shards.
+
+        Raises:
+          ConfigError: for columns that the format cannot have, or that it needs and are not given.
+        """
+        if self.columns is None and SHARD_FORMATS[self.format].has_columns:
+            raise ConfigError(f"the format {self.format} needs columns: the Arrow schema that all shards share")
+        return load_format(self.format, str(self.compression), self.columns)

@@ -1,3 +1,0 @@
-import numpy as np
-
-def scan(data: bytes, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, int, int, int, int, int]: ...

@@ -1,0 +1,242 @@
+"""The fields of CSV records, and columns of them: numpy finds what is faulty, Arrow parses the rest.
+
+Arrow makes something of any bytes, so that it is given only records that are known to be good.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from penstock.io.kernel.pure import grammar
+from penstock.io.kernel.pure.quotes import Quotes, find_quotes, misquoted_lines
+from penstock.io.kernel.shared import quoting
+from penstock.io.kernel.shared.numbers import float32_overflow
+from penstock.io.kernel.shared.positions import CR, LF, counts_between, lone_crs, occurrences, without_cr
+
+# The compiled module takes no more, since its positions have 30 bits.
+MAX_BYTES = 1 << 30
+MISQUOTED = -1
+
+_Ints = npt.NDArray[np.int64]
+_Flags = npt.NDArray[np.bool_]
+_There = npt.NDArray[np.uint8] | None
+_Texts = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], _There]
+
+
+class Splitter:
+    """Splits records into fields, and keeps them until the next records; for one thread."""
+
+    def __init__(self, delimiter: int, single_lines: bool, slots: Sequence[int], null_values: Sequence[bytes]):
+        """Takes what all records have in common.
+
+        Args:
+          delimiter: between fields.
+          single_lines: a record with an odd number of quotes is misquoted.
+          slots: for each column of the file the slot where its fields are kept, or -1 for one that is not wanted.
+          null_values: the texts that, unquoted, are null; the empty one always is.
+        """
+        self._delimiter = delimiter
+        self._single_lines = single_lines
+        self._names = [str(column) for column in range(len(slots))]
+        self._wanted = [self._names[slots.index(slot)] for slot in range(max(slots, default=-1) + 1)]
+        self._nulls = ["", *(text.decode() for text in null_values)]
+        self._columns: list[pa.StringArray] = []
+
+    def split(self, data: bytes, starts: _Ints, ends: _Ints, good: _Flags) -> _Ints:
+        """Takes the fields of the good records that have one for each column of the file, until the next call.
+
+        Args:
+          data: some text.
+          starts: int64[n], where each record starts, ascending.
+          ends: int64[n], where it ends, without its line end.
+          good: bool[n], which records have no fault but maybe one of their quotes or of the number of their fields.
+
+        Returns:
+          int64[n], the number of fields of each record: `MISQUOTED` where it is not one record, else 0 if not good.
+
+        Raises:
+          ValueError: when Arrow finds other records than those.
+        """
+        counts = np.where(good, len(self._names), 0)
+        if self._single_lines:
+            counts[misquoted_lines(data, starts, ends, self._delimiter)] = MISQUOTED
+        rows = np.flatnonzero(counts > 0)
+        self._columns = [pa.array([], pa.string()) for _ in self._wanted]
+        if len(rows):
+            for index, columns in self._read(_joined(data, starts[rows], ends[rows]), len(rows)).items():
+                counts[rows[index]] = columns
+        return counts
+
+    def texts(self, slot: int, only: _Ints | None = None) -> _Texts:
+        """The fields of a slot, as Arrow lays out texts.
+
+        Args:
+          slot: one of those that are taken.
+          only: int64, the records that are wanted; None for all.
+
+        Returns:
+          int32[n + 1] offsets, uint8 bytes, and uint8[n], which are not null, or None when all are there.
+        """
+        column = self._columns[slot] if only is None else self._columns[slot].take(pa.array(only))
+        _, offsets, content = column.buffers()
+        bounds = np.zeros(1, np.int32)
+        if len(column):
+            bounds = np.frombuffer(offsets, np.int32)[column.offset :][: len(column) + 1]
+        there = column.is_valid().to_numpy(zero_copy_only=False).view(np.uint8) if column.null_count else None
+        return bounds, np.frombuffer(content or b"", np.uint8), there
+
+    def ints(self, slot: int, boolean: bool) -> tuple[_Ints, _There, _Ints]:
+        """The fields of a slot as integers.
+
+        Args:
+          slot: one of those that are taken.
+          boolean: whether the spellings of true and false count.
+
+        Returns:
+          int64[n], 0 where there is none; uint8[n], where there is one, or None when all are there; and int64[], the
+          records whose field is there and no INT text.
+        """
+        values, states = grammar.ints(self._columns[slot], boolean)
+        return values, *_by_states(states)
+
+    def floats(self, slot: int) -> tuple[npt.NDArray[np.float64], _There, _Ints]:
+        """The same as float64; a number beyond float32 counts as no FLOAT text."""
+        values, states = grammar.floats(self._columns[slot])
+        beyond = float32_overflow(values)
+        if beyond.any():
+            states = np.zeros(len(values), np.uint8) if states is None else states
+            states[beyond], values = grammar.BAD, np.where(beyond, 0, values)
+        return values, *_by_states(states)
+
+    def _read(self, text: bytes, rows: int) -> dict[int, int]:
+        """Sets the columns to those of the rows of a text; the rows of another width, by index, with it."""
+        ragged: dict[int, int] = {}
+
+        def skip(row: Any) -> str:
+            ragged[row.number - 1] = row.actual_columns
+            return "skip"
+
+        table = self._read_table(text, skip)
+        if table.num_rows + len(ragged) != rows:
+            raise ValueError(f"Arrow found {table.num_rows + len(ragged)} rows in {rows} lines")
+        self._columns = [table.column(name).combine_chunks() for name in self._wanted]
+        return ragged
+
+    def _read_table(self, text: bytes, skip: Callable[[Any], str]) -> pa.Table:
+        included = self._wanted or self._names[:1]
+        return arrow_csv.read_csv(
+            pa.BufferReader(text),
+            # One block, or Arrow refuses a row that does not fit into two.
+            arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self._names),
+            arrow_csv.ParseOptions(
+                delimiter=chr(self._delimiter), newlines_in_values=not self._single_lines, invalid_row_handler=skip
+            ),
+            arrow_csv.ConvertOptions(
+                check_utf8=False,  # the good lines are in UTF-8
+                column_types={name: pa.string() for name in included},
+                include_columns=included,
+                null_values=self._nulls,
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+
+
+def _joined(data: bytes, starts: _Ints, ends: _Ints) -> bytes:
+    """The records one after the other, each with a line end, of whatever form."""
+    array = np.frombuffer(data, np.uint8)
+    gaps = starts[1:] - ends[:-1]
+    follows = (gaps == 1) | ((gaps == 2) & (array[ends[:-1]] == CR))
+    firsts = np.concatenate(([0], np.flatnonzero(~follows) + 1))
+    lasts = np.append(firsts[1:], len(starts)) - 1
+    view = memoryview(data)
+    runs = [view[start:end] for start, end in zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True)]
+    # Behind an empty line, Arrow takes three bytes for a text that it would take for a byte order mark in front. And at
+    # the end of `"x",` it takes an empty field for a quoted one, unless a line end follows.
+    bom = [b""] if data.startswith(b"\xef\xbb\xbf", int(starts[0])) else []
+    return b"\n".join([*bom, *runs, b""])
+
+
+def _by_states(states: npt.NDArray[np.uint8] | None) -> tuple[_There, _Ints]:
+    if states is None:
+        return None, np.empty(0, np.int64)
+    return (states == grammar.GOOD).view(np.uint8), np.flatnonzero(states == grammar.BAD)
+
+
+def cut_records(data: bytes, delimiter: int, final: bool) -> tuple[_Ints, _Flags]:
+    """The records of text that begins with one, as `penstock.io.formats.csv.records` has them.
+
+    Quotes are taken in their order: where every other one opens a field and the ones between close it, a line break
+    with an even number of them before it ends a record. At the first stray quote this fails, and the record that has
+    it is read by pattern; behind that record the counting starts anew::
+
+        text             a,"b"\\n   "c\\n   d",e\\n   "f"g\\n        h\\n
+        quotes before        2      3        4      stray quote   0, counted anew
+        ends a record       yes     no      yes     by pattern   yes
+
+    Args:
+      data: the text.
+      delimiter: between fields.
+      final: whether the text is the end of the file, which ends a record too.
+
+    Returns:
+      int64[3, n]: where records start, where they end without and with their line ends; and bool[2, n]: which are
+      misquoted, and which others have a lone CR outside quotes. What is behind the last complete record is left out.
+    """
+    quotes = find_quotes(data, delimiter)
+    breaks = occurrences(data, LF)
+    if final and data and not data.endswith(b"\n"):
+        breaks = np.append(breaks, len(data))
+    rank_of_break = np.searchsorted(quotes.indices, breaks)
+    # The stray quotes if those of even rank open fields, and if those of odd rank do.
+    strays = [np.flatnonzero(_strays(quotes, parity)) for parity in (0, 1)]
+    ends: list[_Ints] = []
+    bad_ends: list[int] = []
+    start, done = 0, 0
+    while done < len(breaks):
+        first = int(np.searchsorted(quotes.indices, start))
+        stray = _next(strays[first % 2], first)
+        limit = len(breaks) if stray is None else int(np.searchsorted(breaks, quotes.indices[stray]))
+        whole = done + np.flatnonzero((rank_of_break[done:limit] - first) % 2 == 0)
+        if len(whole):
+            ends.append(breaks[whole])
+            start, done = int(breaks[whole[-1]]) + 1, int(whole[-1]) + 1
+        if stray is None:
+            break
+        # A quote at the very end may be half of a doubled one, and a CR there half of a CRLF: no end is there yet.
+        end, misquoted = quoting.record_end(data, start, bytes([delimiter]), final)
+        if end is None:
+            break
+        if misquoted:
+            bad_ends.append(end)
+        ends.append(np.array([end], np.int64))
+        start, done = end + 1, int(np.searchsorted(breaks, end, side="right"))
+    return _records(data, np.concatenate([np.empty(0, np.int64), *ends]), bad_ends, delimiter)
+
+
+def _strays(quotes: Quotes, parity: int) -> _Flags:
+    """Which quotes neither open nor close a field where they should, when those of this parity open."""
+    opening = np.arange(len(quotes.indices)) % 2 == parity
+    return np.where(opening, ~quotes.opens, ~quotes.closes)
+
+
+def _next(candidates: _Ints, first: int) -> int | None:
+    index = int(np.searchsorted(candidates, first))
+    return int(candidates[index]) if index < len(candidates) else None
+
+
+def _records(data: bytes, breaks: _Ints, bad_ends: list[int], delimiter: int) -> tuple[_Ints, _Flags]:
+    """Records that end at the given line breaks."""
+    nexts = np.minimum(breaks + 1, len(data))
+    starts = np.concatenate((np.zeros(1, np.int64), nexts[:-1]))[: len(nexts)]
+    ends = without_cr(data, starts, breaks, nexts)
+    misquoted = np.isin(breaks, np.array(bad_ends, np.int64))
+    lone_cr = np.zeros(len(starts), bool)
+    for row in np.flatnonzero((counts_between(lone_crs(data), starts, ends) > 0) & ~misquoted).tolist():
+        fields = quoting.fields(data[starts[row] : ends[row]], bytes([delimiter]))
+        lone_cr[row] = any(b"\r" in plain for _, plain in fields)
+    return np.array([starts, ends, nexts]), np.array([misquoted, lone_cr])

@@ -1,0 +1,188 @@
+"""Rows as framed tf.Examples, without a loop over rows; `penstock.io.examples.encode` says how they lie.
+
+All in front of the values depends on nothing but their size in bytes: the header, made once for each size. Only the CRC
+of each record is a call per row.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from penstock.io.kernel.pure.columns import Column, Kind, open_columns
+from penstock.io.kernel.pure.pieces import (
+    Bytes,
+    group_equal,
+    put_constant,
+    put_fixed,
+    put_slices,
+    sums_per_row,
+    value_positions,
+)
+from penstock.io.kernel.shared.offsets import Ints, starts_of
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
+
+_TAGS = {Kind.BYTES: b"\x0a", Kind.FLOAT: b"\x12", Kind.INT: b"\x1a"}
+_FLOAT_BYTES = 4
+# From these values on a varint needs one byte more.
+_VARINT_STEPS = np.array([1 << bits for bits in range(7, 64, 7)], np.uint64)
+
+# The same bytes in some rows.
+_Pieces = list[tuple[bytes, Ints]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How one column lies in its rows.
+
+    Attributes:
+      value_sizes: int64[m], bytes of each value.
+      headers: the bytes in front of the values, with the rows that have them.
+      header_sizes: int64[n], 0 where the feature is absent.
+      sizes: int64[n], header and values.
+    """
+
+    column: Column
+    value_sizes: Ints
+    headers: _Pieces
+    header_sizes: Ints
+    sizes: Ints
+
+
+class Examples:
+    """The rows of some columns as framed tf.Examples, to be measured and then written."""
+
+    def __init__(self, batch: pa.RecordBatch):
+        """Takes the columns of a batch, which must be in the order of their names."""
+        self._rows = batch.num_rows
+        self._columns = list(zip(batch.schema.names, open_columns(batch), strict=True))
+        self._layouts: list[_Layout] = []
+        self._prefixes: _Pieces = []
+        self._offsets = np.zeros(1, np.int64)
+
+    def measure(self, offsets: Ints) -> int:
+        """Writes where each frame starts, and the end.
+
+        Args:
+          offsets: int64[rows + 1], to be written.
+
+        Returns:
+          The size of the largest tf.Example, or -1 if some row has no faithful form.
+        """
+        if not all(column.is_faithful for _, column in self._columns):
+            return -1
+        self._layouts = [_layout(name.encode(), column) for name, column in self._columns]
+        features = sum((layout.sizes for layout in self._layouts), np.zeros(self._rows, np.int64))
+        self._prefixes = [(_record_prefix(size), group) for size, group in group_equal(features)]
+        self._offsets = offsets
+        offsets[:] = starts_of(_sizes_of(self._prefixes, self._rows) + features + FOOTER_BYTES)
+        return int(np.diff(offsets).max(initial=HEADER_BYTES + FOOTER_BYTES)) - HEADER_BYTES - FOOTER_BYTES
+
+    def write(self, data: Bytes) -> None:
+        """Writes the frames that were measured to all of `data`."""
+        offsets = self._offsets
+        for prefix, rows in self._prefixes:
+            put_constant(data, offsets[rows], prefix)
+        positions = offsets[:-1] + _sizes_of(self._prefixes, self._rows)
+        for layout in self._layouts:
+            _put_column(data, positions, layout)
+            positions = positions + layout.sizes
+        put_fixed(data, offsets[1:] - FOOTER_BYTES, _masked_crcs(data, offsets))
+
+
+def _layout(name: bytes, column: Column) -> _Layout:
+    value_sizes = _value_sizes(column)
+    payloads = sums_per_row(value_sizes, column.counts)
+    headers = _grouped(payloads, np.flatnonzero(column.present), lambda size: _header(name, column.kind, size))
+    header_sizes = _sizes_of(headers, len(column.counts))
+    return _Layout(column, value_sizes, headers, header_sizes, header_sizes + payloads)
+
+
+def _grouped(values: Ints, rows: Ints, make: Callable[[int], bytes]) -> _Pieces:
+    return [(make(value), rows[group]) for value, group in group_equal(values[rows])]
+
+
+def _sizes_of(pieces: _Pieces, rows: int) -> Ints:
+    sizes = np.zeros(rows, np.int64)
+    for piece, group in pieces:
+        sizes[group] = len(piece)
+    return sizes
+
+
+def _value_sizes(column: Column) -> Ints:
+    match column.kind:
+        case Kind.FLOAT:
+            return np.full(len(column.values), _FLOAT_BYTES, np.int64)
+        case Kind.INT:
+            return _varint_sizes(column.values.view(np.uint64))
+        case Kind.BYTES:
+            return 1 + _varint_sizes(column.lengths.astype(np.uint64)) + column.lengths
+
+
+def _varint_sizes(values: npt.NDArray[np.uint64]) -> Ints:
+    return np.searchsorted(_VARINT_STEPS, values, side="right").astype(np.int64) + 1
+
+
+def _header(name: bytes, kind: Kind, payload: int) -> bytes:
+    """The bytes of an entry up to its values, which take `payload` bytes."""
+    packed = b"\n" + _varint(payload) if kind is not Kind.BYTES and payload else b""
+    feature = _TAGS[kind] + _varint(len(packed) + payload) + packed
+    entry = b"\n" + _varint(len(name)) + name + b"\x12" + _varint(len(feature) + payload) + feature
+    return b"\n" + _varint(len(entry) + payload) + entry
+
+
+def _record_prefix(features: int) -> bytes:
+    """The frame's header and the bytes of an Example up to its features, which take `features` bytes."""
+    example = b"\n" + _varint(features)
+    length = (len(example) + features).to_bytes(8, "little")
+    crc = mask_crcs(np.array([google_crc32c.value(length)], np.uint32))
+    return length + crc.astype("<u4").tobytes() + example
+
+
+def _varint(value: int) -> bytes:
+    """A base-128 varint.
+
+    >>> _varint(300)
+    b'\\xac\\x02'
+    """
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+def _put_column(data: Bytes, row_starts: Ints, layout: _Layout) -> None:
+    column = layout.column
+    for header, rows in layout.headers:
+        put_constant(data, row_starts[rows], header)
+    positions = value_positions(row_starts + layout.header_sizes, layout.value_sizes, column.counts)
+    match column.kind:
+        case Kind.FLOAT:
+            put_fixed(data, positions, column.values.astype("<f4", copy=False))
+        case Kind.INT:
+            _put_varints(data, positions, column.values.view(np.uint64), layout.value_sizes)
+        case Kind.BYTES:
+            put_constant(data, positions, b"\n")
+            _put_varints(data, positions + 1, column.lengths.astype(np.uint64), layout.value_sizes - column.lengths - 1)
+            content = positions + layout.value_sizes - column.lengths
+            put_slices(data, content, column.values, column.starts, column.lengths)
+
+
+def _put_varints(data: Bytes, positions: Ints, values: npt.NDArray[np.uint64], sizes: Ints) -> None:
+    for size, group in group_equal(sizes):
+        shifts = np.arange(size, dtype=np.uint64) * np.uint64(7)
+        digits = (values[group, None] >> shifts).astype(np.uint8) | np.uint8(0x80)
+        digits[:, -1] &= 0x7F
+        put_fixed(data, positions[group], digits)
+
+
+def _masked_crcs(data: Bytes, offsets: Ints) -> npt.NDArray[np.uint32]:
+    content = data.tobytes()  # slices of bytes are what google_crc32c takes fastest
+    starts, ends = (offsets[:-1] + HEADER_BYTES).tolist(), (offsets[1:] - FOOTER_BYTES).tolist()
+    crcs = (google_crc32c.value(content[start:end]) for start, end in zip(starts, ends, strict=True))
+    return mask_crcs(np.fromiter(crcs, np.uint32, len(starts))).astype("<u4")

@@ -1,0 +1,29 @@
+"""The line index of a block of text."""
+
+import numpy as np
+
+from penstock.io.kernel.shared.positions import LF, without_cr
+
+Index = np.ndarray
+
+
+def index_lines(data: bytes) -> tuple[Index, Index, Index]:
+    """Where the lines of a block start, where they end without and with their line ends: int64, one for each line."""
+    array = np.frombuffer(data, np.uint8)
+    nexts = np.flatnonzero(array == LF) + 1
+    ends = nexts - 1
+    if len(array) and array[-1] != LF:
+        nexts = np.append(nexts, len(array))
+        ends = np.append(ends, len(array))
+    starts = np.concatenate((np.zeros(1, np.int64), nexts[:-1]))[: len(nexts)]
+    return starts, without_cr(data, starts, ends, nexts), nexts
+
+
+def has_nan_or_inf(data: bytes) -> bool:
+    """Whether the letters NaN or Inf are anywhere in a block."""
+    return b"NaN" in data or b"Inf" in data
+
+
+def has_lone_cr(data: bytes) -> bool:
+    """Whether a block has a CR that no LF follows."""
+    return data.count(b"\r") > data.count(b"\r\n")

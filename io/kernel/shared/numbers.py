@@ -1,0 +1,35 @@
+"""How numbers are spelled: the patterns of the text grammar (`penstock.io.columns.grammar`), and their limits."""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Mask = npt.NDArray[np.bool_]
+Text: TypeAlias = pa.StringArray | pa.LargeStringArray | pa.BinaryArray | pa.LargeBinaryArray
+
+# RE2 syntax, where $ is the end of the text only; also valid for Python's re.fullmatch.
+INT_PATTERN = r"0|-?[1-9][0-9]*"
+FLOAT_PATTERN = r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+SPECIAL_PATTERN = r"NaN|nan|-?(?:Infinity|inf|Inf)"
+TRUE_PATTERN = r"true|True|TRUE"
+FALSE_PATTERN = r"false|False|FALSE"
+
+# Digits of the largest integers of int64.
+INT64_DIGITS = 19
+
+# The smallest double that float32 rounds to infinity: half a unit above its largest number.
+FLOAT32_LIMIT = float(2**128 - 2**103)
+
+
+def match_text(text: Text, pattern: str) -> Mask:
+    """Which texts match as a whole; False for nulls."""
+    found = pc.match_substring_regex(text, f"^(?:{pattern})$")
+    return found.fill_null(False).to_numpy(zero_copy_only=False)
+
+
+def float32_overflow(values: npt.NDArray[np.float64]) -> Mask:
+    """Which finite doubles float32 would turn into infinity."""
+    return (np.abs(values) >= FLOAT32_LIMIT) & np.isfinite(values)

@@ -1,0 +1,137 @@
+"""The flags of every job that writes a dataset, whatever its rows come from."""
+
+import dataclasses
+from typing import Any
+
+from penstock.io.dataset.options import DEFAULT_SHARD_BYTES
+from penstock.io.dataset.spec import DatasetSpec
+from penstock.io.errors import ConfigError
+from penstock.io.kafka.target import KafkaTarget
+from pipelines._cli.command import JobOptions
+from pipelines._cli.options import (
+    CheckOptions,
+    OutputOptions,
+    ReadingOptions,
+    RunOptions,
+    SplitOptions,
+    StreamOptions,
+    TransformOptions,
+    resolved,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetJobOptions(JobOptions):
+    """The flags that `prepare` and `replay` share; each job says what its input is."""
+
+    input: ReadingOptions
+    stream: StreamOptions
+    checks: CheckOptions
+    split: SplitOptions
+    transform: TransformOptions
+    output: OutputOptions
+    run: RunOptions
+
+    def check_input(self) -> None:
+        """Refuses a job without input.
+
+        Raises:
+          ConfigError: says what to give.
+        """
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuses flags that do not go together.
+
+        Raises:
+          ConfigError: names them.
+        """
+        self.check_input()
+        if not self.output.output:
+            raise ConfigError("--output is required: the folder of the dataset")
+        if self.output.append:
+            raise ConfigError(
+                "--append is reserved for adding to a dataset and not supported yet; use another --output"
+            )
+        if self.transform.features and self.transform.transform:
+            raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
+        if self.output.num_shards and self.output.shard_bytes:
+            raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")
+        for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
+            KafkaTarget.parse(uri)
+        self._check_windows()
+        self.dataset_spec().check_input(not self.is_endless, self.stream.window is not None)
+        if self.run.is_translated:
+            self._check_translation()
+        if self.is_endless:
+            self._check_stream()
+        elif self.output.resume:
+            raise ConfigError("--resume goes on with a stream, and this input has an end; name another folder")
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the input has no end, as far as the flags tell."""
+        raise NotImplementedError
+
+    def _check_windows(self) -> None:
+        if self.stream.window is None:
+            defaults = StreamOptions()
+            for name in ("allowed_lateness", "empty_windows"):
+                if getattr(self.stream, name) != getattr(defaults, name):
+                    raise ConfigError(f"--{name} is about windows: pass --window too")
+            if self.output.resume:
+                raise ConfigError("--resume goes on with a stream, which needs --window")
+
+    def dataset_spec(self) -> DatasetSpec:
+        """The dataset that the flags ask for, before its splits, columns and provenance are known.
+
+        Raises:
+          ConfigError: for flags out of range.
+        """
+        output, stream = self.output, self.stream
+        return DatasetSpec(
+            str(output.output),
+            num_shards=output.num_shards,
+            shard_bytes=output.shard_bytes or DEFAULT_SHARD_BYTES,
+            format=output.output_format,
+            compression=output.compression,
+            shuffle=output.shuffle,
+            seed=self.split.seed,
+            overwrite=output.overwrite,
+            max_reject_fraction=self.checks.max_reject_fraction,
+            window=stream.window,
+            allowed_lateness=stream.allowed_lateness,
+            empty_windows=stream.empty_windows,
+            resume=output.resume,
+        )
+
+    def _check_translation(self) -> None:
+        given = f"--dry_run={self.run.dry_run}"
+        if self.beam_flags.runner != "DataflowRunner":
+            raise ConfigError(
+                f"{given} is known to DataflowRunner, and all others would run the job; --dry_run alone shows what "
+                "would be done"
+            )
+        if not self.checks.schema:
+            raise ConfigError(f"{given} reads nothing, so that no schema can be inferred: pass --schema")
+        if self.transform.features:
+            raise ConfigError(f"{given} reads nothing, so that no features can be fitted: pass --transform")
+
+    def _check_stream(self) -> None:
+        if not self.checks.schema:
+            raise ConfigError(
+                "a stream needs --schema: infer one from what is there (for Kafka, with stop=latest in the URI and "
+                "without --window), and curate it"
+            )
+        if self.transform.features:
+            raise ConfigError(
+                "features cannot be fitted on a stream: fit them on what is there (penstock fit), and apply "
+                "them with --transform"
+            )
+        if self.output.resume and self.beam_flags.may_be_flink and not self.beam_flags.savepoint_path:
+            raise ConfigError("--resume on Flink needs --savepoint_path, or what was read before is read again")
+
+    def resolved(self) -> dict[str, Any]:
+        """All flags of the job by name, as they were given or by default."""
+        flags = resolved(self.input, self.stream, self.checks, self.split, self.transform, self.output)
+        return {**flags, "compression": self.dataset_spec().compression}

@@ -1,0 +1,63 @@
+"""The flags of `fit`."""
+
+import dataclasses
+from typing import ClassVar
+
+from penstock.io.errors import ConfigError
+from pipelines._cli.command import JobOptions
+from pipelines._cli.flags import Options, flag
+from pipelines._cli.named import FEATURES, OUTPUT
+from pipelines._cli.options import CheckOptions, InputOptions, RunOptions, SplitOptions
+
+_EXAMPLES = """examples:
+  fit the features on the train split, then apply them to other data
+    penstock fit --input 'data/*.csv' --schema schema.pbtxt --features features.yaml \\
+        --split train=0.8,eval=0.2 --output graph
+    penstock prepare --input 'new/*.csv' --schema schema.pbtxt --transform graph --output dataset
+
+exit codes: 0 done; 1 the data failed (no rows, a truncated file); 2 wrong usage or configuration"""
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphOptions(Options):
+    """What is fitted, and where it goes."""
+
+    title = "features and graph (need penstock[tft])"
+
+    features: str | None = flag(
+        "features to compute with tensorflow-transform: a YAML file, or a Python function",
+        metavar="FILE|MODULE:FUNCTION",
+        names=FEATURES,
+    )
+    output: str | None = flag(
+        "folder of the graph; without --schema, the inferred schema goes there too", metavar="DIR", names=OUTPUT
+    )
+    overwrite: bool = flag("replace a graph that is in OUTPUT", False, action="store_true")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitOptions(JobOptions):
+    """All flags of the job, by family, and Beam's."""
+
+    name: ClassVar[str] = "fit"
+    description: ClassVar[str] = "Fits features to the train split."
+    examples: ClassVar[str] = _EXAMPLES
+
+    input: InputOptions
+    checks: CheckOptions
+    split: SplitOptions
+    graph: GraphOptions
+    run: RunOptions
+
+    def check(self) -> None:
+        """Refuses flags that are missing or do not go together.
+
+        Raises:
+          ConfigError: names them.
+        """
+        self.run.check_runs()
+        if not self.graph.features:
+            raise ConfigError("--features is required: a YAML file, or a function as module:function")
+        if not self.graph.output:
+            raise ConfigError("--output is required: the folder of the graph")
+        self.input.check_given()

@@ -1,0 +1,48 @@
+"""The flags of `prepare`."""
+
+import dataclasses
+from typing import ClassVar
+
+from pipelines._cli.options import InputOptions, is_endless
+from pipelines._options.dataset import DatasetJobOptions
+
+_EXAMPLES = """examples:
+  every CSV file of a folder; the schema is inferred and written to out/schema.pbtxt
+    penstock prepare --input 'data/*.csv' --output out
+
+  a curated schema, rules, features and splits
+    penstock prepare --input 'data/*.parquet' --schema schema.pbtxt --rules rules.yaml \\
+        --features features.yaml --label fare --split train=0.8,eval=0.1,test=0.1 --split_key user_id --output out
+
+  the same, from a file; a flag wins over the file
+    penstock prepare --config job.yaml --overwrite
+
+  a stream: one dataset for each minute, with rows that come up to 30 seconds late
+    penstock prepare --input 'kafka://localhost:9092/events' --schema schema.pbtxt --transform graph \\
+        --window fixed:60s --allowed_lateness 30s --num_shards 4 --output out --runner FlinkRunner
+
+exit codes: 0 done; 1 the data failed (too many rejects, a truncated file); 2 wrong usage or configuration"""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions(DatasetJobOptions):
+    """All flags of the job, by family, and Beam's."""
+
+    name: ClassVar[str] = "prepare"
+    description: ClassVar[str] = "Turns raw files into a verified TFRecord dataset."
+    examples: ClassVar[str] = _EXAMPLES
+
+    input: InputOptions
+
+    def check_input(self) -> None:
+        """Refuses a job without input.
+
+        Raises:
+          ConfigError: says what to give.
+        """
+        self.input.check_given()
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the input has no end, as far as the flags tell."""
+        return is_endless(self.input, self.stream)
