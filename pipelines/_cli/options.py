@@ -133,7 +133,9 @@ class CheckOptions(Options):
         metavar="FILE",
         names=FILE,
     )
-    rules: str | None = flag("YAML file of SQL predicates that every row must meet", metavar="FILE", names=FILE)
+    rules: str | None = flag(
+        "YAML file of SQL predicates that every row must meet, and of keys that are unique", metavar="FILE", names=FILE
+    )
     label: str | None = flag("the column to learn: a row without it is rejected", metavar="COLUMN")
     max_reject_fraction: float = flag(
         "fail, and publish nothing, when more than this part of the rows is rejected", 0.05, type=fraction, metavar="F"
