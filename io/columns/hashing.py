@@ -16,8 +16,7 @@ import xxhash
 from penstock.io.batches import feature_names
 from penstock.io.columns.lists import kernel_columns
 from penstock.io.kernel import hashing
-from penstock.io.kernel.pure import hashing as pure_hashing
-from penstock.io.kernel.pure.columns import open_columns
+from penstock.io.kernel.pure import rows as kernel_rows
 
 # Uses of one seed that must be independent of each other hash with different salts.
 SPLIT_SALT = "split"
@@ -61,5 +60,4 @@ def canonical_rows(
     Raises:
       ConfigError: for a column of a type without a tf.Example form.
     """
-    chosen = kernel_columns(batch, sorted(columns))
-    return pure_hashing.canonical_rows(open_columns(chosen), batch.num_rows)
+    return kernel_rows.canonical_rows(kernel_columns(batch, sorted(columns)))
