@@ -367,8 +367,8 @@ def _shown(fields: Mapping[str, Any]) -> str:
 class RejectDuplicates(RejectingTransform):
     """Rejects rows whose key another row has.
 
-    The module says which of them stays. Takes batches in the global window. Of bounded input, rows come out in no order, in other batches. Counters:
-    `in-rows`, `out-rows`, `bad-rows`.
+    The module says which of them stays. Takes batches in the global window. Of bounded input, rows come out in no
+    order, in other batches. Counters: `in-rows`, `out-rows`, `bad-rows`.
     """
 
     def __init__(
