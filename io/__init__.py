@@ -5,22 +5,26 @@ modules. A name is imported when it is first used: a command line is checked bef
 
 =======================  =========================================================================================
 `ReadRecords`            Reads files of any known format into RecordBatches.
-`ReadFromCsv`            Reads CSV files into RecordBatches.
-`ReadFromJsonl`          Reads JSON Lines files into RecordBatches.
-`ReadFromAvro`           Reads Avro container files into RecordBatches.
-`ReadFromParquet`        Reads Parquet files into RecordBatches.
-`ReadFromTFRecord`       Reads TFRecord files of tf.Example into RecordBatches.
+`ReadFromCsv`            Reads files into RecordBatches: CSV.
+`ReadFromJsonl`          Reads files into RecordBatches: JSON Lines.
+`ReadFromAvro`           Reads files into RecordBatches: Avro.
+`ReadFromParquet`        Reads files into RecordBatches: Parquet.
+`ReadFromOrc`            Reads files into RecordBatches: ORC.
+`ReadFromTFRecord`       Reads files into RecordBatches: TFRecord of tf.Example.
+`ReadFromText`           Reads files into RecordBatches: Text.
 `WatchRecords`           Reads the files that patterns match, each when it is finished, for ever.
 `WatchFiles`             Finds the files that patterns match, each when it is finished.
 `CsvFormat`              CSV files as RFC 4180 has them, in UTF-8.
 `JsonlFormat`            JSON Lines files in UTF-8: one object a line.
 `AvroFormat`             Avro container files.
 `ParquetFormat`          Parquet files.
+`OrcFormat`              ORC files.
 `TFRecordFormat`         TFRecord files of tf.Example, plain or compressed: .gz, .zlib, .bz2, .zst.
+`TextFormat`             Text files: one row a line, in the column `text`.
 `ReadFromKafka`          Reads Kafka topics into RecordBatches.
 `KafkaSource`            Topics of one Kafka cluster, and which part of them is read.
 `WriteToKafka`           Writes rows and dead letters to a Kafka topic, each at least once.
-`WriteDataset`           Writes a dataset: TFRecord shards by split and a manifest, published as a whole.
+`WriteDataset`           Writes a dataset: a folder of shards per split, and a manifest, published as a whole.
 `CountRows`              Counts the rows of batches: one number for each bundle.
 `Staging`                The folder of one run, where everything lies until it is published.
 `Outcome`                How a run ended: whether it was published, and with which counts.

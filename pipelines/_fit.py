@@ -7,14 +7,14 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.dataset.layout import SCHEMA
 from penstock.io.errors import ConfigError
 from penstock.io.schema import load_schema
-from pipelines._cli.options import TransformOptions, resolved
+from penstock.io.sources.registry import open_source
+from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
 from pipelines._options.fit import FitOptions
 from pipelines._plan import Plan, Recipe, infer_schema
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DescribedResult, FitResult
 from pipelines._report.summary import tell
-from pipelines._source import open_source
 
 _STAGES = ("read, validate and split the rows", "fit the features on the train split", "write the graph")
 
@@ -24,7 +24,8 @@ def run(options: FitOptions) -> int:
     started = job_started()
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
     output = str(options.graph.output)
-    source = open_source(options.input)
+    options.input.check_given()
+    source = open_source(source_request(options.input, StreamOptions()))
     transform = TransformOptions(features=options.graph.features)
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
     if options.run.is_described:

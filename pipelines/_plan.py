@@ -24,6 +24,7 @@ from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
+from penstock.io.sources.base import Source
 from penstock.transforms.checks.file import Checks, load_checks
 from penstock.transforms.checks.unique import RejectDuplicates, check_unique
 from penstock.transforms.checks.validate import ValidateRecords
@@ -38,7 +39,6 @@ from penstock.transforms.split import AssignSplit, check_key, parse_split
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
-from pipelines._source import Source
 
 TRAIN = "train"
 

@@ -19,6 +19,8 @@ from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandle
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
+from penstock.io.sources.base import Source
+from penstock.io.sources.registry import open_source
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.checks.file import key_names
 from penstock.transforms.features.apply import (
@@ -29,6 +31,7 @@ from penstock.transforms.features.apply import (
 )
 from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
+from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
@@ -40,7 +43,6 @@ from pipelines._report.result import DatasetResult, DescribedResult, RunFailedEr
 from pipelines._report.summary import tell
 from pipelines._run.job import is_local, run_pipeline
 from pipelines._run.staging import staging_folder
-from pipelines._source import Source, open_source
 
 # Of a folder and a run id.
 _MakeHandler = Callable[[str, str], DeadLetterHandler]
@@ -95,7 +97,8 @@ def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Sc
 def run(options: PrepareOptions) -> int:
     """Runs the job, as `pipelines.prepare.run` does."""
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
-    source = open_source(options.input, options.stream)
+    options.input.check_given()
+    source = open_source(source_request(options.input, options.stream))
     result = describe(options, source) if options.run.is_described else prepare(options, source)
     return tell(result, options.run.json)
 

@@ -14,13 +14,15 @@ from penstock.io.dataset.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, 
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_claim
-from penstock.io.dead_letters.replay.format import DeadLetterFormat
+from penstock.io.dead_letters.replay.format import DeadLetterFormat, payload_decoder
 from penstock.io.dead_letters.replay.parking import ParkingHandler
 from penstock.io.errors import ConfigError
-from penstock.io.files.inputs import InputFile, format_suffix, match_files
+from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.files.paths import is_local as is_local_path
-from penstock.io.kafka.source import KafkaSource, is_kafka
-from penstock.io.sources.read import detect_format
+from penstock.io.formats.registry import by_keyword
+from penstock.io.messages.registry import AVRO_SCHEMA, decoder_options
+from penstock.io.sources.files import FileSource
+from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
 from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
@@ -28,15 +30,11 @@ from pipelines._report.process import beginning_now, job_started
 from pipelines._report.result import DatasetResult, LettersResult
 from pipelines._report.summary import tell
 from pipelines._run.job import is_local
-from pipelines._source import FileSource
 
 # Flags that a replay takes from the run that wrote the dead letters.
 _INHERITED = (
     "format",
-    "csv_delimiter",
-    "columns",
-    "null_values",
-    "avro_schema",
+    *decoder_options(),
     "event_time",
     "rules",
     "label",
@@ -104,10 +102,8 @@ def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tu
     """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag."""
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
     flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
-    inputs = options.get("input", ())
-    flags.setdefault("format", _format_of(inputs))
-    if flags["format"] == "csv" and {format_suffix(uri) for uri in inputs} == {"tsv"}:
-        flags.setdefault("csv_delimiter", "\t")
+    format_name, format_options = _format_of(options.get("input", ()))
+    flags = {"format": format_name, **format_options, **flags}
     found = {name: (value, value) for name, value in flags.items() if value is not None}
     for name, path in (("schema", SCHEMA), ("transform", TRANSFORM)):
         if path in manifest.extras:
@@ -116,14 +112,9 @@ def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tu
     return found
 
 
-def _format_of(patterns: Sequence[str]) -> str | None:
-    """The format of a run without --format."""
-    if any(map(is_kafka, patterns)):
-        return "json"
-    try:
-        return detect_format([InputFile(pattern, 0, 0.0) for pattern in patterns]) if patterns else None
-    except ConfigError:
-        return None
+def _format_of(inputs: Sequence[str]) -> tuple[str | None, Mapping[str, Any]]:
+    """The format of a run without --format, and options of it by flag."""
+    return kind_of(*inputs).replay_format(inputs) if inputs else (None, {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +131,7 @@ class DeadLetterSource(FileSource):
         flags = options.input
         reader = DeadLetterFormat(
             flags.format,
-            {**flags.message_options(), **_registry(files, flags)},
+            {**_payload_options(flags), **_registry(files, flags)},
             flags.max_attempts,
             flags.reasons,
             event_times=bool(options.stream.window) and not flags.event_time,
@@ -153,16 +144,26 @@ class DeadLetterSource(FileSource):
         return isinstance(self.reader, DeadLetterFormat) and self.reader.event_times
 
 
-def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> dict[str, Any]:
+def _payload_options(options: DeadLetterOptions) -> dict[str, Any]:
+    """Options of what decodes the bytes of rows, by keyword.
+
+    Raises:
+      ConfigError: for one that it does not have.
+    """
+    decoder = payload_decoder(options.format)
+    what = f"dead letters of {options.format} rows" if options.format else "dead letters without --format"
+    return by_keyword(options.format_options(), decoder.options if decoder else (), what)
+
+
+def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> Mapping[str, Any]:
     """The schema registry of the run that wrote the dead letters, for messages in Avro."""
-    if options.format != "avro" or options.avro_schema:
+    if options.format != "avro" or AVRO_SCHEMA.flag in options.format_options():
         return {}
     for dataset in sorted({_dataset_of(file) for file in files} - {""}):
         manifest = next(read_manifests(dataset), None)
         inputs = manifest.provenance.get("options", {}).get("input", ()) if manifest else ()
-        for uri in filter(is_kafka, inputs):
-            source = KafkaSource.parse(uri)
-            return {"schema_registry": source.schema_registry, "config": source.config}
+        if settings := payload_settings(inputs):
+            return settings
     return {}
 
 

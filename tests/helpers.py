@@ -14,7 +14,7 @@ from typing import Any
 import apache_beam as beam
 import fastavro
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import orc, parquet
 
 from penstock.io.batches import RecordBatchCoder
 from penstock.io.dataset.manifest import Manifest, read_manifest
@@ -100,9 +100,22 @@ def write_jsonl(path: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
     return path
 
 
+def write_text(path: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
+    """One line a row, of its column `text`."""
+    path.write_text("".join(f"{row['text']}\n" for row in rows))
+    return path
+
+
 def write_parquet(path: pathlib.Path, table: pa.Table, row_group_size: int = 100) -> pathlib.Path:
     """With row groups, which are the parts of the file."""
     parquet.write_table(table, path, row_group_size=row_group_size)
+    return path
+
+
+def write_orc(path: pathlib.Path, table: pa.Table, stripe_rows: int = 100, **options: Any) -> pathlib.Path:
+    """With stripes, which are the parts of the file: Arrow closes one when it is full after a batch of rows."""
+    with orc.ORCWriter(path, stripe_size=1, batch_size=stripe_rows, **options) as writer:
+        writer.write(table)
     return path
 
 

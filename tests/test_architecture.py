@@ -1,4 +1,4 @@
-"""docs/architecture.md is true: rooms import only what is above them, and what the answers name is there."""
+"""What docs/architecture.md draws agrees with the plan of the house; what it and the glossary name is there."""
 
 import ast
 import pathlib
@@ -8,7 +8,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-PACKAGES = {"io": "penstock.io", "transforms": "penstock.transforms", "pipelines": "pipelines"}
 
 
 def drawn() -> dict[str, int]:
@@ -18,60 +17,34 @@ def drawn() -> dict[str, int]:
     return {room: number for number, found in enumerate(lines) if found for room in found[0].split()}
 
 
-def modules() -> dict[str, pathlib.Path]:
-    """All modules of the three packages by name."""
-    paths = [path for folder in PACKAGES for path in (ROOT / folder).rglob("*.py")]
-    return {_name(path): path for path in paths}
+DRAWN = drawn()
+# What tests/test_house.py holds against the imports.
+PLAN = [line.partition(":")[::2] for line in (ROOT / "tests" / "house.txt").read_text().splitlines()]
 
 
-def _name(path: pathlib.Path) -> str:
-    folder, *inner = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join([PACKAGES[folder], *(part for part in inner if part != "__init__")])
-
-
-ROOMS, MODULES = drawn(), modules()
-# They export names; what imports them imports something else, too.
-HEADS = {ROOT / folder / "__init__.py" for folder in PACKAGES}
-
-
-def room(path: pathlib.Path) -> str | None:
-    """The innermost room that a module lies in; None for the head of a package."""
-    if path in HEADS:
-        return None
-    inner = path.relative_to(ROOT).with_suffix("")
-    return next((str(place) for place in (inner, *inner.parents) if str(place) in ROOMS), None)
-
-
-def imported(path: pathlib.Path) -> set[str]:
-    """Names of the modules that a module imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = {f"{node.module}.{name.name}" for name in node.names}
-            found |= names if names <= MODULES.keys() else {node.module, *names}
-        elif isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-    return found & MODULES.keys()
+def place(room: str) -> str | None:
+    """The room of the drawing that a room of the plan is, or lies in; None for the head of a package."""
+    inner = pathlib.PurePath(room)
+    return next((str(one) for one in (inner, *inner.parents) if str(one) in DRAWN), None)
 
 
 def test_the_drawing_has_rooms_of_all_floors():
-    assert {name.partition("/")[0] for name in ROOMS} == set(PACKAGES)
-    assert len(ROOMS) > 20
-    assert [name for name in ROOMS if not ((ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file())] == []
+    assert {room.partition("/")[0] for room in DRAWN} == {"io", "transforms", "pipelines"}
+    assert [room for room in DRAWN if not ((ROOT / room).is_dir() or (ROOT / f"{room}.py").is_file())] == []
 
 
-def test_each_module_lies_in_a_room():
-    homeless = [str(path.relative_to(ROOT)) for path in MODULES.values() if room(path) is None and path not in HEADS]
-    assert not homeless, f"not in the drawing of docs/architecture.md: {homeless}"
+def test_each_room_of_the_plan_lies_in_one_of_the_drawing():
+    homeless = [room for room, _ in PLAN if place(room) is None and not room.endswith("/__init__")]
+    assert not homeless, f"draw them in docs/architecture.md: {homeless}"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_only_rooms_above_its_own(name):
-    own = room(MODULES[name])
-    for other in imported(MODULES[name]):
-        theirs = room(MODULES[other])
-        if own and theirs and theirs != own:
-            assert ROOMS[theirs] < ROOMS[own], f"{name} of {own} imports {other} of {theirs}, which is drawn below it"
+@pytest.mark.parametrize(("room", "imports"), PLAN, ids=[room for room, _ in PLAN])
+def test_a_room_imports_only_what_is_drawn_above_it(room, imports):
+    own = place(room)
+    for other in imports.split():
+        theirs = place(other)
+        if own != theirs and not other.endswith("/__init__"):
+            assert DRAWN[theirs] < DRAWN[own], f"{room} imports {other}, which is drawn below it"
 
 
 ANSWERS = re.findall(r"\[([\w/]+\.py)\]\(\.\./\1\)(?: \(((?:`\w+`(?:, )?)+)\))?", PAGE)
@@ -98,7 +71,8 @@ def test_the_glossary_names_what_is_there():
     words = [word for word, _ in rows if word not in ("word", "---")]
     assert len(words) == len(set(words)) > 50
     named = {name for _, meaning in rows for name in re.findall(r"\(`(\w+)`\)", meaning)}
-    trees = [ast.parse(path.read_text()) for path in MODULES.values()]
+    folders = ("io", "transforms", "pipelines")
+    trees = [ast.parse(path.read_text()) for folder in folders for path in (ROOT / folder).rglob("*.py")]
     defined = {
         node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }

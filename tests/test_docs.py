@@ -21,8 +21,7 @@ import pytest
 import penstock.io
 import penstock.transforms
 import pipelines
-from penstock.io.files.inputs import InputFile
-from penstock.io.sources.read import detect_format
+from penstock.io.formats.registry import FORMATS, choose_format
 from pipelines import _main, fit, prepare, replay, verify
 from pipelines._cli.beam import beam_parser
 from pipelines._cli.flags import flag_names, job_parser
@@ -37,7 +36,8 @@ PAGES = [
 READ = [page for page in PAGES if page.parent.name != "tutorials"]
 MODULES = {"prepare": prepare, "fit": fit, "replay": replay, "verify": verify}
 # Stable codes of dead letters, as the sources spell them.
-_CODE = re.compile(r"(?:avro|csv|event_time|jsonl|label|parquet|read|rule|schema|tfrecord|transform|write)\.[a-z0-9_]+")
+_STAGES = ("event_time", "label", "read", "rule", "schema", "transform", "write")
+_CODE = re.compile(rf"(?:{'|'.join((*FORMATS, *_STAGES))})\.[a-z0-9_]+")
 
 
 def relative(path: pathlib.Path) -> str:
@@ -169,13 +169,15 @@ def _exists(name: str) -> bool:
 
 def test_suffixes_in_the_table_of_formats_are_read():
     rows = re.findall(r"^\| ([\w. ]+?) \| (`\.\w+`[^|]*) \| ([^|]*)\|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    formats = {"CSV": "csv", "JSON Lines": "jsonl", "Avro": "avro", "Parquet": "parquet"}
-    assert [name for name, _, _ in rows] == [*formats, "TFRecord of tf.Example"]
-    for name, suffixes, compressed in rows:
-        for suffix in re.findall(r"`(\.\w+)`", suffixes):
-            for end in ("", *re.findall(r"`(\.\w+)`", compressed)):
-                file = InputFile(f"data{suffix}{end}", 1, 0.0)
-                assert detect_format([file]) == formats.get(name, "tfrecord")
+    formats = {entry.title: entry for entry in FORMATS.values()}
+    assert [title for title, _, _ in rows] == list(formats)
+    for title, suffixes, compressed in rows:
+        entry = formats[title]
+        assert re.findall(r"`\.(\w+)`", suffixes) == list(entry.suffixes)
+        ends = re.findall(r"`(\.\w+)`", compressed)
+        assert bool(ends) == bool(entry.compressions)
+        for name in [f"data.{suffix}{end}" for suffix in entry.suffixes for end in ("", *ends)]:
+            assert choose_format(None, [name]) is entry
 
 
 def test_codes_of_dead_letters_are_documented():

@@ -1,4 +1,4 @@
-"""What the flags of features name, a file or a function, the folder of a fitted graph, without anything heavy."""
+"""Checks what the flags of features name: a file, a function, the folder of a graph. It imports nothing heavy."""
 
 import os
 import re

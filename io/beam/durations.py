@@ -1,10 +1,10 @@
 """Durations: one type, `datetime.timedelta`, and the text that users write for it.
 
-What takes a duration takes a timedelta or a text such as `60s`; `as_duration` is the way in, and inside there are only
-timedeltas. A number is refused: nothing tells its unit. Times of events are int64, microseconds since 1970, and
-`micros` is what a duration adds to them.
+Public parameters take a timedelta or a text such as `60s`. `as_duration` turns both into a timedelta, the only type
+inside. It refuses a number, since nothing tells its unit. Event times are int64, microseconds since 1970; `micros`
+converts a duration that is added to them.
 
-Durations are read from a command line before Beam and numpy are loaded, so that nothing here needs these.
+A command line is read before Beam and numpy are loaded, so nothing here imports them.
 """
 
 import datetime

@@ -5,9 +5,11 @@ one of several things is a base class with a dataclass for each of them (`OneOf`
 """
 
 import dataclasses
+import functools
 import json
 import types
 from collections import abc
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from apache_beam import coders
@@ -24,7 +26,7 @@ class OneOf:
     TAG: ClassVar[str]
 
     @classmethod
-    def case_of(cls, fields: abc.Mapping[str, Any]) -> type[Self]:
+    def case_of(cls, fields: abc.Mapping[str, Any]) -> Any:
         """The case that these fields are of.
 
         Raises:
@@ -76,34 +78,64 @@ class JsonCoder(coders.Coder, Generic[_T]):
 
 def to_fields(value: Any) -> Any:
     """JSON values of a dataclass, without the fields that have their default."""
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, list | tuple):
         return [to_fields(item) for item in value]
     if isinstance(value, abc.Mapping):
         return {key: to_fields(item) for key, item in value.items()}
-    if not dataclasses.is_dataclass(value):
+    kind: Any = type(value)
+    defaults = _defaults(kind)
+    if defaults is None:
         return value
-    fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
-    return {field.name: to_fields(item) for field, item in fields if item != field.default}
+    fields = ((name, getattr(value, name), default) for name, default in defaults)
+    return {name: to_fields(item) for name, item, default in fields if item != default}
+
+
+@functools.cache
+def _defaults(kind: Any) -> tuple[tuple[str, Any], ...] | None:
+    """Names and defaults of the fields of a dataclass; None for anything else."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple((field.name, field.default) for field in dataclasses.fields(kind))
 
 
 def from_fields(hint: Any, value: Any) -> Any:
-    """The inverse of `to_fields`, for a value of type `hint`."""
-    if value is None:
-        return None
+    """The inverse of `to_fields`, for a value of type `hint`.
+
+    Raises:
+      KeyError: for a field that a dataclass does not have.
+      TypeError: for a value of another shape, or a field that is missing.
+    """
+    return _reader(hint)(value)
+
+
+@functools.cache
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """What makes a value of a type from JSON values: found once, since to read type hints takes long."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is types.UnionType:
-        return from_fields(next(part for part in parts if part is not type(None)), value)
+        some = _reader(next(part for part in parts if part is not type(None)))
+        return lambda value: None if value is None else some(value)
+    if origin is tuple and parts[1:] == (...,):
+        each = _reader(parts[0])
+        return lambda value: tuple(map(each, value))
     if origin is tuple:
-        each = [parts[0]] * len(value) if parts[1:] == (...,) else parts
-        return tuple(from_fields(kind, item) for kind, item in zip(each, value, strict=True))
+        readers = tuple(map(_reader, parts))
+        return lambda value: tuple(read(item) for read, item in zip(readers, value, strict=True))
     if origin in (abc.Mapping, dict):
-        return {key: from_fields(parts[1], item) for key, item in value.items()}
-    if isinstance(hint, type) and issubclass(hint, OneOf) and not dataclasses.is_dataclass(hint):
-        hint = hint.case_of(value)
+        each = _reader(parts[1])
+        return lambda value: {key: each(item) for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
-        hints = get_type_hints(hint)
-        return hint(**{name: from_fields(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
-    return value
+        return _dataclass_reader(hint)
+    if isinstance(hint, type) and issubclass(hint, OneOf):
+        return lambda value: _reader(hint.case_of(value))(value)
+    return lambda value: value
+
+
+def _dataclass_reader(kind: Any) -> Callable[[Any], Any]:
+    readers = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+    return lambda value: kind(**{name: readers[name](item) for name, item in value.items()})
 
 
 def register_json(kind: type[_T]) -> type[_T]:

@@ -44,7 +44,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.columns.flatten import flatten_batch
-from penstock.io.columns.grammar import cast_text, fits_float32, parse_text
+from penstock.io.columns.grammar import cast_text, parse_text
 from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import (
     as_text,
@@ -57,7 +57,14 @@ from penstock.io.columns.values import (
     split_mixed,
 )
 from penstock.io.errors import ConfigError
-from penstock.io.kernel.shared.numbers import FLOAT_PATTERN, INT_PATTERN, Mask, float32_overflow, match_text
+from penstock.io.kernel.shared.numbers import (
+    FLOAT_PATTERN,
+    INT_PATTERN,
+    Mask,
+    fits_float32,
+    float32_overflow,
+    match_text,
+)
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED

@@ -144,11 +144,6 @@ def classify_text(text: Text) -> TextCounts:
     )
 
 
-def fits_float32(values: npt.NDArray[np.float64]) -> bool:
-    """Whether none is of `float32_overflow`."""
-    return bool(np.abs(values).max(initial=0) < FLOAT32_LIMIT) or not float32_overflow(values).any()
-
-
 def beyond_exact(values: npt.NDArray[np.int64]) -> Mask:
     """Which integers may have no double of their own."""
     return (values > MAX_EXACT_INT) | (values < -MAX_EXACT_INT)

@@ -1,4 +1,4 @@
-"""What needs an extra of Penstock, and how to tell a user who does not have it; nothing heavy is imported to find out.
+"""Which features need an extra of Penstock, and the errors that say so; nothing heavy is imported to find out.
 
 ===========================  =============  =======================================
 what                         extra          what must be importable
@@ -20,6 +20,7 @@ import difflib
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 
 from penstock.io.errors import ConfigError, MissingExtraError
 
@@ -83,12 +84,13 @@ _SCHEME = re.compile(r"([a-zA-Z][-a-zA-Z0-9+.]*)://")
 _MEANT = {"az": "azfs", "abfs": "azfs", "abfss": "azfs", "wasb": "azfs", "wasbs": "azfs", "s3a": "s3", "gcs": "gs"}
 
 
-def check_filesystem(uri: str, what: str = "") -> None:
+def check_filesystem(uri: str, what: str = "", sources: Sequence[str] = ()) -> None:
     """Refuses a file or folder on a filesystem that cannot be reached from here; a plain path passes.
 
     Args:
       uri: where it is.
       what: what it is, such as a flag with its value.
+      sources: schemes of what is no filesystem and could stand here, for the message.
 
     Raises:
       MissingExtraError: when an extra is missing.
@@ -101,7 +103,8 @@ def check_filesystem(uri: str, what: str = "") -> None:
     if scheme in _FILESYSTEMS:
         _FILESYSTEMS[scheme].require(f"{what or uri}: {scheme}://")
     elif not _is_registered(scheme):
-        raise ConfigError(f"{what or uri}: no filesystem is known for {scheme}://; {_hint(scheme)}")
+        hint = _hint(scheme, (*_FILESYSTEMS, *sources))
+        raise ConfigError(f"{what or uri}: no filesystem is known for {scheme}://; {hint}")
 
 
 def _is_registered(scheme: str) -> bool:
@@ -110,13 +113,13 @@ def _is_registered(scheme: str) -> bool:
     return beam is not None and any(kind.scheme() == scheme for kind in beam.FileSystem.get_all_subclasses())
 
 
-def _hint(scheme: str) -> str:
+def _hint(scheme: str, known: Sequence[str]) -> str:
     if scheme == "file":
         return "name a local file by its path alone"
-    nearest = _MEANT.get(scheme) or next(iter(difflib.get_close_matches(scheme, _FILESYSTEMS, n=1)), None)
+    nearest = _MEANT.get(scheme) or next(iter(difflib.get_close_matches(scheme, known, n=1)), None)
     if nearest:
         return f"did you mean {nearest}://?"
-    return f"known are local paths, {', '.join(f'{name}://' for name in _FILESYSTEMS)}"
+    return f"known are local paths, {', '.join(f'{name}://' for name in known)}"
 
 
 def check_runner(name: str) -> None:

@@ -14,10 +14,7 @@ from penstock.io.beam import progress
 from penstock.io.errors import InputError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import is_local, is_local_directory, no_match
-
-# Suffix to the codec that Arrow reads it with.
-# Arrow's gzip reader tells zlib streams by their header.
-CODECS = {".gz": "gzip", ".zlib": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
+from penstock.io.files.suffixes import codec_of
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -31,26 +28,14 @@ class InputFile:
     @property
     def codec(self) -> str | None:
         """Arrow's name of the compression that the suffix promises; None for a plain file."""
-        return next((codec for suffix, codec in CODECS.items() if self.uri.lower().endswith(suffix)), None)
-
-
-def format_suffix(uri: str) -> str:
-    """The suffix that tells the format, below a compression suffix.
-
-    >>> format_suffix("gs://b/day.CSV.gz")
-    'csv'
-    """
-    name = uri.lower().rsplit("/", 1)[-1]
-    for suffix in CODECS:
-        name = name.removesuffix(suffix)
-    return name.rsplit(".", 1)[-1] if "." in name else ""
+        return codec_of(self.uri)
 
 
 def match_files(patterns: Sequence[str], may_be_none: bool = False) -> tuple[InputFile, ...]:
-    """All files that the patterns match, each once, sorted by URI.
+    """Lists all files that the patterns match, each once, sorted by URI.
 
     Raises:
-      InputError: for a pattern that matches nothing unless there `may_be_none`, or that names a directory.
+      InputError: for a pattern that names a directory, or matches nothing, unless there `may_be_none`.
       ConfigError: for a filesystem that cannot be reached from here.
     """
     files: dict[str, InputFile] = {}
@@ -74,7 +59,7 @@ def _match(pattern: str) -> Sequence[FileMetadata]:
 
 
 def stat_file(uri: str) -> InputFile:
-    """One file as it is now.
+    """Returns a file as it is now.
 
     Raises:
       InputError: when it is gone or cannot be looked at.
@@ -91,7 +76,7 @@ def _input_file(meta: FileMetadata) -> InputFile:
 
 @contextlib.contextmanager
 def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
-    """The bytes of a file as they are stored, seekable where the filesystem can seek."""
+    """Opens the bytes of a file as they are stored; the stream can seek where the filesystem can."""
     with open_raw(file) as raw:
         yield pa.PythonFile(raw, mode="r")
 
@@ -121,7 +106,7 @@ class CountedReads:
 
 @contextlib.contextmanager
 def open_decompressed(file: InputFile) -> Iterator[pa.NativeFile]:
-    """The content of a file, decompressed by its suffix (gzip, bzip2, zstd; several members one after the other).
+    """Opens the content of a file, decompressed by its suffix: gzip, bzip2 or zstd, of one or several members.
 
     Raises:
       InputError: while reading, when the compressed stream is corrupt or ends too early.

@@ -1,21 +1,21 @@
-"""YAML files that users write: read strictly, and each fault told with file, line and key.
+"""A strict reader of the YAML files that users write: it reports each fault with file, line and key.
 
-Files of features, rolling features, rules and flags of a job are read here, so that all of them refuse the same:
+It reads the files of features, rolling features, rules and a job's flags, so that all of them refuse the same:
 
 ==================================  ==========================================================================
 refused                             because
 ==================================  ==========================================================================
-a key that stands twice             YAML libraries keep the last one, without a word
-more than 50 levels                 what reads YAML calls itself for each level, until Python's stack is full
-more than 200,000 values            a few lines of aliases can stand for billions of them: each use counts
+a key that stands twice             YAML libraries silently keep the last one
+more than 50 levels                 a parser calls itself for each level, until Python's stack is full
+more than 200,000 values            a few lines of aliases can stand for billions of values: each use counts
 an alias inside of what it names    such a value has no end
 a tag other than YAML's plain ones  `!x` may ask for any object; what a file needs has no tag
-a second document                   nobody reads it
+a second document                   it would be ignored
 more than 16 MiB, not UTF-8         it is some other file
 ==================================  ==========================================================================
 
-A byte order mark is skipped. Merge keys (`<<: *name`) are resolved, and a mapping's own keys win. Nothing here needs
-Beam but for files that are not on this machine.
+A byte order mark is skipped. Merge keys (`<<: *name`) are resolved, and a mapping's own keys win.
+`read_local_text` and all that parses need no Beam.
 """
 
 import dataclasses
@@ -106,7 +106,7 @@ def _read(opened: Callable[[], IO[bytes]], source: str, hint: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes a document whose values are bounded, and whose mappings have each key once."""
+    """Composes a document, and refuses what the module says."""
 
     def __init__(self, text: str, source: str):
         super().__init__(text)
@@ -273,7 +273,7 @@ def shown_text(value: object) -> str:
 
 
 def refuse(where: Place, fault: str, name: str, known: Collection[str]) -> NoReturn:
-    """Fails because of a name that is none of the known ones, and tells the nearest."""
+    """Raises a ConfigError for an unknown name, with the nearest of the known ones."""
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
     raise ConfigError(f"{where}: {fault}; {hint}")

@@ -1,5 +1,6 @@
-"""What a file format gives to `ReadRecords`: the plan of a file's parts, and the rows of a part."""
+"""What a file format gives to those who read files: the plan of a file's parts, and the rows of a part."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -8,7 +9,8 @@ import pyarrow as pa
 
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 from penstock.io.errors import InputError
-from penstock.io.files.inputs import InputFile
+from penstock.io.files.inputs import InputFile, open_plain
+from penstock.io.files.suffixes import compressed_inside
 from penstock.io.schema import Feature
 
 # A part is about so much of a file, at most; parts can be read side by side.
@@ -17,6 +19,9 @@ PART_BYTES = 64 << 20
 # Text is cut finer where the file is small, so that its parts occupy all workers to the end.
 _TEXT_PARTS = 32
 _MIN_TEXT_PART_BYTES = 4 << 20
+
+# So much of the end of a text file is read for its last rows.
+_TEXT_TAIL_BYTES = 256 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +66,32 @@ class Format(Protocol):
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
         """The rows of one part, in order, in batches that `split_batch` allows."""
+
+    def tail(self, file: InputFile) -> Part | None:
+        """A small part with the last rows of a file, in which `--watch` looks for its latest event time.
+
+        None where reading can only start at the beginning: then it looks in the first batch of the file.
+        """
+
+
+def text_tail(file: InputFile, splittable: bool = True) -> Part | None:
+    """The last rows of a text file; None for one that cannot be split."""
+    if not splittable or file.codec is not None:
+        return None
+    return Part(max(file.size - _TEXT_TAIL_BYTES, 0), None)
+
+
+@contextlib.contextmanager
+def open_uncompressed(file: InputFile, title: str) -> Iterator[pa.PythonFile]:
+    """The bytes of a file of a format that compresses inside its files.
+
+    Raises:
+      InputError: for a file that is compressed as a whole, too.
+    """
+    if file.codec is not None:
+        raise compressed_inside(file.uri, title)
+    with open_plain(file) as plain:
+        yield plain
 
 
 def text_part_bytes(file_bytes: int) -> int:

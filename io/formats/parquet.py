@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 
 from penstock.io.batches import MAX_BATCH_BYTES, join_batches, origin_array, split_batch
 from penstock.io.columns.flatten import flatten_batch, flatten_schema
-from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import InputError
-from penstock.io.files.inputs import InputFile, open_plain
-from penstock.io.formats.base import PART_BYTES, Parsed, Part, select_names
-from penstock.io.reasons import Reason
+from penstock.io.files.inputs import InputFile
+from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed, select_names
+from penstock.io.formats.columnar import decode_dictionaries, reject_non_utf8, runs
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
 
@@ -28,8 +27,6 @@ _BUFFER_BYTES = 1 << 20
 
 # What is decoded at once; larger batches are made of it.
 _MAX_ROWS_AT_A_TIME = 8192
-
-_RAW_TYPES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +54,7 @@ class ParquetFormat:
         sizes = np.array([group.total_byte_size for group in groups], float)
         # A share of the file stands for the compressed bytes, which only each column chunk knows.
         shares = sizes * (file.size / max(sizes.sum(), 1))
-        start, taken = 0, 0.0
-        for index, share in enumerate(shares):
-            if index > start and taken + share > self.part_bytes:
-                yield Part(start, index)
-                start, taken = index, 0.0
-            taken += share
-        yield Part(start, len(groups))
+        yield from runs(shares.tolist(), self.part_bytes)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
         """The rows of some row groups, in order.
@@ -80,16 +71,16 @@ class ParquetFormat:
                     positions = np.arange(row, row + batch.num_rows)
                     row += batch.num_rows
                     located = batch.append_column(ORIGIN, origin_array(file.uri, positions))
-                    yield from map(_reject_non_utf8, split_batch(located))
+                    yield from (reject_non_utf8(piece, "parquet.utf8") for piece in split_batch(located))
+
+    def tail(self, file: InputFile) -> Part:
+        """The last row groups."""
+        return list(self.plan(file))[-1]
 
 
 @contextlib.contextmanager
 def _open(file: InputFile) -> Iterator[pq.ParquetFile]:
-    if file.codec is not None:
-        raise InputError(
-            f"{file.uri}: a Parquet file is compressed inside, so it cannot be {file.codec}: unpack it first"
-        )
-    with open_plain(file) as plain:
+    with open_uncompressed(file, "Parquet") as plain:
         try:
             parquet = pq.ParquetFile(
                 plain, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
@@ -106,7 +97,7 @@ def _read_group(parquet: pq.ParquetFile, group: int, names: Sequence[str], uri: 
     rows = 0
     while (batch := _next_batch(batches, group, uri)) is not None:
         rows += batch.num_rows
-        yield _decode_dictionaries(flatten_batch(batch, uri).select(names))
+        yield decode_dictionaries(flatten_batch(batch, uri).select(names))
     if rows != metadata.num_rows:
         raise InputError(
             f"{uri}: row group {group} holds {rows} rows, but the footer says {metadata.num_rows}; it is damaged"
@@ -134,59 +125,3 @@ def _next_batch(batches: Iterator[pa.RecordBatch], group: int, uri: str) -> pa.R
     except (pa.ArrowException, OSError) as error:
         message = f"{uri}: row group {group} cannot be read, the file is damaged or truncated: {error}"
         raise InputError(message) from error
-
-
-def _decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
-    for index, field in enumerate(batch.schema):
-        if pa.types.is_dictionary(field.type):
-            plain = field.with_type(field.type.value_type)
-            batch = batch.set_column(index, plain, batch.column(index).dictionary_decode())
-    return batch
-
-
-def _reject_non_utf8(batch: pa.RecordBatch) -> Parsed:
-    """The rows whose texts are UTF-8; Arrow does not look when it reads them."""
-    reasons: dict[int, list[Reason]] = {}
-    readable = batch
-    for index, field in enumerate(batch.schema):
-        if (raw_type := _raw_type(field.type)) is None or _is_valid(batch.column(index)):
-            continue
-        for row in _invalid_rows(batch.column(index)):
-            detail = f"column {field.name!r}: the text is not UTF-8"
-            reasons.setdefault(row, []).append(Reason("parquet.utf8", detail))
-        raw = batch.column(index).cast(raw_type)
-        readable = readable.set_column(index, field.with_type(raw_type), raw)
-    if not reasons:
-        return Parsed(batch)
-    kept = np.setdiff1d(np.arange(batch.num_rows), list(reasons))
-    return Parsed(batch.take(pa.array(kept)), row_letters(readable, reasons, "read"))
-
-
-def _raw_type(arrow_type: pa.DataType) -> pa.DataType | None:
-    """The binary type that stores a text type, or a list of one; None for any other."""
-    if arrow_type in _RAW_TYPES:
-        return _RAW_TYPES[arrow_type]
-    if not _is_list(arrow_type) or arrow_type.value_type not in _RAW_TYPES:
-        return None
-    item = _RAW_TYPES[arrow_type.value_type]
-    return pa.large_list(item) if pa.types.is_large_list(arrow_type) else pa.list_(item)
-
-
-def _is_list(arrow_type: pa.DataType) -> bool:
-    is_variable = pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type)
-    return is_variable or pa.types.is_fixed_size_list(arrow_type)
-
-
-def _is_valid(values: pa.Array) -> bool:
-    try:
-        values.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _invalid_rows(values: pa.Array) -> list[int]:
-    rows = (values.slice(row, 1) for row in range(len(values)))
-    # Validating a list validates all the values that it shares with its neighbours.
-    texts = (row.flatten() if _is_list(values.type) else row for row in rows)
-    return [row for row, text in enumerate(texts) if not _is_valid(text)]

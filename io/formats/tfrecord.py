@@ -46,6 +46,9 @@ class TFRecordFormat:
                 for start in range(0, len(frames), MAX_BATCH_ROWS):
                     yield _parse(file.uri, frames.select(slice(start, start + MAX_BATCH_ROWS)), features)
 
+    def tail(self, file: InputFile) -> None:
+        """None: where the last records begin, only those before them tell."""
+
 
 def _parse(uri: str, frames: Frames, features: Sequence[Feature] | None) -> Parsed:
     decoded = decode_examples(frames, features)

@@ -59,7 +59,7 @@ Group = tuple[int, int, bytes]
 class ReadFromKafka(RejectingTransform):
     """Reads Kafka topics into RecordBatches.
 
-    Elements: `pyarrow.RecordBatch` of at most 8,192 rows and about 4 MiB, all of one partition and in its order, with
+    Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB, all of one partition and in its order, with
     `_origin` (`kafka://HOST:PORT/TOPIC/PARTITION`, offset) and `_event_time`; columns are typed as by `ReadRecords`.
     The timestamp of an element is its earliest row's time, or the watermark, whichever is later.
 
@@ -67,7 +67,7 @@ class ReadFromKafka(RejectingTransform):
       source: what to read, or its URI.
       features: the schema's features; None for all that the values have, untyped.
       event_time: `COLUMN` or `COLUMN:s|ms|us|ns`; None for the records' timestamps.
-      format: a name from `penstock.io.messages.values.FORMATS`, or what decodes values.
+      format: a name from `penstock.io.messages.registry.DECODERS`, or what decodes values.
       format_options: those of `values_of`, beside the ones that the source has.
       out_of_orderness: how much older than the newest row of its partition a row may be; as all durations here, a
         timedelta, or text such as `5s`.

@@ -34,6 +34,9 @@ from penstock.io.reserved import RESERVED
 
 SCHEME = "kafka"
 
+# Of messages, if nothing else is said.
+DEFAULT_FORMAT = "json"
+
 # Milliseconds since 1970, UTC.
 Millis = int
 Start = Literal["earliest", "latest", "committed"] | Millis
@@ -114,11 +117,6 @@ class KafkaSource:
         'kafka://a:9092/t/3'
         """
         return f"{self.address}/{topic}" if partition is None else f"{self.address}/{topic}/{partition}"
-
-
-def is_kafka(uri: str) -> bool:
-    """Whether an input is Kafka's."""
-    return uri.startswith(f"{SCHEME}://")
 
 
 def _brokers(netloc: str) -> tuple[str, ...]:

@@ -19,11 +19,12 @@ As in `penstock.io.formats.avro.format`, fastavro decodes row by row.
 """
 
 import dataclasses
+import functools
 import io
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import fastavro
@@ -39,7 +40,7 @@ from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import unreadable
 from penstock.io.formats.avro.format import Columns
 from penstock.io.formats.avro.schema import arrow_schema
-from penstock.io.messages.base import DecodedMessages, binary_layout
+from penstock.io.messages.base import DecodedMessages, Decoder, binary_layout
 from penstock.io.messages.schema_registry import SchemaFault, SchemaRegistry
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
@@ -118,6 +119,28 @@ class AvroRowReader:
         batch, unfaithful = self.columns.build(rows)
         places = np.delete(np.arange(len(values)), list(faults))
         return batch, faults | {int(places[row]): reasons for row, reasons in unfaithful.items()}
+
+
+def avro_decoder(
+    features: Sequence[Feature] | None,
+    schema_registry: str | None = None,
+    config: str | None = None,
+    avro_schema: str | None = None,
+) -> Callable[[], Decoder]:
+    """What makes an `AvroDecoder`: of the URL of a registry, with a file of its settings, or of the file of a schema.
+
+    Raises:
+      ConfigError: for both or none of these, and for a file that cannot be used.
+    """
+    if (schema_registry is None) == (avro_schema is None):
+        raise ConfigError(
+            "Avro messages need either schema_registry=URL, for messages with the id of a schema, or "
+            "--avro_schema FILE, for messages without"
+        )
+    if schema_registry is not None:
+        return functools.partial(AvroDecoder, features, SchemaRegistry(schema_registry, config))
+    reader = AvroRowReader.of(read_schema(str(avro_schema)), features, f"--avro_schema {avro_schema}")
+    return functools.partial(AvroDecoder, features, reader)
 
 
 class AvroDecoder:

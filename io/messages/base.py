@@ -1,4 +1,4 @@
-"""Messages of Kafka, and what decoders of their values give."""
+"""Messages of a source of records, and what decoders of their values give."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class Messages:
     """Some messages of one partition.
 
     Attributes:
-      uri: `kafka://HOST:PORT/TOPIC/PARTITION`.
+      uri: of the partition, such as `kafka://HOST:PORT/TOPIC/PARTITION`.
       values: binary or large_binary[n]; null is a tombstone.
       positions: int64[n], the offsets.
       keys: binary[n], null where a message has none; may be left out where nobody asks for the key, but then the dead

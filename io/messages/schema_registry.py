@@ -3,7 +3,8 @@
 Settings have the names that Confluent's clients give them; they are read on the workers, and written nowhere:
 
 - the environment: `PENSTOCK_SCHEMA_REGISTRY_<SETTING>`, with `_` for `.`;
-- else the properties file of the Kafka client (`penstock.io.kafka.client`), with `schema.registry.` before them.
+- else the properties file of the source of the messages (`penstock.io.kafka.client`), with `schema.registry.` before
+  them.
 
 =============================================  =========================
 setting                                        for

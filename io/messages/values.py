@@ -1,4 +1,4 @@
-"""The values of Kafka messages as rows: one message is one row, or one dead letter.
+"""The values of messages as rows, whichever source they are of: one message is one row, or one dead letter.
 
 ===========  =================================================  =======================================================
 format       the value                                          dead letters
@@ -18,7 +18,6 @@ Values are decoded a poll at a time, and column by column, but for Avro and for 
 """
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -29,20 +28,12 @@ import pyarrow as pa
 from penstock.io.batches import check_column_names, origin_array
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
-from penstock.io.examples.decode import decode_examples
-from penstock.io.examples.frames import Frames
 from penstock.io.formats.base import Parsed
-from penstock.io.formats.csv.format import CsvFormat
-from penstock.io.messages.avro import AvroDecoder, AvroRowReader, read_schema
-from penstock.io.messages.base import DecodedMessages, Decoder, binary_layout
-from penstock.io.messages.base import Messages as Messages
-from penstock.io.messages.schema_registry import SchemaRegistry
-from penstock.io.messages.texts import CsvDecoder, JsonDecoder
+from penstock.io.messages.base import Decoder, Messages
+from penstock.io.messages.registry import find_decoder
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN, RESERVED
 from penstock.io.schema import Feature
-
-RAW_COLUMN = "value"
 
 _TOMBSTONE = Reason("kafka.tombstone", "the value is null (a tombstone); the payload is the message's key")
 
@@ -68,7 +59,7 @@ def values_of(
     """What decodes the values of one format.
 
     Args:
-      format_name: a name of `FORMATS`.
+      format_name: a name of `penstock.io.messages.registry.DECODERS`.
       features: those to read; None for all that there is.
       key: the column for the messages' keys, binary; `Messages.keys` must be there then.
       headers: columns for the headers of these names, binary; of a name that a message has twice the last one counts.
@@ -79,24 +70,12 @@ def values_of(
       ConfigError: for a format that is not known, and options that are wrong.
       InputError: when CSV columns lack one that the schema requires.
     """
-    if format_name not in FORMATS:
-        _refuse(format_name)
+    entry = find_decoder(format_name)
     if clash := [name for name in (key, *headers) if name in RESERVED]:
         raise ConfigError(f"column name {clash[0]!r} is reserved by Penstock; name the key or header otherwise")
     beside = {name for name in (key, *headers) if name is not None}
     wanted = None if features is None else [feature for feature in features if feature.name not in beside]
-    try:
-        decoder = FORMATS[format_name](wanted, **options)
-    except TypeError as error:
-        raise ConfigError(f"format {format_name} of Kafka messages: {error}") from error
-    return MessageValues(decoder, key, tuple(headers))
-
-
-def _refuse(format_name: str) -> None:
-    alias = {"jsonl": "json", "tfrecord": "tfexample"}.get(format_name)
-    nearest = [alias] if alias else difflib.get_close_matches(format_name, FORMATS, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    raise ConfigError(f"the format of Kafka messages must be one of {', '.join(FORMATS)}, got {format_name!r}{hint}")
+    return MessageValues(entry.make(wanted, **options), key, tuple(headers))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,78 +130,3 @@ class MessageValues:
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-
-def _json(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
-    return functools.partial(JsonDecoder, features)
-
-
-def _csv(
-    features: Sequence[Feature] | None,
-    column_names: Sequence[str] | None = None,
-    delimiter: str = ",",
-    null_values: Sequence[str] = (),
-) -> Callable[[], Decoder]:
-    if column_names is None:
-        raise ConfigError("CSV messages have no header: name their columns with --columns NAME,NAME")
-    layout = CsvFormat(delimiter, column_names=tuple(column_names), null_values=tuple(null_values))
-    make = functools.partial(CsvDecoder, layout, features)
-    make()  # a required column that is not there is found here
-    return make
-
-
-def _avro(
-    features: Sequence[Feature] | None,
-    schema_registry: str | None = None,
-    config: str | None = None,
-    avro_schema: str | None = None,
-) -> Callable[[], Decoder]:
-    if (schema_registry is None) == (avro_schema is None):
-        raise ConfigError(
-            "Avro messages need either schema_registry=URL, for messages with the id of a schema, or "
-            "--avro_schema FILE, for messages without"
-        )
-    if schema_registry is not None:
-        return functools.partial(AvroDecoder, features, SchemaRegistry(schema_registry, config))
-    reader = AvroRowReader.of(read_schema(str(avro_schema)), features, f"--avro_schema {avro_schema}")
-    return functools.partial(AvroDecoder, features, reader)
-
-
-def _examples(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
-    return functools.partial(ExampleDecoder, features)
-
-
-def _raw(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
-    return RawDecoder
-
-
-FORMATS: Mapping[str, Callable[..., Callable[[], Decoder]]] = {
-    "json": _json,
-    "csv": _csv,
-    "avro": _avro,
-    "tfexample": _examples,
-    "raw": _raw,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class ExampleDecoder:
-    """tf.Examples; see `decode_examples` for the columns."""
-
-    features: Sequence[Feature] | None
-
-    def decode(self, values: pa.Array) -> DecodedMessages:
-        """See `Decoder`."""
-        data, starts, ends = binary_layout(values)
-        found = decode_examples(Frames(data, starts, ends - starts, 0), self.features)
-        indices = np.delete(np.arange(len(values)), list(found.rejects))
-        batch = found.batch.take(pa.array(indices)) if found.rejects else found.batch
-        return DecodedMessages(indices, dict(zip(batch.schema.names, batch.columns, strict=True)), found.rejects)
-
-
-class RawDecoder:
-    """The bytes as they are."""
-
-    def decode(self, values: pa.Array) -> DecodedMessages:
-        """See `Decoder`."""
-        return DecodedMessages(np.arange(len(values)), {RAW_COLUMN: values.cast(pa.binary())}, {})

@@ -15,7 +15,7 @@ are an hour late when it arrives.
 that were handed on, less `out_of_orderness`. So the last windows of a file close when the *next* one is read, and a
 file that arrives hours after its events is on time, unless one with later events overtook it. While a file grows the
 watermark stands still, and it never goes beyond the clock. The latest event time is looked up in the last rows of the
-newest files where one can start to read there (plain CSV and JSON Lines, Parquet), else in their first rows: if it is
+newest files where one can start to read there (`Format.tail`), else in their first rows: if it is
 too low, windows wait for one more file. The rows of a file that was overtaken are late: in the late pane within the
 allowed lateness, dead letters `late` beyond it. `idle_timeout` lets the clock take over when no file has been finished
 for so long: the watermark is then the clock less `idle_timeout` and `out_of_orderness`, and what comes later than that
@@ -52,9 +52,6 @@ from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.formats.base import Format, Part
-from penstock.io.formats.csv.format import CsvFormat
-from penstock.io.formats.json.format import JsonlFormat
-from penstock.io.formats.parquet import ParquetFormat
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, find_feature
@@ -68,8 +65,7 @@ FILE_BROKEN, FILE_CHANGED = "file.broken", "file.changed"
 # Listings that fail one after the other before the job does.
 _MAX_FAILED_LOOKS = 10
 
-# How much of the end of a text file is looked through for its latest event time, and in how many files of one look.
-_TAIL_BYTES = 256 << 10
+# In how many files of one look their latest event time is looked up.
 _MAX_PEEKED = 16
 
 # What a file does to its reader that trying again would not change.
@@ -128,12 +124,12 @@ def latest_event_time(
     wanted = None if features is None else [find_feature(column, features, "--event_time")]
     times = []
     try:
-        part, is_tail = _end_part(reader, file)
-        for parsed in reader.read(file, part, wanted):
+        tail = reader.tail(file)
+        for parsed in reader.read(file, tail or Part(), wanted):
             batch = parsed.batch if wanted is None else conform_batch(parsed.batch, wanted)[0]
             timed, _ = assign_event_time(batch, column, unit)
             times.append(pc.max(timed.column(EVENT_TIME).cast(pa.int64())).as_py())
-            if not is_tail:
+            if tail is None:
                 break
     except _BROKEN as error:
         _LOGGER.info("%s: its event times cannot be looked up: %s", file.uri, error)
@@ -142,17 +138,6 @@ def latest_event_time(
 
 def _latest(times: Any) -> int | None:
     return max((time for time in times if time is not None), default=None)
-
-
-def _end_part(reader: Format, file: InputFile) -> tuple[Part, bool]:
-    """A part with the end of a file and True, or one with its beginning and False."""
-    match reader:
-        case CsvFormat(multiline=False) | JsonlFormat() if file.codec is None:
-            return Part(max(file.size - _TAIL_BYTES, 0), None), True
-        case ParquetFormat():
-            return list(reader.plan(file))[-1], True
-        case _:
-            return Part(), False
 
 
 class _WatchedProvider(RestrictionProvider):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import KAFKA, TFT, check_filesystem
 from penstock.io.files.paths import check_matches, check_readable, is_local, walk_files
-from penstock.io.kafka.source import is_kafka
+from penstock.io.sources.registry import kind_of
 from penstock.transforms._named import ROLLING_HINT, check_features_file, check_graph_folder, is_function
 
 # The key of a flag's metadata, and the attribute of its argparse action.
@@ -41,15 +41,15 @@ class Named:
 
 
 def _reach_input(value: str, what: str) -> None:
-    if is_kafka(value):
-        KAFKA.require("Kafka")
-    else:
-        check_filesystem(value, what)
+    kind_of(value).reach(value, what)
 
 
 def _find_input(value: str, what: str) -> None:
-    if not is_kafka(value):
-        check_matches(value)
+    kind_of(value).find(value)
+
+
+def _find_pattern(value: str, what: str) -> None:
+    check_matches(value)
 
 
 def _reach_topic(value: str, what: str) -> None:
@@ -105,6 +105,7 @@ def no_dataset(what: str) -> ConfigError:
 
 CONFIG = Named("file", _reach_here)
 INPUT = Named("file", _reach_input, _find_input)
+PATTERN = Named("file", find=_find_pattern)
 FILE = Named("file", find=check_readable)
 FEATURES = Named("file", _reach_features, check_features_file)
 ROLLING = Named("file", find=_find_rolling)

@@ -1,17 +1,46 @@
 """The families of flags that the jobs compose."""
 
 import dataclasses
-from typing import Any, get_args
+import datetime
+from typing import Any, TypeVar, get_args
 
+from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.options import Shuffle
 from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
-from penstock.io.kafka.source import KafkaSource, is_kafka
+from penstock.io.formats.registry import FormatOption, format_names
+from penstock.io.messages.registry import DECODERS, flag_options
+from penstock.io.sources.base import SourceRequest
+from penstock.io.sources.registry import kind_of
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
 from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, TOPIC
 
+_Family = TypeVar("_Family", bound=type)
+
+
+def _option_flag(option: FormatOption) -> Any:
+    """The flag of a format's option."""
+    match option.kind:
+        case "switch":
+            return flag(option.help, False, action="store_true")
+        case "names":
+            return flag(option.help, (), type=comma_list, metavar=option.metavar)
+        case "file":
+            return flag(option.help, metavar=option.metavar, names=FILE)
+        case "text":
+            return flag(option.help, metavar=option.metavar)
+
+
+def _with_format_flags(family: _Family) -> _Family:
+    """A family of flags with those of all formats at its end, before it becomes a dataclass."""
+    for option in flag_options().values():
+        family.__annotations__[option.flag] = Any
+        setattr(family, option.flag, _option_flag(option))
+    return family
+
 
 @dataclasses.dataclass(frozen=True)
+@_with_format_flags
 class ReadingOptions(Options):
     """How the bytes of the input become rows."""
 
@@ -19,17 +48,7 @@ class ReadingOptions(Options):
 
     format: str | None = flag(
         "format of the input; without it, the suffix tells (Kafka: of each message, json without it; raw is bytes)",
-        choices=("csv", "json", "jsonl", "avro", "parquet", "tfrecord", "tfexample", "raw"),
-    )
-    csv_delimiter: str | None = flag("one character; \\t is a tab (default: a comma, a tab for .tsv)", metavar="CHAR")
-    csv_multiline: bool = flag(
-        "quoted CSV fields may hold line breaks (such files are not split)", False, action="store_true"
-    )
-    columns: tuple[str, ...] = flag(
-        "CSV column names, for files without a header line", (), type=comma_list, metavar="NAME,NAME"
-    )
-    null_values: tuple[str, ...] = flag(
-        "CSV spellings of a missing value, beside the empty unquoted field", (), type=comma_list, metavar="TEXT,TEXT"
+        choices=tuple(dict.fromkeys([*format_names(), *DECODERS])),
     )
     event_time: str | None = flag(
         "column with the time of the event: ISO 8601 text, or a number with its unit (Kafka: the record's timestamp "
@@ -37,31 +56,10 @@ class ReadingOptions(Options):
         metavar="COLUMN[:s|ms|us|ns]",
     )
 
-    avro_schema: str | None = flag(
-        "Avro schema of Kafka messages that come without the id of a schema registry", metavar="FILE", names=FILE
-    )
-
-    def message_options(self) -> dict[str, Any]:
-        """Options of the format of messages that were given."""
-        options = {
-            "delimiter": self.csv_delimiter,
-            "column_names": self.columns,
-            "null_values": self.null_values,
-            "avro_schema": self.avro_schema,
-        }
-        if self.csv_multiline:
-            raise ConfigError("--csv_multiline is for files; a Kafka message is one record anyway")
-        return {name: value for name, value in options.items() if value}
-
-    def csv_options(self) -> dict[str, Any]:
-        """Options of the CSV format that were given."""
-        options = {
-            "delimiter": self.csv_delimiter,
-            "multiline": self.csv_multiline,
-            "column_names": self.columns,
-            "null_values": self.null_values,
-        }
-        return {name: value for name, value in options.items() if value}
+    def format_options(self) -> dict[str, Any]:
+        """The options of formats that were given, by flag."""
+        values = {name: getattr(self, name) for name in flag_options()}
+        return {name: value for name, value in values.items() if value}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,26 +264,24 @@ def resolved(*families: Options) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()}
 
 
-def topics_of(options: InputOptions, stream: StreamOptions) -> KafkaSource | None:
-    """The topics that the flags name as input; None for files.
-
-    Raises:
-      ConfigError: when the URI of a topic is wrong, or there is something beside it.
-    """
-    if not any(is_kafka(item) for item in options.input):
-        return None
-    if len(options.input) > 1:
-        raise ConfigError("--input kafka://... stands alone; name several topics in it: kafka://HOST:PORT/a,b")
-    if stream.watch is not None:
-        raise ConfigError("--watch is for files; a topic is a stream anyway, unless its URI has stop=")
-    return KafkaSource.parse(options.input[0])
+def source_request(options: InputOptions, stream: StreamOptions) -> SourceRequest:
+    """What the flags say of the source."""
+    return SourceRequest(
+        inputs=options.input,
+        format=options.format,
+        options=options.format_options(),
+        event_time=options.event_time,
+        watch=None if stream.watch is None else datetime.timedelta(seconds=stream.watch),
+        out_of_orderness=parse_duration(stream.out_of_orderness),
+        idle_timeout=None if stream.idle_timeout is None else parse_duration(stream.idle_timeout),
+    )
 
 
 def is_endless(options: InputOptions, stream: StreamOptions) -> bool:
     """Whether the source that the flags name has no end; nobody is asked.
 
     Raises:
-      ConfigError: as `topics_of`.
+      ConfigError: when its URI is wrong, or flags are for another kind of source.
     """
-    topics = topics_of(options, stream)
-    return stream.watch is not None if topics is None else not topics.bounded
+    request = source_request(options, stream)
+    return kind_of(*request.inputs).is_endless(request)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from penstock.io.dataset.options import DEFAULT_MAX_ATTEMPTS
 from penstock.io.errors import ConfigError
 from pipelines._cli.flags import comma_list, flag, fraction, positive
-from pipelines._cli.named import INPUT
+from pipelines._cli.named import PATTERN
 from pipelines._cli.options import CheckOptions, ReadingOptions
 from pipelines._options.dataset import DatasetJobOptions
 
@@ -36,7 +36,7 @@ class DeadLetterOptions(ReadingOptions):
         (),
         action="append",
         metavar="PATTERN",
-        names=INPUT,
+        names=PATTERN,
     )
     max_attempts: int = flag("park letters that failed so often", DEFAULT_MAX_ATTEMPTS, type=positive, metavar="N")
     reasons: tuple[str, ...] = flag(

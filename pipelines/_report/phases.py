@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Sequence
 
 from penstock.io.beam.progress import Counts
-from pipelines._report.summary import byte_text
+from penstock.io.files.sizes import byte_text
 
 # A rate over a shorter time says little.
 _MIN_RATE_SECONDS = 0.5

@@ -11,6 +11,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from penstock.io.files.sizes import byte_text
 from penstock.transforms.verify import Fault
 from pipelines._report.result import DatasetResult, DescribedResult, FitResult, LettersResult, Result, VerifyResult
 
@@ -178,17 +179,3 @@ def _table(first: str, *numbers: str) -> Table:
 
 def _percent(part: int, whole: int) -> str:
     return f"{part / whole:.2%}" if whole else ""
-
-
-def byte_text(count: int) -> str:
-    """A number of bytes as people read it.
-
-    >>> byte_text(134217728)
-    '128.0 MiB'
-    """
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"

@@ -25,9 +25,9 @@ from helpers import (
     write_tfrecord,
 )
 
+from penstock.io.formats.csv import format as csv_format
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.formats.json.format import JsonlFormat
-from penstock.io.sources import read
 from penstock.transforms.verify import verify_dataset
 
 INT64 = np.iinfo(np.int64)
@@ -172,7 +172,7 @@ class TestSameBytes:
         cut = self.run(tmp_path, "cut", self.files(tmp_path, [1, 2, 300, 599], "b"))
         for part_bytes, block_bytes in ((1000, 300), (201, 4096)):
             small = functools.partial(CsvFormat, part_bytes=part_bytes, block_bytes=block_bytes)
-            monkeypatch.setitem(read.FORMATS, "csv", small)
+            monkeypatch.setattr(csv_format, "CsvFormat", small)
             parts = self.run(tmp_path, f"parts{part_bytes}", paths, *workers)
             assert parts == first
         assert len(first) == 6
@@ -213,7 +213,7 @@ def shard_rows(dataset, split="train"):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_without_shuffle_the_order_is_that_of_sorted_files_and_rows(tmp_path, monkeypatch, workers):
-    monkeypatch.setitem(read.FORMATS, "csv", functools.partial(CsvFormat, part_bytes=500, block_bytes=200))
+    monkeypatch.setattr(csv_format, "CsvFormat", functools.partial(CsvFormat, part_bytes=500, block_bytes=200))
     for name, numbers in {"b": range(100, 400), "a": range(100), "c": range(400, 401)}.items():
         write_csv(tmp_path / f"{name}.csv", [{"n": number} for number in numbers], "n")
     out = tmp_path / "out"
@@ -299,7 +299,8 @@ def test_rows_in_are_rows_out_and_rejects_for_any_cut_of_the_bytes(
     tmp_path, monkeypatch, suffix, data, rows, make, size
 ):
     schema = write_schema_file(tmp_path / "s", id="INT", price="FLOAT", name="BYTES")
-    monkeypatch.setitem(read.FORMATS, suffix, functools.partial(make, part_bytes=size, block_bytes=max(size // 2, 1)))
+    small = functools.partial(make, part_bytes=size, block_bytes=max(size // 2, 1))
+    monkeypatch.setattr(sys.modules[make.__module__], make.__name__, small)
     (tmp_path / f"in.{suffix}").write_bytes(data)
     out = tmp_path / "out"
     run_prepare("--input", tmp_path / f"in.{suffix}", "--schema", schema, "--output", out, "--max_reject_fraction=1")
@@ -434,7 +435,7 @@ class TestCsvFlags:
     def test_columns_null_values_and_tabs(self, tmp_path):
         path = tmp_path / "in.txt"
         path.write_text('1\tNA\tx y\n-\t2\t\n3\tNA\t"NA"\n')
-        flags = ("--csv_delimiter=\\t", "--columns=a,b,c", "--null_values=NA,-")
+        flags = ("--format=csv", "--csv_delimiter=\\t", "--columns=a,b,c", "--null_values=NA,-")
         assert self.rows(tmp_path, "--input", path, *flags) == [
             {"a": [1], "c": ["x y"]},
             {"b": [2]},

@@ -403,7 +403,7 @@ class CloseWindows(beam.PTransform[beam.PCollection[Arrival], beam.PCollection[T
         keyed = arrivals | "OneKey" >> beam.Map(_with_one_key).with_output_types(tuple[int, Arrival])
         if arrivals.is_bounded:
             grouped = keyed | "Collect" >> beam.GroupByKey()
-            return grouped | "Close" >> beam.ParDo(_CloseBoundedFn(self.rules)).with_output_types(Task)
+            return grouped | "Close" >> beam.FlatMap(_close_bounded, self.rules).with_output_types(Task)
         return keyed | "CloseByTime" >> beam.ParDo(_CloseFn(self.rules)).with_output_types(Task)
 
 
@@ -411,14 +411,10 @@ def _with_one_key(arrival: Arrival) -> tuple[int, Arrival]:
     return _KEY, arrival
 
 
-class _CloseBoundedFn(beam.DoFn):
-    def __init__(self, rules: ClosingRules):
-        self._rules = rules
-
-    def process(self, element: tuple[int, Iterable[Arrival]]) -> Iterator[Task]:
-        for task in close_bounded(self._rules, element[1]):
-            progress.plan(shards=isinstance(task, WriteTask))
-            yield task
+def _close_bounded(element: tuple[int, Iterable[Arrival]], rules: ClosingRules) -> Iterator[Task]:
+    for task in close_bounded(rules, element[1]):
+        progress.plan(shards=isinstance(task, WriteTask))
+        yield task
 
 
 class _CloseFn(beam.DoFn):

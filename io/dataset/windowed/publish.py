@@ -21,10 +21,10 @@ from typing import IO, Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.util import ReshufflePerKey
 
 from penstock.io.beam import progress
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.stable_input import StableParDo, has_stable_input
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.layout import STAGING_PREFIX, WINDOWS, Staging, clear_once
@@ -216,7 +216,7 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
             _ = (
                 published
                 | "CountWindows" >> beam.combiners.Count.Globally()
-                | "CleanUp" >> beam.ParDo(_CleanUpFn(self.publisher.staging.directory))
+                | "CleanUp" >> beam.Map(_clean_up, self.publisher.staging.directory)
             )
             return published
         step = StableParDo if has_stable_input(sealed.pipeline) else beam.ParDo
@@ -226,40 +226,31 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
         cleared = (
             settled
             | "CountSealed" >> beam.combiners.Count.Globally()
-            | "Clear" >> beam.ParDo(_ClearFn(self.publisher, self.overwrite)).with_output_types(int)
+            | "Clear" >> beam.Map(_clear, self.publisher.staging, self.overwrite).with_output_types(int)
         )
         # At the end the whole staging folder goes.
         publish = beam.ParDo(_PublishFn(self.publisher, sweeps=False), beam.pvalue.AsSingleton(cleared))
         return settled | "Publish" >> publish.with_output_types(WindowManifest)
 
 
-class _ClearFn(beam.DoFn):
-    def __init__(self, publisher: WindowPublisher, overwrite: bool):
-        self._publisher = publisher
-        self._overwrite = overwrite
-
-    def process(self, windows: int) -> Iterator[int]:
-        progress.plan(windows=windows)
-        if windows and self._overwrite:
-            clear_once(self._publisher.staging, overwrite=True)
-        yield windows
+def _clear(windows: int, staging: Staging, overwrite: bool) -> int:
+    """Deletes the dataset that is there, if there are windows to take its place."""
+    progress.plan(windows=windows)
+    if windows and overwrite:
+        clear_once(staging, overwrite)
+    return windows
 
 
-class _CleanUpFn(beam.DoFn):
-    def __init__(self, directory: str):
-        self._directory = directory
-
-    def process(self, windows: int) -> None:
-        remove_folder(self._directory)
+def _clean_up(_: int, directory: str) -> None:
+    remove_folder(directory)
 
 
 class _PublishFn(beam.DoFn):
     def __init__(self, publisher: WindowPublisher, sweeps: bool):
         self._publisher = publisher
         self._sweeps = sweeps
-        self._published = Metrics.counter("WriteDataset", "windows-published")
         self._has_extras = False
-        self._quarantined = Metrics.counter("WriteDataset", "windows-quarantined")
+        self._counters = RowCounters("WriteDataset")
 
     def setup(self) -> None:
         self._sweeper = Sweeper(self._publisher.staging.output, self._publisher.windows)
@@ -270,9 +261,8 @@ class _PublishFn(beam.DoFn):
             self._publisher.publish_extras()
             self._has_extras = True
         manifest = self._publisher.publish(sealed)
-        self._published.inc()
+        self._counters.add(windows_published=1, windows_quarantined=int(manifest.status == "quarantined"))
         progress.add(windows=1)
-        self._quarantined.inc(manifest.status == "quarantined")
         if self._sweeps and manifest.final:
             self._sweeper.sweep(sealed.start)
         return [manifest]

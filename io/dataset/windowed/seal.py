@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import itertools
 import logging
 from collections import Counter
@@ -210,23 +211,17 @@ class SealWindows(beam.PTransform[beam.PCollection[tuple[int, Report]], beam.PCo
         kind = tuple[int, SealedWindow]
         if reports.is_bounded:
             grouped = reports | "ByWindow" >> beam.GroupByKey()
-            return grouped | "Seal" >> beam.ParDo(_SealBoundedFn(self.rules)).with_output_types(kind)
+            return grouped | "Seal" >> beam.Map(_seal_bounded, self.rules).with_output_types(kind)
         seal = _SealFn(self.rules, is_checked=knows_watermarks(reports.pipeline))
         return reports | "SealByCount" >> beam.ParDo(seal).with_output_types(kind)
 
 
-class _SealBoundedFn(beam.DoFn):
-    def __init__(self, rules: SealingRules):
-        self._rules = rules
-
-    def process(self, element: tuple[int, Iterable[Report]]) -> Iterator[tuple[int, SealedWindow]]:
-        window, reports = element[0], list(element[1])
-        progress = SealingProgress()
-        for report in reports:
-            progress = progress.add(report)
-        if not progress.on_time.is_complete:
-            raise DataError(f"window {self._rules.windows.name(window)}: {progress.missing()}; please report this")
-        yield self._rules.publisher(window), self._rules.seal(window, reports)
+def _seal_bounded(element: tuple[int, Iterable[Report]], rules: SealingRules) -> tuple[int, SealedWindow]:
+    window, reports = element[0], list(element[1])
+    progress = functools.reduce(SealingProgress.add, reports, SealingProgress())
+    if not progress.on_time.is_complete:
+        raise DataError(f"window {rules.windows.name(window)}: {progress.missing()}; please report this")
+    return rules.publisher(window), rules.seal(window, reports)
 
 
 class _SealFn(beam.DoFn):

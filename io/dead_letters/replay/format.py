@@ -38,10 +38,10 @@ from penstock.io.dead_letters.record import (
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, stat_file
 from penstock.io.formats.base import Parsed, Part
-from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.formats.lines import Lines, LongLine, blank_lines, index_lines, read_blocks, split_part
+from penstock.io.formats.registry import COLUMNS, DELIMITER, find_format, format_names
 from penstock.io.messages.base import Decoder
-from penstock.io.messages.values import FORMATS
+from penstock.io.messages.registry import DECODERS, DecoderEntry
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
 from penstock.io.schema import Feature
@@ -50,10 +50,6 @@ from penstock.io.schema import Feature
 _NO_ROW = ("file.*", "kafka.tombstone", "*.too_long")
 
 _NO_TIME = Reason("event_time.missing", "the dead letter has no event time, every row needs one")
-
-# What files call the formats of messages, and formats of files whose rows are rejected as JSON.
-_VALUE_FORMATS = {"jsonl": "json", "tfrecord": "tfexample"}
-_WITHOUT_BYTES = ("parquet",)
 
 _ON_DISK = pa.schema(
     [
@@ -120,17 +116,26 @@ def _as_letters(found: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([reasons, *rest], schema=LETTERS)
 
 
+def payload_decoder(format_name: str | None) -> DecoderEntry | None:
+    """What decodes the bytes of rows of a format, of files or messages; None for one whose dead letters have none."""
+    of_files = find_format(format_name or "")
+    name = format_name if of_files is None else of_files.payloads
+    return DECODERS[name] if name else None
+
+
 @dataclasses.dataclass(frozen=True)
 class DeadLetterFormat:
     """Files of dead letters, in JSON Lines.
 
     Attributes:
-      format: of the payloads that are bytes, as `penstock.io.sources.read.FORMATS` or
-        `penstock.io.messages.values.FORMATS` name it; None refuses such payloads. options: of that format, by name. CSV
-        without `column_names` takes them from the header of the file that the row is of, which must still be there.
-        max_attempts: letters that failed so often are not tried. reasons: try only letters with a reason that matches
-        one of these (`rule.*`); empty for all. event_times: give rows the event time of their letter, and reject those
-        without one (`event_time.missing`). part_bytes: size of the byte ranges of a file; None goes by its size.
+      format: of the payloads that are bytes, as `penstock.io.formats.registry` or `penstock.io.messages.registry` name
+        it; None refuses such payloads.
+      options: of what decodes them, by keyword. CSV without `column_names` takes them from the header of the file that
+        the row is of, which must still be there.
+      max_attempts: letters that failed so often are not tried.
+      reasons: try only letters with a reason that matches one of these (`rule.*`); empty for all.
+      event_times: give rows the event time of their letter, and reject those without one (`event_time.missing`).
+      part_bytes: size of the byte ranges of a file; None goes by its size.
 
     Raises:
       ConfigError: for an unknown format, or a number of attempts below 1.
@@ -146,21 +151,25 @@ class DeadLetterFormat:
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
             raise ConfigError(f"--max_attempts must be >= 1, got {self.max_attempts}")
-        if self.format is not None and self._values not in (*FORMATS, *_WITHOUT_BYTES):
-            known = ", ".join([*FORMATS, *_VALUE_FORMATS, *_WITHOUT_BYTES])
+        if self.format is not None and find_format(self.format) is None and self.format not in DECODERS:
+            known = ", ".join(dict.fromkeys([*DECODERS, *format_names()]))
             raise ConfigError(f"the format of dead letters must be one of {known}, got {self.format!r}")
-        if self._values == "csv" and not self.has_headers:
+        if self._takes_columns and not self.has_headers:
             self.decoder("", None)
 
     @property
-    def _values(self) -> str | None:
-        """The format as `FORMATS` has it."""
-        return _VALUE_FORMATS.get(self.format or "", self.format)
+    def _entry(self) -> DecoderEntry | None:
+        return payload_decoder(self.format)
+
+    @property
+    def _takes_columns(self) -> bool:
+        """Whether the bytes of a row do not tell its columns."""
+        return self._entry is not None and COLUMNS in self._entry.options
 
     @property
     def has_headers(self) -> bool:
         """Whether the header of each file tells the columns of its rows."""
-        return self._values == "csv" and not self.options.get("column_names")
+        return self._takes_columns and not self.options.get(COLUMNS.keyword)
 
     def decoder(self, uri: str, features: Sequence[Feature] | None) -> Decoder:
         """What decodes the bytes of rows of one file or partition.
@@ -168,19 +177,20 @@ class DeadLetterFormat:
         Raises:
           ConfigError: without a format, for options that it does not have, and where the header of a CSV file is gone.
         """
-        options = dict(self.options)
-        if self.has_headers:
-            options["column_names"] = self._header(uri)
-        if self._values is None or self._values in _WITHOUT_BYTES:
+        if self._entry is None:
             raise ConfigError(f"{uri}: its dead letters hold the bytes of rows; name their format with --format")
-        try:
-            return FORMATS[self._values](features, **options)()
-        except TypeError as error:
-            raise ConfigError(f"--format {self.format}: {error}") from error
+        of_files = find_format(self.format or "")
+        fixed = {} if of_files is None else of_files.payload_options
+        header = {COLUMNS.keyword: self._header(uri)} if self.has_headers else {}
+        return self._entry.make(features, **self.options, **header, **fixed)()
 
     def _header(self, uri: str) -> Sequence[str]:
+        entry = find_format(self.format or "")
+        names = None
         try:
-            names = CsvFormat(delimiter=self.options.get("delimiter", ",")).columns(stat_file(uri))
+            if entry is not None:
+                options = {name: value for name, value in self.options.items() if name == DELIMITER.keyword}
+                names = entry.make(**options).columns(stat_file(uri))
         except (InputError, ValueError) as error:
             raise ConfigError(f"{error}; name the columns of the dead letters with --columns") from error
         if names is None:
@@ -212,6 +222,9 @@ class DeadLetterFormat:
             if len(left):
                 yield Parsed(_no_rows(), left)
             yield from payloads.parse(tried)
+
+    def tail(self, file: InputFile) -> None:
+        """None: the event times of dead letters are late by nature."""
 
     def _sort_out(self, letters: RejectedBatch) -> tuple[pa.RecordBatch, RejectedBatch]:
         """The letters to try, with the attempt that this is, and those to leave."""
@@ -270,7 +283,7 @@ class _Payloads:
     def _decoder(self, key: str) -> Decoder:
         if key not in self._decoders:
             self._decoders[key] = (
-                FORMATS["json"](self._features)() if key == "json" else self._layout.decoder(key, self._features)
+                DECODERS["json"].make(self._features)() if key == "json" else self._layout.decoder(key, self._features)
             )
         return self._decoders[key]
 

@@ -22,10 +22,10 @@ from penstock.io.columns.flatten import flatten_batch
 from penstock.io.dead_letters.payloads import row_payload
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.errors import InputError
-from penstock.io.files.inputs import InputFile, open_plain
+from penstock.io.files.inputs import InputFile
 from penstock.io.formats.avro.blocks import AvroBlock, Header, decompress, read_blocks, read_header, scan_blocks
 from penstock.io.formats.avro.schema import AvroSchema, arrow_schema
-from penstock.io.formats.base import PART_BYTES, Parsed, Part, select_names
+from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed, select_names
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
@@ -86,14 +86,13 @@ class AvroFormat:
                 yield from _parsed(file.uri, columns, rows, row)
                 row += len(rows)
 
+    def tail(self, file: InputFile) -> None:
+        """None: to find the last block, all others are looked at."""
+
 
 @contextlib.contextmanager
 def _open(file: InputFile, buffer_bytes: int) -> Iterator[tuple[io.BufferedReader, Header, AvroSchema]]:
-    if file.codec is not None:
-        raise InputError(
-            f"{file.uri}: an Avro file is compressed inside, so it cannot be {file.codec}: unpack it first"
-        )
-    with open_plain(file) as plain:
+    with open_uncompressed(file, "Avro") as plain:
         stream = io.BufferedReader(plain, buffer_bytes)
         header = read_header(stream, file)
         yield stream, header, arrow_schema(header.schema, file.uri)

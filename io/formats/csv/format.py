@@ -28,7 +28,7 @@ from penstock.io.batches import check_column_names, origin_array, slice_rows
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
-from penstock.io.formats.base import Parsed, Part, select_names
+from penstock.io.formats.base import Parsed, Part, select_names, text_tail
 from penstock.io.formats.csv.fields import CsvColumns, FieldReader, misquoted_lines
 from penstock.io.formats.csv.records import CsvRecords, RecordCutter, split_record
 from penstock.io.formats.lines import (
@@ -72,7 +72,7 @@ class CsvFormat:
     Each file has a header, unless `column_names` are given.
 
     Attributes:
-      delimiter: one ASCII character; `\t` may be spelled out.
+      delimiter: one ASCII character; `\t` may be spelled out. No suffix chooses it here: pass it for .tsv files.
       multiline: quoted fields may hold line breaks. Such a file is not split.
       column_names: names of the columns of files without a header.
       null_values: texts that, unquoted, mean null; the empty text always does.
@@ -136,6 +136,10 @@ class CsvFormat:
                 filled = ~blank_lines(lines)
                 filled[: np.searchsorted(lines.starts, header.end - lines.offset)] = False
                 yield from parser.parse(lines.select(filled), {code: mask[filled] for code, mask in faults.items()})
+
+    def tail(self, file: InputFile) -> Part | None:
+        """The end of a plain file that can be split."""
+        return text_tail(file, splittable=not self.multiline)
 
     def _lines(self, file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[Lines, Faults] | LongLine]:
         """Lines with their faults, but not those of their quotes; with `multiline` records with all their faults."""

@@ -31,7 +31,7 @@ import pyarrow as pa
 from penstock.io.batches import origin_array
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.files.inputs import InputFile
-from penstock.io.formats.base import Parsed, Part
+from penstock.io.formats.base import Parsed, Part, text_tail
 from penstock.io.formats.json.arrow import ArrowReader
 from penstock.io.formats.json.rows import (
     MAX_DEPTH,
@@ -129,6 +129,10 @@ class JsonlFormat:
             good = np.ones(len(lines), bool)
             good[list(letters)] = False
             yield from _parsed(reader, lines.select(good), file.uri, list(letters.values()))
+
+    def tail(self, file: InputFile) -> Part | None:
+        """The end of a plain file."""
+        return text_tail(file)
 
     def _fault_letters(self, lines: Lines, uri: str) -> dict[int, DeadLetter]:
         too_long = longer_than(lines, self.max_line_bytes)

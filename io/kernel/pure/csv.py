@@ -14,7 +14,7 @@ from pyarrow import csv as arrow_csv
 from penstock.io.kernel.pure import grammar
 from penstock.io.kernel.pure.quotes import Quotes, find_quotes, misquoted_lines
 from penstock.io.kernel.shared import quoting
-from penstock.io.kernel.shared.numbers import float32_overflow
+from penstock.io.kernel.shared.numbers import fits_float32, float32_overflow
 from penstock.io.kernel.shared.positions import CR, LF, counts_between, lone_crs, occurrences, without_cr
 
 # The compiled module takes no more, since its positions have 30 bits.
@@ -106,8 +106,8 @@ class Splitter:
     def floats(self, slot: int) -> tuple[npt.NDArray[np.float64], _There, _Ints]:
         """The same as float64; a number beyond float32 counts as no FLOAT text."""
         values, states = grammar.floats(self._columns[slot])
-        beyond = float32_overflow(values)
-        if beyond.any():
+        if not fits_float32(values):
+            beyond = float32_overflow(values)
             states = np.zeros(len(values), np.uint8) if states is None else states
             states[beyond], values = grammar.BAD, np.where(beyond, 0, values)
         return values, *_by_states(states)

@@ -33,3 +33,8 @@ def match_text(text: Text, pattern: str) -> Mask:
 def float32_overflow(values: npt.NDArray[np.float64]) -> Mask:
     """Which finite doubles float32 would turn into infinity."""
     return (np.abs(values) >= FLOAT32_LIMIT) & np.isfinite(values)
+
+
+def fits_float32(values: npt.NDArray[np.float64]) -> bool:
+    """Whether none is of `float32_overflow`."""
+    return bool(np.abs(values).max(initial=0) < FLOAT32_LIMIT) or not float32_overflow(values).any()

@@ -21,8 +21,8 @@ from kernel_cases.number_texts import (
     struct_bits,
 )
 
-from penstock.io.columns.grammar import TextCounts, cast_text, classify_text, fits_float32, parse_text
-from penstock.io.kernel.shared.numbers import FLOAT_PATTERN, INT_PATTERN, float32_overflow
+from penstock.io.columns.grammar import TextCounts, cast_text, classify_text, parse_text
+from penstock.io.kernel.shared.numbers import FLOAT_PATTERN, INT_PATTERN, fits_float32, float32_overflow
 from penstock.io.schema import Kind
 
 

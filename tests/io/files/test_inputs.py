@@ -8,7 +8,8 @@ import zstandard
 
 from penstock.io.beam import progress
 from penstock.io.errors import InputError
-from penstock.io.files.inputs import format_suffix, match_files, open_decompressed, open_plain, stat_file
+from penstock.io.files.inputs import match_files, open_decompressed, open_plain, stat_file
+from penstock.io.files.suffixes import format_suffix
 
 CONTENT = os.urandom(200_000)
 COMPRESSORS = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstandard.compress, "zlib": zlib.compress}

@@ -284,7 +284,7 @@ def test_gzipped_parquet_is_refused(tmp_path):
     path = tmp_path / "a.parquet.gz"
     write(tmp_path / "a.parquet")
     path.write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
-    with pytest.raises(InputError, match=r"a\.parquet\.gz: a Parquet file is compressed inside.*unpack it first"):
+    with pytest.raises(InputError, match=r"a\.parquet\.gz: Parquet is compressed inside.*unpack it first"):
         list(ParquetFormat().plan(stat_file(str(path))))
 
 

@@ -48,11 +48,11 @@ def test_the_environment_goes_before_the_file(properties):
 
 
 def test_a_properties_file_that_is_none(tmp_path):
-    with pytest.raises(ConfigError, match=r"the Kafka settings .*nowhere cannot be read: FileNotFoundError"):
+    with pytest.raises(ConfigError, match=r"the client settings .*nowhere cannot be read: FileNotFoundError"):
         read_properties(str(tmp_path / "nowhere"))
     path = tmp_path / "bad"
     path.write_text("a=1\nhunter2\n")
-    with pytest.raises(ConfigError, match=r"the Kafka settings .*bad:2 must be NAME=VALUE$"):
+    with pytest.raises(ConfigError, match=r"the client settings .*bad:2 must be NAME=VALUE$"):
         read_properties(str(path))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.io.errors import ConfigError
-from penstock.io.kafka.source import KafkaSource, is_kafka
+from penstock.io.kafka.source import KafkaSource
 
 
 def test_a_uri_names_brokers_and_topics():
@@ -13,8 +13,6 @@ def test_a_uri_names_brokers_and_topics():
     assert source.place("clicks") == "kafka://a:9092,[::1]:9093/clicks"
     assert source.place("clicks", 7) == "kafka://a:9092,[::1]:9093/clicks/7"
     assert (source.start, source.stop, source.bounded) == ("earliest", "none", False)
-    assert is_kafka("kafka://a:1/t")
-    assert not is_kafka("/data/kafka.csv")
 
 
 def test_all_parameters():

@@ -16,7 +16,8 @@ from penstock.io.batches import feature_names
 from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.messages.base import Messages
-from penstock.io.messages.values import FORMATS, values_of
+from penstock.io.messages.registry import DECODERS
+from penstock.io.messages.values import values_of
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, Kind
 
@@ -313,7 +314,7 @@ def test_values_pickle():
         ("jsonl", {}, "must be one of json, csv, avro, tfexample, raw, got 'jsonl'; did you mean json"),
         ("tfrecord", {}, "did you mean tfexample"),
         ("avroo", {}, "did you mean avro"),
-        ("json", {"delimiter": ";"}, "format json of Kafka messages: .*delimiter"),
+        ("json", {"delimiter": ";"}, "the format json of messages has no option delimiter; it has none"),
         ("json", {"key": "_origin"}, "'_origin' is reserved"),
         ("avro", {}, "need either schema_registry=URL.*or --avro_schema FILE"),
         ("avro", {"schema_registry": "http://a", "avro_schema": "b"}, "need either"),
@@ -327,5 +328,5 @@ def test_wrong_use(name, options, message):
 def test_every_format_is_in_the_docs():
     import penstock.io.messages.values
 
-    for name in FORMATS:
+    for name in DECODERS:
         assert f"`{name}`" in penstock.io.messages.values.__doc__

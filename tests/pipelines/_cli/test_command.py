@@ -445,7 +445,7 @@ class TestCompletion:
             (["penstock", "ver"], ["verify"]),
             (["penstock", "prepare", "--ro"], ["--rolling"]),
             (["penstock", "verify", "--"], ["--config", "--dataset", "--help", "--json"]),
-            (["penstock", "prepare", "--compression", ""], ["gzip", "none", "zlib"]),
+            (["penstock", "prepare", "--output_format", ""], ["arrayrecord", "parquet", "tfrecord"]),
             (["penstock", "prepare", "--overwrite", "--shuffle", "g"], ["global"]),
             (["penstock", "prepare", "--input", "data/"], ["data/a.csv"]),
             (["penstock", "prepare", "--schema", "sch"], ["schema.pbtxt"]),

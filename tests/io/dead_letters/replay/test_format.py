@@ -179,7 +179,7 @@ def test_the_header_of_each_file_names_the_columns_of_its_rows(tmp_path):
     [
         ({"format": "xml"}, "must be one of"),
         ({"max_attempts": 0}, "--max_attempts must be >= 1, got 0"),
-        ({"format": "json", "options": {"delimiter": ","}}, "--format json"),
+        ({"format": "json", "options": {"delimiter": ","}}, "format json of messages has no option delimiter"),
     ],
     ids=["format", "attempts", "options"],
 )

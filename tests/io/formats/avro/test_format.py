@@ -500,7 +500,7 @@ def test_damaged_block_heads(tmp_path, head, message):
 
 def test_gzipped_avro_is_refused(tmp_path):
     (tmp_path / "a.avro.gz").write_bytes(gzip.compress(b"Obj\x01"))
-    with pytest.raises(InputError, match=r"a\.avro\.gz: an Avro file is compressed inside.*unpack it first"):
+    with pytest.raises(InputError, match=r"a\.avro\.gz: Avro is compressed inside.*unpack it first"):
         list(AvroFormat().plan(stat_file(str(tmp_path / "a.avro.gz"))))
 
 

@@ -1,0 +1,149 @@
+"""Reading ORC files.
+
+A part is a run of stripes, and the position of a row its index in the file. Only the columns that the schema names are
+read. Nested structs become columns with dotted names.
+
+Arrow decodes a stripe as a whole, so the wanted columns of one stripe are in memory at a time; writers make stripes of
+64 to 256 MiB. ORC has no checksums: of damaged bytes only those are found that cannot be decoded.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.orc
+from google.protobuf import descriptor_pb2, message_factory, text_format
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from penstock.io.batches import origin_array, split_batch
+from penstock.io.columns.flatten import flatten_batch, flatten_schema
+from penstock.io.errors import InputError
+from penstock.io.files.inputs import InputFile
+from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed, select_names
+from penstock.io.formats.columnar import reject_non_utf8, runs
+from penstock.io.reserved import ORIGIN
+from penstock.io.schema import Feature
+
+# What is needed of the messages in https://orc.apache.org/specification/ORCv1/
+_TAIL = """
+name: "orc_tail.proto" package: "orc"
+message_type {
+  name: "FileTail"
+  field { name: "footer" number: 2 type: TYPE_MESSAGE label: LABEL_OPTIONAL type_name: ".orc.Footer" }
+}
+message_type {
+  name: "Footer"
+  field { name: "stripes" number: 3 type: TYPE_MESSAGE label: LABEL_REPEATED type_name: ".orc.Stripe" }
+}
+message_type {
+  name: "Stripe"
+  field { name: "index_bytes" number: 2 type: TYPE_UINT64 label: LABEL_OPTIONAL }
+  field { name: "data_bytes" number: 3 type: TYPE_UINT64 label: LABEL_OPTIONAL }
+  field { name: "footer_bytes" number: 4 type: TYPE_UINT64 label: LABEL_OPTIONAL }
+  field { name: "rows" number: 5 type: TYPE_UINT64 label: LABEL_OPTIONAL }
+}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class OrcFormat:
+    """ORC files.
+
+    They are compressed inside, so a file such as a.orc.gz is refused. A text that is not UTF-8 rejects its row
+    (`orc.utf8`). A timestamp that nanoseconds since 1970 in 64 bits cannot hold, before 1677 or after 2262, is a fault
+    of the file: Arrow reads none of its stripe.
+
+    Attributes:
+      part_bytes: about how much of a file one worker reads at a time; at least one stripe.
+    """
+
+    part_bytes: int = PART_BYTES
+
+    def columns(self, file: InputFile) -> list[str]:
+        """The names of the file's schema, nested ones dotted."""
+        with _open(file) as orc:
+            return list(flatten_schema(orc.schema, file.uri).names)
+
+    def plan(self, file: InputFile) -> Iterator[Part]:
+        """Runs of stripes; one empty part for a file without rows, so that its columns are still checked."""
+        with _open(file) as orc:
+            stripes = _stripes(orc)
+        yield from runs([stripe.bytes for stripe in stripes], self.part_bytes)
+
+    def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
+        """The rows of some stripes, in order.
+
+        Raises:
+          InputError: for a damaged file, one that is not ORC, or one that lacks a required column.
+        """
+        with _open(file) as orc:
+            stripes = _stripes(orc)
+            names = select_names(flatten_schema(orc.schema, file.uri).names, features, file.uri)
+            row = sum(stripe.rows for stripe in stripes[: part.start])
+            for index in range(part.start, len(stripes) if part.end is None else part.end):
+                rows = stripes[index].rows
+                columns = _read_stripe(orc, index, rows, names, file.uri)
+                origin = origin_array(file.uri, np.arange(row, row + rows))
+                row += rows
+                batch = pa.RecordBatch.from_arrays([*columns, origin], names=[*names, ORIGIN])
+                yield from (reject_non_utf8(piece, "orc.utf8") for piece in split_batch(batch))
+
+    def tail(self, file: InputFile) -> Part:
+        """The last stripe."""
+        with _open(file) as orc:
+            return Part(max(orc.nstripes - 1, 0), orc.nstripes)
+
+
+@contextlib.contextmanager
+def _open(file: InputFile) -> Iterator[pa.orc.ORCFile]:
+    with open_uncompressed(file, "ORC") as plain:
+        try:
+            orc = pa.orc.ORCFile(plain)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{file.uri}: not an ORC file, or its footer is damaged or cut off: {error}") from error
+        yield orc
+
+
+def _read_stripe(orc: pa.orc.ORCFile, index: int, rows: int, names: Sequence[str], uri: str) -> list[pa.Array]:
+    """The named columns of one stripe."""
+    if not names:
+        return []  # Arrow would tell no rows of it either
+    try:
+        batch = orc.read_stripe(index, columns=list(names))
+    except (pa.ArrowException, OSError) as error:
+        message = f"{uri}: stripe {index} cannot be read: {error}; correct the file, or write it anew"
+        raise InputError(message) from error
+    if batch.num_rows != rows:
+        raise InputError(
+            f"{uri}: stripe {index} holds {batch.num_rows} rows, but the footer says {rows}; it is damaged"
+        )
+    return flatten_batch(batch, uri).select(names).columns
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stripe:
+    """Size of a stripe in the file, and its rows."""
+
+    bytes: int
+    rows: int
+
+
+def _stripes(orc: pa.orc.ORCFile) -> list[_Stripe]:
+    """The stripes that the footer lists; Arrow has no name for them, but hands out the footer as it is."""
+    tail = _tail_message().FromString(orc.reader.serialized_file_tail())
+    return [
+        _Stripe(stripe.index_bytes + stripe.data_bytes + stripe.footer_bytes, stripe.rows)
+        for stripe in tail.footer.stripes
+    ]
+
+
+@functools.cache
+def _tail_message() -> Any:
+    """The class of the tail's message, in a pool of its own: others may have the whole of ORC's messages."""
+    pool = DescriptorPool()
+    pool.Add(text_format.Parse(_TAIL, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("orc.FileTail"))

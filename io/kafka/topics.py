@@ -1,0 +1,72 @@
+"""Kafka as a source: topics whose offsets are known."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+from penstock.io.formats.registry import by_keyword
+from penstock.io.kafka.offsets import OffsetRange, resolve_offsets
+from penstock.io.kafka.read import ReadFromKafka
+from penstock.io.kafka.source import DEFAULT_FORMAT, KafkaSource
+from penstock.io.messages.registry import decoder_name, find_decoder
+from penstock.io.schema import Feature
+from penstock.io.sources.base import SourceRequest
+
+# Of a partition, unless something else is said.
+_IDLE_TIMEOUT = "60s"
+
+
+@dataclasses.dataclass(frozen=True)
+class TopicSource:
+    """Topics of Kafka, with offsets that were resolved when it was opened."""
+
+    topics: KafkaSource
+    spans: tuple[OffsetRange, ...]
+    format: str
+    format_options: dict[str, Any]
+    request: SourceRequest
+
+    has_event_times = True
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> Self:
+        """Asks Kafka for the partitions and their offsets; raises as `SourceKind.open`."""
+        topics = KafkaSource.parse(request.inputs[0])
+        decoder = find_decoder(decoder_name(request.format or DEFAULT_FORMAT))
+        options = by_keyword(request.options, decoder.options, f"{decoder.name} messages")
+        source = cls(topics, resolve_offsets(topics), decoder.name, options, request)
+        source.read()
+        return source
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether `stop=` says where it ends."""
+        return self.topics.bounded
+
+    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadFromKafka:
+        """The transform that reads all partitions."""
+        return ReadFromKafka(
+            self.topics,
+            features,
+            event_time=self.request.event_time,
+            format=self.format,
+            format_options=self.format_options,
+            out_of_orderness=self.request.out_of_orderness,
+            idle_timeout=_IDLE_TIMEOUT if self.request.idle_timeout is None else self.request.idle_timeout,
+            order_key=order_key,
+            spans=self.spans,
+        )
+
+    def describe(self) -> str:
+        """The topics, how much of them is known to be there, and what reads a message."""
+        names = ", ".join(self.topics.topics)
+        messages = sum(span.stop - span.start for span in self.spans if span.stop is not None)
+        amount = f"{messages:,} offsets" if self.is_bounded else "a stream"
+        return f"{self.topics.address}/{names} ({len(self.spans)} partitions, {amount}, {self.format} messages)"
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Each partition with its first offset, and its end where there is one."""
+        return [
+            {"uri": self.topics.place(span.topic, span.partition), "start": span.start, "stop": span.stop}
+            for span in self.spans
+        ]

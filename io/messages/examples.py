@@ -1,0 +1,33 @@
+"""Serialized tf.Examples in messages."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.frames import Frames
+from penstock.io.messages.base import DecodedMessages, Decoder, binary_layout
+from penstock.io.schema import Feature
+
+
+def example_decoder(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
+    """What makes an `ExampleDecoder`."""
+    return functools.partial(ExampleDecoder, features)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleDecoder:
+    """tf.Examples; see `decode_examples` for the columns."""
+
+    features: Sequence[Feature] | None
+
+    def decode(self, values: pa.Array) -> DecodedMessages:
+        """See `Decoder`."""
+        data, starts, ends = binary_layout(values)
+        found = decode_examples(Frames(data, starts, ends - starts, 0), self.features)
+        indices = np.delete(np.arange(len(values)), list(found.rejects))
+        batch = found.batch.take(pa.array(indices)) if found.rejects else found.batch
+        return DecodedMessages(indices, dict(zip(batch.schema.names, batch.columns, strict=True)), found.rejects)

@@ -1,0 +1,56 @@
+"""JSON objects in messages, by what reads JSON Lines.
+
+A message may hold line breaks. They stand between tokens only, where Arrow's parser takes them for white space.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.formats.json.format import JsonRowReader
+from penstock.io.formats.lines import Lines, invalid_utf8
+from penstock.io.messages.base import DecodedMessages, Decoder
+from penstock.io.messages.texts import as_lines, texts_of
+from penstock.io.reasons import Reason
+from penstock.io.schema import Feature
+
+_WHITE_SPACE = b" \t\r\n"
+
+
+def json_decoder(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
+    """What makes a `JsonDecoder`."""
+    return functools.partial(JsonDecoder, features)
+
+
+class JsonDecoder:
+    """JSON objects; learns from the first ones what to tell Arrow."""
+
+    def __init__(self, features: Sequence[Feature] | None):
+        self._reader = JsonRowReader(features)
+
+    def decode(self, values: pa.Array) -> DecodedMessages:
+        """See `penstock.io.messages.base.Decoder`."""
+        lines = as_lines(texts_of(values))
+        blank, foreign = _blank(lines), invalid_utf8(lines)
+        good = ~(blank | foreign)
+        found = self._reader.read(lines.select(good))
+        indices = np.flatnonzero(good)
+        faults = {int(indices[row]): [reason] for row, reason in found.faults.items()}
+        for row in np.flatnonzero(~good).tolist():
+            faults[row] = [
+                Reason("jsonl.encoding", "the message is not UTF-8")
+                if foreign[row]
+                else Reason("jsonl.parse", "the message is empty")
+            ]
+        return DecodedMessages(indices[found.indices], found.columns, faults)
+
+
+def _blank(lines: Lines) -> np.ndarray:
+    """Mask of the lines of nothing but white space."""
+    mask: np.ndarray = lines.starts == lines.ends
+    first = np.frombuffer(lines.data, np.uint8)[lines.starts]
+    for row in np.flatnonzero(np.isin(first, np.frombuffer(_WHITE_SPACE, np.uint8)) & ~mask).tolist():
+        mask[row] = not lines.line(row).strip(_WHITE_SPACE)
+    return mask

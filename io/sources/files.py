@@ -1,0 +1,89 @@
+"""Files as a source: those that are there, and those that come."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+from penstock.io.beam.durations import ZERO
+from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.files.sizes import byte_text
+from penstock.io.formats.base import Format
+from penstock.io.formats.registry import by_keyword, choose_format
+from penstock.io.schema import Feature
+from penstock.io.sources.base import SourceRequest
+from penstock.io.sources.read import ReadRecords
+from penstock.io.sources.watch import WatchRecords
+
+
+def _reader(request: SourceRequest, files: Sequence[InputFile]) -> Format:
+    uris = [file.uri for file in files]
+    entry = choose_format(request.format, uris)
+    return entry.make_for(uris, **by_keyword(request.options, entry.options, f"{entry.title} files"))
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSource:
+    """The matched input files and the format that reads them."""
+
+    files: tuple[InputFile, ...]
+    reader: Format
+
+    is_bounded = True
+    has_event_times = False
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> Self:
+        """Matches the patterns and chooses the format; raises as `SourceKind.open`."""
+        files = match_files(request.inputs)
+        return cls(files, _reader(request, files))
+
+    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
+        """The transform that reads all files."""
+        return ReadRecords(self.files, self.reader, features, order_key)
+
+    def describe(self) -> str:
+        """The first files, how many there are, and what reads them."""
+        names = ", ".join(file.uri for file in self.files[:3]) + (", ..." if len(self.files) > 3 else "")
+        size = byte_text(sum(file.size for file in self.files))
+        return f"{names} ({len(self.files)} files, {size}, {type(self.reader).__name__})"
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Each file with its size and time of change."""
+        return [dataclasses.asdict(file) for file in self.files]
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchedSource:
+    """Patterns, whose files are read as they come."""
+
+    reader: Format
+    request: SourceRequest
+
+    is_bounded = False
+    has_event_times = False
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> Self:
+        """Chooses the format, by the suffix of the patterns if it is not named; raises as `SourceKind.open`."""
+        return cls(_reader(request, [InputFile(pattern, 0, 0.0) for pattern in request.inputs]), request)
+
+    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> WatchRecords:
+        """The transform that watches and reads."""
+        return WatchRecords(
+            self.request.inputs,
+            self.request.watch or ZERO,
+            self.reader,
+            features,
+            self.request.event_time,
+            out_of_orderness=self.request.out_of_orderness,
+            idle_timeout=self.request.idle_timeout,
+        )
+
+    def describe(self) -> str:
+        """The patterns, and how often they are looked at."""
+        interval = (self.request.watch or ZERO).total_seconds()
+        return f"{', '.join(self.request.inputs)}, looked at every {interval:g} s"
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """The patterns; windows name the files of their rows."""
+        return [{"uri": pattern} for pattern in self.request.inputs]
