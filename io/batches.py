@@ -118,6 +118,15 @@ def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(waiting)
 
 
+def concat_alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """As few batches as there are schemas."""
+    groups: dict[pa.Schema, list[pa.RecordBatch]] = {}
+    for batch in batches:
+        groups.setdefault(batch.schema, []).append(batch)
+    for group in groups.values():
+        yield group[0] if len(group) == 1 else pa.concat_batches(group)
+
+
 def slice_rows(
     rows: int, size: int, max_rows: int = MAX_BATCH_ROWS, max_bytes: int = MAX_BATCH_BYTES
 ) -> Iterator[tuple[int, int]]:

@@ -16,6 +16,8 @@ import xxhash
 from penstock.io.batches import feature_names
 from penstock.io.columns.lists import kernel_columns
 from penstock.io.kernel import hashing
+from penstock.io.kernel.pure import hashing as pure_hashing
+from penstock.io.kernel.pure.columns import open_columns
 
 # Uses of one seed that must be independent of each other hash with different salts.
 SPLIT_SALT = "split"
@@ -47,3 +49,17 @@ def hash_rows(batch: pa.RecordBatch, columns: Sequence[str] | None, seed: int) -
     """
     names = sorted(feature_names(batch) if columns is None else columns)
     return hashing.hash_rows(kernel_columns(batch, names), seed % (1 << 64))
+
+
+def canonical_rows(
+    batch: pa.RecordBatch, columns: Sequence[str]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """What `hash_rows` hashes of columns in name order: bytes, and int64[rows + 1] where each row begins, and the end.
+
+    Rows that are equal in these columns have equal bytes, and the bytes of none are the beginning of another's.
+
+    Raises:
+      ConfigError: for a column of a type without a tf.Example form.
+    """
+    chosen = kernel_columns(batch, sorted(columns))
+    return pure_hashing.canonical_rows(open_columns(chosen), batch.num_rows)

@@ -168,9 +168,18 @@ def test_dataset_on_an_object_store(output, spill):
     assert faults(output) == []
 
 
-def test_local_and_remote_datasets_are_the_same(tmp_path):
-    write("mem://bucket/out")
-    local = write(str(tmp_path / "out")).manifest
+COLUMNS = pa.schema([("id", pa.int64()), ("values", pa.list_(pa.float64()))])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"format": "parquet", "columns": COLUMNS}, {"format": "arrayrecord"}],
+    ids=["tfrecord", "parquet", "arrayrecord"],
+)
+def test_local_and_remote_datasets_are_the_same(tmp_path, options):
+    write("mem://bucket/out", **options)
+    assert faults("mem://bucket/out") == []
+    local = write(str(tmp_path / "out"), **options).manifest
     assert local.dataset_id == read_manifest("mem://bucket/out").dataset_id
     for shard in local.shards:
         assert (tmp_path / "out" / shard.path).read_bytes() == OBJECTS[f"mem://bucket/out/{shard.path}"]

@@ -26,6 +26,7 @@ from penstock.io.files.folders import list_files
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, ORIGIN, SPLIT
 from penstock.io.write import WriteDataset
+from penstock.transforms.verify import verify_dataset
 from pipelines._cli.beam import _JobOptions
 
 SECOND = 1_000_000
@@ -237,6 +238,27 @@ def test_a_stream_and_bounded_input_give_the_same_bytes(tmp_path, window):
         assert sum(manifest.rows_out for manifest in bounded.values()) == rows
         parts = [(manifest, split) for manifest in bounded.values() for split in ("train", "eval")]
         assert sorted(row for part in parts for row in ids(tmp_path / "bounded", *part)) == list(range(rows))
+
+
+@pytest.mark.parametrize(
+    ("shard_format", "columns"),
+    [("parquet", pa.schema([("id", pa.int64()), ("x", pa.float64())])), ("arrayrecord", None)],
+)
+def test_a_stream_gives_the_files_of_bounded_input_in_other_formats_too(tmp_path, shard_format, columns):
+    batches = [batch_of([i, i + 1], [3 * i + 1, 3 * i + 2], x=pa.array([i / 7, None])) for i in range(0, 12, 2)]
+    events = Events()
+    for index, batch in enumerate(batches):
+        events = events.at(6 * index + 1).add(batch)
+    late = batch_of([90], 31, x=pa.array([0.1]))
+    options = {"format": shard_format, "columns": columns}
+    streamed = write_stream(tmp_path / "stream", events.at(41).add(late), allowed_lateness="20s", **options)
+    bounded = write_bounded(tmp_path / "bounded", batches[::-1], **options)
+    assert counts(streamed)[30] == (counts(bounded)[30][0], 1, 0)
+    stream_files, bounded_files = shards_of(tmp_path / "stream"), shards_of(tmp_path / "bounded")
+    assert {path: stream_files[path] for path in bounded_files} == bounded_files
+    late_files = sorted(set(stream_files) - set(bounded_files))
+    assert [path.split("/")[2].partition("-")[0] for path in late_files] == ["late"]
+    assert list(verify_dataset(str(tmp_path / "stream"))) == []
 
 
 class RejectSome(RejectingTransform):
