@@ -116,6 +116,8 @@ def read_pieces(pieces: Iterable[Piece]) -> Iterator[pa.RecordBatch]:
 
 def cut_by_bucket(batch: pa.RecordBatch, buckets: Buckets) -> Iterator[Keyed]:
     """The rows of each bucket, in their order; `buckets` is int64[rows]."""
+    if not batch.num_rows:
+        return
     order = np.argsort(buckets, kind="stable")
     batch = batch.take(pa.array(order))
     found, starts = np.unique(buckets[order], return_index=True)

@@ -235,7 +235,7 @@ class RunOptions(Options):
 
     @property
     def is_announced(self) -> bool:
-        """Whether a person is told at once what the job will do."""
+        """Whether the job announces at once what it will do, for a person to read."""
         return not self.is_described and not self.json
 
     @property
@@ -278,7 +278,7 @@ def source_request(options: InputOptions, stream: StreamOptions) -> SourceReques
 
 
 def is_endless(options: InputOptions, stream: StreamOptions) -> bool:
-    """Whether the source that the flags name has no end; nobody is asked.
+    """Whether the source that the flags name has no end, as far as the flags say.
 
     Raises:
       ConfigError: when its URI is wrong, or flags are for another kind of source.
