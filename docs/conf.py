@@ -28,7 +28,6 @@ default_role = "py:obj"
 autodoc_default_options = {"members": True, "exclude-members": "expand"}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

@@ -1,4 +1,4 @@
-"""The element of every Penstock pipeline: a `pyarrow.RecordBatch`, its reserved columns (`reserved`) and its coder."""
+"""The element of every pipeline: a `pyarrow.RecordBatch`, its reserved columns (`penstock.io.reserved`), its coder."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -24,7 +24,7 @@ ORIGIN_TYPE = pa.struct([("uri", pa.dictionary(pa.int32(), pa.string())), ("posi
 
 
 def feature_names(batch: pa.RecordBatch) -> list[str]:
-    """Names of the columns that hold data, in the batch's order, without the reserved ones."""
+    """Returns the names of the data columns in the batch's order, without the reserved ones."""
     return [name for name in batch.schema.names if name not in RESERVED]
 
 
@@ -46,14 +46,14 @@ def check_column_names(names: list[str], uri: str) -> None:
 
 
 def origin_array(uri: str, positions: np.ndarray) -> pa.StructArray:
-    """The `_origin` column for rows of one source; positions are int64, their unit is the format's."""
+    """Makes the `_origin` column of rows of one source; positions are int64, in the unit of the format."""
     codes = pa.array(np.zeros(len(positions), np.int32))
     uris = pa.DictionaryArray.from_arrays(codes, pa.array([uri], pa.string()), safe=False)
     return pa.StructArray.from_arrays([uris, pa.array(positions, pa.int64())], fields=list(ORIGIN_TYPE))
 
 
 def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
-    """The batch with column `name` replaced, or appended when it has none."""
+    """Replaces the column `name` of a batch, or appends it."""
     index = batch.schema.get_field_index(name)
     if index < 0:
         return batch.append_column(name, values)
@@ -61,7 +61,7 @@ def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordB
 
 
 def keep_source(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its data columns also in `_source`, without copying them: what is rejected later is replayable."""
+    """Adds `_source`, which holds the data columns without a copy, so that rejects of later steps can be replayed."""
     names = feature_names(batch)
     if not names:
         source = pa.array([{}] * batch.num_rows, pa.struct([]))
@@ -73,7 +73,7 @@ def keep_source(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def source_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows as they were read: data columns from `_source` where there is one, and the other reserved columns."""
+    """Restores the rows as they were read: data columns from `_source`, if there is one, and the reserved columns."""
     if SOURCE not in batch.schema.names:
         return batch
     source = batch.column(SOURCE)
@@ -84,7 +84,7 @@ def source_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:
-    """The batch without the rows of these indices."""
+    """Drops the rows of these indices."""
     keep = np.ones(batch.num_rows, bool)
     keep[list(rows)] = False
     mask = pa.array(keep)
@@ -96,13 +96,16 @@ def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:
 def split_batch(
     batch: pa.RecordBatch, max_rows: int = MAX_BATCH_ROWS, max_bytes: int = MAX_BATCH_BYTES
 ) -> Iterator[pa.RecordBatch]:
-    """Zero-copy slices of at most `max_rows` rows and about `max_bytes` bytes, in order; a single row may be larger."""
+    """Cuts a batch into slices of at most `max_rows` rows and about `max_bytes` bytes, in order and without a copy.
+
+    A single row may be larger.
+    """
     for start, stop in slice_rows(batch.num_rows, batch.nbytes, max_rows, max_bytes):
         yield batch.slice(start, stop - start)
 
 
 def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches of one schema, in order, those that are small joined as long as they keep to the limits."""
+    """Joins small batches of one schema, in order, as long as the result keeps to the limits."""
     waiting: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
@@ -115,12 +118,22 @@ def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(waiting)
 
 
+def concat_alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """As few batches as there are schemas."""
+    groups: dict[pa.Schema, list[pa.RecordBatch]] = {}
+    for batch in batches:
+        groups.setdefault(batch.schema, []).append(batch)
+    for group in groups.values():
+        yield group[0] if len(group) == 1 else pa.concat_batches(group)
+
+
 def slice_rows(
     rows: int, size: int, max_rows: int = MAX_BATCH_ROWS, max_bytes: int = MAX_BATCH_BYTES
 ) -> Iterator[tuple[int, int]]:
-    """(start, stop) of slices of about one length: at most `max_rows` rows, and about `max_bytes` of their `size` each.
+    """Yields (start, stop) of slices of about one length.
 
-    An eighth more is no reason to halve them.
+    A slice has at most `max_rows` rows, and about `max_bytes` of the `size` bytes that all rows have; up to an eighth
+    more does not make another slice.
 
     >>> list(slice_rows(10, 0, max_rows=4))
     [(0, 4), (4, 8), (8, 10)]
@@ -134,15 +147,16 @@ def slice_rows(
 
 
 def source_order(file_index: int, batch: pa.RecordBatch) -> pa.Array:
-    """uint64 keys that sort rows by file, then by position in it."""
+    """Returns uint64 keys that sort rows by file, and then by their position in it."""
     positions = batch.column(ORIGIN).field("position").to_numpy(zero_copy_only=False).astype(np.uint64)
     return pa.array(positions | np.uint64(file_index << _POSITION_BITS))
 
 
 def in_global_window(value: Any, timestamp: Timestamp | None = None) -> WindowedValue:
-    """What a DoFn emits from `finish_bundle`, over unbounded data with the least timestamp of what it stands for.
+    """Wraps what a DoFn emits from `finish_bundle`.
 
-    A later timestamp would let the watermark pass the element.
+    Over unbounded data, `timestamp` is the least one of what the value stands for: a later one would let the watermark
+    pass the element.
     """
     return WindowedValue(value, GlobalWindow().max_timestamp() if timestamp is None else timestamp, (GlobalWindow(),))
 

@@ -1,11 +1,12 @@
-"""What the readers, the validator and the sink need of a `tensorflow_metadata` Schema.
+"""The part of a `tensorflow_metadata` Schema that readers, validation and sink use.
 
-A schema is read as TFDV, TFX, TFT and Penstock write it. What Penstock makes of it:
+Penstock reads schemas that TFDV, TFX, TFT and Penstock wrote, and treats them like this:
 
 - Features that are `deprecated`, or whose `lifecycle_stage` keeps them out of training (PLANNED, ALPHA, DEBUG_ONLY,
-  DEPRECATED, DISABLED, VALIDATION_DERIVED: the stages that TFT leaves out), are not read, and neither are the fields
-  below such a struct.
-- A STRUCT feature stands for its fields, by dotted names; `group_presence` of a field means: wherever the struct is.
+  DEPRECATED, DISABLED, VALIDATION_DERIVED: the stages that TFT leaves out), are not read. The fields of
+  such a struct are not read either.
+- A STRUCT feature stands for its fields, by dotted names; `group_presence` of a field demands a value
+  wherever the struct is.
 - Sparse and weighted features are views of plain features. The plain features are read and written; the view itself
   is for whoever parses the tf.Examples. A view of an undeclared feature is refused, since its data would be lost.
 - Environments, comparators, annotations and tensor representations are kept in the file and have no effect here, but
@@ -105,7 +106,7 @@ def write_schema(schema: schema_pb2.Schema, path: str) -> None:
 
 
 def schema_fingerprint(schema: schema_pb2.Schema) -> str:
-    """SHA-256 (hex) of the schema's content: the same for the same messages, whatever the layout of the file."""
+    """Returns the SHA-256 (hex) of the schema's content, which does not depend on the layout of the file."""
     return hashlib.sha256(schema.SerializeToString(deterministic=True)).hexdigest()
 
 
@@ -133,12 +134,14 @@ def schema_features(schema: schema_pb2.Schema, source: str = "schema") -> tuple[
 
 
 def named_features(schema: schema_pb2.Schema) -> dict[str, schema_pb2.Feature]:
-    """The messages behind `schema_features`, by the same names and in the same order."""
+    """Returns the messages behind `schema_features`, by the same names and in the same order."""
     return {nested.name: nested.message for nested in _nested_features(schema.feature)}
 
 
 def feature_domain(schema: schema_pb2.Schema, feature: schema_pb2.Feature) -> Domain | None:
-    """The string, int, float or bool domain of a feature; `domain: "name"` is looked up among the schema's.
+    """Returns the string, int, float or bool domain of a feature.
+
+    A `domain: "name"` names one of the schema's domains.
 
     Raises:
       ConfigError: when the schema has no domain of that name.
@@ -159,12 +162,12 @@ def feature_domain(schema: schema_pb2.Schema, feature: schema_pb2.Feature) -> Do
 
 
 def feature_map(features: Sequence[Feature]) -> dict[str, Feature]:
-    """Features by name."""
+    """Returns the features by name."""
     return {feature.name: feature for feature in features}
 
 
 def find_feature(name: str, features: Sequence[Feature], what: str) -> Feature:
-    """The feature of that name.
+    """Returns the feature of that name.
 
     Args:
       name: the feature.
@@ -172,7 +175,7 @@ def find_feature(name: str, features: Sequence[Feature], what: str) -> Feature:
       what: what asks for it, such as a flag.
 
     Raises:
-      ConfigError: when there is none; the message has what asked for it, and the nearest name.
+      ConfigError: when there is none. The message says what asked for it, and the nearest name.
     """
     names = [feature.name for feature in features]
     if name in names:

@@ -5,8 +5,8 @@
     batches -> encode, sort, spill runs -> plan shards -> merge a key range into each shard -> publish
 
 Every record has a 64-bit key, and a split is sorted by (key, bytes of the record): with the global shuffle the key is a
-seeded hash of the row and a shard is a range of hashes; with `shuffle="none"` it is the row's place in the input and a
-shard is a range of rows. Either way a record's shard and place follow from the content alone.
+seeded hash of the row and a shard is a range of hashes; with `shuffle="none"` it is the position of the row in the
+input and a shard is a range of rows. Either way the content alone decides the shard of a record, and where it is in it.
 
 On a local runner the records never leave the disk between encoding and shard: runs are spilled, and only references
 to them cross stages. Elsewhere (`spill=False`) sorted chunks go through the runner's own shuffle, by shard, and the
@@ -57,14 +57,16 @@ class WriteDataset(RejectingTransform):
     """Writes a dataset: a folder of shards per split, and a manifest, published as a whole.
 
     Takes a bounded `PCollection[pyarrow.RecordBatch]` in the global window; gives a `PCollection[Outcome]` of one
-    element. Rows are split by `_split`, ordered by `_shuffle_key` (computed from the row where there is none), rejected
-    (`write.*`) where a value has no faithful form in the format of the shards.
+    element. `_split` says which split a row belongs to, and `_shuffle_key` orders the rows; without that column, the
+    key is computed from the row. A row with a value that has no faithful form in the format of the shards is rejected
+    (`write.*`).
 
     With `window`, and behind Beam's fixed or sliding windows, the input may be unbounded, and each window is published
-    for itself: gives a `PCollection[WindowManifest]`, one for each version of a window. Its rows are those with their
-    `_event_time` in it, or, in batches without that column, those whose batch has its Beam timestamp in it. A window
-    is published when the watermark passes its end, and once more when it passes that by the allowed lateness; what
-    comes even later becomes dead letters (reason `late`). Too many rejects mark a window, and fail nothing.
+    for itself. The transform then gives a `PCollection[WindowManifest]`, one for each version of a window. The
+    `_event_time` of a row decides its window; rows without that column use the Beam timestamp of their batch. A window
+    is published when the watermark passes its end, and once more when the watermark passes the end by the allowed
+    lateness. Rows that come even later become dead letters (reason `late`). A window with too many rejects is marked,
+    and does not fail the pipeline.
 
     Attributes:
       output: the folder, on any filesystem that Beam knows.

@@ -19,12 +19,14 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock import __version__
 from penstock.io.beam.durations import ZERO, AnyDuration
+from penstock.io.beam.windows import Windows, parse_window
 from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
-from penstock.transforms.checks.rules import Rule, load_rules
+from penstock.transforms.checks.file import Checks, load_checks
+from penstock.transforms.checks.unique import RejectDuplicates, check_unique
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.features.fit import FitTransform
@@ -35,7 +37,7 @@ from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
 from penstock.transforms.split import AssignSplit, check_key, parse_split
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
-from pipelines._report.phases import READ, ROLL, Phase
+from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
 
 TRAIN = "train"
@@ -69,23 +71,31 @@ class Recipe:
     """What the flags ask to be done with the rows; `load` checks everything that needs no schema.
 
     Attributes:
+      checks: what `--rules` asks of the rows.
+      windows: of the dataset; None without.
       splits: split name to its part of the rows.
       rolling: what `--rolling` computes; None without.
       preprocessing: what `--features` computes; None without.
     """
 
-    rules: tuple[Rule, ...]
+    checks: Checks
     label: str | None
     splits: Mapping[str, float]
     split_key: tuple[str, ...]
     seed: int
     event_time: str | None
+    windows: Windows | None
     rolling: RollingSpec | None
     preprocessing: FeatureFile | FeatureFunction | None
 
     @classmethod
     def load(
-        cls, inputs: ReadingOptions, checks: CheckOptions, split: SplitOptions, transform: TransformOptions
+        cls,
+        inputs: ReadingOptions,
+        checks: CheckOptions,
+        split: SplitOptions,
+        transform: TransformOptions,
+        window: str | None = None,
     ) -> Self:
         """Reads the files that the flags name.
 
@@ -98,18 +108,24 @@ class Recipe:
         if inputs.event_time:
             parse_event_time(inputs.event_time)
         recipe = cls(
-            rules=load_rules(checks.rules) if checks.rules else (),
+            checks=load_checks(checks.rules) if checks.rules else Checks(),
             label=checks.label,
             splits=parse_split(split.split) if split.split else {TRAIN: 1.0},
             split_key=split.split_key,
             seed=split.seed,
             event_time=inputs.event_time,
+            windows=parse_window(window) if window else None,
             rolling=load_rolling(transform.rolling) if transform.rolling else None,
             preprocessing=load_features(transform.features) if transform.features else None,
         )
         if recipe.preprocessing is not None and TRAIN not in recipe.splits:
             raise ConfigError(f"--features are fitted on the split {TRAIN!r}, which --split does not name")
         return recipe
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Those of bounded input between reading and what comes of the rows."""
+        return [*([COMPARE] if self.checks.unique else []), *([ROLL] if self.rolling else [])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +150,7 @@ class Plan:
           ConfigError: when a rule, feature, label, key or event time does not fit the schema.
         """
         plan = cls(source, recipe, schema, schema_features(schema))
+        check_unique(recipe.checks.unique, plan.features, recipe.windows)
         if recipe.split_key:
             check_key(recipe.split_key, plan.features)
         if recipe.event_time:
@@ -152,7 +169,7 @@ class Plan:
 
     def validation(self) -> ValidateRecords:
         """The transform that checks rows; making it checks rules and label against the schema."""
-        return ValidateRecords(self.schema, self.recipe.rules, self.recipe.label)
+        return ValidateRecords(self.schema, self.recipe.checks.rules, self.recipe.label)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -172,16 +189,21 @@ class Plan:
     ) -> beam.PCollection[pa.RecordBatch]:
         """Validates rows and adds event time, rolling features and split; the handler takes the rejected rows.
 
+        What repeats a key is rejected when the rows have their event times, before any feature is computed.
+
         Args:
           rows: as they are read.
           handler: of rejects.
           lateness: how late a row of a stream may come and see all of its past (`RollingFeatures`).
-          spill: a folder for rolling features of bounded input, where all workers share this machine's disk.
+          spill: a folder for bounded input that is grouped by key, where all workers share this machine's disk.
         """
         rows = rows | "ValidateRecords" >> self.validation().with_error_handler(handler)
         recipe = self.recipe
         if recipe.event_time and not self.source.has_event_times:
             rows = rows | "AssignEventTime" >> AssignEventTime(recipe.event_time).with_error_handler(handler)
+        for key in recipe.checks.unique:
+            once = RejectDuplicates(key, recipe.windows, lateness, spill).with_error_handler(handler)
+            rows = rows | f"RejectDuplicates {key.name}" >> once
         if recipe.rolling:
             rows = rows | "RollingFeatures" >> RollingFeatures(recipe.rolling, self.features, lateness, spill=spill)
         return rows | "AssignSplit" >> AssignSplit(
@@ -201,8 +223,8 @@ class Plan:
         fit = FitTransform(self.recipe.preprocessing, self.row_schema, directory, split=TRAIN)
         with contextlib.ExitStack() as stack:
             spill = stack.enter_context(tempfile.TemporaryDirectory()) if is_local(beam_options) else None
-            title, roll = "fitting the features", [ROLL] if self.recipe.rolling else []
-            phases = [READ.named(title), *roll, Phase("computing the graph")]
+            title = "fitting the features"
+            phases = [READ.named(title), *self.recipe.phases, Phase("computing the graph")]
             pipeline = stack.enter_context(run_pipeline(beam_options, title, phases))
             rows = pipeline | "Read" >> self.read().with_error_handler(handler)
             _ = self.check_and_split(rows, handler, spill=spill) | "FitTransform" >> fit

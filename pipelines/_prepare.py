@@ -22,6 +22,7 @@ from penstock.io.schema import load_schema, schema_features, schema_fingerprint,
 from penstock.io.sources.base import Source
 from penstock.io.sources.registry import open_source
 from penstock.io.write import CountRows, WriteDataset
+from penstock.transforms.checks.file import key_names
 from penstock.transforms.features.apply import (
     ApplyTransform,
     check_transform,
@@ -35,7 +36,7 @@ from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
 from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
-from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, ROLL, STREAM, WRITE, Phase
+from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DatasetResult, DescribedResult, RunFailedError
@@ -62,7 +63,7 @@ def build(
         handler.also_to(WriteToKafka(output.rejects_to, staging.run_id))
     rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
     rows_in = None if stream.window else rows | "CountRows" >> CountRows()
-    spill = os.path.join(spill_directory(staging), "rolling") if is_local(options.beam) else None
+    spill = os.path.join(spill_directory(staging), "by_key") if is_local(options.beam) else None
     rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
@@ -102,6 +103,10 @@ def run(options: PrepareOptions) -> int:
     return tell(result, options.run.json)
 
 
+def _recipe(options: DatasetJobOptions) -> Recipe:
+    return Recipe.load(options.input, options.checks, options.split, options.transform, options.stream.window)
+
+
 def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
     """Describes what `prepare` would do, after the same checks.
 
@@ -109,13 +114,14 @@ def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
       ConfigError: when it would refuse.
     """
     started, output = job_started(), options.output
-    _early_plan(options, source, Recipe.load(options.input, options.checks, options.split, options.transform))
+    recipe = _recipe(options)
+    _early_plan(options, source, recipe)
     check_output(str(output.output), output.overwrite, dry_run=True, resume=output.resume)
     return DescribedResult(
         job=options.name,
         seconds=time.monotonic() - started,
         flags=options.resolved(),
-        stages=tuple(filter(None, _stages(options, source))),
+        stages=tuple(filter(None, _stages(options, source, recipe))),
     )
 
 
@@ -130,7 +136,7 @@ def prepare(
     Raises:
       RunFailedError: when the run came to its end and published nothing.
     """
-    recipe = Recipe.load(options.input, options.checks, options.split, options.transform)
+    recipe = _recipe(options)
     plan = _early_plan(options, source, recipe)
     run_id = run_id or new_run_id()
     if plan is None or source.is_bounded or options.run.is_translated:
@@ -149,7 +155,7 @@ def _write_dataset(
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
         title, streaming = "writing the dataset", not source.is_bounded
-        with run_pipeline(options.beam, title, _phases(options), streaming) as pipeline:
+        with run_pipeline(options.beam, title, _phases(options, recipe), streaming) as pipeline:
             build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
         if options.run.is_translated:
             seconds = time.monotonic() - started
@@ -164,10 +170,9 @@ def _write_dataset(
     return windows_result(options.name, windows, output, seconds)
 
 
-def _phases(options: DatasetJobOptions) -> list[Phase]:
+def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:
     """The phases of the pipeline that writes, in order."""
-    roll = [ROLL] if options.transform.rolling else []
-    return [READ, *roll, WRITE, PUBLISH_WINDOWS if options.stream.window else PUBLISH]
+    return [READ, *recipe.phases, WRITE, PUBLISH_WINDOWS if options.stream.window else PUBLISH]
 
 
 def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: _MakeHandler) -> DatasetResult:
@@ -242,13 +247,15 @@ def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, second
     )
 
 
-def _stages(options: DatasetJobOptions, source: Source) -> list[str | None]:
+def _stages(options: DatasetJobOptions, source: Source, recipe: Recipe) -> list[str | None]:
+    unique = key_names(recipe.checks.unique)
     return [
         None if options.checks.schema else "infer the schema from the whole input",
         "fit the features on the train split" if options.transform.features else None,
         f"read {source.describe()}",
         "validate rows against the schema" + (" and the rules" if options.checks.rules else ""),
         "assign event times" if options.input.event_time else None,
+        f"reject rows that repeat a key ({unique})" if unique else None,
         "look back for rolling features" if options.transform.rolling else None,
         "assign splits",
         "apply the features" if options.transform.features or options.transform.transform else None,

@@ -5,8 +5,12 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 ==================  ================================================================================
 `InferSchema`       Infers one schema from all rows.
 `ValidateRecords`   Rejects the rows that break the schema or a rule.
+`load_checks`       Reads a file of rules and of keys that are unique.
 `load_rules`        Reads a file of rules.
+`Checks`            What a file of rules asks of the rows.
 `Rule`              One SQL predicate that every row must meet.
+`UniqueKey`         Columns whose values, taken together, no two rows may share.
+`RejectDuplicates`  Rejects rows whose key another row has.
 `AssignSplit`       Adds `_split`, the split that each row belongs to.
 `parse_split`       Parses the ratios of `train=0.8,eval=0.1,test=0.1`, in that order.
 `AssignShuffleKey`  Adds `_shuffle_key`, a seeded hash of the row, to batches that have none.

@@ -1,4 +1,4 @@
-"""Inference of a schema: what all the rows have in common.
+"""The inference of a schema: what all rows have in common.
 
 Each batch is summarised, summaries are merged (in any order and grouping), and the last one becomes a schema:
 
@@ -41,7 +41,7 @@ from penstock.io.schema import Kind
 MAX_DOMAIN_VALUES = 100
 MAX_DOMAIN_BYTES = 8 << 10
 
-# Fewer, and the values are as likely names or identifiers, new ones of which are to be expected.
+# With fewer repetitions the values are as likely names or identifiers, and new ones are to be expected.
 _MIN_REPETITION = 2
 
 _FIRST_VALUES = 500
@@ -53,7 +53,7 @@ _NUMBER_KINDS = {"bool": Kind.INT, "int": Kind.INT, "float": Kind.FLOAT, "decima
 
 @dataclasses.dataclass(frozen=True)
 class ColumnSummary:
-    """What is known of one column; `ColumnSummary()` is the neutral element of `merge`.
+    """What is known of one column. `ColumnSummary()`, of no rows, changes nothing when it is merged.
 
     Attributes:
       rows: rows of the batches that have the column.
@@ -90,7 +90,7 @@ class ColumnSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What is known of some rows; `Summary()` is the neutral element of `merge`. At most about 10 KiB a column."""
+    """What is known of some rows, in at most about 10 KiB a column. `Summary()`, of no rows, changes nothing."""
 
     rows: int = 0
     columns: Mapping[str, ColumnSummary] = dataclasses.field(default_factory=dict)
@@ -104,7 +104,9 @@ class Summary:
 
 
 def summarize_batch(batch: pa.RecordBatch) -> Summary:
-    """Summarises rows as the readers give them without a schema; struct columns by the dotted names of their fields.
+    """Summarises rows as the readers give them without a schema.
+
+    The fields of a struct column are summarised under their dotted names.
 
     Raises:
       ConfigError: for a column of a type that no tf.Example can hold.
@@ -116,7 +118,7 @@ def summarize_batch(batch: pa.RecordBatch) -> Summary:
 
 
 def summary_schema(summary: Summary) -> schema_pb2.Schema:
-    """The schema that all summarised rows meet, but for NaN and infinity; features in the order of their names."""
+    """Makes the schema that all summarised rows meet, except for NaN and infinity; features are sorted by name."""
     schema = schema_pb2.Schema()
     for name in sorted(summary.columns):
         schema.feature.append(_feature(name, summary.columns[name], summary.rows))
@@ -124,18 +126,18 @@ def summary_schema(summary: Summary) -> schema_pb2.Schema:
 
 
 class InferSchemaFn(beam.CombineFn):
-    """Batches to the schema of their rows."""
+    """Combines batches into the schema of their rows."""
 
     def create_accumulator(self) -> Summary:
-        """Of no rows."""
+        """Starts with the summary of no rows."""
         return Summary()
 
     def add_input(self, accumulator: Summary, batch: pa.RecordBatch) -> Summary:
-        """With the rows of one more batch."""
+        """Adds the rows of one batch."""
         return accumulator.merge(summarize_batch(batch))
 
     def merge_accumulators(self, accumulators: Iterable[Summary]) -> Summary:
-        """Of all rows."""
+        """Merges summaries."""
         return functools.reduce(Summary.merge, accumulators, Summary())
 
     def extract_output(self, accumulator: Summary) -> schema_pb2.Schema:
@@ -265,7 +267,7 @@ def _feature(name: str, column: ColumnSummary, rows: int) -> schema_pb2.Feature:
 
 
 def _kind(column: ColumnSummary) -> tuple[Kind, list[str]]:
-    """The narrowest kind that holds all values, and what there is to say of the choice."""
+    """Chooses the narrowest kind that holds all values, and explains the choice where it may surprise."""
     counts, declared = column.counts, sorted(column.types)
     numbers = counts.ints + counts.wide_ints + counts.floats
     temporal = [name for name in declared if name != "text" and name not in _NUMBER_KINDS]
@@ -292,7 +294,7 @@ def _kind_of_none(column: ColumnSummary) -> tuple[Kind, list[str]]:
 
 
 def _domain_values(column: ColumnSummary) -> list[str]:
-    """The texts of a string domain, in order; none where there should be no domain."""
+    """Returns the texts of a string domain, in order; none where there should be no domain."""
     counts = column.counts
     values = counts.ints + counts.wide_ints + counts.floats + counts.others
     if column.texts is None or values < _MIN_REPETITION * len(column.texts):

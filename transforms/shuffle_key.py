@@ -12,7 +12,7 @@ from penstock.io.reserved import SHUFFLE_KEY
 
 
 def assign_shuffle_key(batch: pa.RecordBatch, seed: int = 0, columns: Sequence[str] | None = None) -> pa.RecordBatch:
-    """The batch with `_shuffle_key`, uint64: a hash of the source row; unchanged when it has one.
+    """Adds `_shuffle_key` to a batch that has none: uint64, a hash of the source row.
 
     Args:
       batch: the rows, before they are transformed.

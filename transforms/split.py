@@ -53,7 +53,7 @@ def parse_split(text: str) -> dict[str, float]:
 
 
 def check_ratios(ratios: Mapping[str, float]) -> None:
-    """Refuses splits that cannot be.
+    """Refuses splits that no dataset can have.
 
     Raises:
       ConfigError: when there is none, a name is unfit for a folder or reserved, a ratio is not in (0, 1], or the
@@ -88,7 +88,7 @@ def check_key(key: Sequence[str], features: Sequence[Feature]) -> None:
 
 
 def split_codes(hashes: npt.NDArray[np.uint64], ratios: Sequence[float]) -> npt.NDArray[np.int32]:
-    """Which split each uint64 hash belongs to: int32, an index into `ratios`.
+    """Returns which split each uint64 hash belongs to: int32, an index into `ratios`.
 
     The bounds are computed exactly, so that they are the same everywhere.
 
@@ -104,14 +104,14 @@ def split_codes(hashes: npt.NDArray[np.uint64], ratios: Sequence[float]) -> npt.
 
 
 def _exact(ratio: float) -> Fraction:
-    # 0.1 as written, not the binary fraction next to it.
+    # 0.1 as the user wrote it, not the binary fraction next to it.
     return Fraction(repr(float(ratio)))
 
 
 def assign_split(
     batch: pa.RecordBatch, ratios: Mapping[str, float], columns: Sequence[str] | None, seed: int = 0
 ) -> pa.RecordBatch:
-    """The batch with `_split`: dictionary<int32, string> of the names in `ratios`.
+    """Adds `_split` to a batch: dictionary<int32, string> of the names in `ratios`.
 
     Args:
       batch: the rows.

@@ -31,7 +31,7 @@ from penstock.transforms.features.apply import transform_fingerprint, transforme
 
 AnyManifest = Manifest | WindowManifest
 
-# Rows of one shard that break the schema are counted by reason, and so many are shown.
+# Of the rows of a shard that break the schema, all are counted by reason, and so many are shown.
 _MAX_SHOWN = 3
 
 _READ_BYTES = 1 << 20
@@ -58,8 +58,8 @@ class Fault:
 def verify_dataset(directory: str) -> Iterator[Fault]:
     """Reads a dataset again and yields each fault, and nothing for a good dataset.
 
-    Memory is that of one block of records. `penstock.io.beam.progress` counts bytes, and rows of shards. A dataset with
-    windows may still be growing: what it holds of a window that is just being published is an orphan for a moment.
+    It holds one block of records in memory. `penstock.io.beam.progress` counts bytes, and rows of shards. A dataset
+    with windows may still be growing: files of a window that is just being published look like orphans for a moment.
     """
     windows = sorted(list_files(FileSystems.join(directory, WINDOWS)))
     yield from _verify_windows(directory, windows) if windows else _verify_whole(directory)
@@ -121,7 +121,7 @@ def _plan_bytes(manifests: Iterable[AnyManifest], present: Mapping[str, int]) ->
 
 
 def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
-    """What the manifest of a window says against itself, beyond its sums."""
+    """Yields contradictions inside the manifest of a window, beyond its sums."""
     name = f"{WINDOWS}/{manifest.name}.json"
     if name != path:
         yield Fault("manifest.window", path, f"the window of {name} has another name")
@@ -147,7 +147,7 @@ def dataset_bytes(directory: str) -> int:
 
 
 def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
-    """What the manifest says against itself."""
+    """Yields contradictions inside the manifest."""
     records: collections.Counter[str] = collections.Counter()
     for shard in manifest.shards:
         records[shard.split] += shard.records
@@ -167,7 +167,7 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
 
 
 def _check_files(known: Set[str], manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
-    """Files that are missing, and files that no manifest knows; a job with windows may still be running."""
+    """Yields files that are missing and files that no manifest knows; a job with windows may still be running."""
     may_run = isinstance(manifest, WindowManifest)
     folders = tuple(f"{extra}/" for extra in manifest.extras)
     for path in sorted(known):
@@ -190,7 +190,7 @@ def _is_there(path: str, present: Mapping[str, int]) -> bool:
 def _load_checks(
     directory: str, manifest: AnyManifest, present: Mapping[str, int]
 ) -> tuple[RecordChecks | None, list[Fault]]:
-    """What each record must conform to, if it can be known, and what is wrong with the schema and the graph."""
+    """Loads what each record must conform to, if that can be known, and the faults of schema and graph."""
     faults = []
     loaded: dict[str, RecordChecks] = {}
     for extra, what, load in ((SCHEMA, "schema", _load_schema), (TRANSFORM, "transform", _load_transform)):
@@ -308,7 +308,7 @@ class _WrongRecords:
 
 
 def _wrong_rows(piece: ReadPiece, checks: RecordChecks) -> dict[int, Sequence[Reason]]:
-    """Row index to what is wrong with it; a row with values of another kind is not looked at any further."""
+    """Maps the index of a row to its reasons; a row with values of another kind is not checked any further."""
     batch, rejects = piece.decode([check.feature for check in checks.columns])
     return {**validate_batch(batch, checks).reasons, **rejects}
 

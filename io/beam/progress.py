@@ -11,6 +11,7 @@ counter     of
 `rows`      the input
 `rejected`  rows that became dead letters
 `rolled`    rows whose rolling features are computed
+`compared`  rows that are compared with those of the same key
 `written`   bytes of records in shards, uncompressed
 `shards`    the dataset
 `windows`   published

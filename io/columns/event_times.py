@@ -9,7 +9,8 @@ INT, FLOAT          seconds, ms, us or ns since 1970-01-01 UTC: the unit must be
 timestamp, date     as it is; UTC where it has no time zone
 ==================  ============================================================================================
 
-`_event_time` has microseconds: finer times are rounded down, a FLOAT to the nearest. Years 1 to 9999 are accepted.
+`_event_time` has microseconds: finer times are rounded down, and a FLOAT to the nearest microsecond. Years 1 to 9999
+are accepted.
 """
 
 import datetime
@@ -48,7 +49,7 @@ _PROBES = 32
 
 
 def parse_event_time(text: str) -> tuple[str, Unit | None]:
-    """Column and unit of `COLUMN` or `COLUMN:s|ms|us|ns`.
+    """Parses the column and the unit of `COLUMN` or `COLUMN:s|ms|us|ns`.
 
     >>> parse_event_time("pickup:ms"), parse_event_time("a:b")
     (('pickup', 'ms'), ('a:b', None))
@@ -85,7 +86,7 @@ def _spellings(column: str) -> str:
 
 
 def event_times(column: pa.Array, unit: Unit | None = None) -> pa.Array:
-    """Times of the values: timestamp[us, UTC], null where a value is null or no time between the years 1 and 9999.
+    """Converts values to timestamp[us, UTC]; null where a value is null, or is no time of the years 1 to 9999.
 
     Raises:
       ConfigError: for a number without unit, or a type that holds no time.
@@ -118,7 +119,7 @@ def _from_integers(values: pa.Array, unit: str) -> pa.Array:
 
 
 def _limits(unit: str) -> tuple[int, int]:
-    """The least and greatest number of a unit that int64 holds and that falls into the years 1 to 9999."""
+    """Returns the least and the greatest int64 of a unit that falls into the years 1 to 9999."""
     if unit == "days":
         return _FIRST_SECOND // 86_400, _LAST_SECOND // 86_400
     scale, whole = _UNITS[unit], np.iinfo(np.int64)
@@ -181,9 +182,9 @@ def _cast_or_null(texts: pa.Array, arrow_type: pa.DataType) -> pa.Array:
 def assign_event_time(
     batch: pa.RecordBatch, column: str, unit: Unit | None = None
 ) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
-    """The batch with `_event_time`, and why rows have none: those are null there.
+    """Adds `_event_time` to a batch, and returns the reasons of the rows that have no time: these are null.
 
-    An absent column is all null.
+    A column that the batch lacks counts as all null.
 
     Raises:
       ConfigError: as `event_times`.

@@ -7,10 +7,10 @@ from penstock.io.reserved import RESERVED
 
 
 def flatten_batch(batch: pa.RecordBatch, uri: str = "input") -> pa.RecordBatch:
-    """The batch with each struct column replaced by one column for each of its fields, at any depth.
+    """Replaces each struct column of a batch by one column for each of its fields, at any depth.
 
-    A null struct gives null fields. A struct without fields has no values and leaves no column. Lists of structs stay
-    as they are. Reserved columns are not touched. A batch without struct columns is returned as it is.
+    A null struct gives null fields. A struct without fields has no values and leaves no column. Lists of structs and
+    reserved columns stay as they are. A batch without struct columns is returned as it is.
 
     >>> point = pa.array([{"x": 1, "y": 2}, None])
     >>> flatten_batch(pa.record_batch([point], names=["point"])).to_pydict()
@@ -36,7 +36,7 @@ def flatten_batch(batch: pa.RecordBatch, uri: str = "input") -> pa.RecordBatch:
 
 
 def flatten_schema(schema: pa.Schema, uri: str = "input") -> pa.Schema:
-    """The schema that `flatten_batch` gives to batches of a file's `schema`.
+    """Returns the schema that `flatten_batch` gives to batches of a file's `schema`.
 
     Raises:
       InputError: as `flatten_batch`, and for a column with a reserved name.

@@ -1,9 +1,9 @@
-"""One hash of rows for everything that must not depend on order, batches or workers: splits and the shuffle.
+"""The hash of a row, which does not depend on order, batches or workers; splits and the shuffle use it.
 
-The hash of a row is XXH64 over its columns in name order. A null, or a column that is not there, is a zero byte. A
-value is a byte for its kind (1 int, 2 float, 3 bytes), the number of values as u32, and the values: int64, float64 of
-the float32 that a tf.Example holds, or a u32 length and the bytes; all little-endian. So the same rows hash alike
-whether they came from CSV, Parquet or Avro, and a scalar like a list of one.
+The hash is XXH64 over the columns of the row in name order. A null, or a column that is not there, adds a zero byte. A
+value adds a byte for its kind (1 int, 2 float, 3 bytes), the number of values as u32, and the values: int64, float64 of
+the float32 that a tf.Example holds, or a u32 length and the bytes; all little-endian. So equal rows from CSV, Parquet
+and Avro have equal hashes, and a scalar hashes like a list of one.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ import xxhash
 from penstock.io.batches import feature_names
 from penstock.io.columns.lists import kernel_columns
 from penstock.io.kernel import hashing
+from penstock.io.kernel.pure import hashing as pure_hashing
+from penstock.io.kernel.pure.columns import open_columns
 
 # Uses of one seed that must be independent of each other hash with different salts.
 SPLIT_SALT = "split"
@@ -23,7 +25,7 @@ SHUFFLE_SALT = "shuffle"
 
 
 def salted(seed: int, salt: str) -> int:
-    """The 64-bit seed for one use of a job's seed.
+    """Returns the 64-bit seed for one use of a job's seed.
 
     >>> salted(0, SPLIT_SALT) != salted(0, SHUFFLE_SALT)
     True
@@ -47,3 +49,17 @@ def hash_rows(batch: pa.RecordBatch, columns: Sequence[str] | None, seed: int) -
     """
     names = sorted(feature_names(batch) if columns is None else columns)
     return hashing.hash_rows(kernel_columns(batch, names), seed % (1 << 64))
+
+
+def canonical_rows(
+    batch: pa.RecordBatch, columns: Sequence[str]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """What `hash_rows` hashes of columns in name order: bytes, and int64[rows + 1] where each row begins, and the end.
+
+    Rows that are equal in these columns have equal bytes, and the bytes of none are the beginning of another's.
+
+    Raises:
+      ConfigError: for a column of a type without a tf.Example form.
+    """
+    chosen = kernel_columns(batch, sorted(columns))
+    return pure_hashing.canonical_rows(open_columns(chosen), batch.num_rows)

@@ -27,7 +27,7 @@ from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.spec import DatasetSpec
-from penstock.io.sort.merge import KEYS_END, MergedRuns
+from penstock.io.sort.merge import KEYS_END, MergedRuns, merge_batches
 from penstock.io.sort.records import EncodedRecords, Keys, sort_records
 from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
 
@@ -281,9 +281,7 @@ def _write_chunks(
 def merged_batches(batches: Iterable[pa.RecordBatch], splits: Sequence[str]) -> Iterator[MergedRuns]:
     """Batches of `RECORDS`, in any order, as one sorted sequence, by way of runs on this machine's disk."""
     with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
-        writer = RunWriter(directory, splits)
-        runs = [run for batch in batches for run in writer.add(batch)]
-        yield MergedRuns([*runs, *writer.flush()], once=True)
+        yield merge_batches(batches, directory, splits, once=True)
 
 
 def _from_ipc(chunk: bytes) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""What needs an extra of Penstock, and how to tell a user who does not have it; nothing heavy is imported to find out.
+"""Which features need an extra of Penstock, and the errors that say so; nothing heavy is imported to find out.
 
 ===========================  =============  =======================================
 what                         extra          what must be importable

@@ -1,7 +1,7 @@
 """Folders of files on every filesystem that Beam knows: with directories (local) and without (object stores).
 
-Beam takes `*`, `?` and `[` in any path for a pattern, when it deletes as well. Local folders are therefore handled
-without it: their names may hold anything.
+Beam takes `*`, `?` and `[` in any path for a pattern, even when it deletes. Local folders are therefore handled without
+Beam: their names may hold any character.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from penstock.io.files.paths import is_local, walk_files
 
 
 def list_files(directory: str) -> dict[str, int]:
-    """All files below a folder, recursively: path relative to it -> size in bytes; empty where there is no folder.
+    """Lists all files below a folder, recursively: relative path to size in bytes; empty where there is no folder.
 
     Links are listed, not followed, unless they lead to files.
 
@@ -45,7 +45,7 @@ def copy_folder(source: str, target: str) -> None:
 
 
 def move_files(moves: Mapping[str, str]) -> None:
-    """Renames files, source to target; what is at a target is replaced."""
+    """Renames files, source to target, and replaces files that are there."""
     remote = {source: target for source, target in moves.items() if not is_local(source)}
     for source in moves.keys() - remote.keys():
         os.makedirs(os.path.dirname(moves[source]) or ".", exist_ok=True)
@@ -54,7 +54,7 @@ def move_files(moves: Mapping[str, str]) -> None:
 
 
 def delete_files(directory: str, paths: Collection[str]) -> None:
-    """Deletes files of a folder, and what folders inside it that leaves empty; those already gone do not matter."""
+    """Deletes files of a folder, and folders inside it that are empty then. A file that is gone already is skipped."""
     if not is_local(directory):
         FileSystems.delete([FileSystems.join(directory, path) for path in paths])
         return
@@ -72,7 +72,7 @@ def _parents(path: str) -> Iterable[str]:
 
 
 def remove_folder(directory: str) -> None:
-    """Removes a folder with all that is in it, where there is one."""
+    """Removes a folder with all that is in it, if there is one."""
     if is_local(directory):
         shutil.rmtree(directory, ignore_errors=True)
     else:

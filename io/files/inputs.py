@@ -32,10 +32,10 @@ class InputFile:
 
 
 def match_files(patterns: Sequence[str], may_be_none: bool = False) -> tuple[InputFile, ...]:
-    """All files that the patterns match, each once, sorted by URI.
+    """Lists all files that the patterns match, each once, sorted by URI.
 
     Raises:
-      InputError: for a pattern that matches nothing unless there `may_be_none`, or that names a directory.
+      InputError: for a pattern that names a directory, or matches nothing, unless there `may_be_none`.
       ConfigError: for a filesystem that cannot be reached from here.
     """
     files: dict[str, InputFile] = {}
@@ -59,7 +59,7 @@ def _match(pattern: str) -> Sequence[FileMetadata]:
 
 
 def stat_file(uri: str) -> InputFile:
-    """One file as it is now.
+    """Returns a file as it is now.
 
     Raises:
       InputError: when it is gone or cannot be looked at.
@@ -76,7 +76,7 @@ def _input_file(meta: FileMetadata) -> InputFile:
 
 @contextlib.contextmanager
 def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
-    """The bytes of a file as they are stored, seekable where the filesystem can seek."""
+    """Opens the bytes of a file as they are stored; the stream can seek where the filesystem can."""
     with open_raw(file) as raw:
         yield pa.PythonFile(raw, mode="r")
 
@@ -106,7 +106,7 @@ class CountedReads:
 
 @contextlib.contextmanager
 def open_decompressed(file: InputFile) -> Iterator[pa.NativeFile]:
-    """The content of a file, decompressed by its suffix (gzip, bzip2, zstd; several members one after the other).
+    """Opens the content of a file, decompressed by its suffix: gzip, bzip2 or zstd, of one or several members.
 
     Raises:
       InputError: while reading, when the compressed stream is corrupt or ends too early.

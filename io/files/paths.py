@@ -1,7 +1,7 @@
-"""Files and folders that a user names: which are local, and whether what must be there is there, without Beam.
+"""Files and folders that a user names: which of them are local, and which are missing, without Beam.
 
-What a command line names is looked for before Beam is loaded, so that a wrong path is told at once. Only what is
-certainly missing is refused here: the file systems of Beam have the last word, on patterns above all.
+A job looks for the files of its command line before it loads Beam, so that it reports a wrong path at once. Only files
+that are certainly missing are refused here: the filesystems of Beam have the last word, above all on patterns.
 """
 
 import glob
@@ -17,7 +17,7 @@ _MAGIC = re.compile(r"[*?\[\\]")
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is one of this machine's: one without a scheme."""
+    """Whether a path is of this machine: it has no scheme."""
     return "://" not in path
 
 
@@ -27,7 +27,7 @@ def is_local_directory(path: str) -> bool:
 
 
 def walk_files(directory: str) -> Iterable[tuple[str, int]]:
-    """All files below a local folder: path relative to it, size in bytes; nothing where there is no folder.
+    """Yields all files below a local folder: relative path and size in bytes; nothing where there is no folder.
 
     Links are listed, not followed, unless they lead to files.
 
@@ -55,7 +55,7 @@ def _raise_unless_gone(error: OSError) -> None:
 
 
 def no_match(pattern: str) -> InputError:
-    """The error for a pattern of input files that matches none."""
+    """Returns the error for a pattern of input files that matches none."""
     if is_local_directory(pattern):
         example = os.path.join(pattern, "*.csv")
         return InputError(f"{pattern} is a directory; name its files with a pattern such as {example!r}")
@@ -65,7 +65,7 @@ def no_match(pattern: str) -> InputError:
 
 
 def unreadable(what: str, error: Exception, hint: str = "") -> ConfigError:
-    """The error for a file that cannot be read.
+    """Returns the error for a file that cannot be read.
 
     Args:
       what: what it is, such as a flag with its value.

@@ -52,7 +52,7 @@ class TopicSource:
             format=self.format,
             format_options=self.format_options,
             out_of_orderness=self.request.out_of_orderness,
-            idle_timeout=self.request.idle_timeout or _IDLE_TIMEOUT,
+            idle_timeout=_IDLE_TIMEOUT if self.request.idle_timeout is None else self.request.idle_timeout,
             order_key=order_key,
             spans=self.spans,
         )

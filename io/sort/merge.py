@@ -7,11 +7,12 @@ import bisect
 import dataclasses
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from penstock.io.kernel import runs as kernel_runs
 from penstock.io.sort.records import (
@@ -23,9 +24,10 @@ from penstock.io.sort.records import (
     RecordSink,
     concat_records,
     read_into,
+    reorder_records,
     sorted_order,
 )
-from penstock.io.sort.runs import MAX_RUN_BYTES, Run
+from penstock.io.sort.runs import MAX_RUN_BYTES, Run, RunWriter
 
 KEYS_END = 1 << 64
 
@@ -98,6 +100,20 @@ class MergedRuns:
                     run.discard()
         return written
 
+    def pieces(self, low: int = 0, high: int = KEYS_END) -> Iterator[EncodedRecords]:
+        """The records with `low` <= key < `high`, sorted, about `max_piece_bytes` at a time; they stay in the runs.
+
+        A piece lies in memory that the next one takes.
+        """
+        if not self._runs or low >= high:
+            return
+        for start, end in itertools.pairwise(self._cuts(low, high)):
+            spans = [_Span(*place) for place in zip(self._runs, start, end, strict=True) if place[1] < place[2]]
+            if spans:
+                records = self._read(spans)
+                order = sorted_order(records)
+                yield records if order is None else reorder_records(records, order)
+
     def _write_piece(self, spans: Sequence["_Span"], sink: RecordSink) -> Written:
         ordered = spans if len(spans) < 2 else _in_order(spans)
         if ordered is None:
@@ -109,6 +125,16 @@ class MergedRuns:
         return written
 
     def _write_sorted(self, spans: Sequence["_Span"], sink: RecordSink) -> Written:
+        records = self._read(spans)
+        order = sorted_order(records)
+        if order is None:
+            sink.write_records(records)
+        else:
+            sink.write_ordered(records, order)
+        return _written(len(records), records.times)
+
+    def _read(self, spans: Sequence["_Span"]) -> EncodedRecords:
+        """The records of the spans, one span after the other, in the buffer."""
         size = sum(span.run.bytes_around(span.first, span.last) for span in spans)
         if size > len(self._buffer):
             self._buffer = np.empty(max(size, self._max_piece_bytes), np.uint8)
@@ -117,13 +143,7 @@ class MergedRuns:
         for span in spans:
             parts.append(span.run.read(span.first, span.last, self._buffer[filled:]))
             filled += parts[-1].nbytes
-        records = concat_records(parts, self._buffer)
-        order = sorted_order(records)
-        if order is None:
-            sink.write_records(records)
-        else:
-            sink.write_ordered(records, order)
-        return _written(len(records), records.times)
+        return concat_records(parts, self._buffer)
 
     def _cuts(self, low: int, high: int) -> Iterator[Sequence[int]]:
         """Where pieces begin and end: a place in each run."""
@@ -178,6 +198,27 @@ class MergedRuns:
                 for run, first, place in zip(self._runs, start, ahead, strict=True)
             ]
             yield start
+
+
+def merge_batches(
+    batches: Iterable[pa.RecordBatch],
+    directory: str,
+    splits: Sequence[str] = ("",),
+    run_bytes: int = MAX_RUN_BYTES,
+    once: bool = False,
+) -> MergedRuns:
+    """Batches of `RECORDS`, in any order, as one sorted sequence, by way of runs in a folder.
+
+    Args:
+      batches: the records; those of several splits are one sequence.
+      directory: where the runs are written; they stay there.
+      splits: the names of the splits, by their numbers.
+      run_bytes: bytes of records that are sorted at once, when they are written and when they are read.
+      once: as of `MergedRuns`.
+    """
+    writer = RunWriter(directory, splits, run_bytes, run_bytes)
+    runs = [run for batch in batches for run in writer.add(batch)]
+    return MergedRuns([*runs, *writer.flush()], None if run_bytes == MAX_RUN_BYTES else run_bytes, once)
 
 
 @dataclasses.dataclass(frozen=True)

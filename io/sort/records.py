@@ -127,6 +127,18 @@ def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch if order is None else batch.take(pa.array(order))
 
 
+def reorder_records(records: EncodedRecords, order: Ints) -> EncodedRecords:
+    """The records of these indices, in this order, in memory of their own."""
+    content = io.BytesIO()
+    blocks = BlockWriter(content.write)
+    blocks.write_ordered(records, order)
+    blocks.flush()
+    times = None if records.times is None else records.times[order]
+    data = np.frombuffer(content.getbuffer(), np.uint8)
+    offsets = starts_of(np.diff(records.offsets)[order])
+    return EncodedRecords(records.splits[order], records.keys[order], data, offsets, times)
+
+
 class RecordSink(Protocol):
     """What takes records in their final order, in pieces of any size."""
 

@@ -5,6 +5,7 @@ and the clients imported, and is anybody asked. What it gives is a `Source`, whi
 """
 
 import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,24 +16,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SourceRequest:
-    """What a job is told to read, and how; all of it as the flags have it.
+    """What a job is told to read, and how.
 
     Attributes:
       inputs: URIs and patterns.
       format: its name or an alias; None for what the source makes of that.
       options: options of formats that were given, by flag.
       event_time: `COLUMN` or `COLUMN:unit`.
-      watch: seconds between two looks for new files.
-      out_of_orderness, idle_timeout: durations, such as 5s.
+      watch: how often to look for new files; None reads those that are there.
+      out_of_orderness, idle_timeout: as `ReadFromKafka` and `WatchRecords` have them.
     """
 
     inputs: tuple[str, ...]
     format: str | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     event_time: str | None = None
-    watch: float | None = None
-    out_of_orderness: str = "5s"
-    idle_timeout: str | None = None
+    watch: datetime.timedelta | None = None
+    out_of_orderness: datetime.timedelta = datetime.timedelta(seconds=5)
+    idle_timeout: datetime.timedelta | None = None
 
 
 class Source(Protocol):

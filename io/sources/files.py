@@ -1,10 +1,10 @@
 """Files as a source: those that are there, and those that come."""
 
 import dataclasses
-import datetime
 from collections.abc import Sequence
 from typing import Any, Self
 
+from penstock.io.beam.durations import ZERO
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.files.sizes import byte_text
 from penstock.io.formats.base import Format
@@ -71,7 +71,7 @@ class WatchedSource:
         """The transform that watches and reads."""
         return WatchRecords(
             self.request.inputs,
-            datetime.timedelta(seconds=self.request.watch or 0),
+            self.request.watch or ZERO,
             self.reader,
             features,
             self.request.event_time,
@@ -81,7 +81,8 @@ class WatchedSource:
 
     def describe(self) -> str:
         """The patterns, and how often they are looked at."""
-        return f"{', '.join(self.request.inputs)}, looked at every {self.request.watch:g} s"
+        interval = (self.request.watch or ZERO).total_seconds()
+        return f"{', '.join(self.request.inputs)}, looked at every {interval:g} s"
 
     def inputs(self) -> list[dict[str, Any]]:
         """The patterns; windows name the files of their rows."""

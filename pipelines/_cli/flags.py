@@ -295,7 +295,7 @@ def _config_path(program: str, argv: Sequence[str]) -> str | None:
 def _config_arguments(
     path: str, argv: Sequence[str], known: Mapping[str, argparse.Action], elsewhere: Mapping[str, str]
 ) -> list[str]:
-    """The entries of a config file as flags, but for those that the command line has."""
+    """The entries of a config file as flags, without those that the command line has."""
     given = {argument.split("=", 1)[0] for argument in argv}
     arguments: list[str] = []
     for key, value in _load_config(path):

@@ -39,7 +39,7 @@ _TEXTS = {
     "flink_conf_dir": "Flink: folder of a configuration for the job",
 }
 
-# What a stream on Flink needs, each for a reason that docs/flink.md tells.
+# What a stream on Flink needs, each for a reason that docs/flink.md gives.
 STREAM_DEFAULTS: Mapping[str, Any] = {
     "checkpointing_interval": 10_000,
     "finish_bundle_before_checkpointing": True,

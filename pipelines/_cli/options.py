@@ -1,8 +1,10 @@
 """The families of flags that the jobs compose."""
 
 import dataclasses
+import datetime
 from typing import Any, TypeVar, get_args
 
+from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.options import Shuffle
 from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
@@ -131,7 +133,9 @@ class CheckOptions(Options):
         metavar="FILE",
         names=FILE,
     )
-    rules: str | None = flag("YAML file of SQL predicates that every row must meet", metavar="FILE", names=FILE)
+    rules: str | None = flag(
+        "YAML file of SQL predicates that every row must meet, and of keys that are unique", metavar="FILE", names=FILE
+    )
     label: str | None = flag("the column to learn: a row without it is rejected", metavar="COLUMN")
     max_reject_fraction: float = flag(
         "fail, and publish nothing, when more than this part of the rows is rejected", 0.05, type=fraction, metavar="F"
@@ -231,7 +235,7 @@ class RunOptions(Options):
 
     @property
     def is_announced(self) -> bool:
-        """Whether a person is told at once what the job will do."""
+        """Whether the job announces at once what it will do, for a person to read."""
         return not self.is_described and not self.json
 
     @property
@@ -267,14 +271,14 @@ def source_request(options: InputOptions, stream: StreamOptions) -> SourceReques
         format=options.format,
         options=options.format_options(),
         event_time=options.event_time,
-        watch=stream.watch,
-        out_of_orderness=stream.out_of_orderness,
-        idle_timeout=stream.idle_timeout,
+        watch=None if stream.watch is None else datetime.timedelta(seconds=stream.watch),
+        out_of_orderness=parse_duration(stream.out_of_orderness),
+        idle_timeout=None if stream.idle_timeout is None else parse_duration(stream.idle_timeout),
     )
 
 
 def is_endless(options: InputOptions, stream: StreamOptions) -> bool:
-    """Whether the source that the flags name has no end; nobody is asked.
+    """Whether the source that the flags name has no end, as far as the flags say.
 
     Raises:
       ConfigError: when its URI is wrong, or flags are for another kind of source.

@@ -17,7 +17,7 @@ exit codes: 0 the dataset is good; 1 it has a fault; 2 wrong usage"""
 
 @dataclasses.dataclass(frozen=True)
 class DatasetOptions(Options):
-    """What is verified, and how it is told."""
+    """Which dataset is verified, and how the result is printed."""
 
     title = "dataset"
 

@@ -1,1 +1,1 @@
-"""What a job tells while it runs and when it ends."""
+"""Reports on a job: its progress while it runs, its result when it ends."""

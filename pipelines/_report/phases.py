@@ -58,6 +58,7 @@ class Phase:
 
 
 READ = Phase("reading", pieces="parts", amount="bytes", rows=True)
+COMPARE = Phase("looking for duplicates", pieces="compared", unit="rows")
 ROLL = Phase("rolling features", pieces="rolled", unit="rows")
 WRITE = Phase("writing shards", pieces="shards", unit="shards", amount="written")
 PUBLISH = Phase("publishing")

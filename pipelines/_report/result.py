@@ -179,7 +179,7 @@ class DescribedResult(Result):
 
 
 class UsageError(SystemExit):
-    """A command line that cannot be parsed; its user has been told.
+    """A command line that cannot be parsed; argparse has printed why.
 
     Attributes:
       message: what is wrong with it.
@@ -191,7 +191,7 @@ class UsageError(SystemExit):
 
 
 class RunFailedError(DataError):
-    """A run that came to its end and failed over its data: what it counted is told all the same."""
+    """A run that came to its end and failed because of its data; it carries what was counted."""
 
     def __init__(self, message: str, result: Result):
         super().__init__(message)

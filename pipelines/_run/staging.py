@@ -19,7 +19,7 @@ _LOGGER = logging.getLogger(__name__)
 def staging_folder(output: str, overwrite: bool, run_id: str) -> Iterator[Staging]:
     """The staging folder of a new run in an output that can take it.
 
-    When the block fails, or the run published nothing, the output is left as it was found, but for dead letters.
+    When the block fails, or the run published nothing, the output is left as it was found, except for dead letters.
 
     Raises:
       ConfigError: when the output cannot take a dataset.

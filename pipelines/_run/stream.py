@@ -1,4 +1,4 @@
-"""A stream's runner: which one, with which options, and what its user is told while it runs and when it ends."""
+"""The runner of a stream: which one, with which options, and its messages to the user at the start and the end."""
 
 import dataclasses
 import sys

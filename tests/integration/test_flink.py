@@ -44,6 +44,20 @@ def test_flink_writes_the_dataset_that_the_local_runner_writes(tmp_path, flags, 
     assert found.rejected_by_reason == expected.rejected_by_reason
 
 
+def test_flink_rejects_the_duplicates_that_the_local_runner_rejects(tmp_path, flags, flink_cluster):
+    (tmp_path / "rules.yaml").write_text("unique: [name]")
+    flags = [*flags, f"--rules={tmp_path}/rules.yaml", "--max_reject_fraction=1"]
+    assert run_prepare(*flags, f"--output={tmp_path}/local") == 0
+    cluster = [*flink_cluster.flags(), "--parallelism=2", "--environment_cache_millis=60000"]
+    command = [sys.executable, "-m", "pipelines.prepare", *flags, *cluster, f"--output={tmp_path}/flink"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected, found = manifest_of(tmp_path / "local"), manifest_of(tmp_path / "flink")
+    assert (found.dataset_id, found.rows_out) == (expected.dataset_id, 7)
+    assert found.rejected_by_reason == expected.rejected_by_reason
+    assert found.rejected_by_reason["unique.name"] == 1500 - 75 - 7
+
+
 def test_a_stream_goes_on_from_a_savepoint(tmp_path, kafka, flink_cluster):
     topic = "savepoint"
     kafka.create_topic(topic, 2)

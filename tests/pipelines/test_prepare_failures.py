@@ -57,7 +57,7 @@ WRONG = [
         ["--rules=column.yaml"],
         r"column.yaml, line \d: rule 'near', SQL line 1, column 1: no column 'aa'; did you mean 'a'\?",
     ),
-    (["--rules=text.yaml"], r"text.yaml: must hold one key, rules"),
+    (["--rules=text.yaml"], r"text.yaml, line 1: must be a mapping of names"),
     (["--rules=none.yaml"], r"none.yaml: cannot be read"),
     (["--features=op.yaml"], r"op.yaml, line 2: feature 'a': unknown operation 'scale_to_z_scor'; did you mean"),
     (["--features=input.yaml"], r"input.yaml, line 2: feature 'c': .*'c'"),

@@ -13,7 +13,8 @@
         severity: warn                       # counts, and keeps the row
 
 A row stays when the predicate is true; false rejects it, and so does NULL: `fare >= 0` rejects a row without a fare,
-`fare IS NULL OR fare >= 0` keeps it. What a predicate may say is told in `penstock.transforms.checks.sql.predicates`.
+`fare IS NULL OR fare >= 0` keeps it. The same file can say `unique`
+(`penstock.transforms.checks.unique`). What a predicate may say is told in `penstock.transforms.checks.sql.predicates`.
 Columns have the types of the schema: BIGINT, DOUBLE, VARCHAR, or lists of those where the schema says that a feature is
 multivalued. A column that is not there is all NULL. A row is also rejected by a rule that cannot be computed for it
 (overflow, a cast that fails, division by zero), or uses bytes of it that are not UTF-8.
@@ -43,11 +44,9 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import yaml
 
 from penstock.io.columns.values import shown
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.files.yaml_files import Place, pairs, read_text, shown_node, top_entry, value_of
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms.checks.sql.binding import bind_predicate, message_of
@@ -60,8 +59,9 @@ from penstock.transforms.checks.values import typed_column
 Severity = Literal["error", "warn"]
 
 _SEVERITIES = ("error", "warn")
-_KEYS = ("name", "sql", "severity", "description")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+
+# Of a rule, or of a key that is unique.
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 # Telling why a row gives NULL costs a fraction of a millisecond, so beyond this many a batch the reason is told in
 # general.
@@ -93,7 +93,7 @@ class Rule:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise ConfigError(
                 f"{self.place}: a name is a letter, then letters, digits, '_', '.' or '-', got {self.name!r}"
             )
@@ -111,52 +111,12 @@ class Rule:
         return f"rule.{self.name}"
 
 
-def load_rules(path: str) -> tuple[Rule, ...]:
-    """Reads a file of rules.
-
-    `compile_rules` checks the SQL.
+def check_names(rules: Iterable[Rule]) -> None:
+    """Refuses rules of one name.
 
     Raises:
-      ConfigError: when the file cannot be read, is not YAML, or is not a list of rules; the message has the path, the
-        line, and the number or name of the rule.
+      ConfigError: naming the second.
     """
-    source = f"--rules {path}"
-    return parse_rules(read_text(path, source, "give a YAML file"), source)
-
-
-def parse_rules(text: str, source: str = "rules") -> tuple[Rule, ...]:
-    """The rules of a YAML text; `source` is how messages call it.
-
-    Raises:
-      ConfigError: as `load_rules`.
-    """
-    key, node = top_entry(text, source, "rules", "a list of rules")
-    if not isinstance(node, yaml.SequenceNode):
-        raise ConfigError(f"{key.where}: rules must be a list of rules, got {shown_node(node)}")
-    if not node.value:
-        raise ConfigError(f"{key.where}: rules is empty; add a rule or leave --rules out")
-    rules = tuple(_rule(entry, number, key.where.at(entry)) for number, entry in enumerate(node.value, 1))
-    _check_unique(rules)
-    return rules
-
-
-def _rule(node: yaml.Node, number: int, where: Place) -> Rule:
-    place = where.inside(f"rule {number}")
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{place}: must be a mapping with name and sql, got {shown_node(node)}")
-    entry = dict(pairs(node, place, _KEYS))
-    texts = {key.text: value_of(value) for key, value in entry.items()}
-    named = f" ({texts['name']})" if isinstance(texts.get("name"), str) else ""
-    for key in entry:
-        if not isinstance(value := texts[key.text], str):
-            raise ConfigError(f"{key.where}{named}: {key.text} must be text, got {shown(value)}; put it in quotes")
-    for name in ("name", "sql"):
-        if name not in texts:
-            raise ConfigError(f"{place}{named}: {name} is missing")
-    return Rule(**texts, source=str(where))
-
-
-def _check_unique(rules: Iterable[Rule]) -> None:
     seen: set[str] = set()
     for rule in rules:
         if rule.name in seen:
@@ -237,7 +197,7 @@ def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> Compile
       ConfigError: for a rule that does not parse, names no column or an unknown one, has wrong types, is not boolean,
         or holds what a rule may not; the message has file, rule, and the place in the SQL.
     """
-    _check_unique(rules)
+    check_names(rules)
     names = [feature.name for feature in features]
     known = feature_map(features)
     compiled = []

@@ -22,7 +22,8 @@ and a tf.Example hold. A scalar is one value; an empty list is present and has n
 
 Some constraints speak of the whole dataset, and no row alone can break them: `min_fraction` below 1, `min_count`,
 `distribution_constraints` with `min_domain_mass` below 1 (the domain of that feature is then not checked),
-`unique_constraints`, comparators. They are for statistics. A field of a struct must be present in every row only if
+`unique_constraints`, comparators. They are for statistics; keys that are unique are checked by
+`penstock.transforms.checks.unique`. A field of a struct must be present in every row only if
 all the structs around it must. What is not checked is logged once, when the graph is built.
 """
 

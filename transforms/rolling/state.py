@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.batches import set_column, split_batch
+from penstock.io.batches import concat_alike, set_column, split_batch
 from penstock.io.beam.durations import micros
 from penstock.transforms.rolling.rows import HASH, TIME, Rolling, event_micros, event_schema, events_of
 from penstock.transforms.rolling.windows import feature_columns
@@ -295,15 +295,6 @@ def send(dues: Sequence[Due], rolling: Rolling) -> Iterator[pa.RecordBatch]:
     late = np.repeat([due.late for due in dues], [due.events.num_rows for due in dues])
     columns = feature_columns(history, events, rolling, late)
     yield from with_features([batch for due in dues for batch in due.batches], columns, rolling)
-
-
-def concat_alike(batches: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """As few batches as there are schemas."""
-    groups: dict[pa.Schema, list[pa.RecordBatch]] = {}
-    for batch in batches:
-        groups.setdefault(batch.schema, []).append(batch)
-    for group in groups.values():
-        yield group[0] if len(group) == 1 else pa.concat_batches(group)
 
 
 def with_features(

@@ -43,10 +43,9 @@ op                   gives         of the rows of the key in the window
 
 import dataclasses
 import datetime
-import os
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -60,10 +59,20 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import RecordBatchCoder, split_batch
+from penstock.io.batches import RecordBatchCoder, concat_alike, split_batch
 from penstock.io.beam import progress
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
 from penstock.io.beam.row_counters import RowCounters
+from penstock.io.beam.spill import (
+    MAX_COLLECTED_ROWS,
+    BatchCollector,
+    Buckets,
+    GroupByBucket,
+    KeyByBucket,
+    Keyed,
+    Piece,
+    read_pieces,
+)
 from penstock.io.beam.timers import set_holding_timer
 from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
@@ -72,7 +81,7 @@ from penstock.transforms._named import ROLLING_HINT
 from penstock.transforms.rolling.file import RollingSpec as RollingSpec
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
-from penstock.transforms.rolling.state import Bucket, Due, State, concat_alike, send, with_features
+from penstock.transforms.rolling.state import Bucket, Due, State, send, with_features
 from penstock.transforms.rolling.windows import feature_columns
 
 # Groups of keys. On a stream each has its own state and timers; bounded input of a group is in memory at once.
@@ -82,13 +91,9 @@ _BOUNDED_BUCKETS = 256
 # Of rows that wait for long, about this part goes out at once.
 _PARTS_OF_BACKLOG = 4
 
-# What a worker collects of a bundle before it cuts it into buckets; more makes larger pieces of each.
-_MAX_ROWS = 128 << 10
-_MAX_BYTES = 32 << 20
+_NAMESPACE = "RollingFeatures"
 
 _TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT}
-
-Keyed: TypeAlias = tuple[int, pa.RecordBatch]
 
 
 def load_rolling(path: str) -> RollingSpec:
@@ -184,128 +189,25 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
         """By bucket, then in order of time."""
         if not isinstance(batches.windowing.windowfn, GlobalWindows):
             raise ConfigError("RollingFeatures takes batches in the global window; put it before the windows")
-        if not batches.is_bounded:
-            return self._on_stream(batches)
-        return self._by_files(batches) if self.spill else self._by_runner(batches)
+        return self._at_once(batches) if batches.is_bounded else self._on_stream(batches)
 
     def _on_stream(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         roll = beam.ParDo(_RollStreamFn(self._rolling, self._lateness, self._every))
-        return self._keyed(batches, _STREAM_BUCKETS) | "Roll" >> roll.with_output_types(pa.RecordBatch)
+        keyed = batches | "KeyByBucket" >> KeyByBucket(self._buckets_of(_STREAM_BUCKETS), _NAMESPACE, "rolled")
+        return keyed | "Roll" >> roll.with_output_types(pa.RecordBatch)
 
-    def _by_runner(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+    def _at_once(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         roll = beam.ParDo(_RollBucketFn(self._rolling)).with_output_types(pa.RecordBatch)
-        return self._keyed(batches, _BOUNDED_BUCKETS) | "ByBucket" >> beam.GroupByKey() | "Roll" >> roll
+        group = GroupByBucket(self._buckets_of(_BOUNDED_BUCKETS), _NAMESPACE, self.spill, "rolled")
+        return batches | "ByBucket" >> group | "Roll" >> roll
 
-    def _by_files(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        spill = beam.ParDo(_SpillFn(self._rolling, self.buckets or _BOUNDED_BUCKETS, self.spill or ""))
-        roll = beam.ParDo(_RollBucketFn(self._rolling)).with_output_types(pa.RecordBatch)
-        pieces = batches | "Spill" >> spill.with_output_types(tuple[int, _Piece])
-        return pieces | "ByBucket" >> beam.GroupByKey() | "Roll" >> roll
-
-    def _keyed(self, batches: beam.PCollection[pa.RecordBatch], buckets: int) -> beam.PCollection[Keyed]:
-        key = beam.ParDo(_KeyFn(self._rolling, self.buckets or buckets))
-        return batches | "KeyByBucket" >> key.with_output_types(Keyed)
+    def _buckets_of(self, buckets: int) -> Callable[[pa.RecordBatch], Buckets]:
+        return functools.partial(_key_buckets, rolling=self._rolling, buckets=self.buckets or buckets)
 
 
-class _Collector:
-    """Collects batches, and gives them as few."""
-
-    def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self._batches: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self._rows >= _MAX_ROWS or self._bytes >= _MAX_BYTES
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        if batch.num_rows:
-            self._batches.append(batch)
-            self._rows += batch.num_rows
-            self._bytes += batch.nbytes
-
-    def take(self) -> list[pa.RecordBatch]:
-        batches = list(concat_alike(self._batches))
-        self._clear()
-        return batches
-
-
-class _ByBucketFn(beam.DoFn):
-    """Cuts the batches of a bundle by bucket."""
-
-    def __init__(self, rolling: Rolling, buckets: int):
-        self._rolling = rolling
-        self._buckets = buckets
-        self._counters = RowCounters("RollingFeatures")
-
-    def start_bundle(self) -> None:
-        self._collector = _Collector()
-
-    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        self._counters.add(in_rows=batch.num_rows)
-        self._collector.add(batch)
-        if self._collector.is_full:
-            for item, time in self._flush():
-                yield TimestampedValue(item, time)
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for item, time in self._flush():
-            yield WindowedValue(item, time, (GlobalWindow(),))
-
-    def _flush(self) -> Iterator[tuple[tuple[int, Any], Timestamp]]:
-        for batch in self._collector.take():
-            first = Timestamp(micros=int(event_micros(batch).min()))
-            progress.plan(rolled=batch.num_rows)
-            for item in self._items(batch):
-                yield item, first
-
-    def _items(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Any]]:
-        raise NotImplementedError
-
-    def _parts(self, batch: pa.RecordBatch) -> Iterator[Keyed]:
-        buckets = (key_hashes(batch, self._rolling) % np.uint64(self._buckets)).astype(np.int64)
-        order = np.argsort(buckets, kind="stable")
-        batch = batch.take(pa.array(order))
-        found, starts = np.unique(buckets[order], return_index=True)
-        for bucket, start, end in zip(found.tolist(), starts, [*starts[1:], batch.num_rows], strict=True):
-            yield bucket, batch.slice(start, end - start)
-
-
-class _KeyFn(_ByBucketFn):
-    def _items(self, batch: pa.RecordBatch) -> Iterator[Keyed]:
-        return self._parts(batch)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Piece:
-    """A batch in a file."""
-
-    path: str
-    start: int
-    size: int
-
-    def read(self) -> pa.RecordBatch:
-        with open(self.path, "rb") as file:
-            file.seek(self.start)
-            return RecordBatchCoder().decode(file.read(self.size))
-
-
-class _SpillFn(_ByBucketFn):
-    def __init__(self, rolling: Rolling, buckets: int, directory: str):
-        super().__init__(rolling, buckets)
-        self._directory = directory
-
-    def _items(self, batch: pa.RecordBatch) -> Iterator[tuple[int, _Piece]]:
-        os.makedirs(self._directory, exist_ok=True)
-        path = os.path.join(self._directory, f"{uuid.uuid4().hex}.rolling")
-        with open(path, "wb") as file:
-            for bucket, part in self._parts(batch):
-                start = file.tell()
-                size = file.write(RecordBatchCoder().encode(part))
-                yield bucket, _Piece(path, start, size)
+def _key_buckets(batch: pa.RecordBatch, rolling: Rolling, buckets: int) -> Buckets:
+    """int64, the bucket of each row's key."""
+    return (key_hashes(batch, rolling) % np.uint64(buckets)).astype(np.int64)
 
 
 class _RollBucketFn(beam.DoFn):
@@ -313,11 +215,10 @@ class _RollBucketFn(beam.DoFn):
 
     def __init__(self, rolling: Rolling):
         self._rolling = rolling
-        self._counters = RowCounters("RollingFeatures")
+        self._counters = RowCounters(_NAMESPACE)
 
-    def process(self, item: tuple[int, Iterable[pa.RecordBatch | _Piece]]) -> Iterator[pa.RecordBatch]:
-        parts = (part.read() if isinstance(part, _Piece) else part for part in item[1])
-        batches = list(concat_alike(list(parts)))
+    def process(self, item: tuple[int, Iterable[Piece]]) -> Iterator[pa.RecordBatch]:
+        batches = list(concat_alike(read_pieces(item[1])))
         events = pa.concat_batches([events_of(batch, self._rolling) for batch in batches])
         columns = feature_columns(events.slice(0, 0), events, self._rolling)
         for batch in with_features(batches, columns, self._rolling):
@@ -347,14 +248,14 @@ class _RollStreamFn(beam.DoFn):
         self._lateness = lateness
         self._every = micros(every)
         self._shared = shared.Shared()
-        self._counters = RowCounters("RollingFeatures")
+        self._counters = RowCounters(_NAMESPACE)
 
     def setup(self) -> None:
         self._buckets: _Buckets = self._shared.acquire(_Buckets)
 
     def start_bundle(self) -> None:
         self._due: dict[int, Due] = {}
-        self._collector = _Collector()
+        self._collector = BatchCollector()
 
     def process(
         self,
@@ -420,7 +321,7 @@ class _RollStreamFn(beam.DoFn):
             self._compute()
         self._due[number] = due
         self._counters.add(late_rows=due.events.num_rows if due.late else 0)
-        if sum(due.events.num_rows for due in self._due.values()) >= _MAX_ROWS:
+        if sum(due.events.num_rows for due in self._due.values()) >= MAX_COLLECTED_ROWS:
             self._compute()
 
     def _compute(self) -> None:

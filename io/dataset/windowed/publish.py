@@ -21,10 +21,10 @@ from typing import IO, Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.util import ReshufflePerKey
 
 from penstock.io.beam import progress
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.stable_input import StableParDo, has_stable_input
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.layout import STAGING_PREFIX, WINDOWS, Staging, clear_once
@@ -249,9 +249,8 @@ class _PublishFn(beam.DoFn):
     def __init__(self, publisher: WindowPublisher, sweeps: bool):
         self._publisher = publisher
         self._sweeps = sweeps
-        self._published = Metrics.counter("WriteDataset", "windows-published")
         self._has_extras = False
-        self._quarantined = Metrics.counter("WriteDataset", "windows-quarantined")
+        self._counters = RowCounters("WriteDataset")
 
     def setup(self) -> None:
         self._sweeper = Sweeper(self._publisher.staging.output, self._publisher.windows)
@@ -262,9 +261,8 @@ class _PublishFn(beam.DoFn):
             self._publisher.publish_extras()
             self._has_extras = True
         manifest = self._publisher.publish(sealed)
-        self._published.inc()
+        self._counters.add(windows_published=1, windows_quarantined=int(manifest.status == "quarantined"))
         progress.add(windows=1)
-        self._quarantined.inc(manifest.status == "quarantined")
         if self._sweeps and manifest.final:
             self._sweeper.sweep(sealed.start)
         return [manifest]

@@ -8,11 +8,11 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
 from penstock.io.beam.json_coder import OneOf, register_json
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows, time_name
 from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.shard import write_shard
@@ -158,8 +158,7 @@ class _WriteShardsFn(beam.DoFn):
         self._staging = staging
         self._lateness = lateness
         self._gives_late = gives_late
-        self._late_rows = Metrics.counter("WriteDataset", "late-rows")
-        self._too_late_rows = Metrics.counter("WriteDataset", "too-late-rows")
+        self._counters = RowCounters("WriteDataset")
 
     def process(self, task: Task) -> Iterator[Any]:
         match task:
@@ -169,11 +168,11 @@ class _WriteShardsFn(beam.DoFn):
                 yield window, RejectsReport("on_time", rejects)
             case WriteTask(window, shard, pane):
                 written = self._staging.write(window, pane, shard, uuid.uuid4().hex)
-                self._late_rows.inc(written.shard.records if pane == "late" else 0)
+                self._counters.add(late_rows=written.shard.records if pane == "late" else 0)
                 yield window, ShardReport(pane, written)
             case TooLateTask(window, chunk):
                 letters = list(late_letters(chunk, self._staging.windows, self._lateness))
                 if self._gives_late:
                     yield from (TaggedOutput(_LATE, batch) for batch in letters)
-                self._too_late_rows.inc(chunk.rows)
+                self._counters.add(too_late_rows=chunk.rows)
                 yield window, RejectsReport("on_time", self._staging.reject(window, letters))

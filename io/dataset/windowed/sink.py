@@ -16,12 +16,12 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import drop_rows, in_global_window, set_column, source_rows
+from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.layout import Staging
@@ -62,8 +62,7 @@ class _WriteChunksFn(beam.DoFn):
     def __init__(self, encoder: RecordEncoder, directory: str, windows: Windows, num_shards: int):
         self._encoder = encoder
         self._chunk_options = (directory, windows, num_shards)
-        self._in_rows = Metrics.counter("WriteDataset", "in-rows")
-        self._bad_rows = Metrics.counter("WriteDataset", "bad-rows")
+        self._counters = RowCounters("WriteDataset")
 
     def start_bundle(self) -> None:
         self._writer = ChunkWriter(*self._chunk_options)
@@ -72,7 +71,7 @@ class _WriteChunksFn(beam.DoFn):
     def process(self, batch: pa.RecordBatch, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
         if not batch.num_rows:
             return
-        self._in_rows.inc(batch.num_rows)
+        self._counters.add(in_rows=batch.num_rows)
         self._earliest = min(self._earliest, timestamp)
         batch, faults = _with_times(batch, timestamp)
         if faults:
@@ -86,7 +85,7 @@ class _WriteChunksFn(beam.DoFn):
             yield TimestampedValue(chunk, self._earliest)
 
     def _reject(self, rows: pa.RecordBatch, faults: Any) -> Iterator[Any]:
-        self._bad_rows.inc(len(faults))
+        self._counters.add(bad_rows=len(faults))
         yield from reject(row_letters(source_rows(rows), faults, "write"))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:

@@ -72,7 +72,7 @@ class CsvFormat:
     Each file has a header, unless `column_names` are given.
 
     Attributes:
-      delimiter: one ASCII character; `\t` may be spelled out. No suffix chooses it here: pass it for .tsv files.
+      delimiter: one ASCII character; a backslash and a t stand for a tab. No suffix chooses it: pass it for .tsv files.
       multiline: quoted fields may hold line breaks. Such a file is not split.
       column_names: names of the columns of files without a header.
       null_values: texts that, unquoted, mean null; the empty text always does.

@@ -25,13 +25,14 @@ _LENGTH_BYTES = 4
 
 def hash_rows(batch: pa.RecordBatch, seed: int) -> npt.NDArray[np.uint64]:
     """uint64[rows], the hash of each row of the columns, in the order that they have."""
-    data, starts = _canonical_rows(open_columns(batch), batch.num_rows)
+    data, starts = canonical_rows(open_columns(batch), batch.num_rows)
     view, bounds = data.data, starts.tolist()
     digests = (xxhash.xxh64_intdigest(view[start:end], seed) for start, end in itertools.pairwise(bounds))
     return np.fromiter(digests, np.uint64, batch.num_rows)
 
 
-def _canonical_rows(columns: list[Column], rows: int) -> tuple[Bytes, Ints]:
+def canonical_rows(columns: list[Column], rows: int) -> tuple[Bytes, Ints]:
+    """What is hashed: the bytes of all rows, and int64[rows + 1] where in them each begins, and the end."""
     sizes = [_row_sizes(column) for column in columns]
     starts = starts_of(sum(sizes, np.zeros(rows, np.int64)))
     data = np.zeros(starts[-1], np.uint8)

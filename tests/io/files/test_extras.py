@@ -14,7 +14,7 @@ from penstock.io.files.folders import list_files
 from penstock.io.files.inputs import match_files
 from penstock.io.messages.avro import read_schema
 from penstock.io.messages.properties import read_properties
-from penstock.transforms.checks.rules import load_rules
+from penstock.transforms.checks.file import load_rules
 from penstock.transforms.features.apply import transformed_schema
 from penstock.transforms.features.functions import load_features
 from penstock.transforms.rolling.transform import load_rolling

@@ -9,7 +9,7 @@ import yaml
 from penstock.io.errors import ConfigError
 from penstock.io.files import yaml_files
 from penstock.io.files.yaml_files import Place, pairs, parse_yaml, read_local_text, value_of
-from penstock.transforms.checks.rules import load_rules
+from penstock.transforms.checks.file import load_rules
 from penstock.transforms.features.functions import load_features
 from penstock.transforms.rolling.transform import load_rolling
 from pipelines._options.prepare import PrepareOptions

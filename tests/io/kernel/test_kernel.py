@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 
@@ -73,7 +74,7 @@ def test_the_environment_chooses(switch):
         "from penstock.io.kernel import csv, native\n"
         "print(csv.__name__.removeprefix('penstock.io.kernel.'), native.ENABLED)"
     )
-    environment = {"PENSTOCK_KERNEL": switch, "PATH": "", "PYTHONPATH": ":".join(sys.path)}
+    environment = {**os.environ, "PENSTOCK_KERNEL": switch}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     is_compiled = switch == "on" and compiled.load_error() is None
     assert done.stdout.split() == ["native._csv" if is_compiled else "pure.csv", str(is_compiled)]

@@ -1,5 +1,6 @@
 """The table of sources: which one an input is, and what is said of it without Beam."""
 
+import datetime
 import pathlib
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from penstock.io.sources.files import FileSource, WatchedSource
 from penstock.io.sources.patterns import PatternKind
 from penstock.io.sources.registry import SCHEMES, kind_of, open_source, payload_settings, scheme_of
 
+SECOND = datetime.timedelta(seconds=1)
 TOPIC = "kafka://a:1/t"
 SOURCES = pathlib.Path(__file__).parents[3] / "src"
 
@@ -65,7 +67,7 @@ def test_an_unknown_scheme_is_told_all_that_are_known():
     ("request_", "endless"),
     [
         (SourceRequest(("a.csv",)), False),
-        (SourceRequest(("a.csv",), watch=1.0), True),
+        (SourceRequest(("a.csv",), watch=SECOND), True),
         (SourceRequest((TOPIC,)), True),
         (SourceRequest((f"{TOPIC}?stop=latest",)), False),
     ],
@@ -78,7 +80,7 @@ def test_flags_tell_whether_a_source_has_an_end(request_, endless):
     ("request_", "message"),
     [
         (SourceRequest((TOPIC, "a.csv")), r"--input kafka://\.\.\. stands alone; name several topics in it"),
-        (SourceRequest((TOPIC,), watch=1.0), "--watch is for files; a topic is a stream anyway"),
+        (SourceRequest((TOPIC,), watch=SECOND), "--watch is for files; a topic is a stream anyway"),
         (SourceRequest(("kafka://a/t",)), "a broker must be HOST:PORT"),
     ],
 )

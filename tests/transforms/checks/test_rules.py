@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.checks import rules as rules_module
-from penstock.transforms.checks.rules import Rule, compile_rules, load_rules
+from penstock.transforms.checks.file import load_rules
+from penstock.transforms.checks.rules import Rule, compile_rules
 from penstock.transforms.checks.sql import queries as rule_queries
 
 FEATURES = (
@@ -27,74 +28,12 @@ FEATURES = (
 )
 
 
-def load(tmp_path, text):
-    path = tmp_path / "rules.yaml"
-    path.write_text(text)
-    return load_rules(str(path))
-
-
 def rejected(sql, **columns):
     """Rows that one rule rejects, with the details."""
     batch = pa.record_batch({name.replace("_", " "): values for name, values in columns.items()})
     found = compile_rules([Rule("r", sql)], FEATURES).check(batch)
     assert all(reason.code == "rule.r" for reasons in found.reasons.values() for reason in reasons)
     return {row: reasons[0].detail for row, reasons in found.reasons.items()}
-
-
-def test_a_file_of_rules(tmp_path):
-    first, second = load(
-        tmp_path,
-        """
-rules:
-  - name: fare_range
-    sql: fare >= 0 AND fare < 1000
-  - {name: far.away-2, sql: "dist < 100", severity: warn, description: not so far}
-""",
-    )
-    assert (first.code, first.severity, first.sql) == ("rule.fare_range", "error", "fare >= 0 AND fare < 1000")
-    assert (second.name, second.severity, second.description) == ("far.away-2", "warn", "not so far")
-    assert first.place.endswith("rules.yaml, line 3: rule 'fare_range'")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param("rules: [", r"rules.yaml, line 1, column 9: is not valid YAML", id="yaml"),
-        pytest.param("- a", "line 1: must be a mapping of names, got a list", id="list"),
-        pytest.param("", "line 1: has no entry 'rules', a list of rules", id="empty_file"),
-        pytest.param("rules: []\nmore: 1", "line 2: unknown key 'more'; known are rules", id="other_key"),
-        pytest.param("rules: []", "rules is empty", id="no_rules"),
-        pytest.param("rules: [fare > 0]", "rule 1: must be a mapping with name and sql, got 'fare > 0'", id="text"),
-        pytest.param(
-            "rules: [{name: a, sql: x > 0, sevrity: warn}]", "line 1: rule 1: .*did you mean 'severity'", id="typo"
-        ),
-        pytest.param(
-            "rules: [{name: a, sql: x > 0, foo: 1}]", "rule 1: unknown key 'foo'; known are name, sql", id="key"
-        ),
-        pytest.param("rules: [{name: a}]", r"rule 1 \(a\): sql is missing", id="no_sql"),
-        pytest.param("rules: [{sql: x > 0}]", "rule 1: name is missing", id="no_name"),
-        pytest.param("rules: [{name: yes, sql: x > 0}]", "name must be text, got True; put it in quotes", id="bool"),
-        pytest.param("rules: [{name: a, sql: null}]", "sql must be text, got null", id="null"),
-        pytest.param("rules: [{name: a b, sql: x > 0}]", "a name is a letter, .* got 'a b'", id="charset"),
-        pytest.param("rules: [{name: é, sql: x > 0}]", "a name is a letter", id="not_ascii"),
-        pytest.param("rules: [{name: a, sql: x > 0, severity: bad}]", "error or warn, got 'bad'", id="severity"),
-        pytest.param("rules: [{name: a, sql: x}, {name: a, sql: y}]", "rule 'a': the name is used twice", id="twice"),
-        pytest.param(
-            "rules:\n- name: a\n  sql: x > 0\n  sql: y > 0", "rules.yaml, line 4: 'sql' appears twice", id="key_twice"
-        ),
-    ],
-)
-def test_files_that_are_refused(tmp_path, text, message):
-    with pytest.raises(ConfigError, match=f"(?s)^--rules .*{message}"):
-        load(tmp_path, text)
-
-
-def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(ConfigError, match=r"missing.yaml: cannot be read"):
-        load_rules(str(tmp_path / "missing.yaml"))
-    (tmp_path / "latin1.yaml").write_bytes(b"rules: \xe9")
-    with pytest.raises(ConfigError, match=r"latin1.yaml, line 1: is not UTF-8"):
-        load_rules(str(tmp_path / "latin1.yaml"))
 
 
 def test_a_rule_made_in_python_has_no_file():
