@@ -20,6 +20,7 @@ from pyarrow import types
 from penstock.io.batches import drop_rows, feature_names
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import is_list, is_text, plain
 from penstock.io.dataset.shard_formats.base import (
     Content,
@@ -233,36 +234,28 @@ def _is_wider(target: pa.DataType, source: pa.DataType) -> bool:
 
 def _fit_lists(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dict[int, Reason]]:
     """Lists, item by item; a column of single values has lists of one."""
-    is_null = pc.is_null(array)
-    if is_list(array.type):
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        items = array.flatten()
-    else:
-        lengths = pc.is_valid(array).to_numpy(zero_copy_only=False).astype(np.int64)
-        items = array.drop_null()
+    column = list_column(array)
+    items = column.values.drop_null() if column.lengths is None else column.values
     items, bad = _fit(name, items, target.value_type)
-    offsets = pa.array(starts_of(lengths).astype(np.int32))
-    lists = pa.ListArray.from_arrays(offsets, items, mask=is_null if array.null_count else None)
-    if not bad:
-        return lists, {}
-    rows = np.repeat(np.arange(len(array)), lengths)
+    offsets = pa.array(starts_of(column.counts).astype(np.int32))
+    lists = pa.ListArray.from_arrays(offsets, items, mask=pa.array(~column.present) if array.null_count else None)
+    rows = np.repeat(np.arange(len(array)), column.counts)
+    # Of several items of a row, the first one tells why.
     return lists, {int(rows[index]): reason for index, reason in reversed(bad.items())}
 
 
 def _fit_single(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dict[int, Reason]]:
     """The single values of lists of one."""
-    lengths = pc.fill_null(pc.list_value_length(array), 1).to_numpy(zero_copy_only=False)
+    column = list_column(array)
     wrong = {
         row: Reason(
             "write.not_one_value",
-            f"column {name!r}: a list of {lengths[row]} values, and the dataset declares one value: give the feature a "
-            "value_count in the schema, or declare the column as a list",
+            f"column {name!r}: a list of {column.counts[row]} values, and the dataset declares one value: give the "
+            "feature a value_count in the schema, or declare the column as a list",
         )
-        for row in np.flatnonzero(lengths != 1).tolist()
+        for row in np.flatnonzero(column.present & (column.counts != 1)).tolist()
     }
-    is_one = (lengths == 1) & pc.is_valid(array).to_numpy(zero_copy_only=False)
-    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    values, bad = _fit(name, array.flatten().take(pa.array(starts_of(counts)[:-1], mask=~is_one)), target)
+    values, bad = _fit(name, column.single_values(), target)
     return values, {**bad, **wrong}
 
 

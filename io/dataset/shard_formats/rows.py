@@ -25,7 +25,7 @@ from pyarrow import types
 
 from penstock.io.columns.lists import Flags
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.kernel.shared.offsets import Ints, starts_of
+from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 from penstock.io.sort.records import Bytes
 
 _LENGTH_BYTES = 4
@@ -181,8 +181,7 @@ def _encode_column(column: pa.Array, layout: _Layout, fixed: Bytes, has_nulls: F
 def _opened(column: Any) -> tuple[Ints, Any]:
     """Lengths of lists, texts or bytes, 0 for nulls, and their items or bytes one after the other."""
     if types.is_list(column.type):
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-        return lengths.astype(np.int64), column.flatten()
+        return list_lengths(column), column.flatten()
     if column.null_count:
         column = pc.fill_null(column, "" if types.is_string(column.type) else b"")
     _, offsets, data = column.buffers()
