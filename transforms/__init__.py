@@ -7,7 +7,7 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `ValidateRecords`   Rejects the rows that break the schema or a rule.
 `load_checks`       Reads a file of rules and of keys that are unique.
 `load_rules`        Reads a file of rules.
-`Checks`            What such a file asks of the rows.
+`Checks`            What a file of rules asks of the rows.
 `Rule`              One SQL predicate that every row must meet.
 `UniqueKey`         Columns whose values, taken together, no two rows may share.
 `RejectDuplicates`  Rejects rows whose key another row has.
