@@ -159,8 +159,8 @@ def modules(package) -> list[str]:
     ]
 
 
-# Steps of WriteDataset.
-_NOT_EXPORTED = ("penstock.io.dataset.shuffle", "penstock.io.beam.stable_input", "penstock.io.dataset.windowed.")
+# Steps of other transforms.
+_NOT_EXPORTED = ("penstock.io.dataset.shuffle", "penstock.io.beam.", "penstock.io.dataset.windowed.")
 
 
 def test_public_transforms_are_exported():
@@ -211,7 +211,7 @@ def test_every_imported_package_is_a_declared_dependency():
 
 
 def _requirements() -> list[str]:
-    extras = [text for extra in ("tft", "kafka") for text in PROJECT["optional-dependencies"][extra]]
+    extras = [text for extra in ("tft", "kafka", "arrayrecord") for text in PROJECT["optional-dependencies"][extra]]
     return [*PROJECT["dependencies"], *extras, "tensorflow", "tfx-bsl"]  # both of tft
 
 
