@@ -102,7 +102,7 @@ def test_unknown_functions_of_other_kinds(forget, name, sql, message):
     if message is None:
         compiled(sql)
         return
-    with pytest.raises(ConfigError, match=f"^rule 'r', line 1, column [0-9]+: function {name}: .*{message}"):
+    with pytest.raises(ConfigError, match=f"^rule 'r', SQL line 1, column [0-9]+: function {name}: .*{message}"):
         compiled(sql)
 
 
