@@ -1,7 +1,8 @@
 """Sources and sinks: file formats, dead letters, the dataset on disk.
 
-The transforms and what their users need are exported here, by `__init__.pyi`; the pure functions below them are in the
-modules. A name is imported when it is first used: a command line is checked before Beam and Arrow are loaded.
+The transforms and what their users need are exported here, by `__init__.pyi`. All else is internal, and may change its
+name, place or behaviour with any version. A name is imported when it is first used: a command line is checked before
+Beam and Arrow are loaded.
 
 =======================  =========================================================================================
 `ReadRecords`            Reads files of any known format into RecordBatches.

@@ -250,7 +250,8 @@ def _check_shard(
             wrong.add(piece)
             progress.add(rows=piece.records)
     except InputError as error:
-        yield Fault("shard.broken", shard.path, str(error))
+        # The path is told beside the fault, and what a library says may have several lines.
+        yield Fault("shard.broken", shard.path, " ".join(str(error).removeprefix(f"{shard.path}: ").split()))
     else:
         yield from _check_content(shard, wrong.records, content)
     yield from wrong.faults(shard.path)

@@ -29,7 +29,7 @@ class PrepareOptions(DatasetJobOptions):
     """All flags of the job, by family, and Beam's."""
 
     name: ClassVar[str] = "prepare"
-    description: ClassVar[str] = "Turns raw files into a verified TFRecord dataset."
+    description: ClassVar[str] = "Turns raw files or topics into a dataset of checked shards."
     examples: ClassVar[str] = _EXAMPLES
 
     input: InputOptions

@@ -165,7 +165,7 @@ def test_features_that_are_not_there_are_told_without_beam(folder, words, code, 
 
 
 OWN_ANSWERS = [
-    (["--help"], DONE, r"prepare +Turns raw files into a verified TFRecord dataset\.\n"),
+    (["--help"], DONE, r"prepare +Turns raw files or topics into a dataset of checked shards\.\n"),
     (["--version"], DONE, r"^penstock \d+\.\d+\.\d+ \(Apache Beam 2\.\d+\.\d+, Arrow \d+\.\d+\.\d+, .*kernel: "),
     ([], WRONG_USAGE, r"usage: penstock JOB \[flags\]"),
     (["nosuch"], WRONG_USAGE, r"penstock: error: unknown job 'nosuch'; the jobs are prepare, fit, verify, replay"),
