@@ -14,9 +14,11 @@ from typing import Any
 
 import fastavro
 import pyarrow as pa
+import pyarrow.orc
 import pyarrow.parquet
 
 from penstock.io import read_manifest
+from penstock.io.formats.registry import FORMATS
 from pipelines import prepare, verify
 
 ROWS = [
@@ -42,23 +44,30 @@ def main(scratch: pathlib.Path) -> None:
     """Prepares one dataset from each format; all must have the same rows, and so the same id."""
     schema = scratch / "schema.pbtxt"
     schema.write_text(_SCHEMA)
-    inputs = {suffix: str(scratch / f"rows.{suffix}") for suffix in ("csv", "jsonl", "avro", "parquet")}
+    inputs = {suffix: str(scratch / f"rows.{suffix}") for suffix in ("csv", "jsonl", "avro", "parquet", "orc")}
     write_rows(**inputs)
     inputs["tfrecord"] = str(scratch / "csv" / "train" / "*.tfrecord.gz")  # the first one's output
     ids = {name: make_dataset(source, scratch / name, schema) for name, source in inputs.items()}
     if len(set(ids.values())) != 1:
         sys.exit(f"the datasets differ: {ids}")
     infer(inputs["csv"], scratch / "inferred")
-    print(f"good: {', '.join(ids)}")
+    infer(inputs["csv"], scratch / "columns", "--output_format=parquet")
+    text = scratch / "rows.txt"
+    text.write_bytes(pathlib.Path(inputs["csv"]).read_bytes())
+    infer(str(text), scratch / "text")
+    if missing := {*FORMATS} - {*ids, "text"}:
+        sys.exit(f"no file of {', '.join(missing)}")
+    print(f"good: {', '.join([*ids, 'text'])}")
 
 
-def write_rows(csv: str, jsonl: str, avro: str, parquet: str) -> None:
+def write_rows(csv: str, jsonl: str, avro: str, parquet: str, orc: str) -> None:
     """`ROWS`, in a file of each format."""
     write_csv(csv)
     pathlib.Path(jsonl).write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
     with open(avro, "wb") as file:
         fastavro.writer(file, _AVRO, ROWS)
     pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), parquet)
+    pyarrow.orc.write_table(pa.Table.from_pylist(ROWS), orc)
 
 
 def write_csv(path: str) -> None:
@@ -83,9 +92,10 @@ def make_dataset(source: str, output: pathlib.Path, schema: pathlib.Path) -> str
     return manifest.dataset_id
 
 
-def infer(source: str, output: pathlib.Path) -> None:
-    """A dataset whose schema nobody gives."""
-    run(prepare, f"--input={source}", f"--output={output}")
+def infer(source: str, output: pathlib.Path, *flags: str) -> None:
+    """A dataset whose schema nobody gives, verified."""
+    run(prepare, f"--input={source}", f"--output={output}", *flags)
+    run(verify, f"--dataset={output}")
 
 
 def run(job: Any, *argv: str) -> None:

@@ -80,7 +80,7 @@ def test_the_core_alone_makes_a_dataset_of_each_format(artifact, version, sdist,
     elif artifact == "sdist_without_compiler":
         variables = {"CC": "no-such-compiler"}
     install(python, "--constraint", CONSTRAINTS, what, **variables)
-    assert run(python, SMOKE).stdout.splitlines()[-1] == "good: csv, jsonl, avro, parquet, tfrecord"
+    assert run(python, SMOKE).stdout.splitlines()[-1] == "good: csv, jsonl, avro, parquet, orc, tfrecord, text"
     kernel = "no" if artifact == "sdist_without_compiler" else "yes"
     versions = rf"penstock \S+ \(Apache Beam 2\S+, Arrow \S+, Python {version}\S+, kernel: {kernel}"
     assert re.match(versions, said(python, "--version"))
