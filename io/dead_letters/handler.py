@@ -155,7 +155,7 @@ class DeadLetterHandler(BatchErrorHandler):
         self._take(pcoll, self._directory)
 
     def _take(self, rejected: beam.PCollection[Any], directory: str) -> None:
-        """Registers rejects to be written to a folder; a subfolder of the handler's own keeps its name when published."""
+        """Registers rejects to be written to a folder. A subfolder keeps its name when published."""
         super().add_error_pcollection(rejected)  # registers this handler with the pipeline
         self._rejected.append(_Rejected(rejected, directory))
 
