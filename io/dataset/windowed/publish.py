@@ -156,7 +156,7 @@ class Sweeper:
         self._final: set[str] = set()
 
     def sweep(self, window: int) -> None:
-        """Deletes what may go; call this when `window` has become final."""
+        """Deletes files that are no longer needed; call this when `window` has become final."""
         self._final.add(self._windows.name(window))
         self._published.append(time.time())
         if len(self._published) < _WINDOWS_KEPT:

@@ -30,7 +30,7 @@ from penstock.io.errors import DataError
 
 _LOGGER = logging.getLogger(__name__)
 
-# A stream stages one file for each bundle with rejects; these are joined into files of up to about this many letters.
+# A stream stages one file for each bundle with rejects. These are joined into files of about this many dead letters.
 _LETTERS_PER_FILE = 100_000
 
 _PUBLISHERS = 16
@@ -125,7 +125,7 @@ class SealingRules:
 
 
 def _letter_groups(files: Iterable[DeadLetterFile]) -> Iterator[list[DeadLetterFile]]:
-    """Groups files of one folder, in their order, so that a group has about as many letters as one file should have."""
+    """Groups files of one folder, in their order, so that a group has about as many dead letters as one file should."""
     for _, some in itertools.groupby(files, key=lambda file: file.path.rpartition("/")[0]):
         group: list[DeadLetterFile] = []
         for file in some:
