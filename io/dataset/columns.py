@@ -1,20 +1,20 @@
-"""The columns of a dataset from its schema, for formats of shards that have typed columns."""
+"""Derives a dataset's Arrow columns from its schema, for shard formats with typed columns."""
 
 import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.schema import Kind, named_features, schema_features
 
-# A tag of a feature's annotation: its bytes are no text.
+# The annotation tag of a feature whose bytes are not text.
 BINARY_TAG = "binary"
 
 
 def dataset_columns(schema: schema_pb2.Schema, floats: pa.DataType | None = None) -> pa.Schema:
-    """A column for each feature, in the schema's order.
+    """Returns a column for each feature, in the schema's order.
 
-    INT is int64, FLOAT is `floats` (float64 by default), and BYTES is string: binary where the feature has an
-    `image_domain`, or an `annotation` with the tag `binary`. A feature that may have other than one value in a row is a
-    list; one of which the schema does not say how many is not.
+    INT becomes int64, and FLOAT becomes `floats` (float64 by default). BYTES becomes string, or binary if the feature
+    has an `image_domain` or an `annotation` with the tag `binary`. A feature becomes a list if the schema allows other
+    than one value in a row. If the schema does not say how many values there are, it does not become a list.
 
     Raises:
       ConfigError: for an invalid schema.

@@ -1,4 +1,4 @@
-"""Rows to encoded records: the first step of the sink, with or without windows."""
+"""Encodes rows as records: the first step of the sink, with or without windows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from penstock.io.sort.records import Keys, Splits, records_batch
 
 @dataclasses.dataclass(frozen=True)
 class EncodedBatch:
-    """A batch, encoded.
+    """An encoded batch.
 
     Attributes:
       records: a batch of `RECORDS`.
-      rows: the rows of the records.
-      all_rows: those that were given, without views.
+      rows: the rows that were encoded, one for each record.
+      all_rows: all rows of the input, with view types replaced by plain ones.
       faults: why rows cannot be written, by their index in `all_rows`.
     """
 
@@ -39,19 +39,19 @@ class RecordEncoder:
     """Encodes batches.
 
     Attributes:
-      spec: the dataset; where the order of the input is kept, rows must bring their places along.
-      shard_format: its format.
+      spec: the options of the dataset; with shuffle `none`, rows must carry their position in `_shuffle_key`.
+      shard_format: the shard format.
     """
 
     spec: DatasetSpec
     shard_format: ShardFormat
 
     def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
-        """The records of a batch.
+        """Encodes a batch.
 
         Raises:
-          ConfigError: when rows have no split, or one that is not known, or no place where that is needed.
-          DataError: for a shuffle key that is null.
+          ConfigError: if rows have no split or an unknown one, or have no position while shuffle is `none`.
+          DataError: for a null shuffle key.
         """
         batch = without_views(batch)
         encoded = self.shard_format.encode(batch)

@@ -1,20 +1,20 @@
-"""The dataset on disk: names, the staging folder, what may be overwritten.
+"""The dataset on disk: file names, the staging folder, and checks before overwriting.
 
 ::
 
     OUTPUT/
-      manifest.json                 written last: its presence says that the dataset is whole
+      manifest.json                 written last: if it exists, the dataset is complete
       schema.pbtxt                  tensorflow_metadata Schema of the input rows
       transform/                    the fitted graph, when there is one
       <split>/part-00000-of-00008.tfrecord.gz
       dead_letters/part-00000-of-00002.jsonl
-      .tmp-<run id>/                a run that is not finished, or crashed
+      .tmp-<run id>/                a run that has not finished, or that crashed
 
-With windows there is a manifest for each of them, shards and dead letters lie in a folder for each::
+With windows, each window has its own manifest, and its own folders for shards and dead letters::
 
       windows/<start>_<end>.json
       <split>/<start>/part-00000-of-00004.tfrecord.gz    rows that came on time
-      <split>/<start>/late-00000-of-00004.tfrecord.gz    rows that came late, where there are any
+      <split>/<start>/late-00000-of-00004.tfrecord.gz    rows that came late, if there are any
       dead_letters/<start>/part-00000-of-00002.jsonl
 """
 
@@ -41,7 +41,7 @@ from penstock.io.files.paths import is_local
 PARKED = "parked"
 STAGING_PREFIX = ".tmp-"
 
-# Staged when the old dataset is gone, so that a second attempt deletes nothing.
+# This file is staged once the old dataset is deleted. A second attempt sees it and deletes nothing.
 CLEARED = "cleared"
 
 _DATASET_FILE = re.compile(
@@ -51,7 +51,7 @@ _DATASET_FILE = re.compile(
 
 
 def part_name(index: int, total: int, suffix: str, prefix: str = "part") -> str:
-    """Name of one of `total` files, as globs and tf.data expect it.
+    """Returns the name of one of `total` files, in the form that globs and tf.data expect.
 
     >>> part_name(3, 128, ".tfrecord.gz")
     'part-00003-of-00128.tfrecord.gz'
@@ -65,7 +65,7 @@ def part_name(index: int, total: int, suffix: str, prefix: str = "part") -> str:
 
 
 def reject_names(folder: str, staged: Sequence[str]) -> list[str]:
-    """Relative paths in a folder for staged files of dead letters; those that are parked keep a folder of their own.
+    """Returns relative paths below a folder for staged dead-letter files; parked files keep their own subfolder.
 
     >>> reject_names("dead_letters", ["tmp/b.jsonl", "tmp/parked/a.jsonl"])
     ['dead_letters/part-00000-of-00001.jsonl', 'dead_letters/parked/part-00000-of-00001.jsonl']
@@ -80,7 +80,7 @@ def reject_names(folder: str, staged: Sequence[str]) -> list[str]:
 
 
 def new_run_id() -> str:
-    """A name for a run: its start in UTC and eight random hex digits."""
+    """Returns a new name for a run: its start in UTC and eight random hex digits."""
     now = datetime.datetime.now(datetime.UTC)
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
@@ -89,7 +89,7 @@ def new_run_id() -> str:
 class Staging:
     """The folder of one run, where everything lies until it is published.
 
-    What is staged under a relative path (`path("train", ...)`) is published under the same path below the output.
+    A file staged under a relative path (`path("train", ...)`) is published under the same path below the output.
     """
 
     output: str
@@ -97,37 +97,37 @@ class Staging:
 
     @property
     def directory(self) -> str:
-        """The folder."""
+        """The staging folder."""
         return FileSystems.join(self.output, STAGING_PREFIX + self.run_id)
 
     @property
     def dead_letters(self) -> str:
-        """Where dead letters are written."""
+        """The folder that dead letters are written to."""
         return self.path(DEAD_LETTERS)
 
     @property
     def outcome(self) -> str:
-        """Where publication tells how it ended."""
+        """The file in which publication records its outcome."""
         return self.path("outcome.json")
 
     def path(self, *parts: str) -> str:
-        """A path inside the folder."""
+        """Returns a path inside the staging folder."""
         return FileSystems.join(self.directory, *parts)
 
     def published(self, path: str) -> str:
-        """Where a staged file goes."""
+        """Returns the path at which a staged file is published."""
         return FileSystems.join(self.output, path.removeprefix(self.directory).lstrip("/"))
 
 
 def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False, resume: bool = False) -> None:
-    """Refuses an output that cannot take a dataset, before work is spent on it; what `run_id` staged does not count.
+    """Rejects an output that cannot take a dataset, before any work is done. It ignores what `run_id` staged.
 
-    With `dry_run` nothing is written, so that it stays open whether the folder can be written. With `resume` there may
-    be windows already.
+    With `dry_run` nothing is written, and the check does not find out whether the folder is writable. With `resume`
+    the output may already hold windows.
 
     Raises:
-      ConfigError: when it cannot be reached from here, is a file, cannot be written, holds something and `overwrite`
-        is not set, or holds what is no part of a dataset.
+      ConfigError: if the output is unreachable, is a file, is not writable, is not empty while `overwrite` is not set,
+        or holds files that do not belong to a dataset.
     """
     check_filesystem(output, f"--output {output}")
     if is_local(output) and os.path.exists(output) and not os.path.isdir(output):
@@ -148,10 +148,10 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
 
 
 def check_replaceable(output: str) -> None:
-    """Refuses to overwrite a folder that holds other things than a dataset.
+    """Refuses to overwrite a folder that holds files other than a dataset's.
 
     Raises:
-      ConfigError: naming them.
+      ConfigError: for such files; the message names them.
     """
     foreign = sorted(path for path in list_files(output) if not _DATASET_FILE.fullmatch(path))
     if foreign:
@@ -162,12 +162,13 @@ def check_replaceable(output: str) -> None:
 
 
 def clear_once(staging: Staging, overwrite: bool) -> None:
-    """Deletes the dataset that is there, manifests first, and what crashed runs left; what this run staged stays.
+    """Deletes the existing dataset, manifests first, and leftovers of crashed runs; keeps what this run staged.
 
     A second attempt deletes nothing.
 
     Raises:
-      ConfigError: when something is there and `overwrite` is not set, or what is no part of a dataset.
+      ConfigError: if the output is not empty and `overwrite` is not set, or if it holds files that do not belong to a
+        dataset.
     """
     cleared = staging.path(CLEARED)
     if FileSystems.exists(cleared):

@@ -1,4 +1,4 @@
-"""The manifest of a dataset: what it holds, and how it came to be."""
+"""The manifest of a dataset: what the dataset holds and how it was made."""
 
 import collections
 import dataclasses
@@ -23,14 +23,14 @@ class Shard:
     """One shard of a dataset, as the manifest describes it.
 
     Attributes:
-      path: relative to the dataset.
+      path: path relative to the dataset.
       split: the split it belongs to.
-      records: in it: rows.
+      records: number of records, one per row.
       bytes: size of the file as stored.
-      uncompressed_bytes: size of its content: framed tf.Examples, or what `rows.py` makes of rows of a table.
+      uncompressed_bytes: size of its content: framed tf.Examples, or table rows as `rows.py` encodes them.
       crc32c: CRC32C of the file as stored, 8 hex digits.
       sha256: SHA-256 of its content, hex.
-      event_time: least and greatest event time (ISO 8601, UTC) of its rows; None without.
+      event_time: least and greatest event time (ISO 8601, UTC) of its rows; None if they have no event times.
     """
 
     path: str
@@ -45,14 +45,14 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class PublishedDeadLetters:
-    """One published file of dead letters: its path relative to the dataset, its rows."""
+    """One published dead-letter file: its path relative to the dataset and its number of rows."""
 
     path: str
     records: int
 
 
 class ManifestFile:
-    """What the manifest of a dataset and that of a window have in common, both frozen dataclasses: a file of JSON."""
+    """Common base of dataset and window manifests. Both are frozen dataclasses that are stored as JSON."""
 
     VERSION: ClassVar = 1
 
@@ -62,15 +62,15 @@ class ManifestFile:
     extras: tuple[str, ...]
 
     def to_json(self) -> str:
-        """Indented JSON."""
+        """Returns indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"  # type: ignore[call-overload]
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The manifest of a JSON text.
+        """Parses a manifest from JSON text.
 
         Raises:
-          DataError: when it is not one, or of a version that this release does not know.
+          DataError: if the text is not a manifest, or has a version that this release does not know.
         """
         try:
             fields = json.loads(text)
@@ -82,10 +82,10 @@ class ManifestFile:
 
     @classmethod
     def read(cls, path: str) -> Self | None:
-        """The manifest in a file; None when there is none.
+        """Reads the manifest in a file; returns None if the file does not exist.
 
         Raises:
-          DataError: when there is one that cannot be read.
+          DataError: if the file exists and is not a readable manifest.
         """
         if not FileSystems.exists(path):
             return None
@@ -97,7 +97,7 @@ class ManifestFile:
             raise DataError(f"{path}: {error}") from error
 
     def files(self) -> Iterable[str]:
-        """Relative paths of all files that it stands for, but what lies inside an extra folder."""
+        """Yields the relative paths of all files that the manifest lists, except the contents of extra folders."""
         yield from (shard.path for shard in self.shards)
         yield from (file.path for file in self.dead_letters)
         yield from self.extras
@@ -110,13 +110,13 @@ class Manifest(ManifestFile):
     `rows_in == rows_out + rows_rejected`.
 
     Attributes:
-      dataset_id: `dataset_id` of the shards: the same for the same content.
+      dataset_id: `dataset_id` of the shards: equal for equal content.
       splits: rows by split, in the order of the options.
-      rejected_by_reason: rows by reason; a row may have several, so that the sum may exceed `rows_rejected`.
+      rejected_by_reason: rows by reason; a row may have several, so the sum may exceed `rows_rejected`.
       rejected_by_stage: rows by the step that rejected them; the sum is `rows_rejected`.
-      format: of the shards, as `--output_format` names it.
-      media_type: of the shards.
-      provenance: inputs, fingerprints, options, versions: what the job says about itself.
+      format: shard format, as `--output_format` names it.
+      media_type: media type of the shards.
+      provenance: what the job records about itself: inputs, fingerprints, options, versions.
     """
 
     run_id: str
@@ -141,7 +141,7 @@ class Manifest(ManifestFile):
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts by name, summed and sorted by name.
+    """Sums counts by name; the result is sorted by name.
 
     >>> sum_counts([{"b": 1}, {"a": 2, "b": 3}])
     {'a': 2, 'b': 4}
@@ -153,7 +153,7 @@ def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def dataset_id(shards: Sequence[Shard]) -> str:
-    """SHA-256 over the shards' digests, split by split in the order given: the identity of the content."""
+    """Identifies the content: returns SHA-256 over the digests of the shards, in the order given."""
     lines = "".join(f"{shard.split} {shard.sha256}\n" for shard in shards)
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -161,16 +161,16 @@ def dataset_id(shards: Sequence[Shard]) -> str:
 def read_manifest(directory: str) -> Manifest | None:
     """Reads the manifest of a dataset.
 
-    None when it has none, and so is not whole.
+    Returns None if there is no manifest, which means that the dataset is incomplete.
 
     Raises:
-      DataError: when there is one that cannot be read.
+      DataError: if there is a manifest that cannot be read.
     """
     return Manifest.read(FileSystems.join(directory, MANIFEST))
 
 
 def _typed(value: _T) -> _T:
-    """The dataclass, if its fields, and those of dataclasses in them, are of the types that they declare."""
+    """Returns the dataclass after checking that its fields, nested dataclasses included, have their declared types."""
     hints = get_type_hints(type(value))
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         if not _is_of(getattr(value, field.name), hints[field.name]):

@@ -1,18 +1,18 @@
-"""What arguments of transforms and flags of jobs choose from, and have by default; names in the folder of a dataset.
+"""Choices and defaults of transform arguments and job flags, and the names inside a dataset's folder.
 
-Nothing is imported here: a command line is checked before Beam is loaded.
+This module imports nothing heavy: a command line is checked before Beam is loaded.
 """
 
 from typing import Literal
 
 Shuffle = Literal["global", "none"]
 
-# Dead letters that failed so often are parked.
+# Dead letters that have failed this often are parked.
 DEFAULT_MAX_ATTEMPTS = 3
 
 DEFAULT_SHARD_BYTES = 128 << 20
 
-# Encoded records keep the number of their split in 16 bits.
+# Encoded records hold their split's number in 16 bits.
 MAX_SPLITS = 1 << 16
 
 MANIFEST = "manifest.json"

@@ -1,11 +1,12 @@
 """Publication: a staged run becomes the dataset, as a whole or not at all.
 
-The order is what makes it safe: the old manifest goes first, then the old files, then the staged files are renamed to
-their final names, and the manifest comes last. Whoever finds a manifest finds a whole dataset. A step that is tried
-again, by a runner that retries, goes on where the first attempt ended.
+The order makes this safe. The old manifest is deleted first, then the old files. Then the staged files are renamed to
+their final names. The new manifest is moved last, so a reader who finds a manifest finds a complete dataset. If the
+runner retries the step, it continues where the first attempt stopped.
 
-A run that published nothing for a reason in the data (no rows, too many rejects) is not an exception, which a runner
-would retry: `outcome.json` in the staging folder says so. The staging folder of a published run is removed.
+If the data is the reason that nothing is published (no rows, too many rejects), no exception is raised, since a runner
+would retry it. Instead, `outcome.json` in the staging folder records it. The staging folder of a published run is
+removed.
 """
 
 import dataclasses
@@ -39,8 +40,8 @@ class Outcome:
     """How a run ended: whether it was published, and with which counts.
 
     Attributes:
-      status: published; or nothing was, since there was no row, or too many were rejected.
-      manifest: of the dataset; of a run that was not published, what it would have been.
+      status: `published`, or why nothing was: there were no rows, or too many were rejected.
+      manifest: the manifest of the dataset; if nothing was published, the manifest that it would have had.
       dead_letters: the folder of this run's dead letters.
     """
 
@@ -49,16 +50,16 @@ class Outcome:
     dead_letters: str
 
     def to_json(self) -> str:
-        """JSON, with the manifest inside."""
+        """Returns JSON that includes the manifest."""
         manifest = json.loads(self.manifest.to_json())
         return json.dumps({"status": self.status, "manifest": manifest, "dead_letters": self.dead_letters})
 
 
 def read_outcome(staging: Staging) -> Outcome:
-    """How the run ended: published if the dataset is its own, else as its staging folder says.
+    """Reads how the run ended, from the dataset if this run published it, else from the staging folder.
 
     Raises:
-      DataError: when nothing says so: the run did not come to its end.
+      DataError: if there is no outcome, because the run did not finish.
     """
     manifest = read_manifest(staging.output)
     if manifest is not None and manifest.run_id == staging.run_id:
@@ -76,26 +77,26 @@ def _published(staging: Staging, manifest: Manifest) -> Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Publisher:
-    """All that publication needs to know before the run.
+    """Publishes a run. It holds all that is known before the run starts.
 
     Attributes:
-      staging: the run's folder.
-      spec: the dataset.
+      staging: the staging folder of the run.
+      spec: the options of the dataset.
     """
 
     staging: Staging
     spec: DatasetSpec
 
     def publish(self, shards: Iterable[Shard], rejects: Iterable[DeadLetterFile], rows_read: int) -> Outcome:
-        """Publishes the staged run, or says why not; may be called again after it failed half-way.
+        """Publishes the staged run, or reports why not; may be called again after it failed half-way.
 
         Args:
           shards: the staged shards.
-          rejects: the staged files of dead letters.
-          rows_read: rows that the source gave, without those that it rejected itself (stage `read`).
+          rejects: the staged dead-letter files.
+          rows_read: rows that the source produced, without the rows that it rejected itself (stage `read`).
 
         Raises:
-          DataError: when rows are unaccounted for.
+          DataError: if rows are unaccounted for.
         """
         current = self._current()
         if current is not None and current.run_id == self.staging.run_id:
@@ -107,7 +108,7 @@ class Publisher:
             try:
                 self._replace(manifest, renames)
             except (DataError, OSError):
-                # Another attempt may have been faster.
+                # Another attempt may have published first.
                 if not self._is_published():
                     raise
             remove_folder(self.staging.directory)
@@ -124,7 +125,7 @@ class Publisher:
         return current is not None and current.run_id == self.staging.run_id
 
     def _current(self) -> Manifest | None:
-        """What is published now; a manifest that cannot be read does not count, and goes when the output is cleared."""
+        """Returns the published manifest. It ignores one that cannot be read: clearing the output deletes that."""
         try:
             return read_manifest(self.staging.output)
         except DataError:
@@ -133,7 +134,7 @@ class Publisher:
     def _manifest(
         self, shards: list[Shard], rejects: Sequence[DeadLetterFile], rows_read: int
     ) -> tuple[Manifest, dict[str, str]]:
-        """The manifest, and the renames of dead letters (staged path -> relative path)."""
+        """Returns the manifest, and the renames of dead-letter files (staged path -> relative path)."""
         shards.sort(key=lambda shard: (self.spec.splits.index(shard.split), shard.path))
         reasons, stages = sum_counts(file.reasons for file in rejects), sum_counts(file.stages for file in rejects)
         names = reject_names(DEAD_LETTERS, [file.path for file in rejects])
@@ -157,7 +158,7 @@ class Publisher:
         return manifest, {file.path: name for name, file in zip(names, rejects, strict=True)}
 
     def _judge(self, manifest: Manifest, replaces: bool) -> Outcome:
-        """What becomes of the run; without publication an old dataset that it would replace stays untouched."""
+        """Decides whether to publish. If not, an old dataset that the run would replace stays untouched."""
         status: Status = "published"
         if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
             raise DataError(
@@ -173,10 +174,11 @@ class Publisher:
         return dataclasses.replace(_published(self.staging, manifest), status=status)
 
     def _replace(self, manifest: Manifest, rejects: Mapping[str, str]) -> None:
-        """Puts the staged run in the place of what is there.
+        """Replaces the current content of the output with the staged run.
 
-        Whether it is whole is looked at before anything is deleted and again before the manifest makes it a dataset:
-        an attempt that was thought dead, or another run into the same folder, must not make one that is not.
+        It checks that the run is complete twice: before it deletes anything, and again before it moves the manifest.
+        Otherwise an attempt that was believed dead, or another run into the same folder, could publish an incomplete
+        dataset.
         """
         staged = self.staging.path(MANIFEST)
         _write(staged, manifest.to_json())
@@ -195,12 +197,12 @@ class Publisher:
             )
 
     def _not_staged(self, manifest: Manifest) -> Iterator[str]:
-        """What is not there as it was staged; of an attempt that failed half-way some files have their places."""
+        """Yields files that are not as they were staged. An earlier attempt may have moved some of them already."""
         staged = list_files(self.staging.directory)
         return self._damaged(manifest, {**list_files(self.staging.output), **staged} if CLEARED in staged else staged)
 
     def _not_published(self, manifest: Manifest) -> Iterator[str]:
-        """What is not as the manifest is going to say."""
+        """Yields files of the output that differ from the manifest to be published."""
         found = list_files(self.staging.output)
         yield from self._damaged(manifest, found)
         yield from (file.path for file in manifest.dead_letters if file.path not in found)
@@ -214,7 +216,7 @@ class Publisher:
                 yield extra
 
     def _rename(self, moves: Mapping[str, str]) -> None:
-        """Renames what is still there; what an earlier attempt moved is left alone."""
+        """Renames the files that are still staged; skips those that an earlier attempt moved."""
         output, staging = self.staging.output, self.staging.directory
         staged = {FileSystems.join(staging, *path.split("/")) for path in list_files(staging)}
         move_files(
@@ -232,7 +234,7 @@ class Publisher:
             yield from (path for path in staged if path == extra or path.startswith(f"{extra}/"))
 
     def _discard(self, manifest: Manifest) -> None:
-        """Deletes what was staged for the dataset, but not the dead letters."""
+        """Deletes the staged files of the dataset, but keeps the dead letters."""
         staged = list_files(self.staging.directory)
         delete_files(self.staging.directory, sorted({*self._staged_files(manifest)} & {*staged}))
 

@@ -1,4 +1,4 @@
-"""One shard: its file, written piece by piece, hashed and counted on the way."""
+"""Writes the file of one shard piece by piece, and hashes and counts it on the way."""
 
 import contextlib
 
@@ -22,9 +22,9 @@ def write_shard(
     low: int = 0,
     high: int = KEYS_END,
 ) -> Shard:
-    """Writes one shard, a range of keys, to `staged`, and gives its entry of the manifest, under the relative `path`.
+    """Writes one shard, a range of keys, to `staged`; returns its manifest entry, under the relative `path`.
 
-    A bundle that is tried again writes the same bytes.
+    A retried bundle writes the same bytes.
     """
     with _StoredFile(staged) as file, shard_format.open(file.write) as shard:
         written = merged.write(low, high, shard.sink)
@@ -43,11 +43,11 @@ def write_shard(
 
 
 class _StoredFile(contextlib.AbstractContextManager["_StoredFile"]):
-    """A file on any filesystem; what is written to it is counted and has a CRC32C."""
+    """A file on any filesystem that counts the bytes written to it and computes their CRC32C."""
 
     def __init__(self, path: str):
         self._file = FileSystems.create(path, compression_type="uncompressed")
-        # Only a local file is known to keep no reference to what it is given.
+        # Only a local file is known to keep no reference to the data that it is given.
         self._must_copy = not is_local(path)
         self.crc32c = self.bytes = 0
 

@@ -1,8 +1,8 @@
-"""The shuffle of the sink: records to sorted shards, by runs on a shared disk or by the runner's own shuffle.
+"""The shuffle of the sink: turns records into sorted shards.
 
-A split is sorted by (key, bytes of the record), and a shard is a range of keys. `SpillingShuffle` spills sorted runs
-and passes only references between the stages; `RunnerShuffle` groups sorted chunks by shard, and the writer of a shard
-spills them on its worker. Both give the same bytes.
+A split is sorted by (key, bytes of the record), and a shard is a range of keys. `SpillingShuffle` spills sorted runs to
+a disk that all workers share, and passes only references between stages. `RunnerShuffle` uses the runner's own shuffle:
+it groups sorted chunks by shard, and the writer of a shard spills them on its worker. Both write the same bytes.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from penstock.io.sort.merge import KEYS_END, MergedRuns, merge_batches
 from penstock.io.sort.records import EncodedRecords, Keys, sort_records
 from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
 
-# What one element carries through the runner's own shuffle.
+# The most bytes that one element carries through the runner's own shuffle.
 _MAX_CHUNK_BYTES = 4 << 20
 
 
@@ -42,13 +42,14 @@ class ShardPlan:
     spec: DatasetSpec
 
     def count(self, split_bytes: int) -> int:
-        """Number of shards of a split with so many bytes; at least one."""
+        """Returns the number of shards of a split of `split_bytes` bytes; at least one."""
         return self.spec.num_shards or max(1, -(-split_bytes // self.spec.shard_bytes))
 
     def bounds(self, total: int, merged: MergedRuns) -> list[int]:
-        """The keys at which the shards of a split begin, and the end: `total` + 1 keys, ascending.
+        """Returns the keys at which the shards of a split begin, and the end: `total` + 1 keys, ascending.
 
-        Hashes are cut evenly, so that a shard is known from the hash alone; places in the input are cut by rank.
+        If keys are hashes, shards are equal ranges of hashes: a hash alone determines its shard. If keys are positions
+        in the input, shards are equal numbers of rows.
         """
         if self.spec.shuffle == "global":
             return [hash_bound(index, total) for index in range(total + 1)]
@@ -57,7 +58,7 @@ class ShardPlan:
 
 
 def hash_bound(index: int, total: int) -> int:
-    """The least key of shard `index` of `total`: shards are equal ranges of 64-bit hashes.
+    """Returns the least key of shard `index` of `total`: shards are equal ranges of 64-bit hashes.
 
     >>> hash_bound(1, 2) == 2**63
     True
@@ -66,14 +67,14 @@ def hash_bound(index: int, total: int) -> int:
 
 
 def shards_of(keys: Keys, total: int) -> npt.NDArray[np.int64]:
-    """int64, the shard of each key under `hash_bound`."""
+    """Returns int64, the shard of each key under `hash_bound`."""
     bounds = np.array([hash_bound(index, total) for index in range(1, total)], np.uint64)
     return np.searchsorted(bounds, keys, side="right")
 
 
 @dataclasses.dataclass(frozen=True)
 class _ShardRange:
-    """A shard to be written: which it is, and its keys."""
+    """A shard to write: its split, index and range of keys."""
 
     split: str
     index: int
@@ -84,13 +85,13 @@ class _ShardRange:
 
 @dataclasses.dataclass(eq=False)
 class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Shard]]):
-    """Shards by way of runs on a disk that all workers share."""
+    """Makes shards by way of runs on a disk that all workers share."""
 
     staging: Staging
     spec: DatasetSpec
 
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
-        """Spill, plan, merge."""
+        """Spills runs, plans shards, merges."""
         buffer_bytes = ORDERED_BUFFER_BYTES if self.spec.shuffle == "none" else MAX_RUN_BYTES
         spill = _SpillFn(spill_directory(self.staging), self.spec.splits, buffer_bytes)
         runs = records | "Spill" >> beam.ParDo(spill).with_output_types(Run)
@@ -106,7 +107,7 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
 
 
 def spill_directory(staging: Staging) -> str:
-    """Where runs are spilled: in the staging folder where that is local, else in this machine's temporary folder."""
+    """Returns the folder for runs: in the staging folder if that is local, else in this machine's temporary folder."""
     if "://" not in staging.output:
         return staging.path("runs")
     return os.path.join(tempfile.gettempdir(), f"penstock-{staging.run_id}")
@@ -144,7 +145,7 @@ class _MergeFn(beam.DoFn):
     def __init__(self, staging: Staging, spec: DatasetSpec, once: bool):
         self._staging = staging
         self._spec = spec
-        # Tells this pipeline from one that repeats a run; None where bundles may be tried again.
+        # Distinguishes this pipeline from one that repeats a run; None if bundles may be retried.
         self._pipeline_id = uuid.uuid4().hex if once else None
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
@@ -155,7 +156,7 @@ class _MergeFn(beam.DoFn):
         yield write_shard(staged, path, shard.split, self._spec.shard_format(), merged, shard.low, shard.high)
 
     def _begin(self, path: str) -> None:
-        """Fails for a shard that was begun before: what it took from the runs is gone."""
+        """Fails if the shard was begun before: the records that it took from the runs are gone."""
         if self._pipeline_id is None:
             return
         begun = os.path.join(spill_directory(self._staging), f"{path.replace('/', '-')}-{self._pipeline_id}.begun")
@@ -168,13 +169,13 @@ class _MergeFn(beam.DoFn):
 
 @dataclasses.dataclass(eq=False)
 class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Shard]]):
-    """Shards by way of the runner's own shuffle: chunks of records, keyed by split and shard."""
+    """Makes shards by way of the runner's own shuffle: chunks of records, keyed by split and shard."""
 
     staging: Staging
     spec: DatasetSpec
 
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
-        """Count, key, group, merge."""
+        """Counts bytes, keys chunks by shard, groups, merges."""
         splits, plan = self.spec.splits, ShardPlan(self.spec)
         counts = self._bytes_per_split(records)
         chunks = records | "Chunk" >> beam.ParDo(_ChunkFn(splits, plan), counts).with_output_types(
@@ -194,7 +195,7 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
         )
 
     def _bytes_per_split(self, records: beam.PCollection[pa.RecordBatch]) -> Any:
-        """A side input; nothing where the number of shards is given, since it would hold the records up."""
+        """Returns a side input; empty if the number of shards is given, since it would delay the records."""
         if self.spec.num_shards is not None:
             return {}
         sizes = records | "CountBytes" >> beam.FlatMap(_bytes_by_split, self.spec.splits).with_output_types(
@@ -210,7 +211,7 @@ def _bytes_by_split(batch: pa.RecordBatch, splits: Sequence[str]) -> Iterator[tu
 
 
 class _ChunkFn(beam.DoFn):
-    """Buffers records, and gives them sorted by shard, in chunks that a runner likes to move."""
+    """Buffers records, and yields them sorted by shard, in chunks small enough for a runner to move."""
 
     def __init__(self, splits: Sequence[str], plan: ShardPlan):
         self._splits = splits
@@ -240,6 +241,7 @@ class _ChunkFn(beam.DoFn):
         for number, first, last in records.by_split():
             split = self._splits[number]
             shards = shards_of(records.keys[first:last], self._plan.count(self._counts.get(split, 0)))
+            # The records are sorted, so each shard is one stretch of them.
             starts = np.flatnonzero(np.diff(shards, prepend=-1))
             for start, end in itertools.pairwise([*starts.tolist(), last - first]):
                 for chunk in _chunks(batch.slice(first + start, end - start)):
@@ -260,7 +262,7 @@ def _to_ipc(records: pa.RecordBatch) -> bytes:
 
 
 def _every_shard(split: str, counts: Mapping[str, int], plan: ShardPlan) -> Iterator[tuple[tuple[str, int], bytes]]:
-    """An empty chunk for each shard, so that one without records is written as well."""
+    """Yields an empty chunk for each shard, so that shards without records are written as well."""
     total = plan.count(counts.get(split, 0))
     progress.plan(shards=total)
     for index in range(total):
@@ -279,7 +281,7 @@ def _write_chunks(
 
 @contextlib.contextmanager
 def merged_batches(batches: Iterable[pa.RecordBatch], splits: Sequence[str]) -> Iterator[MergedRuns]:
-    """Batches of `RECORDS`, in any order, as one sorted sequence, by way of runs on this machine's disk."""
+    """Merges batches of `RECORDS`, in any order, into one sorted sequence, by way of runs on this machine's disk."""
     with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
         yield merge_batches(batches, directory, splits, once=True)
 

@@ -1,6 +1,6 @@
-"""What a dataset is to be: the options of the sink, checked once, for `WriteDataset` and for the jobs.
+"""The options of the sink, checked once for both `WriteDataset` and the jobs.
 
-Neither Beam nor Arrow is imported: a command line is checked before they are loaded.
+This module does not import Beam or Arrow: a command line is checked before they are loaded.
 """
 
 import dataclasses
@@ -28,33 +28,34 @@ if TYPE_CHECKING:
 
     from penstock.io.dataset.shard_formats.base import ShardFormat
 
-# A split is a folder; these are the other folders of a dataset.
+# A split is a folder, so it cannot have the name of one of the other folders of a dataset.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, STATISTICS, WINDOWS})
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
-    """The options of a dataset; those that were given as text are parsed.
+    """The options of a dataset. Options given as text are parsed.
 
     Attributes:
       output: the folder, on any filesystem that Beam knows.
-      num_shards: shards of each split; None goes by `shard_bytes`.
-      shard_bytes: aimed uncompressed bytes of a shard.
-      format: of the shards: a name from `SHARD_FORMATS`.
-      compression: of the shards, one that the format has; None is its default.
-      columns: names and types of the columns, for a format that has them.
-      shuffle: global, or none for the order of the input.
-      seed: of the shuffle, where the rows have no `_shuffle_key` yet.
-      splits: all splits; one without rows still gets a shard.
-      overwrite: replace the dataset that is there.
-      max_reject_fraction: publish nothing when more than this part of the rows was rejected.
-      extras: relative paths of files and folders that were staged and belong to the dataset.
+      num_shards: number of shards per split; None derives it from `shard_bytes`.
+      shard_bytes: target size of a shard, in uncompressed bytes.
+      format: shard format, a name from `SHARD_FORMATS`.
+      compression: shard compression, one that the format supports; None is the format's default.
+      columns: names and types of the columns, for a format that has columns.
+      shuffle: `global`, or `none` to keep the order of the input.
+      seed: seed of the shuffle, used if the rows have no `_shuffle_key` yet.
+      splits: all splits; a split without rows still gets a shard.
+      overwrite: replace the existing dataset.
+      max_reject_fraction: publish nothing if more than this fraction of the rows was rejected.
+      extras: relative paths of staged files and folders that belong to the dataset.
       provenance: JSON values for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`).
-      allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
-      empty_windows: whether windows without rows, between such with rows, are published too.
-      resume: whether there may be windows in the output already.
+      allowed_lateness: how far rows may lag behind the watermark, in whole milliseconds; a timedelta, or text such as
+        `30s`.
+      empty_windows: whether to publish windows without rows that lie between windows with rows.
+      resume: whether the output may already hold windows.
 
     Raises:
       ConfigError: for a value out of range.
@@ -118,14 +119,14 @@ class DatasetSpec:
             raise ConfigError(f"splits must be at most {MAX_SPLITS}, got {len(self.splits)}")
 
     def check_input(self, is_bounded: bool, has_windows: bool) -> None:
-        """Refuses options that the input does not allow.
+        """Rejects options that the input does not allow.
 
         Args:
           is_bounded: whether the input has an end.
           has_windows: whether it is written window by window.
 
         Raises:
-          ConfigError: names them.
+          ConfigError: for such options; the message names them.
         """
         if not has_windows:
             if not is_bounded:
@@ -153,11 +154,11 @@ class DatasetSpec:
 
     @property
     def lateness(self) -> datetime.timedelta:
-        """`allowed_lateness`, whichever way it was given."""
+        """`allowed_lateness` as a timedelta, even if it was given as text."""
         return as_duration(self.allowed_lateness, "allowed_lateness")
 
     def manifest_fields(self) -> dict[str, Any]:
-        """What every manifest of the dataset says about it."""
+        """The fields that all manifests of the dataset share."""
         return {
             "format": self.format,
             "media_type": SHARD_FORMATS[self.format].media_type,
@@ -170,14 +171,14 @@ class DatasetSpec:
 
     @property
     def suffix(self) -> str:
-        """Of the names of shards."""
+        """The suffix of shard names."""
         return SHARD_FORMATS[self.format].suffixes[str(self.compression)]
 
     def shard_format(self) -> "ShardFormat":
-        """What encodes rows and writes shards.
+        """Returns the object that encodes rows and writes shards.
 
         Raises:
-          ConfigError: for columns that the format cannot have, or that it needs and are not given.
+          ConfigError: for columns that the format does not support, or if it needs columns and none are given.
         """
         if self.columns is None and SHARD_FORMATS[self.format].has_columns:
             raise ConfigError(f"the format {self.format} needs columns: the Arrow schema that all shards share")

@@ -1,13 +1,13 @@
-"""Dead letters: one record shape for everything that is rejected, in batch and stream, replayable.
+"""Dead letters: one replayable record shape for all rejected rows, in batch and stream.
 
-A dead letter is one rejected row with all its reasons. On disk it is one JSON object a line::
+A dead letter is one rejected row with all its reasons. On disk, each is one line with a JSON object::
 
     {"reason": "schema.type", "detail": "...", "also": [{"reason": "rule.fare", "detail": "..."}], "stage": "read",
      "uri": "/data/a.csv", "position": 1042, "payload": "7,x,9", "payload_encoding": "text", "attempt": 1,
      "event_time": null, "run_id": "20260101T000000Z-1a2b3c4d"}
 
-`payload` is what was rejected: the original bytes as `text`, or as `base64` where they are not UTF-8, or the row as
-`json` (see `row_payload`). `position` has the unit of the source (`ReadRecords`).
+`payload` is what was rejected: the original bytes as `text`, or as `base64` if they are not UTF-8, or the row as `json`
+(see `row_payload`). `position` has the unit of the source (`ReadRecords`).
 """
 
 import collections
@@ -38,14 +38,14 @@ from penstock.io.errors import RejectedRecordError
 
 REJECTED = "rejected"
 
-# Files of a bundle that are written at the same time; letters of further windows share one.
+# The most window files that a bundle writes at the same time; letters of further windows share one file.
 _MAX_FILES = 32
 
 
 def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
-    """What a DoFn yields for rejected rows: `yield from reject(row_letters(batch, reasons, "validate"))`.
+    """Yields the output of a DoFn for rejected rows: `yield from reject(row_letters(batch, reasons, "validate"))`.
 
-    One element for all of them; none where there is no row.
+    It is one element for all rows; none if there are no rows.
     """
     batch = letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)
     if len(batch):
@@ -55,22 +55,22 @@ def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
 class RejectingTransform(beam.PTransform[Any, Any]):
     """Base of the transforms that may reject rows.
 
-    It follows Beam's convention `with_error_handler`. Without a handler the first bad record fails the pipeline with
-    `RejectedRecordError`. With an `apache_beam.transforms.error_handling.ErrorHandler` each goes there as a
-    `DeadLetter`; a `BatchErrorHandler`, such as `DeadLetterHandler`, gets each `RejectedBatch` whole.
+    It follows Beam's convention `with_error_handler`. Without a handler, the first bad record fails the pipeline with
+    `RejectedRecordError`. An `apache_beam.transforms.error_handling.ErrorHandler` gets each bad record as a
+    `DeadLetter`. A `BatchErrorHandler`, such as `DeadLetterHandler`, gets whole `RejectedBatch`es.
     """
 
     _error_handler: error_handling.ErrorHandler | None = None
 
     def with_error_handler(self, error_handler: error_handling.ErrorHandler | None) -> Self:
-        """Sends rejected rows to `error_handler`; None restores failing on the first."""
+        """Sends rejected rows to `error_handler`; with None, the first one fails the pipeline again."""
         self._error_handler = error_handler
         return self
 
     def _reject(self, rejected: beam.PCollection[Any]) -> None:
-        """Hands the rejected records of this transform over; call it once for each rejecting step in `expand`.
+        """Passes rejected records to the error handler; call it once for each rejecting step in `expand`.
 
-        Elements are of type `RejectedBatch`, as `reject` gives them; a single `DeadLetter` does as well.
+        Elements are `RejectedBatch`es, as `reject` yields them, or single `DeadLetter`s.
         """
         steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:
@@ -83,11 +83,11 @@ class RejectingTransform(beam.PTransform[Any, Any]):
 
 
 class BatchErrorHandler(error_handling.ErrorHandler):
-    """Base of the error handlers that take rejected rows by the batch (`RejectedBatch`), not single dead letters."""
+    """Base of the error handlers that take batches of rejected rows (`RejectedBatch`), not single dead letters."""
 
 
 def rejected_batch(element: RejectedBatch | DeadLetter) -> RejectedBatch:
-    """What a `BatchErrorHandler` is given, as a batch: transforms of others may reject single letters."""
+    """Converts an element of a `BatchErrorHandler` to a batch: third-party transforms may reject single letters."""
     return element if isinstance(element, RejectedBatch) else RejectedBatch.of([element])
 
 
@@ -107,14 +107,14 @@ def _fail(element: RejectedBatch | DeadLetter) -> None:
 @register_json
 @dataclasses.dataclass(frozen=True)
 class DeadLetterFile:
-    """One staged file of dead letters.
+    """One staged dead-letter file.
 
     Attributes:
-      path: where it is staged.
-      records: rows in it.
-      reasons: how often each reason code occurs; they overlap, so their sum may exceed `records`.
+      path: path at which it is staged.
+      records: number of rows.
+      reasons: how often each reason code occurs; a row may have several, so the sum may exceed `records`.
       stages: rows by the stage that rejected them; the sum is `records`.
-      time: about when they happened, microseconds since 1970; None where nothing tells.
+      time: approximate event time of the rows, microseconds since 1970; None if unknown.
     """
 
     path: str
@@ -127,9 +127,9 @@ class DeadLetterFile:
 class DeadLetterHandler(BatchErrorHandler):
     """Writes dead letters as JSON Lines files below `directory`.
 
-    Each rejecting step is followed by its own writer, so that rejects stay inside that step's stage and only
-    references to files (`DeadLetterFile`, from `output()` after `close()`) cross to the next: a local runner holds
-    no reject in memory.
+    Each rejecting step has its own writer, so rejects stay inside the stage of that step. Only references to files
+    (`DeadLetterFile`, from `output()` after `close()`) pass to the next stage: a local runner holds no rejects in
+    memory.
     """
 
     def __init__(self, directory: str, run_id: str):
@@ -141,13 +141,13 @@ class DeadLetterHandler(BatchErrorHandler):
         self._files: beam.PCollection[DeadLetterFile] | None = None
 
     def also_to(self, sink: beam.PTransform[Any, Any]) -> Self:
-        """Gives each `RejectedBatch` of each step to `sink` as well, such as a `WriteToKafka`."""
+        """Also passes each `RejectedBatch` of each step to `sink`, for example a `WriteToKafka`."""
         self._also.append(sink)
         return self
 
     @property
     def sinks(self) -> Sequence[beam.PTransform[Any, Any]]:
-        """What was given to `also_to`."""
+        """The sinks that were given to `also_to`."""
         return tuple(self._also)
 
     def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
@@ -155,14 +155,14 @@ class DeadLetterHandler(BatchErrorHandler):
         self._take(pcoll, self._directory)
 
     def _take(self, rejected: beam.PCollection[Any], directory: str) -> None:
-        """Has them written to a folder; one inside the handler's own keeps its name when published."""
-        super().add_error_pcollection(rejected)  # which tells the pipeline of this handler
+        """Registers rejects to be written to a folder. A subfolder keeps its name when published."""
+        super().add_error_pcollection(rejected)  # registers this handler with the pipeline
         self._rejected.append(_Rejected(rejected, directory))
 
     def close(self, windows: Windows | None = None) -> None:
-        """Writes what all the transforms rejected; a second call does nothing.
+        """Writes the rejects of all transforms; a second call does nothing.
 
-        With windows, each has its own files, so that rejects are counted where their event times lie.
+        With windows, each window has its own files, so that rejects count in the window of their event time.
         """
         if self._files is not None:
             return
@@ -190,10 +190,10 @@ class DeadLetterHandler(BatchErrorHandler):
         return self._files
 
     def verify_closed(self) -> None:
-        """Beam asks this when the pipeline runs.
+        """Checks that rejects are not lost; Beam calls this when the pipeline runs.
 
         Raises:
-          RuntimeError: when rejects were taken, and nothing writes them.
+          RuntimeError: if the handler was not closed, so that nothing writes the rejects.
         """
         if self._files is None:
             raise RuntimeError(
@@ -204,7 +204,7 @@ class DeadLetterHandler(BatchErrorHandler):
 
 @dataclasses.dataclass(frozen=True)
 class _Rejected:
-    """What one step rejects, and the folder that it is written to."""
+    """The rejects of one step, and the folder that they are written to."""
 
     batches: beam.PCollection[Any]
     directory: str
@@ -223,13 +223,13 @@ class DiscardingHandler(BatchErrorHandler):
         super().__init__(consumer=None)
 
     def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
-        """Nothing consumes them."""
+        """Ignores the rejects: nothing consumes them."""
 
 
 class _WriteDeadLettersFn(beam.DoFn):
-    """One file a bundle, or one for each window in it.
+    """Writes one file per bundle, or one for each window in it.
 
-    A retried bundle leaves an unreferenced file behind, which goes with the staging folder.
+    A retried bundle leaves an unreferenced file behind, which is deleted with the staging folder.
     """
 
     def __init__(self, directory: str, run_id: str, windows: Windows | None):
@@ -259,7 +259,7 @@ class _WriteDeadLettersFn(beam.DoFn):
 
 
 class _DeadLettersFile:
-    """A file of dead letters while it is written."""
+    """A dead-letter file that is being written."""
 
     def __init__(self, directory: str):
         self._path = FileSystems.join(directory, f"{uuid.uuid4().hex}.jsonl")
@@ -269,20 +269,20 @@ class _DeadLettersFile:
         self._stages: collections.Counter[str] = collections.Counter()
 
     def add(self, batch: RejectedBatch, run_id: str) -> None:
-        """Writes some more."""
+        """Writes a batch."""
         self._file.write("".join(f"{line}\n" for line in batch.json_lines(run_id)).encode())
         self._records += len(batch)
         self._stages += batch.stage_counts()
         self._reasons += batch.reason_counts()
 
     def close(self, time: int | None) -> DeadLetterFile:
-        """Ends the file."""
+        """Closes the file."""
         self._file.close()
         return DeadLetterFile(self._path, self._records, dict(self._reasons), dict(self._stages), time)
 
 
 def write_letters(directory: str, run_id: str, batches: Iterable[RejectedBatch]) -> DeadLetterFile:
-    """One staged file of dead letters."""
+    """Writes one staged dead-letter file."""
     file = _DeadLettersFile(directory)
     for batch in batches:
         file.add(batch, run_id)
@@ -290,7 +290,7 @@ def write_letters(directory: str, run_id: str, batches: Iterable[RejectedBatch])
 
 
 def _by_window(batch: RejectedBatch, windows: Windows | None) -> Iterator[tuple[int | None, RejectedBatch]]:
-    """The letters by the start of their window, None for those without a time."""
+    """Splits letters by the start of their window; None for letters without a time."""
     if windows is None or not any(batch.lists["event_time"]):
         yield None, batch
         return
@@ -303,7 +303,7 @@ def _by_window(batch: RejectedBatch, windows: Windows | None) -> Iterator[tuple[
 
 
 def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection[Any], beam.PCollection[RejectedBatch]]:
-    """(good, rejected) of a ParDo made with `.with_outputs(REJECTED, main="out")` whose DoFn yields from `reject`."""
+    """Returns (good, rejected) of a ParDo `.with_outputs(REJECTED, main="out")` whose DoFn yields from `reject`."""
     rejected = results[REJECTED]
     rejected.element_type = RejectedBatch
     return results["out"], rejected

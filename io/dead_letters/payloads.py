@@ -1,8 +1,8 @@
-"""Rows as JSON, as dead letters carry those whose source has no bytes of its own for a row.
+"""Writes rows as JSON: the payload of dead letters whose source has no original bytes for a row.
 
-The JSON Lines reader takes it back: nulls are left out, bytes are text where they are UTF-8 and else
-`{"base64": "..."}`, floats without a JSON spelling are the strings NaN, Infinity and -Infinity, dates and times their
-ISO 8601 form, decimals and the rest their text.
+The JSON Lines reader can read it. Nulls are left out. Bytes become text if they are UTF-8, else `{"base64": "..."}`.
+Floats that JSON cannot spell become the strings NaN, Infinity and -Infinity. Dates and times become ISO 8601. Decimals
+and all other values become their text.
 """
 
 import base64
@@ -18,24 +18,24 @@ import pyarrow as pa
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
-# A text as JSON: what the encoder itself calls, without what is around it.
+# Writes a text as JSON. The JSON encoder calls the same function, with some overhead.
 json_text = encode_basestring
 
 
 def row_payload(row: Mapping[str, Any]) -> str:
-    """One row, from its values as Python objects."""
+    """Writes one row, given its values as Python objects."""
     return _JSON.encode({name: _json_value(value) for name, value in row.items() if value is not None})
 
 
 def row_payloads(batch: pa.RecordBatch) -> list[str]:
-    """`row_payload` of each row, column by column: about 3 microseconds for a row of 12 columns."""
+    """Returns `row_payload` of each row. It works column by column: about 3 microseconds for a row of 12 columns."""
     members = [_members(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     rows = zip(*members, strict=True) if members else [()] * batch.num_rows
     return [f"{{{', '.join(filter(None, row))}}}" for row in rows]
 
 
 def _members(name: str, column: pa.Array) -> list[str | None]:
-    """`"name": value` for each row; None for a null."""
+    """Returns `"name": value` for each row; None for a null."""
     begin = f"{json_text(name)}: "
     values = _python_values(column)
     text = _writer(column.type, values)
@@ -43,10 +43,10 @@ def _members(name: str, column: pa.Array) -> list[str | None]:
 
 
 def _writer(arrow_type: pa.DataType, values: list[Any]) -> Callable[[Any], str]:
-    """What writes one of these values as JSON; for texts and numbers, which most are, not the encoder."""
+    """Returns a function that writes one of these values as JSON; a faster one for texts and numbers."""
     if pa.types.is_string(arrow_type):
         return encode_basestring
-    # Without nulls and zeros.
+    # `filter` drops nulls and zeros, which need no check.
     if pa.types.is_int64(arrow_type) or (
         pa.types.is_float64(arrow_type) and all(map(math.isfinite, filter(None, values)))
     ):
@@ -62,7 +62,7 @@ def _python_values(column: pa.Array) -> list[Any]:
     try:
         return column.to_pylist()
     except (OverflowError, ValueError, ImportError):
-        # Python's datetime ends with the year 9999 and with microseconds: such times stay numbers.
+        # Python's datetime ends with the year 9999 and has no nanoseconds: times beyond that stay numbers.
         inner = column.type.value_type if pa.types.is_list(column.type) else column.type
         number = pa.int32() if inner.bit_width == 32 else pa.int64()
         return column.cast(pa.list_(number) if pa.types.is_list(column.type) else number).to_pylist()

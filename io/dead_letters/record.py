@@ -1,4 +1,4 @@
-"""Letters: what is known of a rejected row, one by one and as columns."""
+"""Dead letters: what is known about rejected rows, one by one and as columns."""
 
 import base64
 import collections
@@ -39,7 +39,7 @@ LETTERS = pa.schema(
     ]
 )
 
-# The same as lists of Python's, by name; a value is what the field of a `DeadLetter` is.
+# The same columns as Python lists, by name. A value has the type of the `DeadLetter` field.
 Lists = Mapping[str, list[Any]]
 
 
@@ -57,7 +57,7 @@ class DeadLetter:
     event_time: str | None = None
 
     def to_json(self, run_id: str = "") -> str:
-        """The JSON object, without a line break."""
+        """Returns the JSON object, without a line break."""
         first, *others = self.reasons
         return _JSON.encode(
             {
@@ -77,7 +77,7 @@ class DeadLetter:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:
-        """The dead letter of one line; `run_id` is not kept."""
+        """Parses the dead letter of one line; drops `run_id`."""
         fields = json.loads(line)
         first = Reason(fields["reason"], fields["detail"])
         others = (Reason(other["reason"], other["detail"]) for other in fields["also"])
@@ -94,18 +94,18 @@ class DeadLetter:
 
 
 class DeadLetterCoder(coders.Coder):
-    """Dead letters cross stages as their JSON."""
+    """Encodes dead letters as JSON between stages."""
 
     def encode(self, value: DeadLetter) -> bytes:
-        """UTF-8 JSON; lone surrogates cannot occur, since payloads are decoded strictly."""
+        """Returns UTF-8 JSON; lone surrogates cannot occur, since payloads are decoded strictly."""
         return value.to_json().encode()
 
     def decode(self, encoded: bytes) -> DeadLetter:
-        """The inverse of `encode`."""
+        """Inverts `encode`."""
         return DeadLetter.from_json(encoded)
 
     def is_deterministic(self) -> bool:
-        """True: the fields are written in one order."""
+        """True: the fields are always written in the same order."""
         return True
 
     def to_type_hint(self) -> type:
@@ -119,7 +119,7 @@ coders.registry.register_coder(DeadLetter, DeadLetterCoder)
 def raw_letter(
     reasons: Iterable[Reason], stage: str, uri: str, position: int, payload: bytes, event_time: str | None = None
 ) -> DeadLetter:
-    """A dead letter whose payload is the original bytes, as text where they are UTF-8, else as base64."""
+    """Makes a dead letter whose payload is the original bytes: as text if they are UTF-8, else as base64."""
     text, encoding = _as_text(payload)
     return DeadLetter(tuple(reasons), stage, uri, position, text, encoding, event_time=event_time)
 
@@ -132,27 +132,26 @@ def _as_text(payload: bytes) -> tuple[str, PayloadEncoding]:
 
 
 class RejectedBatch:
-    """Dead letters as columns: the element between the transforms that reject and what takes the rejects.
+    """Dead letters as columns: the element that rejecting transforms pass to error handlers.
 
-    Iterating over it gives a `DeadLetter` each; it is columns because that is several times as fast. They are Arrow's
-    or lists of Python's, whichever they were made of, and the other when it is asked for: between fused steps nothing
-    needs Arrow.
+    Iterating over it yields `DeadLetter`s. Columns are several times as fast. They are Arrow columns or Python lists,
+    as they were made, and are converted only on request: between fused steps nothing needs Arrow.
     """
 
     def __init__(self, letters: pa.RecordBatch):
-        """Takes the columns of `LETTERS`; `reasons` has at least one a row."""
+        """Takes the columns of `LETTERS`; `reasons` has at least one reason per row."""
         self._letters: pa.RecordBatch | None = letters
         self._lists: Lists | None = None
 
     @classmethod
     def of(cls, letters: Iterable[DeadLetter]) -> Self:
-        """The columns of some dead letters."""
+        """Makes columns from single dead letters."""
         rows = list(letters)
         return cls.of_lists({name: [getattr(letter, name) for letter in rows] for name in LETTERS.names})
 
     @classmethod
     def of_lists(cls, lists: Lists) -> Self:
-        """Takes the fields of `DeadLetter` by name, each a list with a value for each letter."""
+        """Takes the fields of `DeadLetter` by name, each as a list with one value per letter."""
         batch = cls.__new__(cls)
         batch._letters, batch._lists = None, lists
         return batch
@@ -166,34 +165,34 @@ class RejectedBatch:
 
     @property
     def lists(self) -> Lists:
-        """The fields of `DeadLetter` by name, each a list with a value for each letter."""
+        """The fields of `DeadLetter` by name, each as a list with one value per letter."""
         if self._lists is None:
             self._lists = _as_lists(self.letters)
         return self._lists
 
     def __len__(self) -> int:
-        """How many rows were rejected."""
+        """Returns the number of rejected rows."""
         return int(self._letters.num_rows) if self._letters is not None else len(self.lists["position"])
 
     def __iter__(self) -> Iterator[DeadLetter]:
-        """One by one."""
+        """Yields the letters one by one."""
         return itertools.starmap(DeadLetter, zip(*(self.lists[name] for name in LETTERS.names), strict=True))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its buffers, or where it is lists, characters of its payloads."""
+        """The bytes of the Arrow buffers, or for Python lists, the characters of the payloads."""
         return int(self._letters.nbytes) if self._letters is not None else sum(map(len, self.lists["payload"]))
 
     def reason_counts(self) -> collections.Counter[str]:
-        """How often each code occurs; a row with two reasons counts for both."""
+        """Counts how often each code occurs; a row with two reasons counts for both."""
         return collections.Counter(reason.code for reasons in self.lists["reasons"] for reason in reasons)
 
     def stage_counts(self) -> collections.Counter[str]:
-        """Rows by the stage that rejected them."""
+        """Counts rows by the stage that rejected them."""
         return collections.Counter(self.lists["stage"])
 
     def json_lines(self, run_id: str = "") -> list[str]:
-        """`DeadLetter.to_json` of each row, in a fraction of its time."""
+        """Returns what `DeadLetter.to_json` returns for each row, in a fraction of the time."""
         run = json_text(run_id)
         return [
             f'{{{_json_reasons(reasons)}, "stage": {json_text(stage)}, "uri": {json_text(uri)}, '
@@ -207,7 +206,7 @@ class RejectedBatch:
 
 
 def _json_reasons(reasons: Sequence[Reason]) -> str:
-    """`"reason": ..., "detail": ..., "also": [...]`."""
+    """Returns `"reason": ..., "detail": ..., "also": [...]`."""
     first, *others = (f'"reason": {json_text(reason.code)}, "detail": {json_text(reason.detail)}' for reason in reasons)
     return f'{first}, "also": [{", ".join(f"{{{other}}}" for other in others)}]'
 
@@ -227,14 +226,14 @@ def _as_lists(letters: pa.RecordBatch) -> Lists:
 
 
 class RejectedBatchCoder(coders.Coder):
-    """Rejected batches cross stages as Arrow."""
+    """Encodes rejected batches as Arrow between stages."""
 
     def encode(self, value: RejectedBatch) -> bytes:
-        """An Arrow IPC stream."""
+        """Returns an Arrow IPC stream."""
         return RecordBatchCoder().encode(value.letters)
 
     def decode(self, encoded: bytes) -> RejectedBatch:
-        """The inverse of `encode`."""
+        """Inverts `encode`."""
         return RejectedBatch(RecordBatchCoder().decode(encoded))
 
     def is_deterministic(self) -> bool:
@@ -242,7 +241,7 @@ class RejectedBatchCoder(coders.Coder):
         return False
 
     def estimate_size(self, value: RejectedBatch) -> int:
-        """About its size; Beam's default would encode the batch to see."""
+        """Estimates the size in bytes; Beam's default would encode the batch to measure it."""
         return value.nbytes
 
     def to_type_hint(self) -> type:
@@ -259,14 +258,14 @@ def row_letters(
     stage: str,
     payload: Callable[[int], bytes] | None = None,
 ) -> RejectedBatch:
-    """Dead letters for the rows of `batch` named in `reasons` (row index -> its reasons), in row order.
+    """Makes dead letters of the rows of `batch` that `reasons` names (row index -> its reasons), in row order.
 
     Args:
       batch: the rows; uri and position come from `_origin` ("" and -1 without it), the time from
         `_event_time`, the attempt from `_attempt` (1 without it).
-      reasons: row index to reasons, at least one each.
+      reasons: row index -> reasons, at least one per row.
       stage: name of the step that rejects: read, validate, split, transform, write.
-      payload: the original bytes of a row, where the caller has them; else the row goes along as JSON.
+      payload: returns the original bytes of a row, if the caller has them; without it, the payload is the row as JSON.
     """
     rows = sorted(reasons)
     wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT) if name in batch.schema.names]
@@ -292,7 +291,7 @@ def row_letters(
 
 
 def _places(batch: pa.RecordBatch, rows: int) -> tuple[list[str], list[int]]:
-    """Uri and position of each row."""
+    """Returns uri and position of each row."""
     if ORIGIN not in batch.schema.names:
         return [""] * rows, [-1] * rows
     origin = batch.column(ORIGIN)

@@ -1,6 +1,6 @@
-"""tf.Example records to Arrow columns, without TensorFlow.
+"""Decodes tf.Example records to Arrow columns, without TensorFlow.
 
-The kernel finds what the records hold by key and kind; here that becomes columns.
+The kernel extracts the values of the records by key and kind. This module turns them into columns.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from penstock.io.kernel import decode
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, Kind
 
-# By their numbers in the kernel.
+# Indexed by the kernel's numbers for kinds.
 _KINDS = (Kind.BYTES, Kind.FLOAT, Kind.INT)
 _TYPES = {Kind.BYTES: pa.binary(), Kind.FLOAT: pa.float32(), Kind.INT: pa.int64()}
 
@@ -26,9 +26,9 @@ class DecodedExamples:
     """Records as columns.
 
     Attributes:
-      batch: one row for each record, in order, feature columns only; a row named in `rejects` is null where it could
-        not be read.
-      rejects: row index to reasons, `tfrecord.parse` or `tfrecord.type`.
+      batch: one row for each record, in order, feature columns only; a row in `rejects` has nulls where it could not be
+        read.
+      rejects: row index -> reasons, `tfrecord.parse` or `tfrecord.type`; with `strict`, also `schema.unknown`.
     """
 
     batch: pa.RecordBatch
@@ -36,23 +36,23 @@ class DecodedExamples:
 
 
 def decode_examples(frames: Frames, features: Sequence[Feature] | None = None, strict: bool = False) -> DecodedExamples:
-    """The features of serialized tf.Examples.
+    """Decodes the features of serialized tf.Examples.
 
-    An absent key, or a Feature with no list in it, is null; an empty list is an empty list. Of a key that a record
-    holds twice the last counts, as protobuf has it.
+    An absent key, or a Feature with no list in it, is null; an empty list is an empty list. If a record holds a key
+    twice, the last value counts, as in protobuf.
 
-    Without `features` there is a list<int64 | float32 | binary> column for each key that any record has, sorted by
-    name. Where records disagree on the kind, integers and floats together become list<double>, and numbers beside
-    bytes their text: the kind that the whole input is going to have.
+    Without `features`, there is a list<int64 | float32 | binary> column for each key that any record has, sorted by
+    name. If records disagree on the kind, a mix of integers and floats becomes list<double>, and numbers mixed with
+    bytes become their text. These are the kinds that the whole input will have.
 
-    With `features` there is one column for each, in that order: a list, or plain values where the schema says that a
-    row has exactly one and all rows do. Integers are taken for a FLOAT feature; any other kind than the feature's
+    With `features`, there is one column for each, in that order. It is a list, or plain values if the schema says that
+    a row has exactly one value and all rows do. A FLOAT feature accepts integers. Any other kind than the feature's
     rejects the row.
 
     Args:
       frames: records of one tf.Example each, at most 2 GiB.
-      features: what to read; None for everything.
-      strict: reject integers in a FLOAT feature too, and a key that is none of the features (`schema.unknown`).
+      features: the features to read; None for all.
+      strict: also reject integers in a FLOAT feature, and keys that are not features (`schema.unknown`).
     """
     names = None if features is None else [feature.name for feature in features]
     content = _read(frames, names, decode)
@@ -61,15 +61,15 @@ def decode_examples(frames: Frames, features: Sequence[Feature] | None = None, s
 
 @dataclasses.dataclass(frozen=True)
 class _ValuesOfKind:
-    """What the records hold of one kind under one key.
+    """The values of one key that are of one kind.
 
-    Unlike a `ListColumn` it knows of the rows that have it only: of the rows of a key, each may have another kind.
+    Unlike a `ListColumn` it covers only the rows that have such values: the kind may differ from row to row.
 
     Attributes:
-      rows: int32[n], the rows that have it, ascending.
-      offsets: int32[n + 1], where in `values` those of each of these rows start, and the end.
-      values: of the kind's type.
-      one_each: whether each of these rows has one value.
+      rows: int32[n], the rows that have such values, ascending.
+      offsets: int32[n + 1], where in `values` the values of each of these rows start, and the end.
+      values: the values, of the kind's type.
+      one_each: whether each of these rows has exactly one value.
     """
 
     rows: np.ndarray
@@ -83,12 +83,12 @@ _ByKind = dict[Kind, _ValuesOfKind]
 
 @dataclasses.dataclass(frozen=True)
 class _Content:
-    """What some records hold.
+    """The content of some records.
 
     Attributes:
-      values: by key and kind.
-      unknown: int32, the rows that hold a key which was not asked for, ascending, by the key.
-      faults: why a row is no tf.Example.
+      values: the values by key and kind.
+      unknown: for each key that was not asked for, int32, the rows that hold it, ascending.
+      faults: row index -> why the row is not a tf.Example.
     """
 
     values: dict[str, _ByKind]
@@ -126,7 +126,7 @@ def _read(frames: Frames, names: Sequence[str] | None, kernel: ModuleType) -> _C
 def _wrap(
     kind: Kind, rows: memoryview, offsets: memoryview, values: memoryview, data: memoryview, one_each: bool
 ) -> _ValuesOfKind:
-    """The kernel's memory as it is, seen by numpy and Arrow."""
+    """Wraps the kernel's memory in numpy and Arrow arrays, without copying."""
     bounds = np.frombuffer(offsets, np.int32)
     buffers = [None, pa.py_buffer(values), *([pa.py_buffer(data)] if kind is Kind.BYTES else [])]
     array = pa.Array.from_buffers(_TYPES[kind], int(bounds[-1]), buffers, null_count=0)
@@ -140,7 +140,7 @@ def _reject_unknown(unknown: Mapping[str, np.ndarray], rejects: dict[int, list[R
 
 
 def _of_feature(by_kind: _ByKind, feature: Feature, strict: bool, rejects: dict[int, list[Reason]]) -> _ByKind:
-    """What the feature can hold; the rows of the other kinds are rejected."""
+    """Returns the values that the feature can hold; rejects rows with values of other kinds."""
     accepted = {Kind.FLOAT, Kind.INT} if feature.kind is Kind.FLOAT and not strict else {feature.kind}
     for kind in [kind for kind in by_kind if kind not in accepted]:
         detail = f"column {feature.name!r}: the record holds {kind.value} values, not {feature.kind.value}"
@@ -165,7 +165,7 @@ def _inferred_column(by_kind: _ByKind, num_rows: int) -> pa.Array:
 
 
 def _merge(columns: Sequence[pa.Array]) -> pa.Array:
-    """The columns of each kind as one: a row has at most one kind."""
+    """Merges the columns of several kinds into one: a row has at most one kind."""
     return columns[0] if len(columns) == 1 else pc.coalesce(*columns)
 
 
@@ -193,7 +193,7 @@ def _values(found: _ValuesOfKind, value_type: pa.DataType) -> pa.Array:
         return found.values
     if value_type == pa.binary():
         return pa.array([str(value).encode() for value in found.values.to_pylist()], value_type)
-    return found.values.cast(value_type, safe=False)  # safe refuses integers that float64 rounds
+    return found.values.cast(value_type, safe=False)  # a safe cast rejects integers that float64 rounds
 
 
 def _absent(found: _ValuesOfKind, num_rows: int) -> np.ndarray:

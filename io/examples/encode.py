@@ -1,14 +1,14 @@
-"""RecordBatches to the bytes of TFRecord files of tf.Example: rows become records in the kernel.
+"""Encodes RecordBatches as the bytes of TFRecord files of tf.Example; the kernel makes the records.
 
-The encoding is canonical: features in name order, numbers packed, shortest varints; what C++ protobuf's deterministic
-serialisation gives. Reserved columns are left out. A null leaves the feature out, an empty list writes an empty one;
-float64 is narrowed to float32.
+The encoding is canonical: features in name order, numbers packed, shortest varints. It equals the deterministic
+serialisation of C++ protobuf. Reserved columns are left out. A null leaves the feature out, and an empty list writes an
+empty one. float64 is narrowed to float32.
 
 One column of one row is::
 
     entry  = 0A len(entry) | 0A len(name) name | 12 len(feature) feature
     feature = tag len(list) list,    tag 0A bytes, 12 float, 1A int64
-    list   = 0A len value, for each value (bytes);   0A len packed values (numbers; nothing if there are none)
+    list   = 0A len value for each value, for bytes; 0A len packed values, for numbers (nothing if there are none)
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from penstock.io.reasons import Reason
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
-# protobuf refuses longer messages.
+# protobuf rejects longer messages.
 _MAX_EXAMPLE_BYTES = (1 << 31) - 1
 _MAX_INT = (1 << 63) - 1
 
@@ -42,7 +42,7 @@ class EncodedExamples:
     """Framed records, one after the other.
 
     Attributes:
-      data: uint8, the bytes as a TFRecord file has them.
+      data: uint8, the bytes as in a TFRecord file.
       offsets: int64[n + 1], where in `data` each frame starts, and the end.
     """
 
@@ -57,18 +57,18 @@ def check_encodable(schema: pa.Schema) -> None:
     """Checks that every column has a tf.Example form.
 
     Raises:
-      ConfigError: for one that has not, naming the column and its type.
+      ConfigError: for a column that has none, with its name and type.
     """
     for field in schema:
         check_supported(field.name, field.type)
 
 
 def encode_examples(batch: pa.RecordBatch) -> EncodedExamples:
-    """The rows as framed tf.Examples, in order.
+    """Encodes rows as framed tf.Examples, in order.
 
     Raises:
       ConfigError: for a column of a type without a tf.Example form, or two columns of one name.
-      DataError: for a row that `try_encode_examples` leaves out.
+      DataError: for a row that `try_encode_examples` would leave out.
     """
     encoded, faults = try_encode_examples(batch)
     if faults:
@@ -78,22 +78,22 @@ def encode_examples(batch: pa.RecordBatch) -> EncodedExamples:
 
 
 def allocate_bytes(size: int) -> Bytes:
-    """Memory for the records of a batch, uint8[size]: of Arrow's pool, which gives the same memory again soonest."""
+    """Allocates uint8[size] for the records of a batch, from Arrow's pool, which reuses freed memory soonest."""
     return np.frombuffer(pa.allocate_buffer(size), np.uint8)
 
 
 def try_encode_examples(
     batch: pa.RecordBatch, allocate: Callable[[int], Bytes] = allocate_bytes
 ) -> tuple[EncodedExamples, dict[int, list[Reason]]]:
-    """The rows that have a faithful form as framed tf.Examples, in order, and why the others have none.
+    """Encodes the rows that have a faithful form as framed tf.Examples, in order, and reports why the others have none.
 
     Args:
       batch: the rows.
-      allocate: gives the uint8[size] that the records are written to, from their size in bytes.
+      allocate: returns the uint8[size] to write the records to, given their size in bytes.
 
     Returns:
-      The encoded rows, and for each row left out its index and reasons: `write.null_in_list`, `write.int_overflow`
-      (above 2^63 - 1), `write.float_overflow` (finite, but infinite as float32).
+      The encoded rows, and for each row that was left out, its index and reasons: `write.null_in_list`,
+      `write.int_overflow` (above 2^63 - 1), `write.float_overflow` (finite, but infinite as float32).
 
     Raises:
       ConfigError: for a column of a type without a tf.Example form, or two columns of one name.
@@ -142,7 +142,7 @@ def _faults(batch: pa.RecordBatch, names: list[str]) -> dict[int, list[Reason]]:
 
 
 def _overflows(values: pa.Array) -> tuple[Ints, str, str]:
-    """Indices of the values that int64 or float32 cannot hold, and what to call that."""
+    """Returns the indices of values that int64 or float32 cannot hold, the reason's code, and a description."""
     if pa.types.is_floating(values.type):
         wide = values.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
         limit = "a finite value that overflows float32"

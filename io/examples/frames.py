@@ -1,10 +1,10 @@
-"""The frames of TFRecord files: found in blocks, checked, their bytes left where they are.
+"""Finds the frames of TFRecord files in blocks and checks them, without copying their bytes.
 
 A TFRecord file is a chain of frames, all integers little-endian::
 
     uint64 length | uint32 masked CRC32C of the 8 bytes of length | data | uint32 masked CRC32C of data
 
-Since each frame starts where the one before it ends, finding them is a loop, which the kernel has.
+Each frame starts where the one before it ends, so finding them needs a loop, which is in the kernel.
 """
 
 import dataclasses
@@ -19,28 +19,28 @@ from penstock.io.kernel import frames
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 
 _BLOCK_BYTES = 4 << 20
-# No protobuf message is longer, so a longer record is a damaged length.
+# No protobuf message is longer, so if a record is longer, its length is damaged.
 _MAX_RECORD_BYTES = (1 << 31) - 1
-# A record of any length is read in pieces, so that a damaged length allocates no more than the file has.
+# Long records are read in pieces, so that a damaged length does not allocate more memory than the file has bytes.
 _MAX_READ_BYTES = 64 << 20
 
 
 class ByteStream(Protocol):
-    """What frames are read from: `pyarrow.NativeFile` or any binary file."""
+    """A source of frames: `pyarrow.NativeFile` or any binary file."""
 
     def read(self, nbytes: int, /) -> bytes:
-        """Up to `nbytes` bytes; empty only at the end."""
+        """Reads up to `nbytes` bytes; the result is empty only at the end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """Some whole frames, one after the other, as they were in the file.
+    """Some complete frames, one after the other, as they were in the file.
 
     Attributes:
-      data: the frames; over a file these add up to its content.
+      data: the bytes of the frames; those of all `Frames` of a file are its content.
       starts: int64, where in `data` each record's own bytes start, after its header.
-      lengths: int64, bytes of each record.
-      first_offset: where in the decompressed file `data` starts.
+      lengths: int64, the length of each record.
+      first_offset: offset of `data` in the decompressed file.
     """
 
     data: bytes | memoryview
@@ -57,33 +57,33 @@ class Frames:
         return self.starts + (self.first_offset - HEADER_BYTES)
 
     def select(self, rows: slice | np.ndarray) -> "Frames":
-        """Some of the records, over the same `data`."""
+        """Selects some of the records, over the same `data`."""
         return dataclasses.replace(self, starts=self.starts[rows], lengths=self.lengths[rows])
 
     def record(self, row: int) -> bytes:
-        """The own bytes of one record."""
+        """Returns the bytes of one record, without its frame."""
         start = int(self.starts[row])
         return bytes(self.data[start : start + int(self.lengths[row])])
 
     def records(self) -> list[bytes]:
-        """The own bytes of every record."""
+        """Returns the bytes of each record, without its frame."""
         ends = (self.starts + self.lengths).tolist()
         return [bytes(self.data[start:end]) for start, end in zip(self.starts.tolist(), ends, strict=True)]
 
 
 def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -> Iterator[Frames]:
-    """The frames of a decompressed TFRecord stream, in order, all CRCs checked.
+    """Reads the frames of a decompressed TFRecord stream, in order, and checks all CRCs.
 
-    Memory is about two blocks, or two records where a record is longer than a block. An empty stream has no frames.
+    Memory is about two blocks, or two records if a record is longer than a block. An empty stream has no frames.
 
     Args:
       stream: the decompressed bytes (`open_decompressed`).
-      uri: the file that a message names.
-      block_bytes: how much is read at a time.
+      uri: the name of the file in messages.
+      block_bytes: number of bytes to read at a time.
 
     Raises:
-      InputError: for a CRC that does not match, an absurd length, or a record that the file ends in; the message has
-        the byte offset of the record.
+      InputError: for a CRC that does not match, an absurd length, or a truncated record; the message has the byte
+        offset of the record.
     """
     tail, offset, wanted = b"", 0, block_bytes
     while block := _read_some(stream, wanted):
@@ -107,16 +107,16 @@ def _read_some(stream: ByteStream, wanted: int) -> bytes:
 
 
 class _Found(NamedTuple):
-    """The whole frames of a block, and where in it the first frame begins that has each fault; -1 for none.
+    """The complete frames of a block, and for each kind of fault, the offset of the first frame that has it; else -1.
 
     Attributes:
-      starts: as `Frames` has them.
-      lengths: as `Frames` has them.
-      end: where the last whole frame ends.
+      starts: see `Frames`.
+      lengths: see `Frames`.
+      end: where the last complete frame ends.
       missing: bytes that the frame beginning there lacks, as far as is known.
-      bad_length: where a length does not match its CRC; nothing behind it counts.
-      absurd: where a length is beyond any tf.Example.
-      bad_data: where a record does not match its CRC.
+      bad_length: the first length that does not match its CRC; the scan ignores all that follows.
+      absurd: the first length that is too large for a tf.Example.
+      bad_data: the first record that does not match its CRC.
     """
 
     starts: np.ndarray

@@ -1,6 +1,8 @@
-"""The merge of sorted runs by ranges of keys, in bounded memory.
+"""Merges ranges of keys of sorted runs, in bounded memory.
 
-Runs are read in pieces, not mapped: mapped pages would count as the process's memory.
+Runs are read in pieces, not mapped: mapped pages would count as memory of the process.
+
+In this module, the *place* of a record is its index in its run.
 """
 
 import bisect
@@ -32,15 +34,16 @@ from penstock.io.sort.runs import MAX_RUN_BYTES, Run, RunWriter
 KEYS_END = 1 << 64
 
 _MIN_PIECE_BYTES = 8 << 20
-# What a piece should have of each run, so that there are few reads.
+# A piece should have this many bytes of each run, to keep the number of reads low.
 _READ_BYTES = 128 << 10
-# A file system takes its time for each hole, half a millisecond for ext4: they are few and large.
+# Space is given back by punching holes into files. Each hole takes time (half a millisecond on ext4), so holes are few
+# and large.
 _DISCARD_BYTES = 8 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What went into a shard: its records, and the least and greatest event time in microseconds, if there is one."""
+    """The number of records in a shard, and their least and greatest event time in microseconds, if they have any."""
 
     records: int = 0
     times: tuple[int, int] | None = None
@@ -56,10 +59,10 @@ def _written(records: int, times: Ints | None) -> Written:
 
 
 class MergedRuns:
-    """Several runs read as one sorted sequence of records, by ranges of keys.
+    """Reads several runs as one sorted sequence of records, by ranges of keys.
 
-    With `once`, what `write` has written is gone from the runs: its memory in the page cache serves what is written,
-    and the disk never holds all records twice.
+    With `once`, `write` removes from the runs what it has written. This frees page cache for the output, and the disk
+    never holds all records twice.
     """
 
     def __init__(self, runs: Sequence[Run], max_piece_bytes: int | None = None, once: bool = False):
@@ -71,13 +74,14 @@ class MergedRuns:
         self._buffer = np.empty(0, np.uint8)
 
     def count_below(self, key: int) -> int:
-        """Records with a smaller key."""
+        """Counts the records with a smaller key."""
         return sum(run.count_below(key) for run in self._runs)
 
     def key_at(self, rank: int) -> int:
-        """The least key that has more than `rank` records up to and with it; `KEYS_END` for none."""
+        """Returns the key of the record with this rank in the merged sequence; `KEYS_END` if `rank` is past the end."""
         if rank >= self.count_below(KEYS_END):
             return KEYS_END
+        # Find the block boundaries around the rank, in the index; then read only the keys between them.
         known = np.unique(np.concatenate([run.first_keys for run in self._runs]))
         block = bisect.bisect_right(range(len(known)), rank, key=lambda index: self.count_below(int(known[index]))) - 1
         low, high = int(known[block]), int(known[block + 1]) if block + 1 < len(known) else KEYS_END
@@ -101,9 +105,9 @@ class MergedRuns:
         return written
 
     def pieces(self, low: int = 0, high: int = KEYS_END) -> Iterator[EncodedRecords]:
-        """The records with `low` <= key < `high`, sorted, about `max_piece_bytes` at a time; they stay in the runs.
+        """Yields the records with `low` <= key < `high`, sorted, about `max_piece_bytes` at a time; keeps the runs.
 
-        A piece lies in memory that the next one takes.
+        The next piece reuses the memory of a piece.
         """
         if not self._runs or low >= high:
             return
@@ -134,7 +138,7 @@ class MergedRuns:
         return _written(len(records), records.times)
 
     def _read(self, spans: Sequence["_Span"]) -> EncodedRecords:
-        """The records of the spans, one span after the other, in the buffer."""
+        """Reads the records of the spans into the buffer, one span after the other."""
         size = sum(span.run.bytes_around(span.first, span.last) for span in spans)
         if size > len(self._buffer):
             self._buffer = np.empty(max(size, self._max_piece_bytes), np.uint8)
@@ -146,7 +150,7 @@ class MergedRuns:
         return concat_records(parts, self._buffer)
 
     def _cuts(self, low: int, high: int) -> Iterator[Sequence[int]]:
-        """Where pieces begin and end: a place in each run."""
+        """Yields the bounds of pieces: for each bound, a place in each run."""
         keys = self._cut_keys(low, high)
         places = [run.count_below(keys[0]) for run in self._runs]
         yield places
@@ -157,29 +161,30 @@ class MergedRuns:
             yield places
 
     def _cut_keys(self, low: int, high: int) -> list[int]:
-        """`low`, `high`, and between them keys with about `max_piece_bytes` from one to the next."""
+        """Returns `low`, `high`, and keys between them that are about `max_piece_bytes` of records apart."""
         keys, sizes = map(np.concatenate, zip(*(run.blocks(low, high) for run in self._runs), strict=True))
         order = np.argsort(keys)
+        # The blocks of all runs in the order of their first keys: cut wherever another `max_piece_bytes` is reached.
         ends = np.cumsum(sizes[order])
         size = int(ends[-1]) if len(ends) else 0
         found = keys[order[ends.searchsorted(np.arange(self._max_piece_bytes, size, self._max_piece_bytes))]]
         cuts = found.tolist()
-        # A key that fills pieces is alone between two cuts.
+        # A key that fills whole pieces gets a range of its own, from key to key + 1.
         cuts += [key + 1 for key, after in itertools.pairwise(cuts) if key == after]
         return sorted({low, high, *(key for key in cuts if low < key < high)})
 
     def _cuts_of_one_key(self, start: Sequence[int], end: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Cuts between the records of one key, by their bytes: the same row again and again can fill any piece.
+        """Cuts the records of one key by their bytes: the same row again and again can fill more than a piece.
 
-        Each step looks ahead in every run by its share of a piece. What was not looked at yet is not less than the last
-        record that was, so that the least of these last records, the limit, bounds what is known to be complete::
+        Each step looks ahead in every run by its share of a piece. In a sorted run, the records behind the last one
+        seen are not less than it. So the least of these last records, the limit, bounds what is known to be complete::
 
-            run 0   a a b b c d | d e f        looked at up to d
-            run 1   a c c e e   | e g          looked at up to e
-            run 2   b d                        looked at as a whole: it has no say
-            limit   d, so that the next piece is a a b b c d, a c c and b d, sorted
+            run 0   a a b b c d | d e f        seen up to d
+            run 1   a c c e e   | e g          seen up to e
+            run 2   b d                        seen completely: it does not limit
+            limit   d, so the next piece is a a b b c d, a c c and b d, sorted
 
-        The d behind the bar comes with the piece after that: it is not less than the limit either.
+        The d behind the bar comes with the following piece, which is correct: it is not less than the limit.
         """
         share = self._max_piece_bytes // max(1, sum(first < last for first, last in zip(start, end, strict=True)))
         while True:
@@ -207,14 +212,14 @@ def merge_batches(
     run_bytes: int = MAX_RUN_BYTES,
     once: bool = False,
 ) -> MergedRuns:
-    """Batches of `RECORDS`, in any order, as one sorted sequence, by way of runs in a folder.
+    """Merges batches of `RECORDS`, in any order, into one sorted sequence, by way of runs in a folder.
 
     Args:
-      batches: the records; those of several splits are one sequence.
-      directory: where the runs are written; they stay there.
+      batches: the records; all splits are merged into one sequence.
+      directory: the folder that runs are written to; they stay there.
       splits: the names of the splits, by their numbers.
-      run_bytes: bytes of records that are sorted at once, when they are written and when they are read.
-      once: as of `MergedRuns`.
+      run_bytes: bytes of records that are sorted at once, both in writing and in reading.
+      once: see `MergedRuns`.
     """
     writer = RunWriter(directory, splits, run_bytes, run_bytes)
     runs = [run for batch in batches for run in writer.add(batch)]
@@ -231,16 +236,16 @@ class _Span:
 
 
 def _in_order(spans: Sequence[_Span]) -> list[_Span] | None:
-    """The spans, cut between blocks, such that keys ascend from each to the next; None where blocks overlap.
+    """Cuts spans between blocks so that keys ascend from each span to the next; returns None if blocks overlap.
 
-    Blocks are ordered by their first keys; neighbours of one span stay together::
+    Blocks are ordered by their first keys; neighbouring blocks of one span stay together::
 
         span A            keys 1-3                       8-9
         span B                      4-5       6-7
         heads and tails   head,tail head      tail       head,tail
         result            A 1-3     B 4-7                A 8-9
     """
-    # Shuffled runs overlap, all of them: two tell it at less expense.
+    # Shuffled runs all overlap each other, so checking two of them first is cheaper.
     if len(spans) > 2 and _in_order(spans[:2]) is None:
         return None
     blocks = [span.run.blocks_of(span.first, span.last) for span in spans]
@@ -258,7 +263,7 @@ def _in_order(spans: Sequence[_Span]) -> list[_Span] | None:
 
 
 class _RunReader:
-    """Reads ranges of one run; the file is open only while one is read."""
+    """Reads ranges of one run; the file is open only while it is read."""
 
     def __init__(self, run: Run):
         self._run = run
@@ -268,11 +273,11 @@ class _RunReader:
 
     @property
     def first_keys(self) -> Keys:
-        """Of each block."""
+        """The first key of each block."""
         return self._run.first_keys
 
     def count_below(self, key: int) -> int:
-        """Records with a smaller key: the place of the first of the others."""
+        """Counts the records with a smaller key, which is the place of the first record with `key` or a greater one."""
         block = self._blocks_below(key) - 1
         if block < 0:
             return 0
@@ -281,20 +286,20 @@ class _RunReader:
         return int(self._run.records[block] + self._keys_of(block).searchsorted(np.uint64(key)))
 
     def _blocks_below(self, key: int) -> int:
-        """Blocks that start below `key`."""
+        """Counts the blocks that start below `key`."""
         if key >= KEYS_END:
             return len(self._run.first_keys)
         return int(self._run.first_keys.searchsorted(np.uint64(key)))
 
     def _keys_of(self, block: int) -> Keys:
-        """The keys of a block; the last ones are kept, since a shard ends where the next begins."""
+        """Reads the keys of a block. It keeps the last block's, since the next shard begins where this one ends."""
         if block != self._known_block:
             self._known_keys = self._keys(int(self._run.records[block]), int(self._run.records[block + 1]))
             self._known_block = block
         return self._known_keys
 
     def keys_between(self, low: int, high: int) -> Keys:
-        """The keys in a range."""
+        """Reads the keys in a range."""
         return self._keys(self.count_below(low), self.count_below(high))
 
     def _keys(self, first: int, last: int) -> Keys:
@@ -302,34 +307,34 @@ class _RunReader:
             return self._section(file, 0, first, last, np.uint64)
 
     def blocks(self, low: int, high: int) -> tuple[Keys, Ints]:
-        """First key and bytes of each block that starts in a range."""
+        """Returns first key and bytes of each block that starts in a range of keys."""
         first, last = self._blocks_below(low), self._blocks_below(high)
         return self._run.first_keys[first:last], np.diff(self._run.bytes[first : last + 1])
 
     def blocks_of(self, first: int, last: int) -> tuple[Keys, Keys, Ints, Ints]:
-        """First and last key, first place and end of the blocks between two places."""
+        """Returns first key, last key, first place and end of the blocks between two places."""
         begin, end = self._block_of(first), self._block_of(last - 1) + 1
         firsts, lasts = self._run.records[begin:end], self._run.records[begin + 1 : end + 1]
         keys = self._run.first_keys[begin:end], self._run.last_keys[begin:end]
         return *keys, np.maximum(firsts, first), np.minimum(lasts, last)
 
     def bytes_around(self, first: int, last: int) -> int:
-        """Bytes of the blocks between two places."""
+        """Returns the total bytes of the blocks that contain the places from `first` to `last`."""
         return int(self._run.bytes[self._block_of(last - 1) + 1] - self._run.bytes[self._block_of(first)])
 
     def place_after(self, place: int, size: int) -> int:
-        """The end of a block that is about so many bytes further."""
+        """Returns the end of a block that is about `size` bytes behind `place`."""
         block = self._block_of(place)
         after = int(self._run.bytes.searchsorted(self._run.bytes[block] + size, side="right")) - 1
         return int(self._run.records[max(after, block + 1)])
 
     def _block_of(self, place: int) -> int:
-        """The block with the record of this place; the last one for the end."""
+        """Returns the block that contains this place; the last block for the end of the run."""
         block = int(self._run.records.searchsorted(place, side="right")) - 1
         return min(block, len(self._run.first_keys) - 1)
 
     def record(self, place: int) -> bytes:
-        """The bytes of one record."""
+        """Reads the bytes of one record."""
         with self._open() as file:
             start, end = self._offsets(file, place, place + 1).tolist()
             out = np.empty(end - start, np.uint8)
@@ -338,7 +343,7 @@ class _RunReader:
             return out.tobytes()
 
     def read(self, first: int, last: int, out: Bytes) -> EncodedRecords:
-        """The records from one place to another, their bytes in `out`."""
+        """Reads the records from one place to another, and their bytes into `out`."""
         with self._open() as file:
             keys = self._section(file, 0, first, last, np.uint64)
             offsets = self._offsets(file, first, last)
@@ -350,25 +355,25 @@ class _RunReader:
         return EncodedRecords(np.zeros(last - first, np.uint16), keys, data, offsets - offsets[0], times)
 
     def copy(self, first: int, last: int, sink: RecordSink) -> None:
-        """Writes the records from one place to another."""
+        """Copies the records from one place to another to `sink`."""
         with self._open() as file:
             offsets = self._offsets(file, first, last)
             sink.copy_records(file, offsets)
             self._spend(int(offsets[0]), int(offsets[-1]))
 
     def _spend(self, start: int, end: int) -> None:
-        """Notes what was read, which follows what was read before."""
+        """Records a range of bytes as read; it must follow the one read before."""
         self._spent = (self._spent[0] if self._spent else start, end)
 
     def discard(self, at_least: int = 0) -> None:
-        """Gives back what has been read since the last time, if that is so many bytes."""
+        """Frees the disk space of what was read since the last call, if that is at least so many bytes."""
         if self._spent and self._spent[1] - self._spent[0] >= at_least:
             with self._open("r+") as file:
                 kernel_runs.discard(file.fileno(), *self._spent)
             self._spent = None
 
     def times(self, first: int, last: int) -> Ints | None:
-        """The event times from one place to another."""
+        """Reads the event times from one place to another; None if the run has none."""
         if not self._run.has_times:
             return None
         with self._open() as file:
@@ -381,8 +386,9 @@ class _RunReader:
         return self._section(file, 1, first, last + 1, np.int64)
 
     def _section(self, file: io.FileIO, number: int, first: int, last: int, dtype: Any) -> npt.NDArray[Any]:
-        """A part of the keys (0), the offsets (1) or the event times (2), all of 8 bytes."""
+        """Reads a part of section 0 (keys), 1 (offsets) or 2 (event times); all items have 8 bytes."""
         count = int(self._run.records[-1])
+        # The sections lie behind the data. Offsets have one item more, so section 2 begins one item later.
         place = number * count + (number == 2) + first
         file.seek(int(self._run.bytes[-1]) + 8 * place)
         out = np.empty(last - first, dtype)

@@ -1,7 +1,7 @@
-"""Encoded records in memory: what goes from the encoder to the shuffle, and its order.
+"""Encoded records in memory, on their way from the encoder to the shuffle, and their order.
 
-Records are sorted by (split, key, bytes), an order that does not depend on how they arrived. To sort them is to find
-their order; their bytes are copied once, in that order, to where they are written (`BlockWriter`).
+Records are sorted by (split, key, bytes), an order that does not depend on how they arrived. Sorting only finds the
+order. The bytes are copied once, in that order, when they are written (`BlockWriter`).
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from penstock.io.kernel import runs
 from penstock.io.kernel.shared.offsets import starts_of
 
-# One row is one framed record: the number of its split, its key, its bytes, its event time if there is one.
+# One row is one encoded record: the number of its split, its key, its bytes, and its event time if it has one.
 RECORDS = pa.schema(
     [
         ("split", pa.uint16()),
@@ -33,10 +33,10 @@ Splits = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
-# In place of the event time of a record that has none.
+# Stands for the event time of a record that has none.
 NO_TIME = int(np.iinfo(np.int64).min)
 
-# What is hashed, compressed and written at once: small enough for a processor's own cache.
+# Bytes that are hashed, compressed and written at once: few enough for a processor's own cache.
 BLOCK_BYTES = 1 << 20
 
 
@@ -45,11 +45,11 @@ class EncodedRecords:
     """Encoded records, one after the other.
 
     Attributes:
-      splits: uint16[n], the number of each one's split.
-      keys: uint64[n].
-      data: uint8, their bytes.
-      offsets: int64[n + 1], where in `data` each starts, and the end.
-      times: int64[n], event times in microseconds since 1970, or `NO_TIME`; None where no record has one.
+      splits: uint16[n], the split number of each record.
+      keys: uint64[n], the key of each record.
+      data: uint8, the bytes of the records.
+      offsets: int64[n + 1], where in `data` each record starts, and the end.
+      times: int64[n], event times in microseconds since 1970, or `NO_TIME`; None if no record has one.
     """
 
     splits: Splits
@@ -63,7 +63,7 @@ class EncodedRecords:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the records themselves."""
+        """The number of bytes of all records."""
         return int(self.offsets[-1] - self.offsets[0])
 
     @property
@@ -72,7 +72,7 @@ class EncodedRecords:
         return self.data[self.offsets[0] : self.offsets[-1]]
 
     def by_split(self, order: Ints | None = None) -> Iterator[tuple[int, int, int]]:
-        """Number, start and end of each split's records, which are sorted, or are so in `order`."""
+        """Yields number, start and end of each split. The records, or `order` of them, must be sorted."""
         splits = self.splits if order is None else self.splits[order]
         bounds = [0, *(np.flatnonzero(np.diff(splits)) + 1).tolist(), len(splits)]
         for start, end in itertools.pairwise(bounds):
@@ -80,7 +80,7 @@ class EncodedRecords:
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> Self:
-        """The rows of a batch of `RECORDS`, without copying their bytes."""
+        """Wraps a batch of `RECORDS` without copying the bytes of the records."""
         splits, keys, record, times = (batch.column(name) for name in RECORDS.names)
         data, offsets = _buffers(record)
         micros = None
@@ -98,7 +98,7 @@ def _buffers(column: pa.LargeBinaryArray) -> tuple[Bytes, Ints]:
 
 
 def records_batch(splits: Splits, keys: Keys, data: Bytes, offsets: Ints, times: pa.Array | None) -> pa.RecordBatch:
-    """Records as a batch of `RECORDS`, which Beam can move, without copying their bytes; `times` are event times."""
+    """Makes a batch of `RECORDS`, which Beam can move, without copying the bytes; `times` are event times."""
     rows = len(keys)
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
     record = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, buffers)
@@ -107,7 +107,7 @@ def records_batch(splits: Splits, keys: Keys, data: Bytes, offsets: Ints, times:
 
 
 def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecords:
-    """Parts as one, whose bytes lie in `data`, one part after the other."""
+    """Joins parts whose bytes lie in `data`, one part after the other."""
     times = None
     if any(part.times is not None for part in parts):
         times = np.concatenate([np.full(len(part), NO_TIME) if part.times is None else part.times for part in parts])
@@ -117,18 +117,18 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
 
 
 def sorted_order(records: EncodedRecords) -> Ints | None:
-    """int64[n], the order of the records by split, key and bytes, stable; None where they lie in it."""
+    """Returns int64[n], the stable order of the records by split, key and bytes; None if they are sorted already."""
     return runs.sort_order(records.splits, records.keys, records.data, records.offsets)
 
 
 def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch of `RECORDS` in order."""
+    """Sorts a batch of `RECORDS`."""
     order = sorted_order(EncodedRecords.of(batch))
     return batch if order is None else batch.take(pa.array(order))
 
 
 def reorder_records(records: EncodedRecords, order: Ints) -> EncodedRecords:
-    """The records of these indices, in this order, in memory of their own."""
+    """Copies the records at these indices, in this order."""
     content = io.BytesIO()
     blocks = BlockWriter(content.write)
     blocks.write_ordered(records, order)
@@ -140,22 +140,22 @@ def reorder_records(records: EncodedRecords, order: Ints) -> EncodedRecords:
 
 
 class RecordSink(Protocol):
-    """What takes records in their final order, in pieces of any size."""
+    """Takes records in their final order, in pieces of any size."""
 
     def write_records(self, records: EncodedRecords) -> None:
-        """Takes records as they lie."""
+        """Takes records in their present order."""
 
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
-        """Takes the records of these indices, in this order."""
+        """Takes the records at these indices, in this order."""
 
     def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
-        """Takes the records that lie in a file between int64[n + 1] offsets."""
+        """Takes the records between int64[n + 1] offsets of a file."""
 
 
 class BlockWriter:
-    """Collects bytes in a block of its own and stores it whenever it is full.
+    """Collects bytes in a block and stores the block whenever it is full.
 
-    So all that follows works on bytes that are in the cache, and gets the same blocks however the bytes arrive.
+    So later steps work on bytes that are in the cache, and get the same blocks however the bytes arrive.
     """
 
     def __init__(self, store: Callable[[memoryview], Any], block_bytes: int = BLOCK_BYTES):
@@ -164,7 +164,7 @@ class BlockWriter:
         self._filled = 0
 
     def write(self, data: Bytes) -> None:
-        """Writes bytes as they are."""
+        """Writes bytes."""
         size = len(self._block)
         done = 0
         while done < len(data):
@@ -178,15 +178,15 @@ class BlockWriter:
             self._fill(count)
 
     def write_records(self, records: EncodedRecords) -> None:
-        """Writes records as they lie."""
+        """Writes records in their present order."""
         self.write(records.content)
 
     def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
-        """Writes the records that lie in a file between int64[n + 1] offsets."""
+        """Writes the records between int64[n + 1] offsets of a file."""
         self.read_from(file, int(offsets[0]), int(offsets[-1]))
 
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
-        """Writes the records of these indices, in this order."""
+        """Writes the records at these indices, in this order."""
         index = skip = 0
         while index < len(order):
             index, skip, filled = runs.gather(
@@ -195,7 +195,7 @@ class BlockWriter:
             self._fill(filled - self._filled)
 
     def read_from(self, file: io.FileIO, start: int, end: int) -> None:
-        """Writes what a file has between two places."""
+        """Writes the bytes of a file between two offsets."""
         file.seek(start)
         while start < end:
             count = min(end - start, len(self._block) - self._filled)
@@ -216,10 +216,10 @@ class BlockWriter:
 
 
 def read_into(file: io.FileIO, out: npt.NDArray[Any]) -> None:
-    """Fills an array with what comes next in a file.
+    """Fills an array with the next bytes of a file.
 
     Raises:
-      OSError: when the file ends before.
+      OSError: if the file ends too early.
     """
     left = out.view(np.uint8).data
     while left:

@@ -1,12 +1,12 @@
 """Sorted runs: encoded records on local disk, sorted by (key, bytes).
 
-The shuffle is an external sort. Records are buffered, sorted and written as runs (`RunWriter`); a shard is a range of
+The shuffle is an external sort. Records are buffered, sorted and written as runs (`RunWriter`). A shard is a range of
 keys, and its records are the merge of that range over all runs (`penstock.io.sort.merge`). Memory is one buffer while
 writing and one piece while merging, whatever the size of the dataset or of a shard.
 
-A run is one file, and what finds a range of its keys without reading the others is its index, which stays in memory::
+A run is one file. Its index stays in memory, and finds a range of keys without reading the other records. The file is::
 
-    data | keys uint64[n] | offsets int64[n + 1] | event times int64[n], where there are any
+    data | keys uint64[n] | offsets int64[n + 1] | event times int64[n], if there are any
 
 """
 
@@ -22,27 +22,27 @@ import pyarrow as pa
 
 from penstock.io.sort.records import NO_TIME, BlockWriter, EncodedRecords, Ints, Keys, concat_records, sorted_order
 
-# All workers of a process together buffer about this much, each of them at most and at least so much. More is slower
-# while runs are few: new pages cost more than reads.
+# All workers of a process together buffer about `_PROCESS_BYTES`, and each of them from 16 to 32 MiB. While there are
+# few runs, larger buffers are slower: new memory pages cost more than reads.
 _PROCESS_BYTES = 256 << 20
 MAX_RUN_BYTES = min(32 << 20, max(16 << 20, _PROCESS_BYTES // (os.cpu_count() or 1)))
-# Rows that come in order need no more: they are in the cache when they are written.
+# Rows that arrive in order need no more than this, which stays in the cache until it is written.
 ORDERED_BUFFER_BYTES = 1 << 20
-# What is known of a run in memory: the keys at which blocks of this size begin and end.
+# The index of a run has the first and the last key of each block of about this size.
 _INDEX_BYTES = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A sorted run: where it is, and its index.
+    """A sorted run: its path and its index.
 
     Attributes:
-      path: the file, local.
+      path: path of the local file.
       split: the split of its records.
-      first_keys: uint64, the first key of each block.
-      last_keys: uint64, the last key of each block.
-      records: int64, records before each block, and all.
-      bytes: int64, bytes before each block, and all.
+      first_keys: uint64[b], the first key of each block.
+      last_keys: uint64[b], the last key of each block.
+      records: int64[b + 1], number of records before each block, and in all.
+      bytes: int64[b + 1], number of bytes before each block, and in all.
       has_times: whether any record has an event time.
     """
 
@@ -56,7 +56,7 @@ class Run:
 
 
 class _RunFile:
-    """A run while it is written."""
+    """A run that is being written."""
 
     def __init__(self, path: str, split: str):
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -76,7 +76,7 @@ class _RunFile:
         return int(self._keys[-1][-1])
 
     def append(self, records: EncodedRecords, rows: slice | Ints) -> None:
-        """Writes some of the records, which are sorted as the indices give them and follow what is there."""
+        """Writes some of the records. `rows` must be in sorted order, and follow what is in the file."""
         if isinstance(rows, slice):
             offsets = records.offsets[rows.start : rows.stop + 1]
             self._file.write(records.data[offsets[0] : offsets[-1]].data)
@@ -94,8 +94,9 @@ class _RunFile:
         self._add_to_index(keys, starts)
 
     def _add_to_index(self, keys: Keys, starts: Ints) -> None:
-        """What is appended begins a block, so that none has rows from two places of an input read in order."""
+        """Adds appended records to the index. They begin a new block, so no block mixes rows of distant input parts."""
         size = int(starts[-1])
+        # Each block begins at the first record that starts at or behind a multiple of `_INDEX_BYTES`.
         rows = np.unique(starts[:-1].searchsorted(np.arange(0, size + 1, _INDEX_BYTES)))
         rows = rows[rows < len(keys)]
         last_keys = keys[np.append(rows[1:], len(keys)) - 1]
@@ -104,7 +105,7 @@ class _RunFile:
         self.bytes += size
 
     def close(self) -> Run:
-        """Ends the file."""
+        """Writes keys, offsets and event times behind the data, and closes the file."""
         sections: list[npt.NDArray[Any]] = [*self._keys, *self._starts, np.array([self.bytes], np.int64)]
         has_times = any(times is not None for times in self._times)
         if has_times:
@@ -121,16 +122,16 @@ class _RunFile:
 
 
 class RunWriter:
-    """Buffers records of several splits, and writes what is in the full buffer to runs.
+    """Buffers records of several splits, and writes a full buffer to runs.
 
-    A run goes on where what comes next has greater keys, up to `run_bytes`: from the one buffer to the next where rows
-    come in order, and never where keys are hashes.
+    If the next buffer has only greater keys, its records are appended to the same run, until that has `run_bytes`. This
+    happens if rows arrive in order, and never if keys are hashes.
 
     Attributes:
       directory: the folder of the runs.
       splits: the names of the splits, by their numbers.
-      buffer_bytes: bytes of records that are sorted at once; a batch that has more is written alone.
-      run_bytes: bytes of records of a run, about.
+      buffer_bytes: bytes of records that are sorted at once; a larger batch is written alone.
+      run_bytes: approximate bytes of records in a run.
     """
 
     def __init__(
@@ -143,14 +144,14 @@ class RunWriter:
         self._directory = directory
         self._splits = splits
         self._run_bytes = run_bytes
-        # Its pages are not touched before they are needed.
+        # `np.empty` does not touch memory pages before they are needed.
         self._buffer = np.empty(buffer_bytes, np.uint8)
         self._filled = 0
         self._parts: list[EncodedRecords] = []
         self._files: dict[int, _RunFile] = {}
 
     def add(self, batch: pa.RecordBatch) -> Iterator[Run]:
-        """Adds a batch of `RECORDS`; yields the runs that this ended."""
+        """Adds a batch of `RECORDS`; yields the runs that this completes."""
         records = EncodedRecords.of(batch)
         if self._filled + records.nbytes > len(self._buffer):
             yield from self._write_buffer()
@@ -163,7 +164,7 @@ class RunWriter:
             self._parts.append(records)
 
     def flush(self) -> Iterator[Run]:
-        """Writes what is buffered and ends all runs."""
+        """Writes the buffer and yields all remaining runs."""
         yield from self._write_buffer()
         for split in list(self._files):
             yield self._files.pop(split).close()

@@ -1,4 +1,4 @@
-"""The formats of shards: one module each, and one line here, which the command line reads without importing the module.
+"""Shard formats: each is one module and one line here. The command line reads that line without importing the module.
 
 To add a format, write a `penstock.io.dataset.shard_formats.base.ShardFormat` and register it in `SHARD_FORMATS`.
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ShardKind:
-    """What is known of a format of shards before its module is imported.
+    """What is known about a shard format before its module is imported.
 
     Attributes:
-      implementation: module in this package, and the class in it without its `Shards`.
-      suffixes: of its files, by the compressions that it has; the first is the default.
-      media_type: of its files.
-      has_columns: whether its files have columns of Arrow types, which must be declared.
-      extra: what must be installed for it.
+      implementation: a module in this package, and a class in it without the ending `Shards`.
+      suffixes: file suffix by compression; the first compression is the default.
+      media_type: media type of the files.
+      has_columns: whether the files have columns of Arrow types, which must be declared.
+      extra: the extra that must be installed.
     """
 
     implementation: str
@@ -46,16 +46,16 @@ SHARD_FORMATS: Mapping[str, ShardKind] = {
     "arrayrecord": ShardKind("arrayrecord:ArrayRecord", _ARRAYRECORD, "application/x-arrayrecord", extra=ARRAYRECORD),
 }
 
-# Of all formats, for a flag.
+# The compressions of all formats, for a flag.
 COMPRESSIONS = tuple(dict.fromkeys(name for kind in SHARD_FORMATS.values() for name in kind.suffixes))
 
 
 def shard_kind(name: str) -> ShardKind:
-    """The format of that name.
+    """Returns the format of that name.
 
     Raises:
-      ConfigError: when there is none.
-      MissingExtraError: when it needs an extra that is not installed.
+      ConfigError: if there is none.
+      MissingExtraError: if it needs an extra that is not installed.
     """
     if name not in SHARD_FORMATS:
         raise ConfigError(f"format must be one of {', '.join(SHARD_FORMATS)}, got {name!r}")
@@ -66,11 +66,11 @@ def shard_kind(name: str) -> ShardKind:
 
 
 def known_compression(name: str, compression: str | None) -> str:
-    """A compression of the format of that name: the given one, or its default.
+    """Returns a compression of the format of that name: the given one, or the format's default.
 
     Raises:
-      ConfigError: when the format does not have it, or is not known.
-      MissingExtraError: as `shard_kind`.
+      ConfigError: if the format is unknown, or does not support the compression.
+      MissingExtraError: see `shard_kind`.
     """
     suffixes = shard_kind(name).suffixes
     if compression is None:
@@ -83,10 +83,10 @@ def known_compression(name: str, compression: str | None) -> str:
 
 
 def load_format(name: str, compression: str, columns: "pa.Schema | None" = None) -> "ShardFormat":
-    """The implementation of a format, with its options.
+    """Returns the implementation of a format, with its options.
 
     Raises:
-      ConfigError: for columns that its files cannot have.
+      ConfigError: for columns that its files cannot hold.
     """
     module, _, implementation = shard_kind(name).implementation.partition(":")
     kind = getattr(importlib.import_module(f"{__name__}.{module}"), f"{implementation}Shards")

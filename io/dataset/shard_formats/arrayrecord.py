@@ -1,7 +1,7 @@
 """ArrayRecord shards of tf.Example: files with an index of their records, for training that reads them in any order.
 
-What is sorted, and what identifies a dataset, are the framed tf.Examples of TFRecord: the same rows have the same
-dataset id in both formats. A file holds the tf.Examples without the frames; it has checksums of its own.
+The sort and the dataset id use the same framed tf.Examples as TFRecord, so the same rows have the same dataset id in
+both formats. A file holds the tf.Examples without the frames, and has checksums of its own.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
 from penstock.io.sort.records import Bytes, Ints
 
-# The compressions in the words of the package.
+# Our names of compressions -> the names in `array_record`.
 _OPTIONS = {"zstd": "zstd", "brotli": "brotli", "snappy": "snappy", "none": "uncompressed"}
 
-# One record is read without its neighbours, as training in a random order needs it; and one thread writes, so that
-# equal records make equal files.
+# `group_size:1` lets a reader read one record without its neighbours, as training in a random order needs. With one
+# writing thread, equal records make equal files.
 _LAYOUT = "group_size:1,max_parallelism:1"
 
 _MAX_GROUP_BYTES = 4 << 20
@@ -50,18 +50,18 @@ _COPY_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class ArrayRecordShards(ShardFormat):
-    """Files that Grain and the package `array_record` read, and that only the latter writes, to the local disk."""
+    """Files that Grain and the package `array_record` read. Only `array_record` writes them, to the local disk."""
 
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
-        """The rows as framed tf.Examples."""
+        """Encodes rows as framed tf.Examples."""
         return encode_framed(batch)
 
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:
-        """A file of this machine, which is stored when it is whole.
+        """Opens a file on this machine, which is stored once it is complete.
 
         Raises:
-          OSError: when it cannot be written.
+          OSError: if the file cannot be written.
         """
         with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
             path, content = os.path.join(directory, "shard"), Content()
@@ -77,7 +77,7 @@ class ArrayRecordShards(ShardFormat):
             _store_file(path, store)
 
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
-        """The records, framed again; checksums of the file are checked."""
+        """Reads the records, adds frames again, and checks the file's checksums."""
         with _local_file(path) as local:
             first = 0
             for records in _records(local, uri):
@@ -94,14 +94,14 @@ def _written(path: str, options: str) -> Iterator[Any]:
     try:
         yield writer
     finally:
-        # It raises what went wrong before, too.
+        # This also raises earlier errors.
         writer.close()
     if not os.path.exists(path):
         raise OSError(f"{path}: cannot be written")
 
 
 def _write(writer: Any, data: Bytes, offsets: Ints) -> None:
-    """Writes the tf.Examples inside of frames."""
+    """Writes the tf.Examples without their frames."""
     content = data.tobytes()
     for start, end in itertools.pairwise(offsets.tolist()):
         writer.write(content[start + HEADER_BYTES : end - FOOTER_BYTES])
@@ -115,7 +115,7 @@ def _store_file(path: str, store: Store) -> None:
 
 @contextlib.contextmanager
 def _local_file(path: str) -> Iterator[str]:
-    """The file, or a copy of it on this machine."""
+    """Yields the file's path, or that of a copy on this machine."""
     if is_local(path):
         yield path
         return
@@ -130,10 +130,10 @@ def _records(path: str, uri: str) -> Iterator[list[bytes]]:
     from array_record.python.array_record_module import ArrayRecordReader
 
     try:
-        # The default reads 16 MB ahead in as many threads as there are cores.
+        # By default, it reads 16 MB ahead in as many threads as there are cores.
         reader = ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
         if not reader.ok():
-            reader.read()  # says what is wrong
+            reader.read()  # raises the error
         total = reader.num_records()
         for start in range(0, total, _RECORDS_READ):
             yield reader.read(start, min(start + _RECORDS_READ, total))
@@ -143,7 +143,13 @@ def _records(path: str, uri: str) -> Iterator[list[bytes]]:
 
 
 def framed(records: Sequence[bytes]) -> Frames:
-    """Records in frames of TFRecord, as the encoder makes them."""
+    """Puts records into TFRecord frames, as the encoder makes them.
+
+    For each record four pieces are joined::
+
+        length | CRC of length | record | CRC of record
+        `------ header ------'            `-- footer -'
+    """
     lengths = np.fromiter(map(len, records), np.int64, len(records))
     heads = [length.to_bytes(8, "little") for length in lengths.tolist()]
     pieces = zip(heads, _crcs(heads), records, _crcs(records), strict=True)

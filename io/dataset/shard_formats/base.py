@@ -1,7 +1,7 @@
-"""What a format of shards is: rows to opaque records, sorted records to a file, and a file to rows again.
+"""The interface of shard formats: encode rows as opaque records, write sorted records to a file, read a file as rows.
 
-The sort between the two moves records as bytes and knows nothing of them. It orders them by key and then by their
-bytes, so the bytes of a record must follow from its row alone.
+Between encoding and writing, the sort moves records as bytes and does not look inside. It orders them by key and then
+by their bytes, so the bytes of a record must depend on its row alone.
 """
 
 import contextlib
@@ -21,18 +21,18 @@ from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
 from penstock.io.sort.records import BlockWriter, Bytes, EncodedRecords, Ints, Keys, RecordSink
 
-# Takes the bytes of a file, in order; what it is given may change afterwards.
+# Takes the bytes of a file, in order. The caller may reuse the memory afterwards.
 Store: TypeAlias = Callable[[bytes | memoryview], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedRows:
-    """Rows as records, one after the other.
+    """Rows encoded as records, one after the other.
 
     Attributes:
       data: uint8, the records.
-      offsets: int64[n + 1], where in `data` each starts, and the end.
-      faults: why rows cannot be written, by their index; they have no record.
+      offsets: int64[n + 1], where in `data` each record starts, and the end.
+      faults: why rows cannot be written, by row index; these rows have no record.
     """
 
     data: Bytes
@@ -41,24 +41,24 @@ class EncodedRows:
 
 
 class Content:
-    """What a shard holds, whatever its compression: the bytes of its records, counted and hashed."""
+    """Counts and hashes the content of a shard, the uncompressed bytes of its records."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self.sha256 = hashlib.sha256()
 
     def add(self, data: bytes | memoryview) -> None:
-        """Adds the bytes that come next."""
+        """Adds the next bytes."""
         self.bytes += len(data)
         self.sha256.update(data)
 
 
 class ShardWriter:
-    """One shard while it is written.
+    """A shard that is being written.
 
     Attributes:
-      sink: takes its records, in order.
-      content: what it has taken.
+      sink: takes the records, in order.
+      content: the count and hash of what was written so far.
     """
 
     def __init__(self, sink: RecordSink, content: Content):
@@ -68,13 +68,13 @@ class ShardWriter:
 
 @dataclasses.dataclass(frozen=True)
 class ReadPiece:
-    """Some records of a shard, read again.
+    """Some records that were read from a shard.
 
     Attributes:
-      content: their bytes, as `Content` had them.
-      records: how many.
-      decode: the columns of some features, and why rows have no such columns, by their index.
-      place: where in the file a row is, in words.
+      content: the bytes of the records, as `Content` got them when they were written.
+      records: number of records.
+      decode: returns the columns of the given features, and why rows lack them, by row index.
+      place: describes the position of a row in the file, for messages.
     """
 
     content: bytes | memoryview
@@ -85,10 +85,10 @@ class ReadPiece:
 
 @dataclasses.dataclass(frozen=True)
 class ShardFormat(ABC):
-    """A format of shards, with its options; it is pickled.
+    """A shard format with its options; it is pickled.
 
     Attributes:
-      compression: one of those that the format has.
+      compression: one that the format supports.
       columns: names and types of the columns, for a format that has them.
     """
 
@@ -97,27 +97,27 @@ class ShardFormat(ABC):
 
     @abstractmethod
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
-        """The rows as records.
+        """Encodes rows as records.
 
         Raises:
-          ConfigError: for a column of a type that the format does not have.
+          ConfigError: for a column whose type the format does not support.
         """
 
     def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
-        """uint64, the place of each row in the shuffle, for rows that bring none; `encoded` are their records."""
+        """Returns uint64, a shuffle key for each row, for rows that have none; `encoded` holds their records."""
         return hash_rows(rows, None, salted(seed, SHUFFLE_SALT))
 
     @abstractmethod
     def open(self, store: Store) -> contextlib.AbstractContextManager[ShardWriter]:
-        """A shard to be written; all of its bytes are stored when the context ends without an exception."""
+        """Opens a shard for writing; all of its bytes are stored once the context ends without an exception."""
 
     @abstractmethod
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
-        """The records of a shard, in order, with all that is said of them in the file checked.
+        """Reads the records of a shard, in order, and checks all checksums and lengths in the file.
 
         Args:
-          path: of the file.
-          uri: what a message calls it.
+          path: path of the file.
+          uri: the name of the file in messages.
 
         Raises:
           InputError: for a file that is damaged, or of another format.
@@ -125,10 +125,10 @@ class ShardFormat(ABC):
 
 
 class RecordGroups:
-    """A sink of records that gives them on in groups.
+    """A sink of records that passes them on in groups.
 
-    A group ends with the record that brings it to `max_bytes` bytes or `max_records` records: what is in it follows
-    from the records alone, not from the pieces that they came in.
+    A group ends with the record that brings it to `max_bytes` bytes or `max_records` records. So groups depend on the
+    records alone, not on the pieces in which they arrive.
     """
 
     def __init__(self, take: Callable[[Bytes, Ints], None], max_bytes: int, max_records: int):
@@ -141,12 +141,12 @@ class RecordGroups:
         self._bytes = self._records = 0
 
     def _keep(self, block: memoryview) -> None:
-        # The block is filled again.
+        # The memory of the block is reused, so copy it.
         self._pieces.append(np.frombuffer(block, np.uint8).copy())
         progress.add(written=len(block))
 
     def write_records(self, records: EncodedRecords) -> None:
-        """Takes records as they lie."""
+        """Takes records in their present order."""
         self._blocks.write_records(records)
         self._add(np.diff(records.offsets))
 
@@ -156,7 +156,7 @@ class RecordGroups:
         self._add(np.diff(records.offsets)[order])
 
     def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
-        """Takes the records that lie in a file between int64[n + 1] offsets."""
+        """Takes the records between int64[n + 1] offsets of a file."""
         self._blocks.copy_records(file, offsets)
         self._add(np.diff(offsets))
 
@@ -168,17 +168,18 @@ class RecordGroups:
             self._give(is_end=False)
 
     def flush(self) -> None:
-        """Gives what is left, if anything is."""
+        """Passes on what is left, if anything."""
         self._give(is_end=True)
 
     def _give(self, is_end: bool) -> None:
-        """Gives the groups that are whole, at the end all that is there."""
+        """Passes on the groups that are complete; at the end, also the last one."""
         self._blocks.flush()
         data = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.uint8)
         offsets = np.zeros(self._records + 1, np.int64)
         np.cumsum(np.concatenate(self._lengths or [offsets[:0]]), out=offsets[1:])
         start = 0
         while start < self._records:
+            # `full` is the first record boundary that is at least `max_bytes` behind `start`.
             full = int(offsets.searchsorted(offsets[start] + self._max_bytes))
             end = min(max(full, start + 1), start + self._max_records)
             if end > self._records:

@@ -1,8 +1,8 @@
-"""Parquet shards: the rows of a table with Arrow's types, float64 and nested lists among them, nulls where they were.
+"""Parquet shards: table rows with Arrow's types, including float64 and nested lists; nulls are kept.
 
-All shards have the schema that was declared (`DatasetSpec.columns`), those without rows too. What is sorted are rows as
-records (`rows.py`), and they are also what identifies the dataset: its id does not depend on the version of Arrow or on
-the compression, though the bytes of the files do (`created_by` names the version).
+All shards have the declared schema (`DatasetSpec.columns`), even those without rows. The sort and the dataset id use
+rows encoded as records (`rows.py`). So the id does not depend on the version of Arrow or on the compression. The bytes
+of the files do (`created_by` names the version).
 """
 
 import contextlib
@@ -39,7 +39,7 @@ from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
 from penstock.io.sort.records import Bytes, Keys
 
-# A row group is what a reader reads at once, and what a worker holds while it writes.
+# A reader reads a row group at once, and a worker holds one in memory while it writes.
 _MAX_GROUP_BYTES = 32 << 20
 _MAX_GROUP_ROWS = 1 << 20
 
@@ -60,24 +60,24 @@ class ParquetShards(ShardFormat):
         return RowCodec(self.columns if self.columns is not None else pa.schema([]))
 
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
-        """The rows as records; a batch may lack columns, whose values are null then, and have narrower types.
+        """Encodes rows as records. Columns that a batch lacks are null; a batch may have narrower types.
 
         Raises:
-          ConfigError: for a column that is not declared, or whose type has no place in the declared one.
+          ConfigError: for a column that is not declared, or whose type does not fit into the declared one.
         """
         codec = self._codec()
         rows, faults = fit_columns(batch, codec.columns)
         return EncodedRows(*codec.encode(drop_rows(rows, faults) if faults else rows), faults)
 
     def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
-        """Hashes of the records, since no other hash knows all of their types."""
+        """Hashes the encoded records, since `hash_rows` does not support all column types."""
         buffers = [None, pa.py_buffer(encoded.offsets), pa.py_buffer(encoded.data)]
         records = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(encoded.offsets) - 1, buffers)
         return hash_rows(pa.record_batch([records], ["record"]), None, salted(seed, SHUFFLE_SALT))
 
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:
-        """One row group for each group of records."""
+        """Opens a shard that gets one row group for each group of records."""
         codec, content = self._codec(), Content()
         content.add(_head(codec.columns))
         with _writer(store, codec.columns, self.compression) as writer:
@@ -91,7 +91,7 @@ class ParquetShards(ShardFormat):
             groups.flush()
 
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
-        """The rows, encoded again; checksums of pages are checked."""
+        """Reads the rows, encodes them again, and checks the page checksums."""
         with open_plain(stat_file(path)) as plain_file:
             try:
                 parquet = pq.ParquetFile(plain_file, page_checksum_verification=True)
@@ -118,7 +118,7 @@ def _piece(batch: pa.RecordBatch, codec: RowCodec, first: int) -> ReadPiece:
 
 
 def _head(columns: pa.Schema) -> bytes:
-    """Names and types of the columns, which the records do not have."""
+    """Returns names and types of the columns, which the records do not contain."""
     return (json.dumps([[field.name, str(field.type)] for field in columns], ensure_ascii=False) + "\n").encode()
 
 
@@ -129,7 +129,7 @@ def _writer(store: Store, columns: pa.Schema, compression: str) -> pq.ParquetWri
 
 
 class _StoreFile(io.RawIOBase):
-    """A file for Arrow to write to."""
+    """A file object that Arrow writes to."""
 
     def __init__(self, store: Store):
         self._store = store
@@ -143,10 +143,10 @@ class _StoreFile(io.RawIOBase):
 
 
 def shard_columns(columns: pa.Schema) -> pa.Schema:
-    """The columns as shards have them: with plain types, nullable, without metadata.
+    """Returns the columns as shards have them: with plain types, nullable, without metadata.
 
     Raises:
-      ConfigError: for a type that shards cannot have, or a name that is there twice.
+      ConfigError: for a type that shards cannot hold, or a duplicate name.
     """
     if len(set(columns.names)) < len(columns):
         raise ConfigError(f"column names must be unique, got {', '.join(columns.names)}")
@@ -167,14 +167,14 @@ def _stored_type(arrow_type: pa.DataType) -> pa.DataType:
 
 
 def fit_columns(batch: pa.RecordBatch, columns: pa.Schema) -> tuple[pa.RecordBatch, Faults]:
-    """The data columns of a batch in the declared types; only what keeps every value is cast.
+    """Casts the data columns of a batch to the declared types, as long as that keeps every value.
 
     Returns:
-      All rows, and the reasons for each row, by its index, that has a value without a form in its column
-      (`write.not_utf8`, `write.not_one_value`); such a value is null.
+      All rows, and for each row with a value that its column cannot hold, by row index, the reasons (`write.not_utf8`,
+      `write.not_one_value`). Such a value becomes null.
 
     Raises:
-      ConfigError: for a column that is not declared, or whose type has no place in the declared one.
+      ConfigError: for a column that is not declared, or whose type does not fit into the declared one.
     """
     names = feature_names(batch)
     for name in names:
@@ -199,7 +199,7 @@ def fit_columns(batch: pa.RecordBatch, columns: pa.Schema) -> tuple[pa.RecordBat
 
 
 def _fit(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dict[int, Reason]]:
-    """The values in a type, and for each index of one that has no form in it, why."""
+    """Casts values to a type; returns them and, by index, the reasons why values do not fit."""
     if array.type == target:
         return array, {}
     array = plain(array)
@@ -220,7 +220,7 @@ def _fit(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dic
 
 
 def _is_wider(target: pa.DataType, source: pa.DataType) -> bool:
-    """Whether a type has each value of another."""
+    """Whether `target` can represent every value of `source`."""
     if types.is_binary(target) and types.is_string(source):
         return True
     if types.is_floating(target) and types.is_floating(source):
@@ -233,19 +233,19 @@ def _is_wider(target: pa.DataType, source: pa.DataType) -> bool:
 
 
 def _fit_lists(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dict[int, Reason]]:
-    """Lists, item by item; a column of single values has lists of one."""
+    """Casts lists item by item; single values become lists of one."""
     column = list_column(array)
     items = column.values.drop_null() if column.lengths is None else column.values
     items, bad = _fit(name, items, target.value_type)
     offsets = pa.array(starts_of(column.counts).astype(np.int32))
     lists = pa.ListArray.from_arrays(offsets, items, mask=pa.array(~column.present) if array.null_count else None)
     rows = np.repeat(np.arange(len(array)), column.counts)
-    # Of several items of a row, the first one tells why.
+    # If several items of a row are bad, the reason of the first one is kept.
     return lists, {int(rows[index]): reason for index, reason in reversed(bad.items())}
 
 
 def _fit_single(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Array, dict[int, Reason]]:
-    """The single values of lists of one."""
+    """Turns lists of one value into single values."""
     column = list_column(array)
     wrong = {
         row: Reason(
@@ -260,7 +260,7 @@ def _fit_single(name: str, array: pa.Array, target: pa.DataType) -> tuple[pa.Arr
 
 
 def _fit_text(name: str, array: pa.Array) -> tuple[pa.Array, dict[int, Reason]]:
-    """Bytes as texts."""
+    """Casts bytes to text."""
     try:
         return array.cast(pa.string()), {}
     except pa.ArrowInvalid:

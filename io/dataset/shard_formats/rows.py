@@ -1,16 +1,17 @@
-"""Rows of a table as records, and records as rows again: what the sort moves for formats that keep Arrow's types.
+"""Encodes table rows as records and decodes them: the sort moves these records for formats that keep Arrow's types.
 
-A record holds one row of a known schema, and nothing that the schema says already. It follows from the row alone, so
-that equal rows are equal bytes. All numbers are little-endian::
+A record holds one row of a known schema, and repeats nothing that is in the schema. It depends on the row alone, so
+equal rows have equal bytes. All numbers are little-endian::
 
     record = flags | fixed parts of all columns | pieces of all columns
-    flags  = for each column one bit that is set where the row has a value, and one where a list of it has null items
-    fixed  = a value of fixed width, 0 where it is null; or uint32, the length of a text, bytes or list
-    pieces = of a list of lists, or of texts: uint32 lengths, 0xFFFFFFFF for a null; of each level in turn
-             of a list of values of fixed width with null items: for each item a byte, 1 for a null
+    flags  = two bits for each column: whether the row has a value; whether its list has null items
+    fixed  = a value of fixed width, 0 if it is null; or uint32, the length of a text, bytes or list
+    pieces = for lists of lists or of texts: uint32 lengths, 0xFFFFFFFF for a null, level by level
+             for lists of fixed-width values, if there are null items: one byte for each item, 1 for a null
              the values, or the bytes of all texts
 
-Both ways work on columns: each piece of all rows is one array, and Arrow joins and takes them apart.
+Encoding and decoding work column by column: each piece of all rows is one array. Arrow joins the pieces and takes them
+apart.
 """
 
 import dataclasses
@@ -31,20 +32,20 @@ from penstock.io.sort.records import Bytes
 _LENGTH_BYTES = 4
 _NULL = np.uint32(0xFFFFFFFF)
 
-# Arrow's 32-bit offsets must hold the texts of a group of records, which the largest record may overshoot.
+# The texts of a group of records must fit Arrow's 32-bit offsets, and the last record of a group may exceed its size.
 _MAX_RECORD_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """Where a column is in a record.
+    """The layout of a column in a record.
 
     Attributes:
-      levels: lists around its values, and one for texts and bytes, which are lists of bytes.
+      levels: number of lists around its values; texts and bytes count as lists of bytes.
       leaf: the type of the values.
       width: bytes of a value; 1 for texts and bytes.
       is_bytes: whether the values are texts or bytes.
-      start: of its fixed part.
+      start: byte offset of its fixed part.
       fixed: bytes of its fixed part.
     """
 
@@ -60,10 +61,10 @@ class _Layout:
 
 
 def check_types(columns: pa.Schema) -> None:
-    """Refuses columns that no record can hold.
+    """Rejects columns that a record cannot hold.
 
     Raises:
-      ConfigError: naming the column and its type, or for no columns at all.
+      ConfigError: for such a column, with its name and type, or if there are no columns.
     """
     if not len(columns):
         raise ConfigError("columns must name at least one column, got none")
@@ -87,7 +88,7 @@ class RowCodec:
     """Encodes and decodes rows of one schema.
 
     Attributes:
-      columns: its schema: plain types, and lists of them.
+      columns: the schema: plain types, and lists of them.
 
     Raises:
       ConfigError: for a type that a record cannot hold.
@@ -104,7 +105,7 @@ class RowCodec:
             self._fixed_bytes += self._layouts[-1].fixed
 
     def encode(self, rows: pa.RecordBatch) -> tuple[Bytes, Ints]:
-        """The records of rows of the schema: uint8, and int64[n + 1], where each starts, and the end.
+        """Encodes rows of the schema; returns uint8, the records, and int64[n + 1], where each starts, and the end.
 
         Raises:
           DataError: for a row of more than a GiB.
@@ -127,7 +128,7 @@ class RowCodec:
         return data, offsets
 
     def decode(self, data: Bytes, offsets: Ints) -> pa.RecordBatch:
-        """The rows of records that `encode` made."""
+        """Decodes records that `encode` made."""
         rows = len(offsets) - 1
         if not rows:
             return pa.RecordBatch.from_pylist([], schema=self.columns)
@@ -151,11 +152,15 @@ def _layout(arrow_type: pa.DataType, start: int) -> _Layout:
 
 
 def _encode_column(column: pa.Array, layout: _Layout, fixed: Bytes, has_nulls: Flags) -> Iterator[pa.Array]:
-    """Fills the fixed part of a column and its flag of null items; gives its pieces."""
+    """Fills the fixed part of a column and its flags of null items; yields its pieces."""
     if not layout.levels:
         fixed[:] = _values(column, layout.width)
         return
-    # Where the items of each row begin, level by level: a row has the items from one bound to the next.
+    # Row r has the items from bounds[r] to bounds[r + 1] of `column`. Each level opens the lists by one step::
+    #
+    #     column  [[1, 2], []]  [[3]]      bounds  0 1 2
+    #             [1, 2]  []  [3]                  0 2 3
+    #             1  2  3                          0 2 3
     bounds: Ints = np.arange(len(column) + 1)
     for level in range(layout.levels):
         is_null = pc.is_null(column).to_numpy(zero_copy_only=False)
@@ -179,7 +184,7 @@ def _encode_column(column: pa.Array, layout: _Layout, fixed: Bytes, has_nulls: F
 
 
 def _opened(column: Any) -> tuple[Ints, Any]:
-    """Lengths of lists, texts or bytes, 0 for nulls, and their items or bytes one after the other."""
+    """Returns the lengths of lists, texts or bytes, 0 for nulls, and their concatenated items or bytes."""
     if types.is_list(column.type):
         return list_lengths(column), column.flatten()
     if column.null_count:
@@ -193,7 +198,7 @@ def _opened(column: Any) -> tuple[Ints, Any]:
 
 
 def _values(column: pa.Array, width: int) -> Bytes:
-    """uint8[n, width], the values of a column of fixed width; 0 for nulls."""
+    """Returns uint8[n, width], the values of a fixed-width column; 0 for nulls."""
     if types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if not len(column):
@@ -207,19 +212,19 @@ def _values(column: pa.Array, width: int) -> Bytes:
 
 
 def _binary(data: Bytes, offsets: Ints) -> pa.Array:
-    """Slices of bytes that lie one after the other."""
+    """Returns adjacent slices of `data` as an array of binary values."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(np.ascontiguousarray(data))]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
 def _gathered(data: Bytes, places: Ints, width: int) -> Bytes:
-    """uint8[n, width], what is at these places; items of `width` bytes are copied faster than bytes."""
+    """Returns uint8[n, width], the bytes at these offsets; items of `width` bytes are copied faster than bytes."""
     windows: npt.NDArray[Any] = np.ndarray((len(data) - width + 1,), f"V{width}", data, strides=(1,))
     return windows[places].view(np.uint8).reshape(-1, width)
 
 
 def _content(array: pa.Array) -> tuple[Bytes, Ints]:
-    """The bytes of an array that is no slice, and where each value starts, and the end."""
+    """Returns the bytes of an array that is not a slice, and where each value starts, and the end."""
     _, offsets, data = array.buffers()
     starts = np.frombuffer(offsets, np.int64)[: len(array) + 1] if len(array) else np.zeros(1, np.int64)
     return (np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)[: starts[-1]]), starts
@@ -234,9 +239,9 @@ class _Pieces:
         self._indices = pa.array(np.arange(0, 2 * len(places) - 1, 2))
 
     def take(self, sizes: Ints) -> Bytes:
-        """The piece that comes next, which has so many bytes in each record: those of all records as one."""
+        """Returns the next piece of all records, concatenated; `sizes` has its bytes in each record."""
         ends = self._places + sizes
-        # Every other slice of the data between these bounds is a piece.
+        # Of the slices between these bounds, every other one is a piece; the rest are the gaps between pieces.
         bounds = np.stack([self._places, ends], axis=1).reshape(-1)
         self._places = ends
         slices = [None, pa.py_buffer(bounds), self._data]
@@ -247,8 +252,9 @@ class _Pieces:
 def _decode_column(layout: _Layout, fixed: Bytes, valid: Flags, has_nulls: Flags, pieces: _Pieces) -> pa.Array:
     if not layout.levels:
         return _fixed_array(layout, fixed, valid)
+    # `levels` has the lengths and the validity of the lists, from the outermost level inwards.
     levels = [(fixed.view("<u4")[:, 0].astype(np.int64), valid)]
-    items = levels[0][0]  # of each row, at the level that is read
+    items = levels[0][0]  # number of items in each row, at the level that is read next
     for _ in range(layout.levels - 1):
         marked = pieces.take(items * _LENGTH_BYTES).view("<u4")
         is_value = marked != _NULL

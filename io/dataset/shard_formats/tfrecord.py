@@ -1,4 +1,4 @@
-"""TFRecord shards of tf.Example: the records are framed already, and a shard is one compressed stream of them."""
+"""TFRecord shards of tf.Example: a shard is one compressed stream of records, which the encoder has framed already."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
 from penstock.io.sort.records import BlockWriter, Ints
 
-# A sixth of the time of zlib's level 3 for 7 % more bytes, measured on tf.Examples of a table of 12 columns.
+# This level takes a sixth of the time of zlib's level 3 for 7 % more bytes, measured on tf.Examples of 12 columns.
 _LEVEL = 2
 _WINDOW_BITS = {"gzip": 31, "zlib": 15}
 
@@ -34,17 +34,17 @@ class TFRecordShards(ShardFormat):
     """Files that TensorFlow reads; a value that a tf.Example cannot hold rejects its row."""
 
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
-        """The rows as framed tf.Examples."""
+        """Encodes rows as framed tf.Examples."""
         return encode_framed(batch)
 
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:
-        """One compressed stream.
+        """Opens one compressed stream.
 
-        What the compressor makes of it depends on how it is cut: it always gets whole blocks.
+        The compressor's output depends on how its input is cut, so the compressor always gets whole blocks.
         """
         bits = _WINDOW_BITS.get(self.compression)
-        # Its gzip header has no name and no time: equal records make equal files.
+        # The gzip header has no name and no time, so equal records make equal files.
         compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, bits) if bits else None
         content = Content()
 
@@ -60,20 +60,20 @@ class TFRecordShards(ShardFormat):
             store(compressor.flush())
 
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
-        """The frames, with their CRCs checked."""
+        """Reads the frames and checks their CRCs."""
         with open_decompressed(stat_file(path)) as stream:
             for frames in read_frames(stream, uri):
                 yield framed_piece(frames, "at byte", frames.offsets)
 
 
 def encode_framed(batch: pa.RecordBatch) -> EncodedRows:
-    """The rows as tf.Examples, each in a frame of TFRecord."""
+    """Encodes rows as tf.Examples, each in a TFRecord frame."""
     encoded, faults = try_encode_examples(batch)
     return EncodedRows(encoded.data, encoded.offsets, faults)
 
 
 def framed_piece(frames: Frames, what: str, places: Sequence[int] | Ints) -> ReadPiece:
-    """Framed tf.Examples that were read again; `what` names the unit of their places in the file."""
+    """Wraps framed tf.Examples that were read from a file; `what` names the unit of `places`, their positions in it."""
 
     def decode(features: Sequence[Feature]) -> tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]:
         decoded = decode_examples(frames, features, strict=True)

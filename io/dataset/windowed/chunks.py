@@ -1,12 +1,12 @@
 """Chunk files: encoded records on their way to the shards of windows, on any filesystem.
 
-A bundle's records are buffered, sorted and written to one file for each window, and only references to them (`Chunk`)
-travel and live in state. With the records lie their source rows, which nobody reads unless the window turns out to be
-closed: then they become dead letters. A file is a few Arrow IPC streams::
+A bundle's records are buffered, sorted and written to one file for each window. Only references to them (`Chunk`)
+travel and are kept in state. The file also holds the source rows of the records. They are read only if the window
+turns out to be closed, to become dead letters. A file is a few Arrow IPC streams::
 
     records of a split and shard, sorted | ... of the next shard | ... | source rows in their order of arrival
 
-Only the bytes of what is wanted are read.
+A reader reads only the bytes that it needs.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ from penstock.io.sort.runs import MAX_RUN_BYTES
 
 @dataclasses.dataclass(frozen=True)
 class InputRange:
-    """Rows of one source: the least and greatest position, and how many.
+    """Rows of one source: the least and greatest position, and the number of rows.
 
-    There may be other rows between the two, of other windows for instance.
+    Other rows may lie between these positions, for instance rows of other windows.
     """
 
     uri: str
@@ -43,7 +43,7 @@ class InputRange:
 
 @dataclasses.dataclass(frozen=True)
 class ChunkPart:
-    """Records of one split and shard in a chunk file: their place in it, in bytes, and how many."""
+    """Records of one split and shard in a chunk file: their byte offset and length, and their number."""
 
     split: int
     shard: int
@@ -58,11 +58,11 @@ class Chunk:
     """Records of one window in one file.
 
     Attributes:
-      window: its start, microseconds.
-      path: the file.
-      rows: all records in it.
-      parts: by split and shard, ascending.
-      source: offset and length of the source rows.
+      window: start of the window, microseconds.
+      path: path of the file.
+      rows: number of all records in the file.
+      parts: the records by split and shard, ascending.
+      source: byte offset and length of the source rows.
       inputs: where the records come from, by uri.
     """
 
@@ -75,7 +75,7 @@ class Chunk:
 
 
 def merge_ranges(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
-    """One range for each uri, in their order."""
+    """Merges ranges into one for each uri, in the order of uris."""
     merged: dict[str, InputRange] = {}
     for new in ranges:
         old = merged.get(new.uri, new)
@@ -88,10 +88,10 @@ class ChunkWriter:
     """Buffers records and writes them to chunk files.
 
     Attributes:
-      directory: where chunk files go, into a folder for each window.
+      directory: folder of the chunk files, with a subfolder for each window.
       windows: the windows.
-      num_shards: of each split.
-      max_bytes: of records and source rows in the buffer; sorting them needs twice as much more for a moment.
+      num_shards: number of shards per split.
+      max_bytes: most bytes of records and source rows in the buffer; sorting briefly needs twice as much on top.
     """
 
     def __init__(self, directory: str, windows: Windows, num_shards: int, max_bytes: int = MAX_RUN_BYTES):
@@ -107,9 +107,9 @@ class ChunkWriter:
         self._bytes = 0
 
     def add(self, records: pa.RecordBatch, sources: pa.RecordBatch) -> Iterator[Chunk]:
-        """Adds a batch of `RECORDS`, all of them with event times, and the source row of each.
+        """Adds a batch of `RECORDS`, all with event times, and their source rows.
 
-        Yields the chunks that a full buffer made.
+        Yields chunks whenever the buffer is full.
         """
         self._records.append(records)
         self._sources.append(_letter_columns(sources))
@@ -118,7 +118,7 @@ class ChunkWriter:
             yield from self.flush()
 
     def flush(self) -> Iterator[Chunk]:
-        """Writes what is buffered: a file for each window, closed before its chunk is yielded."""
+        """Writes the buffer to one file for each window; a file is closed before its chunk is yielded."""
         if not self._records:
             return
         records, sources = pa.concat_batches(self._records), self._sources
@@ -150,7 +150,7 @@ class ChunkWriter:
 
 
 def _letter_columns(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """What a dead letter of a row needs."""
+    """Returns the columns that a dead letter needs."""
     return rows.select([*feature_names(rows), *(n for n in (ORIGIN, EVENT_TIME, ATTEMPT) if n in rows.schema.names)])
 
 
@@ -159,7 +159,14 @@ def _take(batch: pa.RecordBatch, rows: Ints) -> pa.RecordBatch:
 
 
 def _take_each(batches: Sequence[pa.RecordBatch], rows: Ints) -> list[pa.RecordBatch]:
-    """The rows of these ascending indices into all batches, batch by batch."""
+    """Takes rows by ascending indices that count over all batches; returns them batch by batch.
+
+    ::
+
+        batches   of 3, 2 and 4 rows        bounds  0 3 5 9
+        rows      1 2 7                     cuts    0 2 2 3
+        taken     rows 1 2 of the first batch, row 7 - 5 = 2 of the third
+    """
     bounds = np.cumsum([0, *(batch.num_rows for batch in batches)])
     cuts = np.searchsorted(rows, bounds)
     pieces = zip(batches, bounds, itertools.pairwise(cuts), strict=False)
@@ -167,7 +174,7 @@ def _take_each(batches: Sequence[pa.RecordBatch], rows: Ints) -> list[pa.RecordB
 
 
 def _parts_of(records: EncodedRecords, num_shards: int) -> Iterator[tuple[int, int, int, int]]:
-    """Split, shard, first and last place of what is sorted: a shard is a range of keys."""
+    """Yields split, shard, first index and end of each shard in sorted records: a shard is a range of keys."""
     for split, first, last in records.by_split():
         shards = shards_of(records.keys[first:last], num_shards)
         cuts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()
@@ -176,7 +183,7 @@ def _parts_of(records: EncodedRecords, num_shards: int) -> Iterator[tuple[int, i
 
 
 def _stream(batches: Iterable[pa.RecordBatch]) -> pa.Buffer:
-    """One Arrow IPC stream of one batch: dictionaries become one."""
+    """Writes batches as one batch in one Arrow IPC stream, so that dictionaries are merged."""
     batch = pa.concat_batches(list(batches))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -200,13 +207,13 @@ def _batch_ranges(rows: pa.RecordBatch) -> Iterator[InputRange]:
 
 
 def read_part(path: str, offset: int, length: int) -> pa.RecordBatch:
-    """The records of one part of a chunk file: a batch of `RECORDS`."""
+    """Reads the records of one part of a chunk file, a batch of `RECORDS`."""
     with pa.ipc.open_stream(_read(path, offset, length)) as reader:
         return reader.read_next_batch()
 
 
 def read_sources(chunk: Chunk) -> Iterator[pa.RecordBatch]:
-    """The source rows of a chunk."""
+    """Reads the source rows of a chunk."""
     offset, length = chunk.source
     data = pa.BufferReader(_read(chunk.path, offset, length))
     while data.tell() < length:

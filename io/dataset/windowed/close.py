@@ -1,16 +1,21 @@
-"""When windows close: one place decides for all shards whether a row came on time, late, or too late.
+"""Closes windows: one step decides for all shards whether a row came on time, late, or too late.
 
-Only references pass here, a few for each bundle, so one key can hold them, and all shards get one verdict. Bounded
-input needs no clock: all of it is on time.
+This step gets only references, a few for each bundle. So one key can hold them, and the decision is the same for all
+shards. Bounded input needs no clock: all of its rows are on time.
 
-The clock of unbounded input is the greatest timer that has fired, F. A chunk of window w that arrives when
+For unbounded input, the clock F is the greatest time of a timer that has fired. A chunk of window w that arrives when
 
-* w.end > F is on time: a shard of the pane that a timer at w.end closes;
-* w.end <= F < w.end + lateness is late: in the pane that a timer at w.end + lateness closes, and the window with it;
+* w.end > F is on time: it joins the pane that a timer at w.end closes;
+* w.end <= F < w.end + lateness is late: it joins the pane that a timer at w.end + lateness closes with the window;
 * w.end + lateness <= F is too late: its rows become dead letters.
 
-Rejects are filed in the window that is open when they arrive, so that its manifest, which comes later, counts them.
-Before the first timer has fired nothing is late.
+::
+
+    event time   ---- w.start ======== w.end ------------ w.end + lateness ------>
+    F is here         on time            | late                 | too late
+
+Rejects are filed in the window that is open when they arrive, so its manifest, which is written later, counts them.
+Before the first timer has fired, nothing is late.
 """
 
 import dataclasses
@@ -37,7 +42,8 @@ from penstock.io.errors import DataError
 
 _LOGGER = logging.getLogger(__name__)
 
-# A longer gap between two windows with rows is one of the data (a wrong clock, a stream of two ages): it is not filled.
+# A longer gap between two windows with rows is caused by the data (a wrong clock, old rows mixed with new ones), and is
+# not filled.
 _MAX_EMPTY_WINDOWS = 10_000
 
 _KEY = 0
@@ -45,7 +51,7 @@ _KEY = 0
 
 @register_json
 class Arrival(OneOf):
-    """What comes to the windows."""
+    """What arrives for windows: chunks and dead-letter files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,7 @@ class ChunkArrival(Arrival):
 
 @dataclasses.dataclass(frozen=True)
 class RejectsArrival(Arrival):
-    """A file of dead letters."""
+    """A dead-letter file."""
 
     TAG = "rejects"
 
@@ -77,7 +83,7 @@ class PartRef:
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """A shard to be written: the number of its split, its own, and its records."""
+    """A shard to write: the number of its split, its own number, and its records."""
 
     split: int
     shard: int
@@ -86,12 +92,12 @@ class ShardTask:
 
 @dataclasses.dataclass(frozen=True)
 class PaneHeader:
-    """What is known of a pane when it closes.
+    """What is known about a pane when it closes.
 
     Attributes:
-      shards: how many are being written.
-      rejects: how many files of dead letters are filed in it.
-      final: whether it is the last of its window.
+      shards: number of shards to write.
+      rejects: number of dead-letter files that are filed in it.
+      final: whether it is the last pane of its window.
     """
 
     shards: int
@@ -104,14 +110,14 @@ class PaneHeader:
 
 @register_json
 class Task(OneOf):
-    """Something to do for a window."""
+    """A task of a window."""
 
     window: int
 
 
 @dataclasses.dataclass(frozen=True)
 class HeaderTask(Task):
-    """A pane closes: what is known of it is to be reported."""
+    """Report the header of a pane that closes."""
 
     TAG = "header"
 
@@ -122,7 +128,7 @@ class HeaderTask(Task):
 
 @dataclasses.dataclass(frozen=True)
 class WriteTask(Task):
-    """A shard of a pane is to be written."""
+    """Write a shard of a pane."""
 
     TAG = "shard"
 
@@ -133,7 +139,7 @@ class WriteTask(Task):
 
 @dataclasses.dataclass(frozen=True)
 class TooLateTask(Task):
-    """The rows of a chunk are to be filed as dead letters, in the on-time pane of a window that is open."""
+    """File the rows of a chunk as dead letters, in the on-time pane of an open window."""
 
     TAG = "too_late"
 
@@ -143,7 +149,7 @@ class TooLateTask(Task):
 
 @dataclasses.dataclass(frozen=True)
 class RejectsTask(Task):
-    """A file of dead letters is filed in the on-time pane of the window."""
+    """File a dead-letter file in the on-time pane of the window."""
 
     TAG = "rejects"
 
@@ -153,13 +159,13 @@ class RejectsTask(Task):
 
 @dataclasses.dataclass(frozen=True)
 class ClosingRules:
-    """How windows close.
+    """The rules by which windows close.
 
     Attributes:
-      lateness: how long after its end a window takes rows.
-      empty_windows: whether windows without rows, between such with rows, are published.
-      splits: how many.
-      num_shards: of each split.
+      lateness: how long after its end a window accepts rows.
+      empty_windows: whether to publish windows without rows that lie between windows with rows.
+      splits: number of splits.
+      num_shards: number of shards per split.
     """
 
     windows: Windows
@@ -174,11 +180,11 @@ class ClosingRules:
         return f"{self.windows} with lateness {lateness}, {self.splits} splits of {self.num_shards} shards"
 
     def end(self, window: int) -> int:
-        """The end of a window by its start."""
+        """Returns the end of a window, by its start."""
         return self.windows.end(window)
 
     def empty_between(self, first: int, last: int) -> range:
-        """The windows to be published between two with rows; none where they would be too many."""
+        """Returns the empty windows to publish between two windows with rows; none if there are too many."""
         between = self.windows.between(first, last)
         if len(between) > _MAX_EMPTY_WINDOWS:
             _LOGGER.warning("a gap of %d windows before %s is not filled", len(between), self.windows.name(last))
@@ -187,7 +193,7 @@ class ClosingRules:
     def tasks(
         self, window: int, pane: Pane, chunks: Iterable[Chunk], rejects: int, final: bool, run_id: str
     ) -> Iterator[Task]:
-        """What closes a pane: its header and its shards, of the on-time pane all of them."""
+        """Yields the tasks that close a pane: its header and its shards. The on-time pane gets every shard."""
         chunks = list(chunks)
         parts: dict[tuple[int, int], list[PartRef]] = {}
         if pane == "on_time":
@@ -208,8 +214,8 @@ class OpenWindow:
     """A window whose last pane has not closed.
 
     Attributes:
-      closed: whether its on-time pane has.
-      rejects: files of dead letters that are filed in it.
+      closed: whether its on-time pane has closed.
+      rejects: number of dead-letter files that are filed in it.
     """
 
     closed: bool = False
@@ -218,15 +224,15 @@ class OpenWindow:
 
 @dataclasses.dataclass(frozen=True)
 class ClockState:
-    """What a clock remembers; see `WindowClock`.
+    """The state of a `WindowClock`.
 
     Attributes:
-      run_id: of the run that began, also after another one went on from its savepoint.
-      rules: what it closes windows by, which must not change then.
+      run_id: id of the first run; another run that continues from its savepoint keeps it.
+      rules: the rules by which windows close, as text; a run that continues must have the same.
       fired: the greatest time of a timer that has fired, microseconds.
-      windows: those that are open, by their start as text.
-      filled: first and last of the windows between which there is no gap.
-      unfiled: rejects from before there was any time.
+      windows: the open windows, by their start as text.
+      filled: first and last window of a range without gaps.
+      unfiled: dead-letter files that arrived before any time was known.
     """
 
     run_id: str
@@ -238,13 +244,13 @@ class ClockState:
 
 
 class WindowClock:
-    """Decides by event time which pane takes what arrives.
+    """Decides by event time to which pane an arrival belongs.
 
     Attributes:
-      timers: those to be set: tag -> microseconds.
+      timers: the timers to set: tag -> microseconds.
 
     Raises:
-      DataError: when the state is that of a job with other rules.
+      DataError: if the state is from a job with other rules.
     """
 
     def __init__(self, rules: ClosingRules, state: ClockState | None):
@@ -263,13 +269,13 @@ class WindowClock:
         self.timers: dict[str, int] = {}
 
     def state(self) -> ClockState:
-        """What to remember."""
+        """Returns the state to store."""
         return ClockState(
             self._state.run_id, self._state.rules, self._fired, self._windows, self._filled, self._unfiled
         )
 
     def pane(self, window: int) -> Pane | None:
-        """The pane that takes rows of a window which arrive now; None for those that are too late."""
+        """Returns the pane for rows of a window that arrive now; None if they are too late."""
         if self._is_past(window, self._rules.lateness):
             return None
         self._open(window)
@@ -290,6 +296,7 @@ class WindowClock:
     def _fill(self, window: int) -> None:
         if not self._rules.empty_windows:
             return
+        # Fill the gap between `window` and the nearer end of the range [first, last], which has no gaps.
         first, last = self._filled or (window, window)
         low, high = (last, window) if window > last else (window, first)
         between = self._rules.empty_between(low, high) if low < high else range(0)
@@ -300,11 +307,11 @@ class WindowClock:
         self._filled = (min(first, window), max(last, window)) if is_near else (window, window)
 
     def file_too_late(self) -> int:
-        """The window in which rows that are too late are filed."""
+        """Files rows that are too late in an open window, and returns that window."""
         return self._file(None)
 
     def file_rejects(self, rejects: DeadLetterFile) -> Iterator[Task]:
-        """Files dead letters in the window that is open; they wait where there is no time yet."""
+        """Files dead letters in an open window; they wait if no time is known yet."""
         time = rejects.time
         if time is None and self._fired is None and not self._windows:
             self._unfiled += (rejects,)
@@ -313,14 +320,14 @@ class WindowClock:
             yield RejectsTask(self._file(time), rejects)
 
     def file_unfiled(self) -> Iterator[Task]:
-        """Files dead letters that waited."""
+        """Files the dead letters that waited."""
         if self._unfiled and (self._fired is not None or self._windows):
             unfiled, self._unfiled = self._unfiled, ()
             for rejects in unfiled:
                 yield RejectsTask(self._file(None), rejects)
 
     def _file(self, time: int | None) -> int:
-        """Its on-time pane has not closed: it ends after all timers that have fired."""
+        """Picks a window that ends after all timers that have fired, so its on-time pane is still open."""
         known = [moment for moment in (time, self._fired) if moment is not None]
         window = self._rules.windows.latest(max(known)) if known else min(map(int, self._windows))
         self._open(window)
@@ -329,7 +336,7 @@ class WindowClock:
         return window
 
     def fire(self, tag: str, chunks: Iterable["KeptChunk"]) -> tuple[list[Task], list["KeptChunk"]]:
-        """What a timer closes, and the chunks that are left."""
+        """Returns the tasks of the pane that a timer closes, and the remaining chunks."""
         kind, _, start = tag.partition(" ")
         if kind == "end":
             return self._end(), list(chunks)
@@ -352,7 +359,7 @@ class WindowClock:
         return list(self._rules.tasks(window, pane, mine, rejects, final, self._state.run_id)), left
 
     def _end(self) -> list[Task]:
-        """The stream ends, and no row ever had a time."""
+        """Returns the tasks at the end of a stream in which no row ever had a time."""
         unfiled, self._unfiled = self._unfiled, ()
         window = self._rules.windows.latest(0)
         tasks: list[Task] = [RejectsTask(window, rejects) for rejects in unfiled]
@@ -369,7 +376,7 @@ class KeptChunk:
 
 
 def close_bounded(rules: ClosingRules, arrivals: Iterable[Arrival]) -> Iterator[Task]:
-    """All windows of bounded input: everything is on time, and rejects without a time are in the first window."""
+    """Closes all windows of bounded input: all rows are on time, and rejects without a time go to the first window."""
     chunks: dict[int, list[Chunk]] = {}
     rejects: dict[int, list[DeadLetterFile]] = {}
     untimed = []
@@ -394,12 +401,12 @@ def close_bounded(rules: ClosingRules, arrivals: Iterable[Arrival]) -> Iterator[
 
 @dataclasses.dataclass(eq=False)
 class CloseWindows(beam.PTransform[beam.PCollection[Arrival], beam.PCollection[Task]]):
-    """Collects what arrives for windows, in the global window, and gives what there is to do when they close."""
+    """Collects arrivals in the global window, and outputs the tasks when windows close."""
 
     rules: ClosingRules
 
     def expand(self, arrivals: beam.PCollection[Arrival]) -> beam.PCollection[Task]:
-        """One key; timers for unbounded input, a GroupByKey for bounded."""
+        """Uses one key, with timers for unbounded input, and a GroupByKey for bounded input."""
         keyed = arrivals | "OneKey" >> beam.Map(_with_one_key).with_output_types(tuple[int, Arrival])
         if arrivals.is_bounded:
             grouped = keyed | "Collect" >> beam.GroupByKey()
@@ -418,7 +425,7 @@ def _close_bounded(element: tuple[int, Iterable[Arrival]], rules: ClosingRules) 
 
 
 class _CloseFn(beam.DoFn):
-    """The names of state and timer are those of savepoints: they must not change."""
+    """Savepoints refer to state and timer by name: the names must not change."""
 
     TIMER = TimerSpec("close", TimeDomain.WATERMARK)
     _clock = beam.DoFn.StateParam(ReadModifyWriteStateSpec("clock", JsonCoder(ClockState)))

@@ -20,7 +20,7 @@ WindowStatus = Literal["published", "quarantined"]
 
 @dataclasses.dataclass(frozen=True)
 class WindowShard(Shard):
-    """A shard of a window, with the rows that came on time or those that came late."""
+    """A shard of a window. It holds either rows that came on time, or rows that came late."""
 
     pane: str = "on_time"
 
@@ -33,14 +33,14 @@ class WindowManifest(ManifestFile):
     `rows_in == rows_out + rows_rejected`, and `rows_out == rows_on_time + rows_late`.
 
     Attributes:
-      run_id: the run that first wrote into the dataset; it stays when a job goes on from its savepoint.
-      window: start and end, ISO 8601, UTC; rows from the start on and before the end.
-      windows: of the job, such as `fixed:1m`; with `sliding:` a row counts once for each of its windows.
-      final: whether nothing will be added.
-      sequence: 1 with the rows that came on time, 2 with the late ones as well: a newer one replaces an older.
-      status: quarantined when more than `max_reject_fraction` of the rows were rejected.
-      dataset_id: `dataset_id` of the shards: the same for the same content.
-      rows_rejected: rejects that were filed in this window: those that came while it was the open one.
+      run_id: the run that first wrote into the dataset; a job that continues from its savepoint keeps it.
+      window: start (inclusive) and end (exclusive), ISO 8601, UTC.
+      windows: the windows of the job, such as `fixed:1m`; with `sliding:` a row counts once for each of its windows.
+      final: whether no more rows will be added.
+      sequence: 1 with the rows that came on time, 2 with the late ones as well: a newer version replaces an older one.
+      status: `quarantined` if more than `max_reject_fraction` of the rows were rejected, else `published`.
+      dataset_id: `dataset_id` of the shards: equal for equal content.
+      rows_rejected: rejects that were filed in this window, as they arrived while it was open.
       inputs: where the rows of the shards come from.
       extras: files of the dataset that belong to all windows.
     """
@@ -76,13 +76,13 @@ class WindowManifest(ManifestFile):
 
     @property
     def name(self) -> str:
-        """Name of its window, as files have it."""
+        """The name of the window, as in file names."""
         start, end = (np.datetime64(time.removesuffix("Z"), "us").astype(np.int64) for time in self.window)
         return f"{time_name(int(start))}_{time_name(int(end))}"
 
 
 def window_manifest_path(output: str, name: str) -> str:
-    """Where the manifest of a window lies, by the window's name."""
+    """Returns the path of a window's manifest, by the window's name."""
     return FileSystems.join(output, WINDOWS, f"{name}.json")
 
 
@@ -92,10 +92,10 @@ def read_window_manifests(output: str) -> Iterator[WindowManifest]:
     A dataset without windows has none.
 
     Raises:
-      DataError: for one that cannot be read.
+      DataError: for a manifest that cannot be read.
     """
     folder = FileSystems.join(output, WINDOWS)
-    # Names are not in this order: 20.5 s comes before 20 s there.
+    # Sorting by name is not enough: it puts 20.5 s before 20 s.
     for name in sorted(list_files(folder), key=lambda name: (parse_time_name(name.partition("_")[0]), name)):
         manifest = WindowManifest.read(FileSystems.join(folder, name))
         if manifest is not None:
@@ -103,10 +103,10 @@ def read_window_manifests(output: str) -> Iterator[WindowManifest]:
 
 
 def read_manifests(output: str) -> Iterator[Manifest | WindowManifest]:
-    """The manifest of a dataset, or those of its windows in the order of time; nothing where there is none.
+    """Yields the manifest of a dataset, or the manifests of its windows in the order of time, or nothing.
 
     Raises:
-      DataError: for one that cannot be read.
+      DataError: for a manifest that cannot be read.
     """
     whole = read_manifest(output)
     yield from [whole] if whole else read_window_manifests(output)

@@ -1,12 +1,11 @@
-"""Publication of windows: staged files get their final names, then the manifest replaces the one before.
+"""Publication of windows: staged files get their final names, then the manifest replaces the previous one.
 
-Shards are renamed, files of dead letters joined, and what is done twice is done as once: a file that is no longer
-staged has its name already.
-A manifest never replaces a newer one. The final names follow from window, pane and shard alone.
+Shards are renamed, and dead-letter files are joined. Both are idempotent: a file that is no longer staged already has
+its final name. A manifest never replaces a newer one. Final names depend on window, pane and shard alone.
 
-This needs that a step which is tried again gets what it got before. Flink and Dataflow promise that (`StableParDo`).
-Elsewhere, when a worker dies between renames and manifest, what the second attempt publishes may be another division
-into rows on time and late; it replaces shards and manifest of the first, so that the two still belong together.
+A retried step must get the same input as before. Flink and Dataflow guarantee that (`StableParDo`). Elsewhere, if a
+worker dies between the renames and the manifest, the second attempt may divide rows differently into on time and late.
+It then replaces both the shards and the manifest of the first attempt, so they still match.
 """
 
 import collections
@@ -37,9 +36,9 @@ from penstock.io.files.paths import is_local
 
 CHUNKS = "chunks"
 
-# Temporaries of a window that is final go when so many other windows have become final since they were written: an
-# attempt whose state may still name them is over then. Chunks of rows that are too late are read at once, though their
-# window may be long final, so that nothing goes either before it has this age.
+# A final window's temporary files are deleted once this many more windows have become final after they were written.
+# By then, any attempt whose state may still name them is over. Chunks of rows that are too late are read right away,
+# though their window may long be final; so no file is deleted before it has this age, either.
 _WINDOWS_KEPT = 3
 _KEPT_SECONDS = 120.0
 
@@ -51,7 +50,7 @@ class WindowPublisher:
     """Publishes windows of one run.
 
     Attributes:
-      extras: relative paths of files and folders that are staged, and published with the first window.
+      extras: relative paths of staged files and folders, which are published with the first window.
     """
 
     staging: Staging
@@ -59,10 +58,10 @@ class WindowPublisher:
     extras: tuple[str, ...] = ()
 
     def publish(self, sealed: SealedWindow) -> WindowManifest:
-        """Publishes a version of a window, or gives the newer one that is published; may be called again.
+        """Publishes a version of a window; if a newer one is published, returns that. May be called again.
 
         Raises:
-          DataError: when another run has published the window, or a staged file is gone.
+          DataError: if another run has published the window, or a staged file is gone.
         """
         output, new = self.staging.output, sealed.manifest
         path = window_manifest_path(output, self.windows.name(sealed.start))
@@ -84,18 +83,18 @@ class WindowPublisher:
 
     @contextlib.contextmanager
     def _created(self, path: str) -> Iterator[IO[bytes]]:
-        """A file that gets its name when it is whole."""
+        """Creates a file that gets its final name once it is complete."""
         staged = self.staging.path(WINDOWS, f"{uuid.uuid4().hex}.json")
         with FileSystems.create(staged, "application/json", compression_type="uncompressed") as file:
             yield file
         move_files({staged: path})
 
     def _join(self, staged: Sequence[str], path: str) -> None:
-        """Makes one file of several, which are removed."""
+        """Joins several files into one, and removes them."""
         if not all(map(FileSystems.exists, staged)):
             if not FileSystems.exists(path):
                 raise DataError(f"{path}: its parts are gone, {', '.join(staged[:3])}; does another job write there?")
-            return  # an attempt before has been here
+            return  # an earlier attempt has joined them
         with self._created(path) as file:
             for part in staged:
                 with FileSystems.open(part, compression_type="uncompressed") as content:
@@ -104,7 +103,7 @@ class WindowPublisher:
             FileSystems.delete(list(staged))
 
     def publish_extras(self) -> None:
-        """Gives what is staged for the dataset as a whole its place; another worker may have been faster."""
+        """Publishes the staged files that belong to the dataset as a whole; another worker may have done it already."""
         for extra in self.extras:
             staged = [path for path in list_files(self.staging.directory) if f"{path}/".startswith(f"{extra}/")]
             _move(
@@ -115,7 +114,7 @@ class WindowPublisher:
             )
 
     def _check(self, manifest: WindowManifest) -> None:
-        """Whether the shards are there as they were written."""
+        """Checks that the published shards exist and have the sizes that were written."""
         output = self.staging.output
         folders = {shard.path.rpartition("/")[0] for shard in manifest.shards}
         found = {
@@ -132,7 +131,7 @@ class WindowPublisher:
 
 
 def _move(moves: dict[str, str]) -> None:
-    """Renames what is there; an attempt before may have renamed the rest, or does so now."""
+    """Renames the files that exist; another attempt may have renamed the rest, or may be doing so now."""
     there = {staged: final for staged, final in moves.items() if FileSystems.exists(staged)}
     for staged, final in there.items():
         try:
@@ -143,11 +142,11 @@ def _move(moves: dict[str, str]) -> None:
 
 
 class Sweeper:
-    """Deletes the temporaries of windows that are final; what it knows is gone with the process, and then more stays.
+    """Deletes temporary files of final windows. A new process has to learn anew which ones; until then, more are kept.
 
     Attributes:
-      output: the dataset.
-      windows: those of the dataset.
+      output: the folder of the dataset.
+      windows: the windows of the dataset.
     """
 
     def __init__(self, output: str, windows: Windows):
@@ -157,7 +156,7 @@ class Sweeper:
         self._final: set[str] = set()
 
     def sweep(self, window: int) -> None:
-        """To be called when a window has become final."""
+        """Deletes files that are no longer needed; call this when `window` has become final."""
         self._final.add(self._windows.name(window))
         self._published.append(time.time())
         if len(self._published) < _WINDOWS_KEPT:
@@ -168,7 +167,7 @@ class Sweeper:
                 delete_files(self._output, [path for path, written in age.items() if written < before])
 
     def _temporaries(self) -> Iterator[tuple[str, dict[str, float]]]:
-        """Folders of windows below those of all runs, and their files: relative path -> when it was written."""
+        """Yields the window folders in the staging folders of all runs, with their files (relative path -> mtime)."""
         found: dict[str, dict[str, float]] = collections.defaultdict(dict)
         for path, written in self._files():
             found[path.rpartition("/")[0]][path] = written
@@ -198,17 +197,17 @@ class Sweeper:
 
 @dataclasses.dataclass(eq=False)
 class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]], beam.PCollection[WindowManifest]]):
-    """Publishes windows, each after the other for itself, and gives the manifests.
+    """Publishes windows one by one, and returns their manifests.
 
     Attributes:
-      overwrite: whether the dataset that is there goes first; bounded input only.
+      overwrite: whether to delete the existing dataset first; for bounded input only.
     """
 
     publisher: WindowPublisher
     overwrite: bool
 
     def expand(self, sealed: beam.PCollection[tuple[int, SealedWindow]]) -> beam.PCollection[WindowManifest]:
-        """All versions of a window go to one worker."""
+        """Sends all versions of a window to one worker, which publishes them."""
         by_publisher = ReshufflePerKey().with_output_types(tuple[int, SealedWindow])
         settled = sealed | "ByPublisher" >> by_publisher
         if sealed.is_bounded:
@@ -228,13 +227,13 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
             | "CountSealed" >> beam.combiners.Count.Globally()
             | "Clear" >> beam.Map(_clear, self.publisher.staging, self.overwrite).with_output_types(int)
         )
-        # At the end the whole staging folder goes.
+        # No sweeps: the whole staging folder is deleted at the end.
         publish = beam.ParDo(_PublishFn(self.publisher, sweeps=False), beam.pvalue.AsSingleton(cleared))
         return settled | "Publish" >> publish.with_output_types(WindowManifest)
 
 
 def _clear(windows: int, staging: Staging, overwrite: bool) -> int:
-    """Deletes the dataset that is there, if there are windows to take its place."""
+    """Deletes the existing dataset, if there are windows to replace it."""
     progress.plan(windows=windows)
     if windows and overwrite:
         clear_once(staging, overwrite)

@@ -1,4 +1,4 @@
-"""When all that belongs to a pane is written, the window is sealed: its manifest is known, and what to rename."""
+"""Seals a window once all files of a pane are written: makes its manifest and the list of renames."""
 
 import dataclasses
 import datetime
@@ -30,7 +30,7 @@ from penstock.io.errors import DataError
 
 _LOGGER = logging.getLogger(__name__)
 
-# A stream stages a file for each bundle with rejects; they are joined up to about so many.
+# A stream stages one file for each bundle with rejects. These are joined into files of about this many dead letters.
 _LETTERS_PER_FILE = 100_000
 
 _PUBLISHERS = 16
@@ -39,12 +39,12 @@ _PUBLISHERS = 16
 @register_json
 @dataclasses.dataclass(frozen=True)
 class SealedWindow:
-    """A version of a window that is whole, but not published.
+    """A version of a window that is complete but not published.
 
     Attributes:
-      start: of the window, microseconds.
+      start: start of the window, microseconds.
       moves: staged path of a shard -> path relative to the dataset.
-      letters: path of a file of dead letters, relative to the dataset -> the staged files that it is made of.
+      letters: path of a dead-letter file, relative to the dataset -> the staged files to join into it.
     """
 
     start: int
@@ -55,20 +55,20 @@ class SealedWindow:
 
 @dataclasses.dataclass(frozen=True)
 class SealingRules:
-    """What the manifests of all windows have in common; see `WindowManifest`."""
+    """Makes the manifests of windows from what they have in common; see `WindowManifest`."""
 
     windows: Windows
     spec: DatasetSpec
 
     def publisher(self, window: int) -> int:
-        """The key under which all versions of a window are published.
+        """Returns the key under which all versions of a window are published.
 
-        There are a few for all windows: Beam's GroupByKey keeps a little for each key that it has seen, for ever.
+        All windows share a few keys, since Beam's GroupByKey keeps some state for each key that it has seen, for ever.
         """
         return window // micros(self.windows.period) % _PUBLISHERS
 
     def seal(self, window: int, reports: Iterable[Report]) -> SealedWindow:
-        """The window with all panes of which there are reports, each of them complete."""
+        """Seals the window with all panes that have reports; each of these panes must be complete."""
         reports, splits = list(reports), self.spec.splits
         headers = {report.pane: report.header for report in reports if isinstance(report, HeaderReport)}
         staged = [report.shard for report in reports if isinstance(report, ShardReport)]
@@ -125,7 +125,7 @@ class SealingRules:
 
 
 def _letter_groups(files: Iterable[DeadLetterFile]) -> Iterator[list[DeadLetterFile]]:
-    """Files of one folder, in their order, that together have about as many letters as one file should have."""
+    """Groups files of one folder, in their order, so that a group has about as many dead letters as one file should."""
     for _, some in itertools.groupby(files, key=lambda file: file.path.rpartition("/")[0]):
         group: list[DeadLetterFile] = []
         for file in some:
@@ -142,7 +142,7 @@ def _iso(micros: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class PaneProgress:
-    """How many reports of a pane are there, and how many there must be, once its header tells."""
+    """How many reports of a pane have arrived, and how many are expected, once its header is there."""
 
     reports: int = 0
     expected: int | None = None
@@ -150,11 +150,11 @@ class PaneProgress:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all are there."""
+        """Whether all reports have arrived."""
         return self.reports == self.expected
 
     def add(self, report: Report) -> "PaneProgress":
-        """With one more."""
+        """Returns the progress after one more report."""
         expected = self.expected
         if isinstance(report, HeaderReport):
             expected = 1 + report.header.shards + report.header.rejects
@@ -163,10 +163,10 @@ class PaneProgress:
 
 @dataclasses.dataclass(frozen=True)
 class SealingProgress:
-    """How far a window is.
+    """The progress of a window.
 
     Attributes:
-      is_final: whether there is no pane but the one on time.
+      is_final: whether the on-time pane is the only one.
     """
 
     on_time: PaneProgress = PaneProgress()
@@ -174,14 +174,14 @@ class SealingProgress:
     is_final: bool = False
 
     def add(self, report: Report) -> "SealingProgress":
-        """With one more report."""
+        """Returns the progress after one more report."""
         if report.pane == "late":
             return dataclasses.replace(self, late=self.late.add(report))
         is_final = self.is_final or (isinstance(report, HeaderReport) and report.header.final)
         return dataclasses.replace(self, on_time=self.on_time.add(report), is_final=is_final)
 
     def ready(self) -> Sequence[Pane]:
-        """The panes of the version that can be sealed now, if there is a new one."""
+        """Returns the panes of the new version that can be sealed now; empty if there is none."""
         if not self.on_time.is_complete:
             return ()
         if self.late.is_complete:
@@ -189,11 +189,11 @@ class SealingProgress:
         return () if self.on_time.is_sealed else ("on_time",)
 
     def sealed(self) -> "SealingProgress":
-        """When a version is sealed."""
+        """Returns the progress after a version was sealed."""
         return dataclasses.replace(self, on_time=dataclasses.replace(self.on_time, is_sealed=True))
 
     def missing(self) -> str | None:
-        """What is not there, in words."""
+        """Describes what is missing; None if nothing is."""
         for name, pane in (("on-time", self.on_time), ("late", self.late)):
             if pane.reports and not pane.is_complete:
                 return f"{pane.reports} of {pane.expected or 'unknown'} reports of its {name} pane are there"
@@ -202,12 +202,12 @@ class SealingProgress:
 
 @dataclasses.dataclass(eq=False)
 class SealWindows(beam.PTransform[beam.PCollection[tuple[int, Report]], beam.PCollection[tuple[int, SealedWindow]]]):
-    """Collects the reports of each window, and gives a version of it whenever a pane is complete, by its publisher."""
+    """Collects the reports of each window; outputs a version, keyed by publisher, whenever a pane is complete."""
 
     rules: SealingRules
 
     def expand(self, reports: beam.PCollection[tuple[int, Report]]) -> beam.PCollection[tuple[int, SealedWindow]]:
-        """By state for unbounded input, by a GroupByKey for bounded."""
+        """Uses state for unbounded input, and a GroupByKey for bounded input."""
         kind = tuple[int, SealedWindow]
         if reports.is_bounded:
             grouped = reports | "ByWindow" >> beam.GroupByKey()
@@ -225,7 +225,7 @@ def _seal_bounded(element: tuple[int, Iterable[Report]], rules: SealingRules) ->
 
 
 class _SealFn(beam.DoFn):
-    """The names of state and timer are those of savepoints: they must not change."""
+    """Savepoints refer to state and timer by name: the names must not change."""
 
     TIMER = TimerSpec("missing", TimeDomain.WATERMARK)
     _progress = beam.DoFn.StateParam(ReadModifyWriteStateSpec("progress", JsonCoder(SealingProgress)))
@@ -264,7 +264,7 @@ class _SealFn(beam.DoFn):
 
     @on_timer(TIMER)
     def check(self, window: Any = beam.DoFn.KeyParam, progress: Any = _progress) -> Iterator[tuple[int, SealedWindow]]:
-        """At the end of the stream nothing can be on its way."""
+        """Fails if reports are missing at the end of the stream, when none can be on its way any more."""
         left = progress.read()
         if left is not None:
             raise DataError(f"window {self._rules.windows.name(window)}: {left.missing()}; please report this")

@@ -1,4 +1,4 @@
-"""What closes a pane is done: chunks become shards, rows that are too late become dead letters, all of it staged."""
+"""Does the tasks of closing panes: chunks become staged shards, rows that are too late become staged dead letters."""
 
 import dataclasses
 import datetime
@@ -43,7 +43,7 @@ _PREFIXES: dict[Pane, str] = {"on_time": "part", "late": "late"}
 
 @dataclasses.dataclass(frozen=True)
 class StagedShard:
-    """A shard, and where it lies until its window is published."""
+    """A shard, and its path until its window is published."""
 
     path: str
     shard: WindowShard
@@ -51,14 +51,14 @@ class StagedShard:
 
 @register_json
 class Report(OneOf):
-    """Something of a pane that is done."""
+    """Reports one finished task of a pane."""
 
     pane: Pane
 
 
 @dataclasses.dataclass(frozen=True)
 class HeaderReport(Report):
-    """What is known of the pane, and how many other reports there will be."""
+    """Reports the header of a pane, which says how many other reports will follow."""
 
     TAG = "header"
 
@@ -68,7 +68,7 @@ class HeaderReport(Report):
 
 @dataclasses.dataclass(frozen=True)
 class ShardReport(Report):
-    """A shard was written."""
+    """Reports a shard that was written."""
 
     TAG = "shard"
 
@@ -78,7 +78,7 @@ class ShardReport(Report):
 
 @dataclasses.dataclass(frozen=True)
 class RejectsReport(Report):
-    """A file of dead letters is filed in the pane."""
+    """Reports a dead-letter file that is filed in the pane."""
 
     TAG = "rejects"
 
@@ -88,23 +88,23 @@ class RejectsReport(Report):
 
 @dataclasses.dataclass(frozen=True)
 class ShardStaging:
-    """Where and how the shards of windows are staged."""
+    """Stages the shards of windows."""
 
     staging: Staging
     windows: Windows
     spec: DatasetSpec
 
     def folder(self, window: int) -> str:
-        """The folder of one window, where every attempt has names of its own."""
+        """Returns the staging folder of a window, where each attempt uses file names of its own."""
         return self.staging.path(STAGED_SHARDS, self.windows.name(window))
 
     def path(self, window: int, pane: Pane, task: ShardTask) -> str:
-        """The final path of a shard, relative to the dataset."""
+        """Returns the final path of a shard, relative to the dataset."""
         name = part_name(task.shard, self.spec.num_shards or 1, self.spec.suffix, _PREFIXES[pane])
         return f"{self.spec.splits[task.split]}/{time_name(window)}/{name}"
 
     def write(self, window: int, pane: Pane, task: ShardTask, name: str) -> StagedShard:
-        """Writes a shard under a name that no other attempt has."""
+        """Writes a shard under a name that no other attempt uses."""
         path = self.path(window, pane, task)
         staged = FileSystems.join(self.folder(window), name)
         parts = (read_part(part.path, part.offset, part.length) for part in task.parts)
@@ -114,12 +114,12 @@ class ShardStaging:
         return StagedShard(staged, WindowShard(**vars(shard), pane=pane))
 
     def reject(self, window: int, letters: Iterable[RejectedBatch]) -> DeadLetterFile:
-        """Writes rows that came too late as dead letters, to be filed in a window that is open."""
+        """Writes rows that came too late as dead letters, which are filed in an open window."""
         return write_letters(self.folder(window), self.staging.run_id, letters)
 
 
 def late_letters(chunk: Chunk, windows: Windows, lateness: datetime.timedelta) -> Iterator[RejectedBatch]:
-    """The rows of a chunk as dead letters with the reason `late`."""
+    """Yields the rows of a chunk as dead letters with the reason `late`."""
     detail = f"came after the window {windows.name(chunk.window)} had closed"
     if lateness:
         detail += f", {lateness.total_seconds():g} s after its end"
@@ -128,9 +128,9 @@ def late_letters(chunk: Chunk, windows: Windows, lateness: datetime.timedelta) -
 
 
 class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection[tuple[int, Report]]]):
-    """Does the tasks, spread over all workers; gives reports by the start of their window.
+    """Spreads the tasks over all workers, does them, and returns reports keyed by the start of their window.
 
-    Rows that came too late go to `late_sinks` as well, as `RejectedBatch`es.
+    Rows that came too late are also passed to `late_sinks`, as `RejectedBatch`es.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class WriteWindowShards(beam.PTransform[beam.PCollection[Task], beam.PCollection
         self._late_sinks = late_sinks
 
     def expand(self, tasks: beam.PCollection[Task]) -> beam.PCollection[tuple[int, Report]]:
-        """Spread, write."""
+        """Spreads the tasks and writes."""
         write = beam.ParDo(self._write)
         spread = tasks | "SpreadTasks" >> beam.Reshuffle()
         if not self._late_sinks:

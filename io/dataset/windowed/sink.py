@@ -5,8 +5,8 @@
     batches -> encode, write chunk files -> close windows -> write shards -> seal windows -> publish
     rejects -> files of dead letters     -^
 
-Rows never leave the disk between the first step, which is fused with the source, and the shards; what travels and what
-state holds are references. One step, which only references pass, decides when a window closes.
+The first step is fused with the source and writes rows to disk. From there to the shards, only references travel and
+lie in state. One step, which gets only references, decides when a window closes.
 """
 
 import dataclasses
@@ -41,9 +41,9 @@ _TIME_TYPE = pa.timestamp("us", "UTC")
 
 
 class WriteChunks(beam.PTransform[beam.PCollection[pa.RecordBatch], Any]):
-    """Encodes batches into chunk files: gives a `PCollection[Chunk]` and one of rejected rows.
+    """Encodes batches into chunk files; returns a `PCollection[Chunk]` and one of rejected rows.
 
-    The window of a row follows from its `_event_time`; where batches have none, from their Beam timestamp.
+    The `_event_time` of a row determines its window. Rows of batches without it use the batch's Beam timestamp.
     """
 
     def __init__(self, encoder: RecordEncoder, directory: str, windows: Windows, num_shards: int):
@@ -51,7 +51,7 @@ class WriteChunks(beam.PTransform[beam.PCollection[pa.RecordBatch], Any]):
         self._write = _WriteChunksFn(encoder, directory, windows, num_shards)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> Any:
-        """One step in the global window."""
+        """Applies one step in the global window."""
         if not isinstance(batches.windowing.windowfn, GlobalWindows):
             batches = batches | "InGlobalWindow" >> beam.WindowInto(GlobalWindows())
         write = beam.ParDo(self._write).with_output_types(Chunk)
@@ -81,7 +81,7 @@ class _WriteChunksFn(beam.DoFn):
         if encoded.faults:
             yield from self._reject(encoded.all_rows, encoded.faults)
         for chunk in self._writer.add(encoded.records, source_rows(encoded.rows)):
-            # Of the buffer's first element: a later timestamp would let the watermark pass it.
+            # The earliest timestamp in the bundle: a later one would let the watermark pass the buffered rows.
             yield TimestampedValue(chunk, self._earliest)
 
     def _reject(self, rows: pa.RecordBatch, faults: Any) -> Iterator[Any]:
@@ -95,7 +95,7 @@ class _WriteChunksFn(beam.DoFn):
 
 
 def _with_times(batch: pa.RecordBatch, timestamp: Timestamp) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
-    """The batch with event times, and the rows that have none."""
+    """Returns the batch with event times, and the reasons for rows that have none."""
     if EVENT_TIME in batch.schema.names:
         missing = pc.is_null(batch.column(EVENT_TIME)).to_numpy(zero_copy_only=False).nonzero()[0].tolist()
         reason = Reason("event_time.missing", "the row has no event time, which tells its window")
@@ -111,9 +111,9 @@ def _with_times(batch: pa.RecordBatch, timestamp: Timestamp) -> tuple[pa.RecordB
 
 @dataclasses.dataclass(eq=False)
 class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
-    """Chunks and files of dead letters to published windows.
+    """Turns chunks and dead-letter files into published windows.
 
-    Takes both as a tuple of PCollections; gives the manifests, one for each version of a window that is published.
+    It takes both as a tuple of PCollections, and returns a manifest for each published version of a window.
     """
 
     staging: Staging
@@ -122,7 +122,7 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
 
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
-        """Close, write, seal, publish."""
+        """Closes windows, writes shards, seals, publishes."""
         chunks, *rejects = arrived
         closing, sealing = self.closing, self.sealing
         shards = ShardStaging(self.staging, closing.windows, sealing.spec)
@@ -141,5 +141,5 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
 
 
 def chunk_directory(staging: Staging) -> str:
-    """Where chunk files lie."""
+    """Returns the folder of chunk files."""
     return staging.path(CHUNKS)

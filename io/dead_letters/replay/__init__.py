@@ -1,1 +1,1 @@
-"""Dead letters as input, once each."""
+"""Reads dead letters as input, each of them once."""

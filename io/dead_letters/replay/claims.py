@@ -1,24 +1,24 @@
-"""Claims: each file of dead letters is replayed once, whoever replays it.
+"""Claims: they make sure that each dead-letter file is replayed once, by whichever run.
 
-A claim is a small file beside the claimed one, named after both::
+A claim is a small file beside the claimed file. Its name has the file's name and the id of the run::
 
     dead_letters/part-00000-of-00002.jsonl
     dead_letters/part-00000-of-00002.jsonl.claim-20260101T000000Z-1a2b3c4d
 
-The claimed file stays where it is, since the manifest of its dataset lists it, and `verify` knows the claims. They lie
-beside the letters and not in the output of the replay, because two replays need not share one; and when the dataset is
-overwritten they go with it, as they must.
+The claimed file stays in place, since the manifest of its dataset lists it; `verify` knows about claims. Claims lie
+beside the letters and not in the output of the replay, because two replays need not share an output. And when the
+dataset is overwritten, its claims must be deleted with it.
 
-Taking one needs nothing of the filesystem but that a file which was written is listed from then on, as all do that Beam
-knows: write the claim, list the claims, and if there is another one withdraw. Of two replays that try at the same
-moment at most one goes on, maybe none; then it can be tried again.
+To take a claim, a replay writes it, lists all claims, and withdraws if there is another one. This needs only that the
+filesystem lists a file once it is written, as all filesystems of Beam do. If two replays try at the same moment, at
+most one continues. Maybe none does; then either can try again.
 
 A claim is *taken* until the replay has published its rows, and *done* from then on, for ever. A replay that fails gives
-its claims back. One that is killed cannot: its claims are settled by the next replay that meets them,
+its claims back. A replay that is killed cannot do so. The next replay that finds its claims settles them,
 
-- as done, when the output that the claim names was published by the run that it names;
-- as given back, when it ran on this machine, in a process that is gone, on a local runner;
-- else not at all: whether the job still runs somewhere is more than anyone here can know, so that a person must say so
+- as done, if the run that the claim names has published the output that the claim names;
+- as given back, if the replay ran on this machine, on a local runner, in a process that is gone;
+- else not at all: nothing here can tell whether the job still runs somewhere, so a person must release the claims
   (`--release RUN_ID`).
 """
 
@@ -56,14 +56,14 @@ def _now() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What is known of a replay that has claimed a file.
+    """The claim of a replay on a file.
 
     Attributes:
-      run_id: of the replay.
-      output: the folder that it writes to.
-      status: taken, or done when its rows are published.
-      host, pid: where it was started.
-      is_local: whether it ends with that process.
+      run_id: id of the replay.
+      output: the folder that the replay writes to.
+      status: `taken`, or `done` once its rows are published.
+      host, pid: machine and process that started the replay.
+      is_local: whether the replay ends with that process.
       created: when the claim was made, UTC.
     """
 
@@ -76,18 +76,18 @@ class Claim:
     created: str = dataclasses.field(default_factory=_now)
 
     def settled(self) -> Literal["taken", "done", "given back"]:
-        """What has become of it."""
+        """Returns the present status: whether the rows were published since, or the replay is gone."""
         if self.status == "done" or _is_published(self.output, self.run_id):
             return "done"
         return "given back" if self.is_local and self.host == socket.gethostname() and _is_gone(self.pid) else "taken"
 
     def to_json(self) -> str:
-        """One line."""
+        """Returns one line of JSON."""
         return json.dumps(dataclasses.asdict(self)) + "\n"
 
     @classmethod
     def read(cls, path: str) -> Self | None:
-        """The claim in a file; None when it is gone or cannot be read, as while it is written."""
+        """Reads a claim; returns None if the file is gone or unreadable, for example while it is being written."""
         try:
             with FileSystems.open(path, compression_type="uncompressed") as file:
                 return cls(**json.loads(file.read()))
@@ -115,12 +115,12 @@ def _is_gone(pid: int) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Claimed:
-    """Files by what became of the wish to claim them.
+    """The result of claiming files.
 
     Attributes:
-      taken: claimed now.
-      done: replayed before, by some run.
-      others: claimed by another run, whose claim is not settled: file to run id.
+      taken: files that are claimed now.
+      done: files that some run has replayed before.
+      others: files that another run claims, and whose claim is not settled: file -> run id.
     """
 
     taken: tuple[InputFile, ...]
@@ -129,10 +129,10 @@ class Claimed:
 
 
 def claim_files(files: Iterable[InputFile], claim: Claim, release: Collection[str] = ()) -> Claimed:
-    """Claims what is not claimed; claims of the runs in `release` are removed first.
+    """Claims all files that are not claimed, after removing the claims of the runs in `release`.
 
     Raises:
-      DataError: when a claim cannot be written; none is left then.
+      DataError: if a claim cannot be written; no claim of this run is left then.
     """
     files = list(files)
     owners = {}
@@ -153,7 +153,7 @@ def claim_files(files: Iterable[InputFile], claim: Claim, release: Collection[st
 
 
 def _owner(file: InputFile, run_ids: Iterable[str], release: Collection[str]) -> Claim | None:
-    """The claim that stands, after those that do not are gone."""
+    """Returns the valid claim on a file, if any, and removes claims that were given back."""
     for run_id in run_ids:
         claim = Claim.read(_path(file, run_id)) or Claim(run_id, output="", is_local=False)
         status = "given back" if run_id in release else claim.settled()
@@ -167,7 +167,7 @@ def _owner(file: InputFile, run_ids: Iterable[str], release: Collection[str]) ->
 
 
 def _take(files: Sequence[InputFile], claim: Claim) -> dict[InputFile, Claim]:
-    """Claims files, and gives those back that turn out to be claimed by another run too."""
+    """Claims files, and gives back those that another run claims too."""
     owners = {}
     try:
         for file in files:
@@ -185,12 +185,12 @@ def _take(files: Sequence[InputFile], claim: Claim) -> dict[InputFile, Claim]:
 
 @contextlib.contextmanager
 def claiming(files: Iterable[InputFile], claim: Claim, release: Collection[str] = ()) -> Iterator[Claimed]:
-    """Claims files for the block that replays them; afterwards they are done, or given back when it failed.
+    """Claims files for a `with` block that replays them. Afterwards they are done, or given back if the block failed.
 
-    A job that runs elsewhere goes on when it is interrupted here, so that its claims stay.
+    A job that runs elsewhere continues when it is interrupted here, so its claims stay.
 
     Raises:
-      DataError: when they cannot be claimed.
+      DataError: if the files cannot be claimed.
     """
     claimed = claim_files(files, claim, release)
     try:
@@ -219,7 +219,7 @@ def give_back(files: Iterable[InputFile], claim: Claim) -> None:
 
 
 def _claims_on(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, list[str]]]:
-    """Each file and the runs that claim it, in order; each folder is listed once."""
+    """Yields each file with the runs that claim it, sorted; lists each folder once."""
     folders: dict[str, dict[str, list[str]]] = {}
     for file in files:
         directory, name = FileSystems.split(file.uri)
@@ -236,7 +236,7 @@ def _path(file: InputFile, run_id: str) -> str:
 
 
 def _write(file: InputFile, claim: Claim) -> None:
-    """Writes a claim in one step: who reads it finds all of it."""
+    """Writes a claim atomically, so that nobody reads half of it."""
     path = _path(file, claim.run_id)
     written = f"{file.uri}.claiming-{claim.run_id}" if is_local(path) else path
     with FileSystems.create(written, "application/json", compression_type="uncompressed") as stream:

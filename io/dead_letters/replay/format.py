@@ -1,16 +1,16 @@
-"""Dead letters back to rows: `DeadLetterFormat`, a format whose records are the payloads of dead letters.
+"""Reads dead letters back as rows: `DeadLetterFormat`, a format whose records are the payloads of dead letters.
 
-`ReadRecords(files, DeadLetterFormat(...))` gives the rows that were rejected, with the `_origin` that they had, so that
-whoever rejects them again names the same place, and with `_attempt`, so that the dead letter is counted. A payload that
-is a row as JSON is read as JSON; the bytes of a source are decoded as `penstock.io.messages.values` decodes messages,
-since a record of a file and the value of a message are the same thing here.
+`ReadRecords(files, DeadLetterFormat(...))` returns the rejected rows with two reserved columns. `_origin` is unchanged,
+so a step that rejects a row again names the same origin. `_attempt` counts the attempts. A payload that is a row as
+JSON is read as JSON. The original bytes of a source are decoded as `penstock.io.messages.values` decodes messages: to
+the decoder, a record of a file and the value of a message are the same.
 
-Not all letters are tried. Rejected again, as they are, are those
+Not all letters are tried. These are rejected again, unchanged:
 
-- that have failed `max_attempts` times;
-- whose payload is no row: `file.*` stands for a file, `kafka.tombstone` has a key, `*.too_long` the beginning of a line
-  (tried, it might pass); these count as having failed `max_attempts` times;
-- that have none of the wanted `reasons`: these keep their attempt.
+- letters that have failed `max_attempts` times;
+- letters whose payload is not a row: that of `file.*` stands for a file, that of `kafka.tombstone` has a key, that of
+  `*.too_long` is the beginning of a line (which might pass if tried); they count as having failed `max_attempts` times;
+- letters that have none of the wanted `reasons`; they keep their attempt.
 """
 
 import base64
@@ -46,7 +46,7 @@ from penstock.io.reasons import Reason
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
 from penstock.io.schema import Feature
 
-# Letters whose payload is no row.
+# Letters with these reasons have a payload that is not a row.
 _NO_ROW = ("file.*", "kafka.tombstone", "*.too_long")
 
 _NO_TIME = Reason("event_time.missing", "the dead letter has no event time, every row needs one")
@@ -63,10 +63,10 @@ _REQUIRED = [name for name in _ON_DISK.names if name != "event_time"]
 
 
 def parse_letters(lines: Lines, uri: str) -> RejectedBatch:
-    """The dead letters of some lines of a file; `run_id` is not kept.
+    """Parses some lines of a dead-letter file; drops `run_id`.
 
     Raises:
-      InputError: when a line is no dead letter.
+      InputError: if a line is not a dead letter.
     """
     if not len(lines):
         return RejectedBatch.of([])
@@ -94,11 +94,15 @@ def _not_a_letter(lines: Lines, uri: str) -> InputError:
 
 
 def _as_letters(found: pa.RecordBatch) -> pa.RecordBatch:
-    """The columns of `LETTERS`."""
+    """Converts the columns on disk to the columns of `LETTERS`."""
     also = found.column("also")
     counts = pc.list_value_length(also).to_numpy(zero_copy_only=False) + 1
     offsets = np.concatenate(([0], np.cumsum(counts)))
-    # Each row's first reason goes before its others.
+    # Each row's first reason goes before its others. With reasons 0 and 1 of two rows, and `also` of 2 and 1 reasons::
+    #
+    #     offsets   0     3   5
+    #     is_first  1 0 0 1 0
+    #     order     0 2 3 1 4     indices into: first reasons of all rows, then all others
     is_first = np.zeros(offsets[-1], bool)
     is_first[offsets[:-1]] = True
     order = np.empty(offsets[-1], np.int64)
@@ -117,7 +121,7 @@ def _as_letters(found: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def payload_decoder(format_name: str | None) -> DecoderEntry | None:
-    """What decodes the bytes of rows of a format, of files or messages; None for one whose dead letters have none."""
+    """Returns the decoder for payload bytes of a file or message format; None if its dead letters have no bytes."""
     of_files = find_format(format_name or "")
     name = format_name if of_files is None else of_files.payloads
     return DECODERS[name] if name else None
@@ -125,17 +129,17 @@ def payload_decoder(format_name: str | None) -> DecoderEntry | None:
 
 @dataclasses.dataclass(frozen=True)
 class DeadLetterFormat:
-    """Files of dead letters, in JSON Lines.
+    """The format of dead-letter files, in JSON Lines.
 
     Attributes:
-      format: of the payloads that are bytes, as `penstock.io.formats.registry` or `penstock.io.messages.registry` name
-        it; None refuses such payloads.
-      options: of what decodes them, by keyword. CSV without `column_names` takes them from the header of the file that
-        the row is of, which must still be there.
-      max_attempts: letters that failed so often are not tried.
+      format: format of payloads that are bytes, a name from `penstock.io.formats.registry` or
+        `penstock.io.messages.registry`; None refuses such payloads.
+      options: options of the decoder, by keyword. CSV without `column_names` takes them from the header of the row's
+        original file, which must still exist.
+      max_attempts: letters that have failed this often are not tried.
       reasons: try only letters with a reason that matches one of these (`rule.*`); empty for all.
-      event_times: give rows the event time of their letter, and reject those without one (`event_time.missing`).
-      part_bytes: size of the byte ranges of a file; None goes by its size.
+      event_times: give rows the event time of their letter, and reject letters without one (`event_time.missing`).
+      part_bytes: size of the byte ranges into which a file is split; None derives it from the size of the file.
 
     Raises:
       ConfigError: for an unknown format, or a number of attempts below 1.
@@ -163,19 +167,19 @@ class DeadLetterFormat:
 
     @property
     def _takes_columns(self) -> bool:
-        """Whether the bytes of a row do not tell its columns."""
+        """Whether the bytes of a row do not name its columns."""
         return self._entry is not None and COLUMNS in self._entry.options
 
     @property
     def has_headers(self) -> bool:
-        """Whether the header of each file tells the columns of its rows."""
+        """Whether the header of each original file names the columns of its rows."""
         return self._takes_columns and not self.options.get(COLUMNS.keyword)
 
     def decoder(self, uri: str, features: Sequence[Feature] | None) -> Decoder:
-        """What decodes the bytes of rows of one file or partition.
+        """Returns the decoder for the payload bytes of one file or partition.
 
         Raises:
-          ConfigError: without a format, for options that it does not have, and where the header of a CSV file is gone.
+          ConfigError: if there is no format, the format lacks an option, or the header of a CSV file is gone.
         """
         if self._entry is None:
             raise ConfigError(f"{uri}: its dead letters hold the bytes of rows; name their format with --format")
@@ -202,15 +206,15 @@ class DeadLetterFormat:
         return None
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Byte ranges."""
+        """Splits a file into byte ranges."""
         return split_part(file, self.part_bytes)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of the letters in one part.
+        """Reads the rows of the letters in one part.
 
         Raises:
-          InputError: for a line that is no dead letter, and for CSV without columns whose file is gone.
-          ConfigError: for payloads that the format cannot be.
+          InputError: for a line that is not a dead letter, and for CSV without columns whose file is gone.
+          ConfigError: for payloads that cannot be of the format.
         """
         payloads = _Payloads(self, features)
         for block in read_blocks(file, part):
@@ -227,7 +231,7 @@ class DeadLetterFormat:
         """None: the event times of dead letters are late by nature."""
 
     def _sort_out(self, letters: RejectedBatch) -> tuple[pa.RecordBatch, RejectedBatch]:
-        """The letters to try, with the attempt that this is, and those to leave."""
+        """Returns the letters to try, with the number of this attempt, and the letters to reject again."""
         rowless = _with_reason(letters, _NO_ROW)
         attempts = letters.letters.column("attempt").to_numpy()
         attempts = np.where(rowless, np.maximum(attempts, self.max_attempts), attempts)
@@ -240,7 +244,7 @@ class DeadLetterFormat:
 
 
 def _with_reason(letters: RejectedBatch, patterns: Sequence[str]) -> np.ndarray:
-    """Mask of the letters with a reason that matches one of the patterns."""
+    """Returns a mask of the letters with a reason that matches one of the patterns."""
     reasons = letters.letters.column("reasons")
     codes = reasons.flatten().field("code")
     matching = [code for code in pc.unique(codes).to_pylist() if any(fnmatch.fnmatchcase(code, p) for p in patterns)]
@@ -255,7 +259,7 @@ def _set(letters: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch
 
 
 class _Payloads:
-    """Decodes the payloads of one part; decoders learn as they go."""
+    """Decodes the payloads of one part; keeps its decoders, since they learn from what they decode."""
 
     def __init__(self, layout: DeadLetterFormat, features: Sequence[Feature] | None):
         self._layout = layout
@@ -263,7 +267,7 @@ class _Payloads:
         self._decoders: dict[str, Decoder] = {}
 
     def parse(self, letters: pa.RecordBatch) -> Iterator[Parsed]:
-        """The rows of some letters, those with JSON and those with bytes apart."""
+        """Decodes some letters: first payloads of JSON, then payloads of bytes."""
         is_json = pc.equal(letters.column("payload_encoding"), "json")
         rows = letters.filter(is_json)
         if rows.num_rows:
@@ -272,7 +276,7 @@ class _Payloads:
             yield self._parse(part, self._decoder(key), _payload_bytes(part), None)
 
     def _by_decoder(self, letters: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """Letters whose bytes one decoder takes: of CSV with headers, those of one file."""
+        """Groups letters by decoder: for CSV with headers, each original file has its own."""
         if letters.num_rows and not self._layout.has_headers:
             yield "", letters
             return
@@ -290,7 +294,7 @@ class _Payloads:
     def _parse(
         self, letters: pa.RecordBatch, decoder: Decoder, values: pa.Array, encoding: PayloadEncoding | None
     ) -> Parsed:
-        """The rows of some letters, in order, and the dead letters of those that cannot be decoded again."""
+        """Decodes some letters to rows, in order, and to dead letters for those that fail to decode again."""
         decoded = decoder.decode(values)
         places = _places(letters)
         faults: dict[int, Sequence[Reason]] = dict(decoded.faults)
@@ -310,13 +314,13 @@ class _Payloads:
         if encoding is not None:
             texts = pa.repeat(encoding, len(rejected))
             rejected = RejectedBatch(_set(rejected.letters, "payload_encoding", texts))
-        # Without the bytes, who rejects a row writes it as JSON, which is what it was.
+        # Without original bytes, a step that rejects the row writes it as JSON, which is what the payload was.
         payload = None if encoding is not None else lambda row: values[int(kept[row])].as_py()
         return Parsed(batch, rejected, payload)
 
 
 def _places(letters: pa.RecordBatch) -> pa.RecordBatch:
-    """What a row takes along from its letter: `_origin`, `_attempt`, `_event_time`."""
+    """Returns the reserved columns that a row gets from its letter: `_origin`, `_attempt`, `_event_time`."""
     origin = pa.StructArray.from_arrays(
         [letters.column("uri").dictionary_encode(), letters.column("position")], fields=list(ORIGIN_TYPE)
     )
@@ -325,7 +329,7 @@ def _places(letters: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _payload_bytes(letters: pa.RecordBatch) -> pa.Array:
-    """The original bytes, binary; base64, which few payloads are, is decoded one by one."""
+    """Returns the original bytes, binary; decodes base64 one by one, since few payloads have it."""
     payloads = letters.column("payload").cast(pa.binary())
     mask = pc.equal(letters.column("payload_encoding"), "base64")
     if not mask.true_count:

@@ -1,7 +1,7 @@
 """Parking: dead letters that have failed often enough get a folder of their own.
 
-They are still dead letters of the dataset, listed in its manifest and counted, but a pattern such as
-`OUTPUT/dead_letters/*.jsonl` does not match them any more.
+They are still dead letters of the dataset: its manifest lists and counts them. But a pattern such as
+`OUTPUT/dead_letters/*.jsonl` no longer matches them.
 """
 
 from collections.abc import Iterator
@@ -17,20 +17,20 @@ from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 
 
 def split_parked(batch: RejectedBatch, max_attempts: int) -> tuple[RejectedBatch, RejectedBatch]:
-    """The letters that may be tried again, and those that have failed `max_attempts` times."""
+    """Returns the letters that may be tried again, and the letters that have failed `max_attempts` times."""
     is_parked = pc.greater_equal(batch.letters.column("attempt"), max_attempts)
     return RejectedBatch(batch.letters.filter(pc.invert(is_parked))), RejectedBatch(batch.letters.filter(is_parked))
 
 
 class ParkingHandler(DeadLetterHandler):
-    """A `DeadLetterHandler` that writes letters which have failed `max_attempts` times to the folder `parked`."""
+    """A `DeadLetterHandler` that writes letters to the folder `parked` once they have failed `max_attempts` times."""
 
     def __init__(self, directory: str, run_id: str, max_attempts: int):
         super().__init__(directory, run_id)
         self._max_attempts = max_attempts
 
     def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
-        """Takes the rejects of one step, those to park apart from the others."""
+        """Takes the rejects of one step, and separates the letters to park from the others."""
         split = beam.ParDo(_ParkFn(self._max_attempts)).with_outputs(PARKED, main="open")
         parts = pcoll | f"Park{len(self._rejected)}" >> split
         for name, directory in (("open", self._directory), (PARKED, FileSystems.join(self._directory, PARKED))):
