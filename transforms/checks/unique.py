@@ -248,6 +248,7 @@ def _sort_records(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None
     put_slices(data, at + 4, keyed.data, keyed.starts[:-1], lengths)
     put_slices(data, at + 4 + lengths, uri_data, uri_starts[codes], uri_lengths)
     tail = np.empty((len(rows), 3), ">u8")
+    # XOR of the top bit makes int64 sort as unsigned.
     tail[:, 0] = positions[rows].view(np.uint64) ^ np.uint64(1 << 63)
     tail[:, 1] = hash_rows(batch, None, _ROW_SEED)[rows]
     tail[:, 2] = rows + ordinal
@@ -546,6 +547,7 @@ def compare_with(
     repeated: dict[int, Place] = {}
     new = np.ones(len(keyed.rows), bool)
     here: dict[bytes, Place] = {}
+    # Only rows whose hash is known, or repeats in this batch, can repeat a key: compare just their keys.
     for index in np.flatnonzero(seen.may_have(keyed.hashes) | (counts[inverse] > 1)).tolist():
         row, value = int(keyed.rows[index]), keyed.data[keyed.starts[index] : keyed.starts[index + 1]].tobytes()
         place = here.get(value) or seen.find(int(keyed.hashes[index]), value)

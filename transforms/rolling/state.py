@@ -131,6 +131,7 @@ def _of_keys(piece: pa.RecordBatch, hashes: npt.NDArray[np.uint64]) -> pa.Record
     starts, ends = (np.searchsorted(column, hashes, side=side) for side in ("left", "right"))
     counts = ends - starts
     firsts = np.cumsum(counts) - counts
+    # Join the ranges [start, end) to one array of indices: an arange, shifted in each range to its start.
     rows = np.repeat(starts - firsts, counts) + np.arange(counts.sum())
     return piece.take(pa.array(rows))
 
