@@ -1,4 +1,4 @@
-"""Who takes part, with which settings, and in what."""
+"""Lists who takes part, with which settings, and in what scenarios."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,17 @@ from benchmarks.data import LONG, TAXI, WIDE, Column
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """One input and output.
+    """One input and the output to make of it.
 
     Attributes:
-      title: in a few words.
-      format: of the input.
-      columns: of the input.
-      compression: of the shards.
-      divisor: so many times fewer rows than --rows, where a row is long.
-      setup: script in peers/ to run once before.
-      outputs: names and kinds of the features, where they are not the columns.
-      contestants: who takes part, where not all do.
+      title: a few words.
+      format: the format of the input.
+      columns: the columns of the input.
+      compression: the compression of the shards.
+      divisor: use this many times fewer rows than --rows, where rows are long.
+      setup: a script in peers/ to run once before.
+      outputs: names and kinds of the features, if these are not the columns.
+      contestants: who takes part, if not all do.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Contestant:
     """A way to do the work.
 
     Attributes:
-      name: for --only.
-      title: for the table.
-      script: in peers/.
-      requirements: of its environment, in peers/; None for Penstock's own.
+      name: the name for --only.
+      title: the name in the table.
+      script: its script in peers/.
+      requirements: the requirements of its environment, in peers/; None for Penstock's own.
       settings: each is tried; the fastest counts.
       quick: whether it runs on more than a million rows without --all.
-      pattern: what its shards are called.
-      cannot: scenarios that it has no way to do, and why.
+      pattern: the file name pattern of its shards.
+      cannot: scenarios that it has no way to do, with the reason.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Contestant:
     cannot: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-# Of Beam's local runner: one thread, or a process for each core. Its third way, multi_threading, is left out: it loses
-# rows (see README.md).
+# Modes of Beam's local runner: one thread, or a process for each core. Its third mode, multi_threading, is left out: it
+# loses rows (see README.md).
 _WORKERS = ("in_memory 1", "multi_processing 0")
 
 PENSTOCK = "penstock"
 FLOOR = "floor"
 
-# In the order in which they run: the floor writes what Penstock wrote.
+# In the order in which they run: the floor writes what Penstock wrote before.
 CONTESTANTS = (
     Contestant(PENSTOCK, "Penstock", "penstock_prepare.py", settings=("none",), quick=True),
     Contestant("penstock-shuffled", "Penstock, shuffled", "penstock_prepare.py", settings=("global",), quick=True),
@@ -96,7 +96,7 @@ CONTESTANTS = (
     ),
 )
 
-# What the graph of tft.py makes.
+# The features that the graph of tft.py makes.
 _TFT_FEATURES = {
     **dict.fromkeys(("fare_amount", "total_amount", "trip_distance"), "float"),
     **dict.fromkeys(("fare_bucket", "distance_bucket", "payment_type", "store_and_fwd_flag", "pickup_zone"), "int"),

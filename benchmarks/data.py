@@ -1,7 +1,7 @@
-"""The input: seeded rows of made-up taxi trips, about 1 % of them bad, as CSV, Parquet or JSON Lines.
+"""Makes the input: seeded rows of made-up taxi trips, about 1 % of them bad, as CSV, Parquet or JSON Lines.
 
 A row is bad if a value is missing, if a number column holds a text, or if the fare is negative. Parquet and JSON have
-types: there the value is missing where CSV has a text.
+types: where CSV has a text, their value is missing.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-# Raised when the same arguments make other rows: files of an older version are then made anew.
+# Raise this when the same arguments make other rows: files of an older version are then made anew.
 VERSION = 1
 
 BAD_FRACTION = 0.01
 
-# What stands in a number column of a bad row.
+# Texts in the number columns of bad rows.
 BAD_TEXTS = ("n/a", "?", "unknown")
 
 _CHUNK_VALUES = 3_000_000
@@ -46,8 +46,8 @@ Draw = Callable[[np.random.Generator, int], pa.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column: its kind in the tf.Example ("int", "float" or "bytes"), the least good value, and where values come
-    from."""
+    """A column: its kind in the tf.Example ("int", "float" or "bytes"), the least good value, and a function that
+    draws its values."""
 
     name: str
     kind: str
@@ -55,7 +55,7 @@ class Column:
     minimum: float | None = None
 
     def public(self) -> dict[str, Any]:
-        """What a contestant is told."""
+        """Returns the part that a contestant is given."""
         return {"name": self.name, "kind": self.kind, "minimum": self.minimum}
 
 
@@ -89,7 +89,7 @@ def _times(random: np.random.Generator, rows: int) -> pa.Array:
 
 
 def _reviews(random: np.random.Generator, rows: int) -> pa.Array:
-    """Texts of 2 kB on average, some of 20 kB."""
+    """Makes texts of 2 kB on average, some of 20 kB."""
     lengths = np.clip(random.lognormal(5.5, 0.9, 500), 1, 5000).astype(int)
     words = _REVIEW.split()
     pool = pa.array([" ".join(random.choice(words, length)) for length in lengths])
@@ -125,7 +125,7 @@ WIDE = (
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Rows with their faults: what is missing is null, what is a text in a number column is null and in `texts`."""
+    """Rows with their faults: a missing value is null; a text in a number column is null there and is in `texts`."""
 
     values: list[pa.Array]
     texts: list[pa.Array | None]
@@ -133,7 +133,7 @@ class Chunk:
 
 
 def draw_chunk(columns: Sequence[Column], rows: int, random: np.random.Generator) -> Chunk:
-    """So many rows."""
+    """Draws this many rows."""
     bad = random.random(rows) < BAD_FRACTION
     fault = np.where(bad, random.integers(1, 4, rows), 0)
     victim = random.integers(0, len(columns), rows)
@@ -160,32 +160,32 @@ def _csv_field(values: pa.Array, texts: pa.Array | None) -> pa.Array:
 
 def _json_member(name: str, values: pa.Array) -> pa.Array:
     text = values.cast(pa.string())
-    if pa.types.is_string(values.type):  # none of our texts has anything to escape
+    if pa.types.is_string(values.type):  # our texts need no escapes
         text = pc.binary_join_element_wise('"', text, '"', "")
     return pc.binary_join_element_wise(f'"{name}": ', pc.fill_null(text, "null"), "")
 
 
 def csv_lines(columns: Sequence[Column], chunk: Chunk) -> pa.Array:
-    """The rows as lines, without line ends."""
+    """Returns the rows as lines, without line ends."""
     return pc.binary_join_element_wise(*map(_csv_field, chunk.values, chunk.texts), ",")
 
 
 def json_lines(columns: Sequence[Column], chunk: Chunk) -> pa.Array:
-    """The rows as JSON objects."""
+    """Returns the rows as JSON objects."""
     names = [column.name for column in columns]
     members = pc.binary_join_element_wise(*map(_json_member, names, chunk.values), ", ")
     return pc.binary_join_element_wise("{", members, "}", "")
 
 
 def chunks(columns: Sequence[Column], rows: int, seed: int) -> Iterator[Chunk]:
-    """All rows; the same for the same arguments."""
+    """Yields all rows, the same for the same arguments."""
     size = _CHUNK_VALUES // len(columns)
     for index, start in enumerate(range(0, rows, size)):
         yield draw_chunk(columns, min(size, rows - start), np.random.default_rng([seed, index]))
 
 
 def generate(path: pathlib.Path, file_format: str, columns: Sequence[Column], rows: int, seed: int = 0) -> Dataset:
-    """Writes the file, unless it is there; beside it, and last, `<file>.json` says what is in it."""
+    """Writes the file, unless it exists, and then `<file>.json` beside it, which describes its content."""
     notes = path.with_name(path.name + ".json")
     public = tuple(column.public() for column in columns)
     if notes.exists():
@@ -238,7 +238,7 @@ _SCHEMA_TYPES = {"int": "INT", "float": "FLOAT", "bytes": "BYTES"}
 
 
 def schema_text(columns: Sequence[Column]) -> str:
-    """A tensorflow_metadata Schema, as text, under which exactly the bad rows are rejected."""
+    """Returns a tensorflow_metadata Schema, as text, under which exactly the bad rows are rejected."""
     return "".join(
         f'feature {{ name: "{column.name}" type: {_SCHEMA_TYPES[column.kind]} '
         "presence { min_fraction: 1 min_count: 1 } value_count { min: 1 max: 1 }"

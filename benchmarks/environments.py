@@ -8,14 +8,14 @@ CACHE = pathlib.Path(__file__).parent / ".cache"
 
 
 class InstallError(Exception):
-    """An environment could not be made; the message is the end of what pip said."""
+    """An environment could not be made; the message is the last part of pip's output."""
 
 
 def python_of(requirements: pathlib.Path) -> str:
-    """The Python of an environment that has them, which is made if there is none.
+    """Returns the Python of an environment that has the requirements; makes one if there is none.
 
     Raises:
-      InstallError: when that fails.
+      InstallError: when it cannot be made.
     """
     folder = CACHE / "venvs" / f"{requirements.stem}-{sys.version_info.major}.{sys.version_info.minor}"
     python, stamp = folder / "bin" / "python", folder / "installed.txt"

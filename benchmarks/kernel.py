@@ -1,9 +1,9 @@
-"""Measures the kernel beside its twins in Python and beside tfx-bsl, on the same rows of 12 columns::
+"""Compares the kernel with its twins in Python and with tfx-bsl, on the same rows of 12 columns::
 
     python -m benchmarks.kernel --rows 65536
 
-All work in one thread of this process, batch by batch and in turns; of all rounds the fastest counts. What they make of
-the first batch is compared before: it must be the same, or of the same size where a contest says so.
+All work in one thread of this process, batch by batch and in turns; the fastest of all rounds counts. Their results for
+the first batch are compared before: these must be equal, or of the same size where a contest says so.
 """
 
 import argparse
@@ -37,13 +37,13 @@ from penstock.io.schema import schema_features
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """One task and who does it.
+    """One task and those who do it.
 
     Attributes:
       name: the task.
-      contestants: name and what it makes of a batch, the kernel first.
-      inputs: the batches of each contestant, in its own form, by its name; the plain ones where it has none.
-      result: what must be the same for all.
+      contestants: by name, what each does with a batch; the kernel first.
+      inputs: by contestant's name, the batches in its own form; contestants not listed get the plain batches.
+      result: what part of a result must be the same for all.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Contest:
 
 
 def native_module(name: str) -> ModuleType:
-    """One of the compiled modules."""
+    """Returns one of the compiled modules."""
     return importlib.import_module(f"penstock.io.kernel.native._{name}")
 
 
 def encode(batches: Sequence[pa.RecordBatch]) -> Contest:
-    """Columns to framed tf.Examples; tfx-bsl's encoder with the frames of Beam's WriteToTFRecord."""
+    """Encodes columns to framed tf.Examples; tfx-bsl's encoder gets the frames of Beam's WriteToTFRecord."""
     names = sorted(batches[0].schema.names)
     encoder = RecordBatchToExamplesEncoder()
 
@@ -84,7 +84,7 @@ def encode(batches: Sequence[pa.RecordBatch]) -> Contest:
 
 
 def hash_rows(batches: Sequence[pa.RecordBatch]) -> Contest:
-    """Columns to a hash of each row."""
+    """Hashes each row of some columns."""
     names = sorted(batches[0].schema.names)
     compiled = native_module("hashing")
     return Contest(
@@ -97,7 +97,7 @@ def hash_rows(batches: Sequence[pa.RecordBatch]) -> Contest:
 
 
 def find_frames(batches: Sequence[pa.RecordBatch]) -> Contest:
-    """Bytes of a TFRecord file to the places of its records, CRCs checked."""
+    """Finds the records in the bytes of a TFRecord file, and checks CRCs."""
     blocks = [examples.encode_examples(batch).data.tobytes() for batch in batches]
 
     def scan_by(kernel: ModuleType) -> Callable[[bytes], Any]:
@@ -112,12 +112,12 @@ def find_frames(batches: Sequence[pa.RecordBatch]) -> Contest:
 
 
 def decode(batches: Sequence[pa.RecordBatch]) -> Contest:
-    """tf.Examples to columns, whatever they hold."""
+    """Decodes tf.Examples to columns, whatever features they hold."""
     return _decode("tf.Examples to columns", batches, None)
 
 
 def decode_with_schema(batches: Sequence[pa.RecordBatch]) -> Contest:
-    """tf.Examples to the columns of a schema."""
+    """Decodes tf.Examples to the columns of a schema."""
     return _decode("tf.Examples to columns, by a schema", batches, _schema(batches[0].schema))
 
 
@@ -152,7 +152,7 @@ def _frames(batch: pa.RecordBatch) -> frames.Frames:
 
 
 def _schema(columns: pa.Schema) -> schema_pb2.Schema:
-    """One value of each column in each row."""
+    """Makes a schema with one value of each column in each row."""
     types = {pa.int64(): schema_pb2.INT, pa.float64(): schema_pb2.FLOAT, pa.string(): schema_pb2.BYTES}
     schema = schema_pb2.Schema()
     for column in columns:
@@ -162,7 +162,7 @@ def _schema(columns: pa.Schema) -> schema_pb2.Schema:
 
 
 def _as_lists(batch: pa.RecordBatch) -> str:
-    """The values: where one writes a scalar, another writes a list of one."""
+    """Returns the values as text, all as lists: some contestants write a scalar where others write a list of one."""
     columns = sorted(batch.to_pydict().items())
     return str([(name, [row if isinstance(row, list) else [row] for row in values]) for name, values in columns])
 
@@ -171,7 +171,7 @@ CONTESTS = (encode, hash_rows, find_frames, decode, decode_with_schema)
 
 
 def good_batches(rows: int) -> list[pa.RecordBatch]:
-    """At least so many rows without faults."""
+    """Makes at least this many rows without faults."""
     batches = []
     while sum(batch.num_rows for batch in batches) < rows:
         for chunk in chunks(TAXI, 2 * rows, seed=len(batches)):
@@ -181,7 +181,7 @@ def good_batches(rows: int) -> list[pa.RecordBatch]:
 
 
 def _with_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The columns as tfx-bsl has them."""
+    """Returns the columns as tfx-bsl needs them."""
     types = {pa.float64(): pa.float32(), pa.string(): pa.large_binary()}
     arrays = (array.cast(types.get(array.type, array.type)) for array in batch.columns)
     offsets = np.arange(batch.num_rows + 1)
@@ -189,10 +189,10 @@ def _with_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def fastest(contest: Contest, batches: Sequence[pa.RecordBatch], rounds: int) -> Iterator[tuple[str, float]]:
-    """The name of each contestant and its seconds for all batches.
+    """Yields the name of each contestant and its seconds for all batches.
 
     Raises:
-      AssertionError: for different results.
+      AssertionError: when results differ.
     """
     inputs = {name: contest.inputs.get(name, batches) for name in contest.contestants}
     results = {name: contest.result(run(inputs[name][0])) for name, run in contest.contestants.items()}

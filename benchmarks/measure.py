@@ -1,7 +1,7 @@
 """Runs a program and measures it together with every process that it starts.
 
-On Linux this process adopts the orphans below it (PR_SET_CHILD_SUBREAPER), so that servers and workers which outlive
-the program count as well. Elsewhere only what the program itself waits for does.
+On Linux this process adopts orphans below it (PR_SET_CHILD_SUBREAPER), so it also counts servers and workers that
+outlive the program. Elsewhere it counts only processes that the program itself waits for.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ _ORPHAN_SECONDS = 20.0
 _PAGE_BYTES, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 _PROC = pathlib.Path("/proc")
 
-# Of ru_maxrss: bytes on a Mac, KiB elsewhere.
+# The unit of ru_maxrss: bytes on a Mac, KiB elsewhere.
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Usage:
-    """How a program ended and what it took.
+    """How a program ended and what it used.
 
     Attributes:
       code: its exit code; negative for a signal.
-      wall_seconds: from its start to its end.
-      cpu_seconds: of all its processes.
-      peak_bytes: the largest memory of all its processes at once, seen ten times a second: private memory of each,
-        and shared memory of the one with the most, since pages that several have are there once. With one process it
-        is the resident memory.
+      wall_seconds: the time from its start to its end.
+      cpu_seconds: the CPU time of all its processes.
+      peak_bytes: the peak memory of all its processes together, sampled ten times a second: the private memory of each,
+        plus the shared memory of the one with the most, since shared pages exist once. For one process it is the
+        resident memory.
     """
 
     code: int
@@ -45,7 +45,7 @@ class Usage:
 
 
 def adopt_orphans() -> None:
-    """From now on; a no-op where there is no such thing."""
+    """Adopts orphans from now on; does nothing on systems without this feature."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -53,14 +53,14 @@ def adopt_orphans() -> None:
 def run(
     command: Sequence[str], environment: Mapping[str, str], stdout: pathlib.Path, stderr: pathlib.Path, timeout: float
 ) -> Usage:
-    """Runs it to its end, or kills it after `timeout` seconds."""
+    """Runs a program to its end, or kills it after `timeout` seconds."""
     tree = _Tree()
     with stdout.open("wb") as out, stderr.open("wb") as error:
         start = time.monotonic()
         process = subprocess.Popen(command, env=dict(environment), stdout=out, stderr=error, stdin=subprocess.DEVNULL)
         while (status := tree.sample_until_end(process.pid)) is None:
             if time.monotonic() - start > timeout:
-                os.kill(process.pid, signal.SIGKILL)  # Popen's own way may wait for it, and its usage is lost
+                os.kill(process.pid, signal.SIGKILL)  # Popen's own kill may wait for it and lose its usage
         wall = time.monotonic() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     tree.wait_for_orphans()
@@ -68,35 +68,35 @@ def run(
 
 
 class _Tree:
-    """The processes below this one that are started from now on."""
+    """The processes below this one that start from now on."""
 
     def __init__(self) -> None:
         self.peak_bytes = 0
         self._others = _children().get(os.getpid(), set())
-        # CPU seconds by process as last seen, and of those waited for: who ignores the end of its children, as Ray
-        # does, does not pass on their time.
+        # CPU seconds of each process as last seen, and of those waited for: a process that ignores its children's end,
+        # as Ray does, does not pass on their time.
         self._seen: dict[int, float] = {}
         self._reaped = 0.0
 
     @property
     def cpu_seconds(self) -> float:
-        """Of all of them, so far."""
+        """Returns the CPU seconds of all of them, so far."""
         return max(self._reaped, sum(self._seen.values()))
 
     def sample_until_end(self, pid: int) -> int | None:
-        """The status of a child that has ended; None while it runs, a moment later."""
+        """Samples for a moment; returns the status of a child that has ended, or None while it runs."""
         self._sample()
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         if not ended:
             time.sleep(_SAMPLE_SECONDS)
             return None
         self._reaped += usage.ru_utime + usage.ru_stime
-        if not _PROC.exists():  # on Linux this has also what this process had when it started the other
+        if not _PROC.exists():  # on Linux, ru_maxrss includes what this process had when it started the child
             self.peak_bytes = max(self.peak_bytes, usage.ru_maxrss * _MAXRSS_BYTES)
         return status
 
     def wait_for_orphans(self) -> None:
-        """What the program left behind; what does not end soon is killed."""
+        """Waits for the processes that the program left behind, and kills those that do not end soon."""
         deadline = time.monotonic() + _ORPHAN_SECONDS
         while orphans := _children().get(os.getpid(), set()) - self._others:
             for pid in orphans:
@@ -125,7 +125,7 @@ class _Tree:
 
 
 def _children() -> dict[int, set[int]]:
-    """The processes that each process started, or adopted; none where there is no /proc."""
+    """Returns the processes that each process started or adopted; none where there is no /proc."""
     children: dict[int, set[int]] = {}
     for entry in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -134,5 +134,5 @@ def _children() -> dict[int, set[int]]:
 
 
 def _stat(pid: int | str) -> list[str]:
-    """The fields of /proc/PID/stat after the name, which is in parentheses and may hold spaces."""
+    """Returns the fields of /proc/PID/stat after the name, which is in parentheses and may contain spaces."""
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""What came out: a table, JSON and a chart."""
+"""Reports results: a table, JSON and a chart."""
 
 import dataclasses
 import html
@@ -22,12 +22,12 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A contestant.
+    """The results of a contestant.
 
     Attributes:
       status: `ok`, or why there is no time: skipped, not installed, failed, wrong.
-      note: says more.
-      runs: all of them; the fastest counts.
+      note: details of the status.
+      runs: all runs; the fastest counts.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Entry:
 
     @property
     def best(self) -> Run | None:
-        """The fastest run, if the contestant did the work."""
+        """The fastest run, if the contestant succeeded."""
         return min(self.runs, key=lambda run: run.seconds) if self.status == OK and self.runs else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """All contestants on the same rows."""
+    """The results of all contestants on the same rows."""
 
     scenario: str
     title: str
@@ -62,15 +62,15 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """The name of the result's files."""
         return f"{self.scenario}-{self.rows}"
 
     def seconds_of(self, name: str) -> float | None:
-        """The best time of a contestant."""
+        """Returns the best time of a contestant."""
         return next((entry.best.seconds for entry in self.entries if entry.name == name and entry.best), None)
 
     def to_json(self) -> str:
-        """Indented JSON, with the best run of each contestant spelled out."""
+        """Returns indented JSON, with the best run of each contestant spelled out."""
         fields = dataclasses.asdict(self)
         for entry, values in zip(self.entries, fields["entries"], strict=True):
             if entry.best:
@@ -79,7 +79,7 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The result of a JSON text."""
+        """Reads the result from a JSON text."""
         fields = json.loads(text)
         entries = []
         for values in fields.pop("entries"):
@@ -114,7 +114,7 @@ def _cells(result: Result, floor: str) -> list[tuple[str, ...]]:
 
 
 def heading(result: Result) -> str:
-    """What was done, in a line."""
+    """Returns one line that says what was done."""
     return (
         f"{result.title}: {result.rows:,} rows ({result.bytes_in / 1e6:,.0f} MB, {result.bad_rows:,} bad) to TFRecord; "
         f"{result.machine.get('cpu', '')}, {result.machine.get('cores', '?')} cores"
@@ -122,7 +122,7 @@ def heading(result: Result) -> str:
 
 
 def table(result: Result, floor: str = "floor") -> str:
-    """For a terminal, fastest first."""
+    """Returns the table for a terminal, fastest first."""
     rows = [_HEADER, *_cells(result, floor)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER) - 1)]
     lines = [
@@ -132,7 +132,7 @@ def table(result: Result, floor: str = "floor") -> str:
 
 
 def markdown(result: Result, floor: str = "floor") -> str:
-    """For a README, fastest first."""
+    """Returns the table for a README, fastest first."""
     header = (*_HEADER[:3], "× floor", *_HEADER[4:-1], "note")
     rows = [header, ("---",) + ("---:",) * 6 + ("---",), *_cells(result, floor)]
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
@@ -146,7 +146,7 @@ _PEER_COLOR = "#bf8700"
 
 
 def chart(result: Result) -> str:
-    """An SVG of rows per second, a bar for each contestant; it reads on light and dark pages."""
+    """Draws an SVG of rows per second, a bar for each contestant; it is legible on light and dark pages."""
     done = sorted((entry for entry in result.entries if entry.best), key=lambda entry: entry.best.seconds)
     height = _TOP + len(done) * (_BAR + _GAP)
     most = max((result.rows / entry.best.seconds for entry in done), default=1.0)
@@ -174,7 +174,7 @@ def _bar(entry: Entry, speed: float, most: float, index: int) -> str:
 
 
 def wrong_digests(entries: Sequence[Entry]) -> set[str]:
-    """Names of those whose content is not what most wrote."""
+    """Returns the names of contestants whose content differs from what most wrote."""
     digests = [entry.digest for entry in entries if entry.status == OK]
     if not digests:
         return set()

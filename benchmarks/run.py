@@ -28,12 +28,12 @@ from benchmarks.report import OK, Entry, Result, Run, chart, markdown, table, wr
 ROOT = pathlib.Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
 
-# TensorFlow, to read what contestants wrote.
+# The environment with TensorFlow, to read what contestants wrote.
 _CHECKER = PEERS / "plain.txt"
 
 _SHARDS = 4
 
-# One run of this many seconds is enough, and of so many rows for who is not quick.
+# One run is enough if it takes this many seconds, or, for contestants that are not quick, with this many rows.
 _LONG_SECONDS = 20.0
 _MANY_ROWS = 1_000_000
 
@@ -44,7 +44,7 @@ class ContestantError(Exception):
 
 @dataclasses.dataclass
 class Arena:
-    """Where the contestants of one scenario run: the input, its schema, and a folder that is removed in the end."""
+    """The place where a scenario's contestants run: the input, its schema, and a folder that is removed at the end."""
 
     scenario: Scenario
     dataset: Dataset
@@ -54,7 +54,7 @@ class Arena:
     timeout: float
 
     def task(self, contestant: Contestant, setting: str, output: pathlib.Path) -> str:
-        """What a contestant is told."""
+        """Returns the task that a contestant is given, as JSON."""
         return json.dumps(
             {
                 "input": str(self.dataset.path),
@@ -71,19 +71,19 @@ class Arena:
         )
 
     def set_up(self) -> None:
-        """What is to be done once, before all contestants."""
+        """Runs the setup that is needed once, before all contestants."""
         if self.scenario.setup:
             self.launch(sys.executable, self.scenario.setup, self.task(CONTESTANTS[0], "", self.folder))
 
     def output_of(self, name: str) -> pathlib.Path:
-        """Where a contestant writes."""
+        """Returns the folder that a contestant writes to."""
         return self.folder / name
 
     def launch(self, python: str, script: str, task: str) -> tuple[dict[str, Any], measure.Usage]:
-        """Runs a script of peers/ and returns its last line.
+        """Runs a script of peers/ and returns the last line of its output.
 
         Raises:
-          ContestantError: when it fails, with the end of what it said.
+          ContestantError: when it fails, with the end of its output.
         """
         out, error = self.folder / "stdout.txt", self.folder / "stderr.txt"
         usage = measure.run([python, str(PEERS / script), task], _environment(python), out, error, self.timeout)
@@ -92,7 +92,7 @@ class Arena:
         return json.loads(out.read_text(errors="replace").strip().splitlines()[-1]), usage
 
     def run(self, contestant: Contestant) -> Entry:
-        """All runs of a contestant."""
+        """Makes all runs of a contestant."""
         entry = Entry(contestant.name, contestant.title)
         try:
             python = python_of(PEERS / contestant.requirements) if contestant.requirements else sys.executable
@@ -111,7 +111,7 @@ class Arena:
         return entry if entry.runs else dataclasses.replace(entry, status="failed")
 
     def _try(self, entry: Entry, contestant: Contestant, setting: str, python: str, checker: str) -> Entry:
-        """Adds the runs with one setting; the output of the first is checked."""
+        """Adds the runs with one setting; checks the output of the first."""
         for index in range(self.repeat):
             output = self.output_of(contestant.name)
             shutil.rmtree(output, ignore_errors=True)
@@ -131,12 +131,12 @@ class Arena:
         return entry
 
     def _written(self, task: str) -> str:
-        """The task, with the features that are expected in the output for columns."""
+        """Returns the task, with the features expected in the output instead of the columns."""
         features = [{"name": name, "kind": kind} for name, kind in self.scenario.outputs.items()]
         return json.dumps(json.loads(task) | {"columns": features}) if features else task
 
     def _checked(self, entry: Entry, found: dict[str, Any]) -> Entry:
-        """The entry with what is in its output."""
+        """Returns the entry, after comparing it with what its output holds."""
         expected, before = self.dataset.rows - self.dataset.bad_rows, entry.digest
         entry = dataclasses.replace(
             entry,
@@ -155,7 +155,7 @@ class Arena:
 
 
 def warm(path: pathlib.Path) -> None:
-    """Nothing left to write, and the input in the page cache."""
+    """Flushes writes to disk, and reads the input into the page cache."""
     os.sync()
     with path.open("rb", buffering=0) as file:
         while file.read(1 << 24):
@@ -229,7 +229,7 @@ def _entry(arena: Arena, contestant: Contestant, everyone: bool) -> Entry:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers hold for."""
+    """Describes the machine and the versions that the numbers hold for."""
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -257,7 +257,7 @@ def _commit() -> str:
 
 
 def write(result: Result, folder: pathlib.Path) -> None:
-    """The JSON, the Markdown table and the chart."""
+    """Writes the JSON, the Markdown table and the chart."""
     folder.mkdir(parents=True, exist_ok=True)
     table = f"# {result.name}\n\n{markdown(result)}"
     for suffix, text in ((".json", result.to_json()), (".md", table), (".svg", chart(result))):
@@ -273,7 +273,7 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments."""
+    """Parses the arguments."""
     names = [contestant.name for contestant in CONTESTANTS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition(":")[0] + ".")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the main scenario; others have fewer if longer")
@@ -290,7 +290,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; 1 if a contestant failed."""
+    """Runs the benchmark; returns 1 if a contestant failed."""
     arguments = parse(argv)
     measure.adopt_orphans()
     folder = arguments.output or (None if arguments.only else ROOT / "benchmarks" / "results")

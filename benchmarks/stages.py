@@ -2,8 +2,8 @@
 
     python -m benchmarks.stages --rows 1000000 --repeat 5
 
-Prints a Markdown table of nanoseconds of CPU a row. The batches go through the stages one after the other, as in the
-job, so that each finds in the cache what the one before it left there. Without TensorFlow, features are left out.
+Prints a Markdown table of nanoseconds of CPU per row. As in the job, each batch goes through the stages one after the
+other, so a stage finds in the cache what the one before left there. Without TensorFlow, features are left out.
 """
 
 import argparse
@@ -48,7 +48,7 @@ RULES = (
     Rule("payment", "payment_type IN ('Credit card', 'Cash', 'No charge', 'Dispute')"),
 )
 
-# What the stages are called in the table, in its order, and whether every job has them.
+# The names of the stages in the table, in order, and whether every job has them.
 STAGES = {
     "read": ("read CSV, type by the schema, reject 0.4 %", True),
     "validate": ("validate against the schema", True),
@@ -75,14 +75,14 @@ class Clock:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds what the block takes."""
+        """Adds the CPU time of the block."""
         start = time.process_time()
         yield
         self.seconds[name] += time.process_time() - start
 
 
 class Stages:
-    """All that is set up once for each job."""
+    """Everything that a job sets up once."""
 
     def __init__(self, source: pathlib.Path, schema: pathlib.Path, graph: Any | None):
         self._file = match_files([str(source)])[0]
@@ -93,7 +93,7 @@ class Stages:
         self._graph = graph
 
     def run(self, folder: pathlib.Path) -> tuple[int, dict[str, float]]:
-        """Rows, and CPU seconds of each stage."""
+        """Returns the number of rows, and the CPU seconds of each stage."""
         clock, rows = Clock(), 0
         ordered = RunWriter(str(folder), ["train"], ORDERED_BUFFER_BYTES)
         shuffled = RunWriter(str(folder), ["train"], MAX_RUN_BYTES)
@@ -126,7 +126,7 @@ class Stages:
         return rows, clock.seconds
 
     def _read(self, clock: Clock) -> Iterator[pa.RecordBatch]:
-        """Batches of good rows."""
+        """Yields batches of good rows."""
         reader = CsvFormat()
         for part in reader.plan(self._file):
             blocks = reader.read(self._file, part, self._features)
@@ -172,7 +172,7 @@ def _records(batch: pa.RecordBatch, keys: Keys) -> pa.RecordBatch:
 
 
 def markdown(rows: int, runs: list[dict[str, float]]) -> str:
-    """The table: the least of each stage over the runs."""
+    """Makes the table, with the least time of each stage over the runs."""
     nanos = {name: min(run[name] for run in runs) / rows * 1e9 for name in STAGES if name in runs[0]}
     total = sum(nanos[name] for name, (_, always) in STAGES.items() if always)
     lines = ["| stage | ns a row | of the job |", "| --- | ---: | ---: |"]

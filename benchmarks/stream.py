@@ -4,8 +4,8 @@
     python -m benchmarks.stream latency --rate 5000 --minutes 5
     python -m benchmarks.stream soak --rate 2000 --minutes 60
 
-Broker, cluster and job share the machine's cores. What is printed is Markdown, with the CPU that each of them took.
-Java 17 and Maven are needed; broker and job server are fetched and built once, in `benchmarks/.cache`.
+Broker, cluster and job share the machine's cores. The output is Markdown, with the CPU time of each. It needs Java 17
+and Maven; the broker and the job server are fetched and built once, in `benchmarks/.cache`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parent.parent
-# The broker and the job of the tests.
+# The tests have the broker and the job.
 sys.path.append(str(ROOT / "tests"))
 
 from deploy.flink.job_server import job_server_jar  # noqa: E402
@@ -45,7 +45,7 @@ _MB = 1 << 20
 
 
 def event(index: int, at: int) -> bytes:
-    """An event of 200 bytes, at a time in milliseconds since 1970."""
+    """Makes an event of 200 bytes, at a time in milliseconds since 1970."""
     start = f'{{"id": {index}, "user": "u{index * 7919 % 997}", "amount": {index % 1000 / 4}, "at": {at}, "note": "'
     return f'{start}{"x" * (_EVENT_BYTES - 2 - len(start))}"}}'.encode()
 
@@ -61,7 +61,7 @@ class Arena:
     @classmethod
     @contextlib.contextmanager
     def open(cls) -> Iterator["Arena"]:
-        """Starts both; they end with the block."""
+        """Starts both, and ends them with the block."""
         print("starting Kafka and Flink ...", file=sys.stderr, flush=True)
         jars, jar = broker_jars(_CACHE), job_server_jar(_CACHE)
         with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -78,7 +78,7 @@ class Arena:
 
     @contextlib.contextmanager
     def job(self, *flags: str) -> Iterator[StreamJob]:
-        """`prepare` from the topic; it ends with the block."""
+        """Runs `prepare` from the topic until the block ends."""
         uri = f"kafka://{self.broker.address}/{_TOPIC}?start=earliest&readers=2"
         job = StreamJob(self.cluster, uri, self.folder, "--compression=none", *flags, schema=SCHEMA + _NOTE)
         try:
@@ -87,7 +87,7 @@ class Arena:
             job.end()
 
     def processes(self) -> dict[str, list[int]]:
-        """Who takes part."""
+        """Returns the processes that take part."""
         return {
             "Kafka": [self.broker.service.pid],
             "Python workers": self.cluster.workers(),
@@ -96,11 +96,11 @@ class Arena:
         }
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Of each, up to now."""
+        """Returns the CPU seconds of each, up to now."""
         return {name: sum(map(_cpu_seconds, pids)) for name, pids in self.processes().items()}
 
     def memory(self) -> dict[str, float]:
-        """Resident megabytes of each, and the used heap of the TaskManagers."""
+        """Returns the resident megabytes of each, and the used heap of the TaskManagers."""
         found = {f"{name}, MB": sum(map(_resident, pids)) for name, pids in self.processes().items()}
         heap = "Status.JVM.Memory.Heap.Used"
         managers = self.cluster.rest.get("/taskmanagers")["taskmanagers"]
@@ -121,7 +121,7 @@ def _resident(pid: int) -> float:
 
 
 class Feeder(threading.Thread):
-    """Produces events whose time is now, so many a second, until it is closed."""
+    """Produces events with the current time, `rate` a second, until it is closed."""
 
     def __init__(self, address: str, rate: int):
         super().__init__(daemon=True)
@@ -131,7 +131,7 @@ class Feeder(threading.Thread):
         self.produced = 0
 
     def run(self) -> None:
-        """Catches up twenty times a second."""
+        """Produces the events that are due, twenty times a second."""
         start = time.time()
         while not self._ended.wait(0.05):
             now = time.time()
@@ -143,7 +143,7 @@ class Feeder(threading.Thread):
         self._producer.flush()
 
     def close(self) -> None:
-        """Ends it; all that it produced is in the topic."""
+        """Stops producing; all events are then in the topic."""
         self._ended.set()
         self.join()
 
@@ -156,7 +156,7 @@ def _producer(address: str) -> Any:
 
 
 def fill(address: str, events: int, start: int, per_second: int) -> None:
-    """Produces events at once; their times are so many a second from `start` (milliseconds since 1970) on."""
+    """Produces events at once, with times from `start` (milliseconds since 1970) on, `per_second` for each second."""
     producer = _producer(address)
     for index in range(events):
         value = event(index, start + index * 1000 // per_second)
@@ -172,15 +172,15 @@ def fill(address: str, events: int, start: int, per_second: int) -> None:
 
 
 class Watcher:
-    """Sees windows when they are published."""
+    """Notices windows when they are published."""
 
     def __init__(self, job: StreamJob):
         self._job = job
-        # File of a manifest -> when it was there first, and what it said.
+        # By manifest file: when it was first seen, and its content.
         self.seen: dict[str, tuple[float, WindowManifest]] = {}
 
     def look(self) -> None:
-        """Notes what is new."""
+        """Records new windows."""
         now = time.time()
         for path in (self._job.output / "windows").glob("*.json"):
             if path.name not in self.seen:
@@ -188,12 +188,12 @@ class Watcher:
 
     @property
     def rows(self) -> int:
-        """In all windows seen."""
+        """The number of rows in all windows seen."""
         return sum(manifest.rows_in for _, manifest in self.seen.values())
 
 
 def throughput(arguments: argparse.Namespace) -> None:
-    """From a full topic to closed windows."""
+    """Measures from a full topic to closed windows."""
     per_window = 200_000
     with Arena.open() as arena:
         print(f"filling the topic with {arguments.events:,} events ...", file=sys.stderr, flush=True)
@@ -209,7 +209,7 @@ def throughput(arguments: argparse.Namespace) -> None:
                 samples.append((time.time() - start, watcher.rows))
             after = arena.cpu_seconds()
     times, rows = (np.array(column, float) for column in zip(*samples, strict=True))
-    # From the first tenth on: a job begins slowly.
+    # Count from the first tenth on, since a job begins slowly.
     begin, end = np.interp([0.1 * rows[-1], rows[-1]], rows, times)
     rate = 0.9 * rows[-1] / (end - begin)
     print(f"{rows[-1]:,.0f} events of {_EVENT_BYTES} bytes in {times[-1]:.1f} s from the start of the job on")
@@ -232,7 +232,7 @@ def _print_shares(before: Mapping[str, float], after: Mapping[str, float], secon
 
 
 def latency(arguments: argparse.Namespace) -> None:
-    """From the end of a window to its manifest."""
+    """Measures from the end of a window to its manifest."""
     with Arena.open() as arena, _fed(arena, arguments.rate) as feeder:
         flags = ("--window=fixed:5s", "--allowed_lateness=5s", "--out_of_orderness=1s")
         with arena.job(*flags) as job:
@@ -242,7 +242,7 @@ def latency(arguments: argparse.Namespace) -> None:
             seconds, after = time.time() - start, arena.cpu_seconds()
             published = sums(job.output)["rows_in"]
         ends = [(seen, bounds(manifest)[1] / 1000) for seen, manifest in watcher.seen.values()]
-        # What was in the topic before the job ran comes late.
+        # Events that were in the topic before the job ran come late.
         behind = np.array([seen - end for seen, end in ends if end > start + 30])
         waiting = feeder.produced - published
     print(
@@ -274,7 +274,7 @@ def _every(seconds: float, total: float, act: Callable[[], Any], job: StreamJob)
 
 
 def soak(arguments: argparse.Namespace) -> None:
-    """Memory and checkpoints over an hour."""
+    """Measures memory and checkpoints over an hour."""
     samples: list[dict[str, float]] = []
     with Arena.open() as arena, _fed(arena, arguments.rate) as feeder:
         flags = (f"--window=fixed:{arguments.window}", "--allowed_lateness=10s", "--out_of_orderness=1s")
@@ -309,7 +309,7 @@ def _print_samples(samples: list[dict[str, float]]) -> None:
     print(f"| {' | '.join(names)} |\n|{' ---: |' * len(names)}")
     for row in samples[:: max(1, len(samples) // 12)]:
         print(f"| {' | '.join(f'{row[name]:,.0f}' for name in names)} |")
-    # After a quarter all is warm.
+    # After a quarter of the time, everything is warm.
     steady = samples[len(samples) // 4 :]
     hours = np.array([row["minute"] for row in steady]) / 60
     slopes = {name: np.polyfit(hours, [row[name] for row in steady], 1)[0] for name in names[1:] if "," in name}

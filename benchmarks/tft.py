@@ -1,9 +1,9 @@
-"""Measures the job with features of tensorflow-transform beside plain Beam, on the same rows and the same graph::
+"""Compares the job with features of tensorflow-transform with plain Beam, on the same rows and the same graph::
 
     python -m benchmarks.tft --rows 200000
 
-The graph of 12 features is fitted once, on a sample. Penstock applies it in `prepare --transform`; plain Beam does what
-the documentation of tensorflow-transform shows: dicts into TransformDataset, ExampleProtoCoder, WriteToTFRecord. Time
+The graph of 12 features is fitted once, on a sample. Penstock applies it in `prepare --transform`; plain Beam follows
+the documentation of tensorflow-transform: dicts into TransformDataset, ExampleProtoCoder, WriteToTFRecord. The time
 is that of the whole job without imports; both must write the same number of rows.
 """
 
@@ -50,7 +50,7 @@ Contestant = Callable[[pathlib.Path, pathlib.Path, pathlib.Path], int]
 
 
 def fit_graph(sample: pathlib.Path, graph: pathlib.Path) -> None:
-    """Fits the features to the rows of a CSV file; the schema of the rows goes to the graph as well."""
+    """Fits the features to the rows of a CSV file, and stores the schema of the rows with the graph."""
     graph.mkdir(parents=True)
     (graph / "features.yaml").write_text(FEATURES)
     (graph / "schema.pbtxt").write_text(schema_text(TAXI))
@@ -65,7 +65,7 @@ def fit_graph(sample: pathlib.Path, graph: pathlib.Path) -> None:
 
 
 def penstock(source: pathlib.Path, graph: pathlib.Path, output: pathlib.Path) -> int:
-    """Rows that the main job writes to a folder, applying a graph of `fit_graph`."""
+    """Runs the main job with a graph of `fit_graph`; returns the number of rows that it writes."""
     prepare.run(
         [
             f"--input={source}",
@@ -81,7 +81,7 @@ def penstock(source: pathlib.Path, graph: pathlib.Path, output: pathlib.Path) ->
 
 
 def plain_beam(source: pathlib.Path, graph: pathlib.Path, output: pathlib.Path) -> int:
-    """The same with Beam and tensorflow-transform alone."""
+    """Does the same with Beam and tensorflow-transform alone."""
     options = PipelineOptions([], runner="FnApiRunner", direct_num_workers=1, direct_running_mode="in_memory")
     metadata = tft.TFTransformOutput(str(graph)).raw_metadata
     names = [feature.name for feature in metadata.schema.feature]
@@ -115,7 +115,7 @@ def _count_records(path: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Rows that were written, how long it took, and how much CPU."""
+    """How many rows were written, how long it took, and how much CPU time."""
 
     rows: int
     seconds: float
@@ -128,7 +128,7 @@ class Result:
 
 
 def measure(contestant: Contestant, source: pathlib.Path, graph: pathlib.Path, output: pathlib.Path) -> Result:
-    """One run, printed."""
+    """Makes one run and prints it."""
     start, cpu = time.perf_counter(), time.process_time()
     rows = contestant(source, graph, output)
     result = Result(rows, time.perf_counter() - start, time.process_time() - cpu)
@@ -141,7 +141,7 @@ def measure(contestant: Contestant, source: pathlib.Path, graph: pathlib.Path, o
 
 
 def main() -> str | None:
-    """Runs both; the text of the error when they wrote other numbers of rows."""
+    """Runs both; returns an error text when their numbers of rows differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     arguments = parser.parse_args()

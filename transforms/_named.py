@@ -1,4 +1,4 @@
-"""Checks what the flags of features name: a file, a function, the folder of a graph. It imports nothing heavy."""
+"""Checks what the flags of features name: a file, a function, the folder of a graph. Imports nothing heavy."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from penstock.io.files.paths import check_readable, is_local
 FEATURES_HINT = "give a YAML file, or a function as module:function"
 ROLLING_HINT = "give a YAML file"
 
-# Where a fitted graph has the schema of what it gives.
+# The file in a fitted graph's folder with the schema of its outputs.
 GRAPH_SCHEMA = ("transformed_metadata", "schema.pbtxt")
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -25,7 +25,7 @@ def is_function(features: str) -> bool:
 
 
 def check_features_file(features: str, what: str) -> None:
-    """Refuses a local file of features that cannot be opened; functions pass.
+    """Rejects a local file of features that cannot be opened; accepts functions.
 
     Raises:
       ConfigError: saying why.
@@ -35,12 +35,12 @@ def check_features_file(features: str, what: str) -> None:
 
 
 def no_graph(transform_dir: str, error: Exception) -> ConfigError:
-    """The error for a folder that holds no fitted graph."""
+    """Returns the error for a folder that holds no fitted graph."""
     return ConfigError(f"--transform {transform_dir}: is not a folder with a fitted graph: {error}")
 
 
 def check_graph_folder(transform_dir: str) -> None:
-    """Refuses a local folder that holds no fitted graph.
+    """Rejects a local folder that holds no fitted graph.
 
     Raises:
       ConfigError: saying what is missing.

@@ -26,8 +26,8 @@ class AssignEventTime(RejectingTransform):
 
     The Beam timestamp of a batch becomes the event time of its earliest row.
 
-    A row without a time is rejected: `event_time.missing` for null, `event_time.invalid` for what is no time. Batches
-    stay in the window they came in; rows of one batch may be far apart.
+    A row without a time is rejected: `event_time.missing` for null, `event_time.invalid` for a value that is no time.
+    Batches stay in the window they came in; the times of rows in one batch may be far apart.
 
     Attributes:
       event_time: `COLUMN`, or `COLUMN:s|ms|us|ns` for a column of numbers.
@@ -43,7 +43,7 @@ class AssignEventTime(RejectingTransform):
         self._column, self._unit = parse_event_time(self.event_time)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        """One step, row by row independent."""
+        """Adds one step, which handles each row independently."""
         assign = beam.ParDo(_AssignEventTimeFn(self._column, self._unit)).with_output_types(pa.RecordBatch)
         good, rejected = split_rejected(batches | "AssignEventTime" >> assign.with_outputs(REJECTED, main="out"))
         self._reject(rejected)

@@ -1,21 +1,21 @@
-"""The inference of a schema: what all rows have in common.
+"""Infers a schema: what all rows have in common.
 
 Each batch is summarised, summaries are merged (in any order and grouping), and the last one becomes a schema:
 
-- **Type.** The narrowest that holds every value: INT, else FLOAT, else BYTES. Texts go by
-  `penstock.io.columns.grammar`, so that what is inferred is also what is read. Nothing is rounded that was exact:
-  integers beyond 2^53 among floats make BYTES, as do integers beyond int64 and finite numbers beyond float32. (That a
-  FLOAT itself is rounded to float32 is tf.Example's.) Dates, times, timestamps and durations are INT in the unit of
-  their type; of several units, or mixed with anything else, BYTES.
-- **Presence.** `min_fraction: 1 min_count: 1` for a value in every row; `min_count: 1` for some; nothing for a column
-  that some batches did not even have, since a demand would refuse the files without it.
-- **Values.** `value_count` from the fewest to the most values of a row, 1 to 1 for scalars.
-- **Domains.** `bool_domain` where all values were Arrow bools. `string_domain` for texts, all UTF-8, with at most 100
-  distinct ones of 8 KiB in all, each there twice on the average.
-- **Comments** (`annotation`) say what a reader of the schema should know: why a column of numbers is BYTES, that no
-  value told the type, that there are NaNs (which validation rejects until the schema allows them).
+- **Type.** The narrowest that holds every value: INT, else FLOAT, else BYTES. Texts follow
+  `penstock.io.columns.grammar`, so inference and reading agree. No exact value is rounded: integers beyond 2^53 among
+  floats make BYTES, as do integers beyond int64 and finite numbers beyond float32. (A FLOAT itself is rounded to
+  float32, since tf.Example has no other.) Dates, times, timestamps and durations are INT in the unit of their type;
+  with several units, or mixed with anything else, they are BYTES.
+- **Presence.** `min_fraction: 1 min_count: 1` if every row has a value; `min_count: 1` if some have; nothing for a
+  column that some batches lack altogether, since any demand would reject the files without it.
+- **Values.** `value_count` from the fewest to the most values in a row, 1 to 1 for scalars.
+- **Domains.** `bool_domain` if all values were Arrow bools. `string_domain` for texts that are all UTF-8, with at most
+  100 distinct ones of 8 KiB in all, each occurring twice on average.
+- **Comments** (`annotation`) say what a reader of the schema should know: why a column of numbers is BYTES, that there
+  was no value to infer the type from, that there are NaNs (which validation rejects until the schema allows them).
 
-A column without any value has the type that its source declares, or BYTES.
+A column without any value gets the type that its source declares, or BYTES.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ from penstock.io.schema import Kind
 MAX_DOMAIN_VALUES = 100
 MAX_DOMAIN_BYTES = 8 << 10
 
-# With fewer repetitions the values are as likely names or identifiers, and new ones are to be expected.
+# With fewer repetitions, the values may well be names or identifiers, and new ones must be expected.
 _MIN_REPETITION = 2
 
 _FIRST_VALUES = 500
@@ -53,15 +53,15 @@ _NUMBER_KINDS = {"bool": Kind.INT, "int": Kind.INT, "float": Kind.FLOAT, "decima
 
 @dataclasses.dataclass(frozen=True)
 class ColumnSummary:
-    """What is known of one column. `ColumnSummary()`, of no rows, changes nothing when it is merged.
+    """Summarises one column. `ColumnSummary()`, of no rows, changes nothing when it is merged.
 
     Attributes:
-      rows: rows of the batches that have the column.
-      present: those of them that have a value (an empty list is one).
-      types: what was declared: `text`, `bool`, `int`, `float`, `decimal`, or the type of a date, time or duration.
-      counts: values by form; a bool is an int, and what only BYTES holds is among the others.
-      min_values: the fewest values of a row that has any; None without rows.
-      max_values: the most.
+      rows: the number of rows in the batches that have the column.
+      present: how many of them have a value (an empty list is one).
+      types: the declared types: `text`, `bool`, `int`, `float`, `decimal`, or the type of a date, time or duration.
+      counts: values by form; a bool counts as an int, and what only BYTES holds counts among `others`.
+      min_values: the fewest values in a row that has any; None without rows.
+      max_values: the most values in a row; None without rows.
       texts: the distinct texts; None when there are too many.
     """
 
@@ -74,7 +74,7 @@ class ColumnSummary:
     texts: frozenset[bytes] | None = frozenset()
 
     def merge(self, other: "ColumnSummary") -> "ColumnSummary":
-        """Of the rows of both; commutative and associative."""
+        """Returns the summary of the rows of both; commutative and associative."""
         texts = None if self.texts is None or other.texts is None else self.texts | other.texts
         sums = zip(dataclasses.astuple(self.counts), dataclasses.astuple(other.counts), strict=True)
         return ColumnSummary(
@@ -90,13 +90,13 @@ class ColumnSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What is known of some rows, in at most about 10 KiB a column. `Summary()`, of no rows, changes nothing."""
+    """Summarises some rows, in at most about 10 KiB a column. `Summary()`, of no rows, changes nothing when merged."""
 
     rows: int = 0
     columns: Mapping[str, ColumnSummary] = dataclasses.field(default_factory=dict)
 
     def merge(self, other: "Summary") -> "Summary":
-        """Of the rows of both; commutative and associative."""
+        """Returns the summary of the rows of both; commutative and associative."""
         columns = dict(self.columns)
         for name, column in other.columns.items():
             columns[name] = columns[name].merge(column) if name in columns else column
@@ -104,13 +104,13 @@ class Summary:
 
 
 def summarize_batch(batch: pa.RecordBatch) -> Summary:
-    """Summarises rows as the readers give them without a schema.
+    """Summarises rows as a reader without a schema yields them.
 
     The fields of a struct column are summarised under their dotted names.
 
     Raises:
-      ConfigError: for a column of a type that no tf.Example can hold.
-      InputError: when two columns have one name after structs are flattened.
+      ConfigError: when no tf.Example can hold the type of a column.
+      InputError: when two columns have the same name after structs are flattened.
     """
     flat = flatten_batch(batch)
     columns = {name: _summarize_column(name, flat.column(name)) for name in feature_names(flat)}
@@ -141,21 +141,21 @@ class InferSchemaFn(beam.CombineFn):
         return functools.reduce(Summary.merge, accumulators, Summary())
 
     def extract_output(self, accumulator: Summary) -> schema_pb2.Schema:
-        """The schema."""
+        """Makes the schema."""
         return summary_schema(accumulator)
 
 
 class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
     """Infers one schema from all rows.
 
-    The module says how each feature of the schema is found.
+    The module's docstring says how each feature of the schema is inferred.
 
-    Input: `pyarrow.RecordBatch` as `ReadRecords` gives them without features, the columns of which may differ. Output:
-    one `schema_pb2.Schema`, without features when there are no batches.
+    Input: `pyarrow.RecordBatch` as `ReadRecords` yields them without features; their columns may differ. Output: one
+    `schema_pb2.Schema`, without features when there are no batches.
     """
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[schema_pb2.Schema]:
-        """Combine globally."""
+        """Combines all batches."""
         return batches | "Infer" >> beam.CombineGlobally(InferSchemaFn()).with_output_types(schema_pb2.Schema)
 
 
@@ -185,7 +185,7 @@ def _declared(item: pa.DataType) -> frozenset[str]:
     if types.is_null(item):
         return frozenset()
     if types.is_timestamp(item):
-        # All zones count from the same instant; without one, from midnight wherever the clock stood.
+        # All zones count from the same instant. Without a zone, times count from midnight on a local clock.
         return frozenset({f"timestamp[{item.unit}{', UTC' if item.tz else ''}]"})
     for name, matches in (
         ("text", is_text),
@@ -229,7 +229,7 @@ def _count_floats(values: pa.Array) -> TextCounts:
 
 
 def _distinct(text: Text) -> frozenset[bytes] | None:
-    # Where there are too many, the first values mostly show it.
+    # If there are too many, the first values mostly show it.
     for part in (text[:_FIRST_VALUES], text):
         found = part.unique()
         if len(found) > MAX_DOMAIN_VALUES or (pc.sum(pc.binary_length(found)).as_py() or 0) > MAX_DOMAIN_BYTES:

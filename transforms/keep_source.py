@@ -1,4 +1,4 @@
-"""Rows as they were read, carried along for those that are rejected after they were transformed."""
+"""Keeps rows as they were read, for those that are rejected after they were transformed."""
 
 import apache_beam as beam
 import pyarrow as pa
@@ -14,5 +14,5 @@ class KeepSource(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollect
     """
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        """One step, which copies nothing."""
+        """Adds one step, which copies no data."""
         return batches | "KeepSource" >> beam.Map(keep_source).with_output_types(pa.RecordBatch)

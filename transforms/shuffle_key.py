@@ -16,8 +16,8 @@ def assign_shuffle_key(batch: pa.RecordBatch, seed: int = 0, columns: Sequence[s
 
     Args:
       batch: the rows, before they are transformed.
-      seed: of the job; another seed gives another order.
-      columns: what is hashed (`hash_rows`), the schema's features; None for all features of the batch.
+      seed: the seed of the job; another seed gives another order.
+      columns: the columns to hash (`hash_rows`), usually the schema's features; None for all features of the batch.
     """
     if SHUFFLE_KEY in batch.schema.names:
         return batch
@@ -29,7 +29,7 @@ def assign_shuffle_key(batch: pa.RecordBatch, seed: int = 0, columns: Sequence[s
 class AssignShuffleKey(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
     """Adds `_shuffle_key`, a seeded hash of the row, to batches that have none.
 
-    The key tells nothing about the split that the same seed gives.
+    The key is independent of the split that the same seed gives.
 
     Attributes:
       seed: another seed gives another order.
@@ -44,6 +44,6 @@ class AssignShuffleKey(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PC
         super().__init__()
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        """One step, row by row independent."""
+        """Adds one step, which handles each row independently."""
         assign = beam.Map(assign_shuffle_key, self.seed, self.columns).with_output_types(pa.RecordBatch)
         return batches | "AssignShuffleKey" >> assign

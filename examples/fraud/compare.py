@@ -15,7 +15,7 @@ import tensorflow as tf
 
 
 def records(dataset: pathlib.Path) -> Iterator[bytes]:
-    """All records of all windows."""
+    """Yields all records of all windows."""
     for path in sorted((dataset / "windows").glob("*.json")):
         for shard in json.loads(path.read_text())["shards"]:
             compression = "GZIP" if shard["path"].endswith(".gz") else ""
@@ -23,7 +23,7 @@ def records(dataset: pathlib.Path) -> Iterator[bytes]:
 
 
 def same_windows(first: pathlib.Path, second: pathlib.Path) -> tuple[int, int]:
-    """Windows whose content has one digest in both datasets, order of the records included, and all windows."""
+    """Counts the windows whose digest is equal in both datasets, order of records included, and all windows."""
     found = [
         {path.name: json.loads(path.read_text())["dataset_id"] for path in (dataset / "windows").glob("*.json")}
         for dataset in (first, second)
@@ -33,7 +33,7 @@ def same_windows(first: pathlib.Path, second: pathlib.Path) -> tuple[int, int]:
 
 
 def differences(only: collections.Counter[bytes], other: collections.Counter[bytes]) -> Iterator[str]:
-    """What differs in the records that are in one dataset only, by the transaction's id."""
+    """Describes how records that are in only one dataset differ, by the transaction's id."""
     others = {parsed["id"]: parsed for parsed in map(_parse, other)}
     for record in only:
         parsed = _parse(record)
@@ -56,7 +56,7 @@ def _parse(record: bytes) -> dict[str, object]:
 
 
 def main() -> None:
-    """Prints how many records are equal, and the first that are not."""
+    """Prints how many records are equal, and the first that differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("datasets", type=pathlib.Path, nargs=2)
     first, second = parser.parse_args().datasets

@@ -1,9 +1,9 @@
 """Writes card transactions with fraud in them, the same for the same seed, as JSON Lines or to a Kafka topic.
 
-Each card pays at shops near its home, some more often than others. Fraud comes in episodes of minutes: `testing` (many
-small payments to see whether a stolen card works), `travel` (payments in the wrong place), `drain` (larger and larger
-ones). None of its payments alone is unlike all honest ones: honest cards travel too, and buy tickets one after the
-other. What gives fraud away is how often, how far apart and how much within an hour.
+Each card pays at shops near its home, at some more often than at others. Fraud comes in episodes of minutes: `testing`
+(many small payments to see whether a stolen card works), `travel` (payments in the wrong place), `drain` (larger and
+larger ones). No single payment of fraud stands out from all honest ones: honest cards travel too, and buy tickets one
+after the other. What gives fraud away is how often, how far apart and how much within an hour.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 MERCHANTS = 2_000
 FAVOURITES = 12
-# The world is a square of this side.
+# The world is a square with sides of this length.
 WORLD_KM = 2_000
 HOUR = 3600.0
 
@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class World(NamedTuple):
-    """Cards and shops: where they are, how much a card spends, and where it likes to."""
+    """Cards and shops: their locations, how much each card spends, and its favourite shops."""
 
     homes: Floats
     shops: Floats
@@ -48,7 +48,7 @@ class Payments(NamedTuple):
 
 
 def make_world(rng: np.random.Generator, cards: int) -> World:
-    """Each card likes the nearest of some random shops."""
+    """Makes a world in which each card prefers the nearest of some random shops."""
     homes, shops = rng.random((cards, 2)) * WORLD_KM, rng.random((MERCHANTS, 2)) * WORLD_KM
     candidates = rng.integers(0, MERCHANTS, (cards, 20 * FAVOURITES))
     distances = np.linalg.norm(shops[candidates] - homes[:, None], axis=2)
@@ -57,7 +57,7 @@ def make_world(rng: np.random.Generator, cards: int) -> World:
 
 
 def everyday(rng: np.random.Generator, world: World, rows: int, seconds: float) -> Payments:
-    """Payments at any time, mostly at favourites."""
+    """Makes payments at any time, mostly at favourite shops."""
     cards = rng.integers(0, len(world.homes), rows)
     at_favourites = world.favourites[cards, rng.integers(0, FAVOURITES, rows)]
     shops = np.where(rng.random(rows) < 0.9, at_favourites, rng.integers(0, MERCHANTS, rows))
@@ -66,7 +66,7 @@ def everyday(rng: np.random.Generator, world: World, rows: int, seconds: float) 
 
 
 class Pattern(NamedTuple):
-    """An episode: how many payments, seconds between them, amounts beside what the card spends, and where."""
+    """A pattern of fraud: number of payments, seconds between them, amounts relative to the card's, and where."""
 
     fewest: int
     most: int
@@ -87,7 +87,7 @@ PATTERNS = {
 
 
 def episode(rng: np.random.Generator, world: World, pattern: Pattern, seconds: float) -> Payments:
-    """One episode of a random card at a random time."""
+    """Makes one episode with a random card at a random time."""
     count = int(rng.integers(pattern.fewest, pattern.most + 1))
     card = int(rng.integers(0, len(world.homes)))
     times = rng.random() * seconds + np.cumsum(rng.exponential(pattern.gap, count))
@@ -97,7 +97,7 @@ def episode(rng: np.random.Generator, world: World, pattern: Pattern, seconds: f
 
 
 def make_payments(rng: np.random.Generator, world: World, rows: int, seconds: float) -> Payments:
-    """About `rows` payments in order of time; one in 100 is fraud."""
+    """Makes about `rows` payments in order of time; one in 100 is fraud."""
     parts = [everyday(rng, world, rows, seconds)]
     for pattern in PATTERNS.values():
         part = 0.01 / 3 if pattern.fraud else 0.02
@@ -110,7 +110,7 @@ def make_payments(rng: np.random.Generator, world: World, rows: int, seconds: fl
 
 
 def rows_of(payments: Payments, world: World, start: datetime.datetime) -> Iterator[dict[str, Any]]:
-    """The payments as events; `km` is from the card's home to the shop."""
+    """Yields the payments as events; `km` is the distance of the shop from the card's home."""
     distances = np.linalg.norm(world.shops[payments.shops] - world.homes[payments.cards], axis=1)
     columns = zip(*(column.tolist() for column in payments), distances.tolist(), strict=True)
     for number, (seconds, card, shop, amount, fraud, km) in enumerate(columns):
@@ -127,14 +127,14 @@ def rows_of(payments: Payments, world: World, start: datetime.datetime) -> Itera
 
 
 def write_file(rows: Iterable[dict[str, Any]], path: pathlib.Path) -> None:
-    """One JSON object a line."""
+    """Writes one JSON object a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def write_topic(rows: Iterable[dict[str, Any]], uri: str, rate: float, partitions: int) -> None:
-    """To `kafka://HOST:PORT/TOPIC`, keyed by card, `rate` events a second (0: as fast as it goes)."""
+    """Writes to `kafka://HOST:PORT/TOPIC`, keyed by card, `rate` events a second (0: as fast as possible)."""
     from confluent_kafka import KafkaException, Producer
     from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -165,7 +165,7 @@ def _check_delivery(error: Any, message: Any) -> None:
 
 
 def main() -> None:
-    """Writes the transactions where the flags say."""
+    """Writes the transactions to the output that the flags name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, help="a file, or kafka://HOST:PORT/TOPIC")
     parser.add_argument("--rows", type=int, default=200_000)

@@ -1,7 +1,7 @@
 """Trains a small fraud model on the windows of a dataset, and scores it on later ones.
 
-The model is a logistic regression, in numpy, since the point is what it is fed: its score with the rolling features and
-without. The shards are read with `tf.data`, as any training job would (extra `tft`).
+The model is a logistic regression in numpy, since the point is its inputs: it is scored with the rolling features and
+without. The shards are read with `tf.data`, as in any training job (extra `tft`).
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROLLING = (
     "card_since_last",
 )
 _INTS = frozenset({"fraud", "card_count_10m", "card_count_1h", "card_merchants_10m", "card_merchants_1h"})
-# A card's first payment has none before it; what is read is a day back.
+# A card's first payment has no earlier one; the model then sees a gap of one day.
 _NEVER_SECONDS = 86_400.0
 _BATCH_ROWS = 4096
 
@@ -37,14 +37,14 @@ Floats = npt.NDArray[np.float64]
 
 
 def shards_by_window(dataset: pathlib.Path) -> list[list[str]]:
-    """The shards of each window, in order of time; windows under quarantine are left out."""
+    """Returns the shards of each window, in order of time, without windows under quarantine."""
     manifests = [json.loads(path.read_text()) for path in sorted((dataset / "windows").glob("*.json"))]
     published = [manifest for manifest in manifests if manifest["status"] == "published"]
     return [[str(dataset / shard["path"]) for shard in manifest["shards"]] for manifest in published]
 
 
 def read_columns(paths: Sequence[str]) -> dict[str, Floats]:
-    """All rows of some shards, column by column."""
+    """Reads all rows of some shards, column by column."""
     columns = {
         name: tf.io.FixedLenFeature([], tf.int64 if name in _INTS else tf.float32, 0) for name in PLAIN + ROLLING
     }
@@ -57,12 +57,12 @@ def read_columns(paths: Sequence[str]) -> dict[str, Floats]:
 
 
 def inputs(columns: dict[str, Floats], names: Sequence[str]) -> Floats:
-    """What the model sees: logarithms, since all of it is positive and spans orders of magnitude."""
+    """Makes the model's inputs: logarithms, since all values are positive and span orders of magnitude."""
     return np.log1p(np.stack([columns[name] for name in names], axis=1))
 
 
 def fit(rows: Floats, labels: Floats, steps: int = 30, ridge: float = 1.0) -> Floats:
-    """Weights of a logistic regression by Newton's method; the last one is the bias."""
+    """Fits a logistic regression by Newton's method; returns its weights, the bias last."""
     rows = np.column_stack([rows, np.ones(len(rows))])
     weights = np.zeros(rows.shape[1])
     for _ in range(steps):
@@ -74,12 +74,12 @@ def fit(rows: Floats, labels: Floats, steps: int = 30, ridge: float = 1.0) -> Fl
 
 
 def sigmoid(values: Floats) -> Floats:
-    """1 / (1 + exp(-values)), without overflow."""
+    """Computes 1 / (1 + exp(-values)), without overflow."""
     return 0.5 * (1 + np.tanh(values / 2))
 
 
 def roc_auc(scores: Floats, labels: Floats) -> float:
-    """The chance that a fraud scores above an honest payment; equal scores are half."""
+    """Returns the chance that a fraud scores above an honest payment; equal scores count half."""
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
     frauds = labels.sum()
@@ -87,13 +87,13 @@ def roc_auc(scores: Floats, labels: Floats) -> float:
 
 
 def average_precision(scores: Floats, labels: Floats) -> float:
-    """The mean, over all frauds, of the precision where each is found."""
+    """Returns the mean, over all frauds, of the precision at the score of each."""
     found = labels[np.argsort(-scores, kind="stable")]
     return float((np.cumsum(found) / np.arange(1, len(found) + 1))[found == 1].mean())
 
 
 def score(train: dict[str, Floats], test: dict[str, Floats], names: Sequence[str]) -> tuple[float, float]:
-    """ROC AUC and average precision of a model that sees some columns."""
+    """Returns ROC AUC and average precision of a model that sees the named columns."""
     rows = inputs(train, names)
     mean, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-9
     weights = fit((rows - mean) / spread, train["fraud"])

@@ -1,7 +1,7 @@
-"""Columns of any Arrow type as the three kinds of a schema: int64, float64, and string or binary.
+"""Converts columns of any Arrow type to the three kinds of a schema: int64, float64, and string or binary.
 
-One table for every source. A value that has no faithful form rejects its row; a column type that has none refuses the
-schema (`ConfigError`).
+One table holds for every source. A value without a faithful form rejects its row; a column type without one rejects
+the schema (`ConfigError`).
 
 ==========================  =========================  ============================  =================================
 Arrow type                  INT                        FLOAT                         BYTES
@@ -24,12 +24,12 @@ duration                    own unit                   refused                  
 list of one of these        each value                 each value                    each value
 ==========================  =========================  ============================  =================================
 
-Fixed-size binary, large and view types, all flavours of list, dictionary, run-end encoded and extension types stand
-for what they store. Struct columns are flattened to dotted names first. Map, union, interval, and lists of lists or
-structs are refused by name.
+Fixed-size binary, large and view types, all flavours of list, dictionary, run-end encoded and extension types are
+treated as the type they store. Struct columns are first flattened to dotted names. Map, union, interval, and lists of
+lists or structs are refused by name.
 
-An INT stays exact. A FLOAT is rounded to float32 when it is written (tf.Example has no other), so nothing else is asked
-of it than to be finite there: a finite number that float32 turns into infinity rejects. A null inside a list rejects.
+An INT stays exact. A FLOAT is rounded to float32 when it is written (tf.Example has no other), so a float need only be
+finite there: a finite number that float32 turns into infinity rejects its row, as does a null inside a list.
 
 Reason codes: `schema.type`, `schema.int_overflow`, `schema.float_overflow`, `schema.null_in_list`.
 """
@@ -70,10 +70,10 @@ from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, Kind
 
-# Up to here, either way, a float of this many bits tells every integer from the next.
+# A float of this many bits holds every integer up to here, either way, exactly.
 _EXACT_INTS = {16: 1 << 11, 32: 1 << 24, 64: 1 << 53}
 
-# Beyond these days since 1970, Arrow writes texts that are not dates, or those of other years.
+# Outside these days since 1970, Arrow writes texts that are not dates, or dates of the wrong year.
 _CALENDAR_DAYS = (-719_162, 2_932_896)
 _CALENDAR = "the years 1 to 9999 or the 24 hours that ISO 8601 can write"
 
@@ -81,7 +81,7 @@ _UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_
 
 _MAX_SHOWN_CHARS = 80
 
-# Up to so many texts are cast one by one.
+# Up to this many texts are cast one by one.
 _FEW_TEXTS = 64
 
 _HINTS = {
@@ -91,20 +91,20 @@ _HINTS = {
 
 
 def conform_batch(batch: pa.RecordBatch, features: Sequence[Feature]) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
-    """The columns of a schema, typed by it.
+    """Converts the columns that a schema names to the schema's types.
 
     Args:
-      batch: rows as a reader gives them. Columns that the schema does not name are dropped.
-      features: the schema's features; one without a column stays without one.
+      batch: rows as a reader yields them. Columns that the schema does not name are dropped.
+      features: the schema's features. A feature without a column gets none.
 
     Returns:
       All rows, with the columns in the schema's order and then the reserved ones: int64, float64, string or binary
-      (as in the source), or lists of those where the source has lists. And the reasons for each row, by its index,
-      that has a value without faithful form; such a value is null in the batch.
+      (as in the source), or lists of those where the source has lists. Also, by row index, the reasons for each row
+      that has a value without a faithful form; such a value is null in the batch.
 
     Raises:
       ConfigError: when a column has a type that its feature cannot hold.
-      InputError: when two columns have one name after structs are flattened.
+      InputError: when two columns have the same name after structs are flattened.
     """
     flat = flatten_batch(batch)
     columns: dict[str, pa.Array] = {}
@@ -128,7 +128,7 @@ def check_type(arrow_type: pa.DataType, feature: Feature) -> None:
     """Checks that columns of this type can be read as the feature.
 
     Raises:
-      ConfigError: when they cannot.
+      ConfigError: when they cannot be.
     """
     item = item_type(arrow_type)
     if not is_readable(item):
@@ -144,7 +144,7 @@ def check_type(arrow_type: pa.DataType, feature: Feature) -> None:
 
 
 def _check_absent(feature: Feature, nested: pa.Schema, flat: pa.Schema) -> None:
-    """Tells a feature that the rows do not have from one that they have in a form nobody reads."""
+    """Rejects a feature that has no column because the rows hold it in a form that cannot be read."""
     if nested.get_field_index(feature.name) >= 0:
         fields = [name for name in flat.names if name.startswith(f"{feature.name}.")]
         raise ConfigError(
@@ -162,7 +162,7 @@ def _check_absent(feature: Feature, nested: pa.Schema, flat: pa.Schema) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Cast:
-    """Values as a kind; `bad` ones have no form in it, `overflows` are those of them that are only too large."""
+    """Values cast to a kind. `bad` marks values that have no form in it; `overflows`, those that are only too large."""
 
     values: pa.Array
     bad: Mask
@@ -182,7 +182,7 @@ def _conform_column(column: pa.Array, feature: Feature) -> tuple[pa.Array, list[
         return _assemble(column, lists, cast.values), []
     indices = np.flatnonzero(faulty)
     rows, positions = lists.positions_of(indices)
-    # One reason for each row: that of its first value at fault.
+    # Keep one reason for each row: that of its first bad value.
     rows, firsts = np.unique(rows, return_index=True)
     reasons = _reasons(feature, lists, cast, indices[firsts], positions[firsts])
     faults = list(zip(rows.tolist(), reasons, strict=True))
@@ -192,7 +192,7 @@ def _conform_column(column: pa.Array, feature: Feature) -> tuple[pa.Array, list[
 
 
 def _conform_mixed(column: pa.UnionArray, feature: Feature) -> tuple[pa.Array, list[tuple[int, Reason]]]:
-    """A column of numbers and texts: only the texts are cast."""
+    """Converts a column of numbers and texts; only the texts are cast."""
     numbers, rows, texts = split_mixed(column)
     values, faults = _conform_column(numbers, feature)
     if len(rows) > _FEW_TEXTS:
@@ -212,7 +212,7 @@ def _conform_mixed(column: pa.UnionArray, feature: Feature) -> tuple[pa.Array, l
 
 
 def _replaced(values: pa.Array, rows: npt.NDArray[np.int64], others: pa.Array) -> pa.Array:
-    """The values with others in these rows."""
+    """Returns the values, with `others` at these rows."""
     if not len(rows):
         return values
     mask = np.zeros(len(values), bool)
@@ -221,12 +221,12 @@ def _replaced(values: pa.Array, rows: npt.NDArray[np.int64], others: pa.Array) -
 
 
 def _is_conform(column: pa.Array, kind: Kind) -> bool:
-    """Whether a column is what it shall become, as most are: a quick look, that may miss some."""
+    """Whether a column already has its final form, as most do. A quick check, which may miss some."""
     if column.type not in _CONFORM_TYPES[kind]:
         return False
     if kind is not Kind.FLOAT or not len(column):
         return True
-    # Behind a null there may be any number.
+    # The slot of a null may hold any number.
     return fits_float32(np.frombuffer(column.buffers()[1], np.float64)[column.offset :][: len(column)])
 
 
@@ -241,9 +241,9 @@ def _assemble(column: pa.Array, lists: ListColumn, values: pa.Array) -> pa.Array
 def _assemble_without(
     lists: ListColumn, lengths: npt.NDArray[np.int64], values: pa.Array, rows: npt.NDArray[np.int64]
 ) -> pa.ListArray:
-    """Lists with null in these rows, and without the values that were there.
+    """Makes lists that are null at these rows, without the values that those rows had.
 
-    Row 1 of three is at fault::
+    Row 1 of three is bad::
 
         lists    [1, 2]   ["x", 3]   [4]
         values    1  2      .  3      4      lengths 2 2 1     cast, with null for "x"
@@ -267,7 +267,7 @@ def _reasons(
     indices: npt.NDArray[np.int64],
     positions: npt.NDArray[np.int64],
 ) -> Iterator[Reason]:
-    """Why the values at these indices are refused; `positions` are those within their lists."""
+    """Yields why the values at these indices are refused; `positions` are their positions within their lists."""
     values = lists.values.take(pa.array(indices))
     kept = own_unit(values) if types.is_temporal(values.type) else values
     for value, overflows, position in zip(
@@ -321,7 +321,7 @@ def _to_int(array: pa.Array, feature: Feature) -> _Cast:
     if types.is_floating(array.type):
         return _float_to_int(array)
     if types.is_decimal(array.type):
-        # 5.00 as 5, and the zero of a large scale, 0E-10, as 0.
+        # Write 5.00 as 5, and a zero of large scale, 0E-10, as 0.
         text = pc.replace_substring_regex(decimal_text(array), r"^(.*)\.0+$|^(0)E-[0-9]+$", r"\1\2")
         return _text_to_int(text, boolean=False)
     if types.is_temporal(array.type):
@@ -355,7 +355,7 @@ def _float_to_int(array: pa.Array) -> _Cast:
 
 def _to_float(array: pa.Array, feature: Feature) -> _Cast:
     if types.is_decimal(array.type):
-        # By way of the text, which Arrow rounds to the nearest double; its own cast can be off by one unit.
+        # Go through text, which Arrow rounds to the nearest double; its direct cast can be off by one unit.
         array = decimal_text(array)
     if is_text(array.type):
         values, bad = cast_text(array, Kind.FLOAT)

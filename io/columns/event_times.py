@@ -9,7 +9,7 @@ INT, FLOAT          seconds, ms, us or ns since 1970-01-01 UTC: the unit must be
 timestamp, date     as it is; UTC where it has no time zone
 ==================  ============================================================================================
 
-`_event_time` has microseconds: finer times are rounded down, and a FLOAT to the nearest microsecond. Years 1 to 9999
+`_event_time` holds microseconds: finer times are rounded down, and a FLOAT to the nearest microsecond. Years 1 to 9999
 are accepted.
 """
 
@@ -32,7 +32,7 @@ from penstock.io.schema import Feature, Kind, find_feature
 
 Unit = Literal["s", "ms", "us", "ns"]
 
-# Units in a second.
+# Units per second.
 _UNITS: Mapping[str, int] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _MICROS = 1_000_000
 
@@ -44,7 +44,7 @@ _LAST_SECOND = (datetime.datetime(9999, 12, 31, 23, 59, 59) - _EPOCH) // datetim
 
 _HAS_OFFSET = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
 
-# Arrow spends half a microsecond on each text that it cannot cast, so a few are tried first.
+# Arrow spends half a microsecond on each text that it cannot cast, so try a few texts first.
 _PROBES = 32
 
 
@@ -66,7 +66,7 @@ def parse_event_time(text: str) -> tuple[str, Unit | None]:
 
 
 def check_event_time(text: str, features: Sequence[Feature]) -> None:
-    """Refuses an event time that a schema cannot give.
+    """Checks that a schema can provide this event time.
 
     Raises:
       ConfigError: when the column is unknown or multivalued, a number has no unit, or a text has one.
@@ -86,10 +86,10 @@ def _spellings(column: str) -> str:
 
 
 def event_times(column: pa.Array, unit: Unit | None = None) -> pa.Array:
-    """Converts values to timestamp[us, UTC]; null where a value is null, or is no time of the years 1 to 9999.
+    """Converts values to timestamp[us, UTC]; a value that is null, or no time of the years 1 to 9999, becomes null.
 
     Raises:
-      ConfigError: for a number without unit, or a type that holds no time.
+      ConfigError: for a number without a unit, or a type that holds no time.
     """
     types = pa.types
     column = list_column(column).single_values()
@@ -119,7 +119,7 @@ def _from_integers(values: pa.Array, unit: str) -> pa.Array:
 
 
 def _limits(unit: str) -> tuple[int, int]:
-    """Returns the least and the greatest int64 of a unit that falls into the years 1 to 9999."""
+    """Returns the least and the greatest int64 of a unit that lie within the years 1 to 9999."""
     if unit == "days":
         return _FIRST_SECOND // 86_400, _LAST_SECOND // 86_400
     scale, whole = _UNITS[unit], np.iinfo(np.int64)
@@ -138,7 +138,7 @@ def _from_floats(values: pa.Array, unit: str) -> pa.Array:
 
 
 def _in_range(times: pa.Array) -> pa.Array:
-    """Offsets may lead out of the years 1 to 9999."""
+    """Makes times outside the years 1 to 9999 null; an offset may lead there."""
     return _from_integers(times.cast(pa.int64()), "us")
 
 
@@ -149,7 +149,7 @@ def _parse_texts(column: pa.Array) -> pa.Array:
             texts[:_PROBES].cast(arrow_type)
             return texts.cast(arrow_type).cast(pa.int64()).cast(TIME_TYPE)
         except pa.ArrowInvalid:
-            # A mixed column, or one with faults: row by row below, by the same casts.
+            # A column of mixed formats, or one with bad texts: the casts below go row by row.
             continue
     texts = pc.replace_substring_regex(texts, r"(\.\d{6})\d+", r"\1")
     zoned = pc.match_substring_regex(texts, _HAS_OFFSET)
@@ -163,13 +163,13 @@ def _valid_texts(column: pa.Array) -> pa.Array:
     try:
         return content.cast(pa.string())
     except pa.ArrowInvalid:
-        # No byte of a time is beyond ASCII.
+        # Every byte of a time is ASCII.
         ascii_only = pc.match_substring_regex(content, r"^[\x00-\x7f]*$")
         return pc.if_else(ascii_only, content, None).cast(pa.string())
 
 
 def _cast_or_null(texts: pa.Array, arrow_type: pa.DataType) -> pa.Array:
-    """A cast that halves the array until the texts that fail are alone, and makes them null."""
+    """Casts texts and makes those that fail null, halving the array until they are alone."""
     try:
         return texts.cast(arrow_type)
     except pa.ArrowInvalid:
@@ -182,9 +182,9 @@ def _cast_or_null(texts: pa.Array, arrow_type: pa.DataType) -> pa.Array:
 def assign_event_time(
     batch: pa.RecordBatch, column: str, unit: Unit | None = None
 ) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
-    """Adds `_event_time` to a batch, and returns the reasons of the rows that have no time: these are null.
+    """Adds `_event_time` to a batch; returns the reasons of rows that have no time, where it is null.
 
-    A column that the batch lacks counts as all null.
+    A column that the batch lacks is treated as all null.
 
     Raises:
       ConfigError: as `event_times`.

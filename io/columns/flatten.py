@@ -1,4 +1,4 @@
-"""Nested records as flat columns: the fields of a struct column become columns with dotted names."""
+"""Flattens nested records: the fields of a struct column become columns with dotted names."""
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ def flatten_batch(batch: pa.RecordBatch, uri: str = "input") -> pa.RecordBatch:
       uri: the file that a message should name.
 
     Raises:
-      InputError: when two columns have one name afterwards (`a: {b}` beside a column named `a.b`).
+      InputError: when two columns have the same name afterwards (`a: {b}` beside a column named `a.b`).
     """
     if not any(_is_nested(field) for field in batch.schema):
         return batch
@@ -68,5 +68,5 @@ def _flatten_field(field: pa.Field) -> list[pa.Field]:
 
 
 def _children(field: pa.Field) -> list[pa.Field]:
-    """Fields of a struct under their dotted names; nullable, since the struct may be null."""
+    """Returns the fields of a struct under dotted names; all nullable, since the struct may be null."""
     return [child.with_name(f"{field.name}.{child.name}").with_nullable(True) for child in field.type]

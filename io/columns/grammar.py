@@ -1,8 +1,8 @@
 r"""The text grammar: which texts are integers, floats and booleans.
 
-One grammar for every text of every format (CSV fields, strings in JSON Lines, Avro, Parquet and tf.Example), for
-inference and for reading. It is stricter than Python's, C's or Arrow's, so that a text that looks like a number but is
-a name (a zip code, a phone number, a version) is not silently turned into one.
+All texts of all formats follow this one grammar (CSV fields, strings in JSON Lines, Avro, Parquet and tf.Example), in
+inference and in reading. It is stricter than Python's, C's or Arrow's: a text that looks like a number but is a name
+(a zip code, a phone number, a version) is not silently turned into a number.
 
 =====  =================================================================  ==========================================
 kind   accepted                                                           refused
@@ -15,8 +15,8 @@ BOOL   `true` `True` `TRUE` `false` `False` `FALSE`, and INT texts        `t` `y
 =====  =================================================================  ==========================================
 
 Digits are the ASCII digits. Nothing is trimmed: a text with a space, tab, line break or NUL is refused, and so is the
-empty text. A FLOAT is the nearest double; one that would overflow to infinity is refused, one that underflows is 0.
-BOOL is for INT features with a bool_domain; whether an INT text is 0 or 1 is for validation.
+empty text. A FLOAT is the nearest double: one that would overflow to infinity is refused, one that underflows is 0.
+BOOL is for INT features with a bool_domain; validation checks whether an INT text is 0 or 1.
 """
 
 import dataclasses
@@ -46,12 +46,12 @@ from penstock.io.schema import Kind
 _INT, _FLOAT, _SPECIAL = map(re.compile, (INT_PATTERN, FLOAT_PATTERN, SPECIAL_PATTERN))
 _BOOLEAN = re.compile(f"{TRUE_PATTERN}|{FALSE_PATTERN}")
 
-# Every integer up to here has a double of its own.
+# Every integer up to here is exact as a double.
 MAX_EXACT_INT = 1 << 53
 
 
 def cast_text(text: Text, kind: Kind, boolean: bool = False) -> tuple[pa.Array, Mask]:
-    """The values that texts stand for, and which of them stand for none.
+    """Casts texts to a kind, and marks those that have no value in it.
 
     >>> values, bad = cast_text(pa.array(["12", "x", None]), Kind.INT)
     >>> values.to_pylist(), bad.tolist()
@@ -60,10 +60,10 @@ def cast_text(text: Text, kind: Kind, boolean: bool = False) -> tuple[pa.Array, 
     Args:
       text: string or binary, also large; nulls stay null.
       kind: INT gives int64, FLOAT float64, BYTES the array as it is.
-      boolean: INT features only: take the spellings of BOOL.
+      boolean: for INT features only: accept the spellings of BOOL.
 
     Returns:
-      The values, null where the text is not of this kind, and bool[n], True there.
+      The values, null where the text is not of this kind; and bool[n], True at those texts.
     """
     if kind is Kind.BYTES:
         return text, np.zeros(len(text), bool)
@@ -73,9 +73,9 @@ def cast_text(text: Text, kind: Kind, boolean: bool = False) -> tuple[pa.Array, 
 
 
 def parse_text(text: str, kind: Kind, boolean: bool = False) -> tuple[int | float | None, bool]:
-    """What `cast_text` makes of one text, and whether it has the form of a number of that kind, but is too large.
+    """Casts one text as `cast_text` does; also returns whether it is a number of that kind that is too large.
 
-    For a few texts, where Arrow would spend more on the call than on the texts. A FLOAT must be within float32 here.
+    Use it for a few texts, where the Arrow call would cost more than the casts. A FLOAT must fit in float32 here.
 
     >>> parse_text("12", Kind.INT), parse_text("x", Kind.INT), parse_text("1e39", Kind.FLOAT)
     ((12, False), (None, False), (None, True))
@@ -101,14 +101,14 @@ def _parse_float(text: str) -> tuple[float | None, bool]:
 
 @dataclasses.dataclass(frozen=True)
 class TextCounts:
-    """How many texts of a column have which form, nulls left out; each is counted once, but for `specials`.
+    """Counts the texts of a column by form, without nulls. Each is counted once, but `specials` are also in `floats`.
 
     Attributes:
       ints: INT texts that a double holds exactly.
-      wide_ints: INT texts beyond 2^53 either way: as FLOAT they would lose digits.
+      wide_ints: INT texts beyond 2^53 either way, which would lose digits as FLOAT.
       floats: FLOAT texts that are not integers.
-      specials: those of the floats that are NaN or infinite.
-      others: all else; also integers beyond int64 and finite numbers beyond float32, which only BYTES holds.
+      specials: floats that are NaN or infinite.
+      others: all else, including integers beyond int64 and finite numbers beyond float32, which only BYTES can hold.
     """
 
     ints: int = 0
@@ -119,7 +119,7 @@ class TextCounts:
 
 
 def classify_text(text: Text) -> TextCounts:
-    """Counts the forms of the texts that are not null.
+    """Counts the texts by form, without nulls.
 
     >>> classify_text(pa.array(["7", "007", "0.7", None, "9007199254740993"]))
     TextCounts(ints=1, wide_ints=1, floats=1, specials=0, others=1)
@@ -131,7 +131,7 @@ def classify_text(text: Text) -> TextCounts:
     floats, not_float = _cast_float(rest)
     numbers = _numbers(floats, np.float64)
     not_float |= float32_overflow(numbers)
-    # Integers beyond int64: FLOAT would take them, and round them.
+    # Integers beyond int64: FLOAT would accept them, and round them.
     huge = np.flatnonzero((np.abs(numbers) >= float(1 << 63)) & ~not_float)
     whole = int(match_text(rest.take(pa.array(huge)), INT_PATTERN).sum())
     others = int(not_float.sum()) + whole
@@ -145,7 +145,7 @@ def classify_text(text: Text) -> TextCounts:
 
 
 def beyond_exact(values: npt.NDArray[np.int64]) -> Mask:
-    """Which integers may have no double of their own."""
+    """Marks the integers that a double may not hold exactly."""
     return (values > MAX_EXACT_INT) | (values < -MAX_EXACT_INT)
 
 
@@ -164,7 +164,7 @@ def _by_states(values: npt.NDArray[Any], states: npt.NDArray[np.uint8] | None) -
 
 
 def _numbers(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """The values as numpy without conversion; 0 for nulls."""
+    """Returns the values as numpy without conversion; nulls are 0."""
     if array.null_count:
         array = array.fill_null(0)
     return array.to_numpy(zero_copy_only=False).astype(dtype, copy=False)

@@ -1,9 +1,9 @@
-"""The hash of a row, which does not depend on order, batches or workers; splits and the shuffle use it.
+"""Hashes rows, independent of order, batches and workers; splits and the shuffle use the hash.
 
-The hash is XXH64 over the columns of the row in name order. A null, or a column that is not there, adds a zero byte. A
-value adds a byte for its kind (1 int, 2 float, 3 bytes), the number of values as u32, and the values: int64, float64 of
-the float32 that a tf.Example holds, or a u32 length and the bytes; all little-endian. So equal rows from CSV, Parquet
-and Avro have equal hashes, and a scalar hashes like a list of one.
+The hash is XXH64 over the columns of the row in name order. A null, or a column that is absent, adds a zero byte. A
+value adds a byte for its kind (1 int, 2 float, 3 bytes), the number of values as u32, and the values: an int64, the
+float64 of the float32 that a tf.Example holds, or a u32 length and the bytes; all little-endian. So equal rows from
+CSV, Parquet and Avro have equal hashes, and a scalar hashes like a list of one.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from penstock.io.columns.lists import kernel_columns
 from penstock.io.kernel import hashing
 from penstock.io.kernel.pure import rows as kernel_rows
 
-# Uses of one seed that must be independent of each other hash with different salts.
+# Uses of one seed that must be independent hash with different salts.
 SPLIT_SALT = "split"
 SHUFFLE_SALT = "shuffle"
 
@@ -35,12 +35,12 @@ def salted(seed: int, salt: str) -> int:
 def hash_rows(batch: pa.RecordBatch, columns: Sequence[str] | None, seed: int) -> npt.NDArray[np.uint64]:
     """Hashes each row with XXH64, and returns uint64[rows].
 
-    The module says what is hashed.
+    The module's docstring says what is hashed.
 
     Args:
       batch: rows of any types that have a tf.Example form.
-      columns: which columns, in any order; None for all without the reserved ones. One that the batch lacks counts
-        as null.
+      columns: which columns, in any order; None for all except the reserved ones. A column that the batch lacks is
+        treated as null.
       seed: 64-bit seed, as `salted` gives.
 
     Raises:
@@ -53,9 +53,9 @@ def hash_rows(batch: pa.RecordBatch, columns: Sequence[str] | None, seed: int) -
 def canonical_rows(
     batch: pa.RecordBatch, columns: Sequence[str]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """What `hash_rows` hashes of columns in name order: bytes, and int64[rows + 1] where each row begins, and the end.
+    """Returns the bytes that `hash_rows` hashes, and int64[rows + 1]: where each row begins, and the end.
 
-    Rows that are equal in these columns have equal bytes, and the bytes of none are the beginning of another's.
+    Columns come in name order. Rows equal in these columns have equal bytes; no row's bytes are a prefix of another's.
 
     Raises:
       ConfigError: for a column of a type without a tf.Example form.

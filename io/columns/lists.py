@@ -1,4 +1,4 @@
-"""A column of any Arrow type as lists of values, and in the few types that the kernel reads."""
+"""Takes columns of any Arrow type apart into lists of values, and casts them to the few types that the kernel reads."""
 
 import dataclasses
 import functools
@@ -18,12 +18,12 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclasses.dataclass(frozen=True)
 class ListColumn:
-    """A column of n rows taken apart into its m values; a scalar column has one value in each row.
+    """A column of n rows taken apart into its m values. A scalar column has one value in each row.
 
     Attributes:
-      values: those of all rows one after the other, nulls among them, of the type that is stored (`plain`).
+      values: the values of all rows, one after the other, nulls included, in the type that is stored (`plain`).
       present: bool[n], False where the row is null; an empty list is present.
-      lengths: int64[n], the values of each row, 0 where it is null; None for a scalar column, where m is n.
+      lengths: int64[n], the number of values in each row, 0 where it is null; None for a scalar column, where m is n.
     """
 
     values: pa.Array
@@ -32,7 +32,7 @@ class ListColumn:
 
     @property
     def counts(self) -> Ints:
-        """int64[n], the values of each row; 0 where it is null, in a scalar column too."""
+        """int64[n], the number of values in each row; 0 where it is null, in a scalar column too."""
         return self.present.astype(np.int64) if self.lengths is None else self.lengths
 
     @property
@@ -42,11 +42,11 @@ class ListColumn:
         return rows if self.lengths is None else np.repeat(rows, self.lengths)
 
     def rows_of(self, indices: Ints) -> Ints:
-        """The rows of these values."""
+        """Returns the rows of the values at these indices."""
         return self.positions_of(indices)[0]
 
     def positions_of(self, indices: Ints) -> tuple[Ints, Ints]:
-        """The rows of these values, and their indices within the list of the row."""
+        """Returns the rows of the values at these indices, and their positions within the list of the row."""
         if self.lengths is None:
             return indices, np.zeros(len(indices), np.int64)
         ends = np.cumsum(self.lengths)
@@ -54,30 +54,30 @@ class ListColumn:
         return rows, indices - (ends - self.lengths)[rows]
 
     def single_values(self) -> pa.Array:
-        """One value a row: null for a list of none or several."""
+        """Returns one value a row: null where the list has none or several."""
         if self.lengths is None:
             return self.values
         first = np.cumsum(self.lengths) - self.lengths
         return self.values.take(pa.array(first, pa.int64(), mask=self.lengths != 1))
 
     def null_values(self) -> Flags:
-        """bool[m], which values are nulls inside lists; a null of a scalar column is a null row."""
+        """Returns bool[m]: which values are nulls inside lists. A null of a scalar column is a null row instead."""
         if self.lengths is None or not self.values.null_count:
             return np.zeros(len(self.values), bool)
         return self.values.is_null().to_numpy(zero_copy_only=False)
 
     def rows_with_null_values(self) -> Ints:
-        """The rows that have a null inside their list, ascending."""
+        """Returns the rows that have a null inside their list, ascending."""
         return np.unique(self.rows_of(np.flatnonzero(self.null_values())))
 
 
 def list_column(column: pa.Array) -> ListColumn:
-    """The values of a column."""
+    """Takes a column apart into its values."""
     column = plain(column)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     if not is_list(column.type):
         return ListColumn(column, present, None)
-    # flatten() and not a cast to list: Arrow 25 casts list views with nulls wrongly.
+    # Use flatten(), not a cast to list: Arrow 25 casts list views with nulls wrongly.
     return ListColumn(plain(column.flatten()), present, list_lengths(column))
 
 
@@ -92,7 +92,7 @@ def check_supported(name: str, arrow_type: pa.DataType) -> None:
     """Checks that a column has a tf.Example form.
 
     Raises:
-      ConfigError: if it has not, naming the column.
+      ConfigError: if it has none, naming the column.
     """
     if not is_supported(arrow_type):
         raise ConfigError(
@@ -112,7 +112,7 @@ def _item_type(arrow_type: pa.DataType) -> pa.DataType:
 
 
 def kernel_columns(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
-    """The named columns in the order of the names, in types that the kernel reads; nulls where the batch lacks one.
+    """Returns the columns in the order of `names`, in types that the kernel reads; all null if the batch lacks one.
 
     The kernel reads int64, uint64, bool, float32, float64, (large_)string, (large_)binary, and (large_)lists of them.
 
@@ -170,12 +170,12 @@ def _kernel_values(array: pa.Array) -> pa.Array:
 
 
 def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same values without the view types of strings, for which Arrow has no `filter` and `take`."""
+    """Returns the same values without string view types, for which Arrow has no `filter` and `take`."""
     types = batch.schema.types
     plain = [*map(_plain_type, types)]
     if plain == types:
         return batch
-    # Column by column: Arrow 25 fails at a cast of all of them for a slice of lists of nulls.
+    # Cast column by column: Arrow 25 fails to cast them all at once for a slice of lists of nulls.
     for index, arrow_type in enumerate(plain):
         if arrow_type != types[index]:
             field = batch.schema.field(index).with_type(arrow_type)
@@ -197,7 +197,7 @@ def _plain_type(arrow_type: pa.DataType) -> pa.DataType:
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The same values in a type that all of Arrow's kernels take."""
+    """Returns the same values in a type that all of Arrow's kernels accept."""
     plain = _plain_type(array.type)
     array = array if plain == array.type else array.cast(plain)
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array

@@ -1,4 +1,4 @@
-"""The values of a column, whatever its Arrow type: what is stored, texts of values that are not texts, `shown`."""
+"""Values of columns of any Arrow type: as they are stored, as text, and as messages show them."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from pyarrow import types
 
 from penstock.io.schema import Kind
 
-# Characters, bytes or items of a value in a message.
+# Characters, bytes or items of a value that a message shows.
 _MAX_SHOWN = 120
 
 
 def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.StringArray) -> pa.UnionArray:
-    """A column of numbers but for a few texts, as a reader gives it that found no number in them.
+    """Makes a column of numbers and a few texts, as a reader yields it when some of its texts are not numbers.
 
     >>> mixed_column(pa.array([1, None, None]), np.array([2]), pa.array(["n/a"])).to_pylist()
     [1, None, 'n/a']
@@ -31,8 +31,8 @@ def mixed_column(numbers: pa.Array, rows: npt.NDArray[np.int64], texts: pa.Strin
 
 
 def split_mixed(column: pa.UnionArray) -> tuple[pa.Array, npt.NDArray[np.int64], pa.StringArray]:
-    """What `mixed_column` was made of."""
-    # By the buffers: `type_codes` and `offsets` of Arrow 25 are those of a slice's beginning.
+    """Splits a `mixed_column` into the arguments that made it."""
+    # Read the buffers: for a slice, Arrow 25's `type_codes` and `offsets` begin at the wrong place.
     _, *buffers = column.buffers()
     codes, indices = (
         np.frombuffer(buffer, dtype)[column.offset :][: len(column)]
@@ -41,7 +41,7 @@ def split_mixed(column: pa.UnionArray) -> tuple[pa.Array, npt.NDArray[np.int64],
     rows = np.flatnonzero(codes)
     numbers, texts = column.field(0), column.field(1)
     if len(numbers) != len(column) or column.offset:
-        # A slice points into the whole children.
+        # The offsets of a slice point into the whole children.
         numbers = _slice_of(numbers, rows, indices, column.offset)
     if len(texts) != len(rows):
         texts = texts.take(pa.array(indices[rows]))
@@ -49,7 +49,7 @@ def split_mixed(column: pa.UnionArray) -> tuple[pa.Array, npt.NDArray[np.int64],
 
 
 def _slice_of(numbers: pa.Array, rows: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], offset: int) -> pa.Array:
-    """The numbers of a slice: without a copy where they are as `mixed_column` lays them out, null for each text."""
+    """Returns the numbers of a slice, null at each text; no copy where they lie as `mixed_column` puts them."""
     found = numbers.slice(offset, len(indices))
     moved = indices != np.arange(offset, offset + len(indices))
     moved[rows] = False
@@ -69,7 +69,7 @@ def is_mixed(arrow_type: pa.DataType) -> bool:
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """The array as what it stores: no extension, dictionary, run-end encoding, view, fixed size or large text."""
+    """Returns the array as it is stored: no extension, dictionary, run-end encoding, view, fixed size or large text."""
     if isinstance(array, pa.ExtensionArray):
         return plain(array.storage)
     if types.is_dictionary(array.type):
@@ -84,13 +84,13 @@ def plain(array: pa.Array) -> pa.Array:
 
 
 def item_type(arrow_type: pa.DataType) -> pa.DataType:
-    """The type of one value: inside lists, dictionaries, run-end encodings and extensions."""
+    """Returns the type of one value: inside lists, dictionaries, run-end encodings and extensions."""
     arrow_type = _stored_type(arrow_type)
     return _stored_type(arrow_type.value_type) if is_list(arrow_type) else arrow_type
 
 
 def is_list(arrow_type: pa.DataType) -> bool:
-    """Whether this is a list of any flavour."""
+    """Whether this is a list type of any flavour."""
     return (
         types.is_list(arrow_type)
         or types.is_large_list(arrow_type)
@@ -101,7 +101,7 @@ def is_list(arrow_type: pa.DataType) -> bool:
 
 
 def is_text(arrow_type: pa.DataType) -> bool:
-    """Whether this holds texts or bytes, of any flavour."""
+    """Whether this type holds texts or bytes, of any flavour."""
     return (
         types.is_string(arrow_type)
         or types.is_binary(arrow_type)
@@ -114,7 +114,7 @@ def is_text(arrow_type: pa.DataType) -> bool:
 
 
 def kind_of(item: pa.DataType) -> Kind | None:
-    """The kind of a schema whose values have this type; None for null, and for what only conversion makes a kind of.
+    """Returns the kind whose values have this type; None for null, and for types that only conversion gives a kind.
 
     >>> kind_of(pa.bool_()), kind_of(pa.date32())
     (<Kind.INT: 'INT'>, None)
@@ -127,7 +127,7 @@ def kind_of(item: pa.DataType) -> Kind | None:
 
 
 def has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
-    """Whether values of an Arrow type are of a schema's kind; a column of nothing but nulls is of any.
+    """Whether values of an Arrow type are of a schema's kind; a column of only nulls is of any kind.
 
     >>> has_kind(pa.list_(pa.int16()), Kind.INT), has_kind(pa.string(), Kind.INT)
     (True, False)
@@ -151,12 +151,12 @@ def _stored_type(arrow_type: pa.DataType) -> pa.DataType:
 
 
 def own_unit(array: pa.Array) -> pa.Array:
-    """Dates, times, timestamps and durations as int64 in the unit of their type."""
+    """Returns dates, times, timestamps and durations as int64 in the unit of their type."""
     return array.view(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
 
 
 def as_text(array: pa.Array) -> pa.Array:
-    """Values as the table of `penstock.io.columns.conform` writes them in BYTES; texts and bytes as they are."""
+    """Returns values as the BYTES column of the table in `penstock.io.columns.conform` has them; texts stay as is."""
     if is_text(array.type):
         return array
     if types.is_decimal(array.type):
@@ -171,14 +171,14 @@ def as_text(array: pa.Array) -> pa.Array:
 
 
 def decimal_text(array: pa.Array) -> pa.Array:
-    """Decimals as text, with all digits of their scale; tiny ones with an exponent."""
+    """Returns decimals as text, with all digits of their scale; tiny ones with an exponent."""
     if array.type.scale < 0:
         array = array.cast(pa.decimal256(76, 0))
     return array.cast(pa.string())
 
 
 def column_of(batch: pa.RecordBatch, name: str) -> pa.Array | None:
-    """The column, decoded if it is a dictionary; None when the batch has none of that name."""
+    """Returns the column, decoded if it is a dictionary; None when the batch has no column of that name."""
     index = batch.schema.get_field_index(name)
     if index < 0:
         return None
@@ -187,7 +187,7 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array | None:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: short, null for None.
+    """Returns a value as a message shows it: short, `null` for None.
 
     >>> print(shown("a"), shown(None), shown(2.5), shown("x" * 500)[-6:])
     'a' null 2.5 xxx...

@@ -1,4 +1,4 @@
-"""The file of rules: predicates (`penstock.transforms.checks.rules`) and keys that are unique (`...checks.unique`)."""
+"""Parses the file of rules: predicates (`penstock.transforms.checks.rules`) and unique keys (`...checks.unique`)."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -20,10 +20,10 @@ class UniqueKey:
     """Columns whose values, taken together, no two rows may share.
 
     Attributes:
-      columns: at least one, each once.
-      name: letters, digits, `_`, `.`, `-`, beginning with a letter; the reason code is `unique.<name>`. By default the
-        columns, with `_` between them.
-      source: where it is written, for messages.
+      columns: at least one column, each once.
+      name: letters, digits, `_`, `.`, `-`, beginning with a letter; the reason code is `unique.<name>`. By default, the
+        columns joined by `_`.
+      source: where the key is written, for messages.
 
     Raises:
       ConfigError: for no column, a column twice, or an invalid name.
@@ -48,7 +48,7 @@ class UniqueKey:
 
     @property
     def place(self) -> str:
-        """File, line and key, as messages begin."""
+        """File, line and key, with which messages begin."""
         what = f"unique {self.name!r}" if self.name else "unique"
         return f"{self.source}: {what}" if self.source else what
 
@@ -63,8 +63,8 @@ class Checks:
     """What a file of rules asks of the rows.
 
     Attributes:
-      rules: what each row must meet.
-      unique: what no two rows may share.
+      rules: predicates that each row must meet.
+      unique: keys that no two rows may share.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -74,11 +74,11 @@ class Checks:
 def load_checks(path: str) -> Checks:
     """Reads a file of rules and of keys that are unique.
 
-    `compile_rules` checks the SQL, and `check_unique` the columns.
+    `compile_rules` checks the SQL later, and `check_unique` the columns.
 
     Raises:
-      ConfigError: when the file cannot be read, is not YAML, or says something else; with line, and the number or name
-        of the rule.
+      ConfigError: when the file cannot be read, is not YAML, or has other content; with line, and the number or name of
+        the rule.
     """
     source = f"--rules {path}"
     return parse_checks(read_text(path, source, _HINT), source)
@@ -88,7 +88,7 @@ def load_rules(path: str) -> tuple[Rule, ...]:
     """Reads a file of rules.
 
     Raises:
-      ConfigError: as `load_checks`, and when the file names keys that are unique, which no row alone can break.
+      ConfigError: as `load_checks`, and when the file names unique keys, which are not checked row by row.
     """
     checks = load_checks(path)
     if checks.unique:
@@ -97,7 +97,7 @@ def load_rules(path: str) -> tuple[Rule, ...]:
 
 
 def parse_checks(text: str, source: str = "rules") -> Checks:
-    """The checks of a YAML text; `source` is how messages call it.
+    """Parses the checks of a YAML text; messages call it `source`.
 
     Raises:
       ConfigError: as `load_checks`.
@@ -139,7 +139,7 @@ def _rule(node: yaml.Node, number: int, where: Place) -> Rule:
 
 
 def _unique_keys(key: Key, node: yaml.Node) -> Iterator[UniqueKey]:
-    """The keys of a list of columns, a list of such lists, or a mapping of names to lists."""
+    """Yields the keys of a list of columns, a list of such lists, or a mapping of names to lists."""
     if isinstance(node, yaml.MappingNode):
         for name, columns in pairs(node, key.where):
             yield _unique_key(columns, name.where, name.text)
@@ -161,5 +161,5 @@ def _unique_key(node: yaml.Node, where: Place, name: str = "") -> UniqueKey:
 
 
 def key_names(keys: Sequence[UniqueKey]) -> str:
-    """The columns of each key, as a plan tells them."""
+    """Returns the columns of each key, as a plan shows them."""
     return "; ".join(", ".join(key.columns) for key in keys)

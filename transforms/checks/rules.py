@@ -12,27 +12,27 @@
         sql: trip_miles < 100
         severity: warn                       # counts, and keeps the row
 
-A row stays when the predicate is true; false rejects it, and so does NULL: `fare >= 0` rejects a row without a fare,
-`fare IS NULL OR fare >= 0` keeps it. The same file can say `unique`
-(`penstock.transforms.checks.unique`). What a predicate may say is told in `penstock.transforms.checks.sql.predicates`.
+A row stays when the predicate is true. False rejects it, and so does NULL: `fare >= 0` rejects a row without a fare,
+`fare IS NULL OR fare >= 0` keeps it. The same file can hold `unique` keys
+(`penstock.transforms.checks.unique`). `penstock.transforms.checks.sql.predicates` says what a predicate may contain.
 Columns have the types of the schema: BIGINT, DOUBLE, VARCHAR, or lists of those where the schema says that a feature is
-multivalued. A column that is not there is all NULL. A row is also rejected by a rule that cannot be computed for it
-(overflow, a cast that fails, division by zero), or uses bytes of it that are not UTF-8.
+multivalued. A column that is absent is all NULL. A rule also rejects a row for which it cannot be computed (overflow, a
+cast that fails, division by zero), or of which it uses bytes that are not UTF-8.
 
-Lists are asked with `2 = ANY(xs)`, `0 < ALL(xs)`, `list_contains(xs, 2)` or a lambda: `list_filter(xs, lambda x: x < 0)
-= []`. As in all of SQL a NULL among the items may make the answer NULL; of a list that is itself NULL, ANY is false and
-ALL is true, as of an empty one: `xs IS NOT NULL AND 0 < ALL(xs)` asks for a list too.
+Test lists with `2 = ANY(xs)`, `0 < ALL(xs)`, `list_contains(xs, 2)` or a lambda: `list_filter(xs, lambda x: x < 0)
+= []`. As in all of SQL, a NULL among the items may make the answer NULL. For a list that is itself NULL, ANY is false
+and ALL is true, as for an empty one: `xs IS NOT NULL AND 0 < ALL(xs)` demands a list too.
 
-A result that is as large as a value says needs a bound: `repeat(name, least(n, 100))`, not `repeat(name, n)`
-(`penstock.transforms.checks.sql.growth`). What else takes too long or too much memory fails the job with a `DataError`
-that names the rule (`penstock.transforms.checks.sql.queries`).
+A result whose size depends on a value needs a bound: `repeat(name, least(n, 100))`, not `repeat(name, n)`
+(`penstock.transforms.checks.sql.growth`). A rule that takes too long or too much memory in other ways fails the job
+with a `DataError` that names it (`penstock.transforms.checks.sql.queries`).
 
 Why DuckDB, and not Polars' `sql_expr`: ten rules over a million rows in batches of 8,192 take 0.35 s against 0.09 s on
 one core here, both far from being what limits a job. But in Polars an overflow wraps around silently, `dist/0 > 1` is
 true, an aggregate is broadcast over the batch (so the answer depends on the batch), a cast that fails takes the whole
-batch with it, and a syntax error has no position. DuckDB has SQL's three-valued logic and raises what it cannot
-compute, its TRY confines errors to their rows, and its syntax tree tells names and positions before anything runs.
-One of its own rules to know: NaN equals itself and is greater than every other number.
+batch with it, and a syntax error has no position. DuckDB has SQL's three-valued logic and raises an error for what it
+cannot compute, its TRY confines errors to their rows, and its syntax tree gives names and positions before anything
+runs. Note one rule of its own: NaN equals itself and is greater than every other number.
 """
 
 import dataclasses
@@ -60,14 +60,14 @@ Severity = Literal["error", "warn"]
 
 _SEVERITIES = ("error", "warn")
 
-# Of a rule, or of a key that is unique.
+# The name of a rule, or of a unique key.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
-# Telling why a row gives NULL costs a fraction of a millisecond, so beyond this many a batch the reason is told in
-# general.
+# To explain why a row gives NULL costs a fraction of a millisecond. Beyond this many rows a batch, the reason is a
+# general one.
 _MAX_EXPLAINED_ROWS = 512
 
-# Characters shown on either side of the place of an error.
+# Characters shown on either side of the position of an error.
 _PICTURE_WIDTH = 80
 
 
@@ -78,9 +78,9 @@ class Rule:
     Attributes:
       name: letters, digits, `_`, `.`, `-`, beginning with a letter; the reason code is `rule.<name>`.
       sql: the predicate.
-      severity: `error` rejects rows, `warn` counts them.
-      description: for whoever reads the rejects.
-      source: where the rule is written, file and line, for messages.
+      severity: `error` rejects rows, `warn` only counts them.
+      description: a text for readers of the rejects.
+      source: the file and line of the rule, for messages.
 
     Raises:
       ConfigError: for an invalid name or severity.
@@ -102,7 +102,7 @@ class Rule:
 
     @property
     def place(self) -> str:
-        """File, line and rule, as messages begin."""
+        """File, line and rule, with which messages begin."""
         return f"{self.source}: rule {self.name!r}" if self.source else f"rule {self.name!r}"
 
     @property
@@ -112,10 +112,10 @@ class Rule:
 
 
 def check_names(rules: Iterable[Rule]) -> None:
-    """Refuses rules of one name.
+    """Rejects two rules of the same name.
 
     Raises:
-      ConfigError: naming the second.
+      ConfigError: naming the second rule.
     """
     seen: set[str] = set()
     for rule in rules:
@@ -129,7 +129,7 @@ class Findings:
     """What is wrong with the rows of one batch.
 
     Attributes:
-      reasons: row index to why it is rejected, all reasons, in a fixed order.
+      reasons: by row index, all reasons to reject the row, in a fixed order.
       warnings: how many rows each rule of severity warn would have rejected; only those above 0.
     """
 
@@ -139,12 +139,12 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class CompiledRule:
-    """A rule as it runs.
+    """A rule in the form that runs.
 
     Attributes:
-      rule: as it is written.
+      rule: the rule as written.
       sql: the predicate in the form that the engine computes.
-      uses: the columns it uses.
+      uses: the columns that it uses.
     """
 
     rule: Rule
@@ -154,7 +154,7 @@ class CompiledRule:
 
 @dataclasses.dataclass(frozen=True)
 class CompiledRules:
-    """Rules checked against a schema; pickles, and opens its engine where it runs, once for each thread.
+    """Rules checked against a schema. They can be pickled; each thread opens its own engine where they run.
 
     Attributes:
       rules: the rules.
@@ -195,7 +195,7 @@ def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> Compile
 
     Raises:
       ConfigError: for a rule that does not parse, names no column or an unknown one, has wrong types, is not boolean,
-        or holds what a rule may not; the message has file, rule, and the place in the SQL.
+        or contains what a rule may not; the message has file, rule, and the position in the SQL.
     """
     check_names(rules)
     names = [feature.name for feature in features]
@@ -214,12 +214,12 @@ def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> Compile
 
 
 def _position(sql: str, offset: int) -> str:
-    """Line and column of a character, both from 1."""
+    """Returns line and column of a character, both from 1."""
     return f", SQL line {sql.count(chr(10), 0, offset) + 1}, column {offset - sql.rfind(chr(10), 0, offset)}"
 
 
 def _picture(sql: str, offset: int | None) -> str:
-    """The line of `sql` that holds `offset`, cut to what is near it, with a caret below; all of it without an offset.
+    """Returns the part of a line of `sql` around `offset`, with a caret below; all of `sql` without an offset.
 
     >>> print(_picture("a >\\n b >", 7))
     <BLANKLINE>
@@ -236,27 +236,27 @@ def _picture(sql: str, offset: int | None) -> str:
 
 _FALSE, _TRUE, _NULL = 0, 1, 2
 
-# What says of a rule that it takes too much, and of its rows nothing.
+# Errors that say that a rule takes too much, but nothing about its rows.
 _EXHAUSTED = (QueryLimitError, duckdb.OutOfMemoryException, MemoryError)
 
 Outcome = npt.NDArray[np.int8]
 
 
 def _outcomes(rules: Sequence[CompiledRule], rows: pa.Table) -> list[Outcome]:
-    """For each rule _TRUE, _FALSE or _NULL (also for what cannot be computed): int8[rows].
+    """Returns int8[rows] for each rule: _TRUE, _FALSE or _NULL (also for what cannot be computed).
 
     Raises:
-      DataError: when a rule takes too much.
+      DataError: when a rule takes too much time or memory.
     """
     try:
         result = run_query([f"TRY((\n{rule.sql}\n))" for rule in rules], rows)
     except _EXHAUSTED as error:
-        # Together they may take more than a batch may, and each one less.
+        # Together the rules may exceed the limits of a batch, though each alone does not.
         if len(rules) > 1:
             return [_outcomes([rule], rows)[0] for rule in rules]
         raise _exhausted(rules[0].rule, rows, error) from error
     except duckdb.Error:
-        # What TRY does not confine is narrowed down, to the rule and then to the row.
+        # TRY does not confine every error: narrow this one down to the rule, and then to the row.
         if len(rules) > 1:
             return [_outcomes([rule], rows)[0] for rule in rules]
         if rows.num_rows == 1:
@@ -278,7 +278,7 @@ def _exhausted(rule: Rule, rows: pa.Table, error: Exception) -> DataError:
 
 @dataclasses.dataclass(frozen=True)
 class _Broken:
-    """A rule and the rows that break it, with the reasons of those that it cannot be asked of."""
+    """A rule and the rows that break it, with reasons for the rows whose values it cannot use."""
 
     rule: CompiledRule
     outcome: Outcome
@@ -287,11 +287,11 @@ class _Broken:
 
     @property
     def nulls(self) -> list[int]:
-        """The rows for which it is NULL, or cannot be computed."""
+        """Returns the rows for which the rule is NULL, or cannot be computed."""
         return [row for row in self.rows[self.outcome[self.rows] == _NULL].tolist() if row not in self.unusable]
 
     def explain(self, table: pa.Table, faults: Mapping[int, str]) -> Iterator[tuple[int, Reason]]:
-        """A reason for each of the rows."""
+        """Yields a reason for each of the rows."""
         values = table.select(list(self.rule.uses)).take(pa.array(self.rows)).to_pylist()
         rule = self.rule.rule
         about = f"{rule.description}: " if rule.description else ""
@@ -308,8 +308,8 @@ class _Broken:
 
 
 def _explain(broken: Sequence[_Broken], rules: Sequence[CompiledRule], table: pa.Table) -> Iterator[tuple[int, Reason]]:
-    """A reason for each rejected row of each rule."""
-    # Most rows are NULL because a value is: one query, always the same, tells whether any rule cannot be computed.
+    """Yields a reason for each rejected row of each rule."""
+    # Most rows are NULL because a value is. One query, always the same, finds out whether any rule cannot be computed.
     nulls = sorted({row for one in broken for row in one.nulls})
     suspect = bool(nulls) and _fault(rules, _rows_of(table, nulls)) is not None
     for one in broken:
@@ -317,7 +317,7 @@ def _explain(broken: Sequence[_Broken], rules: Sequence[CompiledRule], table: pa
 
 
 def _faults(rule: CompiledRule, table: pa.Table, rows: Sequence[int]) -> dict[int, str]:
-    """The engine's message for those rows that it cannot compute."""
+    """Returns the engine's messages for those of the rows that it cannot compute."""
     faults: dict[int, str] = {}
     if not rows or _fault([rule], _rows_of(table, rows)) is None:
         return faults

@@ -1,6 +1,6 @@
-"""Uniqueness: of rows with equal keys the first stays, the others are rejected.
+"""Uniqueness: of rows with equal keys, the first stays and the others are rejected.
 
-The file of rules names the keys, one or several, each by its columns and perhaps by a name::
+The file of rules names one or several keys, each by its columns and optionally by a name::
 
     unique: [user_id, day]                         # one key; its name is user_id_day
 
@@ -8,23 +8,23 @@ The file of rules names the keys, one or several, each by its columns and perhap
 
     unique: {one_a_day: [user_id, day], ticket: [ticket]}
 
-A row that repeats a key is rejected as `unique.<name>`, and its detail says where the first is. Keys are checked one
-after the other: what one rejects, the next does not see.
+A row that repeats a key is rejected as `unique.<name>`, and its detail says where the first row is. Keys are checked
+one after the other: rows that one key rejects are not seen by the next.
 
-- **Which is first**: in source order, by the URI of the file and then by the position in it, however the rows are
-  spread over workers. Of rows that lack an origin it is the one whose hash is the least.
+- **Which is first**: the first in source order, by the URI of the file and then by the position in it, however the rows
+  are spread over workers. Among rows without an origin, the one with the least hash.
 - **Null**: as in SQL, null is not equal to null. A row with a null in its key repeats nothing and always stays.
 - **Equal**: values are compared, not hashes. Floats are compared as they were read, before a tf.Example narrows them;
   -0.0 equals 0.0, and NaN equals NaN. Lists are equal item by item, and a value equals a list of one. A list with a
   null inside repeats nothing.
-- **Windows**: where the dataset has fixed windows, a key is unique in each of them, and may come again in the next.
-  Sliding windows, of which a row lies in several, are refused.
-- **Streams** need windows. There the first to come stays, since no row waits for what else may come: which of the rows
-  stays may differ from bounded input, how many and of which keys does not. The state has one small record for each key
-  of a window, until no row of the window is taken any more. A row that comes even later is not compared: the sink
-  rejects it as `late`.
+- **Windows**: in a dataset with fixed windows, a key is unique within each window, and may recur in the next.
+  Sliding windows, where a row lies in several, are refused.
+- **Streams** need windows. There the first row to arrive stays, since no row waits for others. So which of the rows
+  stays may differ from bounded input, but not how many, nor their keys. The state has one small record for each key
+  of a window, until the window accepts no more rows. A row that comes even later is not compared: the sink rejects it
+  as `late`.
 - **Memory**: rows are cut by bucket of their key (`penstock.io.beam.spill`), and the keys of a bucket are sorted on
-  disk (`penstock.io.sort`): neither many rows nor many of one key need be in memory at once.
+  disk (`penstock.io.sort`): neither many rows nor many rows of one key need to fit in memory.
 """
 
 import dataclasses
@@ -89,20 +89,20 @@ _STAGE = "validate"
 _KEY_SEED = salted(0, "unique key")
 _ROW_SEED = salted(0, "unique row")
 
-# Groups of keys. On a stream each has its own state; of bounded input one is sorted at a time.
+# Groups of keys. On a stream, each has its own state; of bounded input, one at a time is sorted.
 _STREAM_BUCKETS = 64
 _BOUNDED_BUCKETS = 256
 
-# Spreads the windows over the hashes: 2^64 divided by the golden ratio, odd.
+# Spreads windows over the hashes: 2^64 divided by the golden ratio, an odd number.
 _WINDOW_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
-# Of a record of `_sort_records`, what is behind the URI.
+# The part of a record of `_sort_records` after the URI.
 _TAIL = struct.Struct(">QQQ")
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a row is in its source: `position` in the unit of the format; "" and -1 where nothing tells."""
+    """Where a row is in its source: URI, and `position` in the unit of the format; "" and -1 if unknown."""
 
     uri: str
     position: int
@@ -115,7 +115,7 @@ def check_unique(keys: Sequence[UniqueKey], features: Sequence[Feature], windows
     """Checks keys against the columns of a schema, and the windows of the dataset.
 
     Raises:
-      ConfigError: for a column that is not there, two keys of one name, or sliding windows.
+      ConfigError: for an unknown column, two keys of the same name, or sliding windows.
     """
     seen: set[str] = set()
     for key in keys:
@@ -140,10 +140,10 @@ class _Keyed:
     """The rows of a batch that have a key.
 
     Attributes:
-      rows: int64[n], their indices in the batch.
-      hashes: uint64[n], of their keys.
+      rows: int64[n], the indices of these rows in the batch.
+      hashes: uint64[n], the hashes of their keys.
       data: uint8, the bytes of the keys, one after the other.
-      starts: int64[n + 1], where in `data` each begins, and the end.
+      starts: int64[n + 1], where in `data` each key begins, and the end.
     """
 
     rows: Ints
@@ -167,7 +167,7 @@ def _keyed_rows(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None) 
 
 
 def _rows_with_key(rows: int, columns: Sequence[pa.Array | None]) -> Ints:
-    """The rows with a value in each column, and no null inside a list: the others repeat nothing."""
+    """Returns the rows with a value in each column and no null inside a list; the others repeat nothing."""
     complete = np.ones(rows, bool)
     for column in columns:
         if column is None:
@@ -179,9 +179,9 @@ def _rows_with_key(rows: int, columns: Sequence[pa.Array | None]) -> Ints:
 
 
 def _exact(column: pa.Array) -> pa.Array:
-    """The column, floats as the int64 with their bits, since hashes and keys of rows see them as float32.
+    """Returns floats as int64 with the same bits, since hashes and keys of rows would see floats as float32.
 
-    There is one zero and one NaN. The column has no nulls.
+    All zeros become one, as do all NaNs. Other columns stay as they are. The column has no nulls.
     """
     lists = list_column(column)
     if not pa.types.is_floating(lists.values.type):
@@ -193,7 +193,7 @@ def _exact(column: pa.Array) -> pa.Array:
 
 
 def window_starts(batch: pa.RecordBatch, windows: Windows) -> Ints:
-    """int64, where the window of each row begins, microseconds since 1970.
+    """Returns int64: where the window of each row begins, in microseconds since 1970.
 
     Raises:
       DataError: when a row has no event time.
@@ -206,7 +206,7 @@ def window_starts(batch: pa.RecordBatch, windows: Windows) -> Ints:
 
 
 def _with_prefix(data: Bytes, starts: Ints, prefix: Ints) -> tuple[Bytes, Ints]:
-    """Rows of bytes with eight more before each."""
+    """Puts eight bytes (`prefix`) before the bytes of each row."""
     lengths = np.diff(starts)
     longer = starts_of(lengths + 8)
     out = np.empty(longer[-1], np.uint8)
@@ -216,7 +216,7 @@ def _with_prefix(data: Bytes, starts: Ints, prefix: Ints) -> tuple[Bytes, Ints]:
 
 
 def places_of(batch: pa.RecordBatch) -> tuple[pa.Array, Ints]:
-    """URI, dictionary-encoded, and int64 position of each row; "" and -1 without an origin."""
+    """Returns the URI (dictionary-encoded) and the int64 position of each row; "" and -1 without an origin."""
     if ORIGIN not in batch.schema.names:
         uris = pa.DictionaryArray.from_arrays(pa.array(np.zeros(batch.num_rows, np.int32)), pa.array([""]))
         return uris, np.full(batch.num_rows, -1, np.int64)
@@ -225,9 +225,9 @@ def places_of(batch: pa.RecordBatch) -> tuple[pa.Array, Ints]:
 
 
 def _sort_records(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None, ordinal: int) -> pa.RecordBatch:
-    """A record (`penstock.io.sort`) for each row with a key, which sort by key and then in source order.
+    """Makes a record (`penstock.io.sort`) for each row with a key. Records sort by key, and then in source order.
 
-    All numbers are big-endian, so that bytes sort as they do::
+    All numbers are big-endian, so bytes sort as numbers do::
 
         length of the key u32 | key | URI | 0 | position u64, from -2^63 | hash of the row u64 | ordinal u64
 
@@ -248,6 +248,7 @@ def _sort_records(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None
     put_slices(data, at + 4, keyed.data, keyed.starts[:-1], lengths)
     put_slices(data, at + 4 + lengths, uri_data, uri_starts[codes], uri_lengths)
     tail = np.empty((len(rows), 3), ">u8")
+    # XOR of the top bit makes int64 sort as unsigned.
     tail[:, 0] = positions[rows].view(np.uint64) ^ np.uint64(1 << 63)
     tail[:, 1] = hash_rows(batch, None, _ROW_SEED)[rows]
     tail[:, 2] = rows + ordinal
@@ -257,7 +258,7 @@ def _sort_records(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """A record of `_sort_records`, taken apart."""
+    """A parsed record of `_sort_records`."""
 
     key: bytes
     place: Place
@@ -271,14 +272,14 @@ class _Row:
 
 
 def _repeated(records: Iterable[EncodedRecords]) -> Iterator[tuple[int, Place]]:
-    """The ordinal of each row that repeats another, and the place of the first of them; `records` are sorted."""
+    """Yields the ordinal of each row that repeats another, and the place of the first; `records` are sorted."""
     first: _Row | None = None
     last_hash = -1
     for part in records:
-        # Only where hashes are equal is anything looked at in Python.
+        # Only rows with equal hashes are parsed in Python.
         hashes = part.keys
         repeats = np.concatenate([[int(hashes[0]) == last_hash], hashes[1:] == hashes[:-1]])
-        # A row whose hash the next one repeats may be the first of its key.
+        # A row with the same hash as the next one may be the first of its key.
         heads = np.append(repeats[1:], True)
         for index in np.flatnonzero(repeats | heads).tolist():
             row = _Row.of(part.data[part.offsets[index] : part.offsets[index + 1]].tobytes())
@@ -289,22 +290,22 @@ def _repeated(records: Iterable[EncodedRecords]) -> Iterator[tuple[int, Place]]:
         last_hash = int(hashes[-1])
 
 
-# Row index to the place of the first row with its key.
+# Maps a row index to the place of the first row with the same key.
 Repeated: TypeAlias = Mapping[int, Place]
 
 
 def find_duplicates(
     pieces: Sequence[SpilledBatch], key: UniqueKey, windows: Windows | None = None, run_bytes: int = MAX_RUN_BYTES
 ) -> Iterator[tuple[pa.RecordBatch, Repeated]]:
-    """All rows, in batches, with those that repeat another.
+    """Yields all rows, in batches, with those that repeat another.
 
-    Memory is that of a batch and of about `run_bytes`, whatever the number of rows or of those with one key.
+    Memory holds a batch and about `run_bytes`, whatever the number of rows, or of rows with one key.
 
     Args:
-      pieces: the rows, in any order; those with one key are all among them.
-      key: what must be unique.
-      windows: in which it must be; None for all rows together.
-      run_bytes: what is sorted at once.
+      pieces: the rows, in any order; all rows of a key must be among them.
+      key: the key that must be unique.
+      windows: the windows in which it must be; None for all rows together.
+      run_bytes: the number of bytes that are sorted at once.
 
     Raises:
       DataError: when a row has no event time, and there are windows.
@@ -326,12 +327,12 @@ def _all_records(pieces: Iterable[SpilledBatch], key: UniqueKey, windows: Window
         start += batch.num_rows
 
 
-# What a verdict has beside its URI, about: Python's objects for it.
+# The size of a verdict besides its URI, roughly: Python's objects for it.
 _VERDICT_BYTES = 400
 
 
 def _verdicts(repeated: Iterator[tuple[int, Place]], run_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Records whose keys are ordinals, and whose bytes are the place of the first: position i64, URI."""
+    """Yields records whose keys are ordinals, and whose bytes are the place of the first: position i64, URI."""
     while some := list(itertools.islice(repeated, max(1, run_bytes // _VERDICT_BYTES))):
         texts = [place.position.to_bytes(8, signed=True) + place.uri.encode() for _, place in some]
         offsets = starts_of(np.array([*map(len, texts)], np.int64))
@@ -349,7 +350,7 @@ def _places(verdicts: EncodedRecords) -> Iterator[tuple[int, Place]]:
 
 
 def duplicate_reasons(batch: pa.RecordBatch, repeated: Repeated, key: UniqueKey) -> dict[int, list[Reason]]:
-    """Why the rows are rejected, with their key and where the first of it is."""
+    """Returns why rows are rejected, with their key and the place of its first row."""
     if not repeated:
         return {}
     rows = sorted(repeated)
@@ -367,8 +368,8 @@ def _shown(fields: Mapping[str, Any]) -> str:
 class RejectDuplicates(RejectingTransform):
     """Rejects rows whose key another row has.
 
-    The module says which of them stays. Takes batches in the global window. Of bounded input, rows come out in no
-    order, in other batches. Counters: `in-rows`, `out-rows`, `bad-rows`.
+    The module's docstring says which of them stays. The input is batches in the global window. Of bounded input, rows
+    come out in no order, in other batches. Counters: `in-rows`, `out-rows`, `bad-rows`.
     """
 
     def __init__(
@@ -383,17 +384,17 @@ class RejectDuplicates(RejectingTransform):
         """Checks the configuration.
 
         Args:
-          key: what must be unique.
-          windows: fixed windows of event time (`_event_time`), in each of which it must be; a stream needs them.
-          lateness: how far a row of a stream may be behind the watermark and still be compared; a timedelta, or text
+          key: the key that must be unique.
+          windows: fixed windows of event time (`_event_time`) within which it must be unique; a stream needs them.
+          lateness: how far behind the watermark a row of a stream may be and still be compared; a timedelta, or text
             such as `30s`.
           spill: a folder that all workers share, for bounded input; the files stay there. None leaves the rows to the
             runner's own shuffle, which local runners hold in memory.
-          buckets: groups of keys; on a stream it must stay what it is when the job is updated.
+          buckets: the number of groups of keys; on a stream it must not change when the job is updated.
           run_bytes: bytes of keys that a worker sorts at once.
 
         Raises:
-          ConfigError: for sliding windows, or a lateness that is no duration.
+          ConfigError: for sliding windows, or a lateness that is not a duration.
         """
         super().__init__()
         if windows is not None and not windows.is_fixed:
@@ -406,7 +407,7 @@ class RejectDuplicates(RejectingTransform):
         self._run_bytes = run_bytes
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        """By bucket, then against what has the same key."""
+        """Groups rows by bucket, then compares those with the same key."""
         if not isinstance(batches.windowing.windowfn, GlobalWindows):
             raise ConfigError("RejectDuplicates takes batches in the global window; give it the windows as an argument")
         reject_repeated = self._at_once if batches.is_bounded else self._on_stream
@@ -443,7 +444,7 @@ class RejectDuplicates(RejectingTransform):
 
 
 def _buckets(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None, buckets: int) -> Buckets:
-    """int64, the bucket of each row: that of its key; rows without one are spread evenly."""
+    """Returns int64: the bucket of each row's key; rows without a key are spread evenly."""
     hashes = hash_rows(batch, None, _ROW_SEED)
     keyed = _keyed_rows(batch, key, windows)
     hashes[keyed.rows] = keyed.hashes
@@ -451,12 +452,12 @@ def _buckets(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None, buc
 
 
 def _window_buckets(batch: pa.RecordBatch, key: UniqueKey, windows: Windows, buckets: int) -> Buckets:
-    """int64, a number for each bucket of each window."""
+    """Returns int64: a number for each row that identifies the window and the bucket in it."""
     return window_starts(batch, windows) // micros(windows.size) * buckets + _buckets(batch, key, windows, buckets)
 
 
 class _RejectRepeatedFn(beam.DoFn):
-    """Parts good rows from those that repeat others."""
+    """Separates good rows from those that repeat others."""
 
     def __init__(self, key: UniqueKey, windows: Windows | None):
         self._key = key
@@ -470,7 +471,7 @@ class _RejectRepeatedFn(beam.DoFn):
 
 
 class _CompareBucketFn(_RejectRepeatedFn):
-    """All rows of a bucket of bounded input."""
+    """Compares all rows of a bucket of bounded input."""
 
     def __init__(self, key: UniqueKey, windows: Windows | None, run_bytes: int):
         super().__init__(key, windows)
@@ -486,26 +487,26 @@ class _CompareBucketFn(_RejectRepeatedFn):
 
 
 def _on_disk(pieces: Iterable[Piece], directory: str) -> list[SpilledBatch]:
-    """The pieces of a bucket in files, since they are read twice; those that came by the runner are written to one."""
+    """Returns the pieces of a bucket as files, since they are read twice; those from the runner are written to one."""
     with SpillFile(directory) as file:
         return [piece if isinstance(piece, SpilledBatch) else file.add(piece) for piece in pieces]
 
 
-# What the state of a stream has of each key: it and where its first row is.
+# What the state of a stream holds for each key: the key, and the place of its first row.
 _SEEN = pa.schema([("hash", pa.uint64()), ("key", pa.large_binary()), ("uri", pa.string()), ("position", pa.int64())])
 
-# Parts of what was seen are put together when there are more: each is searched for every batch.
+# More parts than these are joined, since each part is searched for every batch.
 _MAX_PARTS = 8
 
 
 class SeenKeys:
-    """The keys of one bucket of a window that have come, each with the place of its first row."""
+    """The keys of one bucket of a window that have arrived, each with the place of its first row."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[Keys, pa.RecordBatch]] = []
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Returns the number of keys."""
         return sum(len(hashes) for hashes, _ in self._parts)
 
     def add(self, seen: pa.RecordBatch) -> None:
@@ -519,7 +520,7 @@ class SeenKeys:
         self._parts.append((seen.column("hash").to_numpy(), seen))
 
     def may_have(self, hashes: Keys) -> npt.NDArray[np.bool_]:
-        """Which of the hashes are those of keys that have come."""
+        """Returns which of the hashes belong to keys that have arrived."""
         found = np.zeros(len(hashes), bool)
         for known, _ in self._parts:
             index = np.minimum(known.searchsorted(hashes), len(known) - 1)
@@ -527,7 +528,7 @@ class SeenKeys:
         return found
 
     def find(self, hash_: int, key: bytes) -> Place | None:
-        """Where the first row of a key is; None when none has come."""
+        """Returns the place of a key's first row; None when no row with it has arrived."""
         for known, part in self._parts:
             first, last = (int(known.searchsorted(np.uint64(hash_), side)) for side in ("left", "right"))
             for row in range(first, last):
@@ -539,13 +540,14 @@ class SeenKeys:
 def compare_with(
     seen: SeenKeys, batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None = None
 ) -> tuple[Repeated, pa.RecordBatch]:
-    """The rows that repeat what has come, or a row before them; and the keys that are new, for `SeenKeys.add`."""
+    """Returns the rows that repeat an earlier row, here or in `seen`; and the new keys, for `SeenKeys.add`."""
     keyed = _keyed_rows(batch, key, windows)
     uris, positions = places_of(batch)
     _, inverse, counts = np.unique(keyed.hashes, return_inverse=True, return_counts=True)
     repeated: dict[int, Place] = {}
     new = np.ones(len(keyed.rows), bool)
     here: dict[bytes, Place] = {}
+    # Only rows whose hash is known, or repeats in this batch, can repeat a key: compare just their keys.
     for index in np.flatnonzero(seen.may_have(keyed.hashes) | (counts[inverse] > 1)).tolist():
         row, value = int(keyed.rows[index]), keyed.data[keyed.starts[index] : keyed.starts[index + 1]].tobytes()
         place = here.get(value) or seen.find(int(keyed.hashes[index]), value)
@@ -565,10 +567,10 @@ def _seen_rows(keyed: _Keyed, indices: Ints, uris: pa.Array, positions: Ints) ->
 
 
 class _Known(dict[int, tuple[bytes, SeenKeys]]):
-    """What a process has in memory of the state: for each of its keys, the mark under which it was written."""
+    """The state that a process has in memory: for each of its keys, the keys seen and the mark they were written at."""
 
 
-# More keys than these are not kept in memory beside the state.
+# At most this many keys are kept in memory besides the state.
 _MAX_KNOWN = 4 << 20
 
 _CLOSE = TimerSpec("close", TimeDomain.WATERMARK)
@@ -579,7 +581,7 @@ _KEY: Any = beam.DoFn.KeyParam
 
 
 class _CompareStreamFn(_RejectRepeatedFn):
-    """Rows of a stream against the keys of their window that have come."""
+    """Compares rows of a stream with the keys of their window that have arrived."""
 
     def __init__(self, key: UniqueKey, windows: Windows, lateness: datetime.timedelta, buckets: int):
         super().__init__(key, windows)
@@ -608,7 +610,7 @@ class _CompareStreamFn(_RejectRepeatedFn):
         repeated, new = compare_with(seen, batch, self._key, self._windows)
         if new.num_rows:
             self._remember(number, seen, new, mark, state)
-            # The sink learns a little later than this step how far the watermark is: a window more is enough.
+            # The sink learns of the watermark a little later than this step: wait one window more.
             timer.set(Timestamp(micros=(number // self._buckets + 2) * self._size + self._lateness))
         yield from self._reject_repeated(batch, repeated)
         self._earliest = min(self._earliest, timestamp)
@@ -627,7 +629,7 @@ class _CompareStreamFn(_RejectRepeatedFn):
                 yield batch, earliest_time(batch, self._earliest)
 
     def _seen(self, number: int, mark: Any, state: Any) -> SeenKeys:
-        """What the state has, from memory where that is of the state as it is now."""
+        """Returns what the state holds, from memory if that still matches the state."""
         known = self._known.get(number)
         if known is not None and known[0] == mark.read():
             return known[1]
@@ -648,7 +650,7 @@ class _CompareStreamFn(_RejectRepeatedFn):
 
     @on_timer(_CLOSE)
     def close(self, number: int = _KEY, mark: Any = _MARK, state: Any = _SEEN_STATE) -> None:
-        """Forgets the keys of a window that no row can come into any more."""
+        """Drops the keys of a window that accepts no more rows."""
         self._known.pop(number, None)
         mark.clear()
         state.clear()

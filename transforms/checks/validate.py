@@ -1,6 +1,6 @@
-"""Validation: each row against the schema and the rules, all reasons kept.
+"""Validation: checks each row against the schema and the rules, and keeps all reasons.
 
-What of a schema is checked for each row, in this order for each feature:
+These parts of a schema are checked for each row, in this order for each feature:
 
 =====================  ==================================================================================
 reason                 when
@@ -16,15 +16,15 @@ reason                 when
 `rule.<name>`          a rule that is false or NULL (`penstock.transforms.checks.rules`)
 =====================  ==================================================================================
 
-TFDV lets NaN and infinities pass where `disallow_nan` and `disallow_inf` are unset; here they must be allowed on
-purpose, since one of them makes a whole model NaN. Float bounds are compared as float32, which is what the schema
-and a tf.Example hold. A scalar is one value; an empty list is present and has none.
+TFDV lets NaN and infinities pass where `disallow_nan` and `disallow_inf` are unset. Here they must be allowed
+explicitly, since one of them makes a whole model NaN. Float bounds are compared as float32, which is what the schema
+and a tf.Example hold. A scalar counts as one value; an empty list is present and has none.
 
-Some constraints speak of the whole dataset, and no row alone can break them: `min_fraction` below 1, `min_count`,
+Some constraints describe the whole dataset, and no single row can break them: `min_fraction` below 1, `min_count`,
 `distribution_constraints` with `min_domain_mass` below 1 (the domain of that feature is then not checked),
-`unique_constraints`, comparators. They are for statistics; keys that are unique are checked by
-`penstock.transforms.checks.unique`. A field of a struct must be present in every row only if
-all the structs around it must. What is not checked is logged once, when the graph is built.
+`unique_constraints`, comparators. They are for statistics; `penstock.transforms.checks.unique` checks unique keys. A
+field of a struct must be present in every row only if all the structs around it must. Constraints that are not checked
+are logged once, when the pipeline is built.
 """
 
 import collections
@@ -57,10 +57,10 @@ _LOGGER = logging.getLogger(__name__)
 
 _STAGE = "validate"
 
-# Values of a string domain that a message lists.
+# The number of values of a string domain that a message lists.
 _MAX_LISTED = 10
 
-# What a read under a schema gives; all else is looked at value by value.
+# The types that a read under a schema yields; columns of other types are checked value by value.
 _PLAIN_TYPES: dict[Kind, dict[int, Any]] = {
     Kind.INT: {pa.int64().id: np.int64},
     Kind.FLOAT: {pa.float64().id: np.float64, pa.float32().id: np.float32},
@@ -69,7 +69,7 @@ _PLAIN_TYPES: dict[Kind, dict[int, Any]] = {
 
 _NO_ROWS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
-# Bounds are int64 or float32, and neither compares exactly with every type of a column.
+# Bounds are int64 or float32, and neither compares exactly with all column types.
 _BOUND_TYPES = {pa.uint64(): pa.decimal128(20), pa.float64(): pa.float32(), pa.float16(): pa.float32()}
 
 
@@ -78,16 +78,16 @@ class ColumnCheck:
     """What every row must meet in one column.
 
     Attributes:
-      feature: the column.
+      feature: the feature of the column.
       required: whether each row must have a value.
-      min_values: the fewest values of a row that has any.
+      min_values: the fewest values in a row that has any.
       max_values: the most; None for any number.
       low: the least value; None for no bound.
       high: the greatest value; None for no bound.
-      allowed: the only values, of a BYTES feature; None for any.
-      domain: what a message calls the domain.
-      allow_nan: whether NaN is a value.
-      allow_infinity: whether infinities are values.
+      allowed: the only allowed values of a BYTES feature; None for any.
+      domain: the name of the domain in messages.
+      allow_nan: whether NaN is allowed.
+      allow_infinity: whether infinities are allowed.
     """
 
     feature: Feature
@@ -108,13 +108,13 @@ class ColumnCheck:
 
     @functools.cached_property
     def domain_values(self) -> pa.Array:
-        """The values of `allowed`: binary."""
+        """The values of `allowed`, as binary."""
         return pa.array(self.allowed or (), pa.binary())
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordChecks:
-    """What every row must meet: the checks of a schema, in its order, and the label that it must have.
+    """The checks of a schema, in its order, that every row must meet, and the label that it must have.
 
     `ignored` names the constraints that are not checked for each row.
     """
@@ -125,7 +125,7 @@ class RecordChecks:
 
 
 def record_checks(schema: schema_pb2.Schema, label: str | None = None) -> RecordChecks:
-    """The checks that a schema asks for.
+    """Returns the checks that a schema asks for.
 
     Raises:
       ConfigError: for an invalid schema, or a label that is not one of its features.
@@ -144,7 +144,7 @@ def record_checks(schema: schema_pb2.Schema, label: str | None = None) -> Record
 
 
 def _row_required(messages: Sequence[schema_pb2.Feature], prefix: str = "", parents: bool = True) -> set[str]:
-    """Dotted names of the features, structs included, that every row must have."""
+    """Returns the dotted names of the features, structs included, that every row must have."""
     names: set[str] = set()
     for message in messages:
         required = parents and (message.presence.min_fraction >= 1 or message.group_presence.required)
@@ -188,7 +188,7 @@ def _value_counts(message: schema_pb2.Feature) -> tuple[int, int | None]:
 
 
 def _domain_limits(kind: Kind, domain: Any) -> dict[str, Any] | None:
-    """What a domain changes in a `ColumnCheck`; None when it cannot be checked for that kind."""
+    """Returns what a domain changes in a `ColumnCheck`; None if it cannot be checked for that kind."""
     match kind, domain:
         case Kind.INT, schema_pb2.IntDomain():
             return {**_bounds(domain), "domain": "int_domain"}
@@ -218,10 +218,10 @@ def _bounds(domain: schema_pb2.IntDomain | schema_pb2.FloatDomain) -> dict[str, 
 
 
 def validate_batch(batch: pa.RecordBatch, checks: RecordChecks, rules: CompiledRules | None = None) -> Findings:
-    """Every reason to reject a row, by row index; a row that is not named is good.
+    """Returns every reason to reject a row, by row index; a row without a reason is good.
 
-    Columns are int64, float64, string or binary, or lists of those; a column that is not there is all null. Work is
-    vectorised; only rejected rows cost Python.
+    Columns are int64, float64, string or binary, or lists of those; a column that is absent is all null. Work is
+    vectorised; only rejected rows cost Python time.
     """
     reasons: dict[int, list[Reason]] = collections.defaultdict(list)
     for check in checks.columns:
@@ -270,9 +270,9 @@ def _check_column(column: pa.Array, check: ColumnCheck) -> Iterator[tuple[int, R
 
 
 def _suspects(column: pa.Array, check: ColumnCheck) -> npt.NDArray[np.int64]:
-    """The rows of a plain column with a value that may have a fault: no others do.
+    """Returns the rows of a plain column that may have a bad value; no others do.
 
-    First the whole column is asked, which is all that good data costs.
+    The column as a whole is tested first; for good data, that is all.
     """
     if check.feature.kind is Kind.BYTES:
         if check.allowed is None:
@@ -285,15 +285,15 @@ def _suspects(column: pa.Array, check: ColumnCheck) -> npt.NDArray[np.int64]:
     low, high = check.low, check.high
     if not len(column) or not (is_float or low is not None or high is not None):
         return _NO_ROWS
-    # What lies below a null is asked as well, and sorted out below.
+    # Slots of nulls are compared as well, and dropped below.
     dtype = _PLAIN_TYPES[check.feature.kind][column.type.id]
     numbers = np.frombuffer(column.buffers()[1], dtype, len(column) + column.offset)[column.offset :]
     least, most = numbers.min(), numbers.max()
-    # NaN makes both NaN, and is within no bounds.
+    # A NaN makes both of these NaN, which are within no bounds.
     finite = not is_float or (math.isfinite(least) and math.isfinite(most))
     if finite and (low is None or least >= low) and (high is None or most <= high):
         return _NO_ROWS
-    # A float beyond a bound may be the bound as a float32, but none within is beyond it.
+    # A float beyond a bound may still equal it as float32, but no float within a bound is beyond it as float32.
     bad = ~np.isfinite(numbers) if is_float else np.zeros(len(numbers), bool)
     if low is not None:
         bad |= numbers < low
@@ -327,7 +327,7 @@ def _check_nulls(check: ColumnCheck, lists: ListColumn) -> Iterator[tuple[int, R
 
 
 def _check_items(check: ColumnCheck, items: pa.Array, owners: npt.NDArray[np.int64]) -> Iterator[tuple[int, Reason]]:
-    """The faults of values; `owners` has the row of each."""
+    """Yields the faults of values; `owners` holds the row of each value."""
     for code, mask, why in _item_masks(check, items):
         told: set[int] = set()
         for index in _true(mask):
@@ -338,7 +338,7 @@ def _check_items(check: ColumnCheck, items: pa.Array, owners: npt.NDArray[np.int
 
 
 def _item_masks(check: ColumnCheck, items: pa.Array) -> Iterator[tuple[str, pa.Array, str]]:
-    """(reason, mask over the items, explanation) of the checks that any item may fail."""
+    """Yields (reason, mask over the items, explanation) for the checks that any item may fail."""
     if check.feature.kind is Kind.FLOAT:
         yield from _float_masks(check, items)
     elif check.allowed is not None:
@@ -370,7 +370,7 @@ def _bound_masks(check: ColumnCheck, items: pa.Array) -> Iterator[tuple[str, pa.
 
 
 def _number(bound: float) -> str:
-    # A float bound is a float32, which `repr` would show with the digits of a float64.
+    # A float bound is a float32; `repr` would show it with the digits of a float64.
     return f"{bound:.7g}" if isinstance(bound, float) else str(bound)
 
 
@@ -386,7 +386,7 @@ def _choices(check: ColumnCheck) -> str:
 
 
 def _true(mask: pa.Array) -> list[int]:
-    """Indices where a mask is true; a null is not."""
+    """Returns the indices where a mask is true; a null is not."""
     return np.flatnonzero(_flags(pc.fill_null(mask, False) if mask.null_count else mask)).tolist()
 
 
@@ -397,9 +397,9 @@ def _flags(mask: pa.Array) -> npt.NDArray[np.bool_]:
 class ValidateRecords(RejectingTransform):
     """Rejects the rows that break the schema or a rule.
 
-    The module lists what is checked. Good rows pass unchanged, with all their columns, in batches of the same order.
-    Counters: `in-batches`, `in-rows`, `out-rows`, `bad-rows`, and `warn-<rule>` for the rows that break a rule of
-    severity warn.
+    The module's docstring lists what is checked. Good rows pass unchanged, with all columns, in batches of the same
+    order. Counters: `in-batches`, `in-rows`, `out-rows`, `bad-rows`, and `warn-<rule>` for the rows that break a rule
+    of severity warn.
     """
 
     def __init__(self, schema: schema_pb2.Schema, rules: Sequence[Rule] = (), label: str | None = None):
@@ -408,7 +408,7 @@ class ValidateRecords(RejectingTransform):
         Args:
           schema: the schema.
           rules: as `load_rules` gives them.
-          label: a feature that every row must have a value of. (Not the name of the step, as in other transforms.)
+          label: a feature in which every row must have a value. (Not the name of the step, as in other transforms.)
 
         Raises:
           ConfigError: for an invalid schema, rule or label.
@@ -418,7 +418,7 @@ class ValidateRecords(RejectingTransform):
         self._rules = compile_rules(rules, schema_features(schema))
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        """One step, row by row independent."""
+        """Adds one step, which checks each row independently."""
         if self._checks.ignored:
             _LOGGER.warning("not checked for each row: %s", "; ".join(self._checks.ignored))
         validate = beam.ParDo(_ValidateRecordsFn(self._checks, self._rules)).with_output_types(pa.RecordBatch)

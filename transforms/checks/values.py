@@ -1,4 +1,4 @@
-"""Columns of a batch in the one type that a schema gives them."""
+"""Converts columns of a batch to the type that a schema gives them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Typed:
 
     Attributes:
       values: the column, null where a row is unusable.
-      unusable: row index to why its value has no such form.
+      unusable: by row index, why its value has no such form.
     """
 
     values: pa.Array
@@ -30,7 +30,7 @@ class Typed:
 
 
 def typed_column(batch: pa.RecordBatch, feature: Feature) -> Typed:
-    """One column of a batch as the schema has it: a list if the feature is multivalued, else one value a row.
+    """Returns one column of a batch as the schema types it: a list if the feature is multivalued, else one value a row.
 
     An absent column is all null; a scalar column of a multivalued feature becomes lists of one.
     """
@@ -58,7 +58,7 @@ def typed_column(batch: pa.RecordBatch, feature: Feature) -> Typed:
 
 
 def _as_scalar(items: pa.Array, scalar: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-    """Values in int64, float64 or string, and which of them have no such form: they become null."""
+    """Casts values to int64, float64 or string, and marks those that have no such form: they become null."""
     bad = np.zeros(len(items), bool)
     if pa.types.is_uint64(items.type):
         bad = pc.fill_null(items, 0).to_numpy(zero_copy_only=False) > np.iinfo(np.int64).max
@@ -92,7 +92,7 @@ def _relist(lists: ListColumn, items: pa.Array, unusable: Mapping[int, str]) -> 
 
 
 def _single(name: str, lists: ListColumn, items: pa.Array, unusable: Mapping[int, str]) -> Typed:
-    """Lists of one as scalars; a longer list has no scalar form, an empty one is null."""
+    """Converts lists of one to scalars. A longer list has no scalar form; an empty one becomes null."""
     many = np.flatnonzero(lists.counts > 1).tolist()
     why = {
         row: f"column {name} holds {lists.counts[row]} values, but the schema does not say that it is multivalued "

@@ -1,4 +1,4 @@
-"""Applying fitted features: the saved graph on every batch, rows that it fails on in the dead letters."""
+"""Applies fitted features: runs the saved graph on every batch; rows on which it fails become dead letters."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ from penstock.transforms.features.tensorflow import import_tensorflow
 
 _ERROR = "transform.error"
 
-# A job checks its graph several times before the workers, often threads of the same process, load it.
+# A job checks its graph several times before the workers load it; these are often threads of the same process.
 _LOADED = shared.Shared()
 
 
@@ -38,27 +38,27 @@ _LOADED = shared.Shared()
 class ApplyTransform(RejectingTransform):
     """Applies a fitted graph to batches.
 
-    Takes and gives a `PCollection[pyarrow.RecordBatch]`; the features that come out replace all columns but the
-    reserved ones. Dense outputs of one value a row, and those whose schema has `value_count { max: 1 }`, become scalar
-    columns, others lists; int64, float32 or binary; null where a row has no value. Rows on which the graph fails are
-    rejected as `transform.error`. The values of a row do not depend on the batch that it comes in, to the last bit, as
-    long as the graph computes row by row.
+    Input and output are a `PCollection[pyarrow.RecordBatch]`. The computed features replace all columns except the
+    reserved ones. Dense outputs of one value a row, and outputs whose schema has `value_count { max: 1 }`, become
+    scalar columns, others lists; int64, float32 or binary; null where a row has no value. Rows on which the graph fails
+    are rejected as `transform.error`. As long as the graph computes row by row, the values of a row do not depend on
+    its batch, to the last bit.
 
     Attributes:
       transform_dir: the folder that `FitTransform`, tensorflow-transform or TFX wrote the graph to.
-      features: the features of the columns, to check them before the pipeline runs.
+      features: the features of the input columns; if given, they are checked before the pipeline runs.
 
     Raises:
       ConfigError: while the graph is built; see `check_transform`.
       ImportError: without the extra `tft`.
-      DataError: on the workers, when a column is of another kind than the graph takes.
+      DataError: on the workers, when a column is not of the kind that the graph takes.
     """
 
     transform_dir: str
     features: Sequence[Feature] | None = None
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        """Check the graph, apply it."""
+        """Checks the graph and applies it."""
         check_transform(self.transform_dir, self.features)
         apply = beam.ParDo(_ApplyFn(self.transform_dir)).with_output_types(pa.RecordBatch)
         good, rejected = split_rejected(batches | "Apply" >> apply.with_outputs(REJECTED, main="out"))
@@ -67,12 +67,12 @@ class ApplyTransform(RejectingTransform):
 
 
 def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, Reason]]:
-    """The features of the rows that the graph can compute, and for each other row why not.
+    """Returns the features of the rows that the graph can compute, and for each other row the reason why it cannot.
 
-    A batch on which the graph fails is halved until the rows at fault are alone.
+    A batch on which the graph fails is halved until the bad rows are alone.
 
     Raises:
-      DataError: when a column is of another kind than the graph takes, or the graph fails though no row is at fault.
+      DataError: when a column is not of the kind that the graph takes, or the graph fails though no single row does.
     """
     columns, faults = _graph_columns(graph, batch)
     left = _others(faults, batch.num_rows)
@@ -92,7 +92,7 @@ def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatc
 
 
 def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, GraphColumn], dict[int, str]]:
-    """The inputs of the graph, and the rows that it cannot take."""
+    """Returns the inputs of the graph, and the rows that it cannot take."""
     columns: dict[str, GraphColumn] = {}
     faults: dict[int, str] = {}
     for item in graph.inputs:
@@ -111,7 +111,7 @@ def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, 
 def _try_rows(
     graph: SavedGraph, columns: Mapping[str, GraphColumn], rows: int
 ) -> tuple[list[pa.Array] | None, dict[int, str]]:
-    """The outputs for some rows; or None, and some of the rows at fault, at least one."""
+    """Returns the outputs for some rows; or None, and at least one of the bad rows."""
     try:
         return graph.run(columns, rows), {}
     except TooManyValuesError as error:
@@ -121,7 +121,7 @@ def _try_rows(
 
 
 def _find_faults(graph: SavedGraph, columns: Mapping[str, GraphColumn], rows: int) -> dict[int, str]:
-    """The rows on which an output fails, output by output: that is faster than to halve with the whole graph.
+    """Finds the rows on which an output fails, output by output: faster than halving with the whole graph.
 
     Raises:
       DataError: when no row fails alone.
@@ -154,7 +154,7 @@ def _whole_fault(graph: SavedGraph, columns: Mapping[str, GraphColumn], start: i
 
 
 def _bisect(fault: Callable[[int, int], str | None], start: int, end: int) -> Iterator[tuple[int, str]]:
-    """The rows on which `fault` tells an error when they are alone, with the error."""
+    """Yields the rows for which `fault` returns an error when they are alone, with the error."""
     text = fault(start, end) if start < end else None
     if text is not None and end - start == 1:
         yield start, text
@@ -181,10 +181,10 @@ class _ApplyFn(beam.DoFn):
 
 
 def load_graph(transform_dir: str) -> SavedGraph:
-    """Loads a fitted graph, unless it is the one that this process has loaded last.
+    """Loads a fitted graph, unless it is the last one that this process has loaded.
 
     Raises:
-      ConfigError: when the folder does not hold one, or one whose columns cannot be read or written.
+      ConfigError: when the folder holds no graph, or one whose columns cannot be read or written.
       ImportError: without the extra `tft`.
     """
     import_tensorflow()
@@ -193,10 +193,10 @@ def load_graph(transform_dir: str) -> SavedGraph:
 
 
 def check_transform(transform_dir: str, features: Sequence[Feature] | None = None) -> None:
-    """Checks that a folder holds a graph that can be applied, to columns of these features if they are given.
+    """Checks that a folder holds a graph that can be applied, and if `features` are given, to columns of these.
 
     Raises:
-      ConfigError: otherwise, with the columns that are missing or of another kind.
+      ConfigError: otherwise, with the columns that are missing or of the wrong kind.
       ImportError: without the extra `tft`.
     """
     graph = load_graph(transform_dir)
@@ -220,7 +220,7 @@ def check_transform(transform_dir: str, features: Sequence[Feature] | None = Non
 
 
 def transformed_schema(transform_dir: str) -> schema_pb2.Schema:
-    """The schema of what a fitted graph gives; a feature with a `shape` is in every row. TensorFlow is not needed.
+    """Returns the schema of a fitted graph's outputs; a feature with a `shape` is in every row. Needs no TensorFlow.
 
     Raises:
       ConfigError: when the folder does not hold a fitted graph, or cannot be reached from here.
@@ -235,9 +235,9 @@ def transformed_schema(transform_dir: str) -> schema_pb2.Schema:
 
 
 def transform_fingerprint(transform_dir: str) -> str:
-    """SHA-256 (hex) of a fitted graph's files, by name and content. TensorFlow is not needed.
+    """Returns the SHA-256 (hex) of a fitted graph's files, by name and content. Needs no TensorFlow.
 
-    Every fit makes another one, on the same rows too.
+    Every fit has a fingerprint of its own, even on the same rows.
 
     Raises:
       ConfigError: when the folder does not hold a fitted graph.

@@ -1,4 +1,4 @@
-"""Columns of a batch as flat arrays, the form in which they enter a TensorFlow graph, and back."""
+"""Converts columns of a batch to flat arrays, as they enter a TensorFlow graph, and back."""
 
 import dataclasses
 import functools
@@ -21,13 +21,13 @@ _DTYPES: dict[Kind, Any] = {Kind.INT: np.int64, Kind.FLOAT: np.float32, Kind.BYT
 
 @dataclasses.dataclass(frozen=True)
 class GraphColumn:
-    """The values of n rows one after the other, as they enter a graph and leave it.
+    """Holds the values of n rows, one after the other, as they enter or leave a graph.
 
-    Unlike a `ListColumn` it is of numpy, without Arrow's buffers and without nulls: a graph has none of either.
+    Unlike a `ListColumn` it consists of numpy arrays, without Arrow's buffers and without nulls; a graph has neither.
 
     Attributes:
       values: int64, float32, or object (bytes).
-      counts: int64[n], how many values each row has; None where each has one, which is the usual case.
+      counts: int64[n], the number of values of each row; None where each row has one, as is usual.
     """
 
     values: npt.NDArray[Any]
@@ -43,7 +43,7 @@ class GraphColumn:
 
     @property
     def positions(self) -> Ints:
-        """int64: the index of each value among those of its row."""
+        """int64: the position of each value among those of its row."""
         if self.counts is None:
             return np.zeros(len(self.values), np.int64)
         return np.arange(len(self.values)) - np.repeat(self.starts[:-1], self.counts)
@@ -55,33 +55,34 @@ class GraphColumn:
         return rows if self.counts is None else np.repeat(rows, self.counts)
 
     def count(self, row: int) -> int:
-        """How many values a row has."""
+        """Returns the number of values of a row."""
         return 1 if self.counts is None else int(self.counts[row])
 
     def rows_without(self, count: int) -> Ints:
-        """The rows that have another number of values."""
+        """Returns the rows whose number of values is not `count`."""
         if self.counts is None:
             return np.arange(0 if count == 1 else len(self))
         return np.flatnonzero(self.counts != count)
 
     def slice(self, start: int, end: int) -> "GraphColumn":
-        """Rows `start` to `end`."""
+        """Returns the rows from `start` up to `end`."""
         if self.counts is None:
             return GraphColumn(self.values[start:end])
         return GraphColumn(self.values[self.starts[start] : self.starts[end]], self.counts[start:end])
 
     def take(self, rows: Ints) -> "GraphColumn":
-        """Some rows, in any order, also several times."""
+        """Returns the given rows, in any order; a row may occur several times."""
         if self.counts is None:
             return GraphColumn(self.values[rows])
         counts = self.counts[rows]
         starts = starts_of(counts)
+        # An arange, shifted in each row to the start of the row's values.
         return GraphColumn(
             self.values[np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)], counts
         )
 
     def append(self, rows: Ints) -> "GraphColumn":
-        """All rows, and behind them some of them again."""
+        """Returns all rows, followed by the given rows once more."""
         again = self.take(rows)
         values = np.concatenate([self.values, again.values])
         if self.counts is None or again.counts is None:
@@ -90,17 +91,17 @@ class GraphColumn:
 
 
 def empty_column(kind: Kind, rows: int) -> GraphColumn:
-    """A column without any value."""
+    """Makes a column without any value."""
     return GraphColumn(np.zeros(0, _DTYPES[kind]), np.zeros(rows, np.int64))
 
 
 def graph_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[GraphColumn, dict[int, str]]:
-    """One column of a batch, and the rows (with a sentence) that have a value which the graph cannot hold.
+    """Reads a column of a batch; also returns, with a sentence, the rows with a value that the graph cannot hold.
 
-    A column that the batch does not have has no value in any row.
+    A column that the batch lacks has no value in any row.
 
     Raises:
-      DataError: when the column is of another kind.
+      DataError: when the column is not of this kind.
     """
     if name not in batch.schema.names:
         return empty_column(kind, batch.num_rows), {}
@@ -123,7 +124,7 @@ def graph_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[GraphCol
 
 
 def _flatten(array: pa.Array) -> tuple[Ints | None, pa.Array]:
-    """How many values each row has (`counts` of `GraphColumn`), and the values; of nulls only those inside lists."""
+    """Returns `counts` as in `GraphColumn`, and the values; the only nulls among them are those inside lists."""
     lists = list_column(array)
     if lists.lengths is not None:
         return lists.lengths, lists.values
@@ -131,7 +132,7 @@ def _flatten(array: pa.Array) -> tuple[Ints | None, pa.Array]:
 
 
 def _has_kind(arrow_type: pa.DataType, kind: Kind) -> bool:
-    """A graph has no unsigned integers."""
+    """Whether values of the type are of the kind; unsigned integers are not, since a graph has none."""
     is_kind = kind_of(arrow_type) is kind and not pa.types.is_unsigned_integer(arrow_type)
     return is_kind or pa.types.is_null(arrow_type)
 
@@ -150,7 +151,7 @@ def _to_numpy(items: pa.Array, kind: Kind) -> npt.NDArray[Any]:
 
 
 def scalar_array(column: GraphColumn) -> pa.Array:
-    """One value or null a row; no row may have more than one."""
+    """Makes an array of one value or null a row; no row may have more than one value."""
     if len(column.values) == len(column):
         return _values_array(column.values)
     present = column.counts == 1
@@ -158,14 +159,14 @@ def scalar_array(column: GraphColumn) -> pa.Array:
 
 
 def list_array(column: GraphColumn, dense: bool = False) -> pa.Array:
-    """A list a row; null where it has no value, unless the column is dense."""
+    """Makes an array of one list a row; null where it has no value, unless the column is dense."""
     return pa.ListArray.from_arrays(
         pa.array(column.starts.astype(np.int32)), _values_array(column.values), mask=None if dense else _empty(column)
     )
 
 
 def large_list_array(column: GraphColumn) -> pa.Array:
-    """A list a row, null where it has no value, as tensorflow-transform takes it."""
+    """Makes an array of one large list a row, null where it has no value, as tensorflow-transform takes it."""
     return pa.LargeListArray.from_arrays(pa.array(column.starts), _values_array(column.values), mask=_empty(column))
 
 

@@ -1,4 +1,4 @@
-"""The content of a features file: YAML to entries, checked as far as no schema is needed."""
+"""Parses a features file: YAML to entries, checked as far as possible without a schema."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ _EXPECTED = {
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One operation with its arguments; texts that are compared with values are bytes."""
+    """One operation with its arguments; texts to be compared with values are bytes."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -40,20 +40,20 @@ class Step:
 
     @property
     def operation(self) -> Operation:
-        """What the name stands for; looked up, so that a step pickles."""
+        """The operation of this name; looked up each time, so that a step can be pickled."""
         return OPERATIONS[self.name]
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One output feature.
+    """One entry of the file, which makes one output feature.
 
     Attributes:
       name: the output feature.
-      inputs: columns.
+      inputs: the input columns.
       defaults: one for each input, None for no default; texts as bytes.
       steps: the operations, in order.
-      where: file, line and entry.
+      where: file, line and entry, for messages.
     """
 
     name: str
@@ -64,15 +64,14 @@ class Entry:
 
 
 def parse_entries(text: str, source: str) -> tuple[Entry, ...]:
-    """The entries of a features file.
+    """Parses the entries of a features file.
 
     Args:
       text: YAML.
-      source: how messages should call the file.
+      source: the name of the file in messages.
 
     Raises:
-      ConfigError: for anything that is not as `penstock.transforms.features.functions` describes it, with line and
-      entry.
+      ConfigError: for anything that `penstock.transforms.features.functions` does not allow, with line and entry.
     """
     key, features = top_entry(text, source, "features", "a mapping of output features")
     entries = tuple(_entry(key, node) for key, node in pairs(features, key.where.inside("features")))
@@ -221,5 +220,5 @@ def is_number(value: Any) -> bool:
 
 
 def _as_bytes(value: Any) -> Any:
-    """Texts as features hold them."""
+    """Converts texts to bytes, as features hold them."""
     return value.encode() if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Fitting features: one pass over the training rows that ends in a TensorFlow graph with their statistics in it."""
+"""Fits features: one pass over the training rows, whose statistics become part of a TensorFlow graph."""
 
 import dataclasses
 import uuid
@@ -32,26 +32,26 @@ _ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.b
 class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
     """Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
 
-    Takes a `PCollection[pyarrow.RecordBatch]` of columns as a read under `schema` gives them; gives a
+    The input is a `PCollection[pyarrow.RecordBatch]` of columns as a read under `schema` yields them. The output is a
     `PCollection[str]` of one element, `output_dir`, when everything is written there::
 
         transform_fn/           the graph, a SavedModel
-        transformed_metadata/   the schema of what it gives
-        metadata/               the schema of what it takes
+        transformed_metadata/   the schema of its outputs
+        metadata/               the schema of its inputs
 
-    What lies there under these names is replaced, at the end and not before. Statistics depend on the order of the rows
-    and on the batches only in the last bits of floats.
+    Anything there under these names is replaced, but only at the end. Statistics depend on the order of the rows and
+    on the batches only in the last bits of floats.
 
     Attributes:
       features: the features (`load_features`), or any `preprocessing_fn`.
       schema: the schema of the columns; only those that the features use are read from the batches.
       output_dir: where the graph goes.
-      split: fit on the rows whose `_split` is this; None fits on all.
-      temp_dir: for the analysis; must be reachable by all workers. By default a folder inside `output_dir`, removed
+      split: fit on the rows with this `_split`; None fits on all rows.
+      temp_dir: a folder for the analysis, which all workers can reach. By default a folder inside `output_dir`, removed
         at the end.
 
     Raises:
-      ConfigError: while the graph is built, when the features do not fit the schema or their function fails, or a
+      ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a
         folder is on a filesystem that cannot be reached from here.
       ImportError: without the extra `tft`.
       DataError: on the workers, when there are no rows, or a row has no value, too many, or one that float32 cannot
@@ -65,7 +65,7 @@ class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColle
     temp_dir: str | None = None
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
-        """Select the rows, analyze them, write the graph."""
+        """Selects the rows, analyzes them and writes the graph."""
         for folder in filter(None, (self.output_dir, self.temp_dir)):
             check_filesystem(folder)
         tensorflow = import_tensorflow()
@@ -90,7 +90,7 @@ def _num_rows(batch: pa.RecordBatch) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Column:
-    """A column that the analysis reads; `length` is the number of values that every row must have, if there is one."""
+    """A column that the analysis reads; `length` is the number of values that every row must have, if it is fixed."""
 
     name: str
     kind: Kind
@@ -105,10 +105,10 @@ class _Plan:
     single: frozenset[str]
 
     def analyze(self, tensorflow: Tensorflow, rows: beam.PCollection[pa.RecordBatch]) -> Any:
-        """The fitted graph, deferred.
+        """Returns the fitted graph, deferred.
 
         Raises:
-          ConfigError: when the function fails, or gives what is not features.
+          ConfigError: when the function fails, or returns anything but features.
         """
         from tfx_bsl.tfxio import tensor_adapter, tensor_representation_util
 
@@ -123,10 +123,11 @@ class _Plan:
 
 
 def _forget_eager_calls(tensorflow: Tensorflow) -> None:
-    """Clears what operations of tensorflow-transform that somebody called eagerly left in the default graph.
+    """Clears what eager calls of tensorflow-transform's operations left in the default graph.
 
-    They annotate their results in collections there (`schema_inference.set_tensor_schema_override`). The functions that
-    `AnalyzeDataset` traces inherit the collections (`FuncGraph.__init__`), and it fails on an eager tensor in them.
+    These operations annotate their results in collections there (`schema_inference.set_tensor_schema_override`). The
+    functions that `AnalyzeDataset` traces inherit the collections (`FuncGraph.__init__`), and tracing fails on an eager
+    tensor in them.
     """
     graph = tensorflow.tf.compat.v1.get_default_graph()
     for name in graph.get_all_collection_keys():
@@ -177,7 +178,7 @@ def _length(message: schema_pb2.Feature) -> int | None:
 
 
 def _flat_schema(schema: schema_pb2.Schema) -> schema_pb2.Schema:
-    """The features that are read, by dotted names, without what only validation needs."""
+    """Returns the features that are read, by dotted names, without what only validation needs."""
     schema_features(schema)
     flat = schema_pb2.Schema()
     for name, message in named_features(schema).items():
@@ -189,7 +190,7 @@ def _flat_schema(schema: schema_pb2.Schema) -> schema_pb2.Schema:
 
 
 def _used_columns(tensorflow: Tensorflow, function: TensorFunction, schema: schema_pb2.Schema) -> set[str]:
-    """The columns that a function looks at; it may fail if one of them were not there."""
+    """Returns the columns that a function looks at; it may fail if one of them were absent."""
     from tensorflow_transform.tf_metadata import schema_utils
 
     tf = tensorflow.tf
@@ -217,7 +218,7 @@ def _used_columns(tensorflow: Tensorflow, function: TensorFunction, schema: sche
 
 
 class _Recorder(dict[str, Any]):
-    """Inputs of a preprocessing function that note which of them it looks at."""
+    """Inputs of a preprocessing function that record which of them it looks at."""
 
     def __init__(self, inputs: Mapping[str, Any], used: set[str]):
         super().__init__(inputs)
@@ -261,7 +262,7 @@ class _Recorder(dict[str, Any]):
 
 
 class _SelectRowsFn(beam.DoFn):
-    """The rows of the split, with only the columns that are analyzed, as tensorflow-transform takes them."""
+    """Selects the rows of the split and the columns to analyze, in the form that tensorflow-transform takes."""
 
     def __init__(self, columns: tuple[_Column, ...], split: str | None):
         self._columns = columns
@@ -297,7 +298,7 @@ def _analyzed(batch: pa.RecordBatch, column: _Column) -> pa.Array:
 
 
 class _PublishFn(beam.DoFn):
-    """Completes what tensorflow-transform wrote and moves it to its place."""
+    """Completes what tensorflow-transform wrote and moves it to its final folder."""
 
     def __init__(
         self, temp_dir: str, output_dir: str, schema: schema_pb2.Schema, single: frozenset[str], split: str | None
@@ -328,7 +329,7 @@ class _PublishFn(beam.DoFn):
 
 
 def _complete_metadata(graph_dir: str, schema: schema_pb2.Schema, single: frozenset[str]) -> None:
-    """Adds the schema of the inputs, and which outputs have at most one value a row."""
+    """Adds the schema of the inputs, and records which outputs have at most one value a row."""
     from penstock.transforms.features.apply import transformed_schema
 
     gfile = import_tensorflow().tf.io.gfile

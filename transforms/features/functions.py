@@ -22,20 +22,20 @@ The file has one entry for each output feature::
         ops: [scale_to_z_score_per_key]
       arr_delay:                            # no ops: as it is, such as the label
 
-Nothing else goes out: a column that no entry names is left behind.
+No other column goes out: a column that no entry names is left behind.
 
 - **Operations** are those of `penstock.transforms.features.operations`; their names and arguments are
-  tensorflow-transform's and TensorFlow's. An argument that is the only one that matters may stand alone (`floordiv:
+  tensorflow-transform's and TensorFlow's. An operation's main argument may be given alone (`floordiv:
   100`).
-- **Missing values.** A missing value is never 0. With `default` it is replaced before the first operation. Without, it
-  is missing in the output as well, and no statistic counts it. Operations with a key cannot do that and ask for a
-  default. Of several inputs, one that is missing makes the result missing. `is_missing` gives 1 or 0. An empty list
-  counts as missing, since a tensor cannot tell the two apart.
+- **Missing values.** A missing value is never 0. With `default`, it is replaced before the first operation. Without, it
+  stays missing in the output, and no statistic counts it. Operations with a key cannot handle missing values and demand
+  a default. If one of several inputs is missing, so is the result. `is_missing` gives 1 or 0. An empty list counts as
+  missing, since a tensor cannot distinguish the two.
 - **Lists** (features that the schema does not bound to one value) stay lists; operations work on each of their values.
 - **Types** are checked against the schema before anything runs. INT is int64 throughout; operations that give FLOAT
-  work in float32, as tensorflow-transform does. `equal` and its like give 1 or 0.
-- The vocabulary of an entry is stored under the entry's name, if that is a valid name for it: letters, digits, `_`,
-  `.`, `-` (`tft.TFTransformOutput.vocabulary_by_name`). As in tensorflow-transform, an empty text is in no vocabulary.
+  work in float32, as tensorflow-transform does. `equal` and similar operations give 1 or 0.
+- **Vocabularies** are stored under their entry's name, if that is valid for one: letters, digits, `_`, `.`, `-`
+  (`tft.TFTransformOutput.vocabulary_by_name`). As in tensorflow-transform, no vocabulary holds the empty text.
 
 A `preprocessing_fn` is given as `module:function` and gets tensors as TFX would give them: a feature with a fixed shape
 in the schema, which must be present in every row, as a dense tensor; every other one as a `SparseTensor`.
@@ -62,16 +62,17 @@ _VOCABULARY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclasses.dataclass(frozen=True)
 class FeatureFunction:
-    """A `preprocessing_fn` by the name of its module, as workers import it.
+    """A `preprocessing_fn`, by the names of its module and itself, as workers import it.
 
-    It is looked for on the Python path, and then in the working directory, which only `python -m` puts on the path.
+    The module is searched on the Python path, and then in the working directory, which only `python -m` puts on the
+    path.
     """
 
     module: str
     function: str
 
     def load(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        """The function.
+        """Imports the function.
 
         Raises:
           ConfigError: when module or function cannot be imported, or the function is not callable.
@@ -98,7 +99,7 @@ class FeatureFunction:
 
 
 def _see_working_directory() -> None:
-    """Puts it on the path of this process, for what the module imports later too; last, so that it hides nothing."""
+    """Adds the working directory to this process's path, also for the module's later imports; last, to hide nothing."""
     if not sys.flags.safe_path and "" not in sys.path:
         sys.path.append("")
 
@@ -110,11 +111,11 @@ class FeatureFile:
     entries: tuple[Entry, ...]
 
     def bind(self, features: Sequence[Feature]) -> "Preprocessing":
-        """The features on columns of these types.
+        """Binds the features to columns of these types.
 
         Raises:
-          ConfigError: for a column that the schema does not have, an operation that does not take what it gets, a
-            default or argument of another type, a missing default; with file, line and entry.
+          ConfigError: for a column that the schema lacks, an operation that does not take its input, a default or
+            argument of the wrong type, a missing default; with file, line and entry.
         """
         columns = feature_map(features)
         outputs = tuple(_bind_entry(entry, columns) for entry in self.entries)
@@ -126,10 +127,10 @@ class FeatureFile:
 def load_features(features: str) -> FeatureFile | FeatureFunction:
     """Reads what `--features` names: a YAML file, or a `module:function`.
 
-    A function is imported here, so that a mistake in its name is found at once; TensorFlow is not needed otherwise.
+    A function is imported here, to find a mistake in its name at once; otherwise TensorFlow is not needed.
 
     Raises:
-      ConfigError: when the file cannot be read or is wrong, the function cannot be imported.
+      ConfigError: when the file cannot be read or is not valid, or the function cannot be imported.
     """
     if is_function(features):
         module, _, name = features.partition(":")
@@ -141,7 +142,7 @@ def load_features(features: str) -> FeatureFile | FeatureFunction:
 
 
 def parse_features(text: str, source: str = "features") -> FeatureFile:
-    """The features of a YAML text.
+    """Parses the features of a YAML text.
 
     Raises:
       ConfigError: with line and entry.
@@ -160,7 +161,7 @@ class _Input:
 
 @dataclasses.dataclass(frozen=True)
 class _State:
-    """What is known of a column between two operations."""
+    """The state of a column between two operations."""
 
     kind: Kind
     single: bool
@@ -176,11 +177,11 @@ class _Output:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """A `preprocessing_fn` made of the entries of a features file; pickles, and gives the same graph every time.
+    """A `preprocessing_fn` made from the entries of a features file. It can be pickled; its graph is always the same.
 
     Attributes:
       inputs: the columns that it reads, in name order.
-      outputs: what becomes of them.
+      outputs: the outputs that it makes from them.
     """
 
     inputs: tuple[_Input, ...]
@@ -188,11 +189,11 @@ class Preprocessing:
 
     @property
     def single(self) -> frozenset[str]:
-        """Output features of which no row has more than one value."""
+        """The output features that have at most one value in each row."""
         return frozenset(output.entry.name for output in self.outputs if output.single)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The output columns for input columns, while a graph is built."""
+        """Computes the output columns from input columns, while a graph is built."""
         return {output.entry.name: _compute(output, inputs) for output in self.outputs}
 
 

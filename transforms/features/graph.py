@@ -1,8 +1,8 @@
-"""What the operations of a features file do in a TensorFlow graph.
+"""Builds the operations of a features file in a TensorFlow graph.
 
-A *column* is a dense tensor of shape [batch], in which no row misses its value, or a `SparseTensor` of shape
-[batch, n], in which a row may have none or several. Every function takes `Tensorflow` first, so that this module can
-be imported without it.
+A *column* is a dense tensor of shape [batch], in which every row has a value, or a `SparseTensor` of shape [batch, n],
+in which a row may have none or several. Every function takes `Tensorflow` first, so this module can be imported
+without it.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from typing import Any
 
 from penstock.transforms.features.tensorflow import Tensorflow
 
-# TensorFlow is not annotated.
+# TensorFlow has no type annotations.
 Column = Any
 Values = Any
 
-# TensorFlow computes log, exp and sqrt in vector registers and what is left over one by one, with another last bit.
+# TensorFlow computes log, exp and sqrt in vector registers, and the remainder one by one, with a different last bit.
 # Values appended behind the real ones keep the real ones in the registers, whatever the size of the batch.
 _PADDING = 64
 
 
 def map_values(t: Tensorflow, columns: list[Column], function: Callable[..., Values]) -> Column:
-    """A function of flat values on the rows of columns; of several columns, on the rows where none is missing."""
+    """Applies a function of flat values to the rows of columns; of several columns, to rows where none is missing."""
     if len(columns) > 1:
         return _map_rows(t, columns, function)
     (column,) = columns
@@ -44,13 +44,13 @@ def _map_rows(t: Tensorflow, columns: list[Column], function: Callable[..., Valu
 
 
 def fill_missing(t: Tensorflow, column: Column, default: int | float | bytes, single: bool) -> Column:
-    """The column with `default` where a row has no value; dense if the column is single-valued."""
+    """Puts `default` where a row has no value; the result is dense if the column is single-valued."""
     tf = t.tf
     if not isinstance(column, tf.SparseTensor):
         return column
     if single:
         return _to_dense(t, column, default)
-    # A batch in which every row is empty is 0 wide, with no room for the default.
+    # A batch in which every row is empty has width 0, with no room for the default.
     width = tf.maximum(column.dense_shape[1], 1)
     widened = tf.SparseTensor(column.indices, column.values, _shape(t, column, width))
     filled, _ = tf.sparse.fill_empty_rows(widened, tf.constant(default, column.dtype))
@@ -58,7 +58,7 @@ def fill_missing(t: Tensorflow, column: Column, default: int | float | bytes, si
 
 
 def _to_dense(t: Tensorflow, column: Column, default: int | float | bytes) -> Any:
-    """[batch]; the graph fails on a row with more than one value."""
+    """Returns a dense [batch]; the graph fails on a row with more than one value."""
     dense = t.tf.raw_ops.SparseToDense(
         sparse_indices=column.indices,
         output_shape=_shape(t, column, 1),
@@ -73,20 +73,20 @@ def _shape(t: Tensorflow, column: Column, width: Any) -> Any:
 
 
 def _is_present(t: Tensorflow, column: Column) -> Any:
-    """bool[batch]: whether the row of a SparseTensor has a value."""
+    """Returns bool[batch]: whether the row of a SparseTensor has a value."""
     rows = column.indices[:, 0]
     return t.tf.math.unsorted_segment_sum(t.tf.ones_like(rows), rows, column.dense_shape[0]) > 0
 
 
 def is_missing(t: Tensorflow, column: Column) -> Any:
-    """int64[batch]: 1 where the row has no value."""
+    """Returns int64[batch]: 1 where the row has no value."""
     if not isinstance(column, t.tf.SparseTensor):
         return t.tf.zeros_like(column, t.tf.int64)
     return 1 - t.tf.cast(_is_present(t, column), t.tf.int64)
 
 
 def split(t: Tensorflow, column: Column, separator: str | None = None) -> Column:
-    """The pieces of each text, as a SparseTensor; without a separator, split at runs of white space."""
+    """Splits each text into pieces, a SparseTensor; without a separator, at runs of white space."""
     tf = t.tf
     if not isinstance(column, tf.SparseTensor):
         return tf.strings.split(column, separator).to_sparse()
@@ -97,7 +97,7 @@ def split(t: Tensorflow, column: Column, separator: str | None = None) -> Column
 
 
 def math(function: str, integer: bool = False) -> Callable[..., Values]:
-    """A function of `tf.math` on one value, or on two, the second of which may be an argument instead.
+    """Makes a function of `tf.math` on one value, or on two; the second may be an argument instead.
 
     With `integer`, booleans become 0 and 1.
     """
@@ -111,7 +111,7 @@ def math(function: str, integer: bool = False) -> Callable[..., Values]:
 
 
 def curve(function: str) -> Callable[..., Values]:
-    """A transcendental function of `tf.math` on float32, whose result does not depend on how many values there are."""
+    """Makes a transcendental function of `tf.math` on float32 whose result does not depend on the number of values."""
 
     def call(t: Tensorflow, x: Values) -> Values:
         tf = t.tf
@@ -122,29 +122,29 @@ def curve(function: str) -> Callable[..., Values]:
 
 
 def divide(t: Tensorflow, x: Values, y: Values = None, value: Any = None) -> Values:
-    """The quotient, float32; integers are divided as float64."""
+    """Returns the quotient, as float32; integers are divided as float64."""
     second = t.tf.constant(value, x.dtype) if y is None else y
     return t.tf.cast(t.tf.math.divide(x, second), t.tf.float32)
 
 
 def clip(t: Tensorflow, x: Values, min: Any = None, max: Any = None) -> Values:
-    """The value, or the border that it is beyond."""
+    """Returns the value, or the bound that it exceeds."""
     raised = x if min is None else t.tf.math.maximum(x, t.tf.constant(min, x.dtype))
     return raised if max is None else t.tf.math.minimum(raised, t.tf.constant(max, x.dtype))
 
 
 def cast(t: Tensorflow, x: Values, to: str) -> Values:
-    """The number as int64 (cut towards 0) or float32."""
+    """Returns the number as int64 (cut towards 0) or float32."""
     return t.tf.cast(x, t.tf.int64 if to == "int" else t.tf.float32)
 
 
 def to_number(t: Tensorflow, x: Values, to: str = "float") -> Values:
-    """The number that a text spells; the graph fails on any other text."""
+    """Parses the number that a text spells; the graph fails on any other text."""
     return t.tf.strings.to_number(x, t.tf.int64 if to == "int" else t.tf.float32)
 
 
 def text(function: str, **fixed: Any) -> Callable[..., Values]:
-    """A function of `tf.strings`."""
+    """Makes a function of `tf.strings`."""
 
     def call(t: Tensorflow, x: Values, **arguments: Any) -> Values:
         return getattr(t.tf.strings, function)(x, **fixed, **arguments)
@@ -153,17 +153,17 @@ def text(function: str, **fixed: Any) -> Callable[..., Values]:
 
 
 def length(t: Tensorflow, x: Values) -> Values:
-    """Characters of a UTF-8 text; the graph counts what is not UTF-8 byte by byte."""
+    """Counts the characters of a UTF-8 text; bytes that are not UTF-8 count one each."""
     return t.tf.cast(t.tf.strings.length(x, unit="UTF8_CHAR"), t.tf.int64)
 
 
 def join(t: Tensorflow, *texts: Values, separator: str = "") -> Values:
-    """The texts one after the other."""
+    """Joins the texts."""
     return t.tf.strings.join(list(texts), separator)
 
 
 def mapper(function: str) -> Callable[..., Column]:
-    """A mapper of tensorflow-transform as it is."""
+    """Makes an operation of a mapper of tensorflow-transform, unchanged."""
 
     def call(t: Tensorflow, *columns: Column, **arguments: Any) -> Column:
         return getattr(t.tft, function)(*columns, **arguments)
@@ -172,7 +172,7 @@ def mapper(function: str) -> Callable[..., Column]:
 
 
 def buckets(function: str) -> Callable[..., Column]:
-    """A mapper of tensorflow-transform that takes boundaries."""
+    """Makes an operation of a mapper of tensorflow-transform that takes boundaries."""
 
     def call(t: Tensorflow, column: Column, boundaries: list[float]) -> Column:
         return getattr(t.tft, function)(column, t.tf.constant([boundaries], t.tf.float32))
@@ -181,7 +181,7 @@ def buckets(function: str) -> Callable[..., Column]:
 
 
 def ngrams(function: str) -> Callable[..., Column]:
-    """A mapper of tensorflow-transform that makes n-grams of tokens."""
+    """Makes an operation of a mapper of tensorflow-transform that makes n-grams of tokens."""
 
     def call(t: Tensorflow, column: Column, ngram_range: list[int], separator: str = " ") -> Column:
         return getattr(t.tft, function)(column, tuple(ngram_range), separator)

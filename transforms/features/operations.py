@@ -1,4 +1,4 @@
-"""The operations that a features file may name: what each takes and gives.
+"""Lists the operations that a features file may name: what each takes and gives.
 
 Names and meanings are those of tensorflow-transform (`tft.*`) and TensorFlow (`tf.math.*`, `tf.strings.*`). Missing
 values stay missing: an operation sees, and an analysis counts, only the values that are there.
@@ -27,7 +27,7 @@ class Parameter:
     """One argument of an operation.
 
     Attributes:
-      type: what it must be; "same" is the kind of the operation's input.
+      type: the type of the argument; "same" is the kind of the operation's input.
       required: whether it must be given.
       minimum: the smallest number allowed.
       nonzero: whether 0 is refused.
@@ -41,23 +41,23 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One operation.
+    """One operation of a features file.
 
     Attributes:
-      name: as in a features file.
-      takes: the kinds that its input may have; further inputs have the kind of the first, but see `key`.
-      call: the function in the graph; gets `Tensorflow`, the inputs, and the arguments by name.
-      gives: kind of the output; None: that of the input, unless the argument `to` says another.
-      on_values: `call` maps flat tensors of values one to one; else it maps columns.
-      parameters: arguments by name.
+      name: its name in a features file.
+      takes: the kinds that its input may have; further inputs have the kind of the first, except for `key`.
+      call: the function in the graph; it gets `Tensorflow`, the inputs, and the arguments by name.
+      gives: the kind of the output; None for that of the input, unless the argument `to` names another.
+      on_values: `call` maps flat tensors of values one to one; otherwise it maps columns.
+      parameters: the arguments by name.
       main: the parameter that a bare argument sets, as in `floordiv: 100`.
-      min_inputs: how many inputs it needs, where no `second` replaces one.
+      min_inputs: how many inputs it needs, if no `second` replaces one.
       max_inputs: how many it can combine.
-      second: the parameter that stands for the second input.
-      key: the kinds of the second input, where it is a key and not a value.
+      second: the parameter that can replace the second input.
+      key: the kinds of the second input, if that is a key and not a value.
       shape: which inputs it takes and what it makes of them: "any" (as they are), "single" (single-valued only),
         "list" (multi-valued only), "split" (single-valued in, multi-valued out), "flag" (one value a row out).
-      complete: refuses inputs with missing values.
+      complete: whether it refuses inputs with missing values.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Operation:
     complete: bool = False
 
     def output_kind(self, kind: Kind, arguments: Mapping[str, Any]) -> Kind:
-        """The kind of the output for an input of `kind`."""
+        """Returns the kind of the output for an input of `kind`."""
         if "to" in self.parameters:
             return Kind.INT if arguments.get("to") == "int" else Kind.FLOAT
         return self.gives or kind
@@ -86,13 +86,13 @@ def _unary(name: str, takes: frozenset[Kind], call: Callable[..., Any], gives: K
 
 
 def _binary(name: str, call: Callable[..., Any], gives: Kind | None = None, nonzero: bool = False) -> Operation:
-    """Of two numbers; the second is an input or the argument."""
+    """Makes an operation of two numbers; the second is an input or the argument."""
     value = {"value": Parameter("same", nonzero=nonzero)}
     return Operation(name, _NUMBER, call, gives, parameters=value, main="value", max_inputs=2, second="value")
 
 
 def _comparison(name: str, takes: frozenset[Kind] = _NUMBER) -> Operation:
-    """Gives 1 or 0."""
+    """Makes an operation that compares two values, and gives 1 or 0."""
     compared = _binary(name, graph.math(name, integer=True), Kind.INT)
     return dataclasses.replace(compared, takes=takes)
 
@@ -100,12 +100,12 @@ def _comparison(name: str, takes: frozenset[Kind] = _NUMBER) -> Operation:
 def _mapper(
     name: str, takes: frozenset[Kind], gives: Kind, main: str | None = None, **parameters: Parameter
 ) -> Operation:
-    """A mapper of tensorflow-transform."""
+    """Makes an operation of a mapper of tensorflow-transform."""
     return Operation(name, takes, graph.mapper(name), gives, on_values=False, parameters=parameters, main=main)
 
 
 def _per_key(mapper: Operation) -> Operation:
-    """The same, with statistics for each value of a key, the second input."""
+    """Makes the same operation with statistics for each value of a key, the second input."""
     name = f"{mapper.name}_per_key"
     return dataclasses.replace(
         mapper, name=name, call=graph.mapper(name), min_inputs=2, max_inputs=2, key=_TEXT, shape="single", complete=True

@@ -1,4 +1,4 @@
-"""A fitted graph, loaded: flat columns in, Arrow columns out, the same for batches of any size."""
+"""Loads and runs a fitted graph: flat columns in, Arrow columns out, with the same values for batches of any size."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from penstock.transforms.features.arrays import GraphColumn, Ints, list_array, s
 from penstock.transforms.features.tensorflow import import_tensorflow
 
 # Batches are padded to a multiple of this, and every column gets at least this many values behind the real ones:
-# TensorFlow computes what does not fill a vector register in another way, with another last bit.
+# TensorFlow computes values that do not fill a vector register differently, with another last bit.
 _PADDING = 64
 
 _ROOT_ERRORS = re.compile(r"^\d+ root error\(s\) found\.\s*\(0\) [A-Z_ ]+: ")
@@ -29,9 +29,9 @@ class GraphInput:
     """A column that the graph takes.
 
     Attributes:
-      name: the column.
-      kind: of its values.
-      shape: of a row's values, all of which must be there; None when there may be any number.
+      name: the name of the column.
+      kind: the kind of its values.
+      shape: the shape of a row's values, which must all be present; None when there may be any number.
       needed: whether an output depends on it.
     """
 
@@ -42,13 +42,13 @@ class GraphInput:
 
     @property
     def length(self) -> int | None:
-        """The number of values that every row must have, if there is one."""
+        """The number of values that every row must have; None if it is not fixed."""
         return None if self.shape is None else math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Output:
-    """What the graph gives as `key`, and the column that it becomes; `single`: no row has more than one value."""
+    """An output of the graph, `key`, and the column that it becomes; `single`: no row has more than one value."""
 
     key: str
     column: str
@@ -56,7 +56,7 @@ class _Output:
 
 
 class TooManyValuesError(ValueError):
-    """Some rows of an output have several values, where its schema says one; `rows` are their indices."""
+    """Some rows of an output have several values, though its schema says one; `rows` are their indices."""
 
     def __init__(self, column: str, rows: list[int]):
         super().__init__(f"feature {column!r} has several values, where its schema says one")
@@ -65,13 +65,13 @@ class TooManyValuesError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """Some outputs of a graph, with nothing but what they need, as one function of plain tensors.
+    """Some outputs of a graph, with only what they need, as one function of plain tensors.
 
-    A call with composite tensors, which this saves, takes TensorFlow as long as it computes on thousands of rows.
+    This avoids a call with composite tensors, on which TensorFlow spends as long as on computing thousands of rows.
 
     Attributes:
       inputs: the columns that the outputs depend on.
-      function: takes the number of rows and the components of the inputs; gives the components of each output by key.
+      function: takes the number of rows and the components of the inputs; returns each output's components by key.
     """
 
     graph: "SavedGraph"
@@ -79,7 +79,7 @@ class Computation:
     function: Any
 
     def __call__(self, columns: Mapping[str, GraphColumn], rows: int) -> dict[str, list[Any]]:
-        """The outputs for all rows of the columns.
+        """Computes the outputs for all rows of the columns.
 
         Raises:
           tensorflow.errors.OpError: when the graph fails.
@@ -89,7 +89,7 @@ class Computation:
         return results
 
     def fault(self, columns: Mapping[str, GraphColumn], start: int, end: int) -> str | None:
-        """The error on rows `start` to `end`, if there is one."""
+        """Returns the error on rows `start` to `end`; None if there is none."""
         try:
             self({item.name: columns[item.name].slice(start, end) for item in self.inputs}, end - start)
         except self.graph.row_errors as error:
@@ -98,19 +98,19 @@ class Computation:
 
 
 class SavedGraph:
-    """A fitted graph; threads may share it.
+    """A fitted graph, which threads may share.
 
     Attributes:
       inputs: the columns that it takes, in name order.
-      columns: the names of those that it gives, in name order.
-      row_errors: the exceptions that rows can be at fault for; others are the machine's.
+      columns: the names of the columns that it gives, in name order.
+      row_errors: exceptions that bad rows can cause; all others are faults of the machine.
     """
 
     def __init__(self, transform_dir: str, schema: schema_pb2.Schema):
         """Loads the graph.
 
         Raises:
-          ConfigError: when the folder does not hold a graph, or one whose columns cannot be read or written.
+          ConfigError: when the folder holds no graph, or one whose columns cannot be read or written.
         """
         self._tf = import_tensorflow().tf
         self._where = f"--transform {transform_dir}"
@@ -133,7 +133,7 @@ class SavedGraph:
         return model
 
     def _inputs_of(self, outputs: list[Any]) -> set[str]:
-        """The inputs that some of the outputs, or a check of the graph, depend on."""
+        """Returns the inputs that some of the outputs, or a check of the graph, depend on."""
         reached = _reachable([tensor.op for tensor in outputs] + list(self._function.graph.control_outputs))
         found, tensors = set(), iter(self._function.inputs)
         for name in sorted(self._specs):
@@ -167,14 +167,14 @@ class SavedGraph:
         return tuple(outputs)
 
     def run(self, columns: Mapping[str, GraphColumn], rows: int) -> list[pa.Array]:
-        """The features of some rows, which `columns` has for each input that is needed.
+        """Computes the features of some rows; `columns` must have them for each input that is needed.
 
-        A value depends on its row alone, to the last bit, whatever the rows beside it.
+        A value depends on its row alone, to the last bit, whatever the other rows are.
 
         Raises:
-          TooManyValuesError: names the rows at fault.
-          tensorflow.errors.OpError: the rows at fault are not known; one of `row_errors`, or a fault of the machine.
-          DataError: when the graph gives what is not one list of values a row.
+          TooManyValuesError: naming the bad rows.
+          tensorflow.errors.OpError: when the bad rows are not known; one of `row_errors`, or a fault of the machine.
+          DataError: when the graph's output is not one list of values a row.
         """
         padding = _padding(columns, rows)
         padded = {name: column.append(padding) for name, column in columns.items()}
@@ -189,7 +189,7 @@ class SavedGraph:
 
     @functools.cached_property
     def probes(self) -> tuple[Computation, ...]:
-        """One for each output, to try rows several times faster than with the whole graph."""
+        """One computation for each output, which try rows several times faster than the whole graph."""
         tf, tensors = self._tf, iter(self._function.graph.outputs)
         probes = []
         for key, spec in sorted(self._function.structured_outputs.items()):
@@ -211,7 +211,7 @@ class SavedGraph:
         return Computation(self, tuple(item for item in self.inputs if item.name in names), function)
 
     def _blank(self, spec: Any, rows: Any) -> Any:
-        """For an input on which nothing depends."""
+        """Makes a placeholder for an input on which nothing depends."""
         tf = self._tf
         zero = tf.constant(b"" if spec.dtype == tf.string else 0, spec.dtype)
         rows = tf.cast(rows, tf.int64)
@@ -222,14 +222,14 @@ class SavedGraph:
         return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.fill([0], zero), tf.stack([rows, 1]))
 
     def components(self, item: GraphInput, column: GraphColumn) -> list[Any]:
-        """The plain tensors that a column is to the graph."""
+        """Returns the plain tensors that represent a column in the graph."""
         tf, rows, spec = self._tf, len(column), self._specs[item.name]
         if item.shape is not None:
             return [tf.constant(column.values.reshape(rows, *item.shape), spec.dtype)]
         values = tf.constant(column.values, spec.dtype)
         if isinstance(spec, tf.RaggedTensorSpec):
             return [values, tf.constant(column.starts, spec.row_splits_dtype)]
-        # At least 1 wide, or `tf.sparse.to_dense(x)[:, 0]` would fail on rows that happen to be among empty ones.
+        # The width is at least 1, or `tf.sparse.to_dense(x)[:, 0]` would fail when all rows of a batch are empty.
         width = 1 if column.counts is None else column.counts.max(initial=1)
         return [tf.constant(_sparse_indices(column)), values, tf.constant([rows, width], tf.int64)]
 
@@ -242,7 +242,7 @@ def _sparse_indices(column: GraphColumn) -> Ints:
 
 @functools.lru_cache(maxsize=8)
 def _one_each(rows: int) -> Ints:
-    """The indices of a sparse tensor with one value in each row."""
+    """Returns the indices of a sparse tensor with one value in each row."""
     indices = np.zeros((rows, 2), np.int64)
     indices[:, 0] = np.arange(rows)
     return indices
@@ -275,8 +275,8 @@ def _reachable(ops: list[Any]) -> set[Any]:
 
 
 def _padding(columns: Mapping[str, GraphColumn], rows: int) -> Ints:
-    """Rows to append: real ones that together have a value in every column that has any, 64 times each, and then as
-    many as make the batch a multiple of 64 rows."""
+    """Returns the rows to append: real rows that together have a value in every column that has any, 64 times each,
+    and then as many as make the batch a multiple of 64 rows."""
     present = [column.counts > 0 for column in columns.values() if column.counts is not None]
     uncovered = np.array([flags for flags in present if flags.any()]).reshape(-1, rows)
     chosen = [] if len(uncovered) else [0]
@@ -310,7 +310,7 @@ def _dense_array(key: str, values: Any, rows: int) -> pa.Array:
 
 
 def error_text(error: Exception) -> str:
-    """What went wrong, in one line, without TensorFlow's account of the graph around it.
+    """Says what went wrong in one line, without TensorFlow's description of the graph around it.
 
     >>> error_text(ValueError("Graph execution error: ... <stack traces unavailable>\\nnot a number: x\\n\\t [[{{node"))
     'not a number: x'

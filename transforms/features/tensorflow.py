@@ -1,4 +1,4 @@
-"""TensorFlow and tensorflow-transform, imported when first needed: the core of Penstock runs without them."""
+"""Imports TensorFlow and tensorflow-transform when they are first needed: the core of Penstock runs without them."""
 
 import contextlib
 import os
@@ -24,13 +24,13 @@ class Tensorflow(NamedTuple):
 
 
 def import_tensorflow() -> Tensorflow:
-    """Imports them, quietly.
+    """Imports the modules, quietly.
 
     Raises:
       MissingExtraError: when the extra `tft` is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Its kernels choose their block sizes by the size of the batch, and with them the last bit of the result.
+    # oneDNN's kernels choose block sizes by the size of the batch, and with them the last bit of the result.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         with warnings.catch_warnings(), _quiet_start():
@@ -48,7 +48,7 @@ def import_tensorflow() -> Tensorflow:
 
 
 def check_tensorflow() -> None:
-    """Finds out, without importing anything, whether features can be fitted and applied.
+    """Checks, without importing anything, whether features can be fitted and applied.
 
     Raises:
       MissingExtraError: when the extra `tft` is not installed.
@@ -60,13 +60,13 @@ def check_tensorflow() -> None:
 def _quiet_start() -> Iterator[None]:
     """Holds back what TensorFlow's libraries print about CUDA and CPU features while they are loaded.
 
-    They do so before their log level can be set, straight to the file descriptor. If loading fails, it is shown.
+    They print before their log level can be set, straight to the file descriptor. If loading fails, it is shown.
     """
     if "tensorflow_transform.beam" in sys.modules or sys.stderr is None:
         yield
         return
     sys.stderr.flush()
-    # The lock: of two threads that replace it, the second would restore what the first had put there.
+    # Without the lock, the second of two threads would restore what the first had put there.
     with _STDERR, tempfile.TemporaryFile() as held, _replaced_stderr(held.fileno()) as stderr:
         try:
             yield
@@ -78,7 +78,7 @@ def _quiet_start() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced_stderr(replacement: int) -> Iterator[int]:
-    """Gives the file descriptor of the standard error that is replaced meanwhile."""
+    """Replaces standard error's file descriptor meanwhile; yields a copy of the original."""
     stderr = os.dup(2)
     try:
         os.dup2(replacement, 2)

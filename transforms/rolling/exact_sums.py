@@ -1,8 +1,8 @@
-"""Sums over ranges of rows that are exact, and rounded once: they do not depend on the order of the rows.
+"""Sums ranges of rows exactly and rounds once, so the result does not depend on the order of the rows.
 
-Each number is written in digits of 32 bits, at fixed places that are the same for all floats. Integers are summed
-without error, so the digits of a range are the difference of two running totals, whatever came before the range. It is
-the idea of Kulisch's accumulator, and the result that of `math.fsum`.
+Each number is split into digits of 32 bits, at positions that are the same for all floats. Digits are integers and are
+summed without error, so the digits of a range are the difference of two running totals, whatever came before the range.
+This is the idea of Kulisch's accumulator, and the result is that of `math.fsum`.
 """
 
 import dataclasses
@@ -17,21 +17,22 @@ Mask = npt.NDArray[np.bool_]
 
 _BITS = 32
 _DIGIT = (1 << _BITS) - 1
-# What is worked on at once stays in a processor's cache.
+# Blocks of this many rows stay in a processor's cache.
 _BLOCK_ROWS = 8192
 # Bits of a float's mantissa.
 _MANTISSA = 53
-# The exponent of the first place. The least float, 2**-1074, is a mantissa of 53 bits times 2**-1126.
+# The exponent of the lowest digit. The least float, 2**-1074, is a mantissa of 53 bits times 2**-1126.
 _LEAST_EXPONENT = -1152
 
 
 @dataclasses.dataclass(frozen=True)
 class ExactSums:
-    """Running totals of a column.
+    """Holds the running totals of a column.
 
     Attributes:
-      totals: int64[n + 1] for each digit, of all rows before each, least digit first; the greatest has a sign.
-      exponent: of the least digit's lowest bit.
+      totals: for each digit, int64[n + 1]: the totals of all rows before each row. The least digit comes first; only
+        the greatest has a sign.
+      exponent: the exponent of the least digit's lowest bit.
     """
 
     totals: tuple[Ints, ...]
@@ -39,24 +40,24 @@ class ExactSums:
 
     @classmethod
     def of_ints(cls, values: Ints) -> Self:
-        """Of integers."""
+        """Makes the totals of integers."""
         return cls(_totals([values & _DIGIT, values >> _BITS]), 0)
 
     @classmethod
     def of_floats(cls, values: Floats) -> Self:
-        """Of finite floats."""
+        """Makes the totals of finite floats."""
         digits, exponent = _float_digits(values)
         return cls(_totals(digits), exponent)
 
     def ints(self, starts: Ints, ends: Ints) -> tuple[Ints, Mask]:
-        """The sums over [start, end) of integers, and where they fit int64; elsewhere they are 0."""
+        """Returns the sums of integers over [start, end), and which fit int64; the others are 0."""
         digits = self._digits(starts, ends)
         low, high, top = digits[0], digits[1], digits[2]
         fits = np.where(top == 0, high < 1 << 31, (top == -1) & (high >= 1 << 31))
         return np.where(fits, (high << _BITS) | low, 0), fits
 
     def floats(self, starts: Ints, ends: Ints) -> Floats:
-        """The sums over [start, end), rounded to the nearest float, half to even; infinite where too large."""
+        """Returns the sums over [start, end), rounded to the nearest float, half to even; infinite where too large."""
         sums = np.empty(len(starts))
         for first in range(0, len(starts), _BLOCK_ROWS):
             block = slice(first, first + _BLOCK_ROWS)
@@ -79,20 +80,26 @@ class ExactSums:
 
 
 def _totals(digits: list[Ints]) -> tuple[Ints, ...]:
-    """Running totals, and a place for what they carry: 2**29 rows may be summed."""
+    """Returns running totals, with one more digit for carries: up to 2**29 rows may be summed."""
     rows = len(digits[0])
     return (*(np.concatenate([[0], np.cumsum(values)]) for values in digits), np.zeros(rows + 1, np.int64))
 
 
 def _carry(digits: Ints) -> None:
-    """Makes all digits but the greatest lie in [0, 2**32)."""
+    """Carries, so that all digits but the greatest lie in [0, 2**32)."""
     for place in range(len(digits) - 1):
         digits[place + 1] += digits[place] >> _BITS
         digits[place] &= _DIGIT
 
 
 def _float_digits(values: Floats) -> tuple[list[Ints], int]:
-    """The digits that any of the floats has, and the exponent of the first."""
+    """Splits floats into the digits that any of them uses; returns these and the exponent of the first.
+
+    A mantissa of 53 bits, shifted to its position, spans up to three digits of 32 bits::
+
+        mantissa                [ high: 21 bits | low: 32 bits ] << shift
+        digits    [   part 2   |     part 1     |    part 0    ]
+    """
     fractions, exponents = np.frexp(values)
     mantissas = np.ldexp(np.abs(fractions), _MANTISSA).astype(np.int64)
     places, shifts = np.divmod(exponents.astype(np.int64) - _MANTISSA - _LEAST_EXPONENT, _BITS)
@@ -109,10 +116,14 @@ def _float_digits(values: Floats) -> tuple[list[Ints], int]:
 
 
 def _round(digits: Ints, exponent: int) -> Floats:
-    """Numbers of non-negative digits as floats.
+    """Rounds numbers, given as non-negative digits, to floats.
 
-    The greatest 64 bits are rounded by the processor; their last bit says whether there is anything below, which is as
-    good as all of it, since a float has 53.
+    The greatest 64 bits of each are rounded by the processor. Their last bit is set if any lower bit is: that decides
+    ties as well as all lower bits would, since a float has only 53::
+
+        digits, greatest first    0000001x | xxxxxxxx | xxxxxxxx | ...
+                                     first     second      third
+        64 bits                         1x   xxxxxxxx   xxxxxx?        ?: whether any bit below is set
     """
     padded = np.concatenate([np.zeros((2, digits.shape[1]), np.int64), digits]).astype(np.uint64)
     columns = np.arange(digits.shape[1])

@@ -1,4 +1,4 @@
-"""The content of a file of rolling features: YAML to a spec, checked as far as no schema is needed."""
+"""Parses a file of rolling features: YAML to a spec, checked as far as possible without a schema."""
 
 import dataclasses
 import datetime
@@ -18,11 +18,11 @@ _FEATURE_KEYS = ("op", "column", "window")
 
 @dataclasses.dataclass(frozen=True)
 class RollingOperation:
-    """What an operation takes.
+    """Says what an operation takes.
 
     Attributes:
-      takes: kinds of its column, by name; none for an operation without a column.
-      windowed: whether it looks back at all.
+      takes: the kinds that its column may have, by name; none for an operation without a column.
+      windowed: whether it looks back in time at all.
     """
 
     takes: tuple[str, ...] = ()
@@ -45,14 +45,14 @@ OPERATIONS: Mapping[str, RollingOperation] = {
 
 @dataclasses.dataclass(frozen=True)
 class RollingFeature:
-    """One feature.
+    """One feature of the file.
 
     Attributes:
-      name: the column that it becomes.
+      name: the name of the column that it becomes.
       op: a name in `OPERATIONS`.
-      column: what it is computed of; None for operations without.
-      window: how far it looks back; zero where it does not.
-      where: file, line and feature.
+      column: the column it is computed from; None for operations without one.
+      window: how far it looks back; zero if it does not.
+      where: file, line and feature, for messages.
     """
 
     name: str
@@ -64,11 +64,11 @@ class RollingFeature:
 
 @dataclasses.dataclass(frozen=True)
 class RollingSpec:
-    """Key and features of a file.
+    """The key and the features of a file.
 
     Attributes:
-      key: columns; rows whose values are equal in all of them have one history.
-      features: in the file's order, which is that of the columns.
+      key: the columns of the key; rows with equal values in all of them share one history.
+      features: in the order of the file, which is also the order of the columns.
       where: the file, and the line of the key.
     """
 
@@ -78,11 +78,10 @@ class RollingSpec:
 
 
 def parse_rolling(text: str, source: str = "rolling") -> RollingSpec:
-    """The spec of a YAML text.
+    """Parses the spec of a YAML text.
 
     Raises:
-      ConfigError: for anything that is not as `penstock.transforms.rolling.transform` describes it, with line and
-      feature.
+      ConfigError: for anything that `penstock.transforms.rolling.transform` does not allow, with line and feature.
     """
     top, node = top_entry(text, source, "rolling", "a mapping of key and features")
     nodes = {key.text: (key, value) for key, value in pairs(node, top.where.inside("rolling"), _TOP_KEYS)}

@@ -1,4 +1,4 @@
-"""What rolling features need of rows: a spec bound to a schema, and rows taken apart by it."""
+"""Prepares rows for rolling features: binds a spec to a schema, and extracts events from rows."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _ORDER_SEED = salted(0, "rolling order")
 
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.BYTES: pa.binary()}
 
-# Columns of an event, beside those of the key and the values.
+# Columns of an event, besides those of the key and the values.
 HASH = "hash"
 TIME = "time"
 ORDER = "order"
@@ -33,13 +33,13 @@ ORDER = "order"
 
 @dataclasses.dataclass(frozen=True)
 class Rolling:
-    """A spec on the columns of a schema; pickles.
+    """A spec bound to the columns of a schema. It can be pickled.
 
     Attributes:
       key: the columns of the key.
-      features: what is computed.
-      columns: all columns of the schema: rows that are equal in them are the same row.
-      kinds: of the columns that are used, by name.
+      features: the features to compute.
+      columns: all columns of the schema; rows that are equal in all of them are the same row.
+      kinds: the kinds of the columns that are used, by name.
     """
 
     key: tuple[str, ...]
@@ -49,21 +49,21 @@ class Rolling:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The columns that features are computed of, in name order."""
+        """The columns that features are computed from, in name order."""
         return tuple(sorted({feature.column for feature in self.features if feature.column}))
 
     @property
     def aggregate_window(self) -> int:
-        """The longest window whose rows all matter, microseconds."""
+        """The longest window in which all rows matter, in microseconds."""
         return max((micros(feature.window) for feature in self.features if feature.op != "time_since_last"), default=0)
 
     @property
     def last_window(self) -> int:
-        """The longest window of which the last row of a key matters, microseconds."""
+        """The longest window in which only the last row of a key matters, in microseconds."""
         return max((micros(feature.window) for feature in self.features), default=0)
 
     def kind(self, feature: RollingFeature) -> Kind:
-        """The kind of a feature's values: INT or FLOAT."""
+        """Returns the kind of a feature's values: INT or FLOAT."""
         match feature.op:
             case "count" | "distinct" | "late":
                 return Kind.INT
@@ -74,11 +74,11 @@ class Rolling:
 
 
 def bind_rolling(spec: RollingSpec, features: Sequence[Feature]) -> Rolling:
-    """The spec on columns of these types.
+    """Binds the spec to columns of these types.
 
     Raises:
-      ConfigError: for a column that the schema does not have or that an operation or key cannot take, or a feature
-        named as a column; with file, line and feature.
+      ConfigError: for a column that the schema lacks or that an operation or key cannot take, or a feature that has the
+        name of a column; with file, line and feature.
     """
     columns = feature_map(features)
     kinds = {name: _key_kind(find_feature(name, features, f"{spec.where}: key"), spec) for name in spec.key}
@@ -110,10 +110,10 @@ def _value_kind(feature: RollingFeature, column: Feature) -> Kind:
 
 
 def event_micros(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """int64, the event time of each row in microseconds since 1970.
+    """Returns int64: the event time of each row in microseconds since 1970.
 
     Raises:
-      DataError: when a row has none.
+      DataError: when a row has no event time.
     """
     column = column_of(batch, EVENT_TIME)
     if column is None or column.null_count:
@@ -122,7 +122,7 @@ def event_micros(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
 
 
 def key_hashes(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.uint64]:
-    """uint64, the same for rows of one key; a row without key hashes as itself, so that such rows spread evenly."""
+    """Returns uint64, equal for rows of one key. A row without a key hashes as itself, so such rows spread evenly."""
     hashes = hash_rows(batch, rolling.key, _KEY_SEED)
     lost = np.flatnonzero(~has_key(batch, rolling))
     if len(lost):
@@ -131,7 +131,7 @@ def key_hashes(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.uint64
 
 
 def has_key(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.bool_]:
-    """Where no column of the key is null."""
+    """Returns which rows have no null in the key."""
     present = np.ones(batch.num_rows, bool)
     for name in rolling.key:
         column = _column(batch, name, rolling)
@@ -141,7 +141,7 @@ def has_key(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.bool_]:
 
 
 def row_hashes(batch: pa.RecordBatch, rolling: Rolling) -> npt.NDArray[np.uint64]:
-    """uint64, a hash of all bits of a row: `hash_rows` alone would see floats as float32."""
+    """Returns uint64: a hash of all bits of each row. `hash_rows` alone would see floats as float32."""
     for name in rolling.columns:
         column = column_of(batch, name)
         if column is not None:
@@ -160,10 +160,10 @@ def _as_bits(column: pa.Array) -> pa.Array:
 
 
 def event_schema(rolling: Rolling) -> pa.Schema:
-    """The columns of events: what features are computed of, and what is kept as history.
+    """Returns the schema of events: the values that features are computed from, and what the history keeps.
 
-    `hash` (uint64, of the key), `time` (int64, microseconds), `order` (uint64, tells rows of one time apart), the
-    columns of the key and those of the values, by their names behind `key.` and `value.`.
+    Columns are `hash` (uint64, of the key), `time` (int64, microseconds), `order` (uint64, orders rows of equal time),
+    and the columns of the key and of the values, whose names get the prefix `key.` or `value.`.
     """
     fields = [(HASH, pa.uint64()), (TIME, pa.int64()), (ORDER, pa.uint64())]
     fields += [(f"key.{name}", _TYPES[rolling.kinds[name]]) for name in rolling.key]
@@ -172,10 +172,10 @@ def event_schema(rolling: Rolling) -> pa.Schema:
 
 
 def events_of(batch: pa.RecordBatch, rolling: Rolling) -> pa.RecordBatch:
-    """The events of rows, one for each, in their order.
+    """Returns one event for each row, in the order of the rows.
 
     Raises:
-      DataError: when a row has no event time, or a column is of another kind than the schema says.
+      DataError: when a row has no event time, or a column is not of the kind that the schema says.
     """
     arrays: list[Any] = [key_hashes(batch, rolling), event_micros(batch), row_hashes(batch, rolling)]
     arrays = [pa.array(array) for array in arrays]
@@ -184,7 +184,7 @@ def events_of(batch: pa.RecordBatch, rolling: Rolling) -> pa.RecordBatch:
 
 
 def _column(batch: pa.RecordBatch, name: str, rolling: Rolling) -> pa.Array:
-    """A column with one value a row, in the type of its kind; null where a row has none or several."""
+    """Returns a column with one value a row, in the type of its kind; null where a row has no value or several."""
     kind = rolling.kinds[name]
     column = column_of(batch, name)
     if column is None:
@@ -196,7 +196,7 @@ def _column(batch: pa.RecordBatch, name: str, rolling: Rolling) -> pa.Array:
     return _in_type(column, _TYPES[kind])
 
 
-# Types that store the same, so that a batch need not be copied.
+# These types are stored alike, so a batch need not be copied.
 _VIEWS = {(pa.string(), pa.binary()), (TIME_TYPE, pa.int64())}
 
 

@@ -1,8 +1,8 @@
-"""The state of a bucket of keys on a stream: rows that wait for the watermark, and the history of those that went out.
+"""Keeps the state of a bucket of keys on a stream: rows that wait for the watermark, and the history of released rows.
 
-What is in Beam's state is written again only when half of it is of no more use, so each row is written a few times
-whatever the length of the windows. The same is kept in memory, so that nothing is read back; a token, which changes
-with every change, says whether the memory is still that of the state.
+Beam's state is rewritten only when half of it is no longer of use, so each row is written a few times, however long the
+windows are. A copy is kept in memory, so nothing need be read back. A token that changes with every change says whether
+the copy still matches the state.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from penstock.transforms.rolling.windows import feature_columns
 
 Mask = npt.NDArray[np.bool_]
 
-# Rows below which state is not worth writing again.
+# State with fewer rows than this is not worth rewriting.
 _SMALL = 4096
 
 _NEVER = -(1 << 63)
@@ -33,7 +33,7 @@ class Cell(Protocol):
     """A value in Beam's state."""
 
     def read(self) -> bytes | None:
-        """What was written; None when nothing was."""
+        """Returns what was written; None when nothing was."""
 
     def write(self, value: bytes) -> None:
         """Replaces the value."""
@@ -43,18 +43,18 @@ class Bag(Protocol):
     """A bag of batches in Beam's state."""
 
     def read(self) -> Iterable[pa.RecordBatch]:
-        """All that was added, in any order."""
+        """Returns all that was added, in any order."""
 
     def add(self, value: pa.RecordBatch) -> None:
-        """Puts one in."""
+        """Adds a batch."""
 
     def clear(self) -> None:
-        """Takes all out."""
+        """Removes all batches."""
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The state cells of a bucket."""
+    """Holds the state cells of a bucket."""
 
     mark: Cell
     waiting: Bag
@@ -63,14 +63,14 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """What is known of a bucket without its rows.
+    """What is known of a bucket without reading its rows.
 
     Attributes:
-      token: of the last change.
-      released: rows before this time (microseconds) went out; one that comes now is late.
-      waiting: rows in the bag of those that wait, with those that went out since it was written.
-      history: events in the bag of the history, with those that are too old.
-      live: events that were of use when that bag was written.
+      token: changes with each change of the state.
+      released: rows before this time (microseconds) have gone out; a row before it that comes now is late.
+      waiting: the number of rows in the bag of waiting rows, including those that went out since it was written.
+      history: the number of events in the bag of the history, including those that are too old.
+      live: the number of events that were of use when that bag was written.
     """
 
     token: bytes = bytes(16)
@@ -80,17 +80,17 @@ class Mark:
     live: int = 0
 
     def to_bytes(self) -> bytes:
-        """48 bytes."""
+        """Packs the mark into 48 bytes."""
         return struct.pack("<16s4q", self.token, self.released, self.waiting, self.history, self.live)
 
     @classmethod
     def from_bytes(cls, data: bytes | None) -> Self:
-        """The inverse; the first mark for None."""
+        """Unpacks what `to_bytes` packed; returns the first mark for None."""
         return cls() if data is None else cls(*struct.unpack("<16s4q", data))
 
 
 class History:
-    """Events by key: pieces sorted by the hash of the key, each larger than the next."""
+    """Holds events by key, in pieces sorted by the hash of the key. Each piece is larger than the next."""
 
     def __init__(self, schema: pa.Schema):
         self._schema = schema
@@ -104,13 +104,13 @@ class History:
             self._pieces[-1] = _by_key(pa.concat_batches([self._pieces[-1], last]))
 
     def of_keys(self, hashes: npt.NDArray[np.uint64]) -> pa.RecordBatch:
-        """The events whose keys have one of these hashes, and maybe a few others."""
+        """Returns the events whose keys have one of these hashes, and perhaps a few others."""
         wanted = np.unique(hashes)
         parts = [_of_keys(piece, wanted) for piece in self._pieces]
         return pa.concat_batches([_empty(self._schema), *parts])
 
     def prune(self, released: int, rolling: Rolling) -> pa.RecordBatch:
-        """Forgets what no row from `released` on can see, and gives what is left."""
+        """Drops the events that no row from `released` on can see, and returns the rest."""
         events = _by_key(pa.concat_batches([_empty(self._schema), *self._pieces]))
         events = events.filter(pa.array(_seen_from(events, released, rolling)))
         self._pieces = [events]
@@ -131,15 +131,16 @@ def _of_keys(piece: pa.RecordBatch, hashes: npt.NDArray[np.uint64]) -> pa.Record
     starts, ends = (np.searchsorted(column, hashes, side=side) for side in ("left", "right"))
     counts = ends - starts
     firsts = np.cumsum(counts) - counts
+    # Join the ranges [start, end) to one array of indices: an arange, shifted in each range to its start.
     rows = np.repeat(starts - firsts, counts) + np.arange(counts.sum())
     return piece.take(pa.array(rows))
 
 
 def _seen_from(events: pa.RecordBatch, released: int, rolling: Rolling) -> Mask:
-    """Which of the events, by (hash of the key, time), a row from a time on can see.
+    """Marks the events that a row from time `released` on can see; `events` are sorted by (hash of the key, time).
 
-    Rows that are only seen as the last of their key: those that are too old for all other features, and have no
-    younger one that is.
+    An event too old for all other features can still be seen as the last of its key. It is, unless a younger event of
+    its key is too old as well.
     """
     hashes, times = events.column(HASH).to_numpy(), events.column(TIME).to_numpy()
     old = times <= released - rolling.aggregate_window
@@ -152,14 +153,14 @@ def _seen_from(events: pa.RecordBatch, released: int, rolling: Rolling) -> Mask:
 
 
 class TimeSpan(NamedTuple):
-    """The first and the last of some times, microseconds."""
+    """The first and the last of some times, in microseconds."""
 
     first: int
     last: int
 
 
 class _Waiting:
-    """A batch that waits, with the times of its rows."""
+    """A waiting batch, with the times of its rows."""
 
     def __init__(self, batch: pa.RecordBatch, times: npt.NDArray[np.int64]):
         self.batch = batch
@@ -168,11 +169,11 @@ class _Waiting:
         self.last = int(times.max())
 
     def before(self, time: int) -> pa.RecordBatch:
-        """The rows before a time."""
+        """Returns the rows before a time."""
         return self.batch if self.last < time else self.batch.filter(pa.array(self.times < time))
 
     def since(self, time: int) -> pa.RecordBatch:
-        """The rows from a time on."""
+        """Returns the rows from a time on."""
         return self.batch if self.first >= time else self.batch.filter(pa.array(self.times >= time))
 
 
@@ -181,7 +182,7 @@ class Bucket:
 
     Attributes:
       mark: what is known without the rows.
-      holds: the time for which a timer is set: of the first row that waits; None where that is not known.
+      holds: the time for which a timer is set, that of the first waiting row; None if it is not known.
     """
 
     def __init__(self, rolling: Rolling, lateness: datetime.timedelta):
@@ -194,7 +195,7 @@ class Bucket:
 
     @classmethod
     def load(cls, state: State, rolling: Rolling, lateness: datetime.timedelta) -> Self:
-        """The bucket of a state."""
+        """Loads a bucket from its state."""
         bucket = cls(rolling, lateness)
         bucket.mark = Mark.from_bytes(state.mark.read())
         for batch in state.waiting.read():
@@ -205,13 +206,13 @@ class Bucket:
 
     @property
     def waits(self) -> TimeSpan | None:
-        """The times between which rows wait; None when none does."""
+        """The first and the last time of the waiting rows; None when none waits."""
         if not self._waiting:
             return None
         return TimeSpan(min(waiting.first for waiting in self._waiting), max(waiting.last for waiting in self._waiting))
 
     def add(self, batch: pa.RecordBatch, state: State) -> "Due | None":
-        """Takes rows; those that come late are due at once."""
+        """Adds rows; returns those that come late, which are due at once."""
         late = event_micros(batch) < self.mark.released
         waiting = batch.filter(pa.array(~late)) if late.any() else batch
         if waiting.num_rows:
@@ -221,7 +222,7 @@ class Bucket:
         return self._send([batch.filter(pa.array(late))], state, late=True) if late.any() else None
 
     def release(self, until: int, state: State) -> "Due | None":
-        """The rows before a time."""
+        """Returns the rows before a time, which are now due."""
         due = [waiting.before(until) for waiting in self._waiting if waiting.first < until]
         left = [waiting.since(until) for waiting in self._waiting if waiting.last >= until]
         self._waiting = []
@@ -271,13 +272,13 @@ class Bucket:
 
 @dataclasses.dataclass(frozen=True)
 class Due:
-    """Rows that go out, and what they see.
+    """Rows that go out, and the events that they see.
 
     Attributes:
       batches: the rows.
-      events: of them.
-      history: of their keys, before they came.
-      late: whether they came late.
+      events: the events of these rows.
+      history: earlier events of their keys.
+      late: whether the rows came late.
     """
 
     batches: Sequence[pa.RecordBatch]
@@ -287,7 +288,10 @@ class Due:
 
 
 def send(dues: Sequence[Due], rolling: Rolling) -> Iterator[pa.RecordBatch]:
-    """The rows with their features; of each bucket at most once, since what is due twice would be seen twice."""
+    """Yields the rows with their features.
+
+    Each bucket may be due only once here: of two dues of one bucket, the rows of one would be seen twice.
+    """
     if not dues:
         return
     events = pa.concat_batches([due.events for due in dues])
@@ -300,7 +304,7 @@ def send(dues: Sequence[Due], rolling: Rolling) -> Iterator[pa.RecordBatch]:
 def with_features(
     batches: Sequence[pa.RecordBatch], columns: Sequence[pa.Array], rolling: Rolling
 ) -> Iterator[pa.RecordBatch]:
-    """The batches with the features of all their rows, one after the other."""
+    """Yields the batches with their features; `columns` hold those of all rows, one batch after the other."""
     start = 0
     for batch in batches:
         for feature, column in zip(rolling.features, columns, strict=True):

@@ -1,6 +1,6 @@
 """Rolling features: what happened to a key in the last minutes before each row, over event time.
 
-The file has a key, and one entry for each feature, which becomes a column behind those of the row::
+The file has a key, and one entry for each feature. A feature becomes a column behind those of the row::
 
     rolling:
       key: card                         # a column, or a list of columns: INT or BYTES
@@ -13,7 +13,7 @@ The file has a key, and one entry for each feature, which becomes a column behin
         card_late: {op: late}
 
 ===================  ============  ==========================================================================
-op                   gives         of the rows of the key in the window
+op                   gives         computed from the rows of the key in the window
 ===================  ============  ==========================================================================
 `count`              INT           how many there are, nulls or not; at least 1, the row itself
 `sum`                as `column`   the exact sum; a FLOAT is rounded once, an INT that int64 cannot hold is null
@@ -21,24 +21,24 @@ op                   gives         of the rows of the key in the window
 `min`, `max`         as `column`   the least and the greatest value
 `distinct`           INT           how many different values there are
 `time_since_last`    FLOAT         seconds since the row before; null for the first
-`late`               INT           1 where the row itself came late (below), else 0; in batch always 0
+`late`               INT           1 if the row itself came late (below), else 0; in batch always 0
 ===================  ============  ==========================================================================
 
 - **Window.** A row sees the rows of its key that are less than `window` older, up to and including itself. Rows are in
-  the order of their event times; those of one time in an order of their own, which follows from their content alone.
-  Each of them sees those before it, so the second of two payments of one second has a count of 2.
-- **Nulls.** Values that are null are left out of `sum`, `mean`, `min`, `max` and `distinct`; without any value these
-  are null, and `distinct` is 0. A row whose key is null, in whole or in part, has no history: its features are null.
+  the order of their event times. Rows of equal time have an order of their own, which depends on their content alone.
+  Each sees those before it, so the second of two payments in one second has a count of 2.
+- **Nulls.** `sum`, `mean`, `min`, `max` and `distinct` leave out values that are null. Without any value they are null,
+  and `distinct` is 0. A row whose key is null, in whole or in part, has no history: its features are null.
 - **Stream and batch** give equal features, to the last bit: on a stream, rows wait until the watermark has passed them,
   and then go out in order. Sums are exact, so it does not matter what was summed before.
-- **Late rows** come when rows behind them in time, of the same key or of others that share their state, went out
-  already, which the watermark promised not to happen. They go out at once. They see all rows that came before them,
-  the other late ones too, and rows after them see them. What went out does not change: of the rows behind a late row,
-  those that were out already do not count it, and nothing else differs from batch. `op: late` marks the late rows
-  themselves. A row that comes after the watermark when nothing behind it went out is in order, and not late here.
-- **State** on a stream: rows that wait, and of each row that went out the key, the time and the values that features
-  use (for `time_since_last`, of the last one of each key), as long as a row that is not later than `lateness` can see
-  them. At least half of what is held is of use.
+- **Late rows** come after rows with later times, of the same key or of keys that share its state, have gone out, which
+  the watermark promised not to happen. Late rows go out at once. They see all rows that came before them, other late
+  rows included, and later rows see them. Rows that are out do not change: those with times behind a late row that went
+  out before it do not count it. Nothing else differs from batch. `op: late` marks the late rows themselves. A row that
+  comes after the watermark, when nothing behind it has gone out, is in order and does not count as late here.
+- **State** on a stream: waiting rows; and for each row that went out the key, the time and the values that features use
+  (for `time_since_last`, only those of the last row of each key), as long as a row that is at most `lateness` late can
+  see them. At least half of what is held is of use.
 """
 
 import dataclasses
@@ -84,11 +84,11 @@ from penstock.transforms.rolling.rows import Rolling, bind_rolling, event_micros
 from penstock.transforms.rolling.state import Bucket, Due, State, send, with_features
 from penstock.transforms.rolling.windows import feature_columns
 
-# Groups of keys. On a stream each has its own state and timers; bounded input of a group is in memory at once.
+# Groups of keys. On a stream each has its own state and timers; of bounded input, a whole group is in memory at once.
 _STREAM_BUCKETS = 64
 _BOUNDED_BUCKETS = 256
 
-# Of rows that wait for long, about this part goes out at once.
+# When rows wait that span a long time, about one part in this many goes out at once.
 _PARTS_OF_BACKLOG = 4
 
 _NAMESPACE = "RollingFeatures"
@@ -100,14 +100,14 @@ def load_rolling(path: str) -> RollingSpec:
     """Reads the YAML file that `--rolling` names.
 
     Raises:
-      ConfigError: when it cannot be read or is wrong, with line and feature.
+      ConfigError: when it cannot be read or is not valid, with line and feature.
     """
     source = f"--rolling {path}"
     return parse_rolling(read_text(path, source, ROLLING_HINT), source)
 
 
 def rolling_schema(schema: schema_pb2.Schema, spec: RollingSpec) -> schema_pb2.Schema:
-    """The schema of rows that have the features too: one value in every row, or at most one.
+    """Returns the schema of rows with the features added: one value in every row, or at most one.
 
     Raises:
       ConfigError: as `bind_rolling`.
@@ -127,20 +127,20 @@ def rolling_schema(schema: schema_pb2.Schema, spec: RollingSpec) -> schema_pb2.S
 
 
 def rolling_history(rows: pa.RecordBatch, rolling: Rolling) -> pa.RecordBatch:
-    """What of rows other rows see: the history that `rolling_features` takes."""
+    """Returns what other rows see of these rows: the history that `rolling_features` takes."""
     return events_of(rows, rolling)
 
 
 def rolling_features(history: pa.RecordBatch | None, rows: pa.RecordBatch, rolling: Rolling) -> pa.RecordBatch:
-    """The rows with their features, in their order.
+    """Returns the rows with their features, in the same order.
 
     Args:
-      history: of earlier rows (`rolling_history`), in any order; rows see each other in any case.
-      rows: with `_event_time`.
-      rolling: what is computed (`bind_rolling`).
+      history: events of earlier rows (`rolling_history`), in any order. The given rows see each other in any case.
+      rows: rows with `_event_time`.
+      rolling: what to compute (`bind_rolling`).
 
     Raises:
-      DataError: when a row has no event time, or a column is of another kind than the schema says.
+      DataError: when a row has no event time, or a column is not of the kind that the schema says.
     """
     events = events_of(rows, rolling)
     columns = feature_columns(events.slice(0, 0) if history is None else history, events, rolling)
@@ -153,23 +153,24 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
 
     Batches must be in the global window, and their rows must have `_event_time`.
 
-    Rows cross a shuffle, in pieces of batches, by bucket of their key's hash. What comes out is in no order, and in
-    other batches than what went in. The buckets have no influence on the features.
+    Rows cross a shuffle, in pieces of batches, by bucket of their key's hash. They come out in no order, and in other
+    batches than they went in. The buckets do not influence the features.
 
-    Of bounded input, all rows of a bucket are in memory at once: one of 256, if no key has much more than that. They
-    get there by way of files in `spill`, or else by the runner's own shuffle, which local runners hold in memory.
+    Of bounded input, all rows of a bucket are in memory at once: one part in 256, if no key has many more rows than
+    that. They get there through files in `spill`, or else through the runner's own shuffle, which local runners hold in
+    memory.
 
     Attributes:
       spec: key and features (`load_rolling`).
-      features: of the schema of the rows.
-      lateness: a timedelta, or text such as `30s`: up to here late rows see the whole of their windows.
+      features: the schema's features of the rows.
+      lateness: a timedelta, or text such as `30s`: rows that are up to this late see the whole of their windows.
       every: whole milliseconds, likewise: on a stream, rows go out when the watermark passes the next multiple of this,
         and the watermark behind this step waits for them.
       spill: a folder that all workers share, for bounded input; the files stay there.
-      buckets: groups of keys; on a stream it must stay what it is when the job is updated.
+      buckets: the number of groups of keys; on a stream it must not change when the job is updated.
 
     Raises:
-      ConfigError: for a spec that does not fit the schema, a lateness or `every` that is no duration.
+      ConfigError: when the spec does not fit the schema, or the lateness or `every` is not a duration.
     """
 
     spec: RollingSpec
@@ -186,7 +187,7 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
         self._every = as_duration(self.every, "every", MILLISECOND, MILLISECOND)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        """By bucket, then in order of time."""
+        """Groups rows by bucket, then computes features in order of time."""
         if not isinstance(batches.windowing.windowfn, GlobalWindows):
             raise ConfigError("RollingFeatures takes batches in the global window; put it before the windows")
         return self._at_once(batches) if batches.is_bounded else self._on_stream(batches)
@@ -206,12 +207,12 @@ class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
 
 
 def _key_buckets(batch: pa.RecordBatch, rolling: Rolling, buckets: int) -> Buckets:
-    """int64, the bucket of each row's key."""
+    """Returns int64: the bucket of each row's key."""
     return (key_hashes(batch, rolling) % np.uint64(buckets)).astype(np.int64)
 
 
 class _RollBucketFn(beam.DoFn):
-    """The features of bounded input, a bucket at once."""
+    """Computes the features of bounded input, one bucket at a time."""
 
     def __init__(self, rolling: Rolling):
         self._rolling = rolling
@@ -228,7 +229,7 @@ class _RollBucketFn(beam.DoFn):
 
 
 class _Buckets(dict[int, Bucket]):
-    """The buckets that a process has seen; `shared.Shared` wants something that has weak references."""
+    """The buckets that a process has seen; a class, since `shared.Shared` needs objects that have weak references."""
 
 
 _RELEASE = TimerSpec("release", TimeDomain.WATERMARK)
@@ -241,7 +242,7 @@ _TIME: Any = beam.DoFn.TimestampParam
 
 
 class _RollStreamFn(beam.DoFn):
-    """The features of a stream: rows wait in state until the watermark has passed them."""
+    """Computes the features of a stream: rows wait in state until the watermark has passed them."""
 
     def __init__(self, rolling: Rolling, lateness: datetime.timedelta, every: datetime.timedelta):
         self._rolling = rolling
@@ -302,10 +303,10 @@ class _RollStreamFn(beam.DoFn):
         return bucket
 
     def _set_timer(self, timer: Any, bucket: Bucket) -> None:
-        """Has a timer for the first of the rows that wait.
+        """Sets a timer for the first of the waiting rows.
 
-        Where they span long, as in a filled topic, more of them go out at once. A timer that is not wanted any more, as
-        an earlier row came, fires all the same and finds nothing to do.
+        Where they span a long time, as in a topic that is full, more of them go out at once. A timer that is no longer
+        needed, since an earlier row came, fires all the same and finds nothing to do.
         """
         waits = bucket.waits
         if waits is not None and waits.first != bucket.holds:
@@ -314,7 +315,7 @@ class _RollStreamFn(beam.DoFn):
             set_holding_timer(timer, (due // self._every + 1) * self._every, waits.first)
 
     def _take(self, number: int, due: Due | None) -> None:
-        """Collects what is due of all buckets, whose features are then computed together."""
+        """Collects what is due in all buckets, to compute the features together."""
         if due is None:
             return
         if number in self._due:

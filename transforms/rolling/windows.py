@@ -1,8 +1,8 @@
-"""Rolling features of sorted events, a whole column at a time.
+"""Computes rolling features of sorted events, a whole column at a time.
 
-Events are sorted by (key, time, order), so what an event sees is the range of rows from where its window begins up to
-itself. Everything is an integer, a comparison or an exact sum of such a range: the result does not depend on which
-other events are there, nor on how many are computed at once.
+Events are sorted by (key, time, order), so an event sees a range of rows: from the start of its window up to itself.
+Every result is an integer, a comparison or an exact sum over such a range. So it does not depend on which other events
+there are, nor on how many are computed at once.
 """
 
 import functools
@@ -23,20 +23,20 @@ Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 _MICROS = 1_000_000
-# A line of time (`_Ordered`) is at most so long, and one key: 10,000 years are 3e17 microseconds.
+# The greatest length of one time line (see `_find_starts`), and of one key: 10,000 years are 3e17 microseconds.
 _LINE_MICROS = 1 << 61
 
 
 def feature_columns(
     history: pa.RecordBatch, events: pa.RecordBatch, rolling: Rolling, late: Mask | None = None
 ) -> list[pa.Array]:
-    """The features of `events`, in their order: int64 or float64, null where a row has no key.
+    """Returns the features of `events`, in their order: int64 or float64, null where a row has no key.
 
     Args:
-      history: other events, which are seen by those and get no features; in any order.
+      history: other events, in any order, which `events` see; they get no features.
       events: events in any order.
-      rolling: what is computed.
-      late: of each event, whether it came late; none did, where it is None.
+      rolling: what to compute.
+      late: for each event, whether it came late; None if none did.
     """
     everything = pa.concat_batches([history, events])
     present = _has_key(everything, rolling)
@@ -64,12 +64,12 @@ def _spread(values: pa.Array, known: Mask) -> pa.Array:
 
 
 class _Ordered:
-    """Events sorted by (key, time, order).
+    """Holds events sorted by (key, time, order).
 
     Attributes:
-      events: them.
-      places: int64[n], where each went.
-      codes: int64[n], ascending, the same for events of one key.
+      events: the sorted events.
+      places: int64[n], the sorted index of each original event.
+      codes: int64[n], ascending, equal for events of one key.
       times: int64[n], microseconds.
     """
 
@@ -90,16 +90,22 @@ class _Ordered:
         return cls(events.take(pa.array(order)), places, codes[order])
 
     def starts(self, window: int) -> Ints:
-        """Where the window of each event begins: the first event of its key that is less than `window` older."""
+        """Returns where the window of each event starts: at its key's first event less than `window` older."""
         if window not in self._starts:
             self._starts[window] = self._find_starts(window)
         return self._starts[window]
 
     def _find_starts(self, window: int) -> Ints:
-        """By a line of time on which all keys stand behind each other, a window apart.
+        """Finds the starts by one search on a time line on which all keys follow each other, a window apart.
 
-        Gaps that are longer than the window are cut to its length, so the line is no longer than it must be; where it
-        would leave int64, another begins with the next key.
+        Gaps longer than the window are cut to its length, which keeps the line short. Where it would still exceed
+        int64, a new line begins with the next key. With a window of 10::
+
+            key     a   a   a   b   b
+            time    3   5  40   1   4
+            gap    10   2  10  10   3      first of a key: the window
+            line   10  12  22  32  35      start: the first position > line - window
+            start   0   0   2   3   3
         """
         firsts = np.flatnonzero(np.diff(self.codes, prepend=-1))
         gaps = np.minimum(np.diff(self.times, prepend=self.times[:1]), window)
@@ -112,14 +118,14 @@ class _Ordered:
         return starts
 
     def column(self, name: str) -> "_Column":
-        """The values of a column."""
+        """Returns the values of a column."""
         if name not in self._columns:
             self._columns[name] = _Column(self.events.column(f"value.{name}"))
         return self._columns[name]
 
 
 def _key_codes(events: pa.RecordBatch, rolling: Rolling) -> Ints:
-    """Numbers of the keys: equal for equal values, not just for equal hashes."""
+    """Returns numbers for the keys: equal only for equal values, not just for equal hashes."""
     first, *others = rolling.key
     codes = _codes(events.column(f"key.{first}"))
     for name in others:
@@ -133,27 +139,27 @@ def _codes(values: pa.Array) -> Ints:
 
 
 class _Column:
-    """A column of values, and what is computed of it once for all features.
+    """A column of values, with what is computed from it once for all features.
 
     Attributes:
       array: the values.
-      present: where there is one.
+      present: which rows have a value.
     """
 
     def __init__(self, array: pa.Array):
-        # One zero: -0.0 + 0.0 is 0.0.
+        # Make all zeros one: -0.0 + 0.0 is 0.0.
         self.array = pc.add(array, 0.0) if pa.types.is_floating(array.type) else array
         self.present: Mask = array.is_valid().to_numpy(zero_copy_only=False)
         self._float_sums: dict[int, npt.NDArray[np.float64]] = {}
 
     @functools.cached_property
     def values(self) -> Numbers:
-        """int64 or float64, 0 where there is none; not for texts."""
+        """int64 or float64, 0 where there is no value; not for texts."""
         return self.array.fill_null(0).to_numpy()
 
     @functools.cached_property
     def counts(self) -> Ints:
-        """int64[n + 1], values before each row."""
+        """int64[n + 1], the number of values before each row."""
         return _running(self.present)
 
     @functools.cached_property
@@ -167,14 +173,14 @@ class _Column:
         return ExactSums.of_floats(np.where(self.finite, self.values, 0.0))
 
     def float_sums(self, window: int, starts: Ints, ends: Ints) -> npt.NDArray[np.float64]:
-        """Sums of ranges, which are those of a window: `sum` and `mean` share them."""
+        """Returns the sums over the ranges of a window; `sum` and `mean` share them."""
         if window not in self._float_sums:
             self._float_sums[window] = _float_sums(self, starts, ends)
         return self._float_sums[window]
 
     @functools.cached_property
     def next_equal(self) -> Ints:
-        """The next row with the same value, of any key; the number of rows where there is none."""
+        """The next row with the same value, in any key; n where there is none."""
         codes = self.array.dictionary_encode().indices.fill_null(-1).to_numpy()
         order = np.argsort(codes, kind="stable")
         following = np.full(len(codes), len(codes))
@@ -190,7 +196,7 @@ def _running(mask: Mask) -> Ints:
 
 
 def _feature(ordered: _Ordered, feature: RollingFeature, places: Ints, late: Mask) -> pa.Array:
-    """The feature of the events at some places."""
+    """Computes the feature of the events at these sorted indices (`places`)."""
     if feature.op == "late":
         return pa.array(late.astype(np.int64))
     window = micros(feature.window)
@@ -224,10 +230,11 @@ def _time_since_last(ordered: _Ordered, starts: Ints, places: Ints) -> pa.Array:
 
 
 def _distinct(column: _Column, starts: Ints) -> Ints:
-    """Distinct values in the window of each row.
+    """Counts the distinct values in the window of each row.
 
-    A value counts for the windows that hold it and not the next equal one: from its own row on, until that one comes
-    or it leaves the window itself. `starts` ascends, so both are one row.
+    Each value counts in the windows that hold it but not its next equal. Since `starts` ascends, these are the windows
+    of consecutive rows: from the value's own row until the next equal row, or until it has left the window. So add 1
+    at the first of them, subtract 1 after the last, and take the running sum.
     """
     rows = np.flatnonzero(column.present)
     leaves = np.searchsorted(starts, rows, side="right")
@@ -259,7 +266,15 @@ def _any(mask: Mask, starts: Ints, ends: Ints) -> Mask:
 
 
 def _extreme(column: _Column, starts: Ints, ends: Ints, greatest: bool) -> pa.Array:
-    """The least or greatest value of each range: ranges of 2^k rows are looked up twice, from either end."""
+    """Returns the least or greatest value of each range.
+
+    At level k, `table[i]` is the best of the 2^k rows from i on. A range of 2^k to 2^(k+1) - 1 rows is covered by two
+    such entries, one from its start and one up to its end::
+
+        start                    end
+          |------ 2^k ------|     |
+          |     |------ 2^k ------|
+    """
     best = np.maximum if greatest else np.minimum
     table = np.where(column.present, column.values, _worst(column.values.dtype, greatest))
     levels = np.frexp(ends - starts)[1] - 1

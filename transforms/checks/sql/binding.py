@@ -1,12 +1,12 @@
-"""A predicate against the types of its columns, without computing it for any row.
+"""Binds a predicate to the types of its columns, without computing it for any row.
 
 The engine binds the predicate to a table without rows: that resolves names, types and overloads, prepares patterns and
 templates, and folds constants. A rule is not tried on made-up rows, which may fail where no row of the data would.
 
-The plan that it makes tells two things that no other message does. A cast of a constant that is left in it after
-folding, as in `dist > 'abc'`, is one that fails. And it names the overload that each function is bound to, by which
-those are judged that `penstock.transforms.checks.sql.functions` does not know, being of a newer DuckDB: one whose
-overload the engine calls consistent may stand in a rule. A macro is judged by the functions in its definition.
+The resulting plan shows two things that no message does. First, a cast of a constant that is left after folding, as in
+`dist > 'abc'`, is one that fails. Second, the plan names the overload that each function is bound to. It decides about
+functions of a newer DuckDB, which `penstock.transforms.checks.sql.functions` does not know: a rule may use one whose
+overload the engine calls consistent. A macro is judged by the functions in its definition.
 """
 
 import contextlib
@@ -38,21 +38,21 @@ _TYPES = {Kind.INT: "BIGINT", Kind.FLOAT: "DOUBLE", Kind.BYTES: "VARCHAR"}
 
 _CARET_LINE = re.compile(r"LINE (\d+): (.*)\n( *)\^")
 
-# The expression stands on lines of its own, so that it may end in a comment.
+# The expression has lines of its own, since it may end in a comment.
 _TABLE = "columns_of_rule"
 _HEAD, _TAIL = "SELECT (\n", f"\n) FROM {_TABLE}"
 
-# What the engine writes for a NaN in a plan, which JSON has no word for.
+# How the engine writes a NaN in a plan, which is not JSON.
 _NOT_JSON = re.compile(r'(?<!\\)":-?nan\b', re.IGNORECASE)
 
 
-# Parts of a type in the catalogue that stand for any type.
+# Parts of a catalogue type that stand for any type.
 _ANY_TYPE = re.compile(r"\b(?:ANY|[A-Z])\b")
 
 
 @dataclasses.dataclass(frozen=True)
 class Overload:
-    """One form of a function in the engine's catalogue."""
+    """One overload of a function in the engine's catalogue."""
 
     kind: str
     parameters: tuple[str, ...]
@@ -62,7 +62,7 @@ class Overload:
     definition: str
 
     def takes(self, types: Sequence[str]) -> bool:
-        """Whether bound arguments fit, where a parameter may stand for any type."""
+        """Whether the bound arguments fit; a parameter may stand for any type."""
         expected = list(self.types)
         if self.varargs:
             expected += [self.varargs] * (len(types) - len(expected))
@@ -87,11 +87,11 @@ def _overloads(name: str) -> list[Overload]:
 
 
 def bind_predicate(sql: str, columns: Sequence[Feature]) -> None:
-    """Checks the types and functions of a predicate that `parse_predicate` has let pass.
+    """Checks the types and functions of a predicate that `parse_predicate` has accepted.
 
     Raises:
-      PredicateError: when it cannot be bound to these columns, is not BOOLEAN, holds a constant that cannot be cast, or
-        a function that is not known to be steady.
+      PredicateError: when it cannot be bound to these columns, is not BOOLEAN, or contains a constant that cannot be
+        cast or a function that is not known to be steady.
     """
     runs = runnable(sql)
     with _table(columns):
@@ -100,7 +100,7 @@ def bind_predicate(sql: str, columns: Sequence[Feature]) -> None:
             if kind != "BOOLEAN":
                 raise PredicateError(f"is {kind}, not a predicate; compare it with something", 0)
             _check_unknown(sql, runs)
-            # Patterns and templates are read when a query begins.
+            # The engine reads patterns and templates when a query begins.
             connection().execute(f"{_HEAD}{runs}{_TAIL}").fetchall()
         except duckdb.Error as error:
             raise _located(sql, runs, error) from error
@@ -109,7 +109,7 @@ def bind_predicate(sql: str, columns: Sequence[Feature]) -> None:
 
 @contextlib.contextmanager
 def _table(columns: Sequence[Feature]) -> Iterator[None]:
-    """A table without rows."""
+    """Creates a table without rows."""
     declared = ", ".join(f"{_quoted(column.name)} {_column_type(column)}" for column in columns)
     connection().execute(f"CREATE OR REPLACE TEMP TABLE {_TABLE} ({declared})").fetchall()
     try:
@@ -132,12 +132,12 @@ def _described(runs: str) -> str:
 
 
 def message_of(error: duckdb.Error) -> str:
-    """The engine's message without its picture of the query."""
+    """Returns the engine's message without its picture of the query."""
     return str(error).partition("\n\nLINE ")[0].strip()
 
 
 def _located(sql: str, runs: str, error: duckdb.Error) -> PredicateError:
-    """An error of the engine with its place in `sql`, which is not always what runs."""
+    """Makes an error of the engine's, with its position in `sql`, which can differ from the text that runs."""
     written = without_semicolon(sql)
     if runs != written:
         try:
@@ -150,7 +150,7 @@ def _located(sql: str, runs: str, error: duckdb.Error) -> PredicateError:
 
 
 def _error_offset(sql: str, error: duckdb.Error) -> int | None:
-    """The place in `sql` that the engine's picture of `SELECT (\\n<sql>\\n)` points to, in characters."""
+    """Returns the offset in `sql`, in characters, that the engine's picture of `SELECT (\\n<sql>\\n)` points to."""
     found = _CARET_LINE.search(str(error))
     if not found:
         return None
@@ -159,7 +159,7 @@ def _error_offset(sql: str, error: duckdb.Error) -> int | None:
     if not 0 <= number < len(lines):
         return None
     column = len(found[3]) - len(f"LINE {found[1]}: ")
-    # The engine shortens a long line to "...part...", and knows nothing of what follows a semicolon.
+    # The engine shortens a long line to "...part...", and ignores what follows a semicolon.
     part = text.removeprefix("...").removesuffix("...")
     start = lines[number].find(part)
     if start < 0 or not part:
@@ -169,14 +169,14 @@ def _error_offset(sql: str, error: duckdb.Error) -> int | None:
 
 
 def _plan(runs: str, optimize: bool) -> dict[str, Any]:
-    """The plan of a query as the engine serializes it."""
+    """Returns the plan of a query as the engine serializes it."""
     query = f"SELECT json_serialize_plan(?, optimize := {optimize})"
     row = connection().execute(query, [f"{_HEAD}{runs}{_TAIL}"]).fetchall()[0]
     return json.loads(_NOT_JSON.sub('":"nan"', row[0]))
 
 
 def _bound(plan: Any) -> Iterator[Mapping[str, Any]]:
-    """Every bound expression of a plan that must succeed."""
+    """Yields every bound expression of a plan, except what TRY protects."""
     if isinstance(plan, list):
         for item in plan:
             yield from _bound(item)
@@ -188,11 +188,11 @@ def _bound(plan: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _check_constants(sql: str, runs: str) -> None:
-    """Finds a constant that cannot be cast, whatever the rows: the optimizer folds those that can, outside lambdas."""
+    """Finds constants that cannot be cast, whatever the rows. Outside lambdas, the optimizer folds those that can."""
     written = without_semicolon(sql)
     plan = _plan(written, optimize=True)
     if plan["error"]:
-        # ANY inside a lambda has no plan as it is written, and places only there.
+        # ANY inside a lambda has no plan as written, and the plan of what runs has no positions in `sql`.
         written, plan = "", _plan(runs, optimize=True)
     for cast in _bound(plan["plans"]):
         if cast.get("qname", {}).get("path") != ["__cast"] or cast["function_data"]["try_cast"]:
@@ -210,7 +210,7 @@ def _why_not_cast(value: Any, target: str) -> str | None:
     except duckdb.ConversionException as error:
         return message_of(error)
     except duckdb.Error:
-        # A type that its name does not tell, such as an ENUM: its rows are rejected with this reason.
+        # The name does not define the type, as with an ENUM: the rule then rejects each row with this reason.
         pass
     return None
 
@@ -221,7 +221,7 @@ def _place(written: str, *candidates: Mapping[str, Any]) -> int | None:
 
 
 def _type_name(bound: Mapping[str, Any]) -> str:
-    """A type of a plan as the catalogue has it, without the parts of a STRUCT, a MAP or a DECIMAL."""
+    """Returns a type of a plan as the catalogue writes it, without the parts of a STRUCT, a MAP or a DECIMAL."""
     info = bound["type_info"] or {}
     match bound["id"]:
         case "LIST":
@@ -233,7 +233,7 @@ def _type_name(bound: Mapping[str, Any]) -> str:
 
 
 def _check_unknown(sql: str, runs: str) -> None:
-    """Judges the functions that the table of this project does not have."""
+    """Checks the functions that the table of this project does not have."""
     for node, _ in nodes(parse_expression(sql)):
         if node["class"] == "FUNCTION" and nature_of(node["function_name"].lower(), len(arguments_of(node))) is None:
             name = node["function_name"].lower()
@@ -243,7 +243,7 @@ def _check_unknown(sql: str, runs: str) -> None:
 
 
 def _why_not(name: str, runs: str) -> str | None:
-    """Why an unknown function may not stand in a rule; None if it may."""
+    """Returns why a rule may not use an unknown function; None if it may."""
     overloads = _overloads(name)
     kinds = {overload.kind for overload in overloads}
     if kinds & {"aggregate", "window"}:

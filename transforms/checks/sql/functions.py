@@ -1,9 +1,9 @@
-"""What each SQL function is to a rule: the reviewed table of DuckDB's catalogue.
+"""Classifies SQL functions for use in rules: the reviewed table of DuckDB's catalogue.
 
-DuckDB labels each overload of a function with how steady it is, but these labels serve its optimizer and change
+DuckDB labels each overload of a function by how steady its result is. But these labels serve its optimizer and change
 between releases: 2.0.1 calls `+` on a TIMESTAMP WITH TIME ZONE unsteady, since the time zone is a setting, while
-`version()` and macros over the clock carry no such label. So which functions a rule may call is decided here, name by
-name, by what they mean:
+`version()` and macros over the clock carry no such label. So this table decides which functions a rule may call, name
+by name, by what they mean:
 
 =============  ====================================================  =======================================
 nature         the value                                             in a rule
@@ -22,15 +22,15 @@ nature         the value                                             in a rule
 `STATEMENT`    none, it stands alone (PRAGMA)                        no
 =============  ====================================================  =======================================
 
-A name has one nature, that of its scalar function where it also names a table function; `age` alone has two, told apart
-by its arguments. A test compares the table with the catalogue of the installed DuckDB and names what has come and gone.
+A name has one nature. If it also names a table function, it has the nature of its scalar function. Only `age` has two,
+which differ in their arguments. A test compares the table with the installed DuckDB's catalogue and names differences.
 """
 
 import enum
 
 
 class Nature(enum.Enum):
-    """What a function's value depends on; the value is how a message says it."""
+    """What a function's value depends on; messages show the enum's value."""
 
     ROW = "the row"
     ZONED = "the row, in UTC"
@@ -49,10 +49,10 @@ class Nature(enum.Enum):
 STEADY = frozenset({Nature.ROW, Nature.ZONED, Nature.GROWS})
 UNSTEADY = frozenset({Nature.CLOCK, Nature.RANDOM, Nature.STATE, Nature.EFFECT})
 
-# Names that hold a space, which the lists below cannot.
+# Names with a space, which the lists below cannot hold.
 _SPACED = ("is distinct from", "is not distinct from")
 
-# __cast and __between are how a bound plan names CAST and BETWEEN.
+# A bound plan calls CAST and BETWEEN __cast and __between.
 _OPERATORS = """
 !__postfix != !~~ !~~* % & && * ** + - ->> / // < <-> << <= <=> <@ = > >= >> @ @> ^ ^@ | || ~ ~~ ~~* ~~~
 __between __cast add decimal_division divide mod multiply subtract xor
@@ -120,7 +120,7 @@ st_asbinary st_asgeojson st_astext st_aswkb st_aswkt st_crs st_geomfromgeojson s
 st_setcrs vertex_extract
 """
 
-# Of times without a zone, or of instants as numbers.
+# Functions of times without a zone, or of instants as numbers.
 _TIMES = """
 days_in_month epoch epoch_ms epoch_ns epoch_us make_date make_time make_timestamp make_timestamp_ms make_timestamp_ns
 nanosecond normalized_interval strptime to_centuries to_days to_decades to_hours to_microseconds to_millennia
@@ -128,18 +128,18 @@ to_milliseconds to_minutes to_months to_quarters to_seconds to_timestamp to_week
 uuid_extract_timestamp uuid_extract_version
 """
 
-# Types are known when a rule is bound, and the name of an expression when it is written. The macros for Postgres' names
-# of types are tables of constants.
+# Types are known when a rule is bound, and the name of an expression when it is written. The macros for Postgres' type
+# names are tables of constants.
 _TYPES_AND_CONDITIONS = """
 alias can_cast_implicitly cast_to_type constant_or_null enum_code enum_first enum_last enum_range enum_range_boundary
 format_pg_type get_type hive_partition_component if is_histogram_other_bin make_type map_to_pg_oid
 map_type_id_to_pg_oid nullif pg_size_pretty pg_typeof replace_type switch typeof
 """
 
-# Sort keys are values, of the arguments alone.
+# Sort keys are values that depend on the arguments alone.
 _SORT_KEYS = "bitstring_byte_comparable create_sort_key icu_sort_key timetz_byte_comparable variant_comparator"
 
-# Some overload takes or gives a TIMESTAMP WITH TIME ZONE, whose days and hours are those of the zone.
+# Functions with an overload that takes or returns a TIMESTAMP WITH TIME ZONE, whose days and hours are the zone's.
 _ZONED = """
 age century date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth
 dayofweek dayofyear decade era hour isodow isoyear json_copy_strftime_if_date json_copy_strftime_if_timestamp julian
@@ -147,12 +147,12 @@ last_day make_timestamptz microsecond millennium millisecond minute month monthn
 timezone timezone_hour timezone_minute week weekday weekofyear year yearweek
 """
 
-# A number says how long the result is: its length, its padding, how many bins or items, the width in a template.
+# A number determines the size of the result: its length, its padding, its bins or items, the width in a template.
 _GROWS = """
 array_resize bitstring equi_width_bins format generate_series list_resize lpad printf range repeat rpad
 """
 
-# pg_conf_load_time and the like are macros over the clock, which the engine labels with nothing.
+# pg_conf_load_time and the like are macros over the clock, which the engine does not label.
 _CLOCK = """
 ago current_date current_localtime current_localtimestamp get_current_time get_current_timestamp now pg_conf_load_time
 pg_postmaster_start_time today transaction_timestamp
@@ -160,8 +160,8 @@ pg_postmaster_start_time today transaction_timestamp
 
 _RANDOM = "gen_random_uuid random uuid uuidv4 uuidv7"
 
-# Session and catalogue; privileges and visibility, which are constants that say nothing of a row; what the engine knows
-# of a batch (`stats`, `vector_type`), of its indexes, of its log's types and of its parser; the platform's separator
+# Session and catalogue; privileges and visibility, which are constants and say nothing of a row; the engine's knowledge
+# of a batch (`stats`, `vector_type`), of its indexes, of its log types and of its parser; the platform's separator
 # (`path_join`).
 _STATE = """
 col_description current_catalog current_connection_id current_database current_query current_query_id current_role
@@ -177,10 +177,10 @@ pg_ts_dict_is_visible pg_ts_parser_is_visible pg_ts_template_is_visible pg_type_
 shobj_description stats txid_current user vector_type version
 """
 
-# Sequences count, seeds change what follows, and a failed assertion is an error that TRY would hide as NULL.
+# Sequences count, seeds change later results, and a failed assertion is an error that TRY would hide as NULL.
 _EFFECT = "assert_true currval error nextval pg_sleep setseed setval sleep_ms write_log"
 
-# Also macros of aggregates, such as `geomean`.
+# Macros of aggregates, such as `geomean`, are here too.
 _AGGREGATES = """
 any_value approx_count_distinct approx_quantile approx_top_k arbitrary arg_max arg_max_null arg_max_nulls_last arg_min
 arg_min_null arg_min_nulls_last argmax argmin array_agg avg bit_and bit_or bit_xor bitstring_agg bool_and bool_or
@@ -196,7 +196,7 @@ _WINDOWS = """
 cume_dist dense_rank fill first_value lag last_value lead nth_value ntile percent_rank rank rank_dense row_number
 """
 
-# Most read files or the catalogue, or change the engine; `unnest` and the macros over it stand where a value does.
+# Most read files or the catalogue, or change the engine; `unnest` and macros over it can stand in place of a value.
 _TABLES = """
 add_grammar_extension arrow_scan arrow_scan_dumb checkpoint create_external_resource deregister_external_resource
 destroy_external_resource disable_logging disable_profiling duckdb_approx_database_count duckdb_available_metrics
@@ -218,7 +218,7 @@ read_text regexp_split_to_table register_external_resource register_external_res
 repeat_row seq_scan sniff_csv summary test_all_types test_vector_types truncate_duckdb_logs unnest which_secret
 """
 
-# States of aggregates that are split over threads, and Parquet's own encoding of variants.
+# States of aggregates split over threads, and Parquet's own encoding of variants.
 _INTERNAL = "combine finalize to_aggregate_state variant_bytes_to_variant variant_to_parquet_variant"
 
 _STATEMENTS = """
@@ -230,10 +230,10 @@ import_database metadata_info platform show show_databases show_tables show_tabl
 user_agent verify_parallelism
 """
 
-# Families that the engine makes by rule: a collation for each locale of ICU, and steps of its optimizer.
+# Families that the engine generates: a collation for each locale of ICU, and steps of its optimizer.
 _FAMILIES = {"collate_": Nature.ROW, "icu_collate_": Nature.ROW, "__internal_": Nature.INTERNAL}
 
-# Values that the grammar knows by a word of their own, which no function of the catalogue has.
+# Values that are keywords of the grammar, not functions of the catalogue.
 KEYWORDS = dict.fromkeys(("current_time", "current_timestamp", "localtime", "localtimestamp"), Nature.CLOCK)
 
 _GROUPS = (
@@ -265,13 +265,13 @@ FUNCTIONS: dict[str, Nature] = {
     **dict.fromkeys(_SPACED, Nature.ROW),
 }
 
-# Functions of a list and the name of an aggregate; what they do is the row's, but one aggregate draws a random sample.
+# Functions that take a list and the name of an aggregate. Their result depends on the row, but one aggregate is random.
 LIST_AGGREGATES = frozenset({"aggregate", "array_aggr", "array_aggregate", "list_aggr", "list_aggregate"})
 RANDOM_AGGREGATES = frozenset({"reservoir_quantile"})
 
 
 def nature_of(name: str, arguments: int | None = None) -> Nature | None:
-    """What a function is, by its name in lower case; None for one that was not reviewed.
+    """Returns the nature of a function, by its name in lower case; None for one that was not reviewed.
 
     >>> nature_of("lower"), nature_of("age", 1), nature_of("age", 2), nature_of("foo")
     (<Nature.ROW: 'the row'>, <Nature.CLOCK: 'the clock'>, <Nature.ZONED: 'the row, in UTC'>, None)

@@ -1,19 +1,19 @@
-"""How much a predicate may make of a row: functions whose result is as large as an argument says.
+"""Limits how much a predicate may make of a row, through functions whose arguments determine the size of the result.
 
-`repeat(name, n)` gives n times the text, and the engine neither limits what an expression takes nor stops inside one:
-its memory limit does not count the values of expressions, and an interrupt waits for the next 2,048 rows. So before
-anything is computed, each such number (the natures of `penstock.transforms.checks.sql.functions` say of which
-functions) must be bounded by how the predicate is written:
+`repeat(name, n)` gives n times the text. The engine neither limits what an expression takes nor stops inside one: its
+memory limit does not count the values of expressions, and an interrupt waits for the next 2,048 rows. So before
+anything is computed, the text of the predicate must bound each such number (the natures of
+`penstock.transforms.checks.sql.functions` say for which functions). Bounded are:
 
-- a constant, or `least(n, constant)`; so is what `+`, `-`, `*`, `%`, CASE, coalesce and casts make of bounded numbers;
+- a constant, or `least(n, constant)`; also `+`, `-`, `*`, `%`, CASE, coalesce and casts of bounded numbers;
 - a length, such as `len(xs)`: the result is then as large as the row, once. `repeat(name, len(name))` is its square.
 
-Bounds of functions inside each other multiply, also of a lambda and the list it goes through. The product may be up to
+Bounds of nested functions multiply, also those of a lambda and the list it goes through. The product may be up to
 `MAX_FACTOR`. An engine computes 2,048 rows at a time, so 10,000 numbers of 8 bytes for each are 164 MB.
 
-What this cannot see is how large the values of a row are, and functions that multiply these: `replace`, or a lambda
-over one list inside a lambda over another. `penstock.transforms.checks.sql.queries` has limits of time and memory for
-those.
+This check cannot see how large the values of a row are, nor functions that multiply them: `replace`, or a lambda over
+one list inside a lambda over another. For those, `penstock.transforms.checks.sql.queries` has limits of time and
+memory.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ MAX_FACTOR = 10_000
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Size:
-    """At most `times` * (size of the row) ** `degree`; ordered as sizes are for large rows."""
+    """At most `times` * (size of the row) ** `degree`; compares by size for large rows."""
 
     degree: float = 0
     times: float = 1
@@ -61,7 +61,7 @@ _UNBOUNDED = Size(math.inf, math.inf)
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """What a number lies between."""
+    """The bounds of a number."""
 
     low: float
     high: Size
@@ -94,7 +94,7 @@ _LENGTHS = frozenset(
     }
 )
 
-# The argument that counts, from 0.
+# The index, from 0, of the argument that determines the size.
 _COUNTS = {
     "array_resize": 1,
     "bitstring": 1,
@@ -109,7 +109,7 @@ _SERIES = frozenset({"generate_series", "range"})
 _TEMPLATES = frozenset({"format", "printf"})
 _REDUCERS = frozenset({"array_reduce", "list_reduce", "reduce"})
 
-# What makes something of each pair of its arguments' parts; so do functions that take a lambda.
+# Functions that combine all pairs of their arguments' parts; functions that take a lambda do so too.
 _MULTIPLIERS = LIST_AGGREGATES | {
     "array_resize",
     "array_to_string",
@@ -123,7 +123,7 @@ _MULTIPLIERS = LIST_AGGREGATES | {
     "replace",
 }
 
-# What makes a value of all its arguments: with the running value twice among them, each item doubles it.
+# Functions that join all their arguments: a running value that occurs twice among them doubles with each item.
 _JOINERS = frozenset(
     {
         "array_append",
@@ -157,16 +157,16 @@ _PRINTF_FIELD = re.compile(r"%[-+ #0']*(\d+|\*)?(?:\.(\d+|\*))?[a-zA-Z]")
 
 
 def check_growth(sql: str, tree: Node) -> None:
-    """Refuses a predicate that may make more than `MAX_FACTOR` times its row.
+    """Rejects a predicate that may make more than `MAX_FACTOR` times its row.
 
     Raises:
-      PredicateError: naming the function, and what to write instead.
+      PredicateError: naming the function, and saying what to write instead.
     """
     _factor(sql, tree)
 
 
 def _factor(sql: str, node: Any) -> Size:
-    """How many times larger than the row what is below a node may get."""
+    """Returns how many times larger than the row anything below a node may become."""
     if isinstance(node, list):
         return max((_factor(sql, child) for child in node), default=_ONE)
     if not isinstance(node, dict):
@@ -209,7 +209,7 @@ def _limited(sql: str, node: Node, what: str, size: Size) -> Size:
 
 def _own_factor(sql: str, node: Node, name: str, arguments: Sequence[Node]) -> Size:
     if name in LIST_AGGREGATES:
-        # The n of `max(xs, n)` or `approx_top_k(xs, n)`, for which the engine reserves memory.
+        # For the n of `max(xs, n)` or `approx_top_k(xs, n)`, the engine reserves memory.
         numbers = (_number(argument) for argument in arguments[2:])
         return Size(0, math.prod(max(1, number) for number in numbers if number is not None))
     if nature_of(name) is not Nature.GROWS:
@@ -224,7 +224,7 @@ def _own_factor(sql: str, node: Node, name: str, arguments: Sequence[Node]) -> S
     count = _range(arguments[index]).high
     if count.times == math.inf:
         raise _unbounded(sql, node, name, arguments[index], "least")
-    # A text as often as the text is long is its square; each of the others pads or fills to a length.
+    # A text repeated as often as it is long grows to its square; the others only pad or fill to a length.
     is_square = name == "repeat" and count.degree > 0 and _text(arguments[0]) is None
     return Size(count.degree + is_square, max(1, count.times))
 
@@ -239,7 +239,7 @@ def _unbounded(sql: str, node: Node, name: str, argument: Node, bound: str) -> P
 
 
 def _series_factor(sql: str, node: Node, name: str, arguments: Sequence[Node]) -> Size:
-    """The items of range(stop), range(start, stop) and range(start, stop, step)."""
+    """Returns the number of items of range(stop), range(start, stop) and range(start, stop, step)."""
     if not 1 <= len(arguments) <= 3:
         return _ONE  # the engine refuses it
     step = _number(arguments[2]) if len(arguments) == 3 else 1.0
@@ -256,7 +256,7 @@ def _series_factor(sql: str, node: Node, name: str, arguments: Sequence[Node]) -
 
 
 def _open_end(arguments: Sequence[Node], ends: Sequence[Range], step: float) -> tuple[Node, str]:
-    """The argument of a series that has no bound, and the function that gives it one."""
+    """Returns the argument of a series that has no bound, and the function that gives it one."""
     upper = 1 if step >= 0 else 0
     if ends[upper].high.times == math.inf:
         return arguments[min(upper, len(arguments) - 1)], "least"
@@ -264,11 +264,11 @@ def _open_end(arguments: Sequence[Node], ends: Sequence[Range], step: float) -> 
 
 
 def _span_factor(sql: str, node: Node, name: str, arguments: Sequence[Node]) -> Size:
-    """The items of a series of times; those of columns may be any distance apart."""
+    """Returns the number of items of a series of times; times from columns may be any distance apart."""
     span = None
     if not any(kind["class"] == "COLUMN_REF" for argument in arguments for kind, _ in nodes(argument)):
         start, stop, step = (f"epoch({sql_of(argument)})" for argument in arguments)
-        # Of anything but times there is no epoch, and the message below says what to write.
+        # Only times have an epoch. For anything else, the message below says what to write.
         with contextlib.suppress(duckdb.Error):
             span = connection().execute(f"SELECT ({stop} - {start}) / {step}").fetchall()[0][0]
     if span is None:
@@ -281,7 +281,7 @@ def _span_factor(sql: str, node: Node, name: str, arguments: Sequence[Node]) -> 
 
 
 def _template_factor(sql: str, node: Node, name: str, arguments: Sequence[Node]) -> Size:
-    """The widths and precisions in a template of format or printf, added up."""
+    """Adds up the widths and precisions in a template of format or printf."""
     template = _text(arguments[0]) if arguments else None
     if template is None:
         raise PredicateError(f"function {name}: write its template as text, such as '{{:>10}}'", location(sql, node))
@@ -302,7 +302,7 @@ def _template_factor(sql: str, node: Node, name: str, arguments: Sequence[Node])
 
 
 def _check_reducer(sql: str, node: Node, arguments: Sequence[Node]) -> None:
-    """Refuses a step that makes its running value twice as long."""
+    """Rejects a step that doubles its running value."""
     step = next((argument for argument in arguments if is_lambda(argument)), None)
     parameters = lambda_parameters(step) if step is not None else []
     if step is not None and parameters and _uses(step["expr"], parameters[0]) > 1:
@@ -314,7 +314,7 @@ def _check_reducer(sql: str, node: Node, arguments: Sequence[Node]) -> None:
 
 
 def _uses(node: Any, name: str) -> int:
-    """How many times a value stands in what is made of it."""
+    """Returns how many times a value occurs in what is made of it."""
     if isinstance(node, list):
         return max((_uses(child, name) for child in node), default=0)
     if not isinstance(node, dict):
@@ -340,7 +340,7 @@ def _text(node: Node) -> str | None:
 
 
 def _number(node: Node) -> float | None:
-    """The number that an argument always is."""
+    """Returns the constant number that an argument is, if it is one."""
     found = _range(node)
     return found.low if found == _exactly(found.low) else None
 
@@ -350,7 +350,7 @@ def _exactly(number: float) -> Range:
 
 
 def _range(node: Node) -> Range:
-    """What the number of an expression lies between, as far as it is written."""
+    """Returns the bounds of a number, as far as the text shows them."""
     literal = _literal(node, ("INTEGER", "NUMERIC"))
     if literal is not None:
         return _exactly(float(literal.replace("_", "")))

@@ -1,12 +1,12 @@
-"""What a rule may say: one SQL predicate over the columns of a row, in DuckDB's dialect.
+"""Checks what a rule may contain: one SQL predicate over the columns of a row, in DuckDB's dialect.
 
-A predicate is parsed by DuckDB and its syntax tree is checked before anything runs, so that a rule
+DuckDB parses a predicate, and its syntax tree is checked before anything runs. This ensures that a rule
 
 - looks at one row: no subquery, aggregate, window function or `*`; one expression, no second statement;
 - gives the same answer each time: no clock, no random numbers, no setting or sequence
-  (`penstock.transforms.checks.sql.functions` says what each function is);
+  (`penstock.transforms.checks.sql.functions` classifies each function);
 - reaches nothing outside the row: the engine has neither files nor network, and its settings are locked;
-- makes no more of a row than is written in it (`penstock.transforms.checks.sql.growth`).
+- makes no more of a row than its text allows (`penstock.transforms.checks.sql.growth`).
 
 Names are matched as DuckDB does, without regard to case: `Fare` finds a column `fare`. A name that is not a plain
 identifier goes in double quotes: `"user.id" > 0`, `"trip distance" < 100`. Text goes in single quotes.
@@ -38,10 +38,10 @@ _REFUSED = {
 
 
 def parse_predicate(sql: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that a predicate uses, in the order of `names`.
+    """Parses and checks a predicate; returns the columns that it uses, in the order of `names`.
 
     Raises:
-      PredicateError: when it does not parse, holds what a rule may not, or names no column or an unknown one.
+      PredicateError: when it does not parse, contains what a rule may not, or names no column or an unknown one.
     """
     tree = spell_out(parse_expression(sql), sql)
     used: set[str] = set()
@@ -64,7 +64,7 @@ def parse_predicate(sql: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_arrow(node: Node, names: Sequence[str], bound: frozenset[str], offset: int | None) -> None:
-    """Tells a lambda in the syntax that DuckDB gave up from `document -> path`, which the parser does not."""
+    """Rejects `->` as a lambda, in the syntax that DuckDB gave up; the parser does not tell it from a JSON path."""
     left = node["lhs"]
     if left["class"] == "FUNCTION" and left["function_name"] == "row":
         name = "x, y"
@@ -76,7 +76,7 @@ def _check_arrow(node: Node, names: Sequence[str], bound: frozenset[str], offset
 
 
 def _column(parts: Sequence[str], names: Sequence[str], offset: int | None) -> str:
-    """The one name of `names` that a column reference means."""
+    """Returns the one name of `names` that a column reference means."""
     matches = [name for name in names if name.lower() == parts[0].lower()]
     if len(parts) == 1 and len(matches) == 1:
         return matches[0]

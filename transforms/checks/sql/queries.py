@@ -1,13 +1,13 @@
-"""Predicates over the rows of a batch, computed by DuckDB within limits of time and memory.
+"""Computes predicates over the rows of a batch in DuckDB, within limits of time and memory.
 
-DuckDB has no limit of time, its limit of memory counts what is stored and not what an expression makes of a row, and an
-interrupt takes effect when the 2,048 rows at hand are done. So a query runs in a thread of its own, which holds the
-engine, while the caller waits and watches: after `MAX_SECONDS`, or when the process has grown by a quarter of what the
-engine believes it may use (80 % of the machine or container), the query is interrupted. One that does not stop for that
-is left to itself, with its engine, and the next query gets new ones. Nothing can stop it: it goes on to take time and
-memory until those 2,048 rows are done, though the job has long been told which rule it was.
+DuckDB has no time limit, its memory limit counts what is stored and not what an expression makes of a row, and an
+interrupt takes effect only when the current 2,048 rows are done. So a query runs in a thread of its own, which holds
+the engine, while the caller waits and watches. After `MAX_SECONDS`, or when the process has grown by a quarter of what
+the engine believes it may use (80 % of the machine or container), the caller interrupts the query. A query that does
+not stop then is left to itself, with its engine, and the next query gets new ones. Nothing can stop it: it goes on to
+take time and memory until those 2,048 rows are done, though the job has long reported the rule.
 
-Short queries, which is nearly all, are not watched at all. Memory is read from /proc, so it is limited on Linux only.
+Short queries, which are nearly all, are not watched at all. Memory is read from /proc, so it is limited on Linux only.
 """
 
 import atexit
@@ -28,21 +28,21 @@ import pyarrow as pa
 
 from penstock.transforms.checks.sql.trees import connection
 
-# For one batch, of which ten rules take 15 ms.
+# The time limit for one batch; ten rules take 15 ms.
 MAX_SECONDS = 60.0
 
-# What an interrupted query has to end.
+# The time that an interrupted query has to end.
 _GRACE_SECONDS = 1.0
 
-# What one that did not end then has at the end of the process: a thread that comes back later aborts the interpreter.
+# The time that such a query has when the process ends: a thread that comes back later aborts the interpreter.
 _EXIT_SECONDS = 30.0
 
-# How long a query runs before it is watched, and between looks at it.
+# How long a query runs before it is watched, and the interval between checks.
 _WATCH_SECONDS = 0.2
 
 _MEMORY_SHARE = 0.25
 
-# Queries that a thread keeps prepared.
+# The number of queries that a thread keeps prepared.
 _MAX_QUERIES = 32
 
 
@@ -51,7 +51,7 @@ class QueryLimitError(Exception):
 
 
 class _Rows:
-    """A table whose rows change, to the engine."""
+    """A table whose rows change while the engine keeps its query."""
 
     def __init__(self, rows: pa.Table):
         self.rows = rows
@@ -61,9 +61,9 @@ class _Rows:
 
 
 class _Query:
-    """Predicates prepared once for many batches: to parse and plan them takes longer than to compute a batch.
+    """Predicates prepared once for many batches: parsing and planning take longer than computing a batch.
 
-    It belongs to this thread's engine, and does not hold it: the engine holds the rows.
+    A query belongs to its thread's engine, but holds no reference to it; the engine holds the rows.
     """
 
     def __init__(self, expressions: Sequence[str], rows: pa.Table):
@@ -79,7 +79,7 @@ class _Query:
             raise
 
     def run(self, rows: pa.Table) -> "Results":
-        """The results of each predicate, masked where some are NULL."""
+        """Returns the results of each predicate, masked where some are NULL."""
         self._table.rows = rows
         try:
             return list(connection().execute(f"EXECUTE {self._name}").fetchnumpy().values())
@@ -87,13 +87,13 @@ class _Query:
             self._table.rows = rows.schema.empty_table()
 
     def close(self) -> None:
-        """Makes the engine forget it."""
+        """Makes the engine forget the query."""
         connection().execute(f"DEALLOCATE {self._name}").fetchall()
         connection().unregister(self._name)
 
 
 class _Queries:
-    """The queries that an engine's thread used last."""
+    """The queries that the thread of an engine used last."""
 
     def __init__(self) -> None:
         self._queries: dict[Any, _Query] = {}
@@ -113,13 +113,13 @@ _Task = tuple[Sequence[str], pa.Table]
 
 
 def run_query(expressions: Sequence[str], rows: pa.Table) -> Results:
-    """The results of SQL expressions: bool[rows] each, masked where some are NULL.
+    """Computes SQL expressions over rows: bool[rows] each, masked where some are NULL.
 
     Raises:
-      QueryLimitError: when it takes too much.
+      QueryLimitError: when the query takes too much time or memory.
       duckdb.Error: when it cannot be computed.
     """
-    # One that did not answer is not used again: it would give the next caller what this one asked for.
+    # A computer that did not answer is not used again: it would give the next caller this caller's answer.
     computer = _LOCAL.__dict__.pop("computer", None) or _Computer()
     answer = computer.ask(expressions, rows)
     if computer.is_idle:
@@ -146,7 +146,7 @@ class _Computer:
     """A thread that holds an engine and computes what it is given, one query after the other.
 
     Attributes:
-      is_idle: whether all queries were answered.
+      is_idle: whether it has answered all queries.
     """
 
     def __init__(self) -> None:
@@ -154,14 +154,14 @@ class _Computer:
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         engines: queue.SimpleQueue[duckdb.DuckDBPyConnection] = queue.SimpleQueue()
-        # A daemon, since a query that does not stop must not keep the process.
+        # A daemon thread, since a query that does not stop must not keep the process alive.
         self._thread = threading.Thread(target=_compute, args=(self._tasks, self._answers, engines), daemon=True)
         self._thread.start()
         self._engine = engines.get()
         weakref.finalize(self, _stop, self._thread, self._tasks)
 
     def ask(self, expressions: Sequence[str], rows: pa.Table) -> _Answer:
-        """The results or the error of a query, or a `QueryLimitError`."""
+        """Returns the results or the error of a query, or a `QueryLimitError`."""
         self.is_idle = False
         self._tasks.put((expressions, rows))
         answer = self._wait(_WATCH_SECONDS)
@@ -200,26 +200,26 @@ def _compute(
         except BaseException as error:
             answer = error
         answers.put(answer)
-        # The rows of a batch must not live until the next one.
+        # Do not keep the rows of a batch alive until the next one.
         del task, answer
 
 
 def _stop(thread: threading.Thread, tasks: "queue.SimpleQueue[_Task | None]") -> None:
-    """Lets a thread end, and with it its engine, before the interpreter does; a query that runs is not waited for."""
+    """Lets a thread end, and its engine with it, before the interpreter ends; does not wait for a running query."""
     tasks.put(None)
     if threading.current_thread() is not thread:
         thread.join(_WATCH_SECONDS)
 
 
 class _Limits:
-    """How much a query may take from now on."""
+    """The limits of a query, counted from now on."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._had_bytes = _resident_bytes()
 
     def excess(self) -> str | None:
-        """What is exceeded; None for nothing."""
+        """Returns which limit is exceeded; None if none is."""
         if time.monotonic() - self._started > MAX_SECONDS:
             return f"took more than {MAX_SECONDS:g} s"
         if _resident_bytes() - self._had_bytes > _memory_limit():
@@ -228,7 +228,7 @@ class _Limits:
 
 
 def _resident_bytes() -> int:
-    """The memory of this process; 0 where that is not told."""
+    """Returns the memory of this process; 0 where it is unknown."""
     try:
         with open("/proc/self/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

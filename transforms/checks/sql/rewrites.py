@@ -1,4 +1,4 @@
-"""What DuckDB computes in a way that a rule cannot use, said in another way with the same answers."""
+"""Rewrites predicates that DuckDB computes in a way that a rule cannot use; the answers stay the same."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from penstock.transforms.checks.sql.trees import (
     without_semicolon,
 )
 
-# They look for a NULL among the items of all rows that are computed together, and fail for each row if there is one.
+# These fail for every row computed together with one whose list contains a NULL.
 _DISTANCES = frozenset(
     {
         "<->",
@@ -29,7 +29,7 @@ _DISTANCES = frozenset(
 
 
 def runnable(sql: str) -> str:
-    """A predicate as it runs: without a semicolon at its end, and spelled out.
+    """Returns a predicate as it runs: without a semicolon at its end, and rewritten.
 
     >>> runnable("2 <= dist ; -- metres"), runnable("dist = ANY(xs)")[:30]
     ('2 <= dist ', 'CASE  WHEN ((xs IS NULL)) THEN')
@@ -40,7 +40,7 @@ def runnable(sql: str) -> str:
 
 
 def spell_out(tree: Any, sql: str) -> Any:
-    """A syntax tree of `sql` in terms that give each row its answer, whatever the other rows are."""
+    """Rewrites a syntax tree of `sql` so that the answer for each row does not depend on other rows."""
     if isinstance(tree, list):
         return [spell_out(item, sql) for item in tree]
     if not isinstance(tree, dict):
@@ -55,11 +55,11 @@ def spell_out(tree: Any, sql: str) -> Any:
 
 
 def _quantified_list(node: Node) -> Node | None:
-    """The list of `x = ANY(list)`; None for anything else, such as a subquery that somebody wrote."""
+    """Returns the list of `x = ANY(list)`; None for anything else, such as a subquery that a user wrote."""
     if node.get("class") != "SUBQUERY" or node["subquery_type"] != "ANY":
         return None
     selected = node["subquery"]["node"].get("select_list", [])
-    # The parser wraps the list in a call of unnest that stands nowhere in the text.
+    # The parser wraps the list in a call of unnest that has no position in the text.
     if (
         len(selected) != 1
         or selected[0].get("function_name") != "unnest"
@@ -70,11 +70,11 @@ def _quantified_list(node: Node) -> Node | None:
 
 
 def _quantified(node: Node, items: Node, sql: str) -> Node:
-    """`x = ANY(items)` as a search through the list; ALL is parsed as the opposite of an ANY.
+    """Rewrites `x = ANY(items)` as a search through the list. ALL is parsed as the negation of an ANY.
 
-    DuckDB plans it as a subquery, which it takes neither under TRY, by which an error stays in its row, nor inside a
-    lambda, and for 32,768 lists of five that takes 90 ms, this 3. As there, nothing is found in a list that is NULL:
-    ANY is false of it, and ALL is true.
+    DuckDB plans it as a subquery. It accepts no subquery under TRY, which confines an error to its row, nor inside a
+    lambda. The subquery takes 90 ms for 32,768 lists of five, this search 3. As in DuckDB, nothing is found in a list
+    that is NULL: ANY is false for it, and ALL is true.
     """
     found, item = _unused_names(sql, "found", "item")
     compared = _node("COMPARISON", node["comparison_type"], left=node["child"], right=_reference(item))
@@ -86,7 +86,7 @@ def _quantified(node: Node, items: Node, sql: str) -> Node:
 
 
 def _distance(node: Node, sql: str) -> Node:
-    """A distance of two lists, of which those with a NULL are sorted out first: they have none, and it is an error."""
+    """Rewrites a distance of two lists, so that a row with a NULL in a list has an error and no distance."""
     (item,) = _unused_names(sql, "item")
     suspects = [argument for argument in arguments_of(node) if not _is_written_out(argument)]
     if not suspects:
@@ -96,7 +96,7 @@ def _distance(node: Node, sql: str) -> Node:
         _node("COMPARISON", "COMPARE_NOTEQUAL", left=_call("len", one), right=_call("list_count", one))
         for one in suspects
     ]
-    # A cast that fails, since TRY takes no function that raises.
+    # Make a cast fail, since TRY accepts no function that raises.
     told = [_node("CAST", "OPERATOR_CAST", child=one, type_expr=_type("VARCHAR"), try_cast=False) for one in suspects]
     text = _call("concat_ws", _constant("STRING", " "), _constant("STRING", "NULL among"), *told)
     fails = _node("CAST", "OPERATOR_CAST", child=text, type_expr=_type("DOUBLE"), try_cast=False)
@@ -110,7 +110,7 @@ def _distance(node: Node, sql: str) -> Node:
 
 
 def _is_written_out(node: Node) -> bool:
-    """Whether an argument is a list of numbers, none of them NULL."""
+    """Whether an argument is a literal list of numbers without a NULL."""
     return node.get("function_name") == "list_value" and all(
         item["class"] == "CONSTANT" and item["literal"]["kind"] != "NULL_LITERAL" for item in arguments_of(node)
     )

@@ -1,7 +1,7 @@
-"""SQL as DuckDB's parser sees it: the engine, and the syntax tree of one expression.
+"""Parses SQL with DuckDB: the engine, and the syntax tree of one expression.
 
-A node of a tree is a mapping with a `class` (COLUMN_REF, FUNCTION, ...) and its children, as `json_serialize_sql` makes
-it.
+A node of a tree is a mapping with a `class` (COLUMN_REF, FUNCTION, ...) and its children, as made by
+`json_serialize_sql`.
 """
 
 import functools
@@ -15,7 +15,7 @@ import duckdb
 
 Node = Mapping[str, Any]
 
-# The kinds of expression of which a function of one row is made.
+# The kinds of expression that may make up a function of one row.
 ALLOWED = frozenset(
     {
         "BETWEEN",
@@ -33,7 +33,7 @@ ALLOWED = frozenset(
     }
 )
 
-# The parts of a SELECT that must be empty when it is nothing but an expression.
+# The parts of a SELECT that must be empty when it is only an expression.
 _CLAUSES = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "qualify", "sample")
 
 SELECT = "SELECT "
@@ -46,7 +46,7 @@ class PredicateError(ValueError):
     """A predicate that cannot be a rule.
 
     Attributes:
-      offset: where in the SQL, in characters; None when the engine does not tell.
+      offset: the position in the SQL, in characters; None when the engine does not report it.
     """
 
     def __init__(self, message: str, offset: int | None = None):
@@ -55,7 +55,7 @@ class PredicateError(ValueError):
 
 
 def connection() -> duckdb.DuckDBPyConnection:
-    """This thread's own in-memory database: one thread, no files, no network, settings locked, UTC."""
+    """Opens this thread's own in-memory database: one thread, no files, no network, settings locked, UTC."""
     if not hasattr(_LOCAL, "connection"):
         settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": 1,
@@ -71,7 +71,7 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 
 def parse_expression(sql: str) -> dict[str, Any]:
-    """The syntax tree of the only expression in `sql`.
+    """Returns the syntax tree of the only expression in `sql`.
 
     Raises:
       PredicateError: when it does not parse, or is more than an expression.
@@ -100,16 +100,16 @@ def parse_expression(sql: str) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def parse(sql: str) -> dict[str, Any]:
-    """What the engine's parser says of `SELECT <sql>`: statements, or an error and its position.
+    """Returns the parser's result for `SELECT <sql>`: statements, or an error and its position.
 
-    Kept for the next time: not to be changed.
+    The result is cached: do not change it.
     """
     row = connection().execute("SELECT json_serialize_sql(?)", [SELECT + sql]).fetchall()[0]
     return json.loads(row[0])
 
 
 def sql_of(tree: Node) -> str:
-    """A syntax tree as SQL."""
+    """Writes a syntax tree as SQL."""
     (statement,) = parse("1")["statements"]
     query = {"error": False, "statements": [{**statement, "node": {**statement["node"], "select_list": [tree]}}]}
     row = connection().execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(query)]).fetchall()[0]
@@ -117,18 +117,18 @@ def sql_of(tree: Node) -> str:
 
 
 def without_semicolon(sql: str) -> str:
-    """SQL of one statement without the semicolon at its end, and what comments follow it.
+    """Returns the SQL of one statement without the semicolon at its end and the comments that follow it.
 
     >>> without_semicolon("name = ';' ; -- ends; here"), without_semicolon("name = ';'")
     ("name = ';' ", "name = ';'")
     """
-    # Cut at a semicolon inside text or a comment, it would not parse, or lose what is no part of the tree.
+    # A cut at a semicolon inside a text or a comment would not parse, or would lose part of the tree.
     cuts = (sql[: found.start()] for found in re.finditer(";", sql))
     return next((cut for cut in cuts if parse(cut) == parse(sql)), sql)
 
 
 def nodes(tree: Any, bound: frozenset[str] = frozenset()) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
-    """Every expression of a syntax tree, with the lambda parameters known there, in lower case."""
+    """Yields every expression of a syntax tree, with the lambda parameters known there, in lower case."""
     if isinstance(tree, list):
         for item in tree:
             yield from nodes(item, bound)
@@ -144,29 +144,29 @@ def nodes(tree: Any, bound: frozenset[str] = frozenset()) -> Iterator[tuple[dict
 
 
 def is_lambda(node: Node) -> bool:
-    """Whether a node is a function of an item; `document -> path`, which looks like one, takes a part of JSON."""
+    """Whether a node is a lambda, not `document -> path`, which looks like one but extracts a part of JSON."""
     return node.get("class") == "LAMBDA" and node["syntax_type"] == "LAMBDA_KEYWORD"
 
 
 def lambda_parameters(node: Node) -> list[str]:
-    """The names that a lambda gives to what it is called with, in lower case and in order."""
+    """Returns the names of a lambda's parameters, in lower case and in order."""
     references = (child for child, _ in nodes(node["lhs"]) if child["class"] == "COLUMN_REF")
     return [name.lower() for reference in references for name in reference["column_names"]]
 
 
 def arguments_of(node: Node) -> list[Node]:
-    """The arguments of a FUNCTION node."""
+    """Returns the arguments of a FUNCTION node."""
     return [argument["expression"] for argument in node.get("arguments", ())]
 
 
 def location(sql: str, node: Node) -> int | None:
-    """Where a node of the tree of `sql` begins, in characters."""
+    """Returns where a node of the tree of `sql` begins, in characters."""
     place = node.get("query_location", NO_LOCATION)
     return None if place == NO_LOCATION else characters(sql, place - len(SELECT))
 
 
 def characters(sql: str, byte_offset: int) -> int | None:
-    """An offset in bytes, which the engine counts, as characters."""
+    """Converts an offset in bytes, as the engine counts, to characters."""
     encoded = sql.encode()
     if not 0 <= byte_offset <= len(encoded):
         return None
