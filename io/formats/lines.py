@@ -60,7 +60,7 @@ class LongLine:
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
-    """Line index of a block: line i is `data[starts[i]:ends[i]]`, without its line end, which `nexts[i]` is after.
+    """Line index of a block: line i is `data[starts[i]:ends[i]]`, and its line end is `data[ends[i]:nexts[i]]`.
 
     In a CSV file with quoted line breaks, a "line" is a record, which may hold several lines of text.
 

@@ -76,7 +76,7 @@ class ArrowReader:
         self._is_stale = True
 
     def prepare(self) -> bool:
-        """Fixes the types for the next calls of `parse`; returns False when no types fit all rows seen."""
+        """Fixes the types for the next calls of `parse`; returns False when there are none that Arrow could use."""
         if self._is_stale:
             tree = _tree(self._inferred_leaves() if self._features is None else self._wanted_leaves())
             self._schema = None if tree is None else pa.schema(_fields(tree))
