@@ -1,12 +1,12 @@
-"""What Beam lacks, and every private part of Beam that is used.
+"""Additions to Beam, and all code that uses private parts of Beam.
 
-No other folder reaches into Beam. A private part may change with any release of Beam; `tests/io/beam/
-test_private_parts.py` then fails first, and says which module here relies on what.
+No other folder uses private parts. They may change with any release of Beam; `tests/io/beam/test_private_parts.py` then
+fails first, and says which module here relies on which part.
 
 ================  ======================================================  =============================================
 module            private part                                            asked for at Beam
 ================  ======================================================  =============================================
-`cancellation`    threads of the worker pool, and whether one has work    none filed; near: beam#18756
+`cancellation`    threads of the worker pool, and whether one has work    none filed; related: beam#18756
 `flags`           `_add_argparse_args` of each family of options          none filed
 `local_runner`    provision info of FnApiRunner, its folder; lost rows     none filed
 `runner_jobs`     the id of a job at a portable runner                    none filed

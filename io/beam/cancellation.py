@@ -1,8 +1,8 @@
-"""Ending all worker threads of a pipeline when one has failed: Beam's local runner lets the others go on.
+"""Ends all worker threads of a pipeline when one has failed; Beam's local runner lets the others continue.
 
-A pipeline that is built inside `stoppable` gives its name to the DoFns that work long (`pipeline_name`, while the graph
-is built). They do their work in `failing_together` and `check` from batch to batch. Only for runners that do not try
-again: a stopped pipeline stays stopped.
+DoFns with long work take the name of the pipeline that is being built inside `stoppable` (`pipeline_name`). They work
+in `failing_together`, and call `check` for each batch. This is only for runners that do not retry: a stopped pipeline
+stays stopped.
 
 Beam has no public way to ask whether a worker thread is busy (none filed; beam#18756 asks to abort the bundles of a
 pipeline that fails, for runners in Java).
@@ -24,16 +24,16 @@ _MAX_WAIT_SECONDS = 60
 _POLL_SECONDS = 0.01
 
 _name: contextvars.ContextVar[str] = contextvars.ContextVar("pipeline_name", default="")
-# Of the pipelines that are in their block now: the threads that have worked for each, and why it is stopped.
+# For each pipeline that is in its block now: the threads that have worked for it, and the error that stopped it.
 _threads: dict[str, set[threading.Thread]] = {}
 _stopped: dict[str, Exception] = {}
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """A block that builds and runs a pipeline; when it fails, the pipeline's threads have ended when it is left.
+    """Wraps a block that builds and runs a pipeline; if the block fails, waits until the pipeline's threads have ended.
 
-    A worker that only begins after that stops at once.
+    A worker that starts after that stops at once.
     """
     name = f"{_process()}{uuid.uuid4().hex}"
     token = _name.set(name)
@@ -51,16 +51,16 @@ def stoppable() -> Iterator[None]:
 
 
 def pipeline_name() -> str:
-    """The name of the pipeline that is being built; empty outside of `stoppable`."""
+    """Returns the name of the pipeline that is being built; empty outside of `stoppable`."""
     return _name.get()
 
 
 @contextlib.contextmanager
 def failing_together(name: str) -> Iterator[None]:
-    """A block whose failure ends the other workers too, with the same error: the runner reports the first of them.
+    """Wraps a block whose failure also ends the other workers, with the same error: the runner reports the first one.
 
     Raises:
-      StoppedError: as `check`, when the block is entered.
+      StoppedError: when the block is entered, as in `check`.
     """
     _threads.get(name, set()).add(threading.current_thread())
     check(name)
@@ -73,10 +73,10 @@ def failing_together(name: str) -> Iterator[None]:
 
 
 def check(name: str) -> None:
-    """Ends a worker whose pipeline has failed, or is not in its block any more.
+    """Ends a worker whose pipeline has failed, or has left its block.
 
     Raises:
-      StoppedError: or the error of the worker that has failed.
+      StoppedError: when the pipeline has ended or failed; if a worker's error is known, that error instead.
     """
     error = _stopped.get(name)
     if error is not None:
@@ -86,7 +86,7 @@ def check(name: str) -> None:
 
 
 def _process() -> str:
-    """What names begin with that are of this process: workers in others know nothing of its pipelines."""
+    """Returns the prefix of this process's names: workers in other processes do not know its pipelines."""
     return f"{os.getpid()}-"
 
 
@@ -97,6 +97,6 @@ def _wait_for(threads: set[threading.Thread]) -> None:
 
 
 def _is_busy(thread: threading.Thread) -> bool:
-    # Beam's worker threads outlive pipelines, and are idle without a work item.
+    # Beam's worker threads outlive pipelines; one without a work item is idle.
     is_worker = isinstance(thread, thread_pool_executor._Worker) and thread is not threading.current_thread()
     return is_worker and getattr(thread, "_work_item", None) is not None

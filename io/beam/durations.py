@@ -1,10 +1,10 @@
 """Durations: one type, `datetime.timedelta`, and the text that users write for it.
 
 Public parameters take a timedelta or a text such as `60s`. `as_duration` turns both into a timedelta, the only type
-inside. It refuses a number, since nothing tells its unit. Event times are int64, microseconds since 1970; `micros`
+used inside. It rejects a number, since its unit is unknown. Event times are int64, microseconds since 1970; `micros`
 converts a duration that is added to them.
 
-A command line is read before Beam and numpy are loaded, so nothing here imports them.
+A command line is read before Beam and numpy are loaded, so this module does not import them.
 """
 
 import datetime
@@ -28,18 +28,18 @@ _UNITS = {
 }
 _TEXT = re.compile(r"([0-9]{1,13})(ms|s|m|h|d)")
 
-# Beam's own time ends about here, and so do timers.
+# Beam's times, and with them its timers, end about here.
 _LONGEST = datetime.timedelta(days=36_500)
 
 
 def parse_duration(text: str) -> datetime.timedelta:
-    """A duration from text: a whole number and ms, s, m, h or d.
+    """Parses a duration: a whole number and ms, s, m, h or d.
 
     >>> parse_duration("500ms"), parse_duration("5m")
     (datetime.timedelta(microseconds=500000), datetime.timedelta(seconds=300))
 
     Raises:
-      ConfigError: for anything else, and for more than 36,500 days.
+      ConfigError: when the text is anything else, or over 36,500 days.
     """
     found = _TEXT.fullmatch(text)
     if found is None:
@@ -51,7 +51,7 @@ def parse_duration(text: str) -> datetime.timedelta:
 
 
 def duration_text(duration: datetime.timedelta) -> str:
-    """A duration of whole milliseconds as `parse_duration` reads it.
+    """Writes a duration of whole milliseconds as `parse_duration` reads it.
 
     >>> duration_text(datetime.timedelta(seconds=300)), duration_text(datetime.timedelta(seconds=90))
     ('5m', '90s')
@@ -65,16 +65,16 @@ def duration_text(duration: datetime.timedelta) -> str:
 def as_duration(
     value: AnyDuration, name: str, least: datetime.timedelta = ZERO, unit: datetime.timedelta = MICROSECOND
 ) -> datetime.timedelta:
-    """A parameter that is a duration.
+    """Converts and checks a parameter that is a duration.
 
     Args:
-      value: what was given.
-      name: of the parameter, for messages.
-      least: the shortest that is allowed.
-      unit: what it must be a multiple of: a microsecond or, for what becomes timers of a runner, a millisecond.
+      value: the given value.
+      name: the name of the parameter, for messages.
+      least: the shortest allowed duration.
+      unit: the duration must be a multiple of it: a microsecond or, if timers of a runner use it, a millisecond.
 
     Raises:
-      ConfigError: for a number, which has no unit; for what is no duration, is out of range or no multiple.
+      ConfigError: when the value is a number (which has no unit), not a duration, out of range, or not a multiple.
     """
     if isinstance(value, str):
         try:
@@ -94,7 +94,7 @@ def _least_text(duration: datetime.timedelta) -> str:
 
 
 def micros(duration: datetime.timedelta) -> int:
-    """A duration in microseconds, the unit of event times.
+    """Converts a duration to microseconds, the unit of event times.
 
     >>> micros(datetime.timedelta(seconds=2))
     2000000

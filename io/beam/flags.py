@@ -1,4 +1,4 @@
-"""The flags of Beam's options: each family adds its own to a parser, by a hook that Beam has for its own use only."""
+"""The flags of Beam's options: each family of options adds its own to a parser, by a private hook of Beam."""
 
 from collections.abc import Collection
 from typing import Any
@@ -7,10 +7,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 
 def add_beam_flags(parser: Any, without: Collection[type[PipelineOptions]] = ()) -> None:
-    """Adds all flags of Beam to a parser of argparse, but not those of the families in `without`.
+    """Adds all flags of Beam to a parser of argparse, without those of the families in `without`.
 
-    Beam would parse what it knows and ignore the rest: a wrong name or value is only found by a parser of one's own (no
-    issue is filed at Beam).
+    Beam parses the flags that it knows and ignores the rest; only Penstock's own parser detects a wrong name or value
+    (no issue is filed at Beam).
     """
     for family in PipelineOptions.__subclasses__():
         if family not in without:

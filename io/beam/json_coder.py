@@ -1,7 +1,7 @@
-"""A coder for small frozen dataclasses: what crosses stages and lives in state is JSON, not pickles.
+"""A coder for small frozen dataclasses: elements between stages and values in state are JSON, not pickles.
 
-JSON stays readable for a release that adds a field with a default, and its text does not depend on the process. What is
-one of several things is a base class with a dataclass for each of them (`OneOf`).
+A release that adds a field with a default can still read the JSON, and its text does not depend on the process. A value
+that is one of several things has a base class with a dataclass for each case (`OneOf`).
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ _T = TypeVar("_T")
 
 
 class OneOf:
-    """Base of what is one of several things: its subclasses are the cases, each a frozen dataclass.
+    """Base class of a value that is one of several things: its subclasses are the cases, each a frozen dataclass.
 
-    A case has a field that no other one has, of which `TAG` is the name: JSON with that field is of that case.
+    Each case has a field that no other case has; `TAG` is its name. JSON with that field is of that case.
     """
 
     TAG: ClassVar[str]
 
     @classmethod
     def case_of(cls, fields: abc.Mapping[str, Any]) -> Any:
-        """The case that these fields are of.
+        """Returns the case that has these fields.
 
         Raises:
-          ValueError: when they are of none.
+          ValueError: when no case has them.
         """
         for case in cls.__subclasses__():
             if case.TAG in fields:
@@ -40,33 +40,33 @@ class OneOf:
 
 
 class JsonCoder(coders.Coder, Generic[_T]):
-    """JSON of a dataclass whose fields are JSON values, tuples, mappings by text, and such dataclasses.
+    """Encodes a dataclass as JSON; its fields are JSON values, tuples, mappings by text, and such dataclasses.
 
-    Fields that have their default are left out.
+    Fields with their default value are left out.
     """
 
     def __init__(self, kind: type[_T]):
         self._kind = kind
 
     def encode(self, value: _T) -> bytes:
-        """UTF-8 JSON, in the order of the fields."""
+        """Encodes as UTF-8 JSON, in the order of the fields."""
         return json.dumps(to_fields(value), separators=(",", ":"), ensure_ascii=False).encode()
 
     def decode(self, encoded: bytes) -> _T:
-        """The inverse of `encode`."""
+        """Decodes the result of `encode`."""
         return from_fields(self._kind, json.loads(encoded))
 
     def is_deterministic(self) -> bool:
-        """True, where mappings are: they keep their order."""
+        """Returns True; mappings keep their order, so theirs must be deterministic."""
         return True
 
     def to_type_hint(self) -> type[_T]:
-        """The element type."""
+        """Returns the dataclass."""
         return self._kind
 
     @classmethod
     def from_type_hint(cls, typehint: Any, registry: Any) -> Self:  # type: ignore[override]
-        """The coder for a dataclass."""
+        """Makes the coder for a dataclass."""
         return cls(typehint)
 
     def __eq__(self, other: object) -> bool:
@@ -77,7 +77,7 @@ class JsonCoder(coders.Coder, Generic[_T]):
 
 
 def to_fields(value: Any) -> Any:
-    """JSON values of a dataclass, without the fields that have their default."""
+    """Converts a dataclass to JSON values, without the fields that have their default value."""
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, list | tuple):
@@ -94,25 +94,25 @@ def to_fields(value: Any) -> Any:
 
 @functools.cache
 def _defaults(kind: Any) -> tuple[tuple[str, Any], ...] | None:
-    """Names and defaults of the fields of a dataclass; None for anything else."""
+    """Returns names and defaults of the fields of a dataclass; None for anything else."""
     if not dataclasses.is_dataclass(kind):
         return None
     return tuple((field.name, field.default) for field in dataclasses.fields(kind))
 
 
 def from_fields(hint: Any, value: Any) -> Any:
-    """The inverse of `to_fields`, for a value of type `hint`.
+    """Converts the result of `to_fields` back to a value of type `hint`.
 
     Raises:
-      KeyError: for a field that a dataclass does not have.
-      TypeError: for a value of another shape, or a field that is missing.
+      KeyError: when a dataclass does not have a field.
+      TypeError: when a value has another shape, or a field is missing.
     """
     return _reader(hint)(value)
 
 
 @functools.cache
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """What makes a value of a type from JSON values: found once, since to read type hints takes long."""
+    """Returns a function that makes a value of a type from JSON values; cached, since reading type hints is slow."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is types.UnionType:
         some = _reader(next(part for part in parts if part is not type(None)))
@@ -139,6 +139,6 @@ def _dataclass_reader(kind: Any) -> Callable[[Any], Any]:
 
 
 def register_json(kind: type[_T]) -> type[_T]:
-    """Class decorator: elements of this dataclass cross stages as JSON."""
+    """Class decorator: Beam encodes elements of this dataclass as JSON."""
     coders.registry.register_coder(kind, JsonCoder)
     return kind

@@ -1,7 +1,7 @@
 """Beam's local runner, FnApiRunner, with the options of its pipeline.
 
-Its constructor, and how options are encoded for workers, belong to Beam's own modules, not to its API. Beam makes such
-a runner only through `DirectRunner`, which takes Prism where it can fetch it.
+Its constructor and the encoding of options for workers are internal to Beam. Beam makes such a runner only through
+`DirectRunner`, which uses Prism if it can fetch it.
 """
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -11,17 +11,17 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from penstock.io.errors import ConfigError
 
-# A timer of the workers of that mode flushes their output while they write to it: what is written in between is gone
+# In this mode a timer flushes the output of workers while they write to it, and what they write in between is lost
 # (apache_beam/runners/worker/data_plane.py, TimeBasedBufferingClosableOutputStream; no other mode uses the timer; no
 # issue is filed at Beam).
 _LOSSY_MODE = "multi_threading"
 
 
 def local_runner(options: PipelineOptions) -> FnApiRunner:
-    """The runner, whose workers see the options.
+    """Makes the runner; its workers see the options.
 
     Raises:
-      ConfigError: for a running mode that loses rows.
+      ConfigError: when the running mode loses rows.
     """
     if options.view_as(DirectOptions).direct_running_mode == _LOSSY_MODE:
         raise ConfigError(

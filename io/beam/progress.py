@@ -1,20 +1,20 @@
-"""Process-local counters that tell how far a pipeline is while it runs.
+"""Process-local counters that show the progress of a running pipeline.
 
-Beam's metrics of a local run are out of reach until it ends. These are only for showing: they count attempts, so a
-retried bundle counts twice, and workers in other processes do not show. They are counted once a block or a batch.
+Beam's metrics of a local run are not available until it ends. These counters are only for display: they count attempts,
+so a retried bundle counts twice, and they miss workers in other processes. Steps count once a block or a batch.
 
 =========== ====================================================================================
 counter     of
 =========== ====================================================================================
-`bytes`     the input, as stored
-`parts`     the files of the input, as they are spread over the workers
-`rows`      the input
+`bytes`     bytes of the input, as stored
+`parts`     parts of input files, which are spread over the workers
+`rows`      rows of the input
 `rejected`  rows that became dead letters
 `rolled`    rows whose rolling features are computed
 `compared`  rows that are compared with those of the same key
 `written`   bytes of records in shards, uncompressed
-`shards`    the dataset
-`windows`   published
+`shards`    shards of the dataset
+`windows`   published windows
 =========== ====================================================================================
 """
 
@@ -33,8 +33,8 @@ class Counts:
     """All counters at one moment.
 
     Attributes:
-      done: by name.
-      planned: how much there is to do in all, as far as it is known, by name.
+      done: the work done, by name.
+      planned: the total work as far as it is known, by name.
     """
 
     done: Mapping[str, int]
@@ -42,25 +42,25 @@ class Counts:
 
 
 def add(**counts: int) -> None:
-    """Adds what is done to counters by name."""
+    """Adds done work to counters by name."""
     with _lock:
         _done.update(counts)
 
 
 def plan(**counts: int) -> None:
-    """Adds to what there is to do, by the name of its counter."""
+    """Adds planned work to counters by name."""
     with _lock:
         _planned.update(counts)
 
 
 def snapshot() -> Counts:
-    """All counters now."""
+    """Returns all counters."""
     with _lock:
         return Counts(dict(_done), dict(_planned))
 
 
 def reset() -> None:
-    """Back to zero, before a pipeline starts."""
+    """Sets all counters to zero, before a pipeline starts."""
     with _lock:
         _done.clear()
         _planned.clear()

@@ -1,11 +1,11 @@
-"""The spill by key: batches cut by bucket, grouped by files on a disk that all workers share, or by the runner itself.
+"""The spill by key: groups the rows of batches by bucket, through files on a shared disk or the runner's shuffle.
 
-A step that must see all rows of a key (rolling features, duplicates) cuts the batches of a bundle by bucket, a number
-that follows from the key, and takes the rows of one bucket at once. Local runners keep in memory what crosses stages:
-there the pieces lie in files, and only references cross. Elsewhere the pieces go through the runner's own shuffle.
+A step that needs all rows of a key at once (rolling features, duplicates) cuts the batches of a bundle by bucket, a
+number that follows from the key, and takes the rows of one bucket at once. Local runners keep elements between stages
+in memory: there the pieces lie in files, and the elements only refer to them. Other runners shuffle the pieces.
 
-The shuffle of the sink (`penstock.io.dataset.shuffle`) is not one of these steps: its rows are encoded, it sorts them
-all, and what it takes at once is a range of keys that is known only when all are written.
+The shuffle of the sink (`penstock.io.dataset.shuffle`) does not use this: its rows are encoded, it sorts them all, and
+it takes ranges of keys that are known only when all rows are written.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from penstock.io.beam import progress
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.reserved import EVENT_TIME
 
-# What a worker collects of a bundle before it cuts it into buckets; more makes larger pieces of each.
+# How much a worker collects of a bundle before it cuts it into buckets; more makes larger pieces.
 MAX_COLLECTED_ROWS = 128 << 10
 _MAX_COLLECTED_BYTES = 32 << 20
 
@@ -45,7 +45,7 @@ class SpilledBatch:
     size: int
 
     def read(self) -> pa.RecordBatch:
-        """The batch; its file stays."""
+        """Reads the batch; keeps its file."""
         with open(self.path, "rb") as file:
             file.seek(self.start)
             return RecordBatchCoder().decode(file.read(self.size))
@@ -55,16 +55,16 @@ Piece: TypeAlias = "pa.RecordBatch | SpilledBatch"
 
 
 class SpillFile:
-    """A file of batches, which is written from its start to its end."""
+    """A file to which batches are appended."""
 
     def __init__(self, directory: str):
-        """Creates the file, and the folder where it is missing."""
+        """Creates the file, and the folder if it is missing."""
         os.makedirs(directory, exist_ok=True)
         self._path = os.path.join(directory, f"{uuid.uuid4().hex}.batches")
         self._file = open(self._path, "wb")  # noqa: SIM115
 
     def add(self, batch: pa.RecordBatch) -> SpilledBatch:
-        """Writes a batch, which can be read when the file is closed."""
+        """Writes a batch; it can be read once the file is closed."""
         start = self._file.tell()
         return SpilledBatch(self._path, start, self._file.write(RecordBatchCoder().encode(batch)))
 
@@ -76,7 +76,7 @@ class SpillFile:
 
 
 class BatchCollector:
-    """Collects batches, and gives them as few."""
+    """Collects batches and joins them to fewer ones."""
 
     def __init__(self) -> None:
         self._clear()
@@ -87,25 +87,25 @@ class BatchCollector:
 
     @property
     def is_full(self) -> bool:
-        """Whether they should be taken."""
+        """Whether the batches should be taken."""
         return self._rows >= MAX_COLLECTED_ROWS or self._bytes >= _MAX_COLLECTED_BYTES
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Adds a batch; one without rows is left out."""
+        """Adds a batch; ignores one without rows."""
         if batch.num_rows:
             self._batches.append(batch)
             self._rows += batch.num_rows
             self._bytes += batch.nbytes
 
     def take(self) -> list[pa.RecordBatch]:
-        """Those that were added since the last time, one for each schema."""
+        """Returns the rows that were added since the last call, one batch for each schema."""
         batches = list(concat_alike(self._batches))
         self._clear()
         return batches
 
 
 def read_pieces(pieces: Iterable[Piece]) -> Iterator[pa.RecordBatch]:
-    """The batches of a bucket, wherever they are, as few as a collector makes them."""
+    """Reads the pieces of a bucket, from files or memory, joined by a collector."""
     collector = BatchCollector()
     for piece in pieces:
         collector.add(piece.read() if isinstance(piece, SpilledBatch) else piece)
@@ -115,9 +115,10 @@ def read_pieces(pieces: Iterable[Piece]) -> Iterator[pa.RecordBatch]:
 
 
 def cut_by_bucket(batch: pa.RecordBatch, buckets: Buckets) -> Iterator[Keyed]:
-    """The rows of each bucket, in their order; `buckets` is int64[rows]."""
+    """Yields the rows of each bucket, in their order; `buckets` is int64[rows]."""
     if not batch.num_rows:
         return
+    # A stable sort by bucket makes the rows of each bucket one slice, in their order.
     order = np.argsort(buckets, kind="stable")
     batch = batch.take(pa.array(order))
     found, starts = np.unique(buckets[order], return_index=True)
@@ -127,15 +128,15 @@ def cut_by_bucket(batch: pa.RecordBatch, buckets: Buckets) -> Iterator[Keyed]:
 
 @dataclasses.dataclass(eq=False)
 class KeyByBucket(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Keyed]]):
-    """Batches in the global window to pieces of them, with their bucket.
+    """Cuts batches in the global window into pieces with their bucket.
 
-    A piece has the time of the earliest row of what it was cut of; where rows have no event time, that of the earliest
-    element of the bundle.
+    The timestamp of a piece is the earliest event time of the collected batch that it was cut from; if its rows have no
+    event time, the timestamp of the earliest element of the bundle.
 
     Attributes:
-      buckets_of: the bucket of each row of a batch: int64[rows]; pickles.
-      namespace: of the counter `in-rows`.
-      counter: a counter of `penstock.io.beam.progress` that plans the rows; None for none.
+      buckets_of: returns the bucket of each row of a batch, int64[rows]; pickles.
+      namespace: the namespace of the counter `in-rows`.
+      counter: a counter of `penstock.io.beam.progress` to which the rows are added as planned; None for none.
     """
 
     buckets_of: Callable[[pa.RecordBatch], Buckets]
@@ -146,20 +147,20 @@ class KeyByBucket(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollec
         super().__init__()
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Keyed]:
-        """One step."""
+        """Cuts batches in one step."""
         key = _CutFn(self.buckets_of, self.namespace, self.counter)
         return batches | "Key" >> beam.ParDo(key).with_output_types(Keyed)
 
 
 @dataclasses.dataclass(eq=False)
 class GroupByBucket(beam.PTransform[beam.PCollection[pa.RecordBatch], Any]):
-    """Bounded batches in the global window to all pieces of each bucket, in any order: `(bucket, Iterable[Piece])`.
+    """Groups bounded batches in the global window to `(bucket, Iterable[Piece])`, with pieces in any order.
 
     Attributes:
-      buckets_of: as of `KeyByBucket`.
-      namespace: as of `KeyByBucket`.
-      spill: a folder that all workers share; the files stay there. None leaves it to the runner's shuffle.
-      counter: as of `KeyByBucket`.
+      buckets_of: as in `KeyByBucket`.
+      namespace: as in `KeyByBucket`.
+      spill: a folder that all workers share; the files stay there. None uses the runner's shuffle.
+      counter: as in `KeyByBucket`.
     """
 
     buckets_of: Callable[[pa.RecordBatch], Buckets]
@@ -171,7 +172,7 @@ class GroupByBucket(beam.PTransform[beam.PCollection[pa.RecordBatch], Any]):
         super().__init__()
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> Any:
-        """Cut, group."""
+        """Cuts the batches, and groups the pieces."""
         if self.spill is None:
             pieces = batches | "Key" >> KeyByBucket(self.buckets_of, self.namespace, self.counter)
         else:
@@ -234,7 +235,7 @@ class _SpillFn(_CutFn):
 
 
 def earliest_time(batch: pa.RecordBatch, default: Timestamp) -> Timestamp:
-    """Of the rows that have an event time; `default` where none has."""
+    """Returns the earliest event time of the rows; `default` if no row has one."""
     if EVENT_TIME not in batch.schema.names:
         return default
     earliest = pc.min(batch.column(EVENT_TIME).cast(pa.int64())).as_py()

@@ -1,7 +1,7 @@
-"""What runners promise: stable input, bundles that are tried once, and watermarks that wait.
+"""Guarantees of runners: stable input, bundles that are never retried, and watermarks that wait.
 
-The Python SDK has no name for stable input, though runners honour it (https://github.com/apache/beam/issues/19446 is
-theirs; for the Python SDK none is filed).
+The Python SDK has no API for stable input, though runners support it (https://github.com/apache/beam/issues/19446 is
+about runners; for the Python SDK no issue is filed).
 """
 
 import dataclasses
@@ -11,20 +11,20 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.portability import common_urns
 
-# PortableRunner stands for a job server, of Flink for instance; Prism, which is one as well, has a name of its own.
+# PortableRunner stands for a job server, such as Flink's; Prism is one too, but has its own name.
 _RUNNERS = frozenset({"FlinkRunner", "PortableRunner", "DataflowRunner"})
 
 
 class StableParDo(beam.ParDo):
-    """A ParDo that a runner tries again with the very same elements: those that are in a checkpoint."""
+    """A ParDo that a runner retries with exactly the same elements: those in a checkpoint."""
 
     def expand(self, pcoll: Any) -> Any:
-        """Sees to it that a copy of the pipeline asks for stable input too."""
+        """Expands as `ParDo`; makes copies of the pipeline ask for stable input too."""
         _keep_stable_input()
         return super().expand(pcoll)
 
     def to_runner_api_parameter(self, context: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """With the requirement."""
+        """Encodes as `ParDo`, with the requirement of stable input."""
         payload: Any
         urn, payload = super().to_runner_api_parameter(context, **kwargs)
         payload.requires_stable_input = True
@@ -33,11 +33,11 @@ class StableParDo(beam.ParDo):
 
 
 def _keep_stable_input() -> None:
-    """Has Beam read a ParDo of a graph as a `StableParDo` where it asks for stable input: Beam would forget it.
+    """Makes Beam read a ParDo of a graph as a `StableParDo` if it asks for stable input; Beam alone drops that request.
 
-    `Pipeline.run` makes a pipeline of its own graph for runners such as Dataflow's, and runs that. Beam knows one
-    handler for all ParDos of a process. It is wrapped when a pipeline gets its first `StableParDo`, not before, and
-    what does not ask for stable input is as the handler that was there made it.
+    For runners such as Dataflow's, `Pipeline.run` makes a new pipeline from its own graph and runs that. Beam has one
+    handler for all ParDos of a process. It is wrapped when a pipeline gets its first `StableParDo`, not before. The
+    wrapper does not change a ParDo that does not ask for stable input.
     """
     kind, handler = beam.PTransform._known_urns[common_urns.primitives.PAR_DO.urn]
     if not isinstance(handler, _StableHandler):
@@ -46,7 +46,7 @@ def _keep_stable_input() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _StableHandler:
-    """The handler that was there before, and what it forgets."""
+    """Wraps the handler that was registered before, and restores the request that it drops."""
 
     handler: Callable[[Any, Any, Any], beam.ParDo]
 
@@ -58,15 +58,15 @@ class _StableHandler:
 
 
 def has_stable_input(pipeline: beam.Pipeline) -> bool:
-    """Whether the pipeline's runner knows stable input; others refuse a pipeline that asks for it."""
+    """Returns whether the pipeline's runner supports stable input; others reject a pipeline that asks for it."""
     return type(pipeline.runner).__name__ in _RUNNERS
 
 
 def tries_once(pipeline: beam.Pipeline) -> bool:
-    """Whether the pipeline's runner never repeats a bundle: where one fails, the pipeline does."""
+    """Returns whether the pipeline's runner never retries a bundle: if one fails, the pipeline fails."""
     return type(pipeline.runner).__name__ == "FnApiRunner"
 
 
 def knows_watermarks(pipeline: beam.Pipeline) -> bool:
-    """Whether a timer at the end of the stream fires when all elements are through: local runners may be early."""
+    """Returns whether a timer at the end of the stream fires only after all elements; local runners may be early."""
     return type(pipeline.runner).__name__ in _RUNNERS

@@ -1,8 +1,8 @@
 """Timers that hold the watermark at an earlier time than they fire.
 
-Beam's protocol has such timers and its Python API has not (https://github.com/apache/beam/issues/20705, open): a timer
-of the API holds the watermark where it fires, and rows that wait for it would come out late. So the timer's message is
-written here, by the private parts of `OutputTimer` that its own `set` uses.
+Beam's protocol has such timers, but its Python API does not (https://github.com/apache/beam/issues/20705, open). A
+timer of the API holds the watermark at the time when it fires, and rows that wait for it would be late. So this module
+writes the timer's message itself, with the private parts of `OutputTimer` that its own `set` uses.
 """
 
 from typing import Any
@@ -18,12 +18,12 @@ def set_holding_timer(timer: Any, fires: int, holds: int) -> None:
     """Sets an event-time timer of a DoFn.
 
     Args:
-      timer: what a DoFn gets for its `TimerParam`.
-      fires: when it fires, microseconds since 1970.
-      holds: where it holds the watermark of the output until then, microseconds since 1970, at most `fires`.
+      timer: the object that a DoFn gets for its `TimerParam`.
+      fires: the time when it fires, microseconds since 1970.
+      holds: the time where it holds the output watermark until then, microseconds since 1970, at most `fires`.
 
     Raises:
-      ConfigError: on a runner whose timers cannot hold the watermark: windows would silently drop rows as late.
+      ConfigError: when the runner's timers cannot hold the watermark: windows would silently drop rows as late.
     """
     if not isinstance(timer, OutputTimer):
         raise ConfigError(
@@ -32,7 +32,7 @@ def set_holding_timer(timer: Any, fires: int, holds: int) -> None:
         )
     message = userstate.Timer(
         user_key=timer._key,
-        # Prism 2.77 fails when a timer is set again with another time to hold: each pair of times has its own tag.
+        # Prism 2.77 fails when a timer is set again with another hold time, so each pair of times has its own tag.
         dynamic_timer_tag=f"{holds}:{fires}",
         windows=(timer._window,),
         clear_bit=False,

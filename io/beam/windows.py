@@ -1,9 +1,9 @@
-"""Windows of event time: their specification, which rows lie in which, their names.
+"""Windows of event time: their specification, the windows of each row, and their names.
 
 A window is [start, start + size) in microseconds since 1970, and starts are multiples of the period, before 1970 too.
 With `fixed:60s` size and period are the same, and a row lies in one window; with `sliding:60s/10s` it lies in six.
 
-Windows are read from a command line before Beam and numpy are loaded: what needs these imports them.
+A command line is read before Beam and numpy are loaded: only the functions that need these import them.
 """
 
 import dataclasses
@@ -29,11 +29,11 @@ class Windows:
     """Fixed or sliding windows of event time.
 
     Attributes:
-      size: whole milliseconds.
-      period: from one start to the next, at most `size`.
+      size: the length of a window, in whole milliseconds.
+      period: the time from one start to the next, at most `size`.
 
     Raises:
-      ConfigError: for a size or period that windows cannot have.
+      ConfigError: when windows cannot have this size or period.
     """
 
     size: datetime.timedelta
@@ -55,21 +55,21 @@ class Windows:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether a row lies in one window only."""
+        """Whether each row lies in only one window."""
         return self.size == self.period
 
     def latest(self, time: int) -> int:
-        """Start of the last window with this time."""
+        """Returns the start of the last window that contains this time."""
         return time - time % micros(self.period)
 
     def end(self, start: int) -> int:
-        """End of the window that begins at `start`."""
+        """Returns the end of the window that begins at `start`."""
         return start + micros(self.size)
 
     def assign(self, times: "Times") -> "tuple[Times, Times]":
-        """The windows of rows: int64 indices into `times`, and the start of a window for each.
+        """Assigns rows to windows: returns int64 indices into `times`, and for each the start of a window.
 
-        With sliding windows an index comes once for each of its windows.
+        With sliding windows an index appears once for each of its windows.
         """
         import numpy as np
 
@@ -77,18 +77,19 @@ class Windows:
         latest = times - times % period
         if self.is_fixed:
             return np.arange(len(times)), latest
+        # A time lies in the latest window and in those 1, 2, ... periods before it, as long as they end after the time.
         steps = np.arange(-(-size // period)) * period
         starts = latest[:, None] - steps
         rows, columns = np.nonzero(starts + size > times[:, None])
         return rows, starts[rows, columns]
 
     def between(self, first: int, last: int) -> range:
-        """Starts of the windows after the one that starts at `first`, before the one that starts at `last`."""
+        """Returns the starts of the windows after the one at `first` and before the one at `last`."""
         period = micros(self.period)
         return range(first + period, last, period)
 
     def name(self, start: int) -> str:
-        """Name of a window: start and end, as files have it.
+        """Names a window by start and end, as in file names.
 
         >>> parse_window("fixed:1m").name(0)
         '19700101T000000Z_19700101T000100Z'
@@ -97,10 +98,10 @@ class Windows:
 
     @classmethod
     def of_beam(cls, windowfn: "WindowFn") -> Self | None:
-        """The same windows as Beam's fixed or sliding ones; None for other kinds.
+        """Converts Beam's fixed or sliding windows; returns None for other kinds.
 
         Raises:
-          ConfigError: for windows with an offset.
+          ConfigError: when the windows have an offset.
         """
         from apache_beam.transforms.window import FixedWindows, SlidingWindows
 
@@ -119,7 +120,7 @@ def parse_window(text: str) -> Windows:
     datetime.timedelta(seconds=60)
 
     Raises:
-      ConfigError: for anything else.
+      ConfigError: when the text is anything else.
     """
     kind, _, rest = text.partition(":")
     if kind == "session":
@@ -135,7 +136,7 @@ def parse_window(text: str) -> Windows:
 
 
 def time_name(time: int) -> str:
-    """A time in ISO basic format, UTC, with a fraction only if there is one: no character that a glob would read.
+    """Writes a time in ISO basic format, UTC, with a fraction only if there is one: no character is special in a glob.
 
     Args:
       time: microseconds since 1970.
@@ -151,10 +152,10 @@ def time_name(time: int) -> str:
 
 
 def parse_time_name(name: str) -> int:
-    """Microseconds of a `time_name`.
+    """Parses a `time_name` to microseconds since 1970.
 
     Raises:
-      ValueError: when it is none.
+      ValueError: when the text is not a `time_name`.
     """
     import numpy as np
 

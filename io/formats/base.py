@@ -1,4 +1,4 @@
-"""What a file format gives to those who read files: the plan of a file's parts, and the rows of a part."""
+"""The interface of file formats: a plan of a file's parts, and the rows of a part."""
 
 import contextlib
 import dataclasses
@@ -13,22 +13,23 @@ from penstock.io.files.inputs import InputFile, open_plain
 from penstock.io.files.suffixes import compressed_inside
 from penstock.io.schema import Feature
 
-# A part is about so much of a file, at most; parts can be read side by side.
+# The most bytes of a file in one part, roughly; parts can be read in parallel.
 PART_BYTES = 64 << 20
 
-# Text is cut finer where the file is small, so that its parts occupy all workers to the end.
+# Small text files are cut finer, to keep all workers busy to the end.
 _TEXT_PARTS = 32
 _MIN_TEXT_PART_BYTES = 4 << 20
 
-# So much of the end of a text file is read for its last rows.
+# How much of the end of a text file is read to find its last rows.
 _TEXT_TAIL_BYTES = 256 << 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Rows `start` to `end` of a file, in the unit of its format: bytes or row groups; `end` None is the end.
+    """A range of a file, `start` to `end`, in the unit of its format: bytes, row groups or stripes.
 
-    `first_row` is the index of the part's first row, for a format whose parts do not tell it (Avro).
+    `end` None means the end of the file. `first_row` is the index of the part's first row, for a format that cannot
+    find it from the part alone (Avro).
     """
 
     start: int = 0
@@ -38,12 +39,12 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-    """Some rows of a part, as they were in the file: with `_origin`, untyped where the format has no types.
+    """Some rows of a part as they are in the file, with `_origin`; untyped if the format has no types.
 
     Attributes:
-      batch: the rows that could be parsed.
-      rejected: those that could not.
-      payload: the original bytes of a row of `batch`, where the format has them.
+      batch: the rows that were parsed.
+      rejected: the rows that could not be parsed.
+      payload: returns the original bytes of a row of `batch`, if the format has them.
     """
 
     batch: pa.RecordBatch
@@ -54,28 +55,28 @@ class Parsed:
 class Format(Protocol):
     """One file format and its options: a small frozen dataclass that pickles.
 
-    `features` is None while a schema is being inferred: then all columns are read. With it, columns that the schema
-    does not name are left out, and a column that the schema requires but a file lacks is an `InputError`.
+    `features` is None while a schema is being inferred: then all columns are read. Otherwise columns that the schema
+    does not name are left out, and a file that lacks a required column raises an `InputError`.
     """
 
     def columns(self, file: InputFile) -> Sequence[str] | None:
-        """The columns that the file declares; None for a format that declares none (JSON Lines, tf.Example)."""
+        """Returns the columns that the file declares; None for a format without (JSON Lines, tf.Example)."""
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Parts that cover the file, none twice; a file that cannot be split is one part."""
+        """Plans parts that cover the file without overlap; a file that cannot be split is one part."""
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of one part, in order, in batches that `split_batch` allows."""
+        """Reads the rows of one part, in order, in batches of the size that `split_batch` allows."""
 
     def tail(self, file: InputFile) -> Part | None:
-        """A small part with the last rows of a file, in which `--watch` looks for its latest event time.
+        """Returns a small part with the last rows of a file, where `--watch` looks for its latest event time.
 
-        None where reading can only start at the beginning: then it looks in the first batch of the file.
+        Returns None when reading can only start at the beginning; `--watch` then looks in the first batch of the file.
         """
 
 
 def text_tail(file: InputFile, splittable: bool = True) -> Part | None:
-    """The last rows of a text file; None for one that cannot be split."""
+    """Returns a part with the last rows of a text file; None for a file that cannot be split."""
     if not splittable or file.codec is not None:
         return None
     return Part(max(file.size - _TEXT_TAIL_BYTES, 0), None)
@@ -83,10 +84,10 @@ def text_tail(file: InputFile, splittable: bool = True) -> Part | None:
 
 @contextlib.contextmanager
 def open_uncompressed(file: InputFile, title: str) -> Iterator[pa.PythonFile]:
-    """The bytes of a file of a format that compresses inside its files.
+    """Opens a file of a format that compresses inside its files.
 
     Raises:
-      InputError: for a file that is compressed as a whole, too.
+      InputError: when the file is also compressed as a whole.
     """
     if file.codec is not None:
         raise compressed_inside(file.uri, title)
@@ -95,7 +96,7 @@ def open_uncompressed(file: InputFile, title: str) -> Iterator[pa.PythonFile]:
 
 
 def text_part_bytes(file_bytes: int) -> int:
-    """Bytes of a part of a text file, by the size of the file alone: the plan is the same on every machine.
+    """Returns the part size for a text file, from the file's size alone: the plan is the same on every machine.
 
     >>> [text_part_bytes(megabytes << 20) >> 20 for megabytes in (1, 320, 5000)]
     [4, 10, 64]
@@ -104,7 +105,7 @@ def text_part_bytes(file_bytes: int) -> int:
 
 
 def select_names(names: Sequence[str], features: Sequence[Feature] | None, uri: str) -> list[str]:
-    """The columns of a file that are to be read: all of them without `features`, else theirs, in their order.
+    """Returns the columns of a file to read: all without `features`, else those of the features, in their order.
 
     Raises:
       InputError: when the file lacks a column that the schema requires.

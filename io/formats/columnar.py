@@ -1,4 +1,4 @@
-"""What formats that hold typed columns have in common: how pieces become parts, and what a batch may not hold."""
+"""Shared code of formats with typed columns: planning parts, and rejecting texts that are not UTF-8."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,9 +13,9 @@ _RAW_TYPES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa
 
 
 def runs(sizes: Sequence[float], part_bytes: int) -> Iterator[Part]:
-    """Parts of neighbouring pieces of these sizes, about `part_bytes` each, but at least one piece.
+    """Joins neighbouring pieces of these sizes to parts of about `part_bytes`, of at least one piece each.
 
-    A file without any piece has one part without any, so that its columns are still checked.
+    A file without pieces has one empty part, so its columns are still checked.
 
     >>> list(runs([5, 5, 30, 5], 10))
     [Part(start=0, end=2, first_row=0), Part(start=2, end=3, first_row=0), Part(start=3, end=4, first_row=0)]
@@ -30,7 +30,7 @@ def runs(sizes: Sequence[float], part_bytes: int) -> Iterator[Part]:
 
 
 def decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same with plain columns in place of dictionary encoded ones."""
+    """Replaces dictionary encoded columns by plain ones."""
     for index, field in enumerate(batch.schema):
         if pa.types.is_dictionary(field.type):
             plain = field.with_type(field.type.value_type)
@@ -39,9 +39,9 @@ def decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def reject_non_utf8(batch: pa.RecordBatch, code: str) -> Parsed:
-    """The rows whose texts are UTF-8, and dead letters with `code` for the others.
+    """Keeps the rows whose texts are UTF-8, and turns the others into dead letters with `code`.
 
-    Arrow does not look when it reads such files, and not all who write them do.
+    Arrow does not check this when it reads such files, and not all writers do.
     """
     reasons: dict[int, list[Reason]] = {}
     readable = batch
@@ -60,7 +60,7 @@ def reject_non_utf8(batch: pa.RecordBatch, code: str) -> Parsed:
 
 
 def _raw_type(arrow_type: pa.DataType) -> pa.DataType | None:
-    """The binary type that stores a text type, or a list of one; None for any other."""
+    """Returns the binary type that stores a text type or a list of texts; None for any other type."""
     if arrow_type in _RAW_TYPES:
         return _RAW_TYPES[arrow_type]
     if not _is_list(arrow_type) or arrow_type.value_type not in _RAW_TYPES:
@@ -84,6 +84,6 @@ def _is_valid(values: pa.Array) -> bool:
 
 def _invalid_rows(values: pa.Array) -> list[int]:
     rows = (values.slice(row, 1) for row in range(len(values)))
-    # Validating a list validates all the values that it shares with its neighbours.
+    # Validating one list would validate all values of the array it is a slice of; `flatten` gives its own values.
     texts = (row.flatten() if _is_list(values.type) else row for row in rows)
     return [row for row, text in enumerate(texts) if not _is_valid(text)]

@@ -1,7 +1,7 @@
 """Lines of text files: byte ranges that own whole lines, streamed in blocks, and the line index of a block.
 
-A line ends with LF or CRLF; the last one may lack its end. A range of a plain file owns the lines that start in it, so
-that ranges which cover a file cover each line once::
+A line ends with LF or CRLF; the last one may lack its end. A range of a plain file owns the lines that start in it.
+Ranges that cover a file therefore cover each line once::
 
     range        |0 ........ 20|20 ........ 40|
     lines        a------|b---------|c---|d-----|
@@ -26,13 +26,13 @@ from penstock.io.kernel import lines as kernel_lines
 from penstock.io.kernel.shared.positions import counts_between, lone_crs
 from penstock.io.reasons import Reason
 
-# What is worked through at a time, about a batch: smaller blocks pay Python's share more often.
+# How many bytes are processed at a time, about a batch: smaller blocks pay Python's overhead more often.
 BLOCK_BYTES = 4 << 20
 
-# So much is read beyond a range at a time, for the line that ends there.
+# How many bytes are read at a time after the end of a range, to find the end of its last line.
 _LAST_LINE_BYTES = 64 << 10
 
-# A longer line is rejected unread: a file without line ends would otherwise be read into memory as a whole.
+# A longer line is rejected without reading all of it into memory: a file without line ends may be of any size.
 MAX_LINE_BYTES = 256 << 20
 
 # The payload of a line that is too long is its beginning.
@@ -44,7 +44,7 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Whole lines, the last maybe without its line end; `offset` is the position of the first byte."""
+    """Whole lines, the last one possibly without its line end; `offset` is the position of the first byte."""
 
     data: bytes
     offset: int
@@ -52,7 +52,7 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class LongLine:
-    """A line over the limit, of which only the beginning is kept."""
+    """The beginning of a line over the limit; the rest is dropped."""
 
     offset: int
     head: bytes
@@ -60,13 +60,13 @@ class LongLine:
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
-    """Line index of a block: line i is `data[starts[i]:ends[i]]`, without its line end; `nexts[i]` is behind it.
+    """Line index of a block: line i is `data[starts[i]:ends[i]]`, and its line end is `data[ends[i]:nexts[i]]`.
 
-    A line of a CSV file with quoted line breaks is a record, which may hold several lines of text.
+    In a CSV file with quoted line breaks, a "line" is a record, which may hold several lines of text.
 
     Attributes:
       data: the block.
-      offset: position of its first byte.
+      offset: the position of its first byte in the stream.
       starts, ends, nexts: int64, one for each line.
     """
 
@@ -80,35 +80,37 @@ class Lines:
         return len(self.starts)
 
     def line(self, index: int) -> bytes:
-        """The bytes of one line, without its line end."""
+        """Returns the bytes of one line, without its line end."""
         return self.data[self.starts[index] : self.ends[index]]
 
     def payload_from(self, start: int) -> Callable[[int], bytes]:
-        """The bytes of a line by its index behind `start`."""
+        """Returns a function that gives the bytes of line `start + index`."""
         return lambda index: self.line(start + index)
 
     def position(self, index: int) -> int:
-        """The position of one line in the stream."""
+        """Returns the position of one line in the stream."""
         return self.offset + int(self.starts[index])
 
     def positions(self) -> np.ndarray:
-        """int64 positions of the lines in the stream."""
+        """Returns the int64 positions of the lines in the stream."""
         return self.starts + self.offset
 
     def lengths(self) -> np.ndarray:
-        """int64 lengths in bytes, without the line ends."""
+        """Returns the int64 lengths of the lines in bytes, without line ends."""
         return self.ends - self.starts
 
     def select(self, keep: np.ndarray) -> "Lines":
-        """The lines of a mask or of an array of indices."""
+        """Selects lines by a mask or an array of indices."""
         if keep.dtype == np.bool_ and keep.all():
             return self
         return Lines(self.data, self.offset, self.starts[keep], self.ends[keep], self.nexts[keep])
 
     def joined(self) -> bytes:
-        """The bytes of the lines one after the other, line ends included; no copy when they are the whole block."""
+        """Joins the bytes of the lines, line ends included; does not copy when they are the whole block."""
         if not len(self):
             return b""
+        # Copy runs of neighbouring lines, not single lines: a run breaks where a line does not start at the end of the
+        # line before.
         breaks = np.flatnonzero(self.starts[1:] != self.nexts[:-1])
         firsts = np.concatenate(([0], breaks + 1))
         lasts = np.concatenate((breaks, [len(self) - 1]))
@@ -122,13 +124,13 @@ class Lines:
 def read_blocks(
     file: InputFile, part: Part, block_bytes: int = BLOCK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[Block | LongLine]:
-    """The lines that a part of a file owns, in order, in blocks of about `block_bytes`.
+    """Reads the lines that a part of a file owns, in order, in blocks of about `block_bytes`.
 
-    A compressed file is read as a whole. Holds one block, or one line when that is longer, in memory. Lines far over
-    `max_line_bytes` come as `LongLine`; one that is over it by a byte or fits into a block may come in a block still.
+    A compressed file is read as a whole. Holds one block, or one longer line, in memory. Lines far over
+    `max_line_bytes` become a `LongLine`; a line that is one byte over it or fits into a block may still be in a block.
 
     Raises:
-      InputError: for a file in UTF-16, and for a compressed stream that is corrupt or ends too early.
+      InputError: when the file is UTF-16, or a compressed stream is corrupt or ends too early.
     """
     chunks = read_chunks(file, block_bytes) if file.codec else _range_chunks(file, part, block_bytes)
     cutter = _LineCutter(max_line_bytes)
@@ -138,7 +140,7 @@ def read_blocks(
 
 
 class _LineCutter:
-    """Cuts consecutive chunks at the ends of lines; what is behind the last one waits for the next chunk."""
+    """Cuts consecutive chunks at line ends; the bytes after the last line end wait for the next chunk."""
 
     def __init__(self, max_line_bytes: int):
         self._limit = max_line_bytes + 1  # a CR before the LF does not count
@@ -148,7 +150,7 @@ class _LineCutter:
         self._in_long_line = False
 
     def feed(self, position: int, chunk: bytes) -> Iterator[Block | LongLine]:
-        """The lines that end in the chunk."""
+        """Yields the lines that end in the chunk."""
         if not self._size:
             self._offset = position
         first = chunk.find(b"\n") + 1
@@ -170,7 +172,7 @@ class _LineCutter:
             self._size += len(chunk) - cut
 
     def finish(self) -> Iterator[Block | LongLine]:
-        """A last line without a line end."""
+        """Yields a last line without a line end."""
         if self._in_long_line:
             yield self._long_line()
         elif self._size:
@@ -187,10 +189,10 @@ class _LineCutter:
 
 
 def read_chunks(file: InputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
-    """(position, bytes) of a whole file, decompressed, without a byte order mark; chunks end anywhere.
+    """Yields (position, bytes) of a whole file, decompressed, without byte order mark; chunks may end within a line.
 
     Raises:
-      InputError: for a file in UTF-16, and for a compressed stream that is corrupt or ends too early.
+      InputError: when the file is UTF-16, or a compressed stream is corrupt or ends too early.
     """
     with open_decompressed(file) as stream:
         position = 0
@@ -204,7 +206,7 @@ def read_chunks(file: InputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[tup
 
 
 def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """(position, bytes) from the first line that starts in the range to the end of the last one that does."""
+    """Yields (position, bytes) from the first line that starts in the range to the end of the last such line."""
     with open_raw(file) as stream:
         position = _first_line(stream, part, block_bytes)
         if _is_past(position, part):
@@ -224,10 +226,10 @@ def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tup
 
 
 def _first_line(stream: CountedReads, part: Part, block_bytes: int) -> int:
-    """Where the first line starts that does so in the range; behind the range when none does."""
+    """Returns where the first line of the range starts; a position after the range when none starts in it."""
     if part.start == 0:
         return 0
-    # From the byte before the range on: the line that it belongs to is somebody else's.
+    # Search from the byte before the range: the line of that byte belongs to an earlier range.
     position = part.start - 1
     stream.seek(position)
     while not _is_past(position, part) and (piece := stream.read(min(block_bytes, _LAST_LINE_BYTES))):
@@ -239,19 +241,22 @@ def _first_line(stream: CountedReads, part: Part, block_bytes: int) -> int:
 
 
 def _range_read_bytes(position: int, end: int, block_bytes: int) -> int:
-    """How much to read next: what is left up to the last line's end, in equal blocks, so that none is tiny."""
+    """Returns how much to read next: the rest of the range and of its last line, in equal blocks, so none is tiny."""
     left = max(end - position, 0) + min(_LAST_LINE_BYTES, block_bytes)
     blocks = -(-left // block_bytes)
     return max(-(-left // blocks), 0 if position else len(_UTF8_BOM))
 
 
 def _is_past(position: int, part: Part) -> bool:
-    """Whether no line that starts at `position` or later is in the range."""
+    """Returns whether `position` is after the range, so no line that starts there or later is in it."""
     return part.end is not None and position >= part.end
 
 
 def _last_line_end(chunk: bytes, start: int, part: Part) -> int | None:
-    """Index behind the line end that ends the range, if the chunk has it: the first at or behind its last byte."""
+    """Returns the index after the line end that ends the range: the first one at or after the range's last byte.
+
+    Returns None when the chunk does not have it.
+    """
     if part.end is None or start + len(chunk) < part.end:
         return None
     found = chunk.find(b"\n", max(part.end - 1 - start, 0))
@@ -259,7 +264,7 @@ def _last_line_end(chunk: bytes, start: int, part: Part) -> int | None:
 
 
 def _read_full(stream: pa.NativeFile | CountedReads, size: int) -> bytes:
-    """Reads `size` bytes, fewer only at the end of the stream: decompressors return what they happen to have."""
+    """Reads `size` bytes, fewer only at the end of the stream: one read of a decompressor may return fewer."""
     data = stream.read(size)
     if len(data) == size or not data:
         return data
@@ -272,10 +277,10 @@ def _read_full(stream: pa.NativeFile | CountedReads, size: int) -> bytes:
 
 
 def skip_bom(chunk: bytes, uri: str) -> tuple[bytes, int]:
-    """The first chunk of a file without its UTF-8 byte order mark, and the position where it then starts.
+    """Removes a UTF-8 byte order mark from the first chunk of a file; also returns the position where it then starts.
 
     Raises:
-      InputError: for a byte order mark of UTF-16 or UTF-32.
+      InputError: when the chunk begins with a byte order mark of UTF-16 or UTF-32.
     """
     if chunk.startswith(_UTF16_BOMS):
         raise InputError(f"{uri}: the file is UTF-16 or UTF-32; convert it to UTF-8, for example with iconv -t UTF-8")
@@ -290,19 +295,19 @@ def index_lines(block: Block) -> Lines:
 
 
 def counts_per_line(lines: Lines, indices: np.ndarray) -> np.ndarray:
-    """How many of the sorted indices lie in each line, its line end left out."""
+    """Counts how many of the sorted indices lie in each line, without its line end."""
     return counts_between(indices, lines.starts, lines.ends)
 
 
 def lone_cr_lines(lines: Lines) -> np.ndarray:
-    """Mask of the lines with a CR that no LF follows."""
+    """Masks the lines with a CR that no LF follows."""
     if not kernel_lines.has_lone_cr(lines.data):
         return np.zeros(len(lines), bool)
     return counts_per_line(lines, lone_crs(lines.data)) > 0
 
 
 def invalid_utf8(lines: Lines) -> np.ndarray:
-    """Mask of the lines that are not UTF-8; looks at single lines only in a block that is not."""
+    """Masks the lines that are not UTF-8; checks single lines only if the block as a whole is not."""
     mask = np.zeros(len(lines), bool)
     if lines.data.isascii() or _is_utf8(lines.data):
         return mask
@@ -313,7 +318,7 @@ def invalid_utf8(lines: Lines) -> np.ndarray:
 
 
 def _is_utf8(data: bytes) -> bool:
-    """Whether Arrow, which is stricter than no one, takes the bytes as text."""
+    """Returns whether Arrow accepts the bytes as UTF-8."""
     text = pa.LargeStringArray.from_buffers(1, pa.py_buffer(np.array([0, len(data)], np.int64)), pa.py_buffer(data))
     try:
         text.validate(full=True)
@@ -323,16 +328,16 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def longer_than(lines: Lines, limit: int) -> np.ndarray:
-    """Mask of the lines of more bytes."""
+    """Masks the lines with more than `limit` bytes."""
     return np.zeros(len(lines), bool) if len(lines.data) <= limit else lines.lengths() > limit
 
 
-# Blank to JSON; CSV counts a line of spaces as data.
+# Such a line is blank in JSON; in CSV a line of spaces is data.
 _WHITESPACE = re.compile(rb"[ \t\r]*")
 
 
 def blank_lines(lines: Lines, whitespace: bool = False) -> np.ndarray:
-    """Mask of the lines without any byte, or with `whitespace` without any but spaces, tabs and CRs."""
+    """Masks the empty lines; with `whitespace` also those that hold only spaces, tabs and CRs."""
     mask: np.ndarray = lines.starts == lines.ends
     if not whitespace or not len(lines.data):
         return mask
@@ -343,14 +348,14 @@ def blank_lines(lines: Lines, whitespace: bool = False) -> np.ndarray:
 
 
 def long_line_letter(line: LongLine, uri: str, code: str, max_line_bytes: int) -> DeadLetter:
-    """The dead letter of a line over the limit; its payload is only the beginning."""
+    """Makes the dead letter of a line over the limit; its payload is only the beginning of the line."""
     head = line.head[:LONG_LINE_PAYLOAD_BYTES]
     detail = f"the line has more than {max_line_bytes} bytes; the payload is its first {len(head)} bytes"
     return raw_letter([Reason(code, detail)], "read", uri, line.offset, head)
 
 
 def split_part(file: InputFile, part_bytes: int | None = None, splittable: bool = True) -> Iterator[Part]:
-    """Byte ranges of `part_bytes` that cover a plain file; one part for a file that cannot be split."""
+    """Plans byte ranges of `part_bytes` that cover a plain file; one part for a file that cannot be split."""
     part_bytes = part_bytes or text_part_bytes(file.size)
     if not splittable or file.codec is not None or file.size <= part_bytes:
         yield Part()
@@ -361,7 +366,7 @@ def split_part(file: InputFile, part_bytes: int | None = None, splittable: bool 
 
 
 def parsed_slices(batch: pa.RecordBatch, rejected: Sequence[DeadLetter], lines: Lines) -> Iterator[Parsed]:
-    """`Parsed` in slices that `split_batch` allows; row i is line i, the dead letters go with the first slice."""
+    """Cuts a batch as `split_batch` does; row i is line i, and the dead letters go with the first slice."""
     start = 0
     for piece in split_batch(batch):
         yield Parsed(piece, rejected, lines.payload_from(start))

@@ -1,10 +1,10 @@
 """Reading ORC files.
 
-A part is a run of stripes, and the position of a row its index in the file. Only the columns that the schema names are
+A part is a run of stripes. The position of a row is its index in the file. Only the columns that the schema names are
 read. Nested structs become columns with dotted names.
 
-Arrow decodes a stripe as a whole, so the wanted columns of one stripe are in memory at a time; writers make stripes of
-64 to 256 MiB. ORC has no checksums: of damaged bytes only those are found that cannot be decoded.
+Arrow decodes a stripe as a whole, so memory holds the wanted columns of one stripe at a time; writers make stripes of
+64 to 256 MiB. ORC has no checksums: damage is detected only if the bytes cannot be decoded.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from penstock.io.formats.columnar import reject_non_utf8, runs
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
 
-# What is needed of the messages in https://orc.apache.org/specification/ORCv1/
+# The needed part of the messages in https://orc.apache.org/specification/ORCv1/
 _TAIL = """
 name: "orc_tail.proto" package: "orc"
 message_type {
@@ -53,32 +53,32 @@ message_type {
 class OrcFormat:
     """ORC files.
 
-    They are compressed inside, so a file such as a.orc.gz is refused. A text that is not UTF-8 rejects its row
-    (`orc.utf8`). A timestamp that nanoseconds since 1970 in 64 bits cannot hold, before 1677 or after 2262, is a fault
-    of the file: Arrow reads none of its stripe.
+    ORC compresses inside the file, so a file such as a.orc.gz is rejected. A row is rejected when a text is not UTF-8
+    (`orc.utf8`). A timestamp before 1677 or after 2262, which nanoseconds since 1970 in 64 bits cannot hold, is a fault
+    of the file: Arrow cannot read its stripe.
 
     Attributes:
-      part_bytes: about how much of a file one worker reads at a time; at least one stripe.
+      part_bytes: about how many bytes of a file one worker reads at a time; at least one stripe.
     """
 
     part_bytes: int = PART_BYTES
 
     def columns(self, file: InputFile) -> list[str]:
-        """The names of the file's schema, nested ones dotted."""
+        """Returns the names of the file's schema, nested ones dotted."""
         with _open(file) as orc:
             return list(flatten_schema(orc.schema, file.uri).names)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Runs of stripes; one empty part for a file without rows, so that its columns are still checked."""
+        """Plans runs of stripes; a file without rows has one empty part, so its columns are still checked."""
         with _open(file) as orc:
             stripes = _stripes(orc)
         yield from runs([stripe.bytes for stripe in stripes], self.part_bytes)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of some stripes, in order.
+        """Reads the rows of some stripes, in order.
 
         Raises:
-          InputError: for a damaged file, one that is not ORC, or one that lacks a required column.
+          InputError: when the file is damaged or not ORC, or lacks a required column.
         """
         with _open(file) as orc:
             stripes = _stripes(orc)
@@ -93,7 +93,7 @@ class OrcFormat:
                 yield from (reject_non_utf8(piece, "orc.utf8") for piece in split_batch(batch))
 
     def tail(self, file: InputFile) -> Part:
-        """The last stripe."""
+        """Returns the last stripe."""
         with _open(file) as orc:
             return Part(max(orc.nstripes - 1, 0), orc.nstripes)
 
@@ -109,9 +109,9 @@ def _open(file: InputFile) -> Iterator[pa.orc.ORCFile]:
 
 
 def _read_stripe(orc: pa.orc.ORCFile, index: int, rows: int, names: Sequence[str], uri: str) -> list[pa.Array]:
-    """The named columns of one stripe."""
+    """Reads the named columns of one stripe."""
     if not names:
-        return []  # Arrow would tell no rows of it either
+        return []  # without columns, Arrow reports no rows of the stripe
     try:
         batch = orc.read_stripe(index, columns=list(names))
     except (pa.ArrowException, OSError) as error:
@@ -126,14 +126,14 @@ def _read_stripe(orc: pa.orc.ORCFile, index: int, rows: int, names: Sequence[str
 
 @dataclasses.dataclass(frozen=True)
 class _Stripe:
-    """Size of a stripe in the file, and its rows."""
+    """The size of a stripe in the file, and its number of rows."""
 
     bytes: int
     rows: int
 
 
 def _stripes(orc: pa.orc.ORCFile) -> list[_Stripe]:
-    """The stripes that the footer lists; Arrow has no name for them, but hands out the footer as it is."""
+    """Lists the stripes in the footer; Arrow has no API for them, but gives the raw footer."""
     tail = _tail_message().FromString(orc.reader.serialized_file_tail())
     return [
         _Stripe(stripe.index_bytes + stripe.data_bytes + stripe.footer_bytes, stripe.rows)
@@ -143,7 +143,7 @@ def _stripes(orc: pa.orc.ORCFile) -> list[_Stripe]:
 
 @functools.cache
 def _tail_message() -> Any:
-    """The class of the tail's message, in a pool of its own: others may have the whole of ORC's messages."""
+    """Makes the message class of the tail, in a separate pool: other code may have loaded ORC's full messages."""
     pool = DescriptorPool()
     pool.Add(text_format.Parse(_TAIL, descriptor_pb2.FileDescriptorProto()))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("orc.FileTail"))

@@ -1,7 +1,7 @@
 """Reading Parquet files.
 
-A part is a run of row groups, and the position of a row its index in the file. Only the columns that the schema names
-are read. Nested structs become columns with dotted names, dictionaries their values.
+A part is a run of row groups. The position of a row is its index in the file. Only the columns that the schema names
+are read. Nested structs become columns with dotted names, and dictionaries are decoded.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from penstock.io.formats.columnar import decode_dictionaries, reject_non_utf8, r
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
 
-# Column chunks are read through buffers of this size, not whole: a row group may be larger than the memory.
+# Column chunks are read through buffers of this size, not whole: a row group may not fit into memory.
 _BUFFER_BYTES = 1 << 20
 
-# What is decoded at once; larger batches are made of it.
+# The most rows that are decoded at once; they are then joined to larger batches.
 _MAX_ROWS_AT_A_TIME = 8192
 
 
@@ -33,34 +33,34 @@ _MAX_ROWS_AT_A_TIME = 8192
 class ParquetFormat:
     """Parquet files.
 
-    They are compressed inside, so a file such as a.parquet.gz is refused. A text that is not UTF-8 rejects its row
-    (`parquet.utf8`): Parquet writers are trusted to check, and some do not.
+    Parquet compresses inside the file, so a file such as a.parquet.gz is rejected. A row is rejected when a text is not
+    UTF-8 (`parquet.utf8`): Parquet readers trust writers to check this, and some do not.
 
     Attributes:
-      part_bytes: about how much of a file one worker reads at a time; at least one row group.
+      part_bytes: about how many bytes of a file one worker reads at a time; at least one row group.
     """
 
     part_bytes: int = PART_BYTES
 
     def columns(self, file: InputFile) -> list[str]:
-        """The names of the file's schema, nested ones dotted."""
+        """Returns the names of the file's schema, nested ones dotted."""
         with _open(file) as parquet:
             return list(flatten_schema(parquet.schema_arrow, file.uri).names)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Runs of row groups; one empty part for a file without rows, so that its columns are still checked."""
+        """Plans runs of row groups; a file without rows has one empty part, so its columns are still checked."""
         with _open(file) as parquet:
             groups = [parquet.metadata.row_group(index) for index in range(parquet.num_row_groups)]
         sizes = np.array([group.total_byte_size for group in groups], float)
-        # A share of the file stands for the compressed bytes, which only each column chunk knows.
+        # Only column chunks record their compressed size, so a group's share of the file size is an estimate of it.
         shares = sizes * (file.size / max(sizes.sum(), 1))
         yield from runs(shares.tolist(), self.part_bytes)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of some row groups, in order.
+        """Reads the rows of some row groups, in order.
 
         Raises:
-          InputError: for a damaged file, one that is not Parquet, or one that lacks a required column.
+          InputError: when the file is damaged or not Parquet, or lacks a required column.
         """
         with _open(file) as parquet:
             names = select_names(flatten_schema(parquet.schema_arrow, file.uri).names, features, file.uri)
@@ -74,7 +74,7 @@ class ParquetFormat:
                     yield from (reject_non_utf8(piece, "parquet.utf8") for piece in split_batch(located))
 
     def tail(self, file: InputFile) -> Part:
-        """The last row groups."""
+        """Returns the last row groups."""
         return list(self.plan(file))[-1]
 
 
@@ -91,7 +91,7 @@ def _open(file: InputFile) -> Iterator[pq.ParquetFile]:
 
 
 def _read_group(parquet: pq.ParquetFile, group: int, names: Sequence[str], uri: str) -> Iterator[pa.RecordBatch]:
-    """The named columns of one row group, flat and decoded."""
+    """Reads the named columns of one row group, flattened and without dictionaries."""
     metadata = parquet.metadata.row_group(group)
     batches = parquet.iter_batches(_rows_at_a_time(metadata, set(names)), row_groups=[group], columns=names)
     rows = 0
@@ -105,9 +105,9 @@ def _read_group(parquet: pq.ParquetFile, group: int, names: Sequence[str], uri: 
 
 
 def _rows_at_a_time(group: pq.RowGroupMetaData, names: Collection[str]) -> int:
-    """How many rows to decode: of long ones fewer, since all of them are in memory before they are split.
+    """Returns how many rows to decode at once: fewer if they are long, since all are in memory before they are split.
 
-    The footer knows encoded bytes. Values that repeat may be much longer decoded, so there is a limit for all.
+    The footer has only encoded sizes. Repeated values may be much larger when decoded, so there is a limit for all.
     """
     columns = (group.column(index) for index in range(group.num_columns))
     size = sum(column.total_uncompressed_size for column in columns if _is_part_of(column.path_in_schema, names))
@@ -115,7 +115,7 @@ def _rows_at_a_time(group: pq.RowGroupMetaData, names: Collection[str]) -> int:
 
 
 def _is_part_of(path: str, names: Collection[str]) -> bool:
-    """Whether a path of the file's schema, such as `a.b.list.element`, is that of a column, or inside it."""
+    """Returns whether a path of the file's schema, such as `a.b.list.element`, is a named column or inside one."""
     return any(found in names for found in itertools.accumulate(path.split("."), lambda *parts: ".".join(parts)))
 
 

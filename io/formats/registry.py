@@ -1,9 +1,9 @@
-"""The formats of files: one line for each, from which all follows that is said or done of it anywhere else.
+"""The formats of files, one entry for each; all other code derives from these entries.
 
-A format is one file with a `Format` (`penstock.io.formats.base`) and one line in `FORMATS`. From the line follow
-the choices and help of `--format`, the suffixes, the flags that are the format's own, which compressions are taken,
-`penstock.io.ReadFrom<Format>`, and how `replay` reads what dead letters hold; from the `Format`, how files are cut,
-read, and looked at by `--watch`. Nothing heavy is imported before a format is made.
+A format is one file with a `Format` (`penstock.io.formats.base`) and one entry in `FORMATS`. The entry decides the
+choices and help of `--format`, the suffixes, the format's own flags, the accepted compressions,
+`penstock.io.ReadFrom<Format>`, and how `replay` reads the payloads of dead letters. The `Format` decides how files are
+cut and read, and how `--watch` finds their latest event time. Heavy modules are imported only when a format is made.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FormatOption:
-    """An option of a format that is a flag of the jobs, too.
+    """An option of a format that is also a flag of the jobs.
 
     Attributes:
       flag: the name of the flag, without its dashes.
       keyword: the name of the option.
-      help: of the flag.
-      kind: what its value is: a text, a switch, names with commas between them, or a file.
-      metavar: stands for the value in the help.
+      help: the help of the flag.
+      kind: the kind of its value: a text, a switch, comma-separated names, or a file.
+      metavar: the name of the value in the help.
     """
 
     flag: str
@@ -40,20 +40,20 @@ class FormatOption:
 
 @dataclasses.dataclass(frozen=True)
 class FormatEntry:
-    """What is known of a format before its module is imported.
+    """Describes a format before its module is imported.
 
     Attributes:
-      name: in `--format` and in messages.
-      title: in prose.
+      name: the name in `--format` and in messages.
+      title: the name in prose.
       made_by: `module:class` of the `Format`.
-      suffixes: of its files, without dots; a compression's may follow.
-      aliases: other names that `--format` takes.
-      compressions: suffixes of files that are compressed as a whole; none where the format compresses inside.
-      options: those that are flags.
-      by_suffix: options by keyword that a suffix stands for, unless they are given.
-      payloads: the decoder of `penstock.io.messages.registry` for what dead letters hold of its rows in bytes; None
-        where they hold JSON alone.
-      payload_options: options of that decoder that no flag gives.
+      suffixes: the suffixes of its files, without dots; the suffix of a compression may follow.
+      aliases: other names that `--format` accepts.
+      compressions: suffixes of files that are compressed as a whole; none for a format that compresses inside.
+      options: the options that are flags.
+      by_suffix: options, by keyword, that a suffix sets unless they are given.
+      payloads: the decoder of `penstock.io.messages.registry` for its rows in dead letters; None if the payloads are
+        always JSON.
+      payload_options: options of that decoder that have no flag.
     """
 
     name: str
@@ -68,15 +68,15 @@ class FormatEntry:
     payload_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self) -> "type[Format]":
-        """The class of the format; imports its module."""
+        """Imports the format's module and returns its class."""
         kind: type[Format] = load(self.made_by)
         return kind
 
     def make(self, **options: Any) -> "Format":
-        """A format with some options, by keyword.
+        """Makes a format with some options, by keyword.
 
         Raises:
-          ConfigError: for an option that it does not have, or a wrong value.
+          ConfigError: when the format does not have an option, or a value is wrong.
         """
         kind = self.load()
         known = list(inspect.signature(kind).parameters)
@@ -84,21 +84,21 @@ class FormatEntry:
         return kind(**options)
 
     def make_for(self, uris: Sequence[str], **options: Any) -> "Format":
-        """A format with some options, and those that the suffixes of files stand for; raises as `make`."""
+        """Makes a format with some options and those that the suffixes of files set; raises the errors of `make`."""
         return self.make(**suffix_options(self, uris, options), **options)
 
 
 def load(path: str) -> Any:
-    """What a `module:name` names; imports the module."""
+    """Imports the module of a `module:name` and returns the named object."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def check_keywords(options: Iterable[str], known: Sequence[str], what: str) -> None:
-    """Refuses options that something does not have.
+    """Rejects unknown options.
 
     Raises:
-      ConfigError: names the first one.
+      ConfigError: when an option is unknown; the message names the first one.
     """
     for name in options:
         if name not in known:
@@ -171,22 +171,22 @@ FORMATS: Mapping[str, FormatEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def find_format(name: str) -> FormatEntry | None:
-    """The format of a name or an alias; None for a name that no file format has."""
+    """Finds a format by name or alias; returns None when no file format has the name."""
     return next((entry for entry in FORMATS.values() if name in (entry.name, *entry.aliases)), None)
 
 
 def format_names() -> Iterator[str]:
-    """All names that `--format` takes for files, each before its aliases."""
+    """Yields all names that `--format` accepts for files, each followed by its aliases."""
     for entry in FORMATS.values():
         yield from (entry.name, *entry.aliases)
 
 
 def choose_format(name: str | None, uris: Sequence[str]) -> FormatEntry:
-    """The format of a name or alias, or of the suffixes of all files when `name` is None.
+    """Chooses a format by name or alias, or by the suffixes of all files when `name` is None.
 
     Raises:
-      ConfigError: when the name or a suffix is not known, or the files have suffixes of several formats.
-      InputError: for a file that is compressed as no file of the format is.
+      ConfigError: when the name or a suffix is unknown, or the files have suffixes of several formats.
+      InputError: when a file is compressed as a whole, but the format compresses inside.
     """
     entry = find_format(name or detect_format(uris))
     if entry is None:
@@ -198,10 +198,10 @@ def choose_format(name: str | None, uris: Sequence[str]) -> FormatEntry:
 
 
 def detect_format(uris: Sequence[str]) -> str:
-    """The one format that the suffixes of all files tell.
+    """Returns the one format that the suffixes of all files name.
 
     Raises:
-      ConfigError: for an unknown suffix, or suffixes of several formats.
+      ConfigError: when a suffix is unknown, or there are suffixes of several formats.
     """
     by_suffix = {suffix: entry.name for entry in FORMATS.values() for suffix in entry.suffixes}
     found: dict[str, str] = {}
@@ -217,10 +217,10 @@ def detect_format(uris: Sequence[str]) -> str:
 
 
 def suffix_options(entry: FormatEntry, uris: Sequence[str], given: Iterable[str] = ()) -> dict[str, Any]:
-    """Options that the suffixes of files stand for, by keyword, but for those that are `given`.
+    """Returns the options that the suffixes of files set, by keyword, without those that are `given`.
 
     Raises:
-      ConfigError: when they stand for several values of one option.
+      ConfigError: when the suffixes set one option to several values.
     """
     keywords = {keyword for options in entry.by_suffix.values() for keyword in options}
     found = {keyword: _suffix_option(entry, keyword, uris) for keyword in sorted(keywords - set(given))}
@@ -228,7 +228,7 @@ def suffix_options(entry: FormatEntry, uris: Sequence[str], given: Iterable[str]
 
 
 def _suffix_option(entry: FormatEntry, keyword: str, uris: Sequence[str]) -> Any:
-    """What the suffixes say of one option; None for its default."""
+    """Returns the value that the suffixes set for one option; None for its default."""
     values: dict[Any, str] = {}
     for uri in uris:
         values.setdefault(entry.by_suffix.get(format_suffix(uri), {}).get(keyword), uri)
@@ -240,15 +240,15 @@ def _suffix_option(entry: FormatEntry, keyword: str, uris: Sequence[str]) -> Any
 
 
 def by_keyword(given: Mapping[str, Any], options: Sequence[FormatOption], what: str) -> dict[str, Any]:
-    """The options that flags give, by keyword.
+    """Maps values of flags to keywords of options.
 
     Args:
       given: values of flags by name.
-      options: those that there are.
-      what: what has them, for messages.
+      options: the options that exist.
+      what: the format or source that has them, for messages.
 
     Raises:
-      ConfigError: for a flag that is none of them.
+      ConfigError: when a flag is not one of the options.
     """
     keywords = {option.flag: option.keyword for option in options}
     for flag in given:

@@ -1,11 +1,11 @@
-"""Reading text: a line is a row of one column, `text`, which holds its bytes as they are, in any encoding.
+"""Reading text: each line is a row with one column, `text`, which holds its bytes unchanged, in any encoding.
 
-A line ends with LF or CRLF, which are no part of it; the last one may lack its end. An empty line is a row with an
-empty text, a CR elsewhere a byte like any other. A UTF-8 byte order mark at the beginning of a file is left out, and a
-file that begins with one of UTF-16 is refused, since its lines end otherwise. So the rows are those of
-`tf.data.TextLineDataset`, but for the marks, and for other CRs, which that leaves out.
+A line ends with LF or CRLF, which are not part of it; the last line may lack its end. An empty line is a row with an
+empty text. A CR that is not part of a CRLF is a byte like any other. A UTF-8 byte order mark at the beginning of a file
+is dropped. A file that begins with a UTF-16 one is rejected, since its lines end differently. The rows are those of
+`tf.data.TextLineDataset`, except that it keeps byte order marks and drops other CRs.
 
-A line of over 256 MiB is the dead letter `text.too_long`, whose payload is its beginning.
+A line of over 256 MiB becomes the dead letter `text.too_long`, whose payload is the beginning of the line.
 """
 
 import dataclasses
@@ -42,9 +42,9 @@ class TextFormat:
     """Text files: one row a line, in the column `text`.
 
     Attributes:
-      part_bytes: size of the byte ranges of a plain file; None goes by its size (`text_part_bytes`).
-      block_bytes: how much is read at once.
-      max_line_bytes: a longer line is a dead letter.
+      part_bytes: size of the byte ranges of a plain file; None derives it from the file's size (`text_part_bytes`).
+      block_bytes: how many bytes are read at once.
+      max_line_bytes: a longer line becomes a dead letter.
     """
 
     part_bytes: int | None = None
@@ -52,18 +52,18 @@ class TextFormat:
     max_line_bytes: int = MAX_LINE_BYTES
 
     def columns(self, file: InputFile) -> Sequence[str]:
-        """`text`."""
+        """Returns `text`, the only column."""
         return [TEXT]
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Byte ranges of a plain file; one part for a compressed one."""
+        """Plans byte ranges of a plain file; one part for a compressed file."""
         return split_part(file, self.part_bytes)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of one part; `text` is binary.
+        """Reads the rows of one part; `text` is binary.
 
         Raises:
-          InputError: when the schema has no `text`, for a file in UTF-16 and a corrupt compressed file.
+          InputError: when the schema has no `text`, the file is UTF-16, or a compressed file is corrupt.
         """
         _check_schema(features, file.uri)
         for block in read_blocks(file, part, self.block_bytes, self.max_line_bytes):
@@ -80,7 +80,7 @@ class TextFormat:
             yield from parsed_slices(_batch(kept, file.uri), letters, kept)
 
     def tail(self, file: InputFile) -> Part | None:
-        """The end of a plain file."""
+        """Returns the end of a plain file."""
         return text_tail(file)
 
     def _letter(self, line: LongLine, uri: str) -> DeadLetter:
@@ -88,7 +88,7 @@ class TextFormat:
 
 
 def _check_schema(features: Sequence[Feature] | None, uri: str) -> None:
-    """Refuses a schema that would leave nothing of the rows: that of a CSV file, most likely."""
+    """Rejects a schema without the column `text`: most likely it is for a CSV file."""
     if features is not None and all(feature.name != TEXT for feature in features):
         raise InputError(
             f"{uri}: text has the one column {TEXT!r}, and the schema has no feature of that name; add it, or pass "
@@ -102,15 +102,15 @@ def _no_lines() -> Lines:
 
 
 def _batch(lines: Lines, uri: str) -> pa.RecordBatch:
-    """The lines with their positions."""
+    """Makes a batch of the lines, with their positions."""
     return pa.RecordBatch.from_arrays([_values(lines), origin_array(uri, lines.positions())], names=[TEXT, ORIGIN])
 
 
 def _values(lines: Lines) -> pa.BinaryArray:
-    """The bytes of the lines, binary.
+    """Returns the bytes of the lines, binary.
 
-    Lines and what is between them are one array of neighbours on the bytes of the block, which are not copied; taking
-    every other one copies each line once::
+    An array over the bytes of the block alternates lines and the bytes between them, without a copy. Taking every
+    other element then copies each line once::
 
         block     a b \\n c d e \\r \\n f
         bounds   0   2  3     6     8 9

@@ -1,7 +1,7 @@
 """Reading TFRecord files of tf.Example.
 
-A file is one part, since only its chain of lengths tells where records are. The position of a row is the byte offset
-of its record in the decompressed file.
+A file is one part, since records can only be found by following their lengths from the beginning. The position of a row
+is the byte offset of its record in the decompressed file.
 """
 
 import dataclasses
@@ -24,22 +24,22 @@ from penstock.io.schema import Feature
 class TFRecordFormat:
     """TFRecord files of tf.Example, plain or compressed: .gz, .zlib, .bz2, .zst.
 
-    A record that is not a tf.Example, or whose values are of another kind than the schema says, is rejected; a broken
-    CRC or a cut-off record is a fault of the file. The columns are those of `decode_examples`.
+    A record is rejected when it is not a tf.Example, or its values are not of the schema's kind. A broken CRC or a
+    cut-off record is a fault of the file. The columns are those of `decode_examples`.
     """
 
     def columns(self, file: InputFile) -> None:
-        """None: each record has its own features."""
+        """Returns None: each record has its own features."""
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """The whole file."""
+        """Plans one part, the whole file."""
         yield Part()
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The records in order, in batches of at most `MAX_BATCH_ROWS` rows and about 4 MiB of records.
+        """Reads the records in order, in batches of at most `MAX_BATCH_ROWS` rows and about 4 MiB of records.
 
         Raises:
-          InputError: for a damaged or truncated file, and for a feature with a reserved name.
+          InputError: when the file is damaged or truncated, or a feature has a reserved name.
         """
         with open_decompressed(file) as stream:
             for frames in read_frames(stream, file.uri):
@@ -47,7 +47,7 @@ class TFRecordFormat:
                     yield _parse(file.uri, frames.select(slice(start, start + MAX_BATCH_ROWS)), features)
 
     def tail(self, file: InputFile) -> None:
-        """None: where the last records begin, only those before them tell."""
+        """Returns None: the last records can only be found by following all records before them."""
 
 
 def _parse(uri: str, frames: Frames, features: Sequence[Feature] | None) -> Parsed:

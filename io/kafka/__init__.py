@@ -1,2 +1,2 @@
-"""Kafka: what is read (`source`), how (`read`, over `consumer` and `client`), what messages become (`values`, `rows`),
+"""Kafka: the URI of a source (`source`), reading (`read`, with `consumer` and `client`), messages as rows (`rows`),
 and writing (`write`)."""

@@ -5,8 +5,8 @@ Settings (SASL, TLS, timeouts) are librdkafka's, by its names:
 - the environment: `PENSTOCK_KAFKA_<SETTING>`, with `_` for `.`: `PENSTOCK_KAFKA_SASL_USERNAME` is `sasl.username`;
 - else a properties file, `NAME=VALUE` a line: `config=` of the URI, or `PENSTOCK_KAFKA_CONFIG`.
 
-They are read where a client is made, on the workers and where the job is submitted, and go into nothing that is
-written: not the graph, logs, manifests, dead letters or messages.
+Each process that makes a client reads them: the workers, and the process that submits the job. They are never written
+to the graph, logs, manifests, dead letters or messages.
 """
 
 import logging
@@ -28,15 +28,15 @@ _PREFIX = "PENSTOCK_KAFKA_"
 _SECRET = re.compile(r"password|secret|key|token|credential|username|jaas|oauth")
 _JAVA = re.compile(r"\.jaas\.|truststore|keystore|deserializer|serializer|callback\.handler\.class")
 
-# Between two warnings of one client about the same kind of trouble.
+# The least time between two warnings of one client about the same kind of trouble.
 _WARN_SECONDS = 30.0
 
-# Sasl and TLS faults do not go away by trying again.
+# SASL and TLS faults do not go away with a retry.
 _DENIED = ("_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM")
 
 
 def import_kafka() -> Any:
-    """The module `confluent_kafka`.
+    """Imports and returns the module `confluent_kafka`.
 
     Raises:
       MissingExtraError: when the extra `kafka` is not installed.
@@ -51,14 +51,14 @@ def import_kafka() -> Any:
 
 
 def client_settings(config: str | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What the user has set for the client, by librdkafka's names.
+    """Returns the user's settings for the client, by librdkafka's names.
 
     Args:
       config: the properties file of the URI, if any.
       environment: variables.
 
     Raises:
-      ConfigError: when the file cannot be read or has a line that is no setting (its content is not shown).
+      ConfigError: when the file cannot be read or a line of it is not a setting (its content is not shown).
     """
     path = config or environment.get(CONFIG_VARIABLE)
     stored = read_properties(path) if path else {}
@@ -70,11 +70,11 @@ def client_settings(config: str | None, environment: Mapping[str, str] = os.envi
 
 
 class Troubles:
-    """What a client reports beside its answers: warned of now and then, and remembered.
+    """Collects the errors that a client reports outside its answers, and logs a warning now and then.
 
     Attributes:
-      denied: why the broker does not let the client in, once it has said so.
-      last: the last trouble that says something.
+      denied: why the broker refuses the client; None while it has not refused.
+      last: the last informative error.
     """
 
     def __init__(self, address: str):
@@ -85,9 +85,9 @@ class Troubles:
         self._lock = threading.Lock()
 
     def report(self, error: Any) -> None:
-        """For the client's `error_cb`."""
+        """Records an error; the client calls it as its `error_cb`."""
         text = f"{error.name()}: {error.str()}"
-        # A question of the client (a plaintext listener? missing credentials?) says more than what comes after it.
+        # A client's question (a plaintext listener? missing credentials?) says more than the errors that follow it.
         if error.name() != "_ALL_BROKERS_DOWN" and "?" not in (self.last or ""):
             self.last = text
         if error.name() in _DENIED:
@@ -95,7 +95,7 @@ class Troubles:
         self.warn(error.name(), "%s: %s", self._address, text)
 
     def warn(self, kind: str, message: str, *values: object) -> None:
-        """A warning, unless there was one of this kind a short while ago."""
+        """Logs a warning, unless one of this kind was logged a short while ago."""
         with self._lock:
             now = time.monotonic()
             if now - self._warned.get(kind, -_WARN_SECONDS) < _WARN_SECONDS:
@@ -104,14 +104,14 @@ class Troubles:
         _LOGGER.warning(message, *values)
 
     def clear(self) -> None:
-        """The brokers have answered."""
+        """Forgets all errors: the brokers have answered."""
         self.denied = self.last = None
 
 
 def make_consumer(source: KafkaSource, troubles: Troubles, defaults: Mapping[str, Any] = {}, **callbacks: Any) -> Any:
-    """A `confluent_kafka.Consumer` that neither joins the group nor commits by itself; ends of partitions are told.
+    """Makes a `confluent_kafka.Consumer` that reports ends of partitions, and never joins the group or auto-commits.
 
-    `defaults` are settings that the user's go before.
+    The user's settings override `defaults`.
 
     Raises:
       ConfigError: when the client refuses a setting; values that may be secrets are not shown.
@@ -124,7 +124,7 @@ def make_consumer(source: KafkaSource, troubles: Troubles, defaults: Mapping[str
 def _consumer_settings(source: KafkaSource) -> dict[str, Any]:
     return {
         "bootstrap.servers": ",".join(source.brokers),
-        # The client demands one, but without commits it leaves no trace.
+        # The client requires a group; without commits it leaves no trace.
         "group.id": source.group or "penstock",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -135,7 +135,7 @@ def _consumer_settings(source: KafkaSource) -> dict[str, Any]:
 
 
 def make_client(client: Callable[..., Any], address: str, settings: Mapping[str, Any], **callbacks: Any) -> Any:
-    """A client of the given class (`Consumer`, `Producer`, ...), whose own log goes to Python's.
+    """Makes a client of the given class (`Consumer`, `Producer`, ...) that logs through Python's `logging`.
 
     Raises:
       ConfigError: when the client refuses a setting; values that may be secrets are not shown.
@@ -156,7 +156,7 @@ def make_client(client: Callable[..., Any], address: str, settings: Mapping[str,
 
 
 def redact(text: str, settings: Mapping[str, Any]) -> str:
-    """The text without the values of settings that may be secret.
+    """Replaces the values of settings that may be secret.
 
     >>> redact("bad value hunter2", {"sasl.password": "hunter2"})
     'bad value ***'
@@ -168,7 +168,7 @@ def redact(text: str, settings: Mapping[str, Any]) -> str:
 
 
 def refusal(address: str, reason: str) -> InputError:
-    """The error for a client that the brokers do not let in."""
+    """Makes the error for a client that the brokers refuse."""
     return InputError(
         f"{address}: the broker refuses the client: {reason}; check security.protocol, sasl.mechanism, sasl.username "
         "and sasl.password, or the certificates (PENSTOCK_KAFKA_SECURITY_PROTOCOL and so on, where workers run too)"
@@ -176,10 +176,10 @@ def refusal(address: str, reason: str) -> InputError:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Failed connections come many times a second, and `Troubles` tells them too."""
+    """Drops failed connections: they come many times a second, and `Troubles` reports them too."""
     return not (isinstance(record.args, tuple) and record.args[:1] == ("FAIL",))
 
 
-# A name of its own, so that what librdkafka logs can be set apart.
+# librdkafka logs under its own name, so users can filter it.
 _CLIENT_LOGGER = logging.getLogger("librdkafka")
 _CLIENT_LOGGER.addFilter(_is_news)

@@ -1,6 +1,6 @@
-"""A consumer that reads given offsets of given partitions, and knows where it stands.
+"""A consumer that reads given offsets of given partitions, and tracks its position in each.
 
-It is kept between bundles (`lease`): what it has fetched ahead is what the next bundle wants.
+The process keeps it between bundles (`lease`): the next bundle needs the records that it has fetched ahead.
 """
 
 import contextlib
@@ -21,25 +21,26 @@ from penstock.io.kafka.source import KafkaSource
 
 Offsets = npt.NDArray[np.int64]
 
-# What one poll may bring; more only makes batches that are split again.
+# Limits of one poll; larger ones only make batches that are split again.
 _MAX_RECORDS = 20_000
 _POLL_BYTES = 16 << 20
 
-# Messages that live at the same time. More than 700 new objects start Python's garbage collector, which looks through
-# all that a worker has in memory now and then: that cost seven times as much as the messages themselves.
+# How many messages live at the same time. More than 700 new objects start Python's garbage collector, which now and
+# then scans all memory of a worker: that cost seven times as much as the messages themselves.
 _AT_A_TIME = 500
 
 _DEFAULTS = {
-    # Fetched ahead, at most: the client's own 64 MiB for each of several readers is much for a worker.
+    # The client fetches at most this much ahead. Its default of 64 MiB, for each of several readers, is a lot for a
+    # worker.
     "queued.max.messages.kbytes": 32 << 10,
-    # A broker that has nothing new answers after so long, and only then does a new assignment begin.
+    # A broker without new records answers after this time, and only then does a new assignment begin.
     "fetch.wait.max.ms": 100,
 }
 
-# A consumer that nobody has used for so long is closed.
+# A consumer is closed when it has been unused for this long.
 _PARKED_SECONDS = 120.0
 
-# How long an answer to "where is your end?" counts, and how long one is waited for.
+# How long the end offset that a broker gave stays valid, and how long to wait for its answer.
 _PROBE_SECONDS = 5.0
 _PROBE_TIMEOUT_SECONDS = 1.0
 _AT_END, _AT_BEGINNING = -1, -2
@@ -52,9 +53,9 @@ class PolledMessages:
     Attributes:
       values: None for a tombstone.
       offsets: int64.
-      times: int64, milliseconds since 1970; -1 where a record has none, or nobody asks for it.
-      keys: None where a record has none; or all None, where nobody asks for keys and there is no tombstone.
-      headers: for each record its (name, value) pairs or None; empty unless asked for.
+      times: int64, milliseconds since 1970; -1 where a record has none, or times are not wanted.
+      keys: None where a record has none; all None when keys are not wanted and there is no tombstone.
+      headers: for each record its (name, value) pairs or None; empty unless wanted.
     """
 
     values: Sequence[bytes | None]
@@ -67,12 +68,12 @@ class PolledMessages:
         return len(self.values)
 
     def until(self, offset: int) -> "PolledMessages":
-        """Those before an offset."""
+        """Returns the records before an offset."""
         count = int(np.searchsorted(self.offsets, offset))
         return self if count == len(self) else self.take(slice(0, count))
 
     def take(self, part: slice) -> "PolledMessages":
-        """Some of them."""
+        """Returns a slice of the records."""
         return PolledMessages(
             self.values[part], self.offsets[part], self.times[part], self.keys[part], self.headers[part]
         )
@@ -80,7 +81,7 @@ class PolledMessages:
 
 @dataclasses.dataclass(frozen=True)
 class WantedOffsets:
-    """What of a record is read besides value and offset: each costs time."""
+    """Which parts of a record to read besides value and offset; each part costs time."""
 
     times: bool = True
     keys: bool = False
@@ -89,11 +90,11 @@ class WantedOffsets:
 
 @dataclasses.dataclass(frozen=True)
 class Poll:
-    """What has come.
+    """The result of one poll.
 
     Attributes:
       records: by partition.
-      ends: partitions that are read to their end, and its offset.
+      ends: the end offset of each partition that is read to its end.
     """
 
     records: Mapping[Partition, PolledMessages]
@@ -101,9 +102,9 @@ class Poll:
 
 
 class _Gathered:
-    """What is read of records, in the order in which they came.
+    """The fields of records, in the order in which the records came.
 
-    The only place where Python touches each record: some 0.4 us for one, besides what the client takes to make it.
+    Only here does Python touch each record: about 0.4 us for one, besides the client's time to make it.
     """
 
     def __init__(self, kind: Any, wanted: WantedOffsets, with_topics: bool):
@@ -119,12 +120,12 @@ class _Gathered:
         self._with_topics = with_topics
 
     def add(self, messages: Sequence[Any]) -> None:
-        """Some messages, none of them an event."""
+        """Adds messages, none of them an event."""
         kind, count = self._kind, len(messages)
         values = list(map(kind.value, messages))
-        # Pairs of a kind and a time, which is -1 for the kind "not available".
+        # `timestamp` gives pairs of a kind and a time; the time is -1 for the kind "not available".
         self._times += [at for _, at in map(kind.timestamp, messages)] if self._wanted.times else [-1] * count
-        # A tombstone has no more to show than its key.
+        # A tombstone's dead letter shows its key.
         self._keys += map(kind.key, messages) if self._wanted.keys or None in values else [None] * count
         self._headers += map(kind.headers, messages) if self._wanted.headers else ()
         self._topics += map(kind.topic, messages) if self._with_topics else ()
@@ -133,7 +134,7 @@ class _Gathered:
         self.values += values
 
     def by_partition(self, topics: Sequence[str]) -> dict[Partition, PolledMessages]:
-        """Records come in runs of one partition, as they were fetched; the runs of each are put together."""
+        """Joins the runs of each partition; the client gives records in runs of one partition, as it fetched them."""
         offsets, times = np.array(self._offsets, np.int64), np.array(self._times, np.int64)
         everything = PolledMessages(self.values, offsets, times, self._keys, self._headers)
         runs: dict[Partition, list[PolledMessages]] = {}
@@ -152,12 +153,12 @@ class _Gathered:
 
 
 class Reader:
-    """One consumer.
+    """One consumer with its assigned partitions.
 
     Attributes:
-      source: what it reads.
+      source: the topics that it reads.
       positions: the next offset of each assigned partition.
-      troubles: what the client has reported.
+      troubles: the errors that the client has reported.
     """
 
     def __init__(self, source: KafkaSource, wanted: WantedOffsets):
@@ -178,11 +179,11 @@ class Reader:
         self._discovered = time.monotonic()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._consumer.close()
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Reads on at these offsets; nothing is fetched anew where that is what comes next anyhow."""
+        """Continues at these offsets; does nothing when the reader is there already, and so keeps fetched records."""
         if positions == self.positions:
             return
         moved = {place for place, offset in positions.items() if self.positions.get(place) != offset}
@@ -195,10 +196,10 @@ class Reader:
         self._consumer.assign([self._kafka.TopicPartition(*place, offset) for place, offset in positions.items()])
 
     def poll(self, timeout: float) -> Poll:
-        """What comes within `timeout` seconds, up to some 16 MiB.
+        """Returns the records that come within `timeout` seconds, up to about 16 MiB.
 
         Raises:
-          InputError: when the brokers refuse the client, or a partition may not be read.
+          InputError: when the brokers refuse the client or the reading of a partition.
         """
         deadline = time.monotonic() + timeout
         gathered = _Gathered(self._kafka.Message, self._wanted, len(self.source.topics) > 1)
@@ -240,7 +241,7 @@ class Reader:
         return self.source.address if place[0] is None else self.source.place(place[0], place[1])
 
     def _adapt(self, values: Sequence[bytes | None]) -> None:
-        """Large records: fewer of them at a time."""
+        """Lowers the number of records a poll when records are large."""
         if values:
             size = sum(len(value) for value in values[:100] if value) / min(len(values), 100) + 100
             self._limit = max(10, min(_MAX_RECORDS, int(_POLL_BYTES / size)))
@@ -257,20 +258,20 @@ class Reader:
                 self.positions[place] = self._ends[place] = end
 
     def at_end(self) -> bool:
-        """Whether there was nothing left of any partition when it was last looked at."""
+        """Returns whether every partition had no records left when it was last polled."""
         return len(self._ends) == len(self.positions)
 
     def lost(self) -> list[Partition]:
-        """Partitions whose next offset the broker does not have; nothing comes until they are assigned anew."""
+        """Returns partitions whose next offset the broker does not have; they give nothing until assigned again."""
         return sorted(self._lost)
 
     def pause(self, first: float, last: float) -> float:
-        """Seconds to wait when there is nothing to read: twice as long each time, from first to last."""
+        """Returns the seconds to wait when there is nothing to read: they double each time, from first to last."""
         self._pauses += 1
         return min(first * 2.0 ** (self._pauses - 1), last)
 
     def is_time_to_discover(self, seconds: float) -> bool:
-        """Whether it has been so long since this was last true."""
+        """Returns whether `seconds` have passed since this last returned True."""
         now = time.monotonic()
         if now - self._discovered < seconds:
             return False
@@ -278,15 +279,15 @@ class Reader:
         return True
 
     def mark_busy(self, place: Partition) -> None:
-        """Good rows have come from this partition: its time of being idle begins anew."""
+        """Restarts the idle time of a partition, since good rows have come from it."""
         if place in self._busy:
             self._busy[place] = time.monotonic()
 
     def active(self, idle_seconds: float) -> list[Partition]:
-        """The partitions that are not idle.
+        """Returns the partitions that are not idle.
 
-        Idle is one that gave no good row for `idle_seconds`, and whose broker has said just now that there is none: one
-        that cannot be reached is not idle.
+        A partition is idle when it gave no good row for `idle_seconds` and its broker has just confirmed that there are
+        no more records. A partition whose broker cannot be reached is not idle.
         """
         now = time.monotonic()
         quiet = [place for place in self._ends if now - self._busy[place] >= idle_seconds]
@@ -298,7 +299,7 @@ class Reader:
         return [place for place in self.positions if place not in idle]
 
     def look_up(self, places: Collection[Partition], millis: int) -> dict[Partition, int]:
-        """Offsets of partitions at a time, or `_AT_END`; those that do not answer at once are missing."""
+        """Returns offsets of partitions at a time or at `_AT_END`, without partitions that do not answer at once."""
         asked = [self._kafka.TopicPartition(*place, millis) for place in places]
         try:
             found = self._consumer.offsets_for_times(asked, timeout=_PROBE_TIMEOUT_SECONDS)
@@ -307,11 +308,11 @@ class Reader:
         return {(item.topic, item.partition): item.offset for item in found if item.error is None}
 
     def beginnings(self, places: Collection[Partition]) -> dict[Partition, int]:
-        """The lowest offsets that the brokers have."""
+        """Returns the lowest offsets that the brokers have."""
         return self.look_up(places, _AT_BEGINNING)
 
     def partitions(self) -> list[Partition]:
-        """All partitions that the topics have now; empty when no broker answers at once."""
+        """Returns all partitions that the topics have now; empty when no broker answers at once."""
         found = []
         for topic in self.source.topics:
             try:
@@ -322,7 +323,7 @@ class Reader:
         return found
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Tells the group how far it is; a failure is only a warning, since nothing depends on it."""
+        """Commits offsets to the group; a failure is only a warning, since nothing depends on it."""
         places = [self._kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
         try:
             self._consumer.commit(offsets=places, asynchronous=True)
@@ -362,10 +363,10 @@ _parked: dict[Any, list[_Parked]] = {}
 
 @contextlib.contextmanager
 def lease(key: Any, make: Callable[[], Reader]) -> Iterator[Reader]:
-    """A reader for one bundle: the one that was used last under this key, if it is free; else a new one.
+    """Lends a reader for one bundle: the last one used under this key, if it is free; else a new one.
 
-    Beam gives a resumed restriction to any of several DoFn instances, so readers belong to the process. One whose
-    bundle failed is not used again.
+    Beam gives a resumed restriction to any of several DoFn instances, so readers belong to the process. A reader whose
+    bundle failed is closed.
     """
     with _lock:
         stale = _take_stale()
@@ -392,7 +393,7 @@ def _take_stale() -> list[Reader]:
 
 
 def close_parked(belongs: Callable[[Any], bool]) -> None:
-    """Closes the readers of these keys that nobody uses."""
+    """Closes the unused readers of these keys."""
     with _lock:
         readers = [item.reader for key in list(_parked) if belongs(key) for item in _parked.pop(key)]
     _close(readers)

@@ -1,4 +1,4 @@
-"""Kafka as a source: what is known of its topics without Beam and without the client."""
+"""Kafka as a kind of source: the checks that need neither Beam nor the Kafka client."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,17 +13,17 @@ class KafkaKind:
     """Topics of Kafka, named by one URI; see `penstock.io.sources.base.SourceKind`."""
 
     def reach(self, uri: str, what: str) -> None:
-        """Refuses all topics where the client is not installed."""
+        """Rejects all topics when the client is not installed."""
         KAFKA.require("Kafka")
 
     def find(self, uri: str) -> None:
-        """Nobody is asked before the source is opened."""
+        """Does nothing: brokers are asked only when the source is opened."""
 
     def is_endless(self, request: SourceRequest) -> bool:
-        """Whether the URI has no `stop=`.
+        """Returns whether the URI has no `stop=`.
 
         Raises:
-          ConfigError: when the URI is wrong, or there is something beside it.
+          ConfigError: when the URI is wrong, or another input or `--watch` is given with it.
         """
         if len(request.inputs) > 1:
             raise ConfigError("--input kafka://... stands alone; name several topics in it: kafka://HOST:PORT/a,b")
@@ -32,16 +32,16 @@ class KafkaKind:
         return not KafkaSource.parse(request.inputs[0]).bounded
 
     def replay_format(self, inputs: Sequence[str]) -> tuple[str | None, Mapping[str, Any]]:
-        """JSON."""
+        """Returns JSON, without options."""
         return DEFAULT_FORMAT, {}
 
     def payload_settings(self, uri: str) -> Mapping[str, Any]:
-        """Those of the schema registry."""
+        """Returns the settings of the schema registry."""
         source = KafkaSource.parse(uri)
         return {"schema_registry": source.schema_registry, "config": source.config}
 
     def open(self, request: SourceRequest) -> Source:
-        """The topics, with the offsets that they have now."""
+        """Opens the topics with their current offsets."""
         from penstock.io.kafka.topics import TopicSource
 
         return TopicSource.open(request)

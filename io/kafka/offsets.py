@@ -1,4 +1,4 @@
-"""Where to begin and to end: offsets of all partitions, asked for once, when the job is submitted."""
+"""The first and last offsets to read of each partition, looked up once, when the job is submitted."""
 
 import dataclasses
 import logging
@@ -12,10 +12,10 @@ from penstock.io.kafka.source import KafkaSource, Millis
 
 _LOGGER = logging.getLogger(__name__)
 
-# The errors that a broken set-up gives are told after so long.
+# A broken set-up is reported as an error after this time.
 RESOLVE_SECONDS = 20.0
 
-# How long one request waits before the client's troubles are looked at.
+# How long one request waits before the client's errors are checked.
 _REQUEST_SECONDS = 2.0
 
 # Times that stand for offsets, in Kafka's ListOffsets request.
@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 @dataclasses.dataclass(frozen=True)
 class OffsetRange:
-    """Offsets `start` to `stop` (not included; None: no end) of one partition."""
+    """Offsets `start` to `stop` (exclusive; None: no end) of one partition."""
 
     topic: str
     partition: int
@@ -36,12 +36,12 @@ class OffsetRange:
 
 
 def resolve_offsets(source: KafkaSource, timeout: float = RESOLVE_SECONDS) -> tuple[OffsetRange, ...]:
-    """What `start` and `stop` of a source mean now, for each partition in order.
+    """Resolves `start` and `stop` of a source to offsets, for each partition in order.
 
     Raises:
-      ConfigError: when settings are refused, or a time lies ahead.
-      InputError: when, within `timeout` seconds, no broker answers or lets the client in, a topic or partition is not
-        there or may not be read, or a group's commit is beyond the end.
+      ConfigError: when the client rejects a setting, or a time lies in the future.
+      InputError: when no broker answers within `timeout` seconds or the brokers refuse the client, when a topic or
+        partition does not exist or may not be read, or when a group's commit is beyond the end.
     """
     _check_times(source)
     client = Client(source, timeout)
@@ -115,7 +115,7 @@ def _committed(
 
 
 class Client:
-    """Questions to the brokers, each answered before one common deadline."""
+    """Sends requests to the brokers, all under one deadline."""
 
     def __init__(self, source: KafkaSource, timeout: float):
         self._kafka = import_kafka()
@@ -126,14 +126,14 @@ class Client:
         self._consumer = make_consumer(source, self._troubles)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._consumer.close()
 
     def partitions(self, topic: str) -> list[Partition]:
-        """The partitions of a topic.
+        """Returns the partitions of a topic.
 
         Raises:
-          InputError: when there is no such topic, or it may not be read.
+          InputError: when the topic does not exist or may not be read.
         """
         metadata = self._ask(
             lambda seconds: self._consumer.list_topics(topic, timeout=seconds), f"topic {topic}"
@@ -148,7 +148,7 @@ class Client:
         return [(topic, partition) for partition in sorted(metadata.partitions)]
 
     def offsets(self, partitions: Sequence[Partition], millis: Millis) -> dict[Partition, int]:
-        """The first offset of each partition whose record is not older; -1 where there is none.
+        """Returns each partition's first offset whose record is at `millis` or later; -1 where there is none.
 
         Raises:
           InputError: when a partition has no leader or may not be read.
@@ -160,12 +160,12 @@ class Client:
     def offsets_at(
         self, partitions: Sequence[Partition], millis: Millis, ends: Mapping[Partition, int]
     ) -> dict[Partition, int]:
-        """As `offsets`, the end where there is none."""
+        """Like `offsets`, but with the end of the partition where there is none."""
         found = self.offsets(partitions, millis)
         return {place: offset if offset >= 0 else ends[place] for place, offset in found.items()}
 
     def committed(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """What the group has committed; negative where it has not.
+        """Returns the offsets that the group has committed; negative where it has committed none.
 
         Raises:
           InputError: when the group may not be read.
@@ -190,7 +190,7 @@ class Client:
                 self._give_up(error.args[0], what)
 
     def _give_up(self, error: Any, what: str) -> None:
-        """Raises what trying again will not change; serves the client's callbacks, which tell why nobody answers."""
+        """Raises errors that a retry cannot fix. First runs the client's callbacks, which say why no broker answers."""
         self._consumer.poll(0.1)
         if self._troubles.denied:
             raise refusal(self._source.address, self._troubles.denied)

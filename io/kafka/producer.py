@@ -1,4 +1,4 @@
-"""A producer that loses nothing quietly: every message is delivered, or an error says which was not."""
+"""A producer that never loses a message silently: each one is delivered, or an error names the one that was not."""
 
 import time
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from penstock.io.errors import DataError
 from penstock.io.kafka.client import Troubles, client_settings, import_kafka, make_client, refusal
 from penstock.io.kafka.target import KafkaTarget
 
-# The user's settings go before these.
+# The user's settings override these.
 _DEFAULTS = {
     "linger.ms": 20,
-    # What one producer holds at most; beyond it `send` waits for the brokers.
+    # The most that one producer holds; beyond it `send` waits for the brokers.
     "queue.buffering.max.kbytes": 64 << 10,
-    # As Java's producers do, so that a key has one partition whoever writes it.
+    # The partitioner of Java's producers: a key then has the same partition whoever writes it.
     "partitioner": "murmur2_random",
-    # After so long a message is delivered or has failed.
+    # A message that is not delivered after this time has failed.
     "message.timeout.ms": 120_000,
 }
 
@@ -25,15 +25,15 @@ _HINTS = {
     "UNKNOWN_TOPIC": "; create it, or let the broker do so (auto.create.topics.enable)",
 }
 
-# Between two looks at a flush: refused credentials are known long before the messages time out.
+# How often a flush checks for errors: refused credentials are known long before the messages time out.
 _FLUSH_SECONDS = 0.5
 
-# A flush waits so much longer than messages do, for the client to say what became of them.
+# A flush waits this much longer than the messages' timeout, for the client to report their outcome.
 _GRACE_SECONDS = 15.0
 
 
 class Delivery:
-    """A producer of one topic; for one thread.
+    """A producer of one topic, for use by one thread.
 
     Raises:
       ConfigError: when the client refuses its settings.
@@ -42,7 +42,7 @@ class Delivery:
 
     @classmethod
     def of(cls, target: KafkaTarget) -> Self:
-        """A producer for a target; the connection is made later."""
+        """Makes a producer for a target; it connects later."""
         return cls(target.brokers, target.topic, target.config)
 
     def __init__(self, brokers: Sequence[str], topic: str, config: str | None = None):
@@ -60,10 +60,10 @@ class Delivery:
         self._seconds = float(timeout) / 1000 + _GRACE_SECONDS
 
     def send(self, values: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
-        """Hands messages to the client; waits where it holds too many.
+        """Hands messages to the client, and waits while it holds too many.
 
         Raises:
-          DataError: when one of them, or of those before, cannot be delivered.
+          DataError: when one of these or of earlier messages cannot be delivered.
         """
         produce = self._producer.produce
         for value, key in zip(values, keys, strict=True):
@@ -81,7 +81,7 @@ class Delivery:
         self._check()
 
     def flush(self) -> None:
-        """Returns when the brokers have all messages.
+        """Waits until the brokers have all messages.
 
         Raises:
           DataError: when one of them is not delivered.
@@ -99,7 +99,7 @@ class Delivery:
         self._troubles.clear()
 
     def discard(self) -> None:
-        """Forgets the messages that are not delivered yet."""
+        """Drops the messages that are not delivered yet."""
         self._producer.purge()
         self._producer.flush(_FLUSH_SECONDS)
 

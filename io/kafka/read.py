@@ -1,8 +1,8 @@
 """Reading Kafka: `ReadFromKafka`, a splittable DoFn over groups of partitions.
 
-A group has one consumer, and is one element. A bundle reads for about a second, or until nothing is left; then the
-offsets reached go into the runner's checkpoint, and the group goes on in another bundle. Only these offsets count:
-commits to the consumer group are made when a bundle is final, for monitoring.
+A group has one consumer, and is one element. A bundle reads for about a second, or until no records are left. Then the
+runner's checkpoint takes the offsets reached, and another bundle continues the group. Only these offsets count:
+commits to the consumer group are made when a bundle is final, and are for monitoring.
 """
 
 import dataclasses
@@ -41,13 +41,13 @@ from penstock.io.schema import Feature
 
 _LOGGER = logging.getLogger(__name__)
 
-# One poll waits so long for records; while they keep coming, a bundle takes several.
+# One poll waits this long for records; a bundle polls again while they keep coming.
 _POLL_SECONDS = 0.2
 
-# A runner that has nothing to do looks again after so long, and then less often.
+# A group without new records is tried again after the first pause; the pauses then grow up to the last.
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.2, 1.0
 
-# Beam passes the finalizer by its place among the parameters of `process` and these two by name, so they come last.
+# Beam passes the finalizer by position in `process`, and these two by name, so they come last.
 _TRACKER = beam.DoFn.RestrictionParam(SpansProvider())
 _WATERMARK = beam.DoFn.WatermarkEstimatorParam(PartitionWatermarks())
 
@@ -59,24 +59,24 @@ Group = tuple[int, int, bytes]
 class ReadFromKafka(RejectingTransform):
     """Reads Kafka topics into RecordBatches.
 
-    Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB, all of one partition and in its order, with
-    `_origin` (`kafka://HOST:PORT/TOPIC/PARTITION`, offset) and `_event_time`; columns are typed as by `ReadRecords`.
-    The timestamp of an element is its earliest row's time, or the watermark, whichever is later.
+    Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB. All rows of a batch are of one partition, in
+    its order, with `_origin` (`kafka://HOST:PORT/TOPIC/PARTITION`, offset) and `_event_time`. Columns are typed as by
+    `ReadRecords`. The timestamp of an element is its earliest row's time, or the watermark, whichever is later.
 
     Attributes:
       source: what to read, or its URI.
-      features: the schema's features; None for all that the values have, untyped.
+      features: the schema's features; None for all columns of the values, untyped.
       event_time: `COLUMN` or `COLUMN:s|ms|us|ns`; None for the records' timestamps.
-      format: a name from `penstock.io.messages.registry.DECODERS`, or what decodes values.
-      format_options: those of `values_of`, beside the ones that the source has.
-      out_of_orderness: how much older than the newest row of its partition a row may be; as all durations here, a
+      format: a name from `penstock.io.messages.registry.DECODERS`, or a `Values` that decodes values.
+      format_options: options of `values_of` that the source does not have.
+      out_of_orderness: how much older than the newest row of its partition a row may be. Like all durations here, a
         timedelta, or text such as `5s`.
-      idle_timeout: how long without a good row a partition that is read to its end holds the watermark back.
-      order_key: add `_shuffle_key`: topic as given, partition, offset.
-      spans: what to read, if that is known; else it is looked up now, where the pipeline is built.
-      bundle_time: a stream's bundle reads no longer than this.
+      idle_timeout: how long a partition that is read to its end holds the watermark back without a good row.
+      order_key: add `_shuffle_key`: topic in the given order, partition, offset.
+      spans: the offsets to read; None to look them up now, where the pipeline is built.
+      bundle_time: the longest time that a bundle of a stream reads.
       discover_interval: how often a stream looks for new partitions.
-      stall_timeout: bounded reading fails when no broker has given anything for so long.
+      stall_timeout: a bounded read fails when no broker has sent anything for this long.
 
     Raises:
       ConfigError: when the source, event time or format is wrong.
@@ -108,7 +108,7 @@ class ReadFromKafka(RejectingTransform):
         self._timing = _Timing(**{name: as_duration(getattr(self, name), name) for name in names})
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
-        """Resolve the offsets, spread groups of partitions, read them."""
+        """Resolves the offsets, spreads groups of partitions over workers, and reads them."""
         source = KafkaSource.parse(self.source) if isinstance(self.source, str) else self.source
         spans = resolve_offsets(source) if self.spans is None else self.spans
         read = beam.ParDo(self._read_fn(source)).with_output_types(pa.RecordBatch)
@@ -137,7 +137,7 @@ class ReadFromKafka(RejectingTransform):
 
 
 def group_of(source: KafkaSource, place: Partition, groups: int) -> int:
-    """The group that reads a partition, new ones included.
+    """Returns the group that reads a partition, also a new one.
 
     >>> group_of(KafkaSource(("a:1",), ("t", "u")), ("u", 4), 3)
     2
@@ -146,7 +146,7 @@ def group_of(source: KafkaSource, place: Partition, groups: int) -> int:
 
 
 def group_partitions(source: KafkaSource, spans: Sequence[OffsetRange]) -> list[Group]:
-    """The elements: at most `readers` groups, none of them empty."""
+    """Makes the elements: at most `readers` groups, none of them empty."""
     groups = max(1, min(source.readers, len(spans)))
     members: dict[int, list[OffsetRange]] = {}
     for span in sorted(spans, key=lambda span: (span.topic, span.partition)):
@@ -164,10 +164,10 @@ class _Timing:
 
 
 class _Bundle:
-    """One call of `process`: the reader, and what has been claimed with it.
+    """One call of `process`: the reader, and the offsets claimed so far.
 
     Attributes:
-      is_cut: the runner has given what is left to another bundle; a claim has told so.
+      is_cut: a claim has failed, since the runner has given the rest to another bundle.
     """
 
     def __init__(self, reader: Reader, tracker: Any):
@@ -188,16 +188,16 @@ class _Bundle:
         return True
 
     def left(self) -> dict[Partition, int]:
-        """Bounded partitions that are not read to their stop, and what comes next."""
+        """Returns the next offset of each bounded partition that is not read to its stop."""
         return {place: next_ for place, next_ in self.claimed.items() if next_ < (self.stops[place] or 0)}
 
     def read(self) -> dict[Partition, int]:
-        """What this bundle has claimed."""
+        """Returns the partitions that this bundle has advanced, with the next offset of each."""
         return {place: upto for place, upto in self.claimed.items() if upto != self._begun.get(place)}
 
 
 class _ReadFn(beam.DoFn):
-    """What bounded and endless reading share."""
+    """The common part of bounded and endless reading."""
 
     def __init__(self, source: KafkaSource, rows: MessageRows, timing: _Timing):
         self._source = source
@@ -216,7 +216,10 @@ class _ReadFn(beam.DoFn):
     def _emit(
         self, reader: Reader, place: Partition, records: PolledMessages, watermark: PartitionWatermark
     ) -> Iterator[Any]:
-        """Batches and rejects of some records; event times go to the watermark, which they only move later."""
+        """Emits batches and rejects of some records, and reports their event times to the watermark.
+
+        The watermark moves only at its next `advance`.
+        """
         made = self._rows.make(place, records)
         good = made.batch.num_rows
         self._counters.add(in_batches=1, in_rows=len(records), bad_rows=len(records) - good)
@@ -233,12 +236,12 @@ class _ReadFn(beam.DoFn):
             yield from (TimestampedValue(batch, at) for batch in split_batch(made.batch))
 
     def _skip(self, bundle: _Bundle, place: Partition, watermark: PartitionWatermark) -> Iterator[Any]:
-        """Goes on at the lowest offset there is, with a dead letter for what is missing."""
+        """Continues at the lowest offset that the broker has, with one dead letter for the missing ones."""
         wanted = bundle.claimed[place]
         lowest = bundle.reader.beginnings([place]).get(place)
         stop = bundle.stops[place]
         if lowest is None:
-            return  # asked again at the next poll
+            return  # the next poll tries again
         is_over = stop is not None and (lowest >= stop or lowest < wanted)
         upto = stop if is_over and stop is not None else lowest
         if not bundle.claim(place, upto, again=upto < wanted):
@@ -292,7 +295,7 @@ class _ReadBoundedFn(_ReadFn):
                     yield from self._take(bundle, place, records, watermark)
             for place, end in poll.ends.items():
                 if place in left and end >= (bundle.stops[place] or 0):
-                    # Behind the last record there may be offsets without any: control records, compacted ones.
+                    # Offsets after the last record may have no record: control records, compacted ones.
                     bundle.claim(place, bundle.stops[place] or 0)
             for place in bundle.reader.lost():
                 yield from self._skip(bundle, place, watermark)
@@ -319,7 +322,7 @@ class _ReadBoundedFn(_ReadFn):
 
 
 class _ReadStreamFn(_ReadFn):
-    """Reads for ever, a short bundle at a time."""
+    """Reads for ever, in short bundles."""
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(
@@ -343,7 +346,7 @@ class _ReadStreamFn(_ReadFn):
             poll = reader.poll(_POLL_SECONDS)
             for place, records in poll.records.items():
                 if not bundle.claim(place, int(records.offsets[-1]) + 1):
-                    return  # cut by the runner: another bundle reads them again
+                    return  # the runner has cut the bundle: another one reads these records again
                 yield from self._emit(reader, place, records, watermark)
             for place, end in poll.ends.items():
                 if end > bundle.claimed[place] and not bundle.claim(place, end):
@@ -363,7 +366,7 @@ class _ReadStreamFn(_ReadFn):
         watermark.advance(active, time.time_ns() // 1000, self._timing.out_of_orderness)
 
     def _discover(self, bundle: _Bundle, group: int, groups: int) -> None:
-        """Takes on the new partitions of this group, from their beginning."""
+        """Adds the new partitions of this group, from their beginning."""
         reader = bundle.reader
         if not reader.is_time_to_discover(self._timing.discover_interval.total_seconds()):
             return
@@ -380,7 +383,7 @@ _highest: dict[tuple[str, str | None, Partition], int] = {}
 
 
 def _commit_highest(reader: Reader, offsets: Mapping[Partition, int]) -> None:
-    """Ranges of a partition end in any order, and a commit is one number: never a lower one than before."""
+    """Commits only offsets above those before: ranges of a partition end in any order, and a commit is one number."""
     keys = {place: (reader.source.address, reader.source.group, place) for place in offsets}
     higher = {place: offset for place, offset in offsets.items() if offset > _highest.get(keys[place], -1)}
     _highest.update({keys[place]: offset for place, offset in higher.items()})

@@ -1,7 +1,7 @@
-"""What is left to read of a group of partitions, as a restriction of a splittable DoFn.
+"""The offsets that are left to read of a group of partitions, as a restriction of a splittable DoFn.
 
-A restriction is a set of `OffsetRange`s. While it is worked on, a reader claims "everything of this partition before
-that offset"; a checkpoint cuts every partition where it has been claimed to::
+A restriction is a set of `OffsetRange`s. A reader claims "everything of this partition before that offset". A
+checkpoint cuts every partition where its claim ends::
 
     claimed     t/0 |=========>.............   t/1 |===>.......
     primary     t/0 |==========|               t/1 |====|
@@ -19,7 +19,7 @@ from apache_beam.transforms.core import RestrictionProvider
 
 from penstock.io.kafka.offsets import OffsetRange, Partition
 
-# A bounded partition is cut into ranges of so many offsets, which can be read side by side.
+# A bounded partition is cut into ranges of about this many offsets, which can be read in parallel.
 _RANGE_OFFSETS = 1_000_000
 
 _VERSION = 1
@@ -27,21 +27,21 @@ _VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class Spans:
-    """Spans of several partitions, sorted; endless when any has no end."""
+    """Offset ranges of several partitions, sorted; endless when one of them has no end."""
 
     spans: tuple[OffsetRange, ...]
 
     @property
     def endless(self) -> bool:
-        """Whether there is a span without end."""
+        """Whether a span has no end."""
         return any(span.stop is None for span in self.spans)
 
     def size(self) -> int:
-        """Offsets left; an endless span counts as 1."""
+        """Returns the number of offsets left; an endless span counts as 1."""
         return sum(1 if span.stop is None else span.stop - span.start for span in self.spans)
 
     def ranges(self, offsets: int) -> "Iterator[Spans]":
-        """Spans of at most about so many offsets each, of one partition each."""
+        """Splits into pieces of one partition and about `offsets` offsets each."""
         for span in self.spans:
             stop = span.start if span.stop is None else span.stop
             pieces = max(1, (stop - span.start) // offsets)
@@ -53,9 +53,9 @@ class Spans:
 
 @dataclasses.dataclass(frozen=True)
 class OffsetClaim:
-    """All of a partition before offset `upto` is read, or being read.
+    """Claims all of a partition before offset `upto`.
 
-    `again`: the partition's offsets have begun anew, so that `upto` may be lower than what was claimed before.
+    `again`: the partition's offsets have started again, and `upto` may be lower than the claim before.
     """
 
     topic: str
@@ -65,30 +65,30 @@ class OffsetClaim:
 
 
 class SpansCoder(coders.Coder):
-    """Spans as JSON, which other versions of Penstock can read."""
+    """Encodes spans as JSON, which other versions of Penstock can read."""
 
     def encode(self, value: Spans) -> bytes:
-        """`{"version": 1, "spans": [["topic", 0, 5, 100], ["topic", 1, 7, null]]}`."""
+        """Encodes as `{"version": 1, "spans": [["topic", 0, 5, 100], ["topic", 1, 7, null]]}`."""
         rows = [[span.topic, span.partition, span.start, span.stop] for span in value.spans]
         return json.dumps({"version": _VERSION, "spans": rows}).encode()
 
     def decode(self, encoded: bytes) -> Spans:
-        """The inverse of `encode`; members that are not known are ignored."""
+        """Decodes the result of `encode`; ignores unknown members."""
         return Spans(tuple(OffsetRange(*row) for row in json.loads(encoded)["spans"]))
 
     def is_deterministic(self) -> bool:
-        """True."""
+        """Returns True."""
         return True
 
     def to_type_hint(self) -> type:
-        """The type."""
+        """Returns `Spans`."""
         return Spans
 
 
 class SpansTracker(RestrictionTracker):
-    """Keeps how far each partition has been claimed.
+    """Tracks how far each partition has been claimed.
 
-    A partition that an endless restriction does not have may be claimed: it joins there.
+    An endless restriction accepts claims of new partitions: they join at the claimed offset.
     """
 
     def __init__(self, restriction: Spans):
@@ -102,11 +102,11 @@ class SpansTracker(RestrictionTracker):
         self._claimed = dict(self._starts)
 
     def current_restriction(self) -> Spans:
-        """What this tracker is responsible for: less than before once it has been cut."""
+        """Returns the spans that this tracker is responsible for: fewer offsets once it has been cut."""
         return self._restriction
 
     def try_claim(self, position: OffsetClaim) -> bool:
-        """Claims offsets; False when they belong to somebody else by now.
+        """Claims offsets; returns False when another bundle has them by now.
 
         Raises:
           ValueError: when a claim goes back, or a bounded restriction does not have the partition.
@@ -131,7 +131,7 @@ class SpansTracker(RestrictionTracker):
         self._stops[place] = None
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Spans, Spans] | None:
-        """Cuts where the claims end; at no other place."""
+        """Cuts where the claims end, and nowhere else."""
         if fraction_of_remainder != 0 or self._cut or not self._is_left():
             return None
         primary, residual = [], []
@@ -148,17 +148,17 @@ class SpansTracker(RestrictionTracker):
         return any(stop is None or self._claimed[place] < stop for place, stop in self._stops.items())
 
     def check_done(self) -> bool:
-        """Whether everything has been claimed.
+        """Checks that everything has been claimed.
 
         Raises:
-          ValueError: when it has not, since rows would be lost.
+          ValueError: when something has not, since its rows would be lost.
         """
         if not self._cut and self._is_left():
             raise ValueError(f"{self._restriction} has been read only up to {self._claimed}")
         return True
 
     def current_progress(self) -> RestrictionProgress:
-        """Offsets claimed and left."""
+        """Returns the numbers of offsets claimed and left."""
         done = sum(max(0, claimed - self._starts[place]) for place, claimed in self._claimed.items())
         left = sum(
             1 if stop is None else max(0, stop - self._claimed[place])
@@ -168,32 +168,32 @@ class SpansTracker(RestrictionTracker):
         return RestrictionProgress(completed=done, remaining=left)
 
     def is_bounded(self) -> bool:
-        """Whether it has an end."""
+        """Returns whether every span has an end."""
         return not self._restriction.endless
 
 
 class SpansProvider(RestrictionProvider):
-    """Restrictions of elements (group, groups, `Spans` as JSON)."""
+    """Makes the restrictions of elements (group, groups, `Spans` as JSON)."""
 
     def initial_restriction(self, element: tuple[int, int, bytes]) -> Spans:
-        """All of it."""
+        """Returns all spans of the element."""
         return SpansCoder().decode(element[2])
 
     def create_tracker(self, restriction: Spans) -> SpansTracker:
-        """A tracker that has claimed nothing."""
+        """Makes a tracker that has claimed nothing."""
         return SpansTracker(restriction)
 
     def split(self, element: tuple[int, int, bytes], restriction: Spans) -> Iterator[Spans]:
-        """Ranges of a bounded restriction; an endless one stays together, so that one consumer serves it."""
+        """Splits a bounded restriction into ranges; an endless one stays whole, since one consumer serves it."""
         if restriction.endless:
             yield restriction
         else:
             yield from restriction.ranges(_RANGE_OFFSETS)
 
     def restriction_size(self, element: tuple[int, int, bytes], restriction: Spans) -> int:
-        """Offsets left."""
+        """Returns the number of offsets left."""
         return restriction.size()
 
     def restriction_coder(self) -> SpansCoder:
-        """JSON."""
+        """Returns the coder to JSON."""
         return SpansCoder()

@@ -1,4 +1,4 @@
-"""Records of Kafka as typed rows, each with its origin and its event time; what is no row is a dead letter."""
+"""Turns Kafka records into typed rows with origin and event time; the others become dead letters."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, ORIGIN, SHUFFLE_KEY
 from penstock.io.schema import Feature
 
-# Partitions of one topic in the order of `_shuffle_key`.
+# The most partitions of one topic that `_shuffle_key` keeps apart from the next topic's.
 _MAX_PARTITIONS = 1 << 16
 
 _NO_TIME = Reason("event_time.missing", "the record has no timestamp; take the event time from a column")
@@ -28,7 +28,7 @@ _NO_TIME = Reason("event_time.missing", "the record has no timestamp; take the e
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MessageBatch:
-    """What some records of one partition have become."""
+    """The rows and the dead letters of some records of one partition."""
 
     batch: pa.RecordBatch
     rejected: Sequence[RejectedBatch]
@@ -36,7 +36,7 @@ class MessageBatch:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MessageRows:
-    """Makes typed rows with origin and event time of records."""
+    """Turns records into typed rows with origin and event time."""
 
     source: KafkaSource
     values: Values
@@ -46,11 +46,11 @@ class MessageRows:
 
     @property
     def wanted(self) -> WantedOffsets:
-        """What of a record is needed."""
+        """The parts of a record that are needed."""
         return WantedOffsets(self.event_time is None, self.source.key is not None, bool(self.source.headers))
 
     def make(self, place: Partition, records: PolledMessages) -> MessageBatch:
-        """Every record is a row, or rejected."""
+        """Turns each record into one row or one dead letter."""
         messages = Messages(
             self.source.place(*place),
             pa.array(records.values, pa.large_binary()),
@@ -85,14 +85,14 @@ class MessageRows:
 
 
 def with_record_times(batch: pa.RecordBatch, records: PolledMessages) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
-    """The batch with the records' timestamps as `_event_time`, and the rows whose record has none."""
+    """Adds the records' timestamps as `_event_time`; also returns a reason for each row whose record has none."""
     times = _times_at(batch.column(ORIGIN).field("position"), records)
     missing = np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)).tolist()
     return set_column(batch, EVENT_TIME, times), {row: [_NO_TIME] for row in missing}
 
 
 def dated(letters: Sequence[DeadLetter] | RejectedBatch, records: PolledMessages) -> RejectedBatch:
-    """The dead letters with their records' timestamps as event time."""
+    """Sets the event time of dead letters to their records' timestamps."""
     batch = (letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)).letters
     times = pc.strftime(_times_at(batch.column("position"), records), format="%Y-%m-%dT%H:%M:%SZ")
     return RejectedBatch(set_column(batch, "event_time", times))

@@ -17,8 +17,8 @@ parameter            meaning                                                    
 `config`             file with client settings, which the workers read (`penstock.io.kafka.client`)      none
 ===================  ==================================================================================  ==============
 
-A time is ISO 8601 (UTC without an offset) or milliseconds since 1970; it stands for the first record that is not older.
-Values are percent-encoded where they hold `&`, `#` or `%`. Credentials have no place here: see `kafka_client`.
+A time is ISO 8601 (UTC without an offset) or milliseconds since 1970; it means the first record that is not older.
+Percent-encode `&`, `#` and `%` in values. The URI must not hold credentials: see `penstock.io.kafka.client`.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from penstock.io.reserved import RESERVED
 
 SCHEME = "kafka"
 
-# Of messages, if nothing else is said.
+# The format of messages, unless one is given.
 DEFAULT_FORMAT = "json"
 
 # Milliseconds since 1970, UTC.
@@ -63,7 +63,7 @@ class KafkaSource:
     The attributes are the parameters of the URI, as the module lists them.
 
     Raises:
-      ConfigError: when they do not go together.
+      ConfigError: when they contradict each other.
     """
 
     brokers: tuple[str, ...]
@@ -88,10 +88,10 @@ class KafkaSource:
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """The source that a URI names.
+        """Parses a URI.
 
         Raises:
-          ConfigError: for anything that is wrong with it; what may be a password is not repeated.
+          ConfigError: when the URI is wrong; the message does not repeat what may be a password.
         """
         parts = urlsplit(uri)
         if "@" in parts.netloc:
@@ -107,11 +107,11 @@ class KafkaSource:
 
     @property
     def address(self) -> str:
-        """How messages and origins name the brokers."""
+        """The brokers as messages and origins name them."""
         return f"{SCHEME}://{','.join(self.brokers)}"
 
     def place(self, topic: str, partition: int | None = None) -> str:
-        """The URI of a topic or a partition.
+        """Returns the URI of a topic or a partition.
 
         >>> KafkaSource.parse("kafka://a:9092/t?start=latest").place("t", 3)
         'kafka://a:9092/t/3'

@@ -27,10 +27,10 @@ _PARAMETERS = ("format", "key", "config")
 
 @dataclasses.dataclass(frozen=True)
 class KafkaTarget:
-    """A topic to write to; see the module for the attributes.
+    """A topic to write to; the module lists the attributes.
 
     Raises:
-      ConfigError: for a format that is not known.
+      ConfigError: when the format is unknown.
     """
 
     brokers: tuple[str, ...]
@@ -45,10 +45,10 @@ class KafkaTarget:
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """The target that a URI names.
+        """Parses a URI.
 
         Raises:
-          ConfigError: for anything that is wrong with it; what may be a password is not repeated.
+          ConfigError: when the URI is wrong; the message does not repeat what may be a password.
         """
         address, _, query = uri.partition("?")
         items = [item for item in query.split("&") if item]

@@ -1,4 +1,4 @@
-"""Kafka as a source: topics whose offsets are known."""
+"""Kafka as an opened source: topics with resolved offsets."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from penstock.io.messages.registry import decoder_name, find_decoder
 from penstock.io.schema import Feature
 from penstock.io.sources.base import SourceRequest
 
-# Of a partition, unless something else is said.
+# The idle timeout of a partition, unless one is given.
 _IDLE_TIMEOUT = "60s"
 
 
 @dataclasses.dataclass(frozen=True)
 class TopicSource:
-    """Topics of Kafka, with offsets that were resolved when it was opened."""
+    """Kafka topics, with the offsets that were resolved when the source was opened."""
 
     topics: KafkaSource
     spans: tuple[OffsetRange, ...]
@@ -30,7 +30,7 @@ class TopicSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> Self:
-        """Asks Kafka for the partitions and their offsets; raises as `SourceKind.open`."""
+        """Asks Kafka for the partitions and their offsets; raises the errors of `SourceKind.open`."""
         topics = KafkaSource.parse(request.inputs[0])
         decoder = find_decoder(decoder_name(request.format or DEFAULT_FORMAT))
         options = by_keyword(request.options, decoder.options, f"{decoder.name} messages")
@@ -40,11 +40,11 @@ class TopicSource:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether `stop=` says where it ends."""
+        """Whether the URI has an end (`stop=`)."""
         return self.topics.bounded
 
     def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadFromKafka:
-        """The transform that reads all partitions."""
+        """Returns the transform that reads all partitions."""
         return ReadFromKafka(
             self.topics,
             features,
@@ -58,14 +58,14 @@ class TopicSource:
         )
 
     def describe(self) -> str:
-        """The topics, how much of them is known to be there, and what reads a message."""
+        """Describes the topics: partitions, number of offsets if bounded, and format of messages."""
         names = ", ".join(self.topics.topics)
         messages = sum(span.stop - span.start for span in self.spans if span.stop is not None)
         amount = f"{messages:,} offsets" if self.is_bounded else "a stream"
         return f"{self.topics.address}/{names} ({len(self.spans)} partitions, {amount}, {self.format} messages)"
 
     def inputs(self) -> list[dict[str, Any]]:
-        """Each partition with its first offset, and its end where there is one."""
+        """Lists each partition with its first offset, and its end if it has one."""
         return [
             {"uri": self.topics.place(span.topic, span.partition), "start": span.start, "stop": span.stop}
             for span in self.spans

@@ -1,4 +1,4 @@
-"""How far event time has come in a group of partitions."""
+"""The watermark of a group of partitions."""
 
 import dataclasses
 import json
@@ -21,18 +21,18 @@ Micros = int
 def next_watermark(
     greatest: Mapping[Partition, Micros], active: Collection[Partition], now: Micros, out_of_orderness: timedelta
 ) -> Micros | None:
-    """The time before which no rows are expected any more; None when that is not known.
+    """Returns the time before which no more rows are expected; None when it is unknown.
 
-    The slowest active partition decides. Without an active one it follows the clock. No partition leads beyond the
-    clock, whatever times its rows have: one row of the year 9999 would make all others late.
+    The slowest active partition decides. Without an active partition the watermark follows the clock. No partition
+    moves it past the clock, whatever times its rows have: one row of the year 9999 would make all others late.
 
     >>> next_watermark({("t", 0): 50, ("t", 1): 80}, [("t", 0), ("t", 1)], 100, timedelta(microseconds=10))
     40
 
     Args:
-      greatest: the greatest event time of each partition so far; none for one that had no row yet.
-      active: the partitions that have not been idle for long.
-      now: the clock.
+      greatest: the greatest event time of each partition so far, without partitions that had no row yet.
+      active: the partitions that are not idle.
+      now: the time of the clock.
       out_of_orderness: how much earlier than the greatest event time a row of the same partition may be.
     """
     if any(place not in greatest for place in active):
@@ -42,30 +42,30 @@ def next_watermark(
 
 @dataclasses.dataclass(frozen=True)
 class PartitionProgress:
-    """What the watermark is made of: kept in the runner's checkpoints."""
+    """The state of the watermark, which the runner's checkpoints keep."""
 
     watermark: Micros | None = None
     greatest: tuple[tuple[str, int, Micros], ...] = ()
 
 
 class ProgressCoder(coders.Coder):
-    """Progress as JSON, which other versions of Penstock can read."""
+    """Encodes progress as JSON, which other versions of Penstock can read."""
 
     def encode(self, value: PartitionProgress) -> bytes:
-        """`{"watermark": 5, "greatest": [["topic", 0, 10]]}`."""
+        """Encodes as `{"watermark": 5, "greatest": [["topic", 0, 10]]}`."""
         return json.dumps({"watermark": value.watermark, "greatest": value.greatest}).encode()
 
     def decode(self, encoded: bytes) -> PartitionProgress:
-        """The inverse of `encode`; members that are not known are ignored."""
+        """Decodes the result of `encode`; ignores unknown members."""
         fields = json.loads(encoded)
         return PartitionProgress(fields["watermark"], tuple(map(tuple, fields["greatest"])))
 
     def is_deterministic(self) -> bool:
-        """True: partitions are sorted."""
+        """Returns True: partitions are sorted."""
         return True
 
     def to_type_hint(self) -> type:
-        """The type."""
+        """Returns `PartitionProgress`."""
         return PartitionProgress
 
 
@@ -77,44 +77,44 @@ class PartitionWatermark(WatermarkEstimator):
         self._greatest: dict[Partition, Micros] = {(topic, number): time for topic, number, time in progress.greatest}
 
     def observe(self, place: Partition, time: Micros) -> None:
-        """Rows of a partition have come, the latest with this event time."""
+        """Records the greatest event time of rows that have come from a partition."""
         self._greatest[place] = max(time, self._greatest.get(place, time))
 
     def advance(self, active: Collection[Partition], now: Micros, out_of_orderness: timedelta) -> None:
-        """Moves on as far as `next_watermark` allows."""
+        """Advances as far as `next_watermark` allows."""
         found = next_watermark(self._greatest, active, now, out_of_orderness)
         if found is not None and (self._watermark is None or found > self._watermark):
             self._watermark = found
 
     def micros(self) -> Micros | None:
-        """The watermark; None before there is any."""
+        """Returns the watermark; None before there is one."""
         return self._watermark
 
     def current_watermark(self) -> Timestamp | None:  # type: ignore[override]
-        """The same for Beam."""
+        """Returns the watermark as Beam's type."""
         return None if self._watermark is None else Timestamp(micros=self._watermark)
 
     def get_estimator_state(self) -> PartitionProgress:
-        """What the next bundle begins with."""
+        """Returns the state with which the next bundle begins."""
         return PartitionProgress(
             self._watermark, tuple(sorted((*place, time) for place, time in self._greatest.items()))
         )
 
     def observe_timestamp(self, timestamp: Timestamp) -> None:
-        """Nothing: event times come by `observe`, a whole batch at once."""
+        """Does nothing: `observe` takes the event times, a whole batch at once."""
 
 
 class PartitionWatermarks(WatermarkEstimatorProvider):
     """Makes `PartitionWatermark`."""
 
     def initial_estimator_state(self, element: Any, restriction: Any) -> PartitionProgress:
-        """Nothing is known."""
+        """Returns a state without any time."""
         return PartitionProgress()
 
     def create_watermark_estimator(self, estimator_state: PartitionProgress) -> PartitionWatermark:
-        """From what the last bundle left."""
+        """Makes an estimator from the last bundle's state."""
         return PartitionWatermark(estimator_state)
 
     def estimator_state_coder(self) -> ProgressCoder:
-        """JSON."""
+        """Returns the coder to JSON."""
         return ProgressCoder()

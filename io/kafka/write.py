@@ -1,10 +1,10 @@
-"""Writing to Kafka: rows as JSON or tf.Example, dead letters as their JSON, one message each, to a topic (`target`).
+"""Writing to a Kafka topic (`target`): rows as JSON or tf.Example, dead letters as JSON, one message each.
 
-A message is written at least once: a bundle ends when the brokers have all its messages (`acks=all`), and what is not
-delivered fails it; a bundle that a runner repeats writes its messages again. Within one bundle the idempotent producer
-writes each message once and in order.
+Each message is written at least once. A bundle ends when the brokers have all its messages (`acks=all`), and fails when
+one is not delivered. A runner that repeats a bundle writes its messages again. Within one bundle the idempotent
+producer writes each message once and in order.
 
-librdkafka takes messages one by one, which with their JSON costs some 6 microseconds for a row of 12 columns.
+librdkafka takes messages one by one; with their JSON that costs about 6 microseconds for a row of 12 columns.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ class Outgoing:
     """Messages to write.
 
     Attributes:
-      values: one for each.
-      keys: as many; None where there is none.
-      faults: rows that have no value in this format, by their index, and why; these are left out.
+      values: one for each message.
+      keys: one for each message; None for a message without key.
+      faults: the reasons of rows that have no value in this format, by index; such rows have no message.
     """
 
     values: Sequence[bytes]
@@ -45,10 +45,10 @@ class Outgoing:
 
 
 def messages_of(batch: pa.RecordBatch, format: str = "json", key: str | None = None) -> Outgoing:
-    """The rows as messages, in order, without their reserved columns.
+    """Turns rows into messages, in order, without their reserved columns.
 
     Raises:
-      ConfigError: when the key is no column of the batch, or one of lists, or a column has no form in the format.
+      ConfigError: when the key is not a column of the batch or holds lists, or the format cannot hold a column.
     """
     keys = _keys(batch, key)
     if format == "json":
@@ -62,7 +62,7 @@ def messages_of(batch: pa.RecordBatch, format: str = "json", key: str | None = N
 
 
 def letter_messages(letters: RejectedBatch, run_id: str = "", key: str | None = None) -> Outgoing:
-    """Dead letters as messages: `DeadLetter.to_json`; the key is one of their fields, such as `uri`.
+    """Turns dead letters into messages (`DeadLetter.to_json`); the key is one of their fields, such as `uri`.
 
     Raises:
       ConfigError: when there is no such field.
@@ -85,18 +85,18 @@ def _keys(batch: pa.RecordBatch, key: str | None) -> Sequence[bytes | None]:
 class WriteToKafka(RejectingTransform):
     """Writes rows and dead letters to a Kafka topic, each at least once.
 
-    Elements: RecordBatches, and of type `RejectedBatch` or `DeadLetter`.
+    Elements: RecordBatches, and objects of type `RejectedBatch` or `DeadLetter`.
 
-    Rows that have no tf.Example form are rejected; JSON has a form for all. Where `WriteDataset` writes the same rows,
-    it rejects the same ones, so that a `DiscardingHandler` is right here.
+    Rows that tf.Example cannot hold are rejected; JSON can hold all rows. If `WriteDataset` writes the same rows, it
+    rejects the same ones: use a `DiscardingHandler` here.
 
     Attributes:
       target: the topic, or its URI.
-      run_id: what dead letters say they are of.
+      run_id: the run that dead letters name.
 
     Raises:
       ConfigError: when the target or the client's settings are wrong.
-      DataError: on the workers, when a message is not delivered; names the topic, the partition and the reason.
+      DataError: on the workers, when a message is not delivered; it names the topic, the partition and the reason.
       ImportError: when the extra `kafka` is not installed.
     """
 
@@ -107,9 +107,9 @@ class WriteToKafka(RejectingTransform):
         super().__init__()
 
     def expand(self, elements: beam.PCollection[Any]) -> beam.pvalue.PDone:
-        """One step, which ends a bundle when all of it is written."""
+        """Writes in one step; a bundle ends when all its messages are written."""
         target = KafkaTarget.parse(self.target) if isinstance(self.target, str) else self.target
-        Delivery.of(target)  # wrong settings are found here
+        Delivery.of(target)  # raises for wrong settings
         write = beam.ParDo(_WriteMessagesFn(target, self.run_id))
         _, rejected = split_rejected(elements | "WriteMessages" >> write.with_outputs(REJECTED, main="out"))
         self._reject(rejected)

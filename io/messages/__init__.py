@@ -1,1 +1,1 @@
-"""What is in the bytes of one message, whichever source it comes from."""
+"""Decoding the bytes of messages, whichever source they come from."""

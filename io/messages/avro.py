@@ -1,16 +1,16 @@
-"""Avro values of messages: with the id of their schema, as schema registries have it, or without.
+"""Avro messages, with the id of a schema in a schema registry, or without.
 
-With a registry a value is `0 | id (4 bytes, big-endian) | Avro binary`, and each id's schema is fetched once. Without,
-it is Avro binary alone, of one schema that the user gives. Columns are those of `penstock.io.formats.avro.schema`. A
-feature that a schema has no field for is null in its rows; messages of several schemas make one batch, typed by the
-features.
+With a registry a value is `0 | id (4 bytes, big-endian) | Avro binary`, and the schema of each id is fetched once.
+Without one it is Avro binary alone, of one schema that the user gives. `penstock.io.formats.avro.schema` lists the
+column types. A feature without a field in the schema is null in its rows. Messages of several schemas make one batch,
+typed by the features.
 
 ====================  ================================================================================================
 dead letter           the message
 ====================  ================================================================================================
 `kafka.schema_id`     does not begin with a schema id, or the registry has no Avro schema of that id
-`kafka.schema`        has a schema that is no record, or cannot give the features their values
-`avro.decode`         is cut off, has bytes behind its row, or is not of its schema
+`kafka.schema`        has a schema that is not a record, or cannot give the features their values
+`avro.decode`         is cut off, has bytes after its row, or does not match its schema
 `avro.utf8`           has a text that is not UTF-8
 `avro.value`          has a value beyond the range of its type
 ====================  ================================================================================================
@@ -45,17 +45,17 @@ from penstock.io.messages.schema_registry import SchemaFault, SchemaRegistry
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
 
-# Magic byte and id.
+# The magic byte and the id.
 _HEADER_BYTES = 5
 
-# A schema that the registry did not have is asked for again after so long.
+# When the registry has no schema of an id, the id is looked up again after this time.
 _UNKNOWN_SECONDS = 60.0
 
 _NO_ID = Reason("kafka.schema_id", "the message does not begin with 0 and the id of a schema")
 
 
 def read_schema(path: str) -> Any:
-    """The Avro schema in a file, as JSON.
+    """Reads an Avro schema from a JSON file.
 
     Raises:
       ConfigError: when the file cannot be read, or is not JSON.
@@ -80,11 +80,11 @@ class AvroRowReader:
 
     @classmethod
     def of(cls, schema: Any, features: Sequence[Feature] | None, name: str) -> "AvroRowReader":
-        """For the features that the schema has.
+        """Makes a reader for the features that the schema has.
 
         Raises:
-          InputError: when it is no valid Avro schema, or no record.
-          ConfigError: when it cannot give a feature its values.
+          InputError: when the schema is not valid, or not a record.
+          ConfigError: when the schema cannot give a feature its values.
         """
         avro = arrow_schema(schema, name)
         names = [name for name in avro.names if features is None]
@@ -99,7 +99,7 @@ class AvroRowReader:
         return cls(avro.decoding, Columns(name, row_type, names))
 
     def read(self, values: Sequence[bytes]) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
-        """The columns of some rows, and why others are none, by index."""
+        """Decodes values; returns the columns of the rows, and the reasons of values that are not rows, by index."""
         rows: list[dict[str, Any]] = []
         faults: dict[int, list[Reason]] = {}
         for index, value in enumerate(values):
@@ -127,10 +127,10 @@ def avro_decoder(
     config: str | None = None,
     avro_schema: str | None = None,
 ) -> Callable[[], Decoder]:
-    """What makes an `AvroDecoder`: of the URL of a registry, with a file of its settings, or of the file of a schema.
+    """Returns a maker of `AvroDecoder`s, from a registry's URL and its settings file, or from a schema file.
 
     Raises:
-      ConfigError: for both or none of these, and for a file that cannot be used.
+      ConfigError: when both or neither are given, or a file cannot be used.
     """
     if (schema_registry is None) == (avro_schema is None):
         raise ConfigError(
@@ -144,7 +144,7 @@ def avro_decoder(
 
 
 class AvroDecoder:
-    """Avro binary: of the schemas of a registry, or all read by one reader."""
+    """Decodes Avro binary, by the schemas of a registry, or by one reader."""
 
     def __init__(self, features: Sequence[Feature] | None, source: "SchemaRegistry | AvroRowReader"):
         self._features = features
@@ -169,7 +169,7 @@ class AvroDecoder:
         return self._merged(pieces, faults)
 
     def _groups(self, values: pa.Array) -> Iterator[tuple[np.ndarray, list[bytes], AvroRowReader | Reason]]:
-        """The messages of each schema: their indices, their rows in Avro, and what reads these or why nothing can."""
+        """Groups messages by schema: indices, rows in Avro, and their reader or the reason why there is none."""
         if isinstance(self._source, AvroRowReader):
             yield np.arange(len(values)), values.to_numpy(zero_copy_only=False).tolist(), self._source
             return
@@ -187,7 +187,7 @@ class AvroDecoder:
         return known
 
     def _fetch(self, schema_id: int, registry: SchemaRegistry) -> tuple[AvroRowReader | Reason, float]:
-        """What reads messages of an id, or why none can be read, and until when that is known."""
+        """Returns the reader of an id's messages, or the reason why there is none, and when that answer expires."""
         try:
             schema = registry.schema(schema_id)
         except SchemaFault as fault:
@@ -200,7 +200,7 @@ class AvroDecoder:
     def _merged(
         self, pieces: list[tuple[np.ndarray, pa.RecordBatch]], faults: dict[int, Sequence[Reason]]
     ) -> DecodedMessages:
-        """The rows of several schemas in the order of the messages."""
+        """Merges the rows of several schemas, in the order of the messages."""
         if self._features is not None and len(pieces) > 1:
             pieces = [self._typed(indices, batch, faults) for indices, batch in pieces]
         indices = np.concatenate([np.empty(0, np.int64), *(found for found, _ in pieces)])
@@ -214,7 +214,7 @@ class AvroDecoder:
     def _typed(
         self, indices: np.ndarray, batch: pa.RecordBatch, faults: dict[int, Sequence[Reason]]
     ) -> tuple[np.ndarray, pa.RecordBatch]:
-        """Rows with the types of the features, which those of several schemas have in common."""
+        """Converts rows to the types of the features, so rows of several schemas share them."""
         typed, reasons = conform_batch(batch, self._features or ())
         faults |= {int(indices[row]): found for row, found in reasons.items()}
         kept = np.delete(np.arange(len(indices)), list(reasons))
@@ -222,10 +222,10 @@ class AvroDecoder:
 
 
 def _column(name: str, batches: Sequence[pa.RecordBatch]) -> pa.Array:
-    """One column of several batches; null where a batch has none of that name.
+    """Joins one column of several batches; it is null for a batch without a column of that name.
 
     Raises:
-      DataError: when no type holds the values of all.
+      DataError: when no type holds all values.
     """
     arrays = [batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows) for batch in batches]
     if any(is_list(array.type) for array in arrays):
@@ -240,7 +240,7 @@ def _column(name: str, batches: Sequence[pa.RecordBatch]) -> pa.Array:
 
 
 def _as_lists(array: pa.Array) -> pa.Array:
-    """Scalars as lists of one; a null stays one."""
+    """Turns scalars into lists of one; a null stays null."""
     if is_list(array.type):
         return array
     valid = array.is_valid().to_numpy(zero_copy_only=False)
@@ -249,7 +249,9 @@ def _as_lists(array: pa.Array) -> pa.Array:
 
 
 def _by_schema(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> dict[int, np.ndarray]:
-    """The messages of each id; -1 for those without."""
+    """Groups the indices of messages by schema id; -1 for messages without an id."""
+    # A message has an id when it is long enough and begins with 0. The four bytes after that are the digits of the id
+    # in base 256, most significant first.
     headed = ends - starts >= _HEADER_BYTES
     headed[headed] = data[starts[headed]] == 0
     ids = np.full(len(starts), -1, np.int64)

@@ -1,4 +1,4 @@
-"""Messages of a source of records, and what decoders of their values give."""
+"""Messages of a source, and the interface of decoders of their values."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ class Messages:
       uri: of the partition, such as `kafka://HOST:PORT/TOPIC/PARTITION`.
       values: binary or large_binary[n]; null is a tombstone.
       positions: int64[n], the offsets.
-      keys: binary[n], null where a message has none; may be left out where nobody asks for the key, but then the dead
-        letters of tombstones have an empty payload.
-      headers: those of each message, if they are wanted.
+      keys: binary[n], null where a message has none. None when keys are not wanted; the dead letters of tombstones then
+        have an empty payload.
+      headers: the headers of each message, if they are wanted.
     """
 
     uri: str
@@ -33,7 +33,7 @@ class Messages:
     headers: Sequence[Headers] | None = None
 
     def payload(self, index: int) -> bytes:
-        """What a dead letter has of a message: its value, or for a tombstone its key."""
+        """Returns the payload of a message's dead letter: the message's value, or for a tombstone its key."""
         value: bytes | None = self.values[index].as_py()
         if value is None and self.keys is not None:
             value = self.keys[index].as_py()
@@ -45,9 +45,9 @@ class DecodedMessages:
     """Values of some messages as columns.
 
     Attributes:
-      indices: int64[m], the values that are rows, ascending.
-      columns: those of the rows, by name.
-      faults: why each of the others is none.
+      indices: int64[m], the indices of values that are rows, ascending.
+      columns: the columns of the rows, by name.
+      faults: the reasons of all other values, by index.
     """
 
     indices: np.ndarray
@@ -56,14 +56,17 @@ class DecodedMessages:
 
 
 class Decoder(Protocol):
-    """Decodes the values of one format; may learn from them, so that it is for one thread."""
+    """Decodes the values of one format. It may learn from them, so each is for one thread."""
 
     def decode(self, values: pa.Array) -> DecodedMessages:
-        """The rows that values hold: binary or large_binary[n] without nulls."""
+        """Decodes values: binary or large_binary[n] without nulls."""
 
 
 def binary_layout(values: pa.Array) -> tuple[memoryview, np.ndarray, np.ndarray]:
-    """The bytes of a binary or large_binary array without nulls, not copied, and int64 starts and ends in them."""
+    """Returns the bytes of a binary or large_binary array without nulls, and the int64 start and end of each value.
+
+    The bytes are not copied.
+    """
     width = np.int64 if pa.types.is_large_binary(values.type) else np.int32
     _, offsets, content = values.buffers()
     data = memoryview(b"" if content is None else content).cast("B")

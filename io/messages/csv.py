@@ -1,7 +1,7 @@
-"""CSV records in messages, by what reads CSV files.
+"""CSV records in messages, read by the code for CSV files.
 
-A message has no header, so the columns are given. It may end in a line break or not; others must be quoted, which is
-looked at message by message.
+A message has no header, so the user names the columns. It may end in a line break. Any other line break must be quoted;
+messages with one are checked one by one.
 """
 
 import functools
@@ -24,7 +24,7 @@ from penstock.io.schema import Feature, feature_map
 
 _ENDS_IN_CR = Reason("csv.lone_cr", "the message ends in a CR without LF")
 
-# What error messages call the place of the columns.
+# What error messages name in the place of a file.
 _ORIGIN = "CSV messages"
 
 
@@ -34,22 +34,22 @@ def csv_decoder(
     delimiter: str = ",",
     null_values: Sequence[str] = (),
 ) -> Callable[[], Decoder]:
-    """What makes a `CsvDecoder`.
+    """Returns a maker of `CsvDecoder`s.
 
     Raises:
-      ConfigError: without columns, and for an option that is wrong.
+      ConfigError: when no columns are named, or an option is wrong.
       InputError: when the columns lack one that the schema requires.
     """
     if column_names is None:
         raise ConfigError("CSV messages have no header: name their columns with --columns NAME,NAME")
     layout = CsvFormat(delimiter, column_names=tuple(column_names), null_values=tuple(null_values))
     make = functools.partial(CsvDecoder, layout, features)
-    make()  # a required column that is not there is found here
+    make()  # raises for a missing required column
     return make
 
 
 class CsvDecoder:
-    """CSV records.
+    """Decodes CSV records.
 
     Raises:
       InputError: when the columns lack one that the schema requires.
@@ -87,7 +87,7 @@ class CsvDecoder:
         return DecodedMessages(rows, columns, reasons)
 
     def _record_faults(self, lines: Lines, broken: Sequence[int], lone_cr: np.ndarray) -> dict[str, np.ndarray]:
-        """Faults of the quotes, where some messages hold line breaks."""
+        """Finds faults of quotes and line breaks when some messages hold line breaks."""
         misquoted = misquoted_lines(lines, self._delimiter)
         several = np.zeros(len(lines), bool)
         lone_cr = lone_cr.copy()
@@ -102,12 +102,12 @@ class CsvDecoder:
 
 
 def _without_line_ends(records: list[bytes]) -> list[bytes]:
-    """The records without an LF or CRLF of their own."""
+    """Removes the final LF or CRLF of each record."""
     return [record if record[-1:] != b"\n" else record[:-1].removesuffix(b"\r") for record in records]
 
 
 def _ends_in_cr(lines: Lines) -> np.ndarray:
-    """Mask of the lines that end in a CR, of which the line break behind it would make a CRLF."""
+    """Masks the lines that end in a CR: with the line break that `as_lines` adds, it would become a CRLF."""
     if b"\r" not in lines.data:
         return np.zeros(len(lines), bool)
     return (lines.starts < lines.ends) & (np.frombuffer(lines.data, np.uint8)[lines.ends - 1] == CR)

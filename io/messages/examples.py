@@ -14,13 +14,13 @@ from penstock.io.schema import Feature
 
 
 def example_decoder(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
-    """What makes an `ExampleDecoder`."""
+    """Returns a maker of `ExampleDecoder`s."""
     return functools.partial(ExampleDecoder, features)
 
 
 @dataclasses.dataclass(frozen=True)
 class ExampleDecoder:
-    """tf.Examples; see `decode_examples` for the columns."""
+    """Decodes tf.Examples; see `decode_examples` for the columns."""
 
     features: Sequence[Feature] | None
 

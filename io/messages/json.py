@@ -1,6 +1,7 @@
-"""JSON objects in messages, by what reads JSON Lines.
+"""JSON objects in messages, read by the code for JSON Lines.
 
-A message may hold line breaks. They stand between tokens only, where Arrow's parser takes them for white space.
+A message may hold line breaks. In JSON they can only stand between tokens, where Arrow's parser treats them as white
+space.
 """
 
 import functools
@@ -20,12 +21,12 @@ _WHITE_SPACE = b" \t\r\n"
 
 
 def json_decoder(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
-    """What makes a `JsonDecoder`."""
+    """Returns a maker of `JsonDecoder`s."""
     return functools.partial(JsonDecoder, features)
 
 
 class JsonDecoder:
-    """JSON objects; learns from the first ones what to tell Arrow."""
+    """Decodes JSON objects; learns the column types for Arrow from the first ones."""
 
     def __init__(self, features: Sequence[Feature] | None):
         self._reader = JsonRowReader(features)
@@ -48,7 +49,7 @@ class JsonDecoder:
 
 
 def _blank(lines: Lines) -> np.ndarray:
-    """Mask of the lines of nothing but white space."""
+    """Masks the lines that hold only white space."""
     mask: np.ndarray = lines.starts == lines.ends
     first = np.frombuffer(lines.data, np.uint8)[lines.starts]
     for row in np.flatnonzero(np.isin(first, np.frombuffer(_WHITE_SPACE, np.uint8)) & ~mask).tolist():

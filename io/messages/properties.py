@@ -1,4 +1,4 @@
-"""The file of settings that clients share: that of a source of messages, and the schema registry's."""
+"""The properties file that the client of a message source and the schema registry's client share."""
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -6,15 +6,15 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.extras import check_filesystem
 
 CONFIG_VARIABLE = "PENSTOCK_KAFKA_CONFIG"
-# Settings of the schema registry; the others are the client's.
+# Settings of the schema registry begin with this; the others are the client's.
 REGISTRY_PREFIX = "schema.registry."
 
 
 def read_properties(path: str) -> dict[str, str]:
-    """`NAME=VALUE` a line; blank lines and those that begin with # or ! are left out.
+    """Reads a file with `NAME=VALUE` on each line; skips blank lines and lines that begin with # or !.
 
     Raises:
-      ConfigError: when the file cannot be read or has a line that is no setting (its content is not shown).
+      ConfigError: when the file cannot be read or a line is not a setting (its content is not shown).
     """
     check_filesystem(path, f"the client settings {path}")
     try:

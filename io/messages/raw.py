@@ -14,13 +14,13 @@ RAW_COLUMN = "value"
 
 
 def raw_decoder(features: Sequence[Feature] | None, column: str = RAW_COLUMN) -> Callable[[], Decoder]:
-    """What makes a `RawDecoder`, whatever the features are."""
+    """Returns a maker of `RawDecoder`s; ignores the features."""
     return functools.partial(RawDecoder, column)
 
 
 @dataclasses.dataclass(frozen=True)
 class RawDecoder:
-    """The bytes as they are, binary, in a column of this name."""
+    """Puts the bytes unchanged into a binary column of this name."""
 
     column: str = RAW_COLUMN
 

@@ -1,8 +1,8 @@
-"""The formats of messages: one line for each, whichever source or file the message is of.
+"""The formats of messages, one entry for each, whichever source or file a message comes from.
 
-A format is one file with a decoder (`penstock.io.messages.base.Decoder`) and one line in `DECODERS`. Where the bytes of
-a file's rows lie in dead letters, the line of the file's format names the decoder (`penstock.io.formats.registry`).
-Nothing heavy is imported before a decoder is made.
+A format is one file with a decoder (`penstock.io.messages.base.Decoder`) and one entry in `DECODERS`. When dead letters
+hold the bytes of a file's rows, the entry of the file's format names the decoder (`penstock.io.formats.registry`).
+Heavy modules are imported only when a decoder is made.
 """
 
 import dataclasses
@@ -37,13 +37,13 @@ AVRO_SCHEMA = FormatOption(
 
 @dataclasses.dataclass(frozen=True)
 class DecoderEntry:
-    """What is known of a format of messages before its module is imported.
+    """Describes a format of messages before its module is imported.
 
     Attributes:
-      name: in `--format` and in messages.
-      made_by: `module:function` of features and options, whose result makes a decoder, and pickles.
-      options: those that are flags.
-      settings: other options by keyword, which a source has, or whose format the row is of.
+      name: the name in `--format` and in messages.
+      made_by: `module:function`; the function takes features and options, and returns a maker of decoders that pickles.
+      options: the options that are flags.
+      settings: the other options, by keyword; a source or the format of a file gives them.
     """
 
     name: str
@@ -52,10 +52,10 @@ class DecoderEntry:
     settings: tuple[str, ...] = ()
 
     def make(self, features: "Sequence[Feature] | None", **options: Any) -> "Callable[[], Decoder]":
-        """What makes a decoder for some features, or for all columns.
+        """Returns a maker of decoders for some features, or for all columns.
 
         Raises:
-          ConfigError: for an option that the format does not have, or a wrong value.
+          ConfigError: when the format does not have an option, or a value is wrong.
           InputError: when CSV columns lack one that the schema requires.
         """
         known = [*(option.keyword for option in self.options), *self.settings]
@@ -78,10 +78,10 @@ DECODERS: Mapping[str, DecoderEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def find_decoder(name: str) -> DecoderEntry:
-    """The decoder of a name.
+    """Finds a decoder by name.
 
     Raises:
-      ConfigError: for a name that none has; says which one it may stand for.
+      ConfigError: when the name is unknown; the message suggests a similar one.
     """
     if name not in DECODERS:
         nearest = [_of_files(name)] if _of_files(name) else difflib.get_close_matches(name, DECODERS, n=1)
@@ -91,7 +91,7 @@ def find_decoder(name: str) -> DecoderEntry:
 
 
 def decoder_name(name: str) -> str:
-    """The name of the decoder for a name that `--format` has, which may be that of a format of files.
+    """Returns the decoder's name for a value of `--format`, which may name a format of files.
 
     >>> decoder_name("jsonl"), decoder_name("raw")
     ('json', 'raw')
@@ -100,17 +100,17 @@ def decoder_name(name: str) -> str:
 
 
 def _of_files(name: str) -> str | None:
-    """The decoder for the bytes of rows of a format of files, if they have one without options of its own."""
+    """Returns the decoder for the rows of a format of files; None if there is none, or it needs options of its own."""
     entry = find_format(name)
     return None if entry is None or entry.payload_options else entry.payloads
 
 
 def flag_options() -> dict[str, FormatOption]:
-    """The options of all formats, of files and of messages, by the name of their flag."""
+    """Returns the options of all formats of files and of messages, by flag."""
     of_files = {option.flag: option for entry in FORMATS.values() for option in entry.options}
     return of_files | decoder_options()
 
 
 def decoder_options() -> dict[str, FormatOption]:
-    """The options of all formats of messages, by the name of their flag."""
+    """Returns the options of all formats of messages, by flag."""
     return {option.flag: option for entry in DECODERS.values() for option in entry.options}

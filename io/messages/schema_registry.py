@@ -1,18 +1,18 @@
-"""Avro schemas from a schema registry, by id: `GET URL/schemas/ids/ID`, as Confluent's has it and others after it.
+"""Avro schemas from a schema registry, by id: `GET URL/schemas/ids/ID`, the API of Confluent's registry.
 
-Settings have the names that Confluent's clients give them; they are read on the workers, and written nowhere:
+Settings have the names of Confluent's clients. The workers read them; they are never written:
 
 - the environment: `PENSTOCK_SCHEMA_REGISTRY_<SETTING>`, with `_` for `.`;
-- else the properties file of the source of the messages (`penstock.io.kafka.client`), with `schema.registry.` before
-  them.
+- else the properties file of the messages' source (`penstock.io.kafka.client`), where their names begin with
+  `schema.registry.`.
 
 =============================================  =========================
 setting                                        for
 =============================================  =========================
 `basic.auth.user.info`                         `USER:PASSWORD`
-`bearer.auth.token`                            a token, instead of those
-`ssl.ca.location`                              certificates that are trusted, PEM
-`ssl.certificate.location` `ssl.key.location`  who the client is, PEM
+`bearer.auth.token`                            a token instead
+`ssl.ca.location`                              trusted certificates, PEM
+`ssl.certificate.location` `ssl.key.location`  the client's own, PEM
 =============================================  =========================
 """
 
@@ -44,16 +44,16 @@ _SETTINGS = (
 )
 
 _TIMEOUT_SECONDS = 10.0
-# Seconds before each further attempt; after the last one the runner repeats the bundle.
+# Seconds before each retry; after the last one the runner repeats the bundle.
 _PAUSES = (0.3, 1.0, 3.0)
 
 
 class SchemaFault(Exception):
-    """There is no usable schema of this id; messages with it are at fault, not the registry."""
+    """The registry has no usable schema of an id; messages with that id are at fault, not the registry."""
 
 
 class SchemaRegistry:
-    """One registry; pickles, and then holds no settings."""
+    """One registry; its pickle holds no settings."""
 
     def __init__(self, url: str, config: str | None = None):
         self.url = url.rstrip("/")
@@ -61,11 +61,11 @@ class SchemaRegistry:
         self._opener: urllib.request.OpenerDirector | None = None
 
     def schema(self, schema_id: int) -> Any:
-        """The Avro schema of an id, as JSON; what it refers to is put in.
+        """Returns the Avro schema of an id, as JSON, with the schemas that it refers to put in.
 
         Raises:
-          SchemaFault: when the registry has none, or it is not Avro.
-          DataError: when the registry does not answer, or not as it should.
+          SchemaFault: when the registry has no such schema, or it is not Avro.
+          DataError: when the registry does not answer, or its answer is wrong.
           ConfigError: when the settings are wrong.
         """
         answer = self._get(f"/schemas/ids/{schema_id}")
@@ -77,7 +77,7 @@ class SchemaRegistry:
         return inline(self._parsed(answer), definitions)
 
     def _collect(self, answer: Mapping[str, Any], definitions: dict[str, Any]) -> None:
-        """The schemas that one refers to, and those that they refer to, by full name."""
+        """Collects the schemas that an answer refers to, and those that they refer to, by full name."""
         for reference in answer.get("references") or ():
             if reference["name"] not in definitions:
                 found = self._get(f"/subjects/{quote(reference['subject'], safe='')}/versions/{reference['version']}")
@@ -129,10 +129,10 @@ def _ask(opener: urllib.request.OpenerDirector, url: str) -> dict[str, Any]:
 
 
 def registry_settings(config: str | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The settings of the registry's client.
+    """Returns the settings of the registry's client.
 
     Raises:
-      ConfigError: for a setting that is not known, and as `read_properties`.
+      ConfigError: when a setting is unknown, or `read_properties` fails.
     """
     path = config or environment.get(CONFIG_VARIABLE)
     stored = read_properties(path) if path else {}
@@ -150,7 +150,7 @@ def registry_settings(config: str | None, environment: Mapping[str, str] = os.en
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Credentials go nowhere else."""
+    """Refuses redirects: credentials must not go to another host."""
 
     def redirect_request(self, *unused: Any) -> None:
         return None
@@ -181,7 +181,7 @@ def _tls(settings: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def inline(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """An Avro schema with each name that is defined elsewhere replaced, where it first stands, by its definition.
+    """Replaces the first use of each name that is defined elsewhere with its definition.
 
     >>> inline({"type": "record", "name": "a", "fields": [{"name": "x", "type": "n.b"}]},
     ...        {"n.b": {"type": "enum", "name": "n.b", "symbols": ["s"]}})["fields"][0]["type"]["symbols"]

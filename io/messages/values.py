@@ -1,20 +1,20 @@
-"""The values of messages as rows, whichever source they are of: one message is one row, or one dead letter.
+"""Turns the values of messages into rows, whichever source they come from: one message is one row or one dead letter.
 
 ===========  =================================================  =======================================================
 format       the value                                          dead letters
 ===========  =================================================  =======================================================
 `json`       one JSON object, on any number of lines            `jsonl.*` (`penstock.io.formats.json.format`)
-`csv`        one CSV record; its line end may be there or not   `csv.*`, and `csv.several_records`
+`csv`        one CSV record, with or without a line end         `csv.*`, and `csv.several_records`
 `avro`       Avro binary, with or without the id of a schema    `avro.*`, `kafka.schema_id`, `kafka.schema`
              registry (`penstock.io.messages.avro`)
 `tfexample`  a serialized tf.Example                            `tfrecord.parse`
 `raw`        anything: the column `value`, binary               none
 ===========  =================================================  =======================================================
 
-A null value (a tombstone) is the dead letter `kafka.tombstone`, and its payload the message's key; the payload of all
-others is the message's value, as it was. Rows and dead letters together are the messages, each once.
+A null value (a tombstone) becomes the dead letter `kafka.tombstone`, whose payload is the message's key. The payload of
+all other dead letters is the message's value, unchanged. Each message appears once, as a row or as a dead letter.
 
-Values are decoded a poll at a time, and column by column, but for Avro and for messages with a fault.
+Values are decoded a poll at a time and column by column, except Avro and messages with a fault.
 """
 
 import dataclasses
@@ -39,10 +39,10 @@ _TOMBSTONE = Reason("kafka.tombstone", "the value is null (a tombstone); the pay
 
 
 class Values(Protocol):
-    """Makes rows of messages; pickles as long as it has not parsed."""
+    """Turns messages into rows; pickles as long as it has not parsed."""
 
     def parse(self, messages: Messages) -> Parsed:
-        """The rows of some messages, in their order, with `_origin`, and the dead letters of the others.
+        """Parses messages into rows, in order and with `_origin`, and into dead letters.
 
         Raises:
           DataError: when a schema registry does not answer.
@@ -56,18 +56,18 @@ def values_of(
     headers: Sequence[str] = (),
     **options: Any,
 ) -> Values:
-    """What decodes the values of one format.
+    """Returns the decoder of one format's values, with columns for key and headers.
 
     Args:
       format_name: a name of `penstock.io.messages.registry.DECODERS`.
-      features: those to read; None for all that there is.
-      key: the column for the messages' keys, binary; `Messages.keys` must be there then.
-      headers: columns for the headers of these names, binary; of a name that a message has twice the last one counts.
-      **options: those of the format: csv has `column_names`, `delimiter` and `null_values`; avro has
+      features: the features to read; None for all columns.
+      key: the column for the messages' keys, binary; needs `Messages.keys`.
+      headers: columns for the headers of these names, binary; if a message has a name twice, the last one counts.
+      **options: options of the format: csv has `column_names`, `delimiter` and `null_values`; avro has
         `schema_registry` (URL) and `config` (`penstock.io.kafka.client`), or `avro_schema` (file).
 
     Raises:
-      ConfigError: for a format that is not known, and options that are wrong.
+      ConfigError: when the format is unknown, or an option is wrong.
       InputError: when CSV columns lack one that the schema requires.
     """
     entry = find_decoder(format_name)
@@ -80,7 +80,7 @@ def values_of(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MessageValues:
-    """Values of one format, with columns for key and headers."""
+    """Decodes values of one format, and adds columns for key and headers."""
 
     make_decoder: Callable[[], Decoder]
     key: str | None = None
@@ -113,7 +113,7 @@ class MessageValues:
         return Parsed(batch, row_letters(places, faults, "read", messages.payload), payload)
 
     def _beside(self, messages: Messages, rows: np.ndarray, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-        """Columns of what stands beside the values."""
+        """Makes the columns for key and headers."""
         found: dict[str, pa.Array] = {}
         if self.key is not None and messages.keys is not None:
             found[self.key] = messages.keys.take(pa.array(rows)).cast(pa.binary())

@@ -1,1 +1,1 @@
-"""Files as a source: all of them at once, or as they come."""
+"""The interface of sources, and files as a source: all of them at once, or as they arrive."""

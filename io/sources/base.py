@@ -1,7 +1,7 @@
-"""Where rows come from: what a source gives to a job, in two halves, so that a command line is checked without Beam.
+"""The interface of sources, in two halves, so a command line can be checked without Beam.
 
-A `SourceKind` says what can be said of an input by its URI and the flags beside it, and opens it: only then are Beam
-and the clients imported, and is anybody asked. What it gives is a `Source`, which makes the transform that reads.
+A `SourceKind` checks an input by its URI and flags alone, and opens it. Only opening imports Beam and clients, and
+contacts servers. It returns a `Source`, which makes the transform that reads.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SourceRequest:
-    """What a job is told to read, and how.
+    """What a job shall read, and how.
 
     Attributes:
       inputs: URIs and patterns.
-      format: its name or an alias; None for what the source makes of that.
-      options: options of formats that were given, by flag.
+      format: the name of a format or an alias; None lets the source choose.
+      options: the given options of formats, by flag.
       event_time: `COLUMN` or `COLUMN:unit`.
-      watch: how often to look for new files; None reads those that are there.
-      out_of_orderness, idle_timeout: as `ReadFromKafka` and `WatchRecords` have them.
+      watch: how often to look for new files; None reads the files that exist now.
+      out_of_orderness, idle_timeout: as in `ReadFromKafka` and `WatchRecords`.
     """
 
     inputs: tuple[str, ...]
@@ -37,65 +37,65 @@ class SourceRequest:
 
 
 class Source(Protocol):
-    """What a job reads."""
+    """The input of a job, opened."""
 
     @property
     def is_bounded(self) -> bool:
-        """Whether it comes to an end by itself."""
+        """Whether the source ends by itself."""
 
     @property
     def has_event_times(self) -> bool:
-        """Whether its rows have `_event_time` already."""
+        """Whether its rows already have `_event_time`."""
 
     def read(self, features: "Sequence[Feature] | None" = None, order_key: bool = False) -> "RejectingTransform":
-        """The transform that reads all of it, typed by the features of a schema."""
+        """Returns the transform that reads the source, typed by the features of a schema."""
 
     def describe(self) -> str:
-        """What it is, in a few words."""
+        """Describes the source in a few words."""
 
     def inputs(self) -> list[dict[str, Any]]:
-        """What a manifest says about it."""
+        """Returns the entries of the source in a manifest."""
 
 
 class SourceKind(Protocol):
-    """What all sources of one kind have in common; its module imports nothing heavy."""
+    """The checks that all sources of one kind share, and their opening; its module imports nothing heavy."""
 
     def reach(self, uri: str, what: str) -> None:
-        """Refuses an input that cannot be reached from here.
+        """Rejects an input that this machine cannot read.
 
         Args:
-          uri: of the input.
+          uri: the URI of the input.
           what: its flag with its value, for messages.
 
         Raises:
           MissingExtraError: when an extra is not installed.
-          ConfigError: when nobody knows the scheme.
+          ConfigError: when the scheme is unknown.
         """
 
     def find(self, uri: str) -> None:
-        """Refuses an input that is certainly not there.
+        """Rejects an input that certainly does not exist.
 
         Raises:
-          InputError: says what is not there.
+          InputError: when something does not exist; the message names it.
         """
 
     def is_endless(self, request: SourceRequest) -> bool:
-        """Whether what is asked for has no end, as far as the flags tell; nobody is asked.
+        """Returns whether the input has no end, judged by URI and flags alone.
 
         Raises:
-          ConfigError: for flags that do not go together.
+          ConfigError: when flags contradict each other.
         """
 
     def replay_format(self, inputs: Sequence[str]) -> tuple[str | None, Mapping[str, Any]]:
-        """The format of a run that was not told it, and options of it by flag; None where nothing tells it."""
+        """Infers the format of a run without `--format`, and its options by flag; None when it cannot be inferred."""
 
     def payload_settings(self, uri: str) -> Mapping[str, Any]:
-        """Settings of the decoder of Avro that the URI has, by keyword: where the schemas of messages are."""
+        """Returns the URI's settings for the Avro decoder, by keyword: where the schemas of messages are."""
 
     def open(self, request: SourceRequest) -> Source:
-        """The source, looked at as far as that is possible without reading a row.
+        """Opens the source, and checks what can be checked without reading a row.
 
         Raises:
-          ConfigError: when flags do not go together, or the format is not known or does not have an option.
-          InputError: when it is not there, or does not answer.
+          ConfigError: when flags contradict each other, the format is unknown, or it does not have an option.
+          InputError: when the input does not exist, or a server does not answer.
         """

@@ -1,4 +1,4 @@
-"""Files as a source: those that are there, and those that come."""
+"""Files as a source: the files that exist now, or files as they arrive."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -33,28 +33,28 @@ class FileSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> Self:
-        """Matches the patterns and chooses the format; raises as `SourceKind.open`."""
+        """Matches the patterns and chooses the format; raises the errors of `SourceKind.open`."""
         files = match_files(request.inputs)
         return cls(files, _reader(request, files))
 
     def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
-        """The transform that reads all files."""
+        """Returns the transform that reads all files."""
         return ReadRecords(self.files, self.reader, features, order_key)
 
     def describe(self) -> str:
-        """The first files, how many there are, and what reads them."""
+        """Describes the files: the first names, number, size and format."""
         names = ", ".join(file.uri for file in self.files[:3]) + (", ..." if len(self.files) > 3 else "")
         size = byte_text(sum(file.size for file in self.files))
         return f"{names} ({len(self.files)} files, {size}, {type(self.reader).__name__})"
 
     def inputs(self) -> list[dict[str, Any]]:
-        """Each file with its size and time of change."""
+        """Lists each file with its size and modification time."""
         return [dataclasses.asdict(file) for file in self.files]
 
 
 @dataclasses.dataclass(frozen=True)
 class WatchedSource:
-    """Patterns, whose files are read as they come."""
+    """Patterns whose files are read as they arrive."""
 
     reader: Format
     request: SourceRequest
@@ -64,11 +64,11 @@ class WatchedSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> Self:
-        """Chooses the format, by the suffix of the patterns if it is not named; raises as `SourceKind.open`."""
+        """Chooses the format, by the suffix of the patterns if not named; raises the errors of `SourceKind.open`."""
         return cls(_reader(request, [InputFile(pattern, 0, 0.0) for pattern in request.inputs]), request)
 
     def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> WatchRecords:
-        """The transform that watches and reads."""
+        """Returns the transform that watches and reads."""
         return WatchRecords(
             self.request.inputs,
             self.request.watch or ZERO,
@@ -80,10 +80,10 @@ class WatchedSource:
         )
 
     def describe(self) -> str:
-        """The patterns, and how often they are looked at."""
+        """Describes the patterns, and how often they are listed."""
         interval = (self.request.watch or ZERO).total_seconds()
         return f"{', '.join(self.request.inputs)}, looked at every {interval:g} s"
 
     def inputs(self) -> list[dict[str, Any]]:
-        """The patterns; windows name the files of their rows."""
+        """Lists the patterns; the manifests of windows name the files of their rows."""
         return [{"uri": pattern} for pattern in self.request.inputs]

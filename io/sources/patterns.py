@@ -1,4 +1,4 @@
-"""Files as a source: what is known of patterns without Beam."""
+"""Files as a kind of source: the checks of patterns that do not need Beam."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,19 +15,19 @@ class PatternKind:
     """Files that patterns match, on any filesystem that Beam knows; see `penstock.io.sources.base.SourceKind`."""
 
     def reach(self, uri: str, what: str) -> None:
-        """Refuses a filesystem that nobody knows, or whose extra is missing."""
+        """Rejects an unknown filesystem, or one whose extra is missing."""
         check_filesystem(uri, what, sources=tuple(SCHEMES))
 
     def find(self, uri: str) -> None:
-        """Refuses a local pattern that matches nothing."""
+        """Rejects a local pattern that matches nothing."""
         check_matches(uri)
 
     def is_endless(self, request: SourceRequest) -> bool:
-        """Whether the files are watched for."""
+        """Returns whether the job watches for files."""
         return request.watch is not None
 
     def replay_format(self, inputs: Sequence[str]) -> tuple[str | None, Mapping[str, Any]]:
-        """What the suffixes of the patterns tell."""
+        """Infers the format and options from the suffixes of the patterns."""
         try:
             entry = FORMATS[detect_format(inputs)]
             by_keyword = suffix_options(entry, inputs)
@@ -37,11 +37,11 @@ class PatternKind:
         return entry.name, {flags[keyword]: value for keyword, value in by_keyword.items()}
 
     def payload_settings(self, uri: str) -> Mapping[str, Any]:
-        """None: all that reads a file is in the file and in the flags."""
+        """Returns no settings: files and flags hold all that is needed to read a file."""
         return {}
 
     def open(self, request: SourceRequest) -> Source:
-        """The files that are there, or with `watch` those that come."""
+        """Opens the files that exist now, or with `watch` the files as they arrive."""
         from penstock.io.sources.files import FileSource, WatchedSource
 
         return FileSource.open(request) if request.watch is None else WatchedSource.open(request)

@@ -1,10 +1,10 @@
 """Reading files of any known format into RecordBatches: `ReadRecords`.
 
-A file is planned into parts (byte ranges, row groups, blocks), the parts are spread over the workers, and each part is
-read into batches of at most 32,768 rows and about 4 MiB, each row with its `_origin`. Under a schema the columns are
-typed (`penstock.io.columns.conform`); what cannot be typed is rejected with the original bytes.
+The transform plans each file into parts (byte ranges, row groups, blocks), spreads the parts over the workers, and
+reads each part into batches of at most 32,768 rows and about 4 MiB, each row with its `_origin`. A schema types the
+columns (`penstock.io.columns.conform`); rows that cannot be typed are rejected with their original bytes.
 
-The formats are those of `penstock.io.formats.registry`.
+`penstock.io.formats.registry` lists the formats.
 """
 
 import dataclasses
@@ -34,21 +34,21 @@ class ReadRecords(RejectingTransform):
     """Reads files of any known format into RecordBatches.
 
     Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB, with `_origin`. With `features`, columns are
-    int64, float64, string or binary, or lists of those; a null is an absent feature. Without, the columns are as in
-    the file (CSV: all text). The order of elements is not defined.
+    int64, float64, string or binary, or lists of those; a null is an absent feature. Without `features`, the columns
+    are as in the file (CSV: all text). The order of elements is not defined.
 
     Attributes:
-      inputs: patterns, or the files that they matched before (`match_files`): a file whose size or modification time
-        is no longer as matched fails the pipeline.
-      format: a name from `penstock.io.formats.registry.FORMATS`, a `Format` with its options, or None to go by the
+      inputs: patterns, or the files that they matched before (`match_files`). The pipeline fails when the size or
+        modification time of a file has changed since.
+      format: a name from `penstock.io.formats.registry.FORMATS`, a `Format` with its options, or None to choose by
         suffix.
       features: the schema's features (`penstock.io.schema.schema_features`).
-      order_key: add `_shuffle_key`, the place of a row in the sorted list of files, as `WriteDataset(shuffle="none")`
-        needs it.
+      order_key: add `_shuffle_key`, the position of a row in the sorted list of files, which
+        `WriteDataset(shuffle="none")` needs.
 
     Raises:
-      ConfigError: when the format is not known.
-      InputError: when no file matches; on the workers, for a fault of a whole file.
+      ConfigError: when the format is unknown.
+      InputError: when no file matches; on the workers, when a whole file is unusable.
     """
 
     inputs: Sequence[str] | Sequence[InputFile]
@@ -57,7 +57,7 @@ class ReadRecords(RejectingTransform):
     order_key: bool = False
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
-        """Plan the files, spread the parts, read them."""
+        """Plans the files, spreads the parts over workers, and reads them."""
         files = self._files()
         reader = resolve_format(self.format, files)
         read = beam.ParDo(ReadPartFn(reader, self.features, self.order_key)).with_output_types(pa.RecordBatch)
@@ -80,12 +80,12 @@ class ReadRecords(RejectingTransform):
 
 
 def resolve_format(choice: str | Format | None, files: Sequence[InputFile], **options: Any) -> Format:
-    """A format object from a name, with its options; by the suffix of the files when `choice` is None.
+    """Makes a format by name, with its options; by the suffix of the files when `choice` is None.
 
     Raises:
-      ConfigError: when the name, a suffix or an option is not known, or suffixes stand for several values of an option
-        that is not given (.tsv files beside others without a `delimiter`).
-      InputError: for a file that is compressed as no file of the format is.
+      ConfigError: when the name, a suffix or an option is unknown, or suffixes set several values of an option that is
+        not given (.tsv files beside others without a `delimiter`).
+      InputError: when a file is compressed as a whole, but the format compresses inside.
     """
     if choice is not None and not isinstance(choice, str):
         return choice
@@ -94,13 +94,13 @@ def resolve_format(choice: str | Format | None, files: Sequence[InputFile], **op
 
 
 class PlanPartsFn(beam.DoFn):
-    """Numbered files to their parts."""
+    """Plans the parts of numbered files."""
 
     def __init__(self, reader: Format):
         self._reader = reader
 
     def process(self, numbered: tuple[int, InputFile]) -> Iterator[Any]:
-        """Each part with its file and the file's number."""
+        """Yields each part with its file and the file's number."""
         index, file = numbered
         check_unchanged(file)
         progress.plan(bytes=file.size)
@@ -110,7 +110,7 @@ class PlanPartsFn(beam.DoFn):
 
 
 class ReadPartFn(beam.DoFn):
-    """Parts to batches and rejects."""
+    """Reads parts into batches and rejects."""
 
     def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool):
         self._reader = reader
@@ -120,7 +120,7 @@ class ReadPartFn(beam.DoFn):
         self._counters = RowCounters("ReadRecords")
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
-        """The rows of one part."""
+        """Reads the rows of one part."""
         with stopping.failing_together(self._pipeline):
             yield from self._read(*item)
 
@@ -138,7 +138,7 @@ class ReadPartFn(beam.DoFn):
         progress.add(parts=1)
 
     def _typed(self, parsed: Parsed) -> tuple[pa.RecordBatch, Sequence[DeadLetter] | RejectedBatch]:
-        """The rows that the schema can type, and those that it cannot."""
+        """Splits rows into those that the schema can type, as a typed batch, and those that it cannot."""
         if self._features is None:
             return parsed.batch, ()
         batch, reasons = conform_batch(parsed.batch, self._features)
@@ -152,10 +152,10 @@ class ReadPartFn(beam.DoFn):
 
 
 def check_unchanged(file: InputFile) -> None:
-    """Compares a file with what was matched when the job began.
+    """Checks that a file is as it was when it was matched.
 
     Raises:
-      InputError: when its size or modification time differs.
+      InputError: when its size or modification time has changed.
     """
     now = stat_file(file.uri)
     if (now.size, now.mtime) != (file.size, file.mtime):

@@ -1,7 +1,7 @@
-"""`ReadFrom<Format>`: `ReadRecords` of the files of one format, with its options as arguments; one for each format.
+"""`ReadFrom<Format>`: for each format a `ReadRecords` of its files, with the format's options as arguments.
 
-They follow from `penstock.io.formats.registry`: `ReadFromCsv` is made of `CsvFormat`, its options and what is said of
-them.
+They are generated from `penstock.io.formats.registry`: `ReadFromCsv` takes its options and their descriptions from
+`CsvFormat`.
 """
 
 import inspect
@@ -22,7 +22,7 @@ Args:
 
 
 def __getattr__(name: str) -> Callable[..., ReadRecords]:
-    """The transform of a name; the module of its format is imported now."""
+    """Makes the transform of a name; imports the module of its format."""
     for entry in FORMATS.values():
         format_name = entry.made_by.partition(":")[2]
         if name == _READ_FROM + format_name.removesuffix(_FORMAT):
@@ -45,7 +45,7 @@ def _reader(name: str, kind: type[Format], title: str) -> type[ReadRecords]:
 
 
 def _doc(kind: type[Format], title: str) -> str:
-    """What the format says of its options and errors, as what a reader says."""
+    """Makes the docstring of a reader from that of its format."""
     text, _, options = (inspect.getdoc(kind) or "").partition("\nAttributes:\n")
     head = f"Reads files into RecordBatches: {title}.\n\nElements and errors are those of `ReadRecords`."
     return "\n".join([head, "", text.rstrip(), _ARGUMENTS, options]).rstrip() + "\n"

@@ -1,7 +1,7 @@
-"""The kinds of sources: one line for each scheme of a URI; what has none of them is a file.
+"""The kinds of sources, one entry for each scheme of a URI; an input with no such scheme is a file.
 
-A kind is one folder and one line in `SCHEMES`, which names its `SourceKind` (`penstock.io.sources.base`). Nothing heavy
-is imported before a source is opened.
+A kind is one folder and one entry in `SCHEMES`, which names its `SourceKind` (`penstock.io.sources.base`). Heavy
+modules are imported only when a source is opened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from penstock.io.formats.registry import load
 from penstock.io.sources.base import Source, SourceKind, SourceRequest
 
-# By scheme, `module:class`.
+# Scheme to `module:class`.
 SCHEMES: Mapping[str, str] = {
     "kafka": "penstock.io.kafka.kind:KafkaKind",
 }
@@ -19,7 +19,7 @@ _FILES = "penstock.io.sources.patterns:PatternKind"
 
 
 def scheme_of(uri: str) -> str | None:
-    """The scheme in the table that a URI has; None for a file.
+    """Returns the scheme of a URI if `SCHEMES` has it; None for a file.
 
     >>> scheme_of("kafka://localhost:9092/t"), scheme_of("gs://b/kafka.csv")
     ('kafka', None)
@@ -29,25 +29,25 @@ def scheme_of(uri: str) -> str | None:
 
 
 def kind_of(*uris: str) -> SourceKind:
-    """The kind of some inputs; of mixed ones the first that is no file, which refuses what it does not go with."""
+    """Returns the kind of some inputs; if they are mixed, the first one that is not of files: it rejects the others."""
     scheme = next(filter(None, map(scheme_of, uris)), None)
     kind: SourceKind = load(SCHEMES[scheme] if scheme else _FILES)()
     return kind
 
 
 def open_source(request: SourceRequest) -> Source:
-    """The source that is asked for.
+    """Opens the requested source.
 
     Raises:
-      ConfigError: when its kinds are mixed, no format is known, or a flag is for another kind or format.
+      ConfigError: when kinds are mixed, the format is unknown, or a flag is for another kind or format.
       InputError: when a pattern matches no file, or a source does not answer.
       MissingExtraError: when the source needs an extra that is not installed.
     """
     kind = kind_of(*request.inputs)
-    kind.is_endless(request)  # what does not go together is refused first
+    kind.is_endless(request)  # first raises for flags that contradict each other
     return kind.open(request)
 
 
 def payload_settings(uris: Sequence[str]) -> Mapping[str, object]:
-    """Settings that decoding what dead letters hold takes from the URIs of a run's inputs, by keyword."""
+    """Returns the settings for decoding the payloads of dead letters, by keyword, from the URIs of a run's inputs."""
     return next(filter(None, (kind_of(uri).payload_settings(uri) for uri in uris)), {})

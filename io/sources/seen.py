@@ -1,6 +1,6 @@
-"""What a watcher of files knows from one look to the next, and how one look follows from another.
+"""The state that a watcher of files keeps between looks, and how one look changes it.
 
-See `penstock.io.sources.watch` for what is promised.
+`penstock.io.sources.watch` describes the guarantees.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 
 from penstock.io.files.inputs import InputFile
 
-# A file that is not in this many listings, one after the other, is forgotten: some file systems list late.
+# A file that is missing from this many listings in a row is forgotten: some file systems list late.
 _FORGET_LOOKS = 3
 
-# Stands for no event time: no other number is as low.
+# Stands for no event time: the lowest int64.
 _NO_TIME = -(1 << 63)
 
 _Key = bytes
@@ -30,21 +30,22 @@ def _key(file: InputFile) -> _Key:
 
 
 def _stamp(file: InputFile) -> _Stamp:
-    """Eight bytes that tell one state of a file from another."""
+    """Returns eight bytes that identify a state of a file: its size and modification time."""
     return hashlib.blake2b(f"{file.size} {file.mtime!r}".encode(), digest_size=8).digest()
 
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """What a watcher knows between two looks.
+    """The state of a watcher between two looks.
 
     Attributes:
-      read: files that were handed on: key to the state they had, and in how many looks they have been missing.
+      read: files that were handed on: key to their last state, and the number of looks in which they were missing.
       growing: files that may still be written: key to the state that the last look found.
       looks_left: how often to look; -1 for ever.
-      latest: latest event time found, microseconds since 1970; None without.
-      found: when a file was last finished, or the first look was; microseconds since 1970, 0 before it.
-      is_over: nothing is left to do.
+      latest: the latest event time found, microseconds since 1970; None if there is none.
+      found: the time of the last look that found a finished file, or of the first look; microseconds since 1970, 0
+        before the first look.
+      is_over: no look is left to do.
     """
 
     read: Mapping[_Key, tuple[_Stamp, int]] = dataclasses.field(default_factory=dict)
@@ -57,7 +58,7 @@ class Watched:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What one look found: the files that are finished now, and those that changed after they were handed on."""
+    """The result of one look: files that are finished now, and files that changed after they were handed on."""
 
     watched: Watched
     finished: tuple[InputFile, ...]
@@ -65,11 +66,11 @@ class Look:
 
 
 def look(watched: Watched, files: Sequence[InputFile], now: int) -> Look:
-    """Tells the finished files of a listing from those that may still be written; time is linear in the listing.
+    """Separates the finished files of a listing from those that may still be written, in linear time.
 
     Args:
-      watched: what is known.
-      files: all files that are there now, each once.
+      watched: the state before the look.
+      files: all files that exist now, each once.
       now: microseconds since 1970.
     """
     read, growing = {}, {}
@@ -100,10 +101,10 @@ def look(watched: Watched, files: Sequence[InputFile], now: int) -> Look:
 
 
 class WatchedCoder(coders.Coder):
-    """25 bytes for each file, and a few more."""
+    """Encodes a state with 25 bytes for each file, and a header."""
 
     def encode(self, value: Watched) -> bytes:
-        """Header, then the files that were read, then those that grow."""
+        """Writes the header, then the read files, then the growing ones."""
         latest = _NO_TIME if value.latest is None else value.latest
         header = _HEADER.pack(value.is_over, len(value.read), len(value.growing), value.looks_left, latest, value.found)
         entries = [_ENTRY.pack(key, stamp, missed) for key, (stamp, missed) in value.read.items()]
@@ -111,7 +112,7 @@ class WatchedCoder(coders.Coder):
         return b"".join([header, *entries])
 
     def decode(self, encoded: bytes) -> Watched:
-        """The inverse of `encode`."""
+        """Decodes the result of `encode`."""
         is_over, reads, _, looks_left, latest, found = _HEADER.unpack_from(encoded)
         entries = list(_ENTRY.iter_unpack(memoryview(encoded)[_HEADER.size :]))
         return Watched(
@@ -124,11 +125,11 @@ class WatchedCoder(coders.Coder):
         )
 
     def is_deterministic(self) -> bool:
-        """False: the order of the files is that of their finding."""
+        """Returns False: the files are in the order in which they were found."""
         return False
 
     def to_type_hint(self) -> type:
-        """The element type."""
+        """Returns `Watched`."""
         return Watched
 
 
@@ -136,25 +137,25 @@ _OVER = Watched(is_over=True)
 
 
 class LookTracker(RestrictionTracker):
-    """One look is one claim; a checkpoint leaves all further looks to whoever goes on."""
+    """Makes one look one claim; a checkpoint leaves all further looks to the next bundle."""
 
     def __init__(self, watched: Watched):
         self._watched = watched
         self._next: Watched | None = None
 
     def current_restriction(self) -> Watched:
-        """What is known."""
+        """Returns the state before the look."""
         return self._watched
 
     def try_claim(self, position: Watched) -> bool:
-        """Claims a look by what is known after it; False when a checkpoint came first."""
+        """Claims a look by the state after it; returns False when a checkpoint came first."""
         if self._watched.is_over or self._next is not None:
             return False
         self._next = position
         return True
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Watched, Watched] | None:
-        """Everything but the look that was claimed."""
+        """Splits off everything but the claimed look."""
         if self._watched.is_over:
             return None
         rest = self._watched if self._next is None else self._next
@@ -162,7 +163,7 @@ class LookTracker(RestrictionTracker):
         return _OVER, rest
 
     def check_done(self) -> bool:
-        """True after a claim or a checkpoint.
+        """Checks that there was a claim or a checkpoint.
 
         Raises:
           ValueError: when there was neither.
@@ -172,10 +173,10 @@ class LookTracker(RestrictionTracker):
         return True
 
     def current_progress(self) -> RestrictionProgress:
-        """A look is done or it is not."""
+        """Returns 1 of 1 after the look, else 0 of 1."""
         done = float(self._next is not None or self._watched.is_over)
         return RestrictionProgress(completed=done, remaining=1 - done)
 
     def is_bounded(self) -> bool:
-        """Whether nothing is left to do."""
+        """Returns whether no look is left to do."""
         return self._watched.is_over

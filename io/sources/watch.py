@@ -1,28 +1,28 @@
 """Files as a stream: `WatchFiles` finds the files that are finished, each once; `WatchRecords` reads them.
 
-A file is finished when two looks, an interval apart, find it with the same size and time of change. What has been
-handed on is the restriction of one splittable DoFn, so it lies in the checkpoint and survives restarts. It takes 25
-bytes for each file that *is there*: a file that is gone is forgotten after a few looks, so that the state is as large
-as a listing, and not as long as history. A file that changes after it was handed on is not read again, which would give
-its rows twice: it becomes a dead letter, `file.changed`.
+A file is finished when two looks, an interval apart, find it with the same size and modification time. The list of
+files that were handed on is the restriction of one splittable DoFn. It is part of the checkpoint and survives restarts.
+It takes 25 bytes for each file that *exists*: a deleted file is forgotten after a few looks, so the state does not grow
+with the age of the stream. A file that changes after it was handed on is not read again, which would give its rows
+twice: it becomes a dead letter, `file.changed`.
 
-Beam's own `MatchContinuously` (2.77) keeps its state in the same place, but hands a file on when its name appears,
-finished or not; it remembers every file for ever (or, with `timestamp_cursor`, skips without a word a file that comes
-with an older time of change, as copies do); and its watermark is the clock, so that the rows of the last hour's file
-are an hour late when it arrives.
+Beam's own `MatchContinuously` (2.77) keeps its state in the same way, but hands a file on when its name appears,
+finished or not. It remembers every file for ever (or, with `timestamp_cursor`, silently skips a file with an older
+modification time, as copies have). Its watermark is the clock, so the rows of the last hour's file are an hour late
+when it arrives.
 
-**Watermark.** With `event_time` it follows the rows and not the clock: it stands at the latest event time of the files
-that were handed on, less `out_of_orderness`. So the last windows of a file close when the *next* one is read, and a
-file that arrives hours after its events is on time, unless one with later events overtook it. While a file grows the
-watermark stands still, and it never goes beyond the clock. The latest event time is looked up in the last rows of the
-newest files where one can start to read there (`Format.tail`), else in their first rows: if it is
-too low, windows wait for one more file. The rows of a file that was overtaken are late: in the late pane within the
-allowed lateness, dead letters `late` beyond it. `idle_timeout` lets the clock take over when no file has been finished
-for so long: the watermark is then the clock less `idle_timeout` and `out_of_orderness`, and what comes later than that
-after its time is late. Without `event_time` the watermark is the clock less `out_of_orderness`.
+**Watermark.** With `event_time` the watermark follows the rows, not the clock. It is the latest event time of the files
+that were handed on, less `out_of_orderness`. So the last windows of a file close when the *next* file is read, and a
+file that arrives hours after its events is on time, unless a file with later events came first. The watermark stands
+still while a file grows, and never passes the clock. Penstock looks up the latest event time in the last rows of the
+newest files if their format allows it (`Format.tail`), else in their first rows: if that time is too low, windows wait
+for one more file. The rows of a file that came too late are late: in the late pane within the allowed lateness, dead
+letters `late` beyond it. When no file has been finished for `idle_timeout`, the clock takes over: the watermark is then
+the clock less `idle_timeout` and `out_of_orderness`, and rows behind it are late. Without `event_time` the watermark is
+the clock less `out_of_orderness`.
 
-**Faults.** In a stream a broken file must not end the job, or it would for ever: it becomes a dead letter
-`file.broken`, and the stream goes on. Rows of it that were read before the fault was met stay.
+**Faults.** A broken file must not end a stream, since each restart would fail on it again. It becomes a dead letter
+`file.broken`, and the stream continues. Rows of the file that were read before the fault stay.
 """
 
 import dataclasses
@@ -62,29 +62,29 @@ _LOGGER = logging.getLogger(__name__)
 
 FILE_BROKEN, FILE_CHANGED = "file.broken", "file.changed"
 
-# Listings that fail one after the other before the job does.
+# The job fails after this many failed listings in a row.
 _MAX_FAILED_LOOKS = 10
 
-# In how many files of one look their latest event time is looked up.
+# The most files of one look in which the latest event time is looked up.
 _MAX_PEEKED = 16
 
-# What a file does to its reader that trying again would not change.
+# Errors of a file that a retry cannot fix.
 _BROKEN = (DataError, ConfigError, FileNotFoundError, PermissionError)
 
-# Patterns, and how often to look (-1: for ever).
+# Patterns, and the number of looks (-1: for ever).
 _Watch = tuple[tuple[str, ...], int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """What moves the watermark of a watcher; see the module.
+    """Computes the watermark of a watcher; the module describes how.
 
     Attributes:
-      reader: looks up event times in files.
+      reader: reads event times from files.
       event_time: `COLUMN` or `COLUMN:unit`; None makes the clock the watermark.
-      features: the schema, which types the column; None takes the column as the file has it.
+      features: the schema's features, which type the column; None takes the column as it is in the file.
       out_of_orderness: how much later than younger rows a row may come.
-      idle_timeout: how long without a file until the clock takes over; None waits for the next file for ever.
+      idle_timeout: how long after the last finished file the clock takes over; None waits for the next file for ever.
     """
 
     reader: Format
@@ -94,7 +94,7 @@ class Clock:
     idle_timeout: datetime.timedelta | None = None
 
     def latest(self, files: Sequence[InputFile]) -> int | None:
-        """The latest event time of the files that changed last, or one a bit lower; microseconds since 1970."""
+        """Returns the latest event time of the newest files, or one a bit lower; microseconds since 1970."""
         if self.event_time is None:
             return None
         newest = sorted(files, key=lambda file: file.mtime)[-_MAX_PEEKED:]
@@ -102,7 +102,7 @@ class Clock:
         return _latest(times)
 
     def watermark(self, watched: Watched, now: int) -> int | None:
-        """Where the watermark may go after a look; None for where it is. `now` is in microseconds since 1970."""
+        """Returns the watermark after a look; None to leave it. `now` is in microseconds since 1970."""
         late = micros(self.out_of_orderness)
         if self.event_time is None:
             return now - late
@@ -116,9 +116,9 @@ class Clock:
 def latest_event_time(
     reader: Format, file: InputFile, event_time: str, features: Sequence[Feature] | None = None
 ) -> int | None:
-    """The latest event time in the last rows of a file, or in its first where one cannot start to read in the middle.
+    """Returns the latest event time in a file's last rows, or its first ones if reading cannot start in the middle.
 
-    Microseconds since 1970; None where the file is broken or has no row with a time.
+    The time is in microseconds since 1970; None when the file is broken or has no row with a time.
     """
     column, unit = parse_event_time(event_time)
     wanted = None if features is None else [find_feature(column, features, "--event_time")]
@@ -154,25 +154,25 @@ class _WatchedProvider(RestrictionProvider):
         return 1
 
     def truncate(self, element: _Watch, restriction: Watched) -> None:
-        """A job that is drained looks no more."""
+        """Drops all further looks when a job is drained."""
 
 
 @dataclasses.dataclass(eq=False)
 class WatchFiles(RejectingTransform):
     """Finds the files that patterns match, each when it is finished.
 
-    Elements: `InputFile`, unbounded. Each is handed on once, with the watermark before it as its timestamp, so that the
-    watermark waits until it is read. One that changes afterwards is rejected with `file.changed`. One worker looks. A
-    listing that fails is tried again at the next look; ten in a row fail the job.
+    Elements: `InputFile`, unbounded. Each file is handed on once. Its timestamp is the watermark before it, so the
+    watermark waits until the file is read. A file that changes afterwards is rejected with `file.changed`. One worker
+    looks. A failed listing is retried at the next look; ten failures in a row fail the job.
 
     Attributes:
-      patterns: what to look for; a file that two match is one.
-      interval: between two looks, at least a millisecond; a timedelta, or text such as `60s`.
-      clock: what moves the watermark.
-      looks: end after so many looks: for tests, and to read what is finished by then; None never ends.
+      patterns: the patterns to look for; a file that two of them match is handed on once.
+      interval: the time between two looks, at least a millisecond; a timedelta, or text such as `60s`.
+      clock: computes the watermark.
+      looks: end after this many looks, for tests, and to read the files that are finished by then; None never ends.
 
     Raises:
-      ConfigError: for an interval or number of looks that is too small, or a filesystem that cannot be reached.
+      ConfigError: when the interval or the number of looks is too small, or a filesystem cannot be reached.
     """
 
     patterns: Sequence[str]
@@ -189,7 +189,7 @@ class WatchFiles(RejectingTransform):
             raise ConfigError(f"looks must be >= 2, since only the second can find a finished file, got {self.looks}")
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[InputFile]:
-        """One element, all patterns."""
+        """Looks for all patterns in one element."""
         watch: _Watch = (tuple(self.patterns), -1 if self.looks is None else self.looks)
         files = beam.ParDo(_WatchFilesFn(self._interval, self.clock)).with_output_types(InputFile)
         patterns = pbegin | "Patterns" >> beam.Create([watch], reshuffle=False)
@@ -215,7 +215,7 @@ class _WatchFilesFn(beam.DoFn):
         if known.looks_left == 0:
             tracker.try_claim(known)
             return
-        # Looks before it claims: a checkpoint in between need not wait for a slow listing.
+        # List first, then claim: a checkpoint in between need not wait for a slow listing.
         files = self._list(watch[0])
         if files is None:
             tracker.defer_remainder(Duration(micros=micros(self._interval)))
@@ -238,7 +238,7 @@ class _WatchFilesFn(beam.DoFn):
         tracker.defer_remainder(Duration(micros=micros(self._interval)))
 
     def _list(self, patterns: Sequence[str]) -> tuple[InputFile, ...] | None:
-        """All files; None when they could not be listed."""
+        """Lists all files; returns None when the listing fails."""
         try:
             files = match_files(patterns, may_be_none=True)
         except InputError as error:
@@ -260,7 +260,7 @@ def _changed_letter(file: InputFile) -> DeadLetter:
 
 
 def _file_letter(code: str, detail: str, file: InputFile, part: Part | None = None) -> DeadLetter:
-    """A dead letter that stands for a file; its payload is no row."""
+    """Makes a dead letter for a file; its payload is not a row."""
     part = part or Part()
     payload = row_payload({**dataclasses.asdict(file), "start": part.start, "end": part.end})
     return DeadLetter((Reason(code, detail),), "read", file.uri, part.start, payload, "json")
@@ -270,20 +270,20 @@ def _file_letter(code: str, detail: str, file: InputFile, part: Part | None = No
 class WatchRecords(RejectingTransform):
     """Reads the files that patterns match, each when it is finished, for ever.
 
-    Elements are those of `ReadRecords`; their order means nothing. Rejects are those of the reader, and `file.broken`
+    Elements are those of `ReadRecords`; their order is not defined. Rejects are those of the reader, and `file.broken`
     and `file.changed` for whole files, each as one row.
 
     Attributes:
-      patterns: what to look for.
-      interval: between two looks, at least a millisecond; a timedelta, or text such as `60s`.
-      format: a name or a `Format`; None goes by the suffix of the patterns.
+      patterns: the patterns to look for.
+      interval: the time between two looks, at least a millisecond; a timedelta, or text such as `60s`.
+      format: a name or a `Format`; None chooses by the suffix of the patterns.
       features: the schema's features.
-      event_time: `COLUMN` or `COLUMN:unit`, which the watermark follows; the rows get `_event_time` elsewhere.
-      out_of_orderness, idle_timeout: as `interval`; see the module.
-      looks: end after so many looks; None never ends.
+      event_time: `COLUMN` or `COLUMN:unit`, which the watermark follows; another step adds `_event_time` to the rows.
+      out_of_orderness, idle_timeout: durations, like `interval`; the module describes them.
+      looks: end after this many looks; None never ends.
 
     Raises:
-      ConfigError: when the format is not known, or an option is wrong.
+      ConfigError: when the format is unknown, or an option is wrong.
     """
 
     patterns: Sequence[str]
@@ -308,7 +308,7 @@ class WatchRecords(RejectingTransform):
         self._clock = Clock(self._reader, self.event_time, self.features, late, idle)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
-        """Find the files, plan and spread their parts, read them."""
+        """Finds the files, plans and spreads their parts, and reads them."""
         watch = WatchFiles(self.patterns, self.interval, self._clock, self.looks).with_error_handler(
             self._error_handler
         )

@@ -1,4 +1,4 @@
-"""The container of Avro files: its header and its blocks, checked and decompressed, without decoding rows.
+"""Reads, checks and decompresses the header and the blocks of Avro files, without decoding rows.
 
 A file is a header and then blocks; a block is `rows (varint) | bytes (varint) | data | sync marker (16 bytes)`.
 """
@@ -25,7 +25,7 @@ _MAX_VARINT_BYTES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What an Avro file says of itself: its schema as written, its codec, its sync marker, where the blocks begin."""
+    """The header of an Avro file: schema as written, codec, sync marker, and the offset where the blocks begin."""
 
     schema: Any
     codec: str
@@ -35,7 +35,7 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class AvroBlock:
-    """One block: where it starts in the file, its rows, its data as stored (empty when only planned), where it ends."""
+    """One block: start offset in the file, number of rows, data as stored (empty when only planned), end offset."""
 
     offset: int
     rows: int
@@ -44,10 +44,10 @@ class AvroBlock:
 
 
 def read_header(stream: io.BufferedReader, file: InputFile) -> Header:
-    """The header of an Avro file; leaves the stream at its first block.
+    """Reads the header of an Avro file; leaves the stream at its first block.
 
     Raises:
-      InputError: when there is none, or it is damaged, or the codec is not known.
+      InputError: when the header is missing or damaged, or the codec is not supported.
     """
     if stream.read(len(_MAGIC)) != _MAGIC:
         hint = "the file is empty" if file.size == 0 else "it does not begin with 'Obj' and 1"
@@ -67,10 +67,10 @@ def read_header(stream: io.BufferedReader, file: InputFile) -> Header:
 
 
 def scan_blocks(stream: io.BufferedReader, header: Header, file: InputFile) -> Iterator[AvroBlock]:
-    """All blocks, without their data, which is skipped.
+    """Lists all blocks; skips their data.
 
     Raises:
-      InputError: for a damaged or truncated block; the message has its byte offset.
+      InputError: when a block is damaged or truncated; the message has its byte offset.
     """
     offset = header.end
     while offset < file.size:
@@ -86,10 +86,10 @@ def scan_blocks(stream: io.BufferedReader, header: Header, file: InputFile) -> I
 def read_blocks(
     stream: io.BufferedReader, header: Header, file: InputFile, start: int, end: int | None
 ) -> Iterator[AvroBlock]:
-    """The blocks from byte `start` (0: the first) to byte `end` (None: the end of the file), one in memory at a time.
+    """Reads the blocks from byte `start` (0: the first) to byte `end` (None: the end of the file), one at a time.
 
     Raises:
-      InputError: as `scan_blocks`.
+      InputError: when a block is damaged or truncated, as in `scan_blocks`.
     """
     offset = max(start, header.end)
     end = file.size if end is None else end
@@ -104,10 +104,10 @@ def read_blocks(
 
 
 def decompress(block: AvroBlock, header: Header, file: InputFile) -> bytes:
-    """The data of a block.
+    """Decompresses the data of a block.
 
     Raises:
-      InputError: when it does not decompress or its checksum does not match.
+      InputError: when the data does not decompress or its checksum does not match.
     """
     try:
         return _CODECS[header.codec](block.data)
@@ -130,7 +130,7 @@ def _block_head(stream: io.BufferedReader, offset: int, file: InputFile) -> tupl
 
 
 def _read_long(stream: io.BufferedReader, offset: int, file: InputFile) -> int:
-    """A zigzag varint."""
+    """Reads a zigzag varint."""
     value = 0
     for index in range(_MAX_VARINT_BYTES):
         byte = stream.read(1)
@@ -152,7 +152,7 @@ def _inflate(data: bytes) -> bytes:
 
 
 def _unsnap(data: bytes) -> bytes:
-    """Raw snappy, then the CRC32 of the plain data, big-endian."""
+    """Decompresses raw snappy, which the CRC32 of the plain data follows, big-endian."""
     compressed, crc = data[:-4], int.from_bytes(data[-4:], "big")
     plain = pa.decompress(compressed, _snappy_size(compressed), "snappy", asbytes=True)
     if zlib.crc32(plain) != crc:
@@ -161,7 +161,7 @@ def _unsnap(data: bytes) -> bytes:
 
 
 def _snappy_size(data: bytes) -> int:
-    """The size of the plain data, which raw snappy begins with as a varint."""
+    """Reads the size of the plain data: raw snappy begins with it, as a varint."""
     size = 0
     for index, byte in enumerate(data[:5]):
         size |= (byte & 0x7F) << (7 * index)
@@ -175,7 +175,7 @@ def _unzstd(data: bytes) -> bytes:
         return stream.read()
 
 
-# The libraries that are here anyway, so that no file needs a further one.
+# All these libraries are installed anyway: no codec needs another one.
 _CODECS: Mapping[str, Callable[[bytes], bytes]] = {
     "null": bytes,
     "deflate": _inflate,

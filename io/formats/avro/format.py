@@ -1,10 +1,10 @@
 """Reading Avro container files.
 
-A part is a run of blocks, and the position of a row its index in the file. `penstock.io.formats.avro.schema` has the
+A part is a run of blocks. The position of a row is its index in the file. `penstock.io.formats.avro.schema` lists the
 types.
 
 fastavro decodes row by row, the one exception to working on whole columns: about 80,000 rows of 16 columns a second on
-one core, 1.3 million values, however few columns are asked for.
+one core, which is 1.3 million values, even when few columns are wanted.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
 
 _READ_BUFFER_BYTES = 1 << 20
-# Planning reads a few bytes at each end of a block.
+# Planning reads only a few bytes at each end of a block.
 _SCAN_BUFFER_BYTES = 4096
 
 _Row = dict[str, Any]
@@ -41,23 +41,23 @@ _Row = dict[str, Any]
 class AvroFormat:
     """Avro container files.
 
-    They are compressed inside, so a file such as a.avro.gz is refused. A row is rejected for a text that is not UTF-8
-    (`avro.utf8`) or a value outside the range of its type (`avro.value`), such as a decimal of more digits than the
-    schema says.
+    Avro compresses inside the file, so a file such as a.avro.gz is rejected. A row is rejected when a text is not UTF-8
+    (`avro.utf8`) or a value is outside the range of its type (`avro.value`), such as a decimal with more digits than
+    the schema allows.
 
     Attributes:
-      part_bytes: about how much of a file one worker reads at a time; at least one block.
+      part_bytes: about how many bytes of a file one worker reads at a time; at least one block.
     """
 
     part_bytes: int = PART_BYTES
 
     def columns(self, file: InputFile) -> list[str]:
-        """The names in the schema that the file was written with, nested ones dotted."""
+        """Returns the names in the schema that the file was written with, nested ones dotted."""
         with _open(file, _SCAN_BUFFER_BYTES) as (_, _, schema):
             return list(schema.names)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Runs of blocks, found by skipping from block to block; a small file is one part, and not looked at."""
+        """Plans runs of blocks by skipping from block to block; a small file is one part, and is not opened."""
         if file.codec is None and file.size <= self.part_bytes:
             yield Part()
             return
@@ -71,11 +71,11 @@ class AvroFormat:
             yield Part(start, None, first_row)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of some blocks, in order.
+        """Reads the rows of some blocks, in order.
 
         Raises:
-          InputError: for a damaged or truncated file, or one that lacks a required column.
-          ConfigError: for a column without a faithful type.
+          InputError: when the file is damaged or truncated, or lacks a required column.
+          ConfigError: when a wanted column has no faithful type.
         """
         with _open(file, _READ_BUFFER_BYTES) as (stream, header, schema):
             names = select_names(schema.names, features, file.uri)
@@ -87,7 +87,7 @@ class AvroFormat:
                 row += len(rows)
 
     def tail(self, file: InputFile) -> None:
-        """None: to find the last block, all others are looked at."""
+        """Returns None: the last block can only be found by passing all others."""
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ class _RowReader:
     schema: AvroSchema
 
     def chunks(self, blocks: Iterator[AvroBlock]) -> Iterator[list[_Row]]:
-        """The rows of all blocks, at most `MAX_BATCH_ROWS` and about 4 MiB of Avro at a time."""
+        """Decodes all blocks, at most `MAX_BATCH_ROWS` rows and about 4 MiB of Avro at a time."""
         rows: list[_Row] = []
         taken = 0
         for block in blocks:
@@ -121,7 +121,7 @@ class _RowReader:
             yield rows
 
     def _rows(self, block: AvroBlock) -> Iterator[tuple[_Row, int]]:
-        """Rows and the bytes of each."""
+        """Decodes the rows of a block; yields each with its size in bytes."""
         data = decompress(block, self.header, self.file)
         stream = io.BytesIO(data)
         read, schema, position = fastavro.schemaless_reader, self.schema.decoding, 0
@@ -144,9 +144,9 @@ class Columns:
     """Turns rows that fastavro decoded into columns.
 
     Attributes:
-      uri: where the rows are from, for messages.
-      row_type: holds the columns `names`, nested; see `AvroSchema.select`.
-      names: dotted.
+      uri: the file or schema of the rows, for messages.
+      row_type: the nested type that holds the columns `names`; see `AvroSchema.select`.
+      names: the dotted names of the columns.
     """
 
     uri: str
@@ -154,7 +154,7 @@ class Columns:
     names: list[str]
 
     def build(self, rows: list[dict[str, Any]]) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
-        """The columns of the rows, and why some have no faithful form, by index: those are left out."""
+        """Builds columns; leaves out rows that have no faithful form, and returns their reasons by index."""
         try:
             return self._batch(rows), {}
         except (pa.ArrowException, ValueError, OverflowError):
@@ -167,7 +167,7 @@ class Columns:
 
 
 def _parsed(uri: str, columns: Columns, rows: list[_Row], first_row: int) -> Iterator[Parsed]:
-    """Batches of the rows; those that had to be rejected come with an empty one."""
+    """Yields the rows as batches; rejected rows come with an empty batch."""
     batch, faults = columns.build(rows)
     positions = np.delete(np.arange(first_row, first_row + len(rows)), list(faults))
     batch = batch.append_column(ORIGIN, origin_array(uri, positions))
@@ -197,10 +197,10 @@ def _payload(row: _Row) -> str:
 
 
 def _original(value: Any) -> Any:
-    """The value with the bytes of texts that are not UTF-8."""
+    """Restores the original bytes of texts that are not UTF-8."""
     match value:
         case str():
-            # As bytes, which `row_payload` takes for text where they are UTF-8.
+            # `row_payload` treats bytes as text when they are UTF-8.
             return value.encode("utf-8", "surrogateescape")
         case list():
             return [_original(item) for item in value]

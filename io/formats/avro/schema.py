@@ -15,9 +15,9 @@ local-timestamp-millis, ...             timestamp[ms, us, ns]
 record                                  its fields, dotted names
 array                                   list
 null, union with null                   null, nullable              all columns are nullable
-union of int and long,                  int64,                      what one of them holds faithfully
+union of int and long,                  int64,                      the type that holds both faithfully
 of float and double                     float64
-map, other unions, recursive records    refused by name             only where the column is needed
+map, other unions, recursive records    rejected by name            only if the column is needed
 ======================================  ==========================  ======================================
 """
 
@@ -60,7 +60,7 @@ _LOGICAL = {
     ("long", "local-timestamp-nanos"): pa.timestamp("ns"),
 }
 
-# Unions whose members one type holds faithfully.
+# Unions with one type that holds all members faithfully.
 _WIDENED = {
     frozenset({pa.int32(), pa.int64()}): pa.int64(),
     frozenset({pa.float32(), pa.float64()}): pa.float64(),
@@ -72,9 +72,9 @@ class AvroSchema:
     """The schema of one file.
 
     Attributes:
-      decoding: what fastavro decodes rows by. Times stay numbers, which Arrow takes faster, and beyond year 9999.
+      decoding: the schema for fastavro. It leaves times as numbers: Arrow takes those faster, and beyond year 9999.
       fields: the columns that have an Arrow type, nested.
-      refused: the columns that have none, by dotted name, and what they are.
+      refused: the columns without an Arrow type: dotted name, and what the column is.
       names: all columns, flattened.
     """
 
@@ -84,10 +84,10 @@ class AvroSchema:
     names: tuple[str, ...]
 
     def select(self, names: list[str], uri: str) -> pa.StructType:
-        """The type of a row that holds the named columns, and others of their top-level fields.
+        """Returns a row type with the top-level fields of the named columns.
 
         Raises:
-          ConfigError: when one of them has no Arrow type.
+          ConfigError: when a named column has no Arrow type.
         """
         for name in names:
             if name in self.refused:
@@ -100,10 +100,10 @@ class AvroSchema:
 
 
 def arrow_schema(schema: Any, uri: str) -> AvroSchema:
-    """The Arrow view of the schema that an Avro file was written with.
+    """Translates the schema that an Avro file was written with.
 
     Raises:
-      InputError: when it is no valid Avro schema, no record, or its columns cannot be addressed.
+      InputError: when the schema is not valid or not a record, or its columns cannot be addressed.
     """
     try:
         expanded = fastavro.schema.expand_schema(schema)
@@ -120,7 +120,7 @@ def arrow_schema(schema: Any, uri: str) -> AvroSchema:
 
 
 def _without_times(node: Any) -> Any:
-    """The schema without logical types but decimals."""
+    """Removes all logical types except decimals from a schema."""
     if isinstance(node, list):
         return [_without_times(member) for member in node]
     if not isinstance(node, dict):
@@ -146,7 +146,7 @@ def _record_type(node: Mapping[str, Any], path: str, refused: dict[str, str]) ->
 
 
 def _arrow_type(node: Any, path: str, refused: dict[str, str]) -> pa.DataType | None:
-    """The type of the column at `path`; None, and an entry in `refused`, when it has none."""
+    """Returns the type of the column at `path`; if it has none, adds it to `refused` and returns None."""
     match node:
         case list():
             return _union_type(node, path, refused)

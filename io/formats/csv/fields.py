@@ -1,7 +1,7 @@
-"""The fields of CSV records as columns.
+"""Turns the fields of CSV records into columns.
 
-A column of numbers comes in the type of its feature at once, which `penstock.io.columns.conform` then need not look at
-again, but for the texts without a value of that type (`mixed_column`). All other columns are texts.
+A column of numbers gets the type of its feature at once. `penstock.io.columns.conform` then checks only the texts that
+have no value of that type (`mixed_column`). All other columns are texts.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from penstock.io.schema import Feature, Kind
 
 @dataclasses.dataclass(frozen=True)
 class CsvColumns:
-    """What the lines of a file hold.
+    """The columns of a file, and how its lines hold them.
 
     Attributes:
       uri: the file, for messages.
       names: the columns of the file.
-      selected: those that are wanted, with their features, None where there is no schema.
-      delimiter: between fields.
-      null_values: texts that, unquoted, mean null; the empty text always does.
+      selected: the wanted columns with their features; a feature is None without a schema.
+      delimiter: the character between fields.
+      null_values: texts that mean null if unquoted; the empty text always does.
       multiline: lines are records, whose quoted fields may hold line breaks.
     """
 
@@ -47,10 +47,10 @@ class Fields:
     """The fields of some lines.
 
     Attributes:
-      columns: by name, those that are wanted, of the good lines that have one field for each column of the file.
-      counts: int64, how many fields each line has; 0 where it is not good.
-      misquoted: bool, which lines are not one record each: an odd number of quotes, or text around a quoted field. None
-        is with `multiline`, where the records were cut by their quotes.
+      columns: the wanted columns by name; their rows are the good lines with one field for each column of the file.
+      counts: int64, the number of fields of each line; 0 for a line that is not good.
+      misquoted: bool, True for a line that is not one record: it has an odd number of quotes, or text around a quoted
+        field. Penstock does not detect this with `multiline`: there the quotes have cut the records already.
     """
 
     columns: dict[str, pa.Array]
@@ -59,7 +59,7 @@ class Fields:
 
 
 class FieldReader:
-    """Reads the fields of lines, none of them blank; its memory serves one block after the other, in one thread."""
+    """Reads the fields of lines, none of them blank; reuses its memory for each block, so is for one thread."""
 
     def __init__(self, columns: CsvColumns):
         slots = {name: slot for slot, name in enumerate(columns.selected)}
@@ -73,10 +73,10 @@ class FieldReader:
         self._splitter = csv.Splitter(*self._parts)
 
     def read(self, lines: Lines, good: Mask) -> Fields:
-        """The fields of the lines that are `good`: in UTF-8, and without NUL or lone CR.
+        """Reads the fields of the `good` lines: those in UTF-8, without NUL or lone CR.
 
         Raises:
-          InputError: when a parser finds other records than these lines, which it must not.
+          InputError: when a parser finds other records than these lines, a fault of Penstock.
         """
         splitter = self._splitter if len(lines.data) < csv.MAX_BYTES else pure_csv.Splitter(*self._parts)
         try:
@@ -92,7 +92,7 @@ class FieldReader:
 
 
 def misquoted_lines(lines: Lines, delimiter: str) -> Mask:
-    """Mask of the lines that are not one record each: an odd number of quotes, or text around a quoted field."""
+    """Masks the lines that are not one record: with an odd number of quotes, or text around a quoted field."""
     reader = FieldReader(CsvColumns("", (), {}, delimiter, (), multiline=False))
     return reader.read(lines, np.zeros(len(lines), bool)).misquoted
 

@@ -1,8 +1,8 @@
-"""Reading CSV: the lines of a block and the faults of their bytes are found first, then the fields of the good ones.
+"""Reading CSV: first the lines of a block and the faults of their bytes, then the fields of the good lines.
 
-The parsers of others name no positions, and what they make of a stray quote depends on where the block ends. So the
-lines of a block and their faults are found here; `penstock.io.formats.csv.fields` takes the good lines apart and says
-which are misquoted. Faulty lines become dead letters. The result is the same for any part and block size.
+Other parsers report no positions, and their reading of a stray quote depends on where the block ends. So this module
+finds the lines of a block and their faults. `penstock.io.formats.csv.fields` splits the good lines and reports the
+misquoted ones. Faulty lines become dead letters. The result is the same for any part and block size.
 
 ==================  ===================================================================================================
 dead letter         the line (with `multiline` the record)
@@ -61,7 +61,7 @@ _DETAILS = {
     "csv.too_long": "the line is too long",
 }
 
-# Faults by code: the mask of the lines that have it.
+# Faults by code: a mask of the lines that have the fault.
 Faults = dict[str, np.ndarray]
 
 
@@ -75,10 +75,10 @@ class CsvFormat:
       delimiter: one ASCII character; a backslash and a t stand for a tab. No suffix chooses it: pass it for .tsv files.
       multiline: quoted fields may hold line breaks. Such a file is not split.
       column_names: names of the columns of files without a header.
-      null_values: texts that, unquoted, mean null; the empty text always does.
-      part_bytes: size of the byte ranges of a plain file; None goes by its size (`text_part_bytes`).
-      block_bytes: how much is parsed at once.
-      max_line_bytes: a longer line is a dead letter.
+      null_values: texts that mean null if unquoted; the empty text always does.
+      part_bytes: size of the byte ranges of a plain file; None derives it from the file's size (`text_part_bytes`).
+      block_bytes: how many bytes are parsed at once.
+      max_line_bytes: a longer line becomes a dead letter.
 
     Raises:
       ConfigError: when an option is wrong.
@@ -103,21 +103,21 @@ class CsvFormat:
         object.__setattr__(self, "null_values", tuple(self.null_values))
 
     def columns(self, file: InputFile) -> Sequence[str] | None:
-        """The column names of the header, or the given ones; None for an empty file."""
+        """Returns the column names of the header, or the given ones; None for an empty file."""
         return self._header(file).names
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Byte ranges of a plain file; one part for a compressed one, and with `multiline`."""
+        """Plans byte ranges of a plain file; one part for a compressed file, or with `multiline`."""
         return split_part(file, self.part_bytes, splittable=not self.multiline)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of one part, in the order of `features` where given, else of the header.
+        """Reads the rows of one part; columns are in the order of `features` if given, else of the header.
 
-        Columns are text; with features, one whose values all are of their kind may be typed by it.
+        Columns are text; with features, a column whose values are all of the feature's kind may have its type.
 
         Raises:
-          InputError: for a header that cannot be used or lacks a required column, UTF-16, a corrupt compressed file,
-            and with `multiline` for a quoted field that is not closed.
+          InputError: when the header cannot be used or lacks a required column, the file is UTF-16, a compressed file
+            is corrupt, or with `multiline` a quoted field is not closed.
         """
         header = self._header(file)
         if header.names is None:
@@ -138,11 +138,11 @@ class CsvFormat:
                 yield from parser.parse(lines.select(filled), {code: mask[filled] for code, mask in faults.items()})
 
     def tail(self, file: InputFile) -> Part | None:
-        """The end of a plain file that can be split."""
+        """Returns the end of a plain file that can be split."""
         return text_tail(file, splittable=not self.multiline)
 
     def _lines(self, file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[Lines, Faults] | LongLine]:
-        """Lines with their faults, but not those of their quotes; with `multiline` records with all their faults."""
+        """Yields lines with the faults of their bytes; with `multiline`, records with all faults, also of quotes."""
         if self.multiline:
             yield from self._records(file, block_bytes)
             return
@@ -186,13 +186,13 @@ class CsvFormat:
         return _Header(tuple(names), line.offset + int(line.nexts[0]))
 
 
-# A header is looked up for each part; so much is read for it.
+# Each part reads the header; this is how many bytes it reads at a time.
 _HEADER_BLOCK_BYTES = 8 << 10
 
 
 @dataclasses.dataclass(frozen=True)
 class _Header:
-    """Column names, None in an empty file; data begins at byte `end`."""
+    """Column names, None for an empty file; the data begins at byte `end`."""
 
     names: tuple[str, ...] | None
     end: int
@@ -208,7 +208,7 @@ def _check_given_names(names: Sequence[str]) -> None:
 
 
 def byte_faults(lines: Lines) -> Faults:
-    """Faults of single bytes, that no line may have."""
+    """Finds faults of single bytes: NUL bytes, and bytes that are not UTF-8."""
     return {
         "csv.nul_byte": counts_per_line(lines, occurrences(lines.data, 0)) > 0,
         "csv.encoding": invalid_utf8(lines),
@@ -229,11 +229,11 @@ class RecordReader:
     def read(
         self, lines: Lines, faults: Mapping[str, np.ndarray]
     ) -> tuple[dict[str, pa.Array], dict[int, list[Reason]]]:
-        """The columns that are wanted, of the lines that are rows; and all faults of each of the other lines.
+        """Reads the wanted columns of the lines that are rows; also returns all faults of each of the other lines.
 
         Args:
           lines: some lines.
-          faults: those that are known already, by code; with `multiline` also those of the quotes.
+          faults: the faults found so far, by code; with `multiline` also faults of quotes.
         """
         fields = self._fields.read(lines, ~_any_fault(faults))
         if not self._columns.multiline:
@@ -264,12 +264,12 @@ class _Parser:
         self._reader = RecordReader(layout)
 
     def empty(self) -> pa.RecordBatch:
-        """No rows."""
+        """Makes a batch without rows."""
         arrays = {name: pa.array([], pa.string()) for name in self._layout.selected}
         return self._batch(arrays, np.empty(0, np.int64))
 
     def parse(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> Iterator[Parsed]:
-        """The rows of some lines, none of them blank; faulty ones become dead letters with all their faults."""
+        """Parses lines, none of them blank, into rows; faulty lines become dead letters with all their faults."""
         too_long = longer_than(lines, self._max_line_bytes)
         columns, reasons = self._reader.read(lines, {**faults, "csv.too_long": too_long})
         letters = [self._letter(lines, row, reasons[row], too_long[row]) for row in sorted(reasons)]

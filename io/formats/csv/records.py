@@ -1,6 +1,6 @@
-"""Records of CSV whose quoted fields may hold line breaks: where they end, and which of them are at fault.
+"""Finds CSV records whose quoted fields may hold line breaks, and their faults.
 
-`penstock.io.kernel.shared.quoting` says how fields are quoted.
+`penstock.io.kernel.shared.quoting` has the rules of quoting.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from penstock.io.kernel.shared import quoting
 
 
 def split_record(record: bytes, delimiter: str) -> list[bytes]:
-    """The fields of one well-quoted record, unquoted; for headers, not for data.
+    """Splits one well-quoted record into unquoted fields; for headers, not for data.
 
     >>> split_record(b'a,"b,""c"" d"', ",")
     [b'a', b'b,"c" d']
@@ -26,7 +26,7 @@ def split_record(record: bytes, delimiter: str) -> list[bytes]:
 
 @dataclasses.dataclass(frozen=True)
 class CsvRecords:
-    """The records of a block, which are `lines`, and which of them are misquoted or have a lone CR outside quotes."""
+    """The records of a block (`lines`), and masks of those that are misquoted or have a lone CR outside quotes."""
 
     lines: Lines
     misquoted: np.ndarray
@@ -36,9 +36,9 @@ class CsvRecords:
 class RecordCutter:
     """Cuts the text of a file into records when quoted fields may hold line breaks.
 
-    Records are found one after the other, since only the quotes before a line break tell whether it ends a record. A
-    record in which text follows a closing quote is misquoted up to the line end behind the fault. A quoted field that
-    never ends has no such place: it makes all that follows uncountable, hence an `InputError`.
+    Records are found one after the other, since only the quotes before a line break decide whether it ends a record.
+    When text follows a closing quote, the record is misquoted, and ends at the next line end after the fault. When a
+    quoted field never ends, the rest of the file cannot be cut: this raises an `InputError`.
     """
 
     def __init__(self, uri: str, delimiter: str, max_record_bytes: int):
@@ -51,21 +51,21 @@ class RecordCutter:
         self._offset = 0
 
     def feed(self, position: int, chunk: bytes) -> Iterator[CsvRecords]:
-        """The records that end in the chunk.
+        """Yields the records that end in the chunk.
 
         Raises:
-          InputError: when the one that does not is over the limit.
+          InputError: when a record is over the limit.
         """
         if not self._size:
             self._offset = position
         self._pending.append(chunk)
         self._size += len(chunk)
-        # A long record is looked at again only when twice as much is there: linear work.
+        # A long record is scanned again only when its bytes have doubled: the work stays linear.
         if self._size >= self._wanted:
             yield from self._cut(final=False)
 
     def finish(self) -> Iterator[CsvRecords]:
-        """The last record, with or without a line end.
+        """Yields the last record, with or without a line end.
 
         Raises:
           InputError: when a quoted field is not closed.
@@ -96,12 +96,12 @@ class RecordCutter:
 
 
 def cut_records(block: Block, delimiter: str, final: bool) -> CsvRecords:
-    """The records of a block that begins with one; what is behind the last complete one is left out.
+    """Finds the records of a block that begins with a record; drops the bytes after the last complete one.
 
     Args:
       block: some text.
-      delimiter: between fields.
-      final: whether the block is the end of the file, which ends a record too.
+      delimiter: the character between fields.
+      final: whether the block is the end of the file, which also ends a record.
     """
     (starts, ends, nexts), (misquoted, lone_cr) = csv.cut_records(block.data, ord(delimiter), final)
     return CsvRecords(Lines(block.data, block.offset, starts, ends, nexts), misquoted, lone_cr)

@@ -1,14 +1,14 @@
-"""The fast path of JSON Lines: Arrow's parser, told what to expect, and believed only where it is exact.
+"""The fast path of JSON Lines: Arrow's parser with explicit types; its result is used only if it is exact.
 
-Arrow (25) as it was found to behave:
+Observed behaviour of Arrow (25):
 
-- without an explicit type it makes timestamps of texts and doubles of integers beyond int64;
-- an explicit type that does not fit fails the whole block, as does a wanted member that is there twice;
-- it takes `NaN`, `Inf` and `Infinity` for numbers, and any number of objects on one line or lines in one object;
+- without an explicit type it turns texts into timestamps, and integers beyond int64 into doubles;
+- an explicit type that does not fit fails the whole block, as does a wanted member that appears twice;
+- it accepts `NaN`, `Inf` and `Infinity` as numbers, any number of objects on a line, and an object on many lines;
 - it crashes the process on a block that begins with a bare `null`.
 
-So callers give it lines that begin with `{`, end with `}` and have no such constants; then each line break is between
-two objects, and as many rows as lines means one object a line.
+So callers pass only lines that begin with `{`, end with `}` and have no such constants. Each line break is then between
+two objects, and if there are as many rows as lines, each line is one object.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from penstock.io.kernel.shared.offsets import list_lengths, starts_of
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, Kind
 
-# A name with n dots can be spelled in 2^n ways; with more dots than this only row by row.
+# A name with n dots can be spelled in 2^n ways; names with more dots than this are read row by row.
 _MAX_DOTS = 6
 
 Tree = dict[str, "Tree | pa.DataType"]
@@ -37,7 +37,7 @@ class _Misfit(Exception):
 
 @dataclasses.dataclass
 class _Seen:
-    """What the values of a column were so far."""
+    """The types that the values of a column have had so far."""
 
     has_list: bool = False
     scalars: set[type] = dataclasses.field(default_factory=set)
@@ -58,7 +58,7 @@ def _scalar_type(value: Scalar) -> type:
 
 
 class ArrowReader:
-    """Parses lines with Arrow; what to expect comes from the schema and from the rows seen so far."""
+    """Parses lines with Arrow, with types from the schema and from the rows seen so far."""
 
     def __init__(self, features: Sequence[Feature] | None):
         self._features = None if features is None else {feature.name: feature for feature in features}
@@ -76,7 +76,7 @@ class ArrowReader:
         self._is_stale = True
 
     def prepare(self) -> bool:
-        """Fixes the types for the calls of `parse` that follow; False when there are none that Arrow could be told."""
+        """Fixes the types for the next calls of `parse`; returns False when there are none that Arrow could use."""
         if self._is_stale:
             tree = _tree(self._inferred_leaves() if self._features is None else self._wanted_leaves())
             self._schema = None if tree is None else pa.schema(_fields(tree))
@@ -84,13 +84,13 @@ class ArrowReader:
         return self._schema is not None
 
     def parse(self, data: bytes, rows: int) -> dict[str, pa.Array] | None:
-        """The columns of `rows` lines by name; None when Arrow cannot parse them exactly."""
+        """Parses `rows` lines into columns by name; returns None when Arrow cannot parse them exactly."""
         if self._schema is None:
             return None
         try:
             table = arrow_json.read_json(
                 pa.BufferReader(data),
-                # One block, or Arrow refuses a row that does not fit into two.
+                # One block: Arrow rejects a row that spans more than two blocks.
                 arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1),
                 arrow_json.ParseOptions(
                     explicit_schema=self._schema,
@@ -100,7 +100,7 @@ class ArrowReader:
             if table.num_rows != rows:
                 return None
             return self._columns(table)
-        except (pa.ArrowInvalid, UnicodeDecodeError, _Misfit):  # Arrow cuts texts in its messages anywhere
+        except (pa.ArrowInvalid, UnicodeDecodeError, _Misfit):  # Arrow's messages may cut a text within a character
             return None
 
     def _columns(self, table: pa.Table) -> dict[str, pa.Array]:
@@ -132,7 +132,7 @@ class ArrowReader:
 
 
 def spellings(name: str) -> list[Path]:
-    """All the paths that a dotted name may stand for.
+    """Lists all paths that a dotted name may stand for.
 
     >>> spellings("a.b")
     [('a.b',), ('a', 'b')]
@@ -145,7 +145,7 @@ def spellings(name: str) -> list[Path]:
 
 
 def _wanted_type(kind: Kind, seen: set[type]) -> pa.DataType:
-    if seen == {str}:  # numbers that are spelled as text, too
+    if seen == {str}:  # also for numbers that are spelled as text
         return pa.string()
     if kind is Kind.FLOAT:
         return pa.float64()
@@ -171,7 +171,7 @@ def _listed(item: pa.DataType, seen: _Seen) -> pa.DataType:
 
 
 def _tree(leaves: Mapping[Path, pa.DataType] | None) -> Tree | None:
-    """Leaves as nested objects; None when one would have to be an object too."""
+    """Nests leaves into objects; returns None when a path is both a leaf and an object."""
     if leaves is None:
         return None
     tree: Tree = {}
@@ -202,10 +202,10 @@ def _leaf_paths(fields: Iterable[pa.Field]) -> list[Path]:
 
 
 def _coalesced(table: pa.Table, paths: Sequence[Path]) -> pa.Array:
-    """The one column that all spellings of a name make.
+    """Returns the one column with values among all spellings of a name.
 
     Raises:
-      _Misfit: when a row has values under two of them, or several columns have some.
+      _Misfit: when several spellings have values.
     """
     arrays = [_at_path(table, path) for path in paths]
     filled = [array for array in arrays if array.null_count < len(array)]
@@ -222,10 +222,10 @@ def _at_path(table: pa.Table, path: Path) -> pa.Array:
 
 
 def _exact_any(array: pa.Array) -> pa.Array:
-    """The column while the schema is being inferred.
+    """Checks a column while the schema is being inferred.
 
     Raises:
-      _Misfit: for doubles among which there may be integers that they do not hold exactly.
+      _Misfit: when doubles may stand for integers that a double does not hold exactly.
     """
     items = _items(array)
     if pa.types.is_float64(items.type):
@@ -234,10 +234,10 @@ def _exact_any(array: pa.Array) -> pa.Array:
 
 
 def _fitted(array: pa.Array, feature: Feature) -> pa.Array:
-    """The column as `build_column` would make it.
+    """Converts a column to the one that `build_column` would make.
 
     Raises:
-      _Misfit: where it would make another.
+      _Misfit: when `build_column` would make another column.
     """
     if not pa.types.is_string(_items(array).type):
         convert = {Kind.INT: _to_int, Kind.FLOAT: _finite, Kind.BYTES: _to_text}[feature.kind]
@@ -263,20 +263,21 @@ def _to_text(items: pa.Array) -> pa.Array:
 def _fit_valency(array: pa.Array, feature: Feature) -> pa.Array:
     is_list = pa.types.is_list(array.type)
     if feature.multivalued and not is_list:
-        # A null row takes no value along.
+        # Each valid row is a list of one; a null row has no value, so its offsets do not move.
         offsets = starts_of(array.is_valid().to_numpy(zero_copy_only=False))
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), array.drop_null(), mask=array.is_null())
     if feature.multivalued is False and is_list:
         _check(pc.equal(pc.list_value_length(array), 1))
         if array.values.null_count:
             raise _Misfit
+        # Lists of one become scalars: a valid row takes the value at its rank among the valid rows.
         rows = np.cumsum(array.is_valid().to_numpy(zero_copy_only=False)) - 1
         return array.flatten().take(pa.array(rows, mask=array.is_null().to_numpy(zero_copy_only=False)))
     return array
 
 
 def _check(holds: pa.BooleanArray) -> None:
-    """Nulls hold."""
+    """Raises `_Misfit` unless all values are true or null."""
     if not pc.all(holds, min_count=0).as_py():
         raise _Misfit
 

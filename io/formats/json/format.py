@@ -1,24 +1,25 @@
-"""Reading JSON Lines: Arrow parses what it parses exactly, the rest goes row by row.
+"""Reading JSON Lines: Arrow parses the lines that it parses exactly, the others are read row by row.
 
-Nested objects become columns with dotted names, lists of scalars list columns. A missing member and a null are both
-null; an empty list is not. Arrow is told the type of each column, since what it would infer depends on the block (and
-makes timestamps of texts, floats of large integers). What does not fit is halved until Arrow takes it or few rows are
-left, which `penstock.io.formats.json.rows` reads. Both ways give the same values, so parts and blocks do not show.
+Nested objects become columns with dotted names, and lists of scalars become list columns. A missing member and a null
+are both null; an empty list is not. Arrow gets the type of each column: the types that it infers depend on the block
+(and turn texts into timestamps, large integers into floats). Lines that Arrow fails on are halved until it parses them
+or few are left, which `penstock.io.formats.json.rows` reads. Both ways give the same values, whatever the parts and
+blocks are.
 
 ========================  =============================================================================================
 dead letter               the line
 ========================  =============================================================================================
-`jsonl.parse`             is not JSON (NaN and Infinity are not), or nested over 200 levels deep
-`jsonl.not_object`        is JSON, but no object
+`jsonl.parse`             is not JSON (NaN and Infinity are not), or is nested over 200 levels deep
+`jsonl.not_object`        is JSON, but not an object
 `jsonl.encoding`          is not UTF-8, or a wanted text has a lone surrogate
 `jsonl.duplicate_key`     has a wanted member twice, or a value both as `"a.b"` and as `{"a": {"b": ...}}`
 `jsonl.type`              has an object where the schema has a value or the other way round, a list of lists or objects,
-                          a list of other than one for a feature with exactly one, a number that overflows a double
+                          not exactly one value for a feature with exactly one, a number that overflows a double
 `jsonl.too_long`          is over 256 MiB
 ========================  =============================================================================================
 
 Blank lines are skipped and not counted. Members that the schema does not name are ignored, whatever they hold. Without
-a schema, members with an empty or reserved name are ignored too: they cannot be columns.
+a schema, members with an empty or reserved name are ignored, since they cannot be columns.
 """
 
 import dataclasses
@@ -66,20 +67,20 @@ from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN, RESERVED
 from penstock.io.schema import Feature, feature_map
 
-# Rows that are looked at one by one to tell Arrow what to expect.
+# How many rows are read one by one to learn the types for Arrow.
 _SAMPLE_ROWS = 32
 
 # Fewer rows than this are not worth another try with Arrow.
 _LEAF_ROWS = 16
 
-# JSON has neither, but Arrow takes both for numbers.
+# JSON has neither, but Arrow accepts both as numbers.
 _CONSTANTS = re.compile(rb"[\s:,\[\-](?:NaN|Inf)")
 
-# White space around an object that is looked through; lines with more go row by row.
+# The most white space around an object that is skipped; lines with more are read row by row.
 _MAX_MARGIN = 8
 _SPACES = np.frombuffer(b" \t\r\n", np.uint8)  # line breaks are inside messages, not inside lines
 
-# Values of a row by name; rows of a block with their columns.
+# `Row`: values of a row by name. `FastRows`: indices of rows, and their columns.
 Row = dict[str, Value]
 FastRows = tuple[np.ndarray, dict[str, pa.Array]]
 
@@ -89,9 +90,9 @@ class JsonlFormat:
     """JSON Lines files in UTF-8: one object a line.
 
     Attributes:
-      part_bytes: size of the byte ranges of a plain file; None goes by its size (`text_part_bytes`).
-      block_bytes: how much is parsed at once.
-      max_line_bytes: a longer line is a dead letter.
+      part_bytes: size of the byte ranges of a plain file; None derives it from the file's size (`text_part_bytes`).
+      block_bytes: how many bytes are parsed at once.
+      max_line_bytes: a longer line becomes a dead letter.
     """
 
     part_bytes: int | None = None
@@ -99,23 +100,23 @@ class JsonlFormat:
     max_line_bytes: int = MAX_LINE_BYTES
 
     def columns(self, file: InputFile) -> Sequence[str] | None:
-        """None: each line declares its own members."""
+        """Returns None: each line has its own members."""
         return None
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Byte ranges of a plain file; one part for a compressed one."""
+        """Plans byte ranges of a plain file; one part for a compressed file."""
         return split_part(file, self.part_bytes)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """The rows of one part.
+        """Reads the rows of one part.
 
-        With features, each has a column: int64, float64, string or binary by its kind, or string where a value is
-        spelled as text or is out of range. It is a list column when the schema says that rows may hold other than one
-        value, a scalar column when it says exactly one, else whichever the block needs. Without features, columns are
+        With features, each has a column: int64, float64, string or binary by its kind, or string if a value is spelled
+        as text or is out of range. If the schema says exactly one value a row, it is a scalar column; if the schema
+        allows other numbers of values, a list column; else whichever the block needs. Without features, columns are
         bool, int64, float64, string, lists of those, or null.
 
         Raises:
-          InputError: for a file in UTF-16 and a corrupt compressed file.
+          InputError: when the file is UTF-16, or a compressed file is corrupt.
         """
         reader = JsonRowReader(features)
         for block in read_blocks(file, part, self.block_bytes, self.max_line_bytes):
@@ -131,7 +132,7 @@ class JsonlFormat:
             yield from _parsed(reader, lines.select(good), file.uri, list(letters.values()))
 
     def tail(self, file: InputFile) -> Part | None:
-        """The end of a plain file."""
+        """Returns the end of a plain file."""
         return text_tail(file)
 
     def _fault_letters(self, lines: Lines, uri: str) -> dict[int, DeadLetter]:
@@ -148,7 +149,7 @@ class JsonlFormat:
 
 
 def _parsed(reader: "JsonRowReader", lines: Lines, uri: str, rejected: Sequence[DeadLetter]) -> Iterator[Parsed]:
-    """The rows of some lines; `rejected` are those that were taken out before."""
+    """Parses lines; adds the dead letters in `rejected`, whose lines are not among them."""
     found = reader.read(lines)
     kept = lines.select(found.indices)
     letters = [
@@ -165,12 +166,12 @@ def _batch(columns: Mapping[str, pa.Array], uri: str, positions: np.ndarray) -> 
 
 @dataclasses.dataclass(frozen=True)
 class JsonRows:
-    """What some lines hold.
+    """The rows of some lines.
 
     Attributes:
       indices: int64, the lines that are rows, ascending.
-      columns: their values by name.
-      faults: why the others are none.
+      columns: the columns of the rows, by name.
+      faults: the reason of each other line.
     """
 
     indices: np.ndarray
@@ -179,9 +180,9 @@ class JsonRows:
 
 
 class JsonRowReader:
-    """Reads lines, none of them blank and all in UTF-8; learns from them what to tell Arrow.
+    """Reads lines, none of them blank and all in UTF-8; learns the types for Arrow from them.
 
-    A line may hold line breaks itself, and `lines.joined()` must have one behind each line.
+    A line may itself hold line breaks. In `lines.joined()`, a line break must follow each line.
     """
 
     def __init__(self, features: Sequence[Feature] | None):
@@ -191,7 +192,7 @@ class JsonRowReader:
         self._sampled = False
 
     def read(self, lines: Lines) -> JsonRows:
-        """The rows of some lines."""
+        """Reads lines into rows."""
         if not self._sampled and len(lines):
             self._read_slow(lines, range(min(_SAMPLE_ROWS, len(lines))))
             self._sampled = True
@@ -202,7 +203,7 @@ class JsonRowReader:
         return JsonRows(rows[order], self._merge(fast, slow, order), faults)
 
     def _read_fast(self, lines: Lines, candidates: np.ndarray) -> tuple[list[FastRows], list[int]]:
-        """What Arrow reads of the candidates, and the rows that are left."""
+        """Reads the candidates with Arrow as far as it can; also returns the indices of the other rows."""
         candidates = candidates & self._arrow.prepare()
         slow = np.flatnonzero(~candidates).tolist()
         fast = []
@@ -220,7 +221,7 @@ class JsonRowReader:
         return fast, slow
 
     def _read_slow(self, lines: Lines, rows: Iterable[int]) -> tuple[dict[int, Row], dict[int, Reason]]:
-        """Rows read one by one, and why others cannot be."""
+        """Reads rows one by one; also returns the reasons of those that cannot be read."""
         read: dict[int, Row] = {}
         faults: dict[int, Reason] = {}
         learned = []
@@ -240,7 +241,7 @@ class JsonRowReader:
         return {name: fit_valency(name, value, self._features[name]) for name, value in values.items()}
 
     def _merge(self, fast: Sequence[FastRows], slow: Mapping[int, Row], order: np.ndarray) -> dict[str, pa.Array]:
-        """Columns of all rows, in the order of the file."""
+        """Merges the columns of all rows, in the order of the file."""
         names: Iterable[str] = self._features or {}
         if self._features is None:
             names = dict.fromkeys(name for row in [*(columns for _, columns in fast), *slow.values()] for name in row)
@@ -266,7 +267,7 @@ class JsonRowReader:
 
 
 def _only_row_by_row(lines: Lines) -> np.ndarray:
-    """Mask of the lines that Arrow must not see; see `penstock.io.formats.json.arrow`."""
+    """Masks the lines that Arrow must not get; see `penstock.io.formats.json.arrow`."""
     if not len(lines):
         return np.zeros(0, bool)
     first, last = _outer_bytes(lines)
@@ -280,7 +281,7 @@ def _only_row_by_row(lines: Lines) -> np.ndarray:
 
 
 def _outer_bytes(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
-    """First and last byte of each line, some white space aside."""
+    """Returns the first and last byte of each line, after skipping up to `_MAX_MARGIN` bytes of white space."""
     array = np.frombuffer(lines.data, np.uint8)
     starts, lasts = lines.starts.copy(), lines.ends - 1
     for _ in range(_MAX_MARGIN):
@@ -288,7 +289,7 @@ def _outer_bytes(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
         ends_in_space = np.isin(array[lasts], _SPACES)
         if not at_space.any() and not ends_in_space.any():
             break
-        # A blank line is not among them, so neither runs over the line's end.
+        # No line is blank, so neither index leaves its line.
         starts += at_space
         lasts -= ends_in_space
     return array[starts], array[lasts]

@@ -1,8 +1,8 @@
-"""JSON objects to columns, row by row and exact: the measure that the fast path of JSON Lines must meet.
+"""Turns JSON objects into columns, row by row and exactly; the fast path of JSON Lines must give the same result.
 
-Numbers keep their spelling until the column is built, so that no integer passes through a float. A column is given one
-Arrow type that holds all its values without loss; where there is none (a number here, a text there) the values become
-text, which the text grammar (`penstock.io.columns.grammar`) then reads like any other.
+Numbers keep their spelling until the column is built: no integer passes through a float. A column gets one Arrow type
+that holds all its values without loss. If there is none (a number here, a text there), the values become text, which
+the text grammar (`penstock.io.columns.grammar`) then reads like any other.
 """
 
 import base64
@@ -20,7 +20,7 @@ from penstock.io.columns.grammar import MAX_EXACT_INT
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, Kind
 
-# Deeper nesting than any record needs; Python's parser would run out of stack at some depth of its own.
+# No record needs deeper nesting; Python's parser would overflow its stack at some depth.
 MAX_DEPTH = 200
 
 Path = tuple[str, ...]
@@ -52,12 +52,12 @@ class Number(str):
 
     @property
     def in_int64(self) -> bool:
-        """Whether it is an integer that int64 holds."""
+        """Whether it is an integer within int64."""
         return self.is_int and len(self) <= _INT64_DIGITS and _INT64_MIN <= int(self) <= _INT64_MAX
 
 
 class JsonObject(list[tuple[str, Any]]):
-    """The members of a JSON object, also those that are there twice."""
+    """The members of a JSON object, duplicates included."""
 
 
 # A scalar of a row: text, number, truth value, bytes (spelled {"base64": "..."}), or null.
@@ -66,7 +66,7 @@ Value = Scalar | list[Scalar]
 
 
 def parse_object(line: bytes) -> JsonObject:
-    """The object on one line.
+    """Parses the object on one line.
 
     Raises:
       RowError: when the line is not JSON, not an object, or nested more than 200 levels deep.
@@ -83,7 +83,7 @@ def parse_object(line: bytes) -> JsonObject:
 
 
 def is_too_deep(line: bytes) -> bool:
-    """Whether arrays and objects are nested over 200 levels deep."""
+    """Returns whether arrays and objects are nested over 200 levels deep."""
     if line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
         return False
     depth = 0
@@ -104,9 +104,9 @@ _DECODER = json.JSONDecoder(
 
 
 class WantedColumns:
-    """Which members of a row are read: those of the features, by name, or all.
+    """Decides which members of a row are read: those that features name, or all.
 
-    A feature `a.b` is the member `b` of the object `a`, or a member that is itself called `a.b`.
+    A feature `a.b` is the member `b` of the object `a`, or a member that is itself named `a.b`.
     """
 
     def __init__(self, features: Sequence[Feature] | None):
@@ -115,24 +115,24 @@ class WantedColumns:
         self._prefixes = {name[:index] for name in names for index, char in enumerate(name) if char == "."}
 
     def is_value(self, name: str) -> bool:
-        """Whether the values of this name are read."""
+        """Returns whether the values of this name are read."""
         return self.features is None or name in self.features
 
     def is_prefix(self, name: str) -> bool:
-        """Whether members of this object may be read."""
+        """Returns whether members of this object may be read."""
         return self.features is None or name in self._prefixes
 
     def kind(self, name: str) -> Kind | None:
-        """The kind that the schema gives a name."""
+        """Returns the kind that the schema gives a name."""
         return None if self.features is None else self.features[name].kind
 
 
 def flatten(row: JsonObject, wanted: WantedColumns) -> dict[Path, Value]:
-    """The wanted values of a row by path.
+    """Collects the wanted values of a row by path.
 
     Raises:
-      RowError: for a member that is there twice, a value where the schema has an object or the other way round, a list
-        of lists or objects, a text that is no Unicode.
+      RowError: when a member appears twice, there is a value where the schema has an object or the other way round, a
+        list holds lists or objects, or a text is not Unicode.
     """
     values: dict[Path, Value] = {}
     _flatten(row, (), wanted, values)
@@ -166,7 +166,7 @@ def _checked(name: str, value: Any, kind: Kind | None) -> Value:
     if not isinstance(value, list):
         return _checked_scalar(name, value, kind)
     for item in value:
-        if isinstance(item, list):  # an object too: JsonObject
+        if isinstance(item, list):  # true for an object too: JsonObject
             raise RowError(
                 "jsonl.type", f"{name!r} is a list that holds {_kind_name(item)}; only scalars can be values"
             )
@@ -214,7 +214,7 @@ def _kind_name(value: Any) -> str:
 
 
 def by_name(values: Mapping[Path, Value]) -> dict[str, Value]:
-    """Values by dotted name.
+    """Maps values to dotted names.
 
     Raises:
       RowError: when two paths with one name both hold a value, such as `{"a.b": 1, "a": {"b": 2}}`.
@@ -230,10 +230,10 @@ def by_name(values: Mapping[Path, Value]) -> dict[str, Value]:
 
 
 def fit_valency(name: str, value: Value, feature: Feature) -> Value:
-    """A value in the form that the schema gives it: a list where rows may hold other than one, else a scalar.
+    """Makes a value a scalar if the schema has exactly one value a row, and a list if it allows other numbers.
 
     Raises:
-      RowError: for a list of other than one value where the schema has exactly one.
+      RowError: when the schema has exactly one value, and a list does not.
     """
     if feature.multivalued and value is not None and not isinstance(value, list):
         return [value]
@@ -245,14 +245,14 @@ def fit_valency(name: str, value: Value, feature: Feature) -> Value:
 
 
 def build_column(values: Sequence[Value], kind: Kind | None, as_list: bool = False) -> pa.Array:
-    """One Arrow column that holds all values exactly; a list column when any of them is a list, or with `as_list`.
+    """Builds one Arrow column that holds all values exactly; a list column if any value is a list, or with `as_list`.
 
     In a list column a scalar becomes a list of one.
 
     Args:
-      values: those of `by_name`.
-      kind: of the schema; None while it is being inferred.
-      as_list: a list column anyway.
+      values: values of `by_name`.
+      kind: the kind in the schema; None while the schema is being inferred.
+      as_list: always build a list column.
     """
     if not as_list and not any(isinstance(value, list) for value in values):
         return _build_scalars(values, kind)  # type: ignore[arg-type]
@@ -287,7 +287,7 @@ def _build_ints(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array
 
 
 def _as_int(value: Scalar) -> int | None:
-    """The int64 that a number or truth value is; one with a fraction or exponent counts as its nearest double."""
+    """Returns a number or truth value as int64; a number with a fraction or exponent counts as its nearest double."""
     if isinstance(value, bool):
         return int(value)
     if not isinstance(value, Number):
@@ -312,7 +312,7 @@ def _build_bytes(texts: list[str | bytes | None]) -> pa.Array:
 
 
 def _build_any(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
-    """Without a schema: the narrowest of bool, int64, float64 that loses nothing, else text."""
+    """Builds a column without a schema: the narrowest of bool, int64, float64 that loses nothing, else text."""
     if all(isinstance(value, bool) for value in present):
         return pa.array(values, pa.bool_())
     if all(isinstance(value, Number) and value.in_int64 for value in present):
@@ -325,19 +325,19 @@ def _build_any(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
 
 
 def _is_double(number: Number) -> bool:
-    """Whether a double holds it as well as any: an integer exactly, a fraction without overflow."""
+    """Returns whether a double can hold the number: an integer exactly, a fraction without overflow."""
     return abs(float(number)) < MAX_EXACT_INT if number.is_int else math.isfinite(float(number))
 
 
 def _spelled(value: Scalar) -> str | bytes | None:
-    """A scalar as text: numbers as they are spelled (but -0 is 0), truth values as JSON has them."""
+    """Returns a scalar as text: numbers as spelled (but -0 is 0), truth values as in JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return "0" if isinstance(value, Number) and value == "-0" else value
 
 
 def as_values(column: pa.Array) -> list[Value]:
-    """The values that `build_column` made a column of, but for the spelling of floats."""
+    """Returns the values that `build_column` built a column from, except for the spelling of floats."""
     return [
         [_as_scalar(item) for item in value] if isinstance(value, list) else _as_scalar(value)
         for value in column.to_pylist()
