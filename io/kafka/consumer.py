@@ -199,7 +199,7 @@ class Reader:
         """Returns the records that come within `timeout` seconds, up to about 16 MiB.
 
         Raises:
-          InputError: when the brokers refuse the client or the reading of a partition.
+          InputError: when the brokers refuse the client, or do not let it read a partition.
         """
         deadline = time.monotonic() + timeout
         gathered = _Gathered(self._kafka.Message, self._wanted, len(self.source.topics) > 1)

@@ -1,4 +1,4 @@
-"""What to read from Kafka: one URI.
+"""The topics to read from Kafka, as one URI.
 
 ::
 
@@ -7,7 +7,7 @@
 ===================  ==================================================================================  ==============
 parameter            meaning                                                                             default
 ===================  ==================================================================================  ==============
-`group`              consumer group to which offsets are committed, so that monitoring sees the lag      none
+`group`              consumer group to which offsets are committed, for monitoring of the lag            none
 `start`              `earliest`, `latest`, `committed` (what the group has committed), or a time         `earliest`
 `stop`               `none` (a stream), `latest` (the end when the job is submitted), or a time          `none`
 `key`                column for the record's key                                                         not read

@@ -1,4 +1,4 @@
-"""What to write to Kafka: one URI.
+"""The topic to write to in Kafka, as one URI.
 
 ::
 

@@ -1,11 +1,12 @@
-"""The kernel: what the hot path does to bytes, compiled, and the same in Python where it is not.
+"""The kernel: the hot path's work on bytes, compiled, with a twin in Python for where it is not compiled.
 
 `from penstock.io.kernel import csv` gives the compiled module (`native/_csv.pyx`) or its twin (`pure/csv.py`), which
-has the same functions and gives the same results, slower. `penstock.io.kernel.native` decides which, once for the
-process, when the first of them is asked for: the package itself imports nothing, for commands that only want to know
-what is there (`penstock.io.kernel.compiled`).
+has the same functions and gives the same results, slower. `penstock.io.kernel.native` chooses once for the process,
+when the first module is imported. The package itself imports nothing, for commands that only check which modules are
+compiled (`penstock.io.kernel.compiled`).
 
-Twins stand on numpy, Arrow and `penstock.io.kernel.shared` alone, which holds what both sides and their callers share.
+Twins use only numpy, Arrow, the libraries for CRC32C, XXH64 and protobuf, and `penstock.io.kernel.shared`, which both
+sides and their callers share.
 """
 
 import importlib

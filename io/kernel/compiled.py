@@ -1,4 +1,4 @@
-"""The compiled modules of the kernel (`penstock.io.kernel`): which there are, and whether they can be loaded."""
+"""The compiled modules of the kernel (`penstock.io.kernel`): their names, and whether they can be loaded."""
 
 import importlib.machinery
 import importlib.util
@@ -11,14 +11,14 @@ FOLDER = pathlib.Path(__file__).parent / "native"
 
 
 def is_off() -> bool:
-    """Whether the environment chooses Python where the kernel is there (`PENSTOCK_KERNEL=off`)."""
+    """Returns whether the environment turns the compiled kernel off (`PENSTOCK_KERNEL=off`)."""
     return os.environ.get("PENSTOCK_KERNEL", "on") == "off"
 
 
 def load_error() -> ImportError | None:
-    """Why the compiled modules cannot be loaded; None when they can.
+    """Returns the error of loading the compiled modules; None when they can be loaded.
 
-    They are loaded, so that a file for another Python or machine is found out, and not run: that would import numpy.
+    Loading them detects a file for another Python or machine. They are not run, since that would import numpy.
     """
     for name in MODULES:
         full = f"penstock.io.kernel.native.{name}"

@@ -1,7 +1,7 @@
 """The kernel in Cython, on Arrow's and numpy's buffers and without the GIL; optional.
 
-`ENABLED` chooses between it and its twins in Python, once for the process (`penstock.io.kernel`).
-`PENSTOCK_KERNEL=off` in the environment chooses Python where the kernel is there.
+`ENABLED` chooses between the kernel and its twins in Python, once for the process (`penstock.io.kernel`).
+`PENSTOCK_KERNEL=off` in the environment chooses Python even if the kernel is compiled.
 """
 
 import importlib

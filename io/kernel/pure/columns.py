@@ -21,7 +21,7 @@ _NONE: Ints = np.zeros(0, np.int64)
 
 
 class Kind(enum.Enum):
-    """Of the feature that holds the values."""
+    """The kind of a feature's values."""
 
     INT = 1
     FLOAT = 2
@@ -33,13 +33,13 @@ class Column:
     """One column of n rows with m values in all.
 
     Attributes:
-      kind: of the values.
+      kind: the kind of the values.
       present: bool[n], whether the row has the feature; an empty list is present.
-      counts: int64[n], the number of values of each row; 0 where it is absent.
-      values: int64[m] or float32[m]; for BYTES uint8, in which value j is `values[starts[j]:][:lengths[j]]`.
+      counts: int64[n], the number of values of each row; 0 if the feature is absent.
+      values: int64[m] or float32[m]; for BYTES uint8, where value j is `values[starts[j]:][:lengths[j]]`.
       starts: int64[m], empty unless BYTES.
       lengths: int64[m], empty unless BYTES.
-      is_faithful: False where a list has a null inside, or int64 or float32 cannot hold a value.
+      is_faithful: False if a list has a null inside, or int64 or float32 cannot hold a value.
     """
 
     kind: Kind
@@ -52,7 +52,7 @@ class Column:
 
 
 def open_columns(batch: pa.RecordBatch) -> list[Column]:
-    """The columns of a batch, in its order."""
+    """Opens the columns of a batch, in its order."""
     return [_open_column(array) for array in batch.columns]
 
 
@@ -64,6 +64,7 @@ def _open_column(array: pa.Array) -> Column:
     items = array.flatten()
     if not items.null_count:
         return _flat_values(items, present, counts, has_nulls=False)
+    # Drop the nulls inside lists: count them by the row that owns them, and reduce the row's count.
     owners = np.repeat(np.arange(len(array)), counts)
     missing = items.is_null().to_numpy(zero_copy_only=False)
     counts = counts - np.bincount(owners[missing], minlength=len(array))
@@ -84,14 +85,14 @@ def _flat_values(items: pa.Array, present: npt.NDArray[np.bool_], counts: Ints, 
 
 
 def _float32(wide: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], bool]:
-    """The values narrowed, and whether one of them was finite before only."""
+    """Narrows the values; also returns whether a finite one has become infinite."""
     with np.errstate(over="ignore"):
         floats = wide.astype(np.float32, copy=False)
     return floats, wide.dtype == np.float64 and bool((np.isinf(floats) & np.isfinite(wide)).any())
 
 
 def _bytes_buffers(items: pa.Array) -> tuple[Bytes, Ints]:
-    """The data of an array without nulls, and int64 offsets into it, one more than values."""
+    """Returns the data of an array without nulls, and int64 offsets into it, one more than there are values."""
     wide = items.cast(pa.large_binary())
     _, offsets, data = wide.buffers()
     bounds = np.zeros(1, np.int64) if not len(wide) else np.frombuffer(offsets, np.int64)

@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 
 def extend(crc: int, data: bytes | memoryview | npt.NDArray[np.uint8]) -> int:
-    """The CRC32C of what has `crc` (0 for nothing) and then `data`.
+    """Extends a CRC32C (`crc`, 0 for no bytes) by `data`.
 
     >>> hex(extend(extend(0, b"1234"), b"56789"))
     '0xe3069283'

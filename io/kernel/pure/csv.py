@@ -1,6 +1,6 @@
-"""The fields of CSV records, and columns of them: numpy finds what is faulty, Arrow parses the rest.
+"""Splits CSV records into columns of fields: numpy finds the faulty records, Arrow parses the others.
 
-Arrow makes something of any bytes, so that it is given only records that are known to be good.
+Arrow accepts any bytes without an error, so it gets only records that are known to be good.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from penstock.io.kernel.shared import quoting
 from penstock.io.kernel.shared.numbers import fits_float32, float32_overflow
 from penstock.io.kernel.shared.positions import CR, LF, counts_between, lone_crs, occurrences, without_cr
 
-# The compiled module takes no more, since its positions have 30 bits.
+# The compiled module accepts no more bytes, since its positions have 30 bits.
 MAX_BYTES = 1 << 30
 MISQUOTED = -1
 
@@ -28,16 +28,16 @@ _Texts = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], _There]
 
 
 class Splitter:
-    """Splits records into fields, and keeps them until the next records; for one thread."""
+    """Splits records into fields, and keeps the fields until the next call of `split`; for one thread."""
 
     def __init__(self, delimiter: int, single_lines: bool, slots: Sequence[int], null_values: Sequence[bytes]):
-        """Takes what all records have in common.
+        """Takes the layout of all records.
 
         Args:
-          delimiter: between fields.
+          delimiter: the character between fields.
           single_lines: a record with an odd number of quotes is misquoted.
-          slots: for each column of the file the slot where its fields are kept, or -1 for one that is not wanted.
-          null_values: the texts that, unquoted, are null; the empty one always is.
+          slots: for each column of the file the slot that keeps its fields, or -1 for an unwanted column.
+          null_values: the texts that are null if unquoted; the empty text always is.
         """
         self._delimiter = delimiter
         self._single_lines = single_lines
@@ -47,19 +47,19 @@ class Splitter:
         self._columns: list[pa.StringArray] = []
 
     def split(self, data: bytes, starts: _Ints, ends: _Ints, good: _Flags) -> _Ints:
-        """Takes the fields of the good records that have one for each column of the file, until the next call.
+        """Keeps the fields of the good records with one field for each column of the file, until the next call.
 
         Args:
           data: some text.
-          starts: int64[n], where each record starts, ascending.
-          ends: int64[n], where it ends, without its line end.
-          good: bool[n], which records have no fault but maybe one of their quotes or of the number of their fields.
+          starts: int64[n], the start of each record, ascending.
+          ends: int64[n], the end of each record, without its line end.
+          good: bool[n], False for records with a fault; faults of quotes and of the number of fields are found here.
 
         Returns:
-          int64[n], the number of fields of each record: `MISQUOTED` where it is not one record, else 0 if not good.
+          int64[n], the number of fields of each record; `MISQUOTED` if it is not one record, else 0 if it is not good.
 
         Raises:
-          ValueError: when Arrow finds other records than those.
+          ValueError: when Arrow finds other records than these.
         """
         counts = np.where(good, len(self._names), 0)
         if self._single_lines:
@@ -72,14 +72,14 @@ class Splitter:
         return counts
 
     def texts(self, slot: int, only: _Ints | None = None) -> _Texts:
-        """The fields of a slot, as Arrow lays out texts.
+        """Returns the fields of a slot, in Arrow's layout of texts.
 
         Args:
-          slot: one of those that are taken.
-          only: int64, the records that are wanted; None for all.
+          slot: a slot of a wanted column.
+          only: int64, the wanted records; None for all.
 
         Returns:
-          int32[n + 1] offsets, uint8 bytes, and uint8[n], which are not null, or None when all are there.
+          int32[n + 1] offsets, uint8 bytes, and uint8[n], 0 for a null, or None when there is no null.
         """
         column = self._columns[slot] if only is None else self._columns[slot].take(pa.array(only))
         _, offsets, content = column.buffers()
@@ -90,21 +90,21 @@ class Splitter:
         return bounds, np.frombuffer(content or b"", np.uint8), there
 
     def ints(self, slot: int, boolean: bool) -> tuple[_Ints, _There, _Ints]:
-        """The fields of a slot as integers.
+        """Returns the fields of a slot as integers.
 
         Args:
-          slot: one of those that are taken.
-          boolean: whether the spellings of true and false count.
+          slot: a slot of a wanted column.
+          boolean: whether the spellings of true and false are accepted.
 
         Returns:
-          int64[n], 0 where there is none; uint8[n], where there is one, or None when all are there; and int64[], the
-          records whose field is there and no INT text.
+          int64[n], 0 for a field without integer; uint8[n], 1 for a field with one, or None when all have one; and
+          int64[], the records whose field is not null and not an INT text.
         """
         values, states = grammar.ints(self._columns[slot], boolean)
         return values, *_by_states(states)
 
     def floats(self, slot: int) -> tuple[npt.NDArray[np.float64], _There, _Ints]:
-        """The same as float64; a number beyond float32 counts as no FLOAT text."""
+        """Like `ints`, but float64; a number beyond float32 is not a FLOAT text."""
         values, states = grammar.floats(self._columns[slot])
         if not fits_float32(values):
             beyond = float32_overflow(values)
@@ -113,7 +113,7 @@ class Splitter:
         return values, *_by_states(states)
 
     def _read(self, text: bytes, rows: int) -> dict[int, int]:
-        """Sets the columns to those of the rows of a text; the rows of another width, by index, with it."""
+        """Reads the wanted columns of a text; returns the widths of rows with another number of fields, by index."""
         ragged: dict[int, int] = {}
 
         def skip(row: Any) -> str:
@@ -130,7 +130,7 @@ class Splitter:
         included = self._wanted or self._names[:1]
         return arrow_csv.read_csv(
             pa.BufferReader(text),
-            # One block, or Arrow refuses a row that does not fit into two.
+            # One block: Arrow rejects a row that spans more than two blocks.
             arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self._names),
             arrow_csv.ParseOptions(
                 delimiter=chr(self._delimiter), newlines_in_values=not self._single_lines, invalid_row_handler=skip
@@ -147,7 +147,8 @@ class Splitter:
 
 
 def _joined(data: bytes, starts: _Ints, ends: _Ints) -> bytes:
-    """The records one after the other, each with a line end, of whatever form."""
+    """Joins records, each with a line end of any form."""
+    # Copy runs of records, not single ones: a record follows the one before if only LF or CRLF is between them.
     array = np.frombuffer(data, np.uint8)
     gaps = starts[1:] - ends[:-1]
     follows = (gaps == 1) | ((gaps == 2) & (array[ends[:-1]] == CR))
@@ -155,8 +156,8 @@ def _joined(data: bytes, starts: _Ints, ends: _Ints) -> bytes:
     lasts = np.append(firsts[1:], len(starts)) - 1
     view = memoryview(data)
     runs = [view[start:end] for start, end in zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True)]
-    # Behind an empty line, Arrow takes three bytes for a text that it would take for a byte order mark in front. And at
-    # the end of `"x",` it takes an empty field for a quoted one, unless a line end follows.
+    # Arrow would drop three bytes at the beginning as a byte order mark; after an empty line it keeps them as text. And
+    # at the end of `"x",` it treats the empty field as quoted unless a line end follows.
     bom = [b""] if data.startswith(b"\xef\xbb\xbf", int(starts[0])) else []
     return b"\n".join([*bom, *runs, b""])
 
@@ -168,36 +169,38 @@ def _by_states(states: npt.NDArray[np.uint8] | None) -> tuple[_There, _Ints]:
 
 
 def cut_records(data: bytes, delimiter: int, final: bool) -> tuple[_Ints, _Flags]:
-    """The records of text that begins with one, as `penstock.io.formats.csv.records` has them.
+    """Finds the records of text that begins with a record, as `penstock.io.formats.csv.records` defines them.
 
-    Quotes are taken in their order: where every other one opens a field and the ones between close it, a line break
-    with an even number of them before it ends a record. At the first stray quote this fails, and the record that has
-    it is read by pattern; behind that record the counting starts anew::
+    As long as every other quote opens a field and the ones between close it, a line break with an even number of quotes
+    before it ends a record. This fails at the first stray quote: a pattern then finds the end of the record with the
+    stray quote, and counting starts again after that record::
 
         text             a,"b"\\n   "c\\n   d",e\\n   "f"g\\n        h\\n
-        quotes before        2      3        4      stray quote   0, counted anew
+        quotes before        2      3        4      stray quote   0, counted again
         ends a record       yes     no      yes     by pattern   yes
 
     Args:
       data: the text.
-      delimiter: between fields.
-      final: whether the text is the end of the file, which ends a record too.
+      delimiter: the character between fields.
+      final: whether the text is the end of the file, which also ends a record.
 
     Returns:
-      int64[3, n]: where records start, where they end without and with their line ends; and bool[2, n]: which are
-      misquoted, and which others have a lone CR outside quotes. What is behind the last complete record is left out.
+      int64[3, n]: the starts of records, and their ends without and with line ends; and bool[2, n]: which records are
+      misquoted, and which others have a lone CR outside quotes. Bytes after the last complete record are left out.
     """
     quotes = find_quotes(data, delimiter)
     breaks = occurrences(data, LF)
     if final and data and not data.endswith(b"\n"):
         breaks = np.append(breaks, len(data))
     rank_of_break = np.searchsorted(quotes.indices, breaks)
-    # The stray quotes if those of even rank open fields, and if those of odd rank do.
+    # The stray quotes if quotes of even rank open fields, and if those of odd rank do.
     strays = [np.flatnonzero(_strays(quotes, parity)) for parity in (0, 1)]
     ends: list[_Ints] = []
     bad_ends: list[int] = []
     start, done = 0, 0
     while done < len(breaks):
+        # `first`: the rank of the record's first quote. Up to the next stray quote (`limit`), each line break with an
+        # even number of quotes since `first` ends a record.
         first = int(np.searchsorted(quotes.indices, start))
         stray = _next(strays[first % 2], first)
         limit = len(breaks) if stray is None else int(np.searchsorted(breaks, quotes.indices[stray]))
@@ -207,7 +210,8 @@ def cut_records(data: bytes, delimiter: int, final: bool) -> tuple[_Ints, _Flags
             start, done = int(breaks[whole[-1]]) + 1, int(whole[-1]) + 1
         if stray is None:
             break
-        # A quote at the very end may be half of a doubled one, and a CR there half of a CRLF: no end is there yet.
+        # At the very end of the data, a quote may be half of a doubled one and a CR half of a CRLF: then there is no
+        # end yet.
         end, misquoted = quoting.record_end(data, start, bytes([delimiter]), final)
         if end is None:
             break
@@ -219,7 +223,7 @@ def cut_records(data: bytes, delimiter: int, final: bool) -> tuple[_Ints, _Flags
 
 
 def _strays(quotes: Quotes, parity: int) -> _Flags:
-    """Which quotes neither open nor close a field where they should, when those of this parity open."""
+    """Masks the quotes that do not open or close a field as they should, if quotes of this parity open."""
     opening = np.arange(len(quotes.indices)) % 2 == parity
     return np.where(opening, ~quotes.opens, ~quotes.closes)
 
@@ -230,7 +234,7 @@ def _next(candidates: _Ints, first: int) -> int | None:
 
 
 def _records(data: bytes, breaks: _Ints, bad_ends: list[int], delimiter: int) -> tuple[_Ints, _Flags]:
-    """Records that end at the given line breaks."""
+    """Makes the records that end at the given line breaks."""
     nexts = np.minimum(breaks + 1, len(data))
     starts = np.concatenate((np.zeros(1, np.int64), nexts[:-1]))[: len(nexts)]
     ends = without_cr(data, starts, breaks, nexts)

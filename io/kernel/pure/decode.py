@@ -1,8 +1,7 @@
-"""Serialized tf.Examples to columns: protobuf parses them one by one.
+"""Decodes serialized tf.Examples to columns: protobuf parses them one by one.
 
-This costs 20 microseconds for a record of 12 features, most of it for reaching each value from Python. The messages
-are built from a descriptor of their own in a pool of their own, so that TensorFlow's copies of the same messages can
-be in the process or not.
+This costs 20 microseconds for a record of 12 features, most of it for accessing each value from Python. The messages
+have their own descriptor in a separate pool, so TensorFlow's copies of the same messages may be in the process or not.
 """
 
 import dataclasses
@@ -17,18 +16,18 @@ from google.protobuf.message import DecodeError
 
 from penstock.io.kernel.shared.faults import NO_FEATURES, SEQUENCES, UNPARSED
 
-# The lists that a Feature can hold, in the order of their fields, and the types of their values.
+# The lists that a Feature can hold, in the order of their fields, with the types of their values.
 KINDS = {"bytes_list": pa.binary(), "float_list": pa.float32(), "int64_list": pa.int64()}
 
 _NUMBERS = {name: number for number, name in enumerate(KINDS)}
 
-# Rows, offsets of their values, values, content of bytes, whether each row has one value.
+# Rows, offsets of their values, values, content of bytes, whether every row has one value.
 Taken: TypeAlias = tuple[Any, Any, Any, Any, bool]
 
 
 @dataclasses.dataclass
 class _Collected:
-    """Values as the messages are gone through, flat: one list for each row costs more than the parsing."""
+    """Collects values in flat lists: one list for each row costs more than the parsing."""
 
     rows: list[int] = dataclasses.field(default_factory=list)
     counts: list[int] = dataclasses.field(default_factory=list)
@@ -50,7 +49,7 @@ class _Collected:
 def read(
     data: bytes | memoryview, starts: np.ndarray, lengths: np.ndarray, names: Sequence[str] | None
 ) -> tuple[dict[str, dict[int, Taken]], dict[str, np.ndarray], dict[int, str]]:
-    """The values of the records `data[starts[i]:][:lengths[i]]`.
+    """Reads the values of the records `data[starts[i]:][:lengths[i]]`.
 
     Args:
       data: the bytes.
@@ -59,10 +58,10 @@ def read(
       names: the keys to read; None for all.
 
     Returns:
-      Three things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds, as buffers: the rows,
-      int32; the ends of their values, int32 with a 0 in front; the values, of bytes their ends, int32 with a 0 in
-      front; the content of bytes; whether each of the rows has one value. By key that is not among the names, the rows
-      that hold it, int32. And by row why a record is no tf.Example.
+      Three things. First, by key and by kind (0 bytes, 1 float, 2 int), for kinds that a record holds, buffers: the
+      rows, int32; the ends of their values, int32 with a 0 in front; the values, or for bytes their ends, int32 with a
+      0 in front; the content of bytes; whether every row has one value. Second, by key that is not in `names`, the rows
+      that hold it, int32. Third, by row, why the record is not a tf.Example.
     """
     collector = _Collector(names)
     faults: dict[int, str] = {}
@@ -74,7 +73,7 @@ def read(
 
 
 class _Collector:
-    """What the records so far hold."""
+    """Collects the values of records."""
 
     def __init__(self, names: Sequence[str] | None):
         self._parse = _example_class().FromString
@@ -83,13 +82,13 @@ class _Collector:
         self._unknown: dict[str, list[int]] = {}
 
     def add(self, row: int, record: bytes) -> str:
-        """Adds a record; why it is none, or nothing."""
+        """Adds a record; returns why it is not a tf.Example, or an empty text."""
         try:
             example = self._parse(record)
         except DecodeError as error:
             return UNPARSED.format(error)
         fault = _foreign(example, record)
-        # Of a key that is there twice, the last counts.
+        # If a key appears twice, the last one counts.
         entries = {} if fault else {entry.key: entry.value for entry in example.features.feature}
         for name, feature in entries.items():
             kind = feature.WhichOneof("kind")
@@ -103,7 +102,7 @@ class _Collector:
         return fault
 
     def found(self) -> tuple[dict[str, dict[int, Taken]], dict[str, np.ndarray]]:
-        """As `read` has it."""
+        """Returns the first two results of `read`."""
         by_name = {
             name: {_NUMBERS[kind]: found.taken(KINDS[kind]) for kind, found in by_kind.items()}
             for name, by_kind in self._collected.items()
@@ -113,9 +112,9 @@ class _Collector:
 
 
 def _foreign(example: Any, record: bytes) -> str:
-    """Why bytes that parse are no tf.Example all the same; empty for one that is.
+    """Returns why bytes that parse are still not a tf.Example; empty if they are one.
 
-    Protobuf takes fields that it does not know from any message, and many a short text parses.
+    Protobuf accepts unknown fields in any message, so many short texts parse.
     """
     if example.sequences:
         return SEQUENCES
@@ -124,18 +123,18 @@ def _foreign(example: Any, record: bytes) -> str:
 
 @functools.cache
 def _example_class() -> Any:
-    """The message class of tf.Example."""
+    """Makes the message class of tf.Example."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_file_descriptor())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("penstock.io.Example"))
 
 
 def _file_descriptor() -> descriptor_pb2.FileDescriptorProto:
-    """The wire format of tensorflow/core/example/{example,feature}.proto.
+    """Describes the wire format of tensorflow/core/example/{example,feature}.proto.
 
-    `sequences` is the field that only a tf.SequenceExample has, which otherwise parses as a tf.Example. The map of
-    features is the repeated field that it is on the wire: of a map, protobuf's implementation for Python leaves entries
-    out that have an unknown field, which those for C++ and TensorFlow read.
+    `sequences` is a field that only a tf.SequenceExample has, which otherwise parses as a tf.Example. The map of
+    features is described as a repeated field, its form on the wire: in a map, protobuf's Python implementation drops
+    entries with an unknown field, which the C++ one and TensorFlow read.
     """
     proto = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="penstock/io/example.proto", package="penstock.io", syntax="proto3")

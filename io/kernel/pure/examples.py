@@ -1,7 +1,7 @@
-"""Rows as framed tf.Examples, without a loop over rows; `penstock.io.examples.encode` says how they lie.
+"""Writes rows as framed tf.Examples, without a loop over rows; `penstock.io.examples.encode` shows the layout.
 
-All in front of the values depends on nothing but their size in bytes: the header, made once for each size. Only the CRC
-of each record is a call per row.
+The bytes in front of the values, the header, depend only on the size of the values in bytes, so each header is made
+once for each size. Only the CRC of each record needs a call per row.
 """
 
 import dataclasses
@@ -27,22 +27,22 @@ from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_
 
 _TAGS = {Kind.BYTES: b"\x0a", Kind.FLOAT: b"\x12", Kind.INT: b"\x1a"}
 _FLOAT_BYTES = 4
-# From these values on a varint needs one byte more.
+# From each of these values on, a varint needs one more byte.
 _VARINT_STEPS = np.array([1 << bits for bits in range(7, 64, 7)], np.uint64)
 
-# The same bytes in some rows.
+# Pieces of bytes, each with the rows that contain it.
 _Pieces = list[tuple[bytes, Ints]]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """How one column lies in its rows.
+    """The layout of one column in its rows.
 
     Attributes:
-      value_sizes: int64[m], bytes of each value.
+      value_sizes: int64[m], the size of each value in bytes.
       headers: the bytes in front of the values, with the rows that have them.
-      header_sizes: int64[n], 0 where the feature is absent.
-      sizes: int64[n], header and values.
+      header_sizes: int64[n], 0 if the feature is absent.
+      sizes: int64[n], the size of header and values.
     """
 
     column: Column
@@ -53,10 +53,10 @@ class _Layout:
 
 
 class Examples:
-    """The rows of some columns as framed tf.Examples, to be measured and then written."""
+    """Encodes rows as framed tf.Examples: first `measure`, then `write`."""
 
     def __init__(self, batch: pa.RecordBatch):
-        """Takes the columns of a batch, which must be in the order of their names."""
+        """Takes the columns of a batch, which must be sorted by name."""
         self._rows = batch.num_rows
         self._columns = list(zip(batch.schema.names, open_columns(batch), strict=True))
         self._layouts: list[_Layout] = []
@@ -64,13 +64,13 @@ class Examples:
         self._offsets = np.zeros(1, np.int64)
 
     def measure(self, offsets: Ints) -> int:
-        """Writes where each frame starts, and the end.
+        """Computes the start of each frame, and the end of the last.
 
         Args:
-          offsets: int64[rows + 1], to be written.
+          offsets: int64[rows + 1], which this fills.
 
         Returns:
-          The size of the largest tf.Example, or -1 if some row has no faithful form.
+          The size of the largest tf.Example, or -1 if a row has no faithful form.
         """
         if not all(column.is_faithful for _, column in self._columns):
             return -1
@@ -82,7 +82,7 @@ class Examples:
         return int(np.diff(offsets).max(initial=HEADER_BYTES + FOOTER_BYTES)) - HEADER_BYTES - FOOTER_BYTES
 
     def write(self, data: Bytes) -> None:
-        """Writes the frames that were measured to all of `data`."""
+        """Writes the measured frames; they fill `data`."""
         offsets = self._offsets
         for prefix, rows in self._prefixes:
             put_constant(data, offsets[rows], prefix)
@@ -127,7 +127,7 @@ def _varint_sizes(values: npt.NDArray[np.uint64]) -> Ints:
 
 
 def _header(name: bytes, kind: Kind, payload: int) -> bytes:
-    """The bytes of an entry up to its values, which take `payload` bytes."""
+    """Makes the bytes of an entry in front of its values, which take `payload` bytes."""
     packed = b"\n" + _varint(payload) if kind is not Kind.BYTES and payload else b""
     feature = _TAGS[kind] + _varint(len(packed) + payload) + packed
     entry = b"\n" + _varint(len(name)) + name + b"\x12" + _varint(len(feature) + payload) + feature
@@ -135,7 +135,7 @@ def _header(name: bytes, kind: Kind, payload: int) -> bytes:
 
 
 def _record_prefix(features: int) -> bytes:
-    """The frame's header and the bytes of an Example up to its features, which take `features` bytes."""
+    """Makes the frame's header and the bytes of an Example in front of its features, which take `features` bytes."""
     example = b"\n" + _varint(features)
     length = (len(example) + features).to_bytes(8, "little")
     crc = mask_crcs(np.array([google_crc32c.value(length)], np.uint32))
@@ -143,7 +143,7 @@ def _record_prefix(features: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """A base-128 varint.
+    """Encodes a base-128 varint.
 
     >>> _varint(300)
     b'\\xac\\x02'
@@ -174,6 +174,8 @@ def _put_column(data: Bytes, row_starts: Ints, layout: _Layout) -> None:
 
 
 def _put_varints(data: Bytes, positions: Ints, values: npt.NDArray[np.uint64], sizes: Ints) -> None:
+    # All varints of one size at once, as rows of bytes: seven bits each, the lowest first, and the top bit set in all
+    # bytes but the last.
     for size, group in group_equal(sizes):
         shifts = np.arange(size, dtype=np.uint64) * np.uint64(7)
         digits = (values[group, None] >> shifts).astype(np.uint8) | np.uint8(0x80)
@@ -182,7 +184,7 @@ def _put_varints(data: Bytes, positions: Ints, values: npt.NDArray[np.uint64], s
 
 
 def _masked_crcs(data: Bytes, offsets: Ints) -> npt.NDArray[np.uint32]:
-    content = data.tobytes()  # slices of bytes are what google_crc32c takes fastest
+    content = data.tobytes()  # google_crc32c is fastest with slices of bytes
     starts, ends = (offsets[:-1] + HEADER_BYTES).tolist(), (offsets[1:] - FOOTER_BYTES).tolist()
     crcs = (google_crc32c.value(content[start:end]) for start, end in zip(starts, ends, strict=True))
     return mask_crcs(np.fromiter(crcs, np.uint32, len(starts))).astype("<u4")

@@ -1,4 +1,4 @@
-"""The frames of a TFRecord block: where the records are, and whether their CRCs are right."""
+"""Finds the records in the frames of a TFRecord block, and checks their CRCs."""
 
 import functools
 import struct
@@ -10,17 +10,17 @@ from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmas
 
 
 def scan(data: bytes, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, int, int, int, int, int]:
-    """Finds the whole frames of a block, which begins with one.
+    """Finds the whole frames of a block that begins with a frame.
 
     Args:
       data: the block.
       max_record_bytes: a longer record is absurd.
 
     Returns:
-      int64[n], where in `data` each record's own bytes start; int64[n], how many these are; where the last whole frame
-      ends, and how many bytes the frame that begins there lacks, as far as is known. And where the first frame begins
-      whose length does not match its CRC, whose length is absurd, whose record does not match its CRC; -1 for none.
-      Behind a length that does not match, nothing counts.
+      int64[n], the start in `data` of each record's own bytes; int64[n], the lengths of the records; the end of the
+      last whole frame; and how many bytes the frame after it lacks, as far as is known. Then the start of the first
+      frame whose length does not match its CRC; of the first one whose length is absurd; and of the first one whose
+      record does not match its CRC; each -1 if there is none. After a length that does not match, ignore all results.
     """
     starts, lengths, end, missing = _follow_lengths(data)
     heads = starts - HEADER_BYTES
@@ -31,7 +31,7 @@ def scan(data: bytes, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, in
 
 
 def _follow_lengths(data: bytes) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Starts and lengths of the whole frames of `data`, where they end, and the bytes that the next one lacks."""
+    """Returns starts and lengths of the records of whole frames, the frames' end, and how much the next one lacks."""
     unpack = struct.Struct("<Q").unpack_from
     starts: list[int] = []
     lengths: list[int] = []
@@ -51,7 +51,8 @@ def _follow_lengths(data: bytes) -> tuple[np.ndarray, np.ndarray, int, int]:
 
 
 def _check_lengths(data: bytes, heads: np.ndarray, max_record_bytes: int) -> tuple[int, int]:
-    """The first of the headers at `heads` whose CRC is wrong, and the first whose length is absurd."""
+    """Returns the first of the headers at `heads` whose CRC is wrong, and the first whose length is absurd."""
+    # Each row of `headers` is one frame header: 8 bytes of length, then 4 bytes of masked CRC, little-endian.
     headers = np.frombuffer(data, np.uint8)[heads[:, None] + np.arange(HEADER_BYTES)]
     stored = np.ascontiguousarray(headers[:, 8:]).view("<u4")[:, 0]
     lengths = np.ascontiguousarray(headers[:, :8]).view("<u8")[:, 0]
@@ -60,7 +61,7 @@ def _check_lengths(data: bytes, heads: np.ndarray, max_record_bytes: int) -> tup
 
 
 def _check_data(data: bytes, starts: np.ndarray, lengths: np.ndarray) -> int:
-    """Where the first frame begins whose record does not match its CRC."""
+    """Returns the start of the first frame whose record does not match its CRC."""
     ends = starts + lengths
     crc32c = google_crc32c.value
     found = [crc32c(data[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
@@ -75,9 +76,9 @@ def _first(heads: np.ndarray, is_bad: np.ndarray) -> int:
 
 
 def _length_crcs(lengths: np.ndarray) -> np.ndarray:
-    """CRC32C of each row of uint8 [n, 8].
+    """Computes the CRC32C of each row of uint8 [n, 8].
 
-    A CRC is affine over XOR: that of 8 bytes is that of 8 zeros, XORed with one term for each byte.
+    A CRC is affine over XOR: the CRC of 8 bytes is the CRC of 8 zeros, XORed with one term for each byte.
     """
     zeros, terms = _crc_terms()
     return np.bitwise_xor.reduce(terms[np.arange(8), lengths], axis=1) ^ zeros

@@ -1,7 +1,7 @@
-"""Texts to the numbers that they stand for by the grammar of `penstock.io.columns.grammar`, by Arrow's casts.
+"""Turns texts into numbers by the grammar of `penstock.io.columns.grammar`, with Arrow's casts.
 
-Arrow takes more texts for numbers than the grammar does. So either all of them are cast, and what Arrow takes too much
-of is found afterwards, or those are cast that match a pattern.
+Arrow accepts more texts as numbers than the grammar does. So either all texts are cast, and then the ones that Arrow
+should not have accepted are rejected, or only texts that match a pattern are cast.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from penstock.io.kernel.shared.numbers import (
     match_text,
 )
 
-# What became of a text: a number, none, and a null; 2 has a use inside the compiled module.
+# The states of a text: it is a number, it is not one, it is null. The compiled module uses 2 internally.
 GOOD, BAD, ABSENT = 0, 1, 3
 
 States = npt.NDArray[np.uint8]
@@ -32,20 +32,20 @@ _PROBES = 32
 
 
 def ints(text: Text, boolean: bool) -> tuple[npt.NDArray[np.int64], States | None]:
-    """The integers that texts are written as.
+    """Parses texts as integers.
 
     Args:
       text: string or binary, also large.
-      boolean: whether the spellings of true and false count.
+      boolean: whether the spellings of true and false are accepted.
 
     Returns:
-      int64[n], arbitrary where there is none, and uint8[n], what became of each; None when all are GOOD.
+      int64[n], arbitrary for a text without integer, and uint8[n], the state of each text; None when all are GOOD.
     """
     return _with_states(text, *_cast_int(_spell_booleans(text) if boolean else text), np.int64)
 
 
 def floats(text: Text) -> tuple[npt.NDArray[np.float64], States | None]:
-    """The same as float64[n]."""
+    """Parses texts as float64[n]; returns states like `ints`."""
     return _with_states(text, *_cast_float(text), np.float64)
 
 
@@ -64,13 +64,15 @@ def _cast_int(text: Text) -> tuple[pa.Array, Mask]:
         fits = match_text(text, INT_PATTERN)
         fits[fits] = _fits_int64(text.filter(pa.array(fits)))
         return _cast_some(text, fits, pa.int64())
-    # Arrow also takes leading zeros, -0 and 0x1F, which begin with a zero and go on.
+    # Arrow also accepts leading zeros, -0 and 0x1F: all have a zero first, after any minus, and are longer than "0".
     _, first, _, lengths = _leading_bytes(text)
     return _without(values, _valid(text) & (first == ord("0")) & (lengths > 1))
 
 
 def _fits_int64(text: Text) -> Mask:
-    """Of texts that match INT_PATTERN, which are within int64."""
+    """Masks the texts within int64; all match INT_PATTERN."""
+    # Texts with fewer than 19 digits fit, those with more do not. With 19 digits the magnitude fits uint64 and decides:
+    # that of a negative number may be larger by one.
     digits = pc.binary_length(text).to_numpy(zero_copy_only=False) - _leading_bytes(text)[0]
     fits = digits <= INT64_DIGITS
     edge = np.flatnonzero(digits == INT64_DIGITS)
@@ -87,7 +89,7 @@ def _cast_float(text: Text) -> tuple[pa.Array, Mask]:
     if values is None:
         values, bad = _cast_some(text, match_text(text, pattern), pa.float64())
     else:
-        # Arrow also takes a plus sign and leading zeros.
+        # Arrow also accepts a plus sign and leading zeros.
         negative, first, second, lengths = _leading_bytes(text)
         zeros = (first == ord("0")) & (second >= ord("0")) & (second <= ord("9")) & (lengths > negative + 1)
         bad = _valid(text) & (zeros | (first == ord("+")))
@@ -95,7 +97,7 @@ def _cast_float(text: Text) -> tuple[pa.Array, Mask]:
 
 
 def _unwritten_special(text: Text, values: pa.Array) -> Mask:
-    """Where a value is not finite, but its text is none of the pinned spellings: 1e400, NAN, nan(1)."""
+    """Masks values that are not finite although their text is not an allowed spelling of that: 1e400, NAN, nan(1)."""
     suspects = np.flatnonzero(~np.isfinite(_numbers(values, np.float64)))
     found = np.zeros(len(text), bool)
     found[suspects] = ~match_text(text.take(pa.array(suspects)), SPECIAL_PATTERN)
@@ -103,7 +105,7 @@ def _unwritten_special(text: Text, values: pa.Array) -> Mask:
 
 
 def _spell_booleans(text: Text) -> Text:
-    """true and false as 1 and 0, all other texts as they are."""
+    """Replaces true and false by 1 and 0; does not change other texts."""
     for pattern, digit in ((TRUE_PATTERN, "1"), (FALSE_PATTERN, "0")):
         found = match_text(text, pattern)
         if found.any():
@@ -112,9 +114,9 @@ def _spell_booleans(text: Text) -> Text:
 
 
 def _cast_all(text: Text, target: pa.DataType, pattern: str) -> pa.Array | None:
-    """All texts as Arrow casts them, about three times as fast as by pattern; None when one of them fails.
+    """Casts all texts with Arrow, about three times as fast as by pattern; returns None when one of them fails.
 
-    Arrow spends 0.3 microseconds on each text that fails, so a few texts are tried by pattern first.
+    Arrow spends 0.3 microseconds on each text that fails, so a sample of texts is tried by pattern first.
     """
     sample = text.take(pa.array(np.linspace(0, len(text) - 1, min(len(text), _PROBES), dtype=np.int64)))
     if not (match_text(sample, pattern) | ~_valid(sample)).all():
@@ -126,7 +128,7 @@ def _cast_all(text: Text, target: pa.DataType, pattern: str) -> pa.Array | None:
 
 
 def _cast_some(text: Text, fits: Mask, target: pa.DataType) -> tuple[pa.Array, Mask]:
-    """Casts the texts where `fits` is True, all of which Arrow can cast; the others are null, and bad unless null."""
+    """Casts the texts in the mask `fits`, all of which Arrow can cast; the others become null, and bad unless null."""
     casted = pc.cast(text.filter(pa.array(fits)), target).to_numpy(zero_copy_only=False)
     values = np.zeros(len(text), casted.dtype)
     values[fits] = casted
@@ -144,14 +146,14 @@ def _valid(array: pa.Array) -> Mask:
 
 
 def _numbers(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """The values as numpy without conversion; 0 for nulls."""
+    """Returns the values as numpy without conversion; 0 for nulls."""
     if array.null_count:
         array = array.fill_null(0)
     return array.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
 
 
 def _leading_bytes(text: Text) -> tuple[Mask, npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Whether a text begins with a minus; the first and second byte after it (arbitrary past its end); its length."""
+    """Returns whether each text begins with a minus, the two bytes after that (arbitrary past its end), its length."""
     wide = pa.types.is_large_string(text.type) or pa.types.is_large_binary(text.type)
     _, offset_buffer, data_buffer = text.buffers()
     offsets = np.frombuffer(offset_buffer or b"", np.int64 if wide else np.int32)[text.offset :][: len(text) + 1]

@@ -1,4 +1,4 @@
-"""XXH64 of rows, whose bytes are all made first."""
+"""XXH64 of rows, after the bytes of all rows are laid out."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from penstock.io.kernel.pure.rows import canonical_rows
 
 
 def hash_rows(batch: pa.RecordBatch, seed: int) -> npt.NDArray[np.uint64]:
-    """uint64[rows], the hash of each row of the columns, in the order that they have."""
+    """Hashes each row over the columns in their order; returns uint64[rows]."""
     data, starts = canonical_rows(batch)
     view, bounds = data.data, starts.tolist()
     digests = (xxhash.xxh64_intdigest(view[start:end], seed) for start, end in itertools.pairwise(bounds))

@@ -8,7 +8,7 @@ Index = np.ndarray
 
 
 def index_lines(data: bytes) -> tuple[Index, Index, Index]:
-    """Where the lines of a block start, where they end without and with their line ends: int64, one for each line."""
+    """Returns the starts of a block's lines, and their ends without and with line ends: int64, one for each line."""
     array = np.frombuffer(data, np.uint8)
     nexts = np.flatnonzero(array == LF) + 1
     ends = nexts - 1
@@ -20,10 +20,10 @@ def index_lines(data: bytes) -> tuple[Index, Index, Index]:
 
 
 def has_nan_or_inf(data: bytes) -> bool:
-    """Whether the letters NaN or Inf are anywhere in a block."""
+    """Returns whether the letters NaN or Inf are anywhere in a block."""
     return b"NaN" in data or b"Inf" in data
 
 
 def has_lone_cr(data: bytes) -> bool:
-    """Whether a block has a CR that no LF follows."""
+    """Returns whether a block has a CR that no LF follows."""
     return data.count(b"\r") > data.count(b"\r\n")

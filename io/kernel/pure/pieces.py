@@ -1,4 +1,4 @@
-"""Laying out bytes without a loop over rows: positions are computed first, then all pieces of one size move at once."""
+"""Lays out bytes without a loop over rows: computes positions first, then copies all pieces of one size at once."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,23 +11,37 @@ from penstock.io.kernel.shared.offsets import Ints, starts_of
 
 Bytes = npt.NDArray[np.uint8]
 
-# Longer pieces are rare, so that copying them one by one is as fast as sorting them by length.
+# Longer pieces are rare: copying them one by one is as fast as sorting them by length.
 _MAX_WINDOW_BYTES = 4096
 
 
 def sums_per_row(sizes: Ints, counts: Ints) -> Ints:
-    """The sum of the sizes of each row's values: int64[n]."""
+    """Sums the sizes of each row's values: int64[n].
+
+    `starts_of(counts)` has the index of each row's first value, `starts_of(sizes)` the sum of all sizes before it.
+    """
     return np.diff(starts_of(sizes)[starts_of(counts)])
 
 
 def value_positions(row_starts: Ints, sizes: Ints, counts: Ints) -> Ints:
-    """Where each value lies, if those of row i lie one after the other from `row_starts[i]`: int64[m]."""
+    """Returns the position of each value, if those of row i lie in sequence from `row_starts[i]`: int64[m].
+
+    `flat` has the positions if all values lay in sequence from 0; each row is then shifted to its start::
+
+        row            0     1
+        counts         2     1
+        sizes          3 4   5
+        row_starts     10    40
+        flat           0 3   7
+        shift          10    33
+        positions      10 13 40
+    """
     flat = starts_of(sizes)
     return flat[:-1] + np.repeat(row_starts - flat[starts_of(counts)[:-1]], counts)
 
 
 def group_equal(values: Ints) -> Iterator[tuple[int, Ints]]:
-    """Each distinct value, ascending, with the ascending indices where it occurs."""
+    """Yields each distinct value, ascending, with the ascending indices where it occurs."""
     if not len(values):
         return
     low, high = int(values.min()), int(values.max())
@@ -44,7 +58,9 @@ def group_equal(values: Ints) -> Iterator[tuple[int, Ints]]:
 
 
 def _windows(data: Bytes, width: int) -> npt.NDArray[np.void]:
-    """Every `width` bytes of `data` as one item, overlapping, without a copy: one item assignment is one memcpy."""
+    """Views every `width` bytes of `data` as one item, overlapping: item i begins at byte i, and one assignment to it
+    is one memcpy.
+    """
     return np.ndarray((max(len(data) - width + 1, 0),), f"V{width}", data, strides=(1,))
 
 

@@ -1,7 +1,7 @@
-"""The quotes of a block of CSV lines, all at once.
+"""Finds and checks the quotes of a block of CSV lines, all at once.
 
-Lines whose quotes all open or close fields, or are doubled in one, are recognized in numpy; the few others are looked
-at one by one.
+numpy recognizes lines whose quotes all open or close fields, or are doubled within one; the few other lines are checked
+one by one.
 """
 
 import dataclasses
@@ -26,7 +26,9 @@ class Quotes:
 
 
 def find_quotes(data: bytes, delimiter: int) -> Quotes:
-    """The quotes of a block."""
+    """Finds the quotes of a block."""
+    # A quote may open a field after a delimiter, a line break or another quote, and close one before them. The other
+    # quote is there in `""`, which is either an empty field or a doubled quote: close one, open the next.
     indices = occurrences(data, QUOTE)
     array = np.frombuffer(data, np.uint8)
     border = np.zeros(256, bool)
@@ -40,7 +42,7 @@ def find_quotes(data: bytes, delimiter: int) -> Quotes:
 
 
 def misquoted_lines(data: bytes, starts: _Ints, ends: _Ints, delimiter: int) -> _Flags:
-    """Mask of the lines that are not one record each: an odd number of quotes, or text around a quoted field."""
+    """Masks the lines that are not one record: with an odd number of quotes, or text around a quoted field."""
     mask = np.zeros(len(starts), bool)
     if not len(starts) or b'"' not in data:
         return mask
@@ -48,7 +50,8 @@ def misquoted_lines(data: bytes, starts: _Ints, ends: _Ints, delimiter: int) -> 
     firsts = np.searchsorted(quotes.indices, starts)
     counts = np.searchsorted(quotes.indices, ends) - firsts
     mask = counts % 2 == 1
-    # The rank of a quote in its line decides whether it opens or closes; quotes in none of the lines do not count.
+    # The rank of a quote in its line decides whether it must open or close a field; quotes outside the lines do not
+    # count.
     owner = np.searchsorted(starts, quotes.indices, side="right") - 1
     ranks = np.arange(len(quotes.indices)) - firsts[owner]
     strays = np.where(ranks % 2 == 0, ~quotes.opens, ~quotes.closes) & (owner >= 0) & (ranks < counts[owner])

@@ -1,4 +1,4 @@
-"""Rows as the bytes that are hashed; `penstock.io.columns.hashing` says which."""
+"""Lays out the bytes of rows that are hashed; `penstock.io.columns.hashing` describes them."""
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ _LENGTH_BYTES = 4
 
 
 def canonical_rows(batch: pa.RecordBatch) -> tuple[Bytes, Ints]:
-    """The bytes of all rows, and int64[rows + 1] where in them each begins, and the end."""
+    """Returns the bytes of all rows, and int64[rows + 1], the start of each row in them and the end of the last."""
     columns = open_columns(batch)
     sizes = [_row_sizes(column) for column in columns]
     starts = starts_of(sum(sizes, np.zeros(batch.num_rows, np.int64)))
@@ -34,7 +34,7 @@ def canonical_rows(batch: pa.RecordBatch) -> tuple[Bytes, Ints]:
 
 
 def _row_sizes(column: Column) -> Ints:
-    """A null is a zero byte."""
+    """Returns the size of each row; a null is one zero byte."""
     return np.where(column.present, _HEADER_BYTES + sums_per_row(_value_sizes(column), column.counts), 1)
 
 
@@ -60,7 +60,7 @@ def _put_column(data: Bytes, row_starts: Ints, column: Column) -> None:
 
 
 def _canonical_floats(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """One zero and one NaN."""
+    """Widens floats, with one zero and one NaN for all."""
     wide = values.astype("<f8") + 0.0  # -0.0 + 0.0 is 0.0
     wide[np.isnan(wide)] = np.nan
     return wide

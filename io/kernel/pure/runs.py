@@ -1,4 +1,4 @@
-"""Sorting encoded records, and copying them in that order."""
+"""Sorts encoded records, and copies them in a given order."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,20 +10,20 @@ from penstock.io.kernel.shared.offsets import Ints
 
 
 def discard(file: int, start: int, end: int) -> None:
-    """Would give back the disk and the cached pages between two places of a file: Python has no call for it."""
+    """Does nothing: Python cannot free the disk space and cached pages between two offsets of a file."""
 
 
 def sort_order(splits: npt.NDArray[np.uint16], keys: npt.NDArray[np.uint64], data: Bytes, offsets: Ints) -> Ints | None:
-    """int64[n], the order of records by split, key and bytes, stable; None where they lie in it.
+    """Sorts records by split, key and bytes, stable; returns the order, int64[n], or None when they are sorted already.
 
     Args:
       splits: uint16[n].
       keys: uint64[n].
-      data: uint8, their bytes.
-      offsets: int64[n + 1], where in `data` each starts, and the end.
+      data: uint8, the bytes of the records.
+      offsets: int64[n + 1], the start of each record in `data`, and the end of the last.
 
     Raises:
-      ValueError: for arrays that do not fit together (`pyarrow.ArrowInvalid` here).
+      ValueError: when the sizes of the arrays do not match (`pyarrow.ArrowInvalid` here).
     """
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
     record = pa.Array.from_buffers(pa.large_binary(), len(keys), buffers)
@@ -36,22 +36,23 @@ def sort_order(splits: npt.NDArray[np.uint16], keys: npt.NDArray[np.uint64], dat
 def gather(
     data: Bytes, offsets: Ints, order: Ints, index: int, skip: int, out: Bytes, filled: int
 ) -> tuple[int, int, int]:
-    """Copies records in `order`, from byte `skip` of number `index` on, to `out[filled:]` until one of them ends.
+    """Copies records in `order` to `out[filled:]`, until `out` is full or all are copied.
 
     Args:
       data: uint8, the bytes of all records.
-      offsets: int64[n + 1], where in `data` each starts, and the end.
-      order: int64, which records are wanted.
-      index: how many of these are copied already.
-      skip: how many bytes of the next one are.
-      out: uint8, where they go to.
-      filled: how much of it is taken.
+      offsets: int64[n + 1], the start of each record in `data`, and the end of the last.
+      order: int64, the wanted records.
+      index: how many of them are already copied.
+      skip: how many bytes of the next one are already copied.
+      out: uint8, the output.
+      filled: how many bytes of the output are already filled.
 
     Returns:
-      `index`, `skip` and `filled` as they are then.
+      `index`, `skip` and `filled` after the copy.
     """
     while index < len(order) and filled < len(out):
-        # So many would fit if all were of the mean size.
+        # Try as many records as would fit if all had the mean size; copy those that fit whole, and of the next one the
+        # bytes that fit.
         count = max(1, (len(out) - filled) * (len(offsets) - 1) // max(1, int(offsets[-1] - offsets[0])))
         rows = order[index : index + count]
         starts, sizes = offsets[rows], offsets[rows + 1] - offsets[rows]

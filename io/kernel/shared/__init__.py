@@ -1,1 +1,1 @@
-"""What both sides of the kernel and their callers share: codes of faults, limits, layouts of results."""
+"""Code that both sides of the kernel and their callers share: faults, limits, patterns and positions of bytes."""

@@ -1,4 +1,4 @@
-"""Why bytes are no tf.Example, in the words of dead letters."""
+"""Messages for dead letters: why bytes are not a tf.Example."""
 
 _NO_EXAMPLE = "the record is not a tf.Example: "
 
@@ -6,7 +6,7 @@ SEQUENCES = "the record is a tf.SequenceExample; only tf.Example is read"
 NO_FEATURES = f"{_NO_EXAMPLE}it holds no features, but other fields"
 UNPARSED = _NO_EXAMPLE + "{}"
 
-# What the compiled decoder finds, by its number there; {} is a byte of the record.
+# The faults that the compiled decoder detects, by their number there; {} is the index of a byte of the record.
 FAULTS = (
     SEQUENCES,
     NO_FEATURES,

@@ -1,4 +1,4 @@
-"""Where bytes lie in a text, as numpy arrays of indices."""
+"""Finds bytes in a text, as numpy arrays of indices."""
 
 import numpy as np
 
@@ -6,21 +6,21 @@ LF, CR = 10, 13
 
 
 def occurrences(data: bytes, byte: int) -> np.ndarray:
-    """int64 indices of a byte; cheap when there is none."""
+    """Returns the int64 indices of a byte; cheap when there is none."""
     if bytes([byte]) not in data:
         return np.empty(0, np.int64)
     return np.flatnonzero(np.frombuffer(data, np.uint8) == byte)
 
 
 def counts_between(indices: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """int64[n], how many of the sorted indices lie in each range from a start up to its end."""
+    """Counts the sorted indices in each range from a start up to its end: int64[n]."""
     if not len(indices):
         return np.zeros(len(starts), np.int64)
     return np.searchsorted(indices, ends) - np.searchsorted(indices, starts)
 
 
 def lone_crs(data: bytes) -> np.ndarray:
-    """Indices of the CRs that no LF follows."""
+    """Returns the indices of CRs that no LF follows."""
     crs = occurrences(data, CR)
     if not len(crs):
         return crs
@@ -30,7 +30,7 @@ def lone_crs(data: bytes) -> np.ndarray:
 
 
 def without_cr(data: bytes, starts: np.ndarray, ends: np.ndarray, nexts: np.ndarray) -> np.ndarray:
-    """Line ends moved before the CR of a CRLF; a CR at the end of a file, without LF, stays."""
+    """Moves line ends before the CR of a CRLF; a CR at the end of a file, without LF, stays in its line."""
     if b"\r" not in data:
         return ends
     array = np.frombuffer(data, np.uint8)

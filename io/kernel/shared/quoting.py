@@ -1,8 +1,7 @@
-"""The quoting of CSV (RFC 4180), of one record at a time.
+"""The quoting of CSV (RFC 4180), one record at a time.
 
-A field is quoted when its first byte is a quote; then it ends at the next quote that is not doubled, and a delimiter
-or the end of the record must follow. Quotes elsewhere in an unquoted field stand for themselves, as every reader has
-it.
+A field is quoted when its first byte is a quote. It then ends at the next quote that is not doubled, and a delimiter or
+the end of the record must follow. Quotes later in an unquoted field stand for themselves, as in every CSV reader.
 """
 
 import functools
@@ -14,7 +13,7 @@ QUOTE = 34
 
 @functools.cache
 def _line_pattern(delimiter: bytes) -> re.Pattern[bytes]:
-    """Fields of one line: quoted, or not beginning with a quote."""
+    """Matches the fields of one line: each is quoted, or does not begin with a quote."""
     mark = re.escape(delimiter)
     field = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^"%b][^%b]*+)?+' % (mark, mark)
     return re.compile(rb"%b(?:%b%b)*+" % (field, mark, field))
@@ -22,7 +21,7 @@ def _line_pattern(delimiter: bytes) -> re.Pattern[bytes]:
 
 @functools.cache
 def _record_pattern(delimiter: bytes) -> re.Pattern[bytes]:
-    """One record from its start up to its line end, which may follow line breaks in quotes."""
+    """Matches one record from its start up to its line end; its quoted fields may hold line breaks."""
     mark = re.escape(delimiter)
     field = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^"\n%b][^\n%b]*+)?+' % (mark, mark)
     return re.compile(rb"%b(?:%b%b)*+" % (field, mark, field))
@@ -35,7 +34,7 @@ def _field_pattern(delimiter: bytes) -> re.Pattern[bytes]:
 
 
 def fields(record: bytes, delimiter: bytes) -> Iterator[tuple[bytes | None, bytes]]:
-    """Each field of a well-quoted record as (what is in its quotes, b"") or (None, its text)."""
+    """Yields each field of a well-quoted record as (the bytes in its quotes, b"") or (None, its text)."""
     for match in _field_pattern(delimiter).finditer(record):
         quoted, quoted_mark, plain, plain_mark = match.groups()
         yield quoted, plain or b""
@@ -44,12 +43,15 @@ def fields(record: bytes, delimiter: bytes) -> Iterator[tuple[bytes | None, byte
 
 
 def is_well_quoted(record: bytes, delimiter: bytes) -> bool:
-    """Whether each field is either quoted as a whole or does not begin with a quote."""
+    """Returns whether each field is quoted as a whole or does not begin with a quote."""
     return _line_pattern(delimiter).fullmatch(record) is not None
 
 
 def record_end(data: bytes, start: int, delimiter: bytes, final: bool) -> tuple[int | None, bool]:
-    """Index of the line end of the record at `start`, and whether it is misquoted; None when it is not there yet."""
+    """Returns the index of the line end of the record at `start`, and whether the record is misquoted.
+
+    The index is None when the data does not yet have the line end.
+    """
     match = _record_pattern(delimiter).match(data, start)
     stop = match.end() if match else start
     if stop == len(data):
@@ -58,7 +60,7 @@ def record_end(data: bytes, start: int, delimiter: bytes, final: bool) -> tuple[
         return stop, False
     if data.startswith(b"\r\n", stop):
         return stop + 1, False
-    if data[stop] == QUOTE:  # only a field that is not closed stops the pattern here
+    if data[stop] == QUOTE:  # the pattern stops at a quote only if the field is not closed
         return None, False
     end = data.find(b"\n", stop)
     if end < 0:
