@@ -57,7 +57,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
 
     It follows Beam's convention `with_error_handler`. Without a handler, the first bad record fails the pipeline with
     `RejectedRecordError`. An `apache_beam.transforms.error_handling.ErrorHandler` gets each bad record as a
-    `DeadLetter`. A `BatchErrorHandler`, such as `DeadLetterHandler`, gets whole `RejectedBatch`es.
+    `DeadLetter`. A `BatchErrorHandler`, such as `DeadLetterHandler`, gets a `RejectedBatch` at a time.
     """
 
     _error_handler: error_handling.ErrorHandler | None = None
@@ -70,7 +70,7 @@ class RejectingTransform(beam.PTransform[Any, Any]):
     def _reject(self, rejected: beam.PCollection[Any]) -> None:
         """Passes rejected records to the error handler; call it once for each rejecting step in `expand`.
 
-        Elements are `RejectedBatch`es, as `reject` yields them, or single `DeadLetter`s.
+        An element is a `RejectedBatch`, as `reject` yields it, or a single `DeadLetter`.
         """
         steps = len(rejected.producer.parts) if rejected.producer else 0
         if self._error_handler is None:

@@ -10,6 +10,7 @@ from tutorials.page import agrees, blocks, check, update
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_first_model(tmp_path):
     pytest.importorskip("tensorflow_transform")
     page = ROOT / "docs" / "tutorials" / "first_model.md"

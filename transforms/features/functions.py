@@ -22,11 +22,11 @@ The file has one entry for each output feature::
         ops: [scale_to_z_score_per_key]
       arr_delay:                            # no ops: as it is, such as the label
 
-No other column goes out: a column that no entry names is left behind.
+Nothing else goes out: a column that no entry names is left behind.
 
 - **Operations** are those of `penstock.transforms.features.operations`; their names and arguments are
-  tensorflow-transform's and TensorFlow's. An operation's main argument may be given alone (`floordiv:
-  100`).
+  tensorflow-transform's and TensorFlow's. An operation's main argument may be given alone:
+  `floordiv: 100`.
 - **Missing values.** A missing value is never 0. With `default`, it is replaced before the first operation. Without, it
   stays missing in the output, and no statistic counts it. Operations with a key cannot handle missing values and demand
   a default. If one of several inputs is missing, so is the result. `is_missing` gives 1 or 0. An empty list counts as
