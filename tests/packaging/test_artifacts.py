@@ -68,7 +68,7 @@ def test_metadata_of_the_wheel(wheel):
     assert metadata["Version"] == penstock.__version__ == PROJECT["version"]
     assert metadata["License"] == "Apache-2.0"
     assert metadata["Requires-Python"] == "<3.14,>=3.11"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"gcp", "aws", "azure", "kafka", "tft", "all", "demo", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
     core = [text for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text]
     assert not [text for text in core if text.startswith(("tensorflow-transform", "tensorflow>", "tfx", "pandas"))]
 
