@@ -177,6 +177,32 @@ def decimal_text(array: pa.Array) -> pa.Array:
     return array.cast(pa.string())
 
 
+def not_utf8(array: pa.Array) -> npt.NDArray[np.bool_]:
+    """Marks the binary values that are not UTF-8: bool[n]. A null is not marked.
+
+    Python decodes only values with a byte beyond ASCII.
+
+    >>> not_utf8(pa.array([b"a", b"\\xff", None])).tolist()
+    [False, True, False]
+    """
+    values = array.cast(pa.large_binary())
+    _, bounds, data = values.buffers()
+    starts = np.frombuffer(bounds, np.int64)[values.offset : values.offset + len(values) + 1]
+    used = np.frombuffer(data or b"", np.uint8)[starts[0] : starts[-1]]
+    rows = np.unique(starts.searchsorted(np.flatnonzero(used >= 0x80) + starts[0], "right") - 1)
+    mask = np.zeros(len(values), bool)
+    mask[rows] = [not _is_utf8(value) for value in values.take(pa.array(rows, pa.int64())).to_pylist()]
+    return mask
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def column_of(batch: pa.RecordBatch, name: str) -> pa.Array | None:
     """Returns the column, decoded if it is a dictionary; None when the batch has no column of that name."""
     index = batch.schema.get_field_index(name)

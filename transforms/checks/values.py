@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.columns.lists import ListColumn, list_column
-from penstock.io.columns.values import column_of, has_kind
+from penstock.io.columns.values import column_of, has_kind, not_utf8
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Feature, Kind
 
@@ -67,18 +67,10 @@ def _as_scalar(items: pa.Array, scalar: pa.DataType) -> tuple[pa.Array, npt.NDAr
         try:
             return items.cast(scalar), bad
         except pa.ArrowInvalid:
-            bad = np.fromiter((not _is_utf8(item) for item in items.to_pylist()), bool, len(items))
+            bad = not_utf8(items)
     if bad.any():
         items = pc.if_else(pa.array(bad), None, items)
     return items.cast(scalar), bad
-
-
-def _is_utf8(value: bytes | None) -> bool:
-    try:
-        (value or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _relist(lists: ListColumn, items: pa.Array, unusable: Mapping[int, str]) -> pa.Array:

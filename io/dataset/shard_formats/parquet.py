@@ -21,7 +21,7 @@ from penstock.io.batches import drop_rows, feature_names
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.columns.lists import list_column
-from penstock.io.columns.values import is_list, is_text, plain
+from penstock.io.columns.values import is_list, is_text, not_utf8, plain
 from penstock.io.dataset.shard_formats.base import (
     Content,
     EncodedRows,
@@ -264,20 +264,11 @@ def _fit_text(name: str, array: pa.Array) -> tuple[pa.Array, dict[int, Reason]]:
     try:
         return array.cast(pa.string()), {}
     except pa.ArrowInvalid:
-        bad = [index for index, value in enumerate(array.to_pylist()) if not _is_utf8(value)]
+        bad = not_utf8(array)
     reason = Reason(
         "write.not_utf8",
         f"column {name!r}: not UTF-8, and the dataset declares a text: annotate the feature with the tag 'binary' in "
         "the schema, or declare the column as binary",
     )
-    is_bad = np.zeros(len(array), bool)
-    is_bad[bad] = True
-    texts = pc.if_else(pa.array(is_bad), pa.scalar(None, array.type), array).cast(pa.string())
-    return texts, dict.fromkeys(bad, reason)
-
-
-def _is_utf8(value: bytes | None) -> bool:
-    try:
-        return value is None or value.decode() is not None
-    except UnicodeDecodeError:
-        return False
+    texts = pc.if_else(pa.array(bad), pa.scalar(None, array.type), array).cast(pa.string())
+    return texts, dict.fromkeys(np.flatnonzero(bad).tolist(), reason)

@@ -1,6 +1,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import (
@@ -11,6 +13,7 @@ from penstock.io.columns.values import (
     is_readable,
     item_type,
     mixed_column,
+    not_utf8,
     own_unit,
     plain,
     shown,
@@ -88,3 +91,13 @@ MIXED = mixed_column(pa.array([1, None, 3, None, None, 6]), np.array([1, 4]), pa
 def test_mixed_columns_are_split_into_numbers_and_texts(column, expected):
     numbers, rows, texts = split_mixed(column)
     assert (numbers.to_pylist(), rows.tolist(), texts.to_pylist()) == expected
+
+
+def is_utf8(value: bytes | None) -> bool:
+    return value is None or value.decode(errors="replace").encode() == value
+
+
+@given(st.lists(st.none() | st.binary(max_size=4) | st.text(max_size=4).map(str.encode)), st.integers(0, 3))
+def test_values_that_are_not_utf8_are_those_that_python_cannot_decode(values, skipped):
+    array = pa.array(values, pa.binary())[skipped:]
+    assert not_utf8(array).tolist() == [not is_utf8(value) for value in values[skipped:]]
