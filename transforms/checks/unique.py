@@ -73,8 +73,8 @@ from penstock.io.columns.values import column_of, shown
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.kernel.pure.pieces import Bytes, put_fixed, put_slices
 from penstock.io.kernel.shared.offsets import Ints, starts_of
+from penstock.io.kernel.shared.pieces import Bytes, put_fixed, put_slices
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, ORIGIN
 from penstock.io.schema import Feature, find_feature

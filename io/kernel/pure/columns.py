@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import types
 
-from penstock.io.kernel.pure.pieces import Bytes
 from penstock.io.kernel.shared.offsets import Ints, list_lengths
+from penstock.io.kernel.shared.pieces import Bytes
 
 _NONE: Ints = np.zeros(0, np.int64)
 

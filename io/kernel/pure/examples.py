@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
-from penstock.io.kernel.pure.pieces import (
+from penstock.io.kernel.shared.offsets import Ints, starts_of
+from penstock.io.kernel.shared.pieces import (
     Bytes,
     group_equal,
     put_constant,
@@ -22,7 +23,6 @@ from penstock.io.kernel.pure.pieces import (
     sums_per_row,
     value_positions,
 )
-from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
 
 _TAGS = {Kind.BYTES: b"\x0a", Kind.FLOAT: b"\x12", Kind.INT: b"\x1a"}

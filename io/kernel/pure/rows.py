@@ -5,7 +5,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
-from penstock.io.kernel.pure.pieces import (
+from penstock.io.kernel.shared.offsets import Ints, starts_of
+from penstock.io.kernel.shared.pieces import (
     Bytes,
     put_constant,
     put_fixed,
@@ -13,7 +14,6 @@ from penstock.io.kernel.pure.pieces import (
     sums_per_row,
     value_positions,
 )
-from penstock.io.kernel.shared.offsets import Ints, starts_of
 
 _KIND_BYTES = {Kind.INT: b"\1", Kind.FLOAT: b"\2", Kind.BYTES: b"\3"}
 _HEADER_BYTES = 5

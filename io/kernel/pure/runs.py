@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.kernel.pure.pieces import Bytes, put_slices
 from penstock.io.kernel.shared.offsets import Ints
+from penstock.io.kernel.shared.pieces import Bytes, put_slices
 
 
 def discard(file: int, start: int, end: int) -> None:
