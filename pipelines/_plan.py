@@ -26,7 +26,8 @@ from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
 from penstock.transforms.checks.file import Checks, load_checks
-from penstock.transforms.checks.unique import RejectDuplicates, check_unique
+from penstock.transforms.checks.unique.keys import check_unique
+from penstock.transforms.checks.unique.transform import RejectDuplicates
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.features.fit import FitTransform

@@ -17,7 +17,7 @@ from penstock.io.beam.windows import parse_window
 from penstock.io.columns.event_times import TIME_TYPE
 from penstock.io.reserved import EVENT_TIME, ORIGIN
 from penstock.transforms.checks.file import UniqueKey
-from penstock.transforms.checks.unique import RejectDuplicates
+from penstock.transforms.checks.unique.transform import RejectDuplicates
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 

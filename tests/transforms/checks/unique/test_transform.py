@@ -24,17 +24,12 @@ from penstock.io.columns.event_times import TIME_TYPE
 from penstock.io.errors import ConfigError, DataError, RejectedRecordError
 from penstock.io.reserved import EVENT_TIME, ORIGIN
 from penstock.io.schema import Feature, Kind
-from penstock.transforms.checks import unique
 from penstock.transforms.checks.file import UniqueKey
-from penstock.transforms.checks.unique import (
-    Place,
-    RejectDuplicates,
-    SeenKeys,
-    check_unique,
-    compare_with,
-    duplicate_reasons,
-    find_duplicates,
-)
+from penstock.transforms.checks.unique import bounded, keys, transform
+from penstock.transforms.checks.unique.bounded import find_duplicates
+from penstock.transforms.checks.unique.keys import Place, check_unique, duplicate_reasons
+from penstock.transforms.checks.unique.stream import SeenKeys, compare_with
+from penstock.transforms.checks.unique.transform import RejectDuplicates
 
 MINUTE = 60_000_000
 WINDOWS = parse_window("fixed:1m")
@@ -101,7 +96,7 @@ def cut(rows, size):
     return [batch_of(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def found_in(rows, key, directory, windows=None, size=7, run_bytes=unique.MAX_RUN_BYTES):
+def found_in(rows, key, directory, windows=None, size=7, run_bytes=bounded.MAX_RUN_BYTES):
     with SpillFile(str(directory)) as file:
         pieces = [file.add(batch) for batch in cut(rows, size)]
     found, kept = {}, []
@@ -116,7 +111,7 @@ def found_in(rows, key, directory, windows=None, size=7, run_bytes=unique.MAX_RU
 KEYS = st.sampled_from([KEY, UniqueKey(("xs",)), UniqueKey(("n",)), UniqueKey(("day", "xs", "user"), "all")])
 
 
-@given(ROWS, KEYS, st.sampled_from([None, WINDOWS]), st.sampled_from([100, 1000, unique.MAX_RUN_BYTES]))
+@given(ROWS, KEYS, st.sampled_from([None, WINDOWS]), st.sampled_from([100, 1000, bounded.MAX_RUN_BYTES]))
 @settings(max_examples=scaled(100))
 def test_duplicates_are_those_of_plain_python(tmp_path_factory, rows, key, windows, run_bytes):
     directory = tmp_path_factory.mktemp("pieces")
@@ -131,7 +126,8 @@ def test_neither_the_order_nor_the_pieces_matter(tmp_path_factory, rows, order, 
 
 
 def test_equal_hashes_of_other_keys_reject_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(unique, "hash_rows", lambda batch, *_: np.full(batch.num_rows, 7, np.uint64))
+    for module in (keys, bounded):
+        monkeypatch.setattr(module, "hash_rows", lambda batch, *_: np.full(batch.num_rows, 7, np.uint64))
     rows = numbered([a_row(f"user {index % 5}", index % 3) for index in range(60)])
     assert found_in(rows, KEY, tmp_path, run_bytes=500) == expected(rows, KEY)
     assert len(expected(rows, KEY)) == 45
@@ -384,7 +380,7 @@ def test_a_stream_in_source_order_rejects_what_plain_python_rejects(rows, key, s
     rows = sorted(rows, key=origin)
     seen, found = {}, {}
     for batch in cut(rows, size):
-        for number, part in cut_by_bucket(batch, unique._window_buckets(batch, key, WINDOWS, buckets)):
+        for number, part in cut_by_bucket(batch, transform._window_buckets(batch, key, WINDOWS, buckets)):
             known = seen.setdefault(number, SeenKeys())
             repeated, new = compare_with(known, part, key, WINDOWS)
             known.add(new)
@@ -432,7 +428,7 @@ def test_state_is_read_again_where_memory_is_of_another_attempt():
         def clear(self):
             self.value = []
 
-    dofn, mark, bag = unique._CompareStreamFn(KEY, WINDOWS, ZERO, 1), Cell(), Bag()
+    dofn, mark, bag = transform._CompareStreamFn(KEY, WINDOWS, ZERO, 1), Cell(), Bag()
     dofn.setup()
     first, second = (batch_of([a_row(user)]) for user in "ab")
     for batch in (first, second):
