@@ -42,7 +42,7 @@ from pipelines._report.progress import showing_progress
 from pipelines._report.result import DatasetResult, DescribedResult, RunFailedError
 from pipelines._report.summary import tell
 from pipelines._run.job import is_local, run_pipeline
-from pipelines._run.staging import staging_folder
+from pipelines._run.staging import staging_folder, telling_what_is_published
 
 # Of a folder and a run id.
 _MakeHandler = Callable[[str, str], DeadLetterHandler]
@@ -140,7 +140,8 @@ def prepare(
     plan = _early_plan(options, source, recipe)
     run_id = run_id or new_run_id()
     if plan is None or source.is_bounded or options.run.is_translated:
-        return _write_dataset(options, source, recipe, plan, run_id, handler)
+        with telling_what_is_published(str(options.output.output), run_id):
+            return _write_dataset(options, source, recipe, plan, run_id, handler)
     return _write_stream(options, plan, run_id, handler)
 
 

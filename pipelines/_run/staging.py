@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from apache_beam.io.filesystem import BeamIOError
 
 from penstock.io.dataset.layout import Staging, check_output
+from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.shuffle import spill_directory
+from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.errors import DataError
 from penstock.io.files.folders import list_files, remove_folder
 
 _LOGGER = logging.getLogger(__name__)
@@ -34,6 +37,36 @@ def staging_folder(output: str, overwrite: bool, run_id: str) -> Iterator[Stagin
         raise
     if not list_files(staging.dead_letters):
         remove_staged(staging, is_new)
+
+
+@contextlib.contextmanager
+def telling_what_is_published(output: str, run_id: str) -> Iterator[None]:
+    """Says of an interrupt what the run had published until then.
+
+    Raises:
+      KeyboardInterrupt: with a message if the interrupt came after something was published.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        published = _published(output, run_id)
+        if published is None:
+            raise
+        raise KeyboardInterrupt(published) from interrupt
+
+
+def _published(output: str, run_id: str) -> str | None:
+    """What a run that was interrupted has published; None for nothing."""
+    try:
+        manifest = read_manifest(output)
+        windows = sum(window.run_id == run_id for window in read_window_manifests(output))
+    except DataError:  # of what was there before
+        return None
+    if manifest is not None and manifest.run_id == run_id:
+        return f"interrupted after {output} was published; the dataset is whole"
+    if windows:
+        return f"interrupted; {output} has {windows} whole windows of this run, and the others are missing"
+    return None
 
 
 def remove_staged(staging: Staging, with_output: bool = False) -> None:

@@ -282,6 +282,41 @@ def test_an_interrupted_job_leaves_nothing(tmp_path, good, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "stage", "message"),
+    [
+        pytest.param((), "read_outcome", "interrupted after .* was published; the dataset is whole", id="dataset"),
+        pytest.param(
+            ("--window=fixed:60s", "--event_time=a:s", "--num_shards=1"),
+            "windows_result",
+            "has [0-9]+ whole windows of this run",
+            id="windows",
+        ),
+    ],
+)
+def test_an_interrupt_after_publication_says_what_is_there(tmp_path, monkeypatch, flags, stage, message):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_prepare, stage, interrupt)
+    rows = write_csv(tmp_path / "in.csv", [{"a": row, "b": "x"} for row in range(200)], "ab")
+    code, stderr = job("--input", rows, "--output", tmp_path / "out", *flags)
+    assert code == 130, stderr
+    assert re.search(message, stderr), stderr
+    assert not list(verify_dataset(str(tmp_path / "out")))
+
+
+def test_an_interrupt_over_a_broken_dataset_is_an_interrupt(tmp_path, good, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    assert run_prepare("--input", good, "--output", tmp_path / "out") == DONE
+    (tmp_path / "out" / "manifest.json").write_text("{")
+    monkeypatch.setattr(_prepare, "build", interrupt)
+    code, stderr = job("--input", good, "--output", tmp_path / "out", "--overwrite")
+    assert (code, "interrupted; nothing was published" in stderr) == (130, True)
+
+
 def test_an_output_that_was_there_and_empty_stays(tmp_path, good):
     (tmp_path / "out").mkdir()
     assert job("--input", good, "--output", tmp_path / "out", "--label=c")[0] == WRONG_USAGE
