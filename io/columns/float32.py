@@ -17,7 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.io.batches import feature_names
+from penstock.io.columns.lists import list_column
+from penstock.io.columns.values import item_type
 from penstock.io.kernel.shared.numbers import Mask
+from penstock.io.reasons import Note
 
 Doubles = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
@@ -25,8 +29,8 @@ Hashes = npt.NDArray[np.uint64]
 # The code of notes about numbers that lose digits, and what can be done.
 ROUNDED = "float32.rounded"
 TELLS = (
-    "to keep all digits, make it INT (of times: whole milliseconds) or BYTES in the schema, take times as "
-    "--event_time, or write --output_format parquet"
+    "to keep all digits, write times as whole milliseconds (INT) or take them as --event_time, make the column BYTES "
+    "in the schema, or write --output_format parquet"
 )
 
 # float32 holds every whole number up to here, either way.
@@ -74,7 +78,7 @@ def _losing_inexact(values: Doubles, images: npt.NDArray[np.float32]) -> Mask:
 
 def _losing_long(values: Doubles, images: npt.NDArray[np.float32]) -> Mask:
     """As `_losing_inexact`, of positive doubles that are no prices."""
-    power = 10.0 ** _power(values)
+    power: Doubles = np.float64(10) ** _power(values)
     digits = np.rint(values * power)
     # What is no decimal of up to 9 digits, nor a whole number, has more digits than any float32 needs.
     found = digits / power != values
@@ -128,6 +132,19 @@ def _last_digit(digits: Doubles) -> Doubles:
             return unit
         rows, left = rows[zeros], tens[zeros]
         unit[rows] *= 10
+
+
+def rounding_notes(rows: pa.RecordBatch) -> list[Note]:
+    """Returns a note for each float64 column, also of lists, in which tf.Examples of these rows lose digits."""
+    notes = []
+    for name in feature_names(rows):
+        if pa.types.is_float64(item_type(rows.schema.field(name).type)):
+            values = list_column(rows.column(name)).values.to_numpy(zero_copy_only=False)
+            lost = losing(values)
+            if lost.any():
+                example = lost_digits(float(values[lost].min()))
+                notes.append(Note(ROUNDED, name, int(lost.sum()), f"{example}; {TELLS}"))
+    return notes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
