@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from helpers import _values as example_values
-from helpers import write_avro, write_orc, write_parquet
+from helpers import examples, manifest_of, run_prepare, write_avro, write_orc, write_parquet, write_schema_file
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from penstock.io.batches import drop_rows
 from penstock.io.columns.conform import conform_batch
@@ -30,6 +31,7 @@ from penstock.io.files.inputs import match_files
 from penstock.io.formats.registry import choose_format
 from penstock.io.schema import schema_features
 from penstock.transforms.infer import Summary, summarize_batch, summary_notes, summary_schema
+from pipelines._report.result import DONE
 
 D = decimal.Decimal
 
@@ -65,7 +67,7 @@ COLUMNS = {
         spellings.filter(lambda text: "inf" not in text).map(Spelled),
         looks,
         ids,
-        fractional.filter(np.isfinite),
+        fractional.filter(np.isfinite).map(lambda value: Spelled(repr(value))),
         st.booleans(),
     ),
     "parquet": similar(ids) | similar(fractional, times, ids.map(float)) | similar(looks) | similar(st.booleans()),
@@ -169,7 +171,12 @@ def is_kept(value, found):
 
 
 def exact(value):
-    """The number that a value or a spelling of one stands for; a spelling with too large an exponent is its own."""
+    """The number that a value or a spelling of one stands for; a spelling with too large an exponent is its own.
+
+    A JSON number with a fraction or an exponent is a double below 2^53, for all of JSON's readers.
+    """
+    if isinstance(value, Spelled) and not value.lstrip("-").isdigit() and abs(float(value)) < 2**53:
+        value = float(value)
     return value if str(value) in ("1e400", "inf", "-inf") else fractions.Fraction(value)
 
 
@@ -236,13 +243,11 @@ def test_a_job_under_a_schema_counts_what_float32_changes(csv, tmp_path):
     schema = write_schema_file(tmp_path / "s.pbtxt", row="BYTES", id="INT", ts="FLOAT", fare="FLOAT", zip="FLOAT")
     out = tmp_path / "out"
     flags = ("--input", csv, "--schema", schema, "--output", out, "--max_reject_fraction=0.5")
-    assert run_prepare(*flags) == 1, "08540 and x are no numbers"
-    csv.write_text(TEXT.replace("08540", "8540"))
-    assert run_prepare(*flags, "--overwrite") == DONE
+    assert run_prepare(*flags) == DONE
     manifest = manifest_of(out)
-    assert (manifest.rows_in, manifest.rows_out, manifest.rejected_by_reason) == (4, 3, {"schema.type": 1})
+    assert (manifest.rows_in, manifest.rows_out, manifest.rejected_by_reason) == (4, 2, {"schema.type": 2})
     (note,) = manifest.notes
-    assert (note.code, note.subject, note.count) == ("float32.rounded", "ts", 3)
+    assert (note.code, note.subject, note.count) == ("float32.rounded", "ts", 2), "of the rows that are written"
     assert note.detail.startswith("1748736094.501 becomes 1748736128.0; to keep all digits")
 
 
