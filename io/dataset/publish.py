@@ -16,11 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from apache_beam.io.filesystems import FileSystems
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.dataset.layout import (
     CLEARED,
     DEAD_LETTERS,
     MANIFEST,
+    SCHEMA,
     STAGING_PREFIX,
     Staging,
     clear_once,
@@ -31,6 +33,7 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
+from penstock.io.schema import schema_fingerprint, write_schema
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
 
@@ -87,13 +90,20 @@ class Publisher:
     staging: Staging
     spec: DatasetSpec
 
-    def publish(self, shards: Iterable[Shard], rejects: Iterable[DeadLetterFile], rows_read: int) -> Outcome:
+    def publish(
+        self,
+        shards: Iterable[Shard],
+        rejects: Iterable[DeadLetterFile],
+        rows_read: int,
+        schema: schema_pb2.Schema | None = None,
+    ) -> Outcome:
         """Publishes the staged run, or reports why not; may be called again after it failed half-way.
 
         Args:
           shards: the staged shards.
           rejects: the staged dead-letter files.
           rows_read: rows that the source produced, without the rows that it rejected itself (stage `read`).
+          schema: what is published as the dataset's schema, one of the extras; None if it is staged, or there is none.
 
         Raises:
           DataError: if rows are unaccounted for.
@@ -102,9 +112,13 @@ class Publisher:
         if current is not None and current.run_id == self.staging.run_id:
             remove_folder(self.staging.directory)
             return _published(self.staging, current)
+        fingerprint = {} if schema is None else {"schema_fingerprint": schema_fingerprint(schema)}
         manifest, renames = self._manifest(list(shards), sorted(rejects, key=lambda file: file.path), rows_read)
+        manifest = dataclasses.replace(manifest, provenance={**fingerprint, **manifest.provenance})
         outcome = self._judge(manifest, replaces=current is not None)
         if outcome.status == "published":
+            if schema is not None:
+                write_schema(schema, self.staging.path(SCHEMA))
             try:
                 self._replace(manifest, renames)
             except (DataError, OSError):
