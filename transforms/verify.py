@@ -3,8 +3,8 @@
 It checks the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
 record count, uncompressed size and SHA-256, and the checksums inside it; that every record conforms to the dataset's
 schema (that of the features, where a transform was applied), or, in a dataset without one, that each feature has one
-kind in all records; the lines of the dead letters; and that the folder holds nothing that the manifest does not know. For a dataset with windows, it checks all this for each window's manifest,
-which must also agree with its window.
+kind in all records; the lines of the dead letters; and that the folder holds nothing that the manifest does not know.
+For a dataset with windows, it checks all this for each window's manifest, which must also agree with its window.
 """
 
 import collections

@@ -364,9 +364,9 @@ def test_schema_that_is_given_is_published(tmp_path):
     write(tmp_path / "good", [table()], schema=schema)
     assert load_schema(str(tmp_path / "good" / "schema.pbtxt")) == schema
     del schema.feature[2]
-    with pytest.raises(DataError, match="column 'parts' of a row with .* is not a feature of the schema"):
+    with pytest.raises(DataError, match=r"column 'parts' of a row with .* is not a feature of the schema"):
         write(tmp_path / "bad", [table()], schema=schema)
-    with pytest.raises(ConfigError, match="leave schema.pbtxt out of the extras"):
+    with pytest.raises(ConfigError, match=r"leave schema\.pbtxt out of the extras"):
         WriteDataset("out", schema=schema, extras=("schema.pbtxt",))
 
 
@@ -420,7 +420,7 @@ def test_every_way_to_name_the_output(tmp_path, monkeypatch, reference, name):
         write(name, [table()], run_id="r2")
     assert write(name, [table(20)], run_id="r2", overwrite=True) == "published"
     assert read_manifest(name).rows_out == 20
-    assert len(list_files(name)) == 4
+    assert len(list_files(name)) == 5
 
 
 def test_folder_beside_an_output_that_looks_like_a_pattern_is_left_alone(tmp_path):

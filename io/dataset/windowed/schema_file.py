@@ -1,4 +1,4 @@
-"""The schema of a dataset with windows: one file for all of them, which grows with the features that a stream brings."""
+"""The schema of a dataset with windows: one file for all, which grows with the features that a stream brings."""
 
 import dataclasses
 import uuid
