@@ -13,7 +13,15 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.beam import progress
 from penstock.io.errors import InputError
 from penstock.io.files.extras import check_filesystem
-from penstock.io.files.paths import data_files, is_folder, is_left_out, is_local, is_local_directory, no_match
+from penstock.io.files.paths import (
+    data_files,
+    is_folder,
+    is_left_out,
+    is_local,
+    is_local_directory,
+    is_pattern,
+    no_match,
+)
 from penstock.io.files.suffixes import codec_of
 
 
@@ -88,11 +96,7 @@ def find_files(patterns: Sequence[str], may_be_none: bool = False) -> FoundFiles
 
 
 def _names_folder(pattern: str) -> bool:
-    return is_local_directory(pattern) or (pattern.endswith("/") and not _is_pattern(pattern))
-
-
-def _is_pattern(text: str) -> bool:
-    return any(character in text for character in "*?[")
+    return is_local_directory(pattern) or (pattern.endswith("/") and not is_pattern(pattern))
 
 
 def _match(pattern: str) -> tuple[list[InputFile], list[str]]:
@@ -134,7 +138,7 @@ def _files_below(pattern: str) -> list[InputFile]:
 
 def _listed(pattern: str) -> Iterator[InputFile]:
     # Beam lists nothing for a relative pattern whose first folder is a pattern itself.
-    here = "./" if is_local(pattern) and _is_pattern(pattern.partition("/")[0]) else ""
+    here = "./" if is_local(pattern) and is_pattern(pattern.partition("/")[0]) else ""
     try:
         found = FileSystems.match([here + pattern])[0].metadata_list
     except BeamIOError as error:

@@ -1,4 +1,4 @@
-"""Hive partitions: folders `key=value` above a file are columns of its rows, as Hive, Spark, DuckDB and Arrow write them.
+"""Hive partitions: folders `key=value` above a file are columns of its rows, as Hive, Spark and Arrow write them.
 
 The folders that count are the unbroken run directly above the file, in the path as it is given::
 
@@ -8,13 +8,13 @@ The folders that count are the unbroken run directly above the file, in the path
 
 So what a folder far above the data is called adds no column, and the path of a row alone says which columns it has.
 
-Keys and values are unescaped (`%2F`), and `__HIVE_DEFAULT_PARTITION__` is null. A value is a text. Where all files of an
-input have whole numbers in a key, spelled as the grammar of texts has them (no leading zeros), the column is one of
-integers. Other engines read `02` as 2; here a leading zero makes a text until a schema says INT, as everywhere else.
+Keys and values are unescaped (`%2F`), and `__HIVE_DEFAULT_PARTITION__` is null. A value is a text. Where all files of
+an input have whole numbers in a key, spelled as the grammar of texts has them, the column is one of integers. Other
+engines read `02` as 2; here a leading zero makes a text until a schema says INT, since `zip=08540` is no number.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 from urllib.parse import unquote
 
@@ -22,6 +22,9 @@ from penstock.io.errors import InputError
 from penstock.io.reserved import RESERVED
 
 Partitioning = Literal["auto", "none"]
+
+# The form of a column of integers; any other is one of texts.
+WHOLE = "whole numbers"
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -89,8 +92,11 @@ def unused_partition(uris: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def partition_columns(uris: Iterable[str]) -> dict[str, bool]:
-    """Returns the columns that the folders of all files stand for, each with whether its values are whole numbers.
+def partition_columns(uris: Iterable[str]) -> dict[str, str]:
+    """Returns the columns that the folders of all files stand for, each with the form of its values, in words.
+
+    >>> partition_columns(["y=2014/m=02/a.csv", "y=2015/m=10/a.csv"])
+    {'y': 'whole numbers', 'm': 'texts, since 02 has a leading zero; a schema with INT reads numbers'}
 
     Raises:
       InputError: when files have different columns, and as `partition_values` does.
@@ -105,11 +111,16 @@ def partition_columns(uris: Iterable[str]) -> dict[str, bool]:
             raise _different(first, found, uri, values)
         for name, text in values.items():
             found[name].add(text)
-    return {name: _are_whole(texts - {None}) for name, texts in found.items()}
+    return {name: _form([text for text in texts if text is not None]) for name, texts in found.items()}
 
 
-def _are_whole(texts: Collection[str | None]) -> bool:
-    return bool(texts) and all(text is not None and is_whole_number(text) for text in texts)
+def _form(texts: Sequence[str]) -> str:
+    if texts and all(map(is_whole_number, texts)):
+        return WHOLE
+    padded = sorted(text for text in texts if not is_whole_number(text))
+    if padded and all(is_whole_number(number_text(text)) for text in padded):
+        return f"texts, since {padded[0]} has a leading zero; a schema with INT reads numbers"
+    return "texts"
 
 
 def _different(first: str, names: Iterable[str], uri: str, others: Iterable[str]) -> InputError:

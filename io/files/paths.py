@@ -59,16 +59,32 @@ def is_hidden(name: str) -> bool:
     return name.startswith(("_", "."))
 
 
+def is_pattern(text: str) -> bool:
+    """Whether Beam takes a path for a pattern."""
+    return _MAGIC.search(text) is not None
+
+
+def fixed_folder(pattern: str) -> str:
+    """Returns the folder that a pattern spells, below which it matches; "." for the present one.
+
+    >>> fixed_folder("in/x=*/a.csv"), fixed_folder("*.csv"), fixed_folder("gs://b/*")
+    ('in', '.', 'gs://b')
+    """
+    magic = _MAGIC.search(pattern)
+    fixed = pattern if magic is None else pattern[: magic.start()]
+    folder, slash, _ = fixed.rpartition("/")
+    return folder or ("/" if slash else ".")
+
+
 def is_left_out(path: str, pattern: str) -> bool:
     """Whether a path that a pattern matches is hidden, in a part that the pattern does not spell.
 
-    >>> [is_left_out(path, "in/*") for path in ("in/a.csv", "in/_SUCCESS", "_in/a.csv")]
-    [False, True, False]
+    >>> [is_left_out(path, "_in/*") for path in ("_in/a.csv", "_in/_SUCCESS", "_in/.a.csv.crc")]
+    [False, True, True]
     >>> [is_left_out("in/_tmp/x/a.csv", pattern) for pattern in ("in/**.csv", "in/_*/x/*", "in/**/_tmp/*/*")]
     [True, False, False]
     """
-    magic = _MAGIC.search(pattern)
-    fixed = "" if magic is None else pattern[: magic.start()].rpartition("/")[0] + "/"
+    fixed = f"{fixed_folder(pattern)}/"
     parts, spelled = path.removeprefix(fixed).split("/"), pattern.removeprefix(fixed).split("/")
     deep = next((index for index, part in enumerate(spelled) if "**" in part), len(spelled))
     behind = spelled[deep + 1 :]

@@ -1,16 +1,17 @@
 """Columns that the folders of a file stand for (`penstock.io.files.partitions`), beside those that the file holds.
 
-`PartitionedFormat` wraps the format of the files, so all that reads rows gets the columns: `ReadRecords`, a watcher that
-looks for event times, the inference of a schema. `add_partitions` works on the `_origin` of rows, not on one file, so
-the replay of dead letters, whose rows come from many files, gives them the same columns.
+`PartitionedFormat` wraps the format of the files, so all that reads rows gets the columns: `ReadRecords`, a watcher
+that looks for event times, the inference of a schema. `add_partitions` works on the `_origin` of rows, not on one file,
+so the replay of dead letters, whose rows come from many files, gives them the same columns.
 
-If a file holds a column of that name too, its own values are taken. A row without a value gets that of its folder. A row
-with another value than its folder is rejected (`partition.differs`): one of the two is wrong, and nobody can tell which.
+If a file holds a column of that name too, its own values are taken. A row without a value gets that of its folder. A
+row with another value than its folder is rejected (`partition.differs`): one of the two is wrong, and nobody can tell
+which.
 """
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -78,9 +79,7 @@ def without_demands(features: Sequence[Feature] | None, names: Collection[str]) 
     ]
 
 
-def add_partitions(
-    parsed: Parsed, features: Sequence[Feature] | None, whole: Collection[str] = ()
-) -> Iterator[Parsed]:
+def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Collection[str] = ()) -> Iterator[Parsed]:
     """Adds to rows the columns that the folders in their `_origin` stand for.
 
     Args:
@@ -200,10 +199,3 @@ def _differs(name: str, batch: pa.RecordBatch, row: int) -> Reason:
     above = "null" if folder is None else repr(folder)
     detail = f"column {name!r} {own} in the file, and {above} by its folder; correct one of them"
     return Reason(PARTITION_DIFFERS, f"{detail}, or pass --partitioning none, which takes the file's alone")
-
-
-def partitioned(reader: Format, columns: Mapping[str, bool]) -> Format:
-    """Wraps a format where folders stand for columns: name -> whether its values are whole numbers."""
-    if not columns:
-        return reader
-    return PartitionedFormat(reader, frozenset(name for name, is_whole in columns.items() if is_whole))
