@@ -25,12 +25,15 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import in_global_window, source_rows
+from penstock.io.beam.batch_input import TakesBatches, only_batches
 from penstock.io.beam.durations import ZERO, AnyDuration
+from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
@@ -55,12 +58,17 @@ from penstock.io.dead_letters.handler import (
 )
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.reasons import Note, merge_notes
+
+register_json(Note)
+
+_NOTES = "notes"
 
 _KINDS = "kinds"
 
 
 @dataclasses.dataclass(eq=False)
-class WriteDataset(RejectingTransform):
+class WriteDataset(TakesBatches, RejectingTransform):
     """Writes a dataset: a folder of shards per split, and a manifest, published as a whole.
 
     Takes a bounded `PCollection[pyarrow.RecordBatch]` in the global window; gives a `PCollection[Outcome]` of one
@@ -100,6 +108,7 @@ class WriteDataset(RejectingTransform):
       spill: spill to this machine's disk between the stages: for runners whose workers share it.
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
       provenance: JSON values for the manifest.
+      notes: what is known of the whole input before it is written, for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`); needs `num_shards`.
       allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
       empty_windows: whether windows without rows, between such with rows, are published too.
@@ -129,6 +138,7 @@ class WriteDataset(RejectingTransform):
     spill: bool = True
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: Sequence[Note] = ()
     window: Windows | str | None = None
     allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
@@ -150,6 +160,7 @@ class WriteDataset(RejectingTransform):
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Any]:
         """Encode, shuffle, write shards, publish."""
+        batches = only_batches(batches, "WriteDataset")
         windows = self.spec.window or Windows.of_beam(batches.windowing.windowfn)
         self.spec.check_input(batches.is_bounded, has_windows=windows is not None)
         if windows is None:
@@ -161,9 +172,9 @@ class WriteDataset(RejectingTransform):
             return self._write_windows(batches, staging, handler, windows)
         rows_in = self.rows_in if self.rows_in is not None else batches | "CountRows" >> CountRows()
         shuffle = SpillingShuffle if self.spill else RunnerShuffle
-        records, kinds = self._encode(batches, handler)
+        records, kinds, notes = self._encode(batches, handler)
         shards = records | "WriteShards" >> shuffle(staging, self.spec)
-        return self._publish(staging, shards, kinds, handler, rows_in)
+        return self._publish(staging, shards, kinds, handler, rows_in, notes)
 
     def _write_windows(
         self,
@@ -198,15 +209,16 @@ class WriteDataset(RejectingTransform):
 
     def _encode(
         self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None
-    ) -> tuple[beam.PCollection[pa.RecordBatch], beam.PCollection[SeenKinds]]:
-        """Returns the records, and what all rows tell about the kinds of features."""
+    ) -> tuple[beam.PCollection[pa.RecordBatch], beam.PCollection[SeenKinds], beam.PCollection[Note]]:
+        """Returns the records, what all rows tell about the kinds of features, and what became of their values."""
         encode = beam.ParDo(_EncodeFn(self._encoder())).with_output_types(pa.RecordBatch)
-        encoded = batches | "Encode" >> encode.with_outputs(REJECTED, _KINDS, main="out")
-        records, rejected = split_rejected(encoded)
+        results = batches | "Encode" >> encode.with_outputs(REJECTED, _KINDS, _NOTES, main="out")
+        records, rejected = split_rejected(results)
         self._take_rejected(rejected, handler)
-        kinds = encoded[_KINDS]
-        kinds.element_type = SeenKinds
-        return records, kinds | "MergeKinds" >> beam.CombineGlobally(merge_kinds).with_output_types(SeenKinds)
+        kinds, notes = results[_KINDS], results[_NOTES]
+        kinds.element_type, notes.element_type = SeenKinds, Note
+        merge = beam.CombineGlobally(merge_kinds).with_output_types(SeenKinds)
+        return records, kinds | "MergeKinds" >> merge, notes
 
     def _encoder(self) -> RecordEncoder:
         return RecordEncoder(self.spec, self.spec.shard_format())
@@ -223,6 +235,7 @@ class WriteDataset(RejectingTransform):
         kinds: beam.PCollection[SeenKinds],
         handler: DeadLetterHandler | None,
         rows_in: beam.PCollection[int],
+        notes: beam.PCollection[Note],
     ) -> beam.PCollection[Outcome]:
         once = shards.pipeline | "Once" >> beam.Create([None], reshuffle=False)
         publish = beam.ParDo(
@@ -231,6 +244,7 @@ class WriteDataset(RejectingTransform):
             beam.pvalue.AsSingleton(kinds),
             beam.pvalue.AsList(_rejects(once, handler)),
             beam.pvalue.AsList(rows_in),
+            beam.pvalue.AsList(notes),
         )
         return once | "Publish" >> publish.with_output_types(Outcome)
 
@@ -257,7 +271,7 @@ def _nothing(_: object) -> Iterable[DeadLetterFile]:
     return ()
 
 
-class CountRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[int]]):
+class CountRows(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[int]]):
     """Counts the rows of batches: one number for each bundle."""
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[int]:
@@ -277,7 +291,7 @@ class _CountRowsFn(beam.DoFn):
 
 
 class _EncodeFn(beam.DoFn):
-    """Batches to batches of `RECORDS`; rows that cannot be written are rejected."""
+    """Batches to batches of `RECORDS`; rows that cannot be written are rejected, and each bundle gives its notes."""
 
     def __init__(self, encoder: RecordEncoder):
         self._encoder = encoder
@@ -285,10 +299,12 @@ class _EncodeFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._kinds = KindCounter.of_spec(self._encoder.spec)
+        self._notes: tuple[Note, ...] = ()
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         encoded = self._encoder.encode(batch)
         self._kinds.add(encoded.rows)
+        self._notes = merge_notes([*self._notes, *encoded.notes])
         self._counters.add(in_rows=batch.num_rows)
         if encoded.faults:
             self._counters.add(bad_rows=len(encoded.faults))
@@ -296,7 +312,9 @@ class _EncodeFn(beam.DoFn):
         yield encoded.records
 
     def finish_bundle(self) -> Iterator[Any]:
-        yield beam.pvalue.TaggedOutput(_KINDS, in_global_window(self._kinds.seen))
+        yield TaggedOutput(_KINDS, in_global_window(self._kinds.seen))
+        for note in self._notes:
+            yield TaggedOutput(_NOTES, in_global_window(note))
 
 
 class _PublishFn(beam.DoFn):
@@ -312,10 +330,11 @@ class _PublishFn(beam.DoFn):
         kinds: SeenKinds,
         rejects: Sequence[DeadLetterFile],
         rows_in: Sequence[int],
+        notes: Sequence[Note],
     ) -> Iterator[Outcome]:
         spec = self._publisher.spec
         schema = dataset_schema(kinds, spec.schema, spec.columns) if self._writes_schema else None
-        outcome = self._publisher.publish(shards, rejects, sum(rows_in), schema)
+        outcome = self._publisher.publish(shards, rejects, sum(rows_in), notes, schema)
         shutil.rmtree(spill_directory(self._publisher.staging), ignore_errors=True)
         if self._must_publish and outcome.status != "published":
             raise DataError(

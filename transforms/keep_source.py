@@ -4,9 +4,10 @@ import apache_beam as beam
 import pyarrow as pa
 
 from penstock.io.batches import keep_source
+from penstock.io.beam.batch_input import TakesBatches
 
 
-class KeepSource(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
+class KeepSource(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
     """Copies the data columns of each batch into `_source`.
 
     It belongs before `ApplyTransform`, which replaces the columns: a row that is rejected later is then written to the

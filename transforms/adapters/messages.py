@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import set_column
 from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.handler import RejectingTransform
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters

@@ -37,7 +37,7 @@ from penstock.io.errors import ConfigError, DataError
 from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature
-from penstock.transforms.adapters.plain_values import PLAIN_TYPES, StrangeValueError, as_mapping, plain_value
+from penstock.transforms.adapters.plain_values import PLAIN_TYPES, StrangeValueError, plain_value
 
 # What a column shall become: under a schema, under declared types, or as its values are.
 Target: TypeAlias = Feature | pa.DataType | None

@@ -112,4 +112,6 @@ def _of_frame(frame: Any) -> pa.Table:
     try:
         return pa.Table.from_pandas(frame).replace_schema_metadata()
     except (pa.ArrowException, ValueError) as error:
-        raise DataError(f"a DataFrame has a column that Arrow cannot hold: {'; '.join(map(str, error.args))}") from error
+        raise DataError(
+            f"a DataFrame has a column that Arrow cannot hold: {'; '.join(map(str, error.args))}"
+        ) from error

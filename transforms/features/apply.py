@@ -15,6 +15,7 @@ from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -35,7 +36,7 @@ _LOADED = shared.Shared()
 
 
 @dataclasses.dataclass(eq=False)
-class ApplyTransform(RejectingTransform):
+class ApplyTransform(TakesBatches, RejectingTransform):
     """Applies a fitted graph to batches.
 
     Input and output are a `PCollection[pyarrow.RecordBatch]`. The computed features replace all columns except the
