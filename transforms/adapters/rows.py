@@ -138,12 +138,13 @@ def _arrow_type(name: str, hint: Any) -> Target:
 
 @dataclasses.dataclass(eq=False)
 class ToRows(TakesBatches, RejectingTransform):
-    """Makes a `beam.Row` of each row, of a type that Beam knows, for its SQL and for transforms in other languages.
+    """Makes a `beam.Row` of each row, of a type that Beam knows.
 
-    INT is int, FLOAT float, BYTES str, or bytes if the schema calls it binary (`penstock.io.WriteDataset` does for
-    bytes). A feature that may have other than one value is a sequence. All but those with a value in each row are
-    optional. Dotted names become rows in rows. Columns that the schema does not name are refused, and features without
-    a column are None. Rows with an `_event_time` have it as their timestamp.
+    Beam's SQL and its transforms in other languages take such rows. INT is int, FLOAT float, BYTES str, or bytes if the
+    schema calls it binary (as the schema of a dataset does if its values were bytes). A feature that may have other
+    than one value is a sequence. All fields but those with a value in each row are optional. Dotted names become rows
+    in rows. Columns that the schema does not name are refused, and features without a column are None. Rows with an
+    `_event_time` have it as their timestamp.
 
     A row is rejected for bytes that are no text (`write.not_utf8`), or a list that its feature does not allow
     (`write.not_one_value`).
