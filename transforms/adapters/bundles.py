@@ -2,12 +2,13 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import SlidingWindows, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -96,12 +97,12 @@ class _GatherFn(beam.DoFn):
         if len(buffer.elements) >= MAX_BATCH_ROWS or buffer.bytes >= MAX_BATCH_BYTES:
             del self._buffers[window]
             for value, earliest in self._converted(buffer):
-                yield _tagged(value, lambda value, time=earliest: TimestampedValue(value, time))
+                yield _stamped(value, earliest)
 
     def finish_bundle(self) -> Iterator[Any]:
         for window, buffer in self._buffers.items():
             for value, earliest in self._converted(buffer):
-                yield _tagged(value, lambda value, time=earliest, own=window: WindowedValue(value, time, (own,)))
+                yield _stamped(value, earliest, window)
 
     def _converted(self, buffer: _Buffer) -> Iterator[tuple[Any, Timestamp]]:
         """Yields batches and dead letters, each with the earliest time of its elements."""
@@ -118,10 +119,11 @@ class _GatherFn(beam.DoFn):
             yield piece, earliest
 
 
-def _tagged(value: Any, wrap: Callable[[Any], Any]) -> Any:
-    if isinstance(value, beam.pvalue.TaggedOutput):
-        return beam.pvalue.TaggedOutput(value.tag, wrap(value.value))
-    return wrap(value)
+def _stamped(value: Any, time: Timestamp, window: Any = None) -> Any:
+    """Gives a value its time, and its window if it leaves a bundle at its end; a tagged one keeps its tag."""
+    if isinstance(value, TaggedOutput):
+        return TaggedOutput(value.tag, _stamped(value.value, time, window))
+    return TimestampedValue(value, time) if window is None else WindowedValue(value, time, (window,))
 
 
 def event_times_of(micros: np.ndarray) -> pa.Array:

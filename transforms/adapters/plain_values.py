@@ -79,8 +79,12 @@ def _of_subclass(value: Any) -> Any:
             return _duration(value)
         case str():
             return str.__str__(value)
-        case int() | float() | bytes() | list():
-            return next(kind for kind in PLAIN if isinstance(value, kind))(value)
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+        case bytes() | list():
+            return value[:]
         case datetime.date() | datetime.time() | decimal.Decimal():
             return value
         case Timestamp():

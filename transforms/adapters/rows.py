@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Optional, Union, get_args, get_origin
+from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
 import apache_beam as beam
 import numpy as np
@@ -101,12 +101,20 @@ def declared_types(element_type: Any) -> dict[str, Target] | None:
 
 
 def _columns_of_fields(row_type: Any, prefix: str) -> Iterator[tuple[str, Target]]:
-    for field, hint in named_fields_from_element_type(row_type):
+    for field, hint in _fields_of(row_type):
         name, plain = f"{prefix}{field}", _not_optional(hint)
         if is_row_type(plain):
             yield from _columns_of_fields(plain, f"{name}.")
         else:
             yield name, _arrow_type(name, plain)
+
+
+def _fields_of(row_type: Any) -> list[tuple[str, Any]]:
+    """Returns names and type hints; Beam's own answer knows no `X | None` of a class."""
+    if not isinstance(row_type, type):
+        return named_fields_from_element_type(row_type)
+    hints = get_type_hints(row_type)
+    return [(name, hints[name]) for name, _ in named_fields_from_element_type(row_type)]
 
 
 def _not_optional(hint: Any) -> Any:
