@@ -1,6 +1,7 @@
 """Pipelines of Beam YAML with Penstock's types, in this process."""
 
 import json
+import pathlib
 
 import apache_beam as beam
 import pytest
@@ -107,7 +108,7 @@ def test_rows_of_beam_yaml_into_a_dataset(tmp_path, schema):
 
 
 def test_batches_into_rows_of_beam_yaml(tmp_path, schema):
-    (tmp_path / "rows.csv").write_text("id,name,score\n1,Ann,0.5\n2,Ben,\n".replace("2,Ben,\n", "2,Ben,4\n"))
+    (tmp_path / "rows.csv").write_text("id,name,score\n1,Ann,0.5\n2,Ben,4\n")
     pipeline, rows = run(BACK_TO_ROWS, schema=schema, input=tmp_path / "rows.csv")
     assert_that(rows | beam.Map(lambda row: (row.id, row.twice)), equal_to([(1, 1.0), (2, 8.0)]))
     pipeline.run().wait_until_finish()
@@ -117,19 +118,19 @@ def test_rejected_rows_as_rows_of_beam_yaml(tmp_path, schema):
     (tmp_path / "rows.csv").write_text("id,name,score\n1,Ann,0.5\nx,Ben,1\n")
     pipeline, rows = run(REJECTS_AS_ROWS, schema=schema, input=tmp_path / "rows.csv")
     told = rows | beam.Map(lambda row: (row.reason, row.payload, row.position))
-    assert_that(told, equal_to([("schema.type", "x,Ben,1", 26)]))
+    assert_that(told, equal_to([("schema.type", "x,Ben,1", 24)]))
     pipeline.run().wait_until_finish()
 
 
 def test_every_type_of_the_file_is_a_step():
-    (provider,) = yaml.safe_load(open(PROVIDERS))
+    (provider,) = yaml.safe_load(pathlib.Path(PROVIDERS).read_text())
     names = {path.rpartition(".")[2] for path in provider["transforms"].values()}
     assert names == set(provider["transforms"]) == {name for name in vars(steps) if "Penstock" in name}
 
 
 @pytest.mark.parametrize("errors", [{"output": "good"}, {"to": "bad"}, {}], ids=json.dumps)
 def test_error_handling_that_is_none(errors, schema):
-    with pytest.raises(ConfigError, match="error_handling must be {output: NAME}, of any name but 'good'"):
+    with pytest.raises(ConfigError, match=r"error_handling must be \{output: NAME\}, of any name but 'good'"):
         steps.PenstockValidate(str(schema), error_handling=errors)
 
 
