@@ -37,9 +37,11 @@ class FileSource:
         files = match_files(request.inputs)
         return cls(files, _reader(request, files))
 
-    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
+    def read(
+        self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
+    ) -> ReadRecords:
         """Returns the transform that reads all files."""
-        return ReadRecords(self.files, self.reader, features, order_key)
+        return ReadRecords(self.files, self.reader, features, order_key, keep_source)
 
     def describe(self) -> str:
         """Describes the files: the first names, number, size and format."""
@@ -67,7 +69,9 @@ class WatchedSource:
         """Chooses the format, by the suffix of the patterns if not named; raises the errors of `SourceKind.open`."""
         return cls(_reader(request, [InputFile(pattern, 0, 0.0) for pattern in request.inputs]), request)
 
-    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> WatchRecords:
+    def read(
+        self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
+    ) -> WatchRecords:
         """Returns the transform that watches and reads."""
         return WatchRecords(
             self.request.inputs,
@@ -77,6 +81,7 @@ class WatchedSource:
             self.request.event_time,
             out_of_orderness=self.request.out_of_orderness,
             idle_timeout=self.request.idle_timeout,
+            keep_source=keep_source,
         )
 
     def describe(self) -> str:

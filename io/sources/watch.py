@@ -281,6 +281,7 @@ class WatchRecords(RejectingTransform):
       event_time: `COLUMN` or `COLUMN:unit`, which the watermark follows; another step adds `_event_time` to the rows.
       out_of_orderness, idle_timeout: durations, like `interval`; the module describes them.
       looks: end after this many looks; None never ends.
+      keep_source: as in `ReadRecords`.
 
     Raises:
       ConfigError: when the format is unknown, or an option is wrong.
@@ -294,6 +295,7 @@ class WatchRecords(RejectingTransform):
     out_of_orderness: AnyDuration = ZERO
     idle_timeout: AnyDuration | None = None
     looks: int | None = None
+    keep_source: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -313,7 +315,8 @@ class WatchRecords(RejectingTransform):
             self._error_handler
         )
         plan = beam.ParDo(_PlanOrRejectFn(self._reader)).with_output_types(tuple[int, InputFile, Part])
-        read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, False)).with_output_types(pa.RecordBatch)
+        read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, order_key=False, keep_source=self.keep_source))
+        read = read.with_output_types(pa.RecordBatch)
         files = pbegin | "WatchFiles" >> watch
         parts, unplanned = split_rejected(files | "PlanParts" >> plan.with_outputs(REJECTED, main="out"))
         spread = parts | "SpreadParts" >> beam.Reshuffle()
