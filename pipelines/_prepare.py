@@ -31,7 +31,6 @@ from penstock.transforms.features.apply import (
     transform_fingerprint,
     transformed_schema,
 )
-from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
@@ -63,14 +62,14 @@ def build(
     handler = handler or DeadLetterHandler(staging.dead_letters, staging.run_id)
     if output.rejects_to:
         handler.also_to(WriteToKafka(output.rejects_to, staging.run_id))
-    rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
+    read = plan.read(order_key=output.shuffle == "none", keep_source=True)
+    rows = pipeline | "Read" >> read.with_error_handler(handler)
     rows_in = None if stream.window else rows | "CountRows" >> CountRows()
     spill = os.path.join(spill_directory(staging), "by_key") if is_local(options.beam) else None
     rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
     if graph is not None:
-        rows = rows | "KeepSource" >> KeepSource()  # for a replay of what is rejected later
         rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
     if output.also_to:
         # The dataset rejects and counts the rows that cannot be written, so that their copies are dropped here.

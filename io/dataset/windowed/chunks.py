@@ -24,7 +24,7 @@ from penstock.io.beam.windows import Windows
 from penstock.io.columns.values import plain
 from penstock.io.dataset.shuffle import shards_of
 from penstock.io.reasons import Note
-from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
+from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 from penstock.io.sort.records import EncodedRecords, Ints, sorted_order
 from penstock.io.sort.runs import MAX_RUN_BYTES
 
@@ -116,7 +116,7 @@ class ChunkWriter:
         """
         self._records.append(records)
         self._sources.append(_letter_columns(sources))
-        self._bytes += EncodedRecords.of(records).nbytes + sources.nbytes
+        self._bytes += EncodedRecords.of(records).nbytes + self._sources[-1].nbytes
         if self._bytes >= self._max_bytes:
             yield from self.flush()
 
@@ -153,8 +153,10 @@ class ChunkWriter:
 
 
 def _letter_columns(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns the columns that a dead letter needs."""
-    return rows.select([*feature_names(rows), *(n for n in (ORIGIN, EVENT_TIME, ATTEMPT) if n in rows.schema.names)])
+    """Returns the columns that a dead letter needs: the data columns only where `_source` does not hold them."""
+    names = rows.schema.names
+    wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT, SOURCE) if name in names]
+    return rows.select(wanted if SOURCE in wanted else [*feature_names(rows), *wanted])
 
 
 def _take(batch: pa.RecordBatch, rows: Ints) -> pa.RecordBatch:

@@ -20,7 +20,7 @@ from apache_beam.transforms.window import GlobalWindows, TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from penstock.io.batches import drop_rows, in_global_window, set_column, source_rows
+from penstock.io.batches import drop_rows, in_global_window, set_column
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
@@ -80,13 +80,13 @@ class _WriteChunksFn(beam.DoFn):
         encoded = self._encoder.encode(batch)
         if encoded.faults:
             yield from self._reject(encoded.all_rows, encoded.faults)
-        for chunk in self._writer.add(encoded.records, source_rows(encoded.rows)):
+        for chunk in self._writer.add(encoded.records, encoded.rows):
             # The earliest timestamp in the bundle: a later one would let the watermark pass the buffered rows.
             yield TimestampedValue(chunk, self._earliest)
 
     def _reject(self, rows: pa.RecordBatch, faults: Any) -> Iterator[Any]:
         self._counters.add(bad_rows=len(faults))
-        yield from reject(row_letters(source_rows(rows), faults, "write"))
+        yield from reject(row_letters(rows, faults, "write"))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for chunk in self._writer.flush():

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from depth import on_shared_path
+from helpers import payloads_in
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -52,10 +53,11 @@ def read(file: InputFile, features: list[Feature] | None, **options):
         columns = {name: normal(parsed.batch.column(name), kinds.get(name)) for name in feature_names(parsed.batch)}
         if features is not None and parsed.batch.num_columns > 1:
             assert list(columns) == list(kinds)
+        originals = payloads_in(parsed)
         for index, position in enumerate(positions):
             assert position not in rows
             rows[position] = {name: column[index] for name, column in columns.items() if column[index] is not None}
-            payloads[position] = parsed.payload(index)
+            payloads[position] = originals[index]
         for letter in parsed.rejected:
             assert letter.position not in rejects
             rejects[letter.position] = letter.reasons[0].code
