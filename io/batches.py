@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ MAX_BATCH_BYTES = 4 << 20
 
 # Metadata of an Arrow schema.
 _NOTES = b"penstock.notes"
+
+# Metadata of an Arrow field.
+_UNTYPED = {b"penstock.untyped": b"1"}
 
 # `_shuffle_key` in source order: files below 2^20, positions below 2^44 (16 TiB).
 _POSITION_BITS = 44
@@ -85,6 +88,20 @@ def notes_of(batch: pa.RecordBatch) -> tuple[Note, ...]:
     """Returns the notes that `with_notes` has attached."""
     text = (batch.schema.metadata or {}).get(_NOTES)
     return tuple(Note(**fields) for fields in json.loads(text)) if text else ()
+
+
+def as_untyped(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
+    """Marks the columns of these names: texts of a source that has no types.
+
+    Inference looks into such texts for numbers. Texts of a source that has types are texts.
+    """
+    fields = [field.with_metadata(_UNTYPED) if field.name in names else field for field in batch.schema]
+    return pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields, batch.schema.metadata))
+
+
+def is_untyped(field: pa.Field) -> bool:
+    """Whether `as_untyped` has marked a column."""
+    return (field.metadata or {}).keys() >= _UNTYPED.keys()
 
 
 def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:

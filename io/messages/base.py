@@ -51,11 +51,13 @@ class DecodedMessages:
       indices: int64[m], the indices of values that are rows, ascending.
       columns: the columns of the rows, by name.
       faults: the reasons of all other values, by index.
+      is_typed: whether the format has types, so that texts are texts; else a schema says what they stand for.
     """
 
     indices: np.ndarray
     columns: dict[str, pa.Array]
     faults: Mapping[int, Sequence[Reason]]
+    is_typed: bool = True
 
 
 class Decoder(Protocol):

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import check_column_names, origin_array
+from penstock.io.batches import as_untyped, check_column_names, origin_array
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.formats.base import Parsed
@@ -103,6 +103,7 @@ class MessageValues:
         check_column_names(list(columns), messages.uri)
         origin = origin_array(messages.uri, messages.positions[rows])
         batch = pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        batch = batch if decoded.is_typed else as_untyped(batch, decoded.columns)
         source = messages.source(rows)
         if not faults:
             return Parsed(batch, source=source)

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import check_column_names, origin_array, slice_rows
+from penstock.io.batches import as_untyped, check_column_names, origin_array, slice_rows
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
@@ -294,4 +294,6 @@ class _Parser:
 
     def _batch(self, columns: dict[str, pa.Array], positions: np.ndarray) -> pa.RecordBatch:
         origin = origin_array(self._layout.uri, positions)
-        return pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        batch = pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        without_schema = {name for name, feature in self._layout.selected.items() if feature is None}
+        return as_untyped(batch, without_schema) if without_schema else batch
