@@ -34,6 +34,7 @@ from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import Parsed, Part, text_tail
 from penstock.io.formats.json.arrow import ArrowReader
+from penstock.io.formats.json.document import read_document, reads_as_document
 from penstock.io.formats.json.rows import (
     MAX_DEPTH,
     RowError,
@@ -104,8 +105,9 @@ class JsonlFormat:
         return None
 
     def plan(self, file: InputFile) -> Iterator[Part]:
-        """Plans byte ranges of a plain file; one part for a compressed file."""
-        return split_part(file, self.part_bytes)
+        """Plans byte ranges of a plain file of lines; one part for a compressed file, and for a document."""
+        parts = list(split_part(file, self.part_bytes))
+        return iter([Part()] if len(parts) > 1 and reads_as_document(file) else parts)
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
         """Reads the rows of one part.
@@ -119,21 +121,31 @@ class JsonlFormat:
           InputError: when the file is UTF-16, or a compressed file is corrupt.
         """
         reader = JsonRowReader(features)
-        for block in read_blocks(file, part, self.block_bytes, self.max_line_bytes):
-            if isinstance(block, LongLine):
-                letter = long_line_letter(block, file.uri, "jsonl.too_long", self.max_line_bytes)
+        for lines in self._lines(file, part):
+            if isinstance(lines, LongLine):
+                letter = long_line_letter(lines, file.uri, "jsonl.too_long", self.max_line_bytes)
                 yield Parsed(_batch({}, file.uri, np.empty(0, np.int64)), [letter])
                 continue
-            lines = index_lines(block)
-            lines = lines.select(~blank_lines(lines, whitespace=True))
             letters = self._fault_letters(lines, file.uri)
             good = np.ones(len(lines), bool)
             good[list(letters)] = False
             yield from _parsed(reader, lines.select(good), file.uri, list(letters.values()))
 
     def tail(self, file: InputFile) -> Part | None:
-        """Returns the end of a plain file."""
-        return text_tail(file)
+        """Returns the end of a plain file of lines; None for a document."""
+        return text_tail(file, not reads_as_document(file))
+
+    def _lines(self, file: InputFile, part: Part) -> Iterator[Lines | LongLine]:
+        """Yields what may be rows: the lines that are not blank, or the values of a document."""
+        if part == Part() and reads_as_document(file):
+            yield from read_document(file, self.block_bytes, self.max_line_bytes)
+            return
+        for block in read_blocks(file, part, self.block_bytes, self.max_line_bytes):
+            if isinstance(block, LongLine):
+                yield block
+                continue
+            lines = index_lines(block)
+            yield lines.select(~blank_lines(lines, whitespace=True))
 
     def _fault_letters(self, lines: Lines, uri: str) -> dict[int, DeadLetter]:
         too_long = longer_than(lines, self.max_line_bytes)
