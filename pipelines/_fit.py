@@ -36,8 +36,12 @@ def run(options: FitOptions) -> int:
         FileSystems.mkdirs(output)
     schema_path = options.checks.schema or FileSystems.join(output, SCHEMA)
     with showing_progress():
-        schema = load_schema(schema_path) if options.checks.schema else infer_schema(source, options.beam, schema_path)
-        fitted = Plan.bind(source, recipe, schema).fit(options.beam, output)
+        if options.checks.schema:
+            plan = Plan.bind(source, recipe, load_schema(schema_path))
+        else:
+            inferred = infer_schema(source, options.beam, schema_path)
+            plan = Plan.bind(source, recipe, inferred.schema, inferred.notes)
+        fitted = plan.fit(options.beam, output)
     result = FitResult(
         job=options.name,
         seconds=time.monotonic() - started,
@@ -47,6 +51,7 @@ def run(options: FitOptions) -> int:
         **vars(fitted),
         schema=schema_path,
         transform=output,
+        notes=plan.notes,
     )
     return tell(result, options.run.json)
 

@@ -80,6 +80,7 @@ def build(
         splits=tuple(plan.recipe.splits),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
+        notes=plan.notes,
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
     )
     _ = rows | "WriteDataset" >> WriteDataset(
@@ -152,7 +153,7 @@ def _write_dataset(
     started = job_started()
     output = str(options.output.output)
     with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
-        plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
+        plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
         title, streaming = "writing the dataset", not source.is_bounded
@@ -168,7 +169,7 @@ def _write_dataset(
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
-    return windows_result(options.name, windows, output, seconds)
+    return windows_result(options.name, windows, output, seconds, plan.notes)
 
 
 def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:
@@ -203,6 +204,11 @@ def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> P
     if graph:
         check_transform(graph, schema_features(plan.row_schema))
     return plan
+
+
+def _inferred_plan(options: DatasetJobOptions, source: Source, recipe: Recipe, staging: Staging) -> Plan:
+    inferred = infer_schema(source, options.beam, staging.path(SCHEMA))
+    return Plan.bind(source, recipe, inferred.schema, inferred.notes)
 
 
 def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None:

@@ -81,8 +81,8 @@ class ArrayRecordShards(ShardFormat):
         with _local_file(path) as local:
             first = 0
             for records in _records(local, uri):
-                places = np.arange(first, first + len(records))
-                yield framed_piece(framed(records), "record", places)
+                positions = np.arange(first, first + len(records))
+                yield framed_piece(framed(records), "record", positions)
                 first += len(records)
 
 

@@ -74,13 +74,13 @@ class ReadPiece:
       content: the bytes of the records, as `Content` got them when they were written.
       records: number of records.
       decode: returns the columns of the given features, and why rows lack them, by row index.
-      place: describes the position of a row in the file, for messages.
+      position: describes the position of a row in the file, for messages.
     """
 
     content: bytes | memoryview
     records: int
     decode: Callable[[Sequence[Feature]], tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]]
-    place: Callable[[int], str]
+    position: Callable[[int], str]
 
 
 @dataclasses.dataclass(frozen=True)
