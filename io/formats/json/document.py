@@ -30,19 +30,22 @@ from penstock.io.kernel.shared.documents import (
 # How much of a file decides what it is: more than its first line nearly always has.
 _HEAD_BYTES = 256 << 10
 
+_SHOWN_BYTES = 20
+
 _WHITE_SPACE = b" \t\r\n"
 _VALUE_STARTS = b'{["-0123456789tfn'
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s]', re.DOTALL)
 _CLOSED_BY = {ord("{"): ord("}"), ord("["): ord("]")}
 
 _FAULTS = {
-    NO_VALUE: "an object or the end of the file must come here",
-    NO_COMMA: "a comma must stand between two items of an array, and ] behind the last",
-    TRAILING_COMMA: "no comma may stand behind the last item of an array",
-    LINE_BREAK: "the text that begins here is not closed on its line",
-    OPEN_VALUE: "the value that begins here has no end, so that the file may be cut off",
-    OPEN_ARRAY: "the file ends inside an array, so that it may be cut off",
+    NO_VALUE: "an object must come here, or the end of the document; correct the file",
+    NO_COMMA: "a comma must stand between two items of an array; correct the file",
+    TRAILING_COMMA: "no comma may stand behind the last item of an array; remove it",
+    LINE_BREAK: "the text that begins here is not closed on its line; correct the quotes",
+    OPEN_VALUE: "what begins here has no end; the file may be cut off: fetch it again",
+    OPEN_ARRAY: "the file ends inside an array; it may be cut off: fetch it again",
 }
+_TOO_LONG = "a value has more than {} bytes; if it is an object around the rows, take them out (jq -c '.NAME[]' FILE)"
 
 
 def reads_as_document(file: InputFile) -> bool:
@@ -59,9 +62,9 @@ def reads_as_document(file: InputFile) -> bool:
 def is_document(head: bytes) -> bool:
     """Returns whether text begins a document, and not lines of one object each.
 
-    It does if its first line begins an array of objects, or an array that does not end on it; if the line holds two
-    objects; or if it begins an object that can go on with the next line. A line that is cut off can not, since the next
-    one begins an object of its own.
+    It does if its first line begins an array of objects, or a value that can go on with the next line, or if it is the
+    only line and holds several objects. A line that is cut off can not go on, since the next one begins an object of
+    its own.
 
     >>> [is_document(head) for head in (b'[{"a": 1},', b'{"a":1}{"a":2}', b'{\\n "a": 1', b'{"a": [\\n1, 2]')]
     [True, True, True, True]
@@ -76,12 +79,12 @@ def is_document(head: bytes) -> bool:
     line, _, rest = head.partition(b"\n")
     if head.startswith(b"{"):
         _, ends, _, _ = kernel_json.cut_values(line, BETWEEN, False)
+        if len(ends) > 1:
+            return not rest.strip(_WHITE_SPACE)
         # What follows the first object; all of the line if that does not end on it.
         line = line[ends[0] if len(ends) else 0 :].strip(_WHITE_SPACE)
         if not line.startswith(b"{"):
             return False
-        if len(ends):
-            return True
     return _goes_on(line, rest.lstrip(_WHITE_SPACE)[:1])
 
 
@@ -161,14 +164,11 @@ class _ValueCutter:
             raise self._broken(offset + cut.place, _FAULTS[cut.fault], data[cut.place :])
         longest = max(self._size, int((ends - starts).max(initial=0)))
         if longest > self._limit:
-            raise self._broken(self._offset, f"a value has more than {self._limit} bytes", rest)
+            raise self._broken(self._offset, _TOO_LONG.format(self._limit), rest)
 
     def _broken(self, position: int, fault: str, text: bytes) -> InputError:
-        shown = ascii(text[:20].decode(errors="replace")) if text else "the end"
-        return InputError(
-            f"{self._uri}: the JSON document is broken at byte {position}, at {shown}: {fault}; correct the file, or "
-            "write one object a line (jq -c '.[]' does for an array), of which only the bad ones are rejected"
-        )
+        shown = ascii(text[:_SHOWN_BYTES].decode(errors="replace")) if text else "its end"
+        return InputError(f"{self._uri}: the JSON document is broken at byte {position}, at {shown}: {fault}")
 
 
 def _blanked(data: bytes, marks: np.ndarray) -> bytes:

@@ -7,6 +7,7 @@ the text grammar (`penstock.io.columns.grammar`) then reads like any other.
 
 import base64
 import binascii
+import dataclasses
 import json
 import math
 import re
@@ -66,19 +67,19 @@ Value = Scalar | list[Scalar]
 
 
 def parse_object(line: bytes) -> JsonObject:
-    """Parses the object on one line.
+    """Parses the text of one object, such as a line.
 
     Raises:
-      RowError: when the line is not JSON, not an object, or nested more than 200 levels deep.
+      RowError: when the text is not JSON, not an object, or nested more than 200 levels deep.
     """
     if is_too_deep(line):
-        raise RowError("jsonl.parse", f"the line is nested over {MAX_DEPTH} levels deep")
+        raise RowError("jsonl.parse", f"nested over {MAX_DEPTH} levels deep")
     try:
         found = _DECODER.decode(line.decode())
     except ValueError as error:
-        raise RowError("jsonl.parse", f"the line is not JSON: {error}") from error
+        raise RowError("jsonl.parse", f"not JSON: {error}") from error
     if not isinstance(found, JsonObject):
-        raise RowError("jsonl.not_object", f"the line is not a JSON object but {_kind_name(found)}")
+        raise RowError("jsonl.not_object", f"not a JSON object but {_kind_name(found)}")
     return found
 
 
@@ -127,23 +128,58 @@ class WantedColumns:
         return None if self.features is None else self.features[name].kind
 
 
-def flatten(row: JsonObject, wanted: WantedColumns) -> dict[Path, Value]:
+@dataclasses.dataclass(frozen=True)
+class FlatRow:
+    """The members of an object that are values.
+
+    Attributes:
+      values: by path.
+      left_out: the paths of members that no column can hold: lists of objects or of lists. Empty under a schema.
+    """
+
+    values: dict[Path, Value] = dataclasses.field(default_factory=dict)
+    left_out: list[Path] = dataclasses.field(default_factory=list)
+
+
+def explode(row: JsonObject, name: str) -> list[JsonObject]:
+    """Makes an object of each item of the list of this name, which may be dotted; the other members are repeated.
+
+    A member that is no list, empty or missing leaves one object, in which an empty list is missing.
+
+    >>> explode(parse_object(b'{"id": 1, "a": {"b": [2, 3]}}'), "a.b")
+    [[('id', '1'), ('a', [('b', '2')])], [('id', '1'), ('a', [('b', '3')])]]
+    """
+    for index, (key, value) in enumerate(row):
+        if key == name and isinstance(value, list) and not isinstance(value, JsonObject):
+            items: list[Any] = value or [None]
+        elif name.startswith(f"{key}.") and isinstance(value, JsonObject):
+            items = list(explode(value, name[len(key) + 1 :]))
+        else:
+            continue
+        if len(items) > 1 or items[0] is not value:
+            return [JsonObject([*row[:index], (key, item), *row[index + 1 :]]) for item in items]
+    return [row]
+
+
+def flatten(row: JsonObject, wanted: WantedColumns) -> FlatRow:
     """Collects the wanted values of a row by path.
 
     Raises:
-      RowError: when a member appears twice, there is a value where the schema has an object or the other way round, a
-        list holds lists or objects, or a text is not Unicode.
+      RowError: when a member appears twice, there is a value where the schema has an object or the other way round,
+        the schema has a value where a list holds lists or objects, or a text or a name is not Unicode.
     """
-    values: dict[Path, Value] = {}
-    _flatten(row, (), wanted, values)
-    return values
+    flat = FlatRow()
+    _flatten(row, (), wanted, flat)
+    return flat
 
 
-def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, values: dict[Path, Value]) -> None:
+def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, flat: FlatRow) -> None:
     seen = set()
     for key, value in row:
         path = (*prefix, key)
         name = ".".join(path)
+        if not _is_unicode(key):
+            raise RowError("jsonl.encoding", f"the name {name!r} has a lone surrogate, which is no Unicode text")
         is_value, is_prefix = wanted.is_value(name), wanted.is_prefix(name)
         if not is_value and not is_prefix:
             continue
@@ -151,11 +187,18 @@ def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, values: dict[
             raise RowError("jsonl.duplicate_key", f"{name!r} appears more than once")
         seen.add(key)
         if isinstance(value, JsonObject) and is_prefix:
-            _flatten(value, path, wanted, values)
+            _flatten(value, path, wanted, flat)
+        elif wanted.features is None and _is_nested_list(value):
+            flat.left_out.append(path)
         elif is_value:
-            values[path] = _checked(name, value, wanted.kind(name))
+            flat.values[path] = _checked(name, value, wanted.kind(name))
         elif value is not None:
             raise RowError("jsonl.type", f"{name!r} is {_kind_name(value)}, but the schema has an object there")
+
+
+def _is_nested_list(value: Any) -> bool:
+    """Returns whether a value is a list of objects or lists."""
+    return isinstance(value, list) and any(isinstance(item, list) for item in value)  # an object is a list too
 
 
 def _checked(name: str, value: Any, kind: Kind | None) -> Value:
@@ -165,11 +208,13 @@ def _checked(name: str, value: Any, kind: Kind | None) -> Value:
         raise RowError("jsonl.type", f"{name!r} is an object, but the schema has a value there")
     if not isinstance(value, list):
         return _checked_scalar(name, value, kind)
-    for item in value:
-        if isinstance(item, list):  # true for an object too: JsonObject
-            raise RowError(
-                "jsonl.type", f"{name!r} is a list that holds {_kind_name(item)}; only scalars can be values"
-            )
+    if _is_nested_list(value):
+        nested = next(item for item in value if isinstance(item, list))
+        raise RowError(
+            "jsonl.type",
+            f"{name!r} is a list that holds {_kind_name(nested)}; only scalars can be values "
+            f"(--explode {name} makes a row of each item)",
+        )
     return [_checked_scalar(name, item, kind) for item in value]
 
 
@@ -183,6 +228,8 @@ def _checked_scalar(name: str, value: Scalar, kind: Kind | None) -> Scalar:
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
