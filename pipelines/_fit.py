@@ -6,7 +6,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dataset.layout import SCHEMA
 from penstock.io.errors import ConfigError
+from penstock.io.files.apart import check_outside
 from penstock.io.schema import load_schema
+from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
 from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
 from pipelines._options.fit import FitOptions
@@ -26,6 +28,8 @@ def run(options: FitOptions) -> int:
     output = str(options.graph.output)
     options.input.check_given()
     source = open_source(source_request(options.input, StreamOptions()))
+    if isinstance(source, FileSource):
+        check_outside((file.uri for file in source.files), "--input", output)
     transform = TransformOptions(features=options.graph.features)
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
     if options.run.is_described:

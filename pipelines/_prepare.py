@@ -16,10 +16,12 @@ from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
+from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
 from penstock.io.sources.base import Source
+from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.checks.file import key_names
@@ -100,6 +102,8 @@ def run(options: PrepareOptions) -> int:
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
     options.input.check_given()
     source = open_source(source_request(options.input, options.stream))
+    if isinstance(source, FileSource):
+        check_outside((file.uri for file in source.files), "--input", str(options.output.output))
     result = describe(options, source) if options.run.is_described else prepare(options, source)
     return tell(result, options.run.json)
 
