@@ -36,7 +36,7 @@ from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import decimal_text, is_readable, is_text, item_type
 from penstock.io.errors import ConfigError
 from penstock.io.kernel.shared.numbers import Text, float32_overflow
-from penstock.io.reasons import Note, merge_notes
+from penstock.io.reasons import LEFT_OUT, Note, merge_notes
 from penstock.io.schema import Kind
 
 MAX_DOMAIN_VALUES = 100
@@ -129,8 +129,13 @@ def summarize_batch(batch: pa.RecordBatch) -> Summary:
 def summary_schema(summary: Summary) -> schema_pb2.Schema:
     """Makes the schema that all summarised rows meet, except for NaN and infinity; features are sorted by name."""
     schema = schema_pb2.Schema()
+    left_out = {note.subject: note for note in summary.notes if note.code == LEFT_OUT}
     for name in sorted(summary.columns):
-        schema.feature.append(_feature(name, summary.columns[name], summary.rows))
+        column = summary.columns[name]
+        if name in left_out and column.counts == _NONE:
+            continue  # in the other rows the list is empty
+        schema.feature.append(_feature(name, column, summary.rows))
+    schema.annotation.comment.extend(f"{note.count:,} {note.detail}" for note in left_out.values())
     return schema
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason
 
 # Names and values of one message; None where it has no headers.
 Headers = Sequence[tuple[str, bytes | None]] | None
@@ -45,14 +45,18 @@ class DecodedMessages:
     """Values of some messages as columns.
 
     Attributes:
-      indices: int64[m], the indices of values that are rows, ascending.
+      indices: int64[m], the index of the value of each row, ascending.
       columns: the columns of the rows, by name.
-      faults: the reasons of all other values, by index.
+      faults: the reasons of the values that have no row, by index.
+      notes: what was left out of the rows.
+      explodes: whether a value may have several rows, so that its bytes are not those of a row.
     """
 
     indices: np.ndarray
     columns: dict[str, pa.Array]
     faults: Mapping[int, Sequence[Reason]]
+    notes: Sequence[Note] = ()
+    explodes: bool = False
 
 
 class Decoder(Protocol):

@@ -12,7 +12,9 @@ format       the value                                          dead letters
 ===========  =================================================  =======================================================
 
 A null value (a tombstone) becomes the dead letter `kafka.tombstone`, whose payload is the message's key. The payload of
-all other dead letters is the message's value, unchanged. Each message appears once, as a row or as a dead letter.
+all other dead letters is the message's value, unchanged. Each message appears once, as a row or as a dead letter; with
+`explode`, JSON objects have a row for each item of a list, and rows that are rejected later are dead letters by
+themselves, in JSON.
 
 Values are decoded a poll at a time and column by column, except Avro and messages with a fault.
 """
@@ -25,7 +27,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import check_column_names, origin_array
+from penstock.io.batches import check_column_names, origin_array, with_notes
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.formats.base import Parsed
@@ -103,10 +105,12 @@ class MessageValues:
         check_column_names(list(columns), messages.uri)
         origin = origin_array(messages.uri, messages.positions[rows])
         batch = pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        batch = with_notes(batch, decoded.notes) if decoded.notes else batch
 
-        def payload(row: int) -> bytes:
+        def payload_of(row: int) -> bytes:
             return messages.payload(int(rows[row]))
 
+        payload = None if decoded.explodes else payload_of
         if not faults:
             return Parsed(batch, payload=payload)
         places = pa.RecordBatch.from_arrays([origin_array(messages.uri, messages.positions)], names=[ORIGIN])

@@ -315,7 +315,8 @@ class _Payloads:
             texts = pa.repeat(encoding, len(rejected))
             rejected = RejectedBatch(_set(rejected.letters, "payload_encoding", texts))
         # Without original bytes, a step that rejects the row writes it as JSON, which is what the payload was.
-        payload = None if encoding is not None else lambda row: values[int(kept[row])].as_py()
+        has_bytes = encoding is None and not decoded.explodes
+        payload = (lambda row: values[int(kept[row])].as_py()) if has_bytes else None
         return Parsed(batch, rejected, payload)
 
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
-from penstock.io.columns.explode import explode_lists
+from penstock.io.columns.explode import explode_lists, row_bytes
 from penstock.io.columns.grammar import MAX_EXACT_INT
-from penstock.io.formats.json.rows import FlatRow, Number, Path, Scalar, Value
+from penstock.io.formats.json.rows import MAX_EXPLODED_BYTES, FlatRow, Number, Path, Scalar, Value
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 from penstock.io.schema import Feature, Kind
 
@@ -148,6 +148,8 @@ class ArrowReader:
                 continue
             if path not in self._left_out or path in expected:
                 raise _Misfit
+            # Arrow 25 makes lists with a wrong end where the first item, of a type that it does not know yet, is null.
+            table.column(path[0]).validate(full=True)
             name = ".".join(path)
             counts[name] = counts.get(name, 0) + _count_nested(_at_path(table, path))
         return counts
@@ -280,7 +282,7 @@ class _Items:
     """The rows of a table after the lists at some paths, spellings of one name, were exploded.
 
     Raises:
-      _Misfit: when several of them have values.
+      _Misfit: when several of them have values, or the repeated values take too many bytes.
     """
 
     def __init__(self, table: pa.Table, lists: Sequence[Path]):
@@ -293,9 +295,18 @@ class _Items:
             raise _Misfit
         for path in filled:
             self.rows, self._items[path] = explode_lists(columns[path])
+            self._check_size(lists)
         for path in columns.keys() - set(filled):
             self._items[path] = pa.nulls(len(self.rows), columns[path].type.value_type)
         self._is_exploded = bool(filled)
+
+    def _check_size(self, lists: Sequence[Path]) -> None:
+        others = [_at_path(self._table, path) for path in _leaf_types(self._table.schema) if path not in lists]
+        if not others or len(self.rows) == self._table.num_rows:
+            return
+        sizes = row_bytes(pa.RecordBatch.from_arrays(others, names=[""] * len(others)))
+        if sizes[self.rows].sum() > MAX_EXPLODED_BYTES:
+            raise _Misfit
 
     def column(self, path: Path) -> pa.Array:
         """Returns the values at a path, one for each row."""

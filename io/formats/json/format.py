@@ -31,8 +31,9 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.batches import origin_array, with_notes
+from penstock.io.columns.explode import check_explodes
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
-from penstock.io.errors import ConfigError, InputError
+from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import Parsed, Part, text_tail
 from penstock.io.formats.json.arrow import ArrowReader, ArrowRows
@@ -47,7 +48,7 @@ from penstock.io.formats.json.rows import (
     as_values,
     build_column,
     by_name,
-    explode,
+    explode_object,
     fit_valency,
     flatten,
     is_too_deep,
@@ -260,11 +261,10 @@ class JsonRowReader:
     """
 
     def __init__(self, features: Sequence[Feature] | None, explode: str | None = None):
+        check_explodes(explode, features)
         self._features = None if features is None else feature_map(features)
         self._explode = explode
         self._wanted = WantedColumns(features)
-        if explode is not None and not (self._wanted.is_value(explode) or self._wanted.is_prefix(explode)):
-            raise ConfigError(f"--explode {explode}: the schema has no column {explode!r} or {explode + '.*'!r}")
         self._arrow = ArrowReader(features, explode)
         self._sampled = False
 
@@ -324,7 +324,7 @@ class JsonRowReader:
 
     def _read_line(self, line: bytes) -> list[FlatRow]:
         found = parse_object(line)
-        rows = [found] if self._explode is None else explode(found, self._explode)
+        rows = [found] if self._explode is None else explode_object(found, self._explode, len(line))
         return [flatten(row, self._wanted) for row in rows]
 
     def _fit(self, values: Row) -> Row:

@@ -24,6 +24,9 @@ from penstock.io.schema import Feature, Kind
 # No record needs deeper nesting; Python's parser would overflow its stack at some depth.
 MAX_DEPTH = 200
 
+# The most bytes that the rows of one object may take together, when a list in it is exploded.
+MAX_EXPLODED_BYTES = 256 << 20
+
 Path = tuple[str, ...]
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
@@ -141,24 +144,52 @@ class FlatRow:
     left_out: list[Path] = dataclasses.field(default_factory=list)
 
 
+def explode_object(row: JsonObject, name: str, size: int) -> list[JsonObject]:
+    """Makes an object of each item of a list, as `explode` does; `size` is the number of bytes of the object.
+
+    Raises:
+      RowError: when the objects would take more than 256 MiB together.
+    """
+    rows = explode(row, name)
+    if size * len(rows) <= MAX_EXPLODED_BYTES:
+        return rows
+    total = 0
+    for exploded in rows:
+        total += _size(exploded)
+        if total > MAX_EXPLODED_BYTES:
+            detail = f"{name!r} has {len(rows)} items, and to repeat the other members for each of them takes more than"
+            raise RowError("jsonl.too_long", f"{detail} {MAX_EXPLODED_BYTES} bytes")
+    return rows
+
+
+def _size(value: Any) -> int:
+    """Returns about how many bytes a parsed value takes."""
+    return len(value) if isinstance(value, str) else sum(map(_size, value)) if isinstance(value, list | tuple) else 1
+
+
 def explode(row: JsonObject, name: str) -> list[JsonObject]:
     """Makes an object of each item of the list of this name, which may be dotted; the other members are repeated.
 
-    A member that is no list, empty or missing leaves one object, in which an empty list is missing.
+    A list that is empty or missing leaves one object, and a member that is no list stays. An item that is null is a
+    missing member.
 
     >>> explode(parse_object(b'{"id": 1, "a": {"b": [2, 3]}}'), "a.b")
     [[('id', '1'), ('a', [('b', '2')])], [('id', '1'), ('a', [('b', '3')])]]
     """
     for index, (key, value) in enumerate(row):
-        if key == name and isinstance(value, list) and not isinstance(value, JsonObject):
-            items: list[Any] = value or [None]
+        if key == name and not isinstance(value, JsonObject):
+            items = [[] if item is None else [(key, item)] for item in _items(value)]
         elif name.startswith(f"{key}.") and isinstance(value, JsonObject):
-            items = list(explode(value, name[len(key) + 1 :]))
+            items = [[(key, item)] for item in explode(value, name[len(key) + 1 :])]
         else:
             continue
-        if len(items) > 1 or items[0] is not value:
-            return [JsonObject([*row[:index], (key, item), *row[index + 1 :]]) for item in items]
+        if len(items) != 1 or items[0] != [(key, value)]:
+            return [JsonObject([*row[:index], *item, *row[index + 1 :]]) for item in items]
     return [row]
+
+
+def _items(value: Any) -> list[Any]:
+    return (value or [None]) if isinstance(value, list) else [value]
 
 
 def flatten(row: JsonObject, wanted: WantedColumns) -> FlatRow:
