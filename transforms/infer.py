@@ -127,7 +127,10 @@ def summarize_batch(batch: pa.RecordBatch) -> Summary:
 
 
 def summary_schema(summary: Summary) -> schema_pb2.Schema:
-    """Makes the schema that all summarised rows meet, except for NaN and infinity; features are sorted by name."""
+    """Makes the schema that all summarised rows meet, except for NaN and infinity; features are sorted by name.
+
+    A comment of the schema says which members readers have left out.
+    """
     schema = schema_pb2.Schema()
     left_out = {note.subject: note for note in summary.notes if note.code == LEFT_OUT}
     for name in sorted(summary.columns):
@@ -135,7 +138,8 @@ def summary_schema(summary: Summary) -> schema_pb2.Schema:
         if name in left_out and column.counts == _NONE:
             continue  # in the other rows the list is empty
         schema.feature.append(_feature(name, column, summary.rows))
-    schema.annotation.comment.extend(f"{note.count:,} {note.detail}" for note in left_out.values())
+    for note in left_out.values():
+        schema.annotation.comment.append(f"{note.subject!r}, in {note.count:,} rows: {note.detail}")
     return schema
 
 

@@ -188,16 +188,10 @@ def _parsed(reader: "JsonRowReader", lines: Lines, uri: str, rejected: Sequence[
 
 def left_out_notes(counts: Mapping[str, int]) -> tuple[Note, ...]:
     """Makes the notes of members that are left out, from the number of their rows by name."""
-    return tuple(
-        Note(
-            LEFT_OUT,
-            name,
-            count,
-            f"rows where {name!r} is a list of objects or lists, which no column can hold: the member is left out; "
-            f"--explode {name} makes a row of each item",
-        )
-        for name, count in counts.items()
+    detail = (
+        "a list of objects or of lists, which no column can hold, is left out; --explode {} makes a row of each item"
     )
+    return tuple(Note(LEFT_OUT, name, count, detail.format(name)) for name, count in counts.items())
 
 
 def _check_names(columns: Mapping[str, pa.Array], uri: str, rows: Lines) -> None:
@@ -339,9 +333,7 @@ class JsonRowReader:
             names = dict.fromkeys(name for row in [*(columns for _, columns in fast), *slow] for name in row)
         return {name: self._merge_column(name, fast, slow, order) for name in names}
 
-    def _merge_column(
-        self, name: str, fast: Sequence[FastRows], slow: Sequence[Row], order: np.ndarray
-    ) -> pa.Array:
+    def _merge_column(self, name: str, fast: Sequence[FastRows], slow: Sequence[Row], order: np.ndarray) -> pa.Array:
         feature = None if self._features is None else self._features[name]
         kind, as_list = (None, False) if feature is None else (feature.kind, feature.multivalued is True)
         values = [row.get(name) for row in slow]

@@ -314,7 +314,7 @@ def test_values_pickle():
         ("jsonl", {}, "must be one of json, csv, avro, tfexample, raw, got 'jsonl'; did you mean json"),
         ("tfrecord", {}, "did you mean tfexample"),
         ("avroo", {}, "did you mean avro"),
-        ("json", {"delimiter": ";"}, "the format json of messages has no option delimiter; it has none"),
+        ("json", {"delimiter": ";"}, "the format json of messages has no option delimiter; it has explode"),
         ("json", {"key": "_origin"}, "'_origin' is reserved"),
         ("avro", {}, "need either schema_registry=URL.*or --avro_schema FILE"),
         ("avro", {"schema_registry": "http://a", "avro_schema": "b"}, "need either"),

@@ -71,7 +71,9 @@ objects = st.dictionaries(st.sampled_from(["a", "b", "ü"]), scalars | st.lists(
 @on_shared_path(150)
 @given(st.lists(objects, min_size=1), st.sampled_from([None, 0, 2]), st.booleans(), st.sampled_from([1, 50, 1 << 20]))
 def test_any_objects_are_read_under_a_schema_as_python_reads_them(tmp_path, objects, indent, is_array, block_bytes):
-    text = json.dumps(objects, indent=indent) if is_array else " ".join(json.dumps(row, indent=indent) for row in objects)
+    text = (
+        json.dumps(objects, indent=indent) if is_array else " ".join(json.dumps(row, indent=indent) for row in objects)
+    )
     features = [Feature("a", Kind.BYTES), Feature("b", Kind.BYTES), Feature("ü", Kind.BYTES)]
     rows, rejects = read(write(tmp_path, text), features, block_bytes=block_bytes)
     assert not rejects
@@ -140,9 +142,9 @@ def test_items_that_are_no_rows_are_dead_letters_and_the_rest_is_read(tmp_path):
     data = b'[{"a":1}, 2, "x",\n [{}], {"a":NaN}, {"a":1 "b":2}, nul, {"a":"\xff"}, {"a":"\\ud800"}, {"a":3}]'
     rows, rejects = read(write(tmp_path, data))
     assert list(rows.values()) == [{"a": 1}, {"a": 3}]
-    assert {data[position : position + len(payload)] for position, (_, payload) in rejects.items() if payload.isascii()} >= {
-        b"2", b'"x"', b"[{}]", b'{"a":NaN}', b'{"a":1 "b":2}', b"nul", b'{"a":"\\ud800"}'
-    }  # fmt: skip
+    payloads = {position: payload for position, (_, payload) in rejects.items() if payload.startswith('{"a":')}
+    assert all(data[position:].startswith(payload.encode()) for position, payload in payloads.items())
+    assert [payload for _, payload in rejects.values()][:3] == ["2", '"x"', "[{}]"]
     assert [code for code, _ in rejects.values()] == [
         "jsonl.not_object", "jsonl.not_object", "jsonl.not_object", "jsonl.parse", "jsonl.parse", "jsonl.parse",
         "jsonl.encoding", "jsonl.encoding",

@@ -498,7 +498,9 @@ def test_unnamed_members_are_ignored_whatever_they_hold(tmp_path):
 def test_without_a_schema_members_that_cannot_be_columns_are_refused(tmp_path, name, value, repeat):
     file = write(tmp_path, b'{"b":4}\n' * repeat + f'{{"{name}":{value},"b":4}}\n'.encode() * repeat)
     fault = "empty" if not name else "reserved by Penstock"
-    with pytest.raises(InputError, match=rf"t.jsonl: the object at byte \d+ has a member '{name}', a name that is {fault}"):
+    with pytest.raises(
+        InputError, match=rf"t.jsonl: the object at byte \d+ has a member '{name}', a name that is {fault}"
+    ):
         read(file, None)
     rows, rejects, _ = read(file, [Feature("b", Kind.INT)])
     assert len(rows) == 2 * repeat
@@ -513,7 +515,9 @@ def test_the_message_of_a_refused_member_has_the_byte_of_its_first_object(tmp_pa
 def test_names_that_are_empty_in_part_are_columns(tmp_path):
     rows, rejects, _ = read(write(tmp_path, b'{"a":{"":3},"":{"x":4,"":5},"_split":{"y":6},"b":7}\n' * 100), None)
     assert not rejects
-    assert rows[0] == {name: ("int", value) for name, value in zip(["a.", ".x", ".", "_split.y", "b"], range(3, 8), strict=True)}
+    assert rows[0] == {
+        name: ("int", value) for name, value in zip(["a.", ".x", ".", "_split.y", "b"], range(3, 8), strict=True)
+    }
 
 
 @pytest.mark.parametrize("features", [None, [Feature("x", Kind.INT), Feature("o.y", Kind.INT)]], ids=["all", "schema"])
