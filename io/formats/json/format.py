@@ -177,13 +177,10 @@ def _parsed(reader: "JsonRowReader", lines: Lines, uri: str, rejected: Sequence[
     ]
     _check_names(found.columns, uri, kept)
     batch = _batch(found.columns, uri, kept.positions())
-    rejected = sorted([*rejected, *letters], key=lambda letter: letter.position)
-    notes = left_out_notes(found.left_out)
-    for parsed in parsed_slices(batch, rejected, kept):
-        noted = dataclasses.replace(parsed, batch=with_notes(parsed.batch, notes)) if notes else parsed
-        # The bytes of the line are not those of one of its items.
-        yield dataclasses.replace(noted, payload=None) if reader.explodes else noted
-        notes = ()
+    batch = with_notes(batch, left_out_notes(found.left_out)) if found.left_out else batch
+    for parsed in parsed_slices(batch, sorted([*rejected, *letters], key=lambda letter: letter.position), kept):
+        # The bytes of a line are not those of one of its items.
+        yield dataclasses.replace(parsed, payload=None) if reader.explodes else parsed
 
 
 def left_out_notes(counts: Mapping[str, int]) -> tuple[Note, ...]:

@@ -75,7 +75,7 @@ def test_bytes_of_rows_are_about_their_own():
 
 def test_columns_that_cannot_be_exploded_are_refused():
     schema = pa.schema([("id", pa.int64()), ("m", pa.map_(pa.string(), pa.int64()))])
-    with pytest.raises(ConfigError, match="a.pq: --explode x: there is no such column, only id, m"):
+    with pytest.raises(ConfigError, match=r"a\.pq: --explode x: there is no such column, only id, m"):
         exploded_schema(schema, "x", "a.pq")
     for name, arrow_type in (("id", "int64"), ("m", "map<")):
         with pytest.raises(ConfigError, match=f"--explode {name}: the column has type {arrow_type}.*is no list"):
