@@ -30,6 +30,7 @@ from pyarrow import types
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import feature_names, notes_of
+from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.grammar import TextCounts, beyond_exact, classify_text
 from penstock.io.columns.lists import list_column
@@ -199,7 +200,7 @@ def _summarize_column(name: str, column: pa.Array) -> ColumnSummary:
     if not is_readable(item):
         raise ConfigError(
             f"column {name!r} has type {column.type}, which a tf.Example cannot hold; pass a schema that names the "
-            "columns to read, or convert the column"
+            f"columns to read, or convert the column{explode_hint(name, column.type)}"
         )
     lists = list_column(column)
     lengths = np.ones(1, np.int64) if lists.lengths is None else lists.lengths[lists.present]

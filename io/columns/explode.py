@@ -114,6 +114,16 @@ def check_explodes(name: str | None, features: Sequence[Feature] | None) -> None
         raise ConfigError(f"--explode {name}: the schema has no feature {name!r} or {name + '.*'!r}; leave it out")
 
 
+def explode_hint(name: str, arrow_type: pa.DataType) -> str:
+    """Returns what a message about a column that cannot be held adds where its items could be rows; else nothing.
+
+    >>> explode_hint("e", pa.list_(pa.struct([("x", pa.int64())])))
+    ', or make a row of each item (--explode e)'
+    """
+    nested = is_list(arrow_type) and (is_list(arrow_type.value_type) or pa.types.is_struct(arrow_type.value_type))
+    return f", or make a row of each item (--explode {name})" if nested else ""
+
+
 def _index_of_lists(schema: pa.Schema, name: str, uri: str) -> int:
     index = schema.get_field_index(name)
     if index < 0:

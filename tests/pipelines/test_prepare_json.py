@@ -15,7 +15,7 @@ ORDERS = [
     {"id": number, "name": "é" * (number % 3), "items": [{"sku": f"s{n}", "price": n + 0.5} for n in range(number % 4)]}
     for number in range(40)
 ]
-CHEAP = "rules: [{name: cheap, sql: '\"items.price\" < 2 OR \"items.price\" IS NULL'}]"
+CHEAP = 'rules: [{name: cheap, sql: \'"items.price" < 2 OR "items.price" IS NULL\'}]'
 
 
 def write(path, rows):

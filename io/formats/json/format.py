@@ -1,4 +1,6 @@
-"""Reading JSON Lines: Arrow parses the lines that it parses exactly, the others are read row by row.
+"""Reading JSON: Arrow parses the lines that it parses exactly, the others are read row by row.
+
+A line is one line of JSON Lines, or one value of a document (`penstock.io.formats.json.document`).
 
 Nested objects become columns with dotted names, and lists of scalars become list columns. A missing member and a null
 are both null; an empty list is not. Arrow gets the type of each column: the types that it infers depend on the block
@@ -11,15 +13,16 @@ dead letter               the line
 ========================  =============================================================================================
 `jsonl.parse`             is not JSON (NaN and Infinity are not), or is nested over 200 levels deep
 `jsonl.not_object`        is JSON, but not an object
-`jsonl.encoding`          is not UTF-8, or a wanted text has a lone surrogate
+`jsonl.encoding`          is not UTF-8, or a wanted text, or a name beside wanted ones, has a lone surrogate
 `jsonl.duplicate_key`     has a wanted member twice, or a value both as `"a.b"` and as `{"a": {"b": ...}}`
 `jsonl.type`              has an object where the schema has a value or the other way round, a list of lists or objects,
                           not exactly one value for a feature with exactly one, a number that overflows a double
-`jsonl.too_long`          is over 256 MiB
+`jsonl.too_long`          is over 256 MiB, or so are its rows when a list in it is exploded
 ========================  =============================================================================================
 
 Blank lines are skipped and not counted. Members that the schema does not name are ignored, whatever they hold. Without
-a schema, members with an empty or reserved name are ignored, since they cannot be columns.
+a schema, a member with an empty or reserved name is an `InputError`, since it cannot be a column; lists of objects or
+lists are left out, which notes of the batches say (`penstock.io.batches.with_notes`).
 """
 
 import dataclasses
@@ -94,7 +97,9 @@ FastRows = tuple[np.ndarray, dict[str, pa.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class JsonlFormat:
-    """JSON Lines files in UTF-8: one object a line.
+    """JSON files in UTF-8: one object a line, or arrays of objects, or objects on any number of lines.
+
+    The first lines of a file tell which. A broken array or an object that is cut off is an `InputError`.
 
     Attributes:
       part_bytes: size of the byte ranges of a plain file; None derives it from the file's size (`text_part_bytes`).
@@ -126,7 +131,9 @@ class JsonlFormat:
         bool, int64, float64, string, lists of those, or null.
 
         Raises:
-          InputError: when the file is UTF-16, or a compressed file is corrupt.
+          InputError: when the file is UTF-16, a compressed file is corrupt, a document is broken, or a member cannot be
+            a column.
+          ConfigError: when no feature is of the list to explode.
         """
         reader = JsonRowReader(features, self.explode)
         for lines in self._lines(file, part):
