@@ -119,10 +119,14 @@ def split_batch(
 ) -> Iterator[pa.RecordBatch]:
     """Cuts a batch into slices of at most `max_rows` rows and about `max_bytes` bytes, in order and without a copy.
 
-    `_source` does not count. A single row may be larger.
+    `_source` does not count. A single row may be larger. Notes stay with the first slice.
     """
+    rest = batch
     for start, stop in slice_rows(batch.num_rows, data_bytes(batch), max_rows, max_bytes):
-        yield batch.slice(start, stop - start)
+        if start and rest is batch and batch.schema.metadata:
+            metadata = {key: value for key, value in batch.schema.metadata.items() if key != _NOTES}
+            rest = batch.replace_schema_metadata(metadata)
+        yield rest.slice(start, stop - start)
 
 
 def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

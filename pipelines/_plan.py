@@ -8,7 +8,7 @@ import dataclasses
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import apache_beam as beam
@@ -71,8 +71,14 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> In
         _ = rows | "InferSchema" >> SummarizeRows() | "WriteSchema" >> beam.Map(_write_inferred, path)
     inferred = InferredSchema(load_schema(path), _take_notes(path))
     if not inferred.schema.feature:
+        if inferred.notes:
+            raise no_rows(source, f" with a member that can be a column ({_told(inferred.notes)})")
         raise no_rows(source, " that can be read (with --schema, rejected rows become dead letters that say why)")
     return inferred
+
+
+def _told(notes: Sequence[Note]) -> str:
+    return "; ".join(f"{note.subject!r}, in {note.count:,} rows: {note.detail}" for note in notes)
 
 
 def _write_inferred(summary: Summary, path: str) -> None:

@@ -14,6 +14,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.formats.registry import (
     COLUMNS,
     DELIMITER,
+    EXPLODE,
     FORMATS,
     NULL_VALUES,
     FormatOption,
@@ -65,7 +66,7 @@ class DecoderEntry:
 
 
 _ENTRIES = (
-    DecoderEntry("json", "penstock.io.messages.json:json_decoder"),
+    DecoderEntry("json", "penstock.io.messages.json:json_decoder", (EXPLODE,)),
     DecoderEntry("csv", "penstock.io.messages.csv:csv_decoder", (DELIMITER, COLUMNS, NULL_VALUES)),
     DecoderEntry(
         "avro", "penstock.io.messages.avro:avro_decoder", (AVRO_SCHEMA,), settings=("schema_registry", "config")
