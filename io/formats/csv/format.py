@@ -8,6 +8,7 @@ misquoted ones. Faulty lines become dead letters. The result is the same for any
 dead letter         the line (with `multiline` the record)
 ==================  ===================================================================================================
 `csv.quote`         has an odd number of quotes, or text after a closing quote
+`csv.line_break`    is part of a record whose quoted fields hold line breaks (`penstock.io.formats.csv.torn`)
 `csv.lone_cr`       has a CR that is not part of a CRLF (with `multiline`: outside of quotes)
 `csv.nul_byte`      has a NUL byte
 `csv.encoding`      is not UTF-8
@@ -31,9 +32,11 @@ from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import Parsed, Part, select_names, text_tail
 from penstock.io.formats.csv.fields import CsvColumns, FieldReader, misquoted_lines
 from penstock.io.formats.csv.records import CsvRecords, RecordCutter, split_record
+from penstock.io.formats.csv.torn import Text, Torn, TornRecords
 from penstock.io.formats.lines import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
+    Block,
     Lines,
     LongLine,
     blank_lines,
@@ -57,6 +60,7 @@ _DETAILS = {
     "csv.encoding": "the line is not UTF-8",
     "csv.lone_cr": "the line has a CR without LF",
     "csv.quote": "a quoted field does not end in this line, or text follows its closing quote",
+    "csv.line_break": "the line is part of a record whose quoted fields hold line breaks",
     "csv.several_records": "the message holds more than one line, outside of quotes",
     "csv.too_long": "the line is too long",
 }
@@ -127,15 +131,11 @@ class CsvFormat:
         wanted = {name: by_name.get(name) for name in selected}
         layout = CsvColumns(file.uri, header.names, wanted, self.delimiter, self.null_values, self.multiline)
         parser = _Parser(layout, self.max_line_bytes)
-        for found in self._lines(file, part, self.block_bytes):
-            if isinstance(found, LongLine):
-                letter = long_line_letter(found, file.uri, "csv.too_long", self.max_line_bytes)
-                yield Parsed(parser.empty(), [letter])
-            else:
-                lines, faults = found
-                filled = ~blank_lines(lines)
-                filled[: np.searchsorted(lines.starts, header.end - lines.offset)] = False
-                yield from parser.parse(lines.select(filled), {code: mask[filled] for code, mask in faults.items()})
+        if self.multiline:
+            for lines, faults in self._records(file, self.block_bytes):
+                yield from parser.parse(*_filled(lines, faults, header.end))
+        else:
+            yield from _LineReader(parser, file, part, header.end).read(self.block_bytes)
 
     def tail(self, file: InputFile) -> Part | None:
         """Returns the end of a plain file that can be split."""
@@ -150,8 +150,7 @@ class CsvFormat:
             if isinstance(block, LongLine):
                 yield block
                 continue
-            lines = index_lines(block)
-            yield lines, {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
+            yield _indexed(block)
 
     def _records(self, file: InputFile, block_bytes: int) -> Iterator[tuple[Lines, Faults]]:
         cutter = RecordCutter(file.uri, self.delimiter, self.max_line_bytes)
@@ -215,6 +214,19 @@ def byte_faults(lines: Lines) -> Faults:
     }
 
 
+def _indexed(block: Block) -> tuple[Lines, Faults]:
+    """Returns the lines of a block, blank ones included, with the faults of their bytes."""
+    lines = index_lines(block)
+    return lines, {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
+
+
+def _filled(lines: Lines, faults: Faults, position: int) -> tuple[Lines, Faults]:
+    """Selects the lines from a position on that are not blank."""
+    filled = ~blank_lines(lines)
+    filled[: np.searchsorted(lines.starts, position - lines.offset)] = False
+    return lines.select(filled), {code: mask[filled] for code, mask in faults.items()}
+
+
 def _record_faults(records: CsvRecords) -> Faults:
     return {**byte_faults(records.lines), "csv.lone_cr": records.lone_cr, "csv.quote": records.misquoted}
 
@@ -259,20 +271,34 @@ class _Parser:
     """Parses blocks of one file."""
 
     def __init__(self, layout: CsvColumns, max_line_bytes: int):
-        self._layout = layout
-        self._max_line_bytes = max_line_bytes
+        self.layout = layout
+        self.max_line_bytes = max_line_bytes
         self._reader = RecordReader(layout)
 
     def empty(self) -> pa.RecordBatch:
         """Makes a batch without rows."""
-        arrays = {name: pa.array([], pa.string()) for name in self._layout.selected}
+        arrays = {name: pa.array([], pa.string()) for name in self.layout.selected}
         return self._batch(arrays, np.empty(0, np.int64))
+
+    def long_line(self, line: LongLine) -> Parsed:
+        """Makes the dead letter of a line over the limit."""
+        return Parsed(self.empty(), [self._long_letter(line)])
 
     def parse(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> Iterator[Parsed]:
         """Parses lines, none of them blank, into rows; faulty lines become dead letters with all their faults."""
-        too_long = longer_than(lines, self._max_line_bytes)
-        columns, reasons = self._reader.read(lines, {**faults, "csv.too_long": too_long})
-        letters = [self._letter(lines, row, reasons[row], too_long[row]) for row in sorted(reasons)]
+        yield from self.parsed(lines, *self.read(lines, faults))
+
+    def read(
+        self, lines: Lines, faults: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, pa.Array], dict[int, list[Reason]]]:
+        """Reads the rows and the reasons of the other lines, as `RecordReader` does."""
+        return self._reader.read(lines, {**faults, "csv.too_long": longer_than(lines, self.max_line_bytes)})
+
+    def parsed(
+        self, lines: Lines, columns: dict[str, pa.Array], reasons: Mapping[int, list[Reason]]
+    ) -> Iterator[Parsed]:
+        """Makes batches and dead letters of what was read."""
+        letters = [self._letter(lines, row, reasons[row]) for row in sorted(reasons)]
         good = np.ones(len(lines), bool)
         good[list(reasons)] = False
         kept = lines.select(good)
@@ -283,13 +309,102 @@ class _Parser:
         if letters:
             yield Parsed(self.empty(), letters)
 
-    def _letter(self, lines: Lines, row: int, reasons: list[Reason], too_long: bool) -> DeadLetter:
+    def _letter(self, lines: Lines, row: int, reasons: list[Reason]) -> DeadLetter:
         position, line = lines.position(row), lines.line(row)
-        if too_long:
-            long_line = LongLine(position, line)
-            return long_line_letter(long_line, self._layout.uri, "csv.too_long", self._max_line_bytes)
-        return raw_letter(reasons, "read", self._layout.uri, position, line)
+        if len(line) > self.max_line_bytes:
+            return self._long_letter(LongLine(position, line))
+        return raw_letter(reasons, "read", self.layout.uri, position, line)
+
+    def _long_letter(self, line: LongLine) -> DeadLetter:
+        return long_line_letter(line, self.layout.uri, "csv.too_long", self.max_line_bytes)
 
     def _batch(self, columns: dict[str, pa.Array], positions: np.ndarray) -> pa.RecordBatch:
-        origin = origin_array(self._layout.uri, positions)
+        origin = origin_array(self.layout.uri, positions)
         return pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+
+
+class _LineReader:
+    """Reads the lines of one part of a file without `multiline`, and rejects torn records."""
+
+    def __init__(self, parser: _Parser, file: InputFile, part: Part, first: int):
+        self._parser = parser
+        self._file = file
+        self._part = part
+        self._first = first
+        self._torn = TornRecords(parser.layout.delimiter, parser.max_line_bytes)
+        # What later bytes decide: lines of a record that may be torn.
+        self._waiting = Block(b"", 0)
+        self._held: Torn | None = None
+
+    def read(self, block_bytes: int) -> Iterator[Parsed]:
+        """Reads all lines, in order."""
+        if self._part.start:
+            self._held = self._torn.holding(self._file, self._part.start, self._first)
+        for block in read_blocks(self._file, self._part, block_bytes, self._parser.max_line_bytes):
+            if isinstance(block, LongLine):
+                yield from self._parse(self._waiting, Text(self._waiting.data))
+                yield self._parser.long_line(block)
+                continue
+            if self._waiting.data:
+                block = Block(self._waiting.data + block.data, self._waiting.offset)
+            yield from self._parse(block, Text(block.data, grows=True))
+        if self._waiting.data:
+            yield from self._parse(self._waiting, self._last_text())
+
+    def _last_text(self) -> Text:
+        if self._part.end is None or self._file.codec is not None:
+            return Text(self._waiting.data, is_end=True)
+        return self._torn.with_lines_after(self._file, self._part.end, self._waiting)
+
+    def _parse(self, block: Block, text: Text) -> Iterator[Parsed]:
+        """Parses a block; keeps the lines from the first one on that later bytes decide."""
+        self._waiting = Block(b"", 0)
+        lines, faults = _filled(*_indexed(block), self._first)
+        columns, reasons = self._parser.read(lines, faults)
+        misquoted = [row for row in sorted(reasons) if any(reason.code == "csv.quote" for reason in reasons[row])]
+        if not misquoted and self._held is None:
+            yield from self._parser.parsed(lines, columns, reasons)
+            return
+        records, undecided = self._find_torn(block, text, lines, misquoted)
+        if undecided is not None:
+            self._waiting = Block(block.data[undecided:], block.offset + undecided)
+            decided = lines.starts < undecided
+            lines, faults = lines.select(decided), {code: mask[decided] for code, mask in faults.items()}
+        columns, reasons = self._read_without(lines, faults, records)
+        yield from self._parser.parsed(lines, columns, reasons)
+
+    def _find_torn(
+        self, block: Block, text: Text, lines: Lines, misquoted: Sequence[int]
+    ) -> tuple[list[Torn], int | None]:
+        """Finds the torn records of a block, by their positions; also returns the first index that is undecided."""
+        bounds = zip(lines.starts[misquoted].tolist(), lines.nexts[misquoted].tolist(), strict=True)
+        first = 0 if self._held is None else self._held.stop - block.offset
+        found, undecided = self._torn.find(text, bounds, first)
+        records = [Torn(torn.start + block.offset, torn.stop + block.offset) for torn in found]
+        if self._held is not None:
+            records.insert(0, self._held)
+            self._held = self._held if self._held.stop > block.offset + len(block.data) else None
+        return records, undecided
+
+    def _read_without(
+        self, lines: Lines, faults: Faults, records: Sequence[Torn]
+    ) -> tuple[dict[str, pa.Array], dict[int, list[Reason]]]:
+        """Reads the lines that no torn record holds, and rejects the others."""
+        inside = np.zeros(len(lines), bool)
+        details: dict[int, Reason] = {}
+        for torn in records:
+            first, last = np.searchsorted(lines.positions(), (torn.start, torn.stop))
+            inside[first:last] = True
+            details |= dict.fromkeys(range(first, last), Reason("csv.line_break", _line_break_detail(torn)))
+        columns, reasons = self._parser.read(lines, {**faults, "csv.line_break": inside})
+        for row, reason in details.items():
+            others = [other for other in reasons[row] if other.code not in ("csv.quote", "csv.line_break")]
+            reasons[row] = [reason, *others]
+        return columns, reasons
+
+
+def _line_break_detail(torn: Torn) -> str:
+    return (
+        f"the lines from byte {torn.start} to byte {torn.stop} are one record whose quoted fields hold line breaks: pass "
+        "--csv_multiline, or correct the quote that the first of them does not close"
+    )
