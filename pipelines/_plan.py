@@ -6,6 +6,7 @@ Both detect every fault that can be detected without reading a row, before a pip
 import contextlib
 import dataclasses
 import importlib.metadata
+import logging
 import tempfile
 from collections.abc import Mapping
 from typing import Any, Self
@@ -25,6 +26,7 @@ from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransfo
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
+from penstock.io.sources.files import FileSource
 from penstock.transforms.checks.file import Checks, load_checks
 from penstock.transforms.checks.unique.keys import check_unique
 from penstock.transforms.checks.unique.transform import RejectDuplicates
@@ -40,6 +42,8 @@ from penstock.transforms.split import AssignSplit, check_key, parse_split
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
+
+_LOGGER = logging.getLogger(__name__)
 
 TRAIN = "train"
 
@@ -60,6 +64,16 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> sc
     if not schema.feature:
         raise no_rows(source, " that can be read (with --schema, rejected rows become dead letters that say why)")
     return schema
+
+
+def look_at(source: Source) -> None:
+    """Warns of what looks wrong about the input, before anything is written.
+
+    Raises:
+      InputError: when the input cannot be what the flags say.
+    """
+    for text in source.look() if isinstance(source, FileSource) else ():
+        _LOGGER.warning("%s", text)
 
 
 def no_rows(source: Source, which: str = "") -> DataError:

@@ -34,7 +34,7 @@ from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
-from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
+from pipelines._plan import Plan, Recipe, infer_schema, look_at, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.process import job_started
@@ -138,6 +138,7 @@ def prepare(
     """
     recipe = _recipe(options)
     plan = _early_plan(options, source, recipe)
+    look_at(source)
     run_id = run_id or new_run_id()
     if plan is None or source.is_bounded or options.run.is_translated:
         with telling_what_is_published(str(options.output.output), run_id):

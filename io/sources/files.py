@@ -7,12 +7,15 @@ from typing import Any, Self
 from penstock.io.beam.durations import ZERO
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.files.sizes import byte_text
-from penstock.io.formats.base import Format
+from penstock.io.formats.base import CheckedFormat, Format
 from penstock.io.formats.registry import by_keyword, choose_format
 from penstock.io.schema import Feature
 from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.read import ReadRecords
 from penstock.io.sources.watch import WatchRecords
+
+# So many files are looked at before a job begins; the workers check all of them.
+_MAX_LOOKS = 100
 
 
 def _reader(request: SourceRequest, files: Sequence[InputFile]) -> Format:
@@ -40,6 +43,21 @@ class FileSource:
     def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
         """Returns the transform that reads all files."""
         return ReadRecords(self.files, self.reader, features, order_key)
+
+    def look(self) -> list[str]:
+        """Looks at the beginning of the first files; returns what is suspicious, once for all files that share it.
+
+        Raises:
+          InputError: when a file cannot be what the options say.
+        """
+        if not isinstance(self.reader, CheckedFormat):
+            return []
+        files: dict[str, list[str]] = {}
+        for file in self.files[:_MAX_LOOKS]:
+            for text in self.reader.look(file):
+                files.setdefault(text.removeprefix(f"{file.uri}: "), []).append(file.uri)
+        others = {text: f" and {len(uris) - 1} other files" if len(uris) > 1 else "" for text, uris in files.items()}
+        return [f"{uris[0]}{others[text]}: {text}" for text, uris in files.items()]
 
     def describe(self) -> str:
         """Describes the files: the first names, number, size and format."""

@@ -23,7 +23,7 @@ from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, rejec
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, match_files, stat_file
-from penstock.io.formats.base import Format, Parsed, Part
+from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.formats.registry import choose_format
 from penstock.io.reserved import SHUFFLE_KEY
 from penstock.io.schema import Feature
@@ -103,6 +103,8 @@ class PlanPartsFn(beam.DoFn):
         """Yields each part with its file and the file's number."""
         index, file = numbered
         check_unchanged(file)
+        if isinstance(self._reader, CheckedFormat):
+            self._reader.check(file)
         progress.plan(bytes=file.size)
         for part in self._reader.plan(file):
             progress.plan(parts=1)

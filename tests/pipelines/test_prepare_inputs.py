@@ -69,9 +69,9 @@ BROKEN = {
     "flip.csv.gz": (flipped(gzip.compress(CSV), -6), "gzip stream is truncated or corrupt"),
     "plain.csv.gz": (CSV, "gzip stream is truncated or corrupt"),
     "wide.csv": (CSV.decode().encode("utf-16"), "UTF-16 or UTF-32; convert it to UTF-8"),
-    "twice.csv": (b"a,b,a\n1,x,2\n", "column name 'a' appears more than once; rename it or pass --columns"),
     "reserved.csv": (b"a,_split\n1,x\n", "column name '_split' is reserved by Penstock; rename the column"),
-    "unnamed.csv": (b"a,\n1,x\n", "column 2 has no name; name it in the header or pass --columns"),
+    "torn.csv": (b'a,b\n1,"x\ny"\n', "lines 2 to 3, from byte 4 on, are one record; pass --csv_multiline"),
+    "semicolons.csv": (b"a;b\n1;x\n", "looks as if ';' separates 2 columns"),
     "lacking.csv": (b"b,c\nx,1\n", "column 'a' is required by the schema, but the file has only b, c; correct"),
     "cut.tfrecord": (lambda path: tfrecord_bytes(path)[:-3], "file is truncated: copy or write it again"),
     "length.tfrecord": (
@@ -120,7 +120,7 @@ def test_a_broken_file_fails_the_job_by_its_name_and_leaves_nothing(tmp_path, sc
     assert not out.exists()
 
 
-@pytest.mark.parametrize("name", ["half.csv.gz", "twice.csv", "data.tfrecord", "footer.parquet", "cut.avro"])
+@pytest.mark.parametrize("name", ["half.csv.gz", "torn.csv", "data.tfrecord", "footer.parquet", "cut.avro"])
 def test_a_broken_file_fails_the_inference_as_well(tmp_path, name):
     data, message = BROKEN[name]
     path = tmp_path / name

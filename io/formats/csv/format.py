@@ -25,12 +25,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import check_column_names, origin_array, slice_rows
+from penstock.io.batches import origin_array, slice_rows
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import Parsed, Part, select_names, text_tail
+from penstock.io.formats.csv import sniff
 from penstock.io.formats.csv.fields import CsvColumns, FieldReader, misquoted_lines
+from penstock.io.formats.csv.header import Header, check_header, name_columns, numbered_columns
 from penstock.io.formats.csv.records import CsvRecords, RecordCutter, split_record
 from penstock.io.formats.csv.torn import Text, Torn, TornRecords
 from penstock.io.formats.lines import (
@@ -73,12 +75,15 @@ Faults = dict[str, np.ndarray]
 class CsvFormat:
     r"""CSV files as RFC 4180 has them, in UTF-8.
 
-    Each file has a header, unless `column_names` are given.
-
     Attributes:
-      delimiter: one ASCII character; a backslash and a t stand for a tab. No suffix chooses it: pass it for .tsv files.
+      delimiter: one ASCII character; a backslash and a t stand for a tab. None is a comma, and refuses files that look
+        as if another one separates their fields. No suffix chooses it: pass it for .tsv files.
       multiline: quoted fields may hold line breaks. Such a file is not split.
-      column_names: names of the columns of files without a header.
+      column_names: names of the columns, which are then not taken from the first line.
+      header: what the first line that is not blank is. `keep`: the names of the columns; those that it lacks or
+        repeats are made up (`name_columns`). `skip`: nothing; the columns are called by `column_names`, or
+        `column_1` and so on. `none`: a row; the columns are called likewise. None is `none` with `column_names`, else
+        `keep`.
       null_values: texts that mean null if unquoted; the empty text always does.
       part_bytes: size of the byte ranges of a plain file; None derives it from the file's size (`text_part_bytes`).
       block_bytes: how many bytes are parsed at once.
@@ -88,27 +93,65 @@ class CsvFormat:
       ConfigError: when an option is wrong.
     """
 
-    delimiter: str = ","
+    delimiter: str | None = None
     multiline: bool = False
     column_names: tuple[str, ...] | None = None
     null_values: tuple[str, ...] = ()
     part_bytes: int | None = None
     block_bytes: int = BLOCK_BYTES
     max_line_bytes: int = MAX_LINE_BYTES
+    header: str | None = None
 
     def __post_init__(self) -> None:
-        delimiter = "\t" if self.delimiter == "\\t" else self.delimiter
-        object.__setattr__(self, "delimiter", delimiter)
-        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
-            raise ConfigError(f"the CSV delimiter must be one ASCII character, no quote or line end, got {delimiter!r}")
+        object.__setattr__(self, "delimiter", "\t" if self.delimiter == "\\t" else self.delimiter)
+        mark = self.mark
+        if len(mark) != 1 or not mark.isascii() or mark in '"\r\n\0':
+            raise ConfigError(f"the CSV delimiter must be one ASCII character, no quote or line end, got {mark!r}")
         if self.column_names is not None:
             object.__setattr__(self, "column_names", tuple(self.column_names))
-            _check_given_names(self.column_names)
+        check_header(self.header, self.column_names)
         object.__setattr__(self, "null_values", tuple(self.null_values))
+
+    @property
+    def mark(self) -> str:
+        """The character between fields."""
+        return "," if self.delimiter is None else self.delimiter
 
     def columns(self, file: InputFile) -> Sequence[str] | None:
         """Returns the column names of the header, or the given ones; None for an empty file."""
-        return self._header(file).names
+        return self.find_header(file).names
+
+    def check(self, file: InputFile) -> None:
+        """Checks the first lines of a file against the options.
+
+        Raises:
+          InputError: when they contradict each other: line breaks in quoted fields without `multiline`, another
+            character that separates fields when there is no `delimiter`, a first line that repeats `column_names` when
+            there is no `header`, and a header that cannot be used.
+        """
+        beginning = self._beginning(file)
+        if beginning is not None:
+            list(self._checked(file, beginning))
+
+    def look(self, file: InputFile) -> list[str]:
+        """Checks the first lines of a file as `check` does, and returns what is only suspicious, a line each."""
+        beginning = self._beginning(file)
+        if beginning is None:
+            return []
+        # What the fields hold is of no interest when they are not the right ones.
+        return list(self._checked(file, beginning)) or list(sniff.suspicions(beginning, self.header is None))
+
+    def _beginning(self, file: InputFile) -> sniff.Beginning | None:
+        header = self.find_header(file)
+        block = None if header.names is None else sniff.first_block(file, self.max_line_bytes)
+        return None if block is None else sniff.read_beginning(block, file.uri, header, self.mark, self.multiline)
+
+    def _checked(self, file: InputFile, beginning: sniff.Beginning) -> Iterator[str]:
+        yield from sniff.check_separator(beginning, self.delimiter is not None)
+        if not self.multiline:
+            sniff.check_line_breaks(file, beginning, TornRecords(self.mark, self.max_line_bytes))
+        if self.header is None:
+            sniff.check_given_names(beginning)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans byte ranges of a plain file; one part for a compressed file, or with `multiline`."""
@@ -123,13 +166,13 @@ class CsvFormat:
           InputError: when the header cannot be used or lacks a required column, the file is UTF-16, a compressed file
             is corrupt, or with `multiline` a quoted field is not closed.
         """
-        header = self._header(file)
+        header = self.find_header(file)
         if header.names is None:
             return
         selected = select_names(header.names, features, file.uri)
         by_name = {} if features is None else feature_map(features)
         wanted = {name: by_name.get(name) for name in selected}
-        layout = CsvColumns(file.uri, header.names, wanted, self.delimiter, self.null_values, self.multiline)
+        layout = CsvColumns(file.uri, header.names, wanted, self.mark, self.null_values, self.multiline)
         parser = _Parser(layout, self.max_line_bytes)
         if self.multiline:
             for lines, faults in self._records(file, self.block_bytes):
@@ -153,57 +196,58 @@ class CsvFormat:
             yield _indexed(block)
 
     def _records(self, file: InputFile, block_bytes: int) -> Iterator[tuple[Lines, Faults]]:
-        cutter = RecordCutter(file.uri, self.delimiter, self.max_line_bytes)
+        cutter = RecordCutter(file.uri, self.mark, self.max_line_bytes)
         for position, chunk in read_chunks(file, block_bytes):
             for records in cutter.feed(position, chunk):
                 yield records.lines, _record_faults(records)
         for records in cutter.finish():
             yield records.lines, _record_faults(records)
 
-    def _header(self, file: InputFile) -> "_Header":
+    def find_header(self, file: InputFile) -> Header:
+        """Finds the names of the columns, and where the rows begin.
+
+        Raises:
+          InputError: when the names are in line 1, and that is faulty or has a reserved name.
+        """
+        mode = self.header or ("keep" if self.column_names is None else "none")
+        if self.column_names is not None and mode == "none":
+            return Header(self.column_names, 0)
+        first = self._first_line(file)
+        if first is None:
+            return Header(None, 0)
+        line, faults = first
+        end = line.offset + int(line.nexts[0])
         if self.column_names is not None:
-            return _Header(self.column_names, 0)
+            return Header(self.column_names, end)
+        fields = self._first_fields(line, faults, file.uri)
+        if mode == "keep":
+            names, renamed = name_columns([field.decode() for field in fields], file.uri)
+            return Header(names, end, renamed)
+        return Header(numbered_columns(len(fields)), end if mode == "skip" else 0)
+
+    def _first_line(self, file: InputFile) -> tuple[Lines, Faults] | None:
+        """Returns the first line that is not blank, or with `multiline` the first record; None if there is none."""
         for found in self._lines(file, Part(), min(self.block_bytes, _HEADER_BLOCK_BYTES)):
             if isinstance(found, LongLine):
                 raise InputError(f"{file.uri}: the header is over {self.max_line_bytes} bytes; is this a text file?")
             lines, faults = found
             first = np.flatnonzero(~blank_lines(lines))[:1]
             if len(first):
-                return self._parse_header(
-                    lines.select(first), {code: mask[first] for code, mask in faults.items()}, file.uri
-                )
-        return _Header(None, 0)
+                return lines.select(first), {code: mask[first] for code, mask in faults.items()}
+        return None
 
-    def _parse_header(self, line: Lines, faults: Faults, uri: str) -> "_Header":
+    def _first_fields(self, line: Lines, faults: Faults, uri: str) -> list[bytes]:
         if not self.multiline:
-            faults = {**faults, "csv.quote": misquoted_lines(line, self.delimiter)}
+            faults = {**faults, "csv.quote": misquoted_lines(line, self.mark)}
         for code, mask in faults.items():
             if mask.any():
-                raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {_DETAILS[code]}")
-        names = [field.decode() for field in split_record(line.line(0), self.delimiter)]
-        check_column_names(names, uri)
-        return _Header(tuple(names), line.offset + int(line.nexts[0]))
+                hint = "; pass --csv_multiline if it holds line breaks" if code == "csv.quote" else ""
+                raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {_DETAILS[code]}{hint}")
+        return split_record(line.line(0), self.mark)
 
 
 # Each part reads the header; this is how many bytes it reads at a time.
 _HEADER_BLOCK_BYTES = 8 << 10
-
-
-@dataclasses.dataclass(frozen=True)
-class _Header:
-    """Column names, None for an empty file; the data begins at byte `end`."""
-
-    names: tuple[str, ...] | None
-    end: int
-
-
-def _check_given_names(names: Sequence[str]) -> None:
-    if not names:
-        raise ConfigError("--columns must name at least one column, got none")
-    try:
-        check_column_names(list(names), "--columns")
-    except InputError as error:
-        raise ConfigError(str(error)) from error
 
 
 def byte_faults(lines: Lines) -> Faults:
@@ -405,6 +449,6 @@ class _LineReader:
 
 def _line_break_detail(torn: Torn) -> str:
     return (
-        f"the lines from byte {torn.start} to byte {torn.stop} are one record whose quoted fields hold line breaks: pass "
-        "--csv_multiline, or correct the quote that the first of them does not close"
+        f"the lines from byte {torn.start} to byte {torn.stop} are one record whose quoted fields hold line breaks: "
+        "pass --csv_multiline, or correct the quote that the first of them does not close"
     )

@@ -135,8 +135,8 @@ class TornRecords:
                 return Torn(held.start + offset, held.stop + offset) if held.stop > len(before.data) else None
             back *= 4
         raise InputError(
-            f"{file.uri}: around byte {position} quoted fields with line breaks, or stray quotes, follow each other for "
-            f"over {_MAX_LOOK_BACK >> 20} MiB; pass --csv_multiline"
+            f"{file.uri}: around byte {position} quoted fields with line breaks, or stray quotes, follow each other "
+            f"for over {_MAX_LOOK_BACK >> 20} MiB; pass --csv_multiline"
         )
 
     def with_lines_after(self, file: InputFile, position: int, lines: Block) -> Text:
