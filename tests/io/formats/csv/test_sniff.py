@@ -81,14 +81,16 @@ LOOKS = {
         b",a,a\n0,1,2\n",
         {},
         [
-            f"line 1 gives some columns no name, or one that another has: column 1 is 'column_1', column 3 is 'a_2'; {RENAME}"
+            "line 1 gives some columns no name, or one that another has: column 1 is 'column_1', column 3 is 'a_2'; "
+            "--header skip --columns NAME,NAME,... names the columns, and skips line 1"
         ],
     ),
     "row_for_header": (
         b"5.1,3.5,setosa\n4.9,3.0,setosa\n",
         {},
         [
-            "line 1 looks like a row, and names the columns; --header none reads it as a row, with --columns for the names"
+            "line 1 looks like a row, and names the columns; --header none reads it as a row, with --columns for the "
+            "names"
         ],
     ),
     "header_for_row": (
