@@ -1,5 +1,7 @@
 """The element of every pipeline: a `pyarrow.RecordBatch`, its reserved columns (`penstock.io.reserved`), its coder."""
 
+import dataclasses
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,11 +13,15 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.errors import InputError
+from penstock.io.reasons import Note
 from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 
 # Smaller batches pay Python's share of each step more often, with the other threads waiting for the interpreter.
 MAX_BATCH_ROWS = 32768
 MAX_BATCH_BYTES = 4 << 20
+
+# Metadata of an Arrow schema.
+_NOTES = b"penstock.notes"
 
 # `_shuffle_key` in source order: files below 2^20, positions below 2^44 (16 TiB).
 _POSITION_BITS = 44
@@ -81,6 +87,21 @@ def source_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
     names = [*(field.name for field in source.type), *kept]
     columns = [source.field(index) for index in range(source.type.num_fields)]
     return pa.RecordBatch.from_arrays([*columns, *(batch.column(name) for name in kept)], names)
+
+
+def with_notes(batch: pa.RecordBatch, notes: Iterable[Note]) -> pa.RecordBatch:
+    """Attaches notes to a batch that is read without a schema, such as which members the reader left out.
+
+    They lie in the metadata of its Arrow schema. Inference collects them (`penstock.transforms.infer`).
+    """
+    text = json.dumps([dataclasses.asdict(note) for note in notes])
+    return batch.replace_schema_metadata({**(batch.schema.metadata or {}), _NOTES: text.encode()})
+
+
+def notes_of(batch: pa.RecordBatch) -> tuple[Note, ...]:
+    """Returns the notes that `with_notes` has attached."""
+    text = (batch.schema.metadata or {}).get(_NOTES)
+    return tuple(Note(**fields) for fields in json.loads(text)) if text else ()
 
 
 def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:

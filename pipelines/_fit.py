@@ -6,7 +6,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dataset.layout import SCHEMA
 from penstock.io.errors import ConfigError
+from penstock.io.files.apart import check_outside
 from penstock.io.schema import load_schema
+from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
 from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
 from pipelines._options.fit import FitOptions
@@ -26,6 +28,8 @@ def run(options: FitOptions) -> int:
     output = str(options.graph.output)
     options.input.check_given()
     source = open_source(source_request(options.input, StreamOptions()))
+    if isinstance(source, FileSource):
+        check_outside((file.uri for file in source.files), "--input", output)
     transform = TransformOptions(features=options.graph.features)
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
     if options.run.is_described:
@@ -37,8 +41,12 @@ def run(options: FitOptions) -> int:
         FileSystems.mkdirs(output)
     schema_path = options.checks.schema or FileSystems.join(output, SCHEMA)
     with showing_progress():
-        schema = load_schema(schema_path) if options.checks.schema else infer_schema(source, options.beam, schema_path)
-        fitted = Plan.bind(source, recipe, schema).fit(options.beam, output)
+        if options.checks.schema:
+            plan = Plan.bind(source, recipe, load_schema(schema_path))
+        else:
+            inferred = infer_schema(source, options.beam, schema_path)
+            plan = Plan.bind(source, recipe, inferred.schema, inferred.notes)
+        fitted = plan.fit(options.beam, output)
     result = FitResult(
         job=options.name,
         seconds=time.monotonic() - started,
@@ -48,6 +56,7 @@ def run(options: FitOptions) -> int:
         **vars(fitted),
         schema=schema_path,
         transform=output,
+        notes=plan.notes,
     )
     return tell(result, options.run.json)
 

@@ -7,12 +7,14 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import logging
+import json
 import tempfile
 from collections.abc import Mapping
 from typing import Any, Self
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.error_handling import ErrorHandler
@@ -24,6 +26,7 @@ from penstock.io.beam.windows import Windows, parse_window
 from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.reasons import Note
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
@@ -35,7 +38,7 @@ from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.features.fit import FitTransform
 from penstock.transforms.features.functions import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
-from penstock.transforms.infer import InferSchema
+from penstock.transforms.infer import SummarizeRows, Summary, summary_notes, summary_schema
 from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
 from penstock.transforms.split import AssignSplit, check_key, parse_split
@@ -47,10 +50,20 @@ _LOGGER = logging.getLogger(__name__)
 
 TRAIN = "train"
 
+_NOTES_SUFFIX = ".notes"
+
 _PACKAGES = ("apache-beam", "pyarrow", "numpy", "isal", "tensorflow-metadata", "tensorflow-transform", "tensorflow")
 
 
-def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> schema_pb2.Schema:
+@dataclasses.dataclass(frozen=True)
+class InferredSchema:
+    """A schema, and what it does to values of the rows that it was inferred from."""
+
+    schema: schema_pb2.Schema
+    notes: tuple[Note, ...]
+
+
+def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> InferredSchema:
     """Infers the schema of the whole input and writes it to `path`, for the user to curate.
 
     Raises:
@@ -59,11 +72,27 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> sc
     title = "inferring the schema"
     with run_pipeline(beam_options, title, [READ.named(title)]) as pipeline:
         rows = pipeline | "Read" >> source.read().with_error_handler(DiscardingHandler())
-        _ = rows | "InferSchema" >> InferSchema() | "WriteSchema" >> beam.Map(write_schema, path)
-    schema = load_schema(path)
-    if not schema.feature:
+        _ = rows | "InferSchema" >> SummarizeRows() | "WriteSchema" >> beam.Map(_write_inferred, path)
+    inferred = InferredSchema(load_schema(path), _take_notes(path))
+    if not inferred.schema.feature:
         raise no_rows(source, " that can be read (with --schema, rejected rows become dead letters that say why)")
-    return schema
+    return inferred
+
+
+def _write_inferred(summary: Summary, path: str) -> None:
+    """Writes the schema, and the notes beside it: whoever runs the job reads what a worker found."""
+    write_schema(summary_schema(summary), path)
+    notes = json.dumps([dataclasses.asdict(note) for note in summary_notes(summary)])
+    with FileSystems.create(path + _NOTES_SUFFIX, "application/json", compression_type="uncompressed") as file:
+        file.write(notes.encode())
+
+
+def _take_notes(path: str) -> tuple[Note, ...]:
+    """Reads what `_write_inferred` has written beside the schema, and removes it."""
+    with FileSystems.open(path + _NOTES_SUFFIX, compression_type="uncompressed") as file:
+        notes = tuple(Note(**fields) for fields in json.loads(file.read()))
+    FileSystems.delete([path + _NOTES_SUFFIX])
+    return notes
 
 
 def look_at(source: Source) -> None:
@@ -150,21 +179,23 @@ class Plan:
     Attributes:
       schema: of the rows that are read.
       features: its features, in its order.
+      notes: what an inferred schema does to values.
     """
 
     source: Source
     recipe: Recipe
     schema: schema_pb2.Schema
     features: tuple[Feature, ...]
+    notes: tuple[Note, ...] = ()
 
     @classmethod
-    def bind(cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema) -> Self:
+    def bind(cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema, notes: tuple[Note, ...] = ()) -> Self:
         """Checks the recipe against the schema.
 
         Raises:
           ConfigError: when a rule, feature, label, key or event time does not fit the schema.
         """
-        plan = cls(source, recipe, schema, schema_features(schema))
+        plan = cls(source, recipe, schema, schema_features(schema), notes)
         check_unique(recipe.checks.unique, plan.features, recipe.windows)
         if recipe.split_key:
             check_key(recipe.split_key, plan.features)

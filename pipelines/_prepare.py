@@ -16,10 +16,12 @@ from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
+from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
 from penstock.io.sources.base import Source
+from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.checks.file import key_names
@@ -80,6 +82,7 @@ def build(
         splits=tuple(plan.recipe.splits),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
+        notes=plan.notes,
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
     )
     _ = rows | "WriteDataset" >> WriteDataset(
@@ -99,6 +102,8 @@ def run(options: PrepareOptions) -> int:
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
     options.input.check_given()
     source = open_source(source_request(options.input, options.stream))
+    if isinstance(source, FileSource):
+        check_outside((file.uri for file in source.files), "--input", str(options.output.output))
     result = describe(options, source) if options.run.is_described else prepare(options, source)
     return tell(result, options.run.json)
 
@@ -153,7 +158,7 @@ def _write_dataset(
     started = job_started()
     output = str(options.output.output)
     with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
-        plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
+        plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
         title, streaming = "writing the dataset", not source.is_bounded
@@ -169,7 +174,7 @@ def _write_dataset(
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
-    return windows_result(options.name, windows, output, seconds)
+    return windows_result(options.name, windows, output, seconds, plan.notes)
 
 
 def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:
@@ -204,6 +209,11 @@ def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> P
     if graph:
         check_transform(graph, schema_features(plan.row_schema))
     return plan
+
+
+def _inferred_plan(options: DatasetJobOptions, source: Source, recipe: Recipe, staging: Staging) -> Plan:
+    inferred = infer_schema(source, options.beam, staging.path(SCHEMA))
+    return Plan.bind(source, recipe, inferred.schema, inferred.notes)
 
 
 def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None:

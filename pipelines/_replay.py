@@ -17,6 +17,7 @@ from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_
 from penstock.io.dead_letters.replay.format import DeadLetterFormat, payload_decoder
 from penstock.io.dead_letters.replay.parking import ParkingHandler
 from penstock.io.errors import ConfigError
+from penstock.io.files.apart import check_outside
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.files.paths import is_local as is_local_path
 from penstock.io.formats.registry import by_keyword
@@ -174,6 +175,8 @@ def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | Non
     if not options.checks.schema:
         raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
     files = [file for file in files if not is_claim(file.uri)]
+    options.check_apart()  # with the schema and the graph of the dataset that the letters lie in
+    check_outside((file.uri for file in files), "--dead_letters", str(options.output.output))
     if options.run.is_described:
         return tell(describe(options, DeadLetterSource.of(files, options)), options.run.json)
     run_id, output = run_id or new_run_id(), str(options.output.output)

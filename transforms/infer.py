@@ -29,13 +29,14 @@ import pyarrow.compute as pc
 from pyarrow import types
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import feature_names
+from penstock.io.batches import feature_names, notes_of
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.grammar import TextCounts, beyond_exact, classify_text
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import decimal_text, is_readable, is_text, item_type
 from penstock.io.errors import ConfigError
 from penstock.io.kernel.shared.numbers import Text, float32_overflow
+from penstock.io.reasons import Note, merge_notes
 from penstock.io.schema import Kind
 
 MAX_DOMAIN_VALUES = 100
@@ -90,17 +91,25 @@ class ColumnSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Summarises some rows, in at most about 10 KiB a column. `Summary()`, of no rows, changes nothing when merged."""
+    """Summarises some rows, in at most about 10 KiB a column. `Summary()`, of no rows, changes nothing when merged.
+
+    Attributes:
+      rows: how many there are.
+      columns: of any of the rows, by name.
+      notes: of the readers of the rows (`penstock.io.batches.with_notes`).
+    """
 
     rows: int = 0
     columns: Mapping[str, ColumnSummary] = dataclasses.field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     def merge(self, other: "Summary") -> "Summary":
         """Returns the summary of the rows of both; commutative and associative."""
         columns = dict(self.columns)
         for name, column in other.columns.items():
             columns[name] = columns[name].merge(column) if name in columns else column
-        return Summary(self.rows + other.rows, columns)
+        notes = merge_notes((*self.notes, *other.notes)) if self.notes or other.notes else ()
+        return Summary(self.rows + other.rows, columns, notes)
 
 
 def summarize_batch(batch: pa.RecordBatch) -> Summary:
@@ -114,7 +123,7 @@ def summarize_batch(batch: pa.RecordBatch) -> Summary:
     """
     flat = flatten_batch(batch)
     columns = {name: _summarize_column(name, flat.column(name)) for name in feature_names(flat)}
-    return Summary(batch.num_rows, columns)
+    return Summary(batch.num_rows, columns, merge_notes(notes_of(batch)))
 
 
 def summary_schema(summary: Summary) -> schema_pb2.Schema:
@@ -125,8 +134,13 @@ def summary_schema(summary: Summary) -> schema_pb2.Schema:
     return schema
 
 
-class InferSchemaFn(beam.CombineFn):
-    """Combines batches into the schema of their rows."""
+def summary_notes(summary: Summary) -> tuple[Note, ...]:
+    """Lists what the schema of `summary_schema` does to values, and what readers have left out."""
+    return summary.notes
+
+
+class SummarizeRowsFn(beam.CombineFn):
+    """Combines batches into the summary of their rows."""
 
     def create_accumulator(self) -> Summary:
         """Starts with the summary of no rows."""
@@ -140,9 +154,20 @@ class InferSchemaFn(beam.CombineFn):
         """Merges summaries."""
         return functools.reduce(Summary.merge, accumulators, Summary())
 
-    def extract_output(self, accumulator: Summary) -> schema_pb2.Schema:
-        """Makes the schema."""
-        return summary_schema(accumulator)
+    def extract_output(self, accumulator: Summary) -> Summary:
+        """Returns the summary."""
+        return accumulator
+
+
+class SummarizeRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Summary]]):
+    """Summarises all rows, for `summary_schema` and `summary_notes`.
+
+    Input: as for `InferSchema`. Output: one `Summary`.
+    """
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Summary]:
+        """Combines all batches."""
+        return batches | "Summarize" >> beam.CombineGlobally(SummarizeRowsFn()).with_output_types(Summary)
 
 
 class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
@@ -155,8 +180,9 @@ class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollec
     """
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[schema_pb2.Schema]:
-        """Combines all batches."""
-        return batches | "Infer" >> beam.CombineGlobally(InferSchemaFn()).with_output_types(schema_pb2.Schema)
+        """Summarises, and makes the schema."""
+        schema = beam.Map(summary_schema).with_output_types(schema_pb2.Schema)
+        return batches | "SummarizeRows" >> SummarizeRows() | "Infer" >> schema
 
 
 def _summarize_column(name: str, column: pa.Array) -> ColumnSummary:

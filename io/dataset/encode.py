@@ -12,7 +12,7 @@ from penstock.io.columns.lists import without_views
 from penstock.io.dataset.shard_formats.base import EncodedRows, ShardFormat
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason
 from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.sort.records import Keys, Splits, records_batch
 
@@ -26,12 +26,14 @@ class EncodedBatch:
       rows: the rows that were encoded, one for each record.
       all_rows: all rows of the input, with view types replaced by plain ones.
       faults: why rows cannot be written, by their index in `all_rows`.
+      notes: what became of values of `rows`.
     """
 
     records: pa.RecordBatch
     rows: pa.RecordBatch
     all_rows: pa.RecordBatch
     faults: Mapping[int, Sequence[Reason]]
+    notes: Sequence[Note] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from penstock.io.beam.durations import ZERO
-from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.files.inputs import InputFile
 from penstock.io.files.sizes import byte_text
 from penstock.io.formats.base import CheckedFormat, Format
+from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.formats.registry import by_keyword, choose_format
 from penstock.io.schema import Feature
 from penstock.io.sources.base import SourceRequest
+from penstock.io.sources.inputs import find_inputs, with_partitions
 from penstock.io.sources.read import ReadRecords
 from penstock.io.sources.watch import WatchRecords
 
@@ -36,13 +38,13 @@ class FileSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> Self:
-        """Matches the patterns and chooses the format; raises the errors of `SourceKind.open`."""
-        files = match_files(request.inputs)
-        return cls(files, _reader(request, files))
+        """Finds the files and chooses the format; raises the errors of `SourceKind.open`."""
+        files = find_inputs(request.inputs, is_named=request.format is not None)
+        return cls(files, with_partitions(_reader(request, files), files, request.partitioning))
 
     def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
         """Returns the transform that reads all files."""
-        return ReadRecords(self.files, self.reader, features, order_key)
+        return ReadRecords(self.files, self.reader, features, order_key, partitioning="none")  # the reader has them
 
     def look(self) -> list[str]:
         """Looks at the beginning of the first files; returns what is suspicious, once for all files that share it.
@@ -63,7 +65,8 @@ class FileSource:
         """Describes the files: the first names, number, size and format."""
         names = ", ".join(file.uri for file in self.files[:3]) + (", ..." if len(self.files) > 3 else "")
         size = byte_text(sum(file.size for file in self.files))
-        return f"{names} ({len(self.files)} files, {size}, {type(self.reader).__name__})"
+        reader = self.reader.reader if isinstance(self.reader, PartitionedFormat) else self.reader
+        return f"{names} ({len(self.files)} files, {size}, {type(reader).__name__})"
 
     def inputs(self) -> list[dict[str, Any]]:
         """Lists each file with its size and modification time."""
@@ -95,6 +98,7 @@ class WatchedSource:
             self.request.event_time,
             out_of_orderness=self.request.out_of_orderness,
             idle_timeout=self.request.idle_timeout,
+            partitioning=self.request.partitioning,
         )
 
     def describe(self) -> str:

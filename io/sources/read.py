@@ -22,11 +22,13 @@ from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.files.inputs import InputFile, match_files, stat_file
+from penstock.io.files.inputs import InputFile, stat_file
+from penstock.io.files.partitions import Partitioning
 from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.formats.registry import choose_format
 from penstock.io.reserved import SHUFFLE_KEY
 from penstock.io.schema import Feature
+from penstock.io.sources.inputs import find_inputs, with_partitions
 
 
 @dataclasses.dataclass(eq=False)
@@ -38,28 +40,32 @@ class ReadRecords(RejectingTransform):
     are as in the file (CSV: all text). The order of elements is not defined.
 
     Attributes:
-      inputs: patterns, or the files that they matched before (`match_files`). The pipeline fails when the size or
-        modification time of a file has changed since.
+      inputs: patterns and folders (`penstock.io.sources.inputs`), or files that were found before. The pipeline fails
+        when the size or modification time of a file has changed since.
       format: a name from `penstock.io.formats.registry.FORMATS`, a `Format` with its options, or None to choose by
         suffix.
       features: the schema's features (`penstock.io.schema.schema_features`).
       order_key: add `_shuffle_key`, the position of a row in the sorted list of files, which
         `WriteDataset(shuffle="none")` needs.
+      partitioning: `auto` makes columns of the folders `key=value` directly above the files: int64 where all values
+        are whole numbers, else string, or typed by `features`; `none` does not.
 
     Raises:
       ConfigError: when the format is unknown.
-      InputError: when no file matches; on the workers, when a whole file is unusable.
+      InputError: when no file matches, or the folders of files give different columns; on the workers, when a whole
+        file is unusable.
     """
 
     inputs: Sequence[str] | Sequence[InputFile]
     format: str | Format | None = None
     features: Sequence[Feature] | None = None
     order_key: bool = False
+    partitioning: Partitioning = "auto"
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
         """Plans the files, spreads the parts over workers, and reads them."""
         files = self._files()
-        reader = resolve_format(self.format, files)
+        reader = with_partitions(resolve_format(self.format, files), files, self.partitioning)
         read = beam.ParDo(ReadPartFn(reader, self.features, self.order_key)).with_output_types(pa.RecordBatch)
         results = (
             pbegin
@@ -76,7 +82,9 @@ class ReadRecords(RejectingTransform):
         patterns = [item for item in self.inputs if isinstance(item, str)]
         if not self.inputs:
             raise ConfigError("inputs must name at least one file or pattern, got none")
-        return match_files(patterns) if patterns else [item for item in self.inputs if isinstance(item, InputFile)]
+        if patterns:
+            return find_inputs(patterns, is_named=self.format is not None)
+        return [item for item in self.inputs if isinstance(item, InputFile)]
 
 
 def resolve_format(choice: str | Format | None, files: Sequence[InputFile], **options: Any) -> Format:

@@ -11,13 +11,16 @@ from penstock.io.batches import (
     feature_names,
     join_batches,
     keep_source,
+    notes_of,
     origin_array,
     set_column,
     slice_rows,
     source_rows,
     split_batch,
+    with_notes,
 )
 from penstock.io.errors import InputError
+from penstock.io.reasons import Note
 from penstock.io.reserved import EVENT_TIME, ORIGIN
 
 
@@ -115,3 +118,12 @@ def test_small_batches_are_joined_within_the_limits():
 @pytest.mark.parametrize(("size", "slices"), [(4 << 20, 1), (9 << 19, 1), (5 << 20, 2), (9 << 20, 2), (10 << 20, 3)])
 def test_a_little_too_much_is_not_cut(size, slices):
     assert len(list(slice_rows(1000, size))) == slices
+
+
+def test_notes_travel_with_a_batch_beside_other_metadata():
+    notes = (Note("left_out", "événements", 3, "a list of objects"), Note("left_out", "", 1, "no name"))
+    batch = with_notes(batch_of(3).replace_schema_metadata({"k": "v"}), notes)
+    decoded = RecordBatchCoder().decode(RecordBatchCoder().encode(batch))
+    assert notes_of(decoded) == notes_of(batch.slice(1)) == notes
+    assert decoded.schema.metadata[b"k"] == b"v"
+    assert notes_of(batch_of(3)) == ()

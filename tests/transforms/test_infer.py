@@ -15,19 +15,31 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import origin_array
+from penstock.io.batches import origin_array, with_notes
 from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import ConfigError
+from penstock.io.reasons import Note
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import schema_features
 from penstock.transforms.checks.validate import record_checks, validate_batch
-from penstock.transforms.infer import InferSchema, InferSchemaFn, Summary, summarize_batch, summary_schema
+from penstock.transforms.infer import (
+    InferSchema,
+    SummarizeRowsFn,
+    Summary,
+    summarize_batch,
+    summary_notes,
+    summary_schema,
+)
 
 D = decimal.Decimal
 
 
 def infer(*batches):
     return summary_schema(functools.reduce(Summary.merge, map(summarize_batch, batches), Summary()))
+
+
+def notes(*batches):
+    return summary_notes(functools.reduce(Summary.merge, map(summarize_batch, batches), Summary()))
 
 
 def infer_columns(*columns):
@@ -358,7 +370,16 @@ def test_transform_of_no_batches_gives_a_schema_without_features():
 
 
 def test_combine_fn_merges_what_other_workers_counted():
-    fn = InferSchemaFn()
+    fn = SummarizeRowsFn()
     batches = [pa.record_batch({"x": [str(number)]}) for number in (1, 2.5, 3)]
     workers = [pickle.loads(pickle.dumps(fn.add_input(fn.create_accumulator(), batch))) for batch in batches]
-    assert fn.extract_output(fn.merge_accumulators(workers)) == infer(*batches)
+    assert summary_schema(fn.extract_output(fn.merge_accumulators(workers))) == infer(*batches)
+
+
+def test_notes_of_readers_are_summed_in_any_order():
+    batches = [
+        with_notes(pa.record_batch({"x": ["1"]}), [Note("left_out", "events", count, f"such as {count}")])
+        for count in (3, 1, 2)
+    ]
+    batches.append(pa.record_batch({"x": ["1"]}))
+    assert notes(*batches) == notes(*reversed(batches)) == (Note("left_out", "events", 6, "such as 1"),)

@@ -23,6 +23,7 @@ from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.values import plain
 from penstock.io.dataset.shuffle import shards_of
+from penstock.io.reasons import Note
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
 from penstock.io.sort.records import EncodedRecords, Ints, sorted_order
 from penstock.io.sort.runs import MAX_RUN_BYTES
@@ -64,6 +65,7 @@ class Chunk:
       parts: the records by split and shard, ascending.
       source: byte offset and length of the source rows.
       inputs: where the records come from, by uri.
+      notes: what became of values of the records.
     """
 
     window: int
@@ -72,6 +74,7 @@ class Chunk:
     parts: tuple[ChunkPart, ...]
     source: tuple[int, int]
     inputs: tuple[InputRange, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def merge_ranges(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
