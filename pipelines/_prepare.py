@@ -15,6 +15,7 @@ from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.dead_letters.first import read_first
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
 from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
@@ -251,10 +252,11 @@ def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, second
     result = whole_result(options.name, outcome, str(options.output.output), seconds)
     if outcome.status == "published":
         return result
+    rejects = dataclasses.replace(read_first(outcome.dead_letters), reasons=result.rejected_by_reason)
     raise RunFailedError(
         f"{result.rows_rejected:,} of {result.rows_in:,} rows were rejected, more than --max_reject_fraction "
         f"{options.checks.max_reject_fraction:g} allows; "
-        f"nothing is published; the rejected rows and why: {outcome.dead_letters}",
+        f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {rejects.examples()}",
         result,
     )
 

@@ -68,6 +68,13 @@ class FileSource:
         reader = self.reader.reader if isinstance(self.reader, PartitionedFormat) else self.reader
         return f"{names} ({len(self.files)} files, {size}, {type(reader).__name__})"
 
+    def why_empty(self) -> str:
+        """Says what the files have if they have no rows, as the end of a sentence; empty if that is not known."""
+        if not any(file.size for file in self.files):
+            return ", and the files are empty"
+        names = self.reader.columns(self.files[0])
+        return f", and the files have only a header ({', '.join(names)})" if names else ""
+
     def inputs(self) -> list[dict[str, Any]]:
         """Lists each file with its size and modification time."""
         return [dataclasses.asdict(file) for file in self.files]

@@ -150,14 +150,21 @@ def test_an_input_without_rows_is_an_error(tmp_path, schema, data, suffix, with_
     assert code == DATA_FAILED
     assert "the input has no rows" in stderr
     assert f"{path} (1 files" in stderr
+    why = {b"": "the files are empty", b"a,b\n": "the files have only a header (a, b)"}
+    assert why.get(data, "") in stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_rows_that_cannot_be_read_do_not_make_a_schema(tmp_path):
-    (tmp_path / "in.csv").write_text("a,b\n1\n2,3,4\n")
+    (tmp_path / "in.csv").write_text('a,b\n1\n2,3,4\n\n"5,6\n')
     code, stderr = job("--input", tmp_path / "in.csv", "--output", tmp_path / "out")
     assert code == DATA_FAILED
-    assert "no rows that can be read (with --schema, rejected rows become dead letters" in stderr
+    assert f"the input has no rows that can be read: {tmp_path}/in.csv (1 files" in stderr
+    assert (
+        "nothing is written; 3 rows are rejected: "
+        f"2 for csv.column_count ({tmp_path}/in.csv, line 2: expected 2 columns, got 1: '1'), "
+        f"1 for csv.quote ({tmp_path}/in.csv, line 5: a quoted field does not end in this line"
+    ) in stderr
 
 
 def test_an_empty_file_and_one_with_a_header_alone_stand_beside_good_ones(tmp_path, schema):
