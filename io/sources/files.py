@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from penstock.io.beam.durations import ZERO
+from penstock.io.files.contents import telling_content
 from penstock.io.files.inputs import InputFile
 from penstock.io.files.sizes import byte_text
 from penstock.io.formats.base import CheckedFormat, Format
@@ -56,7 +57,9 @@ class FileSource:
             return []
         files: dict[str, list[str]] = {}
         for file in self.files[:_MAX_LOOKS]:
-            for text in self.reader.look(file):
+            with telling_content(file):
+                looks = self.reader.look(file)
+            for text in looks:
                 files.setdefault(text.removeprefix(f"{file.uri}: "), []).append(file.uri)
         others = {text: f" and {len(uris) - 1} other files" if len(uris) > 1 else "" for text, uris in files.items()}
         return [f"{uris[0]}{others[text]}: {text}" for text, uris in files.items()]

@@ -22,6 +22,7 @@ from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
+from penstock.io.files.contents import telling_content
 from penstock.io.files.inputs import InputFile, stat_file
 from penstock.io.files.partitions import Partitioning
 from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
@@ -111,12 +112,13 @@ class PlanPartsFn(beam.DoFn):
         """Yields each part with its file and the file's number."""
         index, file = numbered
         check_unchanged(file)
-        if isinstance(self._reader, CheckedFormat):
-            self._reader.check(file)
         progress.plan(bytes=file.size)
-        for part in self._reader.plan(file):
-            progress.plan(parts=1)
-            yield index, file, part
+        with telling_content(file):
+            if isinstance(self._reader, CheckedFormat):
+                self._reader.check(file)
+            for part in self._reader.plan(file):
+                progress.plan(parts=1)
+                yield index, file, part
 
 
 class ReadPartFn(beam.DoFn):
@@ -131,7 +133,7 @@ class ReadPartFn(beam.DoFn):
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """Reads the rows of one part."""
-        with stopping.failing_together(self._pipeline):
+        with stopping.failing_together(self._pipeline), telling_content(item[1]):
             yield from self._read(*item)
 
     def _read(self, index: int, file: InputFile, part: Part) -> Iterator[Any]:

@@ -147,6 +147,7 @@ class CsvFormat:
         return None if block is None else sniff.read_beginning(block, file.uri, header, self.mark, self.multiline)
 
     def _checked(self, file: InputFile, beginning: sniff.Beginning) -> Iterator[str]:
+        sniff.check_html(beginning)
         yield from sniff.check_separator(beginning, self.delimiter is not None)
         if not self.multiline:
             sniff.check_line_breaks(file, beginning, TornRecords(self.mark, self.max_line_bytes))

@@ -37,6 +37,7 @@ _NEARLY_ALL = 0.9
 # The most columns that a message names.
 _MAX_NAMED = 10
 
+_HTML = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _COMMA_NUMBER = re.compile(rb"[+-]?\d+(?:[.,]\d{3})*,\d+")
 
@@ -124,6 +125,18 @@ def read_beginning(block: Block, uri: str, header: Header, mark: str, multiline:
     near = near[(lines.ends[near] < _MAX_ROW_BYTES) & ~misquoted[near]]
     rows = tuple(lines.line(row) for row in near.tolist())
     return Beginning(uri, header, block, lines.line(int(filled[0])), rows, mark)
+
+
+def check_html(beginning: Beginning) -> None:
+    """Refuses a page of the web: often the answer to a download that failed.
+
+    Raises:
+      InputError: says so.
+    """
+    if _HTML.match(beginning.first):
+        raise InputError(
+            f"{beginning.uri}: the file is an HTML page, not CSV; download it again, and look at the answer"
+        )
 
 
 def check_line_breaks(file: InputFile, beginning: Beginning, torn: TornRecords) -> None:
