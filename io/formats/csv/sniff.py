@@ -134,9 +134,7 @@ def check_html(beginning: Beginning) -> None:
       InputError: says so.
     """
     if _HTML.match(beginning.first):
-        raise InputError(
-            f"{beginning.uri}: the file is an HTML page, not CSV; download it again, and look at the answer"
-        )
+        raise InputError(f"{beginning.uri}: the file is an HTML page, not CSV; perhaps a download failed")
 
 
 def check_line_breaks(file: InputFile, beginning: Beginning, torn: TornRecords) -> None:

@@ -45,6 +45,7 @@ ERRORS = {
         "line 1 repeats the names of --columns; pass --header skip to leave it out, or --header none if it is a row",
     ),
     "reserved": (b"a,_split\n1,2\n", {}, "column name '_split' is reserved"),
+    "html": (b"\n<!DOCTYPE HTML>\n<p>404</p>\n", {}, "the file is an HTML page, not CSV; perhaps a download failed"),
     "quote_in_header": (b'a,"b\nc"\n1,2\n', {}, "the header at byte 0 is faulty: .*; pass --csv_multiline"),
 }
 
