@@ -61,8 +61,8 @@ class FileSource:
                 looks = self.reader.look(file)
             for text in looks:
                 files.setdefault(text.removeprefix(f"{file.uri}: "), []).append(file.uri)
-        others = {text: f" and {len(uris) - 1} other files" if len(uris) > 1 else "" for text, uris in files.items()}
-        return [f"{uris[0]}{others[text]}: {text}" for text, uris in files.items()]
+        more = {text: f", and {len(uris) - 1} more" if len(uris) > 1 else "" for text, uris in files.items()}
+        return [f"{uris[0]}{more[text]}: {text}" for text, uris in files.items()]
 
     def describe(self) -> str:
         """Describes the files: the first names, number, size and format."""

@@ -61,7 +61,7 @@ CONTENTS = {
     "utf16": (CSV.decode().encode("utf-16-le"), "the file is UTF-16, not text; convert it to UTF-8, for example with"),
     "utf16_be": (
         CSV.decode().encode("utf-16-be"),
-        "the file is UTF-16, not text; convert it to UTF-8, for example with iconv -f UTF-16BE",
+        "the file is UTF-16, not text; convert it to UTF-8, for example with iconv -f UTF-16B",
     ),
 }
 
