@@ -46,11 +46,11 @@ def check_column_names(names: list[str], uri: str) -> None:
     seen: set[str] = set()
     for index, name in enumerate(names):
         if not name:
-            raise InputError(f"{uri}: column {index + 1} has no name; name it in the header or pass --columns")
+            raise InputError(f"{uri}: column {index + 1} has no name; name it")
         if name in RESERVED:
             raise InputError(f"{uri}: column name {name!r} is reserved by Penstock; rename the column")
         if name in seen:
-            raise InputError(f"{uri}: column name {name!r} appears more than once; rename it or pass --columns")
+            raise InputError(f"{uri}: column name {name!r} appears more than once; rename one")
         seen.add(name)
 
 

@@ -159,7 +159,8 @@ def _payload_options(options: DeadLetterOptions) -> dict[str, Any]:
     """
     decoder = payload_decoder(options.format)
     what = f"dead letters of {options.format} rows" if options.format else "dead letters without --format"
-    return by_keyword(options.format_options(), decoder.options if decoder else (), what)
+    known = (*decoder.options, *decoder.of_headers) if decoder else ()
+    return by_keyword(options.format_options(), known, what)
 
 
 def _inputs(files: Sequence[InputFile]) -> frozenset[str]:

@@ -30,6 +30,8 @@ def _option_flag(option: FormatOption) -> Any:
             return flag(option.help, metavar=option.metavar, names=FILE)
         case "text":
             return flag(option.help, metavar=option.metavar)
+        case "choice":
+            return flag(option.help, choices=option.choices)
 
 
 def _with_format_flags(family: _Family) -> _Family:
