@@ -32,20 +32,15 @@ def weather(tmp_path):
     return root, rows
 
 
-def test_hive_parquet_becomes_a_dataset_at_the_first_try(weather, tmp_path):
+def test_hive_parquet_becomes_a_dataset_at_the_first_try(weather, tmp_path, caplog):
     root, rows = weather
-    code, stderr = job("--input", root, "--output", tmp_path / "out")
-    assert code == DONE, stderr
-    assert "columns from the names of folders: year (whole numbers), city (texts);" in stderr
-    assert "README.md, whose suffixes tell no format" in stderr
-    found = sorted(
-        (
-            (example["year"][0], example.get("city", [None])[0], example["day"][0])
-            for example in examples(tmp_path / "out")
-        ),
-        key=lambda row: row[2],
-    )
-    assert found == [(row["year"], row["city"], row["day"]) for row in rows]
+    assert run_prepare("--input", root, "--output", tmp_path / "out") == DONE
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert "columns from the names of folders: year (whole numbers), city (texts);" in told
+    assert "README.md, whose suffixes tell no format" in told
+    read = examples(tmp_path / "out")
+    found = [(example["year"][0], example.get("city", [None])[0], example["day"][0]) for example in read]
+    assert sorted(found, key=lambda row: row[2]) == [(row["year"], row["city"], row["day"]) for row in rows]
     features = named_features(load_schema(str(tmp_path / "out" / "schema.pbtxt")))
     assert features["year"].presence.min_fraction == 1
     assert sorted(features["city"].string_domain.value) == ["São Paulo", "a/b"]
