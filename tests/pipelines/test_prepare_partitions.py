@@ -64,7 +64,7 @@ def test_rejected_rows_are_replayed_with_the_columns_of_their_folders(tmp_path, 
     (tmp_path / "rules.yaml").write_text("rules: [{name: early, sql: NOT (month = 2 AND day > 2)}]")
     out, repaired = tmp_path / "out", tmp_path / "repaired"
     flags = ("--schema", schema, "--rules", tmp_path / "rules.yaml", "--max_reject_fraction=1", "--output", out)
-    assert run_prepare("--input", tmp_path / "in" / "**" / f"*.{suffix}", *flags) == DONE
+    assert run_prepare("--input", tmp_path / "in", *flags) == DONE
     assert manifest_of(out).rejected_by_reason == {"rule.early": 4}
     assert {letter["uri"].rsplit("/", 2)[1] for letter in dead_letters(out)} == {"month=02"}
     (tmp_path / "rules.yaml").write_text("rules: [{name: early, sql: month = 2 AND year > 2000}]")
