@@ -97,7 +97,7 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
             batch = set_column(batch, name, values)
             continue
         column, differing = _agreed(name, batch.column(index), values)
-        batch = set_column(batch, name, column)
+        batch = batch.set_column(index, batch.schema.field(index), column)  # the field says more than its type
         for row in np.flatnonzero(differing).tolist():
             faults.setdefault(row, []).append(_differs(name, parsed.batch, row))
     if not faults:

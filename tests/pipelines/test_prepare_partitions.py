@@ -103,15 +103,16 @@ def dataset(tmp_path):
 
 
 def test_a_job_never_deletes_its_input(dataset, tmp_path):
+    rules, letters = dataset / "rules.yaml", f"{dataset}/dead_letters/*.jsonl"
+    (tmp_path / "rules.yaml").rename(rules)
     before = {path: path.read_bytes() for path in sorted(dataset.rglob("*")) if path.is_file()}
-    schema, letters = dataset / "schema.pbtxt", f"{dataset}/dead_letters/*.jsonl"
     for flags in (
         ("--input", f"{dataset}/train/*.gz", "--output", dataset),
         ("--input", f"{dataset}/train", "--output", tmp_path / "linked"),
         ("--input", f"{tmp_path}/linked/train/*.gz", "--output", f"{tmp_path}/beside/../ds/"),
         ("--input", f"{tmp_path}/beside/*.gz", "--output", dataset),
         ("--input", f"{tmp_path}/*/train/*.gz", "--output", dataset),
-        ("--input", f"{tmp_path}/in.csv", "--schema", schema, "--output", dataset),
+        ("--input", f"{tmp_path}/in.csv", "--rules", rules, "--output", dataset),
         ("--input", f"{dataset}/train/*.gz", "--output", dataset, "--dry_run"),
     ):
         code, stderr = job(*flags, "--overwrite")

@@ -3,17 +3,19 @@
 import functools
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from helpers import write_avro, write_csv, write_jsonl, write_orc, write_parquet, write_text, write_tfrecord
 
-from penstock.io.batches import feature_names
+from penstock.io.batches import feature_names, origin_array
 from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import match_files
-from penstock.io.formats.base import Part
-from penstock.io.formats.partitioned import PARTITION_DIFFERS, PartitionedFormat
+from penstock.io.formats.base import Parsed, Part
+from penstock.io.formats.partitioned import PARTITION_DIFFERS, PartitionedFormat, add_partitions
 from penstock.io.formats.registry import FORMATS, choose_format
+from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, Kind
 
 WRITERS = {
@@ -153,6 +155,15 @@ def test_a_row_that_differs_keeps_its_bytes_and_the_others_theirs(tmp_path):
     assert second.batch.column("a").to_pylist() == ["x", "z"]
     assert conform_batch(second.batch, FEATURES)[0].column("k").to_pylist() == [1, 1]
     assert [second.payload(row) for row in range(2)] == [b'1,"x"', b',"z"']
+
+
+def test_what_a_field_says_stays_where_the_file_has_the_column():
+    field, origin = pa.field("k", pa.string(), metadata={"penstock.x": "1"}), origin_array("k=1/a.csv", np.arange(2))
+    schema = pa.schema([field, (ORIGIN, origin.type)], metadata={"notes": "1"})
+    batch = pa.RecordBatch.from_arrays([pa.array(["1", None]), origin], schema=schema)
+    (parsed,) = add_partitions(Parsed(batch), None)
+    assert parsed.batch.schema.equals(schema, check_metadata=True)
+    assert parsed.batch.column("k").to_pylist() == ["1", "1"]
 
 
 def test_members_of_json_that_are_missing_are_the_folder_s(tmp_path):
