@@ -30,6 +30,7 @@ from penstock.io.batches import in_global_window
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
+from penstock.io.beam.upstream import transforms_behind
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.layout import Staging, check_output, new_run_id
@@ -52,7 +53,9 @@ from penstock.io.dead_letters.handler import (
 )
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.apart import check_outside
 from penstock.io.reasons import Note, merge_notes
+from penstock.io.sources.read import ReadRecords
 
 register_json(Note)
 
@@ -104,7 +107,8 @@ class WriteDataset(RejectingTransform):
         goes on from.
 
     Raises:
-      ConfigError: for options out of range, or an output that cannot take a dataset.
+      ConfigError: for options out of range, or an output that cannot take a dataset or holds files that `ReadRecords`
+        reads for it.
       MissingExtraError: for a format whose extra is not installed.
     """
 
@@ -146,6 +150,9 @@ class WriteDataset(RejectingTransform):
         if windows is None:
             _check_one_window(batches)
         staging = Staging(self.output, self.run_id or new_run_id())
+        for source in transforms_behind(batches):
+            if isinstance(source, ReadRecords):
+                check_outside(source.uris, "the input", self.output)
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
         if isinstance(windows, Windows):

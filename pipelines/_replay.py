@@ -35,6 +35,7 @@ from pipelines._run.job import is_local
 # Flags that a replay takes from the run that wrote the dead letters.
 _INHERITED = (
     "format",
+    "partitioning",
     *decoder_options(),
     "event_time",
     "rules",
@@ -108,7 +109,10 @@ def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tu
     """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag."""
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
     flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
-    format_name, format_options = _format_of(options.get("input", ()))
+    # A folder does not tell the format, its files do.
+    named = (options.get("input", ()), [entry["uri"] for entry in manifest.provenance.get("inputs", ())])
+    formats = (found for found in map(_format_of, named) if found[0] is not None)
+    format_name, format_options = next(formats, (None, {}))
     flags = {"format": format_name, **format_options, **flags}
     found = {name: (value, value) for name, value in flags.items() if value is not None}
     for name, path in (("schema", SCHEMA), ("transform", TRANSFORM)):

@@ -65,9 +65,13 @@ class ReadRecords(RejectingTransform):
     partitioning: Partitioning = "auto"
     keep_source: bool = False
 
+    # Of the files that are read, once the transform is applied.
+    uris: Sequence[str] = dataclasses.field(default=(), init=False, repr=False)
+
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
         """Plans the files, spreads the parts over workers, and reads them."""
         files = self._files()
+        self.uris = [file.uri for file in files]
         reader = with_partitions(resolve_format(self.format, files), files, self.partitioning)
         read = ReadPartFn(reader, self.features, self.order_key, self.keep_source)
         results = (
