@@ -23,6 +23,7 @@ from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, rejec
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, match_files, stat_file
+from penstock.io.files.system_errors import out_of_memory
 from penstock.io.formats.base import Format, Parsed, Part
 from penstock.io.formats.registry import choose_format
 from penstock.io.reserved import SHUFFLE_KEY
@@ -122,7 +123,11 @@ class ReadPartFn(beam.DoFn):
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """Reads the rows of one part."""
         with stopping.failing_together(self._pipeline):
-            yield from self._read(*item)
+            try:
+                yield from self._read(*item)
+            except MemoryError as error:
+                place = f"the read of {item[1].uri} ({item[2]})"
+                raise InputError(out_of_memory(str(error), place)) from error
 
     def _read(self, index: int, file: InputFile, part: Part) -> Iterator[Any]:
         for parsed in self._reader.read(file, part, self._features):
