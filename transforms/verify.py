@@ -45,9 +45,7 @@ _MAX_SHOWN = 3
 _READ_BYTES = 1 << 20
 
 # What is said of each of `leftovers`.
-LEFTOVER = (
-    "was left by a run that did not finish: it is no part of the dataset, and safe to delete when no run is at work"
-)
+LEFTOVER = "was left by a run that did not finish: no part of the dataset, safe to delete when no run is at work"
 
 
 @dataclasses.dataclass(frozen=True)
