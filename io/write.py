@@ -223,7 +223,11 @@ class WriteDataset(RejectingTransform):
     ) -> beam.PCollection[Outcome]:
         once = shards.pipeline | "Once" >> beam.Create([None], reshuffle=False)
         publish = beam.ParDo(
-            _PublishFn(Publisher(staging, self.spec), must_publish=self.run_id is None),
+            _PublishFn(
+                Publisher(staging, self.spec),
+                must_publish=self.run_id is None,
+                spill=spill_directory(staging) if self.spill else None,
+            ),
             beam.pvalue.AsList(shards),
             beam.pvalue.AsList(_rejects(once, handler)),
             beam.pvalue.AsList(rows_in),
@@ -298,8 +302,9 @@ class _EncodeFn(beam.DoFn):
 
 
 class _PublishFn(beam.DoFn):
-    def __init__(self, publisher: Publisher, must_publish: bool):
+    def __init__(self, publisher: Publisher, must_publish: bool, spill: str | None):
         self._publisher = publisher
+        self._spill = spill
         self._must_publish = must_publish
 
     def process(
@@ -311,7 +316,8 @@ class _PublishFn(beam.DoFn):
         notes: Sequence[Note],
     ) -> Iterator[Outcome]:
         outcome = self._publisher.publish(shards, rejects, sum(rows_in), notes)
-        shutil.rmtree(spill_directory(self._publisher.staging), ignore_errors=True)
+        if self._spill is not None:
+            shutil.rmtree(self._spill, ignore_errors=True)
         if self._must_publish and outcome.status != "published":
             raise DataError(
                 f"{self._publisher.staging.output}: nothing is published: {outcome.manifest.rows_rejected} of "

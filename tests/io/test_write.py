@@ -434,7 +434,7 @@ def test_full_disk_leaves_the_old_dataset(tmp_path, monkeypatch):
 
 def test_shard_that_is_written_twice_from_runs_that_are_gone_fails(tmp_path):
     staging = Staging(str(tmp_path), "r1")
-    merge = _MergeFn(staging, DatasetSpec(str(tmp_path), compression="none"), once=True)
+    merge = _MergeFn(staging, DatasetSpec(str(tmp_path), compression="none"), str(tmp_path / "runs"), once=True)
     shard = _ShardRange("train", 0, 1, 0, KEYS_END)
     assert [one.records for one in merge.process(shard, [])] == [0]
     with pytest.raises(RuntimeError, match=r"train/part-00000-of-00001\.tfrecord: was begun before"):

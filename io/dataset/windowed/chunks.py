@@ -23,6 +23,7 @@ from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.values import plain
 from penstock.io.dataset.shuffle import shards_of
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Note, merge_notes
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 from penstock.io.sort.records import EncodedRecords, Ints, sorted_order
@@ -144,7 +145,7 @@ class ChunkWriter:
         path = FileSystems.join(self._directory, self._windows.name(start), uuid.uuid4().hex)
         parts: list[ChunkPart] = []
         offset = 0
-        with FileSystems.create(path, compression_type="uncompressed") as file:
+        with writing(path, OUTPUT_REMEDY), FileSystems.create(path, compression_type="uncompressed") as file:
             for split, shard, first, last in _parts_of(EncodedRecords.of(records), self._num_shards):
                 stream = _stream([records.slice(first, last - first)])
                 file.write(stream)
