@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files.extras import check_filesystem
@@ -30,7 +31,7 @@ _ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.b
 
 
 @dataclasses.dataclass(eq=False)
-class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
+class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
     """Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
 
     The input is a `PCollection[pyarrow.RecordBatch]` of columns as a read under `schema` yields them. The output is a

@@ -22,6 +22,7 @@ from penstock.io.batches import feature_names
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.values import plain
+from penstock.io.dataset.kinds import KindGroup
 from penstock.io.dataset.shuffle import shards_of
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Note, merge_notes
@@ -67,6 +68,7 @@ class Chunk:
       source: byte offset and length of the source rows.
       inputs: where the records come from, by uri.
       notes: what became of values of the records.
+      kinds: the kinds of features that its bundle has met so far.
     """
 
     window: int
@@ -76,6 +78,7 @@ class Chunk:
     source: tuple[int, int]
     inputs: tuple[InputRange, ...] = ()
     notes: tuple[Note, ...] = ()
+    kinds: tuple[KindGroup, ...] = ()
 
 
 def merge_ranges(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
