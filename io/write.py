@@ -30,11 +30,12 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import in_global_window, source_rows
+from penstock.io.batches import in_global_window
 from penstock.io.beam.batch_input import TakesBatches, only_batches
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
+from penstock.io.beam.upstream import transforms_behind
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.kinds import KindCounter, SeenKinds, dataset_schema, merge_kinds
@@ -58,7 +59,9 @@ from penstock.io.dead_letters.handler import (
 )
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.apart import check_outside
 from penstock.io.reasons import Note, merge_notes
+from penstock.io.sources.read import ReadRecords
 
 register_json(Note)
 
@@ -118,7 +121,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
         goes on from.
 
     Raises:
-      ConfigError: for options out of range, or an output that cannot take a dataset.
+      ConfigError: for options out of range, or an output that cannot take a dataset or holds files that `ReadRecords`
+        reads for it.
       MissingExtraError: for a format whose extra is not installed.
     """
 
@@ -168,6 +172,9 @@ class WriteDataset(TakesBatches, RejectingTransform):
         if windows is None:
             _check_one_window(batches)
         staging = Staging(self.output, self._run_id())
+        for source in transforms_behind(batches):
+            if isinstance(source, ReadRecords):
+                check_outside(source.uris, "the input", self.output)
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
         if isinstance(windows, Windows):
@@ -251,6 +258,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
                 self._writes_schema,
                 counts_here=self.rows_in is None,
                 must_publish=self.run_id is None,
+                spill=spill_directory(staging) if self.spill else None,
             ),
             beam.pvalue.AsList(shards),
             beam.pvalue.AsSingleton(kinds),
@@ -320,7 +328,7 @@ class _EncodeFn(beam.DoFn):
         self._counters.add(in_rows=batch.num_rows)
         if encoded.faults:
             self._counters.add(bad_rows=len(encoded.faults))
-            yield from reject(row_letters(source_rows(encoded.all_rows), encoded.faults, "write"))
+            yield from reject(row_letters(encoded.all_rows, encoded.faults, "write"))
         yield encoded.records
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -330,10 +338,13 @@ class _EncodeFn(beam.DoFn):
 
 
 class _PublishFn(beam.DoFn):
-    def __init__(self, publisher: Publisher, writes_schema: bool, counts_here: bool, must_publish: bool):
+    def __init__(
+        self, publisher: Publisher, writes_schema: bool, counts_here: bool, must_publish: bool, spill: str | None
+    ):
         self._publisher = publisher
         self._writes_schema = writes_schema
         self._counts_here = counts_here
+        self._spill = spill
         self._must_publish = must_publish
 
     def process(
@@ -349,7 +360,8 @@ class _PublishFn(beam.DoFn):
         schema = dataset_schema(kinds, spec.schema, spec.columns) if self._writes_schema else None
         before = _rejected_before(rejects) if self._counts_here else 0
         outcome = self._publisher.publish(shards, rejects, sum(rows_in) + before, notes, schema)
-        shutil.rmtree(spill_directory(self._publisher.staging), ignore_errors=True)
+        if self._spill is not None:
+            shutil.rmtree(self._spill, ignore_errors=True)
         if self._must_publish and outcome.status != "published":
             raise DataError(
                 f"{self._publisher.staging.output}: nothing is published: {outcome.manifest.rows_rejected} of "

@@ -3,8 +3,9 @@
 It checks the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
 record count, uncompressed size and SHA-256, and the checksums inside it; that every record conforms to the dataset's
 schema (that of the features, where a transform was applied), or, in a dataset without one, that each feature has one
-kind in all records; the lines of the dead letters; and that the folder holds nothing that the manifest does not know.
-For a dataset with windows, it checks all this for each window's manifest, which must also agree with its window.
+kind in all records; the lines of the dead letters; and that the folder holds nothing that the manifest does not know,
+except for what unfinished runs left there (`leftovers`). For a dataset with windows, it checks all this for each
+window's manifest, which must also agree with its window.
 """
 
 import collections
@@ -15,7 +16,15 @@ import google_crc32c
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam import progress
-from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, STAGING_PREFIX, TRANSFORM, WINDOWS
+from penstock.io.dataset.layout import (
+    DEAD_LETTERS,
+    MANIFEST,
+    PROBE_PREFIX,
+    SCHEMA,
+    STAGING_PREFIX,
+    TRANSFORM,
+    WINDOWS,
+)
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
@@ -35,6 +44,9 @@ AnyManifest = Manifest | WindowManifest
 _MAX_SHOWN = 3
 
 _READ_BYTES = 1 << 20
+
+# What is said of each of `leftovers`.
+LEFTOVER = "was left by a run that did not finish: no part of the dataset, safe to delete when no run is at work"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +154,20 @@ def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
         yield Fault("manifest.sum", path, f"rows_out, against its inputs: {manifest.rows_out} and {rows}")
 
 
+def leftovers(directory: str) -> list[str]:
+    """Returns the names of what unfinished runs left beside a dataset, such as `.tmp-probe-1a2b3c4d`.
+
+    A staging folder of a dataset with windows is none of them: a job may be at work in it, or be resumed.
+    """
+    present = list_files(directory)
+    names = {path.split("/")[0] for path in present if path.startswith(STAGING_PREFIX)}
+    has_windows = any(path.startswith(f"{WINDOWS}/") for path in present)
+    return sorted(name for name in names if not has_windows or name.startswith(PROBE_PREFIX))
+
+
 def dataset_bytes(directory: str) -> int:
-    """Returns the bytes of all files in the folder."""
-    return sum(list_files(directory).values())
+    """Returns the bytes of all files of the dataset in the folder."""
+    return sum(size for path, size in list_files(directory).items() if not path.startswith(STAGING_PREFIX))
 
 
 def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
@@ -168,18 +191,13 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
 
 
 def _check_files(known: Set[str], manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
-    """Yields files that are missing, and files that no manifest knows; a job with windows may still be running."""
-    may_run = isinstance(manifest, WindowManifest)
-    folders = tuple(f"{extra}/" for extra in manifest.extras)
+    """Yields files that are missing, and files that no manifest knows, but for `leftovers`."""
+    folders = (STAGING_PREFIX, *(f"{extra}/" for extra in manifest.extras))
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
     for path in sorted(set(present) - known):
-        if may_run and path.startswith(STAGING_PREFIX):
-            continue
-        if path.startswith(STAGING_PREFIX):
-            yield Fault("file.orphan", path, "was left by a run that is not finished; the next --overwrite removes it")
-        elif not path.startswith(folders) and not is_claim(path):
+        if not path.startswith(folders) and not is_claim(path):
             yield Fault("file.orphan", path, "is not in the manifest")
 
 

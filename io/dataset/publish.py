@@ -33,6 +33,7 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Note
 from penstock.io.schema import schema_fingerprint, write_schema
 
@@ -259,5 +260,8 @@ class Publisher:
 
 
 def _write(path: str, text: str) -> None:
-    with FileSystems.create(path, "application/json", compression_type="uncompressed") as file:
+    with (
+        writing(path, OUTPUT_REMEDY),
+        FileSystems.create(path, "application/json", compression_type="uncompressed") as file,
+    ):
         file.write(text.encode())

@@ -28,7 +28,7 @@ from penstock.io.reserved import SPLIT
 from penstock.io.schema import schema_fingerprint, write_schema
 from penstock.io.write import WriteDataset
 from penstock.transforms.features.apply import transform_fingerprint
-from penstock.transforms.verify import dataset_bytes, verify_dataset
+from penstock.transforms.verify import dataset_bytes, leftovers, verify_dataset
 
 ROWS = 200
 SCHEMA = text_format.Parse(
@@ -290,11 +290,20 @@ def test_missing_renamed_and_unknown_files(dataset):
         ("file.missing", REJECTS),
         ("file.missing", "schema.pbtxt"),
         ("file.missing", PLAIN),
-        ("file.orphan", ".tmp-r0/runs/a.run"),
         ("file.orphan", "notes.txt"),
         ("file.orphan", f"{PLAIN}.bak"),
     ]
-    assert "was left by a run that is not finished; the next --overwrite removes it" in details(path)
+
+
+def test_what_unfinished_runs_left_is_no_fault(dataset):
+    path = dataset()
+    size = dataset_bytes(str(path))
+    (path / ".tmp-r0" / "runs").mkdir(parents=True)
+    (path / ".tmp-r0" / "runs" / "a.run").write_bytes(b"x")
+    (path / ".tmp-probe-1a2b3c4d").write_bytes(b"")
+    assert faults(path) == []
+    assert leftovers(str(path)) == [".tmp-probe-1a2b3c4d", ".tmp-r0"]
+    assert dataset_bytes(str(path)) == size
 
 
 def test_files_inside_the_transform_belong_to_it_and_elsewhere_they_do_not(dataset):

@@ -65,10 +65,11 @@ class _ConvertsMessages(ConvertsElements):
         numbers = np.arange(len(elements))
         messages = Messages("", pa.array([_content(each) for each in elements], pa.large_binary()), numbers)
         parsed = self.values.parse(messages)
-        batch, faults = (parsed.batch, {}) if self.features is None else conform_batch(parsed.batch, self.features)
+        read = parsed.with_source()
+        batch, faults = (read, {}) if self.features is None else conform_batch(read, self.features)
         rejected = [*parsed.rejected]
         if faults:
-            rejected += row_letters(parsed.batch, faults, "read", parsed.payload)
+            rejected += row_letters(read, faults, "read")
         rows = batch.column(ORIGIN).field("position").to_numpy(zero_copy_only=False)
         good = good_rows(batch.drop_columns([ORIGIN]), sorted(faults), _dated(rejected, times))
         return dataclasses.replace(good, indices=rows[good.indices])

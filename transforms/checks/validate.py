@@ -33,7 +33,7 @@ import decimal
 import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -216,6 +216,21 @@ def _bounds(domain: schema_pb2.IntDomain | schema_pb2.FloatDomain) -> dict[str, 
         "low": domain.min if domain.HasField("min") else None,
         "high": domain.max if domain.HasField("max") else None,
     }
+
+
+def inherit_specials(message: schema_pb2.Feature, columns: Iterable[ColumnCheck]) -> None:
+    """Allows NaN and infinity in a computed FLOAT feature where a column that it is computed from may have them.
+
+    Infinities make NaNs, as in the difference of two.
+    """
+    columns = tuple(columns)
+    infinite = any(check.allow_infinity for check in columns)
+    if message.type != schema_pb2.FLOAT or message.WhichOneof("domain_info") not in (None, "float_domain"):
+        return
+    if infinite or any(check.allow_nan for check in columns):
+        message.float_domain.disallow_nan = False
+    if infinite:
+        message.float_domain.disallow_inf = False
 
 
 def validate_batch(batch: pa.RecordBatch, checks: RecordChecks, rules: CompiledRules | None = None) -> Findings:

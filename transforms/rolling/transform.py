@@ -79,6 +79,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
 from penstock.transforms._named import ROLLING_HINT
+from penstock.transforms.checks.validate import inherit_specials, record_checks
 from penstock.transforms.rolling.file import RollingSpec as RollingSpec
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
@@ -116,12 +117,15 @@ def rolling_schema(schema: schema_pb2.Schema, spec: RollingSpec) -> schema_pb2.S
     features = schema_features(schema)
     rolling = bind_rolling(spec, features)
     columns = feature_map(features)
+    checks = {check.feature.name: check for check in record_checks(schema).columns}
     every_row = all(columns[name].complete for name in spec.key)
     result = schema_pb2.Schema()
     result.CopyFrom(schema)
     for feature in spec.features:
         message = result.feature.add(name=feature.name, type=_TYPES[rolling.kind(feature)])
         message.value_count.min = message.value_count.max = 1
+        if feature.column is not None:
+            inherit_specials(message, [checks[feature.column]])
         if every_row and feature.op in ("count", "distinct", "late"):
             message.presence.min_fraction = 1
     return result
