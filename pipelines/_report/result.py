@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.system_errors import explained, out_of_memory
+from penstock.io.reasons import Note
 from pipelines._report.crash import in_one_line
 from pipelines._report.printable import mapped, masked
 from pipelines._report.signals import exit_code
@@ -104,6 +105,7 @@ class DatasetResult(Result):
       windows: of a dataset with windows.
       rows_on_time, rows_late: only of windows.
       rejected_by_reason: a row with several reasons counts for each.
+      notes: what became of values that are no reason to reject a row.
       dead_letters: the folder of the rejected rows.
       schema: of the rows that were read.
       transform: the folder of the graph.
@@ -122,6 +124,7 @@ class DatasetResult(Result):
     rows_late: int | None = None
     splits: Mapping[str, SplitResult] = dataclasses.field(default_factory=dict)
     rejected_by_reason: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
     dead_letters: str | None = None
     schema: str | None = None
     transform: str | None = None
@@ -141,6 +144,7 @@ class FitResult(Result):
       rows_fitted: of the train split.
       schema: that was given, or inferred.
       transform: the folder of the graph.
+      notes: what a schema that was inferred does to values.
     """
 
     output: str
@@ -151,6 +155,7 @@ class FitResult(Result):
     rows_fitted: int | None
     schema: str
     transform: str
+    notes: tuple[Note, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Prints the result of a job: for a person the numbers of rows, the paths and the next step; for a program JSON."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 from rich.console import Console, Group, RenderableType
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock.io.files.sizes import byte_text
+from penstock.io.reasons import Note
 from penstock.transforms.verify import LEFTOVER, Fault
 from pipelines._report.printable import mapped, masked, printable, shell_word
 from pipelines._report.result import DatasetResult, DescribedResult, FitResult, LettersResult, Result, VerifyResult
@@ -48,6 +49,8 @@ def _print_text(result: Result, output: str) -> None:
         case FitResult():
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
             print(f"fitted {result.features} on {rows}{result.input}; the graph is in {result.transform}")
+            if result.notes:
+                _print(_notes(result.notes))
         case VerifyResult():
             print(_verified(result))
         case DescribedResult():
@@ -77,6 +80,8 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
         yield _splits(result)
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
+    if result.notes:
+        yield _notes(result.notes)
     if result.windows is None:
         yield _places(result)
     yield f"Next: check every byte\n  penstock verify --dataset {shell_word(masked(output))}"
@@ -117,6 +122,17 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
     if len(ranked) > _MAX_REASONS:
         table.add_row(f"and {len(ranked) - _MAX_REASONS} more", "", "")
     return table
+
+
+def _notes(notes: Sequence[Note]) -> RenderableType:
+    """What became of values, a line for each and a sentence below it."""
+    lines = [
+        Text.assemble((f"{note.code} {note.subject}", "bold"), f"   {note.count:,}\n  {note.detail}")
+        for note in notes[:_MAX_REASONS]
+    ]
+    if len(notes) > _MAX_REASONS:
+        lines.append(Text(f"and {len(notes) - _MAX_REASONS} more, in the manifest"))
+    return Text("\n").join([Text("not as they were read (no row is rejected for it)", "bold"), *lines])
 
 
 def _places(result: DatasetResult) -> RenderableType:

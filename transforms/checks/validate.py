@@ -44,6 +44,7 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import drop_rows
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import column_of, has_kind, is_list, shown
@@ -409,7 +410,7 @@ def _flags(mask: pa.Array) -> npt.NDArray[np.bool_]:
     return mask.to_numpy(zero_copy_only=False)
 
 
-class ValidateRecords(RejectingTransform):
+class ValidateRecords(TakesBatches, RejectingTransform):
     """Rejects the rows that break the schema or a rule.
 
     The module's docstring lists what is checked. Good rows pass unchanged, with all columns, in batches of the same

@@ -16,6 +16,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import drop_rows
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -37,7 +38,7 @@ _LOADED = shared.Shared()
 
 
 @dataclasses.dataclass(eq=False)
-class ApplyTransform(RejectingTransform):
+class ApplyTransform(TakesBatches, RejectingTransform):
     """Applies a fitted graph to batches.
 
     Input and output are a `PCollection[pyarrow.RecordBatch]`. The computed features replace all columns except the

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
-from penstock.io.errors import ConfigError, DataError
+from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, named_features, schema_features, write_schema
@@ -30,7 +31,7 @@ _ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.b
 
 
 @dataclasses.dataclass(eq=False)
-class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
+class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
     """Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
 
     The input is a `PCollection[pyarrow.RecordBatch]` of columns as a read under `schema` yields them. The output is a
@@ -55,7 +56,8 @@ class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColle
       ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a
         folder is on a filesystem that cannot be reached from here.
       ImportError: without the extra `tft`.
-      DataError: on the workers, when there are no rows, or a row has no value, too many, or one that float32 cannot
+      NoRowsError: on the workers, when there are no rows.
+      DataError: on the workers, when a row has no value, too many, or one that float32 cannot
         hold, where the features need exactly one.
     """
 
@@ -302,7 +304,7 @@ class _SelectRowsFn(beam.DoFn):
 
 def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
     if SPLIT not in batch.schema.names:
-        raise DataError(f"cannot fit on split {split!r}: the rows have no split; assign one first (AssignSplit)")
+        raise NoRowsError(f"cannot fit on split {split!r}: the rows have no split; assign one first (AssignSplit)")
     return batch.filter(pc.equal(batch.column(SPLIT).cast(pa.string()), split))
 
 

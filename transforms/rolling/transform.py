@@ -61,6 +61,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RecordBatchCoder, concat_alike, split_batch
 from penstock.io.beam import progress
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.spill import (
@@ -152,7 +153,9 @@ def rolling_features(history: pa.RecordBatch | None, rows: pa.RecordBatch, rolli
 
 
 @dataclasses.dataclass(eq=False)
-class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
+class RollingFeatures(
+    TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]
+):
     """Adds features of what happened to a key before each row.
 
     Batches must be in the global window, and their rows must have `_event_time`.
