@@ -112,19 +112,15 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
     if not faults:
         yield dataclasses.replace(parsed, batch=batch)
         return
-    yield Parsed(batch.slice(0, 0), row_letters(parsed.batch, faults, "read", parsed.payload))
+    yield Parsed(batch.slice(0, 0), row_letters(parsed.with_source(), faults, "read"))
     yield _without(dataclasses.replace(parsed, batch=batch), faults)
 
 
 def _without(parsed: Parsed, rows: Collection[int]) -> Parsed:
-    """Drops rows; the others keep their payloads."""
+    """Drops rows; the others keep what they were read from."""
     kept = np.setdiff1d(np.arange(parsed.batch.num_rows), list(rows))
-    payload = parsed.payload
-    return dataclasses.replace(
-        parsed,
-        batch=drop_rows(parsed.batch, rows),
-        payload=None if payload is None else lambda row: payload(int(kept[row])),
-    )
+    source = None if parsed.source is None else parsed.source.take(pa.array(kept))
+    return dataclasses.replace(parsed, batch=drop_rows(parsed.batch, rows), source=source)
 
 
 def _partition_columns(

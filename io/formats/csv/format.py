@@ -20,12 +20,13 @@ Blank lines are skipped and not counted. An unquoted empty field is null, `""` i
 """
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import origin_array, slice_rows
+from penstock.io.batches import as_untyped, origin_array, slice_rows
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
@@ -319,6 +320,7 @@ class _Parser:
         self.layout = layout
         self.max_line_bytes = max_line_bytes
         self._reader = RecordReader(layout)
+        self._columns = json.dumps(list(layout.names), ensure_ascii=False)
 
     def empty(self) -> pa.RecordBatch:
         """Makes a batch without rows."""
@@ -347,9 +349,9 @@ class _Parser:
         good = np.ones(len(lines), bool)
         good[list(reasons)] = False
         kept = lines.select(good)
-        batch = self._batch(columns, kept.positions())
+        batch, source = self._batch(columns, kept.positions()), kept.source(self._columns)
         for start, stop in slice_rows(len(kept), len(kept.data)):
-            yield Parsed(batch.slice(start, stop - start), letters, kept.payload_from(start))
+            yield Parsed(batch.slice(start, stop - start), letters, source.slice(start, stop - start))
             letters = []
         if letters:
             yield Parsed(self.empty(), letters)
@@ -358,14 +360,16 @@ class _Parser:
         position, line = lines.position(row), lines.line(row)
         if len(line) > self.max_line_bytes:
             return self._long_letter(LongLine(position, line))
-        return raw_letter(reasons, "read", self.layout.uri, position, line)
+        return raw_letter(reasons, "read", self.layout.uri, position, line, self._columns)
 
     def _long_letter(self, line: LongLine) -> DeadLetter:
         return long_line_letter(line, self.layout.uri, "csv.too_long", self.max_line_bytes)
 
     def _batch(self, columns: dict[str, pa.Array], positions: np.ndarray) -> pa.RecordBatch:
         origin = origin_array(self.layout.uri, positions)
-        return pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        batch = pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        without_schema = {name for name, feature in self.layout.selected.items() if feature is None}
+        return as_untyped(batch, without_schema) if without_schema else batch
 
 
 class _LineReader:
