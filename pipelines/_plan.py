@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import apache_beam as beam
@@ -77,8 +77,12 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> In
             _ = rows | "InferSchema" >> SummarizeRows() | "WriteSchema" >> beam.Map(_write_inferred, path)
         inferred = InferredSchema(load_schema(path), _take_notes(path))
         if not inferred.schema.feature:
-            raise no_rows(source, handler.found())
+            raise no_rows(source, handler.found(), inferred.notes)
         return inferred
+
+
+def _told(notes: Sequence[Note]) -> str:
+    return "; ".join(f"{note.subject!r}, in {note.count:,} rows: {note.detail}" for note in notes)
 
 
 def _write_inferred(summary: Summary, path: str) -> None:
@@ -107,8 +111,13 @@ def look_at(source: Source) -> None:
         _LOGGER.warning("%s", text)
 
 
-def no_rows(source: Source, rejects: FirstRejects | None = None) -> NoRowsError:
-    """The error of an input without a single row; says why its rows are rejected, if it has some."""
+def no_rows(source: Source, rejects: FirstRejects | None = None, notes: Sequence[Note] = ()) -> NoRowsError:
+    """The error of an input without a single row; says why its rows are rejected, or what was left out of them."""
+    if notes:
+        return NoRowsError(
+            f"the input has no rows with a member that can be a column ({_told(notes)}): {source.describe()}; nothing "
+            "is written"
+        )
     if rejects is not None and rejects.rows:
         return NoRowsError(
             f"the input has no rows that can be read: {source.describe()}; nothing is written; "

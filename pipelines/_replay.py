@@ -27,6 +27,7 @@ from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
 from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
+from pipelines._report.printable import printable
 from pipelines._report.process import beginning_now, job_started
 from pipelines._report.result import DatasetResult, LettersResult
 from pipelines._report.summary import tell
@@ -35,6 +36,7 @@ from pipelines._run.job import is_local
 # Flags that a replay takes from the run that wrote the dead letters.
 _INHERITED = (
     "format",
+    "partitioning",
     *decoder_options(),
     "event_time",
     "rules",
@@ -108,7 +110,10 @@ def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tu
     """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag."""
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
     flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
-    format_name, format_options = _format_of(options.get("input", ()))
+    # A folder does not tell the format, its files do.
+    named = (options.get("input", ()), [entry["uri"] for entry in manifest.provenance.get("inputs", ())])
+    formats = (found for found in map(_format_of, named) if found[0] is not None)
+    format_name, format_options = next(formats, (None, {}))
     flags = {"format": format_name, **format_options, **flags}
     found = {name: (value, value) for name, value in flags.items() if value is not None}
     for name, path in (("schema", SCHEMA), ("transform", TRANSFORM)):
@@ -230,7 +235,7 @@ def _print_claimed(claimed: Claimed) -> None:
     if claimed.done:
         print(f"{len(claimed.done)} files were replayed before")
     for uri, run_id in claimed.others.items():
-        print(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}")
+        print(printable(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}"))
 
 
 def _counted(letters: LettersResult, output: str) -> LettersResult:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from penstock.io.batches import drop_rows, set_column
 from penstock.io.columns.conform import conform_batch
-from penstock.io.columns.values import is_list, is_mixed, split_mixed
+from penstock.io.columns.values import is_list, is_mixed, mixed_column, split_mixed
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import InputFile
@@ -106,7 +106,7 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
             batch = set_column(batch, name, values)
             continue
         column, differing = _agreed(name, batch.column(index), values)
-        batch = set_column(batch, name, column)
+        batch = batch.set_column(index, batch.schema.field(index), column)  # the field says more than its type
         for row in np.flatnonzero(differing).tolist():
             faults.setdefault(row, []).append(_differs(name, parsed.batch, row))
     if not faults:
@@ -150,25 +150,31 @@ def _typed(texts: Sequence[str | None], kind: Kind) -> pa.Array:
 
 def _agreed(name: str, column: pa.Array, folders: pa.Array) -> tuple[pa.Array, _Mask]:
     """Returns a file's own column, completed from the folders; and a mask of the rows whose values differ."""
-    missing = _missing(column)
-    differing = ~missing & ~_is_equal(name, column, folders)
+    own = _without_mixture(column)
+    missing = own.is_null().to_numpy(zero_copy_only=False)
+    differing = ~missing & ~_is_equal(name, own, folders)
     if missing.any():
         try:
-            column = pc.if_else(pa.array(missing), folders.cast(column.type), column)
+            column = _completed(column, pa.array(missing), folders)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
             differing |= missing  # no value of the folder fits into the column
     return column, differing
 
 
-def _missing(column: pa.Array) -> _Mask:
-    mask: _Mask
+def _without_mixture(column: pa.Array) -> pa.Array:
     if not is_mixed(column.type):
-        mask = column.is_null().to_numpy(zero_copy_only=False)
-        return mask
-    numbers, rows, _ = split_mixed(column)
-    mask = numbers.is_null().to_numpy(zero_copy_only=False).copy()
-    mask[rows] = False
-    return mask
+        return column
+    numbers, rows, texts = split_mixed(column)
+    mask = np.zeros(len(column), bool)
+    mask[rows] = True
+    return pc.replace_with_mask(numbers.cast(pa.string()), pa.array(mask), texts)
+
+
+def _completed(column: pa.Array, missing: pa.Array, folders: pa.Array) -> pa.Array:
+    if not is_mixed(column.type):
+        return pc.if_else(missing, folders.cast(column.type), column)
+    numbers, rows, texts = split_mixed(column)
+    return mixed_column(_completed(numbers, missing, folders), rows, texts)
 
 
 def _is_equal(name: str, column: pa.Array, folders: pa.Array) -> _Mask:

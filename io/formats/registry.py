@@ -133,6 +133,14 @@ NULL_VALUES = FormatOption(
     "TEXT,TEXT",
 )
 
+EXPLODE = FormatOption(
+    "explode",
+    "explode",
+    "a list of objects, or of values, each item of which becomes a row that repeats the other columns (its members are "
+    "COLUMN.member); a row whose list is empty or missing stays",
+    metavar="COLUMN",
+)
+
 _ENTRIES = (
     FormatEntry(
         "csv",
@@ -146,16 +154,21 @@ _ENTRIES = (
     ),
     FormatEntry(
         "jsonl",
-        "JSON Lines",
+        "JSON",
         "penstock.io.formats.json.format:JsonlFormat",
         ("jsonl", "ndjson", "json"),
         ("json",),
         compressions=_ANY,
+        options=(EXPLODE,),
         payloads="json",
     ),
-    FormatEntry("avro", "Avro", "penstock.io.formats.avro.format:AvroFormat", ("avro",), payloads="avro"),
-    FormatEntry("parquet", "Parquet", "penstock.io.formats.parquet:ParquetFormat", ("parquet", "pq")),
-    FormatEntry("orc", "ORC", "penstock.io.formats.orc:OrcFormat", ("orc",)),
+    FormatEntry(
+        "avro", "Avro", "penstock.io.formats.avro.format:AvroFormat", ("avro",), options=(EXPLODE,), payloads="avro"
+    ),
+    FormatEntry(
+        "parquet", "Parquet", "penstock.io.formats.parquet:ParquetFormat", ("parquet", "pq"), options=(EXPLODE,)
+    ),
+    FormatEntry("orc", "ORC", "penstock.io.formats.orc:OrcFormat", ("orc",), options=(EXPLODE,)),
     FormatEntry(
         "tfrecord",
         "TFRecord of tf.Example",

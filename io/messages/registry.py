@@ -14,6 +14,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.formats.registry import (
     COLUMNS,
     DELIMITER,
+    EXPLODE,
     FORMATS,
     HEADER,
     MULTILINE,
@@ -69,7 +70,7 @@ class DecoderEntry:
 
 
 _ENTRIES = (
-    DecoderEntry("json", "penstock.io.messages.json:json_decoder"),
+    DecoderEntry("json", "penstock.io.messages.json:json_decoder", (EXPLODE,)),
     DecoderEntry(
         "csv",
         "penstock.io.messages.csv:csv_decoder",

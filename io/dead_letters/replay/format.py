@@ -363,7 +363,7 @@ class _Payloads:
             [*columns.values(), *(taken.column(name) for name in reserved)], names=[*columns, *reserved]
         )
         rejected = row_letters(set_column(places, SOURCE, source), faults, "read")
-        return Parsed(batch, rejected, source.take(pa.array(kept)))
+        return Parsed(batch, rejected, None if decoded.explodes else source.take(pa.array(kept)))
 
 
 def _places(letters: pa.RecordBatch) -> pa.RecordBatch:

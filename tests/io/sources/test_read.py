@@ -273,13 +273,14 @@ READERS = {
 @pytest.mark.parametrize(("reader", "format"), READERS.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_options_of_a_reader_are_those_of_its_format(reader, format):
     parameters = inspect.signature(reader).parameters.values()
-    options = [option for option in parameters if option.kind is inspect.Parameter.KEYWORD_ONLY]
+    partitioning, *options = [option for option in parameters if option.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert (partitioning.name, partitioning.default, partitioning.annotation) == ("partitioning", "auto", Partitioning)
     fields = dataclasses.fields(format)
-    common, *own = [(option.name, option.default, option.annotation) for option in options]
-    assert common == ("partitioning", "auto", Partitioning)
-    assert own == [(field.name, field.default, field.type) for field in fields]
+    assert [(option.name, option.default, option.annotation) for option in options] == [
+        (field.name, field.default, field.type) for field in fields
+    ]
     values = {field.name: getattr(format, field.name) for field in fields}
-    assert all(values[name] != default for name, default, _ in own)
-    read_with = reader(["a"], FEATURES, **values)
-    assert (read_with.format, read_with.features) == (format, FEATURES)
+    assert all(values[option.name] != option.default for option in options)
+    read_with = reader(["a"], FEATURES, partitioning="none", **values)
+    assert (read_with.format, read_with.features, read_with.partitioning) == (format, FEATURES, "none")
     assert all(f"\n  {option.name}: " in inspect.getdoc(reader) for option in options)
