@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ MAX_BATCH_BYTES = 4 << 20
 
 # Metadata of an Arrow schema.
 _NOTES = b"penstock.notes"
+
+# Metadata of an Arrow field.
+_UNTYPED = {b"penstock.untyped": b"1"}
 
 # `_shuffle_key` in source order: files below 2^20, positions below 2^44 (16 TiB).
 _POSITION_BITS = 44
@@ -66,27 +69,10 @@ def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordB
     return batch.set_column(index, name, values)
 
 
-def keep_source(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Adds `_source`, which holds the data columns without a copy, so that rejects of later steps can be replayed."""
-    names = feature_names(batch)
-    if not names:
-        source = pa.array([{}] * batch.num_rows, pa.struct([]))
-    else:
-        source = pa.StructArray.from_arrays(
-            [batch.column(name) for name in names], fields=[batch.schema.field(name) for name in names]
-        )
-    return set_column(batch, SOURCE, source)
-
-
-def source_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Restores the rows as they were read: data columns from `_source`, if there is one, and the reserved columns."""
-    if SOURCE not in batch.schema.names:
-        return batch
-    source = batch.column(SOURCE)
-    kept = [name for name in batch.schema.names if name in RESERVED and name != SOURCE]
-    names = [*(field.name for field in source.type), *kept]
-    columns = [source.field(index) for index in range(source.type.num_fields)]
-    return pa.RecordBatch.from_arrays([*columns, *(batch.column(name) for name in kept)], names)
+def data_bytes(batch: pa.RecordBatch) -> int:
+    """Returns the bytes of a batch without `_source`: a batch is as large with it as without."""
+    index = batch.schema.get_field_index(SOURCE)
+    return int(batch.nbytes) if index < 0 else int(batch.remove_column(index).nbytes)
 
 
 def with_notes(batch: pa.RecordBatch, notes: Iterable[Note]) -> pa.RecordBatch:
@@ -104,6 +90,20 @@ def notes_of(batch: pa.RecordBatch) -> tuple[Note, ...]:
     return tuple(Note(**fields) for fields in json.loads(text)) if text else ()
 
 
+def as_untyped(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
+    """Marks the columns of these names: texts of a source that has no types.
+
+    Inference looks into such texts for numbers. Texts of a source that has types are texts.
+    """
+    fields = [field.with_metadata(_UNTYPED) if field.name in names else field for field in batch.schema]
+    return pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields, batch.schema.metadata))
+
+
+def is_untyped(field: pa.Field) -> bool:
+    """Whether `as_untyped` has marked a column."""
+    return (field.metadata or {}).keys() >= _UNTYPED.keys()
+
+
 def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:
     """Drops the rows of these indices."""
     keep = np.ones(batch.num_rows, bool)
@@ -119,9 +119,9 @@ def split_batch(
 ) -> Iterator[pa.RecordBatch]:
     """Cuts a batch into slices of at most `max_rows` rows and about `max_bytes` bytes, in order and without a copy.
 
-    A single row may be larger.
+    `_source` does not count. A single row may be larger.
     """
-    for start, stop in slice_rows(batch.num_rows, batch.nbytes, max_rows, max_bytes):
+    for start, stop in slice_rows(batch.num_rows, data_bytes(batch), max_rows, max_bytes):
         yield batch.slice(start, stop - start)
 
 

@@ -26,7 +26,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from penstock.io.batches import in_global_window, source_rows
+from penstock.io.batches import in_global_window
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
@@ -289,7 +289,7 @@ class _EncodeFn(beam.DoFn):
         self._counters.add(in_rows=batch.num_rows)
         if encoded.faults:
             self._counters.add(bad_rows=len(encoded.faults))
-            yield from reject(row_letters(source_rows(encoded.all_rows), encoded.faults, "write"))
+            yield from reject(row_letters(encoded.all_rows, encoded.faults, "write"))
         yield encoded.records
 
     def finish_bundle(self) -> Iterator[Any]:

@@ -208,9 +208,9 @@ class Plan:
         """Names of all columns of the schema."""
         return tuple(feature.name for feature in self.features)
 
-    def read(self, order_key: bool = False) -> RejectingTransform:
-        """The transform that reads all of the source, typed by the schema."""
-        return self.source.read(self.features, order_key)
+    def read(self, order_key: bool = False, keep_source: bool = False) -> RejectingTransform:
+        """The transform that reads all of the source, typed by the schema; the arguments are those of `Source.read`."""
+        return self.source.read(self.features, order_key, keep_source)
 
     def check_and_split(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from penstock.io.columns.float32 import ROUNDED
 from penstock.io.dataset.columns import dataset_columns
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.publish import Outcome, read_outcome
@@ -19,6 +20,7 @@ from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandle
 from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
+from penstock.io.reasons import Note
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
@@ -31,7 +33,6 @@ from penstock.transforms.features.apply import (
     transform_fingerprint,
     transformed_schema,
 )
-from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
@@ -63,14 +64,14 @@ def build(
     handler = handler or DeadLetterHandler(staging.dead_letters, staging.run_id)
     if output.rejects_to:
         handler.also_to(WriteToKafka(output.rejects_to, staging.run_id))
-    rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
+    read = plan.read(order_key=output.shuffle == "none", keep_source=True)
+    rows = pipeline | "Read" >> read.with_error_handler(handler)
     rows_in = None if stream.window else rows | "CountRows" >> CountRows()
     spill = os.path.join(spill_directory(staging), "by_key") if is_local(options.beam) else None
     rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
     if graph is not None:
-        rows = rows | "KeepSource" >> KeepSource()  # for a replay of what is rejected later
         rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
     if output.also_to:
         # The dataset rejects and counts the rows that cannot be written, so that their copies are dropped here.
@@ -82,7 +83,7 @@ def build(
         splits=tuple(plan.recipe.splits),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
-        notes=plan.notes,
+        notes=_notes(options, plan, graph),
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
     )
     _ = rows | "WriteDataset" >> WriteDataset(
@@ -95,6 +96,12 @@ def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Sc
     if not SHARD_FORMATS[options.output.output_format].has_columns:
         return None
     return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
+
+
+def _notes(options: DatasetJobOptions, plan: Plan, graph: str | None) -> tuple[Note, ...]:
+    """What is known of the whole input; columns of Parquet keep doubles, which a graph would take as float32."""
+    keeps_doubles = SHARD_FORMATS[options.output.output_format].has_columns and graph is None
+    return tuple(note for note in plan.notes if not (keeps_doubles and note.code == ROUNDED))
 
 
 def run(options: PrepareOptions) -> int:
@@ -173,7 +180,7 @@ def _write_dataset(
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
-    return windows_result(options.name, windows, output, seconds, plan.notes)
+    return windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
 
 
 def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:

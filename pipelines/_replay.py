@@ -5,7 +5,7 @@ import datetime
 import functools
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from apache_beam.io.filesystems import FileSystems
@@ -80,7 +80,7 @@ def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[
     """
     found: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for dataset in sorted({_dataset_of(file) for file in files} - {""}):
+    for dataset in _datasets_of(files):
         manifest = next(read_manifests(dataset), None)
         flags = {} if manifest is None else _flags_of(dataset, manifest)
         for name, (value, identity) in flags.items():
@@ -98,6 +98,11 @@ def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[
 def _dataset_of(file: InputFile) -> str:
     """The folder of the dataset that a file of dead letters lies in; "" when it lies elsewhere."""
     return file.uri.rpartition(f"/{DEAD_LETTERS}/")[0]
+
+
+def _datasets_of(files: Iterable[InputFile]) -> list[str]:
+    """The folders of the datasets that files of dead letters lie in, sorted."""
+    return sorted({_dataset_of(file) for file in files} - {""})
 
 
 def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tuple[Any, Any]]:
@@ -140,6 +145,8 @@ class DeadLetterSource(FileSource):
             flags.max_attempts,
             flags.reasons,
             event_times=bool(options.stream.window) and not flags.event_time,
+            inputs=_inputs(files),
+            partitioning=flags.partitioning,
         )
         return cls(tuple(files), reader)
 
@@ -160,11 +167,21 @@ def _payload_options(options: DeadLetterOptions) -> dict[str, Any]:
     return by_keyword(options.format_options(), decoder.options if decoder else (), what)
 
 
+def _inputs(files: Sequence[InputFile]) -> frozenset[str]:
+    """The inputs of the runs that wrote the dead letters, as far as their manifests name them."""
+    manifests = [manifest for dataset in _datasets_of(files) for manifest in read_manifests(dataset)]
+    named = {entry["uri"] for manifest in manifests for entry in manifest.provenance.get("inputs", ())}
+    of_windows = {
+        found.uri for manifest in manifests if isinstance(manifest, WindowManifest) for found in manifest.inputs
+    }
+    return frozenset(named | of_windows)
+
+
 def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> Mapping[str, Any]:
     """The schema registry of the run that wrote the dead letters, for messages in Avro."""
     if options.format != "avro" or AVRO_SCHEMA.flag in options.format_options():
         return {}
-    for dataset in sorted({_dataset_of(file) for file in files} - {""}):
+    for dataset in _datasets_of(files):
         manifest = next(read_manifests(dataset), None)
         inputs = manifest.provenance.get("options", {}).get("input", ()) if manifest else ()
         if settings := payload_settings(inputs):

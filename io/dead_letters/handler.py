@@ -6,8 +6,10 @@ A dead letter is one rejected row with all its reasons. On disk, each is one lin
      "uri": "/data/a.csv", "position": 1042, "payload": "7,x,9", "payload_encoding": "text", "attempt": 1,
      "event_time": null, "run_id": "20260101T000000Z-1a2b3c4d"}
 
-`payload` is what was rejected: the original bytes as `text`, or as `base64` if they are not UTF-8, or the row as `json`
-(see `row_payload`). `position` has the unit of the source (`ReadRecords`).
+`payload` is what was read, whichever step rejected it: the original bytes as `text`, or as `base64` if they are not
+UTF-8, or the row as `json` if its source has types and no bytes for a row (`penstock.io.dead_letters.source`). Letters
+of such rows, and of CSV, also have `payload_columns` (`DeadLetter`). `position` has the unit of the source
+(`ReadRecords`).
 """
 
 import collections

@@ -2,15 +2,18 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
+from penstock.io.batches import set_column
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
+from penstock.io.dead_letters.source import keep_source
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile, open_plain
 from penstock.io.files.suffixes import compressed_inside
+from penstock.io.reserved import SOURCE
 from penstock.io.schema import Feature
 
 # The most bytes of a file in one part, roughly; parts can be read in parallel.
@@ -44,12 +47,17 @@ class Parsed:
     Attributes:
       batch: the rows that were parsed.
       rejected: the rows that could not be parsed.
-      payload: returns the original bytes of a row of `batch`, if the format has them.
+      source: the bytes of each row of `batch`, as `penstock.io.dead_letters.source` makes them; None for a format whose
+        rows have no bytes of their own.
     """
 
     batch: pa.RecordBatch
     rejected: Sequence[DeadLetter] | RejectedBatch = ()
-    payload: Callable[[int], bytes] | None = None
+    source: pa.StructArray | None = None
+
+    def with_source(self) -> pa.RecordBatch:
+        """Returns the rows with `_source`: their bytes, or else their columns as they were read."""
+        return keep_source(self.batch) if self.source is None else set_column(self.batch, SOURCE, self.source)
 
 
 class Format(Protocol):

@@ -27,7 +27,7 @@ from penstock.io.files.inputs import InputFile
 from penstock.io.files.partitions import is_whole_number, number_text, partition_values
 from penstock.io.formats.base import Format, Parsed, Part
 from penstock.io.reasons import Reason
-from penstock.io.reserved import ORIGIN
+from penstock.io.reserved import ORIGIN, SOURCE
 from penstock.io.schema import Feature, Kind
 
 PARTITION_DIFFERS = "partition.differs"
@@ -90,6 +90,8 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
     Yields:
       The rows; and before them, without rows, the dead letters of those whose value is not that of their folder.
     """
+    # What was read of a row has no columns of folders.
+    parsed = dataclasses.replace(parsed, source=parsed.with_source().column(SOURCE))
     batch, faults = parsed.batch, dict[int, list[Reason]]()
     for name, values in _partition_columns(batch, features, whole).items():
         index = batch.schema.get_field_index(name)
@@ -103,19 +105,15 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
     if not faults:
         yield dataclasses.replace(parsed, batch=batch)
         return
-    yield Parsed(batch.slice(0, 0), row_letters(parsed.batch, faults, "read", parsed.payload))
+    yield Parsed(batch.slice(0, 0), row_letters(parsed.with_source(), faults, "read"))
     yield _without(dataclasses.replace(parsed, batch=batch), faults)
 
 
 def _without(parsed: Parsed, rows: Collection[int]) -> Parsed:
-    """Drops rows; the others keep their payloads."""
+    """Drops rows; the others keep what they were read from."""
     kept = np.setdiff1d(np.arange(parsed.batch.num_rows), list(rows))
-    payload = parsed.payload
-    return dataclasses.replace(
-        parsed,
-        batch=drop_rows(parsed.batch, rows),
-        payload=None if payload is None else lambda row: payload(int(kept[row])),
-    )
+    source = None if parsed.source is None else parsed.source.take(pa.array(kept))
+    return dataclasses.replace(parsed, batch=drop_rows(parsed.batch, rows), source=source)
 
 
 def _partition_columns(

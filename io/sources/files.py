@@ -39,9 +39,12 @@ class FileSource:
         files = find_inputs(request.inputs, is_named=request.format is not None)
         return cls(files, with_partitions(_reader(request, files), files, request.partitioning))
 
-    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
+    def read(
+        self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
+    ) -> ReadRecords:
         """Returns the transform that reads all files."""
-        return ReadRecords(self.files, self.reader, features, order_key, partitioning="none")  # the reader has them
+        # The reader has the partitions.
+        return ReadRecords(self.files, self.reader, features, order_key, "none", keep_source)
 
     def describe(self) -> str:
         """Describes the files: the first names, number, size and format."""
@@ -70,7 +73,9 @@ class WatchedSource:
         """Chooses the format, by the suffix of the patterns if not named; raises the errors of `SourceKind.open`."""
         return cls(_reader(request, [InputFile(pattern, 0, 0.0) for pattern in request.inputs]), request)
 
-    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> WatchRecords:
+    def read(
+        self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
+    ) -> WatchRecords:
         """Returns the transform that watches and reads."""
         return WatchRecords(
             self.request.inputs,
@@ -81,6 +86,7 @@ class WatchedSource:
             out_of_orderness=self.request.out_of_orderness,
             idle_timeout=self.request.idle_timeout,
             partitioning=self.request.partitioning,
+            keep_source=keep_source,
         )
 
     def describe(self) -> str:

@@ -49,6 +49,7 @@ class ReadRecords(RejectingTransform):
         `WriteDataset(shuffle="none")` needs.
       partitioning: `auto` makes columns of the folders `key=value` directly above the files: int64 where all values
         are whole numbers, else string, or typed by `features`; `none` does not.
+      keep_source: add `_source`, what was read of each row, so that steps behind this one reject it as it was read.
 
     Raises:
       ConfigError: when the format is unknown.
@@ -61,6 +62,7 @@ class ReadRecords(RejectingTransform):
     features: Sequence[Feature] | None = None
     order_key: bool = False
     partitioning: Partitioning = "auto"
+    keep_source: bool = False
 
     # Of the files that are read, once the transform is applied.
     uris: Sequence[str] = dataclasses.field(default=(), init=False, repr=False)
@@ -70,13 +72,13 @@ class ReadRecords(RejectingTransform):
         files = self._files()
         self.uris = [file.uri for file in files]
         reader = with_partitions(resolve_format(self.format, files), files, self.partitioning)
-        read = beam.ParDo(ReadPartFn(reader, self.features, self.order_key)).with_output_types(pa.RecordBatch)
+        read = ReadPartFn(reader, self.features, self.order_key, self.keep_source)
         results = (
             pbegin
             | "Files" >> beam.Create(list(enumerate(files)), reshuffle=False)
             | "PlanParts" >> beam.ParDo(PlanPartsFn(reader)).with_output_types(tuple[int, InputFile, Part])
             | "SpreadParts" >> beam.Reshuffle()
-            | "ReadParts" >> read.with_outputs(REJECTED, main="out")
+            | "ReadParts" >> beam.ParDo(read).with_output_types(pa.RecordBatch).with_outputs(REJECTED, main="out")
         )
         batches, rejected = split_rejected(results)
         self._reject(rejected)
@@ -124,10 +126,11 @@ class PlanPartsFn(beam.DoFn):
 class ReadPartFn(beam.DoFn):
     """Reads parts into batches and rejects."""
 
-    def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool):
+    def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool, keep_source: bool):
         self._reader = reader
         self._features = features
         self._order_key = order_key
+        self._keep_source = keep_source
         self._pipeline = stopping.pipeline_name()
         self._counters = RowCounters("ReadRecords")
 
@@ -151,12 +154,13 @@ class ReadPartFn(beam.DoFn):
 
     def _typed(self, parsed: Parsed) -> tuple[pa.RecordBatch, Sequence[DeadLetter] | RejectedBatch]:
         """Splits rows into those that the schema can type, as a typed batch, and those that it cannot."""
+        batch = parsed.with_source() if self._keep_source else parsed.batch
         if self._features is None:
-            return parsed.batch, ()
-        batch, reasons = conform_batch(parsed.batch, self._features)
+            return batch, ()
+        batch, reasons = conform_batch(batch, self._features)
         if not reasons:
             return batch, ()
-        return drop_rows(batch, reasons), row_letters(parsed.batch, reasons, "read", parsed.payload)
+        return drop_rows(batch, reasons), row_letters(parsed.with_source(), reasons, "read")
 
     def _count(self, good: int, bad: int) -> None:
         self._counters.add(in_batches=1, in_rows=good + bad, bad_rows=bad)

@@ -19,12 +19,13 @@ Blank lines are skipped and not counted. An unquoted empty field is null, `""` i
 """
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import check_column_names, origin_array, slice_rows
+from penstock.io.batches import as_untyped, check_column_names, origin_array, slice_rows
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
@@ -262,6 +263,7 @@ class _Parser:
         self._layout = layout
         self._max_line_bytes = max_line_bytes
         self._reader = RecordReader(layout)
+        self._columns = json.dumps(list(layout.names), ensure_ascii=False)
 
     def empty(self) -> pa.RecordBatch:
         """Makes a batch without rows."""
@@ -276,9 +278,9 @@ class _Parser:
         good = np.ones(len(lines), bool)
         good[list(reasons)] = False
         kept = lines.select(good)
-        batch = self._batch(columns, kept.positions())
+        batch, source = self._batch(columns, kept.positions()), kept.source(self._columns)
         for start, stop in slice_rows(len(kept), len(kept.data)):
-            yield Parsed(batch.slice(start, stop - start), letters, kept.payload_from(start))
+            yield Parsed(batch.slice(start, stop - start), letters, source.slice(start, stop - start))
             letters = []
         if letters:
             yield Parsed(self.empty(), letters)
@@ -288,8 +290,10 @@ class _Parser:
         if too_long:
             long_line = LongLine(position, line)
             return long_line_letter(long_line, self._layout.uri, "csv.too_long", self._max_line_bytes)
-        return raw_letter(reasons, "read", self._layout.uri, position, line)
+        return raw_letter(reasons, "read", self._layout.uri, position, line, self._columns)
 
     def _batch(self, columns: dict[str, pa.Array], positions: np.ndarray) -> pa.RecordBatch:
         origin = origin_array(self._layout.uri, positions)
-        return pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        batch = pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        without_schema = {name for name, feature in self._layout.selected.items() if feature is None}
+        return as_untyped(batch, without_schema) if without_schema else batch

@@ -16,11 +16,12 @@ from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 from helpers import FLAGS, local_pipeline, window_examples
 
-from penstock.io.batches import drop_rows, keep_source, origin_array, set_column
+from penstock.io.batches import drop_rows, origin_array, set_column
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.handler import REJECTED, DeadLetterHandler, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
+from penstock.io.dead_letters.source import keep_source
 from penstock.io.errors import ConfigError
 from penstock.io.files.folders import list_files
 from penstock.io.reasons import Reason
