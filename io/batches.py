@@ -46,11 +46,11 @@ def check_column_names(names: list[str], uri: str) -> None:
     seen: set[str] = set()
     for index, name in enumerate(names):
         if not name:
-            raise InputError(f"{uri}: column {index + 1} has no name; name it in the header or pass --columns")
+            raise InputError(f"{uri}: column {index + 1} has no name; name it")
         if name in RESERVED:
             raise InputError(f"{uri}: column name {name!r} is reserved by Penstock; rename the column")
         if name in seen:
-            raise InputError(f"{uri}: column name {name!r} appears more than once; rename it or pass --columns")
+            raise InputError(f"{uri}: column name {name!r} appears more than once; rename one")
         seen.add(name)
 
 
@@ -59,6 +59,14 @@ def origin_array(uri: str, positions: np.ndarray) -> pa.StructArray:
     codes = pa.array(np.zeros(len(positions), np.int32))
     uris = pa.DictionaryArray.from_arrays(codes, pa.array([uri], pa.string()), safe=False)
     return pa.StructArray.from_arrays([uris, pa.array(positions, pa.int64())], fields=list(ORIGIN_TYPE))
+
+
+def row_origin(batch: pa.RecordBatch, row: int) -> str:
+    """Describes where a row came from, as `URI at POSITION`; empty if its source does not say."""
+    if ORIGIN not in batch.schema.names:
+        return ""
+    origin = batch.column(ORIGIN)[row].as_py()
+    return f"{origin['uri']} at {origin['position']}" if isinstance(origin, dict) else ""
 
 
 def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
@@ -119,10 +127,14 @@ def split_batch(
 ) -> Iterator[pa.RecordBatch]:
     """Cuts a batch into slices of at most `max_rows` rows and about `max_bytes` bytes, in order and without a copy.
 
-    `_source` does not count. A single row may be larger.
+    `_source` does not count. A single row may be larger. Notes stay with the first slice.
     """
+    rest = batch
     for start, stop in slice_rows(batch.num_rows, data_bytes(batch), max_rows, max_bytes):
-        yield batch.slice(start, stop - start)
+        if start and rest is batch and batch.schema.metadata:
+            metadata = {key: value for key, value in batch.schema.metadata.items() if key != _NOTES}
+            rest = batch.replace_schema_metadata(metadata)
+        yield rest.slice(start, stop - start)
 
 
 def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

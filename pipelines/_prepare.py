@@ -16,6 +16,7 @@ from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.dead_letters.first import read_first
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
 from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
@@ -37,9 +38,10 @@ from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
-from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
+from pipelines._plan import Plan, Recipe, infer_schema, look_at, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
+from pipelines._report.printable import mapped, masked
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DatasetResult, DescribedResult, RunFailedError
@@ -150,6 +152,7 @@ def prepare(
     """
     recipe = _recipe(options)
     plan = _early_plan(options, source, recipe)
+    look_at(source)
     run_id = run_id or new_run_id()
     if plan is None or source.is_bounded or options.run.is_translated:
         with telling_what_is_published(str(options.output.output), run_id):
@@ -235,7 +238,7 @@ def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None
 
 
 def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
-    return {
+    provenance = {
         "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
         "event_time": plan.recipe.event_time,
@@ -244,6 +247,8 @@ def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> di
         "options": options.resolved(),
         "versions": package_versions(),
     }
+    stored: dict[str, Any] = mapped(provenance, masked)
+    return stored
 
 
 def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, seconds: float) -> DatasetResult:
@@ -257,10 +262,11 @@ def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, second
     result = whole_result(options.name, outcome, str(options.output.output), seconds)
     if outcome.status == "published":
         return result
+    rejects = dataclasses.replace(read_first(outcome.dead_letters), reasons=result.rejected_by_reason)
     raise RunFailedError(
         f"{result.rows_rejected:,} of {result.rows_in:,} rows were rejected, more than --max_reject_fraction "
         f"{options.checks.max_reject_fraction:g} allows; "
-        f"nothing is published; the rejected rows and why: {outcome.dead_letters}",
+        f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {rejects.examples()}",
         result,
     )
 

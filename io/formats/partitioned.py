@@ -25,7 +25,7 @@ from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import InputFile
 from penstock.io.files.partitions import is_whole_number, number_text, partition_values
-from penstock.io.formats.base import Format, Parsed, Part
+from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN, SOURCE
 from penstock.io.schema import Feature, Kind
@@ -54,6 +54,15 @@ class PartitionedFormat:
         """Returns the columns that the file declares, then those of its folders."""
         names = self.reader.columns(file)
         return None if names is None else list(dict.fromkeys([*names, *_values_of(file.uri)]))
+
+    def check(self, file: InputFile) -> None:
+        """Checks the file if its format does."""
+        if isinstance(self.reader, CheckedFormat):
+            self.reader.check(file)
+
+    def look(self, file: InputFile) -> Sequence[str]:
+        """Looks at the file if its format does."""
+        return self.reader.look(file) if isinstance(self.reader, CheckedFormat) else ()
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans the parts of the file."""

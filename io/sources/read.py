@@ -22,9 +22,11 @@ from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
+from penstock.io.files.contents import telling_content
 from penstock.io.files.inputs import InputFile, stat_file
 from penstock.io.files.partitions import Partitioning
-from penstock.io.formats.base import Format, Parsed, Part
+from penstock.io.files.system_errors import out_of_memory
+from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.formats.registry import choose_format
 from penstock.io.reserved import SHUFFLE_KEY
 from penstock.io.schema import Feature
@@ -118,9 +120,12 @@ class PlanPartsFn(beam.DoFn):
         index, file = numbered
         check_unchanged(file)
         progress.plan(bytes=file.size)
-        for part in self._reader.plan(file):
-            progress.plan(parts=1)
-            yield index, file, part
+        with telling_content(file):
+            if isinstance(self._reader, CheckedFormat):
+                self._reader.check(file)
+            for part in self._reader.plan(file):
+                progress.plan(parts=1)
+                yield index, file, part
 
 
 class ReadPartFn(beam.DoFn):
@@ -136,8 +141,12 @@ class ReadPartFn(beam.DoFn):
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """Reads the rows of one part."""
-        with stopping.failing_together(self._pipeline):
-            yield from self._read(*item)
+        with stopping.failing_together(self._pipeline), telling_content(item[1]):
+            try:
+                yield from self._read(*item)
+            except MemoryError as error:
+                place = f"the read of {item[1].uri} ({item[2]})"
+                raise InputError(out_of_memory(str(error), place)) from error
 
     def _read(self, index: int, file: InputFile, part: Part) -> Iterator[Any]:
         for parsed in self._reader.read(file, part, self._features):

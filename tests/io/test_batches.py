@@ -72,7 +72,7 @@ def test_set_column_replaces_or_appends():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", ""], r"f.csv: column 2 has no name; .*--columns"),
+        (["a", ""], r"f.csv: column 2 has no name; name it"),
         (["a", "b", "a"], r"f.csv: column name 'a' appears more than once"),
         (["_origin"], r"f.csv: column name '_origin' is reserved"),
     ],
@@ -107,3 +107,10 @@ def test_notes_travel_with_a_batch_beside_other_metadata():
     assert notes_of(decoded) == notes_of(batch.slice(1)) == notes
     assert decoded.schema.metadata[b"k"] == b"v"
     assert notes_of(batch_of(3)) == ()
+
+
+def test_notes_stay_with_the_first_slice_of_a_batch():
+    batch = with_notes(batch_of(3).replace_schema_metadata({"k": "v"}), [Note("left_out", "x", 3, "a list")])
+    slices = list(split_batch(batch, max_rows=1))
+    assert [len(notes_of(piece)) for piece in slices] == [1, 0, 0]
+    assert {piece.schema.metadata[b"k"] for piece in slices} == {b"v"}
