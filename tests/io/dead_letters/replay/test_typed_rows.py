@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from penstock.io.batches import drop_rows, feature_names, origin_array, set_column
 from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.column_types import column_types, noted_types
-from penstock.io.dead_letters.record import RejectedBatch, row_letters
+from penstock.io.dead_letters.record import row_letters
 from penstock.io.dead_letters.replay.format import DeadLetterFormat
 from penstock.io.dead_letters.replay.typed_rows import TypedRows
 from penstock.io.dead_letters.source import keep_source
 from penstock.io.errors import ConfigError
-from penstock.io.files.inputs import match_files, stat_file
+from penstock.io.files.inputs import stat_file
 from penstock.io.formats.registry import choose_format
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
@@ -78,7 +78,8 @@ def replayed(path, letters, features, **options):
     file = path / "letters.jsonl"
     file.write_text("".join(f"{line}\n" for line in letters.json_lines()))
     reader = DeadLetterFormat(**options)
-    return list(reader.read(*[(found, next(reader.plan(found)), features) for found in match_files([str(file)])][0]))
+    found = stat_file(str(file))
+    return list(reader.read(found, next(reader.plan(found)), features))
 
 
 def values(typed):
@@ -100,15 +101,14 @@ def test_values_of_any_type_go_through_a_schema_as_they_did_at_first(column, tmp
         features = [Feature("x", kind)]
         try:
             expected = values(conform_batch(rows, features))
-        except ConfigError as error:
-            with pytest.raises(ConfigError) as found:
+        except ConfigError:  # no feature of this kind can hold it, at first and in the replay
+            with pytest.raises(ConfigError, match="column 'x' has type"):
                 conform_batch(replayed(tmp_path, letters, features)[0].batch, features)
-            assert str(found.value).split(",")[0].split("type")[0] == str(error).split(",")[0].split("type")[0]
             continue
         (parsed,) = replayed(tmp_path, letters, features)
         assert not len(parsed.rejected)
         assert values(conform_batch(parsed.batch, features)) == expected
-        again = row_letters(parsed.with_source(), dict.fromkeys(range(len(column)), [Reason("a", "b")]), "validate")
+        again = row_letters(parsed.with_source(), {row: [Reason("a", "b")] for row in range(len(column))}, "validate")
         assert [(item.payload, item.payload_columns) for item in again] == [
             (item.payload, item.payload_columns) for item in letters
         ]
@@ -187,11 +187,8 @@ def test_rows_of_each_format_come_back_from_what_was_kept_of_them(suffix, tmp_pa
     batches = [parsed for part in reader.plan(file) for parsed in reader.read(file, part, features)]
     rows = pa.concat_batches([conform_batch(parsed.with_source(), features)[0] for parsed in batches])
     letters = row_letters(rows, {row: [Reason("a", "b")] for row in range(rows.num_rows)}, "write")
-    assert set(letters.lists["payload_encoding"]) <= (
-        {"text", "base64"} if entry.payloads != "avro" and entry.payloads else {"json"}
-    )
-    again = [
-        conform_batch(parsed.batch, features)[0] for parsed in replayed(tmp_path, letters, features, format=entry.name)
-    ]
-    assert [row for batch in again for row in batch.select(["text"]).to_pylist()] == rows.select(["text"]).to_pylist()
-    assert RejectedBatch.of(letters).letters.num_rows == len(ROWS)
+    is_typed = suffix in ("avro", "parquet", "orc")
+    assert is_typed == (set(letters.lists["payload_encoding"]) == {"json"})
+    again = replayed(tmp_path, letters, features, format=entry.name)
+    typed = [conform_batch(parsed.batch, features)[0] for parsed in again]
+    assert [row for batch in typed for row in batch.select(["text"]).to_pylist()] == rows.select(["text"]).to_pylist()
