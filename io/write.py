@@ -22,12 +22,15 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import in_global_window
 from penstock.io.beam.durations import ZERO, AnyDuration
+from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
+from penstock.io.beam.upstream import transforms_behind
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.layout import Staging, check_output, new_run_id
@@ -50,6 +53,13 @@ from penstock.io.dead_letters.handler import (
 )
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.apart import check_outside
+from penstock.io.reasons import Note, merge_notes
+from penstock.io.sources.read import ReadRecords
+
+register_json(Note)
+
+_NOTES = "notes"
 
 
 @dataclasses.dataclass(eq=False)
@@ -89,6 +99,7 @@ class WriteDataset(RejectingTransform):
       spill: spill to this machine's disk between the stages: for runners whose workers share it.
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
       provenance: JSON values for the manifest.
+      notes: what is known of the whole input before it is written, for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`); needs `num_shards`.
       allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
       empty_windows: whether windows without rows, between such with rows, are published too.
@@ -96,7 +107,8 @@ class WriteDataset(RejectingTransform):
         goes on from.
 
     Raises:
-      ConfigError: for options out of range, or an output that cannot take a dataset.
+      ConfigError: for options out of range, or an output that cannot take a dataset or holds files that `ReadRecords`
+        reads for it.
       MissingExtraError: for a format whose extra is not installed.
     """
 
@@ -117,6 +129,7 @@ class WriteDataset(RejectingTransform):
     spill: bool = True
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: Sequence[Note] = ()
     window: Windows | str | None = None
     allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
@@ -137,15 +150,18 @@ class WriteDataset(RejectingTransform):
         if windows is None:
             _check_one_window(batches)
         staging = Staging(self.output, self.run_id or new_run_id())
+        for source in transforms_behind(batches):
+            if isinstance(source, ReadRecords):
+                check_outside(source.uris, "the input", self.output)
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
         if isinstance(windows, Windows):
             return self._write_windows(batches, staging, handler, windows)
         rows_in = self.rows_in if self.rows_in is not None else batches | "CountRows" >> CountRows()
         shuffle = SpillingShuffle if self.spill else RunnerShuffle
-        records = self._encode(batches, handler)
+        records, notes = self._encode(batches, handler)
         shards = records | "WriteShards" >> shuffle(staging, self.spec)
-        return self._publish(staging, shards, handler, rows_in)
+        return self._publish(staging, shards, handler, rows_in, notes)
 
     def _write_windows(
         self,
@@ -180,11 +196,14 @@ class WriteDataset(RejectingTransform):
 
     def _encode(
         self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None
-    ) -> beam.PCollection[pa.RecordBatch]:
+    ) -> tuple[beam.PCollection[pa.RecordBatch], beam.PCollection[Note]]:
         encode = beam.ParDo(_EncodeFn(self._encoder())).with_output_types(pa.RecordBatch)
-        records, rejected = split_rejected(batches | "Encode" >> encode.with_outputs(REJECTED, main="out"))
+        results = batches | "Encode" >> encode.with_outputs(REJECTED, _NOTES, main="out")
+        records, rejected = split_rejected(results)
         self._take_rejected(rejected, handler)
-        return records
+        notes = results[_NOTES]
+        notes.element_type = Note
+        return records, notes
 
     def _encoder(self) -> RecordEncoder:
         return RecordEncoder(self.spec, self.spec.shard_format())
@@ -200,6 +219,7 @@ class WriteDataset(RejectingTransform):
         shards: beam.PCollection[Shard],
         handler: DeadLetterHandler | None,
         rows_in: beam.PCollection[int],
+        notes: beam.PCollection[Note],
     ) -> beam.PCollection[Outcome]:
         once = shards.pipeline | "Once" >> beam.Create([None], reshuffle=False)
         publish = beam.ParDo(
@@ -207,6 +227,7 @@ class WriteDataset(RejectingTransform):
             beam.pvalue.AsList(shards),
             beam.pvalue.AsList(_rejects(once, handler)),
             beam.pvalue.AsList(rows_in),
+            beam.pvalue.AsList(notes),
         )
         return once | "Publish" >> publish.with_output_types(Outcome)
 
@@ -253,19 +274,27 @@ class _CountRowsFn(beam.DoFn):
 
 
 class _EncodeFn(beam.DoFn):
-    """Batches to batches of `RECORDS`; rows that cannot be written are rejected."""
+    """Batches to batches of `RECORDS`; rows that cannot be written are rejected, and each bundle gives its notes."""
 
     def __init__(self, encoder: RecordEncoder):
         self._encoder = encoder
         self._counters = RowCounters("WriteDataset")
 
+    def start_bundle(self) -> None:
+        self._notes: tuple[Note, ...] = ()
+
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         encoded = self._encoder.encode(batch)
+        self._notes = merge_notes([*self._notes, *encoded.notes])
         self._counters.add(in_rows=batch.num_rows)
         if encoded.faults:
             self._counters.add(bad_rows=len(encoded.faults))
             yield from reject(row_letters(encoded.all_rows, encoded.faults, "write"))
         yield encoded.records
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for note in self._notes:
+            yield TaggedOutput(_NOTES, in_global_window(note))
 
 
 class _PublishFn(beam.DoFn):
@@ -274,9 +303,14 @@ class _PublishFn(beam.DoFn):
         self._must_publish = must_publish
 
     def process(
-        self, _: None, shards: Sequence[Shard], rejects: Sequence[DeadLetterFile], rows_in: Sequence[int]
+        self,
+        _: None,
+        shards: Sequence[Shard],
+        rejects: Sequence[DeadLetterFile],
+        rows_in: Sequence[int],
+        notes: Sequence[Note],
     ) -> Iterator[Outcome]:
-        outcome = self._publisher.publish(shards, rejects, sum(rows_in))
+        outcome = self._publisher.publish(shards, rejects, sum(rows_in), notes)
         shutil.rmtree(spill_directory(self._publisher.staging), ignore_errors=True)
         if self._must_publish and outcome.status != "published":
             raise DataError(

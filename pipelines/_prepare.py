@@ -9,17 +9,22 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from penstock.io.columns.float32 import ROUNDED
 from penstock.io.dataset.columns import dataset_columns
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.dead_letters.first import read_first
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
+from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
+from penstock.io.reasons import Note
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
 from penstock.io.sources.base import Source
+from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.checks.file import key_names
@@ -33,7 +38,7 @@ from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
-from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
+from pipelines._plan import Plan, Recipe, infer_schema, look_at, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.process import job_started
@@ -79,6 +84,7 @@ def build(
         splits=tuple(plan.recipe.splits),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
+        notes=_notes(options, plan, graph),
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
     )
     _ = rows | "WriteDataset" >> WriteDataset(
@@ -93,11 +99,19 @@ def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Sc
     return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
 
 
+def _notes(options: DatasetJobOptions, plan: Plan, graph: str | None) -> tuple[Note, ...]:
+    """What is known of the whole input; columns of Parquet keep doubles, which a graph would take as float32."""
+    keeps_doubles = SHARD_FORMATS[options.output.output_format].has_columns and graph is None
+    return tuple(note for note in plan.notes if not (keeps_doubles and note.code == ROUNDED))
+
+
 def run(options: PrepareOptions) -> int:
     """Runs the job, as `pipelines.prepare.run` does."""
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
     options.input.check_given()
     source = open_source(source_request(options.input, options.stream))
+    if isinstance(source, FileSource):
+        check_outside((file.uri for file in source.files), "--input", str(options.output.output))
     result = describe(options, source) if options.run.is_described else prepare(options, source)
     return tell(result, options.run.json)
 
@@ -137,6 +151,7 @@ def prepare(
     """
     recipe = _recipe(options)
     plan = _early_plan(options, source, recipe)
+    look_at(source)
     run_id = run_id or new_run_id()
     if plan is None or source.is_bounded or options.run.is_translated:
         with telling_what_is_published(str(options.output.output), run_id):
@@ -151,7 +166,7 @@ def _write_dataset(
     started = job_started()
     output = str(options.output.output)
     with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
-        plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
+        plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
         title, streaming = "writing the dataset", not source.is_bounded
@@ -167,7 +182,7 @@ def _write_dataset(
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
-    return windows_result(options.name, windows, output, seconds)
+    return windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
 
 
 def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:
@@ -202,6 +217,11 @@ def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> P
     if graph:
         check_transform(graph, schema_features(plan.row_schema))
     return plan
+
+
+def _inferred_plan(options: DatasetJobOptions, source: Source, recipe: Recipe, staging: Staging) -> Plan:
+    inferred = infer_schema(source, options.beam, staging.path(SCHEMA))
+    return Plan.bind(source, recipe, inferred.schema, inferred.notes)
 
 
 def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None:
@@ -239,10 +259,11 @@ def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, second
     result = whole_result(options.name, outcome, str(options.output.output), seconds)
     if outcome.status == "published":
         return result
+    rejects = dataclasses.replace(read_first(outcome.dead_letters), reasons=result.rejected_by_reason)
     raise RunFailedError(
         f"{result.rows_rejected:,} of {result.rows_in:,} rows were rejected, more than --max_reject_fraction "
         f"{options.checks.max_reject_fraction:g} allows; "
-        f"nothing is published; the rejected rows and why: {outcome.dead_letters}",
+        f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {rejects.examples()}",
         result,
     )
 

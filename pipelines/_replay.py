@@ -17,6 +17,7 @@ from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_
 from penstock.io.dead_letters.replay.format import DeadLetterFormat, payload_decoder
 from penstock.io.dead_letters.replay.parking import ParkingHandler
 from penstock.io.errors import ConfigError
+from penstock.io.files.apart import check_outside
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.files.paths import is_local as is_local_path
 from penstock.io.formats.registry import by_keyword
@@ -34,6 +35,7 @@ from pipelines._run.job import is_local
 # Flags that a replay takes from the run that wrote the dead letters.
 _INHERITED = (
     "format",
+    "partitioning",
     *decoder_options(),
     "event_time",
     "rules",
@@ -107,7 +109,10 @@ def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tu
     """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag."""
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
     flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
-    format_name, format_options = _format_of(options.get("input", ()))
+    # A folder does not tell the format, its files do.
+    named = (options.get("input", ()), [entry["uri"] for entry in manifest.provenance.get("inputs", ())])
+    formats = (found for found in map(_format_of, named) if found[0] is not None)
+    format_name, format_options = next(formats, (None, {}))
     flags = {"format": format_name, **format_options, **flags}
     found = {name: (value, value) for name, value in flags.items() if value is not None}
     for name, path in (("schema", SCHEMA), ("transform", TRANSFORM)):
@@ -158,7 +163,8 @@ def _payload_options(options: DeadLetterOptions) -> dict[str, Any]:
     """
     decoder = payload_decoder(options.format)
     what = f"dead letters of {options.format} rows" if options.format else "dead letters without --format"
-    return by_keyword(options.format_options(), decoder.options if decoder else (), what)
+    known = (*decoder.options, *decoder.of_headers) if decoder else ()
+    return by_keyword(options.format_options(), known, what)
 
 
 def _inputs(files: Sequence[InputFile]) -> frozenset[str]:
@@ -189,6 +195,8 @@ def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | Non
     if not options.checks.schema:
         raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
     files = [file for file in files if not is_claim(file.uri)]
+    options.check_apart()  # with the schema and the graph of the dataset that the letters lie in
+    check_outside((file.uri for file in files), "--dead_letters", str(options.output.output))
     if options.run.is_described:
         return tell(describe(options, DeadLetterSource.of(files, options)), options.run.json)
     run_id, output = run_id or new_run_id(), str(options.output.output)

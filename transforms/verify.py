@@ -299,7 +299,7 @@ class _WrongRecords:
                 self._rows[code] += 1
             for reason in reasons:
                 if len(self._shown[reason.code]) < _MAX_SHOWN:
-                    self._shown[reason.code].append(f"{piece.place(row)}: {reason.detail}")
+                    self._shown[reason.code].append(f"{piece.position(row)}: {reason.detail}")
 
     def faults(self, path: str) -> Iterator[Fault]:
         for code, rows in sorted(self._rows.items()):

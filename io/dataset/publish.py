@@ -31,6 +31,7 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
+from penstock.io.reasons import Note
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
 
@@ -87,13 +88,16 @@ class Publisher:
     staging: Staging
     spec: DatasetSpec
 
-    def publish(self, shards: Iterable[Shard], rejects: Iterable[DeadLetterFile], rows_read: int) -> Outcome:
+    def publish(
+        self, shards: Iterable[Shard], rejects: Iterable[DeadLetterFile], rows_read: int, notes: Iterable[Note] = ()
+    ) -> Outcome:
         """Publishes the staged run, or reports why not; may be called again after it failed half-way.
 
         Args:
           shards: the staged shards.
           rejects: the staged dead-letter files.
           rows_read: rows that the source produced, without the rows that it rejected itself (stage `read`).
+          notes: what became of values of the rows, in any number of parts.
 
         Raises:
           DataError: if rows are unaccounted for.
@@ -102,7 +106,8 @@ class Publisher:
         if current is not None and current.run_id == self.staging.run_id:
             remove_folder(self.staging.directory)
             return _published(self.staging, current)
-        manifest, renames = self._manifest(list(shards), sorted(rejects, key=lambda file: file.path), rows_read)
+        files = sorted(rejects, key=lambda file: file.path)
+        manifest, renames = self._manifest(list(shards), files, rows_read, notes)
         outcome = self._judge(manifest, replaces=current is not None)
         if outcome.status == "published":
             try:
@@ -132,7 +137,7 @@ class Publisher:
             return None
 
     def _manifest(
-        self, shards: list[Shard], rejects: Sequence[DeadLetterFile], rows_read: int
+        self, shards: list[Shard], rejects: Sequence[DeadLetterFile], rows_read: int, notes: Iterable[Note]
     ) -> tuple[Manifest, dict[str, str]]:
         """Returns the manifest, and the renames of dead-letter files (staged path -> relative path)."""
         shards.sort(key=lambda shard: (self.spec.splits.index(shard.split), shard.path))
@@ -153,7 +158,7 @@ class Publisher:
             ),
             rejected_by_reason=reasons,
             rejected_by_stage=stages,
-            **self.spec.manifest_fields(),
+            **self.spec.manifest_fields(notes),
         )
         return manifest, {file.path: name for name, file in zip(names, rejects, strict=True)}
 

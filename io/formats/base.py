@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -81,6 +81,17 @@ class Format(Protocol):
 
         Returns None when reading can only start at the beginning; `--watch` then looks in the first batch of the file.
         """
+
+
+@runtime_checkable
+class CheckedFormat(Protocol):
+    """A format that looks at the beginning of a file before its rows are read."""
+
+    def check(self, file: InputFile) -> None:
+        """Raises an `InputError` when the file cannot be what the options say."""
+
+    def look(self, file: InputFile) -> Sequence[str]:
+        """Checks a file as `check` does, and returns what is only suspicious, a line each."""
 
 
 def text_tail(file: InputFile, splittable: bool = True) -> Part | None:

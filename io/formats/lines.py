@@ -21,6 +21,7 @@ from penstock.io.batches import split_batch
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.dead_letters.source import span_source
 from penstock.io.errors import InputError
+from penstock.io.files.contents import check_text
 from penstock.io.files.inputs import CountedReads, InputFile, open_decompressed, open_raw
 from penstock.io.formats.base import Parsed, Part, text_part_bytes
 from penstock.io.kernel import lines as kernel_lines
@@ -281,10 +282,11 @@ def skip_bom(chunk: bytes, uri: str) -> tuple[bytes, int]:
     """Removes a UTF-8 byte order mark from the first chunk of a file; also returns the position where it then starts.
 
     Raises:
-      InputError: when the chunk begins with a byte order mark of UTF-16 or UTF-32.
+      InputError: when the chunk begins with a byte order mark of UTF-16 or UTF-32, or as a file does that is no text.
     """
     if chunk.startswith(_UTF16_BOMS):
         raise InputError(f"{uri}: the file is UTF-16 or UTF-32; convert it to UTF-8, for example with iconv -t UTF-8")
+    check_text(chunk, uri)
     if chunk.startswith(_UTF8_BOM):
         return chunk[len(_UTF8_BOM) :], len(_UTF8_BOM)
     return chunk, 0

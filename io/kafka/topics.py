@@ -70,6 +70,6 @@ class TopicSource:
     def inputs(self) -> list[dict[str, Any]]:
         """Lists each partition with its first offset, and its end if it has one."""
         return [
-            {"uri": self.topics.place(span.topic, span.partition), "start": span.start, "stop": span.stop}
+            {"uri": self.topics.uri(span.topic, span.partition), "start": span.start, "stop": span.stop}
             for span in self.spans
         ]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.dead_letters.source import bytes_source
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason
 
 # Names and values of one message; None where it has no headers.
 Headers = Sequence[tuple[str, bytes | None]] | None
@@ -48,14 +48,20 @@ class DecodedMessages:
     """Values of some messages as columns.
 
     Attributes:
-      indices: int64[m], the indices of values that are rows, ascending.
+      indices: int64[m], the index of the value of each row, ascending.
       columns: the columns of the rows, by name.
-      faults: the reasons of all other values, by index.
+      faults: the reasons of the values that have no row, by index.
+      is_typed: whether the format has types, so that texts are texts; else a schema says what they stand for.
+      notes: what was left out of the rows.
+      explodes: whether a value may have several rows, so that its bytes are not those of a row.
     """
 
     indices: np.ndarray
     columns: dict[str, pa.Array]
     faults: Mapping[int, Sequence[Reason]]
+    is_typed: bool = True
+    notes: Sequence[Note] = ()
+    explodes: bool = False
 
 
 class Decoder(Protocol):

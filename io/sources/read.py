@@ -22,11 +22,14 @@ from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.files.inputs import InputFile, match_files, stat_file
-from penstock.io.formats.base import Format, Parsed, Part
+from penstock.io.files.contents import telling_content
+from penstock.io.files.inputs import InputFile, stat_file
+from penstock.io.files.partitions import Partitioning
+from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.formats.registry import choose_format
 from penstock.io.reserved import SHUFFLE_KEY
 from penstock.io.schema import Feature
+from penstock.io.sources.inputs import find_inputs, with_partitions
 
 
 @dataclasses.dataclass(eq=False)
@@ -38,30 +41,38 @@ class ReadRecords(RejectingTransform):
     are as in the file (CSV: all text). The order of elements is not defined.
 
     Attributes:
-      inputs: patterns, or the files that they matched before (`match_files`). The pipeline fails when the size or
-        modification time of a file has changed since.
+      inputs: patterns and folders (`penstock.io.sources.inputs`), or files that were found before. The pipeline fails
+        when the size or modification time of a file has changed since.
       format: a name from `penstock.io.formats.registry.FORMATS`, a `Format` with its options, or None to choose by
         suffix.
       features: the schema's features (`penstock.io.schema.schema_features`).
       order_key: add `_shuffle_key`, the position of a row in the sorted list of files, which
         `WriteDataset(shuffle="none")` needs.
+      partitioning: `auto` makes columns of the folders `key=value` directly above the files: int64 where all values
+        are whole numbers, else string, or typed by `features`; `none` does not.
       keep_source: add `_source`, what was read of each row, so that steps behind this one reject it as it was read.
 
     Raises:
       ConfigError: when the format is unknown.
-      InputError: when no file matches; on the workers, when a whole file is unusable.
+      InputError: when no file matches, or the folders of files give different columns; on the workers, when a whole
+        file is unusable.
     """
 
     inputs: Sequence[str] | Sequence[InputFile]
     format: str | Format | None = None
     features: Sequence[Feature] | None = None
     order_key: bool = False
+    partitioning: Partitioning = "auto"
     keep_source: bool = False
+
+    # Of the files that are read, once the transform is applied.
+    uris: Sequence[str] = dataclasses.field(default=(), init=False, repr=False)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
         """Plans the files, spreads the parts over workers, and reads them."""
         files = self._files()
-        reader = resolve_format(self.format, files)
+        self.uris = [file.uri for file in files]
+        reader = with_partitions(resolve_format(self.format, files), files, self.partitioning)
         read = ReadPartFn(reader, self.features, self.order_key, self.keep_source)
         results = (
             pbegin
@@ -78,7 +89,9 @@ class ReadRecords(RejectingTransform):
         patterns = [item for item in self.inputs if isinstance(item, str)]
         if not self.inputs:
             raise ConfigError("inputs must name at least one file or pattern, got none")
-        return match_files(patterns) if patterns else [item for item in self.inputs if isinstance(item, InputFile)]
+        if patterns:
+            return find_inputs(patterns, is_named=self.format is not None)
+        return [item for item in self.inputs if isinstance(item, InputFile)]
 
 
 def resolve_format(choice: str | Format | None, files: Sequence[InputFile], **options: Any) -> Format:
@@ -106,9 +119,12 @@ class PlanPartsFn(beam.DoFn):
         index, file = numbered
         check_unchanged(file)
         progress.plan(bytes=file.size)
-        for part in self._reader.plan(file):
-            progress.plan(parts=1)
-            yield index, file, part
+        with telling_content(file):
+            if isinstance(self._reader, CheckedFormat):
+                self._reader.check(file)
+            for part in self._reader.plan(file):
+                progress.plan(parts=1)
+                yield index, file, part
 
 
 class ReadPartFn(beam.DoFn):
@@ -124,7 +140,7 @@ class ReadPartFn(beam.DoFn):
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """Reads the rows of one part."""
-        with stopping.failing_together(self._pipeline):
+        with stopping.failing_together(self._pipeline), telling_content(item[1]):
             yield from self._read(*item)
 
     def _read(self, index: int, file: InputFile, part: Part) -> Iterator[Any]:

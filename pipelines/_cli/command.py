@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 import penstock
 from penstock.io.files.extras import check_runner
 from pipelines._cli.flags import BeamFlags, Options, Parser, asks_json, job_parser, parse_job
+from pipelines._cli.named import Named
 from pipelines._report.logging import set_up_logging
 from pipelines._report.process import is_started_for_a_job, job_started, program, started_for_a_job
 from pipelines._report.result import DATA_FAILED, DatasetResult, Result, UsageError, failure
@@ -109,12 +110,24 @@ class JobOptions:
         """
         if self.beam_flags.runner:
             check_runner(self.beam_flags.runner)
-        named = [item for family in self.families() for item in getattr(self, family).named()]
+        named = self.named()
         for flag, kind, value in named:
             kind.reach(value, f"--{flag} {value}")
         for flag, kind, value in named:
             if flag not in may_be_missing:
                 kind.find(value, f"--{flag} {value}")
+        self.check_apart()
+
+    def named(self) -> list[tuple[str, Named, str]]:
+        """Lists what the flags name: each flag, and each of its values."""
+        return [item for family in self.families() for item in getattr(self, family).named()]
+
+    def check_apart(self) -> None:
+        """Refuses inputs that lie in the output, and an output among the inputs.
+
+        Raises:
+          ConfigError: names both.
+        """
 
     def with_flags(self, values: Mapping[str, Any]) -> Self:
         """The same with other values for some flags, by name; names that no family has are ignored."""

@@ -314,14 +314,14 @@ def _load_config(path: str) -> "list[tuple[Key, Any]]":
     Raises:
       ConfigError: when it cannot be read, or is no mapping of names, with the line.
     """
-    from penstock.io.files.yaml_files import Place, pairs, parse_yaml, read_local_text, value_of
+    from penstock.io.files.yaml_files import Location, pairs, parse_yaml, read_local_text, value_of
 
     what = f"--config {path}"
     CONFIG.reach(path, what)
     root = parse_yaml(read_local_text(path, what), what)
     if root is None:
-        raise ConfigError(f"{Place(what)}: is empty; give a mapping of flag names to values, or leave --config out")
-    return [(key, value_of(node)) for key, node in pairs(root, Place(what))]
+        raise ConfigError(f"{Location(what)}: is empty; give a mapping of flag names to values, or leave --config out")
+    return [(key, value_of(node)) for key, node in pairs(root, Location(what))]
 
 
 def _as_arguments(name: str, value: Any, where: str, takes_value: bool) -> list[str]:

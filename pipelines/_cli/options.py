@@ -8,6 +8,7 @@ from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.options import Shuffle
 from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
+from penstock.io.files.partitions import Partitioning
 from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
@@ -29,6 +30,8 @@ def _option_flag(option: FormatOption) -> Any:
             return flag(option.help, metavar=option.metavar, names=FILE)
         case "text":
             return flag(option.help, metavar=option.metavar)
+        case "choice":
+            return flag(option.help, choices=option.choices)
 
 
 def _with_format_flags(family: _Family) -> _Family:
@@ -55,6 +58,11 @@ class ReadingOptions(Options):
         "without it)",
         metavar="COLUMN[:s|ms|us|ns]",
     )
+    partitioning: Partitioning = flag(
+        "auto: folders such as year=2014 directly above the files are columns; none: they are not",
+        "auto",
+        choices=get_args(Partitioning),
+    )
 
     def format_options(self) -> dict[str, Any]:
         """The options of formats that were given, by flag."""
@@ -67,7 +75,7 @@ class InputOptions(ReadingOptions):
     """What is read, and how."""
 
     input: tuple[str, ...] = flag(
-        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
+        "file, folder or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
         "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
         (),
         action="append",
@@ -82,7 +90,7 @@ class InputOptions(ReadingOptions):
           ConfigError: says what to give.
         """
         if not self.input:
-            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
+            raise ConfigError("--input is required: a file, a folder, or a quoted pattern such as --input 'data/*.csv'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +282,7 @@ def source_request(options: InputOptions, stream: StreamOptions) -> SourceReques
         watch=None if stream.watch is None else datetime.timedelta(seconds=stream.watch),
         out_of_orderness=parse_duration(stream.out_of_orderness),
         idle_timeout=None if stream.idle_timeout is None else parse_duration(stream.idle_timeout),
+        partitioning=options.partitioning,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.reasons import Note
 
 DONE, DATA_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -100,6 +101,7 @@ class DatasetResult(Result):
       windows: of a dataset with windows.
       rows_on_time, rows_late: only of windows.
       rejected_by_reason: a row with several reasons counts for each.
+      notes: what became of values that are no reason to reject a row.
       dead_letters: the folder of the rejected rows.
       schema: of the rows that were read.
       transform: the folder of the graph.
@@ -118,6 +120,7 @@ class DatasetResult(Result):
     rows_late: int | None = None
     splits: Mapping[str, SplitResult] = dataclasses.field(default_factory=dict)
     rejected_by_reason: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
     dead_letters: str | None = None
     schema: str | None = None
     transform: str | None = None
@@ -137,6 +140,7 @@ class FitResult(Result):
       rows_fitted: of the train split.
       schema: that was given, or inferred.
       transform: the folder of the graph.
+      notes: what a schema that was inferred does to values.
     """
 
     output: str
@@ -147,6 +151,7 @@ class FitResult(Result):
     rows_fitted: int | None
     schema: str
     transform: str
+    notes: tuple[Note, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

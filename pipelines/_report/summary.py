@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 from rich.console import Console, Group, RenderableType
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock.io.files.sizes import byte_text
+from penstock.io.reasons import Note
 from penstock.transforms.verify import Fault
 from pipelines._report.result import DatasetResult, DescribedResult, FitResult, LettersResult, Result, VerifyResult
 
@@ -46,6 +47,8 @@ def _print_text(result: Result) -> None:
         case FitResult():
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
             print(f"fitted {result.features} on {rows}{result.input}; the graph is in {result.transform}")
+            if result.notes:
+                _print(_notes(result.notes))
         case VerifyResult():
             print(_verified(result))
         case DescribedResult():
@@ -75,6 +78,8 @@ def _dataset(result: DatasetResult) -> Iterator[RenderableType]:
         yield _splits(result)
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
+    if result.notes:
+        yield _notes(result.notes)
     if result.windows is None:
         yield _places(result)
     yield f"Next: check every byte\n  penstock verify --dataset {shlex.quote(result.output)}"
@@ -115,6 +120,17 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
     if len(ranked) > _MAX_REASONS:
         table.add_row(f"and {len(ranked) - _MAX_REASONS} more", "", "")
     return table
+
+
+def _notes(notes: Sequence[Note]) -> RenderableType:
+    """What became of values, a line for each and a sentence below it."""
+    lines = [
+        Text.assemble((f"{note.code} {note.subject}", "bold"), f"   {note.count:,}\n  {note.detail}")
+        for note in notes[:_MAX_REASONS]
+    ]
+    if len(notes) > _MAX_REASONS:
+        lines.append(Text(f"and {len(notes) - _MAX_REASONS} more, in the manifest"))
+    return Text("\n").join([Text("not as they were read (no row is rejected for it)", "bold"), *lines])
 
 
 def _places(result: DatasetResult) -> RenderableType:

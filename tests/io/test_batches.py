@@ -9,12 +9,15 @@ from penstock.io.batches import (
     check_column_names,
     feature_names,
     join_batches,
+    notes_of,
     origin_array,
     set_column,
     slice_rows,
     split_batch,
+    with_notes,
 )
 from penstock.io.errors import InputError
+from penstock.io.reasons import Note
 from penstock.io.reserved import ORIGIN
 
 
@@ -69,7 +72,7 @@ def test_set_column_replaces_or_appends():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", ""], r"f.csv: column 2 has no name; .*--columns"),
+        (["a", ""], r"f.csv: column 2 has no name; name it"),
         (["a", "b", "a"], r"f.csv: column name 'a' appears more than once"),
         (["_origin"], r"f.csv: column name '_origin' is reserved"),
     ],
@@ -95,3 +98,19 @@ def test_small_batches_are_joined_within_the_limits():
 @pytest.mark.parametrize(("size", "slices"), [(4 << 20, 1), (9 << 19, 1), (5 << 20, 2), (9 << 20, 2), (10 << 20, 3)])
 def test_a_little_too_much_is_not_cut(size, slices):
     assert len(list(slice_rows(1000, size))) == slices
+
+
+def test_notes_travel_with_a_batch_beside_other_metadata():
+    notes = (Note("left_out", "événements", 3, "a list of objects"), Note("left_out", "", 1, "no name"))
+    batch = with_notes(batch_of(3).replace_schema_metadata({"k": "v"}), notes)
+    decoded = RecordBatchCoder().decode(RecordBatchCoder().encode(batch))
+    assert notes_of(decoded) == notes_of(batch.slice(1)) == notes
+    assert decoded.schema.metadata[b"k"] == b"v"
+    assert notes_of(batch_of(3)) == ()
+
+
+def test_notes_stay_with_the_first_slice_of_a_batch():
+    batch = with_notes(batch_of(3).replace_schema_metadata({"k": "v"}), [Note("left_out", "x", 3, "a list")])
+    slices = list(split_batch(batch, max_rows=1))
+    assert [len(notes_of(piece)) for piece in slices] == [1, 0, 0]
+    assert {piece.schema.metadata[b"k"] for piece in slices} == {b"v"}

@@ -31,6 +31,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.folders import list_files
 from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.sort.merge import KEYS_END
+from penstock.io.sources.read import ReadRecords
 from penstock.io.write import WriteDataset
 
 ROWS = 500
@@ -438,3 +439,14 @@ def test_shard_that_is_written_twice_from_runs_that_are_gone_fails(tmp_path):
     assert [one.records for one in merge.process(shard, [])] == [0]
     with pytest.raises(RuntimeError, match=r"train/part-00000-of-00001\.tfrecord: was begun before"):
         list(merge.process(shard, []))
+
+
+def test_an_output_that_holds_the_input_is_refused_before_anything_is_deleted(tmp_path):
+    (tmp_path / "ds" / "train").mkdir(parents=True)
+    (tmp_path / "ds" / "train" / "part-00000-of-00001.csv").write_text("a\n1\n")
+    (tmp_path / "linked").symlink_to(tmp_path / "ds")
+    pipeline = beam.Pipeline()
+    rows = (pipeline | ReadRecords([f"{tmp_path}/ds/train/*.csv"]), pipeline | beam.Create([table()]))
+    with pytest.raises(ConfigError, match=r"the input .*/part-00000-of-00001\.csv: lies in --output .*/linked, and"):
+        _ = rows | beam.Flatten() | WriteDataset(str(tmp_path / "linked"), overwrite=True)
+    assert [path.name for path in (tmp_path / "ds").rglob("*.*")] == ["part-00000-of-00001.csv"]

@@ -195,7 +195,7 @@ class TestTooManyRejects:
         code, stderr = job("--input", bad, "--schema", schema, "--output", out)
         assert code == DATA_FAILED
         assert "10 of 100 rows were rejected, more than --max_reject_fraction 0.05 allows" in stderr
-        assert f"the rejected rows and why: {out}/dead_letters" in stderr
+        assert f"the rejected rows and why: {out}/dead_letters; 10 for schema.type ({bad}, line 2: column 'a'" in stderr
         assert "schema.type" in capsys.readouterr().out
         assert len(dead_letters(out)) == 10
         assert {path.parent.name for path in out.rglob("*") if path.is_file()} == {"dead_letters"}

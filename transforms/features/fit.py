@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.beam.row_counters import RowCounters
-from penstock.io.errors import ConfigError, DataError
+from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, named_features, schema_features, write_schema
@@ -54,7 +54,8 @@ class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColle
       ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a
         folder is on a filesystem that cannot be reached from here.
       ImportError: without the extra `tft`.
-      DataError: on the workers, when there are no rows, or a row has no value, too many, or one that float32 cannot
+      NoRowsError: on the workers, when there are no rows.
+      DataError: on the workers, when a row has no value, too many, or one that float32 cannot
         hold, where the features need exactly one.
     """
 
@@ -316,7 +317,7 @@ class _PublishFn(beam.DoFn):
         if not rows:
             gfile.rmtree(self._temp_dir)
             which = "there are no rows" if self._split is None else f"the split {self._split!r} has no rows"
-            raise DataError(f"cannot fit the features: {which}")
+            raise NoRowsError(f"cannot fit the features: {which}")
         _complete_metadata(source, schema_pb2.Schema.FromString(self._schema), self._single)
         gfile.makedirs(self._output_dir)
         for name in ("metadata", "transformed_metadata", "transform_fn"):

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
+from penstock.io.columns.float32 import rounding_notes
 from penstock.io.dataset.shard_formats.base import (
     Content,
     EncodedRows,
@@ -33,6 +34,7 @@ from penstock.io.examples.frames import Frames
 from penstock.io.files.paths import is_local
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
+from penstock.io.reasons import Note
 from penstock.io.sort.records import Bytes, Ints
 
 # Our names of compressions -> the names in `array_record`.
@@ -55,6 +57,10 @@ class ArrayRecordShards(ShardFormat):
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
         """Encodes rows as framed tf.Examples."""
         return encode_framed(batch)
+
+    def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
+        """Returns what becomes of doubles as float32."""
+        return rounding_notes(rows)
 
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:
@@ -81,8 +87,8 @@ class ArrayRecordShards(ShardFormat):
         with _local_file(path) as local:
             first = 0
             for records in _records(local, uri):
-                places = np.arange(first, first + len(records))
-                yield framed_piece(framed(records), "record", places)
+                positions = np.arange(first, first + len(records))
+                yield framed_piece(framed(records), "record", positions)
                 first += len(records)
 
 

@@ -12,7 +12,7 @@ A reader reads only the bytes that it needs.
 import dataclasses
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.values import plain
 from penstock.io.dataset.shuffle import shards_of
+from penstock.io.reasons import Note, merge_notes
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 from penstock.io.sort.records import EncodedRecords, Ints, sorted_order
 from penstock.io.sort.runs import MAX_RUN_BYTES
@@ -64,6 +65,7 @@ class Chunk:
       parts: the records by split and shard, ascending.
       source: byte offset and length of the source rows.
       inputs: where the records come from, by uri.
+      notes: what became of values of the records.
     """
 
     window: int
@@ -72,6 +74,7 @@ class Chunk:
     parts: tuple[ChunkPart, ...]
     source: tuple[int, int]
     inputs: tuple[InputRange, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def merge_ranges(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
@@ -104,13 +107,18 @@ class ChunkWriter:
     def _clear(self) -> None:
         self._records: list[pa.RecordBatch] = []
         self._sources: list[pa.RecordBatch] = []
+        self._notes: dict[int, list[Note]] = {}
         self._bytes = 0
 
-    def add(self, records: pa.RecordBatch, sources: pa.RecordBatch) -> Iterator[Chunk]:
-        """Adds a batch of `RECORDS`, all with event times, and their source rows.
+    def add(
+        self, records: pa.RecordBatch, sources: pa.RecordBatch, notes: Mapping[int, Sequence[Note]] | None = None
+    ) -> Iterator[Chunk]:
+        """Adds a batch of `RECORDS`, all with event times, their source rows, and their notes by start of a window.
 
         Yields chunks whenever the buffer is full.
         """
+        for start, found in (notes or {}).items():
+            self._notes.setdefault(start, []).extend(found)
         self._records.append(records)
         self._sources.append(_letter_columns(sources))
         self._bytes += EncodedRecords.of(records).nbytes + self._sources[-1].nbytes
@@ -121,13 +129,14 @@ class ChunkWriter:
         """Writes the buffer to one file for each window; a file is closed before its chunk is yielded."""
         if not self._records:
             return
-        records, sources = pa.concat_batches(self._records), self._sources
+        records, sources, notes = pa.concat_batches(self._records), self._sources, self._notes
         self._clear()
         times = records.column("event_time").cast(pa.int64()).to_numpy()
         rows, starts = self._windows.assign(times)
         for start in np.unique(starts).tolist():
             own = rows[starts == start]
-            yield self._write(start, _take(records, own), _take_each(sources, own))
+            chunk = self._write(start, _take(records, own), _take_each(sources, own))
+            yield dataclasses.replace(chunk, notes=merge_notes(notes.get(start, ())))
 
     def _write(self, start: int, records: pa.RecordBatch, sources: Sequence[pa.RecordBatch]) -> Chunk:
         order = sorted_order(EncodedRecords.of(records))

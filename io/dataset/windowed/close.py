@@ -39,6 +39,7 @@ from penstock.io.dataset.windowed.chunks import Chunk, InputRange, merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
+from penstock.io.reasons import Note, merge_notes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class PaneHeader:
       shards: number of shards to write.
       rejects: number of dead-letter files that are filed in it.
       final: whether it is the last pane of its window.
+      notes: what became of values of its rows.
     """
 
     shards: int
@@ -106,6 +108,7 @@ class PaneHeader:
     inputs: tuple[InputRange, ...]
     final: bool
     run_id: str
+    notes: tuple[Note, ...] = ()
 
 
 @register_json
@@ -204,7 +207,8 @@ class ClosingRules:
                 parts.setdefault((part.split, part.shard), []).append(ref)
         inputs = merge_ranges(item for chunk in chunks for item in chunk.inputs)
         rows = sum(chunk.rows for chunk in chunks)
-        yield HeaderTask(window, PaneHeader(len(parts), rejects, rows, inputs, final, run_id), pane)
+        notes = merge_notes(note for chunk in chunks for note in chunk.notes)
+        yield HeaderTask(window, PaneHeader(len(parts), rejects, rows, inputs, final, run_id, notes), pane)
         for (split, shard), refs in sorted(parts.items()):
             yield WriteTask(window, ShardTask(split, shard, tuple(refs)), pane)
 

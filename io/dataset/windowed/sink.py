@@ -10,10 +10,11 @@ lie in state. One step, which gets only references, decides when a window closes
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue
@@ -23,7 +24,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from penstock.io.batches import drop_rows, in_global_window, set_column
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
-from penstock.io.dataset.encode import RecordEncoder
+from penstock.io.dataset.encode import EncodedBatch, RecordEncoder
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.chunks import Chunk, ChunkWriter
 from penstock.io.dataset.windowed.close import Arrival, ChunkArrival, CloseWindows, ClosingRules, RejectsArrival
@@ -34,7 +35,7 @@ from penstock.io.dataset.windowed.shards import ShardStaging, WriteWindowShards
 from penstock.io.dead_letters.handler import REJECTED, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import DataError
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason
 from penstock.io.reserved import EVENT_TIME
 
 _TIME_TYPE = pa.timestamp("us", "UTC")
@@ -80,9 +81,18 @@ class _WriteChunksFn(beam.DoFn):
         encoded = self._encoder.encode(batch)
         if encoded.faults:
             yield from self._reject(encoded.all_rows, encoded.faults)
-        for chunk in self._writer.add(encoded.records, encoded.rows):
+        for chunk in self._writer.add(encoded.records, encoded.rows, self._notes(encoded)):
             # The earliest timestamp in the bundle: a later one would let the watermark pass the buffered rows.
             yield TimestampedValue(chunk, self._earliest)
+
+    def _notes(self, encoded: EncodedBatch) -> Mapping[int, Sequence[Note]]:
+        """The notes of the rows of each window, by its start."""
+        if not encoded.notes:
+            return {}
+        windows: Windows = self._chunk_options[1]
+        rows, starts = windows.assign(encoded.records.column("event_time").cast(pa.int64()).to_numpy())
+        own = {start: pa.array(rows[starts == start]) for start in np.unique(starts).tolist()}
+        return {start: self._encoder.notes(encoded.rows.take(indices)) for start, indices in own.items()}
 
     def _reject(self, rows: pa.RecordBatch, faults: Any) -> Iterator[Any]:
         self._counters.add(bad_rows=len(faults))

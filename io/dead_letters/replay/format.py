@@ -14,7 +14,8 @@ Not all letters are tried. These are rejected again, unchanged:
 
 - letters that have failed `max_attempts` times;
 - letters whose payload is not a row: that of `file.*` stands for a file, that of `kafka.tombstone` has a key, that of
-  `*.too_long` is the beginning of a line (which might pass if tried); they count as having failed `max_attempts` times;
+  `*.too_long` is the beginning of a line, and that of `csv.line_break` a piece of a record (both might pass if tried);
+  they count as having failed `max_attempts` times;
 - letters that have none of the wanted `reasons`; they keep their attempt.
 """
 
@@ -56,7 +57,7 @@ from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 from penstock.io.schema import Feature
 
 # Letters with these reasons have a payload that is not a row.
-_NO_ROW = ("file.*", "kafka.tombstone", "*.too_long")
+_NO_ROW = ("file.*", "kafka.tombstone", "*.too_long", "csv.line_break")
 
 _NO_TIME = Reason("event_time.missing", "the dead letter has no event time, every row needs one")
 
@@ -143,7 +144,8 @@ class DeadLetterFormat:
     Attributes:
       format: format of payloads that are bytes, a name from `penstock.io.formats.registry` or
         `penstock.io.messages.registry`; None refuses such payloads.
-      options: options of the decoder, by keyword. CSV without `column_names` takes them from the letters.
+      options: options of the decoder, and those of headers, by keyword. CSV without `column_names` takes them from the
+        letters.
       inputs: URIs of files whose header may be read for letters that do not name the columns of CSV.
       max_attempts: letters that have failed this often are not tried.
       reasons: try only letters with a reason that matches one of these (`rule.*`); empty for all.
@@ -195,7 +197,8 @@ class DeadLetterFormat:
             raise ConfigError(f"{uri}: its dead letters hold the bytes of rows; name their format with --format")
         of_files = find_format(self.format or "")
         fixed = {} if of_files is None else of_files.payload_options
-        options = dict(self.options)
+        of_headers = {option.keyword for option in self._entry.of_headers}
+        options = {name: value for name, value in self.options.items() if name not in of_headers}
         if self.needs_headers:
             options[COLUMNS.keyword] = self._header(uri) if names is None else names
         return self._entry.make(features, **options, **fixed)()
@@ -209,8 +212,9 @@ class DeadLetterFormat:
         entry = find_format(self.format or "")
         names = None
         try:
-            if entry is not None:
-                options = {name: value for name, value in self.options.items() if name == DELIMITER.keyword}
+            if entry is not None and self._entry is not None:
+                known = {option.keyword for option in (DELIMITER, *self._entry.of_headers)}
+                options = {name: value for name, value in self.options.items() if name in known}
                 names = entry.make(**options).columns(stat_file(uri))
         except (InputError, ValueError) as error:
             raise ConfigError(f"{error}; name the columns of the dead letters with --columns") from error
@@ -359,7 +363,7 @@ class _Payloads:
             [*columns.values(), *(taken.column(name) for name in reserved)], names=[*columns, *reserved]
         )
         rejected = row_letters(set_column(places, SOURCE, source), faults, "read")
-        return Parsed(batch, rejected, source.take(pa.array(kept)))
+        return Parsed(batch, rejected, None if decoded.explodes else source.take(pa.array(kept)))
 
 
 def _places(letters: pa.RecordBatch) -> pa.RecordBatch:

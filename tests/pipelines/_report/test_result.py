@@ -18,6 +18,7 @@ from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.replay.claims import Claim, claim_files
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files.inputs import match_files
+from penstock.io.reasons import Note
 from pipelines import fit, prepare, replay, verify
 from pipelines._cli.command import main
 from pipelines._options.replay import ReplayOptions
@@ -34,10 +35,10 @@ DATASET = [
     *BASE,
     *("output", "run_id", "dataset_id", "manifest", "windows"),
     *("rows_in", "rows_out", "rows_rejected", "rows_on_time", "rows_late"),
-    *("splits", "rejected_by_reason", "dead_letters", "schema", "transform", "letters"),
+    *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform", "letters"),
 ]
 LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parked"]
-FIT = [*BASE, "output", "features", "input", "rows_in", "rows_rejected", "rows_fitted", "schema", "transform"]
+FIT = [*BASE, "output", "features", "input", "rows_in", "rows_rejected", "rows_fitted", "schema", "transform", "notes"]
 VERIFY = [*BASE, "dataset", "good", "faults", "rows_out", "shards", "windows", "bytes"]
 
 
@@ -373,6 +374,14 @@ class TestForPeople:
 
     def test_what_lies_where_is_a_table_where_there_is_room(self, told):
         assert "  ooo/train/          the shards of this split" in lines_of(told[120, 3])
+
+    def test_notes_say_what_became_of_values(self, capsys):
+        notes = tuple(Note("float32.rounded", f"c{number}", 1_000, "1.1 is written as 1.2") for number in range(14))
+        tell(dataclasses.replace(_dataset("o"), notes=notes), as_json=False)
+        lines = capsys.readouterr().out.splitlines()
+        start = lines.index("  not as they were read (no row is rejected for it)")
+        assert lines[start + 1 : start + 3] == ["  float32.rounded c0   1,000", "    1.1 is written as 1.2"]
+        assert lines[start + 25 : start + 27] == ["  and 2 more, in the manifest", ""]
 
     def test_a_pipe_has_room(self, capsys):
         tell(_dataset("o" * 200), as_json=False)

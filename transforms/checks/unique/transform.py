@@ -122,7 +122,7 @@ class RejectDuplicates(RejectingTransform):
     def _on_stream(self, batches: beam.PCollection[pa.RecordBatch]) -> Any:
         if self._windows is None:
             raise ConfigError(
-                f"{self._key.place}: in a stream a key can be unique in a window, not in all that is still to come; "
+                f"{self._key.where}: in a stream a key can be unique in a window, not in all that is still to come; "
                 "pass --window fixed:SIZE (RejectDuplicates(windows=...)), or leave `unique` out"
             )
         buckets_of = functools.partial(

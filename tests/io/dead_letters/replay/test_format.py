@@ -97,6 +97,22 @@ def test_bytes_are_read_by_their_format(tmp_path, format_name, options, payload,
     assert [(str(row["id"]), row["name"], row["payload"]) for row in rows] == [(str(expected[0]), expected[1], payload)]
 
 
+def test_objects_are_exploded_again_and_their_rows_are_not(tmp_path):
+    payload = b'{"id": [{"name": "x"}, {"name": "y"}]}'
+    letters = [
+        raw_letter([Reason("jsonl.type", "why")], "read", "/in/a.json", 3, payload),
+        letter('{"id.name": "z"}', "schema.domain", "json", position=4),
+    ]
+    features = [Feature("id.name", Kind.BYTES)]
+    rows, rejected = read(tmp_path, letters, features, format="jsonl", options={"explode": "id"})
+    assert rejected == []
+    assert sorted((row["id.name"], row["_origin"]["position"], row["payload"]) for row in rows) == [
+        ("x", 3, None),
+        ("y", 3, None),
+        ("z", 4, None),
+    ]
+
+
 def test_tf_examples_are_read_from_base64(tmp_path):
     # A tf.Example with the feature id, one INT, 7.
     payload = bytes.fromhex("0a0d0a0b0a02696412051a030a0107")
