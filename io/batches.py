@@ -61,6 +61,14 @@ def origin_array(uri: str, positions: np.ndarray) -> pa.StructArray:
     return pa.StructArray.from_arrays([uris, pa.array(positions, pa.int64())], fields=list(ORIGIN_TYPE))
 
 
+def row_origin(batch: pa.RecordBatch, row: int) -> str:
+    """Describes where a row came from, as `URI at POSITION`; empty if its source does not say."""
+    if ORIGIN not in batch.schema.names:
+        return ""
+    origin = batch.column(ORIGIN)[row].as_py()
+    return f"{origin['uri']} at {origin['position']}" if isinstance(origin, dict) else ""
+
+
 def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
     """Replaces the column `name` of a batch, or appends it."""
     index = batch.schema.get_field_index(name)

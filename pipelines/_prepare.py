@@ -41,6 +41,7 @@ from pipelines._options.prepare import PrepareOptions
 from pipelines._plan import Plan, Recipe, infer_schema, look_at, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
+from pipelines._report.printable import mapped, masked
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DatasetResult, DescribedResult, RunFailedError
@@ -237,7 +238,7 @@ def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None
 
 
 def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
-    return {
+    provenance = {
         "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
         "event_time": plan.recipe.event_time,
@@ -246,6 +247,8 @@ def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> di
         "options": options.resolved(),
         "versions": package_versions(),
     }
+    stored: dict[str, Any] = mapped(provenance, masked)
+    return stored
 
 
 def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, seconds: float) -> DatasetResult:

@@ -27,6 +27,7 @@ from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
 from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
+from pipelines._report.printable import printable
 from pipelines._report.process import beginning_now, job_started
 from pipelines._report.result import DatasetResult, LettersResult
 from pipelines._report.summary import tell
@@ -234,7 +235,7 @@ def _print_claimed(claimed: Claimed) -> None:
     if claimed.done:
         print(f"{len(claimed.done)} files were replayed before")
     for uri, run_id in claimed.others.items():
-        print(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}")
+        print(printable(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}"))
 
 
 def _counted(letters: LettersResult, output: str) -> LettersResult:

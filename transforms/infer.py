@@ -36,6 +36,7 @@ from pyarrow import types
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import feature_names, is_untyped, notes_of
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.float32 import ROUNDED, TELLS, lost_digits
@@ -200,7 +201,7 @@ class SummarizeRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
         return batches | "Summarize" >> beam.CombineGlobally(SummarizeRowsFn()).with_output_types(Summary)
 
 
-class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
+class InferSchema(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
     """Infers one schema from all rows.
 
     The module's docstring says how each feature of the schema is inferred.

@@ -3,10 +3,11 @@
 import apache_beam as beam
 import pyarrow as pa
 
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.dead_letters.source import keep_source
 
 
-class KeepSource(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
+class KeepSource(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
     """Copies the data columns of each batch into `_source`, unless it has a `_source` already.
 
     It is for batches that Penstock's readers did not read, or read without `keep_source=True`, and belongs before the

@@ -39,6 +39,9 @@ class Part:
     end: int | None = None
     first_row: int = 0
 
+    def __str__(self) -> str:
+        return f"part {self.start} to {'the end' if self.end is None else self.end}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:

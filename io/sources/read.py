@@ -25,6 +25,7 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.contents import telling_content
 from penstock.io.files.inputs import InputFile, stat_file
 from penstock.io.files.partitions import Partitioning
+from penstock.io.files.system_errors import out_of_memory
 from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.formats.registry import choose_format
 from penstock.io.reserved import SHUFFLE_KEY
@@ -141,7 +142,11 @@ class ReadPartFn(beam.DoFn):
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """Reads the rows of one part."""
         with stopping.failing_together(self._pipeline), telling_content(item[1]):
-            yield from self._read(*item)
+            try:
+                yield from self._read(*item)
+            except MemoryError as error:
+                place = f"the read of {item[1].uri} ({item[2]})"
+                raise InputError(out_of_memory(str(error), place)) from error
 
     def _read(self, index: int, file: InputFile, part: Part) -> Iterator[Any]:
         for parsed in self._reader.read(file, part, self._features):

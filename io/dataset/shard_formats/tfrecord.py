@@ -17,7 +17,7 @@ from penstock.io.dataset.shard_formats.base import (
     ShardWriter,
     Store,
 )
-from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.decode import decode_examples, example_kinds
 from penstock.io.examples.encode import try_encode_examples
 from penstock.io.examples.frames import Frames, read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
@@ -84,4 +84,10 @@ def framed_piece(frames: Frames, what: str, positions: Sequence[int] | Ints) -> 
         decoded = decode_examples(frames, features, strict=True)
         return decoded.batch, decoded.rejects
 
-    return ReadPiece(frames.data, len(frames), decode, lambda row: f"{what} {positions[row]}")
+    return ReadPiece(
+        frames.data,
+        len(frames),
+        decode,
+        position=lambda row: f"{what} {positions[row]}",
+        kinds=lambda: example_kinds(frames),
+    )

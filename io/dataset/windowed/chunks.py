@@ -22,7 +22,9 @@ from penstock.io.batches import feature_names
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.values import plain
+from penstock.io.dataset.kinds import KindGroup
 from penstock.io.dataset.shuffle import shards_of
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Note, merge_notes
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 from penstock.io.sort.records import EncodedRecords, Ints, sorted_order
@@ -66,6 +68,7 @@ class Chunk:
       source: byte offset and length of the source rows.
       inputs: where the records come from, by uri.
       notes: what became of values of the records.
+      kinds: the kinds of features that its bundle has met so far.
     """
 
     window: int
@@ -75,6 +78,7 @@ class Chunk:
     source: tuple[int, int]
     inputs: tuple[InputRange, ...] = ()
     notes: tuple[Note, ...] = ()
+    kinds: tuple[KindGroup, ...] = ()
 
 
 def merge_ranges(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
@@ -144,7 +148,7 @@ class ChunkWriter:
         path = FileSystems.join(self._directory, self._windows.name(start), uuid.uuid4().hex)
         parts: list[ChunkPart] = []
         offset = 0
-        with FileSystems.create(path, compression_type="uncompressed") as file:
+        with writing(path, OUTPUT_REMEDY), FileSystems.create(path, compression_type="uncompressed") as file:
             for split, shard, first, last in _parts_of(EncodedRecords.of(records), self._num_shards):
                 stream = _stream([records.slice(first, last - first)])
                 file.write(stream)

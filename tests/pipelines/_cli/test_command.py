@@ -21,7 +21,7 @@ from pipelines._cli import beam_flags as _beam_flags
 from pipelines._cli import flags as _flags
 from pipelines._cli.command import UNREAD, announce, main
 from pipelines._report.process import job_started
-from pipelines._report.result import DATA_FAILED, DONE, INTERRUPTED, WRONG_USAGE
+from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
 
 SOURCES = pathlib.Path(__file__).parents[3] / "src"
 SCRIPT = "import sys\nfrom penstock.__main__ import main\nsys.exit(main())\n"
@@ -377,7 +377,7 @@ class TestEnd:
         _, rest = process.communicate()
         assert first.startswith("penstock ")
         assert (process.returncode, rest) == (
-            INTERRUPTED,
+            128 + signal.SIGINT,
             "penstock prepare: error: interrupted; nothing was published\n",
         )
         assert not (folder / "out").exists()
