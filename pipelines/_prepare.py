@@ -38,7 +38,7 @@ from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
-from pipelines._plan import Plan, Recipe, infer_schema, look_at, no_rows, package_versions
+from pipelines._plan import Plan, Recipe, infer_schema, input_uris, look_at, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.printable import mapped, masked
@@ -264,10 +264,11 @@ def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, second
     if outcome.status == "published":
         return result
     rejects = dataclasses.replace(read_first(outcome.dead_letters), reasons=result.rejected_by_reason)
+    examples = rejects.examples(input_uris(source))
     raise RunFailedError(
         f"{result.rows_rejected:,} of {result.rows_in:,} rows were rejected, more than --max_reject_fraction "
         f"{options.checks.max_reject_fraction:g} allows; "
-        f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {rejects.examples()}",
+        f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {examples}",
         result,
     )
 

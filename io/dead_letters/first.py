@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import apache_beam as beam
@@ -66,19 +66,23 @@ class FirstRejects:
             {code: min(letters, key=_place) for code, letters in found.items()},
         )
 
-    def examples(self) -> str:
-        """Names the most frequent reasons, each with the first row that it rejected."""
+    def examples(self, files: Collection[str] = ()) -> str:
+        """Names the most frequent reasons, each with the first row that it rejected.
+
+        `files` are URIs of files that may be opened to count the lines before a row: a dead letter that is replayed
+        may name any file.
+        """
         ranked = sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))
-        texts = [f"{rows:,} for {code}{self._example(code)}" for code, rows in ranked[:_MAX_REASONS]]
+        texts = [f"{rows:,} for {code}{self._example(code, files)}" for code, rows in ranked[:_MAX_REASONS]]
         more = [f"{len(ranked) - _MAX_REASONS} more reasons"] if len(ranked) > _MAX_REASONS else []
         return ", ".join([*texts, *more])
 
-    def _example(self, code: str) -> str:
+    def _example(self, code: str, files: Collection[str]) -> str:
         if code not in self.letters:
             return ""
         letter = self.letters[code]
         detail = next(reason.detail for reason in letter.reasons if reason.code == code)
-        return f" ({_where(letter)}: {_cut(detail, _MAX_DETAIL)}: {_cut(letter.payload, _MAX_TEXT)!r})"
+        return f" ({_where(letter, files)}: {_cut(detail, _MAX_DETAIL)}: {_cut(letter.payload, _MAX_TEXT)!r})"
 
     def to_json(self) -> str:
         """Returns a JSON object."""
@@ -101,9 +105,9 @@ def _cut(text: str, size: int) -> str:
     return text if len(text) <= size else text[:size] + "..."
 
 
-def _where(letter: DeadLetter) -> str:
-    """Names the file and the number of the line; the position of a row that is no line."""
-    line = line_number(letter)
+def _where(letter: DeadLetter, files: Collection[str]) -> str:
+    """Names the file and the number of the line; the position of a row that is no line, or of none of the files."""
+    line = line_number(letter) if letter.uri in files else None
     return f"{letter.uri}, line {line}" if line else f"{letter.uri} at {letter.position}"
 
 
