@@ -17,6 +17,10 @@ class Reason:
     detail: str
 
 
+# The code of notes about members that a reader leaves out, since no column can hold them.
+LEFT_OUT = "left_out"
+
+
 @dataclasses.dataclass(frozen=True)
 class Note:
     """What became of values on the way, where no row is rejected for it.

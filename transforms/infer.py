@@ -36,6 +36,8 @@ from pyarrow import types
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import feature_names, is_untyped, notes_of
+from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.float32 import ROUNDED, TELLS, lost_digits
 from penstock.io.columns.grammar import text_numbers
@@ -44,7 +46,7 @@ from penstock.io.columns.numbers import NumberCounts, count_doubles, count_ints,
 from penstock.io.columns.values import decimal_text, is_readable, is_text, item_type
 from penstock.io.errors import ConfigError
 from penstock.io.kernel.shared.numbers import Text
-from penstock.io.reasons import Note, merge_notes
+from penstock.io.reasons import LEFT_OUT, Note, merge_notes
 from penstock.io.schema import Kind
 
 MAX_DOMAIN_VALUES = 100
@@ -142,10 +144,19 @@ def summarize_batch(batch: pa.RecordBatch) -> Summary:
 
 
 def summary_schema(summary: Summary) -> schema_pb2.Schema:
-    """Makes the schema that all summarised rows meet, except for NaN and infinity; features are sorted by name."""
+    """Makes the schema that all summarised rows meet, except for NaN and infinity; features are sorted by name.
+
+    A comment of the schema says which members readers have left out.
+    """
     schema = schema_pb2.Schema()
+    left_out = {note.subject: note for note in summary.notes if note.code == LEFT_OUT}
     for name in sorted(summary.columns):
-        schema.feature.append(_feature(name, summary.columns[name], summary.rows))
+        column = summary.columns[name]
+        if name in left_out and not column.numbers.total + column.others:
+            continue  # in the other rows the list is empty
+        schema.feature.append(_feature(name, column, summary.rows))
+    for note in left_out.values():
+        schema.annotation.comment.append(f"{note.subject!r}, in {note.count:,} rows: {note.detail}")
     return schema
 
 
@@ -190,7 +201,7 @@ class SummarizeRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
         return batches | "Summarize" >> beam.CombineGlobally(SummarizeRowsFn()).with_output_types(Summary)
 
 
-class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
+class InferSchema(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
     """Infers one schema from all rows.
 
     The module's docstring says how each feature of the schema is inferred.
@@ -210,7 +221,7 @@ def _summarize_column(name: str, column: pa.Array, untyped: bool) -> ColumnSumma
     if not is_readable(item):
         raise ConfigError(
             f"column {name!r} has type {column.type}, which a tf.Example cannot hold; pass a schema that names the "
-            "columns to read, or convert the column"
+            f"columns to read, or convert the column{explode_hint(name, column.type)}"
         )
     lists = list_column(column)
     lengths = np.ones(1, np.int64) if lists.lengths is None else lists.lengths[lists.present]

@@ -43,6 +43,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.grammar import cast_text, parse_text, whole_numbers
 from penstock.io.columns.lists import ListColumn, list_column
@@ -133,7 +134,7 @@ def check_type(arrow_type: pa.DataType, feature: Feature) -> None:
     if not is_readable(item):
         raise ConfigError(
             f"column {feature.name!r} has type {arrow_type}, which a tf.Example cannot hold; take the feature out of "
-            "the schema, or convert the column before it is read"
+            f"the schema, or convert the column before it is read{explode_hint(feature.name, arrow_type)}"
         )
     if feature.kind is Kind.FLOAT and types.is_temporal(item):
         raise ConfigError(
@@ -155,7 +156,8 @@ def _check_absent(feature: Feature, nested: pa.Schema, flat: pa.Schema) -> None:
         if index >= 0 and types.is_struct(item_type(flat.types[index])):
             raise ConfigError(
                 f"feature {feature.name!r} lies inside column {flat.names[index]!r}, a list of structs, which a "
-                "tf.Example cannot hold; take the feature out of the schema, or unnest the column before it is read"
+                "tf.Example cannot hold; take the feature out of the schema"
+                f"{explode_hint(flat.names[index], flat.types[index])}"
             )
 
 

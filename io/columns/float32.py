@@ -20,7 +20,7 @@ import pyarrow as pa
 from penstock.io.batches import feature_names
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import item_type
-from penstock.io.kernel import float32
+from penstock.io.kernel import grammar
 from penstock.io.kernel.shared.numbers import Mask
 from penstock.io.reasons import Note
 
@@ -44,7 +44,7 @@ def losing(values: Doubles) -> Mask:
     >>> losing(np.array([0.1, 12.35, 20000001, 1748736094.501])).tolist()
     [False, False, True, True]
     """
-    found: Mask = float32.losing(np.ascontiguousarray(values, np.float64))
+    found: Mask = grammar.losing(np.ascontiguousarray(values, np.float64))
     return found
 
 

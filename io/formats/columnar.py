@@ -1,13 +1,15 @@
 """Shared code of formats with typed columns: planning parts, and rejecting texts that are not UTF-8."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from penstock.io.columns.explode import explode_batch
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.formats.base import Parsed, Part
 from penstock.io.reasons import Reason
+from penstock.io.reserved import ORIGIN
 
 _RAW_TYPES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
@@ -36,6 +38,25 @@ def decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
             plain = field.with_type(field.type.value_type)
             batch = batch.set_column(index, plain, batch.column(index).dictionary_decode())
     return batch
+
+
+def explode_rows(
+    batches: Iterable[pa.RecordBatch], explode: str | None, names: Sequence[str], uri: str
+) -> Iterator[pa.RecordBatch]:
+    """Makes a row of each item of a list, and selects the columns; without a list to explode, batches stay as they are.
+
+    Args:
+      batches: flattened rows with `_origin`.
+      explode: the column with the list.
+      names: the columns to keep, beside `_origin`.
+      uri: the file that a message should name.
+    """
+    for batch in batches:
+        if explode is None:
+            yield batch
+        else:
+            for rows in explode_batch(batch, explode, uri):
+                yield decode_dictionaries(rows.select([*names, ORIGIN]))
 
 
 def reject_non_utf8(batch: pa.RecordBatch, code: str) -> Parsed:

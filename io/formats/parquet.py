@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.io.batches import MAX_BATCH_BYTES, join_batches, origin_array, split_batch
+from penstock.io.columns.explode import check_explodes, exploded_schema, stored_names
 from penstock.io.columns.flatten import flatten_batch, flatten_schema
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed, select_names
-from penstock.io.formats.columnar import decode_dictionaries, reject_non_utf8, runs
+from penstock.io.formats.columnar import decode_dictionaries, explode_rows, reject_non_utf8, runs
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
 
@@ -38,14 +39,16 @@ class ParquetFormat:
 
     Attributes:
       part_bytes: about how many bytes of a file one worker reads at a time; at least one row group.
+      explode: the name of a list, each item of which becomes a row.
     """
 
     part_bytes: int = PART_BYTES
+    explode: str | None = None
 
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names of the file's schema, nested ones dotted."""
         with _open(file) as parquet:
-            return list(flatten_schema(parquet.schema_arrow, file.uri).names)
+            return list(exploded_schema(parquet.schema_arrow, self.explode, file.uri).names)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans runs of row groups; a file without rows has one empty part, so its columns are still checked."""
@@ -61,17 +64,23 @@ class ParquetFormat:
 
         Raises:
           InputError: when the file is damaged or not Parquet, or lacks a required column.
+          ConfigError: when the column to explode is missing, no list, or not in the schema.
         """
+        check_explodes(self.explode, features)
         with _open(file) as parquet:
-            names = select_names(flatten_schema(parquet.schema_arrow, file.uri).names, features, file.uri)
+            names = select_names(
+                exploded_schema(parquet.schema_arrow, self.explode, file.uri).names, features, file.uri
+            )
+            stored = stored_names(flatten_schema(parquet.schema_arrow, file.uri).names, names, self.explode)
             end = parquet.num_row_groups if part.end is None else part.end
             row = sum(parquet.metadata.row_group(index).num_rows for index in range(part.start))
             for group in range(part.start, end):
-                for batch in join_batches(_read_group(parquet, group, names, file.uri)):
+                for batch in join_batches(_read_group(parquet, group, stored, file.uri)):
                     positions = np.arange(row, row + batch.num_rows)
                     row += batch.num_rows
                     located = batch.append_column(ORIGIN, origin_array(file.uri, positions))
-                    yield from (reject_non_utf8(piece, "parquet.utf8") for piece in split_batch(located))
+                    for piece in explode_rows(split_batch(located), self.explode, names, file.uri):
+                        yield reject_non_utf8(piece, "parquet.utf8")
 
     def tail(self, file: InputFile) -> Part:
         """Returns the last row groups."""

@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from penstock.io.kernel.pure import csv as csv
     from penstock.io.kernel.pure import decode as decode
     from penstock.io.kernel.pure import examples as examples
-    from penstock.io.kernel.pure import float32 as float32
     from penstock.io.kernel.pure import frames as frames
     from penstock.io.kernel.pure import grammar as grammar
     from penstock.io.kernel.pure import hashing as hashing
+    from penstock.io.kernel.pure import json as json
     from penstock.io.kernel.pure import lines as lines
     from penstock.io.kernel.pure import runs as runs
 
-_CHOICES = frozenset(
-    {"crc32c", "csv", "decode", "examples", "float32", "frames", "grammar", "hashing", "lines", "runs"}
-)
+_CHOICES = frozenset({"crc32c", "csv", "decode", "examples", "frames", "grammar", "hashing", "json", "lines", "runs"})
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -6,7 +6,16 @@ import os
 import pathlib
 
 MODULES = (
-    *("_columns", "_crc32c", "_csv", "_decode", "_examples", "_float32", "_frames", "_grammar", "_hashing", "_lines"),
+    "_columns",
+    "_crc32c",
+    "_csv",
+    "_decode",
+    "_examples",
+    "_frames",
+    "_grammar",
+    "_hashing",
+    "_json",
+    "_lines",
     "_runs",
 )
 

@@ -58,11 +58,11 @@ class CsvDecoder:
     def __init__(self, layout: CsvFormat, features: Sequence[Feature] | None):
         names = layout.column_names or ()
         by_name = {} if features is None else feature_map(features)
-        self._delimiter = layout.delimiter
+        self._delimiter = layout.mark
         self._is_typed = features is not None
         self._names = {name: by_name.get(name) for name in select_names(names, features, _ORIGIN)}
         self._single, self._multiline = (
-            RecordReader(CsvColumns(_ORIGIN, names, self._names, layout.delimiter, layout.null_values, multiline))
+            RecordReader(CsvColumns(_ORIGIN, names, self._names, layout.mark, layout.null_values, multiline))
             for multiline in (False, True)
         )
         self._columns = len(names)

@@ -17,7 +17,7 @@ from penstock.io.dataset.shard_formats.base import (
     ShardWriter,
     Store,
 )
-from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.decode import decode_examples, example_kinds
 from penstock.io.examples.encode import try_encode_examples
 from penstock.io.examples.frames import Frames, read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
@@ -77,11 +77,17 @@ def encode_framed(batch: pa.RecordBatch) -> EncodedRows:
     return EncodedRows(encoded.data, encoded.offsets, faults)
 
 
-def framed_piece(frames: Frames, what: str, places: Sequence[int] | Ints) -> ReadPiece:
-    """Wraps framed tf.Examples that were read from a file; `what` names the unit of `places`, their positions in it."""
+def framed_piece(frames: Frames, what: str, positions: Sequence[int] | Ints) -> ReadPiece:
+    """Wraps framed tf.Examples that were read from a file; `positions` are those in the file, in the unit `what`."""
 
     def decode(features: Sequence[Feature]) -> tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]:
         decoded = decode_examples(frames, features, strict=True)
         return decoded.batch, decoded.rejects
 
-    return ReadPiece(frames.data, len(frames), decode, lambda row: f"{what} {places[row]}")
+    return ReadPiece(
+        frames.data,
+        len(frames),
+        decode,
+        position=lambda row: f"{what} {positions[row]}",
+        kinds=lambda: example_kinds(frames),
+    )

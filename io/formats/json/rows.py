@@ -8,6 +8,7 @@ are spelled: inference takes the column for BYTES, and where a schema says that 
 
 import base64
 import binascii
+import dataclasses
 import json
 import math
 import re
@@ -23,6 +24,9 @@ from penstock.io.schema import Feature, Kind
 
 # No record needs deeper nesting; Python's parser would overflow its stack at some depth.
 MAX_DEPTH = 200
+
+# The most bytes that the rows of one object may take together, when a list in it is exploded.
+MAX_EXPLODED_BYTES = 256 << 20
 
 Path = tuple[str, ...]
 
@@ -67,19 +71,19 @@ Value = Scalar | list[Scalar]
 
 
 def parse_object(line: bytes) -> JsonObject:
-    """Parses the object on one line.
+    """Parses the text of one object, such as a line.
 
     Raises:
-      RowError: when the line is not JSON, not an object, or nested more than 200 levels deep.
+      RowError: when the text is not JSON, not an object, or nested more than 200 levels deep.
     """
     if is_too_deep(line):
-        raise RowError("jsonl.parse", f"the line is nested over {MAX_DEPTH} levels deep")
+        raise RowError("jsonl.parse", f"nested over {MAX_DEPTH} levels deep")
     try:
         found = _DECODER.decode(line.decode())
     except ValueError as error:
-        raise RowError("jsonl.parse", f"the line is not JSON: {error}") from error
+        raise RowError("jsonl.parse", f"not JSON: {error}") from error
     if not isinstance(found, JsonObject):
-        raise RowError("jsonl.not_object", f"the line is not a JSON object but {_kind_name(found)}")
+        raise RowError("jsonl.not_object", f"not a JSON object but {_kind_name(found)}")
     return found
 
 
@@ -128,23 +132,86 @@ class WantedColumns:
         return None if self.features is None else self.features[name].kind
 
 
-def flatten(row: JsonObject, wanted: WantedColumns) -> dict[Path, Value]:
+@dataclasses.dataclass(frozen=True)
+class FlatRow:
+    """The members of an object that are values.
+
+    Attributes:
+      values: by path.
+      left_out: the paths of members that no column can hold: lists of objects or of lists. Empty under a schema.
+    """
+
+    values: dict[Path, Value] = dataclasses.field(default_factory=dict)
+    left_out: list[Path] = dataclasses.field(default_factory=list)
+
+
+def explode_object(row: JsonObject, name: str, size: int) -> list[JsonObject]:
+    """Makes an object of each item of a list, as `explode` does; `size` is the number of bytes of the object.
+
+    Raises:
+      RowError: when the objects would take more than 256 MiB together.
+    """
+    rows = explode(row, name)
+    if size * len(rows) <= MAX_EXPLODED_BYTES:
+        return rows
+    total = 0
+    for exploded in rows:
+        total += _size(exploded)
+        if total > MAX_EXPLODED_BYTES:
+            detail = f"{name!r} has {len(rows)} items, and to repeat the other members for each of them takes more than"
+            raise RowError("jsonl.too_long", f"{detail} {MAX_EXPLODED_BYTES} bytes")
+    return rows
+
+
+def _size(value: Any) -> int:
+    """Returns about how many bytes a parsed value takes."""
+    return len(value) if isinstance(value, str) else sum(map(_size, value)) if isinstance(value, list | tuple) else 1
+
+
+def explode(row: JsonObject, name: str) -> list[JsonObject]:
+    """Makes an object of each item of the list of this name, which may be dotted; the other members are repeated.
+
+    A list that is empty or missing leaves one object, and a member that is no list stays. An item that is null is a
+    missing member.
+
+    >>> explode(parse_object(b'{"id": 1, "a": {"b": [2, 3]}}'), "a.b")
+    [[('id', '1'), ('a', [('b', '2')])], [('id', '1'), ('a', [('b', '3')])]]
+    """
+    for index, (key, value) in enumerate(row):
+        if key == name and not isinstance(value, JsonObject):
+            items = [[] if item is None else [(key, item)] for item in _items(value)]
+        elif name.startswith(f"{key}.") and isinstance(value, JsonObject):
+            items = [[(key, item)] for item in explode(value, name[len(key) + 1 :])]
+        else:
+            continue
+        if len(items) != 1 or items[0] != [(key, value)]:
+            return [JsonObject([*row[:index], *item, *row[index + 1 :]]) for item in items]
+    return [row]
+
+
+def _items(value: Any) -> list[Any]:
+    return (value or [None]) if isinstance(value, list) else [value]
+
+
+def flatten(row: JsonObject, wanted: WantedColumns) -> FlatRow:
     """Collects the wanted values of a row by path.
 
     Raises:
-      RowError: when a member appears twice, there is a value where the schema has an object or the other way round, a
-        list holds lists or objects, or a text is not Unicode.
+      RowError: when a member appears twice, there is a value where the schema has an object or the other way round,
+        the schema has a value where a list holds lists or objects, or a text or a name is not Unicode.
     """
-    values: dict[Path, Value] = {}
-    _flatten(row, (), wanted, values)
-    return values
+    flat = FlatRow()
+    _flatten(row, (), wanted, flat)
+    return flat
 
 
-def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, values: dict[Path, Value]) -> None:
+def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, flat: FlatRow) -> None:
     seen = set()
     for key, value in row:
         path = (*prefix, key)
         name = ".".join(path)
+        if not _is_unicode(key):
+            raise RowError("jsonl.encoding", f"the name {name!r} has a lone surrogate, which is no Unicode text")
         is_value, is_prefix = wanted.is_value(name), wanted.is_prefix(name)
         if not is_value and not is_prefix:
             continue
@@ -152,11 +219,18 @@ def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, values: dict[
             raise RowError("jsonl.duplicate_key", f"{name!r} appears more than once")
         seen.add(key)
         if isinstance(value, JsonObject) and is_prefix:
-            _flatten(value, path, wanted, values)
+            _flatten(value, path, wanted, flat)
+        elif wanted.features is None and _is_nested_list(value):
+            flat.left_out.append(path)
         elif is_value:
-            values[path] = _checked(name, value, wanted.kind(name))
+            flat.values[path] = _checked(name, value, wanted.kind(name))
         elif value is not None:
             raise RowError("jsonl.type", f"{name!r} is {_kind_name(value)}, but the schema has an object there")
+
+
+def _is_nested_list(value: Any) -> bool:
+    """Returns whether a value is a list of objects or lists."""
+    return isinstance(value, list) and any(isinstance(item, list) for item in value)  # an object is a list too
 
 
 def _checked(name: str, value: Any, kind: Kind | None) -> Value:
@@ -166,11 +240,13 @@ def _checked(name: str, value: Any, kind: Kind | None) -> Value:
         raise RowError("jsonl.type", f"{name!r} is an object, but the schema has a value there")
     if not isinstance(value, list):
         return _checked_scalar(name, value, kind)
-    for item in value:
-        if isinstance(item, list):  # true for an object too: JsonObject
-            raise RowError(
-                "jsonl.type", f"{name!r} is a list that holds {_kind_name(item)}; only scalars can be values"
-            )
+    if _is_nested_list(value):
+        nested = next(item for item in value if isinstance(item, list))
+        raise RowError(
+            "jsonl.type",
+            f"{name!r} is a list that holds {_kind_name(nested)}; only scalars can be values "
+            f"(--explode {name} makes a row of each item)",
+        )
     return [_checked_scalar(name, item, kind) for item in value]
 
 
@@ -184,6 +260,8 @@ def _checked_scalar(name: str, value: Scalar, kind: Kind | None) -> Scalar:
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kernel_cases import twins
 from kernel_cases.float32_doubles import KEPT, LOST, UNTOUCHED, doubles, python_losing
 
-MODULES = twins.both("float32")
+MODULES = twins.both("grammar")
 
 
 @settings(max_examples=scaled(300))
