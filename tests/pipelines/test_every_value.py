@@ -161,7 +161,7 @@ def is_kept(value, found):
     if isinstance(found, str):
         if isinstance(value, bool):
             return found == str(value).lower()
-        if isinstance(value, str) and not isinstance(value, Spelled):
+        if isinstance(value, str) and (found == value or not isinstance(value, Spelled)):
             return found == value
         return float(found) == value if isinstance(value, float) else exact(found) == exact(value)
     if isinstance(found, float):
