@@ -97,9 +97,10 @@ FastRows = tuple[np.ndarray, dict[str, pa.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class JsonlFormat:
-    """JSON files in UTF-8: one object a line, or arrays of objects, or objects on any number of lines.
+    """JSON files in UTF-8: one object a line, or an array of objects.
 
-    The first lines of a file tell which. A broken array or an object that is cut off is an `InputError`.
+    Objects may also lie on several lines, or side by side. The first lines of a file tell which.
+    A broken array, or an object that is cut off, is an `InputError`.
 
     Attributes:
       part_bytes: size of the byte ranges of a plain file; None derives it from the file's size (`text_part_bytes`).
