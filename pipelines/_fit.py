@@ -12,7 +12,7 @@ from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
 from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
 from pipelines._options.fit import FitOptions
-from pipelines._plan import Plan, Recipe, infer_schema
+from pipelines._plan import Plan, Recipe, infer_schema, look_at
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DescribedResult, FitResult
@@ -36,6 +36,7 @@ def run(options: FitOptions) -> int:
         return tell(_described(options, time.monotonic() - started), options.run.json)
     if FileSystems.exists(FileSystems.join(output, "transform_fn")) and not options.graph.overwrite:
         raise ConfigError(f"--output {output} holds a graph already; pass --overwrite to replace it")
+    look_at(source)
     if not FileSystems.exists(output):
         FileSystems.mkdirs(output)
     schema_path = options.checks.schema or FileSystems.join(output, SCHEMA)

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -23,11 +24,13 @@ from penstock import __version__
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.windows import Windows, parse_window
 from penstock.io.columns.event_times import check_event_time, parse_event_time
-from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
-from penstock.io.errors import ConfigError, DataError
+from penstock.io.dead_letters.first import FirstRejects, first_rejects
+from penstock.io.dead_letters.handler import RejectingTransform
+from penstock.io.errors import ConfigError, NoRowsError
 from penstock.io.reasons import Note
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
+from penstock.io.sources.files import FileSource
 from penstock.transforms.checks.file import Checks, load_checks
 from penstock.transforms.checks.unique.keys import check_unique
 from penstock.transforms.checks.unique.transform import RejectDuplicates
@@ -43,6 +46,8 @@ from penstock.transforms.split import AssignSplit, check_key, parse_split
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
+
+_LOGGER = logging.getLogger(__name__)
 
 TRAIN = "train"
 
@@ -63,18 +68,17 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> In
     """Infers the schema of the whole input and writes it to `path`, for the user to curate.
 
     Raises:
-      DataError: when the input has no row to infer from.
+      NoRowsError: when the input has no row to infer from; says why its rows are rejected.
     """
     title = "inferring the schema"
-    with run_pipeline(beam_options, title, [READ.named(title)]) as pipeline:
-        rows = pipeline | "Read" >> source.read().with_error_handler(DiscardingHandler())
-        _ = rows | "InferSchema" >> SummarizeRows() | "WriteSchema" >> beam.Map(_write_inferred, path)
-    inferred = InferredSchema(load_schema(path), _take_notes(path))
-    if not inferred.schema.feature:
-        if inferred.notes:
-            raise no_rows(source, f" with a member that can be a column ({_told(inferred.notes)})")
-        raise no_rows(source, " that can be read (with --schema, rejected rows become dead letters that say why)")
-    return inferred
+    with first_rejects(path) as handler:
+        with run_pipeline(beam_options, title, [READ.named(title)]) as pipeline:
+            rows = pipeline | "Read" >> source.read().with_error_handler(handler)
+            _ = rows | "InferSchema" >> SummarizeRows() | "WriteSchema" >> beam.Map(_write_inferred, path)
+        inferred = InferredSchema(load_schema(path), _take_notes(path))
+        if not inferred.schema.feature:
+            raise no_rows(source, handler.found(), inferred.notes)
+        return inferred
 
 
 def _told(notes: Sequence[Note]) -> str:
@@ -97,9 +101,34 @@ def _take_notes(path: str) -> tuple[Note, ...]:
     return notes
 
 
-def no_rows(source: Source, which: str = "") -> DataError:
-    """The error of an input without a single row, or a single one of `which` kind."""
-    return DataError(f"the input has no rows{which}: {source.describe()}; nothing is written")
+def look_at(source: Source) -> None:
+    """Warns of what looks wrong about the input, before anything is written.
+
+    Raises:
+      InputError: when the input cannot be what the flags say.
+    """
+    for text in source.look() if isinstance(source, FileSource) else ():
+        _LOGGER.warning("%s", text)
+
+
+def no_rows(source: Source, rejects: FirstRejects | None = None, notes: Sequence[Note] = ()) -> NoRowsError:
+    """The error of an input without a single row; says why its rows are rejected, or what was left out of them."""
+    if notes:
+        return NoRowsError(
+            f"the input has no rows with a member that can be a column ({_told(notes)}): {source.describe()}; nothing "
+            "is written"
+        )
+    if rejects is not None and rejects.rows:
+        return NoRowsError(
+            f"the input has no rows that can be read: {source.describe()}; nothing is written; "
+            f"{_rejected_text(rejects)}"
+        )
+    why = source.why_empty() if isinstance(source, FileSource) else ""
+    return NoRowsError(f"the input has no rows: {source.describe()}{why}; nothing is written")
+
+
+def _rejected_text(rejects: FirstRejects) -> str:
+    return f"{rejects.rows:,} {'row is' if rejects.rows == 1 else 'rows are'} rejected: {rejects.examples()}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,9 +243,9 @@ class Plan:
         """Names of all columns of the schema."""
         return tuple(feature.name for feature in self.features)
 
-    def read(self, order_key: bool = False) -> RejectingTransform:
-        """The transform that reads all of the source, typed by the schema."""
-        return self.source.read(self.features, order_key)
+    def read(self, order_key: bool = False, keep_source: bool = False) -> RejectingTransform:
+        """The transform that reads all of the source, typed by the schema; the arguments are those of `Source.read`."""
+        return self.source.read(self.features, order_key, keep_source)
 
     def check_and_split(
         self,
@@ -253,12 +282,23 @@ class Plan:
 
         Raises:
           ConfigError: when the recipe has no features.
-          DataError: when the train split is empty.
+          NoRowsError: when the train split is empty; says why rows are rejected, if some are.
         """
-        if self.recipe.preprocessing is None:
+        preprocessing = self.recipe.preprocessing
+        if preprocessing is None:
             raise ConfigError("--features is required to fit: a YAML file, or a function as module:function")
-        handler = DiscardingHandler()
-        fit = FitTransform(self.recipe.preprocessing, self.row_schema, directory, split=TRAIN)
+        with first_rejects(directory) as handler:
+            try:
+                return self._fit(
+                    FitTransform(preprocessing, self.row_schema, directory, split=TRAIN), beam_options, handler
+                )
+            except NoRowsError as error:
+                rejects = handler.found()
+                if not rejects.rows:
+                    raise
+                raise NoRowsError(f"{error}; {_rejected_text(rejects)}") from error
+
+    def _fit(self, fit: FitTransform, beam_options: PipelineOptions, handler: ErrorHandler) -> "Fitted":
         with contextlib.ExitStack() as stack:
             spill = stack.enter_context(tempfile.TemporaryDirectory()) if is_local(beam_options) else None
             title = "fitting the features"

@@ -45,7 +45,7 @@ from pyarrow import types
 
 from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
-from penstock.io.columns.grammar import cast_text, parse_text
+from penstock.io.columns.grammar import cast_text, parse_text, whole_numbers
 from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import (
     as_text,
@@ -60,7 +60,6 @@ from penstock.io.columns.values import (
 from penstock.io.errors import ConfigError
 from penstock.io.kernel.shared.numbers import (
     FLOAT_PATTERN,
-    INT_PATTERN,
     Mask,
     fits_float32,
     float32_overflow,
@@ -86,7 +85,7 @@ _MAX_SHOWN_CHARS = 80
 _FEW_TEXTS = 64
 
 _HINTS = {
-    Kind.INT: "not an INT: an integer in plain decimal digits, without +, leading zeros or spaces",
+    Kind.INT: "not an INT: a whole number in decimal digits, without +, leading zeros or spaces",
     Kind.FLOAT: "not a FLOAT: a decimal number without +, leading zeros or spaces, or NaN, Infinity, -Infinity",
 }
 
@@ -323,9 +322,7 @@ def _to_int(array: pa.Array, feature: Feature) -> _Cast:
     if types.is_floating(array.type):
         return _float_to_int(array)
     if types.is_decimal(array.type):
-        # Write 5.00 as 5, and a zero of large scale, 0E-10, as 0.
-        text = pc.replace_substring_regex(decimal_text(array), r"^(.*)\.0+$|^(0)E-[0-9]+$", r"\1\2")
-        return _text_to_int(text, boolean=False)
+        return _text_to_int(decimal_text(array), boolean=False)
     if types.is_temporal(array.type):
         return _good(own_unit(array))
     if types.is_uint64(array.type):
@@ -336,7 +333,10 @@ def _to_int(array: pa.Array, feature: Feature) -> _Cast:
 
 def _text_to_int(text: pa.Array, boolean: bool) -> _Cast:
     values, bad = cast_text(text, Kind.INT, boolean)
-    return _Cast(values, bad, _matching(text, bad, INT_PATTERN))
+    beyond = np.zeros(len(text), bool)
+    if bad.any():
+        beyond[bad] = whole_numbers(text.filter(pa.array(bad))).beyond
+    return _Cast(values, bad, beyond)
 
 
 def _matching(text: pa.Array, among: Mask, pattern: str) -> Mask:

@@ -62,7 +62,11 @@ class RecordEncoder:
         records = records_batch(
             self._split_numbers(rows), self._keys(rows, encoded), encoded.data, encoded.offsets, times
         )
-        return EncodedBatch(records, rows, batch, encoded.faults)
+        return EncodedBatch(records, rows, batch, encoded.faults, self.notes(rows))
+
+    def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
+        """Returns what becomes of values of rows that can be written."""
+        return self.shard_format.notes(rows)
 
     def _keys(self, batch: pa.RecordBatch, encoded: EncodedRows) -> Keys:
         if SHUFFLE_KEY in batch.schema.names:

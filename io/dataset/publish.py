@@ -16,11 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from apache_beam.io.filesystems import FileSystems
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.dataset.layout import (
     CLEARED,
     DEAD_LETTERS,
     MANIFEST,
+    SCHEMA,
     STAGING_PREFIX,
     Staging,
     clear_once,
@@ -31,7 +33,9 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Note
+from penstock.io.schema import schema_fingerprint, write_schema
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
 
@@ -89,7 +93,12 @@ class Publisher:
     spec: DatasetSpec
 
     def publish(
-        self, shards: Iterable[Shard], rejects: Iterable[DeadLetterFile], rows_read: int, notes: Iterable[Note] = ()
+        self,
+        shards: Iterable[Shard],
+        rejects: Iterable[DeadLetterFile],
+        rows_read: int,
+        notes: Iterable[Note] = (),
+        schema: schema_pb2.Schema | None = None,
     ) -> Outcome:
         """Publishes the staged run, or reports why not; may be called again after it failed half-way.
 
@@ -98,6 +107,7 @@ class Publisher:
           rejects: the staged dead-letter files.
           rows_read: rows that the source produced, without the rows that it rejected itself (stage `read`).
           notes: what became of values of the rows, in any number of parts.
+          schema: what is published as the dataset's schema, one of the extras; None if it is staged, or there is none.
 
         Raises:
           DataError: if rows are unaccounted for.
@@ -108,8 +118,13 @@ class Publisher:
             return _published(self.staging, current)
         files = sorted(rejects, key=lambda file: file.path)
         manifest, renames = self._manifest(list(shards), files, rows_read, notes)
+        if schema is not None:
+            provenance = {"schema_fingerprint": schema_fingerprint(schema), **manifest.provenance}
+            manifest = dataclasses.replace(manifest, provenance=provenance)
         outcome = self._judge(manifest, replaces=current is not None)
         if outcome.status == "published":
+            if schema is not None:
+                write_schema(schema, self.staging.path(SCHEMA))
             try:
                 self._replace(manifest, renames)
             except (DataError, OSError):
@@ -245,5 +260,8 @@ class Publisher:
 
 
 def _write(path: str, text: str) -> None:
-    with FileSystems.create(path, "application/json", compression_type="uncompressed") as file:
+    with (
+        writing(path, OUTPUT_REMEDY),
+        FileSystems.create(path, "application/json", compression_type="uncompressed") as file,
+    ):
         file.write(text.encode())

@@ -26,6 +26,7 @@ from penstock.io.reasons import Note, complete_notes
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from tensorflow_metadata.proto.v0 import schema_pb2
 
     from penstock.io.dataset.shard_formats.base import ShardFormat
 
@@ -45,6 +46,8 @@ class DatasetSpec:
       format: shard format, a name from `SHARD_FORMATS`.
       compression: shard compression, one that the format supports; None is the format's default.
       columns: names and types of the columns, for a format that has columns.
+      schema: the features that records may have, with their kinds, which is published with the dataset; None to make
+        one of the kinds that the rows have.
       shuffle: `global`, or `none` to keep the order of the input.
       seed: seed of the shuffle, used if the rows have no `_shuffle_key` yet.
       splits: all splits; a split without rows still gets a shard.
@@ -70,6 +73,7 @@ class DatasetSpec:
     format: str = "tfrecord"
     compression: str | None = None
     columns: "pa.Schema | None" = None
+    schema: "schema_pb2.Schema | None" = None
     shuffle: Shuffle = "global"
     seed: int = 0
     splits: Sequence[str] = ("train",)

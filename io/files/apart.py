@@ -43,14 +43,22 @@ def check_apart(value: str, what: str, output: str, written: Sequence[str] = ())
             )
 
 
-def check_outside(values: Iterable[str], what: str, output: str) -> None:
+def check_outside(values: Iterable[str], what: str, output: str, kept: str | None = None) -> None:
     """Refuses files that lie in the output, where they would be deleted; links are followed.
+
+    Args:
+      values: files or folders.
+      what: their flag.
+      output: the folder that is written.
+      kept: the one thing in it that may be given, since the job writes it again.
 
     Raises:
       ConfigError: naming the first.
     """
     folders: dict[str, bool] = {}
     for value in values:
+        if kept is not None and _normal(value) == _normal(f"{output.rstrip('/')}/{kept}"):
+            continue
         folder = value.rpartition("/")[0]
         if folder not in folders:
             folders[folder] = lies_in(folder or ".", output)

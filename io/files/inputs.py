@@ -163,6 +163,10 @@ def stat_file(uri: str) -> InputFile:
 
 
 def _input_file(meta: FileMetadata) -> InputFile:
+    try:
+        meta.path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{meta.path!a}: the name of the file is not UTF-8; rename it") from error
     return InputFile(meta.path, meta.size_in_bytes, meta.last_updated_in_seconds or 0.0)
 
 

@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 
 from penstock.io.batches import drop_rows, set_column
 from penstock.io.columns.conform import conform_batch
-from penstock.io.columns.values import is_list, is_mixed, split_mixed
+from penstock.io.columns.values import is_list, is_mixed, mixed_column, split_mixed
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import InputFile
 from penstock.io.files.partitions import is_whole_number, number_text, partition_values
-from penstock.io.formats.base import Format, Parsed, Part
+from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, Kind
@@ -54,6 +54,15 @@ class PartitionedFormat:
         """Returns the columns that the file declares, then those of its folders."""
         names = self.reader.columns(file)
         return None if names is None else list(dict.fromkeys([*names, *_values_of(file.uri)]))
+
+    def check(self, file: InputFile) -> None:
+        """Checks the file if its format does."""
+        if isinstance(self.reader, CheckedFormat):
+            self.reader.check(file)
+
+    def look(self, file: InputFile) -> Sequence[str]:
+        """Looks at the file if its format does."""
+        return self.reader.look(file) if isinstance(self.reader, CheckedFormat) else ()
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans the parts of the file."""
@@ -97,25 +106,21 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
             batch = set_column(batch, name, values)
             continue
         column, differing = _agreed(name, batch.column(index), values)
-        batch = set_column(batch, name, column)
+        batch = batch.set_column(index, batch.schema.field(index), column)  # the field says more than its type
         for row in np.flatnonzero(differing).tolist():
             faults.setdefault(row, []).append(_differs(name, parsed.batch, row))
     if not faults:
         yield dataclasses.replace(parsed, batch=batch)
         return
-    yield Parsed(batch.slice(0, 0), row_letters(parsed.batch, faults, "read", parsed.payload))
+    yield Parsed(batch.slice(0, 0), row_letters(parsed.with_source(), faults, "read"))
     yield _without(dataclasses.replace(parsed, batch=batch), faults)
 
 
 def _without(parsed: Parsed, rows: Collection[int]) -> Parsed:
-    """Drops rows; the others keep their payloads."""
+    """Drops rows; the others keep what they were read from."""
     kept = np.setdiff1d(np.arange(parsed.batch.num_rows), list(rows))
-    payload = parsed.payload
-    return dataclasses.replace(
-        parsed,
-        batch=drop_rows(parsed.batch, rows),
-        payload=None if payload is None else lambda row: payload(int(kept[row])),
-    )
+    source = None if parsed.source is None else parsed.source.take(pa.array(kept))
+    return dataclasses.replace(parsed, batch=drop_rows(parsed.batch, rows), source=source)
 
 
 def _partition_columns(
@@ -145,25 +150,31 @@ def _typed(texts: Sequence[str | None], kind: Kind) -> pa.Array:
 
 def _agreed(name: str, column: pa.Array, folders: pa.Array) -> tuple[pa.Array, _Mask]:
     """Returns a file's own column, completed from the folders; and a mask of the rows whose values differ."""
-    missing = _missing(column)
-    differing = ~missing & ~_is_equal(name, column, folders)
+    own = _without_mixture(column)
+    missing = own.is_null().to_numpy(zero_copy_only=False)
+    differing = ~missing & ~_is_equal(name, own, folders)
     if missing.any():
         try:
-            column = pc.if_else(pa.array(missing), folders.cast(column.type), column)
+            column = _completed(column, pa.array(missing), folders)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
             differing |= missing  # no value of the folder fits into the column
     return column, differing
 
 
-def _missing(column: pa.Array) -> _Mask:
-    mask: _Mask
+def _without_mixture(column: pa.Array) -> pa.Array:
     if not is_mixed(column.type):
-        mask = column.is_null().to_numpy(zero_copy_only=False)
-        return mask
-    numbers, rows, _ = split_mixed(column)
-    mask = numbers.is_null().to_numpy(zero_copy_only=False).copy()
-    mask[rows] = False
-    return mask
+        return column
+    numbers, rows, texts = split_mixed(column)
+    mask = np.zeros(len(column), bool)
+    mask[rows] = True
+    return pc.replace_with_mask(numbers.cast(pa.string()), pa.array(mask), texts)
+
+
+def _completed(column: pa.Array, missing: pa.Array, folders: pa.Array) -> pa.Array:
+    if not is_mixed(column.type):
+        return pc.if_else(missing, folders.cast(column.type), column)
+    numbers, rows, texts = split_mixed(column)
+    return mixed_column(_completed(numbers, missing, folders), rows, texts)
 
 
 def _is_equal(name: str, column: pa.Array, folders: pa.Array) -> _Mask:

@@ -27,15 +27,16 @@ class FormatOption:
       flag: the name of the flag, without its dashes.
       keyword: the name of the option.
       help: the help of the flag.
-      kind: the kind of its value: a text, a switch, comma-separated names, or a file.
+      kind: the kind of its value: a text, a switch, comma-separated names, a file, or one of the `choices`.
       metavar: the name of the value in the help.
     """
 
     flag: str
     keyword: str
     help: str
-    kind: Literal["text", "switch", "names", "file"] = "text"
+    kind: Literal["text", "switch", "names", "file", "choice"] = "text"
     metavar: str | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,15 @@ MULTILINE = FormatOption(
     "csv_multiline", "multiline", "quoted CSV fields may hold line breaks (such files are not split)", "switch"
 )
 COLUMNS = FormatOption(
-    "columns", "column_names", "CSV column names, for files without a header line", "names", "NAME,NAME"
+    "columns", "column_names", "names of the CSV columns, in place of a header", "names", "NAME,NAME"
+)
+HEADER = FormatOption(
+    "header",
+    "header",
+    "line 1 of a CSV file: keep takes the names of the columns from it, skip ignores it, none takes it as a row "
+    "(default: keep, or none with --columns)",
+    "choice",
+    choices=("keep", "skip", "none"),
 )
 NULL_VALUES = FormatOption(
     "null_values",
@@ -139,7 +148,7 @@ _ENTRIES = (
         "penstock.io.formats.csv.format:CsvFormat",
         ("csv", "tsv"),
         compressions=_ANY,
-        options=(DELIMITER, MULTILINE, COLUMNS, NULL_VALUES),
+        options=(DELIMITER, MULTILINE, HEADER, COLUMNS, NULL_VALUES),
         by_suffix={"tsv": {"delimiter": "\t"}},
         payloads="csv",
     ),

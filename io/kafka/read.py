@@ -77,6 +77,7 @@ class ReadFromKafka(RejectingTransform):
       bundle_time: the longest time that a bundle of a stream reads.
       discover_interval: how often a stream looks for new partitions.
       stall_timeout: a bounded read fails when no broker has sent anything for this long.
+      keep_source: as in `ReadRecords`.
 
     Raises:
       ConfigError: when the source, event time or format is wrong.
@@ -97,6 +98,7 @@ class ReadFromKafka(RejectingTransform):
     bundle_time: AnyDuration = "1s"
     discover_interval: AnyDuration = "30s"
     stall_timeout: AnyDuration = "120s"
+    keep_source: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -123,7 +125,9 @@ class ReadFromKafka(RejectingTransform):
         return batches
 
     def _read_fn(self, source: KafkaSource) -> beam.DoFn:
-        rows = MessageRows(source, self._values(source), self.features, self.event_time, self.order_key)
+        rows = MessageRows(
+            source, self._values(source), self.features, self.event_time, self.order_key, self.keep_source
+        )
         kind = _ReadBoundedFn if source.bounded else _ReadStreamFn
         return kind(source, rows, self._timing)
 

@@ -43,6 +43,7 @@ class MessageRows:
     features: Sequence[Feature] | None
     event_time: str | None
     order_key: bool
+    keep_source: bool = False
 
     @property
     def wanted(self) -> WantedOffsets:
@@ -59,7 +60,7 @@ class MessageRows:
             records.headers or None,
         )
         parsed = self.values.parse(messages)
-        batch = parsed.batch
+        batch = parsed.with_source() if self.keep_source else parsed.batch
         reasons: dict[int, list[Reason]] = {}
         if self.event_time is None:
             batch, reasons = with_record_times(batch, records)
@@ -72,7 +73,7 @@ class MessageRows:
             batch, missing = assign_event_time(batch, *parse_event_time(self.event_time))
             reasons |= {int(kept[row]): why for row, why in missing.items()}
             batch = drop_rows(batch, missing) if missing else batch
-        rejected = [parsed.rejected, row_letters(parsed.batch, reasons, "read", parsed.payload) if reasons else ()]
+        rejected = [parsed.rejected, row_letters(parsed.with_source(), reasons, "read") if reasons else ()]
         return MessageBatch(
             self._keyed(partition, batch), [dated(letters, records) for letters in rejected if len(letters)]
         )

@@ -55,7 +55,9 @@ class JsonDecoder:
                 else Reason("jsonl.parse", "the message is empty")
             ]
         notes = left_out_notes(found.left_out)
-        return DecodedMessages(indices[found.indices], found.columns, faults, notes, self._reader.explodes)
+        return DecodedMessages(
+            indices[found.indices], found.columns, faults, notes=notes, explodes=self._reader.explodes
+        )
 
 
 def _blank(lines: Lines) -> np.ndarray:

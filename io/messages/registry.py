@@ -16,6 +16,8 @@ from penstock.io.formats.registry import (
     DELIMITER,
     EXPLODE,
     FORMATS,
+    HEADER,
+    MULTILINE,
     NULL_VALUES,
     FormatOption,
     check_keywords,
@@ -45,12 +47,14 @@ class DecoderEntry:
       made_by: `module:function`; the function takes features and options, and returns a maker of decoders that pickles.
       options: the options that are flags.
       settings: the other options, by keyword; a source or the format of a file gives them.
+      of_headers: options of the format of files that say how a header is read; only a replay of dead letters has them.
     """
 
     name: str
     made_by: str
     options: tuple[FormatOption, ...] = ()
     settings: tuple[str, ...] = ()
+    of_headers: tuple[FormatOption, ...] = ()
 
     def make(self, features: "Sequence[Feature] | None", **options: Any) -> "Callable[[], Decoder]":
         """Returns a maker of decoders for some features, or for all columns.
@@ -67,7 +71,12 @@ class DecoderEntry:
 
 _ENTRIES = (
     DecoderEntry("json", "penstock.io.messages.json:json_decoder", (EXPLODE,)),
-    DecoderEntry("csv", "penstock.io.messages.csv:csv_decoder", (DELIMITER, COLUMNS, NULL_VALUES)),
+    DecoderEntry(
+        "csv",
+        "penstock.io.messages.csv:csv_decoder",
+        (DELIMITER, COLUMNS, NULL_VALUES),
+        of_headers=(HEADER, MULTILINE),
+    ),
     DecoderEntry(
         "avro", "penstock.io.messages.avro:avro_decoder", (AVRO_SCHEMA,), settings=("schema_registry", "config")
     ),
@@ -113,5 +122,5 @@ def flag_options() -> dict[str, FormatOption]:
 
 
 def decoder_options() -> dict[str, FormatOption]:
-    """Returns the options of all formats of messages, by flag."""
-    return {option.flag: option for entry in DECODERS.values() for option in entry.options}
+    """Returns the options of all formats of messages, by flag, and those of headers."""
+    return {option.flag: option for entry in DECODERS.values() for option in (*entry.options, *entry.of_headers)}

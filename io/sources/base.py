@@ -51,8 +51,16 @@ class Source(Protocol):
     def has_event_times(self) -> bool:
         """Whether its rows already have `_event_time`."""
 
-    def read(self, features: "Sequence[Feature] | None" = None, order_key: bool = False) -> "RejectingTransform":
-        """Returns the transform that reads the source, typed by the features of a schema."""
+    def read(
+        self, features: "Sequence[Feature] | None" = None, order_key: bool = False, keep_source: bool = False
+    ) -> "RejectingTransform":
+        """Returns the transform that reads the source, typed by the features of a schema.
+
+        Args:
+          features: those of the schema.
+          order_key: whether rows get their `_shuffle_key` from the source.
+          keep_source: whether rows get `_source`.
+        """
 
     def describe(self) -> str:
         """Describes the source in a few words."""

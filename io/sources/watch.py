@@ -286,6 +286,7 @@ class WatchRecords(RejectingTransform):
       looks: end after this many looks; None never ends.
       partitioning: whether folders `key=value` are columns (`auto`, `none`), as in `ReadRecords`; without `features`
         they are texts, since the files to come are not known.
+      keep_source: as in `ReadRecords`.
 
     Raises:
       ConfigError: when the format is unknown, or an option is wrong.
@@ -300,6 +301,7 @@ class WatchRecords(RejectingTransform):
     idle_timeout: AnyDuration | None = None
     looks: int | None = None
     partitioning: Partitioning = "auto"
+    keep_source: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -320,7 +322,8 @@ class WatchRecords(RejectingTransform):
             self._error_handler
         )
         plan = beam.ParDo(_PlanOrRejectFn(self._reader)).with_output_types(tuple[int, InputFile, Part])
-        read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, False)).with_output_types(pa.RecordBatch)
+        read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, order_key=False, keep_source=self.keep_source))
+        read = read.with_output_types(pa.RecordBatch)
         files = pbegin | "WatchFiles" >> watch
         parts, unplanned = split_rejected(files | "PlanParts" >> plan.with_outputs(REJECTED, main="out"))
         spread = parts | "SpreadParts" >> beam.Reshuffle()

@@ -64,6 +64,16 @@ def _reach_here(value: str, what: str) -> None:
         raise ConfigError(f"{what}: must be a file of this machine")
 
 
+def _reach_disk(value: str, what: str) -> None:
+    if not is_local(value):
+        raise ConfigError(f"{what}: must be a folder of this machine")
+
+
+def _find_spill(value: str, what: str) -> None:
+    if os.path.exists(value) and not os.path.isdir(value):
+        raise ConfigError(f"{what}: is a file; name a folder")
+
+
 def _reach_features(value: str, what: str) -> None:
     TFT.require("feature transformation")
     if not is_function(value):
@@ -115,4 +125,5 @@ ROLLING = Named("file", find=_find_rolling, holds="file")
 GRAPH = Named("directory", _reach_graph, _find_graph, "file")
 DATASET = Named("directory", find=_find_dataset)
 OUTPUT = Named("directory")
+SPILL = Named("directory", _reach_disk, _find_spill)
 TOPIC = Named(reach=_reach_topic)

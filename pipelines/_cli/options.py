@@ -1,7 +1,9 @@
 """The families of flags that the jobs compose."""
 
+import contextlib
 import dataclasses
 import datetime
+from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
 
 from penstock.io.beam.durations import parse_duration
@@ -9,12 +11,21 @@ from penstock.io.dataset.options import Shuffle
 from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
 from penstock.io.files.partitions import Partitioning
+from penstock.io.files.system_errors import explained
+from penstock.io.files.temporary import (
+    default_folder,
+    process_folder,
+    remove_abandoned_spill,
+    remove_process_folder,
+    spilling_to,
+)
 from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.registry import kind_of
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
-from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, TOPIC
+from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
+from pipelines._report.process import is_started_for_a_job, tell_removed
 
 _Family = TypeVar("_Family", bound=type)
 
@@ -30,6 +41,8 @@ def _option_flag(option: FormatOption) -> Any:
             return flag(option.help, metavar=option.metavar, names=FILE)
         case "text":
             return flag(option.help, metavar=option.metavar)
+        case "choice":
+            return flag(option.help, choices=option.choices)
 
 
 def _with_format_flags(family: _Family) -> _Family:
@@ -238,6 +251,39 @@ class RunOptions(Options):
     )
 
     json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
+    verbose: bool = flag("show the traceback of a failure, and all that is logged of it", False, action="store_true")
+    spill_dir: str | None = flag(
+        "folder on this machine for what the job writes for a while: runs to sort, rows by key (default: runs in "
+        "OUTPUT, all else in TMPDIR)",
+        metavar="DIR",
+        names=SPILL,
+    )
+
+    @contextlib.contextmanager
+    def temporary_files(self) -> Iterator[None]:
+        """Runs the block with its temporary files where the flags say; first removes those of killed runs.
+
+        Raises:
+          ConfigError: when they cannot be written there.
+        """
+        if self.is_described:
+            yield
+            return
+        with spilling_to(self.spill_dir):
+            try:
+                tell_removed(remove_abandoned_spill())
+                folder = process_folder()
+            except OSError as error:
+                where = f"--spill_dir {self.spill_dir}" if self.spill_dir else "the folder for temporary files"
+                raise ConfigError(f"{where}: {explained(error)}") from error
+            if not is_started_for_a_job():  # the rest of this program has temporary files of its own
+                yield
+                return
+            try:
+                with default_folder(folder):
+                    yield
+            finally:
+                remove_process_folder()
 
     @property
     def is_announced(self) -> bool:

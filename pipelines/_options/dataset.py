@@ -1,9 +1,10 @@
 """The flags of every job that writes a dataset, whatever its rows come from."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, SCHEMA, WINDOWS
+from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, SCHEMA, TRANSFORM, WINDOWS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
@@ -77,8 +78,13 @@ class DatasetJobOptions(JobOptions):
         """Whether the input has no end, as far as the flags tell."""
         raise NotImplementedError
 
+    # Of the output, what is published again when it is given.
+    _kept: ClassVar[Mapping[str, str]] = {"schema": SCHEMA, "transform": TRANSFORM}
+
     def check_apart(self) -> None:
         """Refuses inputs, and files that flags name, in the output; and an output among the inputs.
+
+        The schema and the graph of the dataset that is in the output may be given: they become those of the new one.
 
         Raises:
           ConfigError: names both.
@@ -88,7 +94,7 @@ class DatasetJobOptions(JobOptions):
             if kind.holds == "rows":
                 check_apart(value, f"--{name} {value}", output, self._written())
             elif kind.holds == "file" and not (kind is FEATURES and is_function(value)):
-                check_outside([value], f"--{name}", output)
+                check_outside([value], f"--{name}", output, kept=self._kept.get(name))
 
     def _written(self) -> list[str]:
         """Examples of all files that the job writes, relative to the output."""

@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.system_errors import explained, out_of_memory
 from penstock.io.reasons import Note
+from pipelines._report.crash import in_one_line
+from pipelines._report.printable import mapped, masked
+from pipelines._report.signals import exit_code
 
-DONE, DATA_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, DATA_FAILED, WRONG_USAGE = 0, 1, 2
 
 JobStatus = Literal[
     "done",
@@ -45,8 +49,8 @@ class Result:
     seconds: float = 0.0
 
     def to_json(self) -> str:
-        """One line, in ASCII."""
-        fields = dataclasses.asdict(self)
+        """One line, in ASCII, without passwords."""
+        fields = mapped(dataclasses.asdict(self), masked)
         return json.dumps({**fields, "seconds": round(self.seconds, 3)})
 
 
@@ -161,6 +165,7 @@ class VerifyResult(Result):
     Attributes:
       dataset: the folder.
       faults: each with a code, a path and a sentence.
+      leftovers: what unfinished runs left in the folder; it belongs to no dataset, and is no fault.
       rows_out, shards, windows, bytes: what its manifests say, and the bytes of the folder; None for a dataset with
         faults, and the windows for one without windows.
     """
@@ -168,6 +173,7 @@ class VerifyResult(Result):
     dataset: str
     good: bool
     faults: tuple[Mapping[str, str], ...] = ()
+    leftovers: tuple[str, ...] = ()
     rows_out: int | None = None
     shards: int | None = None
     windows: int | None = None
@@ -213,11 +219,15 @@ def failure(job: str, error: BaseException, seconds: float) -> Result:
             found = "wrong_usage", WRONG_USAGE, error.message
         case ConfigError() | ImportError():
             found = "wrong_usage", WRONG_USAGE, str(error)
-        case DataError() | OSError():
+        case DataError():
             found = "failed", DATA_FAILED, str(error)
+        case OSError():
+            found = "failed", DATA_FAILED, explained(error)
+        case MemoryError():
+            found = "failed", DATA_FAILED, out_of_memory(str(error))
         case KeyboardInterrupt():
-            found = "interrupted", INTERRUPTED, str(error) or "interrupted; nothing was published"
+            found = "interrupted", exit_code(), str(error) or "interrupted; nothing was published"
         case _:
-            found = "crashed", DATA_FAILED, f"{type(error).__name__}: {error}"
+            found = "crashed", DATA_FAILED, in_one_line(error)
     status, code, message = found
     return Result(job=job, status=status, exit_code=code, error=message, seconds=seconds)

@@ -7,21 +7,18 @@ from penstock.io.batches import (
     ORIGIN_TYPE,
     RecordBatchCoder,
     check_column_names,
-    drop_rows,
     feature_names,
     join_batches,
-    keep_source,
     notes_of,
     origin_array,
     set_column,
     slice_rows,
-    source_rows,
     split_batch,
     with_notes,
 )
 from penstock.io.errors import InputError
 from penstock.io.reasons import Note
-from penstock.io.reserved import EVENT_TIME, ORIGIN
+from penstock.io.reserved import ORIGIN
 
 
 def batch_of(rows, **columns):
@@ -67,23 +64,6 @@ def test_feature_names_leave_reserved_columns_out():
     assert feature_names(batch_of(1)) == ["x"]
 
 
-def test_source_is_kept_through_slices_and_dropped_rows():
-    batch = pa.record_batch(
-        {"x": [1, None, 3, 4], "s": ["a", "b", None, "d"], "l": [[1], None, [], [2, 3]], EVENT_TIME: [5, 6, 7, 8]}
-    )
-    kept = set_column(keep_source(batch.slice(1)), "x", pa.array([0.5] * 3))
-    rows = source_rows(drop_rows(kept, [1]).slice(0, 2))
-    assert rows.to_pylist() == [batch.to_pylist()[1], batch.to_pylist()[3]]
-    assert feature_names(kept) == ["x", "s", "l"]
-    assert RecordBatchCoder().decode(RecordBatchCoder().encode(kept)).equals(kept)
-
-
-def test_source_of_what_has_no_columns_or_keeps_no_source():
-    batch = pa.record_batch({EVENT_TIME: pa.array([1, 2])})
-    assert source_rows(keep_source(batch)).to_pylist() == batch.to_pylist()
-    assert source_rows(batch_of(2)).equals(batch_of(2))
-
-
 def test_set_column_replaces_or_appends():
     batch = set_column(batch_of(1), "x", pa.array([5]))
     assert set_column(batch, "y", pa.array([6])).select(["x", "y"]).to_pylist() == [{"x": 5, "y": 6}]
@@ -92,7 +72,7 @@ def test_set_column_replaces_or_appends():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", ""], r"f.csv: column 2 has no name; .*--columns"),
+        (["a", ""], r"f.csv: column 2 has no name; name it"),
         (["a", "b", "a"], r"f.csv: column name 'a' appears more than once"),
         (["_origin"], r"f.csv: column name '_origin' is reserved"),
     ],

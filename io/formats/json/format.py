@@ -188,7 +188,7 @@ def _parsed(reader: "JsonRowReader", lines: Lines, uri: str, rejected: Sequence[
     batch = with_notes(batch, left_out_notes(found.left_out)) if found.left_out else batch
     for parsed in parsed_slices(batch, sorted([*rejected, *letters], key=lambda letter: letter.position), kept):
         # The bytes of a line are not those of one of its items.
-        yield dataclasses.replace(parsed, payload=None) if reader.explodes else parsed
+        yield dataclasses.replace(parsed, source=None) if reader.explodes else parsed
 
 
 def left_out_notes(counts: Mapping[str, int]) -> tuple[Note, ...]:

@@ -1,8 +1,9 @@
 """Turns JSON objects into columns, row by row and exactly; the fast path of JSON Lines must give the same result.
 
 Numbers keep their spelling until the column is built: no integer passes through a float. A column gets one Arrow type
-that holds all its values without loss. If there is none (a number here, a text there), the values become text, which
-the text grammar (`penstock.io.columns.grammar`) then reads like any other.
+that holds all its values without loss. If there is none (a number here, a text there), the values become text, as they
+are spelled: inference takes the column for BYTES, and where a schema says that they are numbers, the text grammar
+(`penstock.io.columns.grammar`) reads them.
 """
 
 import base64
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.columns.grammar import MAX_EXACT_INT
+from penstock.io.columns.grammar import MAX_EXACT_INT, parse_whole
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, Kind
 
@@ -365,7 +366,11 @@ def _build_ints(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array
 
 
 def _as_int(value: Scalar) -> int | None:
-    """Returns a number or truth value as int64; a number with a fraction or exponent counts as its nearest double."""
+    """Returns a number or truth value as int64.
+
+    A number with a fraction or an exponent counts as its nearest double below 2^53, as JSON's readers have it; from
+    there on, where not every whole number is a double, it is exact.
+    """
     if isinstance(value, bool):
         return int(value)
     if not isinstance(value, Number):
@@ -373,7 +378,10 @@ def _as_int(value: Scalar) -> int | None:
     if value.is_int:
         return int(value) if value.in_int64 else None
     nearest = float(value)
-    return int(nearest) if nearest.is_integer() and abs(nearest) < MAX_EXACT_INT else None
+    if abs(nearest) < MAX_EXACT_INT:
+        return int(nearest) if nearest.is_integer() else None
+    whole = parse_whole(value)
+    return whole if whole is not None and _INT64_MIN <= whole <= _INT64_MAX else None
 
 
 def _build_floats(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
@@ -393,18 +401,21 @@ def _build_any(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
     """Builds a column without a schema: the narrowest of bool, int64, float64 that loses nothing, else text."""
     if all(isinstance(value, bool) for value in present):
         return pa.array(values, pa.bool_())
-    if all(isinstance(value, Number) and value.in_int64 for value in present):
+    if all(isinstance(value, bool) or (isinstance(value, Number) and value.in_int64) for value in present):
         return pa.array([None if value is None else int(value) for value in values], pa.int64())
-    if all(isinstance(value, Number) and _is_double(value) for value in present):
+    if all(isinstance(value, bool) or (isinstance(value, Number) and _is_double(value)) for value in present):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    if any(type(value) is str for value in present):
-        return pa.array([_spelled(value) for value in values], pa.string())
-    return pa.array([str(int(value)) if isinstance(value, bool) else _spelled(value) for value in values], pa.string())
+    if all(_as_int(value) is not None for value in present):
+        return pa.array([_as_int(value) for value in values], pa.int64())
+    return pa.array([_spelled(value) for value in values], pa.string())
 
 
 def _is_double(number: Number) -> bool:
-    """Returns whether a double can hold the number: an integer exactly, a fraction without overflow."""
-    return abs(float(number)) < MAX_EXACT_INT if number.is_int else math.isfinite(float(number))
+    """Returns whether a double can hold the number: what INT could hold exactly, all else without overflow."""
+    nearest = float(number)
+    if abs(nearest) < MAX_EXACT_INT:
+        return True
+    return not number.is_int and math.isfinite(nearest) and _as_int(number) in (None, int(nearest))
 
 
 def _spelled(value: Scalar) -> str | bytes | None:

@@ -98,6 +98,8 @@ def test_files_are_looked_at_one_by_one_for_links(tree):
         check_outside(["data/a.csv", "data/shard.tfrecord"], "--input", "link")
     with pytest.raises(ConfigError, match=r"^--schema ds/schema\.pbtxt: lies in --output \./ds"):
         check_outside(["ds/schema.pbtxt"], "--schema", "./ds")
+    check_outside(["ds/schema.pbtxt", "link/../ds/schema.pbtxt"], "--schema", "link/", kept="schema.pbtxt")
+    check_outside(["gs://b/ds/schema.pbtxt"], "--schema", "gs://b/ds/", kept="schema.pbtxt")
 
 
 def test_folders_are_compared_by_identity_where_names_differ(tree, monkeypatch):

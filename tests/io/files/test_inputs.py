@@ -103,6 +103,16 @@ def test_what_a_pattern_matches_is_of_no_folder(tree):
     assert found.in_folders == {"in/deep/b.csv", "in/x[1]/d.csv"}
 
 
+@pytest.mark.parametrize("pattern", ["", "*", "**"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path, pattern):
+    try:
+        (tmp_path / os.fsdecode(b"\xff.csv")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this filesystem takes UTF-8 alone")
+    with pytest.raises(InputError, match=r"\\udcff\.csv': the name of the file is not UTF-8; rename it"):
+        find_files([os.path.join(tmp_path, pattern)])
+
+
 def test_file_that_is_gone_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.csv: the file is gone or cannot be read"):
         stat_file(f"{tmp_path}/gone.csv")

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from depth import scaled
+from helpers import payloads_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,10 +55,11 @@ def outcome(parsed, values, features=FEATURES):
     assert [origin["position"] for origin in origins] == sorted(origin["position"] for origin in origins)
     typed, faults = (parsed.batch, {}) if features is None else conform_batch(parsed.batch, features)
     rows = typed.select(feature_names(typed)).to_pylist() if feature_names(typed) else [{}] * typed.num_rows
+    originals = payloads_in(parsed)
     for row, origin in enumerate(origins):
         assert origin["uri"] == URI
         index = index_of.pop(origin["position"])
-        assert parsed.payload(row) == values[index]
+        assert originals[row] == values[index]
         found[index] = [reason.code for reason in faults[row]] if row in faults else normal(rows[row])
     for letter in parsed.rejected:
         assert (letter.uri, letter.stage) == (URI, "read")

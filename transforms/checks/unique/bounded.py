@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from penstock.io.beam.spill import SpilledBatch, read_pieces
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.hashing import hash_rows, salted
+from penstock.io.files.temporary import temporary_folder
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.kernel.shared.pieces import put_fixed, put_slices
 from penstock.io.sort.merge import merge_batches
@@ -110,7 +110,7 @@ def find_duplicates(
     Raises:
       DataError: when a row has no event time, and there are windows.
     """
-    with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
+    with temporary_folder() as directory:
         ordered = merge_batches(_all_records(pieces, key, windows), directory, run_bytes=run_bytes)
         verdicts = merge_batches(_verdicts(_repeated(ordered.pieces()), run_bytes), directory, run_bytes=run_bytes)
         start = 0

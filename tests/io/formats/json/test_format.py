@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from depth import on_shared_path
+from helpers import payloads_in
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -57,10 +58,11 @@ def read(file: InputFile, features: list[Feature] | None, **options):
         columns = {name: normal(parsed.batch.column(name), kinds.get(name)) for name in feature_names(parsed.batch)}
         if features is not None and parsed.batch.num_columns > 1:
             assert list(columns) == list(kinds)
+        originals = payloads_in(parsed)
         for index, position in enumerate(positions):
             assert position not in rows
             rows[position] = {name: column[index] for name, column in columns.items() if column[index] is not None}
-            payloads[position] = parsed.payload(index)
+            payloads[position] = originals[index]
         for letter in parsed.rejected:
             assert letter.position not in rejects
             rejects[letter.position] = letter.reasons[0].code
@@ -411,13 +413,34 @@ def column(tmp_path: Path, texts: list[str], feature: Feature | None = None, rep
         (["9223372036854775808", "1"], pa.array(["9223372036854775808", "1"])),
         (["9007199254740993", "0.5"], pa.array(["9007199254740993", "0.5"])),
         (["1", '"a"', "true"], pa.array(["1", "a", "true"])),
-        (["1", "true"], pa.array(["1", "1"])),
+        (["1", "true"], pa.array([1, 1])),
+        (["0.5", "true"], pa.array([0.5, 1.0])),
+        (["5.0", "9007199254740993.0"], pa.array([5, 9007199254740993])),
+        (["1e20", "9007199254740994.0"], pa.array([1e20, 9007199254740994.0])),
+        (["0.5", "9007199254740993.0"], pa.array(["0.5", "9007199254740993.0"])),
         (['"2013-01-01"', '"2013-01-01T00:00:00Z"'], pa.array(["2013-01-01", "2013-01-01T00:00:00Z"])),
         (["[1]", "[]", "null", "2"], pa.array([[1], [], None, [2]])),
         (["[1,null]"], pa.array([[1, None]])),
         (["null"], pa.nulls(1)),
     ],
-    ids=["int", "bool", "float", "int64", "uint64", "wide", "mixed", "bool_int", "time_texts", "list", "hole", "null"],
+    ids=[
+        "int",
+        "bool",
+        "float",
+        "int64",
+        "uint64",
+        "wide",
+        "mixed",
+        "bool_int",
+        "bool_float",
+        "wide_fraction_spelled",
+        "exact_doubles",
+        "wide_fraction_spelled_among_fractions",
+        "time_texts",
+        "list",
+        "hole",
+        "null",
+    ],
 )
 def test_inference_types_lose_nothing(tmp_path, texts, expected, repeat):
     found = column(tmp_path, texts, repeat=repeat)
@@ -435,7 +458,8 @@ def test_inference_types_lose_nothing(tmp_path, texts, expected, repeat):
         (Feature("x", Kind.INT), ['"12"', '"x"', "null"], pa.array(["12", "x", None])),
         (Feature("x", Kind.FLOAT), ['["1.5"]', "[]"], pa.array([["1.5"], []])),
         (Feature("x", Kind.INT), ['"007"', "7"], pa.array(["007", "7"])),
-        (Feature("x", Kind.INT), ["9007199254740993.0"], pa.array(["9007199254740993.0"])),
+        (Feature("x", Kind.INT), ["9007199254740993.0", "1e18"], pa.array([9007199254740993, 10**18])),
+        (Feature("x", Kind.INT), ["1", "9223372036854775808.0"], pa.array(["1", "9223372036854775808.0"])),
         (Feature("x", Kind.FLOAT), ["1", "0.1", "true"], pa.array([1.0, 0.1, 1.0])),
         (Feature("x", Kind.FLOAT), ["1", '"NaN"'], pa.array(["1.0", "NaN"])),
         (Feature("x", Kind.BYTES), ["1", "1.50", "true", '"a"'], pa.array(["1", "1.50", "true", "a"])),
