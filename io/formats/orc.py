@@ -20,7 +20,7 @@ from google.protobuf import descriptor_pb2, message_factory, text_format
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from penstock.io.batches import origin_array, split_batch
-from penstock.io.columns.explode import check_explodes, exploded_schema, stored_names
+from penstock.io.columns.explode import exploded_schema, stored_names
 from penstock.io.columns.flatten import flatten_batch, flatten_schema
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
@@ -82,9 +82,8 @@ class OrcFormat:
 
         Raises:
           InputError: when the file is damaged or not ORC, or lacks a required column.
-          ConfigError: when the column to explode is missing, no list, or not in the schema.
+          ConfigError: when the column to explode is missing, or no list.
         """
-        check_explodes(self.explode, features)
         with _open(file) as orc:
             stripes = _stripes(orc)
             names = select_names(exploded_schema(orc.schema, self.explode, file.uri).names, features, file.uri)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.io.batches import MAX_BATCH_BYTES, join_batches, origin_array, split_batch
-from penstock.io.columns.explode import check_explodes, exploded_schema, stored_names
+from penstock.io.columns.explode import exploded_schema, stored_names
 from penstock.io.columns.flatten import flatten_batch, flatten_schema
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
@@ -64,9 +64,8 @@ class ParquetFormat:
 
         Raises:
           InputError: when the file is damaged or not Parquet, or lacks a required column.
-          ConfigError: when the column to explode is missing, no list, or not in the schema.
+          ConfigError: when the column to explode is missing, or no list.
         """
-        check_explodes(self.explode, features)
         with _open(file) as parquet:
             names = select_names(
                 exploded_schema(parquet.schema_arrow, self.explode, file.uri).names, features, file.uri
