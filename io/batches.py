@@ -17,6 +17,9 @@ from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 MAX_BATCH_ROWS = 32768
 MAX_BATCH_BYTES = 4 << 20
 
+# A row with more bytes, as it is read, becomes a dead letter or is refused: a few kilobytes of a file may stand for it.
+MAX_ROW_BYTES = 256 << 20
+
 # `_shuffle_key` in source order: files below 2^20, positions below 2^44 (16 TiB).
 _POSITION_BITS = 44
 

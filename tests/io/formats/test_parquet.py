@@ -119,13 +119,17 @@ def test_batches_keep_to_the_limits(tmp_path):
 
 @pytest.fixture
 def rows_at_a_time(monkeypatch):
-    """What Arrow is asked for."""
-    asked = []
+    """The rows of each batch that Arrow decodes."""
+    decoded = []
     real = pq.ParquetFile.iter_batches
-    monkeypatch.setattr(
-        pq.ParquetFile, "iter_batches", lambda *args, **options: (asked.append(args[1]), real(*args, **options))[1]
-    )
-    return asked
+
+    def watched(*args, **options):
+        for batch in real(*args, **options):
+            decoded.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    return decoded
 
 
 def test_long_rows_are_read_a_few_at_a_time(tmp_path, rows_at_a_time):
@@ -134,16 +138,17 @@ def test_long_rows_are_read_a_few_at_a_time(tmp_path, rows_at_a_time):
     table = pa.table({"id": range(200), "id_scan": pa.StructArray.from_arrays([scans], names=["page"])})
     file = write(tmp_path / "a.parquet", table)
     assert sum(parsed.batch.num_rows for parsed in read(file)) == 200
-    assert 1 <= rows_at_a_time.pop() < 50
+    assert max(rows_at_a_time) < 50
+    rows_at_a_time.clear()
     # The other column has a name that begins alike, but is not read.
     assert [parsed.batch.num_rows for parsed in read(file, [Feature("id", Kind.INT)])] == [200]
-    assert rows_at_a_time == [8192]
+    assert rows_at_a_time == [rows_at_a_time[0], 200 - rows_at_a_time[0]]
 
 
 def test_long_rows_that_repeat_are_short_in_the_file(tmp_path, rows_at_a_time):
     table = pa.table({"x": [b"z" * 10_000] * 10_000})
     batches = [parsed.batch for parsed in read(write(tmp_path / "a.parquet", table))]
-    assert rows_at_a_time == [8192]
+    assert max(rows_at_a_time) == 8192
     assert sum(batch.num_rows for batch in batches) == 10_000
     assert max(batch.nbytes for batch in batches) < 5 << 20
 
