@@ -5,8 +5,8 @@ are read. Nested structs become columns with dotted names, and dictionaries are 
 
 How much is decoded at once depends on how large it becomes (`penstock.io.formats.parquet_sizes`).
 
-Arrow ends the process when it is asked for the metadata of an encrypted column. So nothing is asked about a column of a
-row group until Arrow has read rows of it, which fails with an error, or the footer has been searched.
+Arrow ends the process when it is asked for the metadata of a column that is encrypted with a key of its own. So the
+footer is searched for such columns first.
 """
 
 import contextlib
@@ -87,11 +87,12 @@ class ParquetFormat:
             sizes.check_types(pa.schema([schema.field(name) for name in names]), file.uri, self.max_row_bytes)
             end = parquet.num_row_groups if part.end is None else part.end
             row = sum(parquet.metadata.row_group(index).num_rows for index in range(part.start))
-            for group in range(part.start, end):
-                yield from self._read_group(
-                    _Group(file, stream, parquet, group, row, schema, names, self.max_row_bytes)
-                )
-                row += parquet.metadata.row_group(group).num_rows
+            footer = sizes.read_footer(stream, file.size)
+            for index in range(part.start, end):
+                group = _Group(file, stream, parquet, index, row, schema, names, self.max_row_bytes)
+                _check_encryption(group, footer)
+                yield from self._read_group(group)
+                row += group.metadata.num_rows
 
     def _read_group(self, group: "_Group") -> Iterator[Parsed]:
         rejected: list[RejectedBatch] = []
@@ -177,7 +178,7 @@ class _Group:
         return sizes.wanted_chunks(self.parquet, self.index, self.names)
 
     def batches(self, parquet: pq.ParquetFile, rows: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Reads columns, at first so many rows at a time."""
+        """Reads columns, so many rows at a time."""
         return parquet.iter_batches(rows, row_groups=[self.index], columns=list(names))
 
 
@@ -210,40 +211,29 @@ def _joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _read_group(group: _Group) -> Iterator[pa.RecordBatch]:
-    """Reads the named columns of one row group: first a few rows, then, by their sizes, as many as fit."""
-    if group.metadata.total_byte_size > group.limit:
-        _check_encryption(group)
-        sizes.check_rows(group.chunks(), group.stream, group.where, group.limit)
-    batches = group.batches(group.parquet, sizes.rows_at_first(group.metadata, group.limit), group.names)
-    if (first := _next_batch(batches, group)) is None:
-        return
+    """Reads the named columns of one row group, as many rows at a time as fit; long texts stay in dictionaries."""
     rows, long_texts = _rows_and_long_texts(group, group.chunks())
+    parquet = group.parquet
     if long_texts:
-        coded = _parquet_file(group.stream, metadata=group.parquet.metadata, read_dictionary=long_texts)
-        yield from _rest(group, group.batches(coded, rows, group.names))
-        return
-    yield first
-    # As if all batches had one size, so that they are joined to batches of one size.
-    group.parquet.reader.set_batch_size(rows - first.num_rows % rows)
-    for batch in _rest(group, batches):
-        group.parquet.reader.set_batch_size(rows)
-        yield batch
-
-
-def _rest(group: _Group, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parquet = _parquet_file(group.stream, metadata=parquet.metadata, read_dictionary=long_texts)
+    batches = group.batches(parquet, rows, group.names)
     while (batch := _next_batch(batches, group)) is not None:
         yield batch
 
 
-def _check_encryption(group: _Group) -> None:
-    """Refuses encrypted columns, as `_next_batch` does, where the first row may be too large to be read."""
+def _check_encryption(group: _Group, footer: bytes) -> None:
+    """Refuses columns that are encrypted."""
     try:
-        columns = sizes.encrypted_columns(group.stream, group.file.size, group.index)
+        columns = sizes.encrypted_columns(footer, group.index)
     except ValueError as error:
         raise InputError(f"{group.where} cannot be read, the file is damaged: {error}") from error
     paths = [group.parquet.schema.column(index).path for index in sorted(columns)]
-    if encrypted := [path for path in paths if sizes.is_part_of(path, group.names)]:
-        raise _encrypted(group, encrypted[0])
+    for path in paths:
+        if sizes.is_part_of(path, group.names):
+            raise InputError(
+                f"{group.where}: column {path!r} is encrypted; decrypt the file before it is read, or pass a schema "
+                "that names only columns that are not"
+            )
 
 
 def _rows_and_long_texts(group: _Group, chunks: Sequence[sizes.Chunk]) -> tuple[int, list[str]]:
@@ -277,23 +267,10 @@ def _has_long_texts(group: _Group, chunk: sizes.Chunk, values: int) -> bool:
 def _next_batch(batches: Iterator[pa.RecordBatch], group: _Group) -> pa.RecordBatch | None:
     try:
         return next(batches, None)
+    except MemoryError as error:
+        raise InputError(
+            f"{group.where} needs more memory than there is: {error}; pass a schema of fewer columns, or write the file "
+            "with shorter rows"
+        ) from error
     except (pa.ArrowException, OSError) as error:
-        for name in group.names:
-            if _is_encrypted(group, name):
-                raise _encrypted(group, name) from error
         raise InputError(f"{group.where} cannot be read, the file is damaged or truncated: {error}") from error
-
-
-def _is_encrypted(group: _Group, name: str) -> bool:
-    try:
-        next(group.batches(group.parquet, 1, [name]), None)
-    except (pa.ArrowException, OSError) as error:
-        return "decrypt" in str(error).lower()
-    return False
-
-
-def _encrypted(group: _Group, name: str) -> InputError:
-    return InputError(
-        f"{group.where}: column {name!r} is encrypted; decrypt the file before it is read, or pass a schema that names "
-        "only columns that are not"
-    )

@@ -7,6 +7,7 @@ sizes, so where these leave room for too much, the headers of pages and the dict
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ MAX_ROWS_AT_A_TIME = 8192
 _USUAL_RATIO = 100
 
 # Texts are looked up in dictionaries if otherwise fewer rows than this could be decoded at once, which takes as long.
-FEW_ROWS = 256
+FEW_ROWS = 2048
 
 # A dictionary of many short texts may be as large as one of a single text. So many times the limit of a row may be
 # decoded at once, in case that all rows have the one text.
@@ -37,6 +38,16 @@ _MAX_HEADER_BYTES = 16 << 20
 
 # A file ends with the size of its footer, in 4 bytes, and `PAR1`.
 _TAIL_BYTES = 8
+
+# Nearly all footers are in the last bytes of this number.
+_USUAL_FOOTER_BYTES = 64 << 10
+
+# How the footer says that a column has a key: field 8 of a column (a struct) has field 2 (a struct), of which field 1 is a
+# list of texts. The number of a field is the step from the one before, or, rarely, follows the type.
+_COLUMN_KEY = re.compile(
+    rb"(?:[\x1c\x2c\x3c\x4c\x5c\x6c\x7c\x8c]|\x0c\x10)(?:\x2c|\x0c\x04)(?:\x19|\x09\x02)"
+    rb"[\x08\x18\x28\x38\x48\x58\x68\x78\x88\x98\xa8\xb8\xc8\xd8\xe8\xf8]"
+)
 
 _VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 
@@ -127,14 +138,6 @@ def is_part_of(path: str, names: Collection[str]) -> bool:
     return any(found in names for found in itertools.accumulate(path.split("."), lambda *parts: ".".join(parts)))
 
 
-def rows_at_first(group: pq.RowGroupMetaData, limit: int) -> int:
-    """Returns how many rows of a row group to decode before anything is known of its columns, at most `limit` bytes.
-
-    Even if each row is as large as the whole row group, these rows keep to the limit.
-    """
-    return max(min(rows_within(group.num_rows, group.total_byte_size), limit // max(group.total_byte_size, 1)), 1)
-
-
 def rows_at_a_time(chunks: Sequence[Chunk], rows: int, limit: int) -> int:
     """Returns how many rows to decode at once: fewer if they are long, since all are in memory before they are cut."""
     size = sum(max(chunk.plain_bytes, chunk.fixed_bytes) for chunk in chunks)
@@ -213,7 +216,8 @@ def rows_of_prefixes(chunks: Sequence[Chunk], stream: Readable, limit: int) -> i
     for chunk in chunks:
         if chunk.has_prefixes and rows * chunk.plain_bytes > limit:
             longest = max((page.plain_bytes for page in read_pages(chunk, stream)), default=0)
-            rows = min(rows, max(limit // max(longest, 1), 1))
+            # Arrow holds the texts twice.
+            rows = min(rows, max(limit // max(2 * longest, 1), 1))
     return rows
 
 
@@ -282,20 +286,31 @@ def _read_header(stream: Readable, position: int) -> tuple[dict[int, Any], int] 
             return None
 
 
-def encrypted_columns(stream: Readable, file_bytes: int, group: int) -> set[int]:
-    """Returns the indices of the columns of a row group that are encrypted, though the footer is not.
+def read_footer(stream: Readable, file_bytes: int) -> bytes:
+    """Reads the footer of a file that Arrow has opened."""
+    at = max(file_bytes - _USUAL_FOOTER_BYTES, 0)
+    stream.seek(at)
+    end = stream.read(file_bytes - at)
+    size = int.from_bytes(end[-_TAIL_BYTES:][:4], "little")
+    if size + _TAIL_BYTES > len(end):
+        stream.seek(file_bytes - _TAIL_BYTES - size)
+        return stream.read(size)
+    return end[-_TAIL_BYTES - size : -_TAIL_BYTES]
 
-    This reads the whole footer in Python, so it is for files with few and large row groups.
+
+def encrypted_columns(footer: bytes, group: int) -> set[int]:
+    """Returns the indices of the columns of a row group that are encrypted with keys of their own.
+
+    The footer is read in Python only if it has the bytes of such a key, since this takes a second for a megabyte.
 
     Raises:
       ValueError: when the footer is damaged.
     """
-    stream.seek(file_bytes - _TAIL_BYTES)
-    size = int.from_bytes(stream.read(_TAIL_BYTES)[:4], "little")
-    stream.seek(file_bytes - _TAIL_BYTES - size)
+    if _COLUMN_KEY.search(footer) is None:
+        return set()
     try:
-        footer, _ = _Thrift(stream.read(size)).struct_and_size()
-        return {index for index, column in enumerate(footer[4][group][1]) if 8 in column}
+        fields, _ = _Thrift(footer).struct_and_size()
+        return {index for index, column in enumerate(fields[4][group][1]) if 8 in column}
     except (LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"the footer cannot be read: {error!r}") from error
 
