@@ -1,7 +1,7 @@
 """Reads files with little memory, each in a process of its own that this one forks: `python bounded.py MIB FILE...`.
 
-Prints a JSON line for each file: its name, the rows and the dead letters that were read, the error, if there was one, and
-the bytes of memory that the process took at most, above what it had before.
+Prints a JSON line for each file: its name, the rows and the dead letters that were read, the error, if there was one,
+and the bytes of memory that the process took at most, above what it had before.
 """
 
 import json

@@ -12,7 +12,7 @@ footer is searched for such columns first.
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,11 @@ class ParquetFormat:
             sizes.check_types(pa.schema([schema.field(name) for name in names]), file.uri, self.max_row_bytes)
             end = parquet.num_row_groups if part.end is None else part.end
             row = sum(parquet.metadata.row_group(index).num_rows for index in range(part.start))
-            footer = sizes.read_footer(stream, file.size)
+            encrypted = _encrypted_columns(stream, file)
             for index in range(part.start, end):
                 group = _Group(file, stream, parquet, index, row, schema, names, self.max_row_bytes)
-                _check_encryption(group, footer)
+                if encrypted:
+                    _check_encryption(group, encrypted[index])
                 yield from self._read_group(group)
                 row += group.metadata.num_rows
 
@@ -221,14 +222,17 @@ def _read_group(group: _Group) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
-def _check_encryption(group: _Group, footer: bytes) -> None:
-    """Refuses columns that are encrypted."""
+def _encrypted_columns(stream: pa.PythonFile, file: InputFile) -> Sequence[Collection[int]]:
     try:
-        columns = sizes.encrypted_columns(footer, group.index)
+        return sizes.encrypted_columns(sizes.read_footer(stream, file.size))
     except ValueError as error:
-        raise InputError(f"{group.where} cannot be read, the file is damaged: {error}") from error
-    paths = [group.parquet.schema.column(index).path for index in sorted(columns)]
-    for path in paths:
+        raise InputError(f"{file.uri} cannot be read, its footer is damaged: {error}") from error
+
+
+def _check_encryption(group: _Group, columns: Collection[int]) -> None:
+    """Refuses to read columns that are encrypted."""
+    for index in sorted(columns):
+        path = group.parquet.schema.column(index).path
         if sizes.is_part_of(path, group.names):
             raise InputError(
                 f"{group.where}: column {path!r} is encrypted; decrypt the file before it is read, or pass a schema "
@@ -269,8 +273,8 @@ def _next_batch(batches: Iterator[pa.RecordBatch], group: _Group) -> pa.RecordBa
         return next(batches, None)
     except MemoryError as error:
         raise InputError(
-            f"{group.where} needs more memory than there is: {error}; pass a schema of fewer columns, or write the file "
-            "with shorter rows"
+            f"{group.where} needs more memory than there is: {error}; pass a schema of fewer columns, or write the "
+            "file with shorter rows"
         ) from error
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{group.where} cannot be read, the file is damaged or truncated: {error}") from error

@@ -42,12 +42,13 @@ _TAIL_BYTES = 8
 # Nearly all footers are in the last bytes of this number.
 _USUAL_FOOTER_BYTES = 64 << 10
 
-# How the footer says that a column has a key: field 8 of a column (a struct) has field 2 (a struct), of which field 1 is a
-# list of texts. The number of a field is the step from the one before, or, rarely, follows the type.
-_COLUMN_KEY = re.compile(
-    rb"(?:[\x1c\x2c\x3c\x4c\x5c\x6c\x7c\x8c]|\x0c\x10)(?:\x2c|\x0c\x04)(?:\x19|\x09\x02)"
-    rb"[\x08\x18\x28\x38\x48\x58\x68\x78\x88\x98\xa8\xb8\xc8\xd8\xe8\xf8]"
-)
+# How the footer says that a column has a key: field 8 of a column (a struct) has field 2 (a struct), of which field 1
+# is a list of texts. The number of a field is the step from the one before, or, rarely, follows the type. Patterns
+# that begin with plain bytes are found several times as fast.
+_KEYS = [
+    re.compile(key + rb"(?=[\x08\x18\x28\x38\x48\x58\x68\x78\x88\x98\xa8\xb8\xc8\xd8\xe8\xf8])")
+    for key in (rb"\x2c\x19", rb"\x2c\x09\x02", rb"\x0c\x04\x19", rb"\x0c\x04\x09\x02")
+]
 
 _VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 
@@ -187,7 +188,9 @@ def check_rows(chunks: Sequence[Chunk], stream: Readable, where: str, limit: int
     """
     for chunk in chunks:
         if chunk.fixed_bytes > limit * max(chunk.rows, 1):
-            raise InputError(_too_large(where, chunk, "its rows, on average", chunk.fixed_bytes // chunk.rows, limit))
+            raise InputError(
+                _too_large(where, chunk, "its rows, on average", chunk.fixed_bytes // max(chunk.rows, 1), limit)
+            )
         is_long_list = chunk.is_list and chunk.fixed_bytes > limit
         is_squeezed = chunk.plain_bytes > limit and chunk.plain_bytes > _USUAL_RATIO * chunk.stored_bytes
         if is_long_list or is_squeezed:
@@ -298,21 +301,26 @@ def read_footer(stream: Readable, file_bytes: int) -> bytes:
     return end[-_TAIL_BYTES - size : -_TAIL_BYTES]
 
 
-def encrypted_columns(footer: bytes, group: int) -> set[int]:
-    """Returns the indices of the columns of a row group that are encrypted with keys of their own.
+def encrypted_columns(footer: bytes) -> Sequence[Collection[int]]:
+    """Returns for each row group the indices of the columns that are encrypted with keys of their own; () for none.
 
     The footer is read in Python only if it has the bytes of such a key, since this takes a second for a megabyte.
 
     Raises:
       ValueError: when the footer is damaged.
     """
-    if _COLUMN_KEY.search(footer) is None:
-        return set()
+    if not _may_have_keys(footer):
+        return ()
     try:
         fields, _ = _Thrift(footer).struct_and_size()
-        return {index for index, column in enumerate(fields[4][group][1]) if 8 in column}
+        return [{index for index, column in enumerate(group[1]) if 8 in column} for group in fields[4]]
     except (LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"the footer cannot be read: {error!r}") from error
+
+
+def _may_have_keys(footer: bytes) -> bool:
+    starts = (found.start() for key in _KEYS for found in key.finditer(footer))
+    return any(footer[at - 1] & 15 == 12 or footer[at - 2 : at] == b"\x0c\x10" for at in starts)
 
 
 class _Thrift:
