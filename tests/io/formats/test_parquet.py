@@ -404,8 +404,8 @@ class TestBounds:
         (letter,) = [letter for part in parsed for letter in part.rejected]
         assert (letter.position, letter.payload, letter.reasons[0].code) == (1, '{"id": 1}', "parquet.too_long")
         assert letter.reasons[0].detail == (
-            "the row has 1380 bytes when its dictionaries are decoded, 1080 of them in column 'a'; the payload is the row "
-            "without such columns"
+            "the row has 1380 bytes when its dictionaries are decoded, 1080 of them in column 'a'; the payload is the "
+            "row without such columns"
         )
 
     @pytest.mark.parametrize(
