@@ -1,14 +1,17 @@
 """Shared code of formats with typed columns: planning parts, and rejecting texts that are not UTF-8."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.batches import MAX_BATCH_BYTES, origin_array
+from penstock.io.columns.flatten import flatten_schema
 from penstock.io.columns.values import is_readable, item_type
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
+from penstock.io.errors import InputError
 from penstock.io.formats.base import Parsed, Part
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN, RESERVED
@@ -33,6 +36,28 @@ def runs(sizes: Sequence[float], part_bytes: int) -> Iterator[Part]:
             start, taken = index, 0.0
         taken += size
     yield Part(start, len(sizes))
+
+
+def flat_schema(schema: pa.Schema, uri: str) -> pa.Schema:
+    """Returns the flattened schema of a file.
+
+    Raises:
+      InputError: when a name is not UTF-8, or two are the same once structs are flattened.
+    """
+    try:
+        return flatten_schema(schema, uri)
+    except UnicodeDecodeError as error:
+        raise not_utf8_name(uri, error) from error
+
+
+def not_utf8_name(uri: str, error: UnicodeDecodeError) -> InputError:
+    """Makes the error for a file of which Arrow cannot give a column's name to Python."""
+    return InputError(f"{uri}: the column name {error.object!r} is not UTF-8; write the file with another name")
+
+
+def is_part_of(path: str, names: Collection[str]) -> bool:
+    """Returns whether a path of the file's schema, such as `a.b.list.element`, is a named column or inside one."""
+    return any(found in names for found in itertools.accumulate(path.split("."), lambda *parts: ".".join(parts)))
 
 
 def refusable(schema: pa.Schema, names: Sequence[str]) -> Iterator[Parsed]:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.io.batches import MAX_ROW_BYTES, join_batches, origin_array, split_batch
-from penstock.io.columns.flatten import flatten_batch, flatten_schema
+from penstock.io.columns.flatten import flatten_batch
 from penstock.io.dead_letters.record import RejectedBatch
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
@@ -29,8 +29,11 @@ from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed
 from penstock.io.formats.columnar import (
     decode_dictionaries,
     empty_batch,
+    flat_schema,
     has_codes,
+    is_part_of,
     is_text_list,
+    not_utf8_name,
     refusable,
     reject_non_utf8,
     runs,
@@ -62,7 +65,7 @@ class ParquetFormat:
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names of the file's schema, nested ones dotted."""
         with _open(file) as (_, parquet):
-            return list(_schema(parquet, file.uri).names)
+            return list(flat_schema(parquet.schema_arrow, file.uri).names)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans runs of row groups; a file without rows has one empty part, so its columns are still checked."""
@@ -81,7 +84,7 @@ class ParquetFormat:
             a name is not UTF-8, or a row group cannot be read within `max_row_bytes` a row.
         """
         with _open(file) as (stream, parquet):
-            schema = _schema(parquet, file.uri)
+            schema = flat_schema(parquet.schema_arrow, file.uri)
             names = select_names(schema.names, features, file.uri)
             yield from refusable(schema, names)
             sizes.check_types(pa.schema([schema.field(name) for name in names]), file.uri, self.max_row_bytes)
@@ -112,7 +115,7 @@ def _open(file: InputFile) -> Iterator[tuple[pa.PythonFile, pq.ParquetFile]]:
         try:
             parquet = _parquet_file(plain)
         except UnicodeDecodeError as error:
-            raise _not_utf8(file.uri, error) from error
+            raise not_utf8_name(file.uri, error) from error
         except (pa.ArrowException, OSError) as error:
             if "decryption" in str(error):
                 raise InputError(f"{file.uri}: the footer is encrypted; decrypt the file before it is read") from error
@@ -124,22 +127,6 @@ def _parquet_file(plain: pa.PythonFile, **options: Any) -> pq.ParquetFile:
     return pq.ParquetFile(
         plain, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True, **options
     )
-
-
-def _schema(parquet: pq.ParquetFile, uri: str) -> pa.Schema:
-    """Returns the flattened schema of a file.
-
-    Raises:
-      InputError: when a name is not UTF-8, or two are the same once structs are flattened.
-    """
-    try:
-        return flatten_schema(parquet.schema_arrow, uri)
-    except UnicodeDecodeError as error:
-        raise _not_utf8(uri, error) from error
-
-
-def _not_utf8(uri: str, error: UnicodeDecodeError) -> InputError:
-    return InputError(f"{uri}: the column name {error.object!r} is not UTF-8; write the file with another name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +220,7 @@ def _check_encryption(group: _Group, columns: Collection[int]) -> None:
     """Refuses to read columns that are encrypted."""
     for index in sorted(columns):
         path = group.parquet.schema.column(index).path
-        if sizes.is_part_of(path, group.names):
+        if is_part_of(path, group.names):
             raise InputError(
                 f"{group.where}: column {path!r} is encrypted; decrypt the file before it is read, or pass a schema "
                 "that names only columns that are not"

@@ -6,7 +6,6 @@ sizes, so where these leave room for too much, the headers of pages and the dict
 """
 
 import dataclasses
-import itertools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from pyarrow import types
 
 from penstock.io.batches import MAX_BATCH_BYTES
 from penstock.io.errors import InputError
+from penstock.io.formats.columnar import is_part_of
 
 # The most rows that are decoded at once; they are then joined to larger batches.
 MAX_ROWS_AT_A_TIME = 8192
@@ -132,11 +132,6 @@ def _chunk(group: pq.RowGroupMetaData, column: pq.ColumnSchema, index: int) -> C
         has_dictionary=chunk.has_dictionary_page or "RLE_DICTIONARY" in chunk.encodings,
         has_prefixes="DELTA_BYTE_ARRAY" in chunk.encodings,
     )
-
-
-def is_part_of(path: str, names: Collection[str]) -> bool:
-    """Returns whether a path of the file's schema, such as `a.b.list.element`, is a named column or inside one."""
-    return any(found in names for found in itertools.accumulate(path.split("."), lambda *parts: ".".join(parts)))
 
 
 def rows_at_a_time(chunks: Sequence[Chunk], rows: int, limit: int) -> int:
