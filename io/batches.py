@@ -1,6 +1,8 @@
 """The element of every pipeline: a `pyarrow.RecordBatch`, its reserved columns (`penstock.io.reserved`), its coder."""
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+import json
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.errors import InputError
+from penstock.io.reasons import Note
 from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 
 # Smaller batches pay Python's share of each step more often, with the other threads waiting for the interpreter.
@@ -19,6 +22,12 @@ MAX_BATCH_BYTES = 4 << 20
 
 # A row with more bytes, as it is read, becomes a dead letter or is refused: a few kilobytes of a file may stand for it.
 MAX_ROW_BYTES = 256 << 20
+
+# Metadata of an Arrow schema.
+_NOTES = b"penstock.notes"
+
+# Metadata of an Arrow field.
+_UNTYPED = {b"penstock.untyped": b"1"}
 
 # `_shuffle_key` in source order: files below 2^20, positions below 2^44 (16 TiB).
 _POSITION_BITS = 44
@@ -40,11 +49,11 @@ def check_column_names(names: list[str], uri: str) -> None:
     seen: set[str] = set()
     for index, name in enumerate(names):
         if not name:
-            raise InputError(f"{uri}: column {index + 1} has no name; name it in the header or pass --columns")
+            raise InputError(f"{uri}: column {index + 1} has no name; name it")
         if name in RESERVED:
             raise InputError(f"{uri}: column name {name!r} is reserved by Penstock; rename the column")
         if name in seen:
-            raise InputError(f"{uri}: column name {name!r} appears more than once; rename it or pass --columns")
+            raise InputError(f"{uri}: column name {name!r} appears more than once; rename one")
         seen.add(name)
 
 
@@ -55,6 +64,14 @@ def origin_array(uri: str, positions: np.ndarray) -> pa.StructArray:
     return pa.StructArray.from_arrays([uris, pa.array(positions, pa.int64())], fields=list(ORIGIN_TYPE))
 
 
+def row_origin(batch: pa.RecordBatch, row: int) -> str:
+    """Describes where a row came from, as `URI at POSITION`; empty if its source does not say."""
+    if ORIGIN not in batch.schema.names:
+        return ""
+    origin = batch.column(ORIGIN)[row].as_py()
+    return f"{origin['uri']} at {origin['position']}" if isinstance(origin, dict) else ""
+
+
 def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
     """Replaces the column `name` of a batch, or appends it."""
     index = batch.schema.get_field_index(name)
@@ -63,27 +80,39 @@ def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordB
     return batch.set_column(index, name, values)
 
 
-def keep_source(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Adds `_source`, which holds the data columns without a copy, so that rejects of later steps can be replayed."""
-    names = feature_names(batch)
-    if not names:
-        source = pa.array([{}] * batch.num_rows, pa.struct([]))
-    else:
-        source = pa.StructArray.from_arrays(
-            [batch.column(name) for name in names], fields=[batch.schema.field(name) for name in names]
-        )
-    return set_column(batch, SOURCE, source)
+def data_bytes(batch: pa.RecordBatch) -> int:
+    """Returns the bytes of a batch without `_source`: a batch is as large with it as without."""
+    index = batch.schema.get_field_index(SOURCE)
+    return int(batch.nbytes) if index < 0 else int(batch.remove_column(index).nbytes)
 
 
-def source_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Restores the rows as they were read: data columns from `_source`, if there is one, and the reserved columns."""
-    if SOURCE not in batch.schema.names:
-        return batch
-    source = batch.column(SOURCE)
-    kept = [name for name in batch.schema.names if name in RESERVED and name != SOURCE]
-    names = [*(field.name for field in source.type), *kept]
-    columns = [source.field(index) for index in range(source.type.num_fields)]
-    return pa.RecordBatch.from_arrays([*columns, *(batch.column(name) for name in kept)], names)
+def with_notes(batch: pa.RecordBatch, notes: Iterable[Note]) -> pa.RecordBatch:
+    """Attaches notes to a batch that is read without a schema, such as which members the reader left out.
+
+    They lie in the metadata of its Arrow schema. Inference collects them (`penstock.transforms.infer`).
+    """
+    text = json.dumps([dataclasses.asdict(note) for note in notes])
+    return batch.replace_schema_metadata({**(batch.schema.metadata or {}), _NOTES: text.encode()})
+
+
+def notes_of(batch: pa.RecordBatch) -> tuple[Note, ...]:
+    """Returns the notes that `with_notes` has attached."""
+    text = (batch.schema.metadata or {}).get(_NOTES)
+    return tuple(Note(**fields) for fields in json.loads(text)) if text else ()
+
+
+def as_untyped(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
+    """Marks the columns of these names: texts of a source that has no types.
+
+    Inference looks into such texts for numbers. Texts of a source that has types are texts.
+    """
+    fields = [field.with_metadata(_UNTYPED) if field.name in names else field for field in batch.schema]
+    return pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields, batch.schema.metadata))
+
+
+def is_untyped(field: pa.Field) -> bool:
+    """Whether `as_untyped` has marked a column."""
+    return (field.metadata or {}).keys() >= _UNTYPED.keys()
 
 
 def drop_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.RecordBatch:
@@ -101,10 +130,14 @@ def split_batch(
 ) -> Iterator[pa.RecordBatch]:
     """Cuts a batch into slices of at most `max_rows` rows and about `max_bytes` bytes, in order and without a copy.
 
-    A single row may be larger.
+    `_source` does not count. A single row may be larger. Notes stay with the first slice.
     """
-    for start, stop in slice_rows(batch.num_rows, batch.nbytes, max_rows, max_bytes):
-        yield batch.slice(start, stop - start)
+    rest = batch
+    for start, stop in slice_rows(batch.num_rows, data_bytes(batch), max_rows, max_bytes):
+        if start and rest is batch and batch.schema.metadata:
+            metadata = {key: value for key, value in batch.schema.metadata.items() if key != _NOTES}
+            rest = batch.replace_schema_metadata(metadata)
+        yield rest.slice(start, stop - start)
 
 
 def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -8,6 +8,8 @@
     ├── StoppedError           a worker ends because its pipeline has failed on another one
     └── DataError              the data failed (jobs exit with 1)
         ├── InputError         a fault of a whole file: no row of it can be trusted or counted
+        ├── NoRowsError        there is not a single row where some are needed
+        ├── StorageError       what a run writes has no place: a full disk, no permission; an OSError too
         └── RejectedRecordError  a bad record met a transform that has no error handler
 """
 
@@ -34,6 +36,14 @@ class DataError(PenstockError):
 
 class InputError(DataError):
     """A whole input is unusable: missing, truncated, with a broken footer or duplicate columns."""
+
+
+class NoRowsError(DataError):
+    """There is not a single row where some are needed: none to write, or to infer or to fit from."""
+
+
+class StorageError(DataError, OSError):
+    """A file of the run cannot be written or read: the disk is full, or it is not allowed; the message has the path."""
 
 
 class RejectedRecordError(DataError):

@@ -28,6 +28,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import unreadable
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reserved import RESERVED
 
 Domain: TypeAlias = schema_pb2.StringDomain | schema_pb2.IntDomain | schema_pb2.FloatDomain | schema_pb2.BoolDomain
@@ -101,7 +102,10 @@ def load_schema(path: str) -> schema_pb2.Schema:
 
 def write_schema(schema: schema_pb2.Schema, path: str) -> None:
     """Writes a schema in protobuf text format, UTF-8, as `load_schema`, TFDV and TFX read it."""
-    with FileSystems.create(path, "text/plain", compression_type="uncompressed") as file:
+    with (
+        writing(path, OUTPUT_REMEDY),
+        FileSystems.create(path, "text/plain", compression_type="uncompressed") as file,
+    ):
         file.write(text_format.MessageToString(schema, as_utf8=True).encode())
 
 

@@ -12,6 +12,9 @@ On a local runner the records never leave the disk between encoding and shard: r
 to them cross stages. Elsewhere (`spill=False`) sorted chunks go through the runner's own shuffle, by shard, and the
 writer of a shard spills them on its worker: the bytes are the same.
 
+Beside their records, bundles say what kinds their features have; a feature of two kinds fails the pipeline before
+anything is published (`penstock.io.dataset.kinds`).
+
 With windows (`penstock.io.dataset.windowed.sink`) the input may be unbounded, and each window is published for itself.
 """
 
@@ -22,15 +25,21 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
+from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import in_global_window, source_rows
+from penstock.io.batches import in_global_window
+from penstock.io.beam.batch_input import TakesBatches, only_batches
 from penstock.io.beam.durations import ZERO, AnyDuration
+from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
+from penstock.io.beam.upstream import transforms_behind
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
-from penstock.io.dataset.layout import Staging, check_output, new_run_id
+from penstock.io.dataset.kinds import KindCounter, SeenKinds, dataset_schema, merge_kinds
+from penstock.io.dataset.layout import SCHEMA, Staging, check_output, new_run_id
 from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.options import DEFAULT_SHARD_BYTES, Shuffle
 from penstock.io.dataset.publish import Outcome, Publisher
@@ -50,16 +59,26 @@ from penstock.io.dead_letters.handler import (
 )
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.apart import check_outside
+from penstock.io.reasons import Note, merge_notes
+from penstock.io.sources.read import ReadRecords
+
+register_json(Note)
+
+_NOTES = "notes"
+
+_KINDS = "kinds"
 
 
 @dataclasses.dataclass(eq=False)
-class WriteDataset(RejectingTransform):
+class WriteDataset(TakesBatches, RejectingTransform):
     """Writes a dataset: a folder of shards per split, and a manifest, published as a whole.
 
     Takes a bounded `PCollection[pyarrow.RecordBatch]` in the global window; gives a `PCollection[Outcome]` of one
     element. `_split` says which split a row belongs to, and `_shuffle_key` orders the rows; without that column, the
     key is computed from the row. A row with a value that has no faithful form in the format of the shards is rejected
-    (`write.*`).
+    (`write.*`). A feature has one kind (INT, FLOAT or BYTES) in all batches, or the pipeline fails and publishes
+    nothing. The dataset has a schema: the one that is given, or one made of what the rows have.
 
     With `window`, and behind Beam's fixed or sliding windows, the input may be unbounded, and each window is published
     for itself. The transform then gives a `PCollection[WindowManifest]`, one for each version of a window. The
@@ -75,6 +94,9 @@ class WriteDataset(RejectingTransform):
       format: of the shards, by its name in `penstock.io.dataset.shard_formats.SHARD_FORMATS`.
       compression: of the shards, one that the format has; None is its default.
       columns: names and types of the columns, which a format that has columns needs to know before there are rows.
+      schema: the features that there may be, with their kinds; it is published as `schema.pbtxt`. Rows are not checked
+        against the rest of it (`ValidateRecords`). None makes a schema of kinds, presence and numbers of values that
+        the rows have; with windows, of kinds alone.
       shuffle: global, or none for the order of the input (needs `ReadRecords(..., order_key=True)`).
       seed: of the shuffle, where the rows have no `_shuffle_key` yet.
       splits: all splits; one without rows still gets a shard.
@@ -89,6 +111,7 @@ class WriteDataset(RejectingTransform):
       spill: spill to this machine's disk between the stages: for runners whose workers share it.
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
       provenance: JSON values for the manifest.
+      notes: what is known of the whole input before it is written, for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`); needs `num_shards`.
       allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
       empty_windows: whether windows without rows, between such with rows, are published too.
@@ -96,7 +119,8 @@ class WriteDataset(RejectingTransform):
         goes on from.
 
     Raises:
-      ConfigError: for options out of range, or an output that cannot take a dataset.
+      ConfigError: for options out of range, or an output that cannot take a dataset or holds files that `ReadRecords`
+        reads for it.
       MissingExtraError: for a format whose extra is not installed.
     """
 
@@ -106,6 +130,7 @@ class WriteDataset(RejectingTransform):
     format: str = "tfrecord"
     compression: str | None = None
     columns: pa.Schema | None = None
+    schema: schema_pb2.Schema | None = None
     shuffle: Shuffle = "global"
     seed: int = 0
     splits: Sequence[str] = ("train",)
@@ -117,6 +142,7 @@ class WriteDataset(RejectingTransform):
     spill: bool = True
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: Sequence[Note] = ()
     window: Windows | str | None = None
     allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
@@ -125,6 +151,12 @@ class WriteDataset(RejectingTransform):
     def __post_init__(self) -> None:
         names = (field.name for field in dataclasses.fields(DatasetSpec))
         self.spec = DatasetSpec(**{name: getattr(self, name) for name in names})
+        # A schema among the extras is staged by somebody else.
+        self._writes_schema = SCHEMA not in self.spec.extras
+        if self.schema is not None and not self._writes_schema:
+            raise ConfigError(f"the schema is written with the dataset: leave {SCHEMA} out of the extras")
+        if self._writes_schema:
+            self.spec = dataclasses.replace(self.spec, extras=(*self.spec.extras, SCHEMA))
         if self.shuffle == "none" and not self.spill:
             raise ConfigError("shuffle 'none' works only where all workers share a disk (spill), got spill=False")
         if self.dead_letters is not None:
@@ -132,20 +164,24 @@ class WriteDataset(RejectingTransform):
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Any]:
         """Encode, shuffle, write shards, publish."""
+        batches = only_batches(batches, "WriteDataset")
         windows = self.spec.window or Windows.of_beam(batches.windowing.windowfn)
         self.spec.check_input(batches.is_bounded, has_windows=windows is not None)
         if windows is None:
             _check_one_window(batches)
         staging = Staging(self.output, self.run_id or new_run_id())
+        for source in transforms_behind(batches):
+            if isinstance(source, ReadRecords):
+                check_outside(source.uris, "the input", self.output)
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
         if isinstance(windows, Windows):
             return self._write_windows(batches, staging, handler, windows)
         rows_in = self.rows_in if self.rows_in is not None else batches | "CountRows" >> CountRows()
         shuffle = SpillingShuffle if self.spill else RunnerShuffle
-        records = self._encode(batches, handler)
+        records, kinds, notes = self._encode(batches, handler)
         shards = records | "WriteShards" >> shuffle(staging, self.spec)
-        return self._publish(staging, shards, handler, rows_in)
+        return self._publish(staging, shards, kinds, handler, rows_in, notes)
 
     def _write_windows(
         self,
@@ -169,7 +205,7 @@ class WriteDataset(RejectingTransform):
         # One graph: Flink restarts what is apart by itself, and what then runs on keeps a worker that has died.
         rejects = () if handler is None else (_rejects(chunks, handler, windows),)
         late_sinks = () if handler is None else handler.sinks
-        write_windows = WriteWindows(staging, closing, SealingRules(windows, spec), late_sinks)
+        write_windows = WriteWindows(staging, closing, SealingRules(windows, spec), self._writes_schema, late_sinks)
         return (chunks, *rejects) | "WriteWindows" >> write_windows
 
     def _handler(self, staging: Staging) -> DeadLetterHandler | None:
@@ -180,11 +216,16 @@ class WriteDataset(RejectingTransform):
 
     def _encode(
         self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None
-    ) -> beam.PCollection[pa.RecordBatch]:
+    ) -> tuple[beam.PCollection[pa.RecordBatch], beam.PCollection[SeenKinds], beam.PCollection[Note]]:
+        """Returns the records, what all rows tell about the kinds of features, and what became of their values."""
         encode = beam.ParDo(_EncodeFn(self._encoder())).with_output_types(pa.RecordBatch)
-        records, rejected = split_rejected(batches | "Encode" >> encode.with_outputs(REJECTED, main="out"))
+        results = batches | "Encode" >> encode.with_outputs(REJECTED, _KINDS, _NOTES, main="out")
+        records, rejected = split_rejected(results)
         self._take_rejected(rejected, handler)
-        return records
+        kinds, notes = results[_KINDS], results[_NOTES]
+        kinds.element_type, notes.element_type = SeenKinds, Note
+        merge = beam.CombineGlobally(merge_kinds).with_output_types(SeenKinds)
+        return records, kinds | "MergeKinds" >> merge, notes
 
     def _encoder(self) -> RecordEncoder:
         return RecordEncoder(self.spec, self.spec.shard_format())
@@ -198,15 +239,24 @@ class WriteDataset(RejectingTransform):
         self,
         staging: Staging,
         shards: beam.PCollection[Shard],
+        kinds: beam.PCollection[SeenKinds],
         handler: DeadLetterHandler | None,
         rows_in: beam.PCollection[int],
+        notes: beam.PCollection[Note],
     ) -> beam.PCollection[Outcome]:
         once = shards.pipeline | "Once" >> beam.Create([None], reshuffle=False)
         publish = beam.ParDo(
-            _PublishFn(Publisher(staging, self.spec), must_publish=self.run_id is None),
+            _PublishFn(
+                Publisher(staging, self.spec),
+                self._writes_schema,
+                must_publish=self.run_id is None,
+                spill=spill_directory(staging) if self.spill else None,
+            ),
             beam.pvalue.AsList(shards),
+            beam.pvalue.AsSingleton(kinds),
             beam.pvalue.AsList(_rejects(once, handler)),
             beam.pvalue.AsList(rows_in),
+            beam.pvalue.AsList(notes),
         )
         return once | "Publish" >> publish.with_output_types(Outcome)
 
@@ -233,7 +283,7 @@ def _nothing(_: object) -> Iterable[DeadLetterFile]:
     return ()
 
 
-class CountRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[int]]):
+class CountRows(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[int]]):
     """Counts the rows of batches: one number for each bundle."""
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[int]:
@@ -253,31 +303,53 @@ class _CountRowsFn(beam.DoFn):
 
 
 class _EncodeFn(beam.DoFn):
-    """Batches to batches of `RECORDS`; rows that cannot be written are rejected."""
+    """Batches to batches of `RECORDS`; rows that cannot be written are rejected, and each bundle gives its notes."""
 
     def __init__(self, encoder: RecordEncoder):
         self._encoder = encoder
         self._counters = RowCounters("WriteDataset")
 
+    def start_bundle(self) -> None:
+        self._kinds = KindCounter.of_spec(self._encoder.spec)
+        self._notes: tuple[Note, ...] = ()
+
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         encoded = self._encoder.encode(batch)
+        self._kinds.add(encoded.rows)
+        self._notes = merge_notes([*self._notes, *encoded.notes])
         self._counters.add(in_rows=batch.num_rows)
         if encoded.faults:
             self._counters.add(bad_rows=len(encoded.faults))
-            yield from reject(row_letters(source_rows(encoded.all_rows), encoded.faults, "write"))
+            yield from reject(row_letters(encoded.all_rows, encoded.faults, "write"))
         yield encoded.records
+
+    def finish_bundle(self) -> Iterator[Any]:
+        yield TaggedOutput(_KINDS, in_global_window(self._kinds.seen))
+        for note in self._notes:
+            yield TaggedOutput(_NOTES, in_global_window(note))
 
 
 class _PublishFn(beam.DoFn):
-    def __init__(self, publisher: Publisher, must_publish: bool):
+    def __init__(self, publisher: Publisher, writes_schema: bool, must_publish: bool, spill: str | None):
         self._publisher = publisher
+        self._writes_schema = writes_schema
+        self._spill = spill
         self._must_publish = must_publish
 
     def process(
-        self, _: None, shards: Sequence[Shard], rejects: Sequence[DeadLetterFile], rows_in: Sequence[int]
+        self,
+        _: None,
+        shards: Sequence[Shard],
+        kinds: SeenKinds,
+        rejects: Sequence[DeadLetterFile],
+        rows_in: Sequence[int],
+        notes: Sequence[Note],
     ) -> Iterator[Outcome]:
-        outcome = self._publisher.publish(shards, rejects, sum(rows_in))
-        shutil.rmtree(spill_directory(self._publisher.staging), ignore_errors=True)
+        spec = self._publisher.spec
+        schema = dataset_schema(kinds, spec.schema, spec.columns) if self._writes_schema else None
+        outcome = self._publisher.publish(shards, rejects, sum(rows_in), notes, schema)
+        if self._spill is not None:
+            shutil.rmtree(self._spill, ignore_errors=True)
         if self._must_publish and outcome.status != "published":
             raise DataError(
                 f"{self._publisher.staging.output}: nothing is published: {outcome.manifest.rows_rejected} of "

@@ -6,11 +6,13 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dataset.layout import SCHEMA
 from penstock.io.errors import ConfigError
+from penstock.io.files.apart import check_outside
 from penstock.io.schema import load_schema
+from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
 from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
 from pipelines._options.fit import FitOptions
-from pipelines._plan import Plan, Recipe, infer_schema
+from pipelines._plan import Plan, Recipe, infer_schema, look_at
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DescribedResult, FitResult
@@ -26,18 +28,25 @@ def run(options: FitOptions) -> int:
     output = str(options.graph.output)
     options.input.check_given()
     source = open_source(source_request(options.input, StreamOptions()))
+    if isinstance(source, FileSource):
+        check_outside((file.uri for file in source.files), "--input", output)
     transform = TransformOptions(features=options.graph.features)
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
     if options.run.is_described:
         return tell(_described(options, time.monotonic() - started), options.run.json)
     if FileSystems.exists(FileSystems.join(output, "transform_fn")) and not options.graph.overwrite:
         raise ConfigError(f"--output {output} holds a graph already; pass --overwrite to replace it")
+    look_at(source)
     if not FileSystems.exists(output):
         FileSystems.mkdirs(output)
     schema_path = options.checks.schema or FileSystems.join(output, SCHEMA)
     with showing_progress():
-        schema = load_schema(schema_path) if options.checks.schema else infer_schema(source, options.beam, schema_path)
-        fitted = Plan.bind(source, recipe, schema).fit(options.beam, output)
+        if options.checks.schema:
+            plan = Plan.bind(source, recipe, load_schema(schema_path))
+        else:
+            inferred = infer_schema(source, options.beam, schema_path)
+            plan = Plan.bind(source, recipe, inferred.schema, inferred.notes)
+        fitted = plan.fit(options.beam, output)
     result = FitResult(
         job=options.name,
         seconds=time.monotonic() - started,
@@ -47,6 +56,7 @@ def run(options: FitOptions) -> int:
         **vars(fitted),
         schema=schema_path,
         transform=output,
+        notes=plan.notes,
     )
     return tell(result, options.run.json)
 

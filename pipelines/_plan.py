@@ -6,12 +6,15 @@ Both detect every fault that can be detected without reading a row, before a pip
 import contextlib
 import dataclasses
 import importlib.metadata
+import json
+import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.error_handling import ErrorHandler
@@ -21,10 +24,13 @@ from penstock import __version__
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.windows import Windows, parse_window
 from penstock.io.columns.event_times import check_event_time, parse_event_time
-from penstock.io.dead_letters.handler import DiscardingHandler, RejectingTransform
-from penstock.io.errors import ConfigError, DataError
+from penstock.io.dead_letters.first import FirstRejects, first_rejects
+from penstock.io.dead_letters.handler import RejectingTransform
+from penstock.io.errors import ConfigError, NoRowsError
+from penstock.io.reasons import Note
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
+from penstock.io.sources.files import FileSource
 from penstock.transforms.checks.file import Checks, load_checks
 from penstock.transforms.checks.unique.keys import check_unique
 from penstock.transforms.checks.unique.transform import RejectDuplicates
@@ -33,7 +39,7 @@ from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.features.fit import FitTransform
 from penstock.transforms.features.functions import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
-from penstock.transforms.infer import InferSchema
+from penstock.transforms.infer import SummarizeRows, Summary, summary_notes, summary_schema
 from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
 from penstock.transforms.split import AssignSplit, check_key, parse_split
@@ -41,30 +47,88 @@ from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, T
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
 
+_LOGGER = logging.getLogger(__name__)
+
 TRAIN = "train"
+
+_NOTES_SUFFIX = ".notes"
 
 _PACKAGES = ("apache-beam", "pyarrow", "numpy", "isal", "tensorflow-metadata", "tensorflow-transform", "tensorflow")
 
 
-def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> schema_pb2.Schema:
+@dataclasses.dataclass(frozen=True)
+class InferredSchema:
+    """A schema, and what it does to values of the rows that it was inferred from."""
+
+    schema: schema_pb2.Schema
+    notes: tuple[Note, ...]
+
+
+def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> InferredSchema:
     """Infers the schema of the whole input and writes it to `path`, for the user to curate.
 
     Raises:
-      DataError: when the input has no row to infer from.
+      NoRowsError: when the input has no row to infer from; says why its rows are rejected.
     """
     title = "inferring the schema"
-    with run_pipeline(beam_options, title, [READ.named(title)]) as pipeline:
-        rows = pipeline | "Read" >> source.read().with_error_handler(DiscardingHandler())
-        _ = rows | "InferSchema" >> InferSchema() | "WriteSchema" >> beam.Map(write_schema, path)
-    schema = load_schema(path)
-    if not schema.feature:
-        raise no_rows(source, " that can be read (with --schema, rejected rows become dead letters that say why)")
-    return schema
+    with first_rejects(path) as handler:
+        with run_pipeline(beam_options, title, [READ.named(title)]) as pipeline:
+            rows = pipeline | "Read" >> source.read().with_error_handler(handler)
+            _ = rows | "InferSchema" >> SummarizeRows() | "WriteSchema" >> beam.Map(_write_inferred, path)
+        inferred = InferredSchema(load_schema(path), _take_notes(path))
+        if not inferred.schema.feature:
+            raise no_rows(source, handler.found(), inferred.notes)
+        return inferred
 
 
-def no_rows(source: Source, which: str = "") -> DataError:
-    """The error of an input without a single row, or a single one of `which` kind."""
-    return DataError(f"the input has no rows{which}: {source.describe()}; nothing is written")
+def _told(notes: Sequence[Note]) -> str:
+    return "; ".join(f"{note.subject!r}, in {note.count:,} rows: {note.detail}" for note in notes)
+
+
+def _write_inferred(summary: Summary, path: str) -> None:
+    """Writes the schema, and the notes beside it: whoever runs the job reads what a worker found."""
+    write_schema(summary_schema(summary), path)
+    notes = json.dumps([dataclasses.asdict(note) for note in summary_notes(summary)])
+    with FileSystems.create(path + _NOTES_SUFFIX, "application/json", compression_type="uncompressed") as file:
+        file.write(notes.encode())
+
+
+def _take_notes(path: str) -> tuple[Note, ...]:
+    """Reads what `_write_inferred` has written beside the schema, and removes it."""
+    with FileSystems.open(path + _NOTES_SUFFIX, compression_type="uncompressed") as file:
+        notes = tuple(Note(**fields) for fields in json.loads(file.read()))
+    FileSystems.delete([path + _NOTES_SUFFIX])
+    return notes
+
+
+def look_at(source: Source) -> None:
+    """Warns of what looks wrong about the input, before anything is written.
+
+    Raises:
+      InputError: when the input cannot be what the flags say.
+    """
+    for text in source.look() if isinstance(source, FileSource) else ():
+        _LOGGER.warning("%s", text)
+
+
+def no_rows(source: Source, rejects: FirstRejects | None = None, notes: Sequence[Note] = ()) -> NoRowsError:
+    """The error of an input without a single row; says why its rows are rejected, or what was left out of them."""
+    if notes:
+        return NoRowsError(
+            f"the input has no rows with a member that can be a column ({_told(notes)}): {source.describe()}; nothing "
+            "is written"
+        )
+    if rejects is not None and rejects.rows:
+        return NoRowsError(
+            f"the input has no rows that can be read: {source.describe()}; nothing is written; "
+            f"{_rejected_text(rejects)}"
+        )
+    why = source.why_empty() if isinstance(source, FileSource) else ""
+    return NoRowsError(f"the input has no rows: {source.describe()}{why}; nothing is written")
+
+
+def _rejected_text(rejects: FirstRejects) -> str:
+    return f"{rejects.rows:,} {'row is' if rejects.rows == 1 else 'rows are'} rejected: {rejects.examples()}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,21 +200,23 @@ class Plan:
     Attributes:
       schema: of the rows that are read.
       features: its features, in its order.
+      notes: what an inferred schema does to values.
     """
 
     source: Source
     recipe: Recipe
     schema: schema_pb2.Schema
     features: tuple[Feature, ...]
+    notes: tuple[Note, ...] = ()
 
     @classmethod
-    def bind(cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema) -> Self:
+    def bind(cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema, notes: tuple[Note, ...] = ()) -> Self:
         """Checks the recipe against the schema.
 
         Raises:
           ConfigError: when a rule, feature, label, key or event time does not fit the schema.
         """
-        plan = cls(source, recipe, schema, schema_features(schema))
+        plan = cls(source, recipe, schema, schema_features(schema), notes)
         check_unique(recipe.checks.unique, plan.features, recipe.windows)
         if recipe.split_key:
             check_key(recipe.split_key, plan.features)
@@ -177,9 +243,9 @@ class Plan:
         """Names of all columns of the schema."""
         return tuple(feature.name for feature in self.features)
 
-    def read(self, order_key: bool = False) -> RejectingTransform:
-        """The transform that reads all of the source, typed by the schema."""
-        return self.source.read(self.features, order_key)
+    def read(self, order_key: bool = False, keep_source: bool = False) -> RejectingTransform:
+        """The transform that reads all of the source, typed by the schema; the arguments are those of `Source.read`."""
+        return self.source.read(self.features, order_key, keep_source)
 
     def check_and_split(
         self,
@@ -216,12 +282,23 @@ class Plan:
 
         Raises:
           ConfigError: when the recipe has no features.
-          DataError: when the train split is empty.
+          NoRowsError: when the train split is empty; says why rows are rejected, if some are.
         """
-        if self.recipe.preprocessing is None:
+        preprocessing = self.recipe.preprocessing
+        if preprocessing is None:
             raise ConfigError("--features is required to fit: a YAML file, or a function as module:function")
-        handler = DiscardingHandler()
-        fit = FitTransform(self.recipe.preprocessing, self.row_schema, directory, split=TRAIN)
+        with first_rejects(directory) as handler:
+            try:
+                return self._fit(
+                    FitTransform(preprocessing, self.row_schema, directory, split=TRAIN), beam_options, handler
+                )
+            except NoRowsError as error:
+                rejects = handler.found()
+                if not rejects.rows:
+                    raise
+                raise NoRowsError(f"{error}; {_rejected_text(rejects)}") from error
+
+    def _fit(self, fit: FitTransform, beam_options: PipelineOptions, handler: ErrorHandler) -> "Fitted":
         with contextlib.ExitStack() as stack:
             spill = stack.enter_context(tempfile.TemporaryDirectory()) if is_local(beam_options) else None
             title = "fitting the features"

@@ -9,17 +9,22 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from penstock.io.columns.float32 import ROUNDED
 from penstock.io.dataset.columns import dataset_columns
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.dead_letters.first import read_first
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
+from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
+from penstock.io.reasons import Note
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
 from penstock.io.sources.base import Source
+from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms.checks.file import key_names
@@ -29,14 +34,14 @@ from penstock.transforms.features.apply import (
     transform_fingerprint,
     transformed_schema,
 )
-from penstock.transforms.keep_source import KeepSource
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
-from pipelines._plan import Plan, Recipe, infer_schema, no_rows, package_versions
+from pipelines._plan import Plan, Recipe, infer_schema, look_at, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
+from pipelines._report.printable import mapped, masked
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DatasetResult, DescribedResult, RunFailedError
@@ -61,14 +66,14 @@ def build(
     handler = handler or DeadLetterHandler(staging.dead_letters, staging.run_id)
     if output.rejects_to:
         handler.also_to(WriteToKafka(output.rejects_to, staging.run_id))
-    rows = pipeline | "Read" >> plan.read(order_key=output.shuffle == "none").with_error_handler(handler)
+    read = plan.read(order_key=output.shuffle == "none", keep_source=True)
+    rows = pipeline | "Read" >> read.with_error_handler(handler)
     rows_in = None if stream.window else rows | "CountRows" >> CountRows()
     spill = os.path.join(spill_directory(staging), "by_key") if is_local(options.beam) else None
     rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
     if graph is not None:
-        rows = rows | "KeepSource" >> KeepSource()  # for a replay of what is rejected later
         rows = rows | "ApplyTransform" >> ApplyTransform(graph).with_error_handler(handler)
     if output.also_to:
         # The dataset rejects and counts the rows that cannot be written, so that their copies are dropped here.
@@ -80,6 +85,7 @@ def build(
         splits=tuple(plan.recipe.splits),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
+        notes=_notes(options, plan, graph),
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
     )
     _ = rows | "WriteDataset" >> WriteDataset(
@@ -94,11 +100,19 @@ def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Sc
     return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
 
 
+def _notes(options: DatasetJobOptions, plan: Plan, graph: str | None) -> tuple[Note, ...]:
+    """What is known of the whole input; columns of Parquet keep doubles, which a graph would take as float32."""
+    keeps_doubles = SHARD_FORMATS[options.output.output_format].has_columns and graph is None
+    return tuple(note for note in plan.notes if not (keeps_doubles and note.code == ROUNDED))
+
+
 def run(options: PrepareOptions) -> int:
     """Runs the job, as `pipelines.prepare.run` does."""
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
     options.input.check_given()
     source = open_source(source_request(options.input, options.stream))
+    if isinstance(source, FileSource):
+        check_outside((file.uri for file in source.files), "--input", str(options.output.output))
     result = describe(options, source) if options.run.is_described else prepare(options, source)
     return tell(result, options.run.json)
 
@@ -138,6 +152,7 @@ def prepare(
     """
     recipe = _recipe(options)
     plan = _early_plan(options, source, recipe)
+    look_at(source)
     run_id = run_id or new_run_id()
     if plan is None or source.is_bounded or options.run.is_translated:
         with telling_what_is_published(str(options.output.output), run_id):
@@ -152,7 +167,7 @@ def _write_dataset(
     started = job_started()
     output = str(options.output.output)
     with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
-        plan = plan or Plan.bind(source, recipe, infer_schema(source, options.beam, staging.path(SCHEMA)))
+        plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
         title, streaming = "writing the dataset", not source.is_bounded
@@ -168,7 +183,7 @@ def _write_dataset(
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
-    return windows_result(options.name, windows, output, seconds)
+    return windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
 
 
 def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:
@@ -205,6 +220,11 @@ def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> P
     return plan
 
 
+def _inferred_plan(options: DatasetJobOptions, source: Source, recipe: Recipe, staging: Staging) -> Plan:
+    inferred = infer_schema(source, options.beam, staging.path(SCHEMA))
+    return Plan.bind(source, recipe, inferred.schema, inferred.notes)
+
+
 def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None:
     """The folder of the graph to apply: fitted now, or a copy of the one given; None without features."""
     if options.transform.transform:
@@ -218,7 +238,7 @@ def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None
 
 
 def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
-    return {
+    provenance = {
         "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
         "event_time": plan.recipe.event_time,
@@ -227,6 +247,8 @@ def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> di
         "options": options.resolved(),
         "versions": package_versions(),
     }
+    stored: dict[str, Any] = mapped(provenance, masked)
+    return stored
 
 
 def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, seconds: float) -> DatasetResult:
@@ -240,10 +262,11 @@ def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, second
     result = whole_result(options.name, outcome, str(options.output.output), seconds)
     if outcome.status == "published":
         return result
+    rejects = dataclasses.replace(read_first(outcome.dead_letters), reasons=result.rejected_by_reason)
     raise RunFailedError(
         f"{result.rows_rejected:,} of {result.rows_in:,} rows were rejected, more than --max_reject_fraction "
         f"{options.checks.max_reject_fraction:g} allows; "
-        f"nothing is published; the rejected rows and why: {outcome.dead_letters}",
+        f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {rejects.examples()}",
         result,
     )
 

@@ -5,7 +5,7 @@ import datetime
 import functools
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from apache_beam.io.filesystems import FileSystems
@@ -17,6 +17,7 @@ from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_
 from penstock.io.dead_letters.replay.format import DeadLetterFormat, payload_decoder
 from penstock.io.dead_letters.replay.parking import ParkingHandler
 from penstock.io.errors import ConfigError
+from penstock.io.files.apart import check_outside
 from penstock.io.files.inputs import InputFile, match_files
 from penstock.io.files.paths import is_local as is_local_path
 from penstock.io.formats.registry import by_keyword
@@ -26,6 +27,7 @@ from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
 from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
+from pipelines._report.printable import printable
 from pipelines._report.process import beginning_now, job_started
 from pipelines._report.result import DatasetResult, LettersResult
 from pipelines._report.summary import tell
@@ -34,6 +36,7 @@ from pipelines._run.job import is_local
 # Flags that a replay takes from the run that wrote the dead letters.
 _INHERITED = (
     "format",
+    "partitioning",
     *decoder_options(),
     "event_time",
     "rules",
@@ -78,7 +81,7 @@ def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[
     """
     found: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for dataset in sorted({_dataset_of(file) for file in files} - {""}):
+    for dataset in _datasets_of(files):
         manifest = next(read_manifests(dataset), None)
         flags = {} if manifest is None else _flags_of(dataset, manifest)
         for name, (value, identity) in flags.items():
@@ -98,11 +101,19 @@ def _dataset_of(file: InputFile) -> str:
     return file.uri.rpartition(f"/{DEAD_LETTERS}/")[0]
 
 
+def _datasets_of(files: Iterable[InputFile]) -> list[str]:
+    """The folders of the datasets that files of dead letters lie in, sorted."""
+    return sorted({_dataset_of(file) for file in files} - {""})
+
+
 def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tuple[Any, Any]]:
     """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag."""
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
     flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
-    format_name, format_options = _format_of(options.get("input", ()))
+    # A folder does not tell the format, its files do.
+    named = (options.get("input", ()), [entry["uri"] for entry in manifest.provenance.get("inputs", ())])
+    formats = (found for found in map(_format_of, named) if found[0] is not None)
+    format_name, format_options = next(formats, (None, {}))
     flags = {"format": format_name, **format_options, **flags}
     found = {name: (value, value) for name, value in flags.items() if value is not None}
     for name, path in (("schema", SCHEMA), ("transform", TRANSFORM)):
@@ -135,6 +146,7 @@ class DeadLetterSource(FileSource):
             flags.max_attempts,
             flags.reasons,
             event_times=bool(options.stream.window) and not flags.event_time,
+            inputs=_inputs(files),
         )
         return cls(tuple(files), reader)
 
@@ -152,14 +164,25 @@ def _payload_options(options: DeadLetterOptions) -> dict[str, Any]:
     """
     decoder = payload_decoder(options.format)
     what = f"dead letters of {options.format} rows" if options.format else "dead letters without --format"
-    return by_keyword(options.format_options(), decoder.options if decoder else (), what)
+    known = (*decoder.options, *decoder.of_headers) if decoder else ()
+    return by_keyword(options.format_options(), known, what)
+
+
+def _inputs(files: Sequence[InputFile]) -> frozenset[str]:
+    """The inputs of the runs that wrote the dead letters, as far as their manifests name them."""
+    manifests = [manifest for dataset in _datasets_of(files) for manifest in read_manifests(dataset)]
+    named = {entry["uri"] for manifest in manifests for entry in manifest.provenance.get("inputs", ())}
+    of_windows = {
+        found.uri for manifest in manifests if isinstance(manifest, WindowManifest) for found in manifest.inputs
+    }
+    return frozenset(named | of_windows)
 
 
 def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> Mapping[str, Any]:
     """The schema registry of the run that wrote the dead letters, for messages in Avro."""
     if options.format != "avro" or AVRO_SCHEMA.flag in options.format_options():
         return {}
-    for dataset in sorted({_dataset_of(file) for file in files} - {""}):
+    for dataset in _datasets_of(files):
         manifest = next(read_manifests(dataset), None)
         inputs = manifest.provenance.get("options", {}).get("input", ()) if manifest else ()
         if settings := payload_settings(inputs):
@@ -173,6 +196,8 @@ def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | Non
     if not options.checks.schema:
         raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
     files = [file for file in files if not is_claim(file.uri)]
+    options.check_apart()  # with the schema and the graph of the dataset that the letters lie in
+    check_outside((file.uri for file in files), "--dead_letters", str(options.output.output))
     if options.run.is_described:
         return tell(describe(options, DeadLetterSource.of(files, options)), options.run.json)
     run_id, output = run_id or new_run_id(), str(options.output.output)
@@ -210,7 +235,7 @@ def _print_claimed(claimed: Claimed) -> None:
     if claimed.done:
         print(f"{len(claimed.done)} files were replayed before")
     for uri, run_id in claimed.others.items():
-        print(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}")
+        print(printable(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}"))
 
 
 def _counted(letters: LettersResult, output: str) -> LettersResult:

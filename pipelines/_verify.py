@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.files.folders import list_files
-from penstock.transforms.verify import Fault, dataset_bytes, verify_dataset
+from penstock.transforms.verify import Fault, dataset_bytes, leftovers, verify_dataset
 from pipelines._cli.named import no_dataset, unlisted
 from pipelines._options.verify import VerifyOptions
 from pipelines._report.phases import VERIFY
@@ -46,6 +46,7 @@ def _result(dataset: str, faults: Sequence[Fault], seconds: float) -> VerifyResu
             seconds=seconds,
             dataset=dataset,
             good=False,
+            leftovers=tuple(leftovers(dataset)),
             faults=tuple(dataclasses.asdict(fault) for fault in faults),
         )
     manifests = list(read_manifests(dataset))
@@ -55,6 +56,7 @@ def _result(dataset: str, faults: Sequence[Fault], seconds: float) -> VerifyResu
         seconds=seconds,
         dataset=dataset,
         good=True,
+        leftovers=tuple(leftovers(dataset)),
         rows_out=sum(found.rows_out for found in manifests),
         shards=sum(len(found.shards) for found in manifests),
         windows=len(manifests) if is_windowed else None,

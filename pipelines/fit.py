@@ -30,7 +30,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
     from pipelines import _fit
 
-    return _fit.run(options)
+    with options.run.temporary_files():
+        return _fit.run(options)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
     from pipelines import _prepare
 
-    return _prepare.run(options)
+    with options.run.temporary_files():
+        return _prepare.run(options)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
     from pipelines import _replay
 
-    return _replay.run(options)
+    with options.run.temporary_files():
+        return _replay.run(options)
 
 
 if __name__ == "__main__":

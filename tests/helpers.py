@@ -1,5 +1,6 @@
 """What tests of several modules share: small files of every format, running a job, reading what it wrote."""
 
+import base64
 import contextlib
 import io
 import json
@@ -19,6 +20,8 @@ from pyarrow import orc, parquet
 from penstock.io.batches import RecordBatchCoder
 from penstock.io.dataset.manifest import Manifest, read_manifest
 from penstock.io.dataset.windowed.manifest import WindowManifest
+from penstock.io.dead_letters.source import payloads_of
+from penstock.io.formats.base import Parsed
 from pipelines import prepare
 from pipelines._cli.beam import _JobOptions
 from pipelines._cli.command import main
@@ -28,6 +31,13 @@ Row = Mapping[str, Any]
 
 # Flags for every run of the main job: tests/integration runs its tests once more on another runner.
 FLAGS = tuple(shlex.split(os.environ.get("PENSTOCK_TEST_FLAGS", "")))
+
+
+def payloads_in(parsed: Parsed) -> list[bytes]:
+    """The bytes of the rows that a format has read; empty where it has none."""
+    found = None if parsed.source is None else payloads_of(parsed.source)
+    pairs = [] if found is None else zip(found.texts, found.encodings, strict=True)
+    return [base64.b64decode(text) if encoding == "base64" else text.encode() for text, encoding in pairs]
 
 
 def local_pipeline(*flags: str) -> beam.Pipeline:

@@ -1,8 +1,14 @@
-"""Transforms between sources and sinks: schema, validation, splits, features.
+"""Transforms between sources and sinks: ways in and out, schema, validation, splits, features.
 
 The transforms are exported here, by `__init__.pyi`, and imported when they are first used, as in `penstock.io`.
 
-==================  ================================================================================
+==================  ==========================================================================================
+`FromDicts`         Makes batches of dicts.
+`FromRows`          Makes batches of rows of Beam: `beam.Row`, named tuples, dataclasses.
+`FromTables`        Makes batches of tables: `pyarrow.Table`, `pyarrow.RecordBatch`, or `pandas.DataFrame`.
+`FromMessages`      Makes batches of messages: bytes of which each is one row, from whichever source.
+`ToDicts`           Makes a dict of each row, of Python's own values.
+`ToRows`            Makes a `beam.Row` of each row, of a type that Beam knows.
 `InferSchema`       Infers one schema from all rows.
 `ValidateRecords`   Rejects the rows that break the schema or a rule.
 `load_checks`       Reads a file of rules and of keys that are unique.
@@ -23,7 +29,7 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `load_rolling`      Reads the YAML file that `--rolling` names.
 `verify_dataset`    Reads a dataset again and yields each fault, and nothing for a good dataset.
 `Fault`             One fault of a dataset.
-==================  ================================================================================
+==================  ==========================================================================================
 """
 
 if __name__ == "transforms":

@@ -1,3 +1,9 @@
+from .adapters.dicts import FromDicts as FromDicts
+from .adapters.dicts import ToDicts as ToDicts
+from .adapters.messages import FromMessages as FromMessages
+from .adapters.rows import FromRows as FromRows
+from .adapters.rows import ToRows as ToRows
+from .adapters.tables import FromTables as FromTables
 from .checks.file import Checks as Checks
 from .checks.file import UniqueKey as UniqueKey
 from .checks.file import load_checks as load_checks

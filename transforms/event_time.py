@@ -11,6 +11,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from penstock.io.batches import drop_rows
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.event_times import Unit, assign_event_time, parse_event_time
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
@@ -21,7 +22,7 @@ _STAGE = "validate"
 
 
 @dataclasses.dataclass(eq=False)
-class AssignEventTime(RejectingTransform):
+class AssignEventTime(TakesBatches, RejectingTransform):
     """Adds `_event_time` to every batch.
 
     The Beam timestamp of a batch becomes the event time of its earliest row.

@@ -2,18 +2,24 @@
 
 Each batch is summarised, summaries are merged (in any order and grouping), and the last one becomes a schema:
 
-- **Type.** The narrowest that holds every value: INT, else FLOAT, else BYTES. Texts follow
-  `penstock.io.columns.grammar`, so inference and reading agree. No exact value is rounded: integers beyond 2^53 among
-  floats make BYTES, as do integers beyond int64 and finite numbers beyond float32. (A FLOAT itself is rounded to
-  float32, since tf.Example has no other.) Dates, times, timestamps and durations are INT in the unit of their type;
-  with several units, or mixed with anything else, they are BYTES.
+- **Type.** A source that has types decides: its texts are BYTES, whatever they look like. Texts of CSV and of text
+  files follow `penstock.io.columns.grammar`, so inference and reading agree. Numbers get the kind that holds every
+  value: INT, else FLOAT, else BYTES. Dates, times, timestamps and durations are INT in the unit of their type; with
+  several units, or mixed with anything else, they are BYTES.
+- **Whole numbers** are INT, however they are spelled, within int64. Where each one is spelled with a point or an
+  exponent, or is of a floating type, and float32 holds all of them exactly, they are FLOAT.
+- **Digits.** Integers beyond 2^53 among fractions make BYTES, as do integers beyond int64 and finite numbers beyond
+  float32. A FLOAT is rounded to float32, since tf.Example has no other. Where most numbers are whole and beyond 2^24,
+  they may be ids, and are never rounded: if INT cannot hold the column and FLOAT would change them, it is BYTES. All
+  other losses are told (`summary_notes`): how many values, how many distinct ones fall together, and an example.
 - **Presence.** `min_fraction: 1 min_count: 1` if every row has a value; `min_count: 1` if some have; nothing for a
   column that some batches lack altogether, since any demand would reject the files without it.
 - **Values.** `value_count` from the fewest to the most values in a row, 1 to 1 for scalars.
 - **Domains.** `bool_domain` if all values were Arrow bools. `string_domain` for texts that are all UTF-8, with at most
   100 distinct ones of 8 KiB in all, each occurring twice on average.
-- **Comments** (`annotation`) say what a reader of the schema should know: why a column of numbers is BYTES, that there
-  was no value to infer the type from, that there are NaNs (which validation rejects until the schema allows them).
+- **Comments** (`annotation`) say what a reader of the schema should know: why a column of numbers is BYTES or INT, what
+  FLOAT loses, that there was no value to infer the type from, that there are NaNs (which validation rejects until the
+  schema allows them).
 
 A column without any value gets the type that its source declares, or BYTES.
 """
@@ -29,13 +35,18 @@ import pyarrow.compute as pc
 from pyarrow import types
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import feature_names
+from penstock.io.batches import feature_names, is_untyped, notes_of
+from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
-from penstock.io.columns.grammar import TextCounts, beyond_exact, classify_text
+from penstock.io.columns.float32 import ROUNDED, TELLS, lost_digits
+from penstock.io.columns.grammar import text_numbers
 from penstock.io.columns.lists import list_column
+from penstock.io.columns.numbers import NumberCounts, count_doubles, count_ints, count_texts
 from penstock.io.columns.values import decimal_text, is_readable, is_text, item_type
 from penstock.io.errors import ConfigError
-from penstock.io.kernel.shared.numbers import Text, float32_overflow
+from penstock.io.kernel.shared.numbers import Text
+from penstock.io.reasons import LEFT_OUT, Note, merge_notes
 from penstock.io.schema import Kind
 
 MAX_DOMAIN_VALUES = 100
@@ -46,7 +57,7 @@ _MIN_REPETITION = 2
 
 _FIRST_VALUES = 500
 
-_NONE = TextCounts()
+_NONE = NumberCounts()
 
 _NUMBER_KINDS = {"bool": Kind.INT, "int": Kind.INT, "float": Kind.FLOAT, "decimal": Kind.FLOAT}
 
@@ -59,7 +70,8 @@ class ColumnSummary:
       rows: the number of rows in the batches that have the column.
       present: how many of them have a value (an empty list is one).
       types: the declared types: `text`, `bool`, `int`, `float`, `decimal`, or the type of a date, time or duration.
-      counts: values by form; a bool counts as an int, and what only BYTES holds counts among `others`.
+      numbers: the numbers among the values; a bool and a time are ints.
+      others: how many values only BYTES can hold.
       min_values: the fewest values in a row that has any; None without rows.
       max_values: the most values in a row; None without rows.
       texts: the distinct texts; None when there are too many.
@@ -68,7 +80,8 @@ class ColumnSummary:
     rows: int = 0
     present: int = 0
     types: frozenset[str] = frozenset()
-    counts: TextCounts = _NONE
+    numbers: NumberCounts = _NONE
+    others: int = 0
     min_values: int | None = None
     max_values: int | None = None
     texts: frozenset[bytes] | None = frozenset()
@@ -76,12 +89,12 @@ class ColumnSummary:
     def merge(self, other: "ColumnSummary") -> "ColumnSummary":
         """Returns the summary of the rows of both; commutative and associative."""
         texts = None if self.texts is None or other.texts is None else self.texts | other.texts
-        sums = zip(dataclasses.astuple(self.counts), dataclasses.astuple(other.counts), strict=True)
         return ColumnSummary(
             rows=self.rows + other.rows,
             present=self.present + other.present,
             types=self.types | other.types,
-            counts=TextCounts(*(mine + theirs for mine, theirs in sums)),
+            numbers=self.numbers.merge(other.numbers),
+            others=self.others + other.others,
             min_values=_some(min, self.min_values, other.min_values),
             max_values=_some(max, self.max_values, other.max_values),
             texts=texts if texts is None or _is_small(texts) else None,
@@ -90,17 +103,27 @@ class ColumnSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Summarises some rows, in at most about 10 KiB a column. `Summary()`, of no rows, changes nothing when merged."""
+    """Summarises some rows, in about 10 KiB a column, or 40 KiB where FLOAT loses digits.
+
+    `Summary()`, of no rows, changes nothing when it is merged.
+
+    Attributes:
+      rows: how many there are.
+      columns: of any of the rows, by name.
+      notes: of the readers of the rows (`penstock.io.batches.with_notes`).
+    """
 
     rows: int = 0
     columns: Mapping[str, ColumnSummary] = dataclasses.field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     def merge(self, other: "Summary") -> "Summary":
         """Returns the summary of the rows of both; commutative and associative."""
         columns = dict(self.columns)
         for name, column in other.columns.items():
             columns[name] = columns[name].merge(column) if name in columns else column
-        return Summary(self.rows + other.rows, columns)
+        notes = merge_notes((*self.notes, *other.notes)) if self.notes or other.notes else ()
+        return Summary(self.rows + other.rows, columns, notes)
 
 
 def summarize_batch(batch: pa.RecordBatch) -> Summary:
@@ -113,20 +136,42 @@ def summarize_batch(batch: pa.RecordBatch) -> Summary:
       InputError: when two columns have the same name after structs are flattened.
     """
     flat = flatten_batch(batch)
-    columns = {name: _summarize_column(name, flat.column(name)) for name in feature_names(flat)}
-    return Summary(batch.num_rows, columns)
+    columns = {
+        name: _summarize_column(name, flat.column(name), is_untyped(flat.schema.field(name)))
+        for name in feature_names(flat)
+    }
+    return Summary(batch.num_rows, columns, merge_notes(notes_of(batch)))
 
 
 def summary_schema(summary: Summary) -> schema_pb2.Schema:
-    """Makes the schema that all summarised rows meet, except for NaN and infinity; features are sorted by name."""
+    """Makes the schema that all summarised rows meet, except for NaN and infinity; features are sorted by name.
+
+    A comment of the schema says which members readers have left out.
+    """
     schema = schema_pb2.Schema()
+    left_out = {note.subject: note for note in summary.notes if note.code == LEFT_OUT}
     for name in sorted(summary.columns):
-        schema.feature.append(_feature(name, summary.columns[name], summary.rows))
+        column = summary.columns[name]
+        if name in left_out and not column.numbers.total + column.others:
+            continue  # in the other rows the list is empty
+        schema.feature.append(_feature(name, column, summary.rows))
+    for note in left_out.values():
+        schema.annotation.comment.append(f"{note.subject!r}, in {note.count:,} rows: {note.detail}")
     return schema
 
 
-class InferSchemaFn(beam.CombineFn):
-    """Combines batches into the schema of their rows."""
+def summary_notes(summary: Summary) -> tuple[Note, ...]:
+    """Lists what the schema of `summary_schema` does to values, and what readers have left out."""
+    losses = [
+        Note(ROUNDED, name, column.numbers.losing, _loss(column.numbers))
+        for name, column in sorted(summary.columns.items())
+        if _loses(column)
+    ]
+    return merge_notes([*summary.notes, *losses])
+
+
+class SummarizeRowsFn(beam.CombineFn):
+    """Combines batches into the summary of their rows."""
 
     def create_accumulator(self) -> Summary:
         """Starts with the summary of no rows."""
@@ -140,12 +185,23 @@ class InferSchemaFn(beam.CombineFn):
         """Merges summaries."""
         return functools.reduce(Summary.merge, accumulators, Summary())
 
-    def extract_output(self, accumulator: Summary) -> schema_pb2.Schema:
-        """Makes the schema."""
-        return summary_schema(accumulator)
+    def extract_output(self, accumulator: Summary) -> Summary:
+        """Returns the summary."""
+        return accumulator
 
 
-class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
+class SummarizeRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Summary]]):
+    """Summarises all rows, for `summary_schema` and `summary_notes`.
+
+    Input: as for `InferSchema`. Output: one `Summary`.
+    """
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Summary]:
+        """Combines all batches."""
+        return batches | "Summarize" >> beam.CombineGlobally(SummarizeRowsFn()).with_output_types(Summary)
+
+
+class InferSchema(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
     """Infers one schema from all rows.
 
     The module's docstring says how each feature of the schema is inferred.
@@ -155,26 +211,29 @@ class InferSchema(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollec
     """
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[schema_pb2.Schema]:
-        """Combines all batches."""
-        return batches | "Infer" >> beam.CombineGlobally(InferSchemaFn()).with_output_types(schema_pb2.Schema)
+        """Summarises, and makes the schema."""
+        schema = beam.Map(summary_schema).with_output_types(schema_pb2.Schema)
+        return batches | "SummarizeRows" >> SummarizeRows() | "Infer" >> schema
 
 
-def _summarize_column(name: str, column: pa.Array) -> ColumnSummary:
+def _summarize_column(name: str, column: pa.Array, untyped: bool) -> ColumnSummary:
     item = item_type(column.type)
     if not is_readable(item):
         raise ConfigError(
             f"column {name!r} has type {column.type}, which a tf.Example cannot hold; pass a schema that names the "
-            "columns to read, or convert the column"
+            f"columns to read, or convert the column{explode_hint(name, column.type)}"
         )
     lists = list_column(column)
     lengths = np.ones(1, np.int64) if lists.lengths is None else lists.lengths[lists.present]
     values = lists.values.drop_null() if lists.values.null_count else lists.values
     present = int(lists.present.sum())
+    numbers, others = _count_values(values, untyped)
     return ColumnSummary(
         rows=len(column),
         present=present,
         types=_declared(values.type),
-        counts=_count_values(values),
+        numbers=numbers,
+        others=others,
         min_values=int(lengths.min()) if present else None,
         max_values=int(lengths.max()) if present else None,
         texts=_distinct(values) if is_text(values.type) else frozenset(),
@@ -199,33 +258,21 @@ def _declared(item: pa.DataType) -> frozenset[str]:
     return frozenset({str(item)})
 
 
-def _count_values(values: pa.Array) -> TextCounts:
-    """Counts by form; `values` has no nulls."""
-    if is_text(values.type):
-        return classify_text(values)
-    if types.is_decimal(values.type):
-        return classify_text(decimal_text(values))
+def _count_values(values: pa.Array, untyped: bool) -> tuple[NumberCounts, int]:
+    """Counts the numbers, and what only BYTES holds; `values` has no nulls."""
+    if is_text(values.type) and not untyped:
+        return NumberCounts(), len(values)
+    if is_text(values.type) or types.is_decimal(values.type):
+        found = text_numbers(values if is_text(values.type) else decimal_text(values))
+        return count_texts(found), found.others
     if types.is_floating(values.type):
-        return _count_floats(values.cast(pa.float64()))
+        return count_doubles(values.cast(pa.float64()).to_numpy())
     if types.is_uint64(values.type):
         beyond = pc.greater(values, pa.scalar((1 << 63) - 1, pa.uint64()))
-        return dataclasses.replace(_count_ints(values.filter(pc.invert(beyond))), others=beyond.true_count)
+        return count_ints(values.filter(pc.invert(beyond)).cast(pa.int64()).to_numpy()), beyond.true_count
     if types.is_integer(values.type):
-        return _count_ints(values)
-    return TextCounts(ints=len(values))
-
-
-def _count_ints(values: pa.Array) -> TextCounts:
-    wide = 0
-    if values.type.bit_width == 64:
-        wide = int(beyond_exact(values.cast(pa.int64()).to_numpy()).sum())
-    return TextCounts(ints=len(values) - wide, wide_ints=wide)
-
-
-def _count_floats(values: pa.Array) -> TextCounts:
-    numbers = values.to_numpy()
-    others = int(float32_overflow(numbers).sum())
-    return TextCounts(floats=len(numbers) - others, specials=int((~np.isfinite(numbers)).sum()), others=others)
+        return count_ints(values.cast(pa.int64()).to_numpy()), 0
+    return NumberCounts(ints=len(values)), 0
 
 
 def _distinct(text: Text) -> frozenset[bytes] | None:
@@ -256,9 +303,9 @@ def _feature(name: str, column: ColumnSummary, rows: int) -> schema_pb2.Feature:
         feature.bool_domain.SetInParent()
     if kind is Kind.BYTES and column.types == {"text"} and (domain := _domain_values(column)):
         feature.string_domain.value.extend(domain)
-    if column.counts.specials and kind is Kind.FLOAT:
+    if column.numbers.specials and kind is Kind.FLOAT:
         comments.append(
-            f"{column.counts.specials:,} values are NaN or infinite; they are rejected unless float_domain has "
+            f"{column.numbers.specials:,} values are NaN or infinite; they are rejected unless float_domain has "
             "disallow_nan: false or disallow_inf: false"
         )
     if comments:
@@ -267,22 +314,58 @@ def _feature(name: str, column: ColumnSummary, rows: int) -> schema_pb2.Feature:
 
 
 def _kind(column: ColumnSummary) -> tuple[Kind, list[str]]:
-    """Chooses the narrowest kind that holds all values, and explains the choice where it may surprise."""
-    counts, declared = column.counts, sorted(column.types)
-    numbers = counts.ints + counts.wide_ints + counts.floats
+    """Chooses the kind that holds all values, and explains the choice where it may surprise."""
+    numbers, others, declared = column.numbers, column.others, sorted(column.types)
     temporal = [name for name in declared if name != "text" and name not in _NUMBER_KINDS]
     if temporal and len(declared) > 1:
         return Kind.BYTES, [f"the column has several types: {', '.join(declared)}"]
     if temporal:
         return Kind.INT, [f"in the unit of {temporal[0]}"]
-    if not numbers + counts.others:
+    if not numbers.total + others:
         return _kind_of_none(column)
-    if counts.others:
-        mixed = f"{counts.others:,} of {numbers + counts.others:,} values are not numbers that a tf.Example can hold"
-        return Kind.BYTES, [mixed] if numbers > counts.others else []
-    if counts.floats and counts.wide_ints:
-        return Kind.BYTES, [f"{counts.wide_ints:,} integers are beyond 2^53 and would lose digits among the floats"]
-    return Kind.FLOAT if counts.floats else Kind.INT, []
+    if others:
+        mixed = f"{others:,} of {numbers.total + others:,} values are not numbers that a tf.Example can hold"
+        return Kind.BYTES, [mixed] if numbers.total > others else []
+    return _kind_of_numbers(numbers, column.types)
+
+
+def _kind_of_numbers(numbers: NumberCounts, declared: frozenset[str]) -> tuple[Kind, list[str]]:
+    if not numbers.fractions + numbers.beyond:
+        return _kind_of_wholes(numbers, declared)
+    if numbers.wide:
+        return Kind.BYTES, [f"{numbers.wide:,} integers are beyond 2^53 and would lose digits among the floats"]
+    if numbers.are_ids:
+        return Kind.BYTES, [
+            f"{numbers.large:,} of {numbers.total:,} numbers are whole and beyond 2^24, as ids are; FLOAT would change "
+            f"{numbers.large_losing:,} of them, and INT cannot hold the others"
+        ]
+    return Kind.FLOAT, [f"{numbers.losing:,} values lose digits: {_loss(numbers)}"] if numbers.losing else []
+
+
+def _kind_of_wholes(numbers: NumberCounts, declared: frozenset[str]) -> tuple[Kind, list[str]]:
+    """Whole numbers within int64: FLOAT where they all look like it, and it is exact."""
+    looks_float = numbers.wholes > 0 and (not numbers.ints or bool(declared & {"float", "decimal"}))
+    if not looks_float:
+        return Kind.INT, []
+    inexact = numbers.inexact + numbers.wide
+    if not inexact:
+        return Kind.FLOAT, []
+    return Kind.INT, ["all numbers are whole, and float32, the FLOAT of tf.Example, does not hold all of them exactly"]
+
+
+def _loses(column: ColumnSummary) -> bool:
+    return column.numbers.losing > 0 and _kind(column)[0] is Kind.FLOAT
+
+
+def _loss(numbers: NumberCounts) -> str:
+    """Says which distinct values fall together as float32, and what can be done."""
+    example = numbers.images.example or (numbers.least_losing,)
+    distinct, images = numbers.distinct, numbers.images
+    about = "" if distinct.is_exact else "about "
+    fallen = ""
+    if images.example:
+        fallen = f"; {about}{distinct.count:,} distinct values become {about}{images.count:,}"
+    return f"{lost_digits(*example)}{fallen}; {TELLS}"
 
 
 def _kind_of_none(column: ColumnSummary) -> tuple[Kind, list[str]]:
@@ -295,8 +378,7 @@ def _kind_of_none(column: ColumnSummary) -> tuple[Kind, list[str]]:
 
 def _domain_values(column: ColumnSummary) -> list[str]:
     """Returns the texts of a string domain, in order; none where there should be no domain."""
-    counts = column.counts
-    values = counts.ints + counts.wide_ints + counts.floats + counts.others
+    values = column.numbers.total + column.others
     if column.texts is None or values < _MIN_REPETITION * len(column.texts):
         return []
     try:

@@ -7,6 +7,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from penstock.io.batches import set_column
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.reserved import SHUFFLE_KEY
 
@@ -26,7 +27,9 @@ def assign_shuffle_key(batch: pa.RecordBatch, seed: int = 0, columns: Sequence[s
 
 
 @dataclasses.dataclass(eq=False)
-class AssignShuffleKey(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
+class AssignShuffleKey(
+    TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]
+):
     """Adds `_shuffle_key`, a seeded hash of the row, to batches that have none.
 
     The key is independent of the split that the same seed gives.

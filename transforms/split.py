@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.batches import set_column
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.columns.hashing import SPLIT_SALT, hash_rows, salted
 from penstock.io.errors import ConfigError
 from penstock.io.reserved import RESERVED, SPLIT
@@ -128,7 +129,7 @@ def assign_split(
 
 
 @dataclasses.dataclass(eq=False)
-class AssignSplit(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
+class AssignSplit(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
     """Adds `_split`, the split that each row belongs to.
 
     Key values of one kind are equal whatever file they come from: 7 in CSV, Parquet or Avro. Rows whose key is null

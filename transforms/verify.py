@@ -2,9 +2,10 @@
 
 It checks the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
 record count, uncompressed size and SHA-256, and the checksums inside it; that every record conforms to the dataset's
-schema (that of the features, where a transform was applied); the lines of the dead letters; and that the folder holds
-nothing that the manifest does not know. For a dataset with windows, it checks all this for each window's manifest,
-which must also agree with its window.
+schema (that of the features, where a transform was applied), or, in a dataset without one, that each feature has one
+kind in all records; the lines of the dead letters; and that the folder holds nothing that the manifest does not know,
+except for what unfinished runs left there (`leftovers`). For a dataset with windows, it checks all this for each
+window's manifest, which must also agree with its window.
 """
 
 import collections
@@ -15,7 +16,15 @@ import google_crc32c
 from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam import progress
-from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, STAGING_PREFIX, TRANSFORM, WINDOWS
+from penstock.io.dataset.layout import (
+    DEAD_LETTERS,
+    MANIFEST,
+    PROBE_PREFIX,
+    SCHEMA,
+    STAGING_PREFIX,
+    TRANSFORM,
+    WINDOWS,
+)
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
@@ -25,7 +34,7 @@ from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
 from penstock.io.files.folders import list_files
 from penstock.io.reasons import Reason
-from penstock.io.schema import load_schema, schema_fingerprint
+from penstock.io.schema import Kind, load_schema, schema_fingerprint
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
 from penstock.transforms.features.apply import transform_fingerprint, transformed_schema
 
@@ -35,6 +44,9 @@ AnyManifest = Manifest | WindowManifest
 _MAX_SHOWN = 3
 
 _READ_BYTES = 1 << 20
+
+# What is said of each of `leftovers`.
+LEFTOVER = "was left by a run that did not finish: no part of the dataset, safe to delete when no run is at work"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +92,7 @@ def _verify_whole(directory: str) -> Iterator[Fault]:
     yield from _check_files({MANIFEST, *manifest.files()}, manifest, present)
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
-    yield from _check_shards(directory, manifest, MANIFEST, present, checks)
+    yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())
     yield from _check_rejects(directory, manifest, present)
 
 
@@ -109,8 +121,9 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
     yield from _check_files(known, last, present)
     checks, faults = _load_checks(directory, last, present)
     yield from faults
+    expected = checks or _KindsByFeature()
     for path, manifest in manifests.items():
-        yield from _check_shards(directory, manifest, path, present, checks)
+        yield from _check_shards(directory, manifest, path, present, expected)
         yield from _check_rejects(directory, manifest, present)
 
 
@@ -141,9 +154,20 @@ def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
         yield Fault("manifest.sum", path, f"rows_out, against its inputs: {manifest.rows_out} and {rows}")
 
 
+def leftovers(directory: str) -> list[str]:
+    """Returns the names of what unfinished runs left beside a dataset, such as `.tmp-probe-1a2b3c4d`.
+
+    A staging folder of a dataset with windows is none of them: a job may be at work in it, or be resumed.
+    """
+    present = list_files(directory)
+    names = {path.split("/")[0] for path in present if path.startswith(STAGING_PREFIX)}
+    has_windows = any(path.startswith(f"{WINDOWS}/") for path in present)
+    return sorted(name for name in names if not has_windows or name.startswith(PROBE_PREFIX))
+
+
 def dataset_bytes(directory: str) -> int:
-    """Returns the bytes of all files in the folder."""
-    return sum(list_files(directory).values())
+    """Returns the bytes of all files of the dataset in the folder."""
+    return sum(size for path, size in list_files(directory).items() if not path.startswith(STAGING_PREFIX))
 
 
 def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
@@ -167,18 +191,13 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
 
 
 def _check_files(known: Set[str], manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
-    """Yields files that are missing, and files that no manifest knows; a job with windows may still be running."""
-    may_run = isinstance(manifest, WindowManifest)
-    folders = tuple(f"{extra}/" for extra in manifest.extras)
+    """Yields files that are missing, and files that no manifest knows, but for `leftovers`."""
+    folders = (STAGING_PREFIX, *(f"{extra}/" for extra in manifest.extras))
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
     for path in sorted(set(present) - known):
-        if may_run and path.startswith(STAGING_PREFIX):
-            continue
-        if path.startswith(STAGING_PREFIX):
-            yield Fault("file.orphan", path, "was left by a run that is not finished; the next --overwrite removes it")
-        elif not path.startswith(folders) and not is_claim(path):
+        if not path.startswith(folders) and not is_claim(path):
             yield Fault("file.orphan", path, "is not in the manifest")
 
 
@@ -225,7 +244,7 @@ def _unless_unreadable(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:
 
 
 def _check_shards(
-    directory: str, manifest: AnyManifest, path: str, present: Mapping[str, int], checks: RecordChecks | None
+    directory: str, manifest: AnyManifest, path: str, present: Mapping[str, int], expected: "_Expected"
 ) -> Iterator[Fault]:
     kind = SHARD_FORMATS.get(manifest.format)
     if kind is None or manifest.compression not in kind.suffixes:
@@ -235,25 +254,26 @@ def _check_shards(
     reader = load_format(manifest.format, manifest.compression)
     for shard in manifest.shards:
         if shard.path in present:
-            yield from _unless_unreadable(shard.path, _check_shard(directory, shard, reader, checks))
+            yield from _unless_unreadable(shard.path, _check_shard(directory, shard, reader, expected))
 
 
-def _check_shard(
-    directory: str, shard: Shard, shard_format: ShardFormat, checks: RecordChecks | None
-) -> Iterator[Fault]:
+def _check_shard(directory: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected") -> Iterator[Fault]:
     path = FileSystems.join(directory, *shard.path.split("/"))
     yield from _check_stored(path, shard)
-    wrong, content = _WrongRecords(checks), Content()
+    wrong: _WrongRecords | _OtherKinds
+    wrong = _OtherKinds(expected, shard.path) if isinstance(expected, _KindsByFeature) else _WrongRecords(expected)
+    content, records = Content(), 0
     try:
         for piece in shard_format.read(path, shard.path):
             content.add(piece.content)
+            records += piece.records
             wrong.add(piece)
             progress.add(rows=piece.records)
     except InputError as error:
         # The fault has the path already, and a library's message may have several lines.
         yield Fault("shard.broken", shard.path, " ".join(str(error).removeprefix(f"{shard.path}: ").split()))
     else:
-        yield from _check_content(shard, wrong.records, content)
+        yield from _check_content(shard, records, content)
     yield from wrong.faults(shard.path)
 
 
@@ -284,28 +304,54 @@ def _check_content(shard: Shard, records: int, content: Content) -> Iterator[Fau
 class _WrongRecords:
     """Collects records that do not conform: counts all by reason, keeps the first few."""
 
-    def __init__(self, checks: RecordChecks | None) -> None:
-        self.records = 0
+    def __init__(self, checks: RecordChecks) -> None:
         self._checks = checks
         self._rows: collections.Counter[str] = collections.Counter()
         self._shown: dict[str, list[str]] = collections.defaultdict(list)
 
     def add(self, piece: ReadPiece) -> None:
-        self.records += piece.records
-        if self._checks is None:
-            return
         for row, reasons in sorted(_wrong_rows(piece, self._checks).items()):
             for code in dict.fromkeys(reason.code for reason in reasons):
                 self._rows[code] += 1
             for reason in reasons:
                 if len(self._shown[reason.code]) < _MAX_SHOWN:
-                    self._shown[reason.code].append(f"{piece.place(row)}: {reason.detail}")
+                    self._shown[reason.code].append(f"{piece.position(row)}: {reason.detail}")
 
     def faults(self, path: str) -> Iterator[Fault]:
         for code, rows in sorted(self._rows.items()):
             shown = "; ".join(self._shown[code]) + ("; ..." if rows > _MAX_SHOWN else "")
             which = "1 record does" if rows == 1 else f"{rows} records do"
             yield Fault(code, path, f"{which} not conform to the schema: {shown}")
+
+
+class _KindsByFeature(dict[str, tuple[Kind, str]]):
+    """The kind of each feature in the records read so far, and where it was met first."""
+
+
+# What the records of all shards must have in common: what a schema demands, or one kind for each feature.
+_Expected = RecordChecks | _KindsByFeature
+
+
+class _OtherKinds:
+    """Finds features that have another kind in a shard than in an earlier record; keeps the first of each."""
+
+    def __init__(self, known: _KindsByFeature, path: str) -> None:
+        self._known = known
+        self._path = path
+        self._others: dict[str, tuple[Kind, str]] = {}
+
+    def add(self, piece: ReadPiece) -> None:
+        for name, rows in piece.kinds().items():
+            for kind, row in sorted(rows.items(), key=lambda found: found[1]):
+                location = f"{self._path}, {piece.position(row)}"
+                if self._known.setdefault(name, (kind, location))[0] is not kind:
+                    self._others.setdefault(name, (kind, location))
+
+    def faults(self, path: str) -> Iterator[Fault]:
+        for name, (kind, location) in sorted(self._others.items()):
+            first, where = self._known[name]
+            detail = f"column {name!r} is {first.value} in {where}, and {kind.value} in {location}"
+            yield Fault("shard.kinds", path, f"{detail}: a parser reads one kind of a feature")
 
 
 def _wrong_rows(piece: ReadPiece, checks: RecordChecks) -> dict[int, Sequence[Reason]]:

@@ -8,6 +8,7 @@ The shuffle of the sink (`penstock.io.dataset.shuffle`) does not use this: its r
 it takes ranges of keys that are known only when all rows are written.
 """
 
+import contextlib
 import dataclasses
 import os
 import uuid
@@ -66,13 +67,23 @@ class SpillFile:
     def add(self, batch: pa.RecordBatch) -> SpilledBatch:
         """Writes a batch; it can be read once the file is closed."""
         start = self._file.tell()
-        return SpilledBatch(self._path, start, self._file.write(RecordBatchCoder().encode(batch)))
+        with self._naming_the_file():
+            return SpilledBatch(self._path, start, self._file.write(RecordBatchCoder().encode(batch)))
 
     def __enter__(self) -> "SpillFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with self._naming_the_file():
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Python names a file that it cannot open, and none that it cannot write."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
 
 
 class BatchCollector:

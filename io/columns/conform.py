@@ -43,8 +43,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
-from penstock.io.columns.grammar import cast_text, parse_text
+from penstock.io.columns.grammar import cast_text, parse_text, whole_numbers
 from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import (
     as_text,
@@ -59,7 +60,6 @@ from penstock.io.columns.values import (
 from penstock.io.errors import ConfigError
 from penstock.io.kernel.shared.numbers import (
     FLOAT_PATTERN,
-    INT_PATTERN,
     Mask,
     fits_float32,
     float32_overflow,
@@ -85,7 +85,7 @@ _MAX_SHOWN_CHARS = 80
 _FEW_TEXTS = 64
 
 _HINTS = {
-    Kind.INT: "not an INT: an integer in plain decimal digits, without +, leading zeros or spaces",
+    Kind.INT: "not an INT: a whole number in decimal digits, without +, leading zeros or spaces",
     Kind.FLOAT: "not a FLOAT: a decimal number without +, leading zeros or spaces, or NaN, Infinity, -Infinity",
 }
 
@@ -134,7 +134,7 @@ def check_type(arrow_type: pa.DataType, feature: Feature) -> None:
     if not is_readable(item):
         raise ConfigError(
             f"column {feature.name!r} has type {arrow_type}, which a tf.Example cannot hold; take the feature out of "
-            "the schema, or convert the column before it is read"
+            f"the schema, or convert the column before it is read{explode_hint(feature.name, arrow_type)}"
         )
     if feature.kind is Kind.FLOAT and types.is_temporal(item):
         raise ConfigError(
@@ -156,7 +156,8 @@ def _check_absent(feature: Feature, nested: pa.Schema, flat: pa.Schema) -> None:
         if index >= 0 and types.is_struct(item_type(flat.types[index])):
             raise ConfigError(
                 f"feature {feature.name!r} lies inside column {flat.names[index]!r}, a list of structs, which a "
-                "tf.Example cannot hold; take the feature out of the schema, or unnest the column before it is read"
+                "tf.Example cannot hold; take the feature out of the schema"
+                f"{explode_hint(flat.names[index], flat.types[index])}"
             )
 
 
@@ -321,9 +322,7 @@ def _to_int(array: pa.Array, feature: Feature) -> _Cast:
     if types.is_floating(array.type):
         return _float_to_int(array)
     if types.is_decimal(array.type):
-        # Write 5.00 as 5, and a zero of large scale, 0E-10, as 0.
-        text = pc.replace_substring_regex(decimal_text(array), r"^(.*)\.0+$|^(0)E-[0-9]+$", r"\1\2")
-        return _text_to_int(text, boolean=False)
+        return _text_to_int(decimal_text(array), boolean=False)
     if types.is_temporal(array.type):
         return _good(own_unit(array))
     if types.is_uint64(array.type):
@@ -334,7 +333,10 @@ def _to_int(array: pa.Array, feature: Feature) -> _Cast:
 
 def _text_to_int(text: pa.Array, boolean: bool) -> _Cast:
     values, bad = cast_text(text, Kind.INT, boolean)
-    return _Cast(values, bad, _matching(text, bad, INT_PATTERN))
+    beyond = np.zeros(len(text), bool)
+    if bad.any():
+        beyond[bad] = whole_numbers(text.filter(pa.array(bad))).beyond
+    return _Cast(values, bad, beyond)
 
 
 def _matching(text: pa.Array, among: Mask, pattern: str) -> Mask:

@@ -12,7 +12,7 @@ from penstock.io.columns.lists import without_views
 from penstock.io.dataset.shard_formats.base import EncodedRows, ShardFormat
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason
 from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.sort.records import Keys, Splits, records_batch
 
@@ -26,12 +26,14 @@ class EncodedBatch:
       rows: the rows that were encoded, one for each record.
       all_rows: all rows of the input, with view types replaced by plain ones.
       faults: why rows cannot be written, by their index in `all_rows`.
+      notes: what became of values of `rows`.
     """
 
     records: pa.RecordBatch
     rows: pa.RecordBatch
     all_rows: pa.RecordBatch
     faults: Mapping[int, Sequence[Reason]]
+    notes: Sequence[Note] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,11 @@ class RecordEncoder:
         records = records_batch(
             self._split_numbers(rows), self._keys(rows, encoded), encoded.data, encoded.offsets, times
         )
-        return EncodedBatch(records, rows, batch, encoded.faults)
+        return EncodedBatch(records, rows, batch, encoded.faults, self.notes(rows))
+
+    def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
+        """Returns what becomes of values of rows that can be written."""
+        return self.shard_format.notes(rows)
 
     def _keys(self, batch: pa.RecordBatch, encoded: EncodedRows) -> Keys:
         if SHUFFLE_KEY in batch.schema.names:

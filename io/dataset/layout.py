@@ -8,7 +8,7 @@
       transform/                    the fitted graph, when there is one
       <split>/part-00000-of-00008.tfrecord.gz
       dead_letters/part-00000-of-00002.jsonl
-      .tmp-<run id>/                a run that has not finished, or that crashed
+      .tmp-<run id>/                a run that has not finished, or that crashed; `owner.lock` tells which
 
 With windows, each window has its own manifest, and its own folders for shards and dead letters::
 
@@ -36,10 +36,13 @@ from penstock.io.dataset.options import WINDOWS as WINDOWS
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.folders import delete_files, list_files
-from penstock.io.files.paths import is_local
+from penstock.io.files.owned import is_abandoned
+from penstock.io.files.paths import is_local, is_local_directory
+from penstock.io.files.system_errors import explained
 
 PARKED = "parked"
 STAGING_PREFIX = ".tmp-"
+PROBE_PREFIX = f"{STAGING_PREFIX}probe-"
 
 # This file is staged once the old dataset is deleted. A second attempt sees it and deletes nothing.
 CLEARED = "cleared"
@@ -123,7 +126,7 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
     """Rejects an output that cannot take a dataset, before any work is done. It ignores what `run_id` staged.
 
     With `dry_run` nothing is written, and the check does not find out whether the folder is writable. With `resume`
-    the output may already hold windows.
+    the output may already hold windows. What a killed run left counts for nothing.
 
     Raises:
       ConfigError: if the output is unreachable, is a file, is not writable, is not empty while `overwrite` is not set,
@@ -136,7 +139,8 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
         raise ConfigError(f"--output {output}: must not contain '*', '?' or '[', which stand for patterns")
     own = f"{STAGING_PREFIX}{run_id}/"
     try:
-        found = [path for path in list_files(output) if not path.startswith(own)]
+        ignored = (own, PROBE_PREFIX, *(f"{name}/" for name in abandoned_staging(output)))
+        found = [path for path in list_files(output) if not path.startswith(ignored)]
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
     if found and not overwrite and not resume:
@@ -145,6 +149,17 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
     check_replaceable(output)
     if not dry_run:
         _probe(output)
+
+
+def abandoned_staging(output: str) -> list[str]:
+    """Returns the names of staging folders of killed runs in a local output.
+
+    It cannot tell them in a store. The staging of a stream is never one: its job may be resumed.
+    """
+    if not is_local_directory(output):
+        return []
+    staged = (entry.name for entry in os.scandir(output) if entry.name.startswith(STAGING_PREFIX))
+    return sorted(name for name in staged if is_abandoned(os.path.join(output, name)))
 
 
 def check_replaceable(output: str) -> None:
@@ -175,8 +190,9 @@ def clear_once(staging: Staging, overwrite: bool) -> None:
         return
     own = f"{STAGING_PREFIX}{staging.run_id}/"
     old = [path for path in list_files(staging.output) if not path.startswith(own)]
-    if old and not overwrite:
-        raise ConfigError(f"{staging.output}: was filled while the job ran ({old[0]}); nothing is published")
+    filled = [path for path in old if not path.startswith(PROBE_PREFIX)]
+    if filled and not overwrite:
+        raise ConfigError(f"{staging.output}: was filled while the job ran ({filled[0]}); nothing is published")
     check_replaceable(staging.output)
     manifests = [path for path in old if path == MANIFEST or path.startswith(f"{WINDOWS}/")]
     delete_files(staging.output, manifests)
@@ -190,9 +206,9 @@ def _mark(path: str) -> None:
 
 
 def _probe(output: str) -> None:
-    probe = f"{STAGING_PREFIX}probe-{secrets.token_hex(4)}"
+    probe = f"{PROBE_PREFIX}{secrets.token_hex(4)}"
     try:
         _mark(FileSystems.join(output, probe))
         delete_files(output, [probe])
     except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written: {error}") from error
+        raise ConfigError(f"--output {output}: cannot be written: {explained(error)}") from error

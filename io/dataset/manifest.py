@@ -14,6 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.beam.json_coder import from_fields
 from penstock.io.dataset.layout import MANIFEST
 from penstock.io.errors import DataError
+from penstock.io.reasons import Note
 
 _T = TypeVar("_T")
 
@@ -59,6 +60,7 @@ class ManifestFile:
     version: int
     shards: tuple[Shard, ...]
     dead_letters: tuple[PublishedDeadLetters, ...]
+    notes: tuple[Note, ...]
     extras: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -116,6 +118,7 @@ class Manifest(ManifestFile):
       rejected_by_stage: rows by the step that rejected them; the sum is `rows_rejected`.
       format: shard format, as `--output_format` names it.
       media_type: media type of the shards.
+      notes: what became of values that are no reason to reject a row, such as digits that float32 cannot hold.
       provenance: what the job records about itself: inputs, fingerprints, options, versions.
     """
 
@@ -135,6 +138,7 @@ class Manifest(ManifestFile):
     seed: int
     format: str = "tfrecord"
     media_type: str = "application/x-tfrecord"
+    notes: tuple[Note, ...] = ()
     extras: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION

@@ -16,11 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from apache_beam.io.filesystems import FileSystems
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.dataset.layout import (
     CLEARED,
     DEAD_LETTERS,
     MANIFEST,
+    SCHEMA,
     STAGING_PREFIX,
     Staging,
     clear_once,
@@ -31,6 +33,9 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
+from penstock.io.reasons import Note
+from penstock.io.schema import schema_fingerprint, write_schema
 
 Status = Literal["published", "no_rows", "too_many_rejects"]
 
@@ -87,13 +92,22 @@ class Publisher:
     staging: Staging
     spec: DatasetSpec
 
-    def publish(self, shards: Iterable[Shard], rejects: Iterable[DeadLetterFile], rows_read: int) -> Outcome:
+    def publish(
+        self,
+        shards: Iterable[Shard],
+        rejects: Iterable[DeadLetterFile],
+        rows_read: int,
+        notes: Iterable[Note] = (),
+        schema: schema_pb2.Schema | None = None,
+    ) -> Outcome:
         """Publishes the staged run, or reports why not; may be called again after it failed half-way.
 
         Args:
           shards: the staged shards.
           rejects: the staged dead-letter files.
           rows_read: rows that the source produced, without the rows that it rejected itself (stage `read`).
+          notes: what became of values of the rows, in any number of parts.
+          schema: what is published as the dataset's schema, one of the extras; None if it is staged, or there is none.
 
         Raises:
           DataError: if rows are unaccounted for.
@@ -102,9 +116,15 @@ class Publisher:
         if current is not None and current.run_id == self.staging.run_id:
             remove_folder(self.staging.directory)
             return _published(self.staging, current)
-        manifest, renames = self._manifest(list(shards), sorted(rejects, key=lambda file: file.path), rows_read)
+        files = sorted(rejects, key=lambda file: file.path)
+        manifest, renames = self._manifest(list(shards), files, rows_read, notes)
+        if schema is not None:
+            provenance = {"schema_fingerprint": schema_fingerprint(schema), **manifest.provenance}
+            manifest = dataclasses.replace(manifest, provenance=provenance)
         outcome = self._judge(manifest, replaces=current is not None)
         if outcome.status == "published":
+            if schema is not None:
+                write_schema(schema, self.staging.path(SCHEMA))
             try:
                 self._replace(manifest, renames)
             except (DataError, OSError):
@@ -132,7 +152,7 @@ class Publisher:
             return None
 
     def _manifest(
-        self, shards: list[Shard], rejects: Sequence[DeadLetterFile], rows_read: int
+        self, shards: list[Shard], rejects: Sequence[DeadLetterFile], rows_read: int, notes: Iterable[Note]
     ) -> tuple[Manifest, dict[str, str]]:
         """Returns the manifest, and the renames of dead-letter files (staged path -> relative path)."""
         shards.sort(key=lambda shard: (self.spec.splits.index(shard.split), shard.path))
@@ -153,7 +173,7 @@ class Publisher:
             ),
             rejected_by_reason=reasons,
             rejected_by_stage=stages,
-            **self.spec.manifest_fields(),
+            **self.spec.manifest_fields(notes),
         )
         return manifest, {file.path: name for name, file in zip(names, rejects, strict=True)}
 
@@ -240,5 +260,8 @@ class Publisher:
 
 
 def _write(path: str, text: str) -> None:
-    with FileSystems.create(path, "application/json", compression_type="uncompressed") as file:
+    with (
+        writing(path, OUTPUT_REMEDY),
+        FileSystems.create(path, "application/json", compression_type="uncompressed") as file,
+    ):
         file.write(text.encode())

@@ -9,6 +9,7 @@ from penstock.io.beam import progress
 from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.shard_formats.base import ShardFormat
 from penstock.io.files.paths import is_local
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.kernel import crc32c
 from penstock.io.sort.merge import KEYS_END, MergedRuns
 
@@ -46,7 +47,9 @@ class _StoredFile(contextlib.AbstractContextManager["_StoredFile"]):
     """A file on any filesystem that counts the bytes written to it and computes their CRC32C."""
 
     def __init__(self, path: str):
-        self._file = FileSystems.create(path, compression_type="uncompressed")
+        self._path = path
+        with self._writing():
+            self._file = FileSystems.create(path, compression_type="uncompressed")
         # Only a local file is known to keep no reference to the data that it is given.
         self._must_copy = not is_local(path)
         self.crc32c = self.bytes = 0
@@ -54,10 +57,15 @@ class _StoredFile(contextlib.AbstractContextManager["_StoredFile"]):
     def write(self, data: bytes | memoryview) -> None:
         self.crc32c = crc32c.extend(self.crc32c, data)
         self.bytes += len(data)
-        self._file.write(bytes(data) if self._must_copy else data)
+        with self._writing():
+            self._file.write(bytes(data) if self._must_copy else data)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self._path, OUTPUT_REMEDY, counter="shards")
 
     def __exit__(self, *exc_info: object) -> None:
-        self._file.close()
+        with self._writing():
+            self._file.close()
 
 
 def _iso(micros: int) -> str:

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +26,8 @@ from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.spec import DatasetSpec
+from penstock.io.files.paths import is_local
+from penstock.io.files.temporary import process_folder, spill_base, temporary_folder
 from penstock.io.sort.merge import KEYS_END, MergedRuns, merge_batches
 from penstock.io.sort.records import EncodedRecords, Keys, sort_records
 from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
@@ -93,7 +94,8 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Spills runs, plans shards, merges."""
         buffer_bytes = ORDERED_BUFFER_BYTES if self.spec.shuffle == "none" else MAX_RUN_BYTES
-        spill = _SpillFn(spill_directory(self.staging), self.spec.splits, buffer_bytes)
+        directory = spill_directory(self.staging)
+        spill = _SpillFn(directory, self.spec.splits, buffer_bytes)
         runs = records | "Spill" >> beam.ParDo(spill).with_output_types(Run)
         plan = beam.FlatMap(_plan_shards, beam.pvalue.AsList(runs), ShardPlan(self.spec))
         ranges = (
@@ -102,15 +104,19 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
             | "PlanShards" >> plan.with_output_types(_ShardRange)
             | "SpreadShards" >> beam.Reshuffle()
         )
-        write = _MergeFn(self.staging, self.spec, tries_once(records.pipeline))
+        write = _MergeFn(self.staging, self.spec, directory, tries_once(records.pipeline))
         return ranges | "Merge" >> beam.ParDo(write, beam.pvalue.AsList(runs)).with_output_types(Shard)
 
 
 def spill_directory(staging: Staging) -> str:
-    """Returns the folder for runs: in the staging folder if that is local, else in this machine's temporary folder."""
-    if "://" not in staging.output:
+    """Returns the folder for runs, which the process that builds the pipeline chooses.
+
+    It is in the staging folder if that is local and `spilling_to` names no other, else with the temporary files of this
+    process.
+    """
+    if is_local(staging.output) and spill_base() is None:
         return staging.path("runs")
-    return os.path.join(tempfile.gettempdir(), f"penstock-{staging.run_id}")
+    return os.path.join(process_folder(), staging.run_id)
 
 
 class _SpillFn(beam.DoFn):
@@ -142,9 +148,10 @@ def _plan_shards(split: str, runs: Sequence[Run], plan: ShardPlan) -> Iterator[_
 
 
 class _MergeFn(beam.DoFn):
-    def __init__(self, staging: Staging, spec: DatasetSpec, once: bool):
+    def __init__(self, staging: Staging, spec: DatasetSpec, directory: str, once: bool):
         self._staging = staging
         self._spec = spec
+        self._directory = directory
         # Distinguishes this pipeline from one that repeats a run; None if bundles may be retried.
         self._pipeline_id = uuid.uuid4().hex if once else None
 
@@ -159,7 +166,7 @@ class _MergeFn(beam.DoFn):
         """Fails if the shard was begun before: the records that it took from the runs are gone."""
         if self._pipeline_id is None:
             return
-        begun = os.path.join(spill_directory(self._staging), f"{path.replace('/', '-')}-{self._pipeline_id}.begun")
+        begun = os.path.join(self._directory, f"{path.replace('/', '-')}-{self._pipeline_id}.begun")
         os.makedirs(os.path.dirname(begun), exist_ok=True)
         try:
             open(begun, "x").close()
@@ -282,7 +289,7 @@ def _write_chunks(
 @contextlib.contextmanager
 def merged_batches(batches: Iterable[pa.RecordBatch], splits: Sequence[str]) -> Iterator[MergedRuns]:
     """Merges batches of `RECORDS`, in any order, into one sorted sequence, by way of runs on this machine's disk."""
-    with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
+    with temporary_folder() as directory:
         yield merge_batches(batches, directory, splits, once=True)
 
 

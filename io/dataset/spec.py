@@ -6,7 +6,7 @@ This module does not import Beam or Arrow: a command line is checked before they
 import dataclasses
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration
@@ -22,9 +22,11 @@ from penstock.io.dataset.options import (
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
 from penstock.io.errors import ConfigError
+from penstock.io.reasons import Note, complete_notes
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from tensorflow_metadata.proto.v0 import schema_pb2
 
     from penstock.io.dataset.shard_formats.base import ShardFormat
 
@@ -44,6 +46,8 @@ class DatasetSpec:
       format: shard format, a name from `SHARD_FORMATS`.
       compression: shard compression, one that the format supports; None is the format's default.
       columns: names and types of the columns, for a format that has columns.
+      schema: the features that records may have, with their kinds, which is published with the dataset; None to make
+        one of the kinds that the rows have.
       shuffle: `global`, or `none` to keep the order of the input.
       seed: seed of the shuffle, used if the rows have no `_shuffle_key` yet.
       splits: all splits; a split without rows still gets a shard.
@@ -51,6 +55,7 @@ class DatasetSpec:
       max_reject_fraction: publish nothing if more than this fraction of the rows was rejected.
       extras: relative paths of staged files and folders that belong to the dataset.
       provenance: JSON values for the manifest.
+      notes: what is known of the whole input before it is written, for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`).
       allowed_lateness: how far rows may lag behind the watermark, in whole milliseconds; a timedelta, or text such as
         `30s`.
@@ -68,6 +73,7 @@ class DatasetSpec:
     format: str = "tfrecord"
     compression: str | None = None
     columns: "pa.Schema | None" = None
+    schema: "schema_pb2.Schema | None" = None
     shuffle: Shuffle = "global"
     seed: int = 0
     splits: Sequence[str] = ("train",)
@@ -75,6 +81,7 @@ class DatasetSpec:
     max_reject_fraction: float = 0.05
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: Sequence[Note] = ()
     window: Windows | str | None = None
     allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
@@ -86,6 +93,7 @@ class DatasetSpec:
             raise ConfigError(f"columns are for formats that have them, which {self.format} has not: leave them out")
         self._set("splits", tuple(self.splits))
         self._set("extras", tuple(self.extras))
+        self._set("notes", tuple(self.notes))
         if isinstance(self.window, str):
             self._set("window", parse_window(self.window))
         lateness = as_duration(self.allowed_lateness, "allowed_lateness", unit=MILLISECOND)
@@ -157,14 +165,15 @@ class DatasetSpec:
         """`allowed_lateness` as a timedelta, even if it was given as text."""
         return as_duration(self.allowed_lateness, "allowed_lateness")
 
-    def manifest_fields(self) -> dict[str, Any]:
-        """The fields that all manifests of the dataset share."""
+    def manifest_fields(self, notes: Iterable[Note] = ()) -> dict[str, Any]:
+        """The fields that all manifests of the dataset share; `notes` are those of the rows of one manifest."""
         return {
             "format": self.format,
             "media_type": SHARD_FORMATS[self.format].media_type,
             "compression": self.compression,
             "shuffle": self.shuffle,
             "seed": self.seed,
+            "notes": complete_notes(self.notes, notes),
             "extras": self.extras,
             "provenance": self.provenance,
         }

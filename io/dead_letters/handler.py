@@ -6,11 +6,14 @@ A dead letter is one rejected row with all its reasons. On disk, each is one lin
      "uri": "/data/a.csv", "position": 1042, "payload": "7,x,9", "payload_encoding": "text", "attempt": 1,
      "event_time": null, "run_id": "20260101T000000Z-1a2b3c4d"}
 
-`payload` is what was rejected: the original bytes as `text`, or as `base64` if they are not UTF-8, or the row as `json`
-(see `row_payload`). `position` has the unit of the source (`ReadRecords`).
+`payload` is what was read, whichever step rejected it: the original bytes as `text`, or as `base64` if they are not
+UTF-8, or the row as `json` if its source has types and no bytes for a row (`penstock.io.dead_letters.source`). Letters
+of such rows, and of CSV, also have `payload_columns` (`DeadLetter`). `position` has the unit of the source
+(`ReadRecords`).
 """
 
 import collections
+import contextlib
 import dataclasses
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +38,7 @@ from penstock.io.dead_letters.record import (
     RejectedBatch,
 )
 from penstock.io.errors import RejectedRecordError
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 
 REJECTED = "rejected"
 
@@ -263,22 +267,28 @@ class _DeadLettersFile:
 
     def __init__(self, directory: str):
         self._path = FileSystems.join(directory, f"{uuid.uuid4().hex}.jsonl")
-        self._file = FileSystems.create(self._path, "text/plain", compression_type="uncompressed")
+        with self._writing():
+            self._file = FileSystems.create(self._path, "text/plain", compression_type="uncompressed")
         self._records = 0
         self._reasons: collections.Counter[str] = collections.Counter()
         self._stages: collections.Counter[str] = collections.Counter()
 
     def add(self, batch: RejectedBatch, run_id: str) -> None:
         """Writes a batch."""
-        self._file.write("".join(f"{line}\n" for line in batch.json_lines(run_id)).encode())
+        with self._writing():
+            self._file.write("".join(f"{line}\n" for line in batch.json_lines(run_id)).encode())
         self._records += len(batch)
         self._stages += batch.stage_counts()
         self._reasons += batch.reason_counts()
 
     def close(self, time: int | None) -> DeadLetterFile:
         """Closes the file."""
-        self._file.close()
+        with self._writing():
+            self._file.close()
         return DeadLetterFile(self._path, self._records, dict(self._reasons), dict(self._stages), time)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self._path, OUTPUT_REMEDY)
 
 
 def write_letters(directory: str, run_id: str, batches: Iterable[RejectedBatch]) -> DeadLetterFile:

@@ -1,12 +1,11 @@
 """Dead letters: what is known about rejected rows, one by one and as columns."""
 
-import base64
 import collections
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +14,15 @@ from apache_beam import coders
 
 from penstock.io.batches import RecordBatchCoder, feature_names
 from penstock.io.columns.values import plain
-from penstock.io.dead_letters.payloads import json_text, row_payloads
+from penstock.io.dead_letters.payloads import json_text
+from penstock.io.dead_letters.source import (
+    PayloadEncoding,
+    payload_text,
+    payloads_of,
+    row_columns_payloads,
+)
 from penstock.io.reasons import Reason
-from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
-
-PayloadEncoding = Literal["text", "base64", "json"]
+from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
@@ -36,6 +39,7 @@ LETTERS = pa.schema(
         ("payload_encoding", pa.string()),
         ("attempt", pa.int64()),
         ("event_time", pa.string()),
+        ("payload_columns", pa.string()),
     ]
 )
 
@@ -45,7 +49,11 @@ Lists = Mapping[str, list[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class DeadLetter:
-    """One rejected row, with at least one reason."""
+    """One rejected row, with at least one reason.
+
+    `payload_columns` is JSON. For CSV, whose lines do not name their columns, it is a list of the names. For rows of a
+    source that has types, it is a note of the columns' types (`penstock.io.dead_letters.column_types`).
+    """
 
     reasons: tuple[Reason, ...]
     stage: str
@@ -55,10 +63,12 @@ class DeadLetter:
     payload_encoding: PayloadEncoding
     attempt: int = 1
     event_time: str | None = None
+    payload_columns: str | None = None
 
     def to_json(self, run_id: str = "") -> str:
         """Returns the JSON object, without a line break."""
         first, *others = self.reasons
+        columns = {} if self.payload_columns is None else {"payload_columns": self.payload_columns}
         return _JSON.encode(
             {
                 "reason": first.code,
@@ -69,6 +79,7 @@ class DeadLetter:
                 "position": self.position,
                 "payload": self.payload,
                 "payload_encoding": self.payload_encoding,
+                **columns,
                 "attempt": self.attempt,
                 "event_time": self.event_time,
                 "run_id": run_id,
@@ -90,6 +101,7 @@ class DeadLetter:
             payload_encoding=fields["payload_encoding"],
             attempt=fields["attempt"],
             event_time=fields["event_time"],
+            payload_columns=fields.get("payload_columns"),
         )
 
 
@@ -117,18 +129,11 @@ coders.registry.register_coder(DeadLetter, DeadLetterCoder)
 
 
 def raw_letter(
-    reasons: Iterable[Reason], stage: str, uri: str, position: int, payload: bytes, event_time: str | None = None
+    reasons: Iterable[Reason], stage: str, uri: str, position: int, payload: bytes, columns: str | None = None
 ) -> DeadLetter:
     """Makes a dead letter whose payload is the original bytes: as text if they are UTF-8, else as base64."""
-    text, encoding = _as_text(payload)
-    return DeadLetter(tuple(reasons), stage, uri, position, text, encoding, event_time=event_time)
-
-
-def _as_text(payload: bytes) -> tuple[str, PayloadEncoding]:
-    try:
-        return payload.decode(), "text"
-    except UnicodeDecodeError:
-        return base64.b64encode(payload).decode(), "base64"
+    text, encoding = payload_text(payload)
+    return DeadLetter(tuple(reasons), stage, uri, position, text, encoding, payload_columns=columns)
 
 
 class RejectedBatch:
@@ -197,12 +202,16 @@ class RejectedBatch:
         return [
             f'{{{_json_reasons(reasons)}, "stage": {json_text(stage)}, "uri": {json_text(uri)}, '
             f'"position": {position}, "payload": {json_text(payload)}, "payload_encoding": "{encoding}", '
-            f'"attempt": {attempt}, '
+            f'{_json_columns(columns)}"attempt": {attempt}, '
             f'"event_time": {"null" if time is None else json_text(time)}, "run_id": {run}}}'
-            for reasons, stage, uri, position, payload, encoding, attempt, time in zip(
+            for reasons, stage, uri, position, payload, encoding, attempt, time, columns in zip(
                 *(self.lists[name] for name in LETTERS.names), strict=True
             )
         ]
+
+
+def _json_columns(columns: str | None) -> str:
+    return "" if columns is None else f'"payload_columns": {json_text(columns)}, '
 
 
 def _json_reasons(reasons: Sequence[Reason]) -> str:
@@ -252,29 +261,20 @@ class RejectedBatchCoder(coders.Coder):
 coders.registry.register_coder(RejectedBatch, RejectedBatchCoder)
 
 
-def row_letters(
-    batch: pa.RecordBatch,
-    reasons: Mapping[int, Iterable[Reason]],
-    stage: str,
-    payload: Callable[[int], bytes] | None = None,
-) -> RejectedBatch:
+def row_letters(batch: pa.RecordBatch, reasons: Mapping[int, Iterable[Reason]], stage: str) -> RejectedBatch:
     """Makes dead letters of the rows of `batch` that `reasons` names (row index -> its reasons), in row order.
 
     Args:
-      batch: the rows; uri and position come from `_origin` ("" and -1 without it), the time from
-        `_event_time`, the attempt from `_attempt` (1 without it).
+      batch: the rows; uri and position come from `_origin` ("" and -1 without it), the payload from `_source` (without
+        it, the data columns as JSON), the time from `_event_time`, the attempt from `_attempt` (1 without it).
       reasons: row index -> reasons, at least one per row.
       stage: name of the step that rejects: read, validate, split, transform, write.
-      payload: returns the original bytes of a row, if the caller has them; without it, the payload is the row as JSON.
     """
     rows = sorted(reasons)
-    wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT) if name in batch.schema.names]
-    features = [] if payload else feature_names(batch)
+    wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT, SOURCE) if name in batch.schema.names]
+    features = [] if SOURCE in wanted else feature_names(batch)
     taken = batch.select([*features, *wanted]).take(pa.array(rows, pa.int64()))
-    if payload:
-        texts = [_as_text(payload(row)) for row in rows]
-    else:
-        texts = [(text, "json") for text in row_payloads(taken.select(features))]
+    payloads = payloads_of(taken.column(SOURCE)) if SOURCE in wanted else row_columns_payloads(taken.select(features))
     uris, positions = _places(taken, len(rows))
     return RejectedBatch.of_lists(
         {
@@ -282,10 +282,11 @@ def row_letters(
             "stage": [stage] * len(rows),
             "uri": uris,
             "position": positions,
-            "payload": [text for text, _ in texts],
-            "payload_encoding": [encoding for _, encoding in texts],
+            "payload": payloads.texts,
+            "payload_encoding": payloads.encodings,
             "attempt": taken.column(ATTEMPT).to_pylist() if ATTEMPT in wanted else [1] * len(rows),
             "event_time": _iso_times(taken) if EVENT_TIME in wanted else [None] * len(rows),
+            "payload_columns": payloads.columns,
         }
     )
 

@@ -59,6 +59,15 @@ def decode_examples(frames: Frames, features: Sequence[Feature] | None = None, s
     return _decoded(content, len(frames), features, strict)
 
 
+def example_kinds(frames: Frames) -> dict[str, dict[Kind, int]]:
+    """Returns, for each key that serialized tf.Examples have, its kinds, each with the first row of that kind.
+
+    It takes as long as decoding all features.
+    """
+    values = _read(frames, None, decode).values
+    return {name: {kind: int(found.rows[0]) for kind, found in by_kind.items()} for name, by_kind in values.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class _ValuesOfKind:
     """The values of one key that are of one kind.

@@ -80,6 +80,9 @@ _RUNNERS = {"dataflowrunner": GCP}
 # As Beam's `FileSystems` reads it.
 _SCHEME = re.compile(r"([a-zA-Z][-a-zA-Z0-9+.]*)://")
 
+# The filesystems behind these schemes would take it for a part of the name of a bucket or host.
+_PASSWORD = re.compile(r"[^/?#]*:[^/?#]*@")
+
 # What people call the filesystems, to what Beam calls them.
 _MEANT = {"az": "azfs", "abfs": "azfs", "abfss": "azfs", "wasb": "azfs", "wasbs": "azfs", "s3a": "s3", "gcs": "gs"}
 
@@ -94,13 +97,18 @@ def check_filesystem(uri: str, what: str = "", sources: Sequence[str] = ()) -> N
 
     Raises:
       MissingExtraError: when an extra is missing.
-      ConfigError: for a scheme that nobody knows.
+      ConfigError: for a scheme that nobody knows, and for a password in the URL, which the message leaves out.
     """
     found = _SCHEME.match(uri.strip())
     if found is None:
         return
     scheme = found[1]
     if scheme in _FILESYSTEMS:
+        if _PASSWORD.match(uri.strip(), found.end()):
+            raise ConfigError(
+                f"{what.partition(' ')[0] or 'a file'}: a {scheme}:// URL must not hold a password, which would be "
+                "stored and logged; give it to the client (environment, profile), and take it out of the URL"
+            )
         _FILESYSTEMS[scheme].require(f"{what or uri}: {scheme}://")
     elif not _is_registered(scheme):
         hint = _hint(scheme, (*_FILESYSTEMS, *sources))

@@ -13,6 +13,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import is_local, walk_files
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 
 
 def list_files(directory: str) -> dict[str, int]:
@@ -39,6 +40,7 @@ def copy_folder(source: str, target: str) -> None:
         origin, copy = (FileSystems.join(folder, *path.split("/")) for folder in (source, target))
         with (
             FileSystems.open(origin, compression_type="uncompressed") as reader,
+            writing(copy, OUTPUT_REMEDY),
             FileSystems.create(copy, compression_type="uncompressed") as writer,
         ):
             shutil.copyfileobj(reader, writer)
@@ -48,8 +50,9 @@ def move_files(moves: Mapping[str, str]) -> None:
     """Renames files, source to target, and replaces files that are there."""
     remote = {source: target for source, target in moves.items() if not is_local(source)}
     for source in moves.keys() - remote.keys():
-        os.makedirs(os.path.dirname(moves[source]) or ".", exist_ok=True)
-        os.replace(source, moves[source])
+        with writing(moves[source], OUTPUT_REMEDY):
+            os.makedirs(os.path.dirname(moves[source]) or ".", exist_ok=True)
+            os.replace(source, moves[source])
     FileSystems.rename(list(remote), list(remote.values()))
 
 

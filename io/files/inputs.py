@@ -13,7 +13,15 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.beam import progress
 from penstock.io.errors import InputError
 from penstock.io.files.extras import check_filesystem
-from penstock.io.files.paths import is_local, is_local_directory, no_match
+from penstock.io.files.paths import (
+    data_files,
+    is_folder,
+    is_left_out,
+    is_local,
+    is_local_directory,
+    is_pattern,
+    no_match,
+)
 from penstock.io.files.suffixes import codec_of
 
 
@@ -31,31 +39,115 @@ class InputFile:
         return codec_of(self.uri)
 
 
+@dataclasses.dataclass(frozen=True)
+class FoundFiles:
+    """The files that patterns and folders name.
+
+    Attributes:
+      files: each once, sorted by URI.
+      in_folders: URIs of those that no pattern matches: they lie in a folder that is named as a whole.
+      left_out: files that a pattern matches, but whose names, or folders' names, begin with `_` or `.`; sorted.
+    """
+
+    files: tuple[InputFile, ...]
+    in_folders: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
+
+
 def match_files(patterns: Sequence[str], may_be_none: bool = False) -> tuple[InputFile, ...]:
     """Lists all files that the patterns match, each once, sorted by URI.
+
+    A `*` stands for a part of a name, `**` for any folders too, none included. Neither stands for a name that begins
+    with `_` or `.`, unless the pattern spells that.
 
     Raises:
       InputError: for a pattern that names a directory, or matches nothing, unless there `may_be_none`.
       ConfigError: for a filesystem that cannot be reached from here.
     """
-    files: dict[str, InputFile] = {}
     for pattern in patterns:
-        found = [meta for meta in _match(pattern) if not is_local_directory(meta.path)]
-        if not found and (not may_be_none or is_local_directory(pattern)):
-            raise no_match(pattern)
-        for meta in found:
-            files[meta.path] = _input_file(meta)
-    return tuple(sorted(files.values()))
+        if is_local_directory(pattern):
+            raise is_folder(pattern)
+    return find_files(patterns, may_be_none).files
 
 
-def _match(pattern: str) -> Sequence[FileMetadata]:
+def find_files(patterns: Sequence[str], may_be_none: bool = False) -> FoundFiles:
+    """Lists all files that the patterns match, and for a folder all files below it; as `match_files` otherwise.
+
+    Files whose names, or folders' names, begin with `_` or `.` are left out. A pattern that matches no file stands for
+    the folders that it matches.
+
+    Raises:
+      InputError: for a pattern that matches nothing, and a folder without files, unless there `may_be_none`.
+      ConfigError: for a filesystem that cannot be reached from here.
+    """
+    matched: dict[str, InputFile] = {}
+    contained: dict[str, InputFile] = {}
+    left_out: set[str] = set()
+    for pattern in patterns:
+        files, hidden = _match(pattern) if not _names_folder(pattern) else ([], [])
+        below = [] if files or hidden else _files_below(pattern)
+        if not files and not below and not may_be_none:
+            raise no_match(pattern, example=next(iter(hidden), ""))
+        matched |= {file.uri: file for file in files}
+        contained |= {file.uri: file for file in below}
+        left_out |= set(hidden)
+    in_folders = frozenset(contained.keys() - matched.keys())
+    return FoundFiles(tuple(sorted((contained | matched).values())), in_folders, tuple(sorted(left_out)))
+
+
+def _names_folder(pattern: str) -> bool:
+    return is_local_directory(pattern) or (pattern.endswith("/") and not is_pattern(pattern))
+
+
+def _match(pattern: str) -> tuple[list[InputFile], list[str]]:
+    """Returns the files that a pattern matches, and the URIs of those that it leaves out."""
     check_filesystem(pattern)
+    if is_local(pattern) and os.path.isfile(pattern):  # its name may have brackets in it
+        return [stat_file(pattern)], []
+    found: dict[str, InputFile] = {}
+    hidden: set[str] = set()
+    for text in _with_no_folders(pattern):
+        for file in _listed(text):
+            if is_left_out(file.uri, text):
+                hidden.add(file.uri)
+            else:
+                found[file.uri] = file
+    return list(found.values()), sorted(hidden - found.keys())
+
+
+def _with_no_folders(pattern: str) -> list[str]:
+    """Returns a pattern, and what it is where each `/**/` stands for no folder: to Beam it stands for one at least.
+
+    >>> _with_no_folders("in/**/*.csv")
+    ['in/**/*.csv', 'in/*.csv']
+    """
+    head, deep, tail = pattern.partition("/**/")
+    if not deep:
+        return [pattern]
+    return [f"{head}{between}{rest}" for rest in _with_no_folders(tail) for between in ("/**/", "/")]
+
+
+def _files_below(pattern: str) -> list[InputFile]:
+    """Lists the files of a folder, or of all folders that a pattern matches."""
+    if is_local_directory(pattern):
+        return [stat_file(path) for path in data_files(pattern)]
+    check_filesystem(pattern)
+    below = pattern.rstrip("/") + "/**"
+    return [file for file in _listed(below) if not is_left_out(file.uri, below)]
+
+
+def _listed(pattern: str) -> Iterator[InputFile]:
+    # Beam lists nothing for a relative pattern whose first folder is a pattern itself.
+    here = "./" if is_local(pattern) and is_pattern(pattern.partition("/")[0]) else ""
     try:
-        if is_local(pattern) and os.path.isfile(pattern):
-            return [FileSystems.get_filesystem(pattern).metadata(pattern)]  # its name may have brackets in it
-        return FileSystems.match([pattern])[0].metadata_list
+        found = FileSystems.match([here + pattern])[0].metadata_list
     except BeamIOError as error:
         raise InputError(f"cannot list {pattern}: {error}") from error
+    for meta in found:
+        # Consoles of object stores make empty objects that look like folders.
+        if not meta.path.endswith("/") and not is_local_directory(meta.path):
+            file = _input_file(meta)
+            yield dataclasses.replace(file, uri=file.uri.removeprefix(here))
 
 
 def stat_file(uri: str) -> InputFile:
@@ -71,6 +163,10 @@ def stat_file(uri: str) -> InputFile:
 
 
 def _input_file(meta: FileMetadata) -> InputFile:
+    try:
+        meta.path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{meta.path!a}: the name of the file is not UTF-8; rename it") from error
     return InputFile(meta.path, meta.size_in_bytes, meta.last_updated_in_seconds or 0.0)
 
 

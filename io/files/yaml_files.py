@@ -41,7 +41,7 @@ _BAD_SCALAR = (yaml.constructor.ConstructorError, ValueError, ArithmeticError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Location:
     """Where something stands, for messages."""
 
     source: str
@@ -51,11 +51,11 @@ class Place:
     def __str__(self) -> str:
         return f"{self.source}, line {self.line}" + (f": {self.path}" if self.path else "")
 
-    def at(self, node: yaml.Node) -> "Place":
+    def at(self, node: yaml.Node) -> "Location":
         """The same, on the node's line."""
         return dataclasses.replace(self, line=node.start_mark.line + 1)
 
-    def inside(self, name: str) -> "Place":
+    def inside(self, name: str) -> "Location":
         """A part of it."""
         return dataclasses.replace(self, path=f"{self.path}: {name}" if self.path else name)
 
@@ -65,7 +65,7 @@ class Key:
     """A name in a mapping, and where it stands."""
 
     text: str
-    where: Place
+    where: Location
 
 
 def read_text(path: str, source: str, hint: str = "") -> str:
@@ -226,13 +226,13 @@ def top_entry(text: str, source: str, name: str, what: str) -> tuple[Key, yaml.N
       ConfigError: when the text is not YAML, or not a mapping of this one key.
     """
     root = parse_yaml(text, source)
-    top = [] if root is None else list(pairs(root, Place(source), [name]))
+    top = [] if root is None else list(pairs(root, Location(source), [name]))
     if not top:
-        raise ConfigError(f"{Place(source)}: has no entry {name!r}, {what}")
+        raise ConfigError(f"{Location(source)}: has no entry {name!r}, {what}")
     return top[0]
 
 
-def pairs(node: yaml.Node, where: Place, known: Collection[str] = ()) -> Iterator[tuple[Key, yaml.Node]]:
+def pairs(node: yaml.Node, where: Location, known: Collection[str] = ()) -> Iterator[tuple[Key, yaml.Node]]:
     """Keys with their places and values of a mapping.
 
     Raises:
@@ -272,7 +272,7 @@ def shown_text(value: object) -> str:
     return shortened.repr(value)
 
 
-def refuse(where: Place, fault: str, name: str, known: Collection[str]) -> NoReturn:
+def refuse(where: Location, fault: str, name: str, known: Collection[str]) -> NoReturn:
     """Raises a ConfigError for an unknown name, with the nearest of the known ones."""
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"

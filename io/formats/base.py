@@ -2,15 +2,18 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from penstock.io.batches import set_column
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
+from penstock.io.dead_letters.source import keep_source
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile, open_plain
 from penstock.io.files.suffixes import compressed_inside
+from penstock.io.reserved import SOURCE
 from penstock.io.schema import Feature
 
 # The most bytes of a file in one part, roughly; parts can be read in parallel.
@@ -36,6 +39,9 @@ class Part:
     end: int | None = None
     first_row: int = 0
 
+    def __str__(self) -> str:
+        return f"part {self.start} to {'the end' if self.end is None else self.end}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
@@ -44,12 +50,17 @@ class Parsed:
     Attributes:
       batch: the rows that were parsed.
       rejected: the rows that could not be parsed.
-      payload: returns the original bytes of a row of `batch`, if the format has them.
+      source: the bytes of each row of `batch`, as `penstock.io.dead_letters.source` makes them; None for a format whose
+        rows have no bytes of their own.
     """
 
     batch: pa.RecordBatch
     rejected: Sequence[DeadLetter] | RejectedBatch = ()
-    payload: Callable[[int], bytes] | None = None
+    source: pa.StructArray | None = None
+
+    def with_source(self) -> pa.RecordBatch:
+        """Returns the rows with `_source`: their bytes, or else their columns as they were read."""
+        return keep_source(self.batch) if self.source is None else set_column(self.batch, SOURCE, self.source)
 
 
 class Format(Protocol):
@@ -73,6 +84,17 @@ class Format(Protocol):
 
         Returns None when reading can only start at the beginning; `--watch` then looks in the first batch of the file.
         """
+
+
+@runtime_checkable
+class CheckedFormat(Protocol):
+    """A format that looks at the beginning of a file before its rows are read."""
+
+    def check(self, file: InputFile) -> None:
+        """Raises an `InputError` when the file cannot be what the options say."""
+
+    def look(self, file: InputFile) -> Sequence[str]:
+        """Checks a file as `check` does, and returns what is only suspicious, a line each."""
 
 
 def text_tail(file: InputFile, splittable: bool = True) -> Part | None:

@@ -1,14 +1,15 @@
 """Shared code of formats with typed columns: planning parts, and rejecting texts that are not UTF-8."""
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.batches import MAX_BATCH_BYTES, origin_array
-from penstock.io.columns.flatten import flatten_schema
+from penstock.io.columns.explode import explode_batch, exploded_schema
 from penstock.io.columns.values import is_readable, item_type
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import InputError
@@ -38,14 +39,15 @@ def runs(sizes: Sequence[float], part_bytes: int) -> Iterator[Part]:
     yield Part(start, len(sizes))
 
 
-def flat_schema(schema: pa.Schema, uri: str) -> pa.Schema:
-    """Returns the flattened schema of a file.
+def flat_schema(schema: pa.Schema, uri: str, explode: str | None = None) -> pa.Schema:
+    """Returns the flattened schema of a file, in which a list to explode is its items.
 
     Raises:
       InputError: when a name is not UTF-8, or two are the same once structs are flattened.
+      ConfigError: when the column to explode is missing, or no list.
     """
     try:
-        return flatten_schema(schema, uri)
+        return exploded_schema(schema, explode, uri)
     except UnicodeDecodeError as error:
         raise not_utf8_name(uri, error) from error
 
@@ -194,6 +196,26 @@ def _too_long(row: pa.RecordBatch, sizes: dict[str, int], code: str) -> Rejected
         f"column {largest!r}; the payload is the row without such columns"
     )
     return row_letters(row.drop_columns(list(sizes)), {0: [Reason(code, detail)]}, "read")
+
+
+def explode_rows(
+    batches: Iterable[pa.RecordBatch], explode: str | None, names: Sequence[str], uri: str
+) -> Iterator[pa.RecordBatch]:
+    """Makes a row of each item of a list, and selects the columns; without a list to explode, batches stay as they are.
+
+    Args:
+      batches: flattened rows with `_origin`.
+      explode: the column with the list.
+      names: the columns to keep, beside `_origin`.
+      uri: the file that a message should name.
+    """
+    for batch in batches:
+        if explode is None:
+            yield batch
+        else:
+            for rows in explode_batch(batch, explode, uri):
+                decoded = decode_dictionaries(rows.select([*names, ORIGIN]), sys.maxsize, "")
+                yield from (found for found in decoded if isinstance(found, pa.RecordBatch))
 
 
 def reject_non_utf8(batch: pa.RecordBatch, code: str) -> Parsed:

@@ -12,14 +12,16 @@ Positions are byte offsets in the decompressed stream, a byte order mark include
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from penstock.io.batches import MAX_ROW_BYTES, split_batch
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
+from penstock.io.dead_letters.source import span_source
 from penstock.io.errors import InputError
+from penstock.io.files.contents import check_text
 from penstock.io.files.inputs import CountedReads, InputFile, open_decompressed, open_raw
 from penstock.io.formats.base import Parsed, Part, text_part_bytes
 from penstock.io.kernel import lines as kernel_lines
@@ -83,9 +85,9 @@ class Lines:
         """Returns the bytes of one line, without its line end."""
         return self.data[self.starts[index] : self.ends[index]]
 
-    def payload_from(self, start: int) -> Callable[[int], bytes]:
-        """Returns a function that gives the bytes of line `start + index`."""
-        return lambda index: self.line(start + index)
+    def source(self, columns: str | None = None) -> pa.StructArray:
+        """Returns the lines as `_source` of their rows, without a copy; `columns` as in `span_source`."""
+        return span_source(self.data, self.starts, self.ends, columns)
 
     def position(self, index: int) -> int:
         """Returns the position of one line in the stream."""
@@ -280,10 +282,11 @@ def skip_bom(chunk: bytes, uri: str) -> tuple[bytes, int]:
     """Removes a UTF-8 byte order mark from the first chunk of a file; also returns the position where it then starts.
 
     Raises:
-      InputError: when the chunk begins with a byte order mark of UTF-16 or UTF-32.
+      InputError: when the chunk begins with a byte order mark of UTF-16 or UTF-32, or as a file does that is no text.
     """
     if chunk.startswith(_UTF16_BOMS):
         raise InputError(f"{uri}: the file is UTF-16 or UTF-32; convert it to UTF-8, for example with iconv -t UTF-8")
+    check_text(chunk, uri)
     if chunk.startswith(_UTF8_BOM):
         return chunk[len(_UTF8_BOM) :], len(_UTF8_BOM)
     return chunk, 0
@@ -367,9 +370,9 @@ def split_part(file: InputFile, part_bytes: int | None = None, splittable: bool 
 
 def parsed_slices(batch: pa.RecordBatch, rejected: Sequence[DeadLetter], lines: Lines) -> Iterator[Parsed]:
     """Cuts a batch as `split_batch` does; row i is line i, and the dead letters go with the first slice."""
-    start = 0
+    start, source = 0, lines.source()
     for piece in split_batch(batch):
-        yield Parsed(piece, rejected, lines.payload_from(start))
+        yield Parsed(piece, rejected, source.slice(start, piece.num_rows))
         start, rejected = start + piece.num_rows, ()
     if rejected:
         yield Parsed(batch, rejected)

@@ -21,11 +21,20 @@ from google.protobuf import descriptor_pb2, message_factory, text_format
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from penstock.io.batches import origin_array, split_batch
+from penstock.io.columns.explode import check_explodes, stored_names
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed, select_names
-from penstock.io.formats.columnar import flat_schema, is_part_of, not_utf8_name, refusable, reject_non_utf8, runs
+from penstock.io.formats.columnar import (
+    explode_rows,
+    flat_schema,
+    is_part_of,
+    not_utf8_name,
+    refusable,
+    reject_non_utf8,
+    runs,
+)
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
 
@@ -88,15 +97,17 @@ class OrcFormat:
     Attributes:
       part_bytes: about how many bytes of a file one worker reads at a time; at least one stripe.
       max_stripe_bytes: the most bytes of the wanted columns of a stripe, when they are decoded.
+      explode: the name of a list, each item of which becomes a row.
     """
 
     part_bytes: int = PART_BYTES
     max_stripe_bytes: int = _MAX_STRIPE_BYTES
+    explode: str | None = None
 
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names of the file's schema, nested ones dotted."""
         with _open(file) as orc:
-            return list(flat_schema(orc.schema, file.uri).names)
+            return list(flat_schema(orc.schema, file.uri, self.explode).names)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans runs of stripes; a file without rows has one empty part, so its columns are still checked."""
@@ -110,22 +121,26 @@ class OrcFormat:
         Raises:
           InputError: when the file is damaged or not ORC, lacks a required column, or has a stripe over
             `max_stripe_bytes`.
+          ConfigError: when the column to explode is missing, no list, or not in the schema.
         """
+        check_explodes(self.explode, features)
         with _open(file) as orc:
             stripes = _stripes(orc)
-            schema = flat_schema(orc.schema, file.uri)
+            schema = flat_schema(orc.schema, file.uri, self.explode)
             names = select_names(schema.names, features, file.uri)
+            stored = stored_names(flat_schema(orc.schema, file.uri).names, names, self.explode)
             yield from refusable(schema, names)
-            row_bytes = _row_bytes(orc, names)
+            row_bytes = _row_bytes(orc, stored)
             row = sum(stripe.rows for stripe in stripes[: part.start])
             for index in range(part.start, len(stripes) if part.end is None else part.end):
                 rows = stripes[index].rows
                 _check_size(index, rows, row_bytes, self.max_stripe_bytes, file.uri)
-                columns = _read_stripe(orc, index, rows, names, file.uri)
+                columns = _read_stripe(orc, index, rows, stored, file.uri)
                 origin = origin_array(file.uri, np.arange(row, row + rows))
                 row += rows
-                batch = pa.RecordBatch.from_arrays([*columns, origin], names=[*names, ORIGIN])
-                yield from (reject_non_utf8(piece, "orc.utf8") for piece in split_batch(batch))
+                batch = pa.RecordBatch.from_arrays([*columns, origin], names=[*stored, ORIGIN])
+                for piece in explode_rows(split_batch(batch), self.explode, names, file.uri):
+                    yield reject_non_utf8(piece, "orc.utf8")
 
     def tail(self, file: InputFile) -> Part:
         """Returns the last stripe."""

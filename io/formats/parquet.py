@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.io.batches import MAX_ROW_BYTES, join_batches, origin_array, split_batch
+from penstock.io.columns.explode import check_explodes, stored_names
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.dead_letters.record import RejectedBatch
 from penstock.io.errors import InputError
@@ -29,6 +30,7 @@ from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed
 from penstock.io.formats.columnar import (
     decode_dictionaries,
     empty_batch,
+    explode_rows,
     flat_schema,
     has_codes,
     is_part_of,
@@ -57,15 +59,17 @@ class ParquetFormat:
     Attributes:
       part_bytes: about how many bytes of a file one worker reads at a time; at least one row group.
       max_row_bytes: the most bytes of a row, or of a page, when they are decoded.
+      explode: the name of a list, each item of which becomes a row.
     """
 
     part_bytes: int = PART_BYTES
     max_row_bytes: int = MAX_ROW_BYTES
+    explode: str | None = None
 
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names of the file's schema, nested ones dotted."""
         with _open(file) as (_, parquet):
-            return list(flat_schema(parquet.schema_arrow, file.uri).names)
+            return list(flat_schema(parquet.schema_arrow, file.uri, self.explode).names)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans runs of row groups; a file without rows has one empty part, so its columns are still checked."""
@@ -82,27 +86,29 @@ class ParquetFormat:
         Raises:
           InputError: when the file is damaged or not Parquet, lacks a required column, a wanted column is encrypted,
             a name is not UTF-8, or a row group cannot be read within `max_row_bytes` a row.
+          ConfigError: when the column to explode is missing, no list, or not in the schema.
         """
+        check_explodes(self.explode, features)
         with _open(file) as (stream, parquet):
-            schema = flat_schema(parquet.schema_arrow, file.uri)
+            schema = flat_schema(parquet.schema_arrow, file.uri, self.explode)
             names = select_names(schema.names, features, file.uri)
             yield from refusable(schema, names)
-            sizes.check_types(pa.schema([schema.field(name) for name in names]), file.uri, self.max_row_bytes)
+            flat = flat_schema(parquet.schema_arrow, file.uri)
+            stored = stored_names(flat.names, names, self.explode)
+            sizes.check_types(pa.schema([flat.field(name) for name in stored]), file.uri, self.max_row_bytes)
             end = parquet.num_row_groups if part.end is None else part.end
             row = sum(parquet.metadata.row_group(index).num_rows for index in range(part.start))
             encrypted = _encrypted_columns(stream, file)
             for index in range(part.start, end):
-                group = _Group(file, stream, parquet, index, row, schema, names, self.max_row_bytes)
+                group = _Group(file, stream, parquet, index, row, flat, stored, self.max_row_bytes)
                 if encrypted:
                     _check_encryption(group, encrypted[index])
-                yield from self._read_group(group)
+                rejected: list[RejectedBatch] = []
+                batches = itertools.chain.from_iterable(map(split_batch, join_batches(_keep_rows(group, rejected))))
+                for piece in explode_rows(batches, self.explode, names, file.uri):
+                    yield reject_non_utf8(piece, "parquet.utf8")
+                yield from (Parsed(empty_batch(schema, names), letters) for letters in rejected)
                 row += group.metadata.num_rows
-
-    def _read_group(self, group: "_Group") -> Iterator[Parsed]:
-        rejected: list[RejectedBatch] = []
-        for batch in join_batches(_keep_rows(group, rejected)):
-            yield from (reject_non_utf8(piece, "parquet.utf8") for piece in split_batch(batch))
-        yield from (Parsed(empty_batch(group.schema, group.names), letters) for letters in rejected)
 
     def tail(self, file: InputFile) -> Part:
         """Returns the last row groups."""

@@ -27,15 +27,16 @@ class FormatOption:
       flag: the name of the flag, without its dashes.
       keyword: the name of the option.
       help: the help of the flag.
-      kind: the kind of its value: a text, a switch, comma-separated names, or a file.
+      kind: the kind of its value: a text, a switch, comma-separated names, a file, or one of the `choices`.
       metavar: the name of the value in the help.
     """
 
     flag: str
     keyword: str
     help: str
-    kind: Literal["text", "switch", "names", "file"] = "text"
+    kind: Literal["text", "switch", "names", "file", "choice"] = "text"
     metavar: str | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,15 @@ MULTILINE = FormatOption(
     "csv_multiline", "multiline", "quoted CSV fields may hold line breaks (such files are not split)", "switch"
 )
 COLUMNS = FormatOption(
-    "columns", "column_names", "CSV column names, for files without a header line", "names", "NAME,NAME"
+    "columns", "column_names", "names of the CSV columns, in place of a header", "names", "NAME,NAME"
+)
+HEADER = FormatOption(
+    "header",
+    "header",
+    "line 1 of a CSV file: keep takes the names of the columns from it, skip ignores it, none takes it as a row "
+    "(default: keep, or none with --columns)",
+    "choice",
+    choices=("keep", "skip", "none"),
 )
 NULL_VALUES = FormatOption(
     "null_values",
@@ -124,6 +133,14 @@ NULL_VALUES = FormatOption(
     "TEXT,TEXT",
 )
 
+EXPLODE = FormatOption(
+    "explode",
+    "explode",
+    "a list of objects, or of values, each item of which becomes a row that repeats the other columns (its members are "
+    "COLUMN.member); a row whose list is empty or missing stays",
+    metavar="COLUMN",
+)
+
 _ENTRIES = (
     FormatEntry(
         "csv",
@@ -131,22 +148,27 @@ _ENTRIES = (
         "penstock.io.formats.csv.format:CsvFormat",
         ("csv", "tsv"),
         compressions=_ANY,
-        options=(DELIMITER, MULTILINE, COLUMNS, NULL_VALUES),
+        options=(DELIMITER, MULTILINE, HEADER, COLUMNS, NULL_VALUES),
         by_suffix={"tsv": {"delimiter": "\t"}},
         payloads="csv",
     ),
     FormatEntry(
         "jsonl",
-        "JSON Lines",
+        "JSON",
         "penstock.io.formats.json.format:JsonlFormat",
         ("jsonl", "ndjson", "json"),
         ("json",),
         compressions=_ANY,
+        options=(EXPLODE,),
         payloads="json",
     ),
-    FormatEntry("avro", "Avro", "penstock.io.formats.avro.format:AvroFormat", ("avro",), payloads="avro"),
-    FormatEntry("parquet", "Parquet", "penstock.io.formats.parquet:ParquetFormat", ("parquet", "pq")),
-    FormatEntry("orc", "ORC", "penstock.io.formats.orc:OrcFormat", ("orc",)),
+    FormatEntry(
+        "avro", "Avro", "penstock.io.formats.avro.format:AvroFormat", ("avro",), options=(EXPLODE,), payloads="avro"
+    ),
+    FormatEntry(
+        "parquet", "Parquet", "penstock.io.formats.parquet:ParquetFormat", ("parquet", "pq"), options=(EXPLODE,)
+    ),
+    FormatEntry("orc", "ORC", "penstock.io.formats.orc:OrcFormat", ("orc",), options=(EXPLODE,)),
     FormatEntry(
         "tfrecord",
         "TFRecord of tf.Example",

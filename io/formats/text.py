@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import origin_array
+from penstock.io.batches import as_untyped, origin_array
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
@@ -77,7 +77,8 @@ class TextFormat:
                 for row in np.flatnonzero(too_long).tolist()
             ]
             kept = lines.select(~too_long)
-            yield from parsed_slices(_batch(kept, file.uri), letters, kept)
+            batch = _batch(kept, file.uri)
+            yield from parsed_slices(as_untyped(batch, [TEXT]) if features is None else batch, letters, kept)
 
     def tail(self, file: InputFile) -> Part | None:
         """Returns the end of a plain file."""

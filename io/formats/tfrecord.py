@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from penstock.io.batches import MAX_BATCH_ROWS, MAX_ROW_BYTES, check_column_names, origin_array
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
+from penstock.io.dead_letters.source import span_source
 from penstock.io.examples.decode import decode_examples
 from penstock.io.examples.frames import Frames, LongRecord, read_frames
 from penstock.io.files.inputs import InputFile, open_decompressed
@@ -77,8 +78,12 @@ def _parse(uri: str, frames: Frames, features: Sequence[Feature] | None) -> Pars
     offsets = frames.offsets
     batch = decoded.batch.append_column(ORIGIN, origin_array(uri, offsets))
     if not decoded.rejects:
-        return Parsed(batch, payload=frames.record)
+        return Parsed(batch, source=_source(frames))
     rejects = sorted(decoded.rejects.items())
     letters = [raw_letter(reasons, "read", uri, int(offsets[row]), frames.record(row)) for row, reasons in rejects]
     kept = np.setdiff1d(np.arange(len(frames)), list(decoded.rejects))
-    return Parsed(batch.take(pa.array(kept)), letters, frames.select(kept).record)
+    return Parsed(batch.take(pa.array(kept)), letters, _source(frames.select(kept)))
+
+
+def _source(frames: Frames) -> pa.StructArray:
+    return span_source(frames.data, frames.starts, frames.starts + frames.lengths)

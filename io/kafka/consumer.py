@@ -141,7 +141,7 @@ class _Gathered:
         for start, stop in itertools.pairwise(self._bounds()):
             topic = self._topics[start] if self._topics else topics[0]
             runs.setdefault((topic, self._numbers[start]), []).append(everything.take(slice(start, stop)))
-        return {place: parts[0] if len(parts) == 1 else _joined(parts) for place, parts in runs.items()}
+        return {partition: parts[0] if len(parts) == 1 else _joined(parts) for partition, parts in runs.items()}
 
     def _bounds(self) -> list[int]:
         numbers = np.array(self._numbers, np.int64)
@@ -186,14 +186,18 @@ class Reader:
         """Continues at these offsets; does nothing when the reader is there already, and so keeps fetched records."""
         if positions == self.positions:
             return
-        moved = {place for place, offset in positions.items() if self.positions.get(place) != offset}
+        moved = {partition for partition, offset in positions.items() if self.positions.get(partition) != offset}
         now = time.monotonic()
-        self._busy = {place: now if place in moved else self._busy[place] for place in positions}
-        self._ends = {place: end for place, end in self._ends.items() if place in positions and place not in moved}
+        self._busy = {partition: now if partition in moved else self._busy[partition] for partition in positions}
+        self._ends = {
+            partition: end for partition, end in self._ends.items() if partition in positions and partition not in moved
+        }
         self._confirmed &= set(self._ends)
-        self._lost = {place for place in self._lost if place in positions and place not in moved}
+        self._lost = {partition for partition in self._lost if partition in positions and partition not in moved}
         self.positions = dict(positions)
-        self._consumer.assign([self._kafka.TopicPartition(*place, offset) for place, offset in positions.items()])
+        self._consumer.assign(
+            [self._kafka.TopicPartition(*partition, offset) for partition, offset in positions.items()]
+        )
 
     def poll(self, timeout: float) -> Poll:
         """Returns the records that come within `timeout` seconds, up to about 16 MiB.
@@ -225,20 +229,20 @@ class Reader:
         ends: dict[Partition, int] = {}
         codes = self._kafka.KafkaError
         for message in messages:
-            error, place = message.error(), (message.topic(), message.partition())
+            error, partition = message.error(), (message.topic(), message.partition())
             if error.code() == codes._PARTITION_EOF:
-                ends[place] = message.offset()
+                ends[partition] = message.offset()
             elif error.code() == codes._AUTO_OFFSET_RESET:
-                self._lost.add(place)
+                self._lost.add(partition)
             elif error.fatal() or error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
-                raise InputError(f"{self.source.place(*place)}: the partition cannot be read: {error.str()}")
+                raise InputError(f"{self.source.uri(*partition)}: the partition cannot be read: {error.str()}")
             else:
                 self.troubles.last = f"{error.name()}: {error.str()}"
-                self.troubles.warn(error.name(), "%s: %s", self._where(place), self.troubles.last)
+                self.troubles.warn(error.name(), "%s: %s", self._where(partition), self.troubles.last)
         return ends
 
-    def _where(self, place: tuple[str | None, int]) -> str:
-        return self.source.address if place[0] is None else self.source.place(place[0], place[1])
+    def _where(self, partition: tuple[str | None, int]) -> str:
+        return self.source.address if partition[0] is None else self.source.uri(partition[0], partition[1])
 
     def _adapt(self, values: Sequence[bytes | None]) -> None:
         """Lowers the number of records a poll when records are large."""
@@ -249,13 +253,13 @@ class Reader:
     def _note(self, records: Mapping[Partition, PolledMessages], ends: Mapping[Partition, int]) -> None:
         if records:
             self._pauses = 0
-        for place, some in records.items():
-            self.positions[place] = int(some.offsets[-1]) + 1
-            self._ends.pop(place, None)
-            self._confirmed.discard(place)
-        for place, end in ends.items():
-            if place in self.positions and end >= self.positions[place]:
-                self.positions[place] = self._ends[place] = end
+        for partition, some in records.items():
+            self.positions[partition] = int(some.offsets[-1]) + 1
+            self._ends.pop(partition, None)
+            self._confirmed.discard(partition)
+        for partition, end in ends.items():
+            if partition in self.positions and end >= self.positions[partition]:
+                self.positions[partition] = self._ends[partition] = end
 
     def at_end(self) -> bool:
         """Returns whether every partition had no records left when it was last polled."""
@@ -278,10 +282,10 @@ class Reader:
         self._discovered = now
         return True
 
-    def mark_busy(self, place: Partition) -> None:
+    def mark_busy(self, partition: Partition) -> None:
         """Restarts the idle time of a partition, since good rows have come from it."""
-        if place in self._busy:
-            self._busy[place] = time.monotonic()
+        if partition in self._busy:
+            self._busy[partition] = time.monotonic()
 
     def active(self, idle_seconds: float) -> list[Partition]:
         """Returns the partitions that are not idle.
@@ -290,26 +294,26 @@ class Reader:
         no more records. A partition whose broker cannot be reached is not idle.
         """
         now = time.monotonic()
-        quiet = [place for place in self._ends if now - self._busy[place] >= idle_seconds]
+        quiet = [partition for partition in self._ends if now - self._busy[partition] >= idle_seconds]
         if quiet and now - self._probed >= min(_PROBE_SECONDS, max(idle_seconds, 0.1)):
             self._probed = now
             ends = self.look_up(quiet, _AT_END)
-            self._confirmed = {place for place in quiet if ends.get(place) == self.positions[place]}
+            self._confirmed = {partition for partition in quiet if ends.get(partition) == self.positions[partition]}
         idle = self._confirmed.intersection(quiet)
-        return [place for place in self.positions if place not in idle]
+        return [partition for partition in self.positions if partition not in idle]
 
-    def look_up(self, places: Collection[Partition], millis: int) -> dict[Partition, int]:
+    def look_up(self, partitions: Collection[Partition], millis: int) -> dict[Partition, int]:
         """Returns offsets of partitions at a time or at `_AT_END`, without partitions that do not answer at once."""
-        asked = [self._kafka.TopicPartition(*place, millis) for place in places]
+        asked = [self._kafka.TopicPartition(*partition, millis) for partition in partitions]
         try:
             found = self._consumer.offsets_for_times(asked, timeout=_PROBE_TIMEOUT_SECONDS)
         except self._kafka.KafkaException:
             return {}
         return {(item.topic, item.partition): item.offset for item in found if item.error is None}
 
-    def beginnings(self, places: Collection[Partition]) -> dict[Partition, int]:
+    def beginnings(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Returns the lowest offsets that the brokers have."""
-        return self.look_up(places, _AT_BEGINNING)
+        return self.look_up(partitions, _AT_BEGINNING)
 
     def partitions(self) -> list[Partition]:
         """Returns all partitions that the topics have now; empty when no broker answers at once."""
@@ -324,9 +328,9 @@ class Reader:
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commits offsets to the group; a failure is only a warning, since nothing depends on it."""
-        places = [self._kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
+        positions = [self._kafka.TopicPartition(*partition, offset) for partition, offset in offsets.items()]
         try:
-            self._consumer.commit(offsets=places, asynchronous=True)
+            self._consumer.commit(offsets=positions, asynchronous=True)
         except (self._kafka.KafkaException, RuntimeError) as error:
             self._warn_of_commit(error)
 

@@ -46,15 +46,15 @@ def resolve_offsets(source: KafkaSource, timeout: float = RESOLVE_SECONDS) -> tu
     _check_times(source)
     client = Client(source, timeout)
     try:
-        partitions = [place for topic in source.topics for place in client.partitions(topic)]
+        partitions = [partition for topic in source.topics for partition in client.partitions(topic)]
         ends = client.offsets(partitions, _AT_END)
         starts = _starts(source, client, partitions, ends)
         stops = _stops(source, client, partitions, ends)
     finally:
         client.close()
     return tuple(
-        OffsetRange(*place, starts[place], None if stops is None else max(starts[place], stops[place]))
-        for place in partitions
+        OffsetRange(*partition, starts[partition], None if stops is None else max(starts[partition], stops[partition]))
+        for partition in partitions
     )
 
 
@@ -98,18 +98,18 @@ def _committed(
     source: KafkaSource, client: "Client", partitions: Sequence[Partition], ends: Mapping[Partition, int]
 ) -> Mapping[Partition, int]:
     found = client.committed(partitions)
-    missing = [place for place in partitions if found[place] < 0]
-    for place in partitions:
-        if found[place] > ends[place]:
+    missing = [partition for partition in partitions if found[partition] < 0]
+    for partition in partitions:
+        if found[partition] > ends[partition]:
             raise InputError(
-                f"{source.place(*place)}: group {source.group} has committed offset {found[place]}, but the partition "
-                f"ends at {ends[place]}: the topic was made anew; read it with start=earliest"
+                f"{source.uri(*partition)}: group {source.group} has committed offset {found[partition]}, but the "
+                f"partition ends at {ends[partition]}: the topic was made anew; read it with start=earliest"
             )
     if not missing:
         return found
     _LOGGER.warning(
         "Group %s has committed nothing for %d of %d partitions (%s ...): they are read from their beginning.",
-        source.group, len(missing), len(partitions), source.place(*missing[0]),
+        source.group, len(missing), len(partitions), source.uri(*missing[0]),
     )  # fmt: skip
     return {**found, **client.offsets(missing, _AT_BEGINNING)}
 
@@ -138,13 +138,13 @@ class Client:
         metadata = self._ask(
             lambda seconds: self._consumer.list_topics(topic, timeout=seconds), f"topic {topic}"
         ).topics[topic]
-        place = self._source.place(topic)
+        uri = self._source.uri(topic)
         if metadata.error is not None and metadata.error.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise InputError(f"{place}: the broker has no topic {topic!r}; create it, or correct the name")
+            raise InputError(f"{uri}: the broker has no topic {topic!r}; create it, or correct the name")
         if metadata.error is not None:
-            raise InputError(f"{place}: the topic cannot be read: {metadata.error.str()}")
+            raise InputError(f"{uri}: the topic cannot be read: {metadata.error.str()}")
         if not metadata.partitions:
-            raise InputError(f"{place}: the topic has no partitions")
+            raise InputError(f"{uri}: the topic has no partitions")
         return [(topic, partition) for partition in sorted(metadata.partitions)]
 
     def offsets(self, partitions: Sequence[Partition], millis: Millis) -> dict[Partition, int]:
@@ -153,8 +153,8 @@ class Client:
         Raises:
           InputError: when a partition has no leader or may not be read.
         """
-        places = [self._kafka.TopicPartition(*place, millis) for place in partitions]
-        found = self._ask(lambda seconds: self._consumer.offsets_for_times(places, timeout=seconds), "the offsets")
+        asked = [self._kafka.TopicPartition(*partition, millis) for partition in partitions]
+        found = self._ask(lambda seconds: self._consumer.offsets_for_times(asked, timeout=seconds), "the offsets")
         return self._checked(found)
 
     def offsets_at(
@@ -162,7 +162,7 @@ class Client:
     ) -> dict[Partition, int]:
         """Like `offsets`, but with the end of the partition where there is none."""
         found = self.offsets(partitions, millis)
-        return {place: offset if offset >= 0 else ends[place] for place, offset in found.items()}
+        return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
 
     def committed(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Returns the offsets that the group has committed; negative where it has committed none.
@@ -170,15 +170,15 @@ class Client:
         Raises:
           InputError: when the group may not be read.
         """
-        places = [self._kafka.TopicPartition(*place) for place in partitions]
+        asked = [self._kafka.TopicPartition(*partition) for partition in partitions]
         what = f"the commits of group {self._source.group}"
-        return self._checked(self._ask(lambda seconds: self._consumer.committed(places, timeout=seconds), what))
+        return self._checked(self._ask(lambda seconds: self._consumer.committed(asked, timeout=seconds), what))
 
     def _checked(self, found: Sequence[Any]) -> dict[Partition, int]:
         for item in found:
             if item.error is not None:
-                place = self._source.place(item.topic, item.partition)
-                raise InputError(f"{place}: the partition cannot be read: {item.error.str()}")
+                uri = self._source.uri(item.topic, item.partition)
+                raise InputError(f"{uri}: the partition cannot be read: {item.error.str()}")
         return {(item.topic, item.partition): item.offset for item in found}
 
     def _ask(self, question: Callable[[float], Answer], what: str) -> Answer:

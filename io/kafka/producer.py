@@ -110,8 +110,8 @@ class Delivery:
     def _note(self, error: Any, partition: int | None, size: int) -> None:
         self._failed += 1
         if not self._first:
-            place = f"partition {partition}" if partition is not None and partition >= 0 else "no partition yet"
-            self._first = f"{error.name()}: {error.str()} ({place}, {size} bytes)"
+            where = f"partition {partition}" if partition is not None and partition >= 0 else "no partition yet"
+            self._first = f"{error.name()}: {error.str()} ({where}, {size} bytes)"
 
     def _check(self) -> None:
         if self._troubles.denied:

@@ -77,6 +77,7 @@ class ReadFromKafka(RejectingTransform):
       bundle_time: the longest time that a bundle of a stream reads.
       discover_interval: how often a stream looks for new partitions.
       stall_timeout: a bounded read fails when no broker has sent anything for this long.
+      keep_source: as in `ReadRecords`.
 
     Raises:
       ConfigError: when the source, event time or format is wrong.
@@ -97,6 +98,7 @@ class ReadFromKafka(RejectingTransform):
     bundle_time: AnyDuration = "1s"
     discover_interval: AnyDuration = "30s"
     stall_timeout: AnyDuration = "120s"
+    keep_source: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -123,7 +125,9 @@ class ReadFromKafka(RejectingTransform):
         return batches
 
     def _read_fn(self, source: KafkaSource) -> beam.DoFn:
-        rows = MessageRows(source, self._values(source), self.features, self.event_time, self.order_key)
+        rows = MessageRows(
+            source, self._values(source), self.features, self.event_time, self.order_key, self.keep_source
+        )
         kind = _ReadBoundedFn if source.bounded else _ReadStreamFn
         return kind(source, rows, self._timing)
 
@@ -136,13 +140,13 @@ class ReadFromKafka(RejectingTransform):
         return values_of(self.format, self.features, key=source.key, headers=source.headers, **options)
 
 
-def group_of(source: KafkaSource, place: Partition, groups: int) -> int:
+def group_of(source: KafkaSource, partition: Partition, groups: int) -> int:
     """Returns the group that reads a partition, also a new one.
 
     >>> group_of(KafkaSource(("a:1",), ("t", "u")), ("u", 4), 3)
     2
     """
-    return (source.topics.index(place[0]) + place[1]) % groups
+    return (source.topics.index(partition[0]) + partition[1]) % groups
 
 
 def group_partitions(source: KafkaSource, spans: Sequence[OffsetRange]) -> list[Group]:
@@ -180,20 +184,20 @@ class _Bundle:
         self.is_cut = False
         reader.assign(self.claimed)
 
-    def claim(self, place: Partition, upto: int, again: bool = False) -> bool:
-        if not self._tracker.try_claim(OffsetClaim(*place, upto, again)):
+    def claim(self, partition: Partition, upto: int, again: bool = False) -> bool:
+        if not self._tracker.try_claim(OffsetClaim(*partition, upto, again)):
             self.is_cut = True
             return False
-        self.claimed[place] = upto
+        self.claimed[partition] = upto
         return True
 
     def left(self) -> dict[Partition, int]:
         """Returns the next offset of each bounded partition that is not read to its stop."""
-        return {place: next_ for place, next_ in self.claimed.items() if next_ < (self.stops[place] or 0)}
+        return {partition: next_ for partition, next_ in self.claimed.items() if next_ < (self.stops[partition] or 0)}
 
     def read(self) -> dict[Partition, int]:
         """Returns the partitions that this bundle has advanced, with the next offset of each."""
-        return {place: upto for place, upto in self.claimed.items() if upto != self._begun.get(place)}
+        return {partition: upto for partition, upto in self.claimed.items() if upto != self._begun.get(partition)}
 
 
 class _ReadFn(beam.DoFn):
@@ -214,13 +218,13 @@ class _ReadFn(beam.DoFn):
         return lease((self._source, self._rows.wanted, group), make)
 
     def _emit(
-        self, reader: Reader, place: Partition, records: PolledMessages, watermark: PartitionWatermark
+        self, reader: Reader, partition: Partition, records: PolledMessages, watermark: PartitionWatermark
     ) -> Iterator[Any]:
         """Emits batches and rejects of some records, and reports their event times to the watermark.
 
         The watermark moves only at its next `advance`.
         """
-        made = self._rows.make(place, records)
+        made = self._rows.make(partition, records)
         good = made.batch.num_rows
         self._counters.add(in_batches=1, in_rows=len(records), bad_rows=len(records) - good)
         progress.add(rows=len(records))
@@ -230,27 +234,27 @@ class _ReadFn(beam.DoFn):
         if good:
             times = made.batch.column(EVENT_TIME).cast(pa.int64())
             least, greatest = (times_of.as_py() for times_of in pc.min_max(times).values())
-            watermark.observe(place, greatest)
-            reader.mark_busy(place)
+            watermark.observe(partition, greatest)
+            reader.mark_busy(partition)
             at = _at(least if floor is None else max(least, floor))
             yield from (TimestampedValue(batch, at) for batch in split_batch(made.batch))
 
-    def _skip(self, bundle: _Bundle, place: Partition, watermark: PartitionWatermark) -> Iterator[Any]:
+    def _skip(self, bundle: _Bundle, partition: Partition, watermark: PartitionWatermark) -> Iterator[Any]:
         """Continues at the lowest offset that the broker has, with one dead letter for the missing ones."""
-        wanted = bundle.claimed[place]
-        lowest = bundle.reader.beginnings([place]).get(place)
-        stop = bundle.stops[place]
+        wanted = bundle.claimed[partition]
+        lowest = bundle.reader.beginnings([partition]).get(partition)
+        stop = bundle.stops[partition]
         if lowest is None:
             return  # the next poll tries again
         is_over = stop is not None and (lowest >= stop or lowest < wanted)
         upto = stop if is_over and stop is not None else lowest
-        if not bundle.claim(place, upto, again=upto < wanted):
+        if not bundle.claim(partition, upto, again=upto < wanted):
             return
-        letter = DeadLetter((_gap(wanted, lowest, upto),), "read", self._source.place(*place), wanted, "", "text")
+        letter = DeadLetter((_gap(wanted, lowest, upto),), "read", self._source.uri(*partition), wanted, "", "text")
         self._counters.add(in_rows=1, bad_rows=1)
         _LOGGER.warning("%s: %s", letter.uri, letter.reasons[0].detail)
         yield from (_timed(item, _at(watermark.micros())) for item in reject([letter]))
-        bundle.reader.assign({**bundle.reader.positions, place: upto})
+        bundle.reader.assign({**bundle.reader.positions, partition: upto})
 
 
 def _gap(wanted: int, lowest: int, upto: int) -> Reason:
@@ -290,33 +294,33 @@ class _ReadBoundedFn(_ReadFn):
         while (left := bundle.left()) and not bundle.is_cut:
             stopping.check(self._pipeline)
             poll = bundle.reader.poll(_POLL_SECONDS)
-            for place, records in poll.records.items():
-                if place in left:
-                    yield from self._take(bundle, place, records, watermark)
-            for place, end in poll.ends.items():
-                if place in left and end >= (bundle.stops[place] or 0):
+            for partition, records in poll.records.items():
+                if partition in left:
+                    yield from self._take(bundle, partition, records, watermark)
+            for partition, end in poll.ends.items():
+                if partition in left and end >= (bundle.stops[partition] or 0):
                     # Offsets after the last record may have no record: control records, compacted ones.
-                    bundle.claim(place, bundle.stops[place] or 0)
-            for place in bundle.reader.lost():
-                yield from self._skip(bundle, place, watermark)
+                    bundle.claim(partition, bundle.stops[partition] or 0)
+            for partition in bundle.reader.lost():
+                yield from self._skip(bundle, partition, watermark)
             if poll.records or poll.ends:
                 last_news = time.monotonic()
             elif time.monotonic() - last_news > self._timing.stall_timeout.total_seconds():
                 raise self._stalled(bundle)
 
     def _take(
-        self, bundle: _Bundle, place: Partition, records: PolledMessages, watermark: PartitionWatermark
+        self, bundle: _Bundle, partition: Partition, records: PolledMessages, watermark: PartitionWatermark
     ) -> Iterator[Any]:
-        stop = bundle.stops[place] or 0
+        stop = bundle.stops[partition] or 0
         wanted = records.until(stop)
-        if bundle.claim(place, min(int(records.offsets[-1]) + 1, stop)) and len(wanted):
-            yield from self._emit(bundle.reader, place, wanted, watermark)
+        if bundle.claim(partition, min(int(records.offsets[-1]) + 1, stop)) and len(wanted):
+            yield from self._emit(bundle.reader, partition, wanted, watermark)
 
     def _stalled(self, bundle: _Bundle) -> InputError:
-        place, offset = next(iter(bundle.left().items()))
-        last, why = (bundle.stops[place] or 0) - 1, bundle.reader.troubles.last or "the client reports no fault"
+        partition, offset = next(iter(bundle.left().items()))
+        last, why = (bundle.stops[partition] or 0) - 1, bundle.reader.troubles.last or "the client reports no fault"
         return InputError(
-            f"{self._source.place(*place)}: nothing has come for {self._timing.stall_timeout.total_seconds():g} s; "
+            f"{self._source.uri(*partition)}: nothing has come for {self._timing.stall_timeout.total_seconds():g} s; "
             f"offsets {offset} to {last} are left ({why})"
         )
 
@@ -344,15 +348,15 @@ class _ReadStreamFn(_ReadFn):
         reader, deadline = bundle.reader, time.monotonic() + self._timing.bundle_time.total_seconds()
         while True:
             poll = reader.poll(_POLL_SECONDS)
-            for place, records in poll.records.items():
-                if not bundle.claim(place, int(records.offsets[-1]) + 1):
+            for partition, records in poll.records.items():
+                if not bundle.claim(partition, int(records.offsets[-1]) + 1):
                     return  # the runner has cut the bundle: another one reads these records again
-                yield from self._emit(reader, place, records, watermark)
-            for place, end in poll.ends.items():
-                if end > bundle.claimed[place] and not bundle.claim(place, end):
+                yield from self._emit(reader, partition, records, watermark)
+            for partition, end in poll.ends.items():
+                if end > bundle.claimed[partition] and not bundle.claim(partition, end):
                     return
-            for place in reader.lost():
-                yield from self._skip(bundle, place, watermark)
+            for partition in reader.lost():
+                yield from self._skip(bundle, partition, watermark)
             self._advance(reader, watermark)
             if not poll.records and reader.at_end():
                 tracker.defer_remainder(Duration.of(reader.pause(_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS)))
@@ -370,12 +374,12 @@ class _ReadStreamFn(_ReadFn):
         reader = bundle.reader
         if not reader.is_time_to_discover(self._timing.discover_interval.total_seconds()):
             return
-        places = [place for place in reader.partitions() if group_of(self._source, place, groups) == group]
-        new = [place for place in places if place not in bundle.claimed]
-        for place, offset in (reader.beginnings(new) if new else {}).items():
-            if bundle.claim(place, offset):
-                bundle.stops[place] = None
-                _LOGGER.info("%s: a new partition is read from offset %d", self._source.place(*place), offset)
+        own = [partition for partition in reader.partitions() if group_of(self._source, partition, groups) == group]
+        new = [partition for partition in own if partition not in bundle.claimed]
+        for partition, offset in (reader.beginnings(new) if new else {}).items():
+            if bundle.claim(partition, offset):
+                bundle.stops[partition] = None
+                _LOGGER.info("%s: a new partition is read from offset %d", self._source.uri(*partition), offset)
         reader.assign(bundle.claimed)
 
 
@@ -384,8 +388,8 @@ _highest: dict[tuple[str, str | None, Partition], int] = {}
 
 def _commit_highest(reader: Reader, offsets: Mapping[Partition, int]) -> None:
     """Commits only offsets above those before: ranges of a partition end in any order, and a commit is one number."""
-    keys = {place: (reader.source.address, reader.source.group, place) for place in offsets}
-    higher = {place: offset for place, offset in offsets.items() if offset > _highest.get(keys[place], -1)}
-    _highest.update({keys[place]: offset for place, offset in higher.items()})
+    keys = {partition: (reader.source.address, reader.source.group, partition) for partition in offsets}
+    higher = {partition: offset for partition, offset in offsets.items() if offset > _highest.get(keys[partition], -1)}
+    _highest.update({keys[partition]: offset for partition, offset in higher.items()})
     if higher:
         reader.commit(higher)

@@ -111,41 +111,41 @@ class SpansTracker(RestrictionTracker):
         Raises:
           ValueError: when a claim goes back, or a bounded restriction does not have the partition.
         """
-        place = (position.topic, position.partition)
+        partition = (position.topic, position.partition)
         if self._cut:
             return False
-        if place not in self._claimed:
-            self._join(place, position.upto)
-        stop = self._stops[place]
+        if partition not in self._claimed:
+            self._join(partition, position.upto)
+        stop = self._stops[partition]
         if stop is not None and position.upto > stop:
             return False
-        if position.upto < self._claimed[place] and not position.again:
-            raise ValueError(f"{position} goes back: {self._claimed[place]} has been claimed")
-        self._claimed[place] = position.upto
+        if position.upto < self._claimed[partition] and not position.again:
+            raise ValueError(f"{position} goes back: {self._claimed[partition]} has been claimed")
+        self._claimed[partition] = position.upto
         return True
 
-    def _join(self, place: Partition, offset: int) -> None:
+    def _join(self, partition: Partition, offset: int) -> None:
         if self.is_bounded():
-            raise ValueError(f"{place} is not in {self._restriction}")
-        self._starts[place] = self._claimed[place] = offset
-        self._stops[place] = None
+            raise ValueError(f"{partition} is not in {self._restriction}")
+        self._starts[partition] = self._claimed[partition] = offset
+        self._stops[partition] = None
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Spans, Spans] | None:
         """Cuts where the claims end, and nowhere else."""
         if fraction_of_remainder != 0 or self._cut or not self._is_left():
             return None
         primary, residual = [], []
-        for place, claimed in sorted(self._claimed.items()):
-            stop = self._stops[place]
-            primary.append(OffsetRange(*place, min(self._starts[place], claimed), claimed))
+        for partition, claimed in sorted(self._claimed.items()):
+            stop = self._stops[partition]
+            primary.append(OffsetRange(*partition, min(self._starts[partition], claimed), claimed))
             if stop is None or claimed < stop:
-                residual.append(OffsetRange(*place, claimed, stop))
+                residual.append(OffsetRange(*partition, claimed, stop))
         self._cut = True
         self._restriction = Spans(tuple(primary))
         return self._restriction, Spans(tuple(residual))
 
     def _is_left(self) -> bool:
-        return any(stop is None or self._claimed[place] < stop for place, stop in self._stops.items())
+        return any(stop is None or self._claimed[partition] < stop for partition, stop in self._stops.items())
 
     def check_done(self) -> bool:
         """Checks that everything has been claimed.
@@ -159,10 +159,10 @@ class SpansTracker(RestrictionTracker):
 
     def current_progress(self) -> RestrictionProgress:
         """Returns the numbers of offsets claimed and left."""
-        done = sum(max(0, claimed - self._starts[place]) for place, claimed in self._claimed.items())
+        done = sum(max(0, claimed - self._starts[partition]) for partition, claimed in self._claimed.items())
         left = sum(
-            1 if stop is None else max(0, stop - self._claimed[place])
-            for place, stop in self._stops.items()
+            1 if stop is None else max(0, stop - self._claimed[partition])
+            for partition, stop in self._stops.items()
             if not self._cut
         )
         return RestrictionProgress(completed=done, remaining=left)

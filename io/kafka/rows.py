@@ -43,23 +43,24 @@ class MessageRows:
     features: Sequence[Feature] | None
     event_time: str | None
     order_key: bool
+    keep_source: bool = False
 
     @property
     def wanted(self) -> WantedOffsets:
         """The parts of a record that are needed."""
         return WantedOffsets(self.event_time is None, self.source.key is not None, bool(self.source.headers))
 
-    def make(self, place: Partition, records: PolledMessages) -> MessageBatch:
+    def make(self, partition: Partition, records: PolledMessages) -> MessageBatch:
         """Turns each record into one row or one dead letter."""
         messages = Messages(
-            self.source.place(*place),
+            self.source.uri(*partition),
             pa.array(records.values, pa.large_binary()),
             records.offsets,
             pa.array(records.keys, pa.binary()) if records.keys else None,
             records.headers or None,
         )
         parsed = self.values.parse(messages)
-        batch = parsed.batch
+        batch = parsed.with_source() if self.keep_source else parsed.batch
         reasons: dict[int, list[Reason]] = {}
         if self.event_time is None:
             batch, reasons = with_record_times(batch, records)
@@ -72,15 +73,15 @@ class MessageRows:
             batch, missing = assign_event_time(batch, *parse_event_time(self.event_time))
             reasons |= {int(kept[row]): why for row, why in missing.items()}
             batch = drop_rows(batch, missing) if missing else batch
-        rejected = [parsed.rejected, row_letters(parsed.batch, reasons, "read", parsed.payload) if reasons else ()]
+        rejected = [parsed.rejected, row_letters(parsed.with_source(), reasons, "read") if reasons else ()]
         return MessageBatch(
-            self._keyed(place, batch), [dated(letters, records) for letters in rejected if len(letters)]
+            self._keyed(partition, batch), [dated(letters, records) for letters in rejected if len(letters)]
         )
 
-    def _keyed(self, place: Partition, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _keyed(self, partition: Partition, batch: pa.RecordBatch) -> pa.RecordBatch:
         if not self.order_key:
             return batch
-        index = self.source.topics.index(place[0]) * _MAX_PARTITIONS + place[1]
+        index = self.source.topics.index(partition[0]) * _MAX_PARTITIONS + partition[1]
         return set_column(batch, SHUFFLE_KEY, source_order(index, batch))
 
 

@@ -110,10 +110,10 @@ class KafkaSource:
         """The brokers as messages and origins name them."""
         return f"{SCHEME}://{','.join(self.brokers)}"
 
-    def place(self, topic: str, partition: int | None = None) -> str:
+    def uri(self, topic: str, partition: int | None = None) -> str:
         """Returns the URI of a topic or a partition.
 
-        >>> KafkaSource.parse("kafka://a:9092/t?start=latest").place("t", 3)
+        >>> KafkaSource.parse("kafka://a:9092/t?start=latest").uri("t", 3)
         'kafka://a:9092/t/3'
         """
         return f"{self.address}/{topic}" if partition is None else f"{self.address}/{topic}/{partition}"

@@ -43,7 +43,9 @@ class TopicSource:
         """Whether the URI has an end (`stop=`)."""
         return self.topics.bounded
 
-    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadFromKafka:
+    def read(
+        self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
+    ) -> ReadFromKafka:
         """Returns the transform that reads all partitions."""
         return ReadFromKafka(
             self.topics,
@@ -54,6 +56,7 @@ class TopicSource:
             out_of_orderness=self.request.out_of_orderness,
             idle_timeout=_IDLE_TIMEOUT if self.request.idle_timeout is None else self.request.idle_timeout,
             order_key=order_key,
+            keep_source=keep_source,
             spans=self.spans,
         )
 
@@ -67,6 +70,6 @@ class TopicSource:
     def inputs(self) -> list[dict[str, Any]]:
         """Lists each partition with its first offset, and its end if it has one."""
         return [
-            {"uri": self.topics.place(span.topic, span.partition), "start": span.start, "stop": span.stop}
+            {"uri": self.topics.uri(span.topic, span.partition), "start": span.start, "stop": span.stop}
             for span in self.spans
         ]

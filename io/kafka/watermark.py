@@ -35,9 +35,11 @@ def next_watermark(
       now: the time of the clock.
       out_of_orderness: how much earlier than the greatest event time a row of the same partition may be.
     """
-    if any(place not in greatest for place in active):
+    if any(partition not in greatest for partition in active):
         return None
-    return min((greatest[place] for place in active if greatest[place] < now), default=now) - micros(out_of_orderness)
+    return min((greatest[partition] for partition in active if greatest[partition] < now), default=now) - micros(
+        out_of_orderness
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +78,9 @@ class PartitionWatermark(WatermarkEstimator):
         self._watermark = progress.watermark
         self._greatest: dict[Partition, Micros] = {(topic, number): time for topic, number, time in progress.greatest}
 
-    def observe(self, place: Partition, time: Micros) -> None:
+    def observe(self, partition: Partition, time: Micros) -> None:
         """Records the greatest event time of rows that have come from a partition."""
-        self._greatest[place] = max(time, self._greatest.get(place, time))
+        self._greatest[partition] = max(time, self._greatest.get(partition, time))
 
     def advance(self, active: Collection[Partition], now: Micros, out_of_orderness: timedelta) -> None:
         """Advances as far as `next_watermark` allows."""
@@ -97,7 +99,7 @@ class PartitionWatermark(WatermarkEstimator):
     def get_estimator_state(self) -> PartitionProgress:
         """Returns the state with which the next bundle begins."""
         return PartitionProgress(
-            self._watermark, tuple(sorted((*place, time) for place, time in self._greatest.items()))
+            self._watermark, tuple(sorted((*partition, time) for partition, time in self._greatest.items()))
         )
 
     def observe_timestamp(self, timestamp: Timestamp) -> None:

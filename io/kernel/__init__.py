@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from penstock.io.kernel.pure import frames as frames
     from penstock.io.kernel.pure import grammar as grammar
     from penstock.io.kernel.pure import hashing as hashing
+    from penstock.io.kernel.pure import json as json
     from penstock.io.kernel.pure import lines as lines
     from penstock.io.kernel.pure import runs as runs
 
-_CHOICES = frozenset({"crc32c", "csv", "decode", "examples", "frames", "grammar", "hashing", "lines", "runs"})
+_CHOICES = frozenset({"crc32c", "csv", "decode", "examples", "frames", "grammar", "hashing", "json", "lines", "runs"})
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -5,7 +5,19 @@ import importlib.util
 import os
 import pathlib
 
-MODULES = ("_columns", "_crc32c", "_csv", "_decode", "_examples", "_frames", "_grammar", "_hashing", "_lines", "_runs")
+MODULES = (
+    "_columns",
+    "_crc32c",
+    "_csv",
+    "_decode",
+    "_examples",
+    "_frames",
+    "_grammar",
+    "_hashing",
+    "_json",
+    "_lines",
+    "_runs",
+)
 
 FOLDER = pathlib.Path(__file__).parent / "native"
 

@@ -6,8 +6,10 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from penstock.io.reasons import Reason
+from penstock.io.dead_letters.source import bytes_source
+from penstock.io.reasons import Note, Reason
 
 # Names and values of one message; None where it has no headers.
 Headers = Sequence[tuple[str, bytes | None]] | None
@@ -32,12 +34,13 @@ class Messages:
     keys: pa.BinaryArray | None = None
     headers: Sequence[Headers] | None = None
 
-    def payload(self, index: int) -> bytes:
-        """Returns the payload of a message's dead letter: the message's value, or for a tombstone its key."""
-        value: bytes | None = self.values[index].as_py()
-        if value is None and self.keys is not None:
-            value = self.keys[index].as_py()
-        return value or b""
+    def source(self, rows: np.ndarray | None = None) -> pa.StructArray:
+        """Returns `_source` of some messages, or of all: the message's value, or for a tombstone its key."""
+        values = self.values
+        if values.null_count:
+            keys = [] if self.keys is None else [self.keys.cast(values.type)]
+            values = pc.coalesce(values, *keys, pa.scalar(b"", values.type))
+        return bytes_source(values if rows is None or len(rows) == len(values) else values.take(pa.array(rows)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,14 +48,20 @@ class DecodedMessages:
     """Values of some messages as columns.
 
     Attributes:
-      indices: int64[m], the indices of values that are rows, ascending.
+      indices: int64[m], the index of the value of each row, ascending.
       columns: the columns of the rows, by name.
-      faults: the reasons of all other values, by index.
+      faults: the reasons of the values that have no row, by index.
+      is_typed: whether the format has types, so that texts are texts; else a schema says what they stand for.
+      notes: what was left out of the rows.
+      explodes: whether a value may have several rows, so that its bytes are not those of a row.
     """
 
     indices: np.ndarray
     columns: dict[str, pa.Array]
     faults: Mapping[int, Sequence[Reason]]
+    is_typed: bool = True
+    notes: Sequence[Note] = ()
+    explodes: bool = False
 
 
 class Decoder(Protocol):

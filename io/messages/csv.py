@@ -58,10 +58,11 @@ class CsvDecoder:
     def __init__(self, layout: CsvFormat, features: Sequence[Feature] | None):
         names = layout.column_names or ()
         by_name = {} if features is None else feature_map(features)
-        self._delimiter = layout.delimiter
+        self._delimiter = layout.mark
+        self._is_typed = features is not None
         self._names = {name: by_name.get(name) for name in select_names(names, features, _ORIGIN)}
         self._single, self._multiline = (
-            RecordReader(CsvColumns(_ORIGIN, names, self._names, layout.delimiter, layout.null_values, multiline))
+            RecordReader(CsvColumns(_ORIGIN, names, self._names, layout.mark, layout.null_values, multiline))
             for multiline in (False, True)
         )
         self._columns = len(names)
@@ -84,7 +85,7 @@ class CsvDecoder:
         empty = Reason("csv.column_count", f"expected {self._columns} columns, got an empty message")
         reasons |= {row: [empty] for row in np.flatnonzero(~filled).tolist()}
         reasons |= {row: [_ENDS_IN_CR] for row in np.flatnonzero(cut).tolist()}
-        return DecodedMessages(rows, columns, reasons)
+        return DecodedMessages(rows, columns, reasons, self._is_typed)
 
     def _record_faults(self, lines: Lines, broken: Sequence[int], lone_cr: np.ndarray) -> dict[str, np.ndarray]:
         """Finds faults of quotes and line breaks when some messages hold line breaks."""

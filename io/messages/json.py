@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.formats.json.format import JsonRowReader
+from penstock.io.columns.explode import check_explodes
+from penstock.io.formats.json.format import JsonRowReader, left_out_notes
 from penstock.io.formats.lines import Lines, invalid_utf8
 from penstock.io.messages.base import DecodedMessages, Decoder
 from penstock.io.messages.texts import as_lines, texts_of
@@ -20,16 +21,24 @@ from penstock.io.schema import Feature
 _WHITE_SPACE = b" \t\r\n"
 
 
-def json_decoder(features: Sequence[Feature] | None) -> Callable[[], Decoder]:
-    """Returns a maker of `JsonDecoder`s."""
-    return functools.partial(JsonDecoder, features)
+def json_decoder(features: Sequence[Feature] | None, explode: str | None = None) -> Callable[[], Decoder]:
+    """Returns a maker of `JsonDecoder`s.
+
+    Raises:
+      ConfigError: when no feature is of the list to explode.
+    """
+    check_explodes(explode, features)
+    return functools.partial(JsonDecoder, features, explode)
 
 
 class JsonDecoder:
-    """Decodes JSON objects; learns the column types for Arrow from the first ones."""
+    """Decodes JSON objects; learns the column types for Arrow from the first ones.
 
-    def __init__(self, features: Sequence[Feature] | None):
-        self._reader = JsonRowReader(features)
+    With `explode`, each item of the list of that name becomes a row.
+    """
+
+    def __init__(self, features: Sequence[Feature] | None, explode: str | None = None):
+        self._reader = JsonRowReader(features, explode)
 
     def decode(self, values: pa.Array) -> DecodedMessages:
         """See `penstock.io.messages.base.Decoder`."""
@@ -45,7 +54,10 @@ class JsonDecoder:
                 if foreign[row]
                 else Reason("jsonl.parse", "the message is empty")
             ]
-        return DecodedMessages(indices[found.indices], found.columns, faults)
+        notes = left_out_notes(found.left_out)
+        return DecodedMessages(
+            indices[found.indices], found.columns, faults, notes=notes, explodes=self._reader.explodes
+        )
 
 
 def _blank(lines: Lines) -> np.ndarray:

@@ -14,7 +14,10 @@ from penstock.io.errors import ConfigError
 from penstock.io.formats.registry import (
     COLUMNS,
     DELIMITER,
+    EXPLODE,
     FORMATS,
+    HEADER,
+    MULTILINE,
     NULL_VALUES,
     FormatOption,
     check_keywords,
@@ -44,12 +47,14 @@ class DecoderEntry:
       made_by: `module:function`; the function takes features and options, and returns a maker of decoders that pickles.
       options: the options that are flags.
       settings: the other options, by keyword; a source or the format of a file gives them.
+      of_headers: options of the format of files that say how a header is read; only a replay of dead letters has them.
     """
 
     name: str
     made_by: str
     options: tuple[FormatOption, ...] = ()
     settings: tuple[str, ...] = ()
+    of_headers: tuple[FormatOption, ...] = ()
 
     def make(self, features: "Sequence[Feature] | None", **options: Any) -> "Callable[[], Decoder]":
         """Returns a maker of decoders for some features, or for all columns.
@@ -65,8 +70,13 @@ class DecoderEntry:
 
 
 _ENTRIES = (
-    DecoderEntry("json", "penstock.io.messages.json:json_decoder"),
-    DecoderEntry("csv", "penstock.io.messages.csv:csv_decoder", (DELIMITER, COLUMNS, NULL_VALUES)),
+    DecoderEntry("json", "penstock.io.messages.json:json_decoder", (EXPLODE,)),
+    DecoderEntry(
+        "csv",
+        "penstock.io.messages.csv:csv_decoder",
+        (DELIMITER, COLUMNS, NULL_VALUES),
+        of_headers=(HEADER, MULTILINE),
+    ),
     DecoderEntry(
         "avro", "penstock.io.messages.avro:avro_decoder", (AVRO_SCHEMA,), settings=("schema_registry", "config")
     ),
@@ -112,5 +122,5 @@ def flag_options() -> dict[str, FormatOption]:
 
 
 def decoder_options() -> dict[str, FormatOption]:
-    """Returns the options of all formats of messages, by flag."""
-    return {option.flag: option for entry in DECODERS.values() for option in entry.options}
+    """Returns the options of all formats of messages, by flag, and those of headers."""
+    return {option.flag: option for entry in DECODERS.values() for option in (*entry.options, *entry.of_headers)}

@@ -12,7 +12,9 @@ format       the value                                          dead letters
 ===========  =================================================  =======================================================
 
 A null value (a tombstone) becomes the dead letter `kafka.tombstone`, whose payload is the message's key. The payload of
-all other dead letters is the message's value, unchanged. Each message appears once, as a row or as a dead letter.
+all other dead letters is the message's value, unchanged. Each message appears once, as a row or as a dead letter; with
+`explode`, JSON objects have a row for each item of a list, and rows that are rejected later are dead letters by
+themselves, in JSON.
 
 Values are decoded a poll at a time and column by column, except Avro and messages with a fault.
 """
@@ -25,14 +27,14 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import check_column_names, origin_array
+from penstock.io.batches import as_untyped, check_column_names, origin_array, with_notes
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
 from penstock.io.formats.base import Parsed
 from penstock.io.messages.base import Decoder, Messages
 from penstock.io.messages.registry import find_decoder
 from penstock.io.reasons import Reason
-from penstock.io.reserved import ORIGIN, RESERVED
+from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 from penstock.io.schema import Feature
 
 _TOMBSTONE = Reason("kafka.tombstone", "the value is null (a tombstone); the payload is the message's key")
@@ -103,14 +105,14 @@ class MessageValues:
         check_column_names(list(columns), messages.uri)
         origin = origin_array(messages.uri, messages.positions[rows])
         batch = pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
-
-        def payload(row: int) -> bytes:
-            return messages.payload(int(rows[row]))
-
+        batch = batch if decoded.is_typed else as_untyped(batch, decoded.columns)
+        batch = with_notes(batch, decoded.notes) if decoded.notes else batch
+        source = None if decoded.explodes else messages.source(rows)
         if not faults:
-            return Parsed(batch, payload=payload)
-        places = pa.RecordBatch.from_arrays([origin_array(messages.uri, messages.positions)], names=[ORIGIN])
-        return Parsed(batch, row_letters(places, faults, "read", messages.payload), payload)
+            return Parsed(batch, source=source)
+        places = [origin_array(messages.uri, messages.positions), messages.source()]
+        rejected = row_letters(pa.RecordBatch.from_arrays(places, names=[ORIGIN, SOURCE]), faults, "read")
+        return Parsed(batch, rejected, source)
 
     def _beside(self, messages: Messages, rows: np.ndarray, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
         """Makes the columns for key and headers."""

@@ -2,7 +2,7 @@
 
 Runs are read in pieces, not mapped: mapped pages would count as memory of the process.
 
-In this module, the *place* of a record is its index in its run.
+In this module, the *index* of a record is its number within its run.
 """
 
 import bisect
@@ -93,8 +93,8 @@ class MergedRuns:
         written = Written()
         if self._runs and low < high:
             for start, end in itertools.pairwise(self._cuts(low, high)):
-                places = zip(self._runs, start, end, strict=True)
-                spans = [_Span(*place) for place in places if place[1] < place[2]]
+                parts = zip(self._runs, start, end, strict=True)
+                spans = [_Span(*part) for part in parts if part[1] < part[2]]
                 written += self._write_piece(spans, sink)
                 if self._once:
                     for span in spans:
@@ -112,7 +112,7 @@ class MergedRuns:
         if not self._runs or low >= high:
             return
         for start, end in itertools.pairwise(self._cuts(low, high)):
-            spans = [_Span(*place) for place in zip(self._runs, start, end, strict=True) if place[1] < place[2]]
+            spans = [_Span(*part) for part in zip(self._runs, start, end, strict=True) if part[1] < part[2]]
             if spans:
                 records = self._read(spans)
                 order = sorted_order(records)
@@ -150,15 +150,15 @@ class MergedRuns:
         return concat_records(parts, self._buffer)
 
     def _cuts(self, low: int, high: int) -> Iterator[Sequence[int]]:
-        """Yields the bounds of pieces: for each bound, a place in each run."""
+        """Yields the bounds of pieces: for each bound, an index in each run."""
         keys = self._cut_keys(low, high)
-        places = [run.count_below(keys[0]) for run in self._runs]
-        yield places
+        indices = [run.count_below(keys[0]) for run in self._runs]
+        yield indices
         for start, end in itertools.pairwise(keys):
-            first, places = places, [run.count_below(end) for run in self._runs]
+            first, indices = indices, [run.count_below(end) for run in self._runs]
             if end - start == 1:
-                yield from self._cuts_of_one_key(first, places)
-            yield places
+                yield from self._cuts_of_one_key(first, indices)
+            yield indices
 
     def _cut_keys(self, low: int, high: int) -> list[int]:
         """Returns `low`, `high`, and keys between them that are about `max_piece_bytes` of records apart."""
@@ -189,18 +189,18 @@ class MergedRuns:
         share = self._max_piece_bytes // max(1, sum(first < last for first, last in zip(start, end, strict=True)))
         while True:
             ahead = [
-                min(run.place_after(first, share), last)
+                min(run.index_after(first, share), last)
                 for run, first, last in zip(self._runs, start, end, strict=True)
             ]
             seen = [
-                run.record(place - 1) for run, place, last in zip(self._runs, ahead, end, strict=True) if place < last
+                run.record(index - 1) for run, index, last in zip(self._runs, ahead, end, strict=True) if index < last
             ]
             if not seen:
                 return
             limit = min(seen)
             start = [
-                first + bisect.bisect_right(range(first, place), limit, key=run.record)
-                for run, first, place in zip(self._runs, start, ahead, strict=True)
+                first + bisect.bisect_right(range(first, index), limit, key=run.record)
+                for run, first, index in zip(self._runs, start, ahead, strict=True)
             ]
             yield start
 
@@ -228,7 +228,7 @@ def merge_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
-    """The records of a run from one place to another."""
+    """The records of a run from one index to another."""
 
     run: "_RunReader"
     first: int
@@ -277,7 +277,7 @@ class _RunReader:
         return self._run.first_keys
 
     def count_below(self, key: int) -> int:
-        """Counts the records with a smaller key, which is the place of the first record with `key` or a greater one."""
+        """Counts the records with a smaller key, which is the index of the first record with `key` or a greater one."""
         block = self._blocks_below(key) - 1
         if block < 0:
             return 0
@@ -312,38 +312,38 @@ class _RunReader:
         return self._run.first_keys[first:last], np.diff(self._run.bytes[first : last + 1])
 
     def blocks_of(self, first: int, last: int) -> tuple[Keys, Keys, Ints, Ints]:
-        """Returns first key, last key, first place and end of the blocks between two places."""
+        """Returns first key, last key, first index and end of the blocks between two indices."""
         begin, end = self._block_of(first), self._block_of(last - 1) + 1
         firsts, lasts = self._run.records[begin:end], self._run.records[begin + 1 : end + 1]
         keys = self._run.first_keys[begin:end], self._run.last_keys[begin:end]
         return *keys, np.maximum(firsts, first), np.minimum(lasts, last)
 
     def bytes_around(self, first: int, last: int) -> int:
-        """Returns the total bytes of the blocks that contain the places from `first` to `last`."""
+        """Returns the total bytes of the blocks that contain the indices from `first` to `last`."""
         return int(self._run.bytes[self._block_of(last - 1) + 1] - self._run.bytes[self._block_of(first)])
 
-    def place_after(self, place: int, size: int) -> int:
-        """Returns the end of a block that is about `size` bytes behind `place`."""
-        block = self._block_of(place)
+    def index_after(self, index: int, size: int) -> int:
+        """Returns the end of a block that is about `size` bytes behind `index`."""
+        block = self._block_of(index)
         after = int(self._run.bytes.searchsorted(self._run.bytes[block] + size, side="right")) - 1
         return int(self._run.records[max(after, block + 1)])
 
-    def _block_of(self, place: int) -> int:
-        """Returns the block that contains this place; the last block for the end of the run."""
-        block = int(self._run.records.searchsorted(place, side="right")) - 1
+    def _block_of(self, index: int) -> int:
+        """Returns the block that contains this index; the last block for the end of the run."""
+        block = int(self._run.records.searchsorted(index, side="right")) - 1
         return min(block, len(self._run.first_keys) - 1)
 
-    def record(self, place: int) -> bytes:
+    def record(self, index: int) -> bytes:
         """Reads the bytes of one record."""
         with self._open() as file:
-            start, end = self._offsets(file, place, place + 1).tolist()
+            start, end = self._offsets(file, index, index + 1).tolist()
             out = np.empty(end - start, np.uint8)
             file.seek(start)
             read_into(file, out)
             return out.tobytes()
 
     def read(self, first: int, last: int, out: Bytes) -> EncodedRecords:
-        """Reads the records from one place to another, and their bytes into `out`."""
+        """Reads the records from one index to another, and their bytes into `out`."""
         with self._open() as file:
             keys = self._section(file, 0, first, last, np.uint64)
             offsets = self._offsets(file, first, last)
@@ -355,7 +355,7 @@ class _RunReader:
         return EncodedRecords(np.zeros(last - first, np.uint16), keys, data, offsets - offsets[0], times)
 
     def copy(self, first: int, last: int, sink: RecordSink) -> None:
-        """Copies the records from one place to another to `sink`."""
+        """Copies the records from one index to another to `sink`."""
         with self._open() as file:
             offsets = self._offsets(file, first, last)
             sink.copy_records(file, offsets)
@@ -373,7 +373,7 @@ class _RunReader:
             self._spent = None
 
     def times(self, first: int, last: int) -> Ints | None:
-        """Reads the event times from one place to another; None if the run has none."""
+        """Reads the event times from one index to another; None if the run has none."""
         if not self._run.has_times:
             return None
         with self._open() as file:
@@ -389,8 +389,8 @@ class _RunReader:
         """Reads a part of section 0 (keys), 1 (offsets) or 2 (event times); all items have 8 bytes."""
         count = int(self._run.records[-1])
         # The sections lie behind the data. Offsets have one item more, so section 2 begins one item later.
-        place = number * count + (number == 2) + first
-        file.seek(int(self._run.bytes[-1]) + 8 * place)
+        slot = number * count + (number == 2) + first
+        file.seek(int(self._run.bytes[-1]) + 8 * slot)
         out = np.empty(last - first, dtype)
         read_into(file, out)
         return out

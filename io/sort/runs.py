@@ -10,6 +10,7 @@ A run is one file. Its index stays in memory, and finds a range of keys without 
 
 """
 
+import contextlib
 import dataclasses
 import os
 import uuid
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.io.files.system_errors import SPILL_REMEDY, writing
 from penstock.io.sort.records import NO_TIME, BlockWriter, EncodedRecords, Ints, Keys, concat_records, sorted_order
 
 # All workers of a process together buffer about `_PROCESS_BYTES`, and each of them from 16 to 32 MiB. While there are
@@ -59,9 +61,10 @@ class _RunFile:
     """A run that is being written."""
 
     def __init__(self, path: str, split: str):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        self._file = open(path, "wb")  # noqa: SIM115
         self._path = path
+        with self._writing():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._file = open(path, "wb")  # noqa: SIM115
         self._split = split
         self._keys: list[Keys] = []
         self._starts: list[Ints] = []
@@ -79,10 +82,10 @@ class _RunFile:
         """Writes some of the records. `rows` must be in sorted order, and follow what is in the file."""
         if isinstance(rows, slice):
             offsets = records.offsets[rows.start : rows.stop + 1]
-            self._file.write(records.data[offsets[0] : offsets[-1]].data)
+            self._write(records.data[offsets[0] : offsets[-1]].data)
             starts = offsets - offsets[0]
         else:
-            blocks = BlockWriter(self._file.write)
+            blocks = BlockWriter(self._write)
             blocks.write_ordered(records, rows)
             blocks.flush()
             starts = np.zeros(len(rows) + 1, np.int64)
@@ -92,6 +95,13 @@ class _RunFile:
         self._starts.append(self.bytes + starts[:-1])
         self._times.append(None if records.times is None else records.times[rows])
         self._add_to_index(keys, starts)
+
+    def _write(self, data: memoryview) -> None:
+        with self._writing():
+            self._file.write(data)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self._path, SPILL_REMEDY, counter="bytes")
 
     def _add_to_index(self, keys: Keys, starts: Ints) -> None:
         """Adds appended records to the index. They begin a new block, so no block mixes rows of distant input parts."""
@@ -113,7 +123,7 @@ class _RunFile:
                 np.full(len(keys), NO_TIME) if times is None else times
                 for keys, times in zip(self._keys, self._times, strict=True)
             ]
-        with self._file:
+        with self._writing(), self._file:
             for section in sections:
                 self._file.write(np.ascontiguousarray(section).data)
         first_keys, last_keys, rows, starts = map(np.concatenate, zip(*self._index, strict=True))

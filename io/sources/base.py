@@ -9,6 +9,8 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from penstock.io.files.partitions import Partitioning
+
 if TYPE_CHECKING:
     from penstock.io.dead_letters.handler import RejectingTransform
     from penstock.io.schema import Feature
@@ -19,12 +21,13 @@ class SourceRequest:
     """What a job shall read, and how.
 
     Attributes:
-      inputs: URIs and patterns.
+      inputs: URIs, patterns and folders.
       format: the name of a format or an alias; None lets the source choose.
       options: the given options of formats, by flag.
       event_time: `COLUMN` or `COLUMN:unit`.
       watch: how often to look for new files; None reads the files that exist now.
       out_of_orderness, idle_timeout: as in `ReadFromKafka` and `WatchRecords`.
+      partitioning: whether folders `key=value` are columns, as in `ReadRecords`.
     """
 
     inputs: tuple[str, ...]
@@ -34,6 +37,7 @@ class SourceRequest:
     watch: datetime.timedelta | None = None
     out_of_orderness: datetime.timedelta = datetime.timedelta(seconds=5)
     idle_timeout: datetime.timedelta | None = None
+    partitioning: Partitioning = "auto"
 
 
 class Source(Protocol):
@@ -47,8 +51,16 @@ class Source(Protocol):
     def has_event_times(self) -> bool:
         """Whether its rows already have `_event_time`."""
 
-    def read(self, features: "Sequence[Feature] | None" = None, order_key: bool = False) -> "RejectingTransform":
-        """Returns the transform that reads the source, typed by the features of a schema."""
+    def read(
+        self, features: "Sequence[Feature] | None" = None, order_key: bool = False, keep_source: bool = False
+    ) -> "RejectingTransform":
+        """Returns the transform that reads the source, typed by the features of a schema.
+
+        Args:
+          features: those of the schema.
+          order_key: whether rows get their `_shuffle_key` from the source.
+          keep_source: whether rows get `_source`.
+        """
 
     def describe(self) -> str:
         """Describes the source in a few words."""

@@ -5,14 +5,20 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from penstock.io.beam.durations import ZERO
-from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.files.contents import telling_content
+from penstock.io.files.inputs import InputFile
 from penstock.io.files.sizes import byte_text
-from penstock.io.formats.base import Format
+from penstock.io.formats.base import CheckedFormat, Format
+from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.formats.registry import by_keyword, choose_format
 from penstock.io.schema import Feature
 from penstock.io.sources.base import SourceRequest
+from penstock.io.sources.inputs import find_inputs, with_partitions
 from penstock.io.sources.read import ReadRecords
 from penstock.io.sources.watch import WatchRecords
+
+# So many files are looked at before a job begins; the workers check all of them.
+_MAX_LOOKS = 100
 
 
 def _reader(request: SourceRequest, files: Sequence[InputFile]) -> Format:
@@ -33,19 +39,47 @@ class FileSource:
 
     @classmethod
     def open(cls, request: SourceRequest) -> Self:
-        """Matches the patterns and chooses the format; raises the errors of `SourceKind.open`."""
-        files = match_files(request.inputs)
-        return cls(files, _reader(request, files))
+        """Finds the files and chooses the format; raises the errors of `SourceKind.open`."""
+        files = find_inputs(request.inputs, is_named=request.format is not None)
+        return cls(files, with_partitions(_reader(request, files), files, request.partitioning))
 
-    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> ReadRecords:
+    def read(
+        self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
+    ) -> ReadRecords:
         """Returns the transform that reads all files."""
-        return ReadRecords(self.files, self.reader, features, order_key)
+        # The reader has the partitions.
+        return ReadRecords(self.files, self.reader, features, order_key, "none", keep_source)
+
+    def look(self) -> list[str]:
+        """Looks at the beginning of the first files; returns what is suspicious, once for all files that share it.
+
+        Raises:
+          InputError: when a file cannot be what the options say.
+        """
+        if not isinstance(self.reader, CheckedFormat):
+            return []
+        files: dict[str, list[str]] = {}
+        for file in self.files[:_MAX_LOOKS]:
+            with telling_content(file):
+                looks = self.reader.look(file)
+            for text in looks:
+                files.setdefault(text.removeprefix(f"{file.uri}: "), []).append(file.uri)
+        more = {text: f", and {len(uris) - 1} more" if len(uris) > 1 else "" for text, uris in files.items()}
+        return [f"{uris[0]}{more[text]}: {text}" for text, uris in files.items()]
 
     def describe(self) -> str:
         """Describes the files: the first names, number, size and format."""
         names = ", ".join(file.uri for file in self.files[:3]) + (", ..." if len(self.files) > 3 else "")
         size = byte_text(sum(file.size for file in self.files))
-        return f"{names} ({len(self.files)} files, {size}, {type(self.reader).__name__})"
+        reader = self.reader.reader if isinstance(self.reader, PartitionedFormat) else self.reader
+        return f"{names} ({len(self.files)} files, {size}, {type(reader).__name__})"
+
+    def why_empty(self) -> str:
+        """Says what the files have if they have no rows, as the end of a sentence; empty if that is not known."""
+        if not any(file.size for file in self.files):
+            return ", and the files are empty"
+        names = self.reader.columns(self.files[0])
+        return f", and the files have only a header ({', '.join(names)})" if names else ""
 
     def inputs(self) -> list[dict[str, Any]]:
         """Lists each file with its size and modification time."""
@@ -67,7 +101,9 @@ class WatchedSource:
         """Chooses the format, by the suffix of the patterns if not named; raises the errors of `SourceKind.open`."""
         return cls(_reader(request, [InputFile(pattern, 0, 0.0) for pattern in request.inputs]), request)
 
-    def read(self, features: Sequence[Feature] | None = None, order_key: bool = False) -> WatchRecords:
+    def read(
+        self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
+    ) -> WatchRecords:
         """Returns the transform that watches and reads."""
         return WatchRecords(
             self.request.inputs,
@@ -77,6 +113,8 @@ class WatchedSource:
             self.request.event_time,
             out_of_orderness=self.request.out_of_orderness,
             idle_timeout=self.request.idle_timeout,
+            partitioning=self.request.partitioning,
+            keep_source=keep_source,
         )
 
     def describe(self) -> str:

@@ -20,7 +20,7 @@ class PatternKind:
 
     def find(self, uri: str) -> None:
         """Rejects a local pattern that matches nothing."""
-        check_matches(uri)
+        check_matches(uri, folders=True)
 
     def is_endless(self, request: SourceRequest) -> bool:
         """Returns whether the job watches for files."""

@@ -22,11 +22,15 @@ from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.files.inputs import InputFile, match_files, stat_file
-from penstock.io.formats.base import Format, Parsed, Part
+from penstock.io.files.contents import telling_content
+from penstock.io.files.inputs import InputFile, stat_file
+from penstock.io.files.partitions import Partitioning
+from penstock.io.files.system_errors import out_of_memory
+from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.formats.registry import choose_format
 from penstock.io.reserved import SHUFFLE_KEY
 from penstock.io.schema import Feature
+from penstock.io.sources.inputs import find_inputs, with_partitions
 
 
 @dataclasses.dataclass(eq=False)
@@ -38,35 +42,45 @@ class ReadRecords(RejectingTransform):
     are as in the file (CSV: all text). The order of elements is not defined.
 
     Attributes:
-      inputs: patterns, or the files that they matched before (`match_files`). The pipeline fails when the size or
-        modification time of a file has changed since.
+      inputs: patterns and folders (`penstock.io.sources.inputs`), or files that were found before. The pipeline fails
+        when the size or modification time of a file has changed since.
       format: a name from `penstock.io.formats.registry.FORMATS`, a `Format` with its options, or None to choose by
         suffix.
       features: the schema's features (`penstock.io.schema.schema_features`).
       order_key: add `_shuffle_key`, the position of a row in the sorted list of files, which
         `WriteDataset(shuffle="none")` needs.
+      partitioning: `auto` makes columns of the folders `key=value` directly above the files: int64 where all values
+        are whole numbers, else string, or typed by `features`; `none` does not.
+      keep_source: add `_source`, what was read of each row, so that steps behind this one reject it as it was read.
 
     Raises:
       ConfigError: when the format is unknown.
-      InputError: when no file matches; on the workers, when a whole file is unusable.
+      InputError: when no file matches, or the folders of files give different columns; on the workers, when a whole
+        file is unusable.
     """
 
     inputs: Sequence[str] | Sequence[InputFile]
     format: str | Format | None = None
     features: Sequence[Feature] | None = None
     order_key: bool = False
+    partitioning: Partitioning = "auto"
+    keep_source: bool = False
+
+    # Of the files that are read, once the transform is applied.
+    uris: Sequence[str] = dataclasses.field(default=(), init=False, repr=False)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
         """Plans the files, spreads the parts over workers, and reads them."""
         files = self._files()
-        reader = resolve_format(self.format, files)
-        read = beam.ParDo(ReadPartFn(reader, self.features, self.order_key)).with_output_types(pa.RecordBatch)
+        self.uris = [file.uri for file in files]
+        reader = with_partitions(resolve_format(self.format, files), files, self.partitioning)
+        read = ReadPartFn(reader, self.features, self.order_key, self.keep_source)
         results = (
             pbegin
             | "Files" >> beam.Create(list(enumerate(files)), reshuffle=False)
             | "PlanParts" >> beam.ParDo(PlanPartsFn(reader)).with_output_types(tuple[int, InputFile, Part])
             | "SpreadParts" >> beam.Reshuffle()
-            | "ReadParts" >> read.with_outputs(REJECTED, main="out")
+            | "ReadParts" >> beam.ParDo(read).with_output_types(pa.RecordBatch).with_outputs(REJECTED, main="out")
         )
         batches, rejected = split_rejected(results)
         self._reject(rejected)
@@ -76,7 +90,9 @@ class ReadRecords(RejectingTransform):
         patterns = [item for item in self.inputs if isinstance(item, str)]
         if not self.inputs:
             raise ConfigError("inputs must name at least one file or pattern, got none")
-        return match_files(patterns) if patterns else [item for item in self.inputs if isinstance(item, InputFile)]
+        if patterns:
+            return find_inputs(patterns, is_named=self.format is not None)
+        return [item for item in self.inputs if isinstance(item, InputFile)]
 
 
 def resolve_format(choice: str | Format | None, files: Sequence[InputFile], **options: Any) -> Format:
@@ -104,25 +120,33 @@ class PlanPartsFn(beam.DoFn):
         index, file = numbered
         check_unchanged(file)
         progress.plan(bytes=file.size)
-        for part in self._reader.plan(file):
-            progress.plan(parts=1)
-            yield index, file, part
+        with telling_content(file):
+            if isinstance(self._reader, CheckedFormat):
+                self._reader.check(file)
+            for part in self._reader.plan(file):
+                progress.plan(parts=1)
+                yield index, file, part
 
 
 class ReadPartFn(beam.DoFn):
     """Reads parts into batches and rejects."""
 
-    def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool):
+    def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool, keep_source: bool):
         self._reader = reader
         self._features = features
         self._order_key = order_key
+        self._keep_source = keep_source
         self._pipeline = stopping.pipeline_name()
         self._counters = RowCounters("ReadRecords")
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """Reads the rows of one part."""
-        with stopping.failing_together(self._pipeline):
-            yield from self._read(*item)
+        with stopping.failing_together(self._pipeline), telling_content(item[1]):
+            try:
+                yield from self._read(*item)
+            except MemoryError as error:
+                place = f"the read of {item[1].uri} ({item[2]})"
+                raise InputError(out_of_memory(str(error), place)) from error
 
     def _read(self, index: int, file: InputFile, part: Part) -> Iterator[Any]:
         for parsed in self._reader.read(file, part, self._features):
@@ -139,12 +163,13 @@ class ReadPartFn(beam.DoFn):
 
     def _typed(self, parsed: Parsed) -> tuple[pa.RecordBatch, Sequence[DeadLetter] | RejectedBatch]:
         """Splits rows into those that the schema can type, as a typed batch, and those that it cannot."""
+        batch = parsed.with_source() if self._keep_source else parsed.batch
         if self._features is None:
-            return parsed.batch, ()
-        batch, reasons = conform_batch(parsed.batch, self._features)
+            return batch, ()
+        batch, reasons = conform_batch(batch, self._features)
         if not reasons:
             return batch, ()
-        return drop_rows(batch, reasons), row_letters(parsed.batch, reasons, "read", parsed.payload)
+        return drop_rows(batch, reasons), row_letters(parsed.with_source(), reasons, "read")
 
     def _count(self, good: int, bad: int) -> None:
         self._counters.add(in_batches=1, in_rows=good + bad, bad_rows=bad)

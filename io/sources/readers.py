@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from penstock.io.files.partitions import Partitioning
 from penstock.io.formats.base import Format
 from penstock.io.formats.registry import FORMATS
 from penstock.io.schema import Feature
@@ -17,8 +18,9 @@ _READ_FROM, _FORMAT = "ReadFrom", "Format"
 
 _ARGUMENTS = """
 Args:
-  inputs: patterns of files.
-  features: the schema's features; None takes the types of the files, texts where they have none."""
+  inputs: patterns of files, and folders.
+  features: the schema's features; None takes the types of the files, texts where they have none.
+  partitioning: whether folders `key=value` are columns (`auto`, `none`), as in `ReadRecords`."""
 
 
 def __getattr__(name: str) -> Callable[..., ReadRecords]:
@@ -34,9 +36,14 @@ def __getattr__(name: str) -> Callable[..., ReadRecords]:
 
 def _reader(name: str, kind: type[Format], title: str) -> type[ReadRecords]:
     def __init__(
-        self: ReadRecords, inputs: Sequence[str], features: Sequence[Feature] | None = None, **options: Any
+        self: ReadRecords,
+        inputs: Sequence[str],
+        features: Sequence[Feature] | None = None,
+        *,
+        partitioning: Partitioning = "auto",
+        **options: Any,
     ) -> None:
-        ReadRecords.__init__(self, inputs, kind(**options), features)
+        ReadRecords.__init__(self, inputs, kind(**options), features, partitioning=partitioning)
 
     taken = list(inspect.signature(__init__).parameters.values())[:-1]
     own = [option.replace(kind=option.KEYWORD_ONLY) for option in inspect.signature(kind).parameters.values()]

@@ -50,8 +50,10 @@ from penstock.io.dead_letters.payloads import row_payload
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files.extras import check_filesystem
-from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.files.inputs import InputFile, find_files
+from penstock.io.files.partitions import Partitioning
 from penstock.io.formats.base import Format, Part
+from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, find_feature
@@ -166,7 +168,8 @@ class WatchFiles(RejectingTransform):
     looks. A failed listing is retried at the next look; ten failures in a row fail the job.
 
     Attributes:
-      patterns: the patterns to look for; a file that two of them match is handed on once.
+      patterns: the patterns to look for, and folders for all files below them; a file that two of them match is handed
+        on once. Files whose names, or folders' names, begin with `_` or `.` are left out unless a pattern spells that.
       interval: the time between two looks, at least a millisecond; a timedelta, or text such as `60s`.
       clock: computes the watermark.
       looks: end after this many looks, for tests, and to read the files that are finished by then; None never ends.
@@ -240,7 +243,7 @@ class _WatchFilesFn(beam.DoFn):
     def _list(self, patterns: Sequence[str]) -> tuple[InputFile, ...] | None:
         """Lists all files; returns None when the listing fails."""
         try:
-            files = match_files(patterns, may_be_none=True)
+            files = find_files(patterns, may_be_none=True).files
         except InputError as error:
             self._failed_looks += 1
             if self._failed_looks == _MAX_FAILED_LOOKS:
@@ -274,13 +277,16 @@ class WatchRecords(RejectingTransform):
     and `file.changed` for whole files, each as one row.
 
     Attributes:
-      patterns: the patterns to look for.
+      patterns: the patterns and folders to look for.
       interval: the time between two looks, at least a millisecond; a timedelta, or text such as `60s`.
       format: a name or a `Format`; None chooses by the suffix of the patterns.
       features: the schema's features.
       event_time: `COLUMN` or `COLUMN:unit`, which the watermark follows; another step adds `_event_time` to the rows.
       out_of_orderness, idle_timeout: durations, like `interval`; the module describes them.
       looks: end after this many looks; None never ends.
+      partitioning: whether folders `key=value` are columns (`auto`, `none`), as in `ReadRecords`; without `features`
+        they are texts, since the files to come are not known.
+      keep_source: as in `ReadRecords`.
 
     Raises:
       ConfigError: when the format is unknown, or an option is wrong.
@@ -294,13 +300,16 @@ class WatchRecords(RejectingTransform):
     out_of_orderness: AnyDuration = ZERO
     idle_timeout: AnyDuration | None = None
     looks: int | None = None
+    partitioning: Partitioning = "auto"
+    keep_source: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
         if not self.patterns:
             raise ConfigError("patterns must name at least one file or pattern, got none")
         # A pattern has the suffix of its files.
-        self._reader = resolve_format(self.format, [InputFile(pattern, 0, 0.0) for pattern in self.patterns])
+        reader = resolve_format(self.format, [InputFile(pattern, 0, 0.0) for pattern in self.patterns])
+        self._reader = reader if self.partitioning == "none" else PartitionedFormat(reader)
         if self.event_time is not None and self.features is not None:
             check_event_time(self.event_time, self.features)
         late = as_duration(self.out_of_orderness, "out_of_orderness")
@@ -313,7 +322,8 @@ class WatchRecords(RejectingTransform):
             self._error_handler
         )
         plan = beam.ParDo(_PlanOrRejectFn(self._reader)).with_output_types(tuple[int, InputFile, Part])
-        read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, False)).with_output_types(pa.RecordBatch)
+        read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, order_key=False, keep_source=self.keep_source))
+        read = read.with_output_types(pa.RecordBatch)
         files = pbegin | "WatchFiles" >> watch
         parts, unplanned = split_rejected(files | "PlanParts" >> plan.with_outputs(REJECTED, main="out"))
         spread = parts | "SpreadParts" >> beam.Reshuffle()

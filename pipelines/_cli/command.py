@@ -9,15 +9,20 @@ import functools
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 
 import penstock
 from penstock.io.files.extras import check_runner
-from pipelines._cli.flags import BeamFlags, Options, Parser, asks_json, job_parser, parse_job
-from pipelines._report.logging import set_up_logging
-from pipelines._report.process import is_started_for_a_job, job_started, program, started_for_a_job
+from pipelines._cli.flags import BeamFlags, Options, Parser, asks_for, job_parser, parse_job
+from pipelines._cli.named import Named
+from pipelines._report.crash import keep_traceback
+from pipelines._report.logging import is_verbose, set_up_logging
+from pipelines._report.printable import printable, printable_lines
+from pipelines._report.process import is_started_for_a_job, job_started, program, say, started_for_a_job
 from pipelines._report.result import DATA_FAILED, DatasetResult, Result, UsageError, failure
+from pipelines._report.signals import ended_by, ending_cleanly
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -32,8 +37,8 @@ Run = Callable[[Sequence[str] | None], int]
 
 def announce(job: str, task: str) -> None:
     """Says on stderr, before the first seconds pass in silence, what a process that was started for a job will do."""
-    if is_started_for_a_job() and sys.stderr is not None:
-        print(f"penstock {penstock.__version__}: {job} {task}", file=sys.stderr, flush=True)
+    if is_started_for_a_job():
+        say(f"penstock {penstock.__version__}: {job} {printable(task)}")
 
 
 def shown(inputs: Sequence[str]) -> str:
@@ -109,12 +114,24 @@ class JobOptions:
         """
         if self.beam_flags.runner:
             check_runner(self.beam_flags.runner)
-        named = [item for family in self.families() for item in getattr(self, family).named()]
+        named = self.named()
         for flag, kind, value in named:
             kind.reach(value, f"--{flag} {value}")
         for flag, kind, value in named:
             if flag not in may_be_missing:
                 kind.find(value, f"--{flag} {value}")
+        self.check_apart()
+
+    def named(self) -> list[tuple[str, Named, str]]:
+        """Lists what the flags name: each flag, and each of its values."""
+        return [item for family in self.families() for item in getattr(self, family).named()]
+
+    def check_apart(self) -> None:
+        """Refuses inputs that lie in the output, and an output among the inputs.
+
+        Raises:
+          ConfigError: names both.
+        """
 
     def with_flags(self, values: Mapping[str, Any]) -> Self:
         """The same with other values for some flags, by name; names that no family has are ignored."""
@@ -135,13 +152,14 @@ class JobOptions:
 
 def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequence[str] | None = None) -> int:
     """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
-    with started_for_a_job(prefix):
+    with started_for_a_job(prefix), ending_cleanly():
         return printed(program(job), lambda: main(job, run, argv))
 
 
 def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
     """Runs a job and turns its failures into a message and an exit code, and into JSON where that is asked for."""
-    set_up_logging()
+    given = sys.argv[1:] if argv is None else argv
+    set_up_logging(asks_for("verbose", given))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     started = job_started()
     try:
@@ -149,16 +167,28 @@ def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
     except (Exception, UsageError, KeyboardInterrupt) as error:
         if isinstance(error, OSError) and error is getattr(sys.stdout, "error", None):
             raise  # of stdout, not of the data
-        result = failure(job, error, time.monotonic() - started)
-        _tell_failure(result, sys.argv[1:] if argv is None else argv)
-        if isinstance(error, UsageError) or result.status == "crashed":
-            raise  # argparse has printed what is wrong with the command line, and a crash needs its traceback
-        return _fail(program(job), result.error, result.exit_code)
+        # A signal may end what the job waits for first, such as a job server, and the job fails over that.
+        ended = error if ended_by() is None or isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()
+        result = failure(job, ended, time.monotonic() - started)
+        _tell_failure(result, given)
+        if isinstance(error, UsageError):
+            raise  # argparse has printed what is wrong with the command line
+        return _fail(program(job), f"{result.error}{_show_traceback(error, result)}", result.exit_code)
+
+
+def _show_traceback(error: BaseException, result: Result) -> str:
+    """Prints the traceback of a failure where that is asked for; returns where that of a crash is else."""
+    if is_verbose():
+        say("\n".join(map(printable, "".join(traceback.format_exception(error)).splitlines())))
+    if result.status != "crashed":
+        return ""
+    where = "above" if is_verbose() else keep_traceback(error) or "--verbose shows it"
+    return f"; this is a fault of Penstock: please report it, with its traceback ({where})"
 
 
 def _tell_failure(result: Result, argv: Sequence[str]) -> None:
     """Prints a failure as JSON where that is asked for, else what the run counted."""
-    if asks_json(argv):
+    if asks_for("json", argv):
         print(result.to_json())
     elif isinstance(result, DatasetResult):
         from pipelines._report.summary import tell
@@ -219,6 +249,5 @@ class _Stdout:
 
 
 def _fail(name: str, error: object, code: int) -> int:
-    if sys.stderr is not None:
-        print(f"{name}: error: {error}", file=sys.stderr)
+    say(f"{name}: error: {printable_lines(str(error))}")
     return code

@@ -20,6 +20,7 @@ from penstock.io.beam.durations import parse_duration
 from penstock.io.errors import ConfigError
 from pipelines._cli.beam_flags import OPTIONAL, SWITCHES, VALUES
 from pipelines._cli.named import CONFIG, NAMED, Named
+from pipelines._report.printable import printable
 from pipelines._report.result import UsageError
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with one line and a hint."""
-        self._print_message(f"{self.prog}: error: {message}\n{self.hint}\n", sys.stderr)
+        self._print_message(f"{self.prog}: error: {printable(message)}\n{self.hint}\n", sys.stderr)
         raise UsageError(message)
 
 
@@ -239,13 +240,13 @@ def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, 
     return namespace, BeamFlags(tuple(rest), beam.runner, beam.savepoint_path)
 
 
-def asks_json(argv: Sequence[str]) -> bool:
-    """Whether a command line or its config file has --json, even if the rest cannot be parsed."""
-    if "--json" in argv:
+def asks_for(name: str, argv: Sequence[str]) -> bool:
+    """Whether a command line or its config file has a switch, such as `json`, even if the rest cannot be parsed."""
+    if f"--{name}" in argv:
         return True
     with contextlib.suppress(ConfigError, ImportError):
         path = _config_path("", argv)
-        return path is not None and any(key.text == "json" and value is True for key, value in _load_config(path))
+        return path is not None and any(key.text == name and value is True for key, value in _load_config(path))
     return False
 
 
@@ -314,14 +315,14 @@ def _load_config(path: str) -> "list[tuple[Key, Any]]":
     Raises:
       ConfigError: when it cannot be read, or is no mapping of names, with the line.
     """
-    from penstock.io.files.yaml_files import Place, pairs, parse_yaml, read_local_text, value_of
+    from penstock.io.files.yaml_files import Location, pairs, parse_yaml, read_local_text, value_of
 
     what = f"--config {path}"
     CONFIG.reach(path, what)
     root = parse_yaml(read_local_text(path, what), what)
     if root is None:
-        raise ConfigError(f"{Place(what)}: is empty; give a mapping of flag names to values, or leave --config out")
-    return [(key, value_of(node)) for key, node in pairs(root, Place(what))]
+        raise ConfigError(f"{Location(what)}: is empty; give a mapping of flag names to values, or leave --config out")
+    return [(key, value_of(node)) for key, node in pairs(root, Location(what))]
 
 
 def _as_arguments(name: str, value: Any, where: str, takes_value: bool) -> list[str]:

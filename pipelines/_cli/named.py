@@ -7,6 +7,7 @@ would detect it later.
 import dataclasses
 import os
 from collections.abc import Callable
+from typing import Literal
 
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import KAFKA, TFT, check_filesystem
@@ -33,11 +34,13 @@ class Named:
       completion: what a shell completes it to: "file", "directory" or nothing.
       reach: refuses what cannot be reached from here: an extra is missing, or nobody knows the scheme.
       find: refuses what must be there and is not.
+      holds: what a job reads from it: rows, or a file that says what becomes of them; nothing for what it writes.
     """
 
     completion: str = ""
     reach: _Check = check_filesystem
     find: _Check = _pass
+    holds: Literal["", "rows", "file"] = ""
 
 
 def _reach_input(value: str, what: str) -> None:
@@ -59,6 +62,16 @@ def _reach_topic(value: str, what: str) -> None:
 def _reach_here(value: str, what: str) -> None:
     if not is_local(value):
         raise ConfigError(f"{what}: must be a file of this machine")
+
+
+def _reach_disk(value: str, what: str) -> None:
+    if not is_local(value):
+        raise ConfigError(f"{what}: must be a folder of this machine")
+
+
+def _find_spill(value: str, what: str) -> None:
+    if os.path.exists(value) and not os.path.isdir(value):
+        raise ConfigError(f"{what}: is a file; name a folder")
 
 
 def _reach_features(value: str, what: str) -> None:
@@ -104,12 +117,13 @@ def no_dataset(what: str) -> ConfigError:
 
 
 CONFIG = Named("file", _reach_here)
-INPUT = Named("file", _reach_input, _find_input)
-PATTERN = Named("file", find=_find_pattern)
-FILE = Named("file", find=check_readable)
-FEATURES = Named("file", _reach_features, check_features_file)
-ROLLING = Named("file", find=_find_rolling)
-GRAPH = Named("directory", _reach_graph, _find_graph)
+INPUT = Named("file", _reach_input, _find_input, "rows")
+PATTERN = Named("file", find=_find_pattern, holds="rows")
+FILE = Named("file", find=check_readable, holds="file")
+FEATURES = Named("file", _reach_features, check_features_file, "file")
+ROLLING = Named("file", find=_find_rolling, holds="file")
+GRAPH = Named("directory", _reach_graph, _find_graph, "file")
 DATASET = Named("directory", find=_find_dataset)
 OUTPUT = Named("directory")
+SPILL = Named("directory", _reach_disk, _find_spill)
 TOPIC = Named(reach=_reach_topic)

@@ -1,19 +1,31 @@
 """The families of flags that the jobs compose."""
 
+import contextlib
 import dataclasses
 import datetime
+from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
 
 from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.options import Shuffle
 from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
+from penstock.io.files.partitions import Partitioning
+from penstock.io.files.system_errors import explained
+from penstock.io.files.temporary import (
+    default_folder,
+    process_folder,
+    remove_abandoned_spill,
+    remove_process_folder,
+    spilling_to,
+)
 from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.registry import kind_of
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
-from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, TOPIC
+from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
+from pipelines._report.process import is_started_for_a_job, tell_removed
 
 _Family = TypeVar("_Family", bound=type)
 
@@ -29,6 +41,8 @@ def _option_flag(option: FormatOption) -> Any:
             return flag(option.help, metavar=option.metavar, names=FILE)
         case "text":
             return flag(option.help, metavar=option.metavar)
+        case "choice":
+            return flag(option.help, choices=option.choices)
 
 
 def _with_format_flags(family: _Family) -> _Family:
@@ -55,6 +69,11 @@ class ReadingOptions(Options):
         "without it)",
         metavar="COLUMN[:s|ms|us|ns]",
     )
+    partitioning: Partitioning = flag(
+        "auto: folders such as year=2014 directly above the files are columns; none: they are not",
+        "auto",
+        choices=get_args(Partitioning),
+    )
 
     def format_options(self) -> dict[str, Any]:
         """The options of formats that were given, by flag."""
@@ -67,7 +86,7 @@ class InputOptions(ReadingOptions):
     """What is read, and how."""
 
     input: tuple[str, ...] = flag(
-        "file or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
+        "file, folder or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
         "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
         (),
         action="append",
@@ -82,7 +101,7 @@ class InputOptions(ReadingOptions):
           ConfigError: says what to give.
         """
         if not self.input:
-            raise ConfigError("--input is required: a file or a quoted pattern such as --input 'data/*.csv'")
+            raise ConfigError("--input is required: a file, a folder, or a quoted pattern such as --input 'data/*.csv'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +251,39 @@ class RunOptions(Options):
     )
 
     json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
+    verbose: bool = flag("show the traceback of a failure, and all that is logged of it", False, action="store_true")
+    spill_dir: str | None = flag(
+        "folder on this machine for what the job writes for a while: runs to sort, rows by key (default: runs in "
+        "OUTPUT, all else in TMPDIR)",
+        metavar="DIR",
+        names=SPILL,
+    )
+
+    @contextlib.contextmanager
+    def temporary_files(self) -> Iterator[None]:
+        """Runs the block with its temporary files where the flags say; first removes those of killed runs.
+
+        Raises:
+          ConfigError: when they cannot be written there.
+        """
+        if self.is_described:
+            yield
+            return
+        with spilling_to(self.spill_dir):
+            try:
+                tell_removed(remove_abandoned_spill())
+                folder = process_folder()
+            except OSError as error:
+                where = f"--spill_dir {self.spill_dir}" if self.spill_dir else "the folder for temporary files"
+                raise ConfigError(f"{where}: {explained(error)}") from error
+            if not is_started_for_a_job():  # the rest of this program has temporary files of its own
+                yield
+                return
+            try:
+                with default_folder(folder):
+                    yield
+            finally:
+                remove_process_folder()
 
     @property
     def is_announced(self) -> bool:
@@ -274,6 +326,7 @@ def source_request(options: InputOptions, stream: StreamOptions) -> SourceReques
         watch=None if stream.watch is None else datetime.timedelta(seconds=stream.watch),
         out_of_orderness=parse_duration(stream.out_of_orderness),
         idle_timeout=None if stream.idle_timeout is None else parse_duration(stream.idle_timeout),
+        partitioning=options.partitioning,
     )
 
 

@@ -1,13 +1,18 @@
 """The flags of every job that writes a dataset, whatever its rows come from."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from penstock.io.dataset.options import DEFAULT_SHARD_BYTES
+from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, SCHEMA, TRANSFORM, WINDOWS
+from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
+from penstock.io.files.apart import check_apart, check_outside
 from penstock.io.kafka.target import KafkaTarget
+from penstock.transforms._named import is_function
 from pipelines._cli.command import JobOptions
+from pipelines._cli.named import FEATURES
 from pipelines._cli.options import (
     CheckOptions,
     OutputOptions,
@@ -72,6 +77,36 @@ class DatasetJobOptions(JobOptions):
     def is_endless(self) -> bool:
         """Whether the input has no end, as far as the flags tell."""
         raise NotImplementedError
+
+    # Of the output, what is published again when it is given.
+    _kept: ClassVar[Mapping[str, str]] = {"schema": SCHEMA, "transform": TRANSFORM}
+
+    def check_apart(self) -> None:
+        """Refuses inputs, and files that flags name, in the output; and an output among the inputs.
+
+        The schema and the graph of the dataset that is in the output may be given: they become those of the new one.
+
+        Raises:
+          ConfigError: names both.
+        """
+        output = str(self.output.output)
+        for name, kind, value in self.named():
+            if kind.holds == "rows":
+                check_apart(value, f"--{name} {value}", output, self._written())
+            elif kind.holds == "file" and not (kind is FEATURES and is_function(value)):
+                check_outside([value], f"--{name}", output, kept=self._kept.get(name))
+
+    def _written(self) -> list[str]:
+        """Examples of all files that the job writes, relative to the output."""
+        spec = self.dataset_spec()
+        suffix = SHARD_FORMATS[spec.format].suffixes[str(spec.compression)]
+        shard, letters = f"part-00000-of-00001{suffix}", f"{DEAD_LETTERS}/part-00000-of-00001.jsonl"
+        splits = [part.partition("=")[0].strip() for part in (self.split.split or "train").split(",")]
+        if self.stream.window is None:
+            return [MANIFEST, SCHEMA, letters, *(f"{split}/{shard}" for split in splits)]
+        start = "20260101T000000Z"
+        letters = letters.replace("/", f"/{start}/", 1)
+        return [f"{WINDOWS}/{start}_{start}.json", SCHEMA, letters, *(f"{split}/{start}/{shard}" for split in splits)]
 
     def _check_windows(self) -> None:
         if self.stream.window is None:

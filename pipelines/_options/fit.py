@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from penstock.io.errors import ConfigError
+from penstock.io.files.apart import check_apart
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
 from pipelines._cli.named import FEATURES, OUTPUT
@@ -61,3 +62,12 @@ class FitOptions(JobOptions):
         if not self.graph.output:
             raise ConfigError("--output is required: the folder of the graph")
         self.input.check_given()
+
+    def check_apart(self) -> None:
+        """Refuses inputs that lie in the folder of the graph, and a graph among the inputs.
+
+        Raises:
+          ConfigError: names both.
+        """
+        for value in self.input.input:
+            check_apart(value, f"--input {value}", str(self.graph.output))

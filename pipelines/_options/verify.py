@@ -23,6 +23,7 @@ class DatasetOptions(Options):
 
     dataset: str | None = flag("folder of the dataset", metavar="DIR", names=DATASET)
     json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
+    verbose: bool = flag("show the traceback of a failure, and all that is logged of it", False, action="store_true")
 
 
 @dataclasses.dataclass(frozen=True)

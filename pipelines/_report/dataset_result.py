@@ -9,6 +9,7 @@ from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM
 from penstock.io.dataset.manifest import Manifest, Shard, sum_counts
 from penstock.io.dataset.publish import Outcome
 from penstock.io.dataset.windowed.manifest import WindowManifest, window_manifest_path
+from penstock.io.reasons import Note, complete_notes
 from pipelines._report.result import DATA_FAILED, DatasetResult, SplitResult, WindowResult
 
 
@@ -30,14 +31,17 @@ def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> Dat
         rows_rejected=manifest.rows_rejected,
         splits=_splits(manifest.splits, manifest.shards) if is_published else {},
         rejected_by_reason=manifest.rejected_by_reason,
+        notes=manifest.notes,
         dead_letters=outcome.dead_letters if manifest.dead_letters else None,
         schema=_extra(output, SCHEMA, manifest) if is_published else None,
         transform=_extra(output, TRANSFORM, manifest) if is_published else None,
     )
 
 
-def windows_result(job: str, manifests: Iterable[WindowManifest], output: str, seconds: float) -> DatasetResult:
-    """The result of a job that wrote windows: the sums over all of them."""
+def windows_result(
+    job: str, manifests: Iterable[WindowManifest], output: str, seconds: float, known: Sequence[Note] = ()
+) -> DatasetResult:
+    """The result of a job that wrote windows: the sums over all of them; `known` are notes of the whole input."""
     windows, output = list(manifests), output.rstrip("/")
     last = windows[-1] if windows else None
     return DatasetResult(
@@ -53,6 +57,7 @@ def windows_result(job: str, manifests: Iterable[WindowManifest], output: str, s
         rows_late=sum(window.rows_late for window in windows),
         splits=_splits(_rows_by_split(windows), [shard for window in windows for shard in window.shards]),
         rejected_by_reason=sum_counts(window.rejected_by_reason for window in windows),
+        notes=complete_notes(known, (note for window in windows for note in window.notes)),
         dead_letters=FileSystems.join(output, DEAD_LETTERS) if any(w.dead_letters for w in windows) else None,
         schema=_extra(output, SCHEMA, last) if last else None,
         transform=_extra(output, TRANSFORM, last) if last else None,

@@ -1,4 +1,7 @@
-"""Filters what a job logs to the terminal: warnings that a user can act on, and a failure once, not five times."""
+"""Filters what a job logs to the terminal: warnings that a user can act on, and a failure once, not five times.
+
+With `--verbose` nothing is left out, and tracebacks are shown.
+"""
 
 import contextlib
 import logging
@@ -8,7 +11,15 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from pipelines._report.crash import in_one_line, without_traceback
+from pipelines._report.printable import printable, printable_lines
+
 _ERRORS = "penstock.io.errors"
+_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+_LOGGER = logging.getLogger(__name__)
+
+_verbose = False
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -22,27 +33,64 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
-def set_up_logging() -> None:
+class _Formatter(logging.Formatter):
+    """One line for each record, without traceback, and without control characters or passwords."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = without_traceback(record.getMessage())
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text}: {in_one_line(record.exc_info[1])}"
+        return f"{record.levelname} {record.name}: {printable_lines(text)}"
+
+
+class _VerboseFormatter(logging.Formatter):
+    """Whole records, with their tracebacks; control characters and passwords are left out here too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
+def set_up_logging(verbose: bool = False) -> None:
     """Warnings and errors go to stderr, unless somebody has set up logging before.
 
     Python's warnings about the code of Beam are left out, unless `python -W` asks for them.
     """
+    global _verbose
+    _verbose = verbose
     root = logging.getLogger()
     if root.handlers:
         return
     handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(worth_showing)
+    handler.setFormatter(_VerboseFormatter(_FORMAT) if verbose else _Formatter())
+    if not verbose:
+        handler.addFilter(worth_showing)
     root.addHandler(handler)
     threading.excepthook = _threads_end
+    sys.unraisablehook = _ignored
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"apache_beam\.")
 
 
+def is_verbose() -> bool:
+    """Whether the job shows tracebacks."""
+    return _verbose
+
+
 def _threads_end(end: threading.ExceptHookArgs) -> None:
     # This thread of Beam reads from the runner until the runner is gone; by then the job is done, or reports its error.
-    if end.thread is None or end.thread.name != "read_grpc_client_inputs":
+    if end.thread is not None and end.thread.name == "read_grpc_client_inputs":
+        return
+    if _verbose or end.exc_value is None:
         threading.__excepthook__(end)
+        return
+    name = end.thread.name if end.thread else "a thread"
+    _LOGGER.warning("%s has ended: %s", name, in_one_line(end.exc_value))
+
+
+def _ignored(fault: "sys.UnraisableHookArgs") -> None:
+    """Python can raise nothing where it collects garbage, and prints a traceback, after which all goes on."""
+    if _verbose:
+        sys.__unraisablehook__(fault)
 
 
 def worth_showing(record: logging.LogRecord) -> bool:
@@ -50,7 +98,7 @@ def worth_showing(record: logging.LogRecord) -> bool:
     match record.name:
         case "apache_beam.runners.common":
             raised = record.exc_info[0] if record.exc_info else None
-            return raised is None or not (raised.__module__ == _ERRORS or issubclass(raised, KeyboardInterrupt))
+            return raised is None  # the job reports what a worker raised
         case "apache_beam.runners.worker.sdk_worker":
             return not record.getMessage().startswith("Error processing instruction")
         case "apache_beam.runners.portability.fn_api_runner.fn_runner":  # workers in memory are threads all the same
@@ -78,6 +126,9 @@ def _is_of_bigquery(message: str) -> bool:
 @contextlib.contextmanager
 def without_worker_tracebacks() -> Iterator[None]:
     """Holds back the tracebacks that workers in this process print: they raise and log the errors too."""
+    if _verbose:
+        yield
+        return
     with contextlib.redirect_stderr(_Stderr(sys.stderr)):
         yield
 

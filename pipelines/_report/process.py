@@ -1,12 +1,16 @@
-"""The process of a job: what the user typed to start it, and when it began."""
+"""The process of a job: what the user typed to start it, when it began, and what it says outside of its result."""
 
 import contextlib
 import dataclasses
+import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
 import pipelines
+from penstock.io.files.sizes import byte_text
+from pipelines._report.printable import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,20 @@ def started_for_a_job(prefix: str) -> Iterator[None]:
         yield
     finally:
         _process.reset(token)
+
+
+def tell_removed(removed: Mapping[str, int]) -> None:
+    """Says what killed runs had left and is removed: the bytes of each folder by its path."""
+    for folder in sorted({os.path.dirname(path) for path in removed}):
+        own = [size for path, size in removed.items() if os.path.dirname(path) == folder]
+        runs = "a killed run" if len(own) == 1 else f"{len(own)} killed runs"
+        say(f"removed what {runs} left in {printable(folder)} ({byte_text(sum(own))})")
+
+
+def say(text: str) -> None:
+    """Prints a line for the user that is no result."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)
 
 
 def is_started_for_a_job() -> bool:

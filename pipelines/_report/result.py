@@ -9,8 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.system_errors import explained, out_of_memory
+from penstock.io.reasons import Note
+from pipelines._report.crash import in_one_line
+from pipelines._report.printable import mapped, masked
+from pipelines._report.signals import exit_code
 
-DONE, DATA_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, DATA_FAILED, WRONG_USAGE = 0, 1, 2
 
 JobStatus = Literal[
     "done",
@@ -44,8 +49,8 @@ class Result:
     seconds: float = 0.0
 
     def to_json(self) -> str:
-        """One line, in ASCII."""
-        fields = dataclasses.asdict(self)
+        """One line, in ASCII, without passwords."""
+        fields = mapped(dataclasses.asdict(self), masked)
         return json.dumps({**fields, "seconds": round(self.seconds, 3)})
 
 
@@ -100,6 +105,7 @@ class DatasetResult(Result):
       windows: of a dataset with windows.
       rows_on_time, rows_late: only of windows.
       rejected_by_reason: a row with several reasons counts for each.
+      notes: what became of values that are no reason to reject a row.
       dead_letters: the folder of the rejected rows.
       schema: of the rows that were read.
       transform: the folder of the graph.
@@ -118,6 +124,7 @@ class DatasetResult(Result):
     rows_late: int | None = None
     splits: Mapping[str, SplitResult] = dataclasses.field(default_factory=dict)
     rejected_by_reason: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
     dead_letters: str | None = None
     schema: str | None = None
     transform: str | None = None
@@ -137,6 +144,7 @@ class FitResult(Result):
       rows_fitted: of the train split.
       schema: that was given, or inferred.
       transform: the folder of the graph.
+      notes: what a schema that was inferred does to values.
     """
 
     output: str
@@ -147,6 +155,7 @@ class FitResult(Result):
     rows_fitted: int | None
     schema: str
     transform: str
+    notes: tuple[Note, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,6 +165,7 @@ class VerifyResult(Result):
     Attributes:
       dataset: the folder.
       faults: each with a code, a path and a sentence.
+      leftovers: what unfinished runs left in the folder; it belongs to no dataset, and is no fault.
       rows_out, shards, windows, bytes: what its manifests say, and the bytes of the folder; None for a dataset with
         faults, and the windows for one without windows.
     """
@@ -163,6 +173,7 @@ class VerifyResult(Result):
     dataset: str
     good: bool
     faults: tuple[Mapping[str, str], ...] = ()
+    leftovers: tuple[str, ...] = ()
     rows_out: int | None = None
     shards: int | None = None
     windows: int | None = None
@@ -208,11 +219,15 @@ def failure(job: str, error: BaseException, seconds: float) -> Result:
             found = "wrong_usage", WRONG_USAGE, error.message
         case ConfigError() | ImportError():
             found = "wrong_usage", WRONG_USAGE, str(error)
-        case DataError() | OSError():
+        case DataError():
             found = "failed", DATA_FAILED, str(error)
+        case OSError():
+            found = "failed", DATA_FAILED, explained(error)
+        case MemoryError():
+            found = "failed", DATA_FAILED, out_of_memory(str(error))
         case KeyboardInterrupt():
-            found = "interrupted", INTERRUPTED, str(error) or "interrupted; nothing was published"
+            found = "interrupted", exit_code(), str(error) or "interrupted; nothing was published"
         case _:
-            found = "crashed", DATA_FAILED, f"{type(error).__name__}: {error}"
+            found = "crashed", DATA_FAILED, in_one_line(error)
     status, code, message = found
     return Result(job=job, status=status, exit_code=code, error=message, seconds=seconds)

@@ -1,8 +1,7 @@
 """Prints the result of a job: for a person the numbers of rows, the paths and the next step; for a program JSON."""
 
-import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 from rich.console import Console, Group, RenderableType
@@ -12,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock.io.files.sizes import byte_text
-from penstock.transforms.verify import Fault
+from penstock.io.reasons import Note
+from penstock.transforms.verify import LEFTOVER, Fault
+from pipelines._report.printable import mapped, masked, printable, shell_word
 from pipelines._report.result import DatasetResult, DescribedResult, FitResult, LettersResult, Result, VerifyResult
 
 _MAX_REASONS = 12
@@ -27,11 +28,13 @@ def tell(result: Result, as_json: bool) -> int:
     if as_json:
         print(result.to_json())
     else:
-        _print_text(result)
+        output = result.output if isinstance(result, DatasetResult) else ""
+        _print_text(mapped(result, printable), output)
     return result.exit_code
 
 
-def _print_text(result: Result) -> None:
+def _print_text(result: Result, output: str) -> None:
+    """Prints a result without control characters; `output` is its folder as it is, for a command."""
     match result:
         case DatasetResult(status="too_many_rejects"):
             _print(_reasons(result.rows_in, result.rejected_by_reason))
@@ -40,12 +43,14 @@ def _print_text(result: Result) -> None:
         case DatasetResult(status="nothing_to_do"):
             print("nothing to replay")
         case DatasetResult():
-            _print(*_dataset(result))
+            _print(*_dataset(result, output))
             if result.letters is not None:
                 print(_letters(result.letters))
         case FitResult():
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
             print(f"fitted {result.features} on {rows}{result.input}; the graph is in {result.transform}")
+            if result.notes:
+                _print(_notes(result.notes))
         case VerifyResult():
             print(_verified(result))
         case DescribedResult():
@@ -54,7 +59,7 @@ def _print_text(result: Result) -> None:
 
 def _print(*parts: RenderableType) -> None:
     """Prints parts with an empty line after each, and no space at the end of any line."""
-    console = Console(highlight=False, width=_WIDTH)
+    console = Console(highlight=False, markup=False, emoji=False, width=_WIDTH)  # brackets are part of names
     padded = (Padding(part, (0, 0, 1, _INDENT), expand=False) for part in parts)
     for line in console.render_lines(Group(*padded), pad=False):
         console.print(Segments([*_stripped(line), Segment.line()]), end="")
@@ -68,16 +73,18 @@ def _stripped(line: list[Segment]) -> list[Segment]:
     return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
 
 
-def _dataset(result: DatasetResult) -> Iterator[RenderableType]:
+def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
     yield f"Done in {result.seconds:,.1f} s, {result.rows_in / result.seconds:,.0f} rows/s"
     yield _rows(result) if result.windows is None else _windows(result)
     if result.windows is None:
         yield _splits(result)
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
+    if result.notes:
+        yield _notes(result.notes)
     if result.windows is None:
         yield _places(result)
-    yield f"Next: check every byte\n  penstock verify --dataset {shlex.quote(result.output)}"
+    yield f"Next: check every byte\n  penstock verify --dataset {shell_word(masked(output))}"
 
 
 def _rows(result: DatasetResult) -> Table:
@@ -117,6 +124,17 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
     return table
 
 
+def _notes(notes: Sequence[Note]) -> RenderableType:
+    """What became of values, a line for each and a sentence below it."""
+    lines = [
+        Text.assemble((f"{note.code} {note.subject}", "bold"), f"   {note.count:,}\n  {note.detail}")
+        for note in notes[:_MAX_REASONS]
+    ]
+    if len(notes) > _MAX_REASONS:
+        lines.append(Text(f"and {len(notes) - _MAX_REASONS} more, in the manifest"))
+    return Text("\n").join([Text("not as they were read (no row is rejected for it)", "bold"), *lines])
+
+
 def _places(result: DatasetResult) -> RenderableType:
     """What lies at which path; on a terminal too narrow for a table each description stands below its path."""
     places = [(f"{result.output}/{name}/", "the shards of this split") for name in result.splits]
@@ -146,12 +164,13 @@ def _letters(letters: LettersResult) -> str:
 
 
 def _verified(result: VerifyResult) -> str:
+    lines = [f"{name}: {LEFTOVER}" for name in result.leftovers]
     if result.faults:
-        lines = [str(Fault(**fault)) for fault in result.faults]
+        lines += [str(Fault(**fault)) for fault in result.faults]
         return "\n".join([*lines, f"{result.dataset}: {result.error}"])
     windows = "" if result.windows is None else f" of {counted(result.windows, 'window')}"
     records = f"{result.rows_out or 0:,} records in {counted(result.shards or 0, 'shard')}{windows}"
-    return f"{result.dataset}: good: {records}, {byte_text(result.bytes or 0)}"
+    return "\n".join([*lines, f"{result.dataset}: good: {records}, {byte_text(result.bytes or 0)}"])
 
 
 def _described(result: DescribedResult) -> str:

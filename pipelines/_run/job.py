@@ -12,7 +12,8 @@ from penstock.io import errors
 from penstock.io.beam.cancellation import stoppable
 from penstock.io.beam.local_runner import local_runner
 from penstock.io.beam.stable_input import tries_once
-from penstock.io.errors import ConfigError, DataError, PenstockError
+from penstock.io.errors import ConfigError, DataError, PenstockError, StorageError
+from penstock.io.files.system_errors import explained, out_of_memory
 from pipelines._report.logging import without_worker_tracebacks
 from pipelines._report.phases import Phase
 from pipelines._report.progress import progress_bar
@@ -46,7 +47,8 @@ def run_pipeline(
     Raises:
       ConfigError: for a runner or pipeline option that Beam, or a stream, does not take.
       PenstockError: the worker's own error, where a worker raised one, without Beam's wrapping.
-      DataError: also for an error of the operating system on a worker, such as a full disk.
+      StorageError: for an error of the operating system on a worker, such as a full disk.
+      DataError: also when memory ran out on a worker.
     """
     stream = stream_runner(options) if streaming else None
     try:
@@ -94,7 +96,14 @@ def _runner(options: PipelineOptions) -> beam.runners.PipelineRunner | str:
 
 
 # The last of the errors in a text is the outermost; of older ones only the text of their cause remains.
-_RAISED = re.compile(r"penstock\.io\.errors\.(?P<name>\w+): |\b\w+: \[Errno \d+\] ")
+_RAISED = re.compile(
+    r"penstock\.io\.errors\.(?P<name>\w+): "
+    r"|\b\w+: \[Errno (?P<errno>\d+)\] "
+    r"|^(?P<memory>(?:\w+\.)*(?:\w*MemoryError|OutOfMemoryException|ResourceExhaustedError)\b:?|.*std::bad_alloc)",
+    re.MULTILINE,
+)
+_FILENAME = re.compile(r": '(?P<path>.*)'$")
+_STEP = re.compile(r"\[while running '(?P<step>[^\n]*?)'\]")
 _AFTER_MESSAGE = re.compile(r"\n\n(?:During handling of|The above exception)|\n\s*(?:at |Traceback \()")
 
 
@@ -102,16 +111,33 @@ def _worker_error(error: BaseException) -> PenstockError | None:
     """The error that a worker raised, in one line, found in the text that runners make of it; None for any other."""
     if isinstance(error, PenstockError):
         return type(error)(_message(str(error)))
+    if isinstance(error, MemoryError):
+        return _memory_error(str(error))
     text = str(error)
     if "\n" not in text:  # some runners escape line ends
         text = text.replace("\\n", "\n")
     raised = list(_RAISED.finditer(text))
     if not raised:
         return None
-    if raised[-1]["name"] is None:
-        return DataError(_message(text[raised[-1].start() :]))
+    rest = text[raised[-1].end() :]
+    if raised[-1]["memory"]:
+        return _memory_error(rest)
+    if raised[-1]["errno"]:
+        return _system_error(int(raised[-1]["errno"]), _message(rest))
     kind: type[PenstockError] = getattr(errors, raised[-1]["name"])
-    return kind(_message(text[raised[-1].end() :]))
+    return kind(_message(rest))
+
+
+def _memory_error(text: str) -> DataError:
+    """The error of a worker without memory; what its allocator said, and the step that Beam adds, are in a text."""
+    step = _STEP.search(text)
+    detail = _message(text) if text.strip() else ""
+    return DataError(out_of_memory("" if detail.startswith("[while ") else detail, step["step"] if step else ""))
+
+
+def _system_error(number: int, text: str) -> StorageError:
+    found = _FILENAME.search(text)
+    return StorageError(explained(OSError(number, text, found["path"] if found else None)))
 
 
 def _message(text: str) -> str:

@@ -8,35 +8,42 @@ from collections.abc import Iterator
 
 from apache_beam.io.filesystem import BeamIOError
 
-from penstock.io.dataset.layout import Staging, check_output
+from penstock.io.dataset.layout import Staging, abandoned_staging, check_output
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.errors import DataError
 from penstock.io.files.folders import list_files, remove_folder
+from penstock.io.files.owned import owning, remove_abandoned
+from penstock.io.files.paths import is_local
+from pipelines._report.process import tell_removed
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def staging_folder(output: str, overwrite: bool, run_id: str) -> Iterator[Staging]:
-    """The staging folder of a new run in an output that can take it.
+    """The staging folder of a new run in an output that can take it; what killed runs staged there is removed.
 
     When the block fails, or the run published nothing, the output is left as it was found, except for dead letters.
 
     Raises:
       ConfigError: when the output cannot take a dataset.
     """
-    is_new = "://" not in output and not os.path.exists(output)
+    is_new = is_local(output) and not os.path.exists(output)
     check_output(output, overwrite)
+    tell_removed(remove_abandoned(os.path.join(output, name) for name in abandoned_staging(output)))
     staging = Staging(output, run_id)
-    try:
-        yield staging
-    except BaseException:
-        remove_staged(staging, is_new)
-        raise
-    if not list_files(staging.dead_letters):
-        remove_staged(staging, is_new)
+    with contextlib.ExitStack() as stack:
+        try:
+            if is_local(output):
+                stack.enter_context(owning(staging.directory))
+            yield staging
+        except BaseException:
+            remove_staged(staging, is_new)
+            raise
+        if not list_files(staging.dead_letters):
+            remove_staged(staging, is_new)
 
 
 @contextlib.contextmanager

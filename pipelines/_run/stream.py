@@ -1,7 +1,6 @@
 """The runner of a stream: which one, with which options, and its messages to the user at the start and the end."""
 
 import dataclasses
-import sys
 import threading
 from typing import Any
 
@@ -12,6 +11,8 @@ from apache_beam.runners.portability.prism_runner import PrismJobServer
 from penstock.io.beam.runner_jobs import job_id
 from penstock.io.errors import ConfigError
 from pipelines._cli.flink import find_job, flink_address, may_be_flink, set_stream_defaults
+from pipelines._report.printable import printable
+from pipelines._report.process import say
 
 _PRISM = "PrismRunner"
 
@@ -103,4 +104,4 @@ def _tell_how_to_stop(beam_job: str, runner: StreamRunner) -> None:
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say("\n".join(map(printable, text.splitlines())))

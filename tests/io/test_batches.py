@@ -7,18 +7,18 @@ from penstock.io.batches import (
     ORIGIN_TYPE,
     RecordBatchCoder,
     check_column_names,
-    drop_rows,
     feature_names,
     join_batches,
-    keep_source,
+    notes_of,
     origin_array,
     set_column,
     slice_rows,
-    source_rows,
     split_batch,
+    with_notes,
 )
 from penstock.io.errors import InputError
-from penstock.io.reserved import EVENT_TIME, ORIGIN
+from penstock.io.reasons import Note
+from penstock.io.reserved import ORIGIN
 
 
 def batch_of(rows, **columns):
@@ -64,23 +64,6 @@ def test_feature_names_leave_reserved_columns_out():
     assert feature_names(batch_of(1)) == ["x"]
 
 
-def test_source_is_kept_through_slices_and_dropped_rows():
-    batch = pa.record_batch(
-        {"x": [1, None, 3, 4], "s": ["a", "b", None, "d"], "l": [[1], None, [], [2, 3]], EVENT_TIME: [5, 6, 7, 8]}
-    )
-    kept = set_column(keep_source(batch.slice(1)), "x", pa.array([0.5] * 3))
-    rows = source_rows(drop_rows(kept, [1]).slice(0, 2))
-    assert rows.to_pylist() == [batch.to_pylist()[1], batch.to_pylist()[3]]
-    assert feature_names(kept) == ["x", "s", "l"]
-    assert RecordBatchCoder().decode(RecordBatchCoder().encode(kept)).equals(kept)
-
-
-def test_source_of_what_has_no_columns_or_keeps_no_source():
-    batch = pa.record_batch({EVENT_TIME: pa.array([1, 2])})
-    assert source_rows(keep_source(batch)).to_pylist() == batch.to_pylist()
-    assert source_rows(batch_of(2)).equals(batch_of(2))
-
-
 def test_set_column_replaces_or_appends():
     batch = set_column(batch_of(1), "x", pa.array([5]))
     assert set_column(batch, "y", pa.array([6])).select(["x", "y"]).to_pylist() == [{"x": 5, "y": 6}]
@@ -89,7 +72,7 @@ def test_set_column_replaces_or_appends():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", ""], r"f.csv: column 2 has no name; .*--columns"),
+        (["a", ""], r"f.csv: column 2 has no name; name it"),
         (["a", "b", "a"], r"f.csv: column name 'a' appears more than once"),
         (["_origin"], r"f.csv: column name '_origin' is reserved"),
     ],
@@ -115,3 +98,19 @@ def test_small_batches_are_joined_within_the_limits():
 @pytest.mark.parametrize(("size", "slices"), [(4 << 20, 1), (9 << 19, 1), (5 << 20, 2), (9 << 20, 2), (10 << 20, 3)])
 def test_a_little_too_much_is_not_cut(size, slices):
     assert len(list(slice_rows(1000, size))) == slices
+
+
+def test_notes_travel_with_a_batch_beside_other_metadata():
+    notes = (Note("left_out", "événements", 3, "a list of objects"), Note("left_out", "", 1, "no name"))
+    batch = with_notes(batch_of(3).replace_schema_metadata({"k": "v"}), notes)
+    decoded = RecordBatchCoder().decode(RecordBatchCoder().encode(batch))
+    assert notes_of(decoded) == notes_of(batch.slice(1)) == notes
+    assert decoded.schema.metadata[b"k"] == b"v"
+    assert notes_of(batch_of(3)) == ()
+
+
+def test_notes_stay_with_the_first_slice_of_a_batch():
+    batch = with_notes(batch_of(3).replace_schema_metadata({"k": "v"}), [Note("left_out", "x", 3, "a list")])
+    slices = list(split_batch(batch, max_rows=1))
+    assert [len(notes_of(piece)) for piece in slices] == [1, 0, 0]
+    assert {piece.schema.metadata[b"k"] for piece in slices} == {b"v"}

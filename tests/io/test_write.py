@@ -19,6 +19,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import error_handling
 from apache_beam.transforms.window import Sessions
 from helpers import local_pipeline
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.dataset.layout import Staging
@@ -27,11 +28,14 @@ from penstock.io.dataset.publish import read_outcome
 from penstock.io.dataset.shuffle import _MergeFn, _ShardRange, hash_bound, shards_of
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterHandler
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.folders import list_files
 from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
+from penstock.io.schema import Kind, load_schema, schema_features
 from penstock.io.sort.merge import KEYS_END
+from penstock.io.sources.read import ReadRecords
 from penstock.io.write import WriteDataset
+from penstock.transforms.verify import verify_dataset
 
 ROWS = 500
 
@@ -154,7 +158,7 @@ def test_manifest_describes_the_files(tmp_path):
     write(tmp_path, [table()], provenance={"who": "a test"})
     manifest = read_manifest(str(tmp_path))
     assert (manifest.rows_in, manifest.rows_out, manifest.splits) == (ROWS, ROWS, {"train": ROWS})
-    assert manifest.provenance == {"who": "a test"}
+    assert manifest.provenance.keys() == {"schema_fingerprint", "who"}
     import gzip
 
     for shard in manifest.shards:
@@ -330,6 +334,43 @@ def test_nothing_published_fails_the_pipeline_of_one_who_reads_no_outcome(tmp_pa
     assert list_files(str(tmp_path / "out"))["dead_letters/part-00000-of-00001.jsonl"] > 0
 
 
+@pytest.mark.parametrize("options", [{}, {"spill": False}, {"shuffle": "none"}, {"format": "arrayrecord"}], ids=str)
+def test_feature_of_two_kinds_publishes_nothing(tmp_path, options):
+    if options.get("format"):
+        pytest.importorskip("array_record")
+    ints = pa.record_batch({"a": [1, 2], "_shuffle_key": pa.array([0, 1], pa.uint64())})
+    floats = pa.record_batch({"a": [None, 2.5], "_shuffle_key": pa.array([2, 3], pa.uint64())})
+    with pytest.raises(DataError, match=r"column 'a' is \w+ in a row with [\d.]+, and \w+ in a row with [\d.]+; a "):
+        write(tmp_path, [ints, floats], **options)
+    assert read_manifest(str(tmp_path)) is None
+    assert write(tmp_path, [ints, ints], **{**options, "overwrite": True, "run_id": "r2"}) == "published"
+
+
+def test_schema_is_published_with_the_dataset(tmp_path):
+    write(tmp_path, Slices(table(), 60))
+    schema = load_schema(str(tmp_path / "schema.pbtxt"))
+    assert [(feature.name, feature.kind, feature.complete) for feature in schema_features(schema)] == [
+        ("id", Kind.INT, True),
+        ("name", Kind.BYTES, False),
+        ("parts", Kind.FLOAT, False),
+    ]
+    assert read_manifest(str(tmp_path)).extras == ("schema.pbtxt",)
+    assert list(verify_dataset(str(tmp_path))) == []
+
+
+def test_schema_that_is_given_is_published(tmp_path):
+    schema = schema_pb2.Schema()
+    for name, kind in (("id", "INT"), ("name", "BYTES"), ("parts", "FLOAT"), ("later", "INT")):
+        schema.feature.add(name=name, type=schema_pb2.FeatureType.Value(kind))
+    write(tmp_path / "good", [table()], schema=schema)
+    assert load_schema(str(tmp_path / "good" / "schema.pbtxt")) == schema
+    del schema.feature[2]
+    with pytest.raises(DataError, match=r"column 'parts' of a row with .* is not a feature of the schema"):
+        write(tmp_path / "bad", [table()], schema=schema)
+    with pytest.raises(ConfigError, match=r"leave schema\.pbtxt out of the extras"):
+        WriteDataset("out", schema=schema, extras=("schema.pbtxt",))
+
+
 def test_windows_are_refused(tmp_path):
     pipeline = beam.Pipeline(runner=FnApiRunner())
     with pytest.raises(ConfigError, match="from the global window, got Sessions"):
@@ -375,12 +416,12 @@ def test_every_way_to_name_the_output(tmp_path, monkeypatch, reference, name):
     monkeypatch.chdir(tmp_path / ("elsewhere" if name == "." else "work"))
     assert write(name, [table()]) == "published"
     assert shard_bytes(name) == reference
-    assert set(list_files(name)) == {*reference, "manifest.json"}
+    assert set(list_files(name)) == {*reference, "manifest.json", "schema.pbtxt"}
     with pytest.raises(ConfigError, match="is not empty"):
         write(name, [table()], run_id="r2")
     assert write(name, [table(20)], run_id="r2", overwrite=True) == "published"
     assert read_manifest(name).rows_out == 20
-    assert len(list_files(name)) == 4
+    assert len(list_files(name)) == 5
 
 
 def test_folder_beside_an_output_that_looks_like_a_pattern_is_left_alone(tmp_path):
@@ -433,8 +474,19 @@ def test_full_disk_leaves_the_old_dataset(tmp_path, monkeypatch):
 
 def test_shard_that_is_written_twice_from_runs_that_are_gone_fails(tmp_path):
     staging = Staging(str(tmp_path), "r1")
-    merge = _MergeFn(staging, DatasetSpec(str(tmp_path), compression="none"), once=True)
+    merge = _MergeFn(staging, DatasetSpec(str(tmp_path), compression="none"), str(tmp_path / "runs"), once=True)
     shard = _ShardRange("train", 0, 1, 0, KEYS_END)
     assert [one.records for one in merge.process(shard, [])] == [0]
     with pytest.raises(RuntimeError, match=r"train/part-00000-of-00001\.tfrecord: was begun before"):
         list(merge.process(shard, []))
+
+
+def test_an_output_that_holds_the_input_is_refused_before_anything_is_deleted(tmp_path):
+    (tmp_path / "ds" / "train").mkdir(parents=True)
+    (tmp_path / "ds" / "train" / "part-00000-of-00001.csv").write_text("a\n1\n")
+    (tmp_path / "linked").symlink_to(tmp_path / "ds")
+    pipeline = beam.Pipeline()
+    rows = (pipeline | ReadRecords([f"{tmp_path}/ds/train/*.csv"]), pipeline | beam.Create([table()]))
+    with pytest.raises(ConfigError, match=r"the input .*/part-00000-of-00001\.csv: lies in --output .*/linked, and"):
+        _ = rows | beam.Flatten() | WriteDataset(str(tmp_path / "linked"), overwrite=True)
+    assert [path.name for path in (tmp_path / "ds").rglob("*.*")] == ["part-00000-of-00001.csv"]

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from helpers import (
 
 import penstock
 from penstock.io.errors import DataError
+from penstock.io.sources.files import FileSource
 from penstock.transforms.verify import verify_dataset
 from pipelines import _prepare
 from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
@@ -195,7 +197,7 @@ class TestTooManyRejects:
         code, stderr = job("--input", bad, "--schema", schema, "--output", out)
         assert code == DATA_FAILED
         assert "10 of 100 rows were rejected, more than --max_reject_fraction 0.05 allows" in stderr
-        assert f"the rejected rows and why: {out}/dead_letters" in stderr
+        assert f"the rejected rows and why: {out}/dead_letters; 10 for schema.type ({bad}, line 2: column 'a'" in stderr
         assert "schema.type" in capsys.readouterr().out
         assert len(dead_letters(out)) == 10
         assert {path.parent.name for path in out.rglob("*") if path.is_file()} == {"dead_letters"}
@@ -338,11 +340,12 @@ def test_what_fills_the_output_while_the_job_runs_is_not_touched(tmp_path, good,
     assert tree(out) == {"manifest.json": b"{}", "mine.txt": b"mine"}
 
 
-def start(*argv):
+def start(*argv, **options):
     root = pathlib.Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(root / "src"), **options.pop("env", {})}
     arguments = [sys.executable, "-m", "pipelines.prepare", *map(str, argv)]
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(arguments, env=environment, text=True, **pipes, **options)
 
 
 def wait_for(condition, process, seconds=60):
@@ -379,9 +382,10 @@ class TestKilled:
         assert all(left[path] == before[path] for path in before)
         if not old:
             assert [fault.code for fault in verify_dataset(str(out))] == ["manifest.missing"]
-            code, stderr = job("--input", good, "--schema", schema, "--output", out)
-            assert (code, "is not empty" in stderr) == (WRONG_USAGE, True)
-        assert run_prepare("--input", good, "--schema", schema, "--output", out, "--overwrite") == DONE
+        flags = ("--overwrite",) if old else ()
+        code, stderr = job("--input", good, "--schema", schema, "--output", out, *flags)
+        assert code == DONE
+        assert len(re.findall(rf"^removed what a killed run left in {re.escape(str(out))} \(.*B\)$", stderr, re.M)) == 1
         assert len(examples(out)) == len(ROWS)
         assert not list(verify_dataset(str(out)))
         assert not list(out.glob(".tmp-*"))
@@ -408,16 +412,105 @@ class TestKilled:
         assert manifest_of(out).dataset_id == old
         assert not list(verify_dataset(str(out)))
 
-    def test_by_ctrl_c_cleans_up_and_says_so(self, tmp_path, big, schema):
-        out = tmp_path / "out"
-        process = start("--input", big, "--schema", schema, "--output", out)
-        wait_for(lambda: list(out.glob(".tmp-*/runs/*")) or list(out.glob(".tmp-*/train/*")), process)
-        process.send_signal(signal.SIGINT)
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+    def test_by_a_signal_cleans_up_and_says_so(self, tmp_path, big, schema, number):
+        out, spill = tmp_path / "out", tmp_path / "spill"
+        process = start("--input", big, "--schema", schema, "--output", out, "--spill_dir", spill)
+        wait_for(lambda: list(spill.glob("penstock-spill-*/*/*.run")), process)
+        process.send_signal(number)
         first, *lines = process.communicate(timeout=60)[1].splitlines()
-        assert process.returncode == 130
+        assert process.returncode == 128 + number
+        assert list(spill.iterdir()) == []
         assert first == f"penstock {penstock.__version__}: prepare {big} -> {out}"
         assert lines == ["python -m pipelines.prepare: error: interrupted; nothing was published"]
         assert not out.exists()
+
+    def test_by_the_kernel_leaves_a_spill_that_the_next_run_removes(self, tmp_path, big, good, schema):
+        spill, live = tmp_path / "spill", tmp_path / "live"
+        flags = ("--schema", schema, "--spill_dir", spill)
+        process = start("--input", big, *flags, "--output", live)
+        killed = start("--input", big, *flags, "--output", tmp_path / "killed")
+        wait_for(lambda: len(list(spill.glob("penstock-spill-*/*/*.run"))) > 1 and list(live.glob(".tmp-*")), killed)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        code, stderr = job("--input", good, *flags, "--output", tmp_path / "out")
+        assert (code, stderr.count("removed what a killed run left in")) == (DONE, 1)
+        assert process.communicate(timeout=60)[1].count("\n") == 1, "the run beside it keeps its own"
+        assert process.returncode == DONE
+
+
+class TestDisk:
+    def test_a_spill_that_does_not_fit_is_one_line_with_path_and_remedy(self, tmp_path, schema):
+        rows = [{"a": row, "b": "x" * 100} for row in range(2000)]
+        write_csv(tmp_path / "in.csv", rows, "ab")
+        spill, out = tmp_path / "spill", tmp_path / "out"
+        flags = ("--input", tmp_path / "in.csv", "--schema", schema, "--spill_dir", spill, "--output", out)
+        limited = start(*flags, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
+        _, *lines = limited.communicate(timeout=60)[1].splitlines()
+        assert limited.returncode == DATA_FAILED
+        (line,) = lines
+        assert re.fullmatch(
+            rf"python -m pipelines\.prepare: error: {spill}/penstock-spill-\w+/[\w-]+/\w+\.run: File too large: .*; "
+            r"make room there, or pass --spill_dir DIR .*",
+            line,
+        )
+        assert not out.exists()
+        assert list(spill.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("folder", "message"),
+        [
+            ("in.csv", "--spill_dir in.csv: is a file; name a folder"),
+            ("in.csv/below", "--spill_dir in.csv/below: .*/in.csv/below: Not a directory"),
+            ("gs://b/x", "--spill_dir gs://b/x: must be a folder of this machine"),
+        ],
+    )
+    def test_a_folder_that_cannot_take_the_spill_is_told_first(self, tmp_path, monkeypatch, folder, message):
+        monkeypatch.chdir(tmp_path)
+        write_csv(tmp_path / "in.csv", ROWS, "ab")
+        code, stderr = job("--input", "in.csv", "--output", "out", "--spill_dir", folder)
+        assert (code, bool(re.search(message, stderr))) == (WRONG_USAGE, True), stderr
+        assert not pathlib.Path("out").exists()
+
+
+def test_names_that_rewrite_a_terminal_and_passwords_are_told_without(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = "a\x1b[2J\n[b]:1.csv"
+    write_csv(tmp_path / name, ROWS, "ab")
+    out = "o\x1b[2J[red]"
+    assert job("--input", name, "--output", out)[0] == DONE
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert r"o\x1b[2J[red]/manifest.json" in told
+    assert r"penstock verify --dataset $'o\x1b[2J[red]'" in told
+    assert manifest_of(pathlib.Path(out)).provenance["options"]["input"] == [name]
+
+
+@pytest.mark.parametrize("json", [(), ("--json",)], ids=["text", "json"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(("--input", "s3://me:secret@b/\x1b.csv"), id="store"),
+        pytest.param(("--input", "http://me:secret@h/\x1b.csv"), id="no store"),
+        pytest.param(("--input", "/none/http://me:secret@h/\x1b.csv"), id="path"),
+        pytest.param(("--input", "good.csv", "--schema", "/none/http://me:secret@h/\x1b"), id="schema"),
+        pytest.param(("--input", "good.csv", "--nosuch\x1b=http://me:secret@h"), id="flag"),
+    ],
+)
+def test_passwords_and_escapes_of_a_command_line_are_not_told(tmp_path, good, monkeypatch, capsys, given, json):
+    monkeypatch.chdir(tmp_path)
+    code, stderr = job(*given, "--output", "out", *json)
+    told = capsys.readouterr()
+    assert code != DONE
+    assert stderr + told.err
+    assert not re.search("secret|\x1b", told.out + told.err + stderr)
+
+
+def test_passwords_are_not_stored(tmp_path, good, schema, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(FileSource, "inputs", lambda self: [{"uri": "http://me:secret@h/in.csv", "size": 1}])
+    assert run_prepare("--input", good, "--schema", schema, "--output", "out") == DONE
+    assert manifest_of(tmp_path / "out").provenance["inputs"] == [{"uri": "http://me:***@h/in.csv", "size": 1}]
 
 
 def test_dead_letters_of_a_published_run_can_be_given_to_the_job_again(tmp_path, schema):

@@ -19,6 +19,7 @@ from helpers import (
 )
 
 from penstock.transforms.verify import verify_dataset
+from pipelines import fit, prepare
 from pipelines._report.result import DATA_FAILED, DONE
 
 FEATURES = """
@@ -172,6 +173,22 @@ def test_rows_that_a_graph_fails_on_are_dead_letters(tmp_path):
     assert [json.loads(letter["payload"])["n"] for letter in letters] == [7, 47, 87, 127, 167]
     assert all("'x'" in letter["detail"] or "x" in letter["detail"] for letter in letters)
     assert {row["n"][0]: row["text"][0] for row in examples(out)} == {n: n for n in range(200) if n % 40 != 7}
+
+
+def test_a_train_split_without_a_good_row_says_why_they_are_rejected(tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("k,n\n1,x\n2,y\n")
+    (tmp_path / "f.yaml").write_text("features:\n  n: {ops: [scale_to_z_score]}\n")
+    schema = write_schema_file(tmp_path / "schema.pbtxt", k="INT", n="INT")
+    flags = ("--features", tmp_path / "f.yaml", "--schema", schema)
+    for run, out in ((prepare.run, "out"), (fit.run, "graph")):
+        code, stderr = job("--input", path, *flags, "--output", tmp_path / out, run=run)
+        assert code == DATA_FAILED
+        assert (
+            "cannot fit the features: the split 'train' has no rows; 2 rows are rejected: 2 for schema.type "
+            f"({path}, line 2: column 'n': 'x' is not an INT"
+        ) in stderr
+        assert not list(tmp_path.glob(f"{out}*/*rejects*"))
 
 
 def test_an_empty_train_split_cannot_be_fitted(tmp_path):

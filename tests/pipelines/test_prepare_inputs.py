@@ -69,9 +69,9 @@ BROKEN = {
     "flip.csv.gz": (flipped(gzip.compress(CSV), -6), "gzip stream is truncated or corrupt"),
     "plain.csv.gz": (CSV, "gzip stream is truncated or corrupt"),
     "wide.csv": (CSV.decode().encode("utf-16"), "UTF-16 or UTF-32; convert it to UTF-8"),
-    "twice.csv": (b"a,b,a\n1,x,2\n", "column name 'a' appears more than once; rename it or pass --columns"),
     "reserved.csv": (b"a,_split\n1,x\n", "column name '_split' is reserved by Penstock; rename the column"),
-    "unnamed.csv": (b"a,\n1,x\n", "column 2 has no name; name it in the header or pass --columns"),
+    "torn.csv": (b'a,b\n1,"x\ny"\n', "lines 2 to 3, from byte 4 on, are one record; pass --csv_multiline"),
+    "semicolons.csv": (b"a;b\n1;x\n", "looks as if ';' separates 2 columns"),
     "lacking.csv": (b"b,c\nx,1\n", "column 'a' is required by the schema, but the file has only b, c; correct"),
     "cut.tfrecord": (lambda path: tfrecord_bytes(path)[:-3], "file is truncated: copy or write it again"),
     "length.tfrecord": (
@@ -120,7 +120,7 @@ def test_a_broken_file_fails_the_job_by_its_name_and_leaves_nothing(tmp_path, sc
     assert not out.exists()
 
 
-@pytest.mark.parametrize("name", ["half.csv.gz", "twice.csv", "data.tfrecord", "footer.parquet", "cut.avro"])
+@pytest.mark.parametrize("name", ["half.csv.gz", "torn.csv", "data.tfrecord", "footer.parquet", "cut.avro"])
 def test_a_broken_file_fails_the_inference_as_well(tmp_path, name):
     data, message = BROKEN[name]
     path = tmp_path / name
@@ -150,14 +150,21 @@ def test_an_input_without_rows_is_an_error(tmp_path, schema, data, suffix, with_
     assert code == DATA_FAILED
     assert "the input has no rows" in stderr
     assert f"{path} (1 files" in stderr
+    why = {b"": "the files are empty", b"a,b\n": "the files have only a header (a, b)"}
+    assert why.get(data, "") in stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_rows_that_cannot_be_read_do_not_make_a_schema(tmp_path):
-    (tmp_path / "in.csv").write_text("a,b\n1\n2,3,4\n")
+    (tmp_path / "in.csv").write_text('a,b\n1\n2,3,4\n\n"5,6\n')
     code, stderr = job("--input", tmp_path / "in.csv", "--output", tmp_path / "out")
     assert code == DATA_FAILED
-    assert "no rows that can be read (with --schema, rejected rows become dead letters" in stderr
+    assert f"the input has no rows that can be read: {tmp_path}/in.csv (1 files" in stderr
+    assert (
+        "nothing is written; 3 rows are rejected: "
+        f"2 for csv.column_count ({tmp_path}/in.csv, line 2: expected 2 columns, got 1: '1'), "
+        f"1 for csv.quote ({tmp_path}/in.csv, line 5: a quoted field does not end in this line"
+    ) in stderr
 
 
 def test_an_empty_file_and_one_with_a_header_alone_stand_beside_good_ones(tmp_path, schema):

@@ -28,7 +28,7 @@ from penstock.io.reserved import SPLIT
 from penstock.io.schema import schema_fingerprint, write_schema
 from penstock.io.write import WriteDataset
 from penstock.transforms.features.apply import transform_fingerprint
-from penstock.transforms.verify import dataset_bytes, verify_dataset
+from penstock.transforms.verify import dataset_bytes, leftovers, verify_dataset
 
 ROWS = 200
 SCHEMA = text_format.Parse(
@@ -290,11 +290,20 @@ def test_missing_renamed_and_unknown_files(dataset):
         ("file.missing", REJECTS),
         ("file.missing", "schema.pbtxt"),
         ("file.missing", PLAIN),
-        ("file.orphan", ".tmp-r0/runs/a.run"),
         ("file.orphan", "notes.txt"),
         ("file.orphan", f"{PLAIN}.bak"),
     ]
-    assert "was left by a run that is not finished; the next --overwrite removes it" in details(path)
+
+
+def test_what_unfinished_runs_left_is_no_fault(dataset):
+    path = dataset()
+    size = dataset_bytes(str(path))
+    (path / ".tmp-r0" / "runs").mkdir(parents=True)
+    (path / ".tmp-r0" / "runs" / "a.run").write_bytes(b"x")
+    (path / ".tmp-probe-1a2b3c4d").write_bytes(b"")
+    assert faults(path) == []
+    assert leftovers(str(path)) == [".tmp-probe-1a2b3c4d", ".tmp-r0"]
+    assert dataset_bytes(str(path)) == size
 
 
 def test_files_inside_the_transform_belong_to_it_and_elsewhere_they_do_not(dataset):
@@ -488,10 +497,40 @@ def test_wrong_records_are_all_counted_and_a_few_shown(dataset):
     assert fault.detail.count("at byte") == 3
 
 
-def test_without_a_schema_any_example_conforms(dataset):
+@pytest.fixture
+def without_schema(dataset):
+    """A dataset as an earlier release left it."""
     path = dataset(extras=())
-    rewrite_shard(path, PLAIN, [example(anything=[1.5])])
-    assert faults(path) == []
+    (path / "schema.pbtxt").unlink()
+    edit_manifest(path, extras=[])
+    return path
+
+
+def test_without_a_schema_any_example_conforms(without_schema):
+    rewrite_shard(without_schema, PLAIN, [example(anything=[1.5])])
+    assert faults(without_schema) == []
+
+
+def test_without_a_schema_a_feature_has_one_kind_in_all_shards(without_schema):
+    rewrite_shard(without_schema, PLAIN, [example(new=[1.5]), example(new=[1.5]), example(new=[b"x"])])
+    other = PLAIN.replace("train", "eval")
+    rewrite_shard(without_schema, other, [example(new=[2.5]), example(new=[2])])
+    assert [(fault.code, fault.path, fault.detail) for fault in verify_dataset(str(without_schema))] == [
+        (
+            "shard.kinds",
+            path,
+            f"column 'new' is FLOAT in {PLAIN}, at byte 0, and {kind} in {path}, at byte {position}: a parser reads "
+            "one kind of a feature",
+        )
+        for path, kind, position in ((PLAIN, "BYTES", 70), (other, "INT", 35))
+    ]
+
+
+def test_with_a_broken_schema_kinds_are_checked_too(dataset):
+    path = dataset()
+    (path / "schema.pbtxt").write_text("feature {")
+    rewrite_shard(path, PLAIN, [example(score=[1.5]), example(score=[1])])
+    assert [code for code, _ in faults(path)] == ["schema.broken", "shard.kinds"]
 
 
 def test_transformed_records_are_held_against_the_schema_of_the_transform(dataset):

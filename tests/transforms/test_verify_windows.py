@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from penstock.io.batches import origin_array
+from penstock.io.batches import origin_array, set_column
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dead_letters.handler import DeadLetterHandler
-from penstock.io.reserved import EVENT_TIME, ORIGIN, SOURCE
+from penstock.io.dead_letters.source import keep_source
+from penstock.io.reserved import EVENT_TIME, ORIGIN
 from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset
 from pipelines.verify import run
@@ -23,8 +24,8 @@ SHARD = "train/19700101T000000Z/part-00000-of-00002.tfrecord"
 def batch(_):
     times = pa.array([i * 1_000_000 for i in range(30)], pa.timestamp("us", "UTC"))
     values = pa.array([[i] if i != 4 else [1, None] for i in range(30)])
-    rows = pa.record_batch({"id": values, EVENT_TIME: times, ORIGIN: origin_array("f", np.arange(30))})
-    return rows.append_column(SOURCE, pa.array([{"id": i} for i in range(30)]))
+    rows = keep_source(pa.record_batch({"id": range(30), EVENT_TIME: times, ORIGIN: origin_array("f", np.arange(30))}))
+    return set_column(rows, "id", values)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import yaml
 
 from penstock.io.columns.values import shown
 from penstock.io.errors import ConfigError
-from penstock.io.files.yaml_files import Key, Place, pairs, parse_yaml, read_text, shown_node, value_of
+from penstock.io.files.yaml_files import Key, Location, pairs, parse_yaml, read_text, shown_node, value_of
 from penstock.transforms.checks.rules import NAME, Rule, check_names
 
 _TOP_KEYS = ("rules", "unique")
@@ -35,19 +35,19 @@ class UniqueKey:
 
     def __post_init__(self) -> None:
         if not self.columns:
-            raise ConfigError(f"{self.place}: needs at least one column, got none")
+            raise ConfigError(f"{self.where}: needs at least one column, got none")
         if len(set(self.columns)) < len(self.columns):
-            raise ConfigError(f"{self.place}: names a column twice, got {list(self.columns)!r}")
+            raise ConfigError(f"{self.where}: names a column twice, got {list(self.columns)!r}")
         if not self.name:
             object.__setattr__(self, "name", "_".join(self.columns))
         if not NAME.fullmatch(self.name):
             raise ConfigError(
-                f"{self.place}: a name is a letter, then letters, digits, '_', '.' or '-', got {self.name!r}; give the "
+                f"{self.where}: a name is a letter, then letters, digits, '_', '.' or '-', got {self.name!r}; give the "
                 "columns a name: unique: {NAME: [COLUMN, ...]}"
             )
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """File, line and key, with which messages begin."""
         what = f"unique {self.name!r}" if self.name else "unique"
         return f"{self.source}: {what}" if self.source else what
@@ -92,7 +92,7 @@ def load_rules(path: str) -> tuple[Rule, ...]:
     """
     checks = load_checks(path)
     if checks.unique:
-        raise ConfigError(f"{checks.unique[0].place}: is no rule about a row; load_checks reads it")
+        raise ConfigError(f"{checks.unique[0].where}: is no rule about a row; load_checks reads it")
     return checks.rules
 
 
@@ -103,10 +103,10 @@ def parse_checks(text: str, source: str = "rules") -> Checks:
       ConfigError: as `load_checks`.
     """
     root = parse_yaml(text, source)
-    nodes = {} if root is None else {key.text: (key, node) for key, node in pairs(root, Place(source), _TOP_KEYS)}
+    nodes = {} if root is None else {key.text: (key, node) for key, node in pairs(root, Location(source), _TOP_KEYS)}
     if not nodes:
         raise ConfigError(
-            f"{Place(source)}: has no entry 'rules', a list of rules, and no entry 'unique', a list of columns"
+            f"{Location(source)}: has no entry 'rules', a list of rules, and no entry 'unique', a list of columns"
         )
     rules = tuple(_rules(*nodes["rules"])) if "rules" in nodes else ()
     check_names(rules)
@@ -122,11 +122,11 @@ def _rules(key: Key, node: yaml.Node) -> Iterator[Rule]:
         yield _rule(entry, number, key.where.at(entry))
 
 
-def _rule(node: yaml.Node, number: int, where: Place) -> Rule:
-    place = where.inside(f"rule {number}")
+def _rule(node: yaml.Node, number: int, where: Location) -> Rule:
+    inside = where.inside(f"rule {number}")
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{place}: must be a mapping with name and sql, got {shown_node(node)}")
-    entry = dict(pairs(node, place, _RULE_KEYS))
+        raise ConfigError(f"{inside}: must be a mapping with name and sql, got {shown_node(node)}")
+    entry = dict(pairs(node, inside, _RULE_KEYS))
     texts = {key.text: value_of(value) for key, value in entry.items()}
     named = f" ({texts['name']})" if isinstance(texts.get("name"), str) else ""
     for key in entry:
@@ -134,7 +134,7 @@ def _rule(node: yaml.Node, number: int, where: Place) -> Rule:
             raise ConfigError(f"{key.where}{named}: {key.text} must be text, got {shown(value)}; put it in quotes")
     for name in ("name", "sql"):
         if name not in texts:
-            raise ConfigError(f"{place}{named}: {name} is missing")
+            raise ConfigError(f"{inside}{named}: {name} is missing")
     return Rule(**texts, source=str(where))
 
 
@@ -152,7 +152,7 @@ def _unique_keys(key: Key, node: yaml.Node) -> Iterator[UniqueKey]:
         raise ConfigError(f"{key.where}: unique is empty; name columns or leave it out")
 
 
-def _unique_key(node: yaml.Node, where: Place, name: str = "") -> UniqueKey:
+def _unique_key(node: yaml.Node, where: Location, name: str = "") -> UniqueKey:
     columns: object = value_of(node)
     if not isinstance(columns, list) or not columns or not all(isinstance(item, str) and item for item in columns):
         what = f"unique {name!r}" if name else "unique"

@@ -95,13 +95,13 @@ class Rule:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ConfigError(
-                f"{self.place}: a name is a letter, then letters, digits, '_', '.' or '-', got {self.name!r}"
+                f"{self.where}: a name is a letter, then letters, digits, '_', '.' or '-', got {self.name!r}"
             )
         if self.severity not in _SEVERITIES:
-            raise ConfigError(f"{self.place}: severity must be error or warn, got {self.severity!r}")
+            raise ConfigError(f"{self.where}: severity must be error or warn, got {self.severity!r}")
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """File, line and rule, with which messages begin."""
         return f"{self.source}: rule {self.name!r}" if self.source else f"rule {self.name!r}"
 
@@ -120,7 +120,7 @@ def check_names(rules: Iterable[Rule]) -> None:
     seen: set[str] = set()
     for rule in rules:
         if rule.name in seen:
-            raise ConfigError(f"{rule.place}: the name is used twice; names tell rejected rows apart")
+            raise ConfigError(f"{rule.where}: the name is used twice; names tell rejected rows apart")
         seen.add(rule.name)
 
 
@@ -207,7 +207,7 @@ def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> Compile
             bind_predicate(rule.sql, [known[name] for name in used])
         except PredicateError as error:
             where = "" if error.offset is None else _position(rule.sql, error.offset)
-            raise ConfigError(f"{rule.place}{where}: {error}{_picture(rule.sql, error.offset)}") from error
+            raise ConfigError(f"{rule.where}{where}: {error}{_picture(rule.sql, error.offset)}") from error
         compiled.append(CompiledRule(rule, runnable(rule.sql), used))
     columns = tuple(feature for feature in features if any(feature.name in rule.uses for rule in compiled))
     return CompiledRules(tuple(compiled), columns)
@@ -270,7 +270,7 @@ def _outcomes(rules: Sequence[CompiledRule], rows: pa.Table) -> list[Outcome]:
 def _exhausted(rule: Rule, rows: pa.Table, error: Exception) -> DataError:
     what = message_of(error) if isinstance(error, duckdb.Error) else str(error) or "ran out of memory"
     return DataError(
-        f"{rule.place}: {what} for {rows.num_rows} rows; make less of each row: "
+        f"{rule.where}: {what} for {rows.num_rows} rows; make less of each row: "
         f"a list inside a list, or a text that is replaced or joined again and again, grows with the product of both"
         f"{_picture(rule.sql, None)}"
     )

@@ -33,7 +33,7 @@ import decimal
 import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -44,6 +44,7 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import drop_rows
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import column_of, has_kind, is_list, shown
@@ -215,6 +216,21 @@ def _bounds(domain: schema_pb2.IntDomain | schema_pb2.FloatDomain) -> dict[str, 
         "low": domain.min if domain.HasField("min") else None,
         "high": domain.max if domain.HasField("max") else None,
     }
+
+
+def inherit_specials(message: schema_pb2.Feature, columns: Iterable[ColumnCheck]) -> None:
+    """Allows NaN and infinity in a computed FLOAT feature where a column that it is computed from may have them.
+
+    Infinities make NaNs, as in the difference of two.
+    """
+    columns = tuple(columns)
+    infinite = any(check.allow_infinity for check in columns)
+    if message.type != schema_pb2.FLOAT or message.WhichOneof("domain_info") not in (None, "float_domain"):
+        return
+    if infinite or any(check.allow_nan for check in columns):
+        message.float_domain.disallow_nan = False
+    if infinite:
+        message.float_domain.disallow_inf = False
 
 
 def validate_batch(batch: pa.RecordBatch, checks: RecordChecks, rules: CompiledRules | None = None) -> Findings:
@@ -394,7 +410,7 @@ def _flags(mask: pa.Array) -> npt.NDArray[np.bool_]:
     return mask.to_numpy(zero_copy_only=False)
 
 
-class ValidateRecords(RejectingTransform):
+class ValidateRecords(TakesBatches, RejectingTransform):
     """Rejects the rows that break the schema or a rule.
 
     The module's docstring lists what is checked. Good rows pass unchanged, with all columns, in batches of the same

@@ -15,6 +15,8 @@ from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.batches import drop_rows
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -24,6 +26,7 @@ from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms._named import GRAPH_SCHEMA, no_graph
+from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
 from penstock.transforms.features.arrays import GraphColumn, graph_column
 from penstock.transforms.features.saved_graph import SavedGraph, TooManyValuesError, error_text
 from penstock.transforms.features.tensorflow import import_tensorflow
@@ -35,14 +38,14 @@ _LOADED = shared.Shared()
 
 
 @dataclasses.dataclass(eq=False)
-class ApplyTransform(RejectingTransform):
+class ApplyTransform(TakesBatches, RejectingTransform):
     """Applies a fitted graph to batches.
 
     Input and output are a `PCollection[pyarrow.RecordBatch]`. The computed features replace all columns except the
     reserved ones. Dense outputs of one value a row, and outputs whose schema has `value_count { max: 1 }`, become
-    scalar columns, others lists; int64, float32 or binary; null where a row has no value. Rows on which the graph fails
-    are rejected as `transform.error`. As long as the graph computes row by row, the values of a row do not depend on
-    its batch, to the last bit.
+    scalar columns, others lists; int64, float32 or binary; null where a row has no value. Rows on which the graph
+    fails, or whose features break the graph's own schema, are rejected as `transform.error`. As long as the graph
+    computes row by row, the values of a row do not depend on its batch, to the last bit.
 
     Attributes:
       transform_dir: the folder that `FitTransform`, tensorflow-transform or TFX wrote the graph to.
@@ -89,6 +92,29 @@ def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatc
     kept = batch.select(reserved)
     kept = kept.take(pa.array(left)) if reasons else kept
     return pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved]), reasons
+
+
+def check_features(
+    features: pa.RecordBatch, reasons: Mapping[int, Reason], checks: RecordChecks
+) -> tuple[pa.RecordBatch, dict[int, Reason]]:
+    """Returns the features that conform to the schema of the graph, and the reasons against all other rows.
+
+    The logarithm of a negative number, for instance, is NaN, which no reader of the dataset expects.
+
+    Args:
+      features: those that could be computed, in the order of the rows.
+      reasons: why the features of the other rows could not be computed, by row.
+      checks: of the schema of the graph.
+    """
+    wrong = validate_batch(features, checks).reasons
+    if not wrong:
+        return features, dict(reasons)
+    rows = _others(reasons, features.num_rows + len(reasons))
+    found = {
+        int(rows[index]): Reason(_ERROR, f"a computed feature breaks the schema of the features: {why[0].detail}")
+        for index, why in wrong.items()
+    }
+    return drop_rows(features, wrong), dict(sorted({**reasons, **found}.items()))
 
 
 def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, GraphColumn], dict[int, str]]:
@@ -171,9 +197,10 @@ class _ApplyFn(beam.DoFn):
 
     def setup(self) -> None:
         self._graph = load_graph(self._dir)
+        self._checks = record_checks(transformed_schema(self._dir))
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        features, reasons = apply_graph(self._graph, batch)
+        features, reasons = check_features(*apply_graph(self._graph, batch), self._checks)
         self._counters.add(in_rows=batch.num_rows, bad_rows=len(reasons), out_rows=features.num_rows)
         yield from reject(row_letters(batch, {row: [reason] for row, reason in reasons.items()}, "transform"))
         if features.num_rows:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import yaml
 
 from penstock.io.errors import ConfigError
-from penstock.io.files.yaml_files import Key, Place, pairs, refuse, shown_node, shown_text, top_entry, value_of
+from penstock.io.files.yaml_files import Key, Location, pairs, refuse, shown_node, shown_text, top_entry, value_of
 from penstock.io.reserved import RESERVED
 from penstock.transforms.features.operations import OPERATIONS, Operation, Parameter
 
@@ -36,7 +36,7 @@ class Step:
 
     name: str
     arguments: Mapping[str, Any]
-    where: Place
+    where: Location
 
     @property
     def operation(self) -> Operation:
@@ -60,7 +60,7 @@ class Entry:
     inputs: tuple[str, ...]
     defaults: tuple[Any, ...]
     steps: tuple[Step, ...]
-    where: Place
+    where: Location
 
 
 def parse_entries(text: str, source: str) -> tuple[Entry, ...]:
@@ -93,7 +93,7 @@ def _entry(key: Key, node: yaml.Node) -> Entry:
     return Entry(key.text, inputs, _defaults(nodes, inputs, where), steps, where)
 
 
-def _inputs(name: str, nodes: Mapping[str, yaml.Node], where: Place) -> tuple[str, ...]:
+def _inputs(name: str, nodes: Mapping[str, yaml.Node], where: Location) -> tuple[str, ...]:
     if "input" in nodes and "inputs" in nodes:
         raise ConfigError(f"{where}: give input (one column) or inputs (several), not both")
     if "inputs" not in nodes:
@@ -110,7 +110,7 @@ def _inputs(name: str, nodes: Mapping[str, yaml.Node], where: Place) -> tuple[st
     return tuple(names)
 
 
-def _defaults(nodes: Mapping[str, yaml.Node], inputs: tuple[str, ...], where: Place) -> tuple[Any, ...]:
+def _defaults(nodes: Mapping[str, yaml.Node], inputs: tuple[str, ...], where: Location) -> tuple[Any, ...]:
     default = value_of(nodes["default"]) if "default" in nodes else None
     defaults = default if isinstance(default, list) else [default] * len(inputs)
     if len(defaults) != len(inputs):
@@ -121,7 +121,7 @@ def _defaults(nodes: Mapping[str, yaml.Node], inputs: tuple[str, ...], where: Pl
     return tuple(_as_bytes(value) for value in defaults)
 
 
-def _steps(node: yaml.Node, where: Place) -> Iterator[Step]:
+def _steps(node: yaml.Node, where: Location) -> Iterator[Step]:
     if not isinstance(node, yaml.SequenceNode):
         raise ConfigError(f"{where}: ops must be a list of operations, got {shown_node(node)}")
     for item in node.value:
@@ -137,7 +137,7 @@ def _steps(node: yaml.Node, where: Place) -> Iterator[Step]:
             yield _step(value_of(item), None, where.at(item))
 
 
-def _step(name: Any, node: yaml.Node | None, where: Place) -> Step:
+def _step(name: Any, node: yaml.Node | None, where: Location) -> Step:
     if not isinstance(name, str):
         raise ConfigError(f"{where}: an operation must be a name, or a name with arguments, got {shown_text(name)}")
     if name not in OPERATIONS:
@@ -151,7 +151,7 @@ def _step(name: Any, node: yaml.Node | None, where: Place) -> Step:
     return Step(name, arguments, where)
 
 
-def _arguments(operation: Operation, node: yaml.Node | None, where: Place) -> dict[str, Any]:
+def _arguments(operation: Operation, node: yaml.Node | None, where: Location) -> dict[str, Any]:
     if node is None or (isinstance(node, yaml.ScalarNode) and value_of(node) is None):
         return {}
     if not isinstance(node, yaml.MappingNode):
@@ -168,7 +168,7 @@ def _arguments(operation: Operation, node: yaml.Node | None, where: Place) -> di
     }
 
 
-def _checked(value: Any, name: str, parameter: Parameter, where: Place) -> Any:
+def _checked(value: Any, name: str, parameter: Parameter, where: Location) -> Any:
     if not _fits(value, parameter):
         raise ConfigError(f"{where}: {name} must be {_EXPECTED[parameter.type]}, got {shown_text(value)}")
     if parameter.minimum is not None and value < parameter.minimum:
@@ -180,7 +180,7 @@ def _checked(value: Any, name: str, parameter: Parameter, where: Place) -> Any:
     return _as_bytes(value) if parameter.type == "same" else value
 
 
-def _check_pattern(pattern: str, where: Place) -> None:
+def _check_pattern(pattern: str, where: Location) -> None:
     try:
         pc.match_substring_regex(pa.array([""]), pattern)  # RE2, as in TensorFlow
     except pa.ArrowInvalid as error:

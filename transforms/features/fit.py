@@ -2,7 +2,7 @@
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
-from penstock.io.errors import ConfigError, DataError
+from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, named_features, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA
+from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
 from penstock.transforms.features.arrays import graph_column, large_list_array
 from penstock.transforms.features.functions import FeatureFile, FeatureFunction, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
@@ -29,7 +31,7 @@ _ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.b
 
 
 @dataclasses.dataclass(eq=False)
-class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
+class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
     """Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
 
     The input is a `PCollection[pyarrow.RecordBatch]` of columns as a read under `schema` yields them. The output is a
@@ -54,7 +56,8 @@ class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColle
       ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a
         folder is on a filesystem that cannot be reached from here.
       ImportError: without the extra `tft`.
-      DataError: on the workers, when there are no rows, or a row has no value, too many, or one that float32 cannot
+      NoRowsError: on the workers, when there are no rows.
+      DataError: on the workers, when a row has no value, too many, or one that float32 cannot
         hold, where the features need exactly one.
     """
 
@@ -78,7 +81,7 @@ class FitTransform(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColle
             graph = plan.analyze(tensorflow, rows)
             written = graph | "WriteGraph" >> tensorflow.tft_beam.WriteTransformFn(FileSystems.join(temp_dir, "graph"))
         count = rows | "CountBatches" >> beam.Map(_num_rows) | "CountRows" >> beam.CombineGlobally(sum)
-        publish = _PublishFn(temp_dir, self.output_dir, plan.schema, plan.single, self.split)
+        publish = _PublishFn(temp_dir, self.output_dir, plan, record_checks(self.schema).columns, self.split)
         results = (beam.pvalue.AsSingleton(count), beam.pvalue.AsIter(written))
         once = batches.pipeline | "Once" >> beam.Create([None])
         return once | "Publish" >> beam.ParDo(publish, *results).with_output_types(str)
@@ -99,10 +102,25 @@ class _Column:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
+    """What is analyzed.
+
+    Attributes:
+      function: computes the features.
+      schema: of the columns.
+      columns: that the function uses.
+      single: the features that have at most one value in each row.
+      sources: the columns of each feature, as far as they are known; the others may depend on all columns.
+    """
+
     function: TensorFunction
     schema: schema_pb2.Schema
     columns: tuple[_Column, ...]
     single: frozenset[str]
+    sources: Mapping[str, Sequence[str]]
+
+    def sources_of(self, feature: str) -> Sequence[str]:
+        """Returns the columns that a feature may depend on."""
+        return self.sources.get(feature) or [column.name for column in self.columns]
 
     def analyze(self, tensorflow: Tensorflow, rows: beam.PCollection[pa.RecordBatch]) -> Any:
         """Returns the fitted graph, deferred.
@@ -148,7 +166,7 @@ def _plan(
     function = features.load() if isinstance(features, FeatureFunction) else features
     flat = _flat_schema(schema)
     used = _used_columns(tensorflow, function, flat)
-    return _make_plan(function, [message for message in flat.feature if message.name in used], frozenset())
+    return _make_plan(function, [message for message in flat.feature if message.name in used], frozenset(), {})
 
 
 def _file_plan(preprocessing: Preprocessing) -> _Plan:
@@ -159,13 +177,19 @@ def _file_plan(preprocessing: Preprocessing) -> _Plan:
             message.presence.min_fraction = 1
             message.shape.SetInParent()
         messages.append(message)
-    return _make_plan(preprocessing, messages, preprocessing.single)
+    sources = {output.entry.name: output.entry.inputs for output in preprocessing.outputs}
+    return _make_plan(preprocessing, messages, preprocessing.single, sources)
 
 
-def _make_plan(function: TensorFunction, messages: Iterable[schema_pb2.Feature], single: frozenset[str]) -> _Plan:
+def _make_plan(
+    function: TensorFunction,
+    messages: Iterable[schema_pb2.Feature],
+    single: frozenset[str],
+    sources: Mapping[str, Sequence[str]],
+) -> _Plan:
     schema = schema_pb2.Schema(feature=messages)
     columns = tuple(_Column(message.name, _KINDS[message.type], _length(message)) for message in schema.feature)
-    return _Plan(function, schema, columns, single)
+    return _Plan(function, schema, columns, single, sources)
 
 
 def _length(message: schema_pb2.Feature) -> int | None:
@@ -280,7 +304,7 @@ class _SelectRowsFn(beam.DoFn):
 
 def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
     if SPLIT not in batch.schema.names:
-        raise DataError(f"cannot fit on split {split!r}: the rows have no split; assign one first (AssignSplit)")
+        raise NoRowsError(f"cannot fit on split {split!r}: the rows have no split; assign one first (AssignSplit)")
     return batch.filter(pc.equal(batch.column(SPLIT).cast(pa.string()), split))
 
 
@@ -300,13 +324,11 @@ def _analyzed(batch: pa.RecordBatch, column: _Column) -> pa.Array:
 class _PublishFn(beam.DoFn):
     """Completes what tensorflow-transform wrote and moves it to its final folder."""
 
-    def __init__(
-        self, temp_dir: str, output_dir: str, schema: schema_pb2.Schema, single: frozenset[str], split: str | None
-    ):
+    def __init__(self, temp_dir: str, output_dir: str, plan: _Plan, columns: Sequence[ColumnCheck], split: str | None):
         self._temp_dir = temp_dir
         self._output_dir = output_dir
-        self._schema = schema.SerializeToString(deterministic=True)
-        self._single = single
+        self._plan = dataclasses.replace(plan, function=dict)  # the function need not pickle
+        self._columns = tuple(columns)
         self._split = split
 
     def process(self, _: None, rows: int, written: Iterable[Any]) -> Iterator[str]:
@@ -317,7 +339,7 @@ class _PublishFn(beam.DoFn):
             gfile.rmtree(self._temp_dir)
             which = "there are no rows" if self._split is None else f"the split {self._split!r} has no rows"
             raise DataError(f"cannot fit the features: {which}")
-        _complete_metadata(source, schema_pb2.Schema.FromString(self._schema), self._single)
+        _complete_metadata(source, self._plan, self._columns)
         gfile.makedirs(self._output_dir)
         for name in ("metadata", "transformed_metadata", "transform_fn"):
             target = FileSystems.join(self._output_dir, name)
@@ -328,17 +350,19 @@ class _PublishFn(beam.DoFn):
         yield self._output_dir
 
 
-def _complete_metadata(graph_dir: str, schema: schema_pb2.Schema, single: frozenset[str]) -> None:
-    """Adds the schema of the inputs, and records which outputs have at most one value a row."""
+def _complete_metadata(graph_dir: str, plan: _Plan, columns: Sequence[ColumnCheck]) -> None:
+    """Adds the schema of the inputs, and records what outputs may be: single, NaN, infinite."""
     from penstock.transforms.features.apply import transformed_schema
 
     gfile = import_tensorflow().tf.io.gfile
     gfile.makedirs(FileSystems.join(graph_dir, "metadata"))
-    write_schema(schema, FileSystems.join(graph_dir, "metadata", "schema.pbtxt"))
+    write_schema(plan.schema, FileSystems.join(graph_dir, "metadata", "schema.pbtxt"))
     transformed = transformed_schema(graph_dir)
     for feature in transformed.feature:
-        if feature.name in single and not feature.HasField("shape"):
+        if feature.name in plan.single and not feature.HasField("shape"):
             feature.value_count.min = feature.value_count.max = 1
+        sources = plan.sources_of(feature.name)
+        inherit_specials(feature, [check for check in columns if check.feature.name in sources])
     path = FileSystems.join(graph_dir, *GRAPH_SCHEMA)
     gfile.remove(path)
     write_schema(transformed, path)

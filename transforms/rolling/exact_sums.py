@@ -73,8 +73,8 @@ class ExactSums:
 
     def _digits(self, starts: Ints, ends: Ints) -> Ints:
         digits = np.empty((len(self.totals), len(starts)), np.int64)
-        for place, totals in enumerate(self.totals):
-            np.subtract(totals.take(ends), totals.take(starts), out=digits[place])
+        for index, totals in enumerate(self.totals):
+            np.subtract(totals.take(ends), totals.take(starts), out=digits[index])
         _carry(digits)
         return digits
 
@@ -87,9 +87,9 @@ def _totals(digits: list[Ints]) -> tuple[Ints, ...]:
 
 def _carry(digits: Ints) -> None:
     """Carries, so that all digits but the greatest lie in [0, 2**32)."""
-    for place in range(len(digits) - 1):
-        digits[place + 1] += digits[place] >> _BITS
-        digits[place] &= _DIGIT
+    for index in range(len(digits) - 1):
+        digits[index + 1] += digits[index] >> _BITS
+        digits[index] &= _DIGIT
 
 
 def _float_digits(values: Floats) -> tuple[list[Ints], int]:
@@ -102,16 +102,16 @@ def _float_digits(values: Floats) -> tuple[list[Ints], int]:
     """
     fractions, exponents = np.frexp(values)
     mantissas = np.ldexp(np.abs(fractions), _MANTISSA).astype(np.int64)
-    places, shifts = np.divmod(exponents.astype(np.int64) - _MANTISSA - _LEAST_EXPONENT, _BITS)
+    lowest, shifts = np.divmod(exponents.astype(np.int64) - _MANTISSA - _LEAST_EXPONENT, _BITS)
     low, high = (mantissas & _DIGIT) << shifts, (mantissas >> _BITS) << shifts
     sign = np.where(values < 0, -1, 1)
     parts = [low & _DIGIT, (low >> _BITS) + (high & _DIGIT), high >> _BITS]
-    first, last = (int(places.min()), int(places.max())) if len(values) else (0, 0)
+    first, last = (int(lowest.min()), int(lowest.max())) if len(values) else (0, 0)
     digits = [np.zeros(len(values), np.int64) for _ in range(first, last + len(parts))]
-    for place in range(first, last + 1):
-        rows = places == place
+    for index in range(first, last + 1):
+        rows = lowest == index
         for offset, part in enumerate(parts):
-            digits[place - first + offset] += np.where(rows, sign * part, 0)
+            digits[index - first + offset] += np.where(rows, sign * part, 0)
     return digits, _LEAST_EXPONENT + _BITS * first
 
 

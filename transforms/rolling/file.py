@@ -9,7 +9,7 @@ import yaml
 
 from penstock.io.beam.durations import ZERO, parse_duration
 from penstock.io.errors import ConfigError
-from penstock.io.files.yaml_files import Key, Place, pairs, refuse, shown_text, top_entry, value_of
+from penstock.io.files.yaml_files import Key, Location, pairs, refuse, shown_text, top_entry, value_of
 from penstock.io.reserved import RESERVED
 
 _TOP_KEYS = ("key", "window", "features")
@@ -59,7 +59,7 @@ class RollingFeature:
     op: str
     column: str | None
     window: datetime.timedelta
-    where: Place
+    where: Location
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class RollingSpec:
 
     key: tuple[str, ...]
     features: tuple[RollingFeature, ...]
-    where: Place
+    where: Location
 
 
 def parse_rolling(text: str, source: str = "rolling") -> RollingSpec:
@@ -135,7 +135,7 @@ def _feature(key: Key, node: yaml.Node, window: datetime.timedelta | None) -> Ro
     return RollingFeature(key.text, name, _column(nodes, name, where), window, where)
 
 
-def _operation(nodes: Mapping[str, tuple[Key, yaml.Node]], where: Place) -> str:
+def _operation(nodes: Mapping[str, tuple[Key, yaml.Node]], where: Location) -> str:
     if "op" not in nodes:
         raise ConfigError(f"{where}: needs an op: {', '.join(OPERATIONS)}")
     key, node = nodes["op"]
@@ -147,7 +147,7 @@ def _operation(nodes: Mapping[str, tuple[Key, yaml.Node]], where: Place) -> str:
     return name
 
 
-def _column(nodes: Mapping[str, tuple[Key, yaml.Node]], op: str, where: Place) -> str | None:
+def _column(nodes: Mapping[str, tuple[Key, yaml.Node]], op: str, where: Location) -> str | None:
     column: Any = value_of(nodes["column"][1]) if "column" in nodes else None
     if not OPERATIONS[op].takes:
         if "column" in nodes:

@@ -61,6 +61,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import RecordBatchCoder, concat_alike, split_batch
 from penstock.io.beam import progress
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.spill import (
@@ -78,6 +79,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, schema_features
 from penstock.transforms._named import ROLLING_HINT
+from penstock.transforms.checks.validate import inherit_specials, record_checks
 from penstock.transforms.rolling.file import RollingSpec as RollingSpec
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import Rolling, bind_rolling, event_micros, events_of, key_hashes
@@ -115,12 +117,15 @@ def rolling_schema(schema: schema_pb2.Schema, spec: RollingSpec) -> schema_pb2.S
     features = schema_features(schema)
     rolling = bind_rolling(spec, features)
     columns = feature_map(features)
+    checks = {check.feature.name: check for check in record_checks(schema).columns}
     every_row = all(columns[name].complete for name in spec.key)
     result = schema_pb2.Schema()
     result.CopyFrom(schema)
     for feature in spec.features:
         message = result.feature.add(name=feature.name, type=_TYPES[rolling.kind(feature)])
         message.value_count.min = message.value_count.max = 1
+        if feature.column is not None:
+            inherit_specials(message, [checks[feature.column]])
         if every_row and feature.op in ("count", "distinct", "late"):
             message.presence.min_fraction = 1
     return result
@@ -148,7 +153,9 @@ def rolling_features(history: pa.RecordBatch | None, rows: pa.RecordBatch, rolli
 
 
 @dataclasses.dataclass(eq=False)
-class RollingFeatures(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
+class RollingFeatures(
+    TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]
+):
     """Adds features of what happened to a key before each row.
 
     Batches must be in the global window, and their rows must have `_event_time`.

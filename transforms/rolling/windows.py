@@ -42,12 +42,12 @@ def feature_columns(
     present = _has_key(everything, rolling)
     rows = np.flatnonzero(present)
     ordered = _Ordered.sort(everything.take(pa.array(rows)) if len(rows) < len(present) else everything, rolling)
-    places = np.full(len(present), -1)
-    places[rows] = ordered.places
-    places = places[history.num_rows :]
-    known = places >= 0
-    marks = np.zeros(len(places), bool) if late is None else late
-    return [_spread(_feature(ordered, feature, places[known], marks[known]), known) for feature in rolling.features]
+    ranks = np.full(len(present), -1)
+    ranks[rows] = ordered.ranks
+    ranks = ranks[history.num_rows :]
+    known = ranks >= 0
+    marks = np.zeros(len(ranks), bool) if late is None else late
+    return [_spread(_feature(ordered, feature, ranks[known], marks[known]), known) for feature in rolling.features]
 
 
 def _has_key(events: pa.RecordBatch, rolling: Rolling) -> Mask:
@@ -68,14 +68,14 @@ class _Ordered:
 
     Attributes:
       events: the sorted events.
-      places: int64[n], the sorted index of each original event.
+      ranks: int64[n], the sorted index of each original event.
       codes: int64[n], ascending, equal for events of one key.
       times: int64[n], microseconds.
     """
 
-    def __init__(self, events: pa.RecordBatch, places: Ints, codes: Ints):
+    def __init__(self, events: pa.RecordBatch, ranks: Ints, codes: Ints):
         self.events = events
-        self.places = places
+        self.ranks = ranks
         self.codes = codes
         self.times: Ints = events.column(TIME).to_numpy()
         self._starts: dict[int, Ints] = {}
@@ -85,9 +85,9 @@ class _Ordered:
     def sort(cls, events: pa.RecordBatch, rolling: Rolling) -> "_Ordered":
         codes = _key_codes(events, rolling)
         order = np.lexsort((events.column(ORDER).to_numpy(), events.column(TIME).to_numpy(), codes))
-        places = np.empty(len(order), np.int64)
-        places[order] = np.arange(len(order))
-        return cls(events.take(pa.array(order)), places, codes[order])
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.arange(len(order))
+        return cls(events.take(pa.array(order)), ranks, codes[order])
 
     def starts(self, window: int) -> Ints:
         """Returns where the window of each event starts: at its key's first event less than `window` older."""
@@ -195,21 +195,21 @@ def _running(mask: Mask) -> Ints:
     return totals
 
 
-def _feature(ordered: _Ordered, feature: RollingFeature, places: Ints, late: Mask) -> pa.Array:
-    """Computes the feature of the events at these sorted indices (`places`)."""
+def _feature(ordered: _Ordered, feature: RollingFeature, ranks: Ints, late: Mask) -> pa.Array:
+    """Computes the feature of the events at these sorted indices (`ranks`)."""
     if feature.op == "late":
         return pa.array(late.astype(np.int64))
     window = micros(feature.window)
     all_starts = ordered.starts(window)
-    starts, ends = all_starts[places], places + 1
+    starts, ends = all_starts[ranks], ranks + 1
     if feature.op == "count":
         return pa.array(ends - starts)
     if feature.op == "time_since_last":
-        return _time_since_last(ordered, starts, places)
+        return _time_since_last(ordered, starts, ranks)
     column = ordered.column(feature.column or "")
     match feature.op:
         case "distinct":
-            return pa.array(_distinct(column, all_starts)[places])
+            return pa.array(_distinct(column, all_starts)[ranks])
         case "sum" if column.values.dtype == np.int64:
             return _int_sum(column, starts, ends)
         case "sum":
@@ -223,9 +223,9 @@ def _feature(ordered: _Ordered, feature: RollingFeature, places: Ints, late: Mas
             return _extreme(column, starts, ends, feature.op == "max")
 
 
-def _time_since_last(ordered: _Ordered, starts: Ints, places: Ints) -> pa.Array:
-    first = places == starts
-    seconds = (ordered.times[places] - ordered.times[places - 1]) / _MICROS
+def _time_since_last(ordered: _Ordered, starts: Ints, ranks: Ints) -> pa.Array:
+    first = ranks == starts
+    seconds = (ordered.times[ranks] - ordered.times[ranks - 1]) / _MICROS
     return pa.array(np.where(first, 0.0, seconds), mask=first)
 
 

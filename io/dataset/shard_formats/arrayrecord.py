@@ -9,7 +9,6 @@ import dataclasses
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
+from penstock.io.columns.float32 import rounding_notes
 from penstock.io.dataset.shard_formats.base import (
     Content,
     EncodedRows,
@@ -31,8 +31,11 @@ from penstock.io.dataset.shard_formats.tfrecord import encode_framed, framed_pie
 from penstock.io.errors import InputError
 from penstock.io.examples.frames import Frames
 from penstock.io.files.paths import is_local
+from penstock.io.files.system_errors import SPILL_REMEDY, writing
+from penstock.io.files.temporary import temporary_folder
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_crcs
+from penstock.io.reasons import Note
 from penstock.io.sort.records import Bytes, Ints
 
 # Our names of compressions -> the names in `array_record`.
@@ -56,6 +59,10 @@ class ArrayRecordShards(ShardFormat):
         """Encodes rows as framed tf.Examples."""
         return encode_framed(batch)
 
+    def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
+        """Returns what becomes of doubles as float32."""
+        return rounding_notes(rows)
+
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:
         """Opens a file on this machine, which is stored once it is complete.
@@ -63,9 +70,9 @@ class ArrayRecordShards(ShardFormat):
         Raises:
           OSError: if the file cannot be written.
         """
-        with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
+        with temporary_folder() as directory:
             path, content = os.path.join(directory, "shard"), Content()
-            with _written(path, f"{_LAYOUT},{_OPTIONS[self.compression]}") as writer:
+            with writing(path, SPILL_REMEDY), _written(path, f"{_LAYOUT},{_OPTIONS[self.compression]}") as writer:
 
                 def add(data: Bytes, offsets: Ints) -> None:
                     content.add(data.data)
@@ -81,8 +88,8 @@ class ArrayRecordShards(ShardFormat):
         with _local_file(path) as local:
             first = 0
             for records in _records(local, uri):
-                places = np.arange(first, first + len(records))
-                yield framed_piece(framed(records), "record", places)
+                positions = np.arange(first, first + len(records))
+                yield framed_piece(framed(records), "record", positions)
                 first += len(records)
 
 
@@ -119,9 +126,13 @@ def _local_file(path: str) -> Iterator[str]:
     if is_local(path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
+    with temporary_folder() as directory:
         copy = os.path.join(directory, "shard")
-        with FileSystems.open(path, compression_type="uncompressed") as source, open(copy, "wb") as target:
+        with (
+            writing(copy, SPILL_REMEDY),
+            FileSystems.open(path, compression_type="uncompressed") as source,
+            open(copy, "wb") as target,
+        ):
             shutil.copyfileobj(source, target, _COPY_BYTES)
         yield copy
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from penstock.io.beam import progress
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
-from penstock.io.reasons import Reason
-from penstock.io.schema import Feature
+from penstock.io.reasons import Note, Reason
+from penstock.io.schema import Feature, Kind
 from penstock.io.sort.records import BlockWriter, Bytes, EncodedRecords, Ints, Keys, RecordSink
 
 # Takes the bytes of a file, in order. The caller may reuse the memory afterwards.
@@ -74,13 +74,15 @@ class ReadPiece:
       content: the bytes of the records, as `Content` got them when they were written.
       records: number of records.
       decode: returns the columns of the given features, and why rows lack them, by row index.
-      place: describes the position of a row in the file, for messages.
+      position: describes the position of a row in the file, for messages.
+      kinds: returns the kinds of each feature that the records have, and the first row of each kind.
     """
 
     content: bytes | memoryview
     records: int
     decode: Callable[[Sequence[Feature]], tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]]
-    place: Callable[[int], str]
+    position: Callable[[int], str]
+    kinds: Callable[[], Mapping[str, Mapping[Kind, int]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,10 @@ class ShardFormat(ABC):
     def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
         """Returns uint64, a shuffle key for each row, for rows that have none; `encoded` holds their records."""
         return hash_rows(rows, None, salted(seed, SHUFFLE_SALT))
+
+    def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
+        """Returns what becomes of values of rows that are written, where that is no reason to reject them."""
+        return ()
 
     @abstractmethod
     def open(self, store: Store) -> contextlib.AbstractContextManager[ShardWriter]:

@@ -21,7 +21,7 @@ from penstock.io.batches import drop_rows, feature_names
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.columns.lists import list_column
-from penstock.io.columns.values import is_list, is_text, not_utf8, plain
+from penstock.io.columns.values import is_list, is_text, item_type, kind_of, not_utf8, plain
 from penstock.io.dataset.shard_formats.base import (
     Content,
     EncodedRows,
@@ -36,7 +36,7 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import open_plain, stat_file
 from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.reasons import Reason
-from penstock.io.schema import Feature
+from penstock.io.schema import Feature, Kind
 from penstock.io.sort.records import Bytes, Keys
 
 # A reader reads a row group at once, and a worker holds one in memory while it writes.
@@ -96,7 +96,7 @@ class ParquetShards(ShardFormat):
             try:
                 parquet = pq.ParquetFile(plain_file, page_checksum_verification=True)
                 codec = RowCodec(shard_columns(parquet.schema_arrow.remove_metadata()))
-                yield ReadPiece(_head(codec.columns), 0, lambda features: (_no_rows(), {}), str)
+                yield ReadPiece(_head(codec.columns), 0, lambda features: (_no_rows(), {}), str, dict)
                 first = 0
                 for batch in parquet.iter_batches(_ROWS_READ):
                     yield _piece(batch, codec, first)
@@ -114,7 +114,12 @@ def _piece(batch: pa.RecordBatch, codec: RowCodec, first: int) -> ReadPiece:
         return conform_batch(batch, features)
 
     data, _ = codec.encode(pa.RecordBatch.from_arrays(batch.columns, schema=codec.columns))
-    return ReadPiece(data.data, batch.num_rows, decode, lambda row: f"row {first + row}")
+    return ReadPiece(data.data, batch.num_rows, decode, lambda row: f"row {first + row}", lambda: _kinds(batch))
+
+
+def _kinds(batch: pa.RecordBatch) -> dict[str, dict[Kind, int]]:
+    kinds = {field.name: kind_of(item_type(field.type)) for field in batch.schema}
+    return {name: {kind: 0} for name, kind in kinds.items() if kind}
 
 
 def _head(columns: pa.Schema) -> bytes:

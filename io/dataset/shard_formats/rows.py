@@ -217,10 +217,10 @@ def _binary(data: Bytes, offsets: Ints) -> pa.Array:
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
-def _gathered(data: Bytes, places: Ints, width: int) -> Bytes:
+def _gathered(data: Bytes, starts: Ints, width: int) -> Bytes:
     """Returns uint8[n, width], the bytes at these offsets; items of `width` bytes are copied faster than bytes."""
     windows: npt.NDArray[Any] = np.ndarray((len(data) - width + 1,), f"V{width}", data, strides=(1,))
-    return windows[places].view(np.uint8).reshape(-1, width)
+    return windows[starts].view(np.uint8).reshape(-1, width)
 
 
 def _content(array: pa.Array) -> tuple[Bytes, Ints]:
@@ -233,17 +233,17 @@ def _content(array: pa.Array) -> tuple[Bytes, Ints]:
 class _Pieces:
     """Reads the pieces of all records, one after the other."""
 
-    def __init__(self, data: Bytes, places: Ints):
+    def __init__(self, data: Bytes, starts: Ints):
         self._data = pa.py_buffer(data)
-        self._places = places
-        self._indices = pa.array(np.arange(0, 2 * len(places) - 1, 2))
+        self._starts = starts
+        self._indices = pa.array(np.arange(0, 2 * len(starts) - 1, 2))
 
     def take(self, sizes: Ints) -> Bytes:
         """Returns the next piece of all records, concatenated; `sizes` has its bytes in each record."""
-        ends = self._places + sizes
+        ends = self._starts + sizes
         # Of the slices between these bounds, every other one is a piece; the rest are the gaps between pieces.
-        bounds = np.stack([self._places, ends], axis=1).reshape(-1)
-        self._places = ends
+        bounds = np.stack([self._starts, ends], axis=1).reshape(-1)
+        self._starts = ends
         slices = [None, pa.py_buffer(bounds), self._data]
         all_slices = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(bounds) - 1, slices)
         return _content(all_slices.take(self._indices))[0]

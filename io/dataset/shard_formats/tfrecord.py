@@ -8,6 +8,7 @@ import pyarrow as pa
 from isal import isal_zlib
 
 from penstock.io.beam import progress
+from penstock.io.columns.float32 import rounding_notes
 from penstock.io.dataset.shard_formats.base import (
     Content,
     EncodedRows,
@@ -16,11 +17,11 @@ from penstock.io.dataset.shard_formats.base import (
     ShardWriter,
     Store,
 )
-from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.decode import decode_examples, example_kinds
 from penstock.io.examples.encode import try_encode_examples
 from penstock.io.examples.frames import Frames, read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason
 from penstock.io.schema import Feature
 from penstock.io.sort.records import BlockWriter, Ints
 
@@ -36,6 +37,10 @@ class TFRecordShards(ShardFormat):
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
         """Encodes rows as framed tf.Examples."""
         return encode_framed(batch)
+
+    def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
+        """Returns what becomes of doubles as float32."""
+        return rounding_notes(rows)
 
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:
@@ -72,11 +77,17 @@ def encode_framed(batch: pa.RecordBatch) -> EncodedRows:
     return EncodedRows(encoded.data, encoded.offsets, faults)
 
 
-def framed_piece(frames: Frames, what: str, places: Sequence[int] | Ints) -> ReadPiece:
-    """Wraps framed tf.Examples that were read from a file; `what` names the unit of `places`, their positions in it."""
+def framed_piece(frames: Frames, what: str, positions: Sequence[int] | Ints) -> ReadPiece:
+    """Wraps framed tf.Examples that were read from a file; `positions` are those in the file, in the unit `what`."""
 
     def decode(features: Sequence[Feature]) -> tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]:
         decoded = decode_examples(frames, features, strict=True)
         return decoded.batch, decoded.rejects
 
-    return ReadPiece(frames.data, len(frames), decode, lambda row: f"{what} {places[row]}")
+    return ReadPiece(
+        frames.data,
+        len(frames),
+        decode,
+        position=lambda row: f"{what} {positions[row]}",
+        kinds=lambda: example_kinds(frames),
+    )

@@ -12,7 +12,7 @@ A reader reads only the bytes that it needs.
 import dataclasses
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,11 @@ from penstock.io.batches import feature_names
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.values import plain
+from penstock.io.dataset.kinds import KindGroup
 from penstock.io.dataset.shuffle import shards_of
-from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
+from penstock.io.reasons import Note, merge_notes
+from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 from penstock.io.sort.records import EncodedRecords, Ints, sorted_order
 from penstock.io.sort.runs import MAX_RUN_BYTES
 
@@ -64,6 +67,8 @@ class Chunk:
       parts: the records by split and shard, ascending.
       source: byte offset and length of the source rows.
       inputs: where the records come from, by uri.
+      notes: what became of values of the records.
+      kinds: the kinds of features that its bundle has met so far.
     """
 
     window: int
@@ -72,6 +77,8 @@ class Chunk:
     parts: tuple[ChunkPart, ...]
     source: tuple[int, int]
     inputs: tuple[InputRange, ...] = ()
+    notes: tuple[Note, ...] = ()
+    kinds: tuple[KindGroup, ...] = ()
 
 
 def merge_ranges(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
@@ -104,16 +111,21 @@ class ChunkWriter:
     def _clear(self) -> None:
         self._records: list[pa.RecordBatch] = []
         self._sources: list[pa.RecordBatch] = []
+        self._notes: dict[int, list[Note]] = {}
         self._bytes = 0
 
-    def add(self, records: pa.RecordBatch, sources: pa.RecordBatch) -> Iterator[Chunk]:
-        """Adds a batch of `RECORDS`, all with event times, and their source rows.
+    def add(
+        self, records: pa.RecordBatch, sources: pa.RecordBatch, notes: Mapping[int, Sequence[Note]] | None = None
+    ) -> Iterator[Chunk]:
+        """Adds a batch of `RECORDS`, all with event times, their source rows, and their notes by start of a window.
 
         Yields chunks whenever the buffer is full.
         """
+        for start, found in (notes or {}).items():
+            self._notes.setdefault(start, []).extend(found)
         self._records.append(records)
         self._sources.append(_letter_columns(sources))
-        self._bytes += EncodedRecords.of(records).nbytes + sources.nbytes
+        self._bytes += EncodedRecords.of(records).nbytes + self._sources[-1].nbytes
         if self._bytes >= self._max_bytes:
             yield from self.flush()
 
@@ -121,13 +133,14 @@ class ChunkWriter:
         """Writes the buffer to one file for each window; a file is closed before its chunk is yielded."""
         if not self._records:
             return
-        records, sources = pa.concat_batches(self._records), self._sources
+        records, sources, notes = pa.concat_batches(self._records), self._sources, self._notes
         self._clear()
         times = records.column("event_time").cast(pa.int64()).to_numpy()
         rows, starts = self._windows.assign(times)
         for start in np.unique(starts).tolist():
             own = rows[starts == start]
-            yield self._write(start, _take(records, own), _take_each(sources, own))
+            chunk = self._write(start, _take(records, own), _take_each(sources, own))
+            yield dataclasses.replace(chunk, notes=merge_notes(notes.get(start, ())))
 
     def _write(self, start: int, records: pa.RecordBatch, sources: Sequence[pa.RecordBatch]) -> Chunk:
         order = sorted_order(EncodedRecords.of(records))
@@ -135,7 +148,7 @@ class ChunkWriter:
         path = FileSystems.join(self._directory, self._windows.name(start), uuid.uuid4().hex)
         parts: list[ChunkPart] = []
         offset = 0
-        with FileSystems.create(path, compression_type="uncompressed") as file:
+        with writing(path, OUTPUT_REMEDY), FileSystems.create(path, compression_type="uncompressed") as file:
             for split, shard, first, last in _parts_of(EncodedRecords.of(records), self._num_shards):
                 stream = _stream([records.slice(first, last - first)])
                 file.write(stream)
@@ -150,8 +163,10 @@ class ChunkWriter:
 
 
 def _letter_columns(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns the columns that a dead letter needs."""
-    return rows.select([*feature_names(rows), *(n for n in (ORIGIN, EVENT_TIME, ATTEMPT) if n in rows.schema.names)])
+    """Returns the columns that a dead letter needs: the data columns only where `_source` does not hold them."""
+    names = rows.schema.names
+    wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT, SOURCE) if name in names]
+    return rows.select(wanted if SOURCE in wanted else [*feature_names(rows), *wanted])
 
 
 def _take(batch: pa.RecordBatch, rows: Ints) -> pa.RecordBatch:

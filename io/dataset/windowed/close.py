@@ -16,13 +16,16 @@ For unbounded input, the clock F is the greatest time of a timer that has fired.
 
 Rejects are filed in the window that is open when they arrive, so its manifest, which is written later, counts them.
 Before the first timer has fired, nothing is late.
+
+The same step holds the kinds of features against each other, since all windows share one schema
+(`penstock.io.dataset.kinds`). Of rows that are too late, nothing is looked at.
 """
 
 import dataclasses
 import datetime
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -35,10 +38,13 @@ from penstock.io.beam import progress
 from penstock.io.beam.durations import ZERO, duration_text, micros
 from penstock.io.beam.json_coder import JsonCoder, OneOf, register_json
 from penstock.io.beam.windows import Windows
+from penstock.io.dataset.kinds import KindGroup, SeenKinds, merge_kinds
 from penstock.io.dataset.windowed.chunks import Chunk, InputRange, merge_ranges
 from penstock.io.dataset.windowed.manifest import Pane
+from penstock.io.dataset.windowed.schema_file import SchemaFile
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
+from penstock.io.reasons import Note, merge_notes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -98,6 +104,7 @@ class PaneHeader:
       shards: number of shards to write.
       rejects: number of dead-letter files that are filed in it.
       final: whether it is the last pane of its window.
+      notes: what became of values of its rows.
     """
 
     shards: int
@@ -106,6 +113,7 @@ class PaneHeader:
     inputs: tuple[InputRange, ...]
     final: bool
     run_id: str
+    notes: tuple[Note, ...] = ()
 
 
 @register_json
@@ -204,7 +212,8 @@ class ClosingRules:
                 parts.setdefault((part.split, part.shard), []).append(ref)
         inputs = merge_ranges(item for chunk in chunks for item in chunk.inputs)
         rows = sum(chunk.rows for chunk in chunks)
-        yield HeaderTask(window, PaneHeader(len(parts), rejects, rows, inputs, final, run_id), pane)
+        notes = merge_notes(note for chunk in chunks for note in chunk.notes)
+        yield HeaderTask(window, PaneHeader(len(parts), rejects, rows, inputs, final, run_id, notes), pane)
         for (split, shard), refs in sorted(parts.items()):
             yield WriteTask(window, ShardTask(split, shard, tuple(refs)), pane)
 
@@ -401,25 +410,39 @@ def close_bounded(rules: ClosingRules, arrivals: Iterable[Arrival]) -> Iterator[
 
 @dataclasses.dataclass(eq=False)
 class CloseWindows(beam.PTransform[beam.PCollection[Arrival], beam.PCollection[Task]]):
-    """Collects arrivals in the global window, and outputs the tasks when windows close."""
+    """Collects arrivals in the global window, and outputs the tasks when windows close.
+
+    A feature of two kinds fails the pipeline.
+
+    Attributes:
+      schema: writes the schema of what has come; None if the dataset has one already.
+    """
 
     rules: ClosingRules
+    schema: SchemaFile | None = None
 
     def expand(self, arrivals: beam.PCollection[Arrival]) -> beam.PCollection[Task]:
         """Uses one key, with timers for unbounded input, and a GroupByKey for bounded input."""
         keyed = arrivals | "OneKey" >> beam.Map(_with_one_key).with_output_types(tuple[int, Arrival])
         if arrivals.is_bounded:
             grouped = keyed | "Collect" >> beam.GroupByKey()
-            return grouped | "Close" >> beam.FlatMap(_close_bounded, self.rules).with_output_types(Task)
-        return keyed | "CloseByTime" >> beam.ParDo(_CloseFn(self.rules)).with_output_types(Task)
+            return grouped | "Close" >> beam.FlatMap(_close_bounded, self.rules, self.schema).with_output_types(Task)
+        return keyed | "CloseByTime" >> beam.ParDo(_CloseFn(self.rules, self.schema)).with_output_types(Task)
 
 
 def _with_one_key(arrival: Arrival) -> tuple[int, Arrival]:
     return _KEY, arrival
 
 
-def _close_bounded(element: tuple[int, Iterable[Arrival]], rules: ClosingRules) -> Iterator[Task]:
-    for task in close_bounded(rules, element[1]):
+def _close_bounded(
+    element: tuple[int, Iterable[Arrival]], rules: ClosingRules, schema: SchemaFile | None
+) -> Iterator[Task]:
+    arrivals = list(element[1])
+    groups = (arrival.chunk.kinds for arrival in arrivals if isinstance(arrival, ChunkArrival))
+    kinds = merge_kinds(map(SeenKinds.of_groups, groups))
+    if schema is not None:
+        schema.write(schema.known().merge(kinds))
+    for task in close_bounded(rules, arrivals):
         progress.plan(shards=isinstance(task, WriteTask))
         yield task
 
@@ -430,28 +453,48 @@ class _CloseFn(beam.DoFn):
     TIMER = TimerSpec("close", TimeDomain.WATERMARK)
     _clock = beam.DoFn.StateParam(ReadModifyWriteStateSpec("clock", JsonCoder(ClockState)))
     _chunks = beam.DoFn.StateParam(BagStateSpec("chunks", JsonCoder(KeptChunk)))
+    _kinds = beam.DoFn.StateParam(ReadModifyWriteStateSpec("kinds", JsonCoder(SeenKinds)))
     _timer = beam.DoFn.TimerParam(TIMER)
 
-    def __init__(self, rules: ClosingRules):
+    def __init__(self, rules: ClosingRules, schema: SchemaFile | None = None):
         self._rules = rules
+        self._schema = schema
 
     def process(
-        self, element: tuple[int, Arrival], clock: Any = _clock, chunks: Any = _chunks, timer: Any = _timer
+        self,
+        element: tuple[int, Arrival],
+        clock: Any = _clock,
+        chunks: Any = _chunks,
+        kinds: Any = _kinds,
+        timer: Any = _timer,
     ) -> Iterator[Task]:
         now = WindowClock(self._rules, clock.read())
+        new: Sequence[KindGroup] = ()
         match element[1]:
             case ChunkArrival(chunk):
                 pane = now.pane(chunk.window)
                 if pane is None:
                     yield TooLateTask(now.file_too_late(), chunk)
                 else:
-                    chunks.add(KeptChunk(pane, chunk))
+                    new = chunk.kinds
+                    chunks.add(KeptChunk(pane, dataclasses.replace(chunk, kinds=())))
             case RejectsArrival(rejects):
                 yield from now.file_rejects(rejects)
+        self._keep_kinds(new, kinds)
         yield from now.file_unfiled()
         for tag, fires in now.timers.items():
             timer.set(Timestamp(micros=fires), dynamic_timer_tag=tag)
         clock.write(now.state())
+
+    def _keep_kinds(self, new: Sequence[KindGroup], kinds: Any) -> None:
+        """Merges kinds into the state; writes the schema at the first arrival, and whenever a feature is new."""
+        before = kinds.read()
+        known = before or (self._schema.known() if self._schema is not None else SeenKinds())
+        now = known.merge(SeenKinds.of_groups(new))
+        if before is None or now.features.keys() != before.features.keys():
+            if self._schema is not None:
+                self._schema.write(now)
+            kinds.write(now)
 
     @on_timer(TIMER)
     def close(

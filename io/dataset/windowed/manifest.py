@@ -13,6 +13,7 @@ from penstock.io.dataset.layout import WINDOWS
 from penstock.io.dataset.manifest import Manifest, ManifestFile, PublishedDeadLetters, Shard, read_manifest
 from penstock.io.dataset.windowed.chunks import InputRange
 from penstock.io.files.folders import list_files
+from penstock.io.reasons import Note
 
 Pane = Literal["on_time", "late"]
 WindowStatus = Literal["published", "quarantined"]
@@ -42,6 +43,7 @@ class WindowManifest(ManifestFile):
       dataset_id: `dataset_id` of the shards: equal for equal content.
       rows_rejected: rejects that were filed in this window, as they arrived while it was open.
       inputs: where the rows of the shards come from.
+      notes: as in `Manifest`: those of the whole input first, as the schema was inferred, then those of this window.
       extras: files of the dataset that belong to all windows.
     """
 
@@ -70,6 +72,7 @@ class WindowManifest(ManifestFile):
     num_shards: int
     format: str = "tfrecord"
     media_type: str = "application/x-tfrecord"
+    notes: tuple[Note, ...] = ()
     extras: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION

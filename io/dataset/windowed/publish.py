@@ -33,6 +33,7 @@ from penstock.io.dataset.windowed.shards import STAGED_SHARDS
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
 from penstock.io.files.paths import is_local
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 
 CHUNKS = "chunks"
 
@@ -85,7 +86,10 @@ class WindowPublisher:
     def _created(self, path: str) -> Iterator[IO[bytes]]:
         """Creates a file that gets its final name once it is complete."""
         staged = self.staging.path(WINDOWS, f"{uuid.uuid4().hex}.json")
-        with FileSystems.create(staged, "application/json", compression_type="uncompressed") as file:
+        with (
+            writing(staged, OUTPUT_REMEDY),
+            FileSystems.create(staged, "application/json", compression_type="uncompressed") as file,
+        ):
             yield file
         move_files({staged: path})
 

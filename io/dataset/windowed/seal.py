@@ -109,7 +109,7 @@ class SealingRules:
             rejected_by_stage=sum_counts(file.stages for file in rejects),
             inputs=merge_ranges(item for header in headers.values() for item in header.inputs),
             num_shards=self.spec.num_shards or 1,
-            **self.spec.manifest_fields(),
+            **self.spec.manifest_fields(note for header in headers.values() for note in header.notes),
         )
         if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
             raise DataError(

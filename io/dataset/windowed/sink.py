@@ -10,31 +10,34 @@ lie in state. One step, which gets only references, decides when a window closes
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from penstock.io.batches import drop_rows, in_global_window, set_column, source_rows
+from penstock.io.batches import drop_rows, in_global_window, set_column
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
-from penstock.io.dataset.encode import RecordEncoder
+from penstock.io.dataset.encode import EncodedBatch, RecordEncoder
+from penstock.io.dataset.kinds import KindCounter
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.chunks import Chunk, ChunkWriter
 from penstock.io.dataset.windowed.close import Arrival, ChunkArrival, CloseWindows, ClosingRules, RejectsArrival
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dataset.windowed.publish import CHUNKS, PublishWindows, WindowPublisher
+from penstock.io.dataset.windowed.schema_file import SchemaFile
 from penstock.io.dataset.windowed.seal import SealingRules, SealWindows
 from penstock.io.dataset.windowed.shards import ShardStaging, WriteWindowShards
 from penstock.io.dead_letters.handler import REJECTED, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import DataError
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason
 from penstock.io.reserved import EVENT_TIME
 
 _TIME_TYPE = pa.timestamp("us", "UTC")
@@ -65,6 +68,7 @@ class _WriteChunksFn(beam.DoFn):
         self._counters = RowCounters("WriteDataset")
 
     def start_bundle(self) -> None:
+        self._kinds = KindCounter.of_spec(self._encoder.spec)
         self._writer = ChunkWriter(*self._chunk_options)
         self._earliest = MAX_TIMESTAMP
 
@@ -80,17 +84,30 @@ class _WriteChunksFn(beam.DoFn):
         encoded = self._encoder.encode(batch)
         if encoded.faults:
             yield from self._reject(encoded.all_rows, encoded.faults)
-        for chunk in self._writer.add(encoded.records, source_rows(encoded.rows)):
+        self._kinds.add(encoded.rows)
+        for chunk in self._writer.add(encoded.records, encoded.rows, self._notes(encoded)):
             # The earliest timestamp in the bundle: a later one would let the watermark pass the buffered rows.
-            yield TimestampedValue(chunk, self._earliest)
+            yield TimestampedValue(self._with_kinds(chunk), self._earliest)
+
+    def _with_kinds(self, chunk: Chunk) -> Chunk:
+        return dataclasses.replace(chunk, kinds=self._kinds.seen.groups())
+
+    def _notes(self, encoded: EncodedBatch) -> Mapping[int, Sequence[Note]]:
+        """The notes of the rows of each window, by its start."""
+        if not encoded.notes:
+            return {}
+        windows: Windows = self._chunk_options[1]
+        rows, starts = windows.assign(encoded.records.column("event_time").cast(pa.int64()).to_numpy())
+        own = {start: pa.array(rows[starts == start]) for start in np.unique(starts).tolist()}
+        return {start: self._encoder.notes(encoded.rows.take(indices)) for start, indices in own.items()}
 
     def _reject(self, rows: pa.RecordBatch, faults: Any) -> Iterator[Any]:
         self._counters.add(bad_rows=len(faults))
-        yield from reject(row_letters(source_rows(rows), faults, "write"))
+        yield from reject(row_letters(rows, faults, "write"))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for chunk in self._writer.flush():
-            yield in_global_window(chunk, self._earliest)
+            yield in_global_window(self._with_kinds(chunk), self._earliest)
         del self._writer
 
 
@@ -113,12 +130,14 @@ def _with_times(batch: pa.RecordBatch, timestamp: Timestamp) -> tuple[pa.RecordB
 class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     """Turns chunks and dead-letter files into published windows.
 
-    It takes both as a tuple of PCollections, and returns a manifest for each published version of a window.
+    It takes both as a tuple of PCollections, and returns a manifest for each published version of a window. With
+    `writes_schema`, it also writes the schema of the dataset.
     """
 
     staging: Staging
     closing: ClosingRules
     sealing: SealingRules
+    writes_schema: bool = False
     late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
 
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
@@ -130,10 +149,11 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
         arrivals = [chunks | "ChunkArrives" >> beam.Map(ChunkArrival).with_output_types(Arrival)]
         for files in rejects:
             arrivals.append(files | "RejectsArrive" >> beam.Map(RejectsArrival).with_output_types(Arrival))
+        file = SchemaFile(self.staging, sealing.spec, is_staged=chunks.is_bounded) if self.writes_schema else None
         return (
             arrivals
             | "Arrivals" >> beam.Flatten()
-            | "CloseWindows" >> CloseWindows(closing)
+            | "CloseWindows" >> CloseWindows(closing, file)
             | "WriteShards" >> WriteWindowShards(shards, closing.lateness, self.late_sinks)
             | "SealWindows" >> SealWindows(sealing)
             | "PublishWindows" >> PublishWindows(publisher, sealing.spec.overwrite)

@@ -1,40 +1,50 @@
 """Reads dead letters back as rows: `DeadLetterFormat`, a format whose records are the payloads of dead letters.
 
 `ReadRecords(files, DeadLetterFormat(...))` returns the rejected rows with two reserved columns. `_origin` is unchanged,
-so a step that rejects a row again names the same origin. `_attempt` counts the attempts. A payload that is a row as
-JSON is read as JSON. The original bytes of a source are decoded as `penstock.io.messages.values` decodes messages: to
-the decoder, a record of a file and the value of a message are the same.
+so a step that rejects a row again names the same origin. `_attempt` counts the attempts. With `keep_source`, a letter
+that is rejected again has the payload that it had. The original bytes of a source are decoded as
+`penstock.io.messages.values` decodes messages: to the decoder, a record of a file and the value of a message are the
+same. A payload that is a row as JSON is read with the types that the letter names, or as JSON if it names none.
+
+A letter is data, and may come from anywhere: that it names a file is no reason to open it. What is needed to read a
+payload is in the letter. Only the lines of CSV in letters without `payload_columns` need the header of their file. It
+is read if the file is an input of the run that wrote the letters (`inputs`).
 
 Not all letters are tried. These are rejected again, unchanged:
 
 - letters that have failed `max_attempts` times;
 - letters whose payload is not a row: that of `file.*` stands for a file, that of `kafka.tombstone` has a key, that of
-  `*.too_long` is the beginning of a line (which might pass if tried); they count as having failed `max_attempts` times;
+  `*.too_long` is the beginning of a line, and that of `csv.line_break` a piece of a record (both might pass if tried);
+  they count as having failed `max_attempts` times;
 - letters that have none of the wanted `reasons`; they keep their attempt.
 """
 
 import base64
 import dataclasses
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from penstock.io.batches import ORIGIN_TYPE
+from penstock.io.batches import ORIGIN_TYPE, set_column
 from penstock.io.columns.event_times import TIME_TYPE
+from penstock.io.columns.values import shown
 from penstock.io.dataset.options import DEFAULT_MAX_ATTEMPTS
+from penstock.io.dead_letters.column_types import noted_types
 from penstock.io.dead_letters.record import (
     LETTERS,
     REASON_TYPE,
     DeadLetter,
-    PayloadEncoding,
     RejectedBatch,
     row_letters,
 )
+from penstock.io.dead_letters.replay.typed_rows import TypedRows
+from penstock.io.dead_letters.source import bytes_source, json_source
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, stat_file
 from penstock.io.formats.base import Parsed, Part
@@ -43,11 +53,11 @@ from penstock.io.formats.registry import COLUMNS, DELIMITER, find_format, format
 from penstock.io.messages.base import Decoder
 from penstock.io.messages.registry import DECODERS, DecoderEntry
 from penstock.io.reasons import Reason
-from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN
+from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 from penstock.io.schema import Feature
 
 # Letters with these reasons have a payload that is not a row.
-_NO_ROW = ("file.*", "kafka.tombstone", "*.too_long")
+_NO_ROW = ("file.*", "kafka.tombstone", "*.too_long", "csv.line_break")
 
 _NO_TIME = Reason("event_time.missing", "the dead letter has no event time, every row needs one")
 
@@ -59,7 +69,7 @@ _ON_DISK = pa.schema(
         *(field for field in LETTERS if field.name != "reasons"),
     ]
 )
-_REQUIRED = [name for name in _ON_DISK.names if name != "event_time"]
+_REQUIRED = [name for name in _ON_DISK.names if name not in ("event_time", "payload_columns")]
 
 
 def parse_letters(lines: Lines, uri: str) -> RejectedBatch:
@@ -134,8 +144,9 @@ class DeadLetterFormat:
     Attributes:
       format: format of payloads that are bytes, a name from `penstock.io.formats.registry` or
         `penstock.io.messages.registry`; None refuses such payloads.
-      options: options of the decoder, by keyword. CSV without `column_names` takes them from the header of the row's
-        original file, which must still exist.
+      options: options of the decoder, and those of headers, by keyword. CSV without `column_names` takes them from the
+        letters.
+      inputs: URIs of files whose header may be read for letters that do not name the columns of CSV.
       max_attempts: letters that have failed this often are not tried.
       reasons: try only letters with a reason that matches one of these (`rule.*`); empty for all.
       event_times: give rows the event time of their letter, and reject letters without one (`event_time.missing`).
@@ -150,6 +161,7 @@ class DeadLetterFormat:
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     reasons: Sequence[str] = ()
     event_times: bool = False
+    inputs: frozenset[str] = frozenset()
     part_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -158,7 +170,7 @@ class DeadLetterFormat:
         if self.format is not None and find_format(self.format) is None and self.format not in DECODERS:
             known = ", ".join(dict.fromkeys([*DECODERS, *format_names()]))
             raise ConfigError(f"the format of dead letters must be one of {known}, got {self.format!r}")
-        if self._takes_columns and not self.has_headers:
+        if self._takes_columns and not self.needs_headers:
             self.decoder("", None)
 
     @property
@@ -171,29 +183,38 @@ class DeadLetterFormat:
         return self._entry is not None and COLUMNS in self._entry.options
 
     @property
-    def has_headers(self) -> bool:
-        """Whether the header of each original file names the columns of its rows."""
+    def needs_headers(self) -> bool:
+        """Whether letters that do not name the columns of their bytes need the header of their file."""
         return self._takes_columns and not self.options.get(COLUMNS.keyword)
 
-    def decoder(self, uri: str, features: Sequence[Feature] | None) -> Decoder:
-        """Returns the decoder for the payload bytes of one file or partition.
+    def decoder(self, uri: str, features: Sequence[Feature] | None, names: Sequence[str] | None = None) -> Decoder:
+        """Returns the decoder for the payload bytes of letters of one file or partition; `names` are those they name.
 
         Raises:
-          ConfigError: if there is no format, the format lacks an option, or the header of a CSV file is gone.
+          ConfigError: if there is no format, the format lacks an option, or nothing names the columns of CSV.
         """
         if self._entry is None:
             raise ConfigError(f"{uri}: its dead letters hold the bytes of rows; name their format with --format")
         of_files = find_format(self.format or "")
         fixed = {} if of_files is None else of_files.payload_options
-        header = {COLUMNS.keyword: self._header(uri)} if self.has_headers else {}
-        return self._entry.make(features, **self.options, **header, **fixed)()
+        of_headers = {option.keyword for option in self._entry.of_headers}
+        options = {name: value for name, value in self.options.items() if name not in of_headers}
+        if self.needs_headers:
+            options[COLUMNS.keyword] = self._header(uri) if names is None else names
+        return self._entry.make(features, **options, **fixed)()
 
     def _header(self, uri: str) -> Sequence[str]:
+        if uri not in self.inputs:
+            raise ConfigError(
+                f"{uri!r}, which the dead letters name, is no input of the run that wrote them, so it is not opened "
+                "for its header; name the columns of the dead letters with --columns"
+            )
         entry = find_format(self.format or "")
         names = None
         try:
-            if entry is not None:
-                options = {name: value for name, value in self.options.items() if name == DELIMITER.keyword}
+            if entry is not None and self._entry is not None:
+                known = {option.keyword for option in (DELIMITER, *self._entry.of_headers)}
+                options = {name: value for name, value in self.options.items() if name in known}
                 names = entry.make(**options).columns(stat_file(uri))
         except (InputError, ValueError) as error:
             raise ConfigError(f"{error}; name the columns of the dead letters with --columns") from error
@@ -213,10 +234,10 @@ class DeadLetterFormat:
         """Reads the rows of the letters in one part.
 
         Raises:
-          InputError: for a line that is not a dead letter, and for CSV without columns whose file is gone.
-          ConfigError: for payloads that cannot be of the format.
+          InputError: for a line that is not a dead letter.
+          ConfigError: for payloads that cannot be of the format, and CSV without columns.
         """
-        payloads = _Payloads(self, features)
+        payloads = _Payloads(self, features, file.uri)
         for block in read_blocks(file, part):
             if isinstance(block, LongLine):
                 raise InputError(f"{file.uri}: the line at byte {block.offset} is too long for a dead letter")
@@ -258,42 +279,73 @@ def _set(letters: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch
     return letters.set_column(letters.schema.get_field_index(name), letters.schema.field(name), values)
 
 
+def _names(columns: str) -> Sequence[str]:
+    """Returns the names that `payload_columns` has.
+
+    Raises:
+      ValueError: when it is no list of names.
+    """
+    names = json.loads(columns)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{shown(columns)} is no JSON list of names")
+    return names
+
+
+# What the letters that share a decoder have in common: whether they are JSON, their `payload_columns`, and their uri if
+# a file must be asked for its header.
+_Key = tuple[bool, str | None, str]
+
+# What `payload_columns` says, parsed.
+_Columns = TypeVar("_Columns")
+
+
 class _Payloads:
     """Decodes the payloads of one part; keeps its decoders, since they learn from what they decode."""
 
-    def __init__(self, layout: DeadLetterFormat, features: Sequence[Feature] | None):
+    def __init__(self, layout: DeadLetterFormat, features: Sequence[Feature] | None, uri: str):
         self._layout = layout
         self._features = features
-        self._decoders: dict[str, Decoder] = {}
+        self._uri = uri
+        self._decoders: dict[_Key, Decoder] = {}
 
     def parse(self, letters: pa.RecordBatch) -> Iterator[Parsed]:
         """Decodes some letters: first payloads of JSON, then payloads of bytes."""
         is_json = pc.equal(letters.column("payload_encoding"), "json")
-        rows = letters.filter(is_json)
-        if rows.num_rows:
-            yield self._parse(rows, self._decoder("json"), rows.column("payload").cast(pa.binary()), "json")
-        for key, part in self._by_decoder(letters.filter(pc.invert(is_json))):
-            yield self._parse(part, self._decoder(key), _payload_bytes(part), None)
+        for chosen, rows in ((True, letters.filter(is_json)), (False, letters.filter(pc.invert(is_json)))):
+            for key, part in self._by_decoder(rows, chosen):
+                yield self._parse(part, self._decoder(key), *(_json_payload(part) if chosen else _bytes_payload(part)))
 
-    def _by_decoder(self, letters: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """Groups letters by decoder: for CSV with headers, each original file has its own."""
-        if letters.num_rows and not self._layout.has_headers:
-            yield "", letters
-            return
-        uris = letters.column("uri")
-        for uri in pc.unique(uris).to_pylist():
-            yield uri, letters.filter(pc.equal(uris, uri))
+    def _by_decoder(self, letters: pa.RecordBatch, is_json: bool) -> Iterator[tuple[_Key, pa.RecordBatch]]:
+        """Groups letters by decoder: those that name no columns of CSV, by their file."""
+        columns, uris = letters.column("payload_columns"), letters.column("uri")
+        for named in pc.unique(columns).to_pylist():
+            mask = columns.is_null() if named is None else pc.equal(columns, named).fill_null(False)
+            part = letters.filter(mask)
+            if named is not None or is_json or not self._layout.needs_headers:
+                yield (is_json, named, ""), part
+                continue
+            for uri in pc.unique(uris.filter(mask)).to_pylist():
+                yield (is_json, named, uri), part.filter(pc.equal(part.column("uri"), uri))
 
-    def _decoder(self, key: str) -> Decoder:
+    def _decoder(self, key: _Key) -> Decoder:
         if key not in self._decoders:
-            self._decoders[key] = (
-                DECODERS["json"].make(self._features)() if key == "json" else self._layout.decoder(key, self._features)
-            )
+            self._decoders[key] = self._make(*key)
         return self._decoders[key]
 
-    def _parse(
-        self, letters: pa.RecordBatch, decoder: Decoder, values: pa.Array, encoding: PayloadEncoding | None
-    ) -> Parsed:
+    def _make(self, is_json: bool, columns: str | None, uri: str) -> Decoder:
+        if not is_json:
+            return self._layout.decoder(uri, self._features, None if columns is None else self._read(columns, _names))
+        if columns is None or self._features is None:
+            return DECODERS["json"].make(self._features)()
+        return TypedRows(self._read(columns, noted_types), self._features)
+
+    def _read(self, columns: str, parse: Callable[[str], _Columns]) -> _Columns:
+        try:
+            return parse(columns)
+        except ValueError as error:
+            raise InputError(f"{self._uri}: the payload_columns of a dead letter are wrong: {error}") from error
+
+    def _parse(self, letters: pa.RecordBatch, decoder: Decoder, values: pa.Array, source: pa.StructArray) -> Parsed:
         """Decodes some letters to rows, in order, and to dead letters for those that fail to decode again."""
         decoded = decoder.decode(values)
         places = _places(letters)
@@ -310,13 +362,8 @@ class _Payloads:
         batch = pa.RecordBatch.from_arrays(
             [*columns.values(), *(taken.column(name) for name in reserved)], names=[*columns, *reserved]
         )
-        rejected = row_letters(places, faults, "read", lambda row: values[row].as_py())
-        if encoding is not None:
-            texts = pa.repeat(encoding, len(rejected))
-            rejected = RejectedBatch(_set(rejected.letters, "payload_encoding", texts))
-        # Without original bytes, a step that rejects the row writes it as JSON, which is what the payload was.
-        payload = None if encoding is not None else lambda row: values[int(kept[row])].as_py()
-        return Parsed(batch, rejected, payload)
+        rejected = row_letters(set_column(places, SOURCE, source), faults, "read")
+        return Parsed(batch, rejected, None if decoded.explodes else source.take(pa.array(kept)))
 
 
 def _places(letters: pa.RecordBatch) -> pa.RecordBatch:
@@ -328,14 +375,20 @@ def _places(letters: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([origin, letters.column("attempt"), times], names=[ORIGIN, ATTEMPT, EVENT_TIME])
 
 
-def _payload_bytes(letters: pa.RecordBatch) -> pa.Array:
-    """Returns the original bytes, binary; decodes base64 one by one, since few payloads have it."""
-    payloads = letters.column("payload").cast(pa.binary())
+def _json_payload(letters: pa.RecordBatch) -> tuple[pa.Array, pa.StructArray]:
+    """Returns payloads that are JSON, binary, and `_source` of their rows."""
+    texts = letters.column("payload")
+    return texts.cast(pa.binary()), json_source(texts, letters.column("payload_columns"))
+
+
+def _bytes_payload(letters: pa.RecordBatch) -> tuple[pa.Array, pa.StructArray]:
+    """Returns the original bytes, binary, and `_source` of their rows; base64 is rare, and decoded one by one."""
+    values = letters.column("payload").cast(pa.binary())
     mask = pc.equal(letters.column("payload_encoding"), "base64")
-    if not mask.true_count:
-        return payloads
-    decoded = [base64.b64decode(text) for text in letters.column("payload").filter(mask).to_pylist()]
-    return pc.replace_with_mask(payloads, mask, pa.array(decoded, pa.binary()))
+    if mask.true_count:
+        decoded = [base64.b64decode(text) for text in letters.column("payload").filter(mask).to_pylist()]
+        values = pc.replace_with_mask(values, mask, pa.array(decoded, pa.binary()))
+    return values, bytes_source(values, letters.column("payload_columns"))
 
 
 def _no_rows() -> pa.RecordBatch:

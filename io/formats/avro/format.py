@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_ROW_BYTES, origin_array, split_batch
+from penstock.io.columns.explode import check_explodes, exploded_schema, stored_names
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.dead_letters.payloads import row_payload
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
@@ -35,6 +36,7 @@ from penstock.io.formats.avro.blocks import (
 from penstock.io.formats.avro.schema import AvroSchema, arrow_schema
 from penstock.io.formats.avro.sizes import Weigh
 from penstock.io.formats.base import PART_BYTES, Parsed, Part, open_uncompressed, select_names
+from penstock.io.formats.columnar import explode_rows
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
@@ -63,15 +65,17 @@ class AvroFormat:
     Attributes:
       part_bytes: about how many bytes of a file one worker reads at a time; at least one block.
       max_row_bytes: the most bytes of a row when it is decoded, and of a block when it is decompressed.
+      explode: the name of a list, each item of which becomes a row; a row with a fault in one of them has no rows.
     """
 
     part_bytes: int = PART_BYTES
     max_row_bytes: int = MAX_ROW_BYTES
+    explode: str | None = None
 
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names in the schema that the file was written with, nested ones dotted."""
         with _open(file, _SCAN_BUFFER_BYTES) as (_, _, schema):
-            return list(schema.names)
+            return list(_names(schema, self.explode, file.uri))
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans runs of blocks by skipping from block to block; a small file is one part, and is not opened."""
@@ -93,23 +97,29 @@ class AvroFormat:
         Raises:
           InputError: when the file is damaged or truncated, lacks a required column, or has a block of several rows
             over `max_row_bytes`.
-          ConfigError: when a wanted column has no faithful type.
+          ConfigError: when a wanted column has no faithful type, or the column to explode is missing, no list, or not
+            in the schema.
         """
+        check_explodes(self.explode, features)
         with _open(file, _READ_BUFFER_BYTES) as (stream, header, schema):
-            names = select_names(schema.names, features, file.uri)
+            names = select_names(_names(schema, self.explode, file.uri), features, file.uri)
+            stored = stored_names(schema.names, names, self.explode)
             reader = _RowReader(file, header, schema, self.max_row_bytes)
-            columns = Columns(file.uri, schema.select(names, file.uri), names)
+            columns = Columns(file.uri, schema.select(stored, file.uri), stored)
             row = part.first_row
             for rows in reader.chunks(read_blocks(stream, header, file, part.start, part.end)):
-                if isinstance(rows, _LongRow):
-                    yield _long_row(file.uri, columns, rows, row, self.max_row_bytes)
-                    row += 1
-                else:
-                    yield from _parsed(file.uri, columns, rows, row)
-                    row += len(rows)
+                for parsed in _parsed(file.uri, columns, rows, row, self.max_row_bytes):
+                    pieces = explode_rows([parsed.batch], self.explode, names, file.uri)
+                    yield from (Parsed(piece, () if index else parsed.rejected) for index, piece in enumerate(pieces))
+                row += 1 if isinstance(rows, _LongRow) else len(rows)
 
     def tail(self, file: InputFile) -> None:
         """Returns None: the last block can only be found by passing all others."""
+
+
+def _names(schema: AvroSchema, explode: str | None, uri: str) -> Sequence[str]:
+    """Lists the columns of the rows, which are exploded if they are to be."""
+    return schema.names if explode is None else [*exploded_schema(schema.fields, explode, uri).names, *schema.refused]
 
 
 @contextlib.contextmanager
@@ -232,8 +242,13 @@ class Columns:
         return flatten_batch(pa.RecordBatch.from_struct_array(structs), self.uri).select(self.names)
 
 
-def _parsed(uri: str, columns: Columns, rows: list[_Row], first_row: int) -> Iterator[Parsed]:
+def _parsed(
+    uri: str, columns: Columns, rows: list[_Row] | _LongRow, first_row: int, max_row_bytes: int
+) -> Iterator[Parsed]:
     """Yields the rows as batches; rejected rows come with an empty batch."""
+    if isinstance(rows, _LongRow):
+        yield _long_row(uri, columns, rows, first_row, max_row_bytes)
+        return
     batch, faults = columns.build(rows)
     positions = np.delete(np.arange(first_row, first_row + len(rows)), list(faults))
     batch = batch.append_column(ORIGIN, origin_array(uri, positions))

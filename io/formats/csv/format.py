@@ -8,6 +8,7 @@ misquoted ones. Faulty lines become dead letters. The result is the same for any
 dead letter         the line (with `multiline` the record)
 ==================  ===================================================================================================
 `csv.quote`         has an odd number of quotes, or text after a closing quote
+`csv.line_break`    is part of a record whose quoted fields hold line breaks (`penstock.io.formats.csv.torn`)
 `csv.lone_cr`       has a CR that is not part of a CRLF (with `multiline`: outside of quotes)
 `csv.nul_byte`      has a NUL byte
 `csv.encoding`      is not UTF-8
@@ -19,21 +20,26 @@ Blank lines are skipped and not counted. An unquoted empty field is null, `""` i
 """
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import check_column_names, origin_array, slice_rows
+from penstock.io.batches import as_untyped, origin_array, slice_rows
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import Parsed, Part, select_names, text_tail
+from penstock.io.formats.csv import sniff
 from penstock.io.formats.csv.fields import CsvColumns, FieldReader, misquoted_lines
+from penstock.io.formats.csv.header import Header, check_header, name_columns, numbered_columns
 from penstock.io.formats.csv.records import CsvRecords, RecordCutter, split_record
+from penstock.io.formats.csv.torn import Text, Torn, TornRecords
 from penstock.io.formats.lines import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
+    Block,
     Lines,
     LongLine,
     blank_lines,
@@ -57,6 +63,7 @@ _DETAILS = {
     "csv.encoding": "the line is not UTF-8",
     "csv.lone_cr": "the line has a CR without LF",
     "csv.quote": "a quoted field does not end in this line, or text follows its closing quote",
+    "csv.line_break": "the line is part of a record whose quoted fields hold line breaks",
     "csv.several_records": "the message holds more than one line, outside of quotes",
     "csv.too_long": "the line is too long",
 }
@@ -69,12 +76,15 @@ Faults = dict[str, np.ndarray]
 class CsvFormat:
     r"""CSV files as RFC 4180 has them, in UTF-8.
 
-    Each file has a header, unless `column_names` are given.
-
     Attributes:
-      delimiter: one ASCII character; a backslash and a t stand for a tab. No suffix chooses it: pass it for .tsv files.
+      delimiter: one ASCII character; a backslash and a t stand for a tab. None is a comma, and refuses files that look
+        as if another one separates their fields. No suffix chooses it: pass it for .tsv files.
       multiline: quoted fields may hold line breaks. Such a file is not split.
-      column_names: names of the columns of files without a header.
+      column_names: names of the columns, which are then not taken from the first line.
+      header: what the first line that is not blank is. `keep`: the names of the columns; those that it lacks or
+        repeats are made up (`name_columns`). `skip`: nothing; the columns are called by `column_names`, or
+        `column_1` and so on. `none`: a row; the columns are called likewise. None is `none` with `column_names`, else
+        `keep`.
       null_values: texts that mean null if unquoted; the empty text always does.
       part_bytes: size of the byte ranges of a plain file; None derives it from the file's size (`text_part_bytes`).
       block_bytes: how many bytes are parsed at once.
@@ -84,27 +94,66 @@ class CsvFormat:
       ConfigError: when an option is wrong.
     """
 
-    delimiter: str = ","
+    delimiter: str | None = None
     multiline: bool = False
     column_names: tuple[str, ...] | None = None
     null_values: tuple[str, ...] = ()
     part_bytes: int | None = None
     block_bytes: int = BLOCK_BYTES
     max_line_bytes: int = MAX_LINE_BYTES
+    header: str | None = None
 
     def __post_init__(self) -> None:
-        delimiter = "\t" if self.delimiter == "\\t" else self.delimiter
-        object.__setattr__(self, "delimiter", delimiter)
-        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
-            raise ConfigError(f"the CSV delimiter must be one ASCII character, no quote or line end, got {delimiter!r}")
+        object.__setattr__(self, "delimiter", "\t" if self.delimiter == "\\t" else self.delimiter)
+        mark = self.mark
+        if len(mark) != 1 or not mark.isascii() or mark in '"\r\n\0':
+            raise ConfigError(f"the CSV delimiter must be one ASCII character, no quote or line end, got {mark!r}")
         if self.column_names is not None:
             object.__setattr__(self, "column_names", tuple(self.column_names))
-            _check_given_names(self.column_names)
+        check_header(self.header, self.column_names)
         object.__setattr__(self, "null_values", tuple(self.null_values))
+
+    @property
+    def mark(self) -> str:
+        """The character between fields."""
+        return "," if self.delimiter is None else self.delimiter
 
     def columns(self, file: InputFile) -> Sequence[str] | None:
         """Returns the column names of the header, or the given ones; None for an empty file."""
-        return self._header(file).names
+        return self.find_header(file).names
+
+    def check(self, file: InputFile) -> None:
+        """Checks the first lines of a file against the options.
+
+        Raises:
+          InputError: when they contradict each other: line breaks in quoted fields without `multiline`, another
+            character that separates fields when there is no `delimiter`, a first line that repeats `column_names` when
+            there is no `header`, and a header that cannot be used.
+        """
+        beginning = self._beginning(file)
+        if beginning is not None:
+            list(self._checked(file, beginning))
+
+    def look(self, file: InputFile) -> list[str]:
+        """Checks the first lines of a file as `check` does, and returns what is only suspicious, a line each."""
+        beginning = self._beginning(file)
+        if beginning is None:
+            return []
+        # What the fields hold is of no interest when they are not the right ones.
+        return list(self._checked(file, beginning)) or list(sniff.suspicions(beginning, self.header is None))
+
+    def _beginning(self, file: InputFile) -> sniff.Beginning | None:
+        header = self.find_header(file)
+        block = None if header.names is None else sniff.first_block(file, self.max_line_bytes)
+        return None if block is None else sniff.read_beginning(block, file.uri, header, self.mark, self.multiline)
+
+    def _checked(self, file: InputFile, beginning: sniff.Beginning) -> Iterator[str]:
+        sniff.check_html(beginning)
+        yield from sniff.check_separator(beginning, self.delimiter is not None)
+        if not self.multiline:
+            sniff.check_line_breaks(file, beginning, TornRecords(self.mark, self.max_line_bytes))
+        if self.header is None:
+            sniff.check_given_names(beginning)
 
     def plan(self, file: InputFile) -> Iterator[Part]:
         """Plans byte ranges of a plain file; one part for a compressed file, or with `multiline`."""
@@ -119,23 +168,19 @@ class CsvFormat:
           InputError: when the header cannot be used or lacks a required column, the file is UTF-16, a compressed file
             is corrupt, or with `multiline` a quoted field is not closed.
         """
-        header = self._header(file)
+        header = self.find_header(file)
         if header.names is None:
             return
         selected = select_names(header.names, features, file.uri)
         by_name = {} if features is None else feature_map(features)
         wanted = {name: by_name.get(name) for name in selected}
-        layout = CsvColumns(file.uri, header.names, wanted, self.delimiter, self.null_values, self.multiline)
+        layout = CsvColumns(file.uri, header.names, wanted, self.mark, self.null_values, self.multiline)
         parser = _Parser(layout, self.max_line_bytes)
-        for found in self._lines(file, part, self.block_bytes):
-            if isinstance(found, LongLine):
-                letter = long_line_letter(found, file.uri, "csv.too_long", self.max_line_bytes)
-                yield Parsed(parser.empty(), [letter])
-            else:
-                lines, faults = found
-                filled = ~blank_lines(lines)
-                filled[: np.searchsorted(lines.starts, header.end - lines.offset)] = False
-                yield from parser.parse(lines.select(filled), {code: mask[filled] for code, mask in faults.items()})
+        if self.multiline:
+            for lines, faults in self._records(file, self.block_bytes):
+                yield from parser.parse(*_filled(lines, faults, header.end))
+        else:
+            yield from _LineReader(parser, file, part, header.end).read(self.block_bytes)
 
     def tail(self, file: InputFile) -> Part | None:
         """Returns the end of a plain file that can be split."""
@@ -150,61 +195,61 @@ class CsvFormat:
             if isinstance(block, LongLine):
                 yield block
                 continue
-            lines = index_lines(block)
-            yield lines, {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
+            yield _indexed(block)
 
     def _records(self, file: InputFile, block_bytes: int) -> Iterator[tuple[Lines, Faults]]:
-        cutter = RecordCutter(file.uri, self.delimiter, self.max_line_bytes)
+        cutter = RecordCutter(file.uri, self.mark, self.max_line_bytes)
         for position, chunk in read_chunks(file, block_bytes):
             for records in cutter.feed(position, chunk):
                 yield records.lines, _record_faults(records)
         for records in cutter.finish():
             yield records.lines, _record_faults(records)
 
-    def _header(self, file: InputFile) -> "_Header":
+    def find_header(self, file: InputFile) -> Header:
+        """Finds the names of the columns, and where the rows begin.
+
+        Raises:
+          InputError: when the names are in line 1, and that is faulty or has a reserved name.
+        """
+        mode = self.header or ("keep" if self.column_names is None else "none")
+        if self.column_names is not None and mode == "none":
+            return Header(self.column_names, 0)
+        first = self._first_line(file)
+        if first is None:
+            return Header(None, 0)
+        line, faults = first
+        end = line.offset + int(line.nexts[0])
         if self.column_names is not None:
-            return _Header(self.column_names, 0)
+            return Header(self.column_names, end)
+        fields = self._first_fields(line, faults, file.uri)
+        if mode == "keep":
+            names, renamed = name_columns([field.decode() for field in fields], file.uri)
+            return Header(names, end, renamed)
+        return Header(numbered_columns(len(fields)), end if mode == "skip" else 0)
+
+    def _first_line(self, file: InputFile) -> tuple[Lines, Faults] | None:
+        """Returns the first line that is not blank, or with `multiline` the first record; None if there is none."""
         for found in self._lines(file, Part(), min(self.block_bytes, _HEADER_BLOCK_BYTES)):
             if isinstance(found, LongLine):
                 raise InputError(f"{file.uri}: the header is over {self.max_line_bytes} bytes; is this a text file?")
             lines, faults = found
             first = np.flatnonzero(~blank_lines(lines))[:1]
             if len(first):
-                return self._parse_header(
-                    lines.select(first), {code: mask[first] for code, mask in faults.items()}, file.uri
-                )
-        return _Header(None, 0)
+                return lines.select(first), {code: mask[first] for code, mask in faults.items()}
+        return None
 
-    def _parse_header(self, line: Lines, faults: Faults, uri: str) -> "_Header":
+    def _first_fields(self, line: Lines, faults: Faults, uri: str) -> list[bytes]:
         if not self.multiline:
-            faults = {**faults, "csv.quote": misquoted_lines(line, self.delimiter)}
+            faults = {**faults, "csv.quote": misquoted_lines(line, self.mark)}
         for code, mask in faults.items():
             if mask.any():
-                raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {_DETAILS[code]}")
-        names = [field.decode() for field in split_record(line.line(0), self.delimiter)]
-        check_column_names(names, uri)
-        return _Header(tuple(names), line.offset + int(line.nexts[0]))
+                hint = "; pass --csv_multiline if it holds line breaks" if code == "csv.quote" else ""
+                raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {_DETAILS[code]}{hint}")
+        return split_record(line.line(0), self.mark)
 
 
 # Each part reads the header; this is how many bytes it reads at a time.
 _HEADER_BLOCK_BYTES = 8 << 10
-
-
-@dataclasses.dataclass(frozen=True)
-class _Header:
-    """Column names, None for an empty file; the data begins at byte `end`."""
-
-    names: tuple[str, ...] | None
-    end: int
-
-
-def _check_given_names(names: Sequence[str]) -> None:
-    if not names:
-        raise ConfigError("--columns must name at least one column, got none")
-    try:
-        check_column_names(list(names), "--columns")
-    except InputError as error:
-        raise ConfigError(str(error)) from error
 
 
 def byte_faults(lines: Lines) -> Faults:
@@ -213,6 +258,19 @@ def byte_faults(lines: Lines) -> Faults:
         "csv.nul_byte": counts_per_line(lines, occurrences(lines.data, 0)) > 0,
         "csv.encoding": invalid_utf8(lines),
     }
+
+
+def _indexed(block: Block) -> tuple[Lines, Faults]:
+    """Returns the lines of a block, blank ones included, with the faults of their bytes."""
+    lines = index_lines(block)
+    return lines, {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
+
+
+def _filled(lines: Lines, faults: Faults, position: int) -> tuple[Lines, Faults]:
+    """Selects the lines from a position on that are not blank."""
+    filled = ~blank_lines(lines)
+    filled[: np.searchsorted(lines.starts, position - lines.offset)] = False
+    return lines.select(filled), {code: mask[filled] for code, mask in faults.items()}
 
 
 def _record_faults(records: CsvRecords) -> Faults:
@@ -259,37 +317,143 @@ class _Parser:
     """Parses blocks of one file."""
 
     def __init__(self, layout: CsvColumns, max_line_bytes: int):
-        self._layout = layout
-        self._max_line_bytes = max_line_bytes
+        self.layout = layout
+        self.max_line_bytes = max_line_bytes
         self._reader = RecordReader(layout)
+        self._columns = json.dumps(list(layout.names), ensure_ascii=False)
 
     def empty(self) -> pa.RecordBatch:
         """Makes a batch without rows."""
-        arrays = {name: pa.array([], pa.string()) for name in self._layout.selected}
+        arrays = {name: pa.array([], pa.string()) for name in self.layout.selected}
         return self._batch(arrays, np.empty(0, np.int64))
+
+    def long_line(self, line: LongLine) -> Parsed:
+        """Makes the dead letter of a line over the limit."""
+        return Parsed(self.empty(), [self._long_letter(line)])
 
     def parse(self, lines: Lines, faults: Mapping[str, np.ndarray]) -> Iterator[Parsed]:
         """Parses lines, none of them blank, into rows; faulty lines become dead letters with all their faults."""
-        too_long = longer_than(lines, self._max_line_bytes)
-        columns, reasons = self._reader.read(lines, {**faults, "csv.too_long": too_long})
-        letters = [self._letter(lines, row, reasons[row], too_long[row]) for row in sorted(reasons)]
+        yield from self.parsed(lines, *self.read(lines, faults))
+
+    def read(
+        self, lines: Lines, faults: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, pa.Array], dict[int, list[Reason]]]:
+        """Reads the rows and the reasons of the other lines, as `RecordReader` does."""
+        return self._reader.read(lines, {**faults, "csv.too_long": longer_than(lines, self.max_line_bytes)})
+
+    def parsed(
+        self, lines: Lines, columns: dict[str, pa.Array], reasons: Mapping[int, list[Reason]]
+    ) -> Iterator[Parsed]:
+        """Makes batches and dead letters of what was read."""
+        letters = [self._letter(lines, row, reasons[row]) for row in sorted(reasons)]
         good = np.ones(len(lines), bool)
         good[list(reasons)] = False
         kept = lines.select(good)
-        batch = self._batch(columns, kept.positions())
+        batch, source = self._batch(columns, kept.positions()), kept.source(self._columns)
         for start, stop in slice_rows(len(kept), len(kept.data)):
-            yield Parsed(batch.slice(start, stop - start), letters, kept.payload_from(start))
+            yield Parsed(batch.slice(start, stop - start), letters, source.slice(start, stop - start))
             letters = []
         if letters:
             yield Parsed(self.empty(), letters)
 
-    def _letter(self, lines: Lines, row: int, reasons: list[Reason], too_long: bool) -> DeadLetter:
+    def _letter(self, lines: Lines, row: int, reasons: list[Reason]) -> DeadLetter:
         position, line = lines.position(row), lines.line(row)
-        if too_long:
-            long_line = LongLine(position, line)
-            return long_line_letter(long_line, self._layout.uri, "csv.too_long", self._max_line_bytes)
-        return raw_letter(reasons, "read", self._layout.uri, position, line)
+        if len(line) > self.max_line_bytes:
+            return self._long_letter(LongLine(position, line))
+        return raw_letter(reasons, "read", self.layout.uri, position, line, self._columns)
+
+    def _long_letter(self, line: LongLine) -> DeadLetter:
+        return long_line_letter(line, self.layout.uri, "csv.too_long", self.max_line_bytes)
 
     def _batch(self, columns: dict[str, pa.Array], positions: np.ndarray) -> pa.RecordBatch:
-        origin = origin_array(self._layout.uri, positions)
-        return pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        origin = origin_array(self.layout.uri, positions)
+        batch = pa.RecordBatch.from_arrays([*columns.values(), origin], names=[*columns, ORIGIN])
+        without_schema = {name for name, feature in self.layout.selected.items() if feature is None}
+        return as_untyped(batch, without_schema) if without_schema else batch
+
+
+class _LineReader:
+    """Reads the lines of one part of a file without `multiline`, and rejects torn records."""
+
+    def __init__(self, parser: _Parser, file: InputFile, part: Part, first: int):
+        self._parser = parser
+        self._file = file
+        self._part = part
+        self._first = first
+        self._torn = TornRecords(parser.layout.delimiter, parser.max_line_bytes)
+        # What later bytes decide: lines of a record that may be torn.
+        self._waiting = Block(b"", 0)
+        self._held: Torn | None = None
+
+    def read(self, block_bytes: int) -> Iterator[Parsed]:
+        """Reads all lines, in order."""
+        if self._part.start:
+            self._held = self._torn.holding(self._file, self._part.start, self._first)
+        for block in read_blocks(self._file, self._part, block_bytes, self._parser.max_line_bytes):
+            if isinstance(block, LongLine):
+                yield from self._parse(self._waiting, Text(self._waiting.data))
+                yield self._parser.long_line(block)
+                continue
+            if self._waiting.data:
+                block = Block(self._waiting.data + block.data, self._waiting.offset)
+            yield from self._parse(block, Text(block.data, grows=True))
+        if self._waiting.data:
+            yield from self._parse(self._waiting, self._last_text())
+
+    def _last_text(self) -> Text:
+        if self._part.end is None or self._file.codec is not None:
+            return Text(self._waiting.data, is_end=True)
+        return self._torn.with_lines_after(self._file, self._part.end, self._waiting)
+
+    def _parse(self, block: Block, text: Text) -> Iterator[Parsed]:
+        """Parses a block; keeps the lines from the first one on that later bytes decide."""
+        self._waiting = Block(b"", 0)
+        lines, faults = _filled(*_indexed(block), self._first)
+        columns, reasons = self._parser.read(lines, faults)
+        misquoted = [row for row in sorted(reasons) if any(reason.code == "csv.quote" for reason in reasons[row])]
+        if not misquoted and self._held is None:
+            yield from self._parser.parsed(lines, columns, reasons)
+            return
+        records, undecided = self._find_torn(block, text, lines, misquoted)
+        if undecided is not None:
+            self._waiting = Block(block.data[undecided:], block.offset + undecided)
+            decided = lines.starts < undecided
+            lines, faults = lines.select(decided), {code: mask[decided] for code, mask in faults.items()}
+        columns, reasons = self._read_without(lines, faults, records)
+        yield from self._parser.parsed(lines, columns, reasons)
+
+    def _find_torn(
+        self, block: Block, text: Text, lines: Lines, misquoted: Sequence[int]
+    ) -> tuple[list[Torn], int | None]:
+        """Finds the torn records of a block, by their positions; also returns the first index that is undecided."""
+        bounds = zip(lines.starts[misquoted].tolist(), lines.nexts[misquoted].tolist(), strict=True)
+        first = 0 if self._held is None else self._held.stop - block.offset
+        found, undecided = self._torn.find(text, bounds, first)
+        records = [Torn(torn.start + block.offset, torn.stop + block.offset) for torn in found]
+        if self._held is not None:
+            records.insert(0, self._held)
+            self._held = self._held if self._held.stop > block.offset + len(block.data) else None
+        return records, undecided
+
+    def _read_without(
+        self, lines: Lines, faults: Faults, records: Sequence[Torn]
+    ) -> tuple[dict[str, pa.Array], dict[int, list[Reason]]]:
+        """Reads the lines that no torn record holds, and rejects the others."""
+        inside = np.zeros(len(lines), bool)
+        details: dict[int, Reason] = {}
+        for torn in records:
+            first, last = np.searchsorted(lines.positions(), (torn.start, torn.stop))
+            inside[first:last] = True
+            details |= dict.fromkeys(range(first, last), Reason("csv.line_break", _line_break_detail(torn)))
+        columns, reasons = self._parser.read(lines, {**faults, "csv.line_break": inside})
+        for row, reason in details.items():
+            others = [other for other in reasons[row] if other.code not in ("csv.quote", "csv.line_break")]
+            reasons[row] = [reason, *others]
+        return columns, reasons
+
+
+def _line_break_detail(torn: Torn) -> str:
+    return (
+        f"the lines from byte {torn.start} to byte {torn.stop} are one record whose quoted fields hold line breaks: "
+        "pass --csv_multiline, or correct the quote that the first of them does not close"
+    )

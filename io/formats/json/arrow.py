@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
+from penstock.io.columns.explode import explode_lists, row_bytes
 from penstock.io.columns.grammar import MAX_EXACT_INT
-from penstock.io.formats.json.rows import Number, Path, Scalar, Value
-from penstock.io.kernel.shared.offsets import list_lengths, starts_of
-from penstock.io.reserved import RESERVED
+from penstock.io.formats.json.rows import MAX_EXPLODED_BYTES, FlatRow, Number, Path, Scalar, Value
+from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 from penstock.io.schema import Feature, Kind
 
 # A name with n dots can be spelled in 2^n ways; names with more dots than this are read row by row.
@@ -57,19 +57,41 @@ def _scalar_type(value: Scalar) -> type:
     return type(value)
 
 
-class ArrowReader:
-    """Parses lines with Arrow, with types from the schema and from the rows seen so far."""
+@dataclasses.dataclass(frozen=True)
+class ArrowRows:
+    """The rows of some lines.
 
-    def __init__(self, features: Sequence[Feature] | None):
+    Attributes:
+      columns: by name.
+      lines: int64, the index of the line of each row, ascending.
+      left_out: in how many rows a member is left out, by name.
+    """
+
+    columns: dict[str, pa.Array]
+    lines: Ints
+    left_out: dict[str, int]
+
+
+class ArrowReader:
+    """Parses lines with Arrow, with types from the schema and from the rows seen so far.
+
+    With `explode`, each item of the lists of that name becomes a row.
+    """
+
+    def __init__(self, features: Sequence[Feature] | None, explode: str | None = None):
         self._features = None if features is None else {feature.name: feature for feature in features}
+        self._explode = [] if explode is None else spellings(explode)
         self._seen: dict[Path, _Seen] = {}
+        self._left_out: set[Path] = set()
         self._schema: pa.Schema | None = None
+        self._paths: list[Path] = []
         self._is_stale = True
 
-    def observe(self, rows: Iterable[Mapping[Path, Value]]) -> None:
+    def observe(self, rows: Iterable[FlatRow]) -> None:
         """Learns from rows that were read one by one; takes effect with the next `prepare`."""
         for row in rows:
-            for path, value in row.items():
+            self._left_out.update(row.left_out)
+            for path, value in row.values.items():
                 # Under a schema, each spelling of a name has the same type.
                 key = path if self._features is None else (".".join(path),)
                 self._seen.setdefault(key, _Seen()).add(value)
@@ -78,13 +100,15 @@ class ArrowReader:
     def prepare(self) -> bool:
         """Fixes the types for the next calls of `parse`; returns False when there are none that Arrow could use."""
         if self._is_stale:
-            tree = _tree(self._inferred_leaves() if self._features is None else self._wanted_leaves())
-            self._schema = None if tree is None else pa.schema(_fields(tree))
+            leaves = self._inferred_leaves() if self._features is None else self._wanted_leaves()
+            tree = _tree(leaves)
+            self._schema = None if tree is None else pa.schema(_fields(tree, self._explode))
+            self._paths = list(leaves or ())
             self._is_stale = False
         return self._schema is not None
 
-    def parse(self, data: bytes, rows: int) -> dict[str, pa.Array] | None:
-        """Parses `rows` lines into columns by name; returns None when Arrow cannot parse them exactly."""
+    def parse(self, data: bytes, rows: int) -> ArrowRows | None:
+        """Parses `rows` lines; returns None when Arrow cannot parse them exactly."""
         if self._schema is None:
             return None
         try:
@@ -93,24 +117,50 @@ class ArrowReader:
                 # One block: Arrow rejects a row that spans more than two blocks.
                 arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1),
                 arrow_json.ParseOptions(
-                    explicit_schema=self._schema,
-                    unexpected_field_behavior="error" if self._features is None else "ignore",
+                    explicit_schema=self._schema, unexpected_field_behavior=self._unexpected_members()
                 ),
             )
-            if table.num_rows != rows:
-                return None
-            return self._columns(table)
+            return self._rows(table) if table.num_rows == rows else None
         except (pa.ArrowInvalid, UnicodeDecodeError, _Misfit):  # Arrow's messages may cut a text within a character
             return None
 
-    def _columns(self, table: pa.Table) -> dict[str, pa.Array]:
+    def _unexpected_members(self) -> str:
+        if self._features is not None:
+            return "ignore"
+        # Arrow skips no member by name, but it infers the types of those that are left out.
+        return "infer" if self._left_out else "error"
+
+    def _rows(self, table: pa.Table) -> ArrowRows:
+        left_out = self._count_left_out(table) if self._left_out else {}
+        items = _Items(table, [path for path in self._explode if path in _leaf_types(self._schema or ())])
+        return ArrowRows(self._columns(items), items.rows, left_out)
+
+    def _count_left_out(self, table: pa.Table) -> dict[str, int]:
+        """Counts the rows with members that are left out.
+
+        Raises:
+          _Misfit: when the table has other unexpected members.
+        """
+        found, expected = _leaf_types(table.schema), _leaf_types(self._schema or ())
+        counts: dict[str, int] = {}
+        for path, arrow_type in found.items():
+            if path in expected and arrow_type == expected[path]:
+                continue
+            if path not in self._left_out or path in expected:
+                raise _Misfit
+            # Arrow 25 makes lists with a wrong end where the first item, of a type that it does not know yet, is null.
+            table.column(path[0]).validate(full=True)
+            name = ".".join(path)
+            counts[name] = counts.get(name, 0) + _count_nested(_at_path(table, path))
+        return counts
+
+    def _columns(self, items: "_Items") -> dict[str, pa.Array]:
         if self._features is None:
             names: dict[str, list[Path]] = {}
-            for path in _leaf_paths(self._schema or ()):
+            for path in self._paths:
                 names.setdefault(".".join(path), []).append(path)
-            usable = {name: paths for name, paths in names.items() if name and name not in RESERVED}
-            return {name: _exact_any(_coalesced(table, paths)) for name, paths in usable.items()}
-        return {name: _fitted(_coalesced(table, spellings(name)), feature) for name, feature in self._features.items()}
+            return {name: _exact_any(_coalesced(items, paths)) for name, paths in names.items()}
+        return {name: _fitted(_coalesced(items, spellings(name)), feature) for name, feature in self._features.items()}
 
     def _wanted_leaves(self) -> dict[Path, pa.DataType] | None:
         leaves = {}
@@ -120,14 +170,15 @@ class ArrowReader:
             seen = self._seen.get((name,), _Seen(has_list=feature.multivalued is True))
             for path in spellings(name):
                 leaves[path] = _listed(_wanted_type(feature.kind, seen.scalars), seen)
-        return leaves
+        # Without the list in the schema, nothing would tell how many items it has.
+        return leaves if not self._explode or any(_is_below(leaf, self._explode) for leaf in leaves) else None
 
     def _inferred_leaves(self) -> dict[Path, pa.DataType]:
         inner = {path[:length] for path in self._seen for length in range(1, len(path))}
         return {
             path: _listed(_inferred_type(seen.scalars), seen)
             for path, seen in self._seen.items()
-            if seen.scalars or seen.has_list or path not in inner
+            if seen.scalars or (seen.has_list and path not in self._left_out) or path not in inner | self._left_out
         }
 
 
@@ -187,27 +238,92 @@ def _tree(leaves: Mapping[Path, pa.DataType] | None) -> Tree | None:
     return tree
 
 
-def _fields(tree: Tree) -> list[pa.Field]:
-    return [pa.field(key, pa.struct(_fields(node)) if isinstance(node, dict) else node) for key, node in tree.items()]
+def _fields(tree: Tree, lists: Sequence[Path], prefix: Path = ()) -> list[pa.Field]:
+    """Makes the fields of a tree; those at the paths in `lists` become lists of what they are."""
+    fields = []
+    for key, node in tree.items():
+        path = (*prefix, key)
+        arrow_type = pa.struct(_fields(node, lists, path)) if isinstance(node, dict) else node
+        fields.append(pa.field(key, pa.list_(arrow_type) if path in lists else arrow_type))
+    return fields
 
 
-def _leaf_paths(fields: Iterable[pa.Field]) -> list[Path]:
-    paths: list[Path] = []
+def _leaf_types(fields: Iterable[pa.Field], prefix: Path = ()) -> dict[Path, pa.DataType]:
+    """Returns the types of fields that are no structs, by path."""
+    types: dict[Path, pa.DataType] = {}
     for field in fields:
-        if pa.types.is_struct(field.type):
-            paths.extend((field.name, *path) for path in _leaf_paths(field.type))
-        else:
-            paths.append((field.name,))
-    return paths
+        path = (*prefix, field.name)
+        types |= _leaf_types(field.type, path) if pa.types.is_struct(field.type) else {path: field.type}
+    return types
 
 
-def _coalesced(table: pa.Table, paths: Sequence[Path]) -> pa.Array:
+def _is_below(path: Path, above: Iterable[Path]) -> bool:
+    return any(path[: len(upper)] == upper for upper in above)
+
+
+def _count_nested(lists: pa.Array) -> int:
+    """Counts the lists that hold an object or a list.
+
+    Raises:
+      _Misfit: for a column of scalars, or of lists of scalars.
+    """
+    if pa.types.is_null(lists.type):
+        return 0
+    if not pa.types.is_list(lists.type):
+        raise _Misfit
+    items = lists.flatten()
+    if not (pa.types.is_struct(items.type) or pa.types.is_list(items.type) or pa.types.is_null(items.type)):
+        raise _Misfit
+    owners = pc.list_parent_indices(lists)
+    return len(owners.filter(items.is_valid()).unique())
+
+
+class _Items:
+    """The rows of a table after the lists at some paths, spellings of one name, were exploded.
+
+    Raises:
+      _Misfit: when several of them have values, or the repeated values take too many bytes.
+    """
+
+    def __init__(self, table: pa.Table, lists: Sequence[Path]):
+        self._table = table
+        self._items: dict[Path, pa.Array] = {}
+        self.rows: Ints = np.arange(table.num_rows)
+        columns = {path: _at_path(table, path) for path in lists}
+        filled = [path for path, column in columns.items() if column.null_count < len(column)]
+        if len(filled) > 1:
+            raise _Misfit
+        for path in filled:
+            self.rows, self._items[path] = explode_lists(columns[path])
+            self._check_size(lists)
+        for path in columns.keys() - set(filled):
+            self._items[path] = pa.nulls(len(self.rows), columns[path].type.value_type)
+        self._is_exploded = bool(filled)
+
+    def _check_size(self, lists: Sequence[Path]) -> None:
+        others = [_at_path(self._table, path) for path in _leaf_types(self._table.schema) if path not in lists]
+        if not others or len(self.rows) == self._table.num_rows:
+            return
+        sizes = row_bytes(pa.RecordBatch.from_arrays(others, names=[""] * len(others)))
+        if sizes[self.rows].sum() > MAX_EXPLODED_BYTES:
+            raise _Misfit
+
+    def column(self, path: Path) -> pa.Array:
+        """Returns the values at a path, one for each row."""
+        for upper, items in self._items.items():
+            if path[: len(upper)] == upper:
+                return _inside(items, path[len(upper) :])
+        column = _at_path(self._table, path)
+        return column.take(pa.array(self.rows)) if self._is_exploded else column
+
+
+def _coalesced(items: _Items, paths: Sequence[Path]) -> pa.Array:
     """Returns the one column with values among all spellings of a name.
 
     Raises:
       _Misfit: when several spellings have values.
     """
-    arrays = [_at_path(table, path) for path in paths]
+    arrays = [items.column(path) for path in paths]
     filled = [array for array in arrays if array.null_count < len(array)]
     if len(filled) > 1:
         raise _Misfit
@@ -215,8 +331,11 @@ def _coalesced(table: pa.Table, paths: Sequence[Path]) -> pa.Array:
 
 
 def _at_path(table: pa.Table, path: Path) -> pa.Array:
-    array = table.column(path[0]).combine_chunks()
-    for key in path[1:]:
+    return _inside(table.column(path[0]).combine_chunks(), path[1:])
+
+
+def _inside(array: pa.Array, path: Path) -> pa.Array:
+    for key in path:
         array = pc.struct_field(array, array.type.get_field_index(key))
     return array
 

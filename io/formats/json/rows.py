@@ -1,12 +1,14 @@
 """Turns JSON objects into columns, row by row and exactly; the fast path of JSON Lines must give the same result.
 
 Numbers keep their spelling until the column is built: no integer passes through a float. A column gets one Arrow type
-that holds all its values without loss. If there is none (a number here, a text there), the values become text, which
-the text grammar (`penstock.io.columns.grammar`) then reads like any other.
+that holds all its values without loss. If there is none (a number here, a text there), the values become text, as they
+are spelled: inference takes the column for BYTES, and where a schema says that they are numbers, the text grammar
+(`penstock.io.columns.grammar`) reads them.
 """
 
 import base64
 import binascii
+import dataclasses
 import json
 import math
 import re
@@ -16,12 +18,15 @@ from typing import Any, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.columns.grammar import MAX_EXACT_INT
+from penstock.io.columns.grammar import MAX_EXACT_INT, parse_whole
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, Kind
 
 # No record needs deeper nesting; Python's parser would overflow its stack at some depth.
 MAX_DEPTH = 200
+
+# The most bytes that the rows of one object may take together, when a list in it is exploded.
+MAX_EXPLODED_BYTES = 256 << 20
 
 Path = tuple[str, ...]
 
@@ -66,19 +71,19 @@ Value = Scalar | list[Scalar]
 
 
 def parse_object(line: bytes) -> JsonObject:
-    """Parses the object on one line.
+    """Parses the text of one object, such as a line.
 
     Raises:
-      RowError: when the line is not JSON, not an object, or nested more than 200 levels deep.
+      RowError: when the text is not JSON, not an object, or nested more than 200 levels deep.
     """
     if is_too_deep(line):
-        raise RowError("jsonl.parse", f"the line is nested over {MAX_DEPTH} levels deep")
+        raise RowError("jsonl.parse", f"nested over {MAX_DEPTH} levels deep")
     try:
         found = _DECODER.decode(line.decode())
     except ValueError as error:
-        raise RowError("jsonl.parse", f"the line is not JSON: {error}") from error
+        raise RowError("jsonl.parse", f"not JSON: {error}") from error
     if not isinstance(found, JsonObject):
-        raise RowError("jsonl.not_object", f"the line is not a JSON object but {_kind_name(found)}")
+        raise RowError("jsonl.not_object", f"not a JSON object but {_kind_name(found)}")
     return found
 
 
@@ -127,23 +132,86 @@ class WantedColumns:
         return None if self.features is None else self.features[name].kind
 
 
-def flatten(row: JsonObject, wanted: WantedColumns) -> dict[Path, Value]:
+@dataclasses.dataclass(frozen=True)
+class FlatRow:
+    """The members of an object that are values.
+
+    Attributes:
+      values: by path.
+      left_out: the paths of members that no column can hold: lists of objects or of lists. Empty under a schema.
+    """
+
+    values: dict[Path, Value] = dataclasses.field(default_factory=dict)
+    left_out: list[Path] = dataclasses.field(default_factory=list)
+
+
+def explode_object(row: JsonObject, name: str, size: int) -> list[JsonObject]:
+    """Makes an object of each item of a list, as `explode` does; `size` is the number of bytes of the object.
+
+    Raises:
+      RowError: when the objects would take more than 256 MiB together.
+    """
+    rows = explode(row, name)
+    if size * len(rows) <= MAX_EXPLODED_BYTES:
+        return rows
+    total = 0
+    for exploded in rows:
+        total += _size(exploded)
+        if total > MAX_EXPLODED_BYTES:
+            detail = f"{name!r} has {len(rows)} items, and to repeat the other members for each of them takes more than"
+            raise RowError("jsonl.too_long", f"{detail} {MAX_EXPLODED_BYTES} bytes")
+    return rows
+
+
+def _size(value: Any) -> int:
+    """Returns about how many bytes a parsed value takes."""
+    return len(value) if isinstance(value, str) else sum(map(_size, value)) if isinstance(value, list | tuple) else 1
+
+
+def explode(row: JsonObject, name: str) -> list[JsonObject]:
+    """Makes an object of each item of the list of this name, which may be dotted; the other members are repeated.
+
+    A list that is empty or missing leaves one object, and a member that is no list stays. An item that is null is a
+    missing member.
+
+    >>> explode(parse_object(b'{"id": 1, "a": {"b": [2, 3]}}'), "a.b")
+    [[('id', '1'), ('a', [('b', '2')])], [('id', '1'), ('a', [('b', '3')])]]
+    """
+    for index, (key, value) in enumerate(row):
+        if key == name and not isinstance(value, JsonObject):
+            items = [[] if item is None else [(key, item)] for item in _items(value)]
+        elif name.startswith(f"{key}.") and isinstance(value, JsonObject):
+            items = [[(key, item)] for item in explode(value, name[len(key) + 1 :])]
+        else:
+            continue
+        if len(items) != 1 or items[0] != [(key, value)]:
+            return [JsonObject([*row[:index], *item, *row[index + 1 :]]) for item in items]
+    return [row]
+
+
+def _items(value: Any) -> list[Any]:
+    return (value or [None]) if isinstance(value, list) else [value]
+
+
+def flatten(row: JsonObject, wanted: WantedColumns) -> FlatRow:
     """Collects the wanted values of a row by path.
 
     Raises:
-      RowError: when a member appears twice, there is a value where the schema has an object or the other way round, a
-        list holds lists or objects, or a text is not Unicode.
+      RowError: when a member appears twice, there is a value where the schema has an object or the other way round,
+        the schema has a value where a list holds lists or objects, or a text or a name is not Unicode.
     """
-    values: dict[Path, Value] = {}
-    _flatten(row, (), wanted, values)
-    return values
+    flat = FlatRow()
+    _flatten(row, (), wanted, flat)
+    return flat
 
 
-def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, values: dict[Path, Value]) -> None:
+def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, flat: FlatRow) -> None:
     seen = set()
     for key, value in row:
         path = (*prefix, key)
         name = ".".join(path)
+        if not _is_unicode(key):
+            raise RowError("jsonl.encoding", f"the name {name!r} has a lone surrogate, which is no Unicode text")
         is_value, is_prefix = wanted.is_value(name), wanted.is_prefix(name)
         if not is_value and not is_prefix:
             continue
@@ -151,11 +219,18 @@ def _flatten(row: JsonObject, prefix: Path, wanted: WantedColumns, values: dict[
             raise RowError("jsonl.duplicate_key", f"{name!r} appears more than once")
         seen.add(key)
         if isinstance(value, JsonObject) and is_prefix:
-            _flatten(value, path, wanted, values)
+            _flatten(value, path, wanted, flat)
+        elif wanted.features is None and _is_nested_list(value):
+            flat.left_out.append(path)
         elif is_value:
-            values[path] = _checked(name, value, wanted.kind(name))
+            flat.values[path] = _checked(name, value, wanted.kind(name))
         elif value is not None:
             raise RowError("jsonl.type", f"{name!r} is {_kind_name(value)}, but the schema has an object there")
+
+
+def _is_nested_list(value: Any) -> bool:
+    """Returns whether a value is a list of objects or lists."""
+    return isinstance(value, list) and any(isinstance(item, list) for item in value)  # an object is a list too
 
 
 def _checked(name: str, value: Any, kind: Kind | None) -> Value:
@@ -165,11 +240,13 @@ def _checked(name: str, value: Any, kind: Kind | None) -> Value:
         raise RowError("jsonl.type", f"{name!r} is an object, but the schema has a value there")
     if not isinstance(value, list):
         return _checked_scalar(name, value, kind)
-    for item in value:
-        if isinstance(item, list):  # true for an object too: JsonObject
-            raise RowError(
-                "jsonl.type", f"{name!r} is a list that holds {_kind_name(item)}; only scalars can be values"
-            )
+    if _is_nested_list(value):
+        nested = next(item for item in value if isinstance(item, list))
+        raise RowError(
+            "jsonl.type",
+            f"{name!r} is a list that holds {_kind_name(nested)}; only scalars can be values "
+            f"(--explode {name} makes a row of each item)",
+        )
     return [_checked_scalar(name, item, kind) for item in value]
 
 
@@ -183,6 +260,8 @@ def _checked_scalar(name: str, value: Scalar, kind: Kind | None) -> Scalar:
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -287,7 +366,11 @@ def _build_ints(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array
 
 
 def _as_int(value: Scalar) -> int | None:
-    """Returns a number or truth value as int64; a number with a fraction or exponent counts as its nearest double."""
+    """Returns a number or truth value as int64.
+
+    A number with a fraction or an exponent counts as its nearest double below 2^53, as JSON's readers have it; from
+    there on, where not every whole number is a double, it is exact.
+    """
     if isinstance(value, bool):
         return int(value)
     if not isinstance(value, Number):
@@ -295,7 +378,10 @@ def _as_int(value: Scalar) -> int | None:
     if value.is_int:
         return int(value) if value.in_int64 else None
     nearest = float(value)
-    return int(nearest) if nearest.is_integer() and abs(nearest) < MAX_EXACT_INT else None
+    if abs(nearest) < MAX_EXACT_INT:
+        return int(nearest) if nearest.is_integer() else None
+    whole = parse_whole(value)
+    return whole if whole is not None and _INT64_MIN <= whole <= _INT64_MAX else None
 
 
 def _build_floats(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
@@ -315,18 +401,21 @@ def _build_any(values: Sequence[Scalar], present: Sequence[Scalar]) -> pa.Array:
     """Builds a column without a schema: the narrowest of bool, int64, float64 that loses nothing, else text."""
     if all(isinstance(value, bool) for value in present):
         return pa.array(values, pa.bool_())
-    if all(isinstance(value, Number) and value.in_int64 for value in present):
+    if all(isinstance(value, bool) or (isinstance(value, Number) and value.in_int64) for value in present):
         return pa.array([None if value is None else int(value) for value in values], pa.int64())
-    if all(isinstance(value, Number) and _is_double(value) for value in present):
+    if all(isinstance(value, bool) or (isinstance(value, Number) and _is_double(value)) for value in present):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    if any(type(value) is str for value in present):
-        return pa.array([_spelled(value) for value in values], pa.string())
-    return pa.array([str(int(value)) if isinstance(value, bool) else _spelled(value) for value in values], pa.string())
+    if all(_as_int(value) is not None for value in present):
+        return pa.array([_as_int(value) for value in values], pa.int64())
+    return pa.array([_spelled(value) for value in values], pa.string())
 
 
 def _is_double(number: Number) -> bool:
-    """Returns whether a double can hold the number: an integer exactly, a fraction without overflow."""
-    return abs(float(number)) < MAX_EXACT_INT if number.is_int else math.isfinite(float(number))
+    """Returns whether a double can hold the number: what INT could hold exactly, all else without overflow."""
+    nearest = float(number)
+    if abs(nearest) < MAX_EXACT_INT:
+        return True
+    return not number.is_int and math.isfinite(nearest) and _as_int(number) in (None, int(nearest))
 
 
 def _spelled(value: Scalar) -> str | bytes | None:

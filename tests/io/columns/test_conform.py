@@ -164,11 +164,15 @@ def test_scalar_stays_scalar_under_a_multivalued_feature_and_a_list_under_a_sing
 
 
 FAULTS = [
-    (pa.array(["7", "x"]), INT, "schema.type", "column 'x': 'x' is not an INT: an integer in plain decimal digits"),
+    (pa.array(["7", "x"]), INT, "schema.type", "column 'x': 'x' is not an INT: a whole number in decimal digits"),
     (pa.array(["7", "007"]), INT, "schema.type", "'007' is not an INT: .* without \\+, leading zeros or spaces"),
     (pa.array(["7", ""]), FLOAT, "schema.type", "'' is not a FLOAT: a decimal number"),
     (pa.array([b"7", b"\xff"]), INT, "schema.type", r"'\\\\xff' is not an INT"),
     (pa.array(["7", str(2**63)]), INT, "schema.int_overflow", "'9223372036854775808' is beyond int64"),
+    (pa.array(["7", "9223372036854775808.0"]), INT, "schema.int_overflow", "'9223372036854775808.0' is beyond int64"),
+    (pa.array(["7", "1e19"]), INT, "schema.int_overflow", "'1e19' is beyond int64"),
+    (pa.array(["7", "7.5"]), INT, "schema.type", "'7.5' is not an INT"),
+    (pa.array(["7", "-0.0"]), INT, "schema.type", "'-0.0' is not an INT"),
     (pa.array([7, 2**63], pa.uint64()), INT, "schema.int_overflow", "9223372036854775808 is beyond int64"),
     (pa.array([7, D(2**63)], pa.decimal128(19, 0)), INT, "schema.int_overflow", "9223372036854775808 is beyond int64"),
     (pa.array([D("7.00"), D("7.01")]), INT, "schema.type", "7.01 is not an INT"),

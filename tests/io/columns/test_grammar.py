@@ -1,3 +1,4 @@
+import decimal
 import math
 import re
 
@@ -13,31 +14,46 @@ from kernel_cases.number_texts import (
     NOT_BOOLS,
     NOT_FLOATS,
     NOT_INTS,
+    NOT_WHOLES,
     SPECIALS,
     TYPES,
+    WHOLES,
     long_floats,
     near_numbers,
     sliced,
     struct_bits,
 )
 
-from penstock.io.columns.grammar import TextCounts, cast_text, classify_text, parse_text
-from penstock.io.kernel.shared.numbers import FLOAT_PATTERN, INT_PATTERN, fits_float32, float32_overflow
+from penstock.io.columns.grammar import cast_text, parse_text, text_numbers, whole_numbers
+from penstock.io.kernel.shared.numbers import FLOAT_PATTERN, fits_float32, float32_overflow
 from penstock.io.schema import Kind
+
+FLOAT = r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"
+
+
+def python_whole(text):
+    """The exact whole number that a FLOAT text is; None if it is none."""
+    if not re.fullmatch(FLOAT, text, re.ASCII):
+        return None
+    sign, digits, exponent = decimal.Decimal(text).as_tuple()
+    kept = "".join(map(str, digits)).rstrip("0")
+    exponent += len(digits) - len(kept)
+    if not kept.strip("0"):
+        return None if sign else 0
+    # 40 digits are enough to be beyond int64.
+    return None if exponent < 0 else int((kept.lstrip("0") + "0" * min(exponent, 30))[:40]) * (-1 if sign else 1)
 
 
 def python_int(text):
     """The grammar once more, in Python's terms."""
-    if not re.fullmatch("0|-?[1-9][0-9]*", text, re.ASCII):
-        return None
-    value = int(text)
-    return value if -(2**63) <= value < 2**63 else None
+    value = python_whole(text)
+    return value if value is not None and -(2**63) <= value < 2**63 else None
 
 
 def python_float(text):
     if text in SPECIALS:
         return float(text)
-    if not re.fullmatch(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", text, re.ASCII):
+    if not re.fullmatch(FLOAT, text, re.ASCII):
         return None
     value = float(text)
     return value if math.isfinite(value) else None
@@ -66,6 +82,23 @@ def test_float_table(text_type):
         assert same(value, float(text)), text
     assert values.to_pylist()[len(good) :] == [None] * (len(NOT_FLOATS) + 1)
     assert bad.tolist() == [False] * len(good) + [True] * len(NOT_FLOATS) + [False]
+
+
+@pytest.mark.parametrize("text_type", TYPES, ids=str)
+def test_whole_numbers_are_ints_however_they_are_spelled(text_type):
+    texts = pa.array([*WHOLES, *NOT_WHOLES, None]).cast(text_type)
+    values, bad = cast_text(texts, Kind.INT)
+    assert values.to_pylist() == [*WHOLES.values(), *[None] * len(NOT_WHOLES), None]
+    assert bad.tolist() == [False] * len(WHOLES) + [True] * len(NOT_WHOLES) + [False]
+    assert [parse_text(text, Kind.INT)[0] for text in WHOLES] == [*WHOLES.values()]
+    assert cast_text(pa.array(["1.0", "0.0"]), Kind.INT, boolean=True)[0].to_pylist() == [1, 0]
+
+
+def test_whole_numbers_beyond_int64_are_told_from_fractions():
+    texts = ["9223372036854775808.0", "-1e19", "9" * 40, "1e999999999999", "1e-999999999999", "0.5", "x", None]
+    found = whole_numbers(pa.array(texts))
+    assert found.beyond.tolist() == [True] * 4 + [False] * 4
+    assert not found.fits.any()
 
 
 # One bad text takes another path through the code than many of them.
@@ -159,8 +192,8 @@ def test_one_text_is_parsed_as_in_a_column(text, boolean):
         if expected is not None and kind is Kind.FLOAT and float32_overflow(np.array([expected]))[0]:
             expected = None
         assert struct_bits(value) == struct_bits(expected)
-        pattern = INT_PATTERN if kind is Kind.INT else FLOAT_PATTERN
-        assert is_large == (value is None and re.fullmatch(pattern, text) is not None)
+        too_large = re.fullmatch(FLOAT_PATTERN, text) if kind is Kind.FLOAT else python_whole(text) is not None
+        assert is_large == (value is None and bool(too_large))
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
@@ -170,31 +203,39 @@ def test_every_int64_is_read_from_what_it_is_written_as(numbers):
     assert not bad.any()
 
 
-def python_counts(texts):
-    counts = dict.fromkeys(["ints", "wide_ints", "floats", "specials", "others"], 0)
+def python_numbers(texts):
+    ints, wholes, beyond, fractions, others = [], [], [], [], 0
     for text in texts:
         if text is None:
             continue
-        integer, number = python_int(text), python_float(text)
+        whole, number = python_whole(text), python_float(text)
         with np.errstate(over="ignore"):
             too_large = number is not None and np.isinf(np.float32(number)) and text not in SPECIALS
-        if integer is not None:
-            counts["ints" if abs(integer) <= 2**53 else "wide_ints"] += 1
-        elif number is None or too_large or re.fullmatch("-?[1-9][0-9]*", text):
-            counts["others"] += 1
+        is_spelled_as_int = bool(re.fullmatch("0|-?[1-9][0-9]*", text, re.ASCII))
+        if is_spelled_as_int and python_int(text) is not None:
+            ints.append(whole)
+        elif number is None or too_large or is_spelled_as_int:
+            others += 1
+        elif whole is None:
+            fractions.append(struct_bits(number))
+        elif python_int(text) is not None:
+            wholes.append(whole)
         else:
-            counts["floats"] += 1
-            counts["specials"] += text in SPECIALS
-    return TextCounts(**counts)
+            beyond.append(number)
+    return ints, wholes, beyond, fractions, others
 
 
 @given(columns)
 @example((["9223372036854775808", "9223372036854775808.0", "1e19", "-9223372036854775809"], pa.string(), 0))
-@example((["9007199254740992", "9007199254740993", "-9007199254740993"], pa.string(), 0))
+@example((["9007199254740992", "9007199254740993", "-9007199254740993.0", "4503599627370497.25"], pa.string(), 0))
 @example((["3.4028235677973366e38", "3.4028235677973362e38", "-1e39", "NaN"], pa.binary(), 2))
-def test_counts_are_what_python_says(column):
+@example((["1e-400", "0.0", "-0.0", "123456789012345.", "1234567890123456.", "12345678901234.5"], pa.binary(), 2))
+def test_numbers_of_texts_are_what_python_says(column):
     texts, text_type, start = column
-    assert classify_text(sliced(texts, text_type, start)) == python_counts(texts)
+    found = text_numbers(sliced(texts, text_type, start))
+    fractions = [struct_bits(number) for number in found.fractions.tolist()]
+    got = (found.ints.tolist(), found.wholes.tolist(), found.beyond.tolist(), fractions, found.others)
+    assert got == python_numbers(texts)
 
 
 @given(st.lists(st.floats()))

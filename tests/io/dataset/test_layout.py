@@ -2,9 +2,10 @@ import os
 
 import pytest
 
-from penstock.io.dataset.layout import Staging, check_output, new_run_id, part_name
+from penstock.io.dataset.layout import Staging, abandoned_staging, check_output, new_run_id, part_name
 from penstock.io.errors import ConfigError
 from penstock.io.files.folders import list_files
+from penstock.io.files.owned import owning
 
 
 def test_names_of_files_to_come():
@@ -41,6 +42,20 @@ def test_the_rest_of_a_killed_run_is_named_once(tmp_path):
         path.write_text("")
     with pytest.raises(ConfigError, match=r"is not empty \(\.tmp-r1\); pass --overwrite"):
         check_output(str(tmp_path), overwrite=False)
+
+
+def test_what_killed_runs_left_does_not_fill_an_output(tmp_path):
+    staging = tmp_path / ".tmp-r1"
+    with owning(str(staging)):
+        (staging / "a.run").write_text("")
+        with pytest.raises(ConfigError, match=r"is not empty \(\.tmp-r1\)"):
+            check_output(str(tmp_path), overwrite=False)
+        content = (staging / "owner.lock").read_bytes()
+    (staging / "owner.lock").write_bytes(content)  # as a kill leaves it
+    (tmp_path / ".tmp-probe-1a2b3c4d").write_text("")
+    check_output(str(tmp_path), overwrite=False)
+    assert abandoned_staging(str(tmp_path)) == [".tmp-r1"]
+    assert staging.exists()
 
 
 def test_overwrite_spares_a_folder_that_is_no_dataset(tmp_path):

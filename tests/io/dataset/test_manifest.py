@@ -4,6 +4,7 @@ import pytest
 
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
 from penstock.io.errors import DataError
+from penstock.io.reasons import Note
 
 SHARDS = (
     Shard("train/part-00000-of-00001.tfrecord", "train", 3, 90, 90, "00000000", "aa"),
@@ -34,7 +35,15 @@ def manifest(**changes):
 
 
 def test_manifest_round_trips_as_json():
+    noted = manifest(notes=(Note("float32.rounded", "ts", 2, "1.1 is written as 1.2"),))
+    assert Manifest.from_json(noted.to_json()) == noted
     assert Manifest.from_json(manifest().to_json()) == manifest()
+
+
+def test_manifest_of_an_older_release_has_no_notes():
+    fields = json.loads(manifest().to_json())
+    del fields["notes"]
+    assert Manifest.from_json(json.dumps(fields)).notes == ()
 
 
 @pytest.mark.parametrize(

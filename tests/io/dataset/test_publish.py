@@ -13,6 +13,7 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.folders import list_files, remove_folder
+from penstock.io.reasons import Note
 
 
 def write(path, text="x"):
@@ -82,6 +83,14 @@ def test_published_dataset_is_what_the_manifest_says(tmp_path):
     assert manifest.rejected_by_stage == {"read": 1, "validate": 1}
     assert [one.split for one in manifest.shards] == ["train", "eval"]
     assert set(manifest.files()) == {path for path in DATASET if "/fn/" not in path} - {"manifest.json"} | {"transform"}
+
+
+def test_notes_of_rows_follow_those_of_the_whole_input(tmp_path):
+    known = Note("float32.rounded", "b", 9, "of all rows")
+    found = [Note("float32.rounded", name, count, "d") for name, count in (("c", 2), ("a", 1), ("b", 1), ("c", 3))]
+    manifest = publish(publisher(tmp_path, notes=(known,)), notes=found).manifest
+    sums = (Note("float32.rounded", "a", 1, "d"), Note("float32.rounded", "c", 5, "d"))
+    assert read_manifest(str(tmp_path)).notes == manifest.notes == (known, *sums)
 
 
 def test_lost_row_is_an_error_and_publishes_nothing(tmp_path):

@@ -78,12 +78,6 @@ def test_row_letters_name_place_time_and_row():
     assert (early.position, early.payload, early.payload_encoding) == (20, '{"x": 3}', "json")
 
 
-def test_row_letters_take_the_original_bytes_where_there_are_some():
-    batch = pa.record_batch({"x": pa.array([1, 2])})
-    (letter,) = row_letters(batch, {1: BAD}, "read", payload=lambda row: f"line {row}".encode())
-    assert (letter.uri, letter.position, letter.payload, letter.payload_encoding) == ("", -1, "line 1", "text")
-
-
 @pytest.mark.parametrize(
     ("column", "text"),
     [
@@ -113,6 +107,7 @@ letters = st.builds(
     payload_encoding=st.sampled_from(["text", "base64", "json"]),
     attempt=st.integers(1, 5),
     event_time=st.none() | texts,
+    payload_columns=st.none() | texts,
 )
 
 

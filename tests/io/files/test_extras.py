@@ -129,3 +129,17 @@ def test_the_error_of_a_worker_can_be_sent():
         MissingExtraError,
         "Kafka needs confluent-kafka: pip install 'penstock[kafka]'",
     )
+
+
+@pytest.mark.parametrize("uri", ["s3://me:secret@bucket/x", "gs://:secret@b", "hdfs://me:secret@host:9000/x"])
+@pytest.mark.parametrize("what", ["", "--input "])
+def test_a_password_in_a_url_is_refused_and_not_repeated(uri, what):
+    with pytest.raises(ConfigError, match=r"must not hold a password.*take it out of the URL") as raised:
+        check_filesystem(uri, f"{what}{uri}" if what else "")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("uri", ["hdfs://me@host:9000/x", "gs://b/a:b@c"])
+def test_a_user_or_a_name_is_no_password(uri, monkeypatch):
+    monkeypatch.setattr(extras.Extra, "require", lambda *_: None)
+    check_filesystem(uri)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.files.inputs import match_files
+from penstock.io.files.inputs import find_files, match_files
 from penstock.io.files.paths import check_matches, check_readable, walk_files
 
 FILES = [
@@ -44,8 +44,12 @@ def refusal(check, pattern):
     return None
 
 
-def by_beam(pattern):
-    return refusal(lambda text: match_files([text]), pattern)
+def by_beam(pattern, folders=False):
+    return refusal(lambda text: find_files([text]) if folders else match_files([text]), pattern)
+
+
+def as_input(pattern):
+    check_matches(pattern, folders=True)
 
 
 MISSING = [
@@ -62,7 +66,6 @@ MISSING = [
 ]
 THERE = [
     "a.csv",
-    "data/",
     "data/*.csv",
     "data/*",
     "data/.h*",
@@ -78,6 +81,14 @@ LATER = ["data/**.json", "run[2]/c.csv", "data/?.json", "folders/*", "data/x\\*"
 @pytest.mark.parametrize("pattern", MISSING)
 def test_what_is_missing_is_told_at_once_as_later(files, pattern):
     assert refusal(check_matches, pattern) == by_beam(pattern) is not None
+    if pattern != "data":
+        assert refusal(as_input, pattern) == by_beam(pattern, folders=True) is not None
+
+
+@pytest.mark.parametrize("folder", ["data", "data/", "linked", "run[1]"])
+def test_a_folder_is_an_input_and_no_file_of_dead_letters(files, folder):
+    assert refusal(as_input, folder) == by_beam(folder, folders=True) is None
+    assert "is a directory; name its files" in str(refusal(check_matches, folder))
 
 
 @pytest.mark.parametrize("pattern", [*THERE, *LATER, *(name for name in FILES if "/" not in name)])

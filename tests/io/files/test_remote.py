@@ -20,7 +20,7 @@ from penstock.io.dataset.publish import read_outcome
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.errors import ConfigError
 from penstock.io.files.folders import copy_folder, list_files, remove_folder
-from penstock.io.files.inputs import match_files
+from penstock.io.files.inputs import find_files, match_files
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset
@@ -227,6 +227,24 @@ def test_objects_are_matched_as_input():
     files = match_files(["mem://in/*.csv"])
     assert [(file.uri, file.size) for file in files] == [("mem://in/a.csv", 4), ("mem://in/b.csv", 4)]
     assert CsvFormat().columns(files[0]) == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("mem://in", ["a.csv", "y=1/b.csv"]),
+        ("mem://in/", ["a.csv", "y=1/b.csv"]),
+        ("mem://in/y=*", ["y=1/b.csv"]),
+        ("mem://in/*", ["a.csv"]),
+        ("mem://in/**/*.csv", ["a.csv", "y=1/b.csv"]),
+        ("mem://in/**.csv", ["a.csv", "y=1/b.csv"]),
+        ("mem://in/_t/*", ["_t/c.csv"]),
+    ],
+)
+def test_folders_and_patterns_mean_the_same_as_on_a_disk(pattern, found):
+    names = ["a.csv", "y=1/b.csv", "_SUCCESS", "_t/c.csv", "y=1/.b.csv.crc", "y=1/"]
+    OBJECTS.update({f"mem://in/{name}": b"x\n1\n" for name in names})
+    assert [file.uri.removeprefix("mem://in/") for file in find_files([pattern]).files] == found
 
 
 def test_markers_of_folders_are_no_files():

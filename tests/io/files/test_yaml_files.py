@@ -8,7 +8,7 @@ import yaml
 
 from penstock.io.errors import ConfigError
 from penstock.io.files import yaml_files
-from penstock.io.files.yaml_files import Place, pairs, parse_yaml, read_local_text, value_of
+from penstock.io.files.yaml_files import Location, pairs, parse_yaml, read_local_text, value_of
 from penstock.transforms.checks.file import load_rules
 from penstock.transforms.features.functions import load_features
 from penstock.transforms.rolling.transform import load_rolling
@@ -157,7 +157,7 @@ def test_as_many_levels_and_values_as_are_allowed_are_read(monkeypatch):
 
 def test_keys_know_their_lines():
     node = parse_yaml("a: 1\nb:\n  c: 2\n", "f")
-    (_, _), (key, inner) = pairs(node, Place("f"))
+    (_, _), (key, inner) = pairs(node, Location("f"))
     ((inner_key, _),) = pairs(inner, key.where.inside("b"))
     assert (str(key.where), str(inner_key.where)) == ("f, line 2", "f, line 3: b")
 

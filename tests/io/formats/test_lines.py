@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from depth import on_shared_path, scaled
+from helpers import payloads_in
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -225,8 +226,8 @@ def test_slices_keep_rows_and_lines_together_and_rejects_once():
     slices = list(parsed_slices(batch, [letter], lines))
     assert [list(parsed.rejected) for parsed in slices] == [[letter], [], []]
     for parsed in slices:
-        assert parsed.payload(0) == str(parsed.batch["x"][0]).encode()
-        assert parsed.payload(parsed.batch.num_rows - 1) == str(parsed.batch["x"][-1]).encode()
+        assert payloads_in(parsed)[0] == str(parsed.batch["x"][0]).encode()
+        assert payloads_in(parsed)[-1] == str(parsed.batch["x"][-1]).encode()
     (only,) = parsed_slices(batch.slice(0, 0), [letter], lines.select(np.zeros(len(lines), bool)))
     assert (only.batch.num_rows, list(only.rejected)) == (0, [letter])
     assert not list(parsed_slices(batch.slice(0, 0), [], lines))

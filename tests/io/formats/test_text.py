@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 from depth import on_shared_path
-from helpers import dead_letters, examples, job, manifest_of, run_prepare, write_schema_file
+from helpers import dead_letters, examples, job, manifest_of, payloads_in, run_prepare, write_schema_file
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -58,7 +58,7 @@ def test_a_line_is_a_row(tmp_path, data, texts, positions):
     parsed = read(write(tmp_path / "a.txt", data))
     assert texts_of(parsed) == texts
     assert positions_of(parsed) == positions
-    assert [part.payload(row) for part in parsed for row in range(part.batch.num_rows)] == texts
+    assert [payload for part in parsed for payload in payloads_in(part)] == texts
     assert not any(part.rejected for part in parsed)
 
 

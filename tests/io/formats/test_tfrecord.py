@@ -5,6 +5,7 @@ import zlib
 
 import pytest
 from depth import on_shared_path
+from helpers import payloads_in
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,14 +100,14 @@ def test_bad_records_become_dead_letters_with_offset_and_payload(tmp_path):
         52 + len(records[0] + records[2]) - 2,
     ]
     assert (parsed.rejected[0].payload, parsed.rejected[0].payload_encoding) == ("Cv8=", "base64")
-    assert [parsed.payload(row) for row in range(3)] == [records[0], records[2], records[4]]
+    assert payloads_in(parsed) == [records[0], records[2], records[4]]
 
 
 def test_payload_is_the_record_when_nothing_is_rejected(tmp_path):
     records = [example(row) for row in range(9000)]
     for parsed in read(write(tmp_path / "a.tfrecord", records)):
         ids = parsed.batch.column("id").to_pylist()
-        assert [parsed.payload(row) for row in (0, len(ids) - 1)] == [records[ids[0]], records[ids[-1]]]
+        assert [payloads_in(parsed)[row] for row in (0, -1)] == [records[ids[0]], records[ids[-1]]]
 
 
 def test_batch_of_bad_records_only_still_reports_them(tmp_path):

@@ -10,8 +10,8 @@ def test_a_uri_names_brokers_and_topics():
     source = KafkaSource.parse("kafka://a:9092,[::1]:9093/clicks,views.v-2_x")
     assert source == KafkaSource(("a:9092", "[::1]:9093"), ("clicks", "views.v-2_x"))
     assert source.address == "kafka://a:9092,[::1]:9093"
-    assert source.place("clicks") == "kafka://a:9092,[::1]:9093/clicks"
-    assert source.place("clicks", 7) == "kafka://a:9092,[::1]:9093/clicks/7"
+    assert source.uri("clicks") == "kafka://a:9092,[::1]:9093/clicks"
+    assert source.uri("clicks", 7) == "kafka://a:9092,[::1]:9093/clicks/7"
     assert (source.start, source.stop, source.bounded) == ("earliest", "none", False)
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from depth import scaled
+from helpers import payloads_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.io.batches import feature_names
+from penstock.io.batches import feature_names, notes_of
 from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.messages.base import Messages
@@ -54,10 +55,11 @@ def outcome(parsed, values, features=FEATURES):
     assert [origin["position"] for origin in origins] == sorted(origin["position"] for origin in origins)
     typed, faults = (parsed.batch, {}) if features is None else conform_batch(parsed.batch, features)
     rows = typed.select(feature_names(typed)).to_pylist() if feature_names(typed) else [{}] * typed.num_rows
+    originals = payloads_in(parsed)
     for row, origin in enumerate(origins):
         assert origin["uri"] == URI
         index = index_of.pop(origin["position"])
-        assert parsed.payload(row) == values[index]
+        assert originals[row] == values[index]
         found[index] = [reason.code for reason in faults[row]] if row in faults else normal(rows[row])
     for letter in parsed.rejected:
         assert (letter.uri, letter.stage) == (URI, "read")
@@ -314,7 +316,7 @@ def test_values_pickle():
         ("jsonl", {}, "must be one of json, csv, avro, tfexample, raw, got 'jsonl'; did you mean json"),
         ("tfrecord", {}, "did you mean tfexample"),
         ("avroo", {}, "did you mean avro"),
-        ("json", {"delimiter": ";"}, "the format json of messages has no option delimiter; it has none"),
+        ("json", {"delimiter": ";"}, "the format json of messages has no option delimiter; it has explode"),
         ("json", {"key": "_origin"}, "'_origin' is reserved"),
         ("avro", {}, "need either schema_registry=URL.*or --avro_schema FILE"),
         ("avro", {"schema_registry": "http://a", "avro_schema": "b"}, "need either"),
@@ -330,3 +332,38 @@ def test_every_format_is_in_the_docs():
 
     for name in DECODERS:
         assert f"`{name}`" in penstock.io.messages.values.__doc__
+
+
+SURROGATES = [rb'{"i":1,"\ud800":2}', rb'{"s":"\udc00"}', rb'{"i":3}', rb'{"o":{"\ud800":1},"i":4}']
+
+
+def test_json_names_with_lone_surrogates_reject_their_message():
+    rejected = ["jsonl.encoding"]
+    found = values_of("json", FEATURES).parse(messages(SURROGATES))
+    assert found.batch.column("i").to_pylist() == [3, 4], "members of an object that is not read are ignored"
+    assert [letter.reasons[0].code for letter in found.rejected] == rejected * 2
+    found = values_of("json").parse(messages(SURROGATES))
+    assert found.batch.column("i").to_pylist() == [3]
+    assert [letter.reasons[0].code for letter in found.rejected] == rejected * 3
+
+
+@pytest.mark.parametrize("name", ["", "_split", "_origin"])
+def test_json_members_that_cannot_be_columns_are_refused_by_the_partition(name):
+    with pytest.raises(InputError, match=f"^{URI}: .*(has no name|'{name}' is reserved by Penstock)"):
+        values_of("json").parse(messages([f'{{"{name}":1}}'.encode()]))
+    assert values_of("json", FEATURES).parse(messages([f'{{"{name}":1}}'.encode()])).batch.num_rows == 1
+
+
+def test_json_lists_can_be_exploded_and_are_noted_if_they_are_not():
+    values = [b'{"id":1,"e":[{"x":1},{"x":2}]}', b"[", b'{"id":2,"e":[]}']
+    features = [Feature("id", Kind.INT), Feature("e.x", Kind.INT)]
+    found = values_of("json", features, explode="e").parse(messages(values))
+    rows = [(row["id"], row["e.x"], row[ORIGIN]["position"]) for row in found.batch.to_pylist()]
+    assert rows == [(1, 1, 100), (1, 2, 100), (2, None, 106)]
+    assert found.payload is None, "the message is not the row, which is written as JSON if it is rejected later"
+    (letter,) = found.rejected
+    assert payload_of(letter) == b"["
+    (note,) = notes_of(values_of("json").parse(messages(values)).batch)
+    assert (note.code, note.subject, note.count) == ("left_out", "e", 1)
+    with pytest.raises(ConfigError, match="--explode y: the schema has no feature"):
+        values_of("json", features, explode="y")

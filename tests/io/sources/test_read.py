@@ -18,6 +18,7 @@ from penstock.io.batches import MAX_BATCH_ROWS, origin_array, source_order
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.files.partitions import Partitioning
 from penstock.io.formats.avro.format import AvroFormat
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.formats.json.format import JsonlFormat
@@ -261,7 +262,7 @@ def test_no_row_is_lost_or_doubled_for_any_size_of_parts(tmp_path):
 
 # Of each reader the format, with a value for each option that is not the default.
 READERS = {
-    ReadFromCsv: CsvFormat(";", True, ("a", "b"), ("NA",), 1 << 20, 1 << 10, 1 << 8),
+    ReadFromCsv: CsvFormat(";", True, ("a", "b"), ("NA",), 1 << 20, 1 << 10, 1 << 8, "skip"),
     ReadFromJsonl: JsonlFormat(1 << 20, 1 << 10, 1 << 8),
     ReadFromAvro: AvroFormat(1 << 20),
     ReadFromParquet: ParquetFormat(1 << 20),
@@ -272,13 +273,14 @@ READERS = {
 @pytest.mark.parametrize(("reader", "format"), READERS.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_options_of_a_reader_are_those_of_its_format(reader, format):
     parameters = inspect.signature(reader).parameters.values()
-    options = [option for option in parameters if option.kind is inspect.Parameter.KEYWORD_ONLY]
+    partitioning, *options = [option for option in parameters if option.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert (partitioning.name, partitioning.default, partitioning.annotation) == ("partitioning", "auto", Partitioning)
     fields = dataclasses.fields(format)
     assert [(option.name, option.default, option.annotation) for option in options] == [
         (field.name, field.default, field.type) for field in fields
     ]
     values = {field.name: getattr(format, field.name) for field in fields}
     assert all(values[option.name] != option.default for option in options)
-    read_with = reader(["a"], FEATURES, **values)
-    assert (read_with.format, read_with.features) == (format, FEATURES)
+    read_with = reader(["a"], FEATURES, partitioning="none", **values)
+    assert (read_with.format, read_with.features, read_with.partitioning) == (format, FEATURES, "none")
     assert all(f"\n  {option.name}: " in inspect.getdoc(reader) for option in options)

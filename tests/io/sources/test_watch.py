@@ -62,7 +62,7 @@ def test_all_files_are_read_once_and_a_broken_one_does_not_end_the_stream(folder
     write_csv(folder / "a.csv", make_rows(10), ["t", "x"])
     write_csv(folder / "b.csv", make_rows(20), ["t", "x"])
     (folder / "c.csv.gz").write_bytes(gzip.compress(b"t,x\n1,a\n2,b\n")[:-6])
-    (folder / "d.csv").write_text("t,t\n1,a\n")
+    (folder / "d.csv").write_text("t,_split\n1,a\n")
     pattern = f"{folder}/*.csv*"
     rows, letters = watched([pattern, f"{folder}/a*"], tmp_path, format="csv", features=FEATURES)
     assert rows["a.csv"] == 10

@@ -21,7 +21,7 @@ from pipelines._cli import beam_flags as _beam_flags
 from pipelines._cli import flags as _flags
 from pipelines._cli.command import UNREAD, announce, main
 from pipelines._report.process import job_started
-from pipelines._report.result import DATA_FAILED, DONE, INTERRUPTED, WRONG_USAGE
+from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
 
 SOURCES = pathlib.Path(__file__).parents[3] / "src"
 SCRIPT = "import sys\nfrom penstock.__main__ import main\nsys.exit(main())\n"
@@ -101,7 +101,18 @@ ANSWERS = [
     (["prepare", "--config=job.yaml"], WRONG_USAGE, r"job.yaml, line 1: unknown name inptu; did you mean input\?"),
     (["prepare", "--input=none.csv", "--output=o"], DATA_FAILED, r"no file matches none.csv; check the path"),
     (["prepare", "--input=data/*.json", "--output=o"], DATA_FAILED, r"no file matches data/\*.json; check the path"),
-    (["prepare", "--input=data", "--output=o"], DATA_FAILED, r"data is a directory; name its files"),
+    (["prepare", "--input=empty", "--output=o"], DATA_FAILED, r"empty is a folder without data"),
+    (["replay", "--dead_letters=data", "--output=o"], DATA_FAILED, r"data is a directory; name its files"),
+    (
+        ["prepare", "--input=data", "--output=data/o"],
+        WRONG_USAGE,
+        r"--output data/o: lies in --input data, so",
+    ),
+    (
+        ["prepare", "--input=data/*.csv", "--output=data"],
+        WRONG_USAGE,
+        r"--input data/\*\.csv: lies in --output",
+    ),
     (["prepare", "--input=nope://b/x", "--output=o"], WRONG_USAGE, r"no filesystem is known for nope://"),
     (["prepare", *IO, "--schema=none"], WRONG_USAGE, r"--schema none: cannot be read: .*No such file"),
     (["prepare", *IO, "--rules=none"], WRONG_USAGE, r"--rules none: cannot be read: .*No such file"),
@@ -366,7 +377,7 @@ class TestEnd:
         _, rest = process.communicate()
         assert first.startswith("penstock ")
         assert (process.returncode, rest) == (
-            INTERRUPTED,
+            128 + signal.SIGINT,
             "penstock prepare: error: interrupted; nothing was published\n",
         )
         assert not (folder / "out").exists()

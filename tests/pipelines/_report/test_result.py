@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import pathlib
+import tempfile
 from typing import get_args
 
 import pytest
@@ -18,6 +19,7 @@ from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.replay.claims import Claim, claim_files
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files.inputs import match_files
+from penstock.io.reasons import Note
 from pipelines import fit, prepare, replay, verify
 from pipelines._cli.command import main
 from pipelines._options.replay import ReplayOptions
@@ -34,11 +36,11 @@ DATASET = [
     *BASE,
     *("output", "run_id", "dataset_id", "manifest", "windows"),
     *("rows_in", "rows_out", "rows_rejected", "rows_on_time", "rows_late"),
-    *("splits", "rejected_by_reason", "dead_letters", "schema", "transform", "letters"),
+    *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform", "letters"),
 ]
 LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parked"]
-FIT = [*BASE, "output", "features", "input", "rows_in", "rows_rejected", "rows_fitted", "schema", "transform"]
-VERIFY = [*BASE, "dataset", "good", "faults", "rows_out", "shards", "windows", "bytes"]
+FIT = [*BASE, "output", "features", "input", "rows_in", "rows_rejected", "rows_fitted", "schema", "transform", "notes"]
+VERIFY = [*BASE, "dataset", "good", "faults", "leftovers", "rows_out", "shards", "windows", "bytes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,19 +193,18 @@ class TestPrepare:
         ended = run("prepare", "--input", rows, "--schema", schema, "--output", tmp_path / "out", "--json")
         assert (ended.code, ended.json["status"], ended.json["error"]) == (code, status, message)
 
-    def test_a_fault_of_the_job_itself_has_its_traceback_all_the_same(
-        self, rows, schema, tmp_path, monkeypatch, capsys
-    ):
+    def test_a_fault_of_the_job_itself(self, rows, schema, tmp_path, monkeypatch):
         def fails(*_, **__):
             raise ZeroDivisionError("how odd")
 
         monkeypatch.setattr(Plan, "read", fails)
-        flags = [f"--input={rows}", f"--schema={schema}", f"--output={tmp_path}/out"]
-        with pytest.raises(ZeroDivisionError):
-            main("prepare", prepare.run, [*FLAGS, *flags, "--json"])
-        found = json.loads(capsys.readouterr().out)
-        assert (found["status"], found["exit_code"]) == ("crashed", 1)
-        assert found["error"] == "ZeroDivisionError: how odd"
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        ended = run("prepare", "--input", rows, "--schema", schema, "--output", tmp_path / "out", "--json")
+        assert (ended.code, ended.json["status"], ended.json["exit_code"]) == (1, "crashed", 1)
+        assert ended.json["error"] == "ZeroDivisionError: how odd"
+        assert "Traceback" not in ended.stderr
+        (kept,) = tmp_path.glob("penstock-crash-*.txt")
+        assert f"please report it, with its traceback ({kept})" in ended.stderr
 
     @pytest.mark.parametrize("text", ["json: true\n", "json: true\nnosuch: 1\n", "json: true\nnum_shards: 0\n"])
     def test_asked_for_in_a_config_file(self, rows, schema, tmp_path, text):
@@ -373,6 +374,14 @@ class TestForPeople:
 
     def test_what_lies_where_is_a_table_where_there_is_room(self, told):
         assert "  ooo/train/          the shards of this split" in lines_of(told[120, 3])
+
+    def test_notes_say_what_became_of_values(self, capsys):
+        notes = tuple(Note("float32.rounded", f"c{number}", 1_000, "1.1 is written as 1.2") for number in range(14))
+        tell(dataclasses.replace(_dataset("o"), notes=notes), as_json=False)
+        lines = capsys.readouterr().out.splitlines()
+        start = lines.index("  not as they were read (no row is rejected for it)")
+        assert lines[start + 1 : start + 3] == ["  float32.rounded c0   1,000", "    1.1 is written as 1.2"]
+        assert lines[start + 25 : start + 27] == ["  and 2 more, in the manifest", ""]
 
     def test_a_pipe_has_room(self, capsys):
         tell(_dataset("o" * 200), as_json=False)

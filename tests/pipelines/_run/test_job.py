@@ -1,8 +1,10 @@
 """What all jobs share: the runner that is pinned, one clean line for a failure, exit codes."""
 
 import logging
+import re
 import subprocess
 import sys
+import tempfile
 import threading
 
 import apache_beam as beam
@@ -11,9 +13,17 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from helpers import job
 
-from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError
+from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError, StorageError
+from penstock.io.files.system_errors import out_of_memory
 from pipelines._cli.beam import beam_options, usable_cores
-from pipelines._report.logging import set_up_logging, without_worker_tracebacks, worth_showing
+from pipelines._report.logging import (
+    _FORMAT,
+    _Formatter,
+    _VerboseFormatter,
+    set_up_logging,
+    without_worker_tracebacks,
+    worth_showing,
+)
 from pipelines._report.result import DATA_FAILED, WRONG_USAGE
 from pipelines._run import job as _job
 from pipelines._run.job import is_local, run_pipeline
@@ -120,12 +130,33 @@ def test_one_worker_for_each_core_unless_told_otherwise():
             "too bad",
         ),
         (
-            RuntimeError("x\nOSError: [Errno 28] No space left on device: '/d/x' [while running 'WriteRuns']"),
-            DataError,
-            "OSError: [Errno 28] No space left on device: '/d/x'",
+            RuntimeError("x\nPermissionError: [Errno 13] Permission denied: '/d/x' [while running 'WriteRuns']"),
+            StorageError,
+            "/d/x: Permission denied; ask its owner for the permission, or name another one",
         ),
+        (
+            RuntimeError("x\npyarrow.lib.ArrowMemoryError: malloc of size 9 failed [while running 'Read/Parts']\n\n"),
+            DataError,
+            out_of_memory("malloc of size 9 failed", "Read/Parts"),
+        ),
+        (RuntimeError("x\nMemoryError: [while running 'Read/Parts']\n"), DataError, out_of_memory("", "Read/Parts")),
+        (RuntimeError("bundle failed: std::bad_alloc"), DataError, out_of_memory()),
+        (MemoryError(), DataError, out_of_memory()),
     ],
-    ids=["in_a_text", "of_prism", "itself", "no_step_at_the_end", "own_type", "escaped", "before_a_stack", "system"],
+    ids=[
+        "in_a_text",
+        "of_prism",
+        "itself",
+        "no_step_at_the_end",
+        "own_type",
+        "escaped",
+        "before_a_stack",
+        "system",
+        "memory_of_arrow",
+        "memory",
+        "memory_of_c",
+        "memory_here",
+    ],
 )
 def test_the_error_of_a_worker_is_found(error, kind, message):
     found = _job._worker_error(error)
@@ -154,15 +185,50 @@ def test_a_fault_of_the_configuration_found_by_a_worker():
 
 def test_a_full_disk_is_no_stack_trace():
     code, message = job(run=failing(OSError(28, "No space left on device", "/data/x")))
-    assert (code, message) == (
-        DATA_FAILED,
-        "python -m pipelines.prepare: error: OSError: [Errno 28] No space left on device: '/data/x'\n",
+    assert code == DATA_FAILED
+    assert re.fullmatch(
+        r"python -m pipelines\.prepare: error: /data/x: No space left on device \(.* of .* are free\); make room "
+        r"there, or use another disk \(--output, and --spill_dir for temporary files\)\n",
+        message,
     )
 
 
-def test_a_bug_in_a_worker_is_raised_with_its_traceback():
-    with pytest.raises(TypeError, match="a bug"):
-        job(run=failing(TypeError("a bug")))
+def test_memory_that_runs_out_on_a_worker_names_the_step_and_the_flag():
+    code, message = job(run=failing(MemoryError("malloc of size 9 failed")))
+    assert (code, message.count("\n")) == (DATA_FAILED, 1)
+    assert "memory ran out in It's a step (malloc of size 9 failed)" in message
+    assert "--direct_num_workers 1" in message
+
+
+def test_a_bug_in_a_worker_is_one_line_and_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code, message = job(run=failing(TypeError("a bug\nwith \x1b[2J")))
+    (kept,) = tmp_path.glob("penstock-crash-*.txt")
+    assert code == DATA_FAILED
+    assert message == (
+        'python -m pipelines.prepare: error: TypeError: a bug with \\x1b[2J [while running "It\'s a step"]; this is a '
+        f"fault of Penstock: please report it, with its traceback ({kept})\n"
+    )
+    assert "Traceback (most recent call last):" in kept.read_text()
+
+
+def test_a_bug_that_cannot_be_written_down_names_the_flag(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    assert job(run=failing(TypeError("a bug")))[1].endswith("with its traceback (--verbose shows it)\n")
+
+
+@pytest.mark.parametrize("error", [TypeError("a bug"), InputError("a fault")])
+def test_verbose_shows_the_traceback_of_any_failure(error, tmp_path, monkeypatch):
+    def run(_):
+        raise error
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code, message = job("--verbose", run=run)
+    assert code == DATA_FAILED
+    assert message.startswith("Traceback (most recent call last):\n")
+    assert f"{type(error).__name__}: {error}" in message.splitlines()[-1] + message
+    assert not list(tmp_path.iterdir())
+    assert "Traceback" not in job(run=run)[1]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +237,13 @@ def test_a_bug_in_a_worker_is_raised_with_its_traceback():
         (ConfigError("rule x:\n  a >\n     ^"), WRONG_USAGE, "rule x:\n  a >\n     ^"),
         (DataError("too many"), DATA_FAILED, "too many"),
         (ImportError("pip install 'penstock[tft]'"), WRONG_USAGE, "pip install 'penstock[tft]'"),
-        (PermissionError(13, "Permission denied", "/x"), DATA_FAILED, "[Errno 13] Permission denied: '/x'"),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            DATA_FAILED,
+            "/x: Permission denied; ask its owner for the permission, or name another one",
+        ),
+        (MemoryError("malloc of size 9 failed"), DATA_FAILED, out_of_memory("malloc of size 9 failed")),
+        (DataError("/a\n/b\x1b[2J: http://u:secret@h"), DATA_FAILED, "/a\\n/b\\x1b[2J: http://u:***@h"),
         (KeyboardInterrupt(), 130, "interrupted; nothing was published"),
     ],
     ids=lambda value: type(value).__name__,
@@ -191,7 +263,8 @@ def _record(name: str, level: int, message: str, error: BaseException | None = N
     ("record", "shown"),
     [
         (_record("apache_beam.runners.common", logging.ERROR, "x", InputError("x")), False),
-        (_record("apache_beam.runners.common", logging.ERROR, "x", TypeError("x")), True),
+        (_record("apache_beam.runners.common", logging.ERROR, "x", TypeError("x")), False),
+        (_record("apache_beam.runners.common", logging.WARNING, "x"), True),
         (_record("apache_beam.runners.worker.sdk_worker", logging.ERROR, "Error processing instruction 1."), False),
         (_record("apache_beam.runners.worker.sdk_worker", logging.WARNING, "Operation ongoing"), True),
         (_record("PrismRunner", logging.ERROR, "job failed"), False),
@@ -210,6 +283,30 @@ def _record(name: str, level: int, message: str, error: BaseException | None = N
 )
 def test_what_is_logged(record, shown):
     assert worth_showing(record) is shown
+
+
+@pytest.mark.parametrize(
+    ("record", "line"),
+    [
+        (_record("x", logging.WARNING, "a\x1b[2J"), r"WARNING x: a\x1b[2J"),
+        (_record("x", logging.ERROR, "a", ValueError("b\nc")), "ERROR x: a: ValueError: b c"),
+        (_record("x", logging.ERROR, f"failed: {TRACEBACK}"), f"ERROR x: failed: {TRACEBACK.splitlines()[-1]}"),
+        (_record("x", logging.ERROR, "http://u:p@h"), "ERROR x: http://u:***@h"),
+    ],
+    ids=["control", "error", "traceback", "password"],
+)
+def test_a_record_is_one_line(record, line):
+    assert _Formatter().format(record) == line
+
+
+def test_verbose_records_are_whole():
+    try:
+        raise ValueError("b\x1b")
+    except ValueError as error:
+        text = _VerboseFormatter(_FORMAT).format(_record("x", logging.ERROR, "a", error))
+    assert "\x1b" not in text
+    assert "Traceback (most recent call last):\n" not in text  # the record has no traceback of its own
+    assert text.splitlines()[0] == "ERROR x: a"
 
 
 def test_worker_tracebacks_are_not_printed(capsys):
@@ -247,7 +344,5 @@ def test_what_a_job_shows_beside_its_own_output():
     lines = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
     assert lines == [
         "WARNING x: first",
-        "Exception in thread other:",
-        "Traceback (most recent call last):",
-        "ZeroDivisionError: division by zero",
+        "WARNING pipelines._report.logging: other has ended: ZeroDivisionError: division by zero",
     ]

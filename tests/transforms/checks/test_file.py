@@ -24,7 +24,7 @@ rules:
     )
     assert (first.code, first.severity, first.sql) == ("rule.fare_range", "error", "fare >= 0 AND fare < 1000")
     assert (second.name, second.severity, second.description) == ("far.away-2", "warn", "not so far")
-    assert first.place.endswith("rules.yaml, line 3: rule 'fare_range'")
+    assert first.where.endswith("rules.yaml, line 3: rule 'fare_range'")
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_rules_and_keys_are_in_one_file(tmp_path):
     path.write_text("rules: [{name: a, sql: x > 0}]\nunique: [x]")
     checks = load_checks(str(path))
     assert ([rule.name for rule in checks.rules], [key.name for key in checks.unique]) == (["a"], ["x"])
-    assert checks.unique[0].place == f"--rules {path}, line 2: unique 'x'"
+    assert checks.unique[0].where == f"--rules {path}, line 2: unique 'x'"
     with pytest.raises(ConfigError, match="line 2: unique 'x': is no rule about a row; load_checks reads it"):
         load_rules(str(path))
 
 
 def test_keys_made_in_python():
     assert Checks() == Checks((), ())
-    assert UniqueKey(("a", "b")).place == "unique 'a_b'"
+    assert UniqueKey(("a", "b")).where == "unique 'a_b'"
     with pytest.raises(ConfigError, match=r"^unique: needs at least one column, got none"):
         UniqueKey(())

@@ -24,9 +24,11 @@ from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.errors import ConfigError, DataError, RejectedRecordError
 from penstock.io.reserved import ORIGIN, SHUFFLE_KEY, SPLIT
 from penstock.io.schema import Feature, Kind, schema_features
+from penstock.transforms.checks.validate import record_checks, validate_batch
 from penstock.transforms.features.apply import (
     ApplyTransform,
     apply_graph,
+    check_features,
     check_transform,
     load_graph,
     transformed_schema,
@@ -632,3 +634,78 @@ def test_bad_rows_are_found_in_graphs_with_inputs_of_every_form(tmp_path) -> Non
     }
     assert "checked must be positive" in reasons[1].detail
     assert "could not correctly convert string: x" in reasons[2].detail
+
+
+SPECIALS = text_format.Parse(
+    """
+feature { name: "nan" type: FLOAT value_count { min: 1 max: 1 } float_domain { disallow_nan: false } }
+feature { name: "inf" type: FLOAT value_count { min: 1 max: 1 } float_domain { disallow_inf: false } }
+feature { name: "plain" type: FLOAT value_count { min: 1 max: 1 } }
+feature { name: "text" type: BYTES value_count { min: 1 max: 1 } }
+""",
+    schema_pb2.Schema(),
+)
+
+SPECIAL_ENTRIES = """
+features:
+  z: {input: nan, ops: [scale_to_z_score]}
+  unit: {input: inf, ops: [scale_to_0_1]}
+  both: {inputs: [plain, nan], ops: [add]}
+  log: {input: plain, ops: [log]}
+  bucket: {input: nan, ops: [{bucketize: 2}]}
+  word: {input: text, ops: [compute_and_apply_vocabulary]}
+  number: {input: text, ops: [{to_number: float}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def specials_dir(tmp_path_factory) -> str:
+    output = str(tmp_path_factory.mktemp("specials") / "g")
+    batch = pa.record_batch({"nan": [1.0, 3.0], "inf": [1.0, 3.0], "plain": [1.0, 2.0], "text": [b"1", b"2"]})
+    with local_pipeline() as pipeline:
+        rows = pipeline | beam.Create([batch])
+        _ = rows | FitTransform(parse_features(SPECIAL_ENTRIES), SPECIALS, output)
+    return output
+
+
+class TestSpecialValues:
+    """What a feature may be follows from its inputs; a row with anything else is rejected, and not published."""
+
+    def test_a_feature_allows_what_its_inputs_allow(self, specials_dir) -> None:
+        domains = {feature.name: feature.float_domain for feature in transformed_schema(specials_dir).feature}
+        found = {name: (d.HasField("disallow_nan"), d.HasField("disallow_inf")) for name, d in domains.items()}
+        assert {name: found[name] for name in ("z", "unit", "both", "log", "bucket", "number")} == {
+            "z": (True, False),
+            "unit": (True, True),
+            "both": (True, False),
+            "log": (False, False),
+            "bucket": (False, False),
+            "number": (False, False),
+        }
+        assert not any(domain.disallow_nan or domain.disallow_inf for domain in domains.values())
+
+    @pytest.mark.parametrize(
+        ("row", "fault"),
+        [
+            pytest.param({"nan": math.nan}, None, id="nan is allowed"),
+            pytest.param({"inf": math.inf}, None, id="infinity is allowed"),
+            pytest.param({"text": b"7"}, None, id="a word out of the vocabulary"),
+            pytest.param({"plain": -1.0}, "log is nan", id="a logarithm that is none"),
+            pytest.param({"plain": 0.0}, "log is -inf", id="a logarithm without end"),
+            pytest.param({"text": b"nan"}, "number is nan", id="a text that is no number"),
+        ],
+    )
+    def test_rows_are_as_the_schema_says_or_rejected(self, specials_dir, row, fault) -> None:
+        values = {"nan": 2.0, "inf": 2.0, "plain": 1.0, "text": b"1", **row}
+        good = {"nan": 1.0, "inf": 3.0, "plain": 2.0, "text": b"2"}
+        batch = pa.RecordBatch.from_pylist([good, values, good])
+        checks = record_checks(transformed_schema(specials_dir))
+        features, reasons = check_features(*apply_graph(load_graph(specials_dir), batch), checks)
+        assert not validate_batch(features, checks).reasons
+        if fault is None:
+            assert (features.num_rows, reasons) == (3, {})
+            return
+        assert features.num_rows == 2
+        (found,) = reasons.items()
+        assert (found[0], found[1].code) == (1, "transform.error")
+        assert found[1].detail.startswith(f"a computed feature breaks the schema of the features: {fault}")

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -13,13 +12,14 @@ import pyarrow.compute as pc
 from penstock.io.beam.spill import SpilledBatch, read_pieces
 from penstock.io.beam.windows import Windows
 from penstock.io.columns.hashing import hash_rows, salted
+from penstock.io.files.temporary import temporary_folder
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.kernel.shared.pieces import put_fixed, put_slices
 from penstock.io.sort.merge import merge_batches
 from penstock.io.sort.records import EncodedRecords, records_batch
 from penstock.io.sort.runs import MAX_RUN_BYTES
 from penstock.transforms.checks.file import UniqueKey
-from penstock.transforms.checks.unique.keys import Place, Repeated, keyed_rows, places_of
+from penstock.transforms.checks.unique.keys import Repeated, RowOrigin, keyed_rows, origins_of
 
 ROW_SEED = salted(0, "unique row")
 
@@ -39,7 +39,7 @@ def _sort_records(batch: pa.RecordBatch, key: UniqueKey, windows: Windows | None
     """
     keyed = keyed_rows(batch, key, windows)
     rows, lengths = keyed.rows, np.diff(keyed.starts)
-    uris, positions = places_of(batch)
+    uris, positions = origins_of(batch)
     names = uris.dictionary.cast(pa.binary())
     codes = uris.indices.to_numpy(zero_copy_only=False)[rows]
     uri_data = np.frombuffer(b"".join(names.to_pylist()), np.uint8)
@@ -65,18 +65,18 @@ class _Row:
     """A parsed record of `_sort_records`."""
 
     key: bytes
-    place: Place
+    origin: RowOrigin
     ordinal: int
 
     @classmethod
     def of(cls, record: bytes) -> "_Row":
         end = 4 + int.from_bytes(record[:4])
         position, _, ordinal = _TAIL.unpack(record[-_TAIL.size :])
-        return cls(record[4:end], Place(record[end : -_TAIL.size - 1].decode(), position - (1 << 63)), ordinal)
+        return cls(record[4:end], RowOrigin(record[end : -_TAIL.size - 1].decode(), position - (1 << 63)), ordinal)
 
 
-def _repeated(records: Iterable[EncodedRecords]) -> Iterator[tuple[int, Place]]:
-    """Yields the ordinal of each row that repeats another, and the place of the first; `records` are sorted."""
+def _repeated(records: Iterable[EncodedRecords]) -> Iterator[tuple[int, RowOrigin]]:
+    """Yields the ordinal of each row that repeats another, and the origin of the first; `records` are sorted."""
     first: _Row | None = None
     last_hash = -1
     for part in records:
@@ -88,7 +88,7 @@ def _repeated(records: Iterable[EncodedRecords]) -> Iterator[tuple[int, Place]]:
         for index in np.flatnonzero(repeats | heads).tolist():
             row = _Row.of(part.data[part.offsets[index] : part.offsets[index + 1]].tobytes())
             if repeats[index] and first is not None and row.key == first.key:
-                yield row.ordinal, first.place
+                yield row.ordinal, first.origin
             else:
                 first = row
         last_hash = int(hashes[-1])
@@ -110,13 +110,13 @@ def find_duplicates(
     Raises:
       DataError: when a row has no event time, and there are windows.
     """
-    with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
+    with temporary_folder() as directory:
         ordered = merge_batches(_all_records(pieces, key, windows), directory, run_bytes=run_bytes)
         verdicts = merge_batches(_verdicts(_repeated(ordered.pieces()), run_bytes), directory, run_bytes=run_bytes)
         start = 0
         for batch in read_pieces(pieces):
             found = verdicts.pieces(start, start + batch.num_rows)
-            yield batch, {ordinal - start: place for part in found for ordinal, place in _places(part)}
+            yield batch, {ordinal - start: origin for part in found for ordinal, origin in _origins(part)}
             start += batch.num_rows
 
 
@@ -131,19 +131,19 @@ def _all_records(pieces: Iterable[SpilledBatch], key: UniqueKey, windows: Window
 _VERDICT_BYTES = 400
 
 
-def _verdicts(repeated: Iterator[tuple[int, Place]], run_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Yields records whose keys are ordinals, and whose bytes are the place of the first: position i64, URI."""
+def _verdicts(repeated: Iterator[tuple[int, RowOrigin]], run_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Yields records whose keys are ordinals, and whose bytes are the origin of the first: position i64, URI."""
     while some := list(itertools.islice(repeated, max(1, run_bytes // _VERDICT_BYTES))):
-        texts = [place.position.to_bytes(8, signed=True) + place.uri.encode() for _, place in some]
+        texts = [origin.position.to_bytes(8, signed=True) + origin.uri.encode() for _, origin in some]
         offsets = starts_of(np.array([*map(len, texts)], np.int64))
         keys = np.array([ordinal for ordinal, _ in some], np.uint64)
         data = np.frombuffer(b"".join(texts), np.uint8)
         yield records_batch(np.zeros(len(keys), np.uint16), keys, data, offsets, None)
 
 
-def _places(verdicts: EncodedRecords) -> Iterator[tuple[int, Place]]:
+def _origins(verdicts: EncodedRecords) -> Iterator[tuple[int, RowOrigin]]:
     for ordinal, (start, end) in zip(
         verdicts.keys.tolist(), itertools.pairwise(verdicts.offsets.tolist()), strict=True
     ):
         record = verdicts.data[start:end].tobytes()
-        yield ordinal, Place(record[8:].decode(), int.from_bytes(record[:8], signed=True))
+        yield ordinal, RowOrigin(record[8:].decode(), int.from_bytes(record[:8], signed=True))

@@ -1,4 +1,4 @@
-"""Rows by the key that must be unique: their hashes, their canonical bytes, and their places."""
+"""Rows by the key that must be unique: their hashes, their canonical bytes, and their origins."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ _WINDOW_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class RowOrigin:
     """Where a row is in its source: URI, and `position` in the unit of the format; "" and -1 if unknown."""
 
     uri: str
@@ -48,10 +48,10 @@ def check_unique(keys: Sequence[UniqueKey], features: Sequence[Feature], windows
     seen: set[str] = set()
     for key in keys:
         if key.name in seen:
-            raise ConfigError(f"{key.place}: the name is used twice; names tell rejected rows apart")
+            raise ConfigError(f"{key.where}: the name is used twice; names tell rejected rows apart")
         seen.add(key.name)
         for column in key.columns:
-            find_feature(column, features, f"{key.place}: column")
+            find_feature(column, features, f"{key.where}: column")
         if windows is not None and not windows.is_fixed:
             raise sliding_error(key, windows)
 
@@ -59,7 +59,7 @@ def check_unique(keys: Sequence[UniqueKey], features: Sequence[Feature], windows
 def sliding_error(key: UniqueKey, windows: Windows) -> ConfigError:
     """Returns the error that refuses sliding windows."""
     return ConfigError(
-        f"{key.place}: a key is unique in a fixed window, and of sliding windows ({windows}) a row lies in several; "
+        f"{key.where}: a key is unique in a fixed window, and of sliding windows ({windows}) a row lies in several; "
         "use --window fixed:SIZE, or leave `unique` out"
     )
 
@@ -149,7 +149,7 @@ def _with_prefix(data: Bytes, starts: Ints, prefix: Ints) -> tuple[Bytes, Ints]:
     return out, longer
 
 
-def places_of(batch: pa.RecordBatch) -> tuple[pa.Array, Ints]:
+def origins_of(batch: pa.RecordBatch) -> tuple[pa.Array, Ints]:
     """Returns the URI (dictionary-encoded) and the int64 position of each row; "" and -1 without an origin."""
     if ORIGIN not in batch.schema.names:
         uris = pa.DictionaryArray.from_arrays(pa.array(np.zeros(batch.num_rows, np.int32)), pa.array([""]))
@@ -158,12 +158,12 @@ def places_of(batch: pa.RecordBatch) -> tuple[pa.Array, Ints]:
     return origin.field("uri"), origin.field("position").to_numpy(zero_copy_only=False)
 
 
-# Maps a row index to the place of the first row with the same key.
-Repeated: TypeAlias = Mapping[int, Place]
+# Maps a row index to the origin of the first row with the same key.
+Repeated: TypeAlias = Mapping[int, RowOrigin]
 
 
 def duplicate_reasons(batch: pa.RecordBatch, repeated: Repeated, key: UniqueKey) -> dict[int, list[Reason]]:
-    """Returns why rows are rejected, with their key and the place of its first row."""
+    """Returns why rows are rejected, with their key and the origin of its first row."""
     if not repeated:
         return {}
     rows = sorted(repeated)

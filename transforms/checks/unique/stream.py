@@ -9,9 +9,9 @@ from penstock.io.beam.windows import Windows
 from penstock.io.kernel.shared.offsets import Ints
 from penstock.io.sort.records import Keys
 from penstock.transforms.checks.file import UniqueKey
-from penstock.transforms.checks.unique.keys import KeyedRows, Place, Repeated, keyed_rows, places_of
+from penstock.transforms.checks.unique.keys import KeyedRows, Repeated, RowOrigin, keyed_rows, origins_of
 
-# What the state of a stream holds for each key: the key, and the place of its first row.
+# What the state of a stream holds for each key: the key, and the origin of its first row.
 _SEEN = pa.schema([("hash", pa.uint64()), ("key", pa.large_binary()), ("uri", pa.string()), ("position", pa.int64())])
 
 
@@ -20,7 +20,7 @@ _MAX_PARTS = 8
 
 
 class SeenKeys:
-    """The keys of one bucket of a window that have arrived, each with the place of its first row."""
+    """The keys of one bucket of a window that have arrived, each with the origin of its first row."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[Keys, pa.RecordBatch]] = []
@@ -47,13 +47,13 @@ class SeenKeys:
             found |= known[index] == hashes
         return found
 
-    def find(self, hash_: int, key: bytes) -> Place | None:
-        """Returns the place of a key's first row; None when no row with it has arrived."""
+    def find(self, hash_: int, key: bytes) -> RowOrigin | None:
+        """Returns the origin of a key's first row; None when no row with it has arrived."""
         for known, part in self._parts:
             first, last = (int(known.searchsorted(np.uint64(hash_), side)) for side in ("left", "right"))
             for row in range(first, last):
                 if part.column("key")[row].as_py() == key:
-                    return Place(part.column("uri")[row].as_py(), part.column("position")[row].as_py())
+                    return RowOrigin(part.column("uri")[row].as_py(), part.column("position")[row].as_py())
         return None
 
 
@@ -62,19 +62,19 @@ def compare_with(
 ) -> tuple[Repeated, pa.RecordBatch]:
     """Returns the rows that repeat an earlier row, here or in `seen`; and the new keys, for `SeenKeys.add`."""
     keyed = keyed_rows(batch, key, windows)
-    uris, positions = places_of(batch)
+    uris, positions = origins_of(batch)
     _, inverse, counts = np.unique(keyed.hashes, return_inverse=True, return_counts=True)
-    repeated: dict[int, Place] = {}
+    repeated: dict[int, RowOrigin] = {}
     new = np.ones(len(keyed.rows), bool)
-    here: dict[bytes, Place] = {}
+    here: dict[bytes, RowOrigin] = {}
     # Only rows whose hash is known, or repeats in this batch, can repeat a key: compare just their keys.
     for index in np.flatnonzero(seen.may_have(keyed.hashes) | (counts[inverse] > 1)).tolist():
         row, value = int(keyed.rows[index]), keyed.data[keyed.starts[index] : keyed.starts[index + 1]].tobytes()
-        place = here.get(value) or seen.find(int(keyed.hashes[index]), value)
-        if place is None:
-            here[value] = Place(uris[row].as_py(), int(positions[row]))
+        origin = here.get(value) or seen.find(int(keyed.hashes[index]), value)
+        if origin is None:
+            here[value] = RowOrigin(uris[row].as_py(), int(positions[row]))
         else:
-            repeated[row], new[index] = place, False
+            repeated[row], new[index] = origin, False
     return repeated, _seen_rows(keyed, np.flatnonzero(new), uris, positions)
 
 

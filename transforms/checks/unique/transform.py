@@ -2,7 +2,6 @@
 
 import datetime
 import functools
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import RecordBatchCoder, drop_rows, in_global_window, split_batch
 from penstock.io.beam import progress
+from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.durations import ZERO, AnyDuration, as_duration, micros
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.spill import (
@@ -38,6 +38,7 @@ from penstock.io.columns.hashing import hash_rows
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
+from penstock.io.files.temporary import temporary_folder
 from penstock.io.sort.runs import MAX_RUN_BYTES
 from penstock.transforms.checks.file import UniqueKey
 from penstock.transforms.checks.unique.bounded import ROW_SEED, find_duplicates
@@ -57,7 +58,7 @@ _STREAM_BUCKETS = 64
 _BOUNDED_BUCKETS = 256
 
 
-class RejectDuplicates(RejectingTransform):
+class RejectDuplicates(TakesBatches, RejectingTransform):
     """Rejects rows whose key another row has.
 
     The module's docstring says which of them stays. The input is batches in the global window. Of bounded input, rows
@@ -122,7 +123,7 @@ class RejectDuplicates(RejectingTransform):
     def _on_stream(self, batches: beam.PCollection[pa.RecordBatch]) -> Any:
         if self._windows is None:
             raise ConfigError(
-                f"{self._key.place}: in a stream a key can be unique in a window, not in all that is still to come; "
+                f"{self._key.where}: in a stream a key can be unique in a window, not in all that is still to come; "
                 "pass --window fixed:SIZE (RejectDuplicates(windows=...)), or leave `unique` out"
             )
         buckets_of = functools.partial(
@@ -170,7 +171,7 @@ class _CompareBucketFn(_RejectRepeatedFn):
         self._run_bytes = run_bytes
 
     def process(self, item: tuple[int, Iterable[Piece]]) -> Iterator[Any]:
-        with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
+        with temporary_folder() as directory:
             pieces = _on_disk(item[1], directory)
             for batch, repeated in find_duplicates(pieces, self._key, self._windows, self._run_bytes):
                 yield from self._reject_repeated(batch, repeated)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from apache_beam import coders
 
-from penstock.io.batches import keep_source, origin_array, source_rows
+from penstock.io.batches import origin_array
 from penstock.io.beam.windows import parse_window
 from penstock.io.dataset.shuffle import hash_bound
 from penstock.io.dataset.windowed.chunks import (
@@ -17,7 +17,8 @@ from penstock.io.dataset.windowed.chunks import (
     read_part,
     read_sources,
 )
-from penstock.io.reserved import EVENT_TIME, ORIGIN, SPLIT
+from penstock.io.dead_letters.source import keep_source, payloads_of
+from penstock.io.reserved import EVENT_TIME, ORIGIN, SOURCE, SPLIT
 from penstock.io.sort.records import RECORDS, EncodedRecords, records_batch
 
 SECOND = 1_000_000
@@ -35,7 +36,7 @@ def batch_of(seconds, uri="kafka://h/t/0", first=0, splits=None):
     data = np.frombuffer(b"".join(texts), np.uint8)
     records = records_batch(np.array(splits or [0] * count, np.uint16), keys, data, offsets, times)
     rows = {"x": pa.array(positions), ORIGIN: origin_array(uri, positions), EVENT_TIME: times}
-    return records, source_rows(keep_source(pa.record_batch({**rows, SPLIT: pa.array(["a"] * count)})))
+    return records, pa.record_batch({**rows, SPLIT: pa.array(["a"] * count)})
 
 
 def write(tmp_path, *batches, windows=MINUTES, **options):
@@ -82,6 +83,14 @@ def test_full_buffers_are_written_and_nothing_writes_nothing(tmp_path):
     assert [chunk.rows for chunk in chunks] == [3, 3, 3, 3]
     assert write(tmp_path) == []
     assert write(tmp_path, batch_of([])) == []
+
+
+def test_a_chunk_holds_what_was_read_and_no_columns_beside_it(tmp_path):
+    records, rows = batch_of([1, 2])
+    (chunk,) = write(tmp_path, (records, keep_source(rows)))
+    (kept,) = read_sources(chunk)
+    assert set(kept.schema.names) == {SOURCE, ORIGIN, EVENT_TIME}
+    assert payloads_of(kept.column(SOURCE)).texts == ['{"x": 0}', '{"x": 1}']
 
 
 def test_source_rows_keep_their_columns_when_batches_differ(tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+from apache_beam import coders
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from penstock.io.dataset.windowed.close import (
     KeptChunk,
     RejectsArrival,
     RejectsTask,
+    Task,
     TooLateTask,
     WindowClock,
     WriteTask,
@@ -23,6 +25,7 @@ from penstock.io.dataset.windowed.close import (
 )
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
+from penstock.io.reasons import Note
 
 SECOND = 1_000_000
 TENS = parse_window("fixed:10s")
@@ -44,6 +47,15 @@ def letters_of(path="d", time=None):
 def of(tasks, kind):
     """The tasks of a kind."""
     return [task for task in tasks if isinstance(task, kind)]
+
+
+def test_the_header_of_a_pane_sums_the_notes_of_its_chunks():
+    chunks = [dataclasses.replace(chunk_of(0, path=f"p{n}"), notes=(Note("c", "x", n, f"d{n}"),)) for n in (2, 1)]
+    tasks = close_bounded(rules_of(), map(ChunkArrival, chunks))
+    (header,) = of(tasks, HeaderTask)
+    assert header.header.notes == (Note("c", "x", 3, "d1"),)
+    coder = coders.registry.get_coder(Task)
+    assert coder.decode(coder.encode(header)) == header
 
 
 class Stream:

@@ -20,6 +20,7 @@ from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Rep
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files.folders import list_files
+from penstock.io.reasons import Note
 
 SECOND = 1_000_000
 TENS = parse_window("fixed:10s")
@@ -308,3 +309,17 @@ def test_state_of_a_stream_that_runs_is_read():
     letters = b'{"pane":"on_time","rejects":{"path":"p","records":1,"reasons":{"late":1},"stages":{"write":1}}}'
     assert coder.decode(letters) == RejectsReport("on_time", DeadLetterFile("p", 1, {"late": 1}, {"write": 1}))
     assert coder.encode(coder.decode(letters)) == letters
+
+
+def test_notes_of_both_panes_are_in_the_manifest_of_a_window(tmp_path):
+    def noted(report, count):
+        notes = (Note("float32.rounded", "x", count, f"such as {count}"),)
+        return dataclasses.replace(report, header=dataclasses.replace(report.header, notes=notes))
+
+    reports = [noted(item, 2) if isinstance(item, HeaderReport) else item for item in on_time(tmp_path)]
+    reports += [noted(item, 1) if isinstance(item, HeaderReport) else item for item in late(tmp_path)]
+    known = Note("left_out", "y", 7, "a list")
+    rules = SealingRules(TENS, dataclasses.replace(SPEC, notes=(known,)))
+    manifest = publisher(tmp_path).publish(rules.seal(0, reports))
+    assert manifest.notes == (known, Note("float32.rounded", "x", 3, "such as 1"))
+    assert WindowManifest.read(window_manifest_path(str(tmp_path), NAME)) == manifest

@@ -16,15 +16,17 @@ from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 from helpers import FLAGS, local_pipeline, window_examples
 
-from penstock.io.batches import drop_rows, keep_source, origin_array, set_column
+from penstock.io.batches import drop_rows, origin_array, set_column
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.handler import REJECTED, DeadLetterHandler, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
-from penstock.io.errors import ConfigError
+from penstock.io.dead_letters.source import keep_source
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.folders import list_files
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, ORIGIN, SPLIT
+from penstock.io.schema import Kind, load_schema, schema_features
 from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset
 from pipelines._cli.beam import _JobOptions
@@ -167,6 +169,58 @@ def test_out_of_order_late_and_too_late(tmp_path):
     assert windows[30].rejected_by_reason == {"late": 1}
     assert windows[30].rejected_by_stage == {"write": 1}
     assert [(item.uri, item.first, item.last, item.rows) for item in windows[0].inputs] == [("kafka://h/t/0", 0, 4, 3)]
+
+
+def with_values(number, seconds, values):
+    return batch_of([number], seconds, value=pa.array([values]))
+
+
+def test_windows_of_a_stream_share_one_schema_that_grows(tmp_path):
+    events = Events().add(batch_of([0], 5)).at(12).add(with_values(1, 15, 2.5))
+    windows = write_stream(tmp_path, events)
+    assert {manifest.extras for manifest in windows.values()} == {("schema.pbtxt",)}
+    schema = load_schema(str(tmp_path / "schema.pbtxt"))
+    assert {feature.name: feature.kind for feature in schema_features(schema)} == {"id": Kind.INT, "value": Kind.FLOAT}
+    assert list(verify_dataset(str(tmp_path))) == []
+
+
+def test_window_of_another_kind_than_an_earlier_one_is_not_published(tmp_path):
+    events = Events().add(with_values(0, 5, 2)).at(12).add(with_values(1, 15, 2.5))
+    with pytest.raises(
+        Exception, match=r"column 'value' is INT in kafka://h/t/0 at 0, and FLOAT in kafka://h/t/0 at 1;"
+    ):
+        write_stream(tmp_path, events)
+    assert set(windows_of(tmp_path)) <= {0}
+
+
+def test_row_that_is_too_late_may_be_of_another_kind(tmp_path):
+    events = Events().add(with_values(0, 5, 2)).at(12).add(with_values(1, 5, 2.5)).add(with_values(2, 15, 3))
+    assert counts(write_stream(tmp_path, events)) == {0: (1, 0, 0), 10: (1, 0, 1)}
+
+
+def test_stream_of_dead_letters_alone_has_a_schema_too(tmp_path):
+    events = Events().add(batch_of([0], 5, bad=pa.array([[None, 1]])))
+    handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
+    windows = write_stream(tmp_path, events, dead_letters=handler, run_id="r1")
+    assert counts(windows) == {0: (0, 0, 1)}
+    assert [fault.code for fault in verify_dataset(str(tmp_path))] == []
+
+
+def test_bounded_windows_of_two_kinds_publish_nothing(tmp_path):
+    with pytest.raises(DataError, match=r"column 'value' is INT in .* at 0, and FLOAT in .* at 1;"):
+        write_bounded(tmp_path, [with_values(0, 5, 2), with_values(1, 15, 2.5)])
+    assert windows_of(tmp_path) == {}
+    write_bounded(tmp_path / "good", [with_values(0, 5, 2), with_values(1, 15, 3)])
+    assert [feature.name for feature in load_schema(str(tmp_path / "good" / "schema.pbtxt")).feature] == ["id", "value"]
+    assert list(verify_dataset(str(tmp_path / "good"))) == []
+
+
+def test_run_that_goes_on_keeps_the_kinds_of_the_one_before(tmp_path):
+    write_bounded(tmp_path, [with_values(0, 5, 2)])
+    with pytest.raises(DataError, match="column 'value' is INT in its schema, and FLOAT in kafka://h/t/0 at 1;"):
+        write_bounded(tmp_path, [with_values(1, 15, 2.5)], resume=True)
+    write_bounded(tmp_path, [batch_of([1], 15)], resume=True)
+    assert [feature.name for feature in load_schema(str(tmp_path / "schema.pbtxt")).feature] == ["id", "value"]
 
 
 def test_lateness_0(tmp_path):
@@ -398,8 +452,10 @@ def test_bounded_run_leaves_nothing_behind_and_replaces_what_is_there_when_told(
     second = write_bounded(tmp_path, [batch_of(range(3), [105] * 3)], overwrite=True)
     assert (list(first), list(second)) == ([0, 10, 20, 30, 40], [100])
     assert set(list_files(str(tmp_path))) == {
-        "windows/19700101T000140Z_19700101T000150Z.json", *(shard.path for shard in second[100].shards)
-    }  # fmt: skip
+        "schema.pbtxt",
+        "windows/19700101T000140Z_19700101T000150Z.json",
+        *(shard.path for shard in second[100].shards),
+    }
 
 
 def test_another_run_does_not_write_into_a_window_that_is_published(tmp_path):

@@ -4,6 +4,7 @@ import datetime
 import json
 
 import pytest
+from helpers import payloads_in
 
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, raw_letter
 from penstock.io.dead_letters.replay.format import DeadLetterFormat, parse_letters
@@ -31,8 +32,9 @@ def read(tmp_path, letters, features=FEATURES, **options):
     for part in layout.plan(file):
         for parsed in layout.read(file, part, features):
             rejected += parsed.rejected
+            originals = payloads_in(parsed)
             for index, row in enumerate(parsed.batch.to_pylist()):
-                rows.append({**row, "payload": parsed.payload(index) if parsed.payload else None})
+                rows.append({**row, "payload": originals[index]})
     return rows, rejected
 
 
@@ -73,7 +75,7 @@ def test_rows_keep_their_origin_and_count_their_attempt(tmp_path):
     found = {row["_attempt"]: row for row in rows if row["_origin"]["position"]}
     assert found[2]["payload"] == b"1,a"
     assert found[2]["_origin"] == {"uri": "/in/a.csv", "position": 16}
-    assert (found[3]["id"], found[3]["name"], found[3]["payload"]) == (2, b"b", None)
+    assert (found[3]["id"], found[3]["name"], found[3]["payload"]) == (2, b"b", b'{"name": "b", "id": 2}')
     assert [row["name"] for row in rows if not row["_origin"]["position"]] == [b"\xff"]
 
 
@@ -93,6 +95,22 @@ def test_bytes_are_read_by_their_format(tmp_path, format_name, options, payload,
     rows, rejected = read(tmp_path, letters, format=format_name, options=options)
     assert rejected == []
     assert [(str(row["id"]), row["name"], row["payload"]) for row in rows] == [(str(expected[0]), expected[1], payload)]
+
+
+def test_objects_are_exploded_again_and_their_rows_are_not(tmp_path):
+    payload = b'{"id": [{"name": "x"}, {"name": "y"}]}'
+    letters = [
+        raw_letter([Reason("jsonl.type", "why")], "read", "/in/a.json", 3, payload),
+        letter('{"id.name": "z"}', "schema.domain", "json", position=4),
+    ]
+    features = [Feature("id.name", Kind.BYTES)]
+    rows, rejected = read(tmp_path, letters, features, format="jsonl", options={"explode": "id"})
+    assert rejected == []
+    assert sorted((row["id.name"], row["_origin"]["position"], row["payload"]) for row in rows) == [
+        ("x", 3, None),
+        ("y", 3, None),
+        ("z", 4, None),
+    ]
 
 
 def test_tf_examples_are_read_from_base64(tmp_path):
@@ -160,18 +178,50 @@ def test_event_times_of_letters_are_those_of_the_rows(tmp_path):
     assert "_event_time" not in read(tmp_path, letters)[0][0]
 
 
-def test_the_header_of_each_file_names_the_columns_of_its_rows(tmp_path):
+def test_letters_name_the_columns_of_their_lines(tmp_path):
+    letters = [
+        letter("1,a", payload_columns='["id", "name"]'),
+        letter("b,2", position=3, payload_columns='["name", "id"]'),
+        letter("3,c,", position=5, payload_columns='["id", "name"]'),
+    ]
+    rows, (again,) = read(tmp_path, letters, options={})
+    assert sorted((str(row["id"]), row["name"]) for row in rows) == [("1", "a"), ("2", "b")]
+    assert (again.payload, again.payload_columns, again.attempt) == ("3,c,", '["id", "name"]', 2)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "columns"),
+    [("text", "{}"), ("text", "[1]"), ("text", "x"), ("json", "[]"), ("json", '{"id": 1}'), ("json", '{"id": "what"}')],
+)
+def test_what_is_no_note_of_columns_is_refused(tmp_path, encoding, columns):
+    with pytest.raises(InputError, match=r"letters\.jsonl: the payload_columns of a dead letter are wrong: "):
+        read(tmp_path, [letter("{}", encoding=encoding, payload_columns=columns)], options={})
+
+
+def test_a_file_that_a_letter_names_is_not_opened(tmp_path):
+    """A letter is data: only inputs of the run that wrote it are opened."""
+    secret = tmp_path / "secret"
+    secret.write_text("id,name\n")
+    letters = [DeadLetter((Reason("schema.type", ""),), "read", str(secret), 3, "1,a", "text")]
+    for inputs in (frozenset(), frozenset({str(tmp_path), f"{secret}/"})):
+        with pytest.raises(ConfigError, match=r"secret', which the dead letters name, is no input .* --columns"):
+            read(tmp_path, letters, options={}, inputs=inputs)
+    assert len(read(tmp_path, letters)[0]) == 1  # the names are given: nothing need be opened
+
+
+def test_the_header_of_each_input_names_the_columns_of_its_rows(tmp_path):
+    inputs = frozenset({str(tmp_path / "a.csv"), str(tmp_path / "b.csv")})
     (tmp_path / "a.csv").write_text("id,name\n")
     (tmp_path / "b.csv").write_text("name,id\n")
     letters = [
         DeadLetter((Reason("schema.type", ""),), "read", str(tmp_path / name), 3, payload, "text")
         for name, payload in (("a.csv", "1,a"), ("b.csv", "b,2"))
     ]
-    rows, _ = read(tmp_path, letters, options={})
+    rows, _ = read(tmp_path, letters, options={}, inputs=inputs)
     assert sorted((str(row["id"]), row["name"]) for row in rows) == [("1", "a"), ("2", "b")]
     (tmp_path / "b.csv").unlink()
     with pytest.raises(ConfigError, match=r"b\.csv.*--columns"):
-        read(tmp_path, letters, options={})
+        read(tmp_path, letters, options={}, inputs=inputs)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from penstock.io.schema import Feature, Kind
 from penstock.transforms.checks.file import UniqueKey
 from penstock.transforms.checks.unique import bounded, keys, transform
 from penstock.transforms.checks.unique.bounded import find_duplicates
-from penstock.transforms.checks.unique.keys import Place, check_unique, duplicate_reasons
+from penstock.transforms.checks.unique.keys import RowOrigin, check_unique, duplicate_reasons
 from penstock.transforms.checks.unique.stream import SeenKeys, compare_with
 from penstock.transforms.checks.unique.transform import RejectDuplicates
 
@@ -103,7 +103,7 @@ def found_in(rows, key, directory, windows=None, size=7, run_bytes=bounded.MAX_R
     for batch, repeated in find_duplicates(pieces, key, windows, run_bytes):
         origins = [(value["uri"], value["position"]) for value in batch.column(ORIGIN).to_pylist()]
         kept += origins
-        found |= {origins[row]: (place.uri, place.position) for row, place in repeated.items()}
+        found |= {origins[row]: (origin.uri, origin.position) for row, origin in repeated.items()}
     assert sorted(kept) == sorted(map(origin, rows))
     return found
 
@@ -136,7 +136,7 @@ def test_equal_hashes_of_other_keys_reject_nothing(tmp_path, monkeypatch):
     for batch in cut(rows, 9):
         repeated, new = compare_with(seen, batch, KEY)
         seen.add(new)
-        found |= {batch.column(ORIGIN)[row].as_py()["position"]: place.position for row, place in repeated.items()}
+        found |= {batch.column(ORIGIN)[row].as_py()["position"]: origin.position for row, origin in repeated.items()}
     assert found == {row[1]: first[1] for row, first in expected(rows, KEY).items()}
 
 
@@ -169,7 +169,7 @@ def test_rows_without_an_origin_are_compared_too(tmp_path):
         with SpillFile(str(tmp_path)) as file:
             pieces = [file.add(batch.take(pa.array(order)))]
         [(found, repeated)] = find_duplicates(pieces, KEY)
-        assert list(repeated.values()) == [Place("", -1)]
+        assert list(repeated.values()) == [RowOrigin("", -1)]
         kept.add(tuple(sorted(set(range(3)) - {found.column("n")[row].as_py() - 1 for row in repeated})))
         reasons = duplicate_reasons(found, repeated, KEY)
         assert [reason.detail for [reason] in reasons.values()] == [
@@ -385,7 +385,7 @@ def test_a_stream_in_source_order_rejects_what_plain_python_rejects(rows, key, s
             repeated, new = compare_with(known, part, key, WINDOWS)
             known.add(new)
             origins = [(value["uri"], value["position"]) for value in part.column(ORIGIN).to_pylist()]
-            found |= {origins[row]: (place.uri, place.position) for row, place in repeated.items()}
+            found |= {origins[row]: (origin.uri, origin.position) for row, origin in repeated.items()}
     assert found == expected(rows, key, WINDOWS)
 
 
@@ -448,4 +448,4 @@ def test_origins_of_sources_are_dictionaries():
         pa.record_batch({"user": ["a", "a"], "day": [1, 1]}), ORIGIN, origin_array("/x", np.array([3, 9]))
     )
     repeated, new = compare_with(SeenKeys(), batch, KEY)
-    assert (dict(repeated), new.num_rows) == ({1: Place("/x", 3)}, 1)
+    assert (dict(repeated), new.num_rows) == ({1: RowOrigin("/x", 3)}, 1)

@@ -1,0 +1,118 @@
+"""The input files of a job: what patterns and folders name, and what is left out, with a word.
+
+A folder stands for all files below it that are data. Which they are, their suffixes say; with a format that is named,
+all of them are, but for those whose names begin with `_` or `.`. A folder that holds a dataset of ours is refused,
+since its shards lie beside its dead letters.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+
+from penstock.io.dataset.options import DEAD_LETTERS
+from penstock.io.errors import InputError
+from penstock.io.files.inputs import InputFile, find_files
+from penstock.io.files.partitions import WHOLE, Partitioning, partition_columns, unused_partition
+from penstock.io.files.suffixes import format_suffix
+from penstock.io.formats.base import Format
+from penstock.io.formats.partitioned import PartitionedFormat
+from penstock.io.formats.registry import FORMATS
+
+_LOGGER = logging.getLogger(__name__)
+
+_MANIFEST = re.compile(r"(?P<dataset>.*)/(manifest|windows/[^/]+)\.json")
+_SHARD = re.compile(r"(part|late)-\d{5,}-of-\d{5,}\..*")
+
+
+def find_inputs(patterns: Sequence[str], is_named: bool = False) -> tuple[InputFile, ...]:
+    """Lists the files that patterns and folders name, each once, sorted by URI; logs what is left out.
+
+    Args:
+      patterns: files, patterns (`match_files`), folders.
+      is_named: the format of the files is named, so that their suffixes do not matter.
+
+    Raises:
+      InputError: when a pattern matches nothing, or a folder has no files of any format, files of several formats, or a
+        dataset.
+      ConfigError: for a filesystem that cannot be reached from here.
+    """
+    found = find_files(patterns)
+    contained = [file.uri for file in found.files if file.uri in found.in_folders]
+    _refuse_datasets(contained)
+    unknown = set() if is_named else {uri for uri in contained if format_suffix(uri) not in _formats()}
+    if not is_named:
+        _refuse_several_formats(uri for uri in contained if uri not in unknown)
+    files = tuple(file for file in found.files if file.uri not in unknown)
+    if not files:
+        raise InputError(
+            f"{', '.join(patterns)}: no file has a suffix that tells its format ({_example(unknown)}); pass --format "
+            f"{'|'.join(FORMATS)}"
+        )
+    _tell_left_out(found.left_out, "names begin with _ or .", "a pattern that spells the _ or . reads them")
+    _tell_left_out(sorted(unknown), "suffixes tell no format", "--format reads all files of a folder")
+    return files
+
+
+def with_partitions(reader: Format, files: Sequence[InputFile], partitioning: Partitioning) -> Format:
+    """Makes a format read the folders `key=value` of all these files as columns, and logs which; not with `none`.
+
+    Raises:
+      InputError: when files have different columns, or a folder's name cannot be that of a column.
+    """
+    if partitioning == "none":
+        return reader
+    uris = [file.uri for file in files]
+    columns = partition_columns(uris)
+    if columns:
+        names = ", ".join(f"{name} ({form})" for name, form in columns.items())
+        _LOGGER.warning("columns from the names of folders: %s; --partitioning none leaves them out", names)
+        return PartitionedFormat(reader, frozenset(name for name, form in columns.items() if form == WHOLE))
+    if unused := unused_partition(uris):
+        _LOGGER.warning(
+            "%s: the folder %s is no column, since other folders lie between it and the file; only folders directly "
+            "above a file are columns",
+            *unused,
+        )
+    return reader
+
+
+def _formats() -> dict[str, str]:
+    return {suffix: entry.name for entry in FORMATS.values() for suffix in entry.suffixes}
+
+
+def _refuse_several_formats(uris: Iterable[str]) -> None:
+    formats, examples = _formats(), dict[str, str]()
+    for uri in uris:
+        examples.setdefault(formats[format_suffix(uri)], uri)
+    if len(examples) > 1:
+        found = ", ".join(f"{uri} ({name})" for name, uri in sorted(examples.items()))
+        uri = min(examples.values())
+        pattern = f"{uri.rpartition('/')[0]}/**.{format_suffix(uri)}"
+        raise InputError(
+            f"the folder has files of several formats: {found}; name those of one format with a pattern such as "
+            f"{pattern!r}"
+        )
+
+
+def _refuse_datasets(uris: Sequence[str]) -> None:
+    datasets = {match["dataset"] for match in map(_MANIFEST.fullmatch, uris) if match}
+    for uri in uris if datasets else ():
+        *folders, name = uri.split("/")
+        for depth in (1, 2) if _SHARD.fullmatch(name) else ():  # a shard of a window lies one folder deeper
+            dataset, split = "/".join(folders[:-depth]), folders[-depth]
+            if dataset in datasets and split != DEAD_LETTERS:
+                raise InputError(
+                    f"{dataset} is a dataset, whose rejected rows and manifest are no rows: name the folder of a "
+                    f"split, such as {dataset}/{split}"
+                )
+
+
+def _tell_left_out(uris: Sequence[str], why: str, remedy: str) -> None:
+    if uris:
+        _LOGGER.warning("left out %s, whose %s; %s", _example(uris), why, remedy)
+
+
+def _example(uris: Iterable[str]) -> str:
+    names = sorted(uris)
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}" if names else "none"

@@ -1,0 +1,63 @@
+"""Signals that end a job: SIGTERM and SIGHUP as Ctrl-C does, with everything cleaned up.
+
+A signal raises a KeyboardInterrupt in the main thread, which all that cleans up knows. After the first one, further
+ones of a supervisor or a closed terminal, which both may send several, do not disturb the cleaning; another Ctrl-C ends
+the process at once.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_received: signal.Signals | None = None
+
+
+@contextlib.contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Turns the first signal that comes in the block into a KeyboardInterrupt.
+
+    A signal that was ignored before, as by `nohup`, stays ignored. Outside of the main thread, which alone can receive
+    signals, nothing happens.
+    """
+    global _received
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _received = None
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        # What is still to be ended when Python exits, such as a job server, must not be left behind.
+        if _received is None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def ended_by() -> signal.Signals | None:
+    """Returns the signal that came in the last block of `ending_cleanly`; None for none."""
+    return _received
+
+
+def exit_code() -> int:
+    """Returns the exit code of a program that was interrupted: 128 and the number of the signal."""
+    return 128 + (_received or signal.SIGINT)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    global _received
+    if _received is None:
+        _received = signal.Signals(number)
+        raise KeyboardInterrupt
+    if number == signal.SIGINT:
+        with contextlib.suppress(OSError):  # not through `sys.stderr`, which may be writing just now
+            os.write(2, b"interrupted again: temporary files are left behind, which the next run removes\n")
+        os._exit(exit_code())
