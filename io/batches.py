@@ -27,6 +27,9 @@ from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 MAX_BATCH_ROWS = 32768
 MAX_BATCH_BYTES = 4 << 20
 
+# A row with more bytes, as it is read, becomes a dead letter or is refused: a few kilobytes of a file may stand for it.
+MAX_ROW_BYTES = 256 << 20
+
 # Metadata of an Arrow schema.
 _NOTES = b"penstock.notes"
 
@@ -150,12 +153,17 @@ def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     rows = size = 0
     for batch in batches:
         if waiting and (rows + batch.num_rows > MAX_BATCH_ROWS or size + batch.nbytes > MAX_BATCH_BYTES):
-            yield pa.concat_batches(waiting)
+            yield _concat(waiting)
             waiting, rows, size = [], 0, 0
         waiting.append(batch)
         rows, size = rows + batch.num_rows, size + batch.nbytes
     if waiting:
-        yield pa.concat_batches(waiting)
+        yield _concat(waiting)
+
+
+def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Joins batches; one alone is not copied, since it may be large."""
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def concat_alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -164,7 +172,7 @@ def concat_alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         groups.setdefault(batch.schema, []).append(batch)
     for group in groups.values():
-        yield group[0] if len(group) == 1 else pa.concat_batches(group)
+        yield _concat(group)
 
 
 def slice_rows(
