@@ -76,7 +76,7 @@ def test_items_are_rows_with_the_position_of_their_object(tmp_path, name, featur
     rows, positions = [], []
     for parsed in parsed_of(path, features, explode="events"):
         assert not parsed.rejected
-        assert parsed.payload is None
+        assert parsed.source is None
         batch = parsed.batch if features is None else conform_batch(parsed.batch, features)[0]
         rows += batch.select(["id", "events.x", "events.y"]).to_pylist()
         positions += batch.column(ORIGIN).field("position").to_pylist()
