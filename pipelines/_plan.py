@@ -8,7 +8,6 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -27,6 +26,7 @@ from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.first import FirstRejects, first_rejects
 from penstock.io.dead_letters.handler import RejectingTransform
 from penstock.io.errors import ConfigError, NoRowsError
+from penstock.io.files.temporary import temporary_folder
 from penstock.io.reasons import Note
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
@@ -306,7 +306,7 @@ class Plan:
 
     def _fit(self, fit: FitTransform, beam_options: PipelineOptions, handler: ErrorHandler) -> "Fitted":
         with contextlib.ExitStack() as stack:
-            spill = stack.enter_context(tempfile.TemporaryDirectory()) if is_local(beam_options) else None
+            spill = stack.enter_context(temporary_folder()) if is_local(beam_options) else None
             title = "fitting the features"
             phases = [READ.named(title), *self.recipe.phases, Phase("computing the graph")]
             pipeline = stack.enter_context(run_pipeline(beam_options, title, phases))

@@ -166,7 +166,8 @@ def _write_dataset(
     """Stages everything and publishes it at the end: one dataset, or one for each window."""
     started = job_started()
     output = str(options.output.output)
-    with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
+    ours = is_local(options.beam)
+    with showing_progress(), staging_folder(output, options.output.overwrite, run_id, ends_with_us=ours) as staging:
         plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))

@@ -16,6 +16,7 @@ from penstock.io.dead_letters.handler import BatchErrorHandler, rejected_batch
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import open_decompressed, stat_file
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 
 # What a message shows: so many reasons, so many characters of a row and of a detail.
 _MAX_REASONS = 3
@@ -176,7 +177,10 @@ class _FirstRejectsFn(beam.DoFn):
     def finish_bundle(self) -> None:
         if self._found.rows:
             path = FileSystems.join(self._directory, f"{uuid.uuid4().hex}.json")
-            with FileSystems.create(path, "application/json", compression_type="uncompressed") as file:
+            with (
+                writing(path, OUTPUT_REMEDY),
+                FileSystems.create(path, "application/json", compression_type="uncompressed") as file,
+            ):
                 file.write(self._found.to_json().encode())
 
 

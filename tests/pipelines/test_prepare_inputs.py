@@ -279,7 +279,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, schema):
     ("names", "flags", "code", "message"),
     [
         (["none*.csv"], [], DATA_FAILED, r"no file matches .*none\*.csv; check the path, and quote a pattern"),
-        ([""], [], DATA_FAILED, "is a directory; name its files with a pattern such as"),
+        ([""], [], WRONG_USAGE, "lies in --input .*, so the next run would read what this one writes"),
         (
             ["a.csv", "a.jsonl"],
             [],
