@@ -33,7 +33,7 @@ def read(tmp_path, letters, features=FEATURES, **options):
     for part in layout.plan(file):
         for parsed in layout.read(file, part, features):
             rejected += parsed.rejected
-            originals = payloads_in(parsed)
+            originals = payloads_in(parsed) or [None] * parsed.batch.num_rows
             for index, row in enumerate(parsed.batch.to_pylist()):
                 rows.append({**row, "payload": originals[index] if originals else None})
     return rows, rejected
