@@ -292,7 +292,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, schema):
             ["a.jsonl"],
             ["--csv_delimiter=;"],
             WRONG_USAGE,
-            "--csv_delimiter is no option of JSON Lines files",
+            "--csv_delimiter is no option of JSON files",
         ),
         (["a.csv"], ["--csv_delimiter=;;"], WRONG_USAGE, "delimiter must be one ASCII character"),
         (["a.csv"], ["--columns=a,a"], WRONG_USAGE, "--columns: column name 'a' appears more than once"),
