@@ -10,7 +10,7 @@ column          type                                                    set by
 `_split`        dictionary<int32, string>                               `AssignSplit`
 `_shuffle_key`  uint64                                                  `AssignShuffleKey`, or the sources
 `_attempt`      int64: `attempt` of a dead letter, should it become one  the source of a replay
-`_source`       struct of the data columns as they were read             `KeepSource`
+`_source`       struct: see `penstock.io.dead_letters.source`            the sources, or `KeepSource`
 ==============  ======================================================  =======================================
 """
 

@@ -30,8 +30,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import in_global_window
-from penstock.io.beam.batch_input import TakesBatches, only_batches
+from penstock.io.batches import TakesBatches, in_global_window, only_batches
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
@@ -40,7 +39,7 @@ from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.kinds import KindCounter, SeenKinds, dataset_schema, merge_kinds
 from penstock.io.dataset.layout import SCHEMA, Staging, check_output, new_run_id
-from penstock.io.dataset.manifest import Shard
+from penstock.io.dataset.manifest import Shard, sum_counts
 from penstock.io.dataset.options import DEFAULT_SHARD_BYTES, Shuffle
 from penstock.io.dataset.publish import Outcome, Publisher
 from penstock.io.dataset.shuffle import RunnerShuffle, SpillingShuffle, spill_directory
@@ -105,9 +104,11 @@ class WriteDataset(TakesBatches, RejectingTransform):
       dead_letters: the handler of all transforms of the pipeline, this one's too; it is closed here, and its files are
         published. Without it, a row that cannot be written fails the pipeline, or goes to `with_error_handler` and
         into the dead letters of the dataset.
-      rows_in: rows that the source gave, in any number of parts (`CountRows`); by default those that come in here.
-      run_id: names the staging folder. Who gives it reads `read_outcome` when the pipeline is done; without it, a run
-        that publishes nothing (no rows, too many rejects) fails the pipeline.
+      rows_in: rows that the source gave, in any number of parts (`CountRows`); by default those that come in here, and
+        those that steps before this one gave to `dead_letters`.
+      run_id: names the staging folder; by default as `dead_letters` names it, or a new one. Who gives it reads
+        `read_outcome` when the pipeline is done; without it, a run that publishes nothing (no rows, too many rejects)
+        fails the pipeline.
       spill: spill to this machine's disk between the stages: for runners whose workers share it.
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
       provenance: JSON values for the manifest.
@@ -169,7 +170,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         self.spec.check_input(batches.is_bounded, has_windows=windows is not None)
         if windows is None:
             _check_one_window(batches)
-        staging = Staging(self.output, self.run_id or new_run_id())
+        staging = Staging(self.output, self._run_id())
         for source in transforms_behind(batches):
             if isinstance(source, ReadRecords):
                 check_outside(source.uris, "the input", self.output)
@@ -182,6 +183,11 @@ class WriteDataset(TakesBatches, RejectingTransform):
         records, kinds, notes = self._encode(batches, handler)
         shards = records | "WriteShards" >> shuffle(staging, self.spec)
         return self._publish(staging, shards, kinds, handler, rows_in, notes)
+
+    def _run_id(self) -> str:
+        """The run of the dead letters, if they are staged beforehand: their folder is this run's."""
+        of_letters = None if self.dead_letters is None else self.dead_letters.run_id
+        return self.run_id or of_letters or new_run_id()
 
     def _write_windows(
         self,
@@ -249,6 +255,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
             _PublishFn(
                 Publisher(staging, self.spec),
                 self._writes_schema,
+                counts_here=self.rows_in is None,
                 must_publish=self.run_id is None,
                 spill=spill_directory(staging) if self.spill else None,
             ),
@@ -330,9 +337,12 @@ class _EncodeFn(beam.DoFn):
 
 
 class _PublishFn(beam.DoFn):
-    def __init__(self, publisher: Publisher, writes_schema: bool, must_publish: bool, spill: str | None):
+    def __init__(
+        self, publisher: Publisher, writes_schema: bool, counts_here: bool, must_publish: bool, spill: str | None
+    ):
         self._publisher = publisher
         self._writes_schema = writes_schema
+        self._counts_here = counts_here
         self._spill = spill
         self._must_publish = must_publish
 
@@ -347,7 +357,8 @@ class _PublishFn(beam.DoFn):
     ) -> Iterator[Outcome]:
         spec = self._publisher.spec
         schema = dataset_schema(kinds, spec.schema, spec.columns) if self._writes_schema else None
-        outcome = self._publisher.publish(shards, rejects, sum(rows_in), notes, schema)
+        before = _rejected_before(rejects) if self._counts_here else 0
+        outcome = self._publisher.publish(shards, rejects, sum(rows_in) + before, notes, schema)
         if self._spill is not None:
             shutil.rmtree(self._spill, ignore_errors=True)
         if self._must_publish and outcome.status != "published":
@@ -356,3 +367,9 @@ class _PublishFn(beam.DoFn):
                 f"{outcome.manifest.rows_in} rows were rejected; dead letters, if any, are in {outcome.dead_letters}"
             )
         yield outcome
+
+
+def _rejected_before(rejects: Sequence[DeadLetterFile]) -> int:
+    """Counts rows that came as far as some step between source and sink; the publisher adds those of the source."""
+    stages = sum_counts(file.stages for file in rejects)
+    return sum(rows for stage, rows in stages.items() if stage not in ("read", "write"))

@@ -41,7 +41,8 @@ _EXAMPLES = """examples:
   completion of jobs, flags and files, in this shell (~/.bashrc keeps it)
     source <(penstock completion bash)
 
-exit codes: 0 done; 1 the data failed; 2 wrong usage or configuration; 130 interrupted"""
+exit codes: 0 done; 1 the data failed; 2 wrong usage or configuration;
+130, 143, 129 interrupted (Ctrl-C, SIGTERM, SIGHUP)"""
 
 
 def main(argv: Sequence[str] | None = None, program: str = "penstock") -> int:

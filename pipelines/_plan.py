@@ -8,7 +8,6 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -27,6 +26,7 @@ from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.first import FirstRejects, first_rejects
 from penstock.io.dead_letters.handler import RejectingTransform
 from penstock.io.errors import ConfigError, NoRowsError
+from penstock.io.files.temporary import temporary_folder
 from penstock.io.reasons import Note
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
@@ -121,14 +121,20 @@ def no_rows(source: Source, rejects: FirstRejects | None = None, notes: Sequence
     if rejects is not None and rejects.rows:
         return NoRowsError(
             f"the input has no rows that can be read: {source.describe()}; nothing is written; "
-            f"{_rejected_text(rejects)}"
+            f"{_rejected_text(rejects, source)}"
         )
     why = source.why_empty() if isinstance(source, FileSource) else ""
     return NoRowsError(f"the input has no rows: {source.describe()}{why}; nothing is written")
 
 
-def _rejected_text(rejects: FirstRejects) -> str:
-    return f"{rejects.rows:,} {'row is' if rejects.rows == 1 else 'rows are'} rejected: {rejects.examples()}"
+def _rejected_text(rejects: FirstRejects, source: Source) -> str:
+    examples = rejects.examples(input_uris(source))
+    return f"{rejects.rows:,} {'row is' if rejects.rows == 1 else 'rows are'} rejected: {examples}"
+
+
+def input_uris(source: Source) -> frozenset[str]:
+    """Lists what a source reads."""
+    return frozenset(str(entry["uri"]) for entry in source.inputs())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,15 +302,15 @@ class Plan:
                 rejects = handler.found()
                 if not rejects.rows:
                     raise
-                raise NoRowsError(f"{error}; {_rejected_text(rejects)}") from error
+                raise NoRowsError(f"{error}; {_rejected_text(rejects, self.source)}") from error
 
     def _fit(self, fit: FitTransform, beam_options: PipelineOptions, handler: ErrorHandler) -> "Fitted":
         with contextlib.ExitStack() as stack:
-            spill = stack.enter_context(tempfile.TemporaryDirectory()) if is_local(beam_options) else None
+            spill = stack.enter_context(temporary_folder()) if is_local(beam_options) else None
             title = "fitting the features"
             phases = [READ.named(title), *self.recipe.phases, Phase("computing the graph")]
             pipeline = stack.enter_context(run_pipeline(beam_options, title, phases))
-            rows = pipeline | "Read" >> self.read().with_error_handler(handler)
+            rows = pipeline | "Read" >> self.read(keep_source=True).with_error_handler(handler)
             _ = self.check_and_split(rows, handler, spill=spill) | "FitTransform" >> fit
         return Fitted.of(pipeline.result)
 

@@ -38,7 +38,7 @@ from penstock.transforms.shuffle_key import AssignShuffleKey
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
-from pipelines._plan import Plan, Recipe, infer_schema, look_at, no_rows, package_versions
+from pipelines._plan import Plan, Recipe, infer_schema, input_uris, look_at, no_rows, package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.printable import mapped, masked
@@ -166,7 +166,8 @@ def _write_dataset(
     """Stages everything and publishes it at the end: one dataset, or one for each window."""
     started = job_started()
     output = str(options.output.output)
-    with showing_progress(), staging_folder(output, options.output.overwrite, run_id) as staging:
+    ours = is_local(options.beam)
+    with showing_progress(), staging_folder(output, options.output.overwrite, run_id, ends_with_us=ours) as staging:
         plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
         graph = _graph(options, plan, staging.path(TRANSFORM))
@@ -263,10 +264,11 @@ def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, second
     if outcome.status == "published":
         return result
     rejects = dataclasses.replace(read_first(outcome.dead_letters), reasons=result.rejected_by_reason)
+    examples = rejects.examples(input_uris(source))
     raise RunFailedError(
         f"{result.rows_rejected:,} of {result.rows_in:,} rows were rejected, more than --max_reject_fraction "
         f"{options.checks.max_reject_fraction:g} allows; "
-        f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {rejects.examples()}",
+        f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {examples}",
         result,
     )
 

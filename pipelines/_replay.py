@@ -147,6 +147,7 @@ class DeadLetterSource(FileSource):
             flags.reasons,
             event_times=bool(options.stream.window) and not flags.event_time,
             inputs=_inputs(files),
+            partitioning=flags.partitioning,
         )
         return cls(tuple(files), reader)
 

@@ -203,7 +203,7 @@ def _values(record: bytes) -> dict[str, list[Any]]:
     for name, feature in example.features.feature.items():
         match feature.WhichOneof("kind"):
             case "bytes_list":
-                values[name] = [value.decode() for value in feature.bytes_list.value]
+                values[name] = [value.decode(errors="surrogateescape") for value in feature.bytes_list.value]
             case "float_list":
                 values[name] = list(feature.float_list.value)
             case "int64_list":

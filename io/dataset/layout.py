@@ -25,6 +25,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from typing import Self
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -97,6 +98,11 @@ class Staging:
 
     output: str
     run_id: str
+
+    @classmethod
+    def new(cls, output: str) -> Self:
+        """Names the folder of a new run."""
+        return cls(output, new_run_id())
 
     @property
     def directory(self) -> str:

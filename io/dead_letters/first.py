@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import apache_beam as beam
@@ -16,6 +16,7 @@ from penstock.io.dead_letters.handler import BatchErrorHandler, rejected_batch
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import open_decompressed, stat_file
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 
 # What a message shows: so many reasons, so many characters of a row and of a detail.
 _MAX_REASONS = 3
@@ -65,19 +66,23 @@ class FirstRejects:
             {code: min(letters, key=_place) for code, letters in found.items()},
         )
 
-    def examples(self) -> str:
-        """Names the most frequent reasons, each with the first row that it rejected."""
+    def examples(self, files: Collection[str] = ()) -> str:
+        """Names the most frequent reasons, each with the first row that it rejected.
+
+        `files` are URIs of files that may be opened to count the lines before a row: a dead letter that is replayed
+        may name any file.
+        """
         ranked = sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))
-        texts = [f"{rows:,} for {code}{self._example(code)}" for code, rows in ranked[:_MAX_REASONS]]
+        texts = [f"{rows:,} for {code}{self._example(code, files)}" for code, rows in ranked[:_MAX_REASONS]]
         more = [f"{len(ranked) - _MAX_REASONS} more reasons"] if len(ranked) > _MAX_REASONS else []
         return ", ".join([*texts, *more])
 
-    def _example(self, code: str) -> str:
+    def _example(self, code: str, files: Collection[str]) -> str:
         if code not in self.letters:
             return ""
         letter = self.letters[code]
         detail = next(reason.detail for reason in letter.reasons if reason.code == code)
-        return f" ({_where(letter)}: {_cut(detail, _MAX_DETAIL)}: {_cut(letter.payload, _MAX_TEXT)!r})"
+        return f" ({_where(letter, files)}: {_cut(detail, _MAX_DETAIL)}: {_cut(letter.payload, _MAX_TEXT)!r})"
 
     def to_json(self) -> str:
         """Returns a JSON object."""
@@ -100,9 +105,9 @@ def _cut(text: str, size: int) -> str:
     return text if len(text) <= size else text[:size] + "..."
 
 
-def _where(letter: DeadLetter) -> str:
-    """Names the file and the number of the line; the position of a row that is no line."""
-    line = line_number(letter)
+def _where(letter: DeadLetter, files: Collection[str]) -> str:
+    """Names the file and the number of the line; the position of a row that is no line, or of none of the files."""
+    line = line_number(letter) if letter.uri in files else None
     return f"{letter.uri}, line {line}" if line else f"{letter.uri} at {letter.position}"
 
 
@@ -172,7 +177,10 @@ class _FirstRejectsFn(beam.DoFn):
     def finish_bundle(self) -> None:
         if self._found.rows:
             path = FileSystems.join(self._directory, f"{uuid.uuid4().hex}.json")
-            with FileSystems.create(path, "application/json", compression_type="uncompressed") as file:
+            with (
+                writing(path, OUTPUT_REMEDY),
+                FileSystems.create(path, "application/json", compression_type="uncompressed") as file,
+            ):
                 file.write(self._found.to_json().encode())
 
 

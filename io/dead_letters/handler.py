@@ -150,6 +150,11 @@ class DeadLetterHandler(BatchErrorHandler):
         return self
 
     @property
+    def run_id(self) -> str:
+        """The run that the dead letters name."""
+        return self._run_id
+
+    @property
     def sinks(self) -> Sequence[beam.PTransform[Any, Any]]:
         """The sinks that were given to `also_to`."""
         return tuple(self._also)

@@ -12,15 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import coders
 
-from penstock.io.batches import RecordBatchCoder, feature_names
+from penstock.io.batches import RecordBatchCoder
 from penstock.io.columns.values import plain
 from penstock.io.dead_letters.payloads import json_text
-from penstock.io.dead_letters.source import (
-    PayloadEncoding,
-    payload_text,
-    payloads_of,
-    row_columns_payloads,
-)
+from penstock.io.dead_letters.source import PayloadEncoding, keep_source, payload_text, payloads_of
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 
@@ -271,10 +266,9 @@ def row_letters(batch: pa.RecordBatch, reasons: Mapping[int, Iterable[Reason]], 
       stage: name of the step that rejects: read, validate, split, transform, write.
     """
     rows = sorted(reasons)
-    wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT, SOURCE) if name in batch.schema.names]
-    features = [] if SOURCE in wanted else feature_names(batch)
-    taken = batch.select([*features, *wanted]).take(pa.array(rows, pa.int64()))
-    payloads = payloads_of(taken.column(SOURCE)) if SOURCE in wanted else row_columns_payloads(taken.select(features))
+    wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT) if name in batch.schema.names]
+    taken = keep_source(batch).select([*wanted, SOURCE]).take(pa.array(rows, pa.int64()))
+    payloads = payloads_of(taken.column(SOURCE))
     uris, positions = _places(taken, len(rows))
     return RejectedBatch.of_lists(
         {

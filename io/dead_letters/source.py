@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.batches import feature_names, set_column
+from penstock.io.columns.lists import without_views
 from penstock.io.dead_letters.column_types import column_types
 from penstock.io.dead_letters.payloads import row_payloads
 from penstock.io.reserved import SOURCE
@@ -94,10 +95,9 @@ def keep_source(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Adds `_source` with the data columns as they are now; leaves the `_source` of a batch that has one."""
     if SOURCE in batch.schema.names:
         return batch
-    names = feature_names(batch)
-    if names:
-        fields = [batch.schema.field(name) for name in names]
-        rows = pa.StructArray.from_arrays([batch.column(name) for name in names], fields=fields)
+    columns = without_views(batch.select(feature_names(batch)))  # Arrow has no `take` for views
+    if columns.num_columns:
+        rows = pa.StructArray.from_arrays(columns.columns, fields=list(columns.schema))
     else:
         rows = pa.array([{}] * batch.num_rows, pa.struct([]))
     return set_column(batch, SOURCE, _struct({_ROW: rows}))
@@ -107,7 +107,8 @@ def payloads_of(source: pa.StructArray) -> Payloads:
     """Returns the payloads of rows, given their `_source`."""
     fields = {field.name: source.field(index) for index, field in enumerate(source.type)}
     if _ROW in fields:
-        return row_columns_payloads(pa.RecordBatch.from_struct_array(fields[_ROW]))
+        rows = pa.RecordBatch.from_struct_array(fields[_ROW])
+        return Payloads(row_payloads(rows), ["json"] * len(source), [column_types(rows.schema)] * len(source))
     columns = fields[_COLUMNS].to_pylist() if _COLUMNS in fields else [None] * len(source)
     if _JSON in fields:
         return Payloads(fields[_JSON].to_pylist(), ["json"] * len(source), columns)
@@ -115,12 +116,6 @@ def payloads_of(source: pa.StructArray) -> Payloads:
     pairs = zip(fields[_BYTES].to_pylist(), unused, strict=True)
     texts = [payload_text(value[: len(value) - count]) for value, count in pairs]
     return Payloads([text for text, _ in texts], [encoding for _, encoding in texts], columns)
-
-
-def row_columns_payloads(rows: pa.RecordBatch) -> Payloads:
-    """Returns the payloads of rows that have no bytes of their own: JSON, with the types of the columns."""
-    count = rows.num_rows
-    return Payloads(row_payloads(rows), ["json"] * count, [column_types(rows.schema)] * count)
 
 
 def payload_text(payload: bytes) -> tuple[str, PayloadEncoding]:

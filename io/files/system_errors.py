@@ -109,7 +109,9 @@ def _needed(path: str, counter: str) -> str:
     with contextlib.suppress(OSError):
         written = sum(size for _, size in walk_files(os.path.dirname(path)))
         if 0 < done <= planned and written:
-            return f"; the run needs about {byte_text(written * planned // done)} there, and has {byte_text(written)}"
+            return (
+                f"; the run needs at least {byte_text(written * planned // done)} there, and has {byte_text(written)}"
+            )
     return ""
 
 

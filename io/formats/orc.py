@@ -21,7 +21,7 @@ from google.protobuf import descriptor_pb2, message_factory, text_format
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from penstock.io.batches import origin_array, split_batch
-from penstock.io.columns.explode import check_explodes, stored_names
+from penstock.io.columns.explode import stored_names
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
@@ -121,9 +121,8 @@ class OrcFormat:
         Raises:
           InputError: when the file is damaged or not ORC, lacks a required column, or has a stripe over
             `max_stripe_bytes`.
-          ConfigError: when the column to explode is missing, no list, or not in the schema.
+          ConfigError: when the column to explode is missing, or no list.
         """
-        check_explodes(self.explode, features)
         with _open(file) as orc:
             stripes = _stripes(orc)
             schema = flat_schema(orc.schema, file.uri, self.explode)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.io.batches import MAX_ROW_BYTES, join_batches, origin_array, split_batch
-from penstock.io.columns.explode import check_explodes, stored_names
+from penstock.io.columns.explode import stored_names
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.dead_letters.record import RejectedBatch
 from penstock.io.errors import InputError
@@ -86,9 +86,8 @@ class ParquetFormat:
         Raises:
           InputError: when the file is damaged or not Parquet, lacks a required column, a wanted column is encrypted,
             a name is not UTF-8, or a row group cannot be read within `max_row_bytes` a row.
-          ConfigError: when the column to explode is missing, no list, or not in the schema.
+          ConfigError: when the column to explode is missing, or no list.
         """
-        check_explodes(self.explode, features)
         with _open(file) as (stream, parquet):
             schema = flat_schema(parquet.schema_arrow, file.uri, self.explode)
             names = select_names(schema.names, features, file.uri)

@@ -27,7 +27,7 @@ from penstock.io.files.inputs import InputFile
 from penstock.io.files.partitions import is_whole_number, number_text, partition_values
 from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.reasons import Reason
-from penstock.io.reserved import ORIGIN
+from penstock.io.reserved import ORIGIN, SOURCE
 from penstock.io.schema import Feature, Kind
 
 PARTITION_DIFFERS = "partition.differs"
@@ -49,6 +49,11 @@ class PartitionedFormat:
 
     reader: Format
     whole: frozenset[str] = frozenset()
+
+    @property
+    def explode(self) -> str | None:
+        """The list, each item of which becomes a row."""
+        return getattr(self.reader, "explode", None)
 
     def columns(self, file: InputFile) -> Sequence[str] | None:
         """Returns the columns that the file declares, then those of its folders."""
@@ -99,6 +104,8 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
     Yields:
       The rows; and before them, without rows, the dead letters of those whose value is not that of their folder.
     """
+    # What was read of a row has no columns of folders.
+    parsed = dataclasses.replace(parsed, source=parsed.with_source().column(SOURCE))
     batch, faults = parsed.batch, dict[int, list[Reason]]()
     for name, values in _partition_columns(batch, features, whole).items():
         index = batch.schema.get_field_index(name)

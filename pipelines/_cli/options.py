@@ -12,13 +12,7 @@ from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
 from penstock.io.files.partitions import Partitioning
 from penstock.io.files.system_errors import explained
-from penstock.io.files.temporary import (
-    default_folder,
-    process_folder,
-    remove_abandoned_spill,
-    remove_process_folder,
-    spilling_to,
-)
+from penstock.io.files.temporary import default_folder, process_folder, remove_abandoned_spill, spilling_to
 from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
@@ -276,14 +270,10 @@ class RunOptions(Options):
             except OSError as error:
                 where = f"--spill_dir {self.spill_dir}" if self.spill_dir else "the folder for temporary files"
                 raise ConfigError(f"{where}: {explained(error)}") from error
-            if not is_started_for_a_job():  # the rest of this program has temporary files of its own
+            # The rest of a program that only calls a job has temporary files of its own. The folder goes when the
+            # process ends, and not before: job servers that end then still have files in it.
+            with default_folder(folder) if is_started_for_a_job() else contextlib.nullcontext():
                 yield
-                return
-            try:
-                with default_folder(folder):
-                    yield
-            finally:
-                remove_process_folder()
 
     @property
     def is_announced(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from pipelines._report.crash import in_one_line, without_traceback
 from pipelines._report.printable import printable, printable_lines
+from pipelines._report.signals import ended_by
 
 _ERRORS = "penstock.io.errors"
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
@@ -78,7 +79,8 @@ def is_verbose() -> bool:
 
 def _threads_end(end: threading.ExceptHookArgs) -> None:
     # This thread of Beam reads from the runner until the runner is gone; by then the job is done, or reports its error.
-    if end.thread is not None and end.thread.name == "read_grpc_client_inputs":
+    # Where a signal ends the job, all of Beam's threads end over it.
+    if (end.thread is not None and end.thread.name == "read_grpc_client_inputs") or ended_by() is not None:
         return
     if _verbose or end.exc_value is None:
         threading.__excepthook__(end)
@@ -95,6 +97,8 @@ def _ignored(fault: "sys.UnraisableHookArgs") -> None:
 
 def worth_showing(record: logging.LogRecord) -> bool:
     """False for what the layers between a worker and the job log about a failure: the job reports it, in one line."""
+    if ended_by() is not None and record.name.startswith("apache_beam."):
+        return False
     match record.name:
         case "apache_beam.runners.common":
             raised = record.exc_info[0] if record.exc_info else None

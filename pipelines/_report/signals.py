@@ -11,10 +11,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: signal.Signals | None = None
+# What was there before, in the block of `ending_cleanly`.
+_before: dict[signal.Signals, Any] = {}
 
 
 @contextlib.contextmanager
@@ -24,22 +27,29 @@ def ending_cleanly() -> Iterator[None]:
     A signal that was ignored before, as by `nohup`, stays ignored. Outside of the main thread, which alone can receive
     signals, nothing happens.
     """
-    global _received
+    global _received, _before
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _received = None
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, _end)
+    _before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    take_signals()
     try:
         yield
     finally:
         # What is still to be ended when Python exits, such as a job server, must not be left behind.
         if _received is None:
-            for number, handler in before.items():
+            for number, handler in _before.items():
                 signal.signal(number, handler)
+        _before = {}
+
+
+def take_signals() -> None:
+    """Takes the signals again that others took in the block: Beam's job servers would stop before the job knows why."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _before:
+            signal.signal(number, _end)
 
 
 def ended_by() -> signal.Signals | None:

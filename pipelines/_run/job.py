@@ -17,6 +17,7 @@ from penstock.io.files.system_errors import explained, out_of_memory
 from pipelines._report.logging import without_worker_tracebacks
 from pipelines._report.phases import Phase
 from pipelines._report.progress import progress_bar
+from pipelines._report.signals import take_signals
 from pipelines._run.stream import StreamRunner, stream_runner, wait_for_stream
 
 # Beam's DirectRunner fetches and uses Prism where it can and falls back to this one where it cannot: what a user runs
@@ -66,6 +67,7 @@ def run_pipeline(
 def _run(pipeline: beam.Pipeline, stream: StreamRunner | None) -> None:
     try:
         pipeline.result = result = pipeline.run()
+        take_signals()
         if stream is not None:
             wait_for_stream(result, stream)
         else:

@@ -22,10 +22,11 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def staging_folder(output: str, overwrite: bool, run_id: str) -> Iterator[Staging]:
+def staging_folder(output: str, overwrite: bool, run_id: str, ends_with_us: bool = True) -> Iterator[Staging]:
     """The staging folder of a new run in an output that can take it; what killed runs staged there is removed.
 
     When the block fails, or the run published nothing, the output is left as it was found, except for dead letters.
+    With `ends_with_us`, the run cannot go on without this process, and the folder says so.
 
     Raises:
       ConfigError: when the output cannot take a dataset.
@@ -36,7 +37,7 @@ def staging_folder(output: str, overwrite: bool, run_id: str) -> Iterator[Stagin
     staging = Staging(output, run_id)
     with contextlib.ExitStack() as stack:
         try:
-            if is_local(output):
+            if ends_with_us and is_local(output):
                 stack.enter_context(owning(staging.directory))
             yield staging
         except BaseException:

@@ -27,9 +27,11 @@ from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.publish import read_outcome
 from penstock.io.dataset.shuffle import _MergeFn, _ShardRange, hash_bound, shards_of
 from penstock.io.dataset.spec import DatasetSpec
-from penstock.io.dead_letters.handler import DeadLetterHandler
+from penstock.io.dead_letters.handler import REJECTED, DeadLetterHandler, RejectingTransform, reject, split_rejected
+from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.folders import list_files
+from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.schema import Kind, load_schema, schema_features
 from penstock.io.sort.merge import KEYS_END
@@ -321,6 +323,32 @@ def test_what_goes_to_another_handler_is_accounted_for_as_well(tmp_path):
     manifest = read_manifest(str(tmp_path))
     assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (51, 50, 1)
     assert [file.records for file in manifest.dead_letters] == [1]
+
+
+class RejectFirst(RejectingTransform):
+    """A step of somebody else, between source and sink."""
+
+    def expand(self, batches):
+        split = beam.ParDo(_RejectFirstFn()).with_output_types(pa.RecordBatch)
+        good, rejected = split_rejected(batches | split.with_outputs(REJECTED, main="out"))
+        self._reject(rejected)
+        return good
+
+
+class _RejectFirstFn(beam.DoFn):
+    def process(self, batch):
+        yield from reject(row_letters(batch, {0: [Reason("rule.first", "it is the first")]}, "validate"))
+        yield batch.slice(1)
+
+
+def test_rows_that_a_step_before_the_sink_rejected_came_in_too(tmp_path):
+    staging = Staging.new(str(tmp_path))
+    handler = DeadLetterHandler(staging.dead_letters, staging.run_id)
+    with local_pipeline() as pipeline:
+        rows = put(pipeline, table()) | RejectFirst().with_error_handler(handler)
+        _ = rows | WriteDataset(str(tmp_path), num_shards=1, dead_letters=handler)
+    manifest = read_manifest(str(tmp_path))
+    assert (manifest.rows_in, manifest.rows_out, manifest.rejected_by_stage) == (ROWS, ROWS - 1, {"validate": 1})
 
 
 def test_nothing_published_fails_the_pipeline_of_one_who_reads_no_outcome(tmp_path):

@@ -29,7 +29,8 @@ def shipped() -> set[str]:
         if path.suffix in (".py", ".pyi")
     }
     own = {f"penstock/{path.name}" for path in (ROOT / "src" / "penstock").glob("*.py")}
-    return modules | own | {"penstock/py.typed", "pipelines/py.typed"}
+    data = {"penstock/py.typed", "pipelines/py.typed", "penstock/transforms/beam_yaml/providers.yaml"}
+    return modules | own | data
 
 
 def test_the_sdist_holds_real_files_and_no_tests(sdist):
@@ -39,9 +40,9 @@ def test_the_sdist_holds_real_files_and_no_tests(sdist):
     prefix = f"penstock-{penstock.__version__}"
     names = {member.name.removeprefix(f"{prefix}/") for member in members if member.isfile()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "setup.py"} <= names
-    assert {name.removeprefix("src/") for name in names if name.endswith((".py", ".pyi", "py.typed"))} - {
-        "setup.py"
-    } == shipped()
+    assert {
+        name.removeprefix("src/") for name in names if name.endswith((".py", ".pyi", "py.typed", "providers.yaml"))
+    } - {"setup.py"} == shipped()
     kernel = {pathlib.Path(name).name for name in names if name.startswith("src/penstock/io/kernel/native/")}
     for module in KERNEL:
         assert {f"{module}.pyx", f"{module}.c"} <= kernel, "a worker without Cython compiles the C"

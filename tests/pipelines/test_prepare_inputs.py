@@ -150,7 +150,7 @@ def test_an_input_without_rows_is_an_error(tmp_path, schema, data, suffix, with_
     assert code == DATA_FAILED
     assert "the input has no rows" in stderr
     assert f"{path} (1 files" in stderr
-    why = {b"": "the files are empty", b"a,b\n": "the files have only a header (a, b)"}
+    why = {b"": "the files are empty", b"a,b\n": "the files have columns (a, b) without a row"}
     assert why.get(data, "") in stderr
     assert not (tmp_path / "out").exists()
 
@@ -279,7 +279,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, schema):
     ("names", "flags", "code", "message"),
     [
         (["none*.csv"], [], DATA_FAILED, r"no file matches .*none\*.csv; check the path, and quote a pattern"),
-        ([""], [], DATA_FAILED, "is a directory; name its files with a pattern such as"),
+        ([""], [], WRONG_USAGE, "lies in --input .*, so the next run would read what this one writes"),
         (
             ["a.csv", "a.jsonl"],
             [],

@@ -1,15 +1,18 @@
 """Replay end to end: rows rejected by one job are repaired by the next, none lost, none twice."""
 
 import json
+import os
 import pathlib
 
 import pytest
 from helpers import FLAGS, all_files, dead_letters, job, manifest_of, run_prepare, write_schema_file
 
 from penstock.io.beam.durations import parse_duration
+from penstock.io.dead_letters.record import raw_letter
 from penstock.io.dead_letters.replay.claims import Claim, claim_files
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import match_files
+from penstock.io.reasons import Reason
 from penstock.transforms.verify import verify_dataset
 from pipelines import _replay, replay
 from pipelines._options.replay import ReplayOptions
@@ -191,3 +194,20 @@ def test_watching_replays_each_batch_of_new_files_into_a_dataset_of_its_own(data
     written = [manifest_of(path) for path in (tmp_path / "out2").iterdir()]
     assert sum(manifest.rows_in for manifest in written) == 5
     assert len(written) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "code", "message"),
+    [
+        (None, 2, "which the dead letters name, is no input of the run that wrote them, so it is not opened"),
+        ('["id", "fare"]', 1, "1 of 1 rows were rejected"),
+    ],
+    ids=["header", "line"],
+)
+def test_what_only_a_letter_names_is_not_opened(dataset, tmp_path, columns, code, message):
+    os.mkfifo(tmp_path / "secret")  # to open it would not end
+    forged = raw_letter([Reason("schema.type", "no")], "read", str(tmp_path / "secret"), 3, b"1,x", columns)
+    (dataset / "dead_letters" / "forged.jsonl").write_text(forged.to_json() + "\n")
+    letters = f"--dead_letters={dataset}/dead_letters/forged.jsonl"
+    found = job(letters, f"--output={tmp_path}/one", "--max_reject_fraction=0", run=replay.run)
+    assert (found[0], message in " ".join(found[1].split())) == (code, True), found

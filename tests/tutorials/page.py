@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,8 +76,7 @@ def run(text: str, path: str) -> Iterator[tuple[Block, str]]:
     Raises:
       RuntimeError: when a block fails; names the page and the line, with what it said.
     """
-    names: dict[str, Any] = {"__name__": "__main__"}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _session() as names:
         command = pathlib.Path(folder, "penstock")
         command.write_text(_COMMAND.format(python=sys.executable))
         command.chmod(0o755)
@@ -86,6 +86,17 @@ def run(text: str, path: str) -> Iterator[tuple[Block, str]]:
                 block,
                 _run_shell(block, where, folder) if block.language == "sh" else _run_python(block, where, names),
             )
+
+
+@contextlib.contextmanager
+def _session() -> Iterator[dict[str, Any]]:
+    """The names of a module that is the main one meanwhile: classes of a page can be pickled, as those of a script."""
+    before, session = sys.modules["__main__"], types.ModuleType("__main__")
+    sys.modules["__main__"] = session
+    try:
+        yield session.__dict__
+    finally:
+        sys.modules["__main__"] = before
 
 
 def _run_shell(block: Block, where: str, programs: str) -> str:

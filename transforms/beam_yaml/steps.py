@@ -15,7 +15,7 @@ from typing import Any, Optional
 import apache_beam as beam
 import pyarrow as pa
 
-from penstock.io.dataset.layout import Staging, new_run_id
+from penstock.io.dataset.layout import Staging
 from penstock.io.dead_letters.handler import BatchErrorHandler, DeadLetterHandler, RejectingTransform, rejected_batch
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 from penstock.io.errors import ConfigError
@@ -234,8 +234,8 @@ class PenstockWriteDataset(_Rejecting):
         max_reject_fraction: float = 0.05,
     ):
         super().__init__(None)
-        run_id = new_run_id()
-        self._handler = DeadLetterHandler(Staging(path, run_id).dead_letters, run_id)
+        staging = Staging.new(path)
+        self._handler = DeadLetterHandler(staging.dead_letters, staging.run_id)
         self._write = WriteDataset(
             path,
             splits=splits or ("train",),

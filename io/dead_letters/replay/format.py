@@ -47,8 +47,10 @@ from penstock.io.dead_letters.replay.typed_rows import TypedRows
 from penstock.io.dead_letters.source import bytes_source, json_source
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile, stat_file
+from penstock.io.files.partitions import Partitioning, partition_values
 from penstock.io.formats.base import Parsed, Part
 from penstock.io.formats.lines import Lines, LongLine, blank_lines, index_lines, read_blocks, split_part
+from penstock.io.formats.partitioned import add_partitions, without_demands
 from penstock.io.formats.registry import COLUMNS, DELIMITER, find_format, format_names
 from penstock.io.messages.base import Decoder
 from penstock.io.messages.registry import DECODERS, DecoderEntry
@@ -149,6 +151,8 @@ class DeadLetterFormat:
       inputs: URIs of files whose header may be read for letters that do not name the columns of CSV.
       max_attempts: letters that have failed this often are not tried.
       reasons: try only letters with a reason that matches one of these (`rule.*`); empty for all.
+      partitioning: `auto` gives rows the columns that the folders of their files stand for, as when they were read
+        (`penstock.io.files.partitions`); `none` does not.
       event_times: give rows the event time of their letter, and reject letters without one (`event_time.missing`).
       part_bytes: size of the byte ranges into which a file is split; None derives it from the size of the file.
 
@@ -162,6 +166,7 @@ class DeadLetterFormat:
     reasons: Sequence[str] = ()
     event_times: bool = False
     inputs: frozenset[str] = frozenset()
+    partitioning: Partitioning = "auto"
     part_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -237,7 +242,7 @@ class DeadLetterFormat:
           InputError: for a line that is not a dead letter.
           ConfigError: for payloads that cannot be of the format, and CSV without columns.
         """
-        payloads = _Payloads(self, features, file.uri)
+        payloads: dict[frozenset[str], _Payloads] = {}
         for block in read_blocks(file, part):
             if isinstance(block, LongLine):
                 raise InputError(f"{file.uri}: the line at byte {block.offset} is too long for a dead letter")
@@ -246,7 +251,17 @@ class DeadLetterFormat:
             tried, left = self._sort_out(letters)
             if len(left):
                 yield Parsed(_no_rows(), left)
-            yield from payloads.parse(tried)
+            names = self._folder_columns(tried)
+            if names not in payloads:
+                payloads[names] = _Payloads(self, without_demands(features, names), file.uri)
+            for parsed in payloads[names].parse(tried):
+                yield from add_partitions(parsed, features) if names else [parsed]
+
+    def _folder_columns(self, letters: pa.RecordBatch) -> frozenset[str]:
+        """Returns the columns that no payload needs to have, since the folders of its file stand for them."""
+        if self.partitioning == "none":
+            return frozenset()
+        return frozenset(name for uri in pc.unique(letters.column("uri")).to_pylist() for name in partition_values(uri))
 
     def tail(self, file: InputFile) -> None:
         """None: the event times of dead letters are late by nature."""

@@ -125,8 +125,8 @@ def _column(cells: Sequence[_Cell], item: pa.DataType) -> pa.Array:
 
 
 def _items(cells: Sequence[Any], item: pa.DataType) -> pa.Array:
-    if types.is_null(item) and any(cell is not None for cell in cells):
-        raise pa.ArrowInvalid("a column of nulls has no values")
+    if types.is_null(item):
+        return pa.array(cells, item)
     if is_string(item) or types.is_binary(item):
         values = pa.array([cell.encode() if isinstance(cell, str) else cell for cell in cells], pa.binary())
         return values.cast(item)  # Arrow checks that texts are UTF-8

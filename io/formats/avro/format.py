@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_ROW_BYTES, origin_array, split_batch
-from penstock.io.columns.explode import check_explodes, exploded_schema, stored_names
+from penstock.io.columns.explode import exploded_schema, stored_names
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.dead_letters.payloads import row_payload
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
@@ -97,10 +97,8 @@ class AvroFormat:
         Raises:
           InputError: when the file is damaged or truncated, lacks a required column, or has a block of several rows
             over `max_row_bytes`.
-          ConfigError: when a wanted column has no faithful type, or the column to explode is missing, no list, or not
-            in the schema.
+          ConfigError: when a wanted column has no faithful type, or the column to explode is missing or no list.
         """
-        check_explodes(self.explode, features)
         with _open(file, _READ_BUFFER_BYTES) as (stream, header, schema):
             names = select_names(_names(schema, self.explode, file.uri), features, file.uri)
             stored = stored_names(schema.names, names, self.explode)

@@ -48,6 +48,15 @@ def test_examples_are_cut_and_escaped():
     assert "\x1b" not in found
 
 
+def test_only_inputs_are_opened_to_count_lines(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n")
+    uri = str(tmp_path / "a.csv")
+    found = FirstRejects.of([letter(4, "a", uri=uri, payload="1,2")])
+    assert f"{uri}, line 2: " in found.examples({uri})
+    assert f"{uri} at 4: " in found.examples()
+    assert f"{uri} at 4: " in found.examples({f"{uri}.gz"})
+
+
 def test_a_reason_without_a_letter_is_counted():
     assert FirstRejects(2, {"late": 2}).examples() == "2 for late"
 

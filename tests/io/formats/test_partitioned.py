@@ -10,6 +10,7 @@ from helpers import write_avro, write_csv, write_jsonl, write_orc, write_parquet
 
 from penstock.io.batches import feature_names, origin_array
 from penstock.io.columns.conform import conform_batch
+from penstock.io.dead_letters.source import payloads_of
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import match_files
 from penstock.io.formats.base import Parsed, Part
@@ -154,7 +155,16 @@ def test_a_row_that_differs_keeps_its_bytes_and_the_others_theirs(tmp_path):
     )
     assert second.batch.column("a").to_pylist() == ["x", "z"]
     assert conform_batch(second.batch, FEATURES)[0].column("k").to_pylist() == [1, 1]
-    assert [second.payload(row) for row in range(2)] == [b'1,"x"', b',"z"']
+    assert payloads_of(second.source).texts == ['1,"x"', ',"z"']
+
+
+def test_what_was_read_of_a_row_has_no_columns_of_folders(tmp_path):
+    path = write_parquet(folder_of(tmp_path, "k=1", "y=3") / "a.parquet", pa.table({"k": [1, 2], "a": ["x", "y"]}))
+    (file,) = match_files([str(path)])
+    first, second = PartitionedFormat(choose_format("parquet", []).make()).read(file, Part(), None)
+    assert [letter.payload for letter in first.rejected] == ['{"k": 2, "a": "y"}']
+    assert payloads_of(second.source).texts == ['{"k": 1, "a": "x"}']
+    assert feature_names(second.batch) == ["k", "a", "y"]
 
 
 def test_what_a_field_says_stays_where_the_file_has_the_column():

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pipelines._report.signals import ended_by, ending_cleanly, exit_code
+from pipelines._report.signals import ended_by, ending_cleanly, exit_code, take_signals
 
 JOB = """
 import signal, sys, time
@@ -71,6 +71,17 @@ def test_what_was_ignored_stays_ignored_and_all_is_as_it_was_afterwards():
         signal.signal(signal.SIGHUP, before)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert (ended_by(), exit_code()) == (None, 130)
+
+
+def test_a_signal_that_was_taken_away_is_taken_again():
+    with ending_cleanly():
+        own = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        take_signals()
+        assert signal.getsignal(signal.SIGINT) is own
+    assert signal.getsignal(signal.SIGINT) is not own
+    take_signals()
+    assert signal.getsignal(signal.SIGINT) is not own
 
 
 def test_a_thread_that_is_not_the_main_one_gets_no_signals():

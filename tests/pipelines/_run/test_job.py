@@ -206,14 +206,14 @@ def test_a_bug_in_a_worker_is_one_line_and_a_file(tmp_path, monkeypatch):
     (kept,) = tmp_path.glob("penstock-crash-*.txt")
     assert code == DATA_FAILED
     assert message == (
-        'python -m pipelines.prepare: error: TypeError: a bug with \\x1b[2J [while running "It\'s a step"]; this is a '
+        "python -m pipelines.prepare: error: TypeError: a bug with \\x1b[2J [while running 'It's a step']; this is a "
         f"fault of Penstock: please report it, with its traceback ({kept})\n"
     )
     assert "Traceback (most recent call last):" in kept.read_text()
 
 
-def test_a_bug_that_cannot_be_written_down_names_the_flag(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+def test_a_bug_that_cannot_be_written_down_names_the_flag(monkeypatch):
+    monkeypatch.setattr("pipelines._cli.command.keep_traceback", lambda _: None)
     assert job(run=failing(TypeError("a bug")))[1].endswith("with its traceback (--verbose shows it)\n")
 
 

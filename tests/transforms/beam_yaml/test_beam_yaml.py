@@ -108,7 +108,7 @@ def test_rows_of_beam_yaml_into_a_dataset(tmp_path, schema):
 
 
 def test_batches_into_rows_of_beam_yaml(tmp_path, schema):
-    (tmp_path / "rows.csv").write_text("id,name,score\n1,Ann,0.5\n2,Ben,\n".replace("2,Ben,\n", "2,Ben,4\n"))
+    (tmp_path / "rows.csv").write_text("id,name,score\n1,Ann,0.5\n2,Ben,4\n")
     pipeline, rows = run(BACK_TO_ROWS, schema=schema, input=tmp_path / "rows.csv")
     assert_that(rows | beam.Map(lambda row: (row.id, row.twice)), equal_to([(1, 1.0), (2, 8.0)]))
     pipeline.run().wait_until_finish()
@@ -118,7 +118,7 @@ def test_rejected_rows_as_rows_of_beam_yaml(tmp_path, schema):
     (tmp_path / "rows.csv").write_text("id,name,score\n1,Ann,0.5\nx,Ben,1\n")
     pipeline, rows = run(REJECTS_AS_ROWS, schema=schema, input=tmp_path / "rows.csv")
     told = rows | beam.Map(lambda row: (row.reason, row.payload, row.position))
-    assert_that(told, equal_to([("schema.type", "x,Ben,1", 26)]))
+    assert_that(told, equal_to([("schema.type", "x,Ben,1", 24)]))
     pipeline.run().wait_until_finish()
 
 

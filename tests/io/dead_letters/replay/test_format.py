@@ -19,7 +19,8 @@ CSV = {"column_names": ("id", "name")}
 
 
 def letter(payload, code="csv.quote", encoding="text", position=0, **fields):
-    return DeadLetter((Reason(code, "why"),), "read", "/in/a.csv", position, payload, encoding, **fields)
+    uri = fields.pop("uri", "/in/a.csv")
+    return DeadLetter((Reason(code, "why"),), "read", uri, position, payload, encoding, **fields)
 
 
 def read(tmp_path, letters, features=FEATURES, **options):
@@ -32,7 +33,7 @@ def read(tmp_path, letters, features=FEATURES, **options):
     for part in layout.plan(file):
         for parsed in layout.read(file, part, features):
             rejected += parsed.rejected
-            originals = payloads_in(parsed)
+            originals = payloads_in(parsed) or [None] * parsed.batch.num_rows
             for index, row in enumerate(parsed.batch.to_pylist()):
                 rows.append({**row, "payload": originals[index]})
     return rows, rejected
@@ -109,7 +110,7 @@ def test_objects_are_exploded_again_and_their_rows_are_not(tmp_path):
     assert sorted((row["id.name"], row["_origin"]["position"], row["payload"]) for row in rows) == [
         ("x", 3, None),
         ("y", 3, None),
-        ("z", 4, None),
+        ("z", 4, b'{"id.name": "z"}'),
     ]
 
 
@@ -243,6 +244,42 @@ def test_bytes_need_a_format(tmp_path, format_name):
     with pytest.raises(ConfigError, match="name their format with --format"):
         read(tmp_path, [letter("1,a")], format=format_name, options={})
     assert len(read(tmp_path, [letter("{}", encoding="json")], format=format_name, options={})[0]) == 1
+
+
+FOLDERS = [*FEATURES, Feature("month", Kind.INT, required=True, complete=True), Feature("city", Kind.BYTES)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "encoding", "options"),
+    [("7,x", "text", CSV), ("7,x", "text", {}), ('{"id": 7, "name": "x"}', "json", CSV)],
+    ids=["csv", "csv that names its columns", "json"],
+)
+def test_rows_have_the_columns_of_the_folders_of_their_file(tmp_path, payload, encoding, options):
+    uris = ["in/month=02/city=a%20b/f.csv", "in/month=03/city=c/f.csv", "in/month=02/city=a%20b/g.csv"]
+    columns = json.dumps(["id", "name"]) if encoding == "text" and not options else None
+    letters = [letter(payload, encoding=encoding, uri=uri, payload_columns=columns) for uri in uris]
+    rows, rejected = read(tmp_path, letters, FOLDERS, options=options)
+    assert rejected == []
+    assert sorted((row["_origin"]["uri"], row["month"], row["city"]) for row in rows) == [
+        (uris[0], 2, "a b"),
+        (uris[2], 2, "a b"),
+        (uris[1], 3, "c"),
+    ]
+    assert {row["payload"] for row in rows} == {payload.encode()}
+    if encoding == "text":
+        with pytest.raises(InputError, match="column 'month' is required by the schema"):
+            read(tmp_path, letters, FOLDERS, options=options, partitioning="none")
+
+
+def test_a_row_that_is_not_of_its_folder_is_the_same_letter_once_more(tmp_path):
+    letters = [letter('{"id": 7, "month": 3}', encoding="json", uri="in/month=02/f.csv")]
+    rows, (rejected,) = read(tmp_path, letters, FOLDERS)
+    assert rows == []
+    assert (rejected.reasons[0].code, rejected.payload, rejected.attempt) == (
+        "partition.differs",
+        letters[0].payload,
+        2,
+    )
 
 
 def test_files_are_read_in_parts_and_nothing_is_lost(tmp_path):
