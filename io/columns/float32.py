@@ -2,7 +2,7 @@
 
 A double *loses* when its float32 does not read back as the same number: the shortest decimal that stands for the
 float32 is another one. 0.1 and 12.35 lose nothing, though no float32 is exactly 0.1; 1748736094.501 becomes
-1748736128.0, and so do 43,000 others. A finite double beyond float32 is not looked at here: it is rejected.
+1748736128.0, as does every time within a minute of it. A finite double beyond float32 is not looked at: it is rejected.
 
 What all rows have in common is summarised in sketches of bounded size. They keep the least hashes (of values: how many
 distinct ones there are; of float32 images: which values fall together), so that they can be merged in any order and
@@ -20,6 +20,7 @@ import pyarrow as pa
 from penstock.io.batches import feature_names
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import item_type
+from penstock.io.kernel import grammar
 from penstock.io.kernel.shared.numbers import Mask
 from penstock.io.reasons import Note
 
@@ -36,19 +37,6 @@ TELLS = (
 # float32 holds every whole number up to here, either way.
 MAX_EXACT_WHOLE = 1 << 24
 
-# float32 tells all decimals of 6 digits apart.
-_CENTS = 1e6
-
-# Doubles hold these powers of ten exactly, so that one product or quotient is the nearest double.
-_MAX_POWER = 22
-
-# Doubles from here on are whole numbers, but not every whole number is one; below the other, the power is not enough.
-_MAX_DIGITS = float(1 << 53)
-_MIN_SCALED = 1e-12
-
-# So near to the middle between two decimals, rounding errors may decide.
-_TIE = 1e-4
-
 
 def losing(values: Doubles) -> Mask:
     """Marks the doubles that lose digits as float32; NaN, infinity and what is beyond float32 are not marked.
@@ -56,82 +44,8 @@ def losing(values: Doubles) -> Mask:
     >>> losing(np.array([0.1, 12.35, 20000001, 1748736094.501])).tolist()
     [False, False, True, True]
     """
-    found = np.zeros(len(values), bool)
-    with np.errstate(over="ignore", invalid="ignore"):
-        images = values.astype(np.float32)
-        inexact = np.flatnonzero((images != values) & np.isfinite(images))
-    if len(inexact):
-        found[inexact] = _losing_inexact(values[inexact], images[inexact])
+    found: Mask = grammar.losing(np.ascontiguousarray(values, np.float64))
     return found
-
-
-def _losing_inexact(values: Doubles, images: npt.NDArray[np.float32]) -> Mask:
-    """Decides by arithmetic where that is enough; no value is 0 or equal to its image."""
-    with np.errstate(over="ignore"):
-        cents = np.rint(values * 100)
-    found = (np.abs(cents) >= _CENTS) | (cents / 100 != values)
-    rest = np.flatnonzero(found)
-    if len(rest):
-        found[rest] = _losing_long(np.abs(values[rest]), np.abs(images[rest]))
-    return found
-
-
-def _losing_long(values: Doubles, images: npt.NDArray[np.float32]) -> Mask:
-    """As `_losing_inexact`, of positive doubles that are no prices."""
-    power: Doubles = np.float64(10) ** _power(values)
-    digits = np.rint(values * power)
-    # What is no decimal of up to 9 digits, nor a whole number, has more digits than any float32 needs.
-    found = digits / power != values
-    extreme = (values < _MIN_SCALED) | (values >= _MAX_DIGITS)
-    rows = np.flatnonzero(~(found | extreme))
-    found[rows], unsure = _losing_decimals(digits[rows], images[rows], power[rows])
-    hard = np.concatenate([rows[unsure], np.flatnonzero(extreme)])
-    shortest = pa.array(images[hard]).cast(pa.string()).cast(pa.float64()).to_numpy()
-    found[hard] = shortest != values[hard]
-    return found
-
-
-def _power(values: Doubles) -> npt.NDArray[np.int64]:
-    """Returns the power of ten that makes doubles whole numbers if they are decimals of up to 9 digits."""
-    # The logarithm may be off by one.
-    power = 9 - np.floor(np.log10(values)).astype(np.int64)
-    return np.clip(power, 0, _MAX_POWER)
-
-
-def _losing_decimals(digits: Doubles, images: npt.NDArray[np.float32], power: Doubles) -> tuple[Mask, Mask]:
-    """Compares decimals, `digits / power`, with the shortest ones of their images.
-
-    The shortest decimal is the one nearest to the image with as few digits as still have this image. A decimal is that
-    one if it is the nearest with so many digits, and the nearest with a digit less has another image.
-
-    Returns:
-      bool[n], which are another one; and bool[n], for which that cannot be said.
-    """
-    unit = _last_digit(digits)
-    image = images.astype(np.float64) * power / unit
-    nearest = np.rint(image)
-    shorter = 10 * np.rint(image / 10) * unit / power
-    losing = (nearest * unit != digits) | (shorter.astype(np.float32) == images)
-    halfway = np.abs(np.abs(image - digits / unit) - 0.5) < _TIE
-    # Below a power of two, float32 is closer spaced than above.
-    return losing, halfway | (np.frexp(images)[0] == 0.5)
-
-
-def _last_digit(digits: Doubles) -> Doubles:
-    """Returns the power of ten of the last digit that is not 0, of whole numbers above 0.
-
-    >>> _last_digit(np.array([1230.0, 7.0, 500.0])).tolist()
-    [10.0, 1.0, 100.0]
-    """
-    unit = np.ones(len(digits))
-    rows, left = np.arange(len(digits)), digits
-    while True:
-        tens = np.rint(left / 10)
-        zeros = tens * 10 == left
-        if not zeros.any():
-            return unit
-        rows, left = rows[zeros], tens[zeros]
-        unit[rows] *= 10
 
 
 def rounding_notes(rows: pa.RecordBatch) -> list[Note]:

@@ -50,6 +50,11 @@ class PartitionedFormat:
     reader: Format
     whole: frozenset[str] = frozenset()
 
+    @property
+    def explode(self) -> str | None:
+        """The list, each item of which becomes a row."""
+        return getattr(self.reader, "explode", None)
+
     def columns(self, file: InputFile) -> Sequence[str] | None:
         """Returns the columns that the file declares, then those of its folders."""
         names = self.reader.columns(file)

@@ -83,7 +83,7 @@ class FileSource:
         if not any(file.size for file in self.files):
             return ", and the files are empty"
         names = self._of_files.columns(self.files[0])
-        return f", and the files have only a header ({', '.join(names)})" if names else ""
+        return f", and the files have columns ({', '.join(names)}) without a row" if names else ""
 
     def inputs(self) -> list[dict[str, Any]]:
         """Lists each file with its size and modification time."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files.extras import check_filesystem

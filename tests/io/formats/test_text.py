@@ -9,6 +9,7 @@ from helpers import dead_letters, examples, job, manifest_of, payloads_in, run_p
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from penstock.io.batches import is_untyped
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import stat_file
 from penstock.io.formats.base import Part
@@ -192,3 +193,11 @@ def raw_texts(dataset):
     return [
         tf.train.Example.FromString(record.numpy()).features.feature["text"].bytes_list.value[0] for record in records
     ]
+
+
+def test_lines_have_no_type_until_a_schema_gives_them_one(tmp_path):
+    file = write(tmp_path / "in.txt", b"1\n2.0\n")
+    for features, expected in ((None, True), ([Feature("text", Kind.INT)], False)):
+        (parsed,) = read(file, features)
+        assert is_untyped(parsed.batch.schema.field("text")) == expected
+        assert not is_untyped(parsed.batch.schema.field(ORIGIN))

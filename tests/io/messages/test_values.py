@@ -13,7 +13,7 @@ from helpers import payloads_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.io.batches import feature_names, notes_of
+from penstock.io.batches import feature_names, is_untyped, notes_of
 from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.messages.base import Messages
@@ -334,6 +334,17 @@ def test_every_format_is_in_the_docs():
         assert f"`{name}`" in penstock.io.messages.values.__doc__
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "options", "expected"),
+    [("csv", b"1", {"column_names": ["i"]}, True), ("json", b'{"i": "1"}', {}, False), ("raw", b"1", {}, False)],
+)
+def test_only_texts_of_csv_have_no_type(name, value, options, expected):
+    parsed = values_of(name, None, key="k", **options).parse(messages([value], keys=[b"7"]))
+    (column,) = set(parsed.batch.schema.names) - {"k", ORIGIN}
+    assert is_untyped(parsed.batch.schema.field(column)) == expected
+    assert not is_untyped(parsed.batch.schema.field("k"))
+
+
 SURROGATES = [rb'{"i":1,"\ud800":2}', rb'{"s":"\udc00"}', rb'{"i":3}', rb'{"o":{"\ud800":1},"i":4}']
 
 
@@ -360,7 +371,7 @@ def test_json_lists_can_be_exploded_and_are_noted_if_they_are_not():
     found = values_of("json", features, explode="e").parse(messages(values))
     rows = [(row["id"], row["e.x"], row[ORIGIN]["position"]) for row in found.batch.to_pylist()]
     assert rows == [(1, 1, 100), (1, 2, 100), (2, None, 106)]
-    assert found.payload is None, "the message is not the row, which is written as JSON if it is rejected later"
+    assert found.source is None, "the message is not the row, which is written as JSON if it is rejected later"
     (letter,) = found.rejected
     assert payload_of(letter) == b"["
     (note,) = notes_of(values_of("json").parse(messages(values)).batch)
