@@ -98,8 +98,8 @@ def _take_notes(path: str) -> tuple[Note, ...]:
     """Reads what `_write_inferred` has written beside the schema, and removes it."""
     with FileSystems.open(path + _NOTES_SUFFIX, compression_type="uncompressed") as file:
         notes = tuple(Note(**fields) for fields in json.loads(file.read()))
-    folder, name = FileSystems.split(path + _NOTES_SUFFIX)
-    delete_files(folder, [name])
+    folder, name = FileSystems.split(path)
+    delete_files(folder or ".", [name + _NOTES_SUFFIX])
     return notes
 
 

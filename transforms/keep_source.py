@@ -8,10 +8,11 @@ from penstock.io.dead_letters.source import keep_source
 
 
 class KeepSource(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[pa.RecordBatch]]):
-    """Copies the data columns of each batch into `_source`, unless it has a `_source` already.
+    """Copies the data columns of each batch into `_source`.
 
-    It is for batches that Penstock's readers did not read, or read without `keep_source=True`, and belongs before the
-    first step that changes their columns. A row that is rejected later is then written to the dead letters as it was.
+    A batch that has a `_source` stays as it is. The transform is for batches that Penstock's readers did not read, or
+    read without `keep_source=True`, and belongs before the first step that changes their columns. A row that is
+    rejected later is then written to the dead letters as it was.
     """
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:

@@ -15,6 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.dead_letters.handler import BatchErrorHandler, rejected_batch
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 from penstock.io.errors import InputError
+from penstock.io.files.folders import list_files, remove_folder
 from penstock.io.files.inputs import open_decompressed, stat_file
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 
@@ -113,10 +114,10 @@ def _where(letter: DeadLetter, files: Collection[str]) -> str:
 
 def read_first(directory: str) -> FirstRejects:
     """Summarizes the beginning of the dead letters that lie in a folder."""
-    (listed,) = FileSystems.match([FileSystems.join(directory, "*.jsonl")])
+    names = sorted(name for name in list_files(directory) if name.endswith(".jsonl") and "/" not in name)
     found = FirstRejects()
-    for meta in sorted(listed.metadata_list, key=lambda meta: meta.path)[:_MAX_FILES]:
-        with FileSystems.open(meta.path) as file:
+    for name in names[:_MAX_FILES]:
+        with FileSystems.open(FileSystems.join(directory, name), compression_type="uncompressed") as file:
             lines = file.read(_MAX_READ_BYTES).splitlines(keepends=True)
         found = found.merge(FirstRejects.of(DeadLetter.from_json(line) for line in lines if line.endswith(b"\n")))
     return found
@@ -156,10 +157,9 @@ class FirstRejectsHandler(BatchErrorHandler):
 
     def found(self) -> FirstRejects:
         """Returns what the bundles that have ended found."""
-        (listed,) = FileSystems.match([FileSystems.join(self._directory, "*.json")])
         found = FirstRejects()
-        for meta in listed.metadata_list:
-            with FileSystems.open(meta.path) as file:
+        for name in sorted(list_files(self._directory)):
+            with FileSystems.open(FileSystems.join(self._directory, name), compression_type="uncompressed") as file:
                 found = found.merge(FirstRejects.from_json(file.read()))
         return found
 
@@ -191,5 +191,4 @@ def first_rejects(beside: str) -> Iterator[FirstRejectsHandler]:
     try:
         yield FirstRejectsHandler(directory)
     finally:
-        if FileSystems.exists(directory):
-            FileSystems.delete([directory])
+        remove_folder(directory)

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import json
 import os
 import re
 import sys
@@ -336,10 +335,7 @@ def test_all_reasons_of_a_row_are_kept_and_counted(tmp_path):
         {"label.missing"},
         {"rule.odd"},
     ]
-    assert [json.loads(letter["payload"]) for letter in letters][:2] == [
-        {"a": 12, "c": 1},
-        {"a": 200, "b": "y", "c": 1},
-    ]
+    assert [letter["payload"] for letter in letters] == ["12,,1", "200,y,1", "3,z,", "4,w,1"]
     assert {letter["run_id"] for letter in letters} == {manifest_of(out).run_id}
     assert manifest_of(out).rejected_by_reason == {
         "label.missing": 1,

@@ -135,10 +135,12 @@ class TestOutput:
         return stderr
 
     def test_a_file(self, tmp_path, good):
-        assert "is a file; name a folder" in self.refused(tmp_path, good, good)
+        (tmp_path / "file").write_text("")
+        assert "is a file; name a folder" in self.refused(tmp_path, good, tmp_path / "file")
 
     def test_below_a_file(self, tmp_path, good):
-        assert "cannot be " in self.refused(tmp_path, good, good / "out")
+        (tmp_path / "file").write_text("")
+        assert "cannot be " in self.refused(tmp_path, good, tmp_path / "file" / "out")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
     def test_without_permission(self, tmp_path, good):
@@ -164,7 +166,7 @@ class TestOutput:
 def test_a_job_without_input_or_output_says_so(good, tmp_path):
     assert job("--output", tmp_path) == (
         2,
-        "python -m pipelines.prepare: error: --input is required: a file or a "
+        "python -m pipelines.prepare: error: --input is required: a file, a folder, or a "
         "quoted pattern such as --input 'data/*.csv'\n",
     )
     assert job("--input", good) == (

@@ -52,7 +52,8 @@ def numbers(dataset):
 
 
 def number_of(letter):
-    return json.loads(letter["payload"])["n"]
+    columns = json.loads(letter["payload_columns"])
+    return int(letter["payload"].split(",")[columns.index("n")])
 
 
 def test_the_first_in_source_order_stays_and_the_others_say_where_it_is(inputs, tmp_path):

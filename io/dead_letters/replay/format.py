@@ -328,7 +328,8 @@ class _Payloads:
         is_json = pc.equal(letters.column("payload_encoding"), "json")
         for chosen, rows in ((True, letters.filter(is_json)), (False, letters.filter(pc.invert(is_json)))):
             for key, part in self._by_decoder(rows, chosen):
-                yield self._parse(part, self._decoder(key), *(_json_payload(part) if chosen else _bytes_payload(part)))
+                payload = _json_payload(part) if chosen else _bytes_payload(part, self._uri)
+                yield self._parse(part, self._decoder(key), *payload)
 
     def _by_decoder(self, letters: pa.RecordBatch, is_json: bool) -> Iterator[tuple[_Key, pa.RecordBatch]]:
         """Groups letters by decoder: those that name no columns of CSV, by their file."""
@@ -396,12 +397,19 @@ def _json_payload(letters: pa.RecordBatch) -> tuple[pa.Array, pa.StructArray]:
     return texts.cast(pa.binary()), json_source(texts, letters.column("payload_columns"))
 
 
-def _bytes_payload(letters: pa.RecordBatch) -> tuple[pa.Array, pa.StructArray]:
-    """Returns the original bytes, binary, and `_source` of their rows; base64 is rare, and decoded one by one."""
+def _bytes_payload(letters: pa.RecordBatch, uri: str) -> tuple[pa.Array, pa.StructArray]:
+    """Returns the original bytes, binary, and `_source` of their rows; base64 is rare, and decoded one by one.
+
+    Raises:
+      InputError: when a payload is not the base64 that its encoding says.
+    """
     values = letters.column("payload").cast(pa.binary())
     mask = pc.equal(letters.column("payload_encoding"), "base64")
     if mask.true_count:
-        decoded = [base64.b64decode(text) for text in letters.column("payload").filter(mask).to_pylist()]
+        try:
+            decoded = [base64.b64decode(text) for text in letters.column("payload").filter(mask).to_pylist()]
+        except ValueError as error:
+            raise InputError(f"{uri}: the payload of a dead letter is not base64: {error}; correct it") from error
         values = pc.replace_with_mask(values, mask, pa.array(decoded, pa.binary()))
     return values, bytes_source(values, letters.column("payload_columns"))
 

@@ -97,7 +97,7 @@ class _Reject(RejectingTransform):
 
 
 def test_all_steps_of_a_pipeline_are_summed_and_nothing_is_left(tmp_path):
-    with first_rejects(str(tmp_path / "schema")) as handler:
+    with first_rejects(str(tmp_path / "schema [x] ?")) as handler:
         with local_pipeline() as pipeline:
             rows = pipeline | beam.Create([RejectedBatch.of(LETTERS[:2]), RejectedBatch.of(LETTERS[2:])])
             _ = rows | "One" >> _Reject().with_error_handler(handler)

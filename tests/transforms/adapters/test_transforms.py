@@ -25,7 +25,9 @@ from penstock import transforms
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dead_letters.handler import DeadLetterHandler, rejected_batch
+from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError, DataError, InputError
+from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.write import CountRows, WriteDataset
 from penstock.transforms import FromDicts, FromMessages, FromRows, FromTables, ToDicts, ToRows
@@ -349,18 +351,25 @@ def test_messages_become_rows_or_dead_letters():
     converter = FromMessages("json", schema_of('feature { name: "a" type: INT }'))._converter
     messages = [b'{"a": 1}', b"nonsense", b'{"a": "x"}', b'{"a": 2, "b": 3}']
     batches, ((letters, _, _),) = gathered(converter, [(each, 5 + i, WHOLE) for i, each in enumerate(messages)])
-    assert [batch.to_pydict() for batch, _, _ in batches] == [{"a": [1, 2], EVENT_TIME: [utc(5), utc(8)]}]
+    ((batch, _, _),) = batches
+    assert batch.select(["a", EVENT_TIME]).to_pydict() == {"a": [1, 2], EVENT_TIME: [utc(5), utc(8)]}
+    assert rejected_later(batch, 1) == '{"a": 2, "b": 3}', "a later step rejects the bytes that came in"
     assert [(each.payload, each.position, each.event_time[:19], each.reasons[0].code) for each in letters] == [
         ("nonsense", -1, "1970-01-01T00:00:06", "jsonl.parse"),
         ('{"a": "x"}', -1, "1970-01-01T00:00:07", "schema.type"),
     ]
 
 
+def rejected_later(batch, row):
+    (letter,) = row_letters(batch, {row: [Reason("rule.x", "no")]}, "validate")
+    return letter.payload
+
+
 def test_messages_of_other_formats():
     converter = FromMessages("csv", options={"column_names": ["a", "b"]})._converter
     assert isinstance(converter, _ConvertsMessages)
     ((batch, _, _),), _ = gathered(converter, [(b"1,x", None, WHOLE), (b'2,"y"', None, WHOLE)])
-    assert batch.to_pydict() == {"a": ["1", "2"], "b": ["x", "y"]}
+    assert batch.select(["a", "b"]).to_pydict() == {"a": ["1", "2"], "b": ["x", "y"]}
     with pytest.raises(ConfigError, match="must be one of"):
         FromMessages("jason")
     with pytest.raises(DataError, match="FromMessages takes bytes, got str"):

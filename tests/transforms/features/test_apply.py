@@ -21,8 +21,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import origin_array
 from penstock.io.dead_letters.handler import DiscardingHandler
 from penstock.io.dead_letters.record import DeadLetter
+from penstock.io.dead_letters.source import bytes_source
 from penstock.io.errors import ConfigError, DataError, RejectedRecordError
-from penstock.io.reserved import ORIGIN, SHUFFLE_KEY, SPLIT
+from penstock.io.reserved import ORIGIN, SHUFFLE_KEY, SOURCE, SPLIT
 from penstock.io.schema import Feature, Kind, schema_features
 from penstock.transforms.checks.validate import record_checks, validate_batch
 from penstock.transforms.features.apply import (
@@ -424,12 +425,14 @@ def test_a_batch_without_rows(graph_dir) -> None:
 
 
 def test_transform_sends_bad_rows_to_the_handler(checked_dir, tmp_path) -> None:
-    batch = pa.record_batch({"text": ["1", "bad", "3"], ORIGIN: origin_array("a.csv", np.array([0, 9, 18]))})
+    lines = bytes_source(pa.array([b"1", b' "bad" ', b"3"]))
+    origins = origin_array("a.csv", np.array([0, 9, 18]))
+    batch = pa.record_batch({"text": ["1", "bad", "3"], ORIGIN: origins, SOURCE: lines})
 
     def collect(rejected: list[DeadLetter]) -> None:
         (letter,) = rejected
         assert (letter.stage, letter.uri, letter.position) == ("transform", "a.csv", 9)
-        assert letter.payload == '{"text": "bad"}'
+        assert (letter.payload, letter.payload_encoding) == (' "bad" ', "text")
         assert [reason.code for reason in letter.reasons] == ["transform.error"]
 
     def numbers(batches: list[pa.RecordBatch]) -> None:

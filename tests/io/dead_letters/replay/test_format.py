@@ -35,7 +35,7 @@ def read(tmp_path, letters, features=FEATURES, **options):
             rejected += parsed.rejected
             originals = payloads_in(parsed) or [None] * parsed.batch.num_rows
             for index, row in enumerate(parsed.batch.to_pylist()):
-                rows.append({**row, "payload": originals[index]})
+                rows.append({**row, "payload": originals[index] if originals else None})
     return rows, rejected
 
 
@@ -144,6 +144,12 @@ def test_letters_that_failed_often_enough_are_not_tried(tmp_path):
         (7, "read", "csv.quote"),
     ]
     assert len(read(tmp_path, letters, max_attempts=10)[0]) == 4
+
+
+@pytest.mark.parametrize("text", ["AAA", "\u00e9"])
+def test_a_payload_that_is_not_base64_is_told(tmp_path, text):
+    with pytest.raises(InputError, match=r"letters\.jsonl: the payload of a dead letter is not base64"):
+        read(tmp_path, [letter(text, encoding="base64")])
 
 
 @pytest.mark.parametrize("code", ["file.broken", "file.changed", "kafka.tombstone", "csv.too_long", "jsonl.too_long"])
