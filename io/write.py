@@ -34,7 +34,6 @@ from penstock.io.batches import TakesBatches, in_global_window, only_batches
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
-from penstock.io.beam.upstream import transforms_behind
 from penstock.io.beam.windows import Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.kinds import KindCounter, SeenKinds, dataset_schema, merge_kinds
@@ -60,7 +59,7 @@ from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.apart import check_outside
 from penstock.io.reasons import Note, merge_notes
-from penstock.io.sources.read import ReadRecords
+from penstock.io.sources.read import uris_behind
 
 register_json(Note)
 
@@ -171,9 +170,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         if windows is None:
             _check_one_window(batches)
         staging = Staging(self.output, self._run_id())
-        for source in transforms_behind(batches):
-            if isinstance(source, ReadRecords):
-                check_outside(source.uris, "the input", self.output)
+        check_outside(uris_behind(batches), "the input", self.output)
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
         if isinstance(windows, Windows):

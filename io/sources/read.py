@@ -96,6 +96,20 @@ class ReadRecords(RejectingTransform):
         return [item for item in self.inputs if isinstance(item, InputFile)]
 
 
+def uris_behind(values: beam.PCollection[Any]) -> Iterator[str]:
+    """Yields the files that `ReadRecords` reads for values, through all transforms between, while a graph is built."""
+    waiting, seen = [values.producer], set[int]()
+    while waiting:
+        applied = waiting.pop()
+        if applied is None or id(applied) in seen:
+            continue
+        seen.add(id(applied))
+        if isinstance(applied.transform, ReadRecords):
+            yield from applied.transform.uris
+        waiting += [applied.parent, *(value.producer for value in applied.inputs)]
+        waiting += [side.pvalue.producer for side in applied.side_inputs]
+
+
 def resolve_format(choice: str | Format | None, files: Sequence[InputFile], **options: Any) -> Format:
     """Makes a format by name, with its options; by the suffix of the files when `choice` is None.
 

@@ -28,7 +28,7 @@ from penstock.io.formats.tfrecord import TFRecordFormat
 from penstock.io.reserved import ORIGIN, SHUFFLE_KEY
 from penstock.io.schema import Feature, Kind
 from penstock.io.sources import read
-from penstock.io.sources.read import ReadRecords, resolve_format
+from penstock.io.sources.read import ReadRecords, resolve_format, uris_behind
 
 FEATURES = (Feature("n", Kind.INT), Feature("x", Kind.FLOAT), Feature("t", Kind.BYTES))
 ROWS = [{"n": row, "x": row / 4, "t": f"t{row}"} for row in range(50)]
@@ -284,3 +284,15 @@ def test_options_of_a_reader_are_those_of_its_format(reader, format):
     read_with = reader(["a"], FEATURES, partitioning="none", **values)
     assert (read_with.format, read_with.features, read_with.partitioning) == (format, FEATURES, "none")
     assert all(f"\n  {option.name}: " in inspect.getdoc(reader) for option in options)
+
+
+def test_the_files_behind_values_are_found_through_all_that_lies_between(tmp_path):
+    for name in ("a", "b", "side", "other"):
+        (tmp_path / f"{name}.csv").write_text("x\n1\n")
+    pipeline = beam.Pipeline()
+    first, second, side, _ = (
+        pipeline | name >> ReadRecords([f"{tmp_path}/{name}.csv"]) for name in ("a", "b", "side", "other")
+    )
+    joined = (first, second | "Same" >> beam.Map(lambda batch: batch)) | beam.Flatten()
+    values = joined | "Count" >> beam.Map(lambda batch, sides: len(sides), beam.pvalue.AsList(side))
+    assert sorted(uris_behind(values)) == [f"{tmp_path}/{name}.csv" for name in ("a", "b", "side")]
