@@ -11,7 +11,7 @@ DEMO_ROWS ?= 0
 LOCK := requirements/lock.txt
 SITE := build/site
 
-.PHONY: help install lock newest kernel lint typecheck test packaging integration sanitize build docs demo flink bench clean
+.PHONY: help install lock newest kernel lint typecheck test packaging integration collections sanitize build docs demo flink bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ packaging: install ## build wheel and sdist, install them on each Python, withou
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
 	$(BIN)/python -m pytest -m 'integration or slow'
+
+collections: kernel ## prepare each file of a folder of other people's files, and compare the values: COLLECTIONS=FOLDER
+	PYTHONPATH=tests $(BIN)/python tests/collections/collection_runs.py $(COLLECTIONS)
 
 sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc
 	tests/fuzz/sanitize.sh $(BIN)/python

@@ -7,7 +7,7 @@ Beam and Arrow are loaded.
 =======================  =========================================================================================
 `ReadRecords`            Reads files of any known format into RecordBatches.
 `ReadFromCsv`            Reads files into RecordBatches: CSV.
-`ReadFromJsonl`          Reads files into RecordBatches: JSON Lines.
+`ReadFromJsonl`          Reads files into RecordBatches: JSON.
 `ReadFromAvro`           Reads files into RecordBatches: Avro.
 `ReadFromParquet`        Reads files into RecordBatches: Parquet.
 `ReadFromOrc`            Reads files into RecordBatches: ORC.
@@ -16,7 +16,7 @@ Beam and Arrow are loaded.
 `WatchRecords`           Reads the files that patterns match, each when it is finished, for ever.
 `WatchFiles`             Finds the files that patterns match, each when it is finished.
 `CsvFormat`              CSV files as RFC 4180 has them, in UTF-8.
-`JsonlFormat`            JSON Lines files in UTF-8: one object a line.
+`JsonlFormat`            JSON files in UTF-8: one object a line, or an array of objects.
 `AvroFormat`             Avro container files.
 `ParquetFormat`          Parquet files.
 `OrcFormat`              ORC files.

@@ -1,24 +1,34 @@
-"""The element of every pipeline: a `pyarrow.RecordBatch`, its reserved columns (`penstock.io.reserved`), its coder."""
+"""The element of every pipeline: a `pyarrow.RecordBatch`, its reserved columns (`penstock.io.reserved`), its coder.
+
+What is no batch is refused in words: the error names the adapter that makes batches of it.
+"""
 
 import dataclasses
 import json
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam import coders
 from apache_beam.transforms.window import GlobalWindow
+from apache_beam.typehints import typehints
+from apache_beam.typehints.decorators import TypeCheckError
+from apache_beam.typehints.schemas import named_fields_from_element_type
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from penstock.io.errors import InputError
+from penstock.io.errors import ConfigError, InputError
 from penstock.io.reasons import Note
 from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 
 # Smaller batches pay Python's share of each step more often, with the other threads waiting for the interpreter.
 MAX_BATCH_ROWS = 32768
 MAX_BATCH_BYTES = 4 << 20
+
+# A row with more bytes, as it is read, becomes a dead letter or is refused: a few kilobytes of a file may stand for it.
+MAX_ROW_BYTES = 256 << 20
 
 # Metadata of an Arrow schema.
 _NOTES = b"penstock.notes"
@@ -143,12 +153,17 @@ def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     rows = size = 0
     for batch in batches:
         if waiting and (rows + batch.num_rows > MAX_BATCH_ROWS or size + batch.nbytes > MAX_BATCH_BYTES):
-            yield pa.concat_batches(waiting)
+            yield _concat(waiting)
             waiting, rows, size = [], 0, 0
         waiting.append(batch)
         rows, size = rows + batch.num_rows, size + batch.nbytes
     if waiting:
-        yield pa.concat_batches(waiting)
+        yield _concat(waiting)
+
+
+def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Joins batches; one alone is not copied, since it may be large."""
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def concat_alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -157,7 +172,7 @@ def concat_alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         groups.setdefault(batch.schema, []).append(batch)
     for group in groups.values():
-        yield group[0] if len(group) == 1 else pa.concat_batches(group)
+        yield _concat(group)
 
 
 def slice_rows(
@@ -192,6 +207,79 @@ def in_global_window(value: Any, timestamp: Timestamp | None = None) -> Windowed
     pass the element.
     """
     return WindowedValue(value, GlobalWindow().max_timestamp() if timestamp is None else timestamp, (GlobalWindow(),))
+
+
+class TakesBatches:
+    """Mixin of PTransforms that take a `PCollection[pyarrow.RecordBatch]`; it stands before the PTransform."""
+
+    def type_check_inputs(self, pvalueish: Any) -> None:
+        """Checks the type of elements when the pipeline is built.
+
+        Raises:
+          TypeCheckError: for another type; the message names the transform that makes batches of it.
+        """
+        element_type = getattr(pvalueish, "element_type", typehints.Any)
+        if not typehints.is_consistent_with(element_type, pa.RecordBatch):
+            raise TypeCheckError(_refusal(type(self).__name__, _type_name(element_type), adapter_for(element_type)))
+        super().type_check_inputs(pvalueish)  # type: ignore[misc]
+
+
+def only_batches(elements: beam.PCollection[Any], transform: str) -> beam.PCollection[pa.RecordBatch]:
+    """Returns the elements; where Beam does not know their type, adds a step that fails for what is no batch.
+
+    Args:
+      elements: as they came in.
+      transform: the name of the transform that takes them, for the message.
+    """
+    if elements.element_type is pa.RecordBatch:
+        return elements
+    return elements | "OnlyBatches" >> beam.Map(_check_batch, transform).with_output_types(pa.RecordBatch)
+
+
+def _check_batch(element: Any, transform: str) -> pa.RecordBatch:
+    if not isinstance(element, pa.RecordBatch):
+        raise ConfigError(_refusal(transform, type(element).__name__, adapter_for(type(element))))
+    return element
+
+
+def _refusal(transform: str, found: str, adapter: str | None) -> str:
+    remedy = f"put {adapter}() before it" if adapter else "an adapter such as FromDicts() makes batches of rows"
+    return f"{transform} takes pyarrow.RecordBatch, got {found}: {remedy}"
+
+
+def _type_name(element_type: Any) -> str:
+    """Writes a type as Beam does for generic ones, and else by its name."""
+    return element_type.__name__ if isinstance(element_type, type) else str(element_type)
+
+
+def adapter_for(element_type: Any) -> str | None:
+    """Returns the name of the transform that makes batches of elements of a type; None if there is none.
+
+    >>> adapter_for(dict), adapter_for(bytes), adapter_for(int)
+    ('FromDicts', 'FromMessages', None)
+    """
+    if isinstance(element_type, typehints.DictConstraint) or _is_subclass(element_type, dict):
+        return "FromDicts"
+    if _is_subclass(element_type, bytes):
+        return "FromMessages"
+    if _is_subclass(element_type, pa.Table) or getattr(element_type, "__name__", "") == "DataFrame":
+        return "FromTables"
+    return "FromRows" if is_row_type(element_type) else None
+
+
+def is_row_type(element_type: Any) -> bool:
+    """Whether elements of a type are rows that Beam knows the fields of, or any rows."""
+    if _is_subclass(element_type, beam.Row):
+        return True
+    try:
+        named_fields_from_element_type(element_type)
+    except (TypeError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def _is_subclass(element_type: Any, parent: type) -> bool:
+    return isinstance(element_type, type) and issubclass(element_type, parent)
 
 
 class RecordBatchCoder(coders.Coder):

@@ -30,8 +30,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import in_global_window
-from penstock.io.beam.batch_input import TakesBatches, only_batches
+from penstock.io.batches import TakesBatches, in_global_window, only_batches
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters

@@ -26,6 +26,7 @@ from penstock.io.columns.event_times import check_event_time, parse_event_time
 from penstock.io.dead_letters.first import FirstRejects, first_rejects
 from penstock.io.dead_letters.handler import RejectingTransform
 from penstock.io.errors import ConfigError, NoRowsError
+from penstock.io.files.folders import delete_files
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.reasons import Note
 from penstock.io.schema import Feature, load_schema, schema_features, write_schema
@@ -97,7 +98,8 @@ def _take_notes(path: str) -> tuple[Note, ...]:
     """Reads what `_write_inferred` has written beside the schema, and removes it."""
     with FileSystems.open(path + _NOTES_SUFFIX, compression_type="uncompressed") as file:
         notes = tuple(Note(**fields) for fields in json.loads(file.read()))
-    FileSystems.delete([path + _NOTES_SUFFIX])
+    folder, name = FileSystems.split(path + _NOTES_SUFFIX)
+    delete_files(folder, [name])
     return notes
 
 

@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
-from penstock.io.batches import drop_rows
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches, drop_rows
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.event_times import Unit, assign_event_time, parse_event_time
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected

@@ -35,8 +35,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import feature_names, is_untyped, notes_of
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches, feature_names, is_untyped, notes_of
 from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.float32 import ROUNDED, TELLS, lost_digits

@@ -3,7 +3,7 @@
 import apache_beam as beam
 import pyarrow as pa
 
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches
 from penstock.io.dead_letters.source import keep_source
 
 

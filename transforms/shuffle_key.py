@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 import pyarrow as pa
 
-from penstock.io.batches import set_column
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches, set_column
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.reserved import SHUFFLE_KEY
 

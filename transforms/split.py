@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.batches import set_column
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches, set_column
 from penstock.io.columns.hashing import SPLIT_SALT, hash_rows, salted
 from penstock.io.errors import ConfigError
 from penstock.io.reserved import RESERVED, SPLIT

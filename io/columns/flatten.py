@@ -1,8 +1,12 @@
 """Flattens nested records: the fields of a struct column become columns with dotted names."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 from penstock.io.batches import check_column_names
+from penstock.io.errors import InputError
 from penstock.io.reserved import RESERVED
 
 
@@ -41,11 +45,27 @@ def flatten_schema(schema: pa.Schema, uri: str = "input") -> pa.Schema:
     Raises:
       InputError: as `flatten_batch`, and for a column with a reserved name.
     """
+    _check_siblings(schema, uri)
     fields: list[pa.Field] = []
     for field in schema:
         fields.extend(_flatten_field(field) if _is_nested(field) else [field])
     check_column_names([field.name for field in fields], uri)
     return pa.schema(fields, metadata=schema.metadata)
+
+
+def _check_siblings(fields: Iterable[pa.Field], uri: str, prefix: str = "") -> None:
+    """Refuses names that appear twice at one level, even if one is that of a struct, whose own name is lost.
+
+    Raises:
+      InputError: for such a name.
+    """
+    fields = list(fields)
+    for name, count in Counter(field.name for field in fields).items():
+        if count > 1:
+            raise InputError(f"{uri}: column name {prefix + name!r} appears more than once; rename one")
+    for field in fields:
+        if pa.types.is_struct(field.type):
+            _check_siblings(field.type, uri, f"{prefix}{field.name}.")
 
 
 def _is_nested(field: pa.Field) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.batches import drop_rows
+from penstock.io.batches import drop_rows, notes_of
 from penstock.io.columns.lists import without_views
 from penstock.io.dataset.shard_formats.base import EncodedRows, ShardFormat
 from penstock.io.dataset.spec import DatasetSpec
@@ -26,7 +26,7 @@ class EncodedBatch:
       rows: the rows that were encoded, one for each record.
       all_rows: all rows of the input, with view types replaced by plain ones.
       faults: why rows cannot be written, by their index in `all_rows`.
-      notes: what became of values of `rows`.
+      notes: what readers left out of `all_rows` without a schema, and what became of values of `rows`.
     """
 
     records: pa.RecordBatch
@@ -62,7 +62,7 @@ class RecordEncoder:
         records = records_batch(
             self._split_numbers(rows), self._keys(rows, encoded), encoded.data, encoded.offsets, times
         )
-        return EncodedBatch(records, rows, batch, encoded.faults, self.notes(rows))
+        return EncodedBatch(records, rows, batch, encoded.faults, (*notes_of(batch), *self.notes(rows)))
 
     def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
         """Returns what becomes of values of rows that can be written."""

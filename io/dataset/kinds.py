@@ -25,7 +25,6 @@ from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import DataError
 from penstock.io.kernel.shared.numbers import float32_overflow
-from penstock.io.kernel.shared.offsets import list_lengths
 from penstock.io.schema import Kind, schema_features
 
 _MAX_INT = (1 << 63) - 1
@@ -158,7 +157,7 @@ class KindCounter:
           DataError: for a feature of two kinds, or of another kind than expected, or one that is not expected.
         """
         names = [name for name in feature_names(rows) if is_readable(item_type(rows.schema.field(name).type))]
-        features = {name: _seen(rows, name) for name in names}
+        features = {name: _seen(rows, name, self.seen.features.get(name)) for name in names}
         if self._has_columns:
             features = {name: _with_range(seen, rows.column(name)) for name, seen in features.items()}
         if self._expected is not None:
@@ -197,22 +196,24 @@ def _check_expected(features: Mapping[str, SeenFeature], expected: Mapping[str, 
             )
 
 
-def _seen(rows: pa.RecordBatch, name: str) -> SeenFeature:
+def _seen(rows: pa.RecordBatch, name: str, known: SeenFeature | None) -> SeenFeature:
+    """Looks at a column; where a row with a value comes from is found out only if that is not known yet."""
     column = rows.column(name)
     item = item_type(column.type)
     kind = _stored_kind(item)
     present = len(column) - column.null_count
     if not present:
         return SeenFeature(kind.value if kind else "")
+    least = most = 1
+    if is_list(column.type):
+        lengths = pc.min_max(pc.list_value_length(column))
+        least, most = lengths["min"].as_py(), lengths["max"].as_py()
+        # Of an empty list without a type, the encoders have to write some kind, and it is this one.
+        kind = kind or Kind.INT
+    text = kind.value if kind else ""
+    is_new = known is None or not known.present or known.kind != text
     is_binary = kind is Kind.BYTES and is_text(item) and not _is_string(item)
-    if not is_list(column.type):
-        return SeenFeature(kind.value if kind else "", _origin(rows, column), present, is_binary=is_binary)
-    lengths = list_lengths(column)[column.is_valid().to_numpy(zero_copy_only=False)]
-    origin = _origin(rows, column)
-    if types.is_null(item):
-        # The encoders have to write some kind, and it is this one.
-        kind, origin = Kind.INT, f"{origin} (an empty list without a type)"
-    return SeenFeature(kind.value if kind else "", origin, present, int(lengths.min()), int(lengths.max()), is_binary)
+    return SeenFeature(text, _origin(rows, column) if is_new else "", present, least, most, is_binary)
 
 
 def _with_range(seen: SeenFeature, column: pa.Array) -> SeenFeature:
@@ -239,7 +240,9 @@ def _stored_kind(item: pa.DataType) -> Kind | None:
 def _origin(rows: pa.RecordBatch, column: pa.Array) -> str:
     """Describes the first row with a value: by its origin, or else by the value."""
     row = 0 if column[0].is_valid else int(np.argmax(column.is_valid().to_numpy(zero_copy_only=False)))
-    return row_origin(rows, row) or f"a row with {shown(_python_value(column[row]))}"
+    origin = row_origin(rows, row) or f"a row with {shown(_python_value(column[row]))}"
+    is_untyped = types.is_null(item_type(column.type))
+    return f"{origin} (an empty list without a type)" if is_untyped else origin
 
 
 def _python_value(value: pa.Scalar) -> object:

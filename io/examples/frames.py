@@ -9,20 +9,22 @@ Each frame starts where the one before it ends, so finding them needs a loop, wh
 
 import dataclasses
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from penstock.io.errors import InputError
-from penstock.io.kernel import frames
-from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
+from penstock.io.kernel import crc32c, frames
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
 _BLOCK_BYTES = 4 << 20
 # No protobuf message is longer, so if a record is longer, its length is damaged.
 _MAX_RECORD_BYTES = (1 << 31) - 1
 # Long records are read in pieces, so that a damaged length does not allocate more memory than the file has bytes.
 _MAX_READ_BYTES = 64 << 20
+# How much of a record that is too long is kept.
+_HEAD_BYTES = 4 << 10
 
 
 class ByteStream(Protocol):
@@ -71,7 +73,22 @@ class Frames:
         return [bytes(self.data[start:end]) for start, end in zip(self.starts.tolist(), ends, strict=True)]
 
 
-def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -> Iterator[Frames]:
+@dataclasses.dataclass(frozen=True)
+class LongRecord:
+    """A record over the limit: the offset of its frame, its length, and the beginning of its bytes."""
+
+    offset: int
+    length: int
+    head: bytes
+
+
+def read_frames(
+    stream: ByteStream,
+    uri: str,
+    block_bytes: int = _BLOCK_BYTES,
+    max_record_bytes: int = _MAX_RECORD_BYTES,
+    too_long: Callable[[LongRecord], None] | None = None,
+) -> Iterator[Frames]:
     """Reads the frames of a decompressed TFRecord stream, in order, and checks all CRCs.
 
     Memory is about two blocks, or two records if a record is longer than a block. An empty stream has no frames.
@@ -80,6 +97,8 @@ def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -
       stream: the decompressed bytes (`open_decompressed`).
       uri: the name of the file in messages.
       block_bytes: number of bytes to read at a time.
+      max_record_bytes: a record that is longer than this and than a block is passed over.
+      too_long: is given such records.
 
     Raises:
       InputError: for a CRC that does not match, an absurd length, or a truncated record; the message has the byte
@@ -94,8 +113,29 @@ def read_frames(stream: ByteStream, uri: str, block_bytes: int = _BLOCK_BYTES) -
         if len(found.starts):
             yield Frames(memoryview(data)[: found.end], found.starts, found.lengths, offset)
         offset += found.end
+        if too_long is not None and found.missing and (length := _length(tail)) > max_record_bytes:
+            too_long(LongRecord(offset, length, tail[HEADER_BYTES:][:_HEAD_BYTES]))
+            _pass_over(stream, tail, length, f"{uri}: {{}} at byte {offset}")
+            tail, wanted, offset = b"", block_bytes, offset + HEADER_BYTES + length + FOOTER_BYTES
     if tail:
         raise InputError(f"{uri}: {_truncated(tail)} at byte {offset}; the file is truncated: copy or write it again")
+
+
+def _length(head: bytes) -> int:
+    return int(struct.unpack_from("<Q", head)[0]) if len(head) >= HEADER_BYTES else 0
+
+
+def _pass_over(stream: ByteStream, tail: bytes, length: int, place: str) -> None:
+    """Reads the rest of a frame in pieces, and checks its CRC."""
+    body, footer = tail[HEADER_BYTES:][:length], tail[HEADER_BYTES + length :]
+    crc, left = crc32c.extend(0, body), length - len(body)
+    while left and (piece := stream.read(min(left, _BLOCK_BYTES))):
+        crc, left = crc32c.extend(crc, piece), left - len(piece)
+    footer += _read_some(stream, FOOTER_BYTES - len(footer))
+    if len(footer) < FOOTER_BYTES:
+        raise InputError(place.format("the file ends in the record") + "; it is truncated: copy or write it again")
+    if unmask_crcs(np.frombuffer(footer, "<u4"))[0] != crc:
+        raise InputError(place.format("the data CRC of the record") + " does not match; the record is damaged")
 
 
 def _read_some(stream: ByteStream, wanted: int) -> bytes:

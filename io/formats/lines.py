@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import split_batch
+from penstock.io.batches import MAX_ROW_BYTES, split_batch
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.dead_letters.source import span_source
 from penstock.io.errors import InputError
@@ -35,7 +35,7 @@ BLOCK_BYTES = 4 << 20
 _LAST_LINE_BYTES = 64 << 10
 
 # A longer line is rejected without reading all of it into memory: a file without line ends may be of any size.
-MAX_LINE_BYTES = 256 << 20
+MAX_LINE_BYTES = MAX_ROW_BYTES
 
 # The payload of a line that is too long is its beginning.
 LONG_LINE_PAYLOAD_BYTES = 4 << 10

@@ -50,6 +50,11 @@ class PartitionedFormat:
     reader: Format
     whole: frozenset[str] = frozenset()
 
+    @property
+    def explode(self) -> str | None:
+        """The list, each item of which becomes a row."""
+        return getattr(self.reader, "explode", None)
+
     def columns(self, file: InputFile) -> Sequence[str] | None:
         """Returns the columns that the file declares, then those of its folders."""
         names = self.reader.columns(file)
@@ -99,10 +104,14 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
     Yields:
       The rows; and before them, without rows, the dead letters of those whose value is not that of their folder.
     """
+    columns = _partition_columns(parsed.batch, features, whole)
+    if not columns:
+        yield parsed
+        return
     # What was read of a row has no columns of folders.
     parsed = dataclasses.replace(parsed, source=parsed.with_source().column(SOURCE))
     batch, faults = parsed.batch, dict[int, list[Reason]]()
-    for name, values in _partition_columns(batch, features, whole).items():
+    for name, values in columns.items():
         index = batch.schema.get_field_index(name)
         if index < 0 or batch.column(index).null_count == batch.num_rows:
             batch = set_column(batch, name, values)

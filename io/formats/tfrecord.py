@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import MAX_BATCH_ROWS, check_column_names, origin_array
-from penstock.io.dead_letters.record import raw_letter
+from penstock.io.batches import MAX_BATCH_ROWS, MAX_ROW_BYTES, check_column_names, origin_array
+from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.dead_letters.source import span_source
 from penstock.io.examples.decode import decode_examples
-from penstock.io.examples.frames import Frames, read_frames
+from penstock.io.examples.frames import Frames, LongRecord, read_frames
 from penstock.io.files.inputs import InputFile, open_decompressed
 from penstock.io.formats.base import Parsed, Part
+from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature
 
@@ -27,7 +28,12 @@ class TFRecordFormat:
 
     A record is rejected when it is not a tf.Example, or its values are not of the schema's kind. A broken CRC or a
     cut-off record is a fault of the file. The columns are those of `decode_examples`.
+
+    Attributes:
+      max_row_bytes: a longer record becomes the dead letter `tfrecord.too_long`, whose payload is its beginning.
     """
+
+    max_row_bytes: int = MAX_ROW_BYTES
 
     def columns(self, file: InputFile) -> None:
         """Returns None: each record has its own features."""
@@ -42,13 +48,28 @@ class TFRecordFormat:
         Raises:
           InputError: when the file is damaged or truncated, or a feature has a reserved name.
         """
+        found: list[LongRecord] = []
         with open_decompressed(file) as stream:
-            for frames in read_frames(stream, file.uri):
+            for frames in read_frames(stream, file.uri, max_record_bytes=self.max_row_bytes, too_long=found.append):
                 for start in range(0, len(frames), MAX_BATCH_ROWS):
                     yield _parse(file.uri, frames.select(slice(start, start + MAX_BATCH_ROWS)), features)
+        if found:
+            empty = _parse(file.uri, Frames(b"", _NONE, _NONE, 0), features).batch
+            yield Parsed(empty, [_letter(record, file.uri, self.max_row_bytes) for record in found])
 
     def tail(self, file: InputFile) -> None:
         """Returns None: the last records can only be found by following all records before them."""
+
+
+_NONE = np.empty(0, np.int64)
+
+
+def _letter(record: LongRecord, uri: str, limit: int) -> DeadLetter:
+    detail = (
+        f"the record has {record.length} bytes, over the limit of {limit}; the payload is its first "
+        f"{len(record.head)} bytes"
+    )
+    return raw_letter([Reason("tfrecord.too_long", detail)], "read", uri, record.offset, record.head)
 
 
 def _parse(uri: str, frames: Frames, features: Sequence[Feature] | None) -> Parsed:

@@ -71,15 +71,19 @@ class FileSource:
         """Describes the files: the first names, number, size and format."""
         names = ", ".join(file.uri for file in self.files[:3]) + (", ..." if len(self.files) > 3 else "")
         size = byte_text(sum(file.size for file in self.files))
-        reader = self.reader.reader if isinstance(self.reader, PartitionedFormat) else self.reader
-        return f"{names} ({len(self.files)} files, {size}, {type(reader).__name__})"
+        return f"{names} ({len(self.files)} files, {size}, {type(self._of_files).__name__})"
+
+    @property
+    def _of_files(self) -> Format:
+        """The format of what the files themselves hold."""
+        return self.reader.reader if isinstance(self.reader, PartitionedFormat) else self.reader
 
     def why_empty(self) -> str:
         """Says what the files have if they have no rows, as the end of a sentence; empty if that is not known."""
         if not any(file.size for file in self.files):
             return ", and the files are empty"
-        names = self.reader.columns(self.files[0])
-        return f", and the files have only a header ({', '.join(names)})" if names else ""
+        names = self._of_files.columns(self.files[0])
+        return f", and the files have columns ({', '.join(names)}) without a row" if names else ""
 
     def inputs(self) -> list[dict[str, Any]]:
         """Lists each file with its size and modification time."""

@@ -39,9 +39,7 @@ def find_inputs(patterns: Sequence[str], is_named: bool = False) -> tuple[InputF
     found = find_files(patterns)
     contained = [file.uri for file in found.files if file.uri in found.in_folders]
     _refuse_datasets(contained)
-    unknown = set() if is_named else {uri for uri in contained if format_suffix(uri) not in _formats()}
-    if not is_named:
-        _refuse_several_formats(uri for uri in contained if uri not in unknown)
+    unknown = set() if is_named else _refuse_several_formats(contained)
     files = tuple(file for file in found.files if file.uri not in unknown)
     if not files:
         raise InputError(
@@ -76,14 +74,16 @@ def with_partitions(reader: Format, files: Sequence[InputFile], partitioning: Pa
     return reader
 
 
-def _formats() -> dict[str, str]:
-    return {suffix: entry.name for entry in FORMATS.values() for suffix in entry.suffixes}
-
-
-def _refuse_several_formats(uris: Iterable[str]) -> None:
-    formats, examples = _formats(), dict[str, str]()
+def _refuse_several_formats(uris: Sequence[str]) -> set[str]:
+    """Returns the files whose suffixes tell no format; the others must be of one."""
+    formats = {suffix: entry.name for entry in FORMATS.values() for suffix in entry.suffixes}
+    unknown, examples = set[str](), dict[str, str]()
     for uri in uris:
-        examples.setdefault(formats[format_suffix(uri)], uri)
+        name = formats.get(format_suffix(uri))
+        if name is None:
+            unknown.add(uri)
+        else:
+            examples.setdefault(name, uri)
     if len(examples) > 1:
         found = ", ".join(f"{uri} ({name})" for name, uri in sorted(examples.items()))
         uri = min(examples.values())
@@ -92,6 +92,7 @@ def _refuse_several_formats(uris: Iterable[str]) -> None:
             f"the folder has files of several formats: {found}; name those of one format with a pattern such as "
             f"{pattern!r}"
         )
+    return unknown
 
 
 def _refuse_datasets(uris: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from penstock.io.beam import cancellation as stopping
 from penstock.io.beam import progress
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.conform import conform_batch
+from penstock.io.columns.explode import check_explodes
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
@@ -54,7 +55,7 @@ class ReadRecords(RejectingTransform):
       keep_source: add `_source`, what was read of each row, so that steps behind this one reject it as it was read.
 
     Raises:
-      ConfigError: when the format is unknown.
+      ConfigError: when the format is unknown, or no feature is of the list that it explodes.
       InputError: when no file matches, or the folders of files give different columns; on the workers, when a whole
         file is unusable.
     """
@@ -132,6 +133,7 @@ class ReadPartFn(beam.DoFn):
     """Reads parts into batches and rejects."""
 
     def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool, keep_source: bool):
+        check_explodes(getattr(reader, "explode", None), features)
         self._reader = reader
         self._features = features
         self._order_key = order_key

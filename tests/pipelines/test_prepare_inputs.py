@@ -150,7 +150,7 @@ def test_an_input_without_rows_is_an_error(tmp_path, schema, data, suffix, with_
     assert code == DATA_FAILED
     assert "the input has no rows" in stderr
     assert f"{path} (1 files" in stderr
-    why = {b"": "the files are empty", b"a,b\n": "the files have only a header (a, b)"}
+    why = {b"": "the files are empty", b"a,b\n": "the files have columns (a, b) without a row"}
     assert why.get(data, "") in stderr
     assert not (tmp_path / "out").exists()
 
@@ -292,7 +292,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, schema):
             ["a.jsonl"],
             ["--csv_delimiter=;"],
             WRONG_USAGE,
-            "--csv_delimiter is no option of JSON Lines files",
+            "--csv_delimiter is no option of JSON files",
         ),
         (["a.csv"], ["--csv_delimiter=;;"], WRONG_USAGE, "delimiter must be one ASCII character"),
         (["a.csv"], ["--columns=a,a"], WRONG_USAGE, "--columns: column name 'a' appears more than once"),

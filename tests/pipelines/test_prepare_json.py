@@ -2,8 +2,9 @@
 
 import json
 
-from helpers import dead_letters, examples, job, manifest_of
+from helpers import dead_letters, examples, job, local_pipeline, manifest_of
 
+from penstock.io import ReadFromJsonl, WriteDataset
 from penstock.io.files.inputs import stat_file
 from penstock.io.formats.json.format import JsonlFormat
 from penstock.io.schema import load_schema
@@ -39,6 +40,14 @@ def test_an_array_becomes_a_dataset_and_tells_what_is_left_out(tmp_path, capsys)
     assert comment.startswith("'items', in 30 rows: a list of objects or of lists")
     assert "--explode items" in comment
     assert not list(verify_dataset(str(tmp_path / "out")))
+
+
+def test_a_pipeline_without_a_schema_tells_what_is_left_out_too(tmp_path):
+    path = write(tmp_path / "orders.json", ORDERS)
+    with local_pipeline() as pipeline:
+        _ = pipeline | ReadFromJsonl([str(path)]) | WriteDataset(str(tmp_path / "out"), num_shards=1)
+    (note,) = manifest_of(tmp_path / "out").notes
+    assert (note.code, note.subject, note.count) == ("left_out", "items", 30)
 
 
 def test_items_are_rows_that_are_rejected_and_replayed_one_by_one(tmp_path):

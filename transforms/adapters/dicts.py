@@ -11,7 +11,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.beam.batch_input import TakesBatches, adapter_for
+from penstock.io.batches import TakesBatches, adapter_for
 from penstock.io.dead_letters.handler import RejectingTransform
 from penstock.io.dead_letters.payloads import row_payload
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch

@@ -14,8 +14,7 @@ from apache_beam.typehints.schemas import named_fields_from_element_type
 from apache_beam.utils.timestamp import Timestamp
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import drop_rows
-from penstock.io.beam.batch_input import TakesBatches, is_row_type
+from penstock.io.batches import TakesBatches, drop_rows, is_row_type
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dataset.columns import dataset_columns
 from penstock.io.dataset.shard_formats.parquet import fit_columns

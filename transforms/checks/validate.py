@@ -43,8 +43,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import drop_rows
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches, drop_rows
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.values import column_of, has_kind, is_list, shown

@@ -15,8 +15,7 @@ from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import drop_rows
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches, drop_rows
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters

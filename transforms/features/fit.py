@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.beam.batch_input import TakesBatches
+from penstock.io.batches import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files.extras import check_filesystem
@@ -304,7 +304,7 @@ class _SelectRowsFn(beam.DoFn):
 
 def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
     if SPLIT not in batch.schema.names:
-        raise NoRowsError(f"cannot fit on split {split!r}: the rows have no split; assign one first (AssignSplit)")
+        raise DataError(f"cannot fit on split {split!r}: the rows have no split; assign one first (AssignSplit)")
     return batch.filter(pc.equal(batch.column(SPLIT).cast(pa.string()), split))
 
 
@@ -338,7 +338,7 @@ class _PublishFn(beam.DoFn):
         if not rows:
             gfile.rmtree(self._temp_dir)
             which = "there are no rows" if self._split is None else f"the split {self._split!r} has no rows"
-            raise DataError(f"cannot fit the features: {which}")
+            raise NoRowsError(f"cannot fit the features: {which}")
         _complete_metadata(source, self._plan, self._columns)
         gfile.makedirs(self._output_dir)
         for name in ("metadata", "transformed_metadata", "transform_fn"):

@@ -59,9 +59,8 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import RecordBatchCoder, concat_alike, split_batch
+from penstock.io.batches import RecordBatchCoder, TakesBatches, concat_alike, split_batch
 from penstock.io.beam import progress
-from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.spill import (

@@ -22,6 +22,12 @@ _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 _MAX_VARINT_BYTES = 10
 
+# How much of a block that is too large is kept.
+_HEAD_BYTES = 4 << 10
+
+# What xz may take for its dictionary: its largest preset needs 64 MiB, but a file may ask for 4 GiB.
+_XZ_BYTES = 256 << 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Header:
@@ -103,18 +109,30 @@ def read_blocks(
         offset = block.end
 
 
-def decompress(block: AvroBlock, header: Header, file: InputFile) -> bytes:
-    """Decompresses the data of a block.
+class TooLargeError(Exception):
+    """A block has more bytes than the limit; `head` is their beginning, as far as it is known."""
+
+    def __init__(self, head: bytes):
+        super().__init__(head)
+        self.head = head
+
+
+def decompress(block: AvroBlock, header: Header, file: InputFile, limit: int) -> bytes:
+    """Decompresses the data of a block of at most `limit` bytes.
 
     Raises:
       InputError: when the data does not decompress or its checksum does not match.
+      TooLargeError: when the data has more bytes.
     """
     try:
-        return _CODECS[header.codec](block.data)
+        data = _CODECS[header.codec](block.data, limit)
     except (zlib.error, lzma.LZMAError, pa.ArrowException, OSError, EOFError, ValueError) as error:
         raise InputError(
             f"{file.uri}: the {header.codec} data of the block at byte {block.offset} is damaged: {error}"
         ) from error
+    if len(data) > limit:
+        raise TooLargeError(data[:_HEAD_BYTES])
+    return data
 
 
 def _block_head(stream: io.BufferedReader, offset: int, file: InputFile) -> tuple[int, int]:
@@ -147,14 +165,43 @@ def _check_sync(stream: io.BufferedReader, header: Header, offset: int, file: In
         raise InputError(f"{file.uri}: the block at byte {offset} does not end with the sync marker; it is damaged")
 
 
-def _inflate(data: bytes) -> bytes:
-    return zlib.decompress(data, -zlib.MAX_WBITS)
+def _inflate(data: bytes, limit: int) -> bytes:
+    return _bounded(zlib.decompressobj(-zlib.MAX_WBITS), data, limit)
 
 
-def _unsnap(data: bytes) -> bytes:
+def _bunzip(data: bytes, limit: int) -> bytes:
+    return _streams(bz2.BZ2Decompressor, data, limit)
+
+
+def _unxz(data: bytes, limit: int) -> bytes:
+    return _streams(lambda: lzma.LZMADecompressor(memlimit=_XZ_BYTES), data, limit)
+
+
+def _streams(decompressor: Callable[[], Any], data: bytes, limit: int) -> bytes:
+    """Decompresses streams, one after the other."""
+    plain = b""
+    while data and len(plain) <= limit:
+        stream = decompressor()
+        plain += _bounded(stream, data, limit - len(plain))
+        data = stream.unused_data
+    return plain
+
+
+def _bounded(stream: Any, data: bytes, limit: int) -> bytes:
+    """Decompresses at most one byte more than the limit."""
+    plain: bytes = stream.decompress(data, limit + 1)
+    if not stream.eof and len(plain) <= limit:
+        raise EOFError("it ends too early")
+    return plain
+
+
+def _unsnap(data: bytes, limit: int) -> bytes:
     """Decompresses raw snappy, which the CRC32 of the plain data follows, big-endian."""
     compressed, crc = data[:-4], int.from_bytes(data[-4:], "big")
-    plain = pa.decompress(compressed, _snappy_size(compressed), "snappy", asbytes=True)
+    size = _snappy_size(compressed)
+    if size > limit:
+        raise TooLargeError(b"")
+    plain = pa.decompress(compressed, size, "snappy", asbytes=True)
     if zlib.crc32(plain) != crc:
         raise ValueError("the CRC32 does not match")
     return plain
@@ -170,17 +217,17 @@ def _snappy_size(data: bytes) -> int:
     raise ValueError("the size is missing")
 
 
-def _unzstd(data: bytes) -> bytes:
+def _unzstd(data: bytes, limit: int) -> bytes:
     with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
-        return stream.read()
+        return stream.read(limit + 1)
 
 
 # All these libraries are installed anyway: no codec needs another one.
-_CODECS: Mapping[str, Callable[[bytes], bytes]] = {
-    "null": bytes,
+_CODECS: Mapping[str, Callable[[bytes, int], bytes]] = {
+    "null": lambda data, limit: data,
     "deflate": _inflate,
     "snappy": _unsnap,
     "zstandard": _unzstd,
-    "bzip2": bz2.decompress,
-    "xz": lzma.decompress,
+    "bzip2": _bunzip,
+    "xz": _unxz,
 }

@@ -32,6 +32,7 @@ import pyarrow as pa
 from penstock.io.batches import check_column_names
 from penstock.io.columns.flatten import flatten_schema
 from penstock.io.errors import ConfigError, InputError
+from penstock.io.formats.avro.sizes import RowSizes, row_sizes
 
 _MAX_DECIMAL_DIGITS = 76
 
@@ -76,12 +77,14 @@ class AvroSchema:
       fields: the columns that have an Arrow type, nested.
       refused: the columns without an Arrow type: dotted name, and what the column is.
       names: all columns, flattened.
+      sizes: measures rows before they are decoded.
     """
 
     decoding: Any
     fields: pa.Schema
     refused: Mapping[str, str]
     names: tuple[str, ...]
+    sizes: RowSizes
 
     def select(self, names: list[str], uri: str) -> pa.StructType:
         """Returns a row type with the top-level fields of the named columns.
@@ -116,7 +119,7 @@ def arrow_schema(schema: Any, uri: str) -> AvroSchema:
     fields = pa.schema(list(_record_type(expanded, "", refused)))
     names = [*flatten_schema(fields, uri).names, *refused]
     check_column_names(names, uri)
-    return AvroSchema(decoding, fields, refused, tuple(names))
+    return AvroSchema(decoding, fields, refused, tuple(names), row_sizes(decoding))
 
 
 def _without_times(node: Any) -> Any:

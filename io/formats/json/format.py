@@ -34,7 +34,6 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.batches import origin_array, with_notes
-from penstock.io.columns.explode import check_explodes
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
@@ -97,9 +96,10 @@ FastRows = tuple[np.ndarray, dict[str, pa.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class JsonlFormat:
-    """JSON files in UTF-8: one object a line, or arrays of objects, or objects on any number of lines.
+    """JSON files in UTF-8: one object a line, or an array of objects.
 
-    The first lines of a file tell which. A broken array or an object that is cut off is an `InputError`.
+    Objects may also lie on several lines, or side by side. The first lines of a file tell which.
+    A broken array, or an object that is cut off, is an `InputError`.
 
     Attributes:
       part_bytes: size of the byte ranges of a plain file; None derives it from the file's size (`text_part_bytes`).
@@ -133,7 +133,6 @@ class JsonlFormat:
         Raises:
           InputError: when the file is UTF-16, a compressed file is corrupt, a document is broken, or a member cannot be
             a column.
-          ConfigError: when no feature is of the list to explode.
         """
         reader = JsonRowReader(features, self.explode)
         for lines in self._lines(file, part):
@@ -170,7 +169,7 @@ class JsonlFormat:
             if too_long[row]:
                 letters[row] = long_line_letter(LongLine(position, line), uri, "jsonl.too_long", self.max_line_bytes)
             else:
-                reason = Reason("jsonl.encoding", "the line is not UTF-8")
+                reason = Reason("jsonl.encoding", "not UTF-8")
                 letters[row] = raw_letter([reason], "read", uri, position, line)
         return letters
 
@@ -253,13 +252,9 @@ class JsonRowReader:
     Args:
       features: the features to read; None for all members.
       explode: the name of a list, each item of which becomes a row; a line with a fault in one of them has no rows.
-
-    Raises:
-      ConfigError: when no feature is of the list to explode.
     """
 
     def __init__(self, features: Sequence[Feature] | None, explode: str | None = None):
-        check_explodes(explode, features)
         self._features = None if features is None else feature_map(features)
         self._explode = explode
         self._wanted = WantedColumns(features)

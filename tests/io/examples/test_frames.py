@@ -125,3 +125,31 @@ def test_some_frames_are_selected_over_the_same_data():
     assert part.select(slice(1, 3)).records() == [b"bc", b"def"]
     assert part.select(np.array([2])).offsets.tolist() == [35]
     assert [part.record(row) for row in range(3)] == part.records()
+
+
+class TestLongRecords:
+    """Passed over, in pieces, with a limit of 50 bytes."""
+
+    def read(self, data, block_bytes=20):
+        found = []
+        options = {"block_bytes": block_bytes, "max_record_bytes": 50, "too_long": found.append}
+        return records_of(read_all(data, **options)), found
+
+    @given(st.lists(st.integers(0, 90), max_size=9), st.integers(1, 40))
+    def test_they_are_told_from_the_others(self, lengths, block_bytes):
+        records = [bytes([index]) * length for index, length in enumerate(lengths)]
+        short, long = self.read(b"".join(map(frame, records)), block_bytes)
+        assert short == [record for record in records if len(record) <= 50]
+        offsets = np.cumsum([0, *(len(record) + 16 for record in records)]).tolist()
+        expected = [(at, len(record)) for at, record in zip(offsets, records, strict=False) if len(record) > 50]
+        assert [(record.offset, record.length) for record in long] == expected
+        assert all(records[offsets.index(record.offset)].startswith(record.head) for record in long)
+
+    def test_their_crcs_are_checked(self):
+        with pytest.raises(InputError, match=r"a\.tfrecord: the data CRC of the record at byte 17 does not match"):
+            self.read(frame(b"a") + flip(frame(b"z" * 90), 60))
+
+    @pytest.mark.parametrize("cut", [1, 4, 5, 60])
+    def test_one_that_is_cut_off_is_a_fault_of_the_file(self, cut):
+        with pytest.raises(InputError, match=r"a\.tfrecord: the file ends in the record at byte 0; it is truncated"):
+            self.read(frame(b"z" * 90)[:-cut])

@@ -71,7 +71,7 @@ def read(path, name: str, format_name: str, data, **options) -> None:
     (path / name).write_bytes(data(path / "database") if callable(data) else data)
     reader = FORMATS[format_name].make(**options)
     for item in PlanPartsFn(reader).process((0, stat_file(str(path / name)))):
-        list(ReadPartFn(reader, None, False).process(item))
+        list(ReadPartFn(reader, None, False, keep_source=False).process(item))
 
 
 @pytest.mark.parametrize(("data", "message"), CONTENTS.values(), ids=CONTENTS)

@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from penstock.io.errors import StorageError
 from penstock.io.files import folders
 from penstock.io.files.folders import copy_folder, delete_files, list_files, move_files, remove_folder
 
@@ -65,7 +66,7 @@ def test_moving_makes_folders_and_replaces(folder):
     move_files({f"{folder}/1": f"{folder}/new/deep/1", f"{folder}/ü": f"{folder}/x/2*"})
     assert list_files(str(folder)) == {"new/deep/1": 1, "x/2*": 2, "x/y/3?": 6}
     move_files({})
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StorageError, match="/2: No such file or directory"):
         move_files({f"{folder}/1": f"{folder}/2"})
 
 

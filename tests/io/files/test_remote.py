@@ -158,6 +158,7 @@ def test_dataset_on_an_object_store(output, spill):
     assert sorted(OBJECTS) == [
         f"{root}/dead_letters/part-00000-of-00001.jsonl",
         f"{root}/manifest.json",
+        f"{root}/schema.pbtxt",
         f"{root}/train/part-00000-of-00003.tfrecord.gz",
         f"{root}/train/part-00001-of-00003.tfrecord.gz",
         f"{root}/train/part-00002-of-00003.tfrecord.gz",

@@ -15,9 +15,12 @@ from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import stat_file
 from penstock.io.formats.json.arrow import ArrowReader
+from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.formats.registry import FORMATS
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, Kind
+from penstock.io.sources.read import ReadPartFn
+from penstock.io.sources.watch import latest_event_time
 
 ROWS = [
     {"id": 1, "events": [{"x": 1, "y": "a"}, {"x": 2, "y": None}]},
@@ -85,11 +88,22 @@ def test_items_are_rows_with_the_position_of_their_object(tmp_path, name, featur
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_schema_without_the_items_is_refused(tmp_path, name):
+def test_a_schema_without_the_items_is_refused_when_the_pipeline_is_built(name):
+    reader = FORMATS[name].make(explode="events")
+    for wrapped in (reader, PartitionedFormat(reader)):
+        with pytest.raises(ConfigError, match=r"--explode events: the schema has no feature 'events' or 'events\.\*'"):
+            ReadPartFn(wrapped, FEATURES[:1], order_key=False, keep_source=False)
+        ReadPartFn(wrapped, FEATURES[:2], order_key=False, keep_source=False)
+        ReadPartFn(wrapped, None, order_key=False, keep_source=False)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_columns_beside_the_list_are_read_by_themselves(tmp_path, name):
     path = tmp_path / f"t.{name}"
     WRITERS[name](path)
-    with pytest.raises(ConfigError, match=r"--explode events: the schema has no feature 'events' or 'events\.\*'"):
-        list(parsed_of(path, FEATURES[:1], explode="events"))
+    rows = [row["id"] for parsed in parsed_of(path, FEATURES[:1], explode="events") for row in parsed.batch.to_pylist()]
+    assert rows == [id_ for id_, _, _ in EXPLODED]
+    assert latest_event_time(FORMATS[name].make(explode="events"), stat_file(str(path)), "id:s", FEATURES) == 4_000_000
 
 
 @pytest.mark.parametrize("name", ["avro", "parquet", "orc"])

@@ -221,3 +221,48 @@ def test_any_rows_in_any_stripes_are_those_that_arrow_reads(tmp_path, rows, stri
     if rows:
         assert table_of(parsed).drop_columns(ORIGIN).to_pylist() == orc.read_table(file.uri).flatten().to_pylist()
         assert orc.read_table(file.uri).to_pylist() == table.to_pylist()
+
+
+@pytest.mark.parametrize("table", [{"name": [1]}, {"a": [{"name": 1}]}], ids=str)
+def test_names_that_are_not_utf8_are_refused(tmp_path, table):
+    path = tmp_path / "a.orc"
+    write(path, pa.table(table))
+    path.write_bytes(path.read_bytes().replace(b"name", b"nam\xe9"))
+    for action in (OrcFormat().columns, read):
+        with pytest.raises(InputError, match=r"a\.orc: the column name b'nam\\xe9' is not UTF-8; write the file"):
+            action(stat_file(str(path)))
+
+
+class TestBounds:
+    """What is small in the file and large in memory, with a limit of 50,000 bytes a stripe."""
+
+    READER = OrcFormat(max_stripe_bytes=50_000)
+
+    @pytest.mark.parametrize(
+        ("column", "size"),
+        [
+            pytest.param([7] * 10_000, 80_000, id="numbers"),
+            pytest.param(["z" * 1000] * 100, 100_800, id="texts"),
+            pytest.param([b"z" * 1000] * 100, 100_800, id="bytes"),
+            pytest.param([[1] * 5000, [], [2] * 5000], 80_024, id="lists"),
+            pytest.param([{"a": {"b": 1}}] * 10_000, 80_000, id="structs"),
+        ],
+    )
+    def test_a_stripe_that_would_be_too_large_is_refused(self, tmp_path, column, size):
+        file = write(tmp_path / "a.orc", pa.table({"x": column}), stripe_rows=1 << 20, compression="zstd")
+        message = rf"a\.orc: stripe 0 has {len(column)} rows, of about {size} bytes when they are decoded, over the"
+        with pytest.raises(InputError, match=message):
+            read(file, reader=self.READER)
+
+    def test_smaller_stripes_and_fewer_columns_are_read(self, tmp_path):
+        table = pa.table({"x": [7] * 10_000, "y": ["z" * 100] * 10_000})
+        file = write(tmp_path / "a.orc", table, stripe_rows=1 << 20)
+        with pytest.raises(InputError, match=r"over the limit of 50000; pass a schema of fewer columns"):
+            read(file, reader=self.READER)
+        reader = OrcFormat(max_stripe_bytes=100_000)
+        assert sum(parsed.batch.num_rows for parsed in read(file, [Feature("x", Kind.INT)], reader=reader)) == 10_000
+
+    def test_a_type_that_is_refused_is_shown_before_it_is_decoded(self, tmp_path):
+        column = pa.array([[("k" * 300, 1)]], pa.map_(pa.string(), pa.int64()))
+        first = next(OrcFormat().read(write(tmp_path / "a.orc", pa.table({"a": column})), Part(), None)).batch
+        assert (first.num_rows, first.schema.field("a").type) == (0, column.type)

@@ -173,3 +173,16 @@ def test_in_equals_out_plus_rejected(tmp_path, records):
         starts.append(at)
         at += len(record) + 16
     assert sorted([row[ORIGIN]["position"] for row in good] + [letter.position for letter in bad]) == starts
+
+
+def test_records_that_are_too_long_are_dead_letters_with_their_beginning(tmp_path):
+    long = example(0) + b"z" * (5 << 20)
+    file = write(tmp_path / "a.tfrecord.gz", [example(1), long, example(2)], compression="GZIP")
+    parsed = list(TFRecordFormat(max_row_bytes=1 << 20).read(file, Part(), FEATURES))
+    assert [value for part in parsed for value in part.batch.column("id").to_pylist()] == [1, 2]
+    (letter,) = [letter for part in parsed for letter in part.rejected]
+    assert (letter.position, letter.reasons[0].code) == (len(example(1)) + 16, "tfrecord.too_long")
+    assert letter.reasons[0].detail == (
+        f"the record has {len(long)} bytes, over the limit of 1048576; the payload is its first 4096 bytes"
+    )
+    assert long.startswith(letter.payload.encode())

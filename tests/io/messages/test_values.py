@@ -371,7 +371,7 @@ def test_json_lists_can_be_exploded_and_are_noted_if_they_are_not():
     found = values_of("json", features, explode="e").parse(messages(values))
     rows = [(row["id"], row["e.x"], row[ORIGIN]["position"]) for row in found.batch.to_pylist()]
     assert rows == [(1, 1, 100), (1, 2, 100), (2, None, 106)]
-    assert found.payload is None, "the message is not the row, which is written as JSON if it is rejected later"
+    assert found.source is None, "the message is not the row, which is written as JSON if it is rejected later"
     (letter,) = found.rejected
     assert payload_of(letter) == b"["
     (note,) = notes_of(values_of("json").parse(messages(values)).batch)

@@ -263,9 +263,9 @@ def test_no_row_is_lost_or_doubled_for_any_size_of_parts(tmp_path):
 # Of each reader the format, with a value for each option that is not the default.
 READERS = {
     ReadFromCsv: CsvFormat(";", True, ("a", "b"), ("NA",), 1 << 20, 1 << 10, 1 << 8, "skip"),
-    ReadFromJsonl: JsonlFormat(1 << 20, 1 << 10, 1 << 8),
-    ReadFromAvro: AvroFormat(1 << 20),
-    ReadFromParquet: ParquetFormat(1 << 20),
+    ReadFromJsonl: JsonlFormat(1 << 20, 1 << 10, 1 << 8, "e"),
+    ReadFromAvro: AvroFormat(1 << 20, "e"),
+    ReadFromParquet: ParquetFormat(1 << 20, "e"),
     ReadFromTFRecord: TFRecordFormat(),
 }
 

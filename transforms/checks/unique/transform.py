@@ -17,9 +17,8 @@ from apache_beam.utils import shared
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from penstock.io.batches import RecordBatchCoder, drop_rows, in_global_window, split_batch
+from penstock.io.batches import RecordBatchCoder, TakesBatches, drop_rows, in_global_window, split_batch
 from penstock.io.beam import progress
-from penstock.io.beam.batch_input import TakesBatches
 from penstock.io.beam.durations import ZERO, AnyDuration, as_duration, micros
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.spill import (

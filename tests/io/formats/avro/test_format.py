@@ -1,7 +1,10 @@
+import base64
+import bz2
 import datetime as dt
 import decimal
 import gzip
 import json
+import lzma
 import pickle
 import uuid
 import zlib
@@ -260,14 +263,14 @@ def test_codecs(tmp_path, codec):
     assert rows_of(read(file)) == simple_rows(500)
 
 
-def write_blocks(path, codec, blocks):
-    """A file of one-column rows from already compressed blocks of 2 rows each."""
+def write_blocks(path, codec, blocks, rows=2, kind="string"):
+    """A file of one-column rows from already compressed blocks of so many rows each."""
     sync = bytes(range(16))
-    write(path, record(("x", "string")), [], sync_marker=sync)
+    write(path, record(("x", kind)), [], sync_marker=sync)
     head = path.read_bytes()
     patched = head.replace(b"\x14avro.codec\x08null", b"\x14avro.codec" + bytes([2 * len(codec)]) + codec.encode())
     assert codec == "null" or patched != head
-    frames = b"".join(b"\x04" + bytes([2 * len(block)]) + block + sync for block in blocks)
+    frames = b"".join(zigzag(rows) + zigzag(len(block)) + block + sync for block in blocks)
     path.write_bytes(patched + frames)
     return stat_file(str(path))
 
@@ -512,3 +515,98 @@ def test_reserved_column_name_is_refused(tmp_path):
 
 def test_format_pickles():
     assert pickle.loads(pickle.dumps(AvroFormat(part_bytes=7))) == AvroFormat(part_bytes=7)
+
+
+class TestBounds:
+    """What is small in the file and large in memory, with a limit of 1000 bytes a row."""
+
+    READER = AvroFormat(max_row_bytes=1000)
+
+    @pytest.mark.parametrize("codec", ["deflate", "bzip2", "xz", "zstandard"])
+    def test_a_row_that_decompresses_to_too_much_is_a_dead_letter(self, tmp_path, codec):
+        rows = [{"x": "first"}, {"x": "z" * 5000}, {"x": "last"}]
+        blocks = [compressed(codec, avro_bytes(row["x"].encode())) for row in rows]
+        file = write_blocks(tmp_path / "a.avro", codec, blocks, rows=1)
+        parsed = read(file, reader=self.READER)
+        assert (rows_of(parsed), positions_of(parsed)) == ([rows[0], rows[2]], [0, 2])
+        (letter,) = letters_of(parsed)
+        assert (letter.position, letter.reasons[0].code) == (1, "avro.too_long")
+        assert base64.b64decode(letter.payload)[2:] == b"z" * 999
+        assert letter.reasons[0].detail == (
+            "the row is over 1000 bytes, more than the limit of 1000; the payload is its first 1001 bytes"
+        )
+
+    def test_snappy_says_how_much_before_it_decompresses(self, tmp_path):
+        file = write_blocks(tmp_path / "a.avro", "snappy", [snappy_block(avro_bytes(b"z" * 5000))], rows=1)
+        (letter,) = letters_of(read(file, reader=self.READER))
+        assert (letter.reasons[0].code, letter.payload) == ("avro.too_long", "")
+
+    @pytest.mark.parametrize("codec", ["null", "deflate"])
+    def test_a_block_of_several_rows_is_refused(self, tmp_path, codec):
+        file = write(tmp_path / "a.avro", record(("x", "bytes")), [{"x": b"z" * 800}] * 2, codec=codec)
+        with pytest.raises(InputError, match=r"a\.avro: the block at byte \d+ has 2 rows in more than 1000 bytes, the"):
+            read(file, reader=self.READER)
+
+    def test_lists_of_nulls_have_no_bytes_but_a_size(self, tmp_path):
+        schema = record(("id", "long"), ("x", {"type": "array", "items": "null"}))
+        rows = [{"id": 0, "x": [None] * 10}, {"id": 1, "x": [None]}]
+        file = write(tmp_path / "a.avro", schema, rows)
+        claim = file_with(file, b"\x02\x02\x00", b"\x02" + zigzag(1 << 60) + b"\x00")
+        parsed = read(claim, reader=self.READER)
+        assert rows_of(parsed) == [rows[0]]
+        (letter,) = letters_of(parsed)
+        assert (letter.position, letter.reasons[0].code) == (1, "avro.too_long")
+        assert "takes 9223372036854776" in letter.reasons[0].detail
+
+    def test_rows_in_a_large_block_are_measured_one_by_one(self, tmp_path):
+        schema = record(("id", "long"), ("x", {"type": "array", "items": "string"}))
+        rows = [{"id": 0, "x": ["a"] * 3_000_000}, {"id": 1, "x": ["b"]}]
+        file = write(tmp_path / "a.avro", schema, rows, sync_interval=1 << 30)
+        parsed = read(file, reader=AvroFormat(max_row_bytes=100 << 20))
+        assert rows_of(parsed) == [rows[1]]
+        (letter,) = letters_of(parsed)
+        assert (letter.position, len(base64.b64decode(letter.payload))) == (0, 4096)
+
+    def test_more_rows_than_anybody_has_in_no_bytes(self, tmp_path):
+        file = write_blocks(tmp_path / "a.avro", "null", [b""], rows=1 << 60, kind="null")
+        with pytest.raises(InputError, match=r"the block at byte \d+ is damaged: it claims \d+ rows in 0 bytes"):
+            read(file)
+
+
+def letters_of(parsed):
+    return [letter for part in parsed for letter in part.rejected]
+
+
+def zigzag(value):
+    out, value = b"", value << 1
+    while value > 0x7F:
+        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
+    return out + bytes([value])
+
+
+def avro_bytes(value):
+    return zigzag(len(value)) + value
+
+
+def compressed(codec, data):
+    match codec:
+        case "deflate":
+            return zlib.compress(data)[2:-4]
+        case "bzip2":
+            return bz2.compress(data)
+        case "xz":
+            return lzma.compress(data)
+    return pa.compress(data, "zstd", asbytes=True)
+
+
+def file_with(file, old, new):
+    """The file with some bytes of its last block replaced."""
+    with open(file.uri, "rb") as stored:
+        content = stored.read()
+    sync, data = content[-16:], content[:-16].rsplit(content[-16:], 1)
+    rows, rest = data[1][:1], data[1][2:]
+    block = rest.replace(old, new)
+    assert block != rest
+    with open(file.uri, "wb") as out:
+        out.write(data[0] + sync + rows + zigzag(len(block)) + block + sync)
+    return stat_file(file.uri)

@@ -31,10 +31,11 @@ def read(file: InputFile, features=None, **options):
     reader = JsonlFormat(**options)
     for part in reader.plan(file):
         for parsed in reader.read(file, part, features):
+            originals = payloads_in(parsed)
             for index, row in enumerate(parsed.batch.to_pylist()):
                 position = row.pop(ORIGIN)["position"]
                 rows[position] = {name: value for name, value in row.items() if value is not None}
-                assert json.loads(payloads_in(parsed)[index]) is not None
+                assert json.loads(originals[index]) is not None
             rejects |= {item.position: (item.reasons[0].code, item.payload) for item in parsed.rejected}
     return rows, rejects
 

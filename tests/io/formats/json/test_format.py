@@ -486,7 +486,7 @@ def test_schema_types(tmp_path, feature, texts, expected, repeat):
         (b'{"y":-Infinity}', "jsonl.parse", "-Infinity is not a JSON number"),
         (b"[1]", "jsonl.not_object", "not a JSON object but a list"),
         (b"null", "jsonl.not_object", "not a JSON object but null"),
-        (b'{"x":"\xff"}', "jsonl.encoding", "the line is not UTF-8"),
+        (b'{"x":"\xff"}', "jsonl.encoding", "not UTF-8"),
         (rb'{"x":"\ud800"}', "jsonl.encoding", "'x' holds a lone surrogate"),
         (b'{"x":1,"x":2}', "jsonl.duplicate_key", "'x' appears more than once"),
         (b'{"o.y":1,"o":{"y":2}}', "jsonl.duplicate_key", "'o.y' has a value both nested and under its dotted name"),
