@@ -39,6 +39,7 @@ Beam and Arrow are loaded.
 `RejectingTransform`     Base of the transforms that may reject rows.
 `DeadLetter`             One rejected row, with at least one reason.
 `Reason`                 Why a row is rejected.
+`Note`                   What became of values on the way, where no row is rejected for it.
 `load_schema`            Reads a schema in protobuf text format, as TFDV, TFX and Penstock write it.
 `schema_features`        Lists the features that are read, in the schema's order.
 `write_schema`           Writes a schema in protobuf text format, UTF-8, as `load_schema`, TFDV and TFX read it.

@@ -28,6 +28,7 @@ from .formats.tfrecord import TFRecordFormat as TFRecordFormat
 from .kafka.read import ReadFromKafka as ReadFromKafka
 from .kafka.source import KafkaSource as KafkaSource
 from .kafka.write import WriteToKafka as WriteToKafka
+from .reasons import Note as Note
 from .reasons import Reason as Reason
 from .schema import Feature as Feature
 from .schema import Kind as Kind
