@@ -101,8 +101,8 @@ class OrcFormat:
     """
 
     part_bytes: int = PART_BYTES
-    max_stripe_bytes: int = _MAX_STRIPE_BYTES
     explode: str | None = None
+    max_stripe_bytes: int = _MAX_STRIPE_BYTES
 
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names of the file's schema, nested ones dotted."""

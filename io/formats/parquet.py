@@ -63,8 +63,8 @@ class ParquetFormat:
     """
 
     part_bytes: int = PART_BYTES
-    max_row_bytes: int = MAX_ROW_BYTES
     explode: str | None = None
+    max_row_bytes: int = MAX_ROW_BYTES
 
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names of the file's schema, nested ones dotted."""

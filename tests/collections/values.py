@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 Row = tuple[int, dict[str, Any]]
 
 _MAX_SHOWN = 3
+
+# The first character of a value, in an array or behind another value.
+_VALUE = re.compile(r"[^\s,\]]")
 
 INT, FLOAT, BYTES = schema_pb2.INT, schema_pb2.FLOAT, schema_pb2.BYTES
 
@@ -203,15 +207,38 @@ def _avro(path: pathlib.Path) -> Iterator[Row]:
 
 
 def _json(path: pathlib.Path) -> Iterator[Row]:
+    """Yields objects: the items of an array, or values one after the other, on lines of their own or not."""
+    text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        whole = None
+    if isinstance(whole, list):
+        yield from _values(text, text.index("[") + 1)
+    elif isinstance(whole, dict):
+        yield from _values(text, 0)
+    else:
+        yield from _json_lines(text)
+
+
+def _values(text: str, at: int) -> Iterator[Row]:
+    decoder = json.JSONDecoder()
+    while (found := _VALUE.search(text, at)) is not None:
+        value, at = decoder.raw_decode(text, found.start())
+        place = len(text[: found.start()].encode(errors="surrogateescape"))
+        yield place, _flat(value) if isinstance(value, dict) else {}
+
+
+def _json_lines(text: str) -> Iterator[Row]:
     position = 0
-    for line in path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        if line.strip(b" \t\r"):
+    for line in text.split("\n"):
+        if line.strip(" \t\r"):
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 row = None
             yield position, _flat(row) if isinstance(row, dict) else {}
-        position += len(line) + 1
+        position += len(line.encode(errors="surrogateescape")) + 1
 
 
 def _csv(path: pathlib.Path) -> Iterator[Row]:

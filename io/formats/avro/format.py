@@ -69,8 +69,8 @@ class AvroFormat:
     """
 
     part_bytes: int = PART_BYTES
-    max_row_bytes: int = MAX_ROW_BYTES
     explode: str | None = None
+    max_row_bytes: int = MAX_ROW_BYTES
 
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names in the schema that the file was written with, nested ones dotted."""

@@ -264,9 +264,9 @@ def test_no_row_is_lost_or_doubled_for_any_size_of_parts(tmp_path):
 READERS = {
     ReadFromCsv: CsvFormat(";", True, ("a", "b"), ("NA",), 1 << 20, 1 << 10, 1 << 8, "skip"),
     ReadFromJsonl: JsonlFormat(1 << 20, 1 << 10, 1 << 8, "e"),
-    ReadFromAvro: AvroFormat(1 << 20, "e"),
-    ReadFromParquet: ParquetFormat(1 << 20, "e"),
-    ReadFromTFRecord: TFRecordFormat(),
+    ReadFromAvro: AvroFormat(1 << 20, "e", max_row_bytes=7),
+    ReadFromParquet: ParquetFormat(1 << 20, "e", max_row_bytes=7),
+    ReadFromTFRecord: TFRecordFormat(max_row_bytes=7),
 }
 
 
