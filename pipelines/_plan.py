@@ -40,7 +40,7 @@ from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.features.fit import FitTransform
 from penstock.transforms.features.functions import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
-from penstock.transforms.infer import SummarizeRows, Summary, summary_notes, summary_schema
+from penstock.transforms.infer import SummarizeRowsFn, Summary, summary_notes, summary_schema
 from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
 from penstock.transforms.split import AssignSplit, check_key, parse_split
@@ -75,7 +75,11 @@ def infer_schema(source: Source, beam_options: PipelineOptions, path: str) -> In
     with first_rejects(path) as handler:
         with run_pipeline(beam_options, title, [READ.named(title)]) as pipeline:
             rows = pipeline | "Read" >> source.read().with_error_handler(handler)
-            _ = rows | "InferSchema" >> SummarizeRows() | "WriteSchema" >> beam.Map(_write_inferred, path)
+            _ = (
+                rows
+                | "InferSchema" >> beam.CombineGlobally(SummarizeRowsFn()).with_output_types(Summary)
+                | "WriteSchema" >> beam.Map(_write_inferred, path)
+            )
         inferred = InferredSchema(load_schema(path), _take_notes(path))
         if not inferred.schema.feature:
             raise no_rows(source, handler.found(), inferred.notes)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -20,6 +21,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 settings.register_profile("full", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("quick", settings.get_profile("full"), max_examples=20)
 settings.load_profile("quick")  # pytest reads --hypothesis-profile=full later than this
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory):
+    """A job removes what killed ones left in the temporary folder, and says so: those of other test processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -189,17 +189,6 @@ class SummarizeRowsFn(beam.CombineFn):
         return accumulator
 
 
-class SummarizeRows(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Summary]]):
-    """Summarises all rows, for `summary_schema` and `summary_notes`.
-
-    Input: as for `InferSchema`. Output: one `Summary`.
-    """
-
-    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Summary]:
-        """Combines all batches."""
-        return batches | "Summarize" >> beam.CombineGlobally(SummarizeRowsFn()).with_output_types(Summary)
-
-
 class InferSchema(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[schema_pb2.Schema]]):
     """Infers one schema from all rows.
 
@@ -212,7 +201,11 @@ class InferSchema(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch]
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[schema_pb2.Schema]:
         """Summarises, and makes the schema."""
         schema = beam.Map(summary_schema).with_output_types(schema_pb2.Schema)
-        return batches | "SummarizeRows" >> SummarizeRows() | "Infer" >> schema
+        return (
+            batches
+            | "Summarize" >> beam.CombineGlobally(SummarizeRowsFn()).with_output_types(Summary)
+            | "Infer" >> schema
+        )
 
 
 def _summarize_column(name: str, column: pa.Array, untyped: bool) -> ColumnSummary:

@@ -53,7 +53,7 @@ class TestEveryLine:
         assert issubclass(transform, ReadRecords)
         assert reader_name(entry) in penstock.io.__all__
         shown = list(inspect.signature(transform).parameters)
-        assert shown == ["inputs", "features", *inspect.signature(entry.load()).parameters]
+        assert shown == ["inputs", "features", "partitioning", *inspect.signature(entry.load()).parameters]
         assert entry.title in inspect.getdoc(transform)
 
     def test_is_a_choice_of_the_jobs(self, entry):
