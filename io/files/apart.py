@@ -142,6 +142,7 @@ def _regex(pattern: str) -> str:
 
 
 def _class(token: str) -> str:
-    inner = token[1:-1].replace("\\", "\\\\")
+    # Python warns of what may once be an operation on sets: `[[`, `--`, `&&`, `~~`, `||`.
+    inner = re.sub(r"([\\[&~|])", r"\\\1", token[1:-1])
     inner = f"^{inner[1:]}" if inner.startswith("!") else inner
     return f"[{inner}]"

@@ -109,3 +109,9 @@ def test_folders_are_compared_by_identity_where_names_differ(tree, monkeypatch):
     assert lies_in("ds/train/part-0.tfrecord", "DS")
     assert lies_in("DS/new", "ds")
     assert not lies_in("data/a.csv", "DS")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["it's [[]a].csv", "[[&&x].csv", r"[\d].csv", "[~~|].csv"])
+def test_brackets_in_a_pattern_do_not_warn(tmp_path, name):
+    check_apart(f"{tmp_path}/{name}", "--input", f"{tmp_path}/out", ["train/part-00000"])
