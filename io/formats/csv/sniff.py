@@ -275,8 +275,9 @@ def _other_widths(beginning: Beginning) -> Iterator[str]:
         hint = f"each row ends with a delimiter, and the header does not: {hint}"
     elif most == width + 1:
         hint = f"perhaps the first column has no name: {hint}"
+    names = "is a name for 1 column" if width == 1 else f"are names for {width} columns"
     yield (
-        f"{beginning.uri}: there are names for {width} columns, but {rows} of the first {len(beginning.rows)} rows "
+        f"{beginning.uri}: there {names}, but {rows} of the first {len(beginning.rows)} rows "
         f"have {most}, and will be rejected; {hint}"
     )
 
@@ -284,9 +285,7 @@ def _other_widths(beginning: Beginning) -> Iterator[str]:
 def _spaces(beginning: Beginning) -> Iterator[str]:
     """Tells of numbers and quotes behind spaces, which are texts."""
     values = beginning.values
-    numbers = _columns(
-        beginning, values, lambda text: text != text.strip(b" ") and _is_number(text.strip(b" ")), _is_number
-    )
+    numbers = _columns(beginning, values, _is_spaced_number, _is_number)
     if numbers:
         yield f"{beginning.uri}: {numbers} numbers beside spaces, which make them texts; remove the spaces"
     quoted = _columns(beginning, values, _is_quoted_behind_space, lambda _: True)

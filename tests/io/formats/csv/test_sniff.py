@@ -120,7 +120,7 @@ LOOKS = {
         b"Exported by X\na,b\n1,2\n",
         {},
         [
-            "there are names for 1 columns, but 2 of the first 2 rows have 2, and will be rejected; remove the text "
+            "there is a name for 1 column, but 2 of the first 2 rows have 2, and will be rejected; remove the text "
             "above the header, or --header skip --columns with 2 names reads them"
         ],
     ),
