@@ -52,6 +52,41 @@ class Block:
     offset: int
 
 
+class PendingBytes:
+    """Gathers chunks of a stream for a scan that may need more than one of them.
+
+    What the scan leaves over is scanned again only when it has doubled: the work stays linear, however long one
+    record is.
+
+    Attributes:
+      size: the number of bytes that wait.
+      offset: the position of the first of them.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._wanted = 0
+        self.size = 0
+        self.offset = 0
+
+    def add(self, position: int, chunk: bytes) -> bool:
+        """Adds the next chunk; returns whether a scan is worth it."""
+        if not self.size:
+            self.offset = position
+        self._chunks.append(chunk)
+        self.size += len(chunk)
+        return self.size >= self._wanted
+
+    def joined(self) -> Block:
+        """Returns all that waits."""
+        return Block(b"".join(self._chunks), self.offset)
+
+    def keep(self, rest: bytes, offset: int) -> None:
+        """Replaces what waits by what a scan has left over."""
+        self._chunks, self.size, self.offset = [rest] if rest else [], len(rest), offset
+        self._wanted = 2 * len(rest)
+
+
 @dataclasses.dataclass(frozen=True)
 class LongLine:
     """The beginning of a line over the limit; the rest is dropped."""

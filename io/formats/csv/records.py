@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from penstock.io.errors import InputError
-from penstock.io.formats.lines import Block, Lines
+from penstock.io.formats.lines import Block, Lines, PendingBytes
 from penstock.io.kernel import csv
 from penstock.io.kernel.shared import quoting
 
@@ -45,10 +45,7 @@ class RecordCutter:
         self._uri = uri
         self._delimiter = delimiter
         self._limit = max_record_bytes
-        self._pending: list[bytes] = []
-        self._size = 0
-        self._wanted = 0
-        self._offset = 0
+        self._pending = PendingBytes()
 
     def feed(self, position: int, chunk: bytes) -> Iterator[CsvRecords]:
         """Yields the records that end in the chunk.
@@ -56,12 +53,7 @@ class RecordCutter:
         Raises:
           InputError: when a record is over the limit.
         """
-        if not self._size:
-            self._offset = position
-        self._pending.append(chunk)
-        self._size += len(chunk)
-        # A long record is scanned again only when its bytes have doubled: the work stays linear.
-        if self._size >= self._wanted:
+        if self._pending.add(position, chunk):
             yield from self._cut(final=False)
 
     def finish(self) -> Iterator[CsvRecords]:
@@ -70,26 +62,24 @@ class RecordCutter:
         Raises:
           InputError: when a quoted field is not closed.
         """
-        if self._size:
+        if self._pending.size:
             yield from self._cut(final=True)
-        if self._size:
+        if self._pending.size:
             raise InputError(
-                f"{self._uri}: the record at byte {self._offset} has a quoted field that is not closed by the end of "
-                "the file; the file may be cut off, or read it without --csv_multiline to reject single lines"
+                f"{self._uri}: the record at byte {self._pending.offset} has a quoted field that is not closed by the "
+                "end of the file; the file may be cut off, or read it without --csv_multiline to reject single lines"
             )
 
     def _cut(self, final: bool) -> Iterator[CsvRecords]:
-        data = b"".join(self._pending)
-        records = cut_records(Block(data, self._offset), self._delimiter, final)
+        block = self._pending.joined()
+        records = cut_records(block, self._delimiter, final)
         consumed = int(records.lines.nexts[-1]) if len(records.lines) else 0
-        rest = data[consumed:]
-        self._pending, self._size, self._offset = [rest] if rest else [], len(rest), self._offset + consumed
-        self._wanted = 2 * len(rest)
-        longest = max(self._size, int(records.lines.lengths().max(initial=0)))
+        self._pending.keep(block.data[consumed:], block.offset + consumed)
+        longest = max(self._pending.size, int(records.lines.lengths().max(initial=0)))
         if longest > self._limit:
             raise InputError(
-                f"{self._uri}: a record between bytes {records.lines.offset} and {self._offset + self._size} is over "
-                f"the limit of {self._limit} bytes; a quote that is not closed swallows what follows"
+                f"{self._uri}: a record between bytes {block.offset} and {block.offset + len(block.data)} is over the "
+                f"limit of {self._limit} bytes; a quote that is not closed swallows what follows"
             )
         if consumed:
             yield records

@@ -15,7 +15,7 @@ import numpy as np
 
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile
-from penstock.io.formats.lines import BLOCK_BYTES, Lines, read_chunks
+from penstock.io.formats.lines import BLOCK_BYTES, Lines, PendingBytes, read_chunks
 from penstock.io.kernel import json as kernel_json
 from penstock.io.kernel.shared.documents import (
     BETWEEN,
@@ -133,19 +133,11 @@ class _ValueCutter:
         self._uri = uri
         self._limit = max_value_bytes
         self._state = BETWEEN
-        self._pending: list[bytes] = []
-        self._size = 0
-        self._wanted = 0
-        self._offset = 0
+        self._pending = PendingBytes()
 
     def feed(self, position: int, chunk: bytes) -> Iterator[Lines]:
         """Yields the values that end in the chunk."""
-        if not self._size:
-            self._offset = position
-        self._pending.append(chunk)
-        self._size += len(chunk)
-        # A long value is scanned again only when its bytes have doubled: the work stays linear.
-        if self._size >= self._wanted:
+        if self._pending.add(position, chunk):
             yield from self._cut(final=False)
 
     def finish(self) -> Iterator[Lines]:
@@ -153,18 +145,18 @@ class _ValueCutter:
         yield from self._cut(final=True)
 
     def _cut(self, final: bool) -> Iterator[Lines]:
-        data, offset = b"".join(self._pending), self._offset
-        starts, ends, marks, cut = kernel_json.cut_values(data, self._state, final)
-        rest = data[cut.consumed :]
-        self._state, self._pending, self._size = cut.state, [rest] if rest else [], len(rest)
-        self._wanted, self._offset = 2 * len(rest), offset + cut.consumed
+        block = self._pending.joined()
+        starts, ends, marks, cut = kernel_json.cut_values(block.data, self._state, final)
+        rest = block.data[cut.consumed :]
+        self._state = cut.state
+        self._pending.keep(rest, block.offset + cut.consumed)
         if len(starts):
-            yield Lines(_blanked(data, marks), offset, starts, ends, np.append(starts[1:], cut.consumed))
+            yield Lines(_blanked(block.data, marks), block.offset, starts, ends, np.append(starts[1:], cut.consumed))
         if cut.fault:
-            raise self._broken(offset + cut.place, _FAULTS[cut.fault], data[cut.place :])
-        longest = max(self._size, int((ends - starts).max(initial=0)))
+            raise self._broken(block.offset + cut.place, _FAULTS[cut.fault], block.data[cut.place :])
+        longest = max(self._pending.size, int((ends - starts).max(initial=0)))
         if longest > self._limit:
-            raise self._broken(self._offset, _TOO_LONG.format(self._limit), rest)
+            raise self._broken(self._pending.offset, _TOO_LONG.format(self._limit), rest)
 
     def _broken(self, position: int, fault: str, text: bytes) -> InputError:
         shown = ascii(text[:_SHOWN_BYTES].decode(errors="replace")) if text else "its end"
