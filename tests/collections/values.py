@@ -215,16 +215,30 @@ def _json(path: pathlib.Path) -> Iterator[Row]:
         whole = None
     if isinstance(whole, list):
         yield from _values(text, text.index("[") + 1)
-    elif isinstance(whole, dict):
+    elif isinstance(whole, dict) or _has_values_side_by_side(text):
         yield from _values(text, 0)
     else:
         yield from _json_lines(text)
 
 
+def _has_values_side_by_side(text: str) -> bool:
+    line = text.lstrip().partition("\n")[0]
+    try:
+        _, end = json.JSONDecoder().raw_decode(line)
+    except (ValueError, RecursionError):
+        return False
+    return bool(line[end:].strip())
+
+
 def _values(text: str, at: int) -> Iterator[Row]:
+    """Yields values; what is none, up to the next object, counts as one that has no members."""
     decoder = json.JSONDecoder()
     while (found := _VALUE.search(text, at)) is not None:
-        value, at = decoder.raw_decode(text, found.start())
+        try:
+            value, at = decoder.raw_decode(text, found.start())
+        except ValueError:
+            following = text.find("{", found.start() + 1)
+            value, at = None, following if following >= 0 else len(text)
         place = len(text[: found.start()].encode(errors="surrogateescape"))
         yield place, _flat(value) if isinstance(value, dict) else {}
 
