@@ -1,5 +1,6 @@
 """The flags of every job that writes a dataset, whatever its rows come from."""
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -26,7 +27,7 @@ from pipelines._cli.options import (
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetJobOptions(JobOptions):
+class DatasetJobOptions(JobOptions, abc.ABC):
     """The flags that `prepare` and `replay` share; each job says what its input is."""
 
     input: ReadingOptions
@@ -37,13 +38,13 @@ class DatasetJobOptions(JobOptions):
     output: OutputOptions
     run: RunOptions
 
+    @abc.abstractmethod
     def check_input(self) -> None:
         """Refuses a job without input.
 
         Raises:
           ConfigError: says what to give.
         """
-        raise NotImplementedError
 
     def check(self) -> None:
         """Refuses flags that do not go together.
@@ -74,9 +75,9 @@ class DatasetJobOptions(JobOptions):
             raise ConfigError("--resume goes on with a stream, and this input has an end; name another folder")
 
     @property
+    @abc.abstractmethod
     def is_endless(self) -> bool:
         """Whether the input has no end, as far as the flags tell."""
-        raise NotImplementedError
 
     # Of the output, what is published again when it is given.
     _kept: ClassVar[Mapping[str, str]] = {"schema": SCHEMA, "transform": TRANSFORM}
