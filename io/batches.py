@@ -20,7 +20,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.reasons import Note
+from penstock.io.reasons import Note, merge_notes
 from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 
 # Smaller batches pay Python's share of each step more often, with the other threads waiting for the interpreter.
@@ -162,8 +162,13 @@ def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Joins batches; one alone is not copied, since it may be large."""
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    """Joins batches and their notes; one alone is not copied, since it may be large."""
+    if len(batches) == 1:
+        return batches[0]
+    # Arrow compares schemas without their metadata, and keeps that of the first.
+    notes = [note for batch in batches for note in notes_of(batch)]
+    joined = pa.concat_batches(batches)
+    return with_notes(joined, merge_notes(notes)) if notes else joined
 
 
 def concat_alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -114,3 +114,10 @@ def test_notes_stay_with_the_first_slice_of_a_batch():
     slices = list(split_batch(batch, max_rows=1))
     assert [len(notes_of(piece)) for piece in slices] == [1, 0, 0]
     assert {piece.schema.metadata[b"k"] for piece in slices} == {b"v"}
+
+
+def test_joined_batches_have_the_notes_of_all():
+    notes = [Note("left_out", name, 1, "a list") for name in "xyx"]
+    (whole,) = join_batches([batch_of(1), *(with_notes(batch_of(1), [note]) for note in notes)])
+    assert whole.num_rows == 4
+    assert [(note.subject, note.count) for note in notes_of(whole)] == [("x", 2), ("y", 1)]

@@ -42,7 +42,7 @@ def test_a_flag_that_was_left_to_its_default_is_told_by_what_it_meant():
 
 def test_a_job_that_does_not_say_what_it_reads_is_incomplete():
     families = {name: kind() for name, kind in DatasetJobOptions.families().items()}
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(TypeError, match=r"abstract methods .*check_input.* is_endless"):
         DatasetJobOptions(**families).check()
 
 
