@@ -1,9 +1,11 @@
 """Set-up of all tests."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -26,8 +28,24 @@ settings.load_profile("quick")  # pytest reads --hypothesis-profile=full later t
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder(tmp_path_factory):
     """A job removes what killed ones left in the temporary folder, and says so: those of other test processes too."""
+    folder = tmp_path_factory.mktemp("tmp")
+    with temporary_folder(folder):
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder_of_the_test(own_temporary_folder, request):
+    """What one test kills is not found by the jobs of the next ones."""
+    folder = own_temporary_folder / hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    folder.mkdir(exist_ok=True)
+    with temporary_folder(folder):
+        yield
+
+
+@contextlib.contextmanager
+def temporary_folder(folder: pathlib.Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", None)
         yield
 
