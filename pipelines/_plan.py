@@ -47,6 +47,7 @@ from penstock.transforms.split import AssignSplit, check_key, parse_split
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
+from pipelines._run.staging import fitting_folder
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -301,9 +302,9 @@ class Plan:
             raise ConfigError("--features is required to fit: a YAML file, or a function as module:function")
         with first_rejects(directory) as handler:
             try:
-                return self._fit(
-                    FitTransform(preprocessing, self.row_schema, directory, split=TRAIN), beam_options, handler
-                )
+                with fitting_folder(directory) as temp_dir:
+                    fit = FitTransform(preprocessing, self.row_schema, directory, split=TRAIN, temp_dir=temp_dir)
+                    return self._fit(fit, beam_options, handler)
             except NoRowsError as error:
                 rejects = handler.found()
                 if not rejects.rows:

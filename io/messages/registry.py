@@ -19,6 +19,8 @@ from penstock.io.formats.registry import (
     HEADER,
     MULTILINE,
     NULL_VALUES,
+    QUOTING,
+    TRIM,
     FormatOption,
     check_keywords,
     find_format,
@@ -74,7 +76,7 @@ _ENTRIES = (
     DecoderEntry(
         "csv",
         "penstock.io.messages.csv:csv_decoder",
-        (DELIMITER, COLUMNS, NULL_VALUES),
+        (DELIMITER, QUOTING, TRIM, COLUMNS, NULL_VALUES),
         of_headers=(HEADER, MULTILINE),
     ),
     DecoderEntry(
