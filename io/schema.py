@@ -8,9 +8,12 @@ Penstock reads schemas that TFDV, TFX, TFT and Penstock wrote, and treats them l
 - A STRUCT feature stands for its fields, by dotted names; `group_presence` of a field demands a value
   wherever the struct is.
 - Sparse and weighted features are views of plain features. The plain features are read and written; the view itself
-  is for whoever parses the tf.Examples. A view of an undeclared feature is refused, since its data would be lost.
-- Environments, comparators, annotations and tensor representations are kept in the file and have no effect here, but
-  for the tag `binary` (`penstock.io.dataset.columns`).
+  is for whoever parses the tf.Examples, and for a `preprocessing_fn`, which gets a sparse feature by its name. A view
+  of an undeclared feature is refused, since its data would be lost.
+- Tensor representations, of the default group, and `represent_variable_length_as_ragged` say what tensors a
+  `preprocessing_fn` gets (`penstock.transforms.features.tensors`).
+- Environments, comparators and annotations are kept in the file and have no effect here, but for the tag `binary`
+  (`penstock.io.dataset.columns`).
 """
 
 import dataclasses

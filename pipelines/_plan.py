@@ -37,7 +37,7 @@ from penstock.transforms.checks.unique.keys import check_unique
 from penstock.transforms.checks.unique.transform import RejectDuplicates
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
-from penstock.transforms.features.fit import FitTransform
+from penstock.transforms.features.fit import FitTransform, check_preprocessing
 from penstock.transforms.features.functions import FeatureFile, FeatureFunction, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.infer import SummarizeRowsFn, Summary, summary_notes, summary_schema
@@ -237,8 +237,8 @@ class Plan:
             check_event_time(recipe.event_time, plan.features)
         if recipe.rolling and not (recipe.event_time or source.has_event_times):
             raise ConfigError("--rolling looks back in event time: pass --event_time COLUMN")
-        if isinstance(recipe.preprocessing, FeatureFile):
-            recipe.preprocessing.bind(schema_features(plan.row_schema))
+        if recipe.preprocessing is not None:
+            check_preprocessing(recipe.preprocessing, plan.row_schema)
         plan.validation()
         return plan
 

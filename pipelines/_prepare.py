@@ -97,7 +97,9 @@ def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Sc
     """The columns of the shards, for a format that has them; features of a graph are computed as float32."""
     if not SHARD_FORMATS[options.output.output_format].has_columns:
         return None
-    return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
+    if graph:
+        return dataset_columns(transformed_schema(graph), pa.float32(), lists=True)
+    return dataset_columns(plan.row_schema)
 
 
 def _notes(options: DatasetJobOptions, plan: Plan, graph: str | None) -> tuple[Note, ...]:

@@ -9,12 +9,13 @@ from penstock.io.schema import Kind, named_features, schema_features
 BINARY_TAG = "binary"
 
 
-def dataset_columns(schema: schema_pb2.Schema, floats: pa.DataType | None = None) -> pa.Schema:
+def dataset_columns(schema: schema_pb2.Schema, floats: pa.DataType | None = None, lists: bool = False) -> pa.Schema:
     """Returns a column for each feature, in the schema's order.
 
     INT becomes int64, and FLOAT becomes `floats` (float64 by default). BYTES becomes string, or binary if the feature
     has an `image_domain` or an `annotation` with the tag `binary`. A feature becomes a list if the schema allows other
-    than one value in a row. If the schema does not say how many values there are, it does not become a list.
+    than one value in a row. If the schema does not say how many values there are, it becomes a list only with `lists`,
+    as in the schema of a graph.
 
     Raises:
       ConfigError: for an invalid schema.
@@ -26,7 +27,8 @@ def dataset_columns(schema: schema_pb2.Schema, floats: pa.DataType | None = None
         value = types[feature.kind]
         if feature.kind is Kind.BYTES and _is_binary(messages[feature.name]):
             value = pa.binary()
-        columns.append((feature.name, pa.list_(value) if feature.multivalued else value))
+        is_list = lists if feature.multivalued is None else feature.multivalued
+        columns.append((feature.name, pa.list_(value) if is_list else value))
     return pa.schema(columns)
 
 

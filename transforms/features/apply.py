@@ -43,7 +43,8 @@ class ApplyTransform(TakesBatches, RejectingTransform):
 
     Input and output are a `PCollection[pyarrow.RecordBatch]`. The computed features replace all columns except the
     reserved ones. Dense outputs of one value a row, and outputs whose schema has `value_count { max: 1 }`, become
-    scalar columns, others lists; int64, float32 or binary; null where a row has no value. Rows on which the graph
+    scalar columns, others lists; int64, float32 or binary; null where a row has no value. A sparse or ragged output has
+    several columns (`penstock.transforms.features.outputs`). Rows on which the graph
     fails, or whose features break the graph's own schema, are rejected as `transform.error`. As long as the graph
     computes row by row, the values of a row do not depend on its batch, to the last bit.
 

@@ -88,6 +88,19 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
         return once | "Publish" >> beam.ParDo(publish, *results).with_output_types(str)
 
 
+def check_preprocessing(features: FeatureFile | FeatureFunction | TensorFunction, schema: schema_pb2.Schema) -> None:
+    """Checks, without a row, that features can be fitted to columns of a schema; a file needs no TensorFlow for that.
+
+    Raises:
+      ConfigError: when they do not fit the schema, the function fails, or an output of it cannot be written.
+      ImportError: without the extra `tft`, for a function.
+    """
+    if isinstance(features, FeatureFile):
+        features.bind(schema_features(schema))
+    else:
+        _plan(import_tensorflow(), features, schema)
+
+
 def _num_rows(batch: pa.RecordBatch) -> int:
     return batch.num_rows
 

@@ -26,3 +26,10 @@ def test_each_feature_is_a_column():
     }
     assert dataset_columns(schema) == pa.schema(expected)
     assert dataset_columns(schema, pa.float32()).field("xs").type == pa.list_(pa.float32())
+
+
+def test_a_feature_of_any_number_of_values_is_a_list_in_the_schema_of_a_graph():
+    columns = dataset_columns(text_format.Parse(SCHEMA, schema_pb2.Schema()), lists=True)
+    assert columns.field("n").type == pa.list_(pa.int64())
+    assert columns.field("x").type == pa.float64()
+    assert columns.field("t").type == pa.string()

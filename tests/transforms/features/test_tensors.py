@@ -28,7 +28,7 @@ from penstock.transforms.features.apply import (
 )
 from penstock.transforms.features.arrays import GraphColumn
 from penstock.transforms.features.fit import FitTransform
-from penstock.transforms.features.functions import FeatureFunction
+from penstock.transforms.features.functions import load_features
 from penstock.transforms.features.tensors import (
     DenseInput,
     ListInput,
@@ -480,7 +480,7 @@ def test_outputs_that_clash_are_found_before_a_row_is_read(tmp_path, function, m
 def test_a_message_names_the_flag_and_no_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "flagged_fn.py").write_text("def f(inputs):\n    return {'y': inputs['weights']}\n")
-    transform = FitTransform(FeatureFunction("flagged_fn", "f"), make_schema(), str(tmp_path / "g"))
+    transform = FitTransform(load_features("flagged_fn:f"), make_schema(), str(tmp_path / "g"))
     with pytest.raises(ConfigError, match=r"^--features flagged_fn:f: output 'y' cannot be written: ") as raised:
         _ = local_pipeline() | beam.Create([]) | transform
     assert str(tmp_path) not in str(raised.value)

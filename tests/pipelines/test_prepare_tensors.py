@@ -1,0 +1,208 @@
+"""A dataset with sparse and ragged features: written, verified, read by TensorFlow, trained on and served."""
+
+import numpy as np
+import pytest
+from helpers import examples, job, manifest_of, run_prepare, write_jsonl
+
+from penstock.transforms.verify import verify_dataset
+from pipelines._report.result import DONE, WRONG_USAGE
+
+tf = pytest.importorskip("tensorflow")
+tft = pytest.importorskip("tensorflow_transform")
+
+SCHEMA = """
+feature { name: "label" type: FLOAT presence { min_fraction: 1 } shape { } }
+feature { name: "age" type: FLOAT value_count { min: 1 max: 1 } }
+feature { name: "kind" type: INT presence { min_fraction: 1 } shape { } int_domain { min: 0 max: 3 } }
+feature { name: "at" type: INT int_domain { min: 0 max: 9 } }
+feature { name: "weight" type: FLOAT }
+feature { name: "words" type: BYTES value_count { min: 0 } }
+sparse_feature { name: "weights" index_feature { name: "at" } value_feature { name: "weight" } }
+tensor_representation_group {
+  key: ""
+  value {
+    tensor_representation {
+      key: "age" value { dense_tensor { column_name: "age" shape { } default_value { float_value: 40 } } }
+    }
+    tensor_representation { key: "words" value { ragged_tensor { feature_path { step: "words" } } } }
+  }
+}
+"""
+
+MODULE = """
+import tensorflow as tf
+import tensorflow_transform as tft
+
+
+def preprocessing_fn(inputs):
+    kind = tf.sparse.from_dense(tf.one_hot(inputs["kind"], 4))
+    tft.experimental.annotate_true_sparse_output(kind)
+    weights = tf.SparseTensor(inputs["weights"].indices, inputs["weights"].values / 2, inputs["weights"].dense_shape)
+    tft.experimental.annotate_sparse_output_shape(weights, [10])
+    return {
+        "label": inputs["label"],
+        "age": tft.scale_to_z_score(inputs["age"]),
+        "kind": kind,
+        "weights": weights,
+        "letters": tf.strings.unicode_split(inputs["words"], "UTF-8"),
+    }
+
+
+def one_hot_fn(inputs):
+    return {"kind": tf.sparse.from_dense(tf.one_hot(inputs["kind"], 4))}
+"""
+
+WORDS = [["a", "bc"], None, ["ü"], ["", "xyz"]]
+ROWS = [
+    {
+        "label": float(row % 2),
+        **({} if row % 5 == 0 else {"age": 20.0 + row}),
+        "kind": row % 4,
+        "at": [row % 10, (row + 3) % 10][: row % 3],
+        "weight": [1.0 * row, 0.5][: row % 3],
+        **({} if WORDS[row % 4] is None else {"words": WORDS[row % 4]}),
+    }
+    for row in range(64)
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tensors")
+    write_jsonl(folder / "in.jsonl", ROWS)
+    (folder / "schema.pbtxt").write_text(SCHEMA)
+    (folder / "tensor_features.py").write_text(MODULE)
+    return folder
+
+
+def flags(folder, function="preprocessing_fn"):
+    files = ("--input", folder / "in.jsonl", "--schema", folder / "schema.pbtxt")
+    return (*files, "--features", f"tensor_features:{function}", "--shuffle=none", "--num_shards=1")
+
+
+@pytest.fixture(scope="module")
+def prepared(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        assert run_prepare(*flags(folder), "--output", folder / "out") == DONE
+    return folder / "out"
+
+
+def spec_of(prepared):
+    return tft.TFTransformOutput(str(prepared / "transform")).transformed_feature_spec()
+
+
+def shards(prepared):
+    return [str(path) for path in sorted(prepared.glob("train/*"))]
+
+
+def test_the_dataset_is_whole(prepared):
+    assert manifest_of(prepared).rows_out == len(ROWS)
+    assert not list(verify_dataset(str(prepared)))
+
+
+def test_tensors_read_back(prepared):
+    spec = spec_of(prepared)
+    assert {name: type(feature).__name__ for name, feature in spec.items()} == {
+        **{"age": "FixedLenFeature", "label": "FixedLenFeature"},
+        **{"kind": "SparseFeature", "weights": "SparseFeature", "letters": "RaggedFeature"},
+    }
+    data = tf.data.TFRecordDataset(shards(prepared), compression_type="GZIP").batch(100)
+    (batch,) = [tf.io.parse_example(records, spec) for records in data]
+    assert tf.sparse.to_dense(batch["kind"]).numpy().tolist() == np.eye(4)[np.arange(64) % 4].tolist()
+    weights = np.zeros((64, 10))
+    for row, given in enumerate(ROWS):
+        for at, weight in zip(given["at"], given["weight"], strict=True):
+            weights[row, at] = weight / 2
+    assert tf.sparse.to_dense(batch["weights"]).numpy().tolist() == weights.tolist()
+    letters = [[[letter.encode() for letter in word] for word in row.get("words", [])] for row in ROWS]
+    assert batch["letters"].to_list() == letters
+
+
+def test_a_list_without_words_has_no_feature(prepared):
+    assert "letters$ragged_values" not in examples(prepared)[1]
+
+
+def test_keras_trains_on_batches_and_serves_raw_rows(prepared, tmp_path):
+    """As TFX's trainers do: `make_batched_features_dataset` in, a SavedModel that takes raw tf.Examples out."""
+    output = tft.TFTransformOutput(str(prepared / "transform"))
+    data = tf.data.experimental.make_batched_features_dataset(
+        shards(prepared),
+        batch_size=32,
+        features=spec_of(prepared),
+        reader=lambda files: tf.data.TFRecordDataset(files, compression_type="GZIP"),
+        label_key="label",
+        num_epochs=1,
+        shuffle=False,
+    )
+    dense = tf.keras.layers.Dense(1)
+
+    def logits(features):
+        letters = tf.cast(features["letters"].values.row_lengths(), tf.float32)
+        lengths = tf.reduce_sum(features["letters"].with_values(letters), axis=1)
+        parts = [features["age"], lengths]
+        wide = [tf.sparse.to_dense(features[name]) for name in ("kind", "weights")]
+        return dense(tf.concat([tf.stack(parts, axis=1), *wide], axis=1))
+
+    optimizer = tf.keras.optimizers.SGD(0.001)
+    for features, label in data:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((logits(features)[:, 0] - label) ** 2)
+        optimizer.apply_gradients(zip(tape.gradient(loss, dense.weights), dense.weights, strict=True))
+
+    class Served(tf.Module):
+        def __init__(self):
+            self.layer, self.dense = output.transform_features_layer(), dense
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def serve(self, records):
+            raw = output.raw_feature_spec()
+            raw.pop("label")
+            return logits(self.layer(tf.io.parse_example(records, raw)))
+
+    tf.saved_model.save(Served(), str(tmp_path / "model"))
+    model = tf.saved_model.load(str(tmp_path / "model"))
+    served = model.serve(tf.constant([raw_example(row) for row in ROWS]))
+    (batch,) = [
+        tf.io.parse_example(records, spec_of(prepared))
+        for records in tf.data.TFRecordDataset(shards(prepared), compression_type="GZIP").batch(100)
+    ]
+    np.testing.assert_allclose(served, logits(batch), rtol=1e-6)
+
+
+def raw_example(row):
+    def feature(value):
+        values = value if isinstance(value, list) else [value]
+        if values and isinstance(values[0], str):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode() for text in values]))
+        if values and isinstance(values[0], float):
+            return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    fields = {name: feature(value) for name, value in row.items() if value != [] and name != "label"}
+    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString()
+
+
+@pytest.mark.parametrize("dry_run", [(), ("--dry_run",)], ids=["run", "dry_run"])
+def test_an_output_that_cannot_be_written_is_found_before_anything_is_read(folder, tmp_path, monkeypatch, dry_run):
+    monkeypatch.syspath_prepend(folder)
+    out = tmp_path / "out"
+    code, stderr = job(*flags(folder, "one_hot_fn"), "--output", out, *dry_run)
+    assert code == WRONG_USAGE
+    assert "--features tensor_features:one_hot_fn: output 'kind' cannot be written: " in stderr
+    assert "annotate_true_sparse_output" in stderr
+    assert str(tmp_path) not in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_has_lists_for_what_a_tensor_is_made_of(folder, prepared, tmp_path):
+    import pyarrow.parquet as pq
+
+    graph = ("--transform", prepared / "transform", "--output_format", "parquet", "--compression", "zstd")
+    files = flags(folder)[:4]
+    assert run_prepare(*files, *graph, "--shuffle=none", "--num_shards=1", "--output", tmp_path / "out") == DONE
+    table = pq.read_table(next((tmp_path / "out/train").iterdir()))
+    assert table.num_rows == len(ROWS)
+    assert table.column("kind$sparse_indices_0").to_pylist() == [[row % 4] for row in range(64)]
+    assert table.column("letters$row_lengths_1").to_pylist()[:4] == [[1, 2], None, [1], [0, 3]]
+    assert not list(verify_dataset(str(tmp_path / "out")))
