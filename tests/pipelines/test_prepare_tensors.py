@@ -125,6 +125,8 @@ def test_a_list_without_words_has_no_feature(prepared):
 
 def test_keras_trains_on_batches_and_serves_raw_rows(prepared, tmp_path):
     """As TFX's trainers do: `make_batched_features_dataset` in, a SavedModel that takes raw tf.Examples out."""
+    from tensorflow_transform.keras_lib import tf_keras
+
     output = tft.TFTransformOutput(str(prepared / "transform"))
     data = tf.data.experimental.make_batched_features_dataset(
         shards(prepared),
@@ -135,39 +137,35 @@ def test_keras_trains_on_batches_and_serves_raw_rows(prepared, tmp_path):
         num_epochs=1,
         shuffle=False,
     )
-    dense = tf.keras.layers.Dense(1)
 
-    def logits(features):
-        letters = tf.cast(features["letters"].values.row_lengths(), tf.float32)
-        lengths = tf.reduce_sum(features["letters"].with_values(letters), axis=1)
-        parts = [features["age"], lengths]
-        wide = [tf.sparse.to_dense(features[name]) for name in ("kind", "weights")]
-        return dense(tf.concat([tf.stack(parts, axis=1), *wide], axis=1))
-
-    optimizer = tf.keras.optimizers.SGD(0.001)
-    for features, label in data:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean((logits(features)[:, 0] - label) ** 2)
-        optimizer.apply_gradients(zip(tape.gradient(loss, dense.weights), dense.weights, strict=True))
-
-    class Served(tf.Module):
+    class Model(tf_keras.Model):
         def __init__(self):
-            self.layer, self.dense = output.transform_features_layer(), dense
+            super().__init__()
+            self.dense = tf_keras.layers.Dense(1)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-        def serve(self, records):
-            raw = output.raw_feature_spec()
-            raw.pop("label")
-            return logits(self.layer(tf.io.parse_example(records, raw)))
+        def call(self, features):
+            lengths = tf.cast(features["letters"].values.row_lengths(), tf.float32)
+            sums = tf.reduce_sum(features["letters"].with_values(lengths), axis=1)
+            wide = [tf.sparse.to_dense(features[name]) for name in ("kind", "weights")]
+            return self.dense(tf.concat([tf.stack([tf.reshape(features["age"], [-1]), sums], axis=1), *wide], axis=1))
 
-    tf.saved_model.save(Served(), str(tmp_path / "model"))
-    model = tf.saved_model.load(str(tmp_path / "model"))
-    served = model.serve(tf.constant([raw_example(row) for row in ROWS]))
-    (batch,) = [
-        tf.io.parse_example(records, spec_of(prepared))
-        for records in tf.data.TFRecordDataset(shards(prepared), compression_type="GZIP").batch(100)
-    ]
-    np.testing.assert_allclose(served, logits(batch), rtol=1e-6)
+    model = Model()
+    model.compile(optimizer=tf_keras.optimizers.SGD(0.001), loss="mse")
+    model.fit(data, verbose=0)
+    model.transform = output.transform_features_layer()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def serve(records):
+        raw = output.raw_feature_spec()
+        raw.pop("label")
+        return {"outputs": model(model.transform(tf.io.parse_example(records, raw)))}
+
+    model.save(str(tmp_path / "model"), save_format="tf", signatures={"serving_default": serve})
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    served = loaded.signatures["serving_default"](tf.constant([raw_example(row) for row in ROWS]))["outputs"]
+    records = tf.data.TFRecordDataset(shards(prepared), compression_type="GZIP").batch(100)
+    (batch,) = [tf.io.parse_example(each, spec_of(prepared)) for each in records]
+    np.testing.assert_allclose(served, model(batch), rtol=1e-5)
 
 
 def raw_example(row):

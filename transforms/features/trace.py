@@ -8,7 +8,7 @@ from penstock.io.files.temporary import temporary_folder
 from penstock.io.reserved import RESERVED
 from penstock.transforms.features.outputs import positions_lost
 from penstock.transforms.features.tensorflow import Tensorflow
-from penstock.transforms.features.tensors import InputTensor, ListInput, SparseInput
+from penstock.transforms.features.tensors import InputTensor, SparseInput
 
 _Inputs: TypeAlias = Mapping[InputTensor, Any]
 
@@ -157,7 +157,7 @@ def _fault(t: Tensorflow, key: str, tensor: Any, annotated: set[Any], inputs: _I
         unknown = None in shape[1:] and None in _final_shape(t, tensor)[1:]
         return _UNKNOWN.format(shape) if unknown else None
     if isinstance(tensor, tf.SparseTensor):
-        lost = shape.rank == 2 and tensor.values.ref() not in annotated and _is_scattered(tensor, inputs)
+        lost = shape.rank == 2 and tensor.values.ref() not in annotated and _is_scattered(t, tensor, inputs)
         return positions_lost(key) if lost else None
     return _UNIFORM if _is_uniform(t, tensor) else None
 
@@ -183,41 +183,48 @@ def _is_uniform(t: Tensorflow, tensor: Any) -> bool:
     return False
 
 
+# A size that an analyzer may find; it is no width that a matrix has by chance.
+_SIZE = 7
+
+
 def _final_shape(t: Tensorflow, tensor: Any) -> Any:
-    """Returns the shape of a tensor when all analyzers have values; a vocabulary may be as large as a dimension is."""
+    """Returns the shape of a tensor when all analyzers have values: a dimension may be as large as a vocabulary."""
     from tensorflow_transform import analyzer_nodes
 
-    tf, graph = t.tf, tensor.graph
-    sinks = [sink.tensor for sink in graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)]
+    tf, is_sparse = t.tf, isinstance(tensor, t.tf.SparseTensor)
+    wanted = tensor.dense_shape if is_sparse else tensor
+    sinks = [sink.tensor for sink in wanted.graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)]
     with tf.Graph().as_default():
         numbers = {
-            sink.name: tf.ones([size or 1 for size in sink.shape], sink.dtype)
+            sink.name: tf.fill([size or 1 for size in sink.shape], tf.constant(_SIZE, sink.dtype))
             for sink in sinks
             if sink.dtype != tf.string and sink.shape.rank is not None
         }
-        (found,) = tf.graph_util.import_graph_def(
-            graph.as_graph_def(), input_map=numbers, return_elements=[tensor.name], name=""
+        graph = wanted.graph.as_graph_def()
+        (found,) = tf.graph_util.import_graph_def(graph, numbers, [wanted.name], name="")
+        # TensorFlow infers sizes from a tensor of sizes where a sparse tensor is made.
+        return (
+            tf.SparseTensor(tf.zeros([0, tensor.shape.rank], tf.int64), [], found).shape if is_sparse else found.shape
         )
-        return found.shape
 
 
-def _is_scattered(tensor: Any, inputs: _Inputs) -> bool:
-    """Whether the values of a sparse matrix stand where they mean something.
+def _is_scattered(t: Tensorflow, tensor: Any, inputs: _Inputs) -> bool:
+    """Whether the values of a sparse matrix surely stand where they mean something.
 
-    So it is when its indices are those of a sparse feature, and when its width is fixed, unless its indices are those
-    of a list.
+    They do where a sparse feature has them, and where a dense matrix of fixed width has values other than 0, such as a
+    one-hot.
     """
     source = _source(tensor.indices)
-    for item, given in inputs.items():
-        if isinstance(item, ListInput | SparseInput) and _source(given.indices) is source:
-            return isinstance(item, SparseInput)
-    return tensor.shape[1] not in (None, 1) and source.type != "RaggedTensorToSparse"
+    sparse = [given for item, given in inputs.items() if isinstance(item, SparseInput)]
+    if any(_source(given.indices) is source for given in sparse):
+        return True
+    return source.type == "Where" and (tensor.shape[1] or _final_shape(t, tensor)[1]) not in (None, 1)
 
 
 def _source(tensor: Any) -> Any:
-    """Returns the operation that a tensor comes from, copies aside."""
+    """Returns the operation that indices come from, copies aside."""
     op = tensor.op
-    while op.type == "Identity":
+    while op.type in ("Identity", "SparseReorder"):
         op = op.inputs[0].op
     return op
 

@@ -428,10 +428,22 @@ def test_a_graph_whose_parts_nothing_names_is_refused(graph, tmp_path) -> None:
         check_transform(str(copy))
 
 
+def sized_by_vocabulary_fn(inputs: dict[str, Any]) -> dict[str, Any]:
+    """As TFX's taxi example does: the width is that of the vocabulary, which only the fit knows."""
+    ids = tft.compute_and_apply_vocabulary(inputs["sure"], vocab_filename="sure", num_oov_buckets=1)
+    depth = tft.experimental.get_vocabulary_size_by_name("sure") + 1
+    hot = tf.one_hot(tf.reshape(ids, [-1]), tf.cast(depth, tf.int32))
+    return {"hot": tf.reshape(hot, [-1, tf.cast(depth, tf.int32)])}
+
+
 UNWRITABLE = {
     "one_hot": (
         lambda inputs: tf.sparse.from_dense(tf.one_hot(tf.reshape(inputs["sure"], [-1]), 5)),
         r"SparseTensor with gaps.*annotate_true_sparse_output.*'y\$sparse_indices_0' and 'y\$sparse_values'",
+    ),
+    "one_hot_of_a_vocabulary": (
+        lambda inputs: tf.sparse.from_dense(sized_by_vocabulary_fn(inputs)["hot"]),
+        "SparseTensor with gaps.*annotate_true_sparse_output",
     ),
     "sparse_feature": (lambda inputs: inputs["weights"], "SparseTensor with gaps.*annotate_true_sparse_output"),
     "no_width": (
@@ -486,16 +498,28 @@ def test_a_message_names_the_flag_and_no_folder(tmp_path, monkeypatch) -> None:
     assert str(tmp_path) not in str(raised.value)
 
 
-def sized_by_vocabulary_fn(inputs: dict[str, Any]) -> dict[str, Any]:
-    """As TFX's taxi example does: the width is that of the vocabulary, which only the fit knows."""
-    ids = tft.compute_and_apply_vocabulary(inputs["sure"], vocab_filename="sure", num_oov_buckets=1)
-    depth = tft.experimental.get_vocabulary_size_by_name("sure") + 1
-    hot = tf.one_hot(tf.reshape(ids, [-1]), tf.cast(depth, tf.int32))
-    return {"hot": tf.reshape(hot, [-1, tf.cast(depth, tf.int32)])}
-
-
 def test_a_width_that_the_fit_will_know_is_no_fault(tmp_path) -> None:
     graph = fit(sized_by_vocabulary_fn, make_schema(), ROWS, tmp_path / "g")
     assert applied(graph).to_pydict() == {
         "hot": [[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]],
     }
+
+
+def lists_fn(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Lists of values that are sparse tensors of a fixed width, as in TFT's example of sentiments."""
+    ids, weights = tft.tfidf(tft.compute_and_apply_vocabulary(inputs["words"], top_k=20), 20)
+    words = inputs["words"]
+    return {
+        "ids": ids,
+        "weights": weights,
+        "wide": tf.SparseTensor(words.indices, words.values, [words.dense_shape[0], 9]),
+        "flat": inputs["tags"].to_sparse(),
+    }
+
+
+def test_lists_of_a_fixed_width_are_no_fault(tmp_path) -> None:
+    features = applied(fit(lists_fn, make_schema(), ROWS, tmp_path / "g")).to_pydict()
+    assert features["wide"] == [[b"a", b"b", b"a"], None, [b"c"], [b"b"]]
+    assert features["ids"] == [[0, 1], None, [2], [0]]
+    assert features["flat"] == ROWS.column("tags").to_pylist()
+    assert [len(weights or []) for weights in features["weights"]] == [2, 0, 1, 1]
