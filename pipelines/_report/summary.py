@@ -15,9 +15,18 @@ from penstock.io.reasons import Note
 from penstock.transforms.checks.unchecked import UNCHECKED
 from penstock.transforms.verify import LEFTOVER, Fault
 from pipelines._report.printable import mapped, masked, printable, shell_word
-from pipelines._report.result import DatasetResult, DescribedResult, FitResult, LettersResult, Result, VerifyResult
+from pipelines._report.result import (
+    DatasetResult,
+    DescribedResult,
+    FitResult,
+    LettersResult,
+    RelaxResult,
+    Result,
+    VerifyResult,
+)
 
 _MAX_REASONS = 12
+_MAX_LINES = 100
 
 # Paths and commands are for copying: a terminal wraps what is too long for it, nothing is cut.
 _WIDTH = 10_000
@@ -51,6 +60,8 @@ def _print_text(result: Result, output: str) -> None:
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
             print(f"fitted {result.features} on {rows}{result.input}; the graph is in {result.transform}")
             _print(*_notes(result.notes))
+        case RelaxResult():
+            _print(*_relaxed(result))
         case VerifyResult():
             print(_verified(result))
         case DescribedResult():
@@ -142,6 +153,30 @@ def _told(title: str, notes: Sequence[Note]) -> RenderableType:
     if len(notes) > _MAX_REASONS:
         lines.append(Text(f"and {len(notes) - _MAX_REASONS} more, in the manifest"))
     return Text("\n").join([Text(title, "bold"), *lines])
+
+
+def _relaxed(result: RelaxResult) -> Iterator[RenderableType]:
+    """What rows break, what became of the schema, and the lines that differ."""
+    if not result.changes:
+        yield f"{result.rows_in:,} rows meet {result.schema}; {result.output} is the same"
+    else:
+        lines = [
+            Text.assemble(
+                (f"{change['code']} {change['subject']}", "bold"),
+                f"   {change['rows']:,} of {result.rows_in:,} rows\n  {change['example']}\n  -> {change['change']}",
+            )
+            for change in result.changes
+        ]
+        yield Text("\n").join([Text(f"what rows break of {result.schema}", "bold"), *lines])
+    if result.rows_unread:
+        yield f"{result.rows_unread:,} rows cannot be read, whatever the schema says; prepare rejects them"
+    if result.difference:
+        shown = result.difference[:_MAX_LINES]
+        more = (
+            [f"and {len(result.difference) - len(shown):,} lines more"] if len(shown) < len(result.difference) else []
+        )
+        yield Text("\n").join([Text("difference", "bold"), *map(Text, [*shown, *more])])
+    yield f"the relaxed schema: {result.output}"
 
 
 def _places(result: DatasetResult) -> RenderableType:

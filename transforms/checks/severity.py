@@ -54,7 +54,7 @@ class SchemaSeverity:
         """Returns what a manifest says of the run that wrote it (`provenance.options`)."""
         mode, warn = options.get("schema_mode"), options.get("schema_warn")
         return cls(
-            mode if mode in ("warn", "off") else "enforce",  # type: ignore[arg-type]
+            mode if mode in ("warn", "off") else "enforce",
             tuple(map(str, warn)) if isinstance(warn, list | tuple) else (),
         )
 

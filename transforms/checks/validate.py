@@ -267,8 +267,10 @@ def schema_faults(batch: pa.RecordBatch, checks: RecordChecks) -> Iterator[Fault
     for check in checks.columns:
         column = column_of(batch, check.feature.name)
         yield from _check_column(pa.nulls(batch.num_rows) if column is None else column, check)
-    for group in (*checks.structs, *checks.views):
-        yield from group.faults(batch)
+    for struct in checks.structs:
+        yield from struct.faults(batch)
+    for view in checks.views:
+        yield from view.faults(batch)
     if checks.label is not None and len(rows := _without_value(batch, checks.label)):
         yield Fault("label.missing", checks.label, rows, lambda _: f"the label {checks.label} has no value")
 
