@@ -76,7 +76,8 @@ def test_constraints_of_the_dataset_of_structs_and_views():
         "dataset_constraints { min_examples_count: 5 num_examples_drift_comparator { } } "
         "feature { name: 'u' type: STRUCT presence { min_fraction: 1 } struct_domain { "
         "feature { name: 'id' type: INT } } } feature { name: 'i' type: INT } feature { name: 'v' type: FLOAT } "
-        "sparse_feature { name: 'sp' presence { min_count: 3 } index_feature { name: 'i' } value_feature { name: 'v' } }"
+        "sparse_feature { name: 'sp' presence { min_count: 3 } "
+        "index_feature { name: 'i' } value_feature { name: 'v' } }"
     )
     assert named(schema) == {
         "dataset_constraints.min_examples_count": (1, "the dataset"),
