@@ -17,6 +17,7 @@ from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.registry import kind_of
+from penstock.transforms._named import SchemaMode
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
 from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
 from pipelines._report.process import is_started_for_a_job, tell_removed
@@ -145,6 +146,24 @@ class CheckOptions(Options):
         "OUTPUT",
         metavar="FILE",
         names=FILE,
+    )
+    environment: str | None = flag(
+        "where the rows come from, such as SERVING, where the schema may expect no label (default: it expects all)",
+        metavar="NAME",
+    )
+    schema_mode: SchemaMode = flag(
+        "enforce: a row that breaks the schema is rejected; warn: it passes and is counted, unless it cannot be "
+        "encoded; off: only that is looked for",
+        "enforce",
+        choices=get_args(SchemaMode),
+    )
+    schema_warn: tuple[str, ...] = flag(
+        "what only warns of a schema that is enforced, such as company.presence,fare.domain: a feature and a reason, a "
+        "feature, or *.REASON; repeat it for more",
+        (),
+        type=comma_list,
+        action="extend",
+        metavar="FEATURE.REASON,...",
     )
     rules: str | None = flag(
         "YAML file of SQL predicates that every row must meet, and of keys that are unique", metavar="FILE", names=FILE
