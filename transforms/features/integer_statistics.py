@@ -33,7 +33,7 @@ _MAX_VALUES = 1 << 32
 class IntegerSums(NamedTuple):
     """What the moments of integers follow from; exact, so that neither order nor batches matter."""
 
-    count: int
+    size: int
     low: int
     high: int
     total: int
@@ -42,7 +42,7 @@ class IntegerSums(NamedTuple):
     def merge(self, other: Self) -> "IntegerSums":
         """Returns the sums over both."""
         return IntegerSums(
-            self.count + other.count,
+            self.size + other.size,
             min(self.low, other.low),
             max(self.high, other.high),
             self.total + other.total,
@@ -52,19 +52,19 @@ class IntegerSums(NamedTuple):
     @property
     def center(self) -> int:
         """The whole number below the mean; 0 without values."""
-        return self.total // self.count if self.count else 0
+        return self.total // self.size if self.size else 0
 
     @property
     def rest(self) -> float:
         """The mean less `center`, in [0, 1)."""
-        return float(Fraction(self.total, self.count) - self.center) if self.count else 0.0
+        return float(Fraction(self.total, self.size) - self.center) if self.size else 0.0
 
     @property
     def deviation(self) -> float:
         """The standard deviation, with 0 delta degrees of freedom; 0 without values."""
-        if not self.count:
+        if not self.size:
             return 0.0
-        return math.sqrt((self.count * self.squares - self.total**2) / self.count**2)
+        return math.sqrt((self.size * self.squares - self.total**2) / self.size**2)
 
 
 _NO_VALUES = IntegerSums(0, *_EMPTY, 0, 0)
@@ -96,8 +96,12 @@ def _total_and_squares(values: Ints) -> tuple[int, int]:
     return total, squares
 
 
-def _by_key(keys: npt.NDArray[Any], indices: Ints, values: npt.NDArray[Any]) -> Iterator[tuple[bytes, Any]]:
-    """Yields each key with its values, in their order."""
+def _by_key(*arrays: npt.NDArray[Any]) -> Iterator[tuple[bytes, Any]]:
+    """Yields each key of a batch with its values, in their order."""
+    if len(arrays) == 1:
+        yield b"", arrays[0]
+        return
+    keys, indices, values = arrays
     order = np.argsort(indices, kind="stable")
     ends = np.cumsum(np.bincount(indices, minlength=len(keys)))
     yield from zip(keys.tolist(), np.split(values[order], ends[:-1]), strict=True)
@@ -112,8 +116,7 @@ class _KeyedCombiner:
         return {}
 
     def add_input(self, accumulator: dict[bytes, Any], batch: Iterable[npt.NDArray[Any]]) -> dict[bytes, Any]:
-        *keyed, values = batch
-        for key, part in _by_key(*keyed, values) if keyed else [(b"", values)]:
+        for key, part in _by_key(*batch):
             if len(part):
                 accumulator[key] = self._add(accumulator.get(key), part)
         return accumulator
