@@ -16,6 +16,9 @@ ROLLING_HINT = "give a YAML file"
 # The file in a fitted graph's folder with the schema of its outputs.
 GRAPH_SCHEMA = ("transformed_metadata", "schema.pbtxt")
 
+# The file there with the schema of its inputs, if whoever fitted it wrote one.
+RAW_SCHEMA = ("metadata", "schema.pbtxt")
+
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
