@@ -82,7 +82,7 @@ def build(
         options.dataset_spec(),
         output=staging.output,
         columns=_columns(options, plan, graph),
-        splits=tuple(plan.recipe.splits),
+        splits=options.split.names(),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
         notes=_notes(options, plan, graph),
@@ -117,8 +117,10 @@ def run(options: PrepareOptions) -> int:
     return tell(result, options.run.json)
 
 
-def _recipe(options: DatasetJobOptions) -> Recipe:
-    return Recipe.load(options.input, options.checks, options.split, options.transform, options.stream.window)
+def _recipe(options: DatasetJobOptions, source: Source) -> Recipe:
+    recipe = Recipe.load(options.input, options.checks, options.split, options.transform, options.stream.window)
+    recipe.check_source(source)
+    return recipe
 
 
 def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
@@ -128,7 +130,7 @@ def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
       ConfigError: when it would refuse.
     """
     started, output = job_started(), options.output
-    recipe = _recipe(options)
+    recipe = _recipe(options, source)
     _early_plan(options, source, recipe)
     check_output(str(output.output), output.overwrite, dry_run=True, resume=output.resume)
     return DescribedResult(
@@ -150,7 +152,7 @@ def prepare(
     Raises:
       RunFailedError: when the run came to its end and published nothing.
     """
-    recipe = _recipe(options)
+    recipe = _recipe(options, source)
     plan = _early_plan(options, source, recipe)
     look_at(source)
     run_id = run_id or new_run_id()
@@ -243,6 +245,7 @@ def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> di
         "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
         "event_time": plan.recipe.event_time,
+        "split": plan.recipe.split_kind().describe(),
         "schema_fingerprint": schema_fingerprint(plan.row_schema),
         "transform_fingerprint": transform_fingerprint(graph) if graph else None,
         "options": options.resolved(),

@@ -25,6 +25,7 @@ from penstock.io.messages.registry import AVRO_SCHEMA, decoder_options
 from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
+from penstock.transforms.splits.registry import KIND_FLAGS, SPLIT_FLAGS
 from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
 from pipelines._report.printable import printable
@@ -41,8 +42,7 @@ _INHERITED = (
     "event_time",
     "rules",
     "label",
-    "split",
-    "split_key",
+    *SPLIT_FLAGS,
     "seed",
     "output_format",
     "compression",
@@ -65,6 +65,7 @@ def completed(options: ReplayOptions) -> ReplayOptions:
     """
     given = options.given | ({"transform"} if options.transform.features else set())
     given |= {"compression"} if "output_format" in given else set()
+    given |= set(SPLIT_FLAGS) if given & set(KIND_FLAGS) else set()
     return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
 
 
@@ -109,6 +110,8 @@ def _datasets_of(files: Iterable[InputFile]) -> list[str]:
 def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tuple[Any, Any]]:
     """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag."""
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
+    # Manifests from before there was a second hash do not name its version.
+    options = {"split_hash": 1, **options} if options else options
     flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
     # A folder does not tell the format, its files do.
     named = (options.get("input", ()), [entry["uri"] for entry in manifest.provenance.get("inputs", ())])
