@@ -44,8 +44,11 @@ from penstock.transforms.infer import SummarizeRowsFn, Summary, summary_notes, s
 from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
 from penstock.transforms.splits.assign import AssignSplit
+from penstock.transforms.splits.balance import Balance
 from penstock.transforms.splits.base import SplitKind
+from penstock.transforms.splits.by_hash import SplitByHash
 from penstock.transforms.splits.registry import KIND_FLAGS, TRAIN, split_kind
+from penstock.transforms.splits.spelling import exact
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
@@ -302,6 +305,13 @@ class Plan:
             rows = rows | "RollingFeatures" >> RollingFeatures(recipe.rolling, self.features, lateness, spill=spill)
         assign = AssignSplit(by=recipe.split_kind(self.columns)).with_error_handler(handler)
         return rows | "AssignSplit" >> assign
+
+    def balance(self) -> Balance:
+        """What is told of the splits."""
+        recipe, kind = self.recipe, self.recipe.split_kind()
+        ratios = [float(exact(ratio)) for ratio in kind.ratios.values()] if isinstance(kind, SplitByHash) else ()
+        key = kind.key if isinstance(kind, SplitByHash) else ()
+        return Balance(kind.names, key, recipe.label, recipe.split.split_stratify, ratios)
 
     def fit(self, beam_options: PipelineOptions, directory: str) -> "Fitted":
         """Fits the features on the train split, writes the graph to `directory`, and returns how many rows it read.

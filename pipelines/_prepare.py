@@ -35,6 +35,7 @@ from penstock.transforms.features.apply import (
     transformed_schema,
 )
 from penstock.transforms.shuffle_key import AssignShuffleKey
+from penstock.transforms.splits.balance import TellBalance
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
@@ -71,6 +72,9 @@ def build(
     rows_in = None if stream.window else rows | "CountRows" >> CountRows()
     spill = os.path.join(spill_directory(staging), "by_key") if is_local(options.beam) else None
     rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
+    balance, found = plan.balance(), None
+    if balance.tells and not stream.window:
+        found = rows | "TellBalance" >> TellBalance(balance)
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
     if graph is not None:
@@ -89,7 +93,12 @@ def build(
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
     )
     _ = rows | "WriteDataset" >> WriteDataset(
-        **vars(spec), dead_letters=handler, rows_in=rows_in, run_id=staging.run_id, spill=is_local(options.beam)
+        **vars(spec),
+        dead_letters=handler,
+        rows_in=rows_in,
+        found=found,
+        run_id=staging.run_id,
+        spill=is_local(options.beam),
     )
 
 

@@ -190,7 +190,7 @@ class SplitOptions(Options):
         metavar="DURATION",
     )
     split_from: str | None = flag(
-        "split by the path of the file that a row is from; * is any part of a name, the first pattern that matches counts",
+        "split by the path of the file that a row is from; * is any part of a name, the first pattern that fits counts",
         metavar="'train=train/*,eval=eval/*'",
     )
     split_column: str | None = flag(

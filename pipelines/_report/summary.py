@@ -80,8 +80,11 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
         yield _splits(result)
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
-    if result.notes:
-        yield _notes(result.notes)
+    of_splits = [note for note in result.notes if note.code.startswith("split.")]
+    if of_values := [note for note in result.notes if note not in of_splits]:
+        yield _notes(of_values)
+    if of_splits:
+        yield _notes(of_splits, "look at the splits (no row is rejected for it)")
     if result.windows is None:
         yield _places(result)
     yield f"Next: check every byte\n  penstock verify --dataset {shell_word(masked(output))}"
@@ -124,15 +127,15 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
     return table
 
 
-def _notes(notes: Sequence[Note]) -> RenderableType:
-    """What became of values, a line for each and a sentence below it."""
+def _notes(notes: Sequence[Note], title: str = "not as they were read (no row is rejected for it)") -> RenderableType:
+    """What became of values, or what is wrong with splits, a line for each and a sentence below it."""
     lines = [
         Text.assemble((f"{note.code} {note.subject}", "bold"), f"   {note.count:,}\n  {note.detail}")
         for note in notes[:_MAX_REASONS]
     ]
     if len(notes) > _MAX_REASONS:
         lines.append(Text(f"and {len(notes) - _MAX_REASONS} more, in the manifest"))
-    return Text("\n").join([Text("not as they were read (no row is rejected for it)", "bold"), *lines])
+    return Text("\n").join([Text(title, "bold"), *lines])
 
 
 def _places(result: DatasetResult) -> RenderableType:

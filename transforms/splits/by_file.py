@@ -79,8 +79,8 @@ class SplitByFile(SplitKind):
         for name, pattern in self.patterns:
             if not any(_matcher(pattern).match(uri) for uri in uris):
                 raise ConfigError(
-                    f"--split_from {name}={pattern}: no file of the input is of this pattern; it is matched against the "
-                    f"end of paths such as {uris[0] if uris else '(none)'}"
+                    f"--split_from {name}={pattern}: no file of the input is of this pattern, which is matched against "
+                    f"the end of paths such as {uris[0] if uris else '(none)'}"
                 )
 
     def describe(self) -> dict[str, Any]:

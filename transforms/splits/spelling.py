@@ -1,4 +1,4 @@
-"""What the flags of splits spell. Imports neither Beam nor Arrow, since a command line is read before they are loaded."""
+"""What the flags of splits spell. Imports neither Beam nor Arrow: a command line is read before they are loaded."""
 
 import datetime
 import re
@@ -95,9 +95,9 @@ def check_ratios(ratios: Mapping[str, Ratio]) -> None:
     """
     check_names(ratios, "split must name at least one split, such as train=1")
     for name, ratio in ratios.items():
-        if not 0 < ratio <= 1:
+        if not 0 < float(ratio) <= 1:
             raise ConfigError(f"split {name}: the ratio must be above 0 and at most 1, got {_shown(ratio)}")
-    total = sum(map(exact, ratios.values()))
+    total = sum(map(exact, ratios.values()), Fraction(0))
     if abs(total - 1) > _SUM_TOLERANCE:
         raise ConfigError(
             f"split ratios must sum to 1, got {' + '.join(map(_shown, ratios.values()))} = {float(total)}"

@@ -15,8 +15,8 @@ from penstock.io.reserved import ORIGIN, SPLIT
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.shuffle_key import assign_shuffle_key
 from penstock.transforms.splits.assign import AssignSplit
-from penstock.transforms.splits.by_hash import SplitByHash, assign_split, check_key, split_codes
-from penstock.transforms.splits.spelling import check_ratios, exact, parse_split
+from penstock.transforms.splits.by_hash import assign_split, check_key, split_codes
+from penstock.transforms.splits.spelling import check_ratios, parse_split
 
 RATIOS = {"train": 0.8, "eval": 0.1, "test": 0.1}
 
