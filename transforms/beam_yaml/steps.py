@@ -216,7 +216,10 @@ class PenstockSplit(_Rejecting):
         super().__init__(error_handling)
         flags = {"split": ratios, "split_key": key, "seed": seed, "folds": folds, "split_time": time, "split_gap": gap}
         flags |= {"split_from": files, "split_column": column, "split_hash": hash_version}
-        self._assign = self._with_errors(AssignSplit(by=split_kind(flags)))
+        kind = split_kind(flags)
+        if error_handling is not None and not kind.may_reject:
+            raise ConfigError("PenstockSplit rejects no rows by ratios or folds: leave error_handling out")
+        self._assign = self._with_errors(AssignSplit(by=kind))
 
     def expand(self, rows: beam.PCollection[Any]) -> Any:
         """Assigns."""

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from libc.math cimport floor, isnan
+from libc.math cimport isnan
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -87,11 +87,11 @@ cdef inline uint8_t* _put_column(
     if not is_present(column, row):
         out[0] = 0
         return out + 1
+    if not column.is_list:
+        return _put_scalar(hasher, column, row, whole, out)
     items = items_of(column, row)
     if whole and column.kind != INT and _are_whole(column, items):
         return _put_wholes(hasher, column, items, out)
-    if not column.is_list:
-        return _put_value(hasher, column, row, _put_header(column.kind, 1, out))
     out = _put_header(column.kind, _count(&column.items, items), out)
     for index in range(items.start, items.end):
         if not is_null(&column.items, index):
@@ -111,6 +111,17 @@ cdef inline uint8_t* _put_header(Kind kind, uint32_t count, uint8_t* out) noexce
     out[0] = 1 if kind == INT else 2 if kind == FLOAT else 3
     memcpy(out + 1, &count, 4)
     return out + 5
+
+
+cdef inline uint8_t* _put_scalar(
+    Hasher* hasher, const Column* column, int64_t row, bint whole, uint8_t* out
+) noexcept nogil:
+    cdef int64_t number
+    if whole and column.kind != INT and _whole_at(column, row, &number):
+        out = _put_header(INT, 1, out)
+        memcpy(out, &number, 8)
+        return out + 8
+    return _put_value(hasher, column, row, _put_header(column.kind, 1, out))
 
 
 cdef bint _are_whole(const Column* column, Span items) noexcept nogil:
@@ -136,16 +147,21 @@ cdef uint8_t* _put_wholes(Hasher* hasher, const Column* column, Span items, uint
 cdef inline bint _whole_at(const Column* column, int64_t index, int64_t* number) noexcept nogil:
     """Whether a float or a text is a whole number within int64, and which."""
     cdef Span text
+    cdef float narrow
+    cdef bint is_whole
     if column.kind == BYTES:
         text = text_at(&column.items, index)
         return _whole_of_text(column.items.data + text.start, text.end - text.start, number)
-    if column.items.form == FLOAT64 and _whole_of_double(double_at(&column.items, index), number):
-        return True
-    return _whole_of_double(float_at(&column.items, index), number)
+    narrow = float_at(&column.items, index)
+    is_whole = _whole_of_double(narrow, number)
+    # A double that is whole is so as float32 too, perhaps as another number; the greatest would be 2^63.
+    if column.items.form == FLOAT64 and (is_whole or narrow == 9223372036854775808.0):
+        is_whole |= _whole_of_double(double_at(&column.items, index), number)
+    return is_whole
 
 
 cdef inline bint _whole_of_double(double value, int64_t* number) noexcept nogil:
-    if not -9223372036854775808.0 <= value < 9223372036854775808.0 or floor(value) != value:
+    if not -9223372036854775808.0 <= value < 9223372036854775808.0 or <double> <int64_t> value != value:
         return False
     number[0] = <int64_t> value
     return True
