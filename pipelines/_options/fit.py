@@ -61,6 +61,7 @@ class FitOptions(JobOptions):
             raise ConfigError("--features is required: a YAML file, or a function as module:function")
         if not self.graph.output:
             raise ConfigError("--output is required: the folder of the graph")
+        self.split.names()
         self.input.check_given()
 
     def check_apart(self) -> None:
