@@ -20,7 +20,8 @@ from penstock.io.schema import Kind, named_features, schema_features, write_sche
 from penstock.transforms._named import GRAPH_SCHEMA
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
 from penstock.transforms.features.arrays import graph_column, large_list_array
-from penstock.transforms.features.functions import FeatureFile, FeatureFunction, Preprocessing
+from penstock.transforms.features.code.function import FeatureFunction, where
+from penstock.transforms.features.functions import FeatureFile, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 
 TensorFunction = Callable[[dict[str, Any]], dict[str, Any]]
@@ -154,8 +155,8 @@ def _forget_eager_calls(tensorflow: Tensorflow) -> None:
 
 
 def _name(function: TensorFunction) -> str:
-    name = getattr(function, "__qualname__", None)
-    return f"preprocessing function {function.__module__}:{name}" if name else "the features"
+    name = where(function)
+    return f"preprocessing function {name}" if name else "the features"
 
 
 def _plan(
