@@ -14,6 +14,9 @@ ROLLING_HINT = "give a YAML file"
 # The file in a fitted graph's folder with the schema of its outputs.
 GRAPH_SCHEMA = ("transformed_metadata", "schema.pbtxt")
 
+# The file there with the schema of its inputs, if whoever fitted it wrote one.
+RAW_SCHEMA = ("metadata", "schema.pbtxt")
+
 # The function that a file of Python is taken to have, as TFX takes it.
 FUNCTION = "preprocessing_fn"
 

@@ -5,7 +5,6 @@ import difflib
 import functools
 import importlib
 import inspect
-import os
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -45,7 +44,7 @@ class FeatureFunction:
           ConfigError: when module or function cannot be imported, the function is not callable, or takes no
             `custom_config`, or needs one.
         """
-        file = open_module(self.module, self._flag, FEATURES_HINT) if self.module.endswith(".py") else None
+        file = open_module(self.module, self.flag, FEATURES_HINT) if self.module.endswith(".py") else None
         function = self._function_of(self._imported(file))
         arguments = self._arguments(function)
         if file is not None:
@@ -53,7 +52,8 @@ class FeatureFunction:
         return functools.partial(function, **arguments) if arguments else function
 
     @property
-    def _flag(self) -> str:
+    def flag(self) -> str:
+        """What messages call it."""
         return f"--features {self.module}:{self.function}"
 
     def _imported(self, file: ModuleFile | None) -> types.ModuleType:
@@ -64,12 +64,12 @@ class FeatureFunction:
             with placeholders():
                 return importlib.import_module(self.module)
         except ConfigError as error:
-            raise ConfigError(f"{self._flag}: cannot be imported: {error}") from error
+            raise ConfigError(f"{self.flag}: cannot be imported: {error}") from error
         except ImportError as error:
-            raise ConfigError(f"{self._flag}: cannot import {self.module!r}: {error}; {self._remedy(error)}") from error
+            raise ConfigError(f"{self.flag}: cannot import {self.module!r}: {error}; {self._remedy(error)}") from error
         except Exception as error:
             raise ConfigError(
-                f"{self._flag}: {self.module!r} fails when imported: {type(error).__name__}: {error}"
+                f"{self.flag}: {self.module!r} fails when imported: {type(error).__name__}: {error}"
             ) from error
 
     def _remedy(self, error: ImportError) -> str:
@@ -90,26 +90,26 @@ class FeatureFunction:
         function = getattr(module, self.function, None)
         if is_placeholder(function):
             raise ConfigError(
-                f"{self._flag}: is {function.__qualname__}, and TFX is not installed: copy the file of the function "
+                f"{self.flag}: is {function.__qualname__}, and TFX is not installed: copy the file of the function "
                 f"beside the module, and import it from there; {RECIPE}"
             )
         if callable(function):
             return function
         nearest = difflib.get_close_matches(self.function, dir(module), n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest and function is None else ""
-        raise ConfigError(f"{self._flag}: module {self.module!r} has no function {self.function!r}{hint}")
+        raise ConfigError(f"{self.flag}: module {self.module!r} has no function {self.function!r}{hint}")
 
     def _arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
         """What is bound to the function beside its inputs."""
         parameter = _parameter(function)
         if parameter is None:
             if self.custom_config is not None:
-                raise ConfigError(f"{self._flag}: takes no {_CONFIG}; leave --{_CONFIG} out, or add the parameter")
+                raise ConfigError(f"{self.flag}: takes no {_CONFIG}; leave --{_CONFIG} out, or add the parameter")
             return {}
         if self.custom_config is not None:
             return {_CONFIG: dict(self.custom_config)}
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
-            raise ConfigError(f"{self._flag}: needs a {_CONFIG}; pass --{_CONFIG}, '{{}}' for an empty one")
+            raise ConfigError(f"{self.flag}: needs a {_CONFIG}; pass --{_CONFIG}, '{{}}' for an empty one")
         return {_CONFIG: {}} if parameter.default is None else {}
 
 
@@ -127,17 +127,3 @@ def _see_working_directory() -> None:
     """Adds the working directory to this process's path, also for the module's later imports; last, to hide nothing."""
     if not sys.flags.safe_path and "" not in sys.path:
         sys.path.append("")
-
-
-def where(function: Any) -> str:
-    """What messages call a function: its module, or its file, and its name.
-
-    >>> where(where)
-    'penstock.transforms.features.code.function:where'
-    """
-    if isinstance(function, functools.partial):
-        return where(function.func)
-    if isinstance(function, FileFunction):
-        return f"{os.path.relpath(function.file.path)}:{function.name}"
-    name = getattr(function, "__qualname__", None)
-    return f"{function.__module__}:{name}" if name else ""
