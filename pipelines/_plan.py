@@ -40,8 +40,9 @@ from penstock.transforms.checks.unique.keys import check_unique
 from penstock.transforms.checks.unique.transform import RejectDuplicates
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
+from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.fit import FitTransform
-from penstock.transforms.features.functions import FeatureFile, FeatureFunction, load_features
+from penstock.transforms.features.functions import FeatureFile, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.infer import SummarizeRowsFn, Summary, summary_notes, summary_schema
 from penstock.transforms.rolling.file import RollingSpec
@@ -203,7 +204,7 @@ class Recipe:
             event_time=inputs.event_time,
             windows=parse_window(window) if window else None,
             rolling=load_rolling(transform.rolling) if transform.rolling else None,
-            preprocessing=load_features(transform.features) if transform.features else None,
+            preprocessing=load_features(transform.features, transform.custom_config) if transform.features else None,
         )
         if recipe.preprocessing is not None and TRAIN not in split.names():
             flag = next(name for name in KIND_FLAGS if getattr(split, name))
@@ -368,7 +369,7 @@ class Plan:
         """
         preprocessing = self.recipe.preprocessing
         if preprocessing is None:
-            raise ConfigError("--features is required to fit: a YAML file, or a function as module:function")
+            raise ConfigError("--features is required to fit: a YAML file, or a function as module.py:function")
         with first_rejects(directory) as handler:
             try:
                 with fitting_folder(directory) as temp_dir:

@@ -20,7 +20,7 @@ from penstock.io.sources.registry import kind_of
 from penstock.transforms._named import SchemaMode
 from penstock.transforms.splits.registry import split_names
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
-from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
+from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
 from pipelines._report.process import is_started_for_a_job, tell_removed
 
 _Family = TypeVar("_Family", bound=type)
@@ -241,8 +241,13 @@ class TransformOptions(Options):
 
     features: str | None = flag(
         "features to compute with tensorflow-transform, fitted on the train split: a YAML file, or a Python function",
-        metavar="FILE|MODULE:FUNCTION",
+        metavar="FILE|FILE.py[:FUNCTION]|MODULE:FUNCTION",
         names=FEATURES,
+    )
+    custom_config: str | None = flag(
+        "what the function of --features gets as custom_config: an object in JSON, or a JSON file",
+        metavar="JSON|FILE",
+        names=CUSTOM_CONFIG,
     )
     transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR", names=GRAPH)
     rolling: str | None = flag(
