@@ -19,6 +19,7 @@ from penstock.io.formats.registry import (
     HEADER,
     MULTILINE,
     NULL_VALUES,
+    RECORD_TYPE,
     FormatOption,
     check_keywords,
     find_format,
@@ -80,7 +81,7 @@ _ENTRIES = (
     DecoderEntry(
         "avro", "penstock.io.messages.avro:avro_decoder", (AVRO_SCHEMA,), settings=("schema_registry", "config")
     ),
-    DecoderEntry("tfexample", "penstock.io.messages.examples:example_decoder"),
+    DecoderEntry("tfexample", "penstock.io.messages.examples:example_decoder", (RECORD_TYPE,)),
     DecoderEntry("raw", "penstock.io.messages.raw:raw_decoder", settings=("column",)),
 )
 
