@@ -45,6 +45,7 @@ _INHERITED = (
     "split_key",
     "seed",
     "output_format",
+    "sequence_features",
     "compression",
 )
 
@@ -64,7 +65,7 @@ def completed(options: ReplayOptions) -> ReplayOptions:
       ConfigError: when runs with different flags wrote them.
     """
     given = options.given | ({"transform"} if options.transform.features else set())
-    given |= {"compression"} if "output_format" in given else set()
+    given |= {"compression", "sequence_features"} if "output_format" in given else set()
     return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
 
 

@@ -63,6 +63,10 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
         if self.output.num_shards and self.output.shard_bytes:
             raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")
+        if self.output.sequence_features and self.output.output_format != "sequence_example":
+            raise ConfigError(
+                "--sequence_features are for --output_format sequence_example: pass it too, or leave them out"
+            )
         for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
             KafkaTarget.parse(uri)
         self._check_windows()
