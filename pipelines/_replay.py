@@ -47,6 +47,7 @@ _INHERITED = (
     *SPLIT_FLAGS,
     "seed",
     "output_format",
+    "sequence_features",
     "compression",
 )
 
@@ -66,7 +67,7 @@ def completed(options: ReplayOptions) -> ReplayOptions:
       ConfigError: when runs with different flags wrote them.
     """
     given = options.given | ({"transform"} if options.transform.features else set())
-    given |= {"compression"} if "output_format" in given else set()
+    given |= {"compression", "sequence_features"} if "output_format" in given else set()
     given |= set(SPLIT_FLAGS) if given & set(KIND_FLAGS) else set()
     return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
 

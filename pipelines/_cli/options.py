@@ -271,8 +271,16 @@ class OutputOptions(Options):
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
     )
     output_format: str = flag("format of the shards", "tfrecord", choices=tuple(SHARD_FORMATS))
+    sequence_features: tuple[str, ...] = flag(
+        "the columns that --output_format sequence_example writes as feature lists; the others are features of the "
+        "context (default: those that may have other than one value, by the schema)",
+        (),
+        type=comma_list,
+        metavar="COLUMN,COLUMN",
+    )
     compression: str | None = flag(
-        "compression of the shards, one that their format has (default: gzip for tfrecord, else zstd)",
+        "compression of the shards, one that their format has (default: gzip for tfrecord and sequence_example, else "
+        "zstd)",
         choices=COMPRESSIONS,
     )
     shuffle: Shuffle = flag(

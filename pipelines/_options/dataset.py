@@ -63,6 +63,10 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         check_custom_config(self.transform.custom_config, self.transform.features)
         if self.output.num_shards and self.output.shard_bytes:
             raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")
+        if self.output.sequence_features and self.output.output_format != "sequence_example":
+            raise ConfigError(
+                "--sequence_features are for --output_format sequence_example: pass it too, or leave them out"
+            )
         for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
             KafkaTarget.parse(uri)
         self.split.names()
