@@ -106,6 +106,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         into the dead letters of the dataset.
       rows_in: rows that the source gave, in any number of parts (`CountRows`); by default those that come in here, and
         those that steps before this one gave to `dead_letters`.
+      found: notes that steps before this one found in the rows, for the manifest; without windows.
       run_id: names the staging folder; by default as `dead_letters` names it, or a new one. Who gives it reads
         `read_outcome` when the pipeline is done; without it, a run that publishes nothing (no rows, too many rejects)
         fails the pipeline.
@@ -139,6 +140,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
     max_reject_fraction: float = 0.05
     dead_letters: DeadLetterHandler | None = None
     rows_in: beam.PCollection[int] | None = None
+    found: beam.PCollection[Note] | None = None
     run_id: str | None = None
     spill: bool = True
     extras: Sequence[str] = ()
@@ -180,6 +182,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
         shuffle = SpillingShuffle if self.spill else RunnerShuffle
         records, kinds, notes = self._encode(batches, handler)
         shards = records | "WriteShards" >> shuffle(staging, self.spec)
+        if self.found is not None:
+            notes = (notes, self.found) | "AllNotes" >> beam.Flatten()
         return self._publish(staging, shards, kinds, handler, rows_in, notes)
 
     def _check_apart(self, batches: beam.PCollection[pa.RecordBatch]) -> None:

@@ -151,6 +151,15 @@ EXPLODE = FormatOption(
     metavar="COLUMN",
 )
 
+RECORD_TYPE = FormatOption(
+    "record_type",
+    "record_type",
+    "what the records are: of a tf.SequenceExample, the context features and the feature lists become columns by their "
+    "names (default: example)",
+    "choice",
+    choices=("example", "sequence_example"),
+)
+
 _ENTRIES = (
     FormatEntry(
         "csv",
@@ -181,11 +190,12 @@ _ENTRIES = (
     FormatEntry("orc", "ORC", "penstock.io.formats.orc:OrcFormat", ("orc",), options=(EXPLODE,)),
     FormatEntry(
         "tfrecord",
-        "TFRecord of tf.Example",
+        "TFRecord",
         "penstock.io.formats.tfrecord:TFRecordFormat",
         ("tfrecord", "tfrecords", "tfr"),
         ("tfexample",),
         compressions=_ANY,
+        options=(RECORD_TYPE,),
         payloads="tfexample",
     ),
     FormatEntry(

@@ -20,6 +20,7 @@ from penstock.io.formats.registry import (
     MULTILINE,
     NULL_VALUES,
     QUOTING,
+    RECORD_TYPE,
     TRIM,
     FormatOption,
     check_keywords,
@@ -82,7 +83,7 @@ _ENTRIES = (
     DecoderEntry(
         "avro", "penstock.io.messages.avro:avro_decoder", (AVRO_SCHEMA,), settings=("schema_registry", "config")
     ),
-    DecoderEntry("tfexample", "penstock.io.messages.examples:example_decoder"),
+    DecoderEntry("tfexample", "penstock.io.messages.examples:example_decoder", (RECORD_TYPE,)),
     DecoderEntry("raw", "penstock.io.messages.raw:raw_decoder", settings=("column",)),
 )
 

@@ -20,7 +20,8 @@ from penstock.io.schema import Kind, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA, RAW_SCHEMA
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
 from penstock.transforms.features.arrays import GraphColumn, graph_column, large_list_array
-from penstock.transforms.features.functions import FeatureFile, FeatureFunction, Preprocessing
+from penstock.transforms.features.code.function import FeatureFunction
+from penstock.transforms.features.functions import FeatureFile, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 from penstock.transforms.features.tensors import KINDS, InputTensor, flat_schema, input_tensors, tensors_schema
 from penstock.transforms.features.trace import trace
@@ -168,7 +169,7 @@ def _forget_eager_calls(tensorflow: Tensorflow) -> None:
 def _name(features: FeatureFunction | TensorFunction) -> str:
     """What a message calls a function: by the flag that names it, if there is one."""
     if isinstance(features, FeatureFunction):
-        return f"--features {features.module}:{features.function}"
+        return features.flag
     name = getattr(features, "__qualname__", type(features).__name__)
     return f"preprocessing function {features.__module__}:{name}"
 

@@ -1,14 +1,18 @@
 """Traces a `preprocessing_fn` before a row is read: which tensors it uses, and whether its outputs can be written."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from penstock.io.errors import ConfigError
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.reserved import RESERVED
+from penstock.transforms.features.code.steady import find_unsteady
 from penstock.transforms.features.outputs import positions_lost
 from penstock.transforms.features.tensorflow import Tensorflow
 from penstock.transforms.features.tensors import InputTensor, SparseInput
+
+_LOGGER = logging.getLogger(__name__)
 
 _Inputs: TypeAlias = Mapping[InputTensor, Any]
 
@@ -17,6 +21,8 @@ def trace(
     t: Tensorflow, function: Callable[[dict[str, Any]], Any], tensors: Sequence[InputTensor], name: str
 ) -> set[str]:
     """Returns the names of the tensors that a function looks at; it may fail if one of them were absent.
+
+    What makes a row's features depend on more than the row is logged as a warning (`find_unsteady`).
 
     Args:
       t: the modules.
@@ -32,6 +38,8 @@ def trace(
     def record(inputs: dict[str, Any]) -> dict[str, Any]:
         outputs = function(_Recorder(inputs, used))
         _check_outputs(t, outputs, {tensor: inputs[tensor.name] for tensor in tensors}, name)
+        for finding in find_unsteady(t.tf, inputs, outputs):
+            _LOGGER.warning("%s: %s", name, finding)
         return dict(outputs)
 
     try:

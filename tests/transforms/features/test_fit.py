@@ -13,8 +13,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reserved import SPLIT
 from penstock.transforms.features.apply import apply_graph, load_graph, transform_fingerprint, transformed_schema
+from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.fit import FitTransform
-from penstock.transforms.features.functions import FeatureFunction, parse_features
+from penstock.transforms.features.functions import parse_features
 
 tft = pytest.importorskip("tensorflow_transform")
 tf = pytest.importorskip("tensorflow")
