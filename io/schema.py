@@ -11,7 +11,7 @@ Penstock reads schemas that TFDV, TFX, TFT and Penstock wrote, and treats them l
   is for whoever parses the tf.Examples, and for a `preprocessing_fn`, which gets a sparse feature by its name. A view
   of an undeclared feature is refused, since its data would be lost.
 - Tensor representations, of the default group, and `represent_variable_length_as_ragged` say what tensors a
-  `preprocessing_fn` gets (`penstock.transforms.features.tensors`).
+  `preprocessing_fn` gets (`penstock.transforms.features.tensors.inputs`).
 - Environments, comparators and annotations are kept in the file and have no effect here, but for the tag `binary`
   (`penstock.io.dataset.columns`).
 """

@@ -26,10 +26,10 @@ from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, feature_map
 from penstock.transforms._named import GRAPH_SCHEMA, no_graph
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
-from penstock.transforms.features.arrays import GraphColumn, graph_column
-from penstock.transforms.features.outputs import TooManyValuesError
 from penstock.transforms.features.saved_graph import SavedGraph, error_text
 from penstock.transforms.features.tensorflow import import_tensorflow
+from penstock.transforms.features.tensors.arrays import GraphColumn, graph_column
+from penstock.transforms.features.tensors.outputs import TooManyValuesError
 
 _ERROR = "transform.error"
 
@@ -44,7 +44,7 @@ class ApplyTransform(TakesBatches, RejectingTransform):
     Input and output are a `PCollection[pyarrow.RecordBatch]`. The computed features replace all columns except the
     reserved ones. Dense outputs of one value a row, and outputs whose schema has `value_count { max: 1 }`, become
     scalar columns, others lists; int64, float32 or binary; null where a row has no value. A sparse or ragged output has
-    several columns (`penstock.transforms.features.outputs`). Rows on which the graph
+    several columns (`penstock.transforms.features.tensors.outputs`). Rows on which the graph
     fails, or whose features break the graph's own schema, are rejected as `transform.error`. As long as the graph
     computes row by row, the values of a row do not depend on its batch, to the last bit.
 

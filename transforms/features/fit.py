@@ -19,11 +19,11 @@ from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA, RAW_SCHEMA
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
-from penstock.transforms.features.arrays import GraphColumn, graph_column, large_list_array
 from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.functions import FeatureFile, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
-from penstock.transforms.features.tensors import KINDS, InputTensor, flat_schema, input_tensors, tensors_schema
+from penstock.transforms.features.tensors.arrays import GraphColumn, graph_column, large_list_array
+from penstock.transforms.features.tensors.inputs import KINDS, InputTensor, flat_schema, input_tensors, tensors_schema
 from penstock.transforms.features.trace import trace
 
 TensorFunction = Callable[[dict[str, Any]], dict[str, Any]]
@@ -92,6 +92,8 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
 def check_preprocessing(features: FeatureFile | FeatureFunction | TensorFunction, schema: schema_pb2.Schema) -> None:
     """Checks, without a row, that features can be fitted to columns of a schema; a file needs no TensorFlow for that.
 
+    The warnings of a function are left to the fit itself.
+
     Raises:
       ConfigError: when they do not fit the schema, the function fails, or an output of it cannot be written.
       ImportError: without the extra `tft`, for a function.
@@ -99,7 +101,7 @@ def check_preprocessing(features: FeatureFile | FeatureFunction | TensorFunction
     if isinstance(features, FeatureFile):
         features.bind(schema_features(schema))
     else:
-        _plan(import_tensorflow(), features, schema)
+        _function_plan(import_tensorflow(), features, schema, telling=False)
 
 
 def _num_rows(batch: pa.RecordBatch) -> int:
@@ -179,11 +181,20 @@ def _plan(
 ) -> _Plan:
     if isinstance(features, FeatureFile):
         return _file_plan(features.bind(schema_features(schema)))
+    return _function_plan(tensorflow, features, schema)
+
+
+def _function_plan(
+    tensorflow: Tensorflow,
+    features: FeatureFunction | TensorFunction,
+    schema: schema_pb2.Schema,
+    telling: bool = True,
+) -> _Plan:
     function = features.load() if isinstance(features, FeatureFunction) else features
     flat = flat_schema(schema)
     tensors = input_tensors(flat)
     name = _name(features)
-    used = trace(tensorflow, function, tensors, name)
+    used = trace(tensorflow, function, tensors, name, telling)
     part = tensors_schema(flat, [tensor for tensor in tensors if tensor.name in used])
     return _Plan(function, part, input_tensors(part), frozenset(), {}, name)
 

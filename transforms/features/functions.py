@@ -42,11 +42,11 @@ Nothing else goes out: a column that no entry names is left behind.
   (`tft.TFTransformOutput.vocabulary_by_name`). As in tensorflow-transform, no vocabulary holds the empty text.
 
 A `preprocessing_fn` is given as a file, `module.py` or `module.py:function`, or as `module:function`, and gets tensors
-as TFX would give them (`penstock.transforms.features.tensors`): by the schema's `tensor_representation_group` and
-`sparse_feature`; else a feature with a fixed shape, which must be present in every row, as a dense tensor, and every
-other one as a `SparseTensor`, or a `RaggedTensor` where the schema represents variable length as ragged. It may return
-dense tensors, `SparseTensor`s and `RaggedTensor`s of int64, float32 or string (`penstock.transforms.features.outputs`).
-The features of a file get lists, whatever the schema says of tensors.
+as TFX would give them: by the schema's `tensor_representation_group` and `sparse_feature`; else a feature with a fixed
+shape, which must be present in every row, as a dense tensor, and every other one as a `SparseTensor`, or a
+`RaggedTensor` where the schema represents variable length as ragged (`penstock.transforms.features.tensors.inputs`). It
+may return dense tensors, `SparseTensor`s and `RaggedTensor`s of int64, float32 or string
+(`penstock.transforms.features.tensors.outputs`). The features of a file get lists, whatever the schema says of tensors.
 """
 
 import dataclasses

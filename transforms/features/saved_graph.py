@@ -15,10 +15,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Kind
 from penstock.transforms._named import RAW_SCHEMA
-from penstock.transforms.features.arrays import GraphColumn, Ints
-from penstock.transforms.features.outputs import graph_outputs
 from penstock.transforms.features.tensorflow import import_tensorflow
-from penstock.transforms.features.tensors import (
+from penstock.transforms.features.tensors.arrays import GraphColumn, Ints
+from penstock.transforms.features.tensors.inputs import (
     DenseInput,
     InputTensor,
     ListInput,
@@ -26,6 +25,7 @@ from penstock.transforms.features.tensors import (
     flat_schema,
     input_tensors,
 )
+from penstock.transforms.features.tensors.outputs import graph_outputs
 
 # Batches are padded to a multiple of this, and every column gets at least this many values behind the real ones:
 # TensorFlow computes values that do not fill a vector register differently, with another last bit.

@@ -8,9 +8,9 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.reserved import RESERVED
 from penstock.transforms.features.code.steady import find_unsteady
-from penstock.transforms.features.outputs import positions_lost
 from penstock.transforms.features.tensorflow import Tensorflow
-from penstock.transforms.features.tensors import InputTensor, SparseInput
+from penstock.transforms.features.tensors.inputs import InputTensor, SparseInput
+from penstock.transforms.features.tensors.outputs import positions_lost
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -18,7 +18,11 @@ _Inputs: TypeAlias = Mapping[InputTensor, Any]
 
 
 def trace(
-    t: Tensorflow, function: Callable[[dict[str, Any]], Any], tensors: Sequence[InputTensor], name: str
+    t: Tensorflow,
+    function: Callable[[dict[str, Any]], Any],
+    tensors: Sequence[InputTensor],
+    name: str,
+    telling: bool = True,
 ) -> set[str]:
     """Returns the names of the tensors that a function looks at; it may fail if one of them were absent.
 
@@ -29,6 +33,7 @@ def trace(
       function: a `preprocessing_fn`.
       tensors: that it is given.
       name: what a message calls it.
+      telling: whether warnings are logged.
 
     Raises:
       ConfigError: when the function fails, or an output cannot be written.
@@ -38,7 +43,7 @@ def trace(
     def record(inputs: dict[str, Any]) -> dict[str, Any]:
         outputs = function(_Recorder(inputs, used))
         _check_outputs(t, outputs, {tensor: inputs[tensor.name] for tensor in tensors}, name)
-        for finding in find_unsteady(t.tf, inputs, outputs):
+        for finding in find_unsteady(t.tf, inputs, outputs) if telling else ():
             _LOGGER.warning("%s: %s", name, finding)
         return dict(outputs)
 

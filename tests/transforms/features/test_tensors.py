@@ -26,10 +26,10 @@ from penstock.transforms.features.apply import (
     load_graph,
     transformed_schema,
 )
-from penstock.transforms.features.arrays import GraphColumn
 from penstock.transforms.features.fit import FitTransform
 from penstock.transforms.features.functions import load_features
-from penstock.transforms.features.tensors import (
+from penstock.transforms.features.tensors.arrays import GraphColumn
+from penstock.transforms.features.tensors.inputs import (
     DenseInput,
     ListInput,
     RaggedInput,
@@ -370,7 +370,7 @@ class TestInputTensors:
 
 
 def graph_column_of(feature: Any) -> GraphColumn:
-    from penstock.transforms.features.arrays import graph_column
+    from penstock.transforms.features.tensors.arrays import graph_column
 
     column, faults = graph_column(ROWS, feature.name, feature.kind)
     assert not faults

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.transforms.features.tensorflow import import_tensorflow
-from penstock.transforms.features.tensors import flat_schema, input_tensors
+from penstock.transforms.features.tensors.inputs import flat_schema, input_tensors
 from penstock.transforms.features.trace import trace
 
 tft = pytest.importorskip("tensorflow_transform")

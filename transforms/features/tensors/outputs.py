@@ -25,8 +25,8 @@ import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError, DataError
-from penstock.transforms.features.arrays import GraphColumn, Ints, list_array, scalar_array
-from penstock.transforms.features.tensors import order_of
+from penstock.transforms.features.tensors.arrays import GraphColumn, Ints, list_array, scalar_array
+from penstock.transforms.features.tensors.inputs import order_of
 
 Components = Sequence[npt.NDArray[Any]]
 

@@ -32,7 +32,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.errors import ConfigError
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Kind, named_features, schema_features
-from penstock.transforms.features.arrays import GraphColumn, Ints
+from penstock.transforms.features.tensors.arrays import GraphColumn, Ints
 
 Parts: TypeAlias = Mapping[str, GraphColumn]
 Faults: TypeAlias = dict[int, str]

@@ -1,0 +1,1 @@
+"""Tensors as columns: those that go into a graph, and those that come out of it."""
