@@ -391,6 +391,10 @@ WRONG = {
         "dense_tensor { column_name: 'n' shape { } default_value { float_value: 1 } }",
         "'t': default_value of INT must be int_value, got float_value",
     ),
+    "large_default": (
+        "dense_tensor { column_name: 'n' shape { } default_value { uint_value: 9223372036854775808 } }",
+        "'t': default_value of INT must be int_value, got uint_value",
+    ),
     "no_size": (
         "dense_tensor { column_name: 'n' shape { dim { size: -1 } } }",
         r"'t': each dimension of a dense tensor must have a size, got \[-1\]",

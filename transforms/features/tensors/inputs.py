@@ -40,6 +40,7 @@ Faults: TypeAlias = dict[int, str]
 KINDS = {schema_pb2.INT: Kind.INT, schema_pb2.FLOAT: Kind.FLOAT, schema_pb2.BYTES: Kind.BYTES}
 _DEFAULTS = {Kind.INT: "int_value", Kind.FLOAT: "float_value", Kind.BYTES: "bytes_value"}
 _GROUP = ""
+_MAX_INT = (1 << 63) - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -393,7 +394,7 @@ def _dense_input(
     if any(size < 0 for size in shape):
         raise ConfigError(f"{where}: each dimension of a dense tensor must have a size, got {list(shape)}")
     given = message.default_value.WhichOneof("kind")
-    if given == "uint_value" and kind is Kind.INT:
+    if given == "uint_value" and kind is Kind.INT and message.default_value.uint_value <= _MAX_INT:
         return DenseInput(name, kind, message.column_name, shape, message.default_value.uint_value)
     if given not in (None, _DEFAULTS[kind]):
         raise ConfigError(f"{where}: default_value of {kind.value} must be {_DEFAULTS[kind]}, got {given}")
