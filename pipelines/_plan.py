@@ -32,13 +32,17 @@ from penstock.io.reasons import Note
 from penstock.io.schema import Feature, find_feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
+from penstock.transforms.checks.environment import in_environment, unexpected_features
 from penstock.transforms.checks.file import Checks, load_checks
+from penstock.transforms.checks.severity import SchemaSeverity
+from penstock.transforms.checks.unchecked import unchecked_text
 from penstock.transforms.checks.unique.keys import check_unique
 from penstock.transforms.checks.unique.transform import RejectDuplicates
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
+from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.fit import FitTransform
-from penstock.transforms.features.functions import FeatureFile, FeatureFunction, load_features
+from penstock.transforms.features.functions import FeatureFile, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.infer import SummarizeRowsFn, Summary, summary_notes, summary_schema
 from penstock.transforms.rolling.file import RollingSpec
@@ -52,6 +56,7 @@ from penstock.transforms.splits.spelling import exact
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
+from pipelines._run.staging import fitting_folder
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -152,6 +157,8 @@ class Recipe:
 
     Attributes:
       checks: what `--rules` asks of the rows.
+      environment: which features of the schema are expected; None for all.
+      severity: what becomes of rows that break the schema.
       windows: of the dataset; None without.
       split: the flags that say which split a row is in.
       rolling: what `--rolling` computes; None without.
@@ -159,6 +166,8 @@ class Recipe:
     """
 
     checks: Checks
+    environment: str | None
+    severity: SchemaSeverity
     label: str | None
     split: SplitOptions
     event_time: str | None
@@ -185,14 +194,17 @@ class Recipe:
             check_tensorflow()
         if inputs.event_time:
             parse_event_time(inputs.event_time)
+        _check_schema_flags(checks)
         recipe = cls(
             checks=load_checks(checks.rules) if checks.rules else Checks(),
+            environment=checks.environment,
+            severity=SchemaSeverity(checks.schema_mode, checks.schema_warn),
             label=checks.label,
             split=split,
             event_time=inputs.event_time,
             windows=parse_window(window) if window else None,
             rolling=load_rolling(transform.rolling) if transform.rolling else None,
-            preprocessing=load_features(transform.features) if transform.features else None,
+            preprocessing=load_features(transform.features, transform.custom_config) if transform.features else None,
         )
         if recipe.preprocessing is not None and TRAIN not in split.names():
             flag = next(name for name in KIND_FLAGS if getattr(split, name))
@@ -222,30 +234,55 @@ class Recipe:
         return [*([COMPARE] if self.checks.unique else []), *([ROLL] if self.rolling else [])]
 
 
+def _check_schema_flags(checks: CheckOptions) -> None:
+    """Refuses what is about a schema where none is given.
+
+    Raises:
+      ConfigError: names the flag.
+    """
+    defaults = CheckOptions()
+    for name in ("environment", "schema_mode", "schema_warn"):
+        if getattr(checks, name) != getattr(defaults, name) and not checks.schema:
+            raise ConfigError(
+                f"--{name} is about a schema that is given, and the inferred one holds for all rows: pass --schema"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """A recipe bound to its source and schema.
 
     Attributes:
-      schema: of the rows that are read.
+      whole_schema: the schema as it was given or inferred.
+      schema: of the rows, as their environment sees it.
       features: its features, in its order.
-      notes: what an inferred schema does to values.
+      notes: what an inferred schema does to values, or what of a given one is not checked.
     """
 
     source: Source
     recipe: Recipe
+    whole_schema: schema_pb2.Schema
     schema: schema_pb2.Schema
     features: tuple[Feature, ...]
     notes: tuple[Note, ...] = ()
 
     @classmethod
-    def bind(cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema, notes: tuple[Note, ...] = ()) -> Self:
-        """Checks the recipe against the schema.
+    def bind(
+        cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema, inferred: tuple[Note, ...] | None = None
+    ) -> Self:
+        """Checks the recipe against the schema, and says once what of a schema that is given is not checked.
+
+        Args:
+          source: of the rows.
+          recipe: what is done with them.
+          schema: of the rows, in all environments.
+          inferred: what the schema does to values, if it was inferred from the rows; None if it is given.
 
         Raises:
-          ConfigError: when a rule, feature, label, key or event time does not fit the schema.
+          ConfigError: when a rule, feature, label, key, event time, environment or severity does not fit the schema.
         """
-        plan = cls(source, recipe, schema, schema_features(schema), notes)
+        seen = in_environment(schema, recipe.environment)
+        plan = cls(source, recipe, schema, seen, schema_features(seen), inferred or ())
         check_unique(recipe.checks.unique, plan.features, recipe.windows)
         recipe.split_kind().bind(plan.features)
         if recipe.split.split_stratify:
@@ -256,8 +293,11 @@ class Plan:
             raise ConfigError("--rolling looks back in event time: pass --event_time COLUMN")
         if isinstance(recipe.preprocessing, FeatureFile):
             recipe.preprocessing.bind(schema_features(plan.row_schema))
-        plan.validation()
-        return plan
+        unchecked = plan.validation().unchecked
+        if inferred is not None or not unchecked:
+            return plan
+        _LOGGER.warning("%s", unchecked_text(unchecked))
+        return dataclasses.replace(plan, notes=unchecked)
 
     @property
     def row_schema(self) -> schema_pb2.Schema:
@@ -265,8 +305,11 @@ class Plan:
         return rolling_schema(self.schema, self.recipe.rolling) if self.recipe.rolling else self.schema
 
     def validation(self) -> ValidateRecords:
-        """The transform that checks rows; making it checks rules and label against the schema."""
-        return ValidateRecords(self.schema, self.recipe.checks.rules, self.recipe.label)
+        """The transform that checks rows; making it checks rules, label and severity against the schema."""
+        recipe = self.recipe
+        return ValidateRecords(
+            self.whole_schema, recipe.checks.rules, recipe.label, recipe.environment, recipe.severity
+        ).told()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -274,8 +317,12 @@ class Plan:
         return tuple(feature.name for feature in self.features)
 
     def read(self, order_key: bool = False, keep_source: bool = False) -> RejectingTransform:
-        """The transform that reads all of the source, typed by the schema; the arguments are those of `Source.read`."""
-        return self.source.read(self.features, order_key, keep_source)
+        """The transform that reads all of the source, typed by the schema; the arguments are those of `Source.read`.
+
+        What the environment does not expect is read too: whoever validates the rows says that it is there.
+        """
+        features = (*self.features, *unexpected_features(self.whole_schema, self.schema))
+        return self.source.read(features, order_key, keep_source)
 
     def check_and_split(
         self,
@@ -322,12 +369,12 @@ class Plan:
         """
         preprocessing = self.recipe.preprocessing
         if preprocessing is None:
-            raise ConfigError("--features is required to fit: a YAML file, or a function as module:function")
+            raise ConfigError("--features is required to fit: a YAML file, or a function as module.py:function")
         with first_rejects(directory) as handler:
             try:
-                return self._fit(
-                    FitTransform(preprocessing, self.row_schema, directory, split=TRAIN), beam_options, handler
-                )
+                with fitting_folder(directory) as temp_dir:
+                    fit = FitTransform(preprocessing, self.row_schema, directory, split=TRAIN, temp_dir=temp_dir)
+                    return self._fit(fit, beam_options, handler)
             except NoRowsError as error:
                 rejects = handler.found()
                 if not rejects.rows:

@@ -10,7 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from penstock.io.columns.float32 import ROUNDED
-from penstock.io.dataset.columns import dataset_columns
+from penstock.io.dataset.columns import dataset_columns, with_lists
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
@@ -103,10 +103,12 @@ def build(
 
 
 def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Schema | None:
-    """The columns of the shards, for a format that has them; features of a graph are computed as float32."""
-    if not SHARD_FORMATS[options.output.output_format].has_columns:
+    """The columns of the shards, for a format that needs them; features of a graph are computed as float32."""
+    if not SHARD_FORMATS[options.output.output_format].needs_columns:
         return None
-    return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
+    columns = dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
+    lists = options.output.sequence_features
+    return with_lists(columns, lists) if lists else columns
 
 
 def _notes(options: DatasetJobOptions, plan: Plan, graph: str | None) -> tuple[Note, ...]:
@@ -229,6 +231,8 @@ def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> P
     plan = Plan.bind(source, recipe, load_schema(options.checks.schema))
     if graph:
         check_transform(graph, schema_features(plan.row_schema))
+    if not options.transform.features:
+        _columns(options, plan, graph)
     return plan
 
 

@@ -11,6 +11,7 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `ToRows`            Makes a `beam.Row` of each row, of a type that Beam knows.
 `InferSchema`       Infers one schema from all rows.
 `ValidateRecords`   Rejects the rows that break the schema or a rule.
+`SchemaSeverity`    Which faults reject a row, and which only warn.
 `load_checks`       Reads a file of rules and of keys that are unique.
 `load_rules`        Reads a file of rules.
 `Checks`            What a file of rules asks of the rows.

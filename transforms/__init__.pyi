@@ -9,6 +9,7 @@ from .checks.file import UniqueKey as UniqueKey
 from .checks.file import load_checks as load_checks
 from .checks.file import load_rules as load_rules
 from .checks.rules import Rule as Rule
+from .checks.severity import SchemaSeverity as SchemaSeverity
 from .checks.unique.transform import RejectDuplicates as RejectDuplicates
 from .checks.validate import ValidateRecords as ValidateRecords
 from .event_time import AssignEventTime as AssignEventTime

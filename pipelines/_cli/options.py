@@ -17,9 +17,10 @@ from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.registry import kind_of
+from penstock.transforms._named import SchemaMode
 from penstock.transforms.splits.registry import split_names
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
-from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
+from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
 from pipelines._report.process import is_started_for_a_job, tell_removed
 
 _Family = TypeVar("_Family", bound=type)
@@ -147,6 +148,24 @@ class CheckOptions(Options):
         metavar="FILE",
         names=FILE,
     )
+    environment: str | None = flag(
+        "where the rows come from, such as SERVING, where the schema may expect no label (default: it expects all)",
+        metavar="NAME",
+    )
+    schema_mode: SchemaMode = flag(
+        "enforce: a row that breaks the schema is rejected; warn: it passes and is counted, unless it cannot be "
+        "encoded; off: only that is looked for",
+        "enforce",
+        choices=get_args(SchemaMode),
+    )
+    schema_warn: tuple[str, ...] = flag(
+        "what only warns of a schema that is enforced, such as company.presence,fare.domain: a feature and a reason, a "
+        "feature, or *.REASON; repeat it for more",
+        (),
+        type=comma_list,
+        action="extend",
+        metavar="FEATURE.REASON,...",
+    )
     rules: str | None = flag(
         "YAML file of SQL predicates that every row must meet, and of keys that are unique", metavar="FILE", names=FILE
     )
@@ -222,8 +241,13 @@ class TransformOptions(Options):
 
     features: str | None = flag(
         "features to compute with tensorflow-transform, fitted on the train split: a YAML file, or a Python function",
-        metavar="FILE|MODULE:FUNCTION",
+        metavar="FILE|FILE.py[:FUNCTION]|MODULE:FUNCTION",
         names=FEATURES,
+    )
+    custom_config: str | None = flag(
+        "what the function of --features gets as custom_config: an object in JSON, or a JSON file",
+        metavar="JSON|FILE",
+        names=CUSTOM_CONFIG,
     )
     transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR", names=GRAPH)
     rolling: str | None = flag(
@@ -247,8 +271,16 @@ class OutputOptions(Options):
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
     )
     output_format: str = flag("format of the shards", "tfrecord", choices=tuple(SHARD_FORMATS))
+    sequence_features: tuple[str, ...] = flag(
+        "the columns that --output_format sequence_example writes as feature lists; the others are features of the "
+        "context (default: those that may have other than one value, by the schema)",
+        (),
+        type=comma_list,
+        metavar="COLUMN,COLUMN",
+    )
     compression: str | None = flag(
-        "compression of the shards, one that their format has (default: gzip for tfrecord, else zstd)",
+        "compression of the shards, one that their format has (default: gzip for tfrecord and sequence_example, else "
+        "zstd)",
         choices=COMPRESSIONS,
     )
     shuffle: Shuffle = flag(

@@ -24,6 +24,7 @@ from penstock.io.sources.read import ReadRecords
 from penstock.io.write import WriteDataset
 from penstock.transforms.adapters.rows import FromRows, ToRows
 from penstock.transforms.checks.file import load_rules
+from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.splits.assign import AssignSplit
@@ -149,6 +150,9 @@ class PenstockValidate(_Rejecting):
     Args:
       schema: The schema, a file of protobuf text.
       rules: A file of rules.
+      environment: Where the rows come from, such as SERVING; without it, all features are expected.
+      schema_mode: What becomes of rows that break the schema: enforce, warn or off.
+      schema_warn: What only warns of a schema that is enforced, such as company.presence.
       error_handling: Whether and where to output bad rows.
     """
 
@@ -156,11 +160,16 @@ class PenstockValidate(_Rejecting):
         self,
         schema: str,
         rules: Optional[str] = None,  # noqa: UP045
+        environment: Optional[str] = None,  # noqa: UP045
+        schema_mode: str = "enforce",
+        schema_warn: Optional[list[str]] = None,  # noqa: UP045
         error_handling: Optional[Mapping[str, str]] = None,  # noqa: UP045
     ):
         super().__init__(error_handling)
-        loaded = load_schema(schema)
-        self._validate = self._with_errors(ValidateRecords(loaded, () if rules is None else load_rules(rules)))
+        severity = SchemaSeverity(schema_mode, tuple(schema_warn or ()))  # type: ignore[arg-type]
+        loaded_rules = () if rules is None else load_rules(rules)
+        validate = ValidateRecords(load_schema(schema), loaded_rules, environment=environment, severity=severity)
+        self._validate = self._with_errors(validate)
 
     def expand(self, rows: beam.PCollection[Any]) -> Any:
         """Checks."""
