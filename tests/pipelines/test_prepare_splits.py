@@ -1,12 +1,12 @@
 """The main job with each kind of split."""
 
 import pytest
-from helpers import manifest_of, run_prepare, write_csv
+from helpers import job, manifest_of, run_prepare, write_csv
 
 from penstock.transforms.verify import verify_dataset
 from pipelines import _replay
 from pipelines._options.replay import ReplayOptions
-from pipelines._report.result import DONE
+from pipelines._report.result import DATA_FAILED, DONE
 
 NAMES = ("id", "user", "t", "label")
 
@@ -34,6 +34,16 @@ def test_by_time_with_a_gap_that_counts_as_no_fault(tmp_path):
     assert manifest.splits == {"train": 24, "eval": 24, "test": 30}
     assert (manifest.rejected_by_reason, manifest.rejected_by_stage) == ({"split.gap": 12}, {"excluded": 12})
     assert manifest.provenance["split"]["gap"] == "2d"
+
+
+def test_rows_of_a_gap_are_not_among_those_of_too_many_rejects(tmp_path):
+    times = [*["2026-06-10"] * 4, *["2026-06-01"] * 3, *["never"] * 3]
+    path = write_csv(tmp_path / "in.csv", [{"id": n, "t": time} for n, time in enumerate(times)], ("id", "t"))
+    flags = ("--event_time=t", "--split_time=train<2026-06-11, test", "--split_gap=2d")
+    code, told = job("--input", path, "--output", tmp_path / "out", *flags)
+    assert (code, "3 of 6 rows were rejected, more than --max_reject_fraction 0.05" in told) == (DATA_FAILED, True), (
+        told
+    )
 
 
 def test_by_folder_from_a_configuration(tmp_path):
