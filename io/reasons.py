@@ -17,18 +17,21 @@ class Reason:
     detail: str
 
 
+# The code of notes about constraints of the schema that are not checked, with the number of features that have them.
+UNCHECKED = "schema.unchecked"
+
 # The code of notes about members that a reader leaves out, since no column can hold them.
 LEFT_OUT = "left_out"
 
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """What became of values on the way, where no row is rejected for it.
+    """What is told of data where no row is rejected for it: what became of values, or what only warns.
 
     Attributes:
       code: stable, such as `float32.rounded`.
       subject: the column, or the member of objects, that it is about.
-      count: how many values, or as many rows.
+      count: how many values, or as many rows; of what is not checked, how many features.
       detail: a sentence with an example, and what can be done; without the count, since notes are merged.
     """
 

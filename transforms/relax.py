@@ -4,7 +4,7 @@
 what rows break       what becomes of the schema
 ====================  =====================================================================================
 type                  the type that inference gives the column, and no domain
-presence              no value is demanded; of a feature without any value not even one
+presence              no value is demanded; of a feature that has none, or no column in some files, not even one
 value_count           from the fewest to the most values; a `shape` becomes a `value_count`
 nan, infinity         `disallow_nan: false`, `disallow_inf: false`
 domain of numbers     the bounds are those of the rows
@@ -156,6 +156,9 @@ def gather_evidence(batch: pa.RecordBatch, features: Iterable[Feature], checks: 
         index = flat.schema.get_field_index(feature.name)
         if index < 0:
             seen[feature.name] = Seen()
+            if feature.required and not feature.complete:  # what must be in each row is counted below
+                why = f"{feature.name} has no column in the input, the schema demands one"
+                _add(broken, (feature.name, "schema.presence"), Broken(batch.num_rows, why))
             continue
         columns[feature.name] = typed.column(feature.name)
         summary = summarize_column(feature.name, flat.column(index), is_untyped(flat.schema.field(index)))
@@ -253,7 +256,7 @@ def relax_schema(schema: schema_pb2.Schema, evidence: Evidence) -> tuple[schema_
         seen = evidence.seen.get(name, Seen())
         retyped = _retype(message, seen) if any(code in _OF_TYPE for code in codes) else None
         for code in codes:
-            text = _relax(relaxed, message, code, seen, retyped)
+            text = _relax(relaxed, message, code, seen, retyped, evidence.rows)
             changes.append(_change(evidence, name, code, text))
     for views in (relaxed.sparse_feature, relaxed.weighted_feature):
         changes += _relax_views(views, evidence)
@@ -271,13 +274,24 @@ def _messages(features: Any, prefix: str = "") -> Iterator[tuple[str, schema_pb2
         yield from _messages(message.struct_domain.feature, f"{prefix}{message.name}.")
 
 
-def _relax(schema: schema_pb2.Schema, message: schema_pb2.Feature, code: str, seen: Seen, retyped: str | None) -> str:
-    """Relaxes one demand of a feature, and says how; `retyped` says what became of its type."""
+def _relax(
+    schema: schema_pb2.Schema, message: schema_pb2.Feature, code: str, seen: Seen, retyped: str | None, rows: int
+) -> str:
+    """Relaxes one demand of a feature, and says how.
+
+    Args:
+      schema: which the feature belongs to.
+      message: the feature.
+      code: of the demand.
+      seen: what the rows hold.
+      retyped: what became of the type of the feature; None if nothing did.
+      rows: how many there are.
+    """
     if retyped is not None and code in (*_OF_TYPE, "schema.domain"):
         return retyped
     match code:
         case "schema.presence":
-            return _relax_presence(message, seen)
+            return _relax_presence(message, seen, rows)
         case "schema.value_count":
             return _widen_count(message, seen)
         case "schema.nan" | "schema.infinity":
@@ -307,10 +321,11 @@ def _clear_domain(message: schema_pb2.Feature) -> None:
         message.ClearField(kind)
 
 
-def _relax_presence(message: schema_pb2.Feature, seen: Seen) -> str:
+def _relax_presence(message: schema_pb2.Feature, seen: Seen, rows: int) -> str:
+    """Demands no value; nor a column, if some files have none."""
     message.ClearField("group_presence")
     message.presence.ClearField("min_fraction")
-    if not seen.summary.present:
+    if not seen.summary.present or seen.summary.rows < rows:
         message.presence.ClearField("min_count")
     if not message.presence.ListFields():
         message.ClearField("presence")

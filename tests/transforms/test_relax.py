@@ -258,6 +258,14 @@ def test_a_feature_without_a_column():
     assert new == feature("type: INT")
 
 
+def test_a_column_that_some_files_lack():
+    schema = feature("type: INT presence { min_count: 1 }")
+    new, changes = relaxed(schema, pa.record_batch({"x": [1, None]}), pa.record_batch({"y": [1]}))
+    assert changes == [("x.presence", 1, "no row must have a value")]
+    assert new == feature("type: INT")
+    assert relaxed(schema, pa.record_batch({"x": [1, None]})) == (schema, [])
+
+
 def test_the_difference_names_what_changed():
     old = schema_of("feature { name: 'a' type: INT } feature { name: 'b' type: INT presence { min_fraction: 1 } }")
     new = schema_of("feature { name: 'a' type: INT } feature { name: 'b' type: BYTES }")

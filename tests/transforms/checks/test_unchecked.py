@@ -3,7 +3,8 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.transforms.checks.unchecked import UNCHECKED, unchecked_constraints, unchecked_text
+from penstock.io.reasons import UNCHECKED
+from penstock.transforms.checks.unchecked import unchecked_constraints, unchecked_text
 from penstock.transforms.checks.validate import record_checks, validate_batch
 
 
