@@ -9,8 +9,8 @@ Penstock reads schemas that TFDV, TFX, TFT and Penstock wrote, and treats them l
   wherever the struct is.
 - Sparse and weighted features are views of plain features. The plain features are read and written; the view itself
   is for whoever parses the tf.Examples. A view of an undeclared feature is refused, since its data would be lost.
-- Environments, comparators, annotations and tensor representations are kept in the file and have no effect here, but
-  for the tag `binary` (`penstock.io.dataset.columns`).
+- Comparators, annotations and tensor representations are kept in the file and have no effect here, but for the tag
+  `binary` (`penstock.io.dataset.columns`). Environments are seen to before (`penstock.transforms.checks.environment`).
 """
 
 import dataclasses

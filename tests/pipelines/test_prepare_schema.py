@@ -293,6 +293,7 @@ class TestRelax:
             file.write("A,1,2\n")
         assert relax.run(self.flags(tmp_path, schema, serving, "--json")) == DONE
         found = json.loads(capsys.readouterr().out)
+        assert list(found)[5:] == ["schema", "output", "rows_in", "rows_unread", "changes", "difference"]
         assert (found["job"], found["rows_in"], found["rows_unread"]) == ("relax", 2, 1)
         assert found["changes"] == [
             {

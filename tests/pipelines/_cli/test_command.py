@@ -452,7 +452,7 @@ class TestCompletion:
     @pytest.mark.parametrize(
         ("line", "offered"),
         [
-            (["penstock", ""], ["completion", "fit", "prepare", "replay", "verify"]),
+            (["penstock", ""], ["completion", "fit", "prepare", "relax", "replay", "verify"]),
             (["penstock", "ver"], ["verify"]),
             (["penstock", "prepare", "--ro"], ["--rolling"]),
             (["penstock", "verify", "--"], ["--config", "--dataset", "--help", "--json", "--verbose"]),
