@@ -26,7 +26,9 @@ LEFT_OUT = "left_out"
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """What is told of data where no row is rejected for it: what became of values, or what only warns.
+    """What became of values on the way, where no row is rejected for it.
+
+    So is told, too, what rows only warn of, and what of a schema is not checked.
 
     Attributes:
       code: stable, such as `float32.rounded`.

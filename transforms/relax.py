@@ -205,9 +205,10 @@ def _texts(values: pa.Array) -> frozenset[str] | None:
 
 
 class GatherEvidence(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Evidence]]):
-    """Gathers what all rows say against a schema: one `Evidence`, of no rows where there are none.
+    """Gathers what all rows say against a schema.
 
-    Input: `pyarrow.RecordBatch` as `ReadRecords` yields them without features.
+    Input: `pyarrow.RecordBatch` as `ReadRecords` yields them without features. Output: one `Evidence`, of no rows where
+    there are no batches.
     """
 
     def __init__(self, schema: schema_pb2.Schema, environment: str | None = None):
@@ -244,9 +245,11 @@ class _GatherEvidenceFn(beam.CombineFn):
 
 
 def relax_schema(schema: schema_pb2.Schema, evidence: Evidence) -> tuple[schema_pb2.Schema, tuple[Change, ...]]:
-    """Returns a schema that all rows meet, and what was changed for it, in the order of the schema.
+    """Relaxes a schema until all of these rows meet it.
 
-    What no schema accepts is among the changes, and changes nothing.
+    Returns:
+      The schema, and what rows break of the given one, in its order. What no schema accepts is among that, and changes
+      nothing.
     """
     relaxed = schema_pb2.Schema()
     relaxed.CopyFrom(schema)

@@ -25,7 +25,7 @@ _ANY_FEATURE = "*"
 
 @dataclasses.dataclass(frozen=True)
 class SchemaSeverity:
-    """Which faults reject a row.
+    """Which faults reject a row, and which only warn.
 
     Attributes:
       mode: `enforce`: all of them. `warn`: none that leaves values that can be encoded; such rows pass and are counted.
