@@ -20,6 +20,9 @@ class Reason:
 # The code of notes about constraints of the schema that are not checked, with the number of features that have them.
 UNCHECKED = "schema.unchecked"
 
+# The stage of dead letters of rows that a flag keeps out of a dataset: no faults, whatever their number.
+EXCLUDED = "excluded"
+
 # The code of notes about members that a reader leaves out, since no column can hold them.
 LEFT_OUT = "left_out"
 

@@ -25,6 +25,7 @@ from penstock.io.messages.registry import AVRO_SCHEMA, decoder_options
 from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
+from penstock.transforms.splits.registry import KIND_FLAGS, SPLIT_FLAGS
 from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
 from pipelines._report.printable import printable
@@ -43,10 +44,10 @@ _INHERITED = (
     "schema_warn",
     "rules",
     "label",
-    "split",
-    "split_key",
+    *SPLIT_FLAGS,
     "seed",
     "output_format",
+    "sequence_features",
     "compression",
 )
 
@@ -66,7 +67,8 @@ def completed(options: ReplayOptions) -> ReplayOptions:
       ConfigError: when runs with different flags wrote them.
     """
     given = options.given | ({"transform"} if options.transform.features else set())
-    given |= {"compression"} if "output_format" in given else set()
+    given |= {"compression", "sequence_features"} if "output_format" in given else set()
+    given |= set(SPLIT_FLAGS) if given & set(KIND_FLAGS) else set()
     return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
 
 
@@ -119,6 +121,8 @@ def _flags_of(dataset: str, manifest: Manifest | WindowManifest, has_schema: boo
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
     # The schema of a dataset is what its environment saw; only another schema is looked at from there.
     names = (*_INHERITED, "environment") if has_schema else _INHERITED
+    # Manifests from before there was a second hash do not name its version.
+    options = {"split_hash": 1, **options} if options else options
     flags = {name: options[name] for name in names if options.get(name) not in (None, [], "")}
     # A folder does not tell the format, its files do.
     named = (options.get("input", ()), [entry["uri"] for entry in manifest.provenance.get("inputs", ())])

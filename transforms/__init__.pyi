@@ -23,7 +23,10 @@ from .relax import relax_schema as relax_schema
 from .rolling.transform import RollingFeatures as RollingFeatures
 from .rolling.transform import load_rolling as load_rolling
 from .shuffle_key import AssignShuffleKey as AssignShuffleKey
-from .split import AssignSplit as AssignSplit
-from .split import parse_split as parse_split
+from .splits.assign import AssignSplit as AssignSplit
+from .splits.by_column import SplitByColumn as SplitByColumn
+from .splits.by_file import SplitByFile as SplitByFile
+from .splits.by_time import SplitByTime as SplitByTime
+from .splits.spelling import parse_split as parse_split
 from .verify import Fault as Fault
 from .verify import verify_dataset as verify_dataset

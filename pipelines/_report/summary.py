@@ -133,14 +133,22 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
     return table
 
 
+# What notes are about, by the beginnings of their codes; the others are about values.
+_TITLES = {
+    ("schema.", "rule."): "passed with a warning (a row may have several)",
+    ("split.",): "look at the splits (no row is rejected for it)",
+    ("",): "not as they were read (no row is rejected for it)",
+}
+
+
 def _notes(notes: Sequence[Note]) -> Iterator[RenderableType]:
-    """What only warns, and what became of values; what is not checked was logged when the job began."""
-    warned = [note for note in notes if note.code.startswith(("schema.", "rule.")) and note.code != UNCHECKED]
-    others = [note for note in notes if note not in warned and note.code != UNCHECKED]
-    if warned:
-        yield _told("passed with a warning (a row may have several)", warned)
-    if others:
-        yield _told("not as they were read (no row is rejected for it)", others)
+    """What only warns, what splits are like, what became of values; what is not checked was logged at the beginning."""
+    left = [note for note in notes if note.code != UNCHECKED]
+    for prefixes, title in _TITLES.items():
+        found = [note for note in left if note.code.startswith(prefixes)]
+        left = [note for note in left if note not in found]
+        if found:
+            yield _told(title, found)
 
 
 def _told(title: str, notes: Sequence[Note]) -> RenderableType:
