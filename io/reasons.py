@@ -17,6 +17,9 @@ class Reason:
     detail: str
 
 
+# The code of notes about constraints of the schema that are not checked, with the number of features that have them.
+UNCHECKED = "schema.unchecked"
+
 # The stage of dead letters of rows that a flag keeps out of a dataset: no faults, whatever their number.
 EXCLUDED = "excluded"
 
@@ -28,10 +31,12 @@ LEFT_OUT = "left_out"
 class Note:
     """What became of values on the way, where no row is rejected for it.
 
+    So is told, too, what rows only warn of, and what of a schema is not checked.
+
     Attributes:
       code: stable, such as `float32.rounded`.
       subject: the column, or the member of objects, that it is about.
-      count: how many values, or as many rows.
+      count: how many values, or as many rows; of what is not checked, how many features.
       detail: a sentence with an example, and what can be done; without the count, since notes are merged.
     """
 

@@ -12,8 +12,8 @@ Penstock reads schemas that TFDV, TFX, TFT and Penstock wrote, and treats them l
   of an undeclared feature is refused, since its data would be lost.
 - Tensor representations, of the default group, and `represent_variable_length_as_ragged` say what tensors a
   `preprocessing_fn` gets (`penstock.transforms.features.tensors.inputs`).
-- Environments, comparators and annotations are kept in the file and have no effect here, but for the tag `binary`
-  (`penstock.io.dataset.columns`).
+- Comparators and annotations are kept in the file and have no effect here, but for the tag `binary`
+  (`penstock.io.dataset.columns`). Environments are seen to before (`penstock.transforms.checks.environment`).
 """
 
 import dataclasses

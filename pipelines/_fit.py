@@ -37,14 +37,13 @@ def run(options: FitOptions) -> int:
         return tell(_described(options, time.monotonic() - started), options.run.json)
     if FileSystems.exists(FileSystems.join(output, "transform_fn")) and not options.graph.overwrite:
         raise ConfigError(f"--output {output} holds a graph already; pass --overwrite to replace it")
+    schema_path = options.checks.schema or FileSystems.join(output, SCHEMA)
+    plan = Plan.bind(source, recipe, load_schema(schema_path)) if options.checks.schema else None
     look_at(source)
     if not FileSystems.exists(output):
         FileSystems.mkdirs(output)
-    schema_path = options.checks.schema or FileSystems.join(output, SCHEMA)
     with showing_progress():
-        if options.checks.schema:
-            plan = Plan.bind(source, recipe, load_schema(schema_path))
-        else:
+        if plan is None:
             inferred = infer_schema(source, options.beam, schema_path)
             plan = Plan.bind(source, recipe, inferred.schema, inferred.notes)
         fitted = plan.fit(options.beam, output)

@@ -29,7 +29,14 @@ from penstock.io.errors import ConfigError, NoRowsError
 from penstock.io.files.folders import delete_files
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.reasons import Note
-from penstock.io.schema import Feature, find_feature, load_schema, schema_features, write_schema
+from penstock.io.schema import (
+    Feature,
+    find_feature,
+    load_schema,
+    named_features,
+    schema_features,
+    write_schema,
+)
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
 from penstock.transforms.checks.environment import in_environment, unexpected_features
@@ -304,12 +311,25 @@ class Plan:
         """The schema of the rows behind `check_and_split`: the columns that are read, and the rolling features."""
         return rolling_schema(self.schema, self.recipe.rolling) if self.recipe.rolling else self.schema
 
-    def validation(self) -> ValidateRecords:
-        """The transform that checks rows; making it checks rules, label and severity against the schema."""
+    def validation(self, for_fit: bool = False) -> ValidateRecords:
+        """The transform that checks rows; making it checks rules, label and severity against the schema.
+
+        A fit stops at a row that the graph cannot take, so `for_fit` rejects it whatever the severity.
+        """
         recipe = self.recipe
-        return ValidateRecords(
-            self.whole_schema, recipe.checks.rules, recipe.label, recipe.environment, recipe.severity
-        ).told()
+        severity = recipe.severity.rejecting(self._needed_by_graphs()) if for_fit else recipe.severity
+        rules, label, environment = recipe.checks.rules, recipe.label, recipe.environment
+        return ValidateRecords(self.whole_schema, rules, label, environment, severity).told()
+
+    def _needed_by_graphs(self) -> list[str]:
+        """The demands of the schema on features that may enter a graph as dense tensors, which lack no value."""
+        shaped = {name for name, message in named_features(self.schema).items() if message.HasField("shape")}
+        dense = [
+            feature.name
+            for feature in self.features
+            if feature.name in shaped or (feature.complete and feature.multivalued is False)
+        ]
+        return [f"{name}.{reason}" for name in dense for reason in ("presence", "value_count")]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -321,8 +341,13 @@ class Plan:
 
         What the environment does not expect is read too: whoever validates the rows says that it is there.
         """
-        features = (*self.features, *unexpected_features(self.whole_schema, self.schema))
-        return self.source.read(features, order_key, keep_source)
+        may_lack = self.recipe.severity.may_lack(self.schema)
+        expected = (
+            dataclasses.replace(feature, required=False) if feature.name in may_lack else feature
+            for feature in self.features
+        )
+        unexpected = unexpected_features(self.whole_schema, self.schema)
+        return self.source.read((*expected, *unexpected), order_key, keep_source)
 
     def check_and_split(
         self,
@@ -330,6 +355,7 @@ class Plan:
         handler: ErrorHandler,
         lateness: AnyDuration = ZERO,
         spill: str | None = None,
+        for_fit: bool = False,
     ) -> beam.PCollection[pa.RecordBatch]:
         """Validates rows and adds event time, rolling features and split; the handler takes the rejected rows.
 
@@ -340,8 +366,9 @@ class Plan:
           handler: of rejects.
           lateness: how late a row of a stream may come and see all of its past (`RollingFeatures`).
           spill: a folder for bounded input that is grouped by key, where all workers share this machine's disk.
+          for_fit: whether features are fitted to the rows.
         """
-        rows = rows | "ValidateRecords" >> self.validation().with_error_handler(handler)
+        rows = rows | "ValidateRecords" >> self.validation(for_fit).with_error_handler(handler)
         recipe = self.recipe
         if recipe.event_time and not self.source.has_event_times:
             rows = rows | "AssignEventTime" >> AssignEventTime(recipe.event_time).with_error_handler(handler)
@@ -388,7 +415,7 @@ class Plan:
             phases = [READ.named(title), *self.recipe.phases, Phase("computing the graph")]
             pipeline = stack.enter_context(run_pipeline(beam_options, title, phases))
             rows = pipeline | "Read" >> self.read(keep_source=True).with_error_handler(handler)
-            _ = self.check_and_split(rows, handler, spill=spill) | "FitTransform" >> fit
+            _ = self.check_and_split(rows, handler, spill=spill, for_fit=True) | "FitTransform" >> fit
         return Fitted.of(pipeline.result)
 
 

@@ -13,6 +13,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import delete_files
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
+from penstock.io.formats.tfrecord import TFRecordFormat
 from penstock.io.schema import load_schema, write_schema
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
@@ -89,13 +90,18 @@ def _relax(options: RelaxOptions, source: Source, schema: schema_pb2.Schema) -> 
             _ = (
                 pipeline
                 | "Read" >> source.read().with_error_handler(handler)
-                | "GatherEvidence" >> GatherEvidence(schema, options.schema.environment)
+                | "GatherEvidence" >> GatherEvidence(schema, options.schema.environment, _has_kinds(source))
                 | "WriteSchema" >> beam.Map(_write, schema, output)
             )
         found = _take(output)
         if not found.rows:
             raise no_rows(source, handler.found())
         return dataclasses.replace(found, unread=handler.found())
+
+
+def _has_kinds(source: Source) -> bool:
+    """Whether records say of which kind their values are, and are read as no other."""
+    return isinstance(source, FileSource) and isinstance(source.format_of_files, TFRecordFormat)
 
 
 def _write(evidence: Evidence, schema: schema_pb2.Schema, output: str) -> None:

@@ -23,7 +23,7 @@ import penstock.io
 import penstock.transforms
 import pipelines
 from penstock.io.formats.registry import FORMATS, choose_format
-from pipelines import _main, fit, prepare, replay, verify
+from pipelines import _main, fit, prepare, relax, replay, verify
 from pipelines._cli.beam import beam_parser
 from pipelines._cli.flags import flag_names, job_parser
 from pipelines._main import JOBS
@@ -35,7 +35,7 @@ PAGES = [
 ]
 # tests/tutorials runs the others, with all that they hold.
 READ = [page for page in PAGES if page.parent.name != "tutorials"]
-MODULES = {"prepare": prepare, "fit": fit, "replay": replay, "verify": verify}
+MODULES = {"prepare": prepare, "fit": fit, "relax": relax, "replay": replay, "verify": verify}
 # Stable codes of dead letters, as the sources spell them.
 _STAGES = ("event_time", "label", "read", "rule", "schema", "transform", "write")
 _CODE = re.compile(rf"(?:{'|'.join((*FORMATS, *_STAGES))})\.[a-z0-9_]+")

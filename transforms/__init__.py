@@ -12,6 +12,8 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `InferSchema`       Infers one schema from all rows.
 `ValidateRecords`   Rejects the rows that break the schema or a rule.
 `SchemaSeverity`    Which faults reject a row, and which only warn.
+`GatherEvidence`    Gathers what all rows say against a schema.
+`relax_schema`      Relaxes a schema until all of these rows meet it.
 `load_checks`       Reads a file of rules and of keys that are unique.
 `load_rules`        Reads a file of rules.
 `Checks`            What a file of rules asks of the rows.

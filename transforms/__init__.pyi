@@ -18,6 +18,8 @@ from .features.fit import FitTransform as FitTransform
 from .features.functions import load_features as load_features
 from .infer import InferSchema as InferSchema
 from .keep_source import KeepSource as KeepSource
+from .relax import GatherEvidence as GatherEvidence
+from .relax import relax_schema as relax_schema
 from .rolling.transform import RollingFeatures as RollingFeatures
 from .rolling.transform import load_rolling as load_rolling
 from .shuffle_key import AssignShuffleKey as AssignShuffleKey

@@ -3,8 +3,8 @@
 ====================  =====================================================================================
 what rows break       what becomes of the schema
 ====================  =====================================================================================
-type                  the type that inference gives the column, and no domain
-presence              no value is demanded; of a feature without any value not even one
+type                  the type that inference gives the column (of tf.Examples, the one that they hold), and no domain
+presence              no value is demanded; of a feature that has none, or no column in some files, not even one
 value_count           from the fewest to the most values; a `shape` becomes a `value_count`
 nan, infinity         `disallow_nan: false`, `disallow_inf: false`
 domain of numbers     the bounds are those of the rows
@@ -33,7 +33,7 @@ from penstock.io.batches import TakesBatches, is_untyped
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.lists import list_column
-from penstock.io.columns.values import has_kind
+from penstock.io.columns.values import has_kind, item_type, kind_of
 from penstock.io.schema import Feature, Kind, feature_domain, schema_features
 from penstock.transforms.checks.environment import in_environment
 from penstock.transforms.checks.faults import Fault, Rows
@@ -68,12 +68,14 @@ class Seen:
       summary: of its column, as it is read without a schema.
       low, high: the least and the greatest number, if there is a domain of numbers; None without numbers.
       texts: those outside of a domain of texts; None when there are too many, or one is not UTF-8.
+      kinds: of the values as they are stored, where a value of another kind is not read.
     """
 
     summary: ColumnSummary = dataclasses.field(default_factory=ColumnSummary)
     low: float | None = None
     high: float | None = None
     texts: frozenset[str] | None = frozenset()
+    kinds: frozenset[Kind] = frozenset()
 
     def merge(self, other: "Seen") -> "Seen":
         """Returns what the rows of both hold; commutative and associative."""
@@ -83,6 +85,7 @@ class Seen:
             min((x for x in (self.low, other.low) if x is not None), default=None),
             max((x for x in (self.high, other.high) if x is not None), default=None),
             None if texts is None or len(texts) > MAX_NEW_TEXTS else texts,
+            self.kinds | other.kinds,
         )
 
 
@@ -135,8 +138,16 @@ class Change:
     change: str
 
 
-def gather_evidence(batch: pa.RecordBatch, features: Iterable[Feature], checks: RecordChecks) -> Evidence:
+def gather_evidence(
+    batch: pa.RecordBatch, features: Iterable[Feature], checks: RecordChecks, exact_kinds: bool = False
+) -> Evidence:
     """Returns what rows, as a reader without a schema yields them, say against a schema.
+
+    Args:
+      batch: the rows.
+      features: of the schema.
+      checks: of the schema.
+      exact_kinds: whether a value of another kind than its feature is not read, as in tf.Examples.
 
     Raises:
       ConfigError: for a column that has no form as the type of its feature, in any row.
@@ -156,14 +167,34 @@ def gather_evidence(batch: pa.RecordBatch, features: Iterable[Feature], checks: 
         index = flat.schema.get_field_index(feature.name)
         if index < 0:
             seen[feature.name] = Seen()
+            if feature.required and not feature.complete:  # what must be in each row is counted below
+                why = f"{feature.name} has no column in the input, the schema demands one"
+                _add(broken, (feature.name, "schema.presence"), Broken(batch.num_rows, why))
             continue
         columns[feature.name] = typed.column(feature.name)
         summary = summarize_column(feature.name, flat.column(index), is_untyped(flat.schema.field(index)))
         seen[feature.name] = _seen(columns[feature.name], limits[feature.name], summary)
+        has_kind_of_its_own = exact_kinds and not is_untyped(flat.schema.field(index))  # a folder's has none
+        stored = kind_of(item_type(flat.column(index).type)) if has_kind_of_its_own else None
+        if stored is not None:
+            seen[feature.name] = dataclasses.replace(seen[feature.name], kinds=frozenset({stored}))
+            if stored is not feature.kind:
+                unfit[feature.name] = _add_other_kind(broken, feature, flat.column(index), stored)
     rows = pa.RecordBatch.from_arrays([*columns.values(), pa.nulls(batch.num_rows)], [*columns, ""])
     for fault in schema_faults(rows, checks):
         _add_fault(broken, fault, unfit.get(fault.subject))
     return Evidence(batch.num_rows, seen, broken)
+
+
+def _add_other_kind(broken: dict[tuple[str, str], Broken], feature: Feature, column: pa.Array, stored: Kind) -> Rows:
+    """Adds the rows that have a value, all of another kind, and returns them."""
+    rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+    for code in _OF_TYPE:
+        broken.pop((feature.name, code), None)
+    if len(rows):
+        why = f"{feature.name} holds {stored.value} values, the schema says {feature.kind.value}"
+        _add(broken, (feature.name, "schema.type"), Broken(len(rows), why))
+    return rows
 
 
 def _add(broken: dict[tuple[str, str], Broken], key: tuple[str, str], found: Broken) -> None:
@@ -202,20 +233,26 @@ def _texts(values: pa.Array) -> frozenset[str] | None:
 
 
 class GatherEvidence(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Evidence]]):
-    """Gathers what all rows say against a schema: one `Evidence`, of no rows where there are none.
+    """Gathers what all rows say against a schema.
 
-    Input: `pyarrow.RecordBatch` as `ReadRecords` yields them without features.
+    Input: `pyarrow.RecordBatch` as `ReadRecords` yields them without features. Output: one `Evidence`, of no rows where
+    there are no batches.
     """
 
-    def __init__(self, schema: schema_pb2.Schema, environment: str | None = None):
+    def __init__(self, schema: schema_pb2.Schema, environment: str | None = None, exact_kinds: bool = False):
         """Checks the schema.
+
+        Args:
+          schema: the schema.
+          environment: where the rows come from; None expects all features.
+          exact_kinds: whether a value of another kind than its feature is not read, as in tf.Examples.
 
         Raises:
           ConfigError: for an invalid schema, or an environment that it does not name.
         """
         super().__init__()
         seen = in_environment(schema, environment)
-        self._fn = _GatherEvidenceFn(schema_features(seen), record_checks(seen))
+        self._fn = _GatherEvidenceFn(schema_features(seen), record_checks(seen), exact_kinds)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Evidence]:
         """One step."""
@@ -223,15 +260,16 @@ class GatherEvidence(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBat
 
 
 class _GatherEvidenceFn(beam.CombineFn):
-    def __init__(self, features: tuple[Feature, ...], checks: RecordChecks):
+    def __init__(self, features: tuple[Feature, ...], checks: RecordChecks, exact_kinds: bool):
         self._features = features
         self._checks = checks
+        self._exact_kinds = exact_kinds
 
     def create_accumulator(self) -> Evidence:
         return Evidence()
 
     def add_input(self, accumulator: Evidence, batch: pa.RecordBatch) -> Evidence:
-        return accumulator.merge(gather_evidence(batch, self._features, self._checks))
+        return accumulator.merge(gather_evidence(batch, self._features, self._checks, self._exact_kinds))
 
     def merge_accumulators(self, accumulators: Iterable[Evidence]) -> Evidence:
         return functools.reduce(Evidence.merge, accumulators, Evidence())
@@ -241,9 +279,11 @@ class _GatherEvidenceFn(beam.CombineFn):
 
 
 def relax_schema(schema: schema_pb2.Schema, evidence: Evidence) -> tuple[schema_pb2.Schema, tuple[Change, ...]]:
-    """Returns a schema that all rows meet, and what was changed for it, in the order of the schema.
+    """Relaxes a schema until all of these rows meet it.
 
-    What no schema accepts is among the changes, and changes nothing.
+    Returns:
+      The schema, and what rows break of the given one, in its order. What no schema accepts is among that, and changes
+      nothing.
     """
     relaxed = schema_pb2.Schema()
     relaxed.CopyFrom(schema)
@@ -253,7 +293,7 @@ def relax_schema(schema: schema_pb2.Schema, evidence: Evidence) -> tuple[schema_
         seen = evidence.seen.get(name, Seen())
         retyped = _retype(message, seen) if any(code in _OF_TYPE for code in codes) else None
         for code in codes:
-            text = _relax(relaxed, message, code, seen, retyped)
+            text = _relax(relaxed, message, code, seen, retyped, evidence.rows)
             changes.append(_change(evidence, name, code, text))
     for views in (relaxed.sparse_feature, relaxed.weighted_feature):
         changes += _relax_views(views, evidence)
@@ -271,13 +311,24 @@ def _messages(features: Any, prefix: str = "") -> Iterator[tuple[str, schema_pb2
         yield from _messages(message.struct_domain.feature, f"{prefix}{message.name}.")
 
 
-def _relax(schema: schema_pb2.Schema, message: schema_pb2.Feature, code: str, seen: Seen, retyped: str | None) -> str:
-    """Relaxes one demand of a feature, and says how; `retyped` says what became of its type."""
+def _relax(
+    schema: schema_pb2.Schema, message: schema_pb2.Feature, code: str, seen: Seen, retyped: str | None, rows: int
+) -> str:
+    """Relaxes one demand of a feature, and says how.
+
+    Args:
+      schema: which the feature belongs to.
+      message: the feature.
+      code: of the demand.
+      seen: what the rows hold.
+      retyped: what became of the type of the feature; None if nothing did.
+      rows: how many there are.
+    """
     if retyped is not None and code in (*_OF_TYPE, "schema.domain"):
         return retyped
     match code:
         case "schema.presence":
-            return _relax_presence(message, seen)
+            return _relax_presence(message, seen, rows)
         case "schema.value_count":
             return _widen_count(message, seen)
         case "schema.nan" | "schema.infinity":
@@ -289,9 +340,12 @@ def _relax(schema: schema_pb2.Schema, message: schema_pb2.Feature, code: str, se
 
 
 def _retype(message: schema_pb2.Feature, seen: Seen) -> str:
-    """Gives a feature the type that inference gives its column; BYTES where that is the one that it has."""
+    """Gives a feature the type that inference gives its column; BYTES where that is the one that it has.
+
+    Where only values of its own kind are read, it gets the kind that is stored.
+    """
     old = schema_pb2.FeatureType.Name(message.type)
-    kind = column_kind(seen.summary)[0]
+    kind = next(iter(seen.kinds)) if len(seen.kinds) == 1 else column_kind(seen.summary)[0]
     new = kind.value if kind.value != old else Kind.BYTES.value
     message.type = schema_pb2.FeatureType.Value(new)
     _clear_domain(message)
@@ -307,10 +361,11 @@ def _clear_domain(message: schema_pb2.Feature) -> None:
         message.ClearField(kind)
 
 
-def _relax_presence(message: schema_pb2.Feature, seen: Seen) -> str:
+def _relax_presence(message: schema_pb2.Feature, seen: Seen, rows: int) -> str:
+    """Demands no value; nor a column, if some files have none."""
     message.ClearField("group_presence")
     message.presence.ClearField("min_fraction")
-    if not seen.summary.present:
+    if not seen.summary.present or seen.summary.rows < rows:
         message.presence.ClearField("min_count")
     if not message.presence.ListFields():
         message.ClearField("presence")

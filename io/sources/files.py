@@ -71,10 +71,10 @@ class FileSource:
         """Describes the files: the first names, number, size and format."""
         names = ", ".join(file.uri for file in self.files[:3]) + (", ..." if len(self.files) > 3 else "")
         size = byte_text(sum(file.size for file in self.files))
-        return f"{names} ({len(self.files)} files, {size}, {type(self._of_files).__name__})"
+        return f"{names} ({len(self.files)} files, {size}, {type(self.format_of_files).__name__})"
 
     @property
-    def _of_files(self) -> Format:
+    def format_of_files(self) -> Format:
         """The format of what the files themselves hold."""
         return self.reader.reader if isinstance(self.reader, PartitionedFormat) else self.reader
 
@@ -82,7 +82,7 @@ class FileSource:
         """Says what the files have if they have no rows, as the end of a sentence; empty if that is not known."""
         if not any(file.size for file in self.files):
             return ", and the files are empty"
-        names = self._of_files.columns(self.files[0])
+        names = self.format_of_files.columns(self.files[0])
         return f", and the files have columns ({', '.join(names)}) without a row" if names else ""
 
     def inputs(self) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock.io.files.sizes import byte_text
-from penstock.io.reasons import Note
-from penstock.transforms.checks.unchecked import UNCHECKED
+from penstock.io.reasons import UNCHECKED, Note
 from penstock.transforms.verify import LEFTOVER, Fault
 from pipelines._report.printable import mapped, masked, printable, shell_word
 from pipelines._report.result import (

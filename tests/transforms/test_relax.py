@@ -258,6 +258,26 @@ def test_a_feature_without_a_column():
     assert new == feature("type: INT")
 
 
+def test_tf_examples_are_read_as_the_kind_that_they_hold():
+    schema = feature("type: INT int_domain { max: 9 } presence { min_fraction: 1 }")
+    batch = pa.record_batch({"x": pa.array([[1.0], None, [20000001.0]], pa.list_(pa.float32()))})
+    for exact, wrong in ((False, 1), (True, 2)):
+        evidence = gather_evidence(batch, schema_features(schema), record_checks(schema), exact)
+        new, changes = relax_schema(schema, evidence)
+        assert {change.rows for change in changes if change.code in ("schema.type", "schema.int_overflow")} == {wrong}
+        assert {change.rows for change in changes if change.code == "schema.presence"} == {1}
+        assert schema_pb2.FeatureType.Name(new.feature[0].type) == "FLOAT"
+        assert new.feature[0].WhichOneof("domain_info") is None
+
+
+def test_a_column_that_some_files_lack():
+    schema = feature("type: INT presence { min_count: 1 }")
+    new, changes = relaxed(schema, pa.record_batch({"x": [1, None]}), pa.record_batch({"y": [1]}))
+    assert changes == [("x.presence", 1, "no row must have a value")]
+    assert new == feature("type: INT")
+    assert relaxed(schema, pa.record_batch({"x": [1, None]})) == (schema, [])
+
+
 def test_the_difference_names_what_changed():
     old = schema_of("feature { name: 'a' type: INT } feature { name: 'b' type: INT presence { min_fraction: 1 } }")
     new = schema_of("feature { name: 'a' type: INT } feature { name: 'b' type: BYTES }")

@@ -25,13 +25,14 @@ _ANY_FEATURE = "*"
 
 @dataclasses.dataclass(frozen=True)
 class SchemaSeverity:
-    """Which faults reject a row.
+    """Which faults reject a row, and which only warn.
 
     Attributes:
       mode: `enforce`: all of them. `warn`: none that leaves values that can be encoded; such rows pass and are counted.
         `off`: none of these is looked for.
       warn: what only warns under `enforce`: `company.presence` for a feature (or a view) and a reason, `company` for
         all reasons of it, `*.domain` for a reason wherever it occurs.
+      reject: what rejects all the same, in the same form.
 
     Raises:
       ConfigError: for another mode, or `warn` where no fault rejects.
@@ -39,6 +40,7 @@ class SchemaSeverity:
 
     mode: SchemaMode = "enforce"
     warn: tuple[str, ...] = ()
+    reject: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(SchemaMode):
@@ -66,9 +68,18 @@ class SchemaSeverity:
             message has the nearest name.
         """
         names = _names(schema)
-        if self.mode == "warn":
-            return _pairs(names, REASONS)
-        return frozenset(pair for item in self.warn for pair in _resolved(item, names))
+        warned = _pairs(names, REASONS) if self.mode == "warn" else _all_resolved(self.warn, names)
+        return warned - _all_resolved(self.reject, names)
+
+    def may_lack(self, schema: schema_pb2.Schema) -> frozenset[str]:
+        """Returns the features whose column need not be there, though the schema demands values."""
+        if self.mode == "off":
+            return frozenset(_names(schema))
+        return frozenset(name for name, code in self.warnings(schema) if code == "schema.presence")
+
+    def rejecting(self, items: Iterable[str]) -> Self:
+        """Returns the same, but that `items` reject; what was not looked for warns."""
+        return dataclasses.replace(self, mode="warn" if self.mode == "off" else self.mode, reject=tuple(items))
 
 
 def _names(schema: schema_pb2.Schema) -> list[str]:
@@ -82,6 +93,10 @@ def _names(schema: schema_pb2.Schema) -> list[str]:
 def _pairs(names: Iterable[str], reasons: Iterable[str]) -> frozenset[tuple[str, str]]:
     reasons = tuple(reasons)
     return frozenset((name, f"schema.{reason}") for name in names for reason in reasons)
+
+
+def _all_resolved(items: Iterable[str], names: Sequence[str]) -> frozenset[tuple[str, str]]:
+    return frozenset(pair for item in items for pair in _resolved(item, names))
 
 
 def _resolved(item: str, names: Sequence[str]) -> frozenset[tuple[str, str]]:

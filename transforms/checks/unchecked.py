@@ -5,11 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.reasons import Note
+from penstock.io.reasons import UNCHECKED, Note
 from penstock.io.schema import named_features
-
-# The code of notes about constraints of the schema that are not checked.
-UNCHECKED = "schema.unchecked"
 
 _MAX_LISTED = 5
 
@@ -41,7 +38,8 @@ def unchecked_constraints(schema: schema_pb2.Schema) -> tuple[Note, ...]:
 
 def unchecked_text(notes: Iterable[Note]) -> str:
     """Says in one line what is not checked."""
-    return "the schema demands what is not checked: " + "; ".join(f"{note.subject} of {note.detail}" for note in notes)
+    named = "; ".join(f"{note.subject} of {note.detail.partition(': ')[0]}" for note in notes)
+    return f"the schema demands what no row alone can break, and what is not checked: {named}"
 
 
 def _note(constraint: str, subjects: Sequence[str]) -> Note:

@@ -179,7 +179,11 @@ OWN_ANSWERS = [
     (["--help"], DONE, r"prepare +Turns raw files or topics into a dataset of checked shards\.\n"),
     (["--version"], DONE, r"^penstock \d+\.\d+\.\d+ \(Apache Beam 2\.\d+\.\d+, Arrow \d+\.\d+\.\d+, .*kernel: "),
     ([], WRONG_USAGE, r"usage: penstock JOB \[flags\]"),
-    (["nosuch"], WRONG_USAGE, r"penstock: error: unknown job 'nosuch'; the jobs are prepare, fit, verify, replay"),
+    (
+        ["nosuch"],
+        WRONG_USAGE,
+        r"penstock: error: unknown job 'nosuch'; the jobs are prepare, fit, relax, verify, replay",
+    ),
     (["verfy"], WRONG_USAGE, r"penstock: error: unknown job 'verfy'; did you mean verify\?\nTry --help for the jobs\."),
     (["Prepare"], WRONG_USAGE, r"unknown job 'Prepare'; did you mean prepare\?"),
     (["größe"], WRONG_USAGE, r"unknown job 'größe'"),
@@ -452,7 +456,7 @@ class TestCompletion:
     @pytest.mark.parametrize(
         ("line", "offered"),
         [
-            (["penstock", ""], ["completion", "fit", "prepare", "replay", "verify"]),
+            (["penstock", ""], ["completion", "fit", "prepare", "relax", "replay", "verify"]),
             (["penstock", "ver"], ["verify"]),
             (["penstock", "prepare", "--ro"], ["--rolling"]),
             (["penstock", "verify", "--"], ["--config", "--dataset", "--help", "--json", "--verbose"]),

@@ -3,7 +3,8 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.transforms.checks.unchecked import UNCHECKED, unchecked_constraints, unchecked_text
+from penstock.io.reasons import UNCHECKED
+from penstock.transforms.checks.unchecked import unchecked_constraints, unchecked_text
 from penstock.transforms.checks.validate import record_checks, validate_batch
 
 
@@ -68,7 +69,8 @@ def test_features_of_one_constraint_share_a_note():
     (note,) = unchecked_constraints(schema)
     assert (note.code, note.subject, note.count) == (UNCHECKED, "presence.min_count", 7)
     assert note.detail.startswith("f0, f1, f2, f3, f4 and 2 more: it is about the whole dataset")
-    assert unchecked_text([note]).startswith("the schema demands what is not checked: presence.min_count of f0, f1")
+    start = "the schema demands what no row alone can break, and what is not checked"
+    assert unchecked_text([note]).startswith(f"{start}: presence.min_count of f0, f1")
 
 
 def test_constraints_of_the_dataset_of_structs_and_views():

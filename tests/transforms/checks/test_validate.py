@@ -404,5 +404,5 @@ def test_configuration_is_checked_when_the_graph_is_built(caplog):
     with caplog.at_level(logging.WARNING):
         _ = pipeline | beam.Create(batches()) | ValidateRecords(feature("type: BYTES url_domain { }"))
     assert [record.getMessage() for record in caplog.records if "url_domain" in record.getMessage()] == [
-        "the schema demands what is not checked: url_domain of x: Penstock does not know what its values may be"
+        "the schema demands what no row alone can break, and what is not checked: url_domain of x"
     ]
