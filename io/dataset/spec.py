@@ -22,7 +22,7 @@ from penstock.io.dataset.options import (
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
 from penstock.io.errors import ConfigError
-from penstock.io.reasons import Note, complete_notes
+from penstock.io.reasons import EXCLUDED, Note, complete_notes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -160,6 +160,18 @@ class DatasetSpec:
                 "overwrite replaces a dataset by one that is whole, which a stream never is: name another folder, "
                 "or remove what is there"
             )
+
+    def has_too_many_rejects(self, rows_in: int, stages: Mapping[str, int]) -> bool:
+        """Whether more than `max_reject_fraction` of the rows were rejected.
+
+        Rows that a flag keeps out, such as those in a gap between splits, count neither as rows nor as rejects.
+
+        Args:
+          rows_in: all rows that came in.
+          stages: rejected rows by the stage that rejected them.
+        """
+        excluded = stages.get(EXCLUDED, 0)
+        return sum(stages.values()) - excluded > self.max_reject_fraction * (rows_in - excluded)
 
     @property
     def lateness(self) -> datetime.timedelta:

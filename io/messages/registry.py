@@ -19,7 +19,9 @@ from penstock.io.formats.registry import (
     HEADER,
     MULTILINE,
     NULL_VALUES,
+    QUOTING,
     RECORD_TYPE,
+    TRIM,
     FormatOption,
     check_keywords,
     find_format,
@@ -75,7 +77,7 @@ _ENTRIES = (
     DecoderEntry(
         "csv",
         "penstock.io.messages.csv:csv_decoder",
-        (DELIMITER, COLUMNS, NULL_VALUES),
+        (DELIMITER, QUOTING, TRIM, COLUMNS, NULL_VALUES),
         of_headers=(HEADER, MULTILINE),
     ),
     DecoderEntry(
