@@ -26,8 +26,8 @@ from penstock.io.schema import Feature
 class TFRecordFormat:
     """TFRecord files of tf.Example or tf.SequenceExample, plain or compressed.
 
-    Compressions are .gz, .zlib, .bz2 and .zst. A record is rejected when it is not of that type, or its values are not of
-    the schema's kind. A broken CRC or a cut-off record is a fault of the file. The columns are those of
+    Compressions are .gz, .zlib, .bz2 and .zst. A record is rejected when it is not of that type, or its values are not
+    of the schema's kind. A broken CRC or a cut-off record is a fault of the file. The columns are those of
     `decode_examples`.
 
     Attributes:
