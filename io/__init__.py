@@ -11,7 +11,7 @@ Beam and Arrow are loaded.
 `ReadFromAvro`           Reads files into RecordBatches: Avro.
 `ReadFromParquet`        Reads files into RecordBatches: Parquet.
 `ReadFromOrc`            Reads files into RecordBatches: ORC.
-`ReadFromTFRecord`       Reads files into RecordBatches: TFRecord of tf.Example.
+`ReadFromTFRecord`       Reads files into RecordBatches: TFRecord.
 `ReadFromText`           Reads files into RecordBatches: Text.
 `WatchRecords`           Reads the files that patterns match, each when it is finished, for ever.
 `WatchFiles`             Finds the files that patterns match, each when it is finished.
@@ -20,7 +20,7 @@ Beam and Arrow are loaded.
 `AvroFormat`             Avro container files.
 `ParquetFormat`          Parquet files.
 `OrcFormat`              ORC files.
-`TFRecordFormat`         TFRecord files of tf.Example, plain or compressed: .gz, .zlib, .bz2, .zst.
+`TFRecordFormat`         TFRecord files of tf.Example or tf.SequenceExample, plain or compressed.
 `TextFormat`             Text files: one row a line, in the column `text`.
 `ReadFromKafka`          Reads Kafka topics into RecordBatches.
 `KafkaSource`            Topics of one Kafka cluster, and which part of them is read.

@@ -40,7 +40,7 @@ from penstock.io.reasons import Reason
 def try_encode_sequences(
     batch: pa.RecordBatch, lists: Collection[str], kernel: ModuleType | None = None
 ) -> tuple[EncodedExamples, dict[int, list[Reason]]]:
-    """Encodes the rows that have a faithful form as framed tf.SequenceExamples, in order; says why the others have none.
+    """Encodes the rows that have a faithful form as framed tf.SequenceExamples, in order; tells why others have none.
 
     Args:
       batch: the rows.
@@ -191,11 +191,16 @@ def _step_faults(batch: pa.RecordBatch, columns: _Columns) -> dict[int, list[Rea
         lists = list_column(batch.column(name))
         sums = sums_per_row(said.values, said.counts)
         beyond = (said.values < 0) | (said.values > np.repeat(lists.counts, said.counts))
-        wrong = (sums != lists.counts) | (sums_per_row(beyond, said.counts) > 0) | said.has_nulls | ~lists.present
+        wrong = (
+            (sums != lists.counts)
+            | (sums_per_row(beyond.astype(np.int64), said.counts) > 0)
+            | said.has_nulls
+            | ~lists.present
+        )
         for row in np.flatnonzero(wrong & said.present).tolist():
             detail = (
-                f"column {step_lengths_name(name)!r} must have the number of values of each step of {name!r}, which has "
-                f"{lists.counts[row] if lists.present[row] else 'no'} values, got lengths with the sum {sums[row]}"
+                f"column {step_lengths_name(name)!r} must have the number of values of each step of {name!r}, which "
+                f"has {lists.counts[row] if lists.present[row] else 'no'} values, got lengths with the sum {sums[row]}"
             )
             faults.setdefault(row, []).append(Reason("write.step_lengths", detail))
     return faults

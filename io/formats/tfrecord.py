@@ -24,10 +24,11 @@ from penstock.io.schema import Feature
 
 @dataclasses.dataclass(frozen=True)
 class TFRecordFormat:
-    """TFRecord files of tf.Example or tf.SequenceExample, plain or compressed: .gz, .zlib, .bz2, .zst.
+    """TFRecord files of tf.Example or tf.SequenceExample, plain or compressed.
 
-    A record is rejected when it is not of that type, or its values are not of the schema's kind. A broken CRC or a
-    cut-off record is a fault of the file. The columns are those of `decode_examples`.
+    Compressions are .gz, .zlib, .bz2 and .zst. A record is rejected when it is not of that type, or its values are not
+    of the schema's kind. A broken CRC or a cut-off record is a fault of the file. The columns are those of
+    `decode_examples`.
 
     Attributes:
       record_type: `example` or `sequence_example`.

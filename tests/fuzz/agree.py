@@ -25,7 +25,7 @@ FEATURES = (
 
 
 def check_decoding(records: Sequence[bytes]) -> int:
-    """Compares what is decoded of the records, as both types and with and without a schema; how many are no tf.Examples.
+    """Compares what is decoded of the records, as both types, with and without a schema; how many are no tf.Examples.
 
     Raises:
       AssertionError: where the two differ, or the batch is not a valid one.

@@ -1,4 +1,7 @@
-"""tf.Examples and tf.SequenceExamples as no writer makes them: all that the wire format allows, and damage; the same for the same seed."""
+"""tf.Examples and tf.SequenceExamples as no writer makes them: all that the wire format allows, and damage.
+
+They are the same for the same seed.
+"""
 
 import random
 import struct

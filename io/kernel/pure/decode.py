@@ -98,7 +98,8 @@ def read(
       rows, int32; the ends of their values, int32 with a 0 in front; the values, or for bytes their ends, int32 with a
       0 in front; the content of bytes; whether every row has one value. Second, by key that is not in `names`, the rows
       that hold it, int32. Third, by row, why the record is none of its type. Fourth, by key that is a feature list: the
-      rows where it is, int32; the ends of their steps, int32 with a 0 in front; the number of values of each step, int32.
+      rows where it is, int32; the ends of their steps, int32 with a 0 in front; the number of values of each step,
+      int32.
     """
     collector = _SequenceCollector(names) if is_sequence else _Collector(names)
     faults: dict[int, str] = {}
@@ -230,9 +231,9 @@ def _message_class(is_sequence: bool) -> Any:
 def _file_descriptor() -> descriptor_pb2.FileDescriptorProto:
     """Describes the wire format of tensorflow/core/example/{example,feature}.proto.
 
-    `sequences` is a field that only a tf.SequenceExample has, which otherwise parses as a tf.Example. Maps are described
-    as repeated fields, their form on the wire: in a map, protobuf's Python implementation drops entries with an unknown
-    field, which the C++ one and TensorFlow read.
+    `sequences` is a field that only a tf.SequenceExample has, which otherwise parses as a tf.Example. Maps are
+    described as repeated fields, their form on the wire: in a map, protobuf's Python implementation drops entries with
+    an unknown field, which the C++ one and TensorFlow read.
     """
     proto = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="penstock/io/example.proto", package="penstock.io", syntax="proto3")

@@ -1,4 +1,6 @@
-"""Writes rows as framed tf.Examples or tf.SequenceExamples, without a loop over rows; `penstock.io.examples.encode` shows the layout.
+"""Writes rows as framed tf.Examples or tf.SequenceExamples, without a loop over rows.
+
+`penstock.io.examples.encode` and `penstock.io.examples.sequences` show the layout.
 
 The bytes in front of the values, the header, depend only on the size of the values in bytes, so each header is made
 once for each size. Only the CRC of each record needs a call per row.

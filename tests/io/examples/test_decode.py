@@ -144,7 +144,9 @@ def test_sequence_examples_are_rejected_by_name():
     sequence.context.feature["n"].int64_list.value.append(1)
     sequence.feature_lists.feature_list["s"].feature.add().int64_list.value.append(1)
     decoded = decode([sequence.SerializeToString()])
-    assert "tf.SequenceExample" in decoded.rejects[0][0].detail
+    assert decoded.rejects[0][0].detail == (
+        "the record is a tf.SequenceExample, and is read as a tf.Example: pass --record_type sequence_example"
+    )
 
 
 def test_of_a_key_held_twice_the_last_counts():

@@ -460,7 +460,10 @@ class TestCompletion:
             (["penstock", "ver"], ["verify"]),
             (["penstock", "prepare", "--ro"], ["--rolling"]),
             (["penstock", "verify", "--"], ["--config", "--dataset", "--help", "--json", "--verbose"]),
-            (["penstock", "prepare", "--output_format", ""], ["arrayrecord", "parquet", "tfrecord"]),
+            (
+                ["penstock", "prepare", "--output_format", ""],
+                ["arrayrecord", "parquet", "sequence_example", "tfrecord"],
+            ),
             (["penstock", "prepare", "--overwrite", "--shuffle", "g"], ["global"]),
             (["penstock", "prepare", "--input", "data/"], ["data/a.csv"]),
             (["penstock", "prepare", "--schema", "sch"], ["schema.pbtxt"]),
