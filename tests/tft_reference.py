@@ -79,10 +79,16 @@ def _values(row: Any) -> list[Any]:
     return list(np.ravel(np.array(row, dtype=object))) if isinstance(row, list) else [row]
 
 
-def our_rows(features: Any, schema: schema_pb2.Schema, batch: pa.RecordBatch, folder: Path) -> dict[str, list[Any]]:
-    """The same of `FitTransform` and `apply_graph`, applied in two pieces of unlike size."""
+def our_rows(
+    features: Any,
+    schema: schema_pb2.Schema,
+    batch: pa.RecordBatch,
+    folder: Path,
+    fitted: Sequence[pa.RecordBatch] | None = None,
+) -> dict[str, list[Any]]:
+    """The same of `FitTransform`, on the batch or the batches of `fitted`, and `apply_graph`, in two unlike pieces."""
     with local_pipeline() as pipeline:
-        _ = _given(pipeline, [batch]) | FitTransform(features, schema, str(folder))
+        _ = _given(pipeline, fitted or [batch]) | FitTransform(features, schema, str(folder))
     graph, at = load_graph(str(folder)), batch.num_rows // 3
     pieces = [apply_graph(graph, piece) for piece in (batch.slice(0, at), batch.slice(at))]
     assert not any(reasons for _, reasons in pieces)
