@@ -3,10 +3,13 @@
 import json
 import os
 import re
-from typing import Any
+from typing import Any, Literal
 
 from penstock.io.errors import ConfigError
 from penstock.io.files.paths import check_readable, is_local
+
+# What becomes of rows that break the schema (`penstock.transforms.checks.severity`).
+SchemaMode = Literal["enforce", "warn", "off"]
 
 FEATURES_HINT = "give a YAML file, or a function as module.py, module.py:function or module:function"
 ROLLING_HINT = "give a YAML file"

@@ -63,8 +63,13 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         check_custom_config(self.transform.custom_config, self.transform.features)
         if self.output.num_shards and self.output.shard_bytes:
             raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")
+        if self.output.sequence_features and self.output.output_format != "sequence_example":
+            raise ConfigError(
+                "--sequence_features are for --output_format sequence_example: pass it too, or leave them out"
+            )
         for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
             KafkaTarget.parse(uri)
+        self.split.names()
         self._check_windows()
         self.dataset_spec().check_input(not self.is_endless, self.stream.window is not None)
         if self.run.is_translated:
@@ -102,7 +107,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         spec = self.dataset_spec()
         suffix = SHARD_FORMATS[spec.format].suffixes[str(spec.compression)]
         shard, letters = f"part-00000-of-00001{suffix}", f"{DEAD_LETTERS}/part-00000-of-00001.jsonl"
-        splits = [part.partition("=")[0].strip() for part in (self.split.split or "train").split(",")]
+        splits = self.split.names()
         if self.stream.window is None:
             return [MANIFEST, SCHEMA, letters, *(f"{split}/{shard}" for split in splits)]
         start = "20260101T000000Z"

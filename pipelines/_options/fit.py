@@ -68,6 +68,7 @@ class FitOptions(JobOptions):
         check_custom_config(self.graph.custom_config, self.graph.features)
         if not self.graph.output:
             raise ConfigError("--output is required: the folder of the graph")
+        self.split.names()
         self.input.check_given()
 
     def check_apart(self) -> None:

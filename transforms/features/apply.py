@@ -15,7 +15,7 @@ from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches, drop_rows
+from penstock.io.batches import TakesBatches, drop_rows, notes_of, with_notes
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -91,7 +91,8 @@ def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatc
     reserved = [name for name in batch.schema.names if name in RESERVED]
     kept = batch.select(reserved)
     kept = kept.take(pa.array(left)) if reasons else kept
-    return pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved]), reasons
+    outputs = pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved])
+    return with_notes(outputs, notes_of(batch)), reasons
 
 
 def check_features(

@@ -34,6 +34,10 @@ Nothing else goes out: a column that no entry names is left behind.
 - **Lists** (features that the schema does not bound to one value) stay lists; operations work on each of their values.
 - **Types** are checked against the schema before anything runs. INT is int64 throughout; operations that give FLOAT
   work in float32, as tensorflow-transform does. `equal` and similar operations give 1 or 0.
+- **Large integers**, such as seconds since 1970, are centred before they are narrowed, by all that scales them or puts
+  them into buckets: the result is as exact as a float32 can be. Here it differs from tensorflow-transform's, which
+  rounds to float32 first, so that all times within a minute are one. If all values of the fit are within 2^24, either
+  way, the result is tensorflow-transform's, to the bit. Boundaries of `bucketize` are exact to 2^53.
 - **Vocabularies** are stored under their entry's name, if that is valid for one: letters, digits, `_`, `.`, `-`
   (`tft.TFTransformOutput.vocabulary_by_name`). As in tensorflow-transform, no vocabulary holds the empty text.
 

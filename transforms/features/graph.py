@@ -8,6 +8,7 @@ without it.
 from collections.abc import Callable
 from typing import Any
 
+from penstock.transforms.features import exact_integers
 from penstock.transforms.features.tensorflow import Tensorflow
 
 # TensorFlow has no type annotations.
@@ -171,10 +172,23 @@ def mapper(function: str) -> Callable[..., Column]:
     return call
 
 
+def exact(function: str) -> Callable[..., Column]:
+    """Makes an operation of a mapper of tensorflow-transform; of integers, it is what `exact_integers` says."""
+
+    def call(t: Tensorflow, *columns: Column, **arguments: Any) -> Column:
+        if columns[0].dtype != t.tf.int64:
+            return getattr(t.tft, function)(*columns, **arguments)
+        return getattr(exact_integers, function)(t, *columns, **arguments)
+
+    return call
+
+
 def buckets(function: str) -> Callable[..., Column]:
     """Makes an operation of a mapper of tensorflow-transform that takes boundaries."""
 
     def call(t: Tensorflow, column: Column, boundaries: list[float]) -> Column:
+        if column.dtype == t.tf.int64:
+            return getattr(exact_integers, function)(t, column, boundaries)
         return getattr(t.tft, function)(column, t.tf.constant([boundaries], t.tf.float32))
 
     return call

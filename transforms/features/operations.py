@@ -104,11 +104,16 @@ def _mapper(
     return Operation(name, takes, graph.mapper(name), gives, on_values=False, parameters=parameters, main=main)
 
 
+def _exact(name: str, gives: Kind, main: str | None = None, **parameters: Parameter) -> Operation:
+    """Makes an operation of a mapper of tensorflow-transform that centres integers before it narrows them."""
+    return dataclasses.replace(_mapper(name, _NUMBER, gives, main, **parameters), call=graph.exact(name))
+
+
 def _per_key(mapper: Operation) -> Operation:
     """Makes the same operation with statistics for each value of a key, the second input."""
     name = f"{mapper.name}_per_key"
     return dataclasses.replace(
-        mapper, name=name, call=graph.mapper(name), min_inputs=2, max_inputs=2, key=_TEXT, shape="single", complete=True
+        mapper, name=name, call=graph.exact(name), min_inputs=2, max_inputs=2, key=_TEXT, shape="single", complete=True
     )
 
 
@@ -125,14 +130,12 @@ def _buckets(name: str, gives: Kind) -> Operation:
     )
 
 
-_SCALE_TO_0_1 = _mapper("scale_to_0_1", _NUMBER, Kind.FLOAT)
-_SCALE_TO_Z_SCORE = _mapper("scale_to_z_score", _NUMBER, Kind.FLOAT)
-_SCALE_BY_MIN_MAX = _mapper(
-    "scale_by_min_max", _NUMBER, Kind.FLOAT, output_min=Parameter("number"), output_max=Parameter("number")
+_SCALE_TO_0_1 = _exact("scale_to_0_1", Kind.FLOAT)
+_SCALE_TO_Z_SCORE = _exact("scale_to_z_score", Kind.FLOAT)
+_SCALE_BY_MIN_MAX = _exact(
+    "scale_by_min_max", Kind.FLOAT, output_min=Parameter("number"), output_max=Parameter("number")
 )
-_BUCKETIZE = _mapper(
-    "bucketize", _NUMBER, Kind.INT, "num_buckets", num_buckets=Parameter("int", required=True, minimum=1)
-)
+_BUCKETIZE = _exact("bucketize", Kind.INT, "num_buckets", num_buckets=Parameter("int", required=True, minimum=1))
 _TO = {"to": Parameter("number type", required=True)}
 
 _ALL = (
@@ -140,7 +143,7 @@ _ALL = (
     _SCALE_TO_0_1,
     _SCALE_TO_Z_SCORE,
     _SCALE_BY_MIN_MAX,
-    _mapper("scale_to_gaussian", _NUMBER, Kind.FLOAT),
+    _exact("scale_to_gaussian", Kind.FLOAT),
     _BUCKETIZE,
     *map(_per_key, (_SCALE_TO_0_1, _SCALE_TO_Z_SCORE, _SCALE_BY_MIN_MAX, _BUCKETIZE)),
     _mapper(

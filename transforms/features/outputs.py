@@ -51,27 +51,30 @@ class GraphOutput(abc.ABC):
         return (self.key,)
 
     @abc.abstractmethod
+    def rows(self, components: Components) -> int:
+        """Returns the number of rows of the plain tensors that it consists of."""
+
+    @abc.abstractmethod
     def arrays(self, components: Components, rows: int) -> list[pa.Array]:
-        """Returns its columns for the first rows of the plain tensors that it consists of.
+        """Returns its columns for the first rows of these tensors.
 
         Raises:
           TooManyValuesError: naming the bad rows.
-          DataError: when the tensors are not of that many rows, or not what the columns can hold.
+          DataError: when the tensors are not what the columns can hold.
         """
-
-    def _check_rows(self, found: int, rows: int) -> None:
-        if found < rows:
-            raise DataError(f"output {self.key!r} of the graph has {found} rows for {rows} rows")
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseOutput(GraphOutput):
     """A dense tensor."""
 
+    def rows(self, components: Components) -> int:
+        """Returns the first dimension."""
+        return len(components[0])
+
     def arrays(self, components: Components, rows: int) -> list[pa.Array]:
         """Returns a column of single values, or of lists of the values of all dimensions."""
         (values,) = components
-        self._check_rows(len(values), rows)
         length = math.prod(values.shape[1:])
         flat = values[:rows].reshape(-1)
         if length == 1:
@@ -84,6 +87,10 @@ class ListOutput(GraphOutput):
     """A `SparseTensor` of lists of values; `single`: no row has more than one."""
 
     single: bool
+
+    def rows(self, components: Components) -> int:
+        """Returns the first dimension."""
+        return int(components[2][0])
 
     def arrays(self, components: Components, rows: int) -> list[pa.Array]:
         """Returns a column of lists, or of single values."""
@@ -128,10 +135,13 @@ class SparseOutput(GraphOutput):
         """The columns of indices, from the outside, and that of values."""
         return (*self.indices, self.values)
 
+    def rows(self, components: Components) -> int:
+        """Returns the first dimension."""
+        return int(components[2][0])
+
     def arrays(self, components: Components, rows: int) -> list[pa.Array]:
         """Returns lists of indices and values, in the order of the indices."""
-        indices, values, shape = components
-        self._check_rows(int(shape[0]), rows)
+        indices, values, _ = components
         if (order := order_of(indices)) is not None:
             indices, values = indices[order], values[order]
         end = int(np.searchsorted(indices[:, 0], rows))
@@ -152,10 +162,13 @@ class RaggedOutput(GraphOutput):
         """The columns of lengths, from the outside, and that of values."""
         return (*(name for name in self.lengths if name is not None), self.values)
 
+    def rows(self, components: Components) -> int:
+        """Returns the first dimension."""
+        return len(components[1]) - 1
+
     def arrays(self, components: Components, rows: int) -> list[pa.Array]:
         """Returns lists of lengths and of values."""
         values, outer, *inner = components
-        self._check_rows(len(outer) - 1, rows)
         starts = outer[: rows + 1].astype(np.int64)
         arrays = []
         for name, lengths in zip(self.lengths, self._lengths(values, inner), strict=True):

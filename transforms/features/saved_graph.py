@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Kind
 from penstock.transforms._named import RAW_SCHEMA
 from penstock.transforms.features.arrays import GraphColumn, Ints
@@ -182,12 +182,15 @@ class SavedGraph:
         """
         padding = _padding(columns, rows)
         padded = {name: column.append(padding) for name, column in columns.items()}
-        results = self._whole(padded, rows + len(padding))
-        return [
-            array
-            for output in self._outputs
-            for array in output.arrays([part.numpy() for part in results[output.key]], rows)
-        ]
+        total = rows + len(padding)
+        results = self._whole(padded, total)
+        arrays = []
+        for output in self._outputs:
+            parts = [part.numpy() for part in results[output.key]]
+            if (found := output.rows(parts)) != total:
+                raise DataError(f"output {output.key!r} of the graph has {found} rows, its input has {total}")
+            arrays += output.arrays(parts, rows)
+        return arrays
 
     @functools.cached_property
     def _whole(self) -> Computation:

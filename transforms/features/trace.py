@@ -1,10 +1,11 @@
 """Traces a `preprocessing_fn` before a row is read: which tensors it uses, and whether its outputs can be written."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from penstock.io.errors import ConfigError
+from penstock.io.files.temporary import temporary_folder
 from penstock.io.reserved import RESERVED
 from penstock.transforms.features.code.steady import find_unsteady
 from penstock.transforms.features.outputs import positions_lost
@@ -42,13 +43,27 @@ def trace(
         return dict(outputs)
 
     try:
-        needed = t.tft.get_transform_input_columns(record, {tensor.name: tensor.spec(t.tf) for tensor in tensors})
+        needed = _dependencies(record, {tensor.name: tensor.spec(t.tf) for tensor in tensors})
     except ConfigError:
         raise
     except Exception as error:
         hint = "; it must take columns that the schema has" if isinstance(error, KeyError) else ""
         raise ConfigError(f"{name} fails: {type(error).__name__}: {error}{hint}") from error
     return used | set(needed)
+
+
+def _dependencies(function: Callable[[dict[str, Any]], dict[str, Any]], specs: Mapping[str, Any]) -> Iterable[str]:
+    """Returns the inputs that outputs depend on, as `tft.get_transform_input_columns` does.
+
+    That one has no folder for assets. Without files of their own, vocabularies at the same place in two functions share
+    a table in this process, and fail if one is of numbers and the other of texts.
+    """
+    from tensorflow_transform import graph_tools, impl_helper
+
+    with temporary_folder() as folder:
+        traced = impl_helper.trace_preprocessing_function(function, specs, False, base_temp_dir=folder)
+        names: Iterable[str] = graph_tools.get_dependent_inputs(*traced)
+        return names
 
 
 class _Recorder(dict[str, Any]):
@@ -152,13 +167,28 @@ def _fault(t: Tensorflow, key: str, tensor: Any, annotated: set[Any], inputs: _I
     if isinstance(tensor, tf.SparseTensor):
         lost = shape.rank == 2 and tensor.values.ref() not in annotated and _is_scattered(tensor, inputs)
         return positions_lost(key) if lost else None
-    return None
+    return _UNIFORM if _is_uniform(t, tensor) else None
 
 
 _UNKNOWN = (
     "a dense tensor must have as many values in each row, got the shape {}; give it a width (tf.ensure_shape, or "
     "dense_shape and default_value of what made it), or return it as a SparseTensor or RaggedTensor"
 )
+
+
+# tensorflow-transform fails on these only when it writes the graph, after the fit.
+_UNIFORM = (
+    "a dimension of the RaggedTensor is uniform; make it ragged, as with tf.RaggedTensor.from_nested_row_splits("
+    "x.flat_values, x.nested_row_splits)"
+)
+
+
+def _is_uniform(t: Tensorflow, tensor: Any) -> bool:
+    while isinstance(tensor, t.tf.RaggedTensor):
+        if tensor.uniform_row_length is not None:
+            return True
+        tensor = tensor.values
+    return False
 
 
 def _final_shape(t: Tensorflow, tensor: Any) -> Any:
