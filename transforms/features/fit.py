@@ -44,7 +44,7 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
         metadata/               the schema of its inputs
 
     Anything there under these names is replaced, but only at the end. Statistics depend on the order of the rows and
-    on the batches only in the last bits of floats.
+    on the batches only as far as docs/tfx.md says of each operation.
 
     Attributes:
       features: the features (`load_features`), or any `preprocessing_fn`.

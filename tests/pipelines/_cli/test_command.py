@@ -140,6 +140,16 @@ TFT_ANSWERS = [
         r"--transform data: is not a folder with a fitted graph: .*No su",
     ),
     (["fit", *IO, "--features=none"], WRONG_USAGE, r"--features none: cannot be read"),
+    (["fit", *IO, "--features=none.py:fn"], WRONG_USAGE, r"--features none.py:fn: cannot be read: .*module\.py"),
+    (["prepare", *IO, "--features=nope://b/x.py"], WRONG_USAGE, r"nope://b/x.py: no filesystem is known for nope://"),
+    (["fit", *IO, "--features=a:f", "--custom_config=none"], WRONG_USAGE, r"--custom_config none: cannot be read"),
+    (["fit", *IO, "--features=a:f", "--custom_config={"], WRONG_USAGE, r"--custom_config: must be an object in JSON"),
+    (
+        ["prepare", *IO, "--features=f.yaml", "--custom_config={}"],
+        WRONG_USAGE,
+        r"--custom_config is for a function that --features names, and f.yaml is a YAML file",
+    ),
+    (["prepare", *IO, "--custom_config={}"], WRONG_USAGE, r"--custom_config is for a function .*, and there are none"),
 ]
 
 

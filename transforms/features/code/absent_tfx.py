@@ -36,7 +36,9 @@ def placeholders() -> Iterator[None]:
     finally:
         sys.meta_path.remove(finder)
         for name in finder.made:
-            sys.modules.pop(name, None)
+            made, (parent, _, attribute) = sys.modules.pop(name, None), name.rpartition(".")
+            if made is not None and vars(sys.modules.get(parent, made)).get(attribute) is made:
+                delattr(sys.modules[parent], attribute)  # of a folder that is named so
 
 
 class _Placeholder(type):
@@ -82,9 +84,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of a module of TFX; None for others, and for those that an installed TFX lacks."""
+        """The spec of a module of TFX; None for others, and for those that an installed TFX lacks.
+
+        A folder `tfx` on the path is no TFX: it has no file of its own.
+        """
         parent = sys.modules.get(_TFX)
-        if fullname.partition(".")[0] != _TFX or not (parent is None or isinstance(parent, _Module)):
+        if fullname.partition(".")[0] != _TFX or getattr(parent, "__file__", None) is not None:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 

@@ -87,7 +87,7 @@ class FeatureFunction:
         return "the module must be in the working directory or on the Python path (PYTHONPATH)"
 
     def _function_of(self, module: types.ModuleType) -> Callable[..., Any]:
-        function = getattr(module, self.function, None)
+        function: Any = getattr(module, self.function, None)
         if is_placeholder(function):
             raise ConfigError(
                 f"{self.flag}: is {function.__qualname__}, and TFX is not installed: copy the file of the function "

@@ -186,7 +186,7 @@ class _Step:
         if kind in _ALONG:
             return 0 in self.axes and self.axes[0] in self._named_axes(_ALONG[kind])
         if kind in _ALONG_LAST:
-            return self._rank(0) is not None and self.axes[0] == self._rank(0) - 1
+            return self.axes[0] + 1 == self._rank(0)
         if kind in ("MatMul", "BatchMatMulV2"):
             return self._contracts()
         if kind == "StridedSlice":

@@ -16,7 +16,7 @@ from penstock.transforms.features.functions import load_features
 
 
 def write(folder: Path, **modules: str) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in modules.items():
         (folder / f"{name}.py").write_text(text)
     return folder
@@ -210,6 +210,15 @@ def test_names_of_tfx_may_be_annotations_where_it_is_not_installed(tmp_path) -> 
     assert "tfx" not in sys.modules
     with pytest.raises(ImportError):
         import tfx  # noqa: F401
+
+
+def test_a_folder_of_that_name_is_no_tfx(tmp_path, monkeypatch) -> None:
+    write(tmp_path / "site" / "tfx", own="NAME = 'own'\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    write(tmp_path, main=ANNOTATED + "from tfx import own\ndef preprocessing_fn(inputs):\n    return own.NAME\n")
+    assert call(tmp_path / "main.py") == "own"
+    monkeypatch.delitem(sys.modules, "tfx.own")
+    assert not hasattr(sys.modules.pop("tfx"), "components")
 
 
 TFX_USES = {
