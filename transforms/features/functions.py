@@ -57,8 +57,9 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, find_feature
 from penstock.transforms._named import FEATURES_HINT, is_function
-from penstock.transforms.features import graph
+from penstock.transforms.features.compute.columns import fill_missing, map_items, map_values
 from penstock.transforms.features.file import Entry, Step, is_int, is_number, parse_entries
+from penstock.transforms.features.graph import CALLS
 from penstock.transforms.features.tensorflow import import_tensorflow
 
 _VOCABULARY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -170,13 +171,24 @@ class _State:
     kind: Kind
     single: bool
     complete: bool
+    length: int | None = None  # of each list that is there, if it is fixed
 
 
 @dataclasses.dataclass(frozen=True)
 class _Output:
+    """An entry with the states of its inputs and, behind each operation, of what it gives."""
+
     entry: Entry
     states: tuple[_State, ...]
-    single: bool
+    steps: tuple[_State, ...]
+
+    @property
+    def single(self) -> bool:
+        return (self.steps or self.states)[-1].single
+
+    def entering(self, step: int) -> tuple[_State, ...]:
+        """The states of what an operation gets."""
+        return self.states if step == 0 else (self.steps[step - 1],)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,10 +226,10 @@ def _bind_entry(entry: Entry, columns: Mapping[str, Feature]) -> _Output:
         raise ConfigError(
             f"{entry.where}: has {len(states)} inputs, so its first operation must combine them, such as join or add"
         )
-    left = states
+    steps: list[_State] = []
     for step in entry.steps:
-        left = [_step_state(step, left)]
-    return _Output(entry, tuple(states), left[0].single)
+        steps.append(_step_state(step, steps[-1:] or states))
+    return _Output(entry, tuple(states), tuple(steps))
 
 
 def _input_state(entry: Entry, feature: Feature, default: Any) -> _State:
@@ -227,7 +239,9 @@ def _input_state(entry: Entry, feature: Feature, default: Any) -> _State:
             f"got {_written(default)}"
         )
     single = feature.multivalued is False
-    return _State(feature.kind, single, _is_dense(feature) or default is not None)
+    # A default makes a list of one value.
+    length = feature.length if default is None else None
+    return _State(feature.kind, single, _is_dense(feature) or default is not None, length)
 
 
 _KIND_NAMES = {Kind.INT: "a whole number", Kind.FLOAT: "a number", Kind.BYTES: "a text (in quotes)"}
@@ -247,25 +261,59 @@ def _written(value: Any) -> str:
     return repr(value.decode() if isinstance(value, bytes) else value)
 
 
-def _step_state(step: Step, states: list[_State]) -> _State:
+def _step_state(step: Step, states: Sequence[_State]) -> _State:
     operation = step.operation
     _check_inputs(step, len(states))
     _check_kinds(step, states)
+    _check_shapes(step, states)
+    return _given_state(step, states)
+
+
+def _check_shapes(step: Step, states: Sequence[_State]) -> None:
+    shape = step.operation.shape
     single = all(state.single for state in states)
-    complete = all(state.complete for state in states)
-    if not single and (operation.shape in ("single", "split") or len(states) > 1):
+    lists = {state.length for state in states if not state.single}
+    if shape == "items" and len(states) > 1 and lists:
+        if None in lists:
+            raise ConfigError(
+                f"{step.where}: takes features of one value, or lists of a fixed length; if these are, say so in the "
+                "schema: value_count { min: 1 max: 1 }, or both the length of the list, and give lists no default"
+            )
+        if len(lists) > 1:
+            raise ConfigError(f"{step.where}: takes lists of one length, got {' and '.join(map(str, sorted(lists)))}")  # type: ignore[type-var]
+    elif not single and (shape in ("single", "split", "either", "filled") or len(states) > 1):
         raise ConfigError(
             f"{step.where}: takes features of one value; if these are, say so in the schema: "
             "value_count { min: 1 max: 1 }"
         )
-    if single and operation.shape == "list":
-        raise ConfigError(f"{step.where}: takes a list of tokens, got one text; split it first")
-    if operation.complete and not complete:
+    if single and shape in ("list", "reduce"):
+        hint = "list of tokens, got one text; split it first" if states[0].kind is Kind.BYTES else "list, got one value"
+        raise ConfigError(f"{step.where}: takes a {hint}")
+    if step.operation.complete and not all(state.complete for state in states):
         raise ConfigError(f"{step.where}: cannot carry missing values; give the entry a default for each input")
-    kind = operation.output_kind(states[0].kind, step.arguments)
-    if operation.shape == "flag":
-        return _State(kind, single=True, complete=True)
-    return _State(kind, single and operation.shape not in ("split", "list"), complete and operation.shape != "split")
+
+
+def _given_state(step: Step, states: Sequence[_State]) -> _State:
+    """The state of what an operation gives."""
+    operation, arguments = step.operation, step.arguments
+    kind = operation.output_kind([state.kind for state in states], arguments)
+    single, complete = all(state.single for state in states), all(state.complete for state in states)
+    length = next((state.length for state in states if state.length), None)
+    match operation.shape:
+        case "flag" | "filled":
+            return _State(kind, single=True, complete=True)
+        case "either":
+            found = any(state.complete for state in states) if step.name == "coalesce" else complete
+            return _State(kind, single=True, complete=found)
+        case "reduce":
+            return _State(kind, single=True, complete=False)
+        case "vector":
+            return _State(kind, False, complete, arguments[str(operation.length_of)])
+        case "split" | "list":
+            return _State(kind, single=False, complete=False)
+    if operation.drops and "default" not in arguments:
+        return _State(kind, single, complete=False)
+    return _State(kind, single, complete, length)
 
 
 def _check_inputs(step: Step, count: int) -> None:
@@ -283,7 +331,7 @@ def _check_inputs(step: Step, count: int) -> None:
         raise ConfigError(f"{step.where}: has two inputs, so it takes no argument")
 
 
-def _check_kinds(step: Step, states: list[_State]) -> None:
+def _check_kinds(step: Step, states: Sequence[_State]) -> None:
     operation, kind = step.operation, states[0].kind
     allowed = [operation.takes, *[operation.key or frozenset({kind})] * (len(states) - 1)]
     for index, (state, kinds) in enumerate(zip(states, allowed, strict=True)):
@@ -292,10 +340,13 @@ def _check_kinds(step: Step, states: list[_State]) -> None:
             place = f" as input {index + 1}" if len(states) > 1 else ""
             raise ConfigError(f"{step.where}: takes {wanted}{place}, got {state.kind.value}")
     for name, value in step.arguments.items():
-        if operation.parameters[name].type == "same" and not _is_of(value, kind):
+        if name in operation.parameters and operation.parameters[name].type == "same" and not _is_of(value, kind):
             raise ConfigError(
                 f"{step.where}: {name} must be {_KIND_NAMES[kind]}, as its input is {kind.value}, got {_written(value)}"
             )
+    fault = operation.check([state.kind for state in states], step.arguments) if operation.check else None
+    if fault:
+        raise ConfigError(f"{step.where}: {fault}")
 
 
 def _compute(output: _Output, inputs: Mapping[str, Any]) -> Any:
@@ -304,16 +355,27 @@ def _compute(output: _Output, inputs: Mapping[str, Any]) -> Any:
     columns = []
     for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
         column = t.tf.nest.map_structure(t.tf.identity, inputs[name], expand_composites=True)
-        columns.append(column if default is None else graph.fill_missing(t, column, default, state.single))
-    for step in entry.steps:
-        columns = [_apply(t, step, columns, entry.name)]
+        columns.append(column if default is None else fill_missing(t, column, default, state.single))
+    for index, step in enumerate(entry.steps):
+        columns = [_apply(t, step, columns, output.entering(index), entry.name)]
     return columns[0]
 
 
-def _apply(t: Any, step: Step, columns: list[Any], name: str) -> Any:
-    operation, arguments = step.operation, dict(step.arguments)
+def _apply(t: Any, step: Step, columns: list[Any], states: Sequence[_State], name: str) -> Any:
+    operation, arguments, call = step.operation, dict(step.arguments), CALLS[step.name]
     if step.name == "compute_and_apply_vocabulary" and _VOCABULARY_NAME.fullmatch(name):
         arguments["vocab_filename"] = name
+    if operation.shape == "vector":
+        arguments["complete"] = all(state.complete for state in states)
+    if (table := arguments.pop("table", None)) is not None:
+        arguments |= {"keys": table.keys_of(states[0].kind), "values": list(table.values)}
     if not operation.on_values:
-        return operation.call(t, *columns, **arguments)
-    return graph.map_values(t, columns, lambda *values: operation.call(t, *values, **arguments))
+        return call(t, *columns, **arguments)
+
+    def values(*parts: Any) -> Any:
+        return call(t, *parts, **arguments)
+
+    length = next((state.length for state in states if not state.single), None)
+    if len(columns) > 1 and length:
+        return map_items(t, columns, [state.single for state in states], length, values)
+    return map_values(t, columns, values)
