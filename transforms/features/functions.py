@@ -262,7 +262,6 @@ def _written(value: Any) -> str:
 
 
 def _step_state(step: Step, states: Sequence[_State]) -> _State:
-    operation = step.operation
     _check_inputs(step, len(states))
     _check_kinds(step, states)
     _check_shapes(step, states)

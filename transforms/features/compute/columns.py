@@ -39,7 +39,7 @@ def _map_rows(t: Tensorflow, columns: Sequence[Column], function: Callable[..., 
 def map_items(
     t: Tensorflow, columns: Sequence[Column], singles: Sequence[bool], length: int, function: Callable[..., Values]
 ) -> Column:
-    """Applies a function of flat values to lists of one fixed length, item by item; a single value goes to each item."""
+    """Applies a function of flat values to lists of one fixed length, item by item, single values to each item."""
     tf = t.tf
     sparse = [column for column in columns if isinstance(column, tf.SparseTensor)]
     rows = tf.where(all_present(t, sparse)) if sparse else None

@@ -5,7 +5,6 @@ from typing import Any
 from penstock.transforms.features.compute.columns import (
     Column,
     Values,
-    checked,
     flat_values,
     is_present,
     keep_values,
@@ -106,9 +105,10 @@ def _unescaped(t: Tensorflow, texts: Values) -> Values:
 def _filled(t: Tensorflow, column: Column, value: Values) -> Column:
     """Fills what is missing; the graph fails there if the fit has seen no value."""
     tf = t.tf
-    none = t.tft.size(column.values) == 0
-    right = tf.reduce_all(is_present(t, column)) | ~none
-    return to_dense(t, column, checked(t, right, "no row of the fit has a value to fill in", value))
+    right = tf.reduce_all(is_present(t, column)) | (t.tft.size(column.values) > 0)
+    # An assertion would fail while the fit runs: all of a graph's assertions do, before what is fitted is known.
+    zero = tf.strings.to_number(tf.where(right, "0", "no row of the fit has a value to fill in"), tf.int32)
+    return to_dense(t, column, tf.gather([value], zero))
 
 
 def _quantiles(t: Tensorflow, column: Column, buckets: int, edges: bool = False) -> Values:

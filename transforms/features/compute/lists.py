@@ -42,7 +42,7 @@ def _vector(t: Tensorflow, column: Column, complete: bool, matrix: Values) -> Co
     if complete:
         return matrix
     rows = t.tf.where(is_present(t, column))[:, 0]
-    return lists_at(t, rows, t.tf.ensure_shape(t.tf.gather(matrix, rows), matrix.shape), column)
+    return lists_at(t, rows, t.tf.reshape(t.tf.gather(matrix, rows), [-1, matrix.shape[1]]), column)
 
 
 def list_count(t: Tensorflow, column: Column) -> Values:

@@ -28,9 +28,8 @@ def _branches(kinds: Sequence[Kind], arguments: Mapping[str, Any]) -> tuple[list
     """The kinds of what `where` chooses from, and what is wrong with it."""
     given = [arguments[name] for name in ("then", "else") if name in arguments]
     if len(kinds) - 1 + len(given) != 2:
-        return [], (
-            f"needs two values to choose from, further inputs or arguments (then, else), got {len(kinds) - 1 + len(given)}"
-        )
+        count = len(kinds) - 1 + len(given)
+        return [], f"needs two values to choose from, further inputs or arguments (then, else), got {count}"
     constants = kind_of_values(given)
     found = {*kinds[1:], *([constants] if given and constants else [])}
     if len(kinds) > 1 and found == {Kind.INT, Kind.FLOAT} and kinds[1] is Kind.FLOAT and constants is Kind.INT:

@@ -1,8 +1,8 @@
 """Operations on times. A time is a text in ISO 8601, or an INT that counts a unit since 1970 (UTC).
 
-Texts are `2026-01-31`, `2026-01-31T17:05`, `2026-01-31 17:05:09.25`; those with an hour with or without `Z` or an offset
-such as `+01:00`; without one, they are UTC. Parts are those of UTC. A row with another text, or a time outside of the years
-1 to 9999, such as milliseconds that were called seconds often are, is rejected.
+Texts are `2026-01-31`, `2026-01-31T17:05` or `2026-01-31 17:05:09.25`; behind the hour and its parts may stand `Z` or
+an offset such as `+01:00`. Without one they are UTC, and so are all parts. A row with another text is rejected, and one
+with a time outside of the years 1 to 9999, such as milliseconds that were called seconds often are.
 """
 
 import dataclasses
