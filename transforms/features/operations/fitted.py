@@ -92,7 +92,7 @@ FITTED = (
         check=_check_shares,
     ),
     _impute("impute_mean", "x, or the mean where it is missing; of INT, rounded to a whole number", NUMBER),
-    _impute("impute_median", "x, or the median where it is missing: of two in the middle, the lower", NUMBER),
+    _impute("impute_median", "x, or the median where it is missing: of two in the middle, one", NUMBER),
     _impute(
         "impute_most_frequent",
         "x, or the most frequent value where it is missing: of several, the last in the order of their texts",

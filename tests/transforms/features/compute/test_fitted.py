@@ -103,7 +103,9 @@ def test_mean(got) -> None:
 
 
 def test_median_is_a_value_that_is_there(got) -> None:
-    assert got["median"] == [5.0 if value is None else value for value in X]
+    (median,) = {got["median"][row] for row, value in enumerate(X) if value is None}
+    assert median in (5.0, 6.0)
+    assert got["median"] == [median if value is None else value for value in X]
     # float64 tells apart multiples of 256 only.
     assert [n for n in got["median_integer"] if n not in N] == [pytest.approx(BASE + 5, abs=256)] * 2
 
