@@ -30,13 +30,19 @@ class FixedMap:
     values: tuple[Any, ...]
     lines: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+          ConfigError: when they are not of one kind.
+        """
+        if kind_of_values(self.values) is None:
+            raise ConfigError(f"{self.source}: the values must be of one kind: whole numbers, numbers or texts")
+
     @property
     def kind(self) -> Kind:
         """The kind of the values."""
-        kind = kind_of_values(self.values)
-        if kind is None:
-            raise ValueError(f"{self.source}: the values must be of one kind: whole numbers, numbers or texts")
-        return kind
+        return kind_of_values(self.values) or Kind.BYTES
 
     def fault(self, kind: Kind) -> str | None:
         """What is wrong with the keys for an input of a kind, if anything."""
@@ -154,9 +160,4 @@ def _filled(source: str, found: dict[str, tuple[Any, int]]) -> FixedMap:
     if not found:
         raise ConfigError(f"{source}: holds no keys")
     lines = tuple(line for _, line in found.values() if line)
-    table = FixedMap(source, tuple(key.encode() for key in found), tuple(value for value, _ in found.values()), lines)
-    try:
-        _ = table.kind
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return table
+    return FixedMap(source, tuple(key.encode() for key in found), tuple(value for value, _ in found.values()), lines)

@@ -17,9 +17,9 @@ KEY = INT | TEXT
 ANY = frozenset(Kind)
 
 ParameterType = Literal[
-    *("int", "number", "text", "bool", "same", "value", "numbers", "texts", "values"),
-    *("ngram range", "number type", "pattern", "choice", "time", "share", "map", "file"),
-]
+    "int", "number", "text", "bool", "same", "value", "numbers", "texts", "values", "ngram range", "number type",
+    "pattern", "choice", "time", "share", "map", "file",
+]  # fmt: skip
 Shape = Literal["any", "single", "list", "split", "flag", "items", "reduce", "vector", "either", "filled"]
 
 # How each shape is told in the documentation.

@@ -1,9 +1,39 @@
 """Operations on texts. Patterns are regular expressions of RE2."""
 
 import dataclasses
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.io.schema import Kind
 from penstock.transforms.features.operations.operation import INT, TEXT, Operation, Parameter
+
+
+def _fits_pattern(pattern: str, rewrite: str) -> bool:
+    """Whether RE2 can rewrite the matches of a pattern so: it has the groups that are named."""
+    try:
+        pc.replace_substring_regex(pa.array([""]), pattern, rewrite)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _parse_replace(arguments: dict[str, Any]) -> dict[str, Any]:
+    pattern, rewrite = arguments["pattern"], arguments["rewrite"]
+    if not _fits_pattern(pattern, rewrite):
+        raise ValueError(
+            f"rewrite {rewrite!r} does not fit the pattern {pattern!r}: it names a group that is not there"
+        )
+    return arguments
+
+
+def _parse_extract(arguments: dict[str, Any]) -> dict[str, Any]:
+    pattern, group = arguments["pattern"], arguments.get("group", 0)
+    if not _fits_pattern(pattern, rf"\{group}"):
+        raise ValueError(f"the pattern {pattern!r} has no group {group}")
+    return arguments
+
 
 _PATTERN = {"pattern": Parameter("pattern", "a regular expression", required=True)}
 _SEPARATOR = {"separator": Parameter("text", "what stands between two")}
@@ -49,6 +79,7 @@ TEXTS = (
         TEXT,
         parameters=_PATTERN
         | {"rewrite": Parameter("text", r"what comes instead; \1 to \9 are groups of the match", required=True)},
+        parse=_parse_replace,
     ),
     Operation(
         "regex_full_match",
@@ -67,6 +98,7 @@ TEXTS = (
         | {"group": Parameter("int", "the group; 0, the whole match, by default", minimum=0, maximum=8)},
         main="pattern",
         drops=True,
+        parse=_parse_extract,
     ),
     Operation(
         "join",
