@@ -24,12 +24,12 @@ The file has one entry for each output feature::
 
 Nothing else goes out: a column that no entry names is left behind.
 
-- **Operations** are those of `penstock.transforms.features.operations`, which docs/features.md lists. The main argument of
-  one may be given alone: `floordiv: 100`.
+- **Operations** are those of `penstock.transforms.features.operations`, which docs/features.md lists. The main argument
+  of one may be given alone: `floordiv: 100`.
 - **Missing values.** A missing value is never 0. With `default`, it is replaced before the first operation. Without, it
   stays missing in the output, and no statistic counts it. Operations with a key cannot handle missing values and demand
-  a default. If one of several inputs is missing, so is the result, unless it chooses between them. `is_missing` gives 1 or 0. An empty list counts as
-  missing, since a tensor cannot distinguish the two.
+  a default. If one of several inputs is missing, so is the result, unless it chooses between them. `is_missing`
+  gives 1 or 0. An empty list counts as missing, since a tensor cannot distinguish the two.
 - **Lists** (features that the schema does not bound to one value) stay lists; operations work on each of their values.
   Two lists are combined item by item if the schema gives them the same length.
 - **Types** are checked against the schema before anything runs. INT is int64 throughout; operations that give FLOAT
