@@ -19,9 +19,10 @@ from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, named_features, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
-from penstock.transforms.features.arrays import graph_column, large_list_array
+from penstock.transforms.features.arrays import Ints, graph_column, large_list_array
 from penstock.transforms.features.functions import FeatureFile, FeatureFunction, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
+from penstock.transforms.features.vocabulary import MAX_LABEL
 
 TensorFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -93,11 +94,19 @@ def _num_rows(batch: pa.RecordBatch) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Column:
-    """A column that the analysis reads; `length` is the number of values that every row must have, if it is fixed."""
+    """A column that the analysis reads.
+
+    Attributes:
+      name: of the column.
+      kind: of its values.
+      length: the number of values that every row must have; None if it is not fixed.
+      is_label: whether its values are the classes that a vocabulary is told by.
+    """
 
     name: str
     kind: Kind
     length: int | None
+    is_label: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +187,9 @@ def _file_plan(preprocessing: Preprocessing) -> _Plan:
             message.shape.SetInParent()
         messages.append(message)
     sources = {output.entry.name: output.entry.inputs for output in preprocessing.outputs}
-    return _make_plan(preprocessing, messages, preprocessing.single, sources)
+    plan = _make_plan(preprocessing, messages, preprocessing.single, sources)
+    columns = (dataclasses.replace(item, is_label=item.name in preprocessing.labels) for item in plan.columns)
+    return dataclasses.replace(plan, columns=tuple(columns))
 
 
 def _make_plan(
@@ -318,7 +329,19 @@ def _analyzed(batch: pa.RecordBatch, column: _Column) -> pa.Array:
             f"cannot fit: a row has {count} values of {column.name!r}, where the schema says that each has "
             f"{column.length}; validate the rows first (ValidateRecords), or correct the schema"
         )
+    if column.is_label:
+        _check_classes(column.name, values.values)
     return large_list_array(values)
+
+
+def _check_classes(name: str, labels: Ints) -> None:
+    """Refuses labels that tensorflow-transform would count for another term."""
+    wrong = labels[(labels < 0) | (labels > MAX_LABEL)]
+    if len(wrong):
+        raise DataError(
+            f"cannot fit: the labels of a vocabulary must be classes from 0 to {MAX_LABEL}, {name!r} has {wrong[0]}; "
+            "number the classes first"
+        )
 
 
 class _PublishFn(beam.DoFn):

@@ -48,7 +48,7 @@ in the schema, which must be present in every row, as a dense tensor; every othe
 import dataclasses
 import difflib
 import importlib
-import re
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -59,9 +59,17 @@ from penstock.io.schema import Feature, Kind, feature_map, find_feature
 from penstock.transforms._named import FEATURES_HINT, is_function
 from penstock.transforms.features import graph
 from penstock.transforms.features.file import Entry, Step, is_int, is_number, parse_entries
-from penstock.transforms.features.tensorflow import import_tensorflow
-
-_VOCABULARY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
+from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.vocabulary import (
+    Vocabulary,
+    apply_alone,
+    apply_shared,
+    build_shared,
+    check_columns,
+    check_terms,
+    vocabularies,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +131,11 @@ class FeatureFile:
         """
         columns = feature_map(features)
         outputs = tuple(_bind_entry(entry, columns) for entry in self.entries)
-        used = {name for entry in self.entries for name in entry.inputs}
+        terms = {output.entry.name: output.terms for output in outputs if output.terms}
+        for vocabulary in vocabularies(self.entries).values():
+            check_columns(vocabulary, columns)
+            check_terms(vocabulary, terms)
+        used = {name for entry in self.entries for name in entry.columns}
         inputs = tuple(_Input(name, columns[name].kind, _is_dense(columns[name])) for name in sorted(used))
         return Preprocessing(inputs, outputs)
 
@@ -151,7 +163,9 @@ def parse_features(text: str, source: str = "features") -> FeatureFile:
     Raises:
       ConfigError: with line and entry.
     """
-    return FeatureFile(parse_entries(text, source))
+    entries = parse_entries(text, source)
+    vocabularies(entries)
+    return FeatureFile(entries)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +188,12 @@ class _State:
 
 @dataclasses.dataclass(frozen=True)
 class _Output:
+    """An entry that is bound; `terms`: the kind of what its vocabulary holds, if it has one."""
+
     entry: Entry
     states: tuple[_State, ...]
     single: bool
+    terms: Kind | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,9 +213,16 @@ class Preprocessing:
         """The output features that have at most one value in each row."""
         return frozenset(output.entry.name for output in self.outputs if output.single)
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The columns that vocabularies are told by; they must be classes."""
+        found = vocabularies(output.entry for output in self.outputs).values()
+        return frozenset(item.arguments["labels"] for item in found if "labels" in item.arguments)
+
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Computes the output columns from input columns, while a graph is built."""
-        return {output.entry.name: _compute(output, inputs) for output in self.outputs}
+        computed = _Computation(import_tensorflow(), self.outputs, inputs)
+        return {output.entry.name: computed.output(output) for output in self.outputs}
 
 
 def _is_dense(feature: Feature) -> bool:
@@ -214,10 +238,11 @@ def _bind_entry(entry: Entry, columns: Mapping[str, Feature]) -> _Output:
         raise ConfigError(
             f"{entry.where}: has {len(states)} inputs, so its first operation must combine them, such as join or add"
         )
-    left = states
+    left, terms = states, None
     for step in entry.steps:
+        terms = left[0].kind if step.name == VOCABULARY else terms
         left = [_step_state(step, left)]
-    return _Output(entry, tuple(states), left[0].single)
+    return _Output(entry, tuple(states), left[0].single, terms)
 
 
 def _input_state(entry: Entry, feature: Feature, default: Any) -> _State:
@@ -298,22 +323,59 @@ def _check_kinds(step: Step, states: list[_State]) -> None:
             )
 
 
-def _compute(output: _Output, inputs: Mapping[str, Any]) -> Any:
-    t = import_tensorflow()
-    entry = output.entry
-    columns = []
-    for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
-        column = t.tf.nest.map_structure(t.tf.identity, inputs[name], expand_composites=True)
-        columns.append(column if default is None else graph.fill_missing(t, column, default, state.single))
-    for step in entry.steps:
-        columns = [_apply(t, step, columns, entry.name)]
-    return columns[0]
+class _Computation:
+    """Computes outputs while a graph is built; a vocabulary that entries share is built once, from all of them."""
+
+    def __init__(self, t: Tensorflow, outputs: Sequence[_Output], inputs: Mapping[str, Any]):
+        self._t = t
+        self._outputs = {output.entry.name: output for output in outputs}
+        self._inputs = inputs
+        self._vocabularies = vocabularies(output.entry for output in outputs)
+        self._terms: dict[str, Any] = {}
+        self._built: dict[str | None, Any] = {}
+
+    def output(self, output: _Output) -> Any:
+        """Returns the column of an output."""
+        entry = output.entry
+        if entry.name not in self._vocabularies:
+            return self._apply(entry.steps, self._columns(output))[0]
+        steps = iter(entry.steps)
+        step = next(step for step in steps if step.name == VOCABULARY)
+        column = self._apply_vocabulary(self._vocabularies[entry.name], output, step)
+        return self._apply(tuple(steps), [column])[0]
+
+    def _columns(self, output: _Output) -> list[Any]:
+        t, entry, columns = self._t, output.entry, []
+        for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
+            column = t.tf.nest.map_structure(t.tf.identity, self._inputs[name], expand_composites=True)
+            columns.append(column if default is None else graph.fill_missing(t, column, default, state.single))
+        return columns
+
+    def _apply(self, steps: Sequence[Step], columns: list[Any]) -> list[Any]:
+        for step in steps:
+            columns = [_apply(self._t, step, columns)]
+        return columns
+
+    def _terms_of(self, output: _Output) -> Any:
+        """Returns the column that the vocabulary of an entry holds the values of."""
+        name, steps = output.entry.name, output.entry.steps
+        if name not in self._terms:
+            before = tuple(itertools.takewhile(lambda step: step.name != VOCABULARY, steps))
+            self._terms[name] = self._apply(before, self._columns(output))[0]
+        return self._terms[name]
+
+    def _apply_vocabulary(self, vocabulary: Vocabulary, output: _Output, step: Step) -> Any:
+        column = self._terms_of(output)
+        if not vocabulary.shared:
+            return apply_alone(self._t, vocabulary, column, step, self._inputs)
+        if vocabulary.name not in self._built:
+            columns = [self._terms_of(self._outputs[entry.name]) for entry in vocabulary.members]
+            self._built[vocabulary.name] = build_shared(self._t, vocabulary, columns, self._inputs)
+        return apply_shared(self._t, vocabulary, self._built[vocabulary.name], column, step)
 
 
-def _apply(t: Any, step: Step, columns: list[Any], name: str) -> Any:
-    operation, arguments = step.operation, dict(step.arguments)
-    if step.name == "compute_and_apply_vocabulary" and _VOCABULARY_NAME.fullmatch(name):
-        arguments["vocab_filename"] = name
+def _apply(t: Tensorflow, step: Step, columns: list[Any]) -> Any:
+    operation, arguments = step.operation, step.arguments
     if not operation.on_values:
         return operation.call(t, *columns, **arguments)
     return graph.map_values(t, columns, lambda *values: operation.call(t, *values, **arguments))

@@ -18,7 +18,9 @@ _NUMBER = _INT | _FLOAT
 _TEXT = frozenset({Kind.BYTES})
 _ANY = frozenset(Kind)
 
-ParameterType = Literal["int", "number", "text", "bool", "same", "numbers", "texts", "ngram range", "number type"]
+ParameterType = Literal[
+    "int", "number", "text", "bool", "same", "numbers", "texts", "ngram range", "number type", "column", "file format"
+]
 Shape = Literal["any", "single", "list", "split", "flag"]
 
 
@@ -152,11 +154,18 @@ _ALL = (
         Kind.INT,
         "top_k",
         top_k=Parameter("int", minimum=1),
-        frequency_threshold=Parameter("int", minimum=0),
+        frequency_threshold=Parameter("number", minimum=0),
         num_oov_buckets=Parameter("int", minimum=0),
         default_value=Parameter("int"),
         reserved_tokens=Parameter("texts"),
         fingerprint_shuffle=Parameter("bool"),
+        weights=Parameter("column"),
+        labels=Parameter("column"),
+        use_adjusted_mutual_info=Parameter("bool"),
+        min_diff_from_avg=Parameter("number", minimum=0),
+        file_format=Parameter("file format"),
+        vocab_filename=Parameter("text"),
+        vocabulary=Parameter("text"),
     ),
     # Of tensorflow-transform, not fitted
     _buckets("apply_buckets", Kind.INT),

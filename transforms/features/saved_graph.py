@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,12 +134,14 @@ class SavedGraph:
 
     def _inputs_of(self, outputs: list[Any]) -> set[str]:
         """Returns the inputs that some of the outputs, or a check of the graph, depend on."""
-        reached = _reachable([tensor.op for tensor in outputs] + list(self._function.graph.control_outputs))
+        ops = [tensor.op for tensor in outputs] + list(self._function.graph.control_outputs)
+        # A blank has the shape of any other dense column, so that what looks at no more than that needs no values.
+        by_values, by_shape = _reachable(ops, stop=("Shape",)), _reachable(ops)
         found, tensors = set(), iter(self._function.inputs)
         for name in sorted(self._specs):
             components = self._tf.nest.flatten(self._specs[name], expand_composites=True)
-            ops = [next(tensors).op for _ in components]
-            if any(op in reached for op in ops):
+            reached = by_values if isinstance(self._specs[name], self._tf.TensorSpec) else by_shape
+            if any(op in reached for op in [next(tensors).op for _ in components]):
                 found.add(name)
         return found
 
@@ -264,13 +266,16 @@ def _array(output: _Output, components: list[Any], rows: int) -> pa.Array:
     return scalar_array(column)
 
 
-def _reachable(ops: list[Any]) -> set[Any]:
+def _reachable(ops: Sequence[Any], stop: Collection[str] = ()) -> set[Any]:
+    """Returns what operations depend on, themselves included; nothing behind operations of the types in `stop`."""
     reached: set[Any] = set()
-    while ops:
-        op = ops.pop()
+    left = list(ops)
+    while left:
+        op = left.pop()
         if op not in reached:
             reached.add(op)
-            ops += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+            if op.type not in stop:
+                left += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
     return reached
 
 
