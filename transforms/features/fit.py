@@ -1,7 +1,6 @@
 """Fits features: one pass over the training rows, whose statistics become part of a TensorFlow graph."""
 
 import dataclasses
-import itertools
 import json
 import logging
 import uuid
@@ -93,7 +92,8 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
             written = graph | "WriteGraph" >> tensorflow.tft_beam.WriteTransformFn(FileSystems.join(temp_dir, "graph"))
         count = rows | "CountBatches" >> beam.Map(_num_rows) | "CountRows" >> beam.CombineGlobally(sum)
         publish = _PublishFn(temp_dir, self.output_dir, plan, record_checks(self.schema).columns, self.split)
-        results = (beam.pvalue.AsSingleton(count), beam.pvalue.AsIter(written), *map(beam.pvalue.AsIter, notes))
+        lost = notes[0] if notes else batches.pipeline | "NothingLost" >> beam.Create([])
+        results = (beam.pvalue.AsSingleton(count), beam.pvalue.AsIter(written), beam.pvalue.AsIter(lost))
         once = batches.pipeline | "Once" >> beam.Create([None])
         return once | "Publish" >> beam.ParDo(publish, *results).with_output_types(str)
 
@@ -369,7 +369,7 @@ class _PublishFn(beam.DoFn):
         self._columns = tuple(columns)
         self._split = split
 
-    def process(self, _: None, rows: int, written: Iterable[Any], *lost: Iterable[tuple[int, Note]]) -> Iterator[str]:
+    def process(self, _: None, rows: int, written: Iterable[Any], lost: Iterable[Any]) -> Iterator[str]:
         gfile = import_tensorflow().tf.io.gfile
         source = FileSystems.join(self._temp_dir, "graph")
         list(written)
@@ -378,7 +378,7 @@ class _PublishFn(beam.DoFn):
             which = "there are no rows" if self._split is None else f"the split {self._split!r} has no rows"
             raise NoRowsError(f"cannot fit the features: {which}")
         _complete_metadata(source, self._plan, self._columns)
-        _write_notes(source, notes_of(itertools.chain(*lost)))
+        _write_notes(source, notes_of(lost))
         gfile.makedirs(self._output_dir)
         for name in ("metadata", "transformed_metadata", "transform_fn"):
             target = FileSystems.join(self._output_dir, name)

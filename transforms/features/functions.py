@@ -39,7 +39,17 @@ Nothing else goes out: a column that no entry names is left behind.
   rounds to float32 first, so that all times within a minute are one. If all values of the fit are within 2^24, either
   way, the result is tensorflow-transform's, to the bit. Boundaries of `bucketize` are exact to 2^53.
 - **Vocabularies** are stored under their entry's name, if that is valid for one: letters, digits, `_`, `.`, `-`
-  (`tft.TFTransformOutput.vocabulary_by_name`). As in tensorflow-transform, no vocabulary holds the empty text.
+  (`tft.TFTransformOutput.vocabulary_by_name`), or under `vocab_filename`. They are text files, one term a line, which
+  hold neither line breaks nor the empty text: such values are out of vocabulary, and a note of the fit counts them.
+  With `file_format: tfrecord_gzip` a vocabulary holds every text. `weights` names a column, a number in every row,
+  which counts instead of 1; `labels` a column of classes (0, 1, ...), and terms are ordered by their mutual
+  information with it (`use_adjusted_mutual_info`, `min_diff_from_avg`). The graph is applied without either.
+- **Shared vocabularies.** Entries with the same `vocabulary: NAME` share one, which holds the terms of all of them, in
+  the file of that name. Each applies it with its own `default_value` and `num_oov_buckets`; what makes it, such as
+  `top_k`, is said in one of them, or is the same in all::
+
+      origin: {ops: [{compute_and_apply_vocabulary: {vocabulary: airports, top_k: 500, num_oov_buckets: 1}}]}
+      dest: {ops: [{compute_and_apply_vocabulary: {vocabulary: airports, num_oov_buckets: 1}}]}
 
 A `preprocessing_fn` is given as `module:function` and gets tensors as TFX would give them: a feature with a fixed shape
 in the schema, which must be present in every row, as a dense tensor; every other one as a `SparseTensor`.

@@ -179,7 +179,7 @@ def _unheld_terms(t: Tensorflow, graph: Any) -> list[tuple[Any, Any]]:
     """Returns the terms from which tensorflow-transform takes those for a vocabulary, and which it leaves out."""
     from tensorflow_transform import analyzers
 
-    pattern = analyzers.get_vocab_newline_characters_regex(t.tf.string, "text").encode()
+    pattern = str(analyzers.get_vocab_newline_characters_regex(t.tf.string, "text")).encode()
     return [
         (op.inputs[0], op.outputs[0])
         for op in graph.get_operations()

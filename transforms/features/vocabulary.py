@@ -114,8 +114,8 @@ def _vocabulary(members: Sequence[tuple[Entry, Step]]) -> Vocabulary:
     if shared is not None:
         _check_ordering(step, arguments)
     own = entry.name if _NAME.fullmatch(entry.name) else None
-    name = shared or step.arguments.get("vocab_filename") or own
-    return Vocabulary(name, shared is not None, arguments, tuple(member for member, _ in members))
+    stored = shared or step.arguments.get("vocab_filename") or own
+    return Vocabulary(stored, shared is not None, arguments, tuple(member for member, _ in members))
 
 
 def _check_names(found: Sequence[Vocabulary]) -> None:
