@@ -56,7 +56,7 @@ packaging: install ## build wheel and sdist, install them on each Python, withou
 	$(BIN)/python -m pytest -n $(WORKERS) -m packaging tests/packaging
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
-	$(BIN)/python -m pytest -m 'integration or slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'integration or slow'
 
 collections: kernel ## prepare each file of a folder of other people's files, and compare the values: COLLECTIONS=FOLDER
 	PYTHONPATH=tests $(BIN)/python tests/collections/collection_runs.py $(COLLECTIONS)

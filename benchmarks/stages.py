@@ -38,7 +38,7 @@ from penstock.io.sort.records import Keys, records_batch
 from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
 from penstock.transforms.checks.rules import Rule, compile_rules
 from penstock.transforms.checks.validate import record_checks, validate_batch
-from penstock.transforms.split import assign_split
+from penstock.transforms.splits.by_hash import assign_split
 
 RULES = (
     Rule("fare", "fare_amount < 10000"),

@@ -94,10 +94,13 @@ def data_bytes(batch: pa.RecordBatch) -> int:
 
 
 def with_notes(batch: pa.RecordBatch, notes: Iterable[Note]) -> pa.RecordBatch:
-    """Attaches notes to a batch that is read without a schema, such as which members the reader left out.
+    """Attaches notes to a batch, such as which members the reader left out.
 
-    They lie in the metadata of its Arrow schema. Inference collects them (`penstock.transforms.infer`).
+    They lie in the metadata of its Arrow schema. Inference collects them (`penstock.transforms.infer`), and the sink.
     """
+    notes = tuple(notes)
+    if not notes:
+        return batch
     text = json.dumps([dataclasses.asdict(note) for note in notes])
     return batch.replace_schema_metadata({**(batch.schema.metadata or {}), _NOTES: text.encode()})
 

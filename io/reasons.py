@@ -17,6 +17,9 @@ class Reason:
     detail: str
 
 
+# The stage of dead letters of rows that a flag keeps out of a dataset: no faults, whatever their number.
+EXCLUDED = "excluded"
+
 # The code of notes about members that a reader leaves out, since no column can hold them.
 LEFT_OUT = "left_out"
 

@@ -11,6 +11,8 @@ column          type                                                    set by
 `_shuffle_key`  uint64                                                  `AssignShuffleKey`, or the sources
 `_attempt`      int64: `attempt` of a dead letter, should it become one  the source of a replay
 `_source`       struct: see `penstock.io.dead_letters.source`            the sources, or `KeepSource`
+`_notes`        list<dictionary<int32, string>>: see                    `ValidateRecords`, where something only warns
+                `penstock.io.columns.row_notes`
 ==============  ======================================================  =======================================
 """
 
@@ -20,4 +22,5 @@ SPLIT = "_split"
 SHUFFLE_KEY = "_shuffle_key"
 ATTEMPT = "_attempt"
 SOURCE = "_source"
-RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT, SOURCE})
+NOTES = "_notes"
+RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT, SOURCE, NOTES})

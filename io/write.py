@@ -39,7 +39,7 @@ from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.kinds import KindCounter, SeenKinds, dataset_schema, merge_kinds
 from penstock.io.dataset.layout import SCHEMA, Staging, check_output, new_run_id
 from penstock.io.dataset.manifest import Shard, sum_counts
-from penstock.io.dataset.options import DEFAULT_SHARD_BYTES, Shuffle
+from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, Shuffle
 from penstock.io.dataset.publish import Outcome, Publisher
 from penstock.io.dataset.shuffle import RunnerShuffle, SpillingShuffle, spill_directory
 from penstock.io.dataset.spec import DatasetSpec
@@ -57,9 +57,10 @@ from penstock.io.dead_letters.handler import (
 )
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.files.apart import check_outside
+from penstock.io.files.apart import check_apart, check_outside
 from penstock.io.reasons import Note, merge_notes
 from penstock.io.sources.read import uris_behind
+from penstock.io.sources.watch import patterns_behind
 
 register_json(Note)
 
@@ -105,6 +106,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         into the dead letters of the dataset.
       rows_in: rows that the source gave, in any number of parts (`CountRows`); by default those that come in here, and
         those that steps before this one gave to `dead_letters`.
+      found: notes that steps before this one found in the rows, for the manifest; without windows.
       run_id: names the staging folder; by default as `dead_letters` names it, or a new one. Who gives it reads
         `read_outcome` when the pipeline is done; without it, a run that publishes nothing (no rows, too many rejects)
         fails the pipeline.
@@ -138,6 +140,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
     max_reject_fraction: float = 0.05
     dead_letters: DeadLetterHandler | None = None
     rows_in: beam.PCollection[int] | None = None
+    found: beam.PCollection[Note] | None = None
     run_id: str | None = None
     spill: bool = True
     extras: Sequence[str] = ()
@@ -170,7 +173,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         if windows is None:
             _check_one_window(batches)
         staging = Staging(self.output, self._run_id())
-        check_outside(uris_behind(batches), "the input", self.output)
+        self._check_apart(batches)
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
         if isinstance(windows, Windows):
@@ -179,7 +182,17 @@ class WriteDataset(TakesBatches, RejectingTransform):
         shuffle = SpillingShuffle if self.spill else RunnerShuffle
         records, kinds, notes = self._encode(batches, handler)
         shards = records | "WriteShards" >> shuffle(staging, self.spec)
+        if self.found is not None:
+            notes = (notes, self.found) | "AllNotes" >> beam.Flatten()
         return self._publish(staging, shards, kinds, handler, rows_in, notes)
+
+    def _check_apart(self, batches: beam.PCollection[pa.RecordBatch]) -> None:
+        """Refuses an output that holds what the rows are read from, or that a watcher would find files of."""
+        check_outside(uris_behind(batches), "the input", self.output)
+        shard, letters = f"part-00000-of-00001{self.spec.suffix}", f"{DEAD_LETTERS}/part-00000-of-00001.jsonl"
+        written = (MANIFEST, SCHEMA, letters, f"train/{shard}", f"train/20260101T000000Z/{shard}")
+        for pattern in patterns_behind(batches):
+            check_apart(pattern, f"the input {pattern}", self.output, written)
 
     def _run_id(self) -> str:
         """The run of the dead letters, if they are staged beforehand: their folder is this run's."""

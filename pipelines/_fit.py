@@ -30,8 +30,9 @@ def run(options: FitOptions) -> int:
     source = open_source(source_request(options.input, StreamOptions()))
     if isinstance(source, FileSource):
         check_outside((file.uri for file in source.files), "--input", output)
-    transform = TransformOptions(features=options.graph.features)
+    transform = TransformOptions(features=options.graph.features, custom_config=options.graph.custom_config)
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
+    recipe.check_source(source)
     if options.run.is_described:
         return tell(_described(options, time.monotonic() - started), options.run.json)
     if FileSystems.exists(FileSystems.join(output, "transform_fn")) and not options.graph.overwrite:

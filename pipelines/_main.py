@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import penstock
 from penstock.io.kernel import compiled
-from pipelines import fit, prepare, replay, verify
+from pipelines import fit, prepare, relax, replay, verify
 from pipelines._cli.command import JobOptions, Run, command, printed
 from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
 from pipelines._options.fit import FitOptions
 from pipelines._options.prepare import PrepareOptions
+from pipelines._options.relax import RelaxOptions
 from pipelines._options.replay import ReplayOptions
 from pipelines._options.verify import VerifyOptions
 from pipelines._report.result import DONE, WRONG_USAGE
@@ -21,6 +22,7 @@ from pipelines._report.result import DONE, WRONG_USAGE
 JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "prepare": (PrepareOptions, prepare.run),
     "fit": (FitOptions, fit.run),
+    "relax": (RelaxOptions, relax.run),
     "verify": (VerifyOptions, verify.run),
     "replay": (ReplayOptions, replay.run),
 }

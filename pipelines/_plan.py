@@ -8,7 +8,7 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import apache_beam as beam
@@ -29,28 +29,36 @@ from penstock.io.errors import ConfigError, NoRowsError
 from penstock.io.files.folders import delete_files
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.reasons import Note
-from penstock.io.schema import Feature, load_schema, schema_features, write_schema
+from penstock.io.schema import Feature, find_feature, load_schema, schema_features, write_schema
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
+from penstock.transforms.checks.environment import in_environment, unexpected_features
 from penstock.transforms.checks.file import Checks, load_checks
+from penstock.transforms.checks.severity import SchemaSeverity
+from penstock.transforms.checks.unchecked import unchecked_text
 from penstock.transforms.checks.unique.keys import check_unique
 from penstock.transforms.checks.unique.transform import RejectDuplicates
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
+from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.fit import FitTransform, fit_notes
-from penstock.transforms.features.functions import FeatureFile, FeatureFunction, load_features
+from penstock.transforms.features.functions import FeatureFile, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.infer import SummarizeRowsFn, Summary, summary_notes, summary_schema
 from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import RollingFeatures, load_rolling, rolling_schema
-from penstock.transforms.split import AssignSplit, check_key, parse_split
+from penstock.transforms.splits.assign import AssignSplit
+from penstock.transforms.splits.balance import Balance
+from penstock.transforms.splits.base import SplitKind
+from penstock.transforms.splits.by_hash import SplitByHash
+from penstock.transforms.splits.registry import KIND_FLAGS, TRAIN, split_kind
+from penstock.transforms.splits.spelling import exact
 from pipelines._cli.options import CheckOptions, ReadingOptions, SplitOptions, TransformOptions
 from pipelines._report.phases import COMPARE, READ, ROLL, Phase
 from pipelines._run.job import is_local, run_pipeline
+from pipelines._run.staging import fitting_folder
 
 _LOGGER = logging.getLogger(__name__)
-
-TRAIN = "train"
 
 _NOTES_SUFFIX = ".notes"
 
@@ -149,17 +157,19 @@ class Recipe:
 
     Attributes:
       checks: what `--rules` asks of the rows.
+      environment: which features of the schema are expected; None for all.
+      severity: what becomes of rows that break the schema.
       windows: of the dataset; None without.
-      splits: split name to its part of the rows.
+      split: the flags that say which split a row is in.
       rolling: what `--rolling` computes; None without.
       preprocessing: what `--features` computes; None without.
     """
 
     checks: Checks
+    environment: str | None
+    severity: SchemaSeverity
     label: str | None
-    splits: Mapping[str, float]
-    split_key: tuple[str, ...]
-    seed: int
+    split: SplitOptions
     event_time: str | None
     windows: Windows | None
     rolling: RollingSpec | None
@@ -184,20 +194,39 @@ class Recipe:
             check_tensorflow()
         if inputs.event_time:
             parse_event_time(inputs.event_time)
+        _check_schema_flags(checks)
         recipe = cls(
             checks=load_checks(checks.rules) if checks.rules else Checks(),
+            environment=checks.environment,
+            severity=SchemaSeverity(checks.schema_mode, checks.schema_warn),
             label=checks.label,
-            splits=parse_split(split.split) if split.split else {TRAIN: 1.0},
-            split_key=split.split_key,
-            seed=split.seed,
+            split=split,
             event_time=inputs.event_time,
             windows=parse_window(window) if window else None,
             rolling=load_rolling(transform.rolling) if transform.rolling else None,
-            preprocessing=load_features(transform.features) if transform.features else None,
+            preprocessing=load_features(transform.features, transform.custom_config) if transform.features else None,
         )
-        if recipe.preprocessing is not None and TRAIN not in recipe.splits:
-            raise ConfigError(f"--features are fitted on the split {TRAIN!r}, which --split does not name")
+        if recipe.preprocessing is not None and TRAIN not in split.names():
+            flag = next(name for name in KIND_FLAGS if getattr(split, name))
+            fit = "; fit them apart (penstock fit), and pass --transform" if split.folds else ""
+            raise ConfigError(f"--features are fitted on the split {TRAIN!r}, which --{flag} does not name{fit}")
         return recipe
+
+    def split_kind(self, columns: Sequence[str] | None = None) -> SplitKind:
+        """What chooses the split of a row that has these columns."""
+        return split_kind(self.split.values(), columns)
+
+    def check_source(self, source: Source) -> None:
+        """Checks that the source has what rows are split by, before any is read.
+
+        Raises:
+          ConfigError: when its rows have no event times, or a file no split.
+        """
+        kind = self.split_kind()
+        if kind.needs_event_time and not (self.event_time or source.has_event_times):
+            raise ConfigError("--split_time goes by event time: pass --event_time COLUMN")
+        if type(source) is FileSource:  # the files of a replay hold rows of other files
+            kind.check_files([file.uri for file in source.files])
 
     @property
     def phases(self) -> list[Phase]:
@@ -205,41 +234,70 @@ class Recipe:
         return [*([COMPARE] if self.checks.unique else []), *([ROLL] if self.rolling else [])]
 
 
+def _check_schema_flags(checks: CheckOptions) -> None:
+    """Refuses what is about a schema where none is given.
+
+    Raises:
+      ConfigError: names the flag.
+    """
+    defaults = CheckOptions()
+    for name in ("environment", "schema_mode", "schema_warn"):
+        if getattr(checks, name) != getattr(defaults, name) and not checks.schema:
+            raise ConfigError(
+                f"--{name} is about a schema that is given, and the inferred one holds for all rows: pass --schema"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """A recipe bound to its source and schema.
 
     Attributes:
-      schema: of the rows that are read.
+      whole_schema: the schema as it was given or inferred.
+      schema: of the rows, as their environment sees it.
       features: its features, in its order.
-      notes: what an inferred schema does to values.
+      notes: what an inferred schema does to values, or what of a given one is not checked.
     """
 
     source: Source
     recipe: Recipe
+    whole_schema: schema_pb2.Schema
     schema: schema_pb2.Schema
     features: tuple[Feature, ...]
     notes: tuple[Note, ...] = ()
 
     @classmethod
-    def bind(cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema, notes: tuple[Note, ...] = ()) -> Self:
-        """Checks the recipe against the schema.
+    def bind(
+        cls, source: Source, recipe: Recipe, schema: schema_pb2.Schema, inferred: tuple[Note, ...] | None = None
+    ) -> Self:
+        """Checks the recipe against the schema, and says once what of a schema that is given is not checked.
+
+        Args:
+          source: of the rows.
+          recipe: what is done with them.
+          schema: of the rows, in all environments.
+          inferred: what the schema does to values, if it was inferred from the rows; None if it is given.
 
         Raises:
-          ConfigError: when a rule, feature, label, key or event time does not fit the schema.
+          ConfigError: when a rule, feature, label, key, event time, environment or severity does not fit the schema.
         """
-        plan = cls(source, recipe, schema, schema_features(schema), notes)
+        seen = in_environment(schema, recipe.environment)
+        plan = cls(source, recipe, schema, seen, schema_features(seen), inferred or ())
         check_unique(recipe.checks.unique, plan.features, recipe.windows)
-        if recipe.split_key:
-            check_key(recipe.split_key, plan.features)
+        recipe.split_kind().bind(plan.features)
+        if recipe.split.split_stratify:
+            find_feature(recipe.split.split_stratify, plan.features, "--split_stratify")
         if recipe.event_time:
             check_event_time(recipe.event_time, plan.features)
         if recipe.rolling and not (recipe.event_time or source.has_event_times):
             raise ConfigError("--rolling looks back in event time: pass --event_time COLUMN")
         if isinstance(recipe.preprocessing, FeatureFile):
             recipe.preprocessing.bind(schema_features(plan.row_schema))
-        plan.validation()
-        return plan
+        unchecked = plan.validation().unchecked
+        if inferred is not None or not unchecked:
+            return plan
+        _LOGGER.warning("%s", unchecked_text(unchecked))
+        return dataclasses.replace(plan, notes=unchecked)
 
     @property
     def row_schema(self) -> schema_pb2.Schema:
@@ -247,8 +305,11 @@ class Plan:
         return rolling_schema(self.schema, self.recipe.rolling) if self.recipe.rolling else self.schema
 
     def validation(self) -> ValidateRecords:
-        """The transform that checks rows; making it checks rules and label against the schema."""
-        return ValidateRecords(self.schema, self.recipe.checks.rules, self.recipe.label)
+        """The transform that checks rows; making it checks rules, label and severity against the schema."""
+        recipe = self.recipe
+        return ValidateRecords(
+            self.whole_schema, recipe.checks.rules, recipe.label, recipe.environment, recipe.severity
+        ).told()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -256,8 +317,12 @@ class Plan:
         return tuple(feature.name for feature in self.features)
 
     def read(self, order_key: bool = False, keep_source: bool = False) -> RejectingTransform:
-        """The transform that reads all of the source, typed by the schema; the arguments are those of `Source.read`."""
-        return self.source.read(self.features, order_key, keep_source)
+        """The transform that reads all of the source, typed by the schema; the arguments are those of `Source.read`.
+
+        What the environment does not expect is read too: whoever validates the rows says that it is there.
+        """
+        features = (*self.features, *unexpected_features(self.whole_schema, self.schema))
+        return self.source.read(features, order_key, keep_source)
 
     def check_and_split(
         self,
@@ -285,9 +350,15 @@ class Plan:
             rows = rows | f"RejectDuplicates {key.name}" >> once
         if recipe.rolling:
             rows = rows | "RollingFeatures" >> RollingFeatures(recipe.rolling, self.features, lateness, spill=spill)
-        return rows | "AssignSplit" >> AssignSplit(
-            recipe.splits, key=recipe.split_key, columns=self.columns, seed=recipe.seed
-        )
+        assign = AssignSplit(by=recipe.split_kind(self.columns)).with_error_handler(handler)
+        return rows | "AssignSplit" >> assign
+
+    def balance(self) -> Balance:
+        """What is told of the splits."""
+        recipe, kind = self.recipe, self.recipe.split_kind()
+        ratios = [float(exact(ratio)) for ratio in kind.ratios.values()] if isinstance(kind, SplitByHash) else ()
+        key = kind.key if isinstance(kind, SplitByHash) else ()
+        return Balance(kind.names, key, recipe.label, recipe.split.split_stratify, ratios)
 
     def fit(self, beam_options: PipelineOptions, directory: str) -> "Fitted":
         """Fits the features on the train split, writes the graph to `directory`, and returns how many rows it read.
@@ -298,12 +369,12 @@ class Plan:
         """
         preprocessing = self.recipe.preprocessing
         if preprocessing is None:
-            raise ConfigError("--features is required to fit: a YAML file, or a function as module:function")
+            raise ConfigError("--features is required to fit: a YAML file, or a function as module.py:function")
         with first_rejects(directory) as handler:
             try:
-                return self._fit(
-                    FitTransform(preprocessing, self.row_schema, directory, split=TRAIN), beam_options, handler
-                )
+                with fitting_folder(directory) as temp_dir:
+                    fit = FitTransform(preprocessing, self.row_schema, directory, split=TRAIN, temp_dir=temp_dir)
+                    return self._fit(fit, beam_options, handler)
             except NoRowsError as error:
                 rejects = handler.found()
                 if not rejects.rows:

@@ -10,7 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from penstock.io.columns.float32 import ROUNDED
-from penstock.io.dataset.columns import dataset_columns
+from penstock.io.dataset.columns import dataset_columns, with_lists
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
@@ -36,6 +36,7 @@ from penstock.transforms.features.apply import (
 )
 from penstock.transforms.features.fit import fit_notes
 from penstock.transforms.shuffle_key import AssignShuffleKey
+from penstock.transforms.splits.balance import TellBalance
 from pipelines._cli.options import source_request
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
@@ -72,6 +73,9 @@ def build(
     rows_in = None if stream.window else rows | "CountRows" >> CountRows()
     spill = os.path.join(spill_directory(staging), "by_key") if is_local(options.beam) else None
     rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
+    balance, found = plan.balance(), None
+    if balance.tells and not stream.window:
+        found = rows | "TellBalance" >> TellBalance(balance)
     if output.shuffle == "global":
         rows = rows | "AssignShuffleKey" >> AssignShuffleKey(seed, columns=plan.columns)
     if graph is not None:
@@ -83,22 +87,29 @@ def build(
         options.dataset_spec(),
         output=staging.output,
         columns=_columns(options, plan, graph),
-        splits=tuple(plan.recipe.splits),
+        splits=options.split.names(),
         extras=(SCHEMA, TRANSFORM) if graph else (SCHEMA,),
         provenance=_provenance(options, plan, graph),
         notes=_notes(options, plan, graph),
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
     )
     _ = rows | "WriteDataset" >> WriteDataset(
-        **vars(spec), dead_letters=handler, rows_in=rows_in, run_id=staging.run_id, spill=is_local(options.beam)
+        **vars(spec),
+        dead_letters=handler,
+        rows_in=rows_in,
+        found=found,
+        run_id=staging.run_id,
+        spill=is_local(options.beam),
     )
 
 
 def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Schema | None:
-    """The columns of the shards, for a format that has them; features of a graph are computed as float32."""
-    if not SHARD_FORMATS[options.output.output_format].has_columns:
+    """The columns of the shards, for a format that needs them; features of a graph are computed as float32."""
+    if not SHARD_FORMATS[options.output.output_format].needs_columns:
         return None
-    return dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
+    columns = dataset_columns(transformed_schema(graph), pa.float32()) if graph else dataset_columns(plan.row_schema)
+    lists = options.output.sequence_features
+    return with_lists(columns, lists) if lists else columns
 
 
 def _notes(options: DatasetJobOptions, plan: Plan, graph: str | None) -> tuple[Note, ...]:
@@ -122,8 +133,10 @@ def run(options: PrepareOptions) -> int:
     return tell(result, options.run.json)
 
 
-def _recipe(options: DatasetJobOptions) -> Recipe:
-    return Recipe.load(options.input, options.checks, options.split, options.transform, options.stream.window)
+def _recipe(options: DatasetJobOptions, source: Source) -> Recipe:
+    recipe = Recipe.load(options.input, options.checks, options.split, options.transform, options.stream.window)
+    recipe.check_source(source)
+    return recipe
 
 
 def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
@@ -133,7 +146,7 @@ def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
       ConfigError: when it would refuse.
     """
     started, output = job_started(), options.output
-    recipe = _recipe(options)
+    recipe = _recipe(options, source)
     _early_plan(options, source, recipe)
     check_output(str(output.output), output.overwrite, dry_run=True, resume=output.resume)
     return DescribedResult(
@@ -155,7 +168,7 @@ def prepare(
     Raises:
       RunFailedError: when the run came to its end and published nothing.
     """
-    recipe = _recipe(options)
+    recipe = _recipe(options, source)
     plan = _early_plan(options, source, recipe)
     look_at(source)
     run_id = run_id or new_run_id()
@@ -223,6 +236,8 @@ def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> P
     plan = Plan.bind(source, recipe, load_schema(options.checks.schema))
     if graph:
         check_transform(graph, schema_features(plan.row_schema))
+    if not options.transform.features:
+        _columns(options, plan, graph)
     return plan
 
 
@@ -248,6 +263,7 @@ def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> di
         "inputs": plan.source.inputs(),
         "label": plan.recipe.label,
         "event_time": plan.recipe.event_time,
+        "split": plan.recipe.split_kind().describe(),
         "schema_fingerprint": schema_fingerprint(plan.row_schema),
         "transform_fingerprint": transform_fingerprint(graph) if graph else None,
         "options": options.resolved(),

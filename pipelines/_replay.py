@@ -25,6 +25,7 @@ from penstock.io.messages.registry import AVRO_SCHEMA, decoder_options
 from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
+from penstock.transforms.splits.registry import KIND_FLAGS, SPLIT_FLAGS
 from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._prepare import describe, prepare
 from pipelines._report.printable import printable
@@ -39,12 +40,14 @@ _INHERITED = (
     "partitioning",
     *decoder_options(),
     "event_time",
+    "schema_mode",
+    "schema_warn",
     "rules",
     "label",
-    "split",
-    "split_key",
+    *SPLIT_FLAGS,
     "seed",
     "output_format",
+    "sequence_features",
     "compression",
 )
 
@@ -64,7 +67,8 @@ def completed(options: ReplayOptions) -> ReplayOptions:
       ConfigError: when runs with different flags wrote them.
     """
     given = options.given | ({"transform"} if options.transform.features else set())
-    given |= {"compression"} if "output_format" in given else set()
+    given |= {"compression", "sequence_features"} if "output_format" in given else set()
+    given |= set(SPLIT_FLAGS) if given & set(KIND_FLAGS) else set()
     return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
 
 
@@ -83,7 +87,7 @@ def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[
     sources: dict[str, str] = {}
     for dataset in _datasets_of(files):
         manifest = next(read_manifests(dataset), None)
-        flags = {} if manifest is None else _flags_of(dataset, manifest)
+        flags = {} if manifest is None else _flags_of(dataset, manifest, has_schema="schema" in given)
         for name, (value, identity) in flags.items():
             if name in given:
                 continue
@@ -106,10 +110,20 @@ def _datasets_of(files: Iterable[InputFile]) -> list[str]:
     return sorted({_dataset_of(file) for file in files} - {""})
 
 
-def _flags_of(dataset: str, manifest: Manifest | WindowManifest) -> dict[str, tuple[Any, Any]]:
-    """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag."""
+def _flags_of(dataset: str, manifest: Manifest | WindowManifest, has_schema: bool) -> dict[str, tuple[Any, Any]]:
+    """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag.
+
+    Args:
+      dataset: the folder of the run.
+      manifest: of the run.
+      has_schema: whether the replay has a schema of its own.
+    """
     options: Mapping[str, Any] = manifest.provenance.get("options", {})
-    flags = {name: options[name] for name in _INHERITED if options.get(name) not in (None, [], "")}
+    # The schema of a dataset is what its environment saw; only another schema is looked at from there.
+    names = (*_INHERITED, "environment") if has_schema else _INHERITED
+    # Manifests from before there was a second hash do not name its version.
+    options = {"split_hash": 1, **options} if options else options
+    flags = {name: options[name] for name in names if options.get(name) not in (None, [], "")}
     # A folder does not tell the format, its files do.
     named = (options.get("input", ()), [entry["uri"] for entry in manifest.provenance.get("inputs", ())])
     formats = (found for found in map(_format_of, named) if found[0] is not None)

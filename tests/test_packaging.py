@@ -78,11 +78,11 @@ def features_file(tmp_path) -> pathlib.Path:
 # What could need TensorFlow and does not: modules that fit and apply graphs, features by their columns, tf.Examples.
 _PARTS = """
 import penstock.transforms.features.apply, penstock.transforms.features.fit
-from penstock.io.kernel.pure.decode import _example_class
+from penstock.io.kernel.pure.decode import _message_class
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.features.functions import parse_features
 parse_features("features: {a: {ops: [scale_to_z_score]}}").bind([Feature("a", Kind.INT, multivalued=False)])
-_example_class().FromString(b"")
+_message_class(False).FromString(b"")
 """
 
 

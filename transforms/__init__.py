@@ -11,6 +11,7 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `ToRows`            Makes a `beam.Row` of each row, of a type that Beam knows.
 `InferSchema`       Infers one schema from all rows.
 `ValidateRecords`   Rejects the rows that break the schema or a rule.
+`SchemaSeverity`    Which faults reject a row, and which only warn.
 `load_checks`       Reads a file of rules and of keys that are unique.
 `load_rules`        Reads a file of rules.
 `Checks`            What a file of rules asks of the rows.
@@ -18,7 +19,10 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `UniqueKey`         Columns whose values, taken together, no two rows may share.
 `RejectDuplicates`  Rejects rows whose key another row has.
 `AssignSplit`       Adds `_split`, the split that each row belongs to.
-`parse_split`       Parses the ratios of `train=0.8,eval=0.1,test=0.1`, in that order.
+`SplitByTime`       Splits by `_event_time` (`AssignEventTime`).
+`SplitByFile`       Splits by the `uri` of `_origin`.
+`SplitByColumn`     Splits by the values of a column of texts or integers.
+`parse_split`       Parses the parts of `train=0.8,eval=0.1,test=0.1`, in that order, as exact numbers that sum to 1.
 `AssignShuffleKey`  Adds `_shuffle_key`, a seeded hash of the row, to batches that have none.
 `AssignEventTime`   Adds `_event_time` to every batch.
 `KeepSource`        Copies the data columns of each batch into `_source`.

@@ -9,6 +9,7 @@ from .checks.file import UniqueKey as UniqueKey
 from .checks.file import load_checks as load_checks
 from .checks.file import load_rules as load_rules
 from .checks.rules import Rule as Rule
+from .checks.severity import SchemaSeverity as SchemaSeverity
 from .checks.unique.transform import RejectDuplicates as RejectDuplicates
 from .checks.validate import ValidateRecords as ValidateRecords
 from .event_time import AssignEventTime as AssignEventTime
@@ -20,7 +21,10 @@ from .keep_source import KeepSource as KeepSource
 from .rolling.transform import RollingFeatures as RollingFeatures
 from .rolling.transform import load_rolling as load_rolling
 from .shuffle_key import AssignShuffleKey as AssignShuffleKey
-from .split import AssignSplit as AssignSplit
-from .split import parse_split as parse_split
+from .splits.assign import AssignSplit as AssignSplit
+from .splits.by_column import SplitByColumn as SplitByColumn
+from .splits.by_file import SplitByFile as SplitByFile
+from .splits.by_time import SplitByTime as SplitByTime
+from .splits.spelling import parse_split as parse_split
 from .verify import Fault as Fault
 from .verify import verify_dataset as verify_dataset

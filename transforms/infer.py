@@ -136,7 +136,7 @@ def summarize_batch(batch: pa.RecordBatch) -> Summary:
     """
     flat = flatten_batch(batch)
     columns = {
-        name: _summarize_column(name, flat.column(name), is_untyped(flat.schema.field(name)))
+        name: summarize_column(name, flat.column(name), is_untyped(flat.schema.field(name)))
         for name in feature_names(flat)
     }
     return Summary(batch.num_rows, columns, merge_notes(notes_of(batch)))
@@ -208,7 +208,12 @@ class InferSchema(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch]
         )
 
 
-def _summarize_column(name: str, column: pa.Array, untyped: bool) -> ColumnSummary:
+def summarize_column(name: str, column: pa.Array, untyped: bool) -> ColumnSummary:
+    """Summarises one column; `untyped` says that its texts are of a source that has no types.
+
+    Raises:
+      ConfigError: when no tf.Example can hold the type of the column.
+    """
     item = item_type(column.type)
     if not is_readable(item):
         raise ConfigError(
@@ -281,7 +286,7 @@ def _is_small(texts: frozenset[bytes]) -> bool:
 
 
 def _feature(name: str, column: ColumnSummary, rows: int) -> schema_pb2.Feature:
-    kind, comments = _kind(column)
+    kind, comments = column_kind(column)
     feature = schema_pb2.Feature(name=name, type=schema_pb2.FeatureType.Value(kind.value))
     if column.present == rows and rows:
         feature.presence.min_fraction = 1
@@ -305,7 +310,7 @@ def _feature(name: str, column: ColumnSummary, rows: int) -> schema_pb2.Feature:
     return feature
 
 
-def _kind(column: ColumnSummary) -> tuple[Kind, list[str]]:
+def column_kind(column: ColumnSummary) -> tuple[Kind, list[str]]:
     """Chooses the kind that holds all values, and explains the choice where it may surprise."""
     numbers, others, declared = column.numbers, column.others, sorted(column.types)
     temporal = [name for name in declared if name != "text" and name not in _NUMBER_KINDS]
@@ -346,7 +351,7 @@ def _kind_of_wholes(numbers: NumberCounts, declared: frozenset[str]) -> tuple[Ki
 
 
 def _loses(column: ColumnSummary) -> bool:
-    return column.numbers.losing > 0 and _kind(column)[0] is Kind.FLOAT
+    return column.numbers.losing > 0 and column_kind(column)[0] is Kind.FLOAT
 
 
 def _loss(numbers: NumberCounts) -> str:

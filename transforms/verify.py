@@ -35,6 +35,7 @@ from penstock.io.errors import InputError, PenstockError
 from penstock.io.files.folders import list_files
 from penstock.io.reasons import Reason
 from penstock.io.schema import Kind, load_schema, schema_fingerprint
+from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
 from penstock.transforms.features.apply import transform_fingerprint, transformed_schema
 
@@ -216,7 +217,7 @@ def _load_checks(
         if extra not in manifest.extras or not _is_there(extra, present):
             continue
         try:
-            loaded[extra], fingerprint = load(FileSystems.join(directory, extra))
+            loaded[extra], fingerprint = load(FileSystems.join(directory, extra), manifest)
         except (PenstockError, OSError) as error:
             faults.append(Fault(f"{what}.broken", extra, str(error)))
             continue
@@ -227,12 +228,13 @@ def _load_checks(
     return loaded.get(TRANSFORM if TRANSFORM in manifest.extras else SCHEMA), faults
 
 
-def _load_schema(path: str) -> tuple[RecordChecks, str]:
+def _load_schema(path: str, manifest: AnyManifest) -> tuple[RecordChecks, str]:
     schema = load_schema(path)
-    return record_checks(schema), schema_fingerprint(schema)
+    severity = SchemaSeverity.of_options(manifest.provenance.get("options", {}))
+    return record_checks(schema, severity=severity), schema_fingerprint(schema)
 
 
-def _load_transform(path: str) -> tuple[RecordChecks, str]:
+def _load_transform(path: str, manifest: AnyManifest) -> tuple[RecordChecks, str]:
     return record_checks(transformed_schema(path)), transform_fingerprint(path)
 
 

@@ -43,6 +43,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from penstock.io.batches import notes_of, with_notes
 from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.grammar import cast_text, parse_text, whole_numbers
@@ -99,8 +100,8 @@ def conform_batch(batch: pa.RecordBatch, features: Sequence[Feature]) -> tuple[p
 
     Returns:
       All rows, with the columns in the schema's order and then the reserved ones: int64, float64, string or binary
-      (as in the source), or lists of those where the source has lists. Also, by row index, the reasons for each row
-      that has a value without a faithful form; such a value is null in the batch.
+      (as in the source), or lists of those where the source has lists; with the notes of the batch. Also, by row
+      index, the reasons for each row that has a value without a faithful form; such a value is null in the batch.
 
     Raises:
       ConfigError: when a column has a type that its feature cannot hold.
@@ -121,7 +122,8 @@ def conform_batch(batch: pa.RecordBatch, features: Sequence[Feature]) -> tuple[p
     if not columns and not reserved:
         return batch.select([]), reasons
     columns |= reserved
-    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), reasons
+    conformed = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    return with_notes(conformed, notes_of(batch)), reasons
 
 
 def check_type(arrow_type: pa.DataType, feature: Feature) -> None:

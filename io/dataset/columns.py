@@ -1,8 +1,12 @@
-"""Derives a dataset's Arrow columns from its schema, for shard formats with typed columns."""
+"""Derives a dataset's Arrow columns from its schema, for shard formats that need to know them."""
+
+import difflib
+from collections.abc import Collection
 
 import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from penstock.io.errors import ConfigError
 from penstock.io.schema import Kind, named_features, schema_features
 
 # The annotation tag of a feature whose bytes are not text.
@@ -28,6 +32,26 @@ def dataset_columns(schema: schema_pb2.Schema, floats: pa.DataType | None = None
             value = pa.binary()
         columns.append((feature.name, pa.list_(value) if feature.multivalued else value))
     return pa.schema(columns)
+
+
+def with_lists(columns: pa.Schema, names: Collection[str]) -> pa.Schema:
+    """Returns the columns with lists of just these names.
+
+    Raises:
+      ConfigError: for a name that is no column.
+    """
+    for name in names:
+        if name not in columns.names:
+            nearest = difflib.get_close_matches(name, columns.names, n=1)
+            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            raise ConfigError(
+                f"--sequence_features {name!r} is no column of the dataset; {hint}the columns are "
+                f"{', '.join(columns.names)}"
+            )
+    types = [field.type.value_type if pa.types.is_list(field.type) else field.type for field in columns]
+    return pa.schema(
+        (name, pa.list_(value) if name in names else value) for name, value in zip(columns.names, types, strict=True)
+    )
 
 
 def _is_binary(feature: schema_pb2.Feature) -> bool:

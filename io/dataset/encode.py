@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from penstock.io.batches import drop_rows, notes_of
 from penstock.io.columns.lists import without_views
+from penstock.io.columns.row_notes import row_notes
 from penstock.io.dataset.shard_formats.base import EncodedRows, ShardFormat
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError
@@ -65,8 +66,8 @@ class RecordEncoder:
         return EncodedBatch(records, rows, batch, encoded.faults, (*notes_of(batch), *self.notes(rows)))
 
     def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
-        """Returns what becomes of values of rows that can be written."""
-        return self.shard_format.notes(rows)
+        """Returns what becomes of values of rows that can be written, and what was noted of the rows before."""
+        return (*self.shard_format.notes(rows), *row_notes(rows))
 
     def _keys(self, batch: pa.RecordBatch, encoded: EncodedRows) -> Keys:
         if SHUFFLE_KEY in batch.schema.names:

@@ -187,7 +187,7 @@ class Publisher:
             )
         if manifest.rows_in == 0:
             status = "no_rows"
-        elif manifest.rows_rejected > self.spec.max_reject_fraction * manifest.rows_in:
+        elif self.spec.has_too_many_rejects(manifest.rows_in, manifest.rejected_by_stage):
             status = "too_many_rejects"
         if status != "published" and replaces:
             return Outcome(status, manifest, self.staging.dead_letters)

@@ -22,7 +22,7 @@ from penstock.io.dataset.options import (
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
 from penstock.io.errors import ConfigError
-from penstock.io.reasons import Note, complete_notes
+from penstock.io.reasons import EXCLUDED, Note, complete_notes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +45,8 @@ class DatasetSpec:
       shard_bytes: target size of a shard, in uncompressed bytes.
       format: shard format, a name from `SHARD_FORMATS`.
       compression: shard compression, one that the format supports; None is the format's default.
-      columns: names and types of the columns, for a format that has columns.
+      columns: names and types of the columns, for a format that needs them; in `sequence_example`, those that are lists
+        are feature lists.
       schema: the features that records may have, with their kinds, which is published with the dataset; None to make
         one of the kinds that the rows have.
       shuffle: `global`, or `none` to keep the order of the input.
@@ -89,8 +90,8 @@ class DatasetSpec:
 
     def __post_init__(self) -> None:
         self._set("compression", known_compression(self.format, self.compression))
-        if self.columns is not None and not SHARD_FORMATS[self.format].has_columns:
-            raise ConfigError(f"columns are for formats that have them, which {self.format} has not: leave them out")
+        if self.columns is not None and not SHARD_FORMATS[self.format].needs_columns:
+            raise ConfigError(f"columns are for formats that need them, which {self.format} does not: leave them out")
         self._set("splits", tuple(self.splits))
         self._set("extras", tuple(self.extras))
         self._set("notes", tuple(self.notes))
@@ -160,6 +161,18 @@ class DatasetSpec:
                 "or remove what is there"
             )
 
+    def has_too_many_rejects(self, rows_in: int, stages: Mapping[str, int]) -> bool:
+        """Whether more than `max_reject_fraction` of the rows were rejected.
+
+        Rows that a flag keeps out, such as those in a gap between splits, count neither as rows nor as rejects.
+
+        Args:
+          rows_in: all rows that came in.
+          stages: rejected rows by the stage that rejected them.
+        """
+        excluded = stages.get(EXCLUDED, 0)
+        return sum(stages.values()) - excluded > self.max_reject_fraction * (rows_in - excluded)
+
     @property
     def lateness(self) -> datetime.timedelta:
         """`allowed_lateness` as a timedelta, even if it was given as text."""
@@ -175,7 +188,7 @@ class DatasetSpec:
             "seed": self.seed,
             "notes": complete_notes(self.notes, notes),
             "extras": self.extras,
-            "provenance": self.provenance,
+            "provenance": {**self.provenance, **self.shard_format().provenance()},
         }
 
     @property
@@ -189,6 +202,6 @@ class DatasetSpec:
         Raises:
           ConfigError: for columns that the format does not support, or if it needs columns and none are given.
         """
-        if self.columns is None and SHARD_FORMATS[self.format].has_columns:
+        if self.columns is None and SHARD_FORMATS[self.format].needs_columns:
             raise ConfigError(f"the format {self.format} needs columns: the Arrow schema that all shards share")
         return load_format(self.format, str(self.compression), self.columns)

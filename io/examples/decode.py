@@ -1,4 +1,4 @@
-"""Decodes tf.Example records to Arrow columns, without TensorFlow.
+"""Decodes records of tf.Example and tf.SequenceExample to Arrow columns, without TensorFlow.
 
 The kernel extracts the values of the records by key and kind. This module turns them into columns.
 """
@@ -6,19 +6,37 @@ The kernel extracts the values of the records by key and kind. This module turns
 import dataclasses
 from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.errors import ConfigError
 from penstock.io.examples.frames import Frames
+from penstock.io.examples.steps import rows_with_other_steps, step_lengths_name
 from penstock.io.kernel import decode
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.reasons import Reason
-from penstock.io.schema import Feature, Kind
+from penstock.io.schema import Feature, Kind, feature_map
 
 # Indexed by the kernel's numbers for kinds.
 _KINDS = (Kind.BYTES, Kind.FLOAT, Kind.INT)
 _TYPES = {Kind.BYTES: pa.binary(), Kind.FLOAT: pa.float32(), Kind.INT: pa.int64()}
+
+
+RecordType: TypeAlias = Literal["example", "sequence_example"]
+
+
+def is_sequence(record_type: RecordType) -> bool:
+    """Whether records of the type are tf.SequenceExamples.
+
+    Raises:
+      ConfigError: when there is no such type.
+    """
+    if record_type not in get_args(RecordType):
+        raise ConfigError(f"record_type must be one of {', '.join(get_args(RecordType))}, got {record_type!r}")
+    return record_type == "sequence_example"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +46,18 @@ class DecodedExamples:
     Attributes:
       batch: one row for each record, in order, feature columns only; a row in `rejects` has nulls where it could not be
         read.
-      rejects: row index -> reasons, `tfrecord.parse` or `tfrecord.type`; with `strict`, also `schema.unknown`.
+      rejects: row index -> reasons, `tfrecord.parse`, `tfrecord.type` or `tfrecord.steps`; with `strict`, also
+        `schema.unknown`.
     """
 
     batch: pa.RecordBatch
     rejects: Mapping[int, Sequence[Reason]]
 
 
-def decode_examples(frames: Frames, features: Sequence[Feature] | None = None, strict: bool = False) -> DecodedExamples:
-    """Decodes the features of serialized tf.Examples.
+def decode_examples(
+    frames: Frames, features: Sequence[Feature] | None = None, strict: bool = False, is_sequence: bool = False
+) -> DecodedExamples:
+    """Decodes the features of serialized tf.Examples, or of tf.SequenceExamples.
 
     An absent key, or a Feature with no list in it, is null; an empty list is an empty list. If a record holds a key
     twice, the last value counts, as in protobuf.
@@ -49,22 +70,28 @@ def decode_examples(frames: Frames, features: Sequence[Feature] | None = None, s
     a row has exactly one value and all rows do. A FLOAT feature accepts integers. Any other kind than the feature's
     rejects the row.
 
+    The features of a context are those of a tf.Example. A feature list is a column of its values (`steps.py`). A record
+    with steps of other than one value needs the feature `NAME$step_lengths`, INT, which is null in rows where each step
+    has one value, unless the schema demands it in every row; without the feature it is rejected. Without `features`,
+    there is such a column for each list with such steps. A record that has a name in both parts is rejected.
+
     Args:
-      frames: records of one tf.Example each, at most 2 GiB.
+      frames: records of one message each, at most 2 GiB.
       features: the features to read; None for all.
       strict: also reject integers in a FLOAT feature, and keys that are not features (`schema.unknown`).
+      is_sequence: whether the records are tf.SequenceExamples.
     """
     names = None if features is None else [feature.name for feature in features]
-    content = _read(frames, names, decode)
+    content = _read(frames, names, decode, is_sequence)
     return _decoded(content, len(frames), features, strict)
 
 
-def example_kinds(frames: Frames) -> dict[str, dict[Kind, int]]:
-    """Returns, for each key that serialized tf.Examples have, its kinds, each with the first row of that kind.
+def example_kinds(frames: Frames, is_sequence: bool = False) -> dict[str, dict[Kind, int]]:
+    """Returns, for each key that serialized messages have, its kinds, each with the first row of that kind.
 
     It takes as long as decoding all features.
     """
-    values = _read(frames, None, decode).values
+    values = _read(frames, None, decode, is_sequence).values
     return {name: {kind: int(found.rows[0]) for kind, found in by_kind.items()} for name, by_kind in values.items()}
 
 
@@ -91,37 +118,116 @@ _ByKind = dict[Kind, _ValuesOfKind]
 
 
 @dataclasses.dataclass(frozen=True)
+class _Steps:
+    """The steps of the feature lists of one key.
+
+    Attributes:
+      rows: int32[n], the rows that have the list, ascending.
+      offsets: int32[n + 1], where in `lengths` the steps of each of these rows start, and the end.
+      lengths: int32[m], the number of values of each step.
+    """
+
+    rows: np.ndarray
+    offsets: np.ndarray
+    lengths: np.ndarray
+
+    def lengths_of(self, chosen: np.ndarray) -> _ValuesOfKind:
+        """Returns the lengths as values of the rows that bool[n] chooses."""
+        counts = np.diff(self.offsets)
+        offsets = starts_of(counts[chosen]).astype(np.int32)
+        lengths = self.lengths[np.repeat(chosen, counts)].astype(np.int64)
+        return _ValuesOfKind(self.rows[chosen], offsets, pa.array(lengths), bool((counts[chosen] == 1).all()))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Content:
     """The content of some records.
 
     Attributes:
       values: the values by key and kind.
       unknown: for each key that was not asked for, int32, the rows that hold it, ascending.
-      faults: row index -> why the row is not a tf.Example.
+      faults: row index -> why the row is not a record of its type.
+      steps: the steps by key, for feature lists.
     """
 
     values: dict[str, _ByKind]
     unknown: dict[str, np.ndarray]
     faults: dict[int, str]
+    steps: dict[str, _Steps]
 
 
 def _decoded(content: _Content, num_rows: int, features: Sequence[Feature] | None, strict: bool) -> DecodedExamples:
     rejects = {row: [Reason("tfrecord.parse", fault)] for row, fault in content.faults.items()}
+    derived = _derived_from_steps(content, features, rejects)
     values = content.values
     if features is None:
-        columns = {name: _inferred_column(values[name], num_rows) for name in sorted(values)}
+        names = sorted({*values, *derived})
+        columns = {
+            name: _inferred_column([*values.get(name, {}).values(), *derived.get(name, ())], num_rows) for name in names
+        }
     else:
         if strict:
             _reject_unknown(content.unknown, rejects)
         by_kind = [_of_feature(values.get(feature.name, {}), feature, strict, rejects) for feature in features]
         columns = {
-            feature.name: _column(found, feature, num_rows) for feature, found in zip(features, by_kind, strict=True)
+            feature.name: _column([*found.values(), *derived.get(feature.name, ())], feature, num_rows)
+            for feature, found in zip(features, by_kind, strict=True)
         }
     return DecodedExamples(_record_batch(columns, num_rows), rejects)
 
 
-def _read(frames: Frames, names: Sequence[str] | None, kernel: ModuleType) -> _Content:
-    found, unknown, faults = kernel.read(frames.data, frames.starts, frames.lengths, names)
+def _derived_from_steps(
+    content: _Content, features: Sequence[Feature] | None, rejects: dict[int, list[Reason]]
+) -> dict[str, list[_ValuesOfKind]]:
+    """Returns, by column, what the steps of lists say beside their values; rejects rows whose steps have no column."""
+    known = None if features is None else feature_map(features)
+    derived: dict[str, list[_ValuesOfKind]] = {}
+    for name, steps in content.steps.items():
+        kind = known[name].kind if known else None
+        derived.setdefault(name, []).extend(_without_values(steps.rows, content.values.get(name, {}), kind))
+        lengths_name = step_lengths_name(name)
+        lengths = known.get(lengths_name) if known else Feature(lengths_name, Kind.INT)
+        others = rows_with_other_steps(steps.lengths, steps.offsets)
+        if lengths is None or lengths.kind is not Kind.INT:
+            _reject_steps(name, steps, others, rejects)
+            continue
+        chosen = np.ones(len(others), bool) if lengths.complete else others
+        if chosen.any():
+            derived.setdefault(lengths_name, []).append(steps.lengths_of(chosen))
+            _reject_twice(lengths_name, steps.rows[chosen], content.values.get(lengths_name, {}), rejects)
+    return derived
+
+
+def _without_values(rows: np.ndarray, by_kind: _ByKind, kind: Kind | None) -> list[_ValuesOfKind]:
+    """Returns the feature lists of no kind, which have no values; as of one kind of the others without `kind`."""
+    empty = np.setdiff1d(rows, [row for found in by_kind.values() for row in found.rows], assume_unique=True)
+    if not len(empty):
+        return []
+    kind = kind or next(iter(by_kind), None)
+    values = pa.array([], pa.null() if kind is None else _TYPES[kind])
+    return [_ValuesOfKind(empty, np.zeros(len(empty) + 1, np.int32), values, one_each=False)]
+
+
+def _reject_steps(name: str, steps: _Steps, others: np.ndarray, rejects: dict[int, list[Reason]]) -> None:
+    for index in np.flatnonzero(others).tolist():
+        lengths = steps.lengths[steps.offsets[index] : steps.offsets[index + 1]]
+        step = int(np.flatnonzero(lengths != 1)[0])
+        detail = (
+            f"column {name!r}: step {step} of the feature list has {lengths[step]} values, not 1; to read such lists, "
+            f"give the schema the INT feature {step_lengths_name(name)!r}, the number of values of each step"
+        )
+        rejects.setdefault(int(steps.rows[index]), []).append(Reason("tfrecord.steps", detail))
+
+
+def _reject_twice(name: str, rows: np.ndarray, own: _ByKind, rejects: dict[int, list[Reason]]) -> None:
+    for found in own.values():
+        for row in np.intersect1d(rows, found.rows).tolist():
+            detail = f"column {name!r}: the record has it, but it stands for the steps of one of its feature lists"
+            rejects.setdefault(row, []).append(Reason("tfrecord.steps", detail))
+
+
+def _read(frames: Frames, names: Sequence[str] | None, kernel: ModuleType, is_sequence: bool = False) -> _Content:
+    found, unknown, faults, steps = kernel.read(frames.data, frames.starts, frames.lengths, names, is_sequence)
     return _Content(
         {
             name: {_KINDS[kind]: _wrap(_KINDS[kind], *taken) for kind, taken in by_kind.items()}
@@ -129,6 +235,7 @@ def _read(frames: Frames, names: Sequence[str] | None, kernel: ModuleType) -> _C
         },
         {name: np.frombuffer(rows, np.int32) for name, rows in unknown.items()},
         faults,
+        {name: _Steps(*(np.frombuffer(taken, np.int32) for taken in found)) for name, found in steps.items()},
     )
 
 
@@ -158,19 +265,21 @@ def _of_feature(by_kind: _ByKind, feature: Feature, strict: bool, rejects: dict[
     return by_kind
 
 
-def _column(by_kind: _ByKind, feature: Feature, num_rows: int) -> pa.Array:
-    value_type = pa.float64() if feature.kind is Kind.FLOAT and Kind.INT in by_kind else _TYPES[feature.kind]
-    one_each = feature.multivalued is False and all(found.one_each for found in by_kind.values())
-    if not by_kind:
+def _column(found: Sequence[_ValuesOfKind], feature: Feature, num_rows: int) -> pa.Array:
+    is_mixed = feature.kind is Kind.FLOAT and any(pa.types.is_integer(each.values.type) for each in found)
+    value_type = pa.float64() if is_mixed else _TYPES[feature.kind]
+    one_each = feature.multivalued is False and all(each.one_each for each in found)
+    if not found:
         return pa.nulls(num_rows, value_type if one_each else pa.list_(value_type))
-    return _merge([(_scalars if one_each else _lists)(found, value_type, num_rows) for found in by_kind.values()])
+    return _merge([(_scalars if one_each else _lists)(each, value_type, num_rows) for each in found])
 
 
-def _inferred_column(by_kind: _ByKind, num_rows: int) -> pa.Array:
-    value_type = _TYPES[next(iter(by_kind))] if len(by_kind) == 1 else pa.float64()
-    if Kind.BYTES in by_kind:
+def _inferred_column(found: Sequence[_ValuesOfKind], num_rows: int) -> pa.Array:
+    types = list(dict.fromkeys(each.values.type for each in found))
+    value_type = types[0] if len(types) == 1 else pa.float64()
+    if pa.binary() in types:
         value_type = pa.binary()
-    return _merge([_lists(found, value_type, num_rows) for found in by_kind.values()])
+    return _merge([_lists(each, value_type, num_rows) for each in found])
 
 
 def _merge(columns: Sequence[pa.Array]) -> pa.Array:

@@ -13,7 +13,7 @@ One column of one row is::
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TypeAlias
 
@@ -107,20 +107,25 @@ _Allocate: TypeAlias = Callable[[int], Bytes]
 def _try_encode(
     batch: pa.RecordBatch, allocate: _Allocate, kernel: ModuleType
 ) -> tuple[EncodedExamples, dict[int, list[Reason]]]:
-    names = _unique_names(batch)
+    names = unique_names(batch)
     try:
-        return _encode(kernel_columns(batch, names), allocate, kernel), {}
-    except _FaultyRowsError:
-        faults = _faults(batch, names)
+        return encode_columns(kernel_columns(batch, names), allocate, kernel), {}
+    except FaultyRowsError:
+        faults = faults_of(batch, names)
         good = drop_rows(without_views(batch), faults)
-        return _encode(kernel_columns(good, names), allocate, kernel), faults
+        return encode_columns(kernel_columns(good, names), allocate, kernel), faults
 
 
-class _FaultyRowsError(Exception):
+class FaultyRowsError(Exception):
     """Some row has no faithful form."""
 
 
-def _unique_names(batch: pa.RecordBatch) -> list[str]:
+def unique_names(batch: pa.RecordBatch) -> list[str]:
+    """Returns the names of the feature columns, sorted.
+
+    Raises:
+      ConfigError: for two columns of one name.
+    """
     names = sorted(feature_names(batch))
     for one, other in itertools.pairwise(names):
         if one == other:
@@ -128,7 +133,8 @@ def _unique_names(batch: pa.RecordBatch) -> list[str]:
     return names
 
 
-def _faults(batch: pa.RecordBatch, names: list[str]) -> dict[int, list[Reason]]:
+def faults_of(batch: pa.RecordBatch, names: Sequence[str]) -> dict[int, list[Reason]]:
+    """Returns why rows have no faithful form, by row index."""
     faults: dict[int, list[Reason]] = {}
     for name in names:
         column = list_column(batch.column(name))
@@ -154,12 +160,23 @@ def _overflows(values: pa.Array) -> tuple[Ints, str, str]:
     return np.flatnonzero(beyond.to_numpy(zero_copy_only=False)), "write.int_overflow", limit
 
 
-def _encode(batch: pa.RecordBatch, allocate: _Allocate, kernel: ModuleType) -> EncodedExamples:
-    rows = kernel.Examples(batch)
-    offsets = np.empty(batch.num_rows + 1, np.int64)
+def encode_columns(
+    columns: pa.RecordBatch, allocate: _Allocate, kernel: ModuleType, context: int = -1
+) -> EncodedExamples:
+    """Encodes columns in types that the kernel reads, in name order, as framed tf.Examples.
+
+    With `context`, so many of them are the context of tf.SequenceExamples, and the others are the feature lists, each a
+    list of serialized Features.
+
+    Raises:
+      FaultyRowsError: when some row has no faithful form.
+      DataError: for a record of more than 2 GiB.
+    """
+    rows = kernel.Examples(columns, context)
+    offsets = np.empty(columns.num_rows + 1, np.int64)
     largest = rows.measure(offsets)
     if largest < 0:
-        raise _FaultyRowsError
+        raise FaultyRowsError
     if largest > _MAX_EXAMPLE_BYTES:
         raise DataError(f"a row takes {largest} bytes as a tf.Example; protobuf's limit is {_MAX_EXAMPLE_BYTES}")
     data = allocate(int(offsets[-1]))

@@ -11,14 +11,14 @@ which.
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.batches import drop_rows, set_column
+from penstock.io.batches import drop_rows, notes_of, set_column, with_notes
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.values import is_list, is_mixed, mixed_column, split_mixed
 from penstock.io.dead_letters.record import row_letters
@@ -26,11 +26,15 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import InputFile
 from penstock.io.files.partitions import is_whole_number, number_text, partition_values
 from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason, merge_notes
 from penstock.io.reserved import ORIGIN, SOURCE
 from penstock.io.schema import Feature, Kind
 
 PARTITION_DIFFERS = "partition.differs"
+
+# The code of notes about columns whose values are those of folders.
+FROM_FOLDERS = "column.from_folders"
+_FROM_FOLDERS_DETAIL = "values are those of folders NAME=VALUE; --partitioning none leaves them out"
 
 _values_of = functools.lru_cache(maxsize=1024)(partition_values)
 
@@ -110,21 +114,28 @@ def add_partitions(parsed: Parsed, features: Sequence[Feature] | None, whole: Co
         return
     # What was read of a row has no columns of folders.
     parsed = dataclasses.replace(parsed, source=parsed.with_source().column(SOURCE))
-    batch, faults = parsed.batch, dict[int, list[Reason]]()
+    batch, faults, added = parsed.batch, dict[int, list[Reason]](), list[str]()
     for name, values in columns.items():
         index = batch.schema.get_field_index(name)
         if index < 0 or batch.column(index).null_count == batch.num_rows:
             batch = set_column(batch, name, values)
+            added.append(name)
             continue
         column, differing = _agreed(name, batch.column(index), values)
         batch = batch.set_column(index, batch.schema.field(index), column)  # the field says more than its type
         for row in np.flatnonzero(differing).tolist():
             faults.setdefault(row, []).append(_differs(name, parsed.batch, row))
-    if not faults:
-        yield dataclasses.replace(parsed, batch=batch)
-        return
-    yield Parsed(batch.slice(0, 0), row_letters(parsed.with_source(), faults, "read"))
-    yield _without(dataclasses.replace(parsed, batch=batch), faults)
+    parsed, read = dataclasses.replace(parsed, batch=batch), parsed
+    if faults:
+        yield Parsed(batch.slice(0, 0), row_letters(read.with_source(), faults, "read"))
+        parsed = _without(parsed, faults)
+    yield _noted(parsed, added)
+
+
+def _noted(parsed: Parsed, added: Iterable[str]) -> Parsed:
+    """Adds notes of the columns that the files do not hold."""
+    notes = [Note(FROM_FOLDERS, name, parsed.batch.num_rows, _FROM_FOLDERS_DETAIL) for name in added]
+    return dataclasses.replace(parsed, batch=with_notes(parsed.batch, merge_notes([*notes_of(parsed.batch), *notes])))
 
 
 def _without(parsed: Parsed, rows: Collection[int]) -> Parsed:

@@ -117,6 +117,16 @@ MULTILINE = FormatOption(
 COLUMNS = FormatOption(
     "columns", "column_names", "names of the CSV columns, in place of a header", "names", "NAME,NAME"
 )
+QUOTING = FormatOption(
+    "csv_quoting",
+    "quoting",
+    "standard: a CSV field may be quoted; none: a quote is a character like any other (default: standard)",
+    "choice",
+    choices=("standard", "none"),
+)
+TRIM = FormatOption(
+    "csv_trim", "trim", "spaces at both ends of a CSV field, or beside its quotes, are no part of it", "switch"
+)
 HEADER = FormatOption(
     "header",
     "header",
@@ -141,6 +151,15 @@ EXPLODE = FormatOption(
     metavar="COLUMN",
 )
 
+RECORD_TYPE = FormatOption(
+    "record_type",
+    "record_type",
+    "what the records are: of a tf.SequenceExample, the context features and the feature lists become columns by their "
+    "names (default: example)",
+    "choice",
+    choices=("example", "sequence_example"),
+)
+
 _ENTRIES = (
     FormatEntry(
         "csv",
@@ -148,7 +167,7 @@ _ENTRIES = (
         "penstock.io.formats.csv.format:CsvFormat",
         ("csv", "tsv"),
         compressions=_ANY,
-        options=(DELIMITER, MULTILINE, HEADER, COLUMNS, NULL_VALUES),
+        options=(DELIMITER, QUOTING, MULTILINE, TRIM, HEADER, COLUMNS, NULL_VALUES),
         by_suffix={"tsv": {"delimiter": "\t"}},
         payloads="csv",
     ),
@@ -171,11 +190,12 @@ _ENTRIES = (
     FormatEntry("orc", "ORC", "penstock.io.formats.orc:OrcFormat", ("orc",), options=(EXPLODE,)),
     FormatEntry(
         "tfrecord",
-        "TFRecord of tf.Example",
+        "TFRecord",
         "penstock.io.formats.tfrecord:TFRecordFormat",
         ("tfrecord", "tfrecords", "tfr"),
         ("tfexample",),
         compressions=_ANY,
+        options=(RECORD_TYPE,),
         payloads="tfexample",
     ),
     FormatEntry(

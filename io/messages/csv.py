@@ -33,6 +33,8 @@ def csv_decoder(
     column_names: Sequence[str] | None = None,
     delimiter: str = ",",
     null_values: Sequence[str] = (),
+    quoting: str | None = None,
+    trim: bool = False,
 ) -> Callable[[], Decoder]:
     """Returns a maker of `CsvDecoder`s.
 
@@ -42,7 +44,9 @@ def csv_decoder(
     """
     if column_names is None:
         raise ConfigError("CSV messages have no header: name their columns with --columns NAME,NAME")
-    layout = CsvFormat(delimiter, column_names=tuple(column_names), null_values=tuple(null_values))
+    layout = CsvFormat(
+        delimiter, column_names=tuple(column_names), null_values=tuple(null_values), quoting=quoting, trim=trim
+    )
     make = functools.partial(CsvDecoder, layout, features)
     make()  # raises for a missing required column
     return make
@@ -58,11 +62,11 @@ class CsvDecoder:
     def __init__(self, layout: CsvFormat, features: Sequence[Feature] | None):
         names = layout.column_names or ()
         by_name = {} if features is None else feature_map(features)
-        self._delimiter = layout.mark
+        self._dialect = layout.dialect
         self._is_typed = features is not None
         self._names = {name: by_name.get(name) for name in select_names(names, features, _ORIGIN)}
         self._single, self._multiline = (
-            RecordReader(CsvColumns(_ORIGIN, names, self._names, layout.mark, layout.null_values, multiline))
+            RecordReader(CsvColumns(_ORIGIN, names, self._names, layout.dialect, layout.null_values, multiline))
             for multiline in (False, True)
         )
         self._columns = len(names)
@@ -89,13 +93,13 @@ class CsvDecoder:
 
     def _record_faults(self, lines: Lines, broken: Sequence[int], lone_cr: np.ndarray) -> dict[str, np.ndarray]:
         """Finds faults of quotes and line breaks when some messages hold line breaks."""
-        misquoted = misquoted_lines(lines, self._delimiter)
+        misquoted = misquoted_lines(lines, self._dialect)
         several = np.zeros(len(lines), bool)
         lone_cr = lone_cr.copy()
         for row in broken:
             text = lines.line(row)
-            records = cut_records(Block(text, 0), self._delimiter, final=True)
-            one = len(records.lines) == 1 and records.lines.ends[0] == len(text)
+            records = cut_records(Block(text, 0), self._dialect.delimiter.decode(), final=True)
+            one = self._dialect.quoting and len(records.lines) == 1 and records.lines.ends[0] == len(text)
             several[row] = len(records.lines) > 0 and not one
             misquoted[row] = not several[row] and (not one or records.misquoted[0])
             lone_cr[row] = one and records.lone_cr[0]

@@ -19,6 +19,9 @@ from penstock.io.formats.registry import (
     HEADER,
     MULTILINE,
     NULL_VALUES,
+    QUOTING,
+    RECORD_TYPE,
+    TRIM,
     FormatOption,
     check_keywords,
     find_format,
@@ -74,13 +77,13 @@ _ENTRIES = (
     DecoderEntry(
         "csv",
         "penstock.io.messages.csv:csv_decoder",
-        (DELIMITER, COLUMNS, NULL_VALUES),
+        (DELIMITER, QUOTING, TRIM, COLUMNS, NULL_VALUES),
         of_headers=(HEADER, MULTILINE),
     ),
     DecoderEntry(
         "avro", "penstock.io.messages.avro:avro_decoder", (AVRO_SCHEMA,), settings=("schema_registry", "config")
     ),
-    DecoderEntry("tfexample", "penstock.io.messages.examples:example_decoder"),
+    DecoderEntry("tfexample", "penstock.io.messages.examples:example_decoder", (RECORD_TYPE,)),
     DecoderEntry("raw", "penstock.io.messages.raw:raw_decoder", settings=("column",)),
 )
 

@@ -65,8 +65,8 @@ def values_of(
       features: the features to read; None for all columns.
       key: the column for the messages' keys, binary; needs `Messages.keys`.
       headers: columns for the headers of these names, binary; if a message has a name twice, the last one counts.
-      **options: options of the format: csv has `column_names`, `delimiter` and `null_values`; avro has
-        `schema_registry` (URL) and `config` (`penstock.io.kafka.client`), or `avro_schema` (file).
+      **options: options of the format: csv has `column_names`, `delimiter`, `quoting`, `trim` and `null_values`; avro
+        has `schema_registry` (URL) and `config` (`penstock.io.kafka.client`), or `avro_schema` (file).
 
     Raises:
       ConfigError: when the format is unknown, or an option is wrong.

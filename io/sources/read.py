@@ -98,14 +98,21 @@ class ReadRecords(RejectingTransform):
 
 def uris_behind(values: beam.PCollection[Any]) -> Iterator[str]:
     """Yields the files that `ReadRecords` reads for values, through all transforms between, while a graph is built."""
+    for transform in transforms_behind(values):
+        if isinstance(transform, ReadRecords):
+            yield from transform.uris
+
+
+def transforms_behind(values: beam.PCollection[Any]) -> Iterator[beam.PTransform[Any, Any]]:
+    """Yields the transforms that values depend on, while a graph is built."""
     waiting, seen = [values.producer], set[int]()
     while waiting:
         applied = waiting.pop()
         if applied is None or id(applied) in seen:
             continue
         seen.add(id(applied))
-        if isinstance(applied.transform, ReadRecords):
-            yield from applied.transform.uris
+        if applied.transform is not None:
+            yield applied.transform
         waiting += [applied.parent, *(value.producer for value in applied.inputs)]
         waiting += [side.pvalue.producer for side in applied.side_inputs]
 

@@ -57,7 +57,7 @@ from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, find_feature
-from penstock.io.sources.read import PlanPartsFn, ReadPartFn, resolve_format
+from penstock.io.sources.read import PlanPartsFn, ReadPartFn, resolve_format, transforms_behind
 from penstock.io.sources.seen import LookTracker, Watched, WatchedCoder, look
 
 _LOGGER = logging.getLogger(__name__)
@@ -330,6 +330,13 @@ class WatchRecords(RejectingTransform):
         batches, rejected = split_rejected(spread | "ReadParts" >> read.with_outputs(REJECTED, main="out"))
         self._reject((unplanned, rejected) | "Rejected" >> beam.Flatten())
         return batches
+
+
+def patterns_behind(values: beam.PCollection[Any]) -> Iterator[str]:
+    """Yields the patterns and folders that `WatchRecords` looks for, as `uris_behind` yields files."""
+    for transform in transforms_behind(values):
+        if isinstance(transform, WatchRecords):
+            yield from transform.patterns
 
 
 class _PlanOrRejectFn(beam.DoFn):

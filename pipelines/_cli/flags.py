@@ -340,8 +340,10 @@ def _as_arguments(name: str, value: Any, where: str, takes_value: bool) -> list[
             return [f"{name}={item}" for item in value]
         case list() if all(map(_is_plain, value)):
             return [f"{name}={','.join(map(str, value))}"]
-        case dict() if name == "--split" and all(map(_is_plain, value.values())):
+        case dict() if name in ("--split", "--split_from") and all(map(_is_plain, value.values())):
             return [f"{name}={','.join(f'{split}={ratio}' for split, ratio in value.items())}"]
+        case dict() if name == "--custom_config":
+            return [f"{name}={json.dumps(value)}"]
         case _ if _is_plain(value):
             return [f"{name}={value}"]
         case _:

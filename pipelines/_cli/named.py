@@ -13,7 +13,14 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.extras import KAFKA, TFT, check_filesystem
 from penstock.io.files.paths import check_matches, check_readable, is_local, walk_files
 from penstock.io.sources.registry import kind_of
-from penstock.transforms._named import ROLLING_HINT, check_features_file, check_graph_folder, is_function
+from penstock.transforms._named import (
+    ROLLING_HINT,
+    check_features_file,
+    check_graph_folder,
+    config_file,
+    features_file,
+    parse_custom_config,
+)
 
 # The key of a flag's metadata, and the attribute of its argparse action.
 NAMED = "named"
@@ -35,12 +42,14 @@ class Named:
       reach: refuses what cannot be reached from here: an extra is missing, or nobody knows the scheme.
       find: refuses what must be there and is not.
       holds: what a job reads from it: rows, or a file that says what becomes of them; nothing for what it writes.
+      file: the file that a value names, if it need not be one itself; None if it names none.
     """
 
     completion: str = ""
     reach: _Check = check_filesystem
     find: _Check = _pass
     holds: Literal["", "rows", "file"] = ""
+    file: Callable[[str], str | None] = str
 
 
 def _reach_input(value: str, what: str) -> None:
@@ -76,8 +85,20 @@ def _find_spill(value: str, what: str) -> None:
 
 def _reach_features(value: str, what: str) -> None:
     TFT.require("feature transformation")
-    if not is_function(value):
-        check_filesystem(value, what)
+    if (path := features_file(value)) is not None:
+        check_filesystem(path, what)
+
+
+def _reach_config(value: str, what: str) -> None:
+    if (path := config_file(value)) is not None:
+        check_filesystem(path, what)
+
+
+def _find_config(value: str, what: str) -> None:
+    if (path := config_file(value)) is not None:
+        check_readable(path, what, "give a JSON file, or an object in JSON")
+    else:
+        parse_custom_config(value, "--custom_config")
 
 
 def _reach_graph(value: str, what: str) -> None:
@@ -120,10 +141,12 @@ CONFIG = Named("file", _reach_here)
 INPUT = Named("file", _reach_input, _find_input, "rows")
 PATTERN = Named("file", find=_find_pattern, holds="rows")
 FILE = Named("file", find=check_readable, holds="file")
-FEATURES = Named("file", _reach_features, check_features_file, "file")
+FEATURES = Named("file", _reach_features, check_features_file, "file", features_file)
+CUSTOM_CONFIG = Named("file", _reach_config, _find_config, "file", config_file)
 ROLLING = Named("file", find=_find_rolling, holds="file")
 GRAPH = Named("directory", _reach_graph, _find_graph, "file")
 DATASET = Named("directory", find=_find_dataset)
 OUTPUT = Named("directory")
+OUTPUT_FILE = Named("file")
 SPILL = Named("directory", _reach_disk, _find_spill)
 TOPIC = Named(reach=_reach_topic)

@@ -17,8 +17,10 @@ from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.registry import kind_of
+from penstock.transforms._named import SchemaMode
+from penstock.transforms.splits.registry import split_names
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
-from pipelines._cli.named import FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
+from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
 from pipelines._report.process import is_started_for_a_job, tell_removed
 
 _Family = TypeVar("_Family", bound=type)
@@ -146,6 +148,24 @@ class CheckOptions(Options):
         metavar="FILE",
         names=FILE,
     )
+    environment: str | None = flag(
+        "where the rows come from, such as SERVING, where the schema may expect no label (default: it expects all)",
+        metavar="NAME",
+    )
+    schema_mode: SchemaMode = flag(
+        "enforce: a row that breaks the schema is rejected; warn: it passes and is counted, unless it cannot be "
+        "encoded; off: only that is looked for",
+        "enforce",
+        choices=get_args(SchemaMode),
+    )
+    schema_warn: tuple[str, ...] = flag(
+        "what only warns of a schema that is enforced, such as company.presence,fare.domain: a feature and a reason, a "
+        "feature, or *.REASON; repeat it for more",
+        (),
+        type=comma_list,
+        action="extend",
+        metavar="FEATURE.REASON,...",
+    )
     rules: str | None = flag(
         "YAML file of SQL predicates that every row must meet, and of keys that are unique", metavar="FILE", names=FILE
     )
@@ -162,7 +182,8 @@ class SplitOptions(Options):
     title = "splits"
 
     split: str | None = flag(
-        "named splits and their parts, which sum to 1 (default: one split, train)",
+        "named splits and their parts: decimals, percentages or fractions that sum to 1, or whole numbers as weights; "
+        "8,1,1 are train, eval and test (default: one split, train)",
         metavar="train=0.8,eval=0.1,test=0.1",
     )
     split_key: tuple[str, ...] = flag(
@@ -171,7 +192,45 @@ class SplitOptions(Options):
         type=comma_list,
         metavar="COLUMN,COLUMN",
     )
+    split_stratify: str | None = flag(
+        "column of which each value shall be in all splits: they hold their parts of each up to chance, and the "
+        "summary tells where one has none or far from its part",
+        metavar="COLUMN",
+    )
+    folds: int | None = flag("splits of one size for cross-validation, fold_0 and so on", type=positive, metavar="K")
+    split_time: str | None = flag(
+        "split by event time: each split with the time at which it ends, and the last one (needs --event_time)",
+        metavar="'train<2026-06-01, eval<2026-07-01, test'",
+    )
+    split_gap: str | None = flag(
+        "rows that lie by so little before the end of a split of --split_time are in none, lest labels or features of "
+        "one overlap the next; they are dead letters",
+        type=duration,
+        metavar="DURATION",
+    )
+    split_from: str | None = flag(
+        "split by the path of the file that a row is from; * is any part of a name, the first pattern that fits counts",
+        metavar="'train=train/*,eval=eval/*'",
+    )
+    split_column: str | None = flag(
+        "split by a column whose values are the names train, eval and test, or those that are given; the column stays",
+        metavar="COLUMN[:train=TRAINING,eval]",
+    )
+    split_hash: int = flag(
+        "version of the hash that chooses splits; 1 is that of datasets whose manifest names none",
+        2,
+        type=int,
+        choices=(1, 2),
+    )
     seed: int = flag("seed of split and shuffle", 0, type=int, metavar="N")
+
+    def names(self) -> tuple[str, ...]:
+        """The splits that the flags ask for, in order.
+
+        Raises:
+          ConfigError: for flags that are wrong, or do not go together.
+        """
+        return split_names(self.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +241,13 @@ class TransformOptions(Options):
 
     features: str | None = flag(
         "features to compute with tensorflow-transform, fitted on the train split: a YAML file, or a Python function",
-        metavar="FILE|MODULE:FUNCTION",
+        metavar="FILE|FILE.py[:FUNCTION]|MODULE:FUNCTION",
         names=FEATURES,
+    )
+    custom_config: str | None = flag(
+        "what the function of --features gets as custom_config: an object in JSON, or a JSON file",
+        metavar="JSON|FILE",
+        names=CUSTOM_CONFIG,
     )
     transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR", names=GRAPH)
     rolling: str | None = flag(
@@ -207,8 +271,16 @@ class OutputOptions(Options):
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
     )
     output_format: str = flag("format of the shards", "tfrecord", choices=tuple(SHARD_FORMATS))
+    sequence_features: tuple[str, ...] = flag(
+        "the columns that --output_format sequence_example writes as feature lists; the others are features of the "
+        "context (default: those that may have other than one value, by the schema)",
+        (),
+        type=comma_list,
+        metavar="COLUMN,COLUMN",
+    )
     compression: str | None = flag(
-        "compression of the shards, one that their format has (default: gzip for tfrecord, else zstd)",
+        "compression of the shards, one that their format has (default: gzip for tfrecord and sequence_example, else "
+        "zstd)",
         choices=COMPRESSIONS,
     )
     shuffle: Shuffle = flag(

@@ -11,9 +11,8 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
 from penstock.io.files.apart import check_apart, check_outside
 from penstock.io.kafka.target import KafkaTarget
-from penstock.transforms._named import is_function
+from penstock.transforms._named import check_custom_config
 from pipelines._cli.command import JobOptions
-from pipelines._cli.named import FEATURES
 from pipelines._cli.options import (
     CheckOptions,
     OutputOptions,
@@ -61,10 +60,16 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             )
         if self.transform.features and self.transform.transform:
             raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
+        check_custom_config(self.transform.custom_config, self.transform.features)
         if self.output.num_shards and self.output.shard_bytes:
             raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")
+        if self.output.sequence_features and self.output.output_format != "sequence_example":
+            raise ConfigError(
+                "--sequence_features are for --output_format sequence_example: pass it too, or leave them out"
+            )
         for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
             KafkaTarget.parse(uri)
+        self.split.names()
         self._check_windows()
         self.dataset_spec().check_input(not self.is_endless, self.stream.window is not None)
         if self.run.is_translated:
@@ -94,15 +99,15 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         for name, kind, value in self.named():
             if kind.holds == "rows":
                 check_apart(value, f"--{name} {value}", output, self._written())
-            elif kind.holds == "file" and not (kind is FEATURES and is_function(value)):
-                check_outside([value], f"--{name}", output, kept=self._kept.get(name))
+            elif kind.holds == "file" and (path := kind.file(value)) is not None:
+                check_outside([path], f"--{name}", output, kept=self._kept.get(name))
 
     def _written(self) -> list[str]:
         """Examples of all files that the job writes, relative to the output."""
         spec = self.dataset_spec()
         suffix = SHARD_FORMATS[spec.format].suffixes[str(spec.compression)]
         shard, letters = f"part-00000-of-00001{suffix}", f"{DEAD_LETTERS}/part-00000-of-00001.jsonl"
-        splits = [part.partition("=")[0].strip() for part in (self.split.split or "train").split(",")]
+        splits = self.split.names()
         if self.stream.window is None:
             return [MANIFEST, SCHEMA, letters, *(f"{split}/{shard}" for split in splits)]
         start = "20260101T000000Z"

@@ -5,9 +5,10 @@ from typing import ClassVar
 
 from penstock.io.errors import ConfigError
 from penstock.io.files.apart import check_apart
+from penstock.transforms._named import check_custom_config
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
-from pipelines._cli.named import FEATURES, OUTPUT
+from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, OUTPUT
 from pipelines._cli.options import CheckOptions, InputOptions, RunOptions, SplitOptions
 
 _EXAMPLES = """examples:
@@ -27,8 +28,13 @@ class GraphOptions(Options):
 
     features: str | None = flag(
         "features to compute with tensorflow-transform: a YAML file, or a Python function",
-        metavar="FILE|MODULE:FUNCTION",
+        metavar="FILE|FILE.py[:FUNCTION]|MODULE:FUNCTION",
         names=FEATURES,
+    )
+    custom_config: str | None = flag(
+        "what the function of --features gets as custom_config: an object in JSON, or a JSON file",
+        metavar="JSON|FILE",
+        names=CUSTOM_CONFIG,
     )
     output: str | None = flag(
         "folder of the graph; without --schema, the inferred schema goes there too", metavar="DIR", names=OUTPUT
@@ -58,9 +64,11 @@ class FitOptions(JobOptions):
         """
         self.run.check_runs()
         if not self.graph.features:
-            raise ConfigError("--features is required: a YAML file, or a function as module:function")
+            raise ConfigError("--features is required: a YAML file, or a function as module.py:function")
+        check_custom_config(self.graph.custom_config, self.graph.features)
         if not self.graph.output:
             raise ConfigError("--output is required: the folder of the graph")
+        self.split.names()
         self.input.check_given()
 
     def check_apart(self) -> None:

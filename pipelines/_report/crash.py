@@ -6,6 +6,8 @@ import os
 import tempfile
 import traceback
 
+from pipelines._report.printable import masked
+
 _MAX_TEXT = 500
 
 _BEGIN = "Traceback (most recent call last)"
@@ -35,6 +37,6 @@ def keep_traceback(error: BaseException) -> str | None:
     with contextlib.suppress(OSError):
         descriptor, path = tempfile.mkstemp(f"-{now:%Y%m%dT%H%M%SZ}.txt", "penstock-crash-")
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("".join(traceback.format_exception(error)))
+            file.write(masked("".join(traceback.format_exception(error))))
         return path
     return None

@@ -159,6 +159,28 @@ class FitResult(Result):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RelaxResult(Result):
+    """What `relax` found and wrote.
+
+    Attributes:
+      schema: that was given.
+      output: the file of the relaxed schema.
+      rows_in: that were read.
+      rows_unread: that no schema makes readable, such as lines that are no records.
+      changes: each with `subject` (a feature, struct or view), `code` of the reason, `rows` that break it, an `example`
+        in words, and the `change` of the schema.
+      difference: of the schemas in text format: the name of each part, and its lines with - and +.
+    """
+
+    schema: str
+    output: str
+    rows_in: int
+    rows_unread: int
+    changes: tuple[Mapping[str, Any], ...] = ()
+    difference: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VerifyResult(Result):
     """What `verify` found.
 

@@ -12,11 +12,21 @@ from rich.text import Text
 
 from penstock.io.files.sizes import byte_text
 from penstock.io.reasons import Note
+from penstock.transforms.checks.unchecked import UNCHECKED
 from penstock.transforms.verify import LEFTOVER, Fault
 from pipelines._report.printable import mapped, masked, printable, shell_word
-from pipelines._report.result import DatasetResult, DescribedResult, FitResult, LettersResult, Result, VerifyResult
+from pipelines._report.result import (
+    DatasetResult,
+    DescribedResult,
+    FitResult,
+    LettersResult,
+    RelaxResult,
+    Result,
+    VerifyResult,
+)
 
 _MAX_REASONS = 12
+_MAX_LINES = 100
 
 # Paths and commands are for copying: a terminal wraps what is too long for it, nothing is cut.
 _WIDTH = 10_000
@@ -49,8 +59,9 @@ def _print_text(result: Result, output: str) -> None:
         case FitResult():
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
             print(f"fitted {result.features} on {rows}{result.input}; the graph is in {result.transform}")
-            if result.notes:
-                _print(_notes(result.notes))
+            _print(*_notes(result.notes))
+        case RelaxResult():
+            _print(*_relaxed(result))
         case VerifyResult():
             print(_verified(result))
         case DescribedResult():
@@ -80,8 +91,7 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
         yield _splits(result)
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
-    if result.notes:
-        yield _notes(result.notes)
+    yield from _notes(result.notes)
     if result.windows is None:
         yield _places(result)
     yield f"Next: check every byte\n  penstock verify --dataset {shell_word(masked(output))}"
@@ -124,15 +134,57 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
     return table
 
 
-def _notes(notes: Sequence[Note]) -> RenderableType:
-    """What became of values, a line for each and a sentence below it."""
+# What notes are about, by the beginnings of their codes; the others are about values.
+_TITLES = {
+    ("schema.", "rule."): "passed with a warning (a row may have several)",
+    ("split.",): "look at the splits (no row is rejected for it)",
+    ("",): "not as they were read (no row is rejected for it)",
+}
+
+
+def _notes(notes: Sequence[Note]) -> Iterator[RenderableType]:
+    """What only warns, what splits are like, what became of values; what is not checked was logged at the beginning."""
+    left = [note for note in notes if note.code != UNCHECKED]
+    for prefixes, title in _TITLES.items():
+        found = [note for note in left if note.code.startswith(prefixes)]
+        left = [note for note in left if note not in found]
+        if found:
+            yield _told(title, found)
+
+
+def _told(title: str, notes: Sequence[Note]) -> RenderableType:
+    """A line for each note and a sentence below it."""
     lines = [
         Text.assemble((f"{note.code} {note.subject}", "bold"), f"   {note.count:,}\n  {note.detail}")
         for note in notes[:_MAX_REASONS]
     ]
     if len(notes) > _MAX_REASONS:
         lines.append(Text(f"and {len(notes) - _MAX_REASONS} more, in the manifest"))
-    return Text("\n").join([Text("not as they were read (no row is rejected for it)", "bold"), *lines])
+    return Text("\n").join([Text(title, "bold"), *lines])
+
+
+def _relaxed(result: RelaxResult) -> Iterator[RenderableType]:
+    """What rows break, what became of the schema, and the lines that differ."""
+    if not result.changes:
+        yield f"{result.rows_in:,} rows meet {result.schema}; {result.output} is the same"
+    else:
+        lines = [
+            Text.assemble(
+                (f"{change['code']} {change['subject']}", "bold"),
+                f"   {change['rows']:,} of {result.rows_in:,} rows\n  {change['example']}\n  -> {change['change']}",
+            )
+            for change in result.changes
+        ]
+        yield Text("\n").join([Text(f"what rows break of {result.schema}", "bold"), *lines])
+    if result.rows_unread:
+        yield f"{result.rows_unread:,} rows cannot be read, whatever the schema says; prepare rejects them"
+    if result.difference:
+        shown = result.difference[:_MAX_LINES]
+        more = (
+            [f"and {len(result.difference) - len(shown):,} lines more"] if len(shown) < len(result.difference) else []
+        )
+        yield Text("\n").join([Text("difference", "bold"), *map(Text, [*shown, *more])])
+    yield f"the relaxed schema: {result.output}"
 
 
 def _places(result: DatasetResult) -> RenderableType:

@@ -1,9 +1,11 @@
 """The staging folder of a run: removed when it ends, unless dead letters in it say why nothing is published."""
 
 import contextlib
+import glob
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 
 from apache_beam.io.filesystem import BeamIOError
@@ -45,6 +47,25 @@ def staging_folder(output: str, overwrite: bool, run_id: str, ends_with_us: bool
             raise
         if not list_files(staging.dead_letters):
             remove_staged(staging, is_new)
+
+
+@contextlib.contextmanager
+def fitting_folder(directory: str) -> Iterator[str | None]:
+    """A folder in that of the graph for a fit to work in, which ends with it; what killed fits left is removed.
+
+    None if the graph is not on this machine.
+    """
+    if not is_local(directory):
+        yield None
+        return
+    prefix = os.path.join(directory, ".tmp-fit-")
+    tell_removed(remove_abandoned(glob.glob(f"{glob.escape(prefix)}*")))
+    folder = f"{prefix}{uuid.uuid4().hex[:8]}"
+    try:
+        with owning(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -19,19 +19,26 @@ FEATURES = (
     Feature("é", Kind.BYTES),
     Feature("fare_amount", Kind.FLOAT),
     Feature("never", Kind.INT),
+    Feature("n$step_lengths", Kind.INT, complete=True),
+    Feature("m$step_lengths", Kind.INT, multivalued=False),
 )
 
 
 def check_decoding(records: Sequence[bytes]) -> int:
-    """Compares what is decoded of the records, with and without a schema; how many records are rejected.
+    """Compares what is decoded of the records, as both types and with and without a schema; how many are no tf.Examples.
 
     Raises:
       AssertionError: where the two differ, or the batch is not a valid one.
     """
+    _check_decoding(records, is_sequence=True)
+    return _check_decoding(records, is_sequence=False)
+
+
+def _check_decoding(records: Sequence[bytes], is_sequence: bool) -> int:
     packed = wire.as_frames(records)
     for features in (None, FEATURES):
         names = None if features is None else [feature.name for feature in features]
-        native, twin = (decode._read(packed, names, kernel) for kernel in twins.both("decode"))
+        native, twin = (decode._read(packed, names, kernel, is_sequence) for kernel in twins.both("decode"))
         assert native.faults.keys() == twin.faults.keys()
         assert _plain(native) == _plain(twin)
         for strict in (False, True):
@@ -59,7 +66,11 @@ def _plain(content: decode._Content) -> Any:
         for name, by_kind in content.values.items()
         if by_kind
     }
-    return values, {name: rows.tolist() for name, rows in content.unknown.items()}
+    steps = {
+        name: (found.rows.tolist(), found.offsets.tolist(), found.lengths.tolist())
+        for name, found in content.steps.items()
+    }
+    return values, steps, {name: rows.tolist() for name, rows in content.unknown.items()}
 
 
 def check_frames(data: bytes) -> None:

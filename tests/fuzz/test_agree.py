@@ -19,6 +19,11 @@ def test_odd_records_are_read_alike(records):
     agree.check_decoding(records)
 
 
+@given(st.lists(RANDOM.map(wire.sequence_example), max_size=8))
+def test_odd_sequences_are_read_alike(records):
+    agree.check_decoding(records)
+
+
 @given(st.lists(RANDOM.map(wire.any_record), max_size=8))
 def test_damaged_records_are_rejected_alike(records):
     agree.check_decoding(records)

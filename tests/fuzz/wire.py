@@ -1,8 +1,8 @@
-"""tf.Examples as no writer makes them: all that the wire format allows, and damage; the same for the same seed."""
+"""tf.Examples and tf.SequenceExamples as no writer makes them: all that the wire format allows, and damage; the same for the same seed."""
 
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import google_crc32c
 import numpy as np
@@ -61,6 +61,15 @@ def example(rng: random.Random) -> bytes:
     return _joined(rng, pieces)
 
 
+def sequence_example(rng: random.Random) -> bytes:
+    """One that protobuf reads, mostly."""
+    pieces = [_message(rng, 1, _features(rng)) for _ in range(rng.choice((1, 1, 1, 0, 2)))]
+    pieces += [_message(rng, 2, _feature_lists(rng)) for _ in range(rng.choice((1, 1, 1, 0, 2)))]
+    if rng.random() < 0.1:
+        rng.shuffle(pieces)
+    return _joined(rng, pieces)
+
+
 def plain_example(rng: random.Random) -> bytes:
     """One as any writer makes them."""
     entries = [
@@ -80,12 +89,12 @@ def damaged(rng: random.Random, record: bytes, other: bytes) -> bytes:
 
 def any_record(rng: random.Random) -> bytes:
     """One of all that this module makes, or noise."""
-    make = rng.choice((example, plain_example))
+    make = rng.choice((example, plain_example, sequence_example))
     match rng.randrange(12):
         case 0:
             return rng.randbytes(rng.randrange(30))
         case 1 | 2 | 3 | 4:
-            return damaged(rng, make(rng), example(rng))
+            return damaged(rng, make(rng), make(rng))
         case _:
             return make(rng)
 
@@ -119,13 +128,25 @@ def _features(rng: random.Random) -> bytes:
     return _joined(rng, [_message(rng, 1, _entry(rng)) for _ in range(rng.randrange(8))])
 
 
-def _entry(rng: random.Random) -> bytes:
+def _feature_lists(rng: random.Random) -> bytes:
+    return _joined(rng, [_message(rng, 1, _entry(rng, _feature_list)) for _ in range(rng.randrange(5))])
+
+
+def _feature_list(rng: random.Random) -> bytes:
+    kind = rng.randint(1, 3)
+    steps = [
+        _feature(rng) if rng.random() < 0.1 else field(kind, SIZED, _list(rng, kind)) for _ in range(rng.randrange(6))
+    ]
+    return _joined(rng, [_message(rng, 1, step) for step in steps])
+
+
+def _entry(rng: random.Random, value: Callable[[random.Random], bytes] | None = None) -> bytes:
     counts = (1, 1, 1, 1, 1, 1, 1, 1, 0, 2)
     keys = [rng.choice(KEYS).encode() for _ in range(rng.choice(counts))]
     if rng.random() < 0.01:
         keys.append(rng.choice(_BROKEN_KEYS))
     pieces = [_message(rng, 1, key) for key in keys]
-    pieces += [_message(rng, 2, _feature(rng)) for _ in range(rng.choice(counts))]
+    pieces += [_message(rng, 2, (value or _feature)(rng)) for _ in range(rng.choice(counts))]
     if rng.random() < 0.1:
         rng.shuffle(pieces)
     return _joined(rng, pieces)

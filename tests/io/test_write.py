@@ -36,6 +36,7 @@ from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
 from penstock.io.schema import Kind, load_schema, schema_features
 from penstock.io.sort.merge import KEYS_END
 from penstock.io.sources.read import ReadRecords
+from penstock.io.sources.watch import WatchRecords
 from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset
 
@@ -518,3 +519,13 @@ def test_an_output_that_holds_the_input_is_refused_before_anything_is_deleted(tm
     with pytest.raises(ConfigError, match=r"the input .*/part-00000-of-00001\.csv: lies in --output .*/linked, and"):
         _ = rows | beam.Flatten() | WriteDataset(str(tmp_path / "linked"), overwrite=True)
     assert [path.name for path in (tmp_path / "ds").rglob("*.*")] == ["part-00000-of-00001.csv"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("ds/in/*.csv", "ds/in/[*].csv: lies in --output"), ("**.tfrecord.gz", "matches what the job writes to --output")],
+)
+def test_an_output_in_which_a_watcher_looks_is_refused(tmp_path, pattern, message):
+    rows = beam.Pipeline() | WatchRecords([f"{tmp_path}/{pattern}"], "1s", format="csv")
+    with pytest.raises(ConfigError, match=message):
+        _ = rows | WriteDataset(str(tmp_path / "ds"), num_shards=1, window="fixed:60s")

@@ -1,6 +1,8 @@
 """The job that fits features alone."""
 
 import functools
+import subprocess
+import sys
 
 import pytest
 from helpers import all_files, job, run_prepare, shard_contents, write_csv, write_schema_file
@@ -45,6 +47,21 @@ def test_graph_is_the_one_that_prepare_would_fit(folder, capsys):
 
     assert fit_job(*flags(folder, *common))[0] == WRONG_USAGE
     assert fit_job(*flags(folder, *common, "--overwrite"))[0] == DONE
+
+
+def test_what_a_killed_fit_left_goes_with_the_next_one(folder):
+    pytest.importorskip("tensorflow_transform")
+    graph = folder / "graph"
+    left, others = graph / ".tmp-fit-dead", graph / ".tmp-fit-of-nobody"
+    end = f"os._exit(pathlib.Path({str(left)!r}, 'x').write_text('x'))"
+    code = f"import os, pathlib; from penstock.io.files.owned import owning\nwith owning({str(left)!r}): {end}"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    others.mkdir()
+    assert left.exists()
+    code, told = fit_job(*flags(folder, f"--schema={folder}/schema.pbtxt"))
+    assert code == DONE
+    assert f"removed what a killed run left in {left} (" in told
+    assert [path.name for path in graph.glob(".tmp-*")] == [others.name]
 
 
 def test_without_a_schema_it_is_inferred_and_written_beside_the_graph(folder):

@@ -31,6 +31,23 @@ def test_quoted_line_breaks_are_told_before_anything_is_written(tmp_path, letter
         assert not (tmp_path / "out").exists()
 
 
+def test_inch_marks_and_spaces_are_read_with_a_flag_and_so_are_their_dead_letters(tmp_path):
+    path, out = tmp_path / "in.tsv", tmp_path / "out"
+    rows = [f'{row}" pipe\t {row} ' for row in range(40)]
+    path.write_text("size\tn\n" + "\n".join(rows) + '\n5" nail\t x \n')
+    schema = write_schema_file(tmp_path / "s.pbtxt", size="BYTES", n="INT")
+    flags = ("--csv_quoting=none", "--csv_trim", "--schema", schema)
+    assert run_prepare("--input", path, "--output", out, *flags) == DONE
+    assert {row["size"][0]: row["n"][0] for row in examples(out)} == {f'{row}" pipe': row for row in range(40)}
+    (letter,) = dead_letters(out)
+    assert letter["payload"] == '5" nail\t x '
+    again = [*FLAGS, f"--dead_letters={out}/dead_letters/*.jsonl", f"--output={tmp_path}/again"]
+    assert replay.run(again) == DONE
+    (letter,) = dead_letters(tmp_path / "again")
+    assert letter["payload"] == '5" nail\t x '
+    assert "'x'" in letter["detail"]
+
+
 def test_with_the_flag_they_are_values(tmp_path, letter):
     assert job("--input", letter, "--output", tmp_path / "out", "--csv_multiline") == (DONE, "")
     assert manifest_of(tmp_path / "out").rows_in == 100

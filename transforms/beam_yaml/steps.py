@@ -24,9 +24,11 @@ from penstock.io.sources.read import ReadRecords
 from penstock.io.write import WriteDataset
 from penstock.transforms.adapters.rows import FromRows, ToRows
 from penstock.transforms.checks.file import load_rules
+from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
-from penstock.transforms.split import AssignSplit, parse_split
+from penstock.transforms.splits.assign import AssignSplit
+from penstock.transforms.splits.registry import split_kind
 
 # The output of good rows beside one of rejected ones, as Beam YAML names it.
 _GOOD = "good"
@@ -148,6 +150,9 @@ class PenstockValidate(_Rejecting):
     Args:
       schema: The schema, a file of protobuf text.
       rules: A file of rules.
+      environment: Where the rows come from, such as SERVING; without it, all features are expected.
+      schema_mode: What becomes of rows that break the schema: enforce, warn or off.
+      schema_warn: What only warns of a schema that is enforced, such as company.presence.
       error_handling: Whether and where to output bad rows.
     """
 
@@ -155,11 +160,16 @@ class PenstockValidate(_Rejecting):
         self,
         schema: str,
         rules: Optional[str] = None,  # noqa: UP045
+        environment: Optional[str] = None,  # noqa: UP045
+        schema_mode: str = "enforce",
+        schema_warn: Optional[list[str]] = None,  # noqa: UP045
         error_handling: Optional[Mapping[str, str]] = None,  # noqa: UP045
     ):
         super().__init__(error_handling)
-        loaded = load_schema(schema)
-        self._validate = self._with_errors(ValidateRecords(loaded, () if rules is None else load_rules(rules)))
+        severity = SchemaSeverity(schema_mode, tuple(schema_warn or ()))  # type: ignore[arg-type]
+        loaded_rules = () if rules is None else load_rules(rules)
+        validate = ValidateRecords(load_schema(schema), loaded_rules, environment=environment, severity=severity)
+        self._validate = self._with_errors(validate)
 
     def expand(self, rows: beam.PCollection[Any]) -> Any:
         """Checks."""
@@ -187,18 +197,42 @@ class PenstockSplit(_Rejecting):
     """Assigns each row to a split (`penstock.transforms.AssignSplit`).
 
     Args:
-      ratios: The splits and their ratios, such as `train=0.8,eval=0.1,test=0.1`.
+      ratios: The splits and their ratios, such as `train=0.8,eval=0.1,test=0.1`, as `--split` has them.
       key: Columns whose values decide; without any, the whole row.
       seed: Another seed gives other splits.
+      folds: Splits of one size, in place of ratios.
+      time: In place of ratios, `train<2026-06-01, test`: by the event time (`PenstockAssignEventTime`).
+      gap: How much before the end of a split by time belongs to none, such as `1d`.
+      files: In place of ratios, `train=train/*,eval=eval/*`: by the file of a row.
+      column: In place of ratios, `COLUMN` or `COLUMN:train=TRAINING,eval`: by the value of a column.
+      hash_version: Of the hash of ratios and folds; 1 for the splits of older datasets.
+      error_handling: Whether and where to output rows without a split.
     """
 
-    def __init__(self, ratios: str, key: Optional[list[str]] = None, seed: int = 0):  # noqa: UP045
-        super().__init__(None)
-        self._assign = AssignSplit(parse_split(ratios), key or (), seed)
+    def __init__(
+        self,
+        ratios: Optional[str] = None,  # noqa: UP045
+        key: Optional[list[str]] = None,  # noqa: UP045
+        seed: int = 0,
+        folds: Optional[int] = None,  # noqa: UP045
+        time: Optional[str] = None,  # noqa: UP045
+        gap: Optional[str] = None,  # noqa: UP045
+        files: Optional[str] = None,  # noqa: UP045
+        column: Optional[str] = None,  # noqa: UP045
+        hash_version: int = 2,
+        error_handling: Optional[Mapping[str, str]] = None,  # noqa: UP045
+    ):
+        super().__init__(error_handling)
+        flags = {"split": ratios, "split_key": key, "seed": seed, "folds": folds, "split_time": time, "split_gap": gap}
+        flags |= {"split_from": files, "split_column": column, "split_hash": hash_version}
+        kind = split_kind(flags)
+        if error_handling is not None and not kind.may_reject:
+            raise ConfigError("PenstockSplit rejects no rows by ratios or folds: leave error_handling out")
+        self._assign = self._with_errors(AssignSplit(by=kind))
 
     def expand(self, rows: beam.PCollection[Any]) -> Any:
         """Assigns."""
-        return self._batches(rows) | "AssignSplit" >> self._assign
+        return self._outputs(self._batches(rows) | "AssignSplit" >> self._assign)
 
 
 class PenstockWriteDataset(_Rejecting):

@@ -49,6 +49,7 @@ from penstock.io.columns.values import shown
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, feature_map
+from penstock.transforms.checks.faults import Fault, Findings, Rows
 from penstock.transforms.checks.sql.binding import bind_predicate, message_of
 from penstock.transforms.checks.sql.predicates import parse_predicate
 from penstock.transforms.checks.sql.queries import QueryLimitError, run_query
@@ -125,19 +126,6 @@ def check_names(rules: Iterable[Rule]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
-    """What is wrong with the rows of one batch.
-
-    Attributes:
-      reasons: by row index, all reasons to reject the row, in a fixed order.
-      warnings: how many rows each rule of severity warn would have rejected; only those above 0.
-    """
-
-    reasons: dict[int, list[Reason]]
-    warnings: dict[str, int]
-
-
-@dataclasses.dataclass(frozen=True)
 class CompiledRule:
     """A rule in the form that runs.
 
@@ -150,6 +138,11 @@ class CompiledRule:
     rule: Rule
     sql: str
     uses: tuple[str, ...]
+
+    def warning(self, rows: Rows) -> Fault:
+        """Returns what is told of rows that are not rejected for the rule."""
+        text = self.rule.description or " ".join(self.rule.sql.split())
+        return Fault(self.rule.code, ", ".join(self.uses), rows, lambda _: f"false or NULL: {text}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,9 +163,10 @@ class CompiledRules:
         Raises:
           DataError: when a rule takes more time or memory than a batch may (`penstock.transforms.checks.sql.queries`).
         """
-        results = Findings({}, {})
         if not self.rules or not batch.num_rows:
-            return results
+            return Findings({})
+        reasons: dict[int, list[Reason]] = {}
+        warned: list[Fault] = []
         typed = {feature.name: typed_column(batch, feature) for feature in self.columns}
         table = pa.table({name: column.values for name, column in typed.items()})
         broken = []
@@ -182,12 +176,12 @@ class CompiledRules:
             if unusable:
                 rows = np.union1d(rows, np.fromiter(unusable, np.int64))
             if len(rows) and rule.rule.severity == "warn":
-                results.warnings[rule.rule.name] = len(rows)
+                warned.append(rule.warning(rows))
             elif len(rows):
                 broken.append(_Broken(rule, outcome, rows, unusable))
         for row, reason in _explain(broken, [rule for rule in self.rules if rule.rule.severity == "error"], table):
-            results.reasons.setdefault(row, []).append(reason)
-        return results
+            reasons.setdefault(row, []).append(reason)
+        return Findings(reasons, tuple(warned))
 
 
 def compile_rules(rules: Sequence[Rule], features: Sequence[Feature]) -> CompiledRules:

@@ -6,12 +6,15 @@ These parts of a schema are checked for each row, in this order for each feature
 reason                 when
 =====================  ==================================================================================
 `schema.type`          a column whose Arrow type is not of the feature's kind
-`schema.presence`      null where `presence { min_fraction: 1 }` demands a value in every row
-`schema.value_count`   fewer or more values than `value_count` or `shape` allow
+`schema.presence`      null where `presence { min_fraction: 1 }` demands a value in every row, or `group_presence`
+                       wherever the struct is; no value of a sparse feature that must be in every row
+`schema.value_count`   fewer or more values than `value_count` or `shape` allow; a struct is one value
 `schema.null_in_list`  a null inside a list, which a tf.Example cannot hold
 `schema.nan`           a NaN in a FLOAT feature, unless `float_domain { disallow_nan: false }` is written out
 `schema.infinity`      an infinity in a FLOAT feature, unless `float_domain { disallow_inf: false }` is written out
 `schema.domain`        a value outside the int, float, string or bool domain, inline or by name
+`schema.parts`         the parts of a sparse or weighted feature do not fit together: they have different numbers of
+                       values, an index is outside `dense_shape`, or the indices do not ascend where `is_sorted`
 `label.missing`        no value in the label column
 `rule.<name>`          a rule that is false or NULL (`penstock.transforms.checks.rules`)
 =====================  ==================================================================================
@@ -20,11 +23,18 @@ TFDV lets NaN and infinities pass where `disallow_nan` and `disallow_inf` are un
 explicitly, since one of them makes a whole model NaN. Float bounds are compared as float32, which is what the schema
 and a tf.Example hold. A scalar counts as one value; an empty list is present and has none.
 
+A struct is in a row if one of its fields has a value. A field of a struct must be present in every row if all the
+structs around it must; where they need not, it must be present wherever the struct is.
+
+What only warns (`penstock.transforms.checks.severity`) leaves the row as it is, with a note (`_notes`), which is
+counted where the row is written. So does a value that the environment does not expect
+(`penstock.transforms.checks.environment`, `schema.environment`); that value is left out.
+
 Some constraints describe the whole dataset, and no single row can break them: `min_fraction` below 1, `min_count`,
 `distribution_constraints` with `min_domain_mass` below 1 (the domain of that feature is then not checked),
-`unique_constraints`, comparators. They are for statistics; `penstock.transforms.checks.unique` checks unique keys. A
-field of a struct must be present in every row only if all the structs around it must. Constraints that are not checked
-are logged once, when the pipeline is built.
+`unique_constraints`, comparators, `dataset_constraints`. They are for statistics; `penstock.transforms.checks.unique`
+checks unique keys. `penstock.transforms.checks.unchecked` lists those of a schema, which is logged once, when the
+pipeline is built.
 """
 
 import collections
@@ -33,8 +43,8 @@ import decimal
 import functools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import apache_beam as beam
 import numpy as np
@@ -46,12 +56,18 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import TakesBatches, drop_rows
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.lists import ListColumn, list_column
+from penstock.io.columns.row_notes import with_row_notes
 from penstock.io.columns.values import column_of, has_kind, is_list, shown
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Note, Reason
 from penstock.io.schema import Feature, Kind, feature_domain, find_feature, named_features, schema_features
-from penstock.transforms.checks.rules import CompiledRules, Findings, Rule, compile_rules
+from penstock.transforms.checks.environment import UNEXPECTED, in_environment, unexpected_features
+from penstock.transforms.checks.faults import Fault, Findings, Rows
+from penstock.transforms.checks.groups import StructCheck, ViewCheck, struct_checks, value_counts, view_checks
+from penstock.transforms.checks.rules import CompiledRules, Rule, compile_rules
+from penstock.transforms.checks.severity import SchemaSeverity
+from penstock.transforms.checks.unchecked import unchecked_constraints, unchecked_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,7 +83,9 @@ _PLAIN_TYPES: dict[Kind, dict[int, Any]] = {
     Kind.BYTES: {pa.string().id: None, pa.binary().id: None},
 }
 
-_NO_ROWS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+_NO_ROWS: Rows = np.zeros(0, np.int64)
+
+_ENFORCE = SchemaSeverity()
 
 # Bounds are int64 or float32, and neither compares exactly with all column types.
 _BOUND_TYPES = {pa.uint64(): pa.decimal128(20), pa.float64(): pa.float32(), pa.float16(): pa.float32()}
@@ -114,33 +132,48 @@ class ColumnCheck:
 
 @dataclasses.dataclass(frozen=True)
 class RecordChecks:
-    """The checks of a schema, in its order, that every row must meet, and the label that it must have.
+    """The checks of a schema, in its order, that every row must meet.
 
-    `ignored` names the constraints that are not checked for each row.
+    Attributes:
+      columns: of the features.
+      structs: of the structs.
+      views: of sparse and weighted features.
+      label: the feature in which every row must have a value.
+      warnings: what rejects no row, as (feature, reason code).
+      unchecked: the constraints that no single row can break (`penstock.transforms.checks.unchecked`).
     """
 
     columns: tuple[ColumnCheck, ...]
+    structs: tuple[StructCheck, ...] = ()
+    views: tuple[ViewCheck, ...] = ()
     label: str | None = None
-    ignored: tuple[str, ...] = ()
+    warnings: frozenset[tuple[str, str]] = frozenset()
+    unchecked: tuple[Note, ...] = ()
 
 
-def record_checks(schema: schema_pb2.Schema, label: str | None = None) -> RecordChecks:
+def record_checks(
+    schema: schema_pb2.Schema, label: str | None = None, severity: SchemaSeverity = _ENFORCE
+) -> RecordChecks:
     """Returns the checks that a schema asks for.
 
     Raises:
-      ConfigError: for an invalid schema, or a label that is not one of its features.
+      ConfigError: for an invalid schema, a label that is not one of its features, or a severity that does not fit it.
     """
     features = schema_features(schema)
     if label is not None:
         find_feature(label, features, "label")
+    warnings = severity.warnings(schema)
+    if severity.mode == "off":
+        free = (ColumnCheck(feature, allow_nan=True, allow_infinity=True) for feature in features)
+        return RecordChecks(tuple(free), label=label)
     messages = named_features(schema)
     required = _row_required(schema.feature)
-    ignored: list[str] = []
     columns = tuple(
-        _column_check(schema, feature, messages[feature.name], feature.name in required, ignored)
-        for feature in features
+        _column_check(schema, feature, messages[feature.name], feature.name in required) for feature in features
     )
-    return RecordChecks(columns, label, tuple(ignored))
+    return RecordChecks(
+        columns, struct_checks(schema, required), view_checks(schema), label, warnings, unchecked_constraints(schema)
+    )
 
 
 def _row_required(messages: Sequence[schema_pb2.Feature], prefix: str = "", parents: bool = True) -> set[str]:
@@ -155,36 +188,13 @@ def _row_required(messages: Sequence[schema_pb2.Feature], prefix: str = "", pare
 
 
 def _column_check(
-    schema: schema_pb2.Schema, feature: Feature, message: schema_pb2.Feature, required: bool, ignored: list[str]
+    schema: schema_pb2.Schema, feature: Feature, message: schema_pb2.Feature, required: bool
 ) -> ColumnCheck:
-    low, high = _value_counts(message)
+    low, high = value_counts(message)
     check = ColumnCheck(feature, required, low, high)
-    if message.HasField("unique_constraints"):
-        ignored.append(f"{feature.name}: unique_constraints")
-    if 0 < message.presence.min_fraction < 1:
-        ignored.append(f"{feature.name}: min_fraction {message.presence.min_fraction:g}")
     if message.distribution_constraints.min_domain_mass < 1:
-        ignored.append(f"{feature.name}: its domain, since min_domain_mass is below 1")
         return check
-    changes = _domain_limits(feature.kind, feature_domain(schema, message))
-    kind = message.WhichOneof("domain_info")
-    if changes is None and kind is not None:
-        ignored.append(f"{feature.name}: {kind} of a feature of type {feature.kind.value}")
-    return dataclasses.replace(check, **changes or {})
-
-
-def _value_counts(message: schema_pb2.Feature) -> tuple[int, int | None]:
-    match message.WhichOneof("shape_type"):
-        case "shape":
-            size = math.prod(dim.size for dim in message.shape.dim)
-            return size, size
-        case "value_count":
-            return message.value_count.min, message.value_count.max or None
-        case "value_counts" if message.value_counts.value_count:
-            count = message.value_counts.value_count[0]
-            return count.min, count.max or None
-        case _:
-            return 0, None
+    return dataclasses.replace(check, **_domain_limits(feature.kind, feature_domain(schema, message)) or {})
 
 
 def _domain_limits(kind: Kind, domain: Any) -> dict[str, Any] | None:
@@ -233,39 +243,52 @@ def inherit_specials(message: schema_pb2.Feature, columns: Iterable[ColumnCheck]
 
 
 def validate_batch(batch: pa.RecordBatch, checks: RecordChecks, rules: CompiledRules | None = None) -> Findings:
-    """Returns every reason to reject a row, by row index; a row without a reason is good.
+    """Returns every reason to reject a row, by row index, and what only warns; a row without a reason is good.
 
     Columns are int64, float64, string or binary, or lists of those; a column that is absent is all null. Work is
     vectorised; only rejected rows cost Python time.
     """
     reasons: dict[int, list[Reason]] = collections.defaultdict(list)
-    for check in checks.columns:
-        column = column_of(batch, check.feature.name)
-        for row, reason in _check_column(pa.nulls(batch.num_rows) if column is None else column, check):
-            reasons[row].append(reason)
-    if checks.label is not None:
-        for row in _without_value(batch, checks.label):
-            reasons[row].append(Reason("label.missing", f"the label {checks.label} has no value"))
-    found = rules.check(batch) if rules is not None else Findings({}, {})
+    warned: list[Fault] = []
+    for fault in schema_faults(batch, checks):
+        if (fault.subject, fault.code) in checks.warnings:
+            warned.append(fault)
+            continue
+        for index, row in enumerate(fault.rows.tolist()):
+            reasons[row].append(Reason(fault.code, fault.why(index)))
+    found = rules.check(batch) if rules is not None else Findings({})
     for row, broken in found.reasons.items():
         reasons[row].extend(broken)
-    return Findings(dict(reasons), found.warnings)
+    return Findings(dict(reasons), (*warned, *found.warned))
 
 
-def _without_value(batch: pa.RecordBatch, name: str) -> list[int]:
+def schema_faults(batch: pa.RecordBatch, checks: RecordChecks) -> Iterator[Fault]:
+    """Yields what breaks the schema, whether it rejects rows or only warns, and at last the label's."""
+    for check in checks.columns:
+        column = column_of(batch, check.feature.name)
+        yield from _check_column(pa.nulls(batch.num_rows) if column is None else column, check)
+    for struct in checks.structs:
+        yield from struct.faults(batch)
+    for view in checks.views:
+        yield from view.faults(batch)
+    if checks.label is not None and len(rows := _without_value(batch, checks.label)):
+        yield Fault("label.missing", checks.label, rows, lambda _: f"the label {checks.label} has no value")
+
+
+def _without_value(batch: pa.RecordBatch, name: str) -> Rows:
     column = column_of(batch, name)
     if column is None:
-        return list(range(batch.num_rows))
+        return np.arange(batch.num_rows)
     if not column.null_count and not is_list(column.type):
-        return []
-    return np.flatnonzero(list_column(column).counts == 0).tolist()
+        return _NO_ROWS
+    return np.flatnonzero(list_column(column).counts == 0)
 
 
-def _check_column(column: pa.Array, check: ColumnCheck) -> Iterator[tuple[int, Reason]]:
+def _check_column(column: pa.Array, check: ColumnCheck) -> Iterator[Fault]:
     name = check.feature.name
     if check.required and column.null_count:
-        for row in _true(column.is_null()):
-            yield row, Reason("schema.presence", f"{name} is null, the schema demands a value in every row")
+        why = f"{name} is null, the schema demands a value in every row"
+        yield Fault("schema.presence", name, _true(column.is_null()), lambda _: why)
     if column.type.id in _PLAIN_TYPES[check.feature.kind] and check.takes_one_value:
         suspects = _suspects(column, check)
         if len(suspects):
@@ -274,9 +297,9 @@ def _check_column(column: pa.Array, check: ColumnCheck) -> Iterator[tuple[int, R
     if pa.types.is_null(column.type):
         return
     if not has_kind(column.type, check.feature.kind):
-        why = f"{name} is of type {column.type}, the schema says {check.feature.kind.value}"
-        for row in _true(column.is_valid()):
-            yield row, Reason("schema.type", why)
+        wrong = f"{name} is of type {column.type}, the schema says {check.feature.kind.value}"
+        if len(rows := _true(column.is_valid())):
+            yield Fault("schema.type", name, rows, lambda _: wrong)
         return
     lists = list_column(column)
     yield from _check_counts(check, column, lists)
@@ -323,7 +346,7 @@ def _inside(items: pa.Array, check: ColumnCheck) -> pa.Array:
     return pc.is_in(items.cast(pa.binary()), value_set=check.domain_values, skip_nulls=True)
 
 
-def _check_counts(check: ColumnCheck, column: pa.Array, lists: ListColumn) -> Iterator[tuple[int, Reason]]:
+def _check_counts(check: ColumnCheck, column: pa.Array, lists: ListColumn) -> Iterator[Fault]:
     high = check.max_values
     if check.takes_one_value and not is_list(column.type):
         return
@@ -331,25 +354,36 @@ def _check_counts(check: ColumnCheck, column: pa.Array, lists: ListColumn) -> It
     if high is not None:
         bad |= lists.counts > high
     span = f"at least {check.min_values}" if high is None else f"{check.min_values} to {high}"
-    for row in np.flatnonzero(bad & lists.present).tolist():
-        why = f"{check.feature.name} has {lists.counts[row]} values, the schema allows {span}"
-        yield row, Reason("schema.value_count", why)
+    rows = np.flatnonzero(bad & lists.present)
+    if len(rows):
+        counts, name = lists.counts[rows], check.feature.name
+        yield Fault(
+            "schema.value_count",
+            name,
+            rows,
+            lambda index: f"{name} has {counts[index]} values, the schema allows {span}",
+        )
 
 
-def _check_nulls(check: ColumnCheck, lists: ListColumn) -> Iterator[tuple[int, Reason]]:
-    for row in lists.rows_with_null_values().tolist():
-        yield row, Reason("schema.null_in_list", f"{check.feature.name} is null, and a list cannot hold a null")
+def _check_nulls(check: ColumnCheck, lists: ListColumn) -> Iterator[Fault]:
+    name, rows = check.feature.name, lists.rows_with_null_values()
+    if len(rows):
+        yield Fault("schema.null_in_list", name, rows, lambda _: f"{name} is null, and a list cannot hold a null")
 
 
-def _check_items(check: ColumnCheck, items: pa.Array, owners: npt.NDArray[np.int64]) -> Iterator[tuple[int, Reason]]:
-    """Yields the faults of values; `owners` holds the row of each value."""
+def _check_items(check: ColumnCheck, items: pa.Array, owners: Rows) -> Iterator[Fault]:
+    """Yields the faults of values; `owners` holds the row of each value, ascending."""
+    name = check.feature.name
     for code, mask, why in _item_masks(check, items):
-        told: set[int] = set()
-        for index in _true(mask):
-            row = int(owners[index])
-            if row not in told:
-                told.add(row)
-                yield row, Reason(code, f"{check.feature.name} is {shown(items[index].as_py())}, {why}")
+        bad = _true(mask)
+        if len(bad):
+            rows, first = np.unique(owners[bad], return_index=True)
+            yield Fault(code, name, rows, _why_not(name, items, bad[first], why))
+
+
+def _why_not(name: str, items: pa.Array, indices: Rows, why: str) -> Callable[[int], str]:
+    """Returns what says why values are bad; `indices` are theirs."""
+    return lambda index: f"{name} is {shown(items[int(indices[index])].as_py())}, {why}"
 
 
 def _item_masks(check: ColumnCheck, items: pa.Array) -> Iterator[tuple[str, pa.Array, str]]:
@@ -400,9 +434,9 @@ def _choices(check: ColumnCheck) -> str:
     return f"not in {check.domain} ({listed}{more})"
 
 
-def _true(mask: pa.Array) -> list[int]:
+def _true(mask: pa.Array) -> Rows:
     """Returns the indices where a mask is true; a null is not."""
-    return np.flatnonzero(_flags(pc.fill_null(mask, False) if mask.null_count else mask)).tolist()
+    return np.flatnonzero(_flags(pc.fill_null(mask, False) if mask.null_count else mask))
 
 
 def _flags(mask: pa.Array) -> npt.NDArray[np.bool_]:
@@ -413,49 +447,114 @@ class ValidateRecords(TakesBatches, RejectingTransform):
     """Rejects the rows that break the schema or a rule.
 
     The module's docstring lists what is checked. Good rows pass unchanged, with all columns, in batches of the same
-    order. Counters: `in-batches`, `in-rows`, `out-rows`, `bad-rows`, and `warn-<rule>` for the rows that break a rule
-    of severity warn.
+    order; where something may warn, they have a column of notes too, for `WriteDataset` to count. Columns that the
+    environment does not expect are left out. Counters: `in-batches`, `in-rows`, `out-rows`, `bad-rows`, and
+    `warn-<rule>` or `warn-<reason>` for the rows that break what only warns.
     """
 
-    def __init__(self, schema: schema_pb2.Schema, rules: Sequence[Rule] = (), label: str | None = None):
+    def __init__(
+        self,
+        schema: schema_pb2.Schema,
+        rules: Sequence[Rule] = (),
+        label: str | None = None,
+        environment: str | None = None,
+        severity: SchemaSeverity = _ENFORCE,
+    ):
         """Checks the configuration.
 
         Args:
           schema: the schema.
           rules: as `load_rules` gives them.
           label: a feature in which every row must have a value. (Not the name of the step, as in other transforms.)
+          environment: where the rows come from, such as SERVING; None expects all features.
+          severity: what becomes of rows that break the schema.
 
         Raises:
-          ConfigError: for an invalid schema, rule or label.
+          ConfigError: for an invalid schema, rule or label, an environment that the schema does not name, or a
+            severity that does not fit it.
         """
         super().__init__()
-        self._checks = record_checks(schema, label)
-        self._rules = compile_rules(rules, schema_features(schema))
+        seen = in_environment(schema, environment)
+        self._checks = record_checks(seen, label, severity)
+        self._rules = compile_rules(rules, schema_features(seen))
+        unexpected = unexpected_features(schema, seen)
+        self._unexpected = UnexpectedColumns(environment or "", tuple(feature.name for feature in unexpected))
+        self._is_told = False
+
+    def told(self) -> Self:
+        """Leaves out the log line about what is not checked: who calls this has told it."""
+        self._is_told = True
+        return self
+
+    @property
+    def unchecked(self) -> tuple[Note, ...]:
+        """The constraints of the schema that are not checked, since no single row can break them."""
+        return self._checks.unchecked
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """Adds one step, which checks each row independently."""
-        if self._checks.ignored:
-            _LOGGER.warning("not checked for each row: %s", "; ".join(self._checks.ignored))
-        validate = beam.ParDo(_ValidateRecordsFn(self._checks, self._rules)).with_output_types(pa.RecordBatch)
+        if self.unchecked and not self._is_told:
+            _LOGGER.warning("%s", unchecked_text(self.unchecked))
+        fn = _ValidateRecordsFn(self._checks, self._rules, self._unexpected)
+        validate = beam.ParDo(fn).with_output_types(pa.RecordBatch)
         good, rejected = split_rejected(batches | "Validate" >> validate.with_outputs(REJECTED, main="out"))
         self._reject(rejected)
         return good
 
 
+@dataclasses.dataclass(frozen=True)
+class UnexpectedColumns:
+    """The columns that an environment does not expect; rows may have them all the same."""
+
+    environment: str
+    names: tuple[str, ...] = ()
+
+    def faults(self, batch: pa.RecordBatch) -> Iterator[Fault]:
+        """Yields the rows that have a value in one of the columns."""
+        why = (
+            f"has a value, which the schema does not expect in the environment {self.environment}; it is left out "
+            "(without an environment it is not)"
+        )
+        for name in self.names:
+            rows = np.arange(batch.num_rows)
+            column = column_of(batch, name)
+            if column is not None and len(rows := np.flatnonzero(_flags(column.is_valid()))):
+                yield Fault(UNEXPECTED, name, rows, lambda _: why)
+
+    def left_out(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Returns the batch without the columns."""
+        return batch.drop_columns([name for name in self.names if name in batch.schema.names])
+
+
 class _ValidateRecordsFn(beam.DoFn):
-    def __init__(self, checks: RecordChecks, rules: CompiledRules):
+    def __init__(self, checks: RecordChecks, rules: CompiledRules, unexpected: UnexpectedColumns):
         self._checks = checks
         self._rules = rules
+        self._unexpected = unexpected
         self._counters = RowCounters("ValidateRecords")
+        # All batches have the column of notes, or none has: they may be joined.
+        rules_warn = any(rule.rule.severity == "warn" for rule in rules.rules)
+        self._may_warn = bool(checks.warnings or unexpected.names or rules_warn)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         findings = validate_batch(batch, self._checks, self._rules)
         bad = len(findings.reasons)
         self._counters.add(in_batches=1, in_rows=batch.num_rows, out_rows=batch.num_rows - bad, bad_rows=bad)
-        self._counters.add_named({f"warn-{name}": rows for name, rows in findings.warnings.items()})
+        good = batch
+        if self._may_warn:
+            warned = (*findings.warned, *self._unexpected.faults(batch))
+            self._counters.add_named(_warn_counts(warned))
+            good = self._unexpected.left_out(with_row_notes(batch, [(fault.note(), fault.rows) for fault in warned]))
         if not findings.reasons:
-            yield batch
+            yield good
             return
         yield from reject(row_letters(batch, findings.reasons, _STAGE))
         if len(findings.reasons) < batch.num_rows:
-            yield drop_rows(batch, findings.reasons)
+            yield drop_rows(good, findings.reasons)
+
+
+def _warn_counts(warned: Iterable[Fault]) -> Mapping[str, int]:
+    counts: collections.Counter[str] = collections.Counter()
+    for fault in warned:
+        counts[f"warn-{fault.code.removeprefix('rule.')}"] += len(fault.rows)
+    return counts

@@ -15,7 +15,7 @@ from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches, drop_rows
+from penstock.io.batches import TakesBatches, drop_rows, notes_of, with_notes
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -27,7 +27,8 @@ from penstock.io.schema import Feature, feature_map
 from penstock.transforms._named import GRAPH_SCHEMA, no_graph
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
 from penstock.transforms.features.arrays import GraphColumn, graph_column
-from penstock.transforms.features.saved_graph import SavedGraph, TooManyValuesError, error_text
+from penstock.transforms.features.outputs import TooManyValuesError
+from penstock.transforms.features.saved_graph import SavedGraph, error_text
 from penstock.transforms.features.tensorflow import import_tensorflow
 
 _ERROR = "transform.error"
@@ -90,7 +91,8 @@ def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatc
     reserved = [name for name in batch.schema.names if name in RESERVED]
     kept = batch.select(reserved)
     kept = kept.take(pa.array(left)) if reasons else kept
-    return pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved]), reasons
+    outputs = pa.record_batch([*values, *kept.columns], [*graph.columns, *reserved])
+    return with_notes(outputs, notes_of(batch)), reasons
 
 
 def check_features(
@@ -122,14 +124,10 @@ def _graph_columns(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[dict[str, 
     faults: dict[int, str] = {}
     for item in graph.inputs:
         if item.needed:
-            column, bad = graph_column(batch, item.name, item.kind)
-            if item.length is not None:
-                for row in column.rows_without(item.length).tolist():
-                    bad.setdefault(
-                        row, f"{item.name!r} has {column.count(row)} values, the features need {item.length}"
-                    )
-            columns[item.name] = column
+            columns[item.name], bad = graph_column(batch, item.name, item.kind)
             faults = bad | faults
+    for tensor in graph.tensors:
+        faults = tensor.faults(columns) | faults
     return columns, faults
 
 
@@ -154,7 +152,7 @@ def _find_faults(graph: SavedGraph, columns: Mapping[str, GraphColumn], rows: in
     faults: dict[int, str] = {}
     for probe in graph.probes:
         left = _others(faults, rows)
-        others = {item.name: columns[item.name].take(left) for item in probe.inputs}
+        others = {name: columns[name].take(left) for name in probe.columns}
         faults |= {int(left[row]): text for row, text in _bisect(functools.partial(probe.fault, others), 0, len(left))}
     whole = functools.partial(_whole_fault, graph, columns)
     faults = faults or dict(_bisect(whole, 0, rows))

@@ -54,6 +54,30 @@ class GraphColumn:
         rows = np.arange(len(self))
         return rows if self.counts is None else np.repeat(rows, self.counts)
 
+    @property
+    def lengths(self) -> Ints:
+        """int64[n]: the number of values of each row."""
+        return np.ones(len(self.values), np.int64) if self.counts is None else self.counts
+
+    @property
+    def indices(self) -> Ints:
+        """int64[m, 2]: the row of each value, and its position there, as a sparse tensor has them."""
+        if self.counts is None:
+            return _one_each(len(self))
+        return np.stack([self.owners, self.positions], axis=1)
+
+    @property
+    def sums(self) -> Ints:
+        """int64[n]: the sum of the values of each row."""
+        ends = starts_of(self.values)[self.starts]
+        return ends[1:] - ends[:-1]
+
+    def any_below(self, least: int) -> npt.NDArray[np.bool_]:
+        """Returns bool[n]: which rows have a value below this one."""
+        bad = np.zeros(len(self), np.bool_)
+        bad[self.owners[self.values < least]] = True
+        return bad
+
     def count(self, row: int) -> int:
         """Returns the number of values of a row."""
         return 1 if self.counts is None else int(self.counts[row])
@@ -81,6 +105,19 @@ class GraphColumn:
             self.values[np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)], counts
         )
 
+    def reordered(self, order: Ints) -> "GraphColumn":
+        """Returns the values in another order, which must leave each in its row."""
+        return GraphColumn(self.values[order], self.counts)
+
+    def filled(self, default: Any, length: int) -> "GraphColumn":
+        """Returns a column in which each row without values has `length` times the default."""
+        if self.counts is None or not (empty := self.counts == 0).any():
+            return self
+        counts = np.where(empty, length, self.counts)
+        values = np.full(counts.sum(), default, self.values.dtype)
+        values[np.repeat(~empty, counts)] = self.values
+        return GraphColumn(values, counts)
+
     def append(self, rows: Ints) -> "GraphColumn":
         """Returns all rows, followed by the given rows once more."""
         again = self.take(rows)
@@ -88,6 +125,14 @@ class GraphColumn:
         if self.counts is None or again.counts is None:
             return GraphColumn(values)
         return GraphColumn(values, np.concatenate([self.counts, again.counts]))
+
+
+@functools.lru_cache(maxsize=8)
+def _one_each(rows: int) -> Ints:
+    """Returns the indices of a sparse tensor with one value in each row."""
+    indices = np.zeros((rows, 2), np.int64)
+    indices[:, 0] = np.arange(rows)
+    return indices
 
 
 def empty_column(kind: Kind, rows: int) -> GraphColumn:

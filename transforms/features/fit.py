@@ -19,13 +19,16 @@ from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files.extras import check_filesystem
 from penstock.io.reasons import Note
 from penstock.io.reserved import SPLIT
-from penstock.io.schema import Kind, named_features, schema_features, write_schema
-from penstock.transforms._named import GRAPH_SCHEMA
+from penstock.io.schema import Kind, schema_features, write_schema
+from penstock.transforms._named import GRAPH_SCHEMA, RAW_SCHEMA
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
-from penstock.transforms.features.arrays import Ints, graph_column, large_list_array
-from penstock.transforms.features.functions import FeatureFile, FeatureFunction, Preprocessing
+from penstock.transforms.features.arrays import GraphColumn, Ints, graph_column, large_list_array
+from penstock.transforms.features.code.function import FeatureFunction
+from penstock.transforms.features.functions import FeatureFile, Preprocessing
 from penstock.transforms.features.losses import Noticing, notes_of
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
+from penstock.transforms.features.tensors import KINDS, InputTensor, flat_schema, input_tensors, tensors_schema
+from penstock.transforms.features.trace import trace
 from penstock.transforms.features.vocabulary import MAX_LABEL
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,7 +39,6 @@ _NOTES = ("metadata", "notes.json")
 TensorFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
 _TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT, Kind.BYTES: schema_pb2.BYTES}
-_KINDS = {value: kind for kind, value in _TYPES.items()}
 _ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
 
@@ -84,9 +86,9 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
         tensorflow = import_tensorflow()
         plan = _plan(tensorflow, self.features, self.schema)
         temp_dir = self.temp_dir or FileSystems.join(self.output_dir, f".tmp-fit-{uuid.uuid4().hex[:8]}")
-        rows = batches | "SelectRows" >> beam.ParDo(_SelectRowsFn(plan.columns, self.split)).with_output_types(
-            pa.RecordBatch
-        )
+        rows = batches | "SelectRows" >> beam.ParDo(
+            _SelectRowsFn(plan.columns, plan.tensors, self.split, plan.labels)
+        ).with_output_types(pa.RecordBatch)
         with tensorflow.tft_beam.Context(temp_dir=temp_dir):
             graph, notes = plan.analyze(tensorflow, rows)
             written = graph | "WriteGraph" >> tensorflow.tft_beam.WriteTransformFn(FileSystems.join(temp_dir, "graph"))
@@ -103,43 +105,38 @@ def _num_rows(batch: pa.RecordBatch) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Column:
-    """A column that the analysis reads.
-
-    Attributes:
-      name: of the column.
-      kind: of its values.
-      length: the number of values that every row must have; None if it is not fixed.
-      is_label: whether its values are the classes that a vocabulary is told by.
-    """
-
-    name: str
-    kind: Kind
-    length: int | None
-    is_label: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
 class _Plan:
     """What is analyzed.
 
     Attributes:
       function: computes the features.
-      schema: of the columns.
-      columns: that the function uses.
+      schema: of the columns that the function uses.
+      tensors: that it uses, which are made of these.
       single: the features that have at most one value in each row.
       sources: the columns of each feature, as far as they are known; the others may depend on all columns.
+      name: what a message calls the function.
     """
 
     function: TensorFunction
     schema: schema_pb2.Schema
-    columns: tuple[_Column, ...]
+    tensors: tuple[InputTensor, ...]
     single: frozenset[str]
     sources: Mapping[str, Sequence[str]]
+    name: str
+
+    @property
+    def columns(self) -> dict[str, Kind]:
+        """The columns that are read, in the schema's order, with their kinds."""
+        return {message.name: KINDS[message.type] for message in self.schema.feature}
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The columns that must be classes, which vocabularies are told by."""
+        return self.function.labels if isinstance(self.function, Preprocessing) else frozenset()
 
     def sources_of(self, feature: str) -> Sequence[str]:
         """Returns the columns that a feature may depend on."""
-        return self.sources.get(feature) or [column.name for column in self.columns]
+        return self.sources.get(feature) or list(self.columns)
 
     def analyze(
         self, tensorflow: Tensorflow, rows: beam.PCollection[pa.RecordBatch]
@@ -152,7 +149,7 @@ class _Plan:
         from tfx_bsl.tfxio import tensor_adapter, tensor_representation_util
 
         representations = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(self.schema)
-        arrow_schema = pa.schema([(column.name, pa.large_list(_ARROW_TYPES[column.kind])) for column in self.columns])
+        arrow_schema = pa.schema([(name, pa.large_list(_ARROW_TYPES[kind])) for name, kind in self.columns.items()])
         config = tensor_adapter.TensorAdapterConfig(arrow_schema, representations)
         _forget_eager_calls(tensorflow)
         # Features of a file keep integers exact.
@@ -160,7 +157,7 @@ class _Plan:
         try:
             graph = (rows, config) | "Analyze" >> tensorflow.tft_beam.AnalyzeDataset(function)
         except Exception as error:
-            raise ConfigError(f"{_name(self.function)} fails: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"{self.name} fails: {type(error).__name__}: {error}") from error
         return graph, function.notes
 
 
@@ -177,9 +174,12 @@ def _forget_eager_calls(tensorflow: Tensorflow) -> None:
             graph.clear_collection(name)
 
 
-def _name(function: TensorFunction) -> str:
-    name = getattr(function, "__qualname__", None)
-    return f"preprocessing function {function.__module__}:{name}" if name else "the features"
+def _name(features: FeatureFunction | TensorFunction) -> str:
+    """What a message calls a function: by the flag that names it, if there is one."""
+    if isinstance(features, FeatureFunction):
+        return features.flag
+    name = getattr(features, "__qualname__", type(features).__name__)
+    return f"preprocessing function {features.__module__}:{name}"
 
 
 def _plan(
@@ -188,9 +188,12 @@ def _plan(
     if isinstance(features, FeatureFile):
         return _file_plan(features.bind(schema_features(schema)))
     function = features.load() if isinstance(features, FeatureFunction) else features
-    flat = _flat_schema(schema)
-    used = _used_columns(tensorflow, function, flat)
-    return _make_plan(function, [message for message in flat.feature if message.name in used], frozenset(), {})
+    flat = flat_schema(schema)
+    tensors = input_tensors(flat)
+    name = _name(features)
+    used = trace(tensorflow, function, tensors, name)
+    part = tensors_schema(flat, [tensor for tensor in tensors if tensor.name in used])
+    return _Plan(function, part, input_tensors(part), frozenset(), {}, name)
 
 
 def _file_plan(preprocessing: Preprocessing) -> _Plan:
@@ -202,120 +205,19 @@ def _file_plan(preprocessing: Preprocessing) -> _Plan:
             message.shape.SetInParent()
         messages.append(message)
     sources = {output.entry.name: output.entry.inputs for output in preprocessing.outputs}
-    plan = _make_plan(preprocessing, messages, preprocessing.single, sources)
-    columns = (dataclasses.replace(item, is_label=item.name in preprocessing.labels) for item in plan.columns)
-    return dataclasses.replace(plan, columns=tuple(columns))
-
-
-def _make_plan(
-    function: TensorFunction,
-    messages: Iterable[schema_pb2.Feature],
-    single: frozenset[str],
-    sources: Mapping[str, Sequence[str]],
-) -> _Plan:
     schema = schema_pb2.Schema(feature=messages)
-    columns = tuple(_Column(message.name, _KINDS[message.type], _length(message)) for message in schema.feature)
-    return _Plan(function, schema, columns, single, sources)
-
-
-def _length(message: schema_pb2.Feature) -> int | None:
-    if not message.HasField("shape"):
-        return None
-    length = 1
-    for dim in message.shape.dim:
-        length *= dim.size
-    return length
-
-
-def _flat_schema(schema: schema_pb2.Schema) -> schema_pb2.Schema:
-    """Returns the features that are read, by dotted names, without what only validation needs."""
-    schema_features(schema)
-    flat = schema_pb2.Schema()
-    for name, message in named_features(schema).items():
-        feature = flat.feature.add(name=name, type=message.type)
-        if message.HasField("shape"):
-            feature.shape.CopyFrom(message.shape)
-            feature.presence.CopyFrom(message.presence)
-    return flat
-
-
-def _used_columns(tensorflow: Tensorflow, function: TensorFunction, schema: schema_pb2.Schema) -> set[str]:
-    """Returns the columns that a function looks at; it may fail if one of them were absent."""
-    from tensorflow_transform.tf_metadata import schema_utils
-
-    tf = tensorflow.tf
-    try:
-        features = schema_utils.schema_as_feature_spec(schema).feature_spec
-    except ValueError as error:
-        raise ConfigError(f"schema: cannot be given to a preprocessing function: {error}") from error
-    specs = {
-        name: tf.TensorSpec([None, *feature.shape], feature.dtype)
-        if isinstance(feature, tf.io.FixedLenFeature)
-        else tf.SparseTensorSpec([None, None], feature.dtype)
-        for name, feature in features.items()
-    }
-    used: set[str] = set()
-
-    def record(inputs: dict[str, Any]) -> dict[str, Any]:
-        return dict(function(_Recorder(inputs, used)))
-
-    try:
-        needed = tensorflow.tft.get_transform_input_columns(record, specs)
-    except Exception as error:
-        hint = "; it must take columns that the schema has" if isinstance(error, KeyError) else ""
-        raise ConfigError(f"{_name(function)} fails: {type(error).__name__}: {error}{hint}") from error
-    return used | set(needed)
-
-
-class _Recorder(dict[str, Any]):
-    """Inputs of a preprocessing function that record which of them it looks at."""
-
-    def __init__(self, inputs: Mapping[str, Any], used: set[str]):
-        super().__init__(inputs)
-        self._used = used
-
-    def __getitem__(self, name: str) -> Any:
-        self._used.add(name)
-        return super().__getitem__(name)
-
-    def __contains__(self, name: object) -> bool:
-        if isinstance(name, str) and super().__contains__(name):
-            self._used.add(name)
-        return super().__contains__(name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        _ = name in self
-        return super().get(name, default)
-
-    def pop(self, name: str, *default: Any) -> Any:
-        _ = name in self
-        return super().pop(name, *default)
-
-    def __iter__(self) -> Iterator[str]:
-        self._used.update(super().keys())
-        return super().__iter__()
-
-    def keys(self) -> Any:
-        self._used.update(super().keys())
-        return super().keys()
-
-    def values(self) -> Any:
-        self._used.update(super().keys())
-        return super().values()
-
-    def items(self) -> Any:
-        self._used.update(super().keys())
-        return super().items()
-
-    def copy(self) -> dict[str, Any]:
-        return dict(self.items())
+    return _Plan(preprocessing, schema, input_tensors(schema), preprocessing.single, sources, "the features")
 
 
 class _SelectRowsFn(beam.DoFn):
     """Selects the rows of the split and the columns to analyze, in the form that tensorflow-transform takes."""
 
-    def __init__(self, columns: tuple[_Column, ...], split: str | None):
-        self._columns = columns
+    def __init__(
+        self, columns: Mapping[str, Kind], tensors: Sequence[InputTensor], split: str | None, labels: frozenset[str]
+    ):
+        self._labels = sorted(labels)
+        self._columns = dict(columns)
+        self._tensors = tuple(tensors)
         self._split = split
         self._counters = RowCounters("FitTransform")
 
@@ -323,9 +225,10 @@ class _SelectRowsFn(beam.DoFn):
         selected = batch if self._split is None else _rows_of_split(batch, self._split)
         if selected.num_rows:
             self._counters.add(in_rows=selected.num_rows)
-            yield pa.record_batch(
-                [_analyzed(selected, column) for column in self._columns], [column.name for column in self._columns]
-            )
+            columns = _analyzed(selected, self._columns, self._tensors)
+            for label in self._labels:
+                _check_classes(label, columns[label].values)
+            yield pa.record_batch([large_list_array(column) for column in columns.values()], list(columns))
 
 
 def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
@@ -334,19 +237,25 @@ def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
     return batch.filter(pc.equal(batch.column(SPLIT).cast(pa.string()), split))
 
 
-def _analyzed(batch: pa.RecordBatch, column: _Column) -> pa.Array:
-    values, faults = graph_column(batch, column.name, column.kind)
+def _analyzed(
+    batch: pa.RecordBatch, kinds: Mapping[str, Kind], tensors: Sequence[InputTensor]
+) -> dict[str, GraphColumn]:
+    columns: dict[str, GraphColumn] = {}
+    for name, kind in kinds.items():
+        columns[name], faults = graph_column(batch, name, kind)
+        _check_faults(faults)
+    for tensor in tensors:
+        _check_faults(tensor.faults(columns))
+        columns |= tensor.arranged(columns)
+    return columns
+
+
+def _check_faults(faults: Mapping[int, str]) -> None:
     if faults:
-        raise DataError(f"cannot fit: {next(iter(faults.values()))}; validate the rows first (ValidateRecords)")
-    if column.length is not None and len(wrong := values.rows_without(column.length)):
-        count = values.count(wrong[0])
         raise DataError(
-            f"cannot fit: a row has {count} values of {column.name!r}, where the schema says that each has "
-            f"{column.length}; validate the rows first (ValidateRecords), or correct the schema"
+            f"cannot fit: in a row, {next(iter(faults.values()))}; validate the rows first (ValidateRecords), or "
+            "correct the schema"
         )
-    if column.is_label:
-        _check_classes(column.name, values.values)
-    return large_list_array(values)
 
 
 def _check_classes(name: str, labels: Ints) -> None:
@@ -414,8 +323,8 @@ def _complete_metadata(graph_dir: str, plan: _Plan, columns: Sequence[ColumnChec
     from penstock.transforms.features.apply import transformed_schema
 
     gfile = import_tensorflow().tf.io.gfile
-    gfile.makedirs(FileSystems.join(graph_dir, "metadata"))
-    write_schema(plan.schema, FileSystems.join(graph_dir, "metadata", "schema.pbtxt"))
+    gfile.makedirs(FileSystems.join(graph_dir, RAW_SCHEMA[0]))
+    write_schema(plan.schema, FileSystems.join(graph_dir, *RAW_SCHEMA))
     transformed = transformed_schema(graph_dir)
     for feature in transformed.feature:
         if feature.name in plan.single and not feature.HasField("shape"):

@@ -51,23 +51,28 @@ Nothing else goes out: a column that no entry names is left behind.
       origin: {ops: [{compute_and_apply_vocabulary: {vocabulary: airports, top_k: 500, num_oov_buckets: 1}}]}
       dest: {ops: [{compute_and_apply_vocabulary: {vocabulary: airports, num_oov_buckets: 1}}]}
 
-A `preprocessing_fn` is given as `module:function` and gets tensors as TFX would give them: a feature with a fixed shape
-in the schema, which must be present in every row, as a dense tensor; every other one as a `SparseTensor`.
+A `preprocessing_fn` is given as a file, `module.py` or `module.py:function`, or as `module:function`, and gets tensors
+as TFX would give them: a feature with a fixed shape in the schema, which must be present in every row, as a dense
+tensor; every other one as a `SparseTensor`.
 """
 
 import dataclasses
-import difflib
-import importlib
 import itertools
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
 from penstock.io.schema import Feature, Kind, feature_map, find_feature
-from penstock.transforms._named import FEATURES_HINT, is_function
+from penstock.transforms._named import (
+    FEATURES_HINT,
+    check_custom_config,
+    config_file,
+    function_of,
+    parse_custom_config,
+)
 from penstock.transforms.features import graph
+from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.file import Entry, Step, is_int, is_number, parse_entries
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
@@ -80,50 +85,6 @@ from penstock.transforms.features.vocabulary import (
     check_terms,
     vocabularies,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureFunction:
-    """A `preprocessing_fn`, by the names of its module and itself, as workers import it.
-
-    The module is searched on the Python path, and then in the working directory, which only `python -m` puts on the
-    path.
-    """
-
-    module: str
-    function: str
-
-    def load(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        """Imports the function.
-
-        Raises:
-          ConfigError: when module or function cannot be imported, or the function is not callable.
-        """
-        name = f"--features {self.module}:{self.function}"
-        _see_working_directory()
-        try:
-            module = importlib.import_module(self.module)
-        except ImportError as error:
-            raise ConfigError(
-                f"{name}: cannot import {self.module!r}: {error}; the module must be in the "
-                "working directory or on the Python path (PYTHONPATH)"
-            ) from error
-        except Exception as error:
-            raise ConfigError(
-                f"{name}: {self.module!r} fails when imported: {type(error).__name__}: {error}"
-            ) from error
-        function = getattr(module, self.function, None)
-        if not callable(function):
-            nearest = difflib.get_close_matches(self.function, dir(module), n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest and function is None else ""
-            raise ConfigError(f"{name}: module {self.module!r} has no function {self.function!r}{hint}")
-        return function
-
-
-def _see_working_directory() -> None:
-    """Adds the working directory to this process's path, also for the module's later imports; last, to hide nothing."""
-    if not sys.flags.safe_path and "" not in sys.path:
-        sys.path.append("")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,21 +111,35 @@ class FeatureFile:
         return Preprocessing(inputs, outputs)
 
 
-def load_features(features: str) -> FeatureFile | FeatureFunction:
-    """Reads what `--features` names: a YAML file, or a `module:function`.
+def load_features(features: str, custom_config: str | None = None) -> FeatureFile | FeatureFunction:
+    """Reads what `--features` names: a YAML file, or a `preprocessing_fn` as `module.py:function` or `module:function`.
 
     A function is imported here, to find a mistake in its name at once; otherwise TensorFlow is not needed.
 
+    Args:
+      features: the YAML file or the function.
+      custom_config: what the function gets as `custom_config`: an object in JSON, or a file that holds one.
+
     Raises:
-      ConfigError: when the file cannot be read or is not valid, or the function cannot be imported.
+      ConfigError: when a file cannot be read or is not valid, the function cannot be imported, or takes no
+        `custom_config`, or needs one.
     """
-    if is_function(features):
-        module, _, name = features.partition(":")
-        function = FeatureFunction(module, name)
+    check_custom_config(custom_config, features)
+    named = function_of(features)
+    if named is not None:
+        function = FeatureFunction(*named, None if custom_config is None else _load_config(custom_config))
         function.load()
         return function
     source = f"--features {features}"
     return parse_features(read_text(features, source, FEATURES_HINT), source)
+
+
+def _load_config(custom_config: str) -> dict[str, Any]:
+    path = config_file(custom_config)
+    source = f"--custom_config {custom_config}"
+    if path is None:
+        return parse_custom_config(custom_config, "--custom_config")
+    return parse_custom_config(read_text(path, source, "give a JSON file, or an object in JSON"), source)
 
 
 def parse_features(text: str, source: str = "features") -> FeatureFile:

@@ -2,20 +2,30 @@
 
 import dataclasses
 import functools
-import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
+from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrays import GraphColumn, Ints, list_array, scalar_array
+from penstock.transforms._named import RAW_SCHEMA
+from penstock.transforms.features.arrays import GraphColumn, Ints
+from penstock.transforms.features.outputs import graph_outputs
 from penstock.transforms.features.tensorflow import import_tensorflow
+from penstock.transforms.features.tensors import (
+    DenseInput,
+    InputTensor,
+    ListInput,
+    RaggedInput,
+    flat_schema,
+    input_tensors,
+)
 
 # Batches are padded to a multiple of this, and every column gets at least this many values behind the real ones:
 # TensorFlow computes values that do not fill a vector register differently, with another last bit.
@@ -31,36 +41,12 @@ class GraphInput:
     Attributes:
       name: the name of the column.
       kind: the kind of its values.
-      shape: the shape of a row's values, which must all be present; None when there may be any number.
       needed: whether an output depends on it.
     """
 
     name: str
     kind: Kind
-    shape: tuple[int, ...] | None
     needed: bool
-
-    @property
-    def length(self) -> int | None:
-        """The number of values that every row must have; None if it is not fixed."""
-        return None if self.shape is None else math.prod(self.shape)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Output:
-    """An output of the graph, `key`, and the column that it becomes; `single`: no row has more than one value."""
-
-    key: str
-    column: str
-    single: bool
-
-
-class TooManyValuesError(ValueError):
-    """Some rows of an output have several values, though its schema says one; `rows` are their indices."""
-
-    def __init__(self, column: str, rows: list[int]):
-        super().__init__(f"feature {column!r} has several values, where its schema says one")
-        self.rows = rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +56,18 @@ class Computation:
     This avoids a call with composite tensors, on which TensorFlow spends as long as on computing thousands of rows.
 
     Attributes:
-      inputs: the columns that the outputs depend on.
+      tensors: the inputs that the outputs depend on.
       function: takes the number of rows and the components of the inputs; returns each output's components by key.
     """
 
     graph: "SavedGraph"
-    inputs: tuple[GraphInput, ...]
+    tensors: tuple[InputTensor, ...]
     function: Any
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the outputs depend on."""
+        return tuple(dict.fromkeys(column for tensor in self.tensors for column in tensor.columns))
 
     def __call__(self, columns: Mapping[str, GraphColumn], rows: int) -> dict[str, list[Any]]:
         """Computes the outputs for all rows of the columns.
@@ -84,14 +75,14 @@ class Computation:
         Raises:
           tensorflow.errors.OpError: when the graph fails.
         """
-        components = [part for item in self.inputs for part in self.graph.components(item, columns[item.name])]
+        components = [part for tensor in self.tensors for part in self.graph.components(tensor, columns, rows)]
         results: dict[str, list[Any]] = self.function(np.int64(rows), *components)
         return results
 
     def fault(self, columns: Mapping[str, GraphColumn], start: int, end: int) -> str | None:
         """Returns the error on rows `start` to `end`; None if there is none."""
         try:
-            self({item.name: columns[item.name].slice(start, end) for item in self.inputs}, end - start)
+            self({name: columns[name].slice(start, end) for name in self.columns}, end - start)
         except self.graph.row_errors as error:
             return error_text(error)
         return None
@@ -102,7 +93,8 @@ class SavedGraph:
 
     Attributes:
       inputs: the columns that it takes, in name order.
-      columns: the names of the columns that it gives, in name order.
+      tensors: the tensors that they become, as far as an output depends on these.
+      columns: the names of the columns that it gives, in the order of its outputs.
       row_errors: exceptions that bad rows can cause; all others are faults of the machine.
     """
 
@@ -118,10 +110,13 @@ class SavedGraph:
         self._function = getattr(self._model.transform_fn, "concrete_functions", [self._model.transform_fn])[0]
         self._specs: Mapping[str, Any] = self._function.structured_input_signature[0][0]
         self.row_errors = (self._tf.errors.InvalidArgumentError, self._tf.errors.OutOfRangeError)
+        known = _recorded_tensors(transform_dir)
+        self._tensors = [self._tensor(name, spec, known.get(name)) for name, spec in sorted(self._specs.items())]
         needed = self._inputs_of(self._function.graph.outputs)
-        self.inputs = tuple(self._input(name, self._specs[name], name in needed) for name in sorted(self._specs))
-        self._outputs = self._describe_outputs(schema)
-        self.columns = tuple(output.column for output in self._outputs)
+        self.tensors = tuple(tensor for tensor in self._tensors if tensor.name in needed)
+        self.inputs = _columns_of(self._tensors, needed)
+        self._outputs = graph_outputs(self._tf, self._function.structured_outputs, schema, self._where)
+        self.columns = tuple(column for output in self._outputs for column in output.columns)
 
     def _load(self, path: str) -> Any:
         try:
@@ -145,28 +140,37 @@ class SavedGraph:
                 found.add(name)
         return found
 
-    def _input(self, name: str, spec: Any, needed: bool) -> GraphInput:
-        tf = self._tf
-        kinds = {tf.int64: Kind.INT, tf.float32: Kind.FLOAT, tf.string: Kind.BYTES}
-        dense = isinstance(spec, tf.TensorSpec)
-        shape = tuple(spec.shape[1:]) if dense else None
-        flat = dense or (spec.shape.rank == 2 and getattr(spec, "ragged_rank", 1) == 1)
-        if not flat or spec.dtype not in kinds or None in (shape or ()):
-            raise ConfigError(f"{self._where}: input {name!r} is not what a column can hold: {spec}")
-        return GraphInput(name, kinds[spec.dtype], shape, needed)
+    def _tensor(self, name: str, spec: Any, recorded: InputTensor | None) -> InputTensor:
+        """Returns an input as the schema of the fit records it, or else as its form says.
 
-    def _describe_outputs(self, schema: schema_pb2.Schema) -> tuple[_Output, ...]:
-        features = {feature.name: feature for feature in schema.feature}
-        ragged = schema.tensor_representation_group[""].tensor_representation
-        outputs = []
-        for key, spec in sorted(self._function.structured_outputs.items()):
-            representation = ragged[key].ragged_tensor if key in ragged else None
-            column = representation.feature_path.step[0] if representation else key
-            nested = representation and any(part.HasField("row_length") for part in representation.partition)
-            if nested or column not in features:
-                raise ConfigError(f"{self._where}: output {key!r} is not what a column can hold: {spec}")
-            outputs.append(_Output(key, column, features[column].value_count.max == 1))
-        return tuple(outputs)
+        Raises:
+          ConfigError: when no column can hold it, or nothing says which columns do.
+        """
+        if recorded is not None and _same_form(recorded.spec(self._tf), spec):
+            return recorded
+        tensor = self._plain_tensor(name, spec)
+        if tensor is None:
+            raise ConfigError(
+                f"{self._where}: input {name!r} is not what a column can hold: {spec}; if it is made of several "
+                "columns, metadata/schema.pbtxt there must be the schema of the raw data, which names them "
+                "(tft_beam.WriteMetadata writes it)"
+            )
+        return tensor
+
+    def _plain_tensor(self, name: str, spec: Any) -> InputTensor | None:
+        tf = self._tf
+        kind = {tf.int64: Kind.INT, tf.float32: Kind.FLOAT, tf.string: Kind.BYTES}.get(spec.dtype)
+        if kind is None or spec.shape.rank is None:
+            return None
+        inner = tuple(spec.shape[1:] if isinstance(spec, tf.TensorSpec) else spec.shape[2:])
+        if None in inner:
+            return None
+        if isinstance(spec, tf.TensorSpec):
+            return DenseInput(name, kind, name, inner)
+        if isinstance(spec, tf.RaggedTensorSpec) and spec.ragged_rank == 1:
+            return RaggedInput(name, kind, name, inner, spec.row_splits_dtype == tf.int32)
+        is_list = isinstance(spec, tf.SparseTensorSpec) and spec.shape[1:].as_list() == [None]
+        return ListInput(name, kind, name) if is_list else None
 
     def run(self, columns: Mapping[str, GraphColumn], rows: int) -> list[pa.Array]:
         """Computes the features of some rows; `columns` must have them for each input that is needed.
@@ -180,14 +184,19 @@ class SavedGraph:
         """
         padding = _padding(columns, rows)
         padded = {name: column.append(padding) for name, column in columns.items()}
-        results = self._whole(padded, rows + len(padding))
-        return [_array(output, results[output.key], rows) for output in self._outputs]
+        total = rows + len(padding)
+        results = self._whole(padded, total)
+        arrays = []
+        for output in self._outputs:
+            parts = [part.numpy() for part in results[output.key]]
+            if (found := output.rows(parts)) != total:
+                raise DataError(f"output {output.key!r} of the graph has {found} rows, its input has {total}")
+            arrays += output.arrays(parts, rows)
+        return arrays
 
     @functools.cached_property
     def _whole(self) -> Computation:
-        return self._computation(
-            set(self._function.structured_outputs), {item.name for item in self.inputs if item.needed}
-        )
+        return self._computation(set(self._function.structured_outputs), {tensor.name for tensor in self.tensors})
 
     @functools.cached_property
     def probes(self) -> tuple[Computation, ...]:
@@ -201,69 +210,52 @@ class SavedGraph:
 
     def _computation(self, keys: set[str], names: set[str]) -> Computation:
         nest, specs = self._tf.nest, {name: self._specs[name] for name in sorted(names)}
+        unused = [tensor for tensor in self._tensors if tensor.name not in names]
 
         def compute(rows: Any, *components: Any) -> dict[str, list[Any]]:
             given = nest.pack_sequence_as(specs, components, expand_composites=True)
-            blanks = {name: self._blank(spec, rows) for name, spec in self._specs.items() if name not in names}
+            blanks = {tensor.name: tensor.blank(self._tf, rows) for tensor in unused}
             outputs = self._function({**given, **blanks})
             return {key: nest.flatten(outputs[key], expand_composites=True) for key in keys}
 
         signature = [self._tf.TensorSpec([], self._tf.int64), *nest.flatten(specs, expand_composites=True)]
         function = self._tf.function(compute, input_signature=signature).get_concrete_function()
-        return Computation(self, tuple(item for item in self.inputs if item.name in names), function)
+        return Computation(self, tuple(tensor for tensor in self._tensors if tensor.name in names), function)
 
-    def _blank(self, spec: Any, rows: Any) -> Any:
-        """Makes a placeholder for an input on which nothing depends."""
-        tf = self._tf
-        zero = tf.constant(b"" if spec.dtype == tf.string else 0, spec.dtype)
-        rows = tf.cast(rows, tf.int64)
-        if isinstance(spec, tf.TensorSpec):
-            return tf.fill(tf.stack([rows, *spec.shape[1:]]), zero)
-        if isinstance(spec, tf.RaggedTensorSpec):
-            return tf.RaggedTensor.from_row_splits(tf.fill([0], zero), tf.zeros([rows + 1], spec.row_splits_dtype))
-        return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.fill([0], zero), tf.stack([rows, 1]))
-
-    def components(self, item: GraphInput, column: GraphColumn) -> list[Any]:
-        """Returns the plain tensors that represent a column in the graph."""
-        tf, rows, spec = self._tf, len(column), self._specs[item.name]
-        if item.shape is not None:
-            return [tf.constant(column.values.reshape(rows, *item.shape), spec.dtype)]
-        values = tf.constant(column.values, spec.dtype)
-        if isinstance(spec, tf.RaggedTensorSpec):
-            return [values, tf.constant(column.starts, spec.row_splits_dtype)]
-        # The width is at least 1, or `tf.sparse.to_dense(x)[:, 0]` would fail when all rows of a batch are empty.
-        width = 1 if column.counts is None else column.counts.max(initial=1)
-        return [tf.constant(_sparse_indices(column)), values, tf.constant([rows, width], tf.int64)]
+    def components(self, tensor: InputTensor, columns: Mapping[str, GraphColumn], rows: int) -> list[Any]:
+        """Returns the plain tensors that an input consists of in the graph."""
+        parts = self._tf.nest.flatten(self._specs[tensor.name], expand_composites=True)
+        given = tensor.components(columns, rows)
+        return [self._tf.constant(part, spec.dtype) for part, spec in zip(given, parts, strict=True)]
 
 
-def _sparse_indices(column: GraphColumn) -> Ints:
-    if column.counts is None:
-        return _one_each(len(column))
-    return np.stack([column.owners, column.positions], axis=1)
+def _columns_of(tensors: Iterable[InputTensor], needed: Collection[str]) -> tuple[GraphInput, ...]:
+    kinds: dict[str, Kind] = {}
+    used: set[str] = set()
+    for tensor in tensors:
+        kinds |= tensor.columns
+        used |= tensor.columns.keys() if tensor.name in needed else set()
+    return tuple(GraphInput(name, kinds[name], name in used) for name in sorted(kinds))
 
 
-@functools.lru_cache(maxsize=8)
-def _one_each(rows: int) -> Ints:
-    """Returns the indices of a sparse tensor with one value in each row."""
-    indices = np.zeros((rows, 2), np.int64)
-    indices[:, 0] = np.arange(rows)
-    return indices
+def _recorded_tensors(transform_dir: str) -> dict[str, InputTensor]:
+    """Returns the tensors by the schema of the raw data that lies beside a graph; none if it has none that is read."""
+    path = FileSystems.join(transform_dir, *RAW_SCHEMA)
+    if not FileSystems.exists(path):
+        return {}
+    try:
+        with FileSystems.open(path, compression_type="uncompressed") as file:
+            schema = text_format.Parse(file.read().decode(), schema_pb2.Schema())
+        return {tensor.name: tensor for tensor in input_tensors(flat_schema(schema))}
+    except (ConfigError, ValueError, text_format.ParseError):
+        return {}
 
 
-def _array(output: _Output, components: list[Any], rows: int) -> pa.Array:
-    match [component.numpy() for component in components]:
-        case [indices, values, _]:
-            column = _sparse_column(output.key, indices, values, rows)
-        case [values, starts]:
-            counts = np.diff(starts[: rows + 1]).astype(np.int64) * math.prod(values.shape[1:])
-            column = GraphColumn(values.reshape(-1)[: counts.sum()], counts)
-        case [values]:
-            return _dense_array(output.key, values, rows)
-    if not output.single:
-        return list_array(column)
-    if column.counts is not None and (several := column.counts > 1).any():
-        raise TooManyValuesError(output.column, np.flatnonzero(several).tolist())
-    return scalar_array(column)
+def _same_form(one: Any, other: Any) -> bool:
+    """Whether a tensor of one spec can be given for the other; what TFXIO leaves open, the other may know."""
+    forms = [(type(each), each.dtype, each.shape.rank, getattr(each, "ragged_rank", 0)) for each in (one, other)]
+    known = zip(one.shape, other.shape, strict=True) if forms[0] == forms[1] and one.shape.rank is not None else ()
+    return forms[0] == forms[1] and all(size in (None, given) or given is None for size, given in known)
 
 
 def _reachable(ops: Sequence[Any], stop: Collection[str] = ()) -> set[Any]:
@@ -289,29 +281,6 @@ def _padding(columns: Mapping[str, GraphColumn], rows: int) -> Ints:
         chosen.append(int(uncovered.sum(axis=0).argmax()))
         uncovered = uncovered[~uncovered[:, chosen[-1]]]
     return np.repeat([*chosen, rows - 1], [*[_PADDING] * len(chosen), -rows % _PADDING])
-
-
-def _sparse_column(key: str, indices: Any, values: Any, rows: int) -> GraphColumn:
-    end = int(np.searchsorted(indices[:, 0], rows))
-    if end == rows and np.array_equal(indices[:end], _one_each(rows)):
-        return GraphColumn(values[:end])
-    column = GraphColumn(values[:end], np.bincount(indices[:end, 0], minlength=rows))
-    if not np.array_equal(indices[:end], _sparse_indices(column)):
-        raise DataError(
-            f"output {key!r} of the graph has gaps or is not in order, which a list of values cannot say; "
-            "use tft.sparse_tensor_left_align in the preprocessing function"
-        )
-    return column
-
-
-def _dense_array(key: str, values: Any, rows: int) -> pa.Array:
-    if len(values) < rows:
-        raise DataError(f"output {key!r} of the graph has {len(values)} rows for {rows} rows")
-    length = math.prod(values.shape[1:])
-    flat = values[:rows].reshape(-1)
-    if length == 1:
-        return scalar_array(GraphColumn(flat))
-    return list_array(GraphColumn(flat, np.full(rows, length)), dense=True)
 
 
 def error_text(error: Exception) -> str:

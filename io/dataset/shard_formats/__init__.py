@@ -25,7 +25,8 @@ class ShardKind:
       implementation: a module in this package, and a class in it without the ending `Shards`.
       suffixes: file suffix by compression; the first compression is the default.
       media_type: media type of the files.
-      has_columns: whether the files have columns of Arrow types, which must be declared.
+      has_columns: whether the files have columns of Arrow types.
+      needs_columns: whether the columns must be declared, since they say how rows are written.
       extra: the extra that must be installed.
     """
 
@@ -33,6 +34,7 @@ class ShardKind:
     suffixes: Mapping[str, str]
     media_type: str
     has_columns: bool = False
+    needs_columns: bool = False
     extra: Extra | None = None
 
 
@@ -42,7 +44,10 @@ _ARRAYRECORD = dict.fromkeys(("zstd", "brotli", "snappy", "none"), ".array_recor
 
 SHARD_FORMATS: Mapping[str, ShardKind] = {
     "tfrecord": ShardKind("tfrecord:TFRecord", _TFRECORD, "application/x-tfrecord"),
-    "parquet": ShardKind("parquet:Parquet", _PARQUET, "application/vnd.apache.parquet", has_columns=True),
+    "parquet": ShardKind("parquet:Parquet", _PARQUET, "application/vnd.apache.parquet", True, needs_columns=True),
+    "sequence_example": ShardKind(
+        "sequence_example:SequenceExample", _TFRECORD, "application/x-tfrecord", needs_columns=True
+    ),
     "arrayrecord": ShardKind("arrayrecord:ArrayRecord", _ARRAYRECORD, "application/x-arrayrecord", extra=ARRAYRECORD),
 }
 

@@ -10,7 +10,7 @@ import hashlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -91,7 +91,7 @@ class ShardFormat(ABC):
 
     Attributes:
       compression: one that the format supports.
-      columns: names and types of the columns, for a format that has them.
+      columns: names and types of the columns, for a format that needs them.
     """
 
     compression: str
@@ -112,6 +112,10 @@ class ShardFormat(ABC):
     def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
         """Returns what becomes of values of rows that are written, where that is no reason to reject them."""
         return ()
+
+    def provenance(self) -> Mapping[str, Any]:
+        """Returns what the manifest has to say of how rows were written, as JSON values."""
+        return {}
 
     @abstractmethod
     def open(self, store: Store) -> contextlib.AbstractContextManager[ShardWriter]:

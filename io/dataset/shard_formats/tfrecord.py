@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import pyarrow as pa
 from isal import isal_zlib
@@ -17,7 +18,7 @@ from penstock.io.dataset.shard_formats.base import (
     ShardWriter,
     Store,
 )
-from penstock.io.examples.decode import decode_examples, example_kinds
+from penstock.io.examples.decode import RecordType, decode_examples, example_kinds, is_sequence
 from penstock.io.examples.encode import try_encode_examples
 from penstock.io.examples.frames import Frames, read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
@@ -33,6 +34,8 @@ _WINDOW_BITS = {"gzip": 31, "zlib": 15}
 @dataclasses.dataclass(frozen=True)
 class TFRecordShards(ShardFormat):
     """Files that TensorFlow reads; a value that a tf.Example cannot hold rejects its row."""
+
+    record_type: ClassVar[RecordType] = "example"
 
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
         """Encodes rows as framed tf.Examples."""
@@ -68,7 +71,7 @@ class TFRecordShards(ShardFormat):
         """Reads the frames and checks their CRCs."""
         with open_decompressed(stat_file(path)) as stream:
             for frames in read_frames(stream, uri):
-                yield framed_piece(frames, "at byte", frames.offsets)
+                yield framed_piece(frames, "at byte", frames.offsets, self.record_type)
 
 
 def encode_framed(batch: pa.RecordBatch) -> EncodedRows:
@@ -77,11 +80,14 @@ def encode_framed(batch: pa.RecordBatch) -> EncodedRows:
     return EncodedRows(encoded.data, encoded.offsets, faults)
 
 
-def framed_piece(frames: Frames, what: str, positions: Sequence[int] | Ints) -> ReadPiece:
-    """Wraps framed tf.Examples that were read from a file; `positions` are those in the file, in the unit `what`."""
+def framed_piece(
+    frames: Frames, what: str, positions: Sequence[int] | Ints, record_type: RecordType = "example"
+) -> ReadPiece:
+    """Wraps framed records that were read from a file; `positions` are those in the file, in the unit `what`."""
+    sequence = is_sequence(record_type)
 
     def decode(features: Sequence[Feature]) -> tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]:
-        decoded = decode_examples(frames, features, strict=True)
+        decoded = decode_examples(frames, features, strict=True, is_sequence=sequence)
         return decoded.batch, decoded.rejects
 
     return ReadPiece(
@@ -89,5 +95,5 @@ def framed_piece(frames: Frames, what: str, positions: Sequence[int] | Ints) -> 
         len(frames),
         decode,
         position=lambda row: f"{what} {positions[row]}",
-        kinds=lambda: example_kinds(frames),
+        kinds=lambda: example_kinds(frames, sequence),
     )

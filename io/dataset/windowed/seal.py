@@ -85,7 +85,8 @@ class SealingRules:
         for shard in shards:
             records[shard.split] += shard.records
         rows_in = rows.total() + rejected
-        is_bad = rejected > self.spec.max_reject_fraction * rows_in
+        stages = sum_counts(file.stages for file in rejects)
+        is_bad = self.spec.has_too_many_rejects(rows_in, stages)
         manifest = WindowManifest(
             run_id=headers["on_time"].run_id,
             dataset_id=dataset_id(shards),
@@ -106,7 +107,7 @@ class SealingRules:
                 PublishedDeadLetters(name, sum(file.records for file in group)) for name, group in letters.items()
             ),
             rejected_by_reason=sum_counts(file.reasons for file in rejects),
-            rejected_by_stage=sum_counts(file.stages for file in rejects),
+            rejected_by_stage=stages,
             inputs=merge_ranges(item for header in headers.values() for item in header.inputs),
             num_shards=self.spec.num_shards or 1,
             **self.spec.manifest_fields(note for header in headers.values() for note in header.notes),

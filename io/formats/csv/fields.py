@@ -18,6 +18,7 @@ from penstock.io.formats.lines import Lines
 from penstock.io.kernel import csv
 from penstock.io.kernel.pure import csv as pure_csv
 from penstock.io.kernel.shared.numbers import Mask
+from penstock.io.kernel.shared.quoting import Dialect
 from penstock.io.schema import Feature, Kind
 
 
@@ -29,7 +30,7 @@ class CsvColumns:
       uri: the file, for messages.
       names: the columns of the file.
       selected: the wanted columns with their features; a feature is None without a schema.
-      delimiter: the character between fields.
+      dialect: how a line holds its fields.
       null_values: texts that mean null if unquoted; the empty text always does.
       multiline: lines are records, whose quoted fields may hold line breaks.
     """
@@ -37,7 +38,7 @@ class CsvColumns:
     uri: str
     names: Sequence[str]
     selected: dict[str, Feature | None]
-    delimiter: str
+    dialect: Dialect
     null_values: Sequence[str]
     multiline: bool
 
@@ -65,10 +66,12 @@ class FieldReader:
         slots = {name: slot for slot, name in enumerate(columns.selected)}
         self._columns = columns
         self._parts = (
-            ord(columns.delimiter),
+            ord(columns.dialect.delimiter),
             not columns.multiline,
             [slots.get(name, -1) for name in columns.names],
             [text.encode() for text in columns.null_values if text],
+            columns.dialect.quoting,
+            columns.dialect.spaces,
         )
         self._splitter = csv.Splitter(*self._parts)
 
@@ -91,9 +94,9 @@ class FieldReader:
         return Fields(columns, counts, counts == csv.MISQUOTED)
 
 
-def misquoted_lines(lines: Lines, delimiter: str) -> Mask:
+def misquoted_lines(lines: Lines, dialect: Dialect) -> Mask:
     """Masks the lines that are not one record: with an odd number of quotes, or text around a quoted field."""
-    reader = FieldReader(CsvColumns("", (), {}, delimiter, (), multiline=False))
+    reader = FieldReader(CsvColumns("", (), {}, dialect, (), multiline=False))
     return reader.read(lines, np.zeros(len(lines), bool)).misquoted
 
 

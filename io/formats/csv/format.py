@@ -26,14 +26,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from penstock.io.batches import as_untyped, origin_array, slice_rows
+from penstock.io.batches import as_untyped, origin_array, slice_rows, with_notes
 from penstock.io.dead_letters.record import DeadLetter, raw_letter
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import InputFile
 from penstock.io.formats.base import Parsed, Part, select_names, text_tail
 from penstock.io.formats.csv import sniff
 from penstock.io.formats.csv.fields import CsvColumns, FieldReader, misquoted_lines
-from penstock.io.formats.csv.header import Header, check_header, name_columns, numbered_columns
+from penstock.io.formats.csv.header import Header, check_header, name_columns, numbered_columns, renamed_notes
 from penstock.io.formats.csv.records import CsvRecords, RecordCutter, split_record
 from penstock.io.formats.csv.torn import Text, Torn, TornRecords
 from penstock.io.formats.lines import (
@@ -54,9 +54,12 @@ from penstock.io.formats.lines import (
     split_part,
 )
 from penstock.io.kernel.shared.positions import occurrences
+from penstock.io.kernel.shared.quoting import Dialect
 from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, feature_map
+
+QUOTINGS = ("standard", "none")
 
 _DETAILS = {
     "csv.nul_byte": "the line has a NUL byte",
@@ -81,6 +84,8 @@ class CsvFormat:
         as if another one separates their fields. No suffix chooses it: pass it for .tsv files.
       multiline: quoted fields may hold line breaks. Such a file is not split.
       column_names: names of the columns, which are then not taken from the first line.
+      quoting: `standard`: a field may be quoted. `none`: a quote is a character like any other.
+      trim: spaces at both ends of a field, or beside its quotes, are no part of it; not with `multiline`.
       header: what the first line that is not blank is. `keep`: the names of the columns; those that it lacks or
         repeats are made up (`name_columns`). `skip`: nothing; the columns are called by `column_names`, or
         `column_1` and so on. `none`: a row; the columns are called likewise. None is `none` with `column_names`, else
@@ -102,6 +107,8 @@ class CsvFormat:
     block_bytes: int = BLOCK_BYTES
     max_line_bytes: int = MAX_LINE_BYTES
     header: str | None = None
+    quoting: str | None = None
+    trim: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "delimiter", "\t" if self.delimiter == "\\t" else self.delimiter)
@@ -110,8 +117,24 @@ class CsvFormat:
             raise ConfigError(f"the CSV delimiter must be one ASCII character, no quote or line end, got {mark!r}")
         if self.column_names is not None:
             object.__setattr__(self, "column_names", tuple(self.column_names))
+        self._check_dialect()
         check_header(self.header, self.column_names)
         object.__setattr__(self, "null_values", tuple(self.null_values))
+
+    def _check_dialect(self) -> None:
+        if self.quoting not in (None, *QUOTINGS):
+            raise ConfigError(f"--csv_quoting must be one of {', '.join(QUOTINGS)}, got {self.quoting!r}")
+        if self.multiline and not self.dialect.quoting:
+            raise ConfigError("--csv_multiline is about quoted fields: leave it out, or --csv_quoting none")
+        if self.multiline and self.trim:
+            raise ConfigError("--csv_trim reads a line as a record: leave out --csv_multiline, or remove the spaces")
+        if self.trim and self.mark == " ":
+            raise ConfigError("--csv_trim cannot be told from the delimiter, which is a space")
+
+    @property
+    def dialect(self) -> Dialect:
+        """How a line holds its fields."""
+        return Dialect(self.mark.encode(), self.quoting != "none", self.trim)
 
     @property
     def mark(self) -> str:
@@ -145,13 +168,13 @@ class CsvFormat:
     def _beginning(self, file: InputFile) -> sniff.Beginning | None:
         header = self.find_header(file)
         block = None if header.names is None else sniff.first_block(file, self.max_line_bytes)
-        return None if block is None else sniff.read_beginning(block, file.uri, header, self.mark, self.multiline)
+        return None if block is None else sniff.read_beginning(block, file.uri, header, self.dialect, self.multiline)
 
     def _checked(self, file: InputFile, beginning: sniff.Beginning) -> Iterator[str]:
         sniff.check_html(beginning)
         yield from sniff.check_separator(beginning, self.delimiter is not None)
         if not self.multiline:
-            sniff.check_line_breaks(file, beginning, TornRecords(self.mark, self.max_line_bytes))
+            sniff.check_line_breaks(file, beginning, TornRecords(self.dialect, self.max_line_bytes))
         if self.header is None:
             sniff.check_given_names(beginning)
 
@@ -174,8 +197,8 @@ class CsvFormat:
         selected = select_names(header.names, features, file.uri)
         by_name = {} if features is None else feature_map(features)
         wanted = {name: by_name.get(name) for name in selected}
-        layout = CsvColumns(file.uri, header.names, wanted, self.mark, self.null_values, self.multiline)
-        parser = _Parser(layout, self.max_line_bytes)
+        layout = CsvColumns(file.uri, header.names, wanted, self.dialect, self.null_values, self.multiline)
+        parser = _Parser(layout, self.max_line_bytes, header.renamed)
         if self.multiline:
             for lines, faults in self._records(file, self.block_bytes):
                 yield from parser.parse(*_filled(lines, faults, header.end))
@@ -240,12 +263,12 @@ class CsvFormat:
 
     def _first_fields(self, line: Lines, faults: Faults, uri: str) -> list[bytes]:
         if not self.multiline:
-            faults = {**faults, "csv.quote": misquoted_lines(line, self.mark)}
+            faults = {**faults, "csv.quote": misquoted_lines(line, self.dialect)}
         for code, mask in faults.items():
             if mask.any():
                 hint = "; pass --csv_multiline if it holds line breaks" if code == "csv.quote" else ""
                 raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {_DETAILS[code]}{hint}")
-        return split_record(line.line(0), self.mark)
+        return split_record(line.line(0), self.dialect)
 
 
 # Each part reads the header; this is how many bytes it reads at a time.
@@ -316,9 +339,10 @@ def _any_fault(faults: Mapping[str, np.ndarray]) -> np.ndarray:
 class _Parser:
     """Parses blocks of one file."""
 
-    def __init__(self, layout: CsvColumns, max_line_bytes: int):
+    def __init__(self, layout: CsvColumns, max_line_bytes: int, renamed: Mapping[int, str]):
         self.layout = layout
         self.max_line_bytes = max_line_bytes
+        self._renamed = renamed
         self._reader = RecordReader(layout)
         self._columns = json.dumps(list(layout.names), ensure_ascii=False)
 
@@ -351,7 +375,8 @@ class _Parser:
         kept = lines.select(good)
         batch, source = self._batch(columns, kept.positions()), kept.source(self._columns)
         for start, stop in slice_rows(len(kept), len(kept.data)):
-            yield Parsed(batch.slice(start, stop - start), letters, source.slice(start, stop - start))
+            rows = with_notes(batch.slice(start, stop - start), renamed_notes(self._renamed, stop - start))
+            yield Parsed(rows, letters, source.slice(start, stop - start))
             letters = []
         if letters:
             yield Parsed(self.empty(), letters)
@@ -380,7 +405,7 @@ class _LineReader:
         self._file = file
         self._part = part
         self._first = first
-        self._torn = TornRecords(parser.layout.delimiter, parser.max_line_bytes)
+        self._torn = TornRecords(parser.layout.dialect, parser.max_line_bytes)
         # What later bytes decide: lines of a record that may be torn.
         self._waiting = Block(b"", 0)
         self._held: Torn | None = None

@@ -1,15 +1,19 @@
 """The names of the columns of a CSV file: what line 1 says, what `--columns` says, and names for what has none."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 from penstock.io.batches import check_column_names
 from penstock.io.errors import ConfigError, InputError
+from penstock.io.reasons import Note
 from penstock.io.reserved import RESERVED
 
 HeaderMode = Literal["keep", "skip", "none"]
 HEADER_MODES: tuple[HeaderMode, ...] = get_args(HeaderMode)
+
+# The code of notes about columns that have another name than line 1 gives them.
+RENAMED = "column.renamed"
 
 # What to do about the names of line 1.
 RENAME = "--header skip --columns NAME,NAME,... names the columns, and skips line 1"
@@ -76,6 +80,12 @@ def name_columns(fields: Sequence[str], uri: str) -> tuple[tuple[str, ...], dict
             taken.add(renamed[position])
         seen.add(name)
     return tuple(renamed.get(position, name) for position, name in enumerate(fields, 1)), renamed
+
+
+def renamed_notes(renamed: Mapping[int, str], rows: int) -> Iterator[Note]:
+    """Makes notes of the columns that have other names than line 1 gives them, for that many rows."""
+    for position, name in renamed.items():
+        yield Note(RENAMED, name, rows, f"line 1 names column {position} not at all, or as another one; {RENAME}")
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -12,15 +12,16 @@ from penstock.io.errors import InputError
 from penstock.io.formats.lines import Block, Lines, PendingBytes
 from penstock.io.kernel import csv
 from penstock.io.kernel.shared import quoting
+from penstock.io.kernel.shared.quoting import Dialect
 
 
-def split_record(record: bytes, delimiter: str) -> list[bytes]:
+def split_record(record: bytes, dialect: Dialect) -> list[bytes]:
     """Splits one well-quoted record into unquoted fields; for headers, not for data.
 
-    >>> split_record(b'a,"b,""c"" d"', ",")
+    >>> split_record(b'a,"b,""c"" d"', Dialect(b","))
     [b'a', b'b,"c" d']
     """
-    fields = quoting.fields(record, delimiter.encode())
+    fields = quoting.fields(record, dialect)
     return [plain if quoted is None else quoted.replace(b'""', b'"') for quoted, plain in fields]
 
 

@@ -22,6 +22,7 @@ from penstock.io.formats.csv.records import cut_records
 from penstock.io.formats.csv.torn import Text, Torn, TornRecords
 from penstock.io.formats.lines import Block, LongLine, blank_lines, index_lines, read_blocks
 from penstock.io.kernel.shared import quoting
+from penstock.io.kernel.shared.quoting import Dialect
 
 # How much of a file is looked at: for line breaks all of this, for the fields only the first rows of it.
 _BYTES = 256 << 10
@@ -55,7 +56,7 @@ class Beginning:
       block: the lines.
       first: the first line that is not blank.
       rows: some of the next lines, all well quoted; with `multiline` records.
-      mark: the character between fields.
+      dialect: how a line holds its fields.
     """
 
     uri: str
@@ -63,7 +64,12 @@ class Beginning:
     block: Block
     first: bytes
     rows: tuple[bytes, ...]
-    mark: str
+    dialect: Dialect
+
+    @property
+    def mark(self) -> str:
+        """The character between fields."""
+        return self.dialect.delimiter.decode()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -94,7 +100,7 @@ class Beginning:
 
     def split(self, line: bytes) -> list[_Field]:
         """Splits a line into fields."""
-        found = quoting.fields(line, self.mark.encode())
+        found = quoting.fields(line, self.dialect)
         return [(plain, False) if quoted is None else (quoted.replace(b'""', b'"'), True) for quoted, plain in found]
 
 
@@ -110,21 +116,21 @@ def first_block(file: InputFile, max_line_bytes: int) -> Block | None:
     return Block(data, offset) if data else None
 
 
-def read_beginning(block: Block, uri: str, header: Header, mark: str, multiline: bool) -> Beginning | None:
+def read_beginning(block: Block, uri: str, header: Header, dialect: Dialect, multiline: bool) -> Beginning | None:
     """Takes some rows of a block that a file begins with; None if all of its lines are blank."""
     if multiline:
-        records = cut_records(block, mark, final=False)
+        records = cut_records(block, dialect.delimiter.decode(), final=False)
         lines, misquoted = records.lines, records.misquoted
     else:
         lines = index_lines(block)
-        misquoted = misquoted_lines(lines, mark)
+        misquoted = misquoted_lines(lines, dialect)
     filled = np.flatnonzero(~blank_lines(lines))
     if not len(filled):
         return None
     near = filled[1 : _MAX_ROWS + 1]
     near = near[(lines.ends[near] < _MAX_ROW_BYTES) & ~misquoted[near]]
     rows = tuple(lines.line(row) for row in near.tolist())
-    return Beginning(uri, header, block, lines.line(int(filled[0])), rows, mark)
+    return Beginning(uri, header, block, lines.line(int(filled[0])), rows, dialect)
 
 
 def check_html(beginning: Beginning) -> None:
@@ -146,8 +152,8 @@ def check_line_breaks(file: InputFile, beginning: Beginning, torn: TornRecords) 
     Raises:
       InputError: names the lines of the record.
     """
-    block, mark = beginning.block, beginning.mark.encode()
-    if b'"' not in block.data:
+    block, mark = beginning.block, beginning.dialect.delimiter
+    if b'"' not in block.data or not beginning.dialect.quoting:
         return
     lines = index_lines(block)
     for record in _torn_records(file, beginning, torn):
@@ -166,7 +172,7 @@ def check_line_breaks(file: InputFile, beginning: Beginning, torn: TornRecords) 
 def _torn_records(file: InputFile, beginning: Beginning, torn: TornRecords) -> list[Torn]:
     block = beginning.block
     lines = index_lines(block)
-    misquoted = misquoted_lines(lines, beginning.mark) & (lines.positions() >= beginning.header.end)
+    misquoted = misquoted_lines(lines, beginning.dialect) & (lines.positions() >= beginning.header.end)
     bounds = zip(lines.starts[misquoted].tolist(), lines.nexts[misquoted].tolist(), strict=True)
     is_end = file.codec is None and block.offset + len(block.data) >= file.size
     return torn.find(Text(block.data, is_end=is_end), bounds)[0]
@@ -287,10 +293,10 @@ def _spaces(beginning: Beginning) -> Iterator[str]:
     values = beginning.values
     numbers = _columns(beginning, values, _is_spaced_number, _is_number)
     if numbers:
-        yield f"{beginning.uri}: {numbers} numbers beside spaces, which make them texts; remove the spaces"
+        yield f"{beginning.uri}: {numbers} numbers beside spaces, which make them texts; pass --csv_trim"
     quoted = _columns(beginning, values, _is_quoted_behind_space, lambda _: True)
     if quoted:
-        yield f"{beginning.uri}: {quoted} spaces before quotes, which then quote nothing; remove the spaces"
+        yield f"{beginning.uri}: {quoted} spaces before quotes, which then quote nothing; pass --csv_trim"
 
 
 def _is_spaced_number(text: bytes) -> bool:

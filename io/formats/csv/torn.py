@@ -25,6 +25,7 @@ from penstock.io.formats.base import Part
 from penstock.io.formats.csv.fields import misquoted_lines
 from penstock.io.formats.lines import Block, LongLine, index_lines, read_blocks
 from penstock.io.kernel.shared import quoting
+from penstock.io.kernel.shared.quoting import Dialect
 
 # A longer record is not recognized: a stray quote must not reject more lines than that behind it. Each part reads as
 # many bytes before its own.
@@ -61,13 +62,12 @@ class TornRecords:
     """Finds torn records.
 
     Args:
-      delimiter: the character between fields.
+      dialect: how a line holds its fields.
       max_line_bytes: no record is torn that is longer than a line may be.
     """
 
-    def __init__(self, delimiter: str, max_line_bytes: int):
-        self._delimiter = delimiter
-        self._mark = delimiter.encode()
+    def __init__(self, dialect: Dialect, max_line_bytes: int):
+        self._dialect = dialect
         self._max_line_bytes = max_line_bytes
         self.reach = min(REACH, max_line_bytes)
 
@@ -99,7 +99,7 @@ class TornRecords:
         """Returns the index after the record at `start`; -1 if it is not well quoted or too long, None if unknown."""
         window = text.data[start : start + self.reach]
         is_end = text.is_end and start + self.reach >= len(text.data)
-        end, misquoted = quoting.record_end(window, 0, self._mark, is_end)
+        end, misquoted = quoting.record_end(window, 0, self._dialect, is_end)
         if misquoted:
             return -1
         if end is not None:
@@ -117,7 +117,7 @@ class TornRecords:
         Raises:
           InputError: when records with line breaks follow each other for so long that their beginning is not found.
         """
-        if position <= first:
+        if position <= first or not self._dialect.quoting:
             return None
         back = self.reach
         while back <= _MAX_LOOK_BACK:
@@ -163,7 +163,7 @@ class TornRecords:
     def _possible(self, text: Text, size: int) -> list[Torn]:
         """Finds the torn records that begin in the first `size` bytes if no other one holds their first line."""
         lines = index_lines(Block(text.data[:size], 0))
-        misquoted = misquoted_lines(lines, self._delimiter)
+        misquoted = misquoted_lines(lines, self._dialect)
         starts, nexts = lines.starts[misquoted].tolist(), lines.nexts[misquoted].tolist()
         stops = [self._stop(text, start) or -1 for start in starts]
         rows = zip(starts, nexts, stops, strict=True)

@@ -50,21 +50,27 @@ cdef class Splitter:
     """Splits records into fields, and keeps where they are until the next records; for one thread."""
 
     cdef uint8_t _delimiter
-    cdef bint _single_lines
+    cdef bint _single_lines, _quoting, _spaces
     cdef Py_ssize_t _columns, _wanted, _rows, _capacity
     cdef Py_ssize_t* _slots
     cdef Field* _fields
     cdef bytes _data
     cdef list _nulls
 
-    def __cinit__(self, uint8_t delimiter, bint single_lines, slots, null_values):
+    def __cinit__(
+        self, uint8_t delimiter, bint single_lines, slots, null_values, bint quoting=True, bint spaces=False
+    ):
         """
         Args:
           delimiter: between fields.
           single_lines: a record with an odd number of quotes is misquoted.
           slots: for each column of the file the slot where its fields are kept, or -1 for one that is not wanted.
           null_values: the texts that, unquoted, are null; the empty one always is.
+          quoting: fields may be quoted.
+          spaces: spaces at both ends of a field, or beside its quotes, are no part of it.
         """
+        self._quoting = quoting
+        self._spaces = spaces
         self._delimiter = delimiter
         self._single_lines = single_lines
         self._columns = len(slots)
@@ -151,27 +157,36 @@ cdef class Splitter:
         cdef const uint8_t* end = data + stop
         cdef const uint8_t* limit = data + size
         cdef const uint8_t* next
+        cdef const uint8_t* close
         cdef int64_t column = 0
         cdef size_t quotes = 0
         cdef uint32_t how
         while True:
-            if at < end and at[0] == b'"':
+            if self._spaces:
+                at = _skip_spaces(at, end)
+            if self._quoting and at < end and at[0] == b'"':
                 at += 1
                 how = QUOTED
                 next = find_byte(at, end, limit, b'"')
                 while next + 1 < end and next[1] == b'"':
                     how = QUOTED | DOUBLED
                     next = find_byte(next + 2, end, limit, b'"')
-                if next == end or (next + 1 < end and next[1] != self._delimiter):
+                if next == end:
                     return _MISQUOTED
-                self._take(column, row, at - data, next - at, how)
-                next += 1
+                close = next
+                next = _skip_spaces(next + 1, end) if self._spaces else next + 1
+                if next < end and next[0] != self._delimiter:
+                    return _MISQUOTED
+                self._take(column, row, at - data, close - at, how)
             else:
                 next = find_byte_and_quotes(at, end, limit, self._delimiter, &quotes)
-                self._take(column, row, at - data, next - at, 0)
+                close = next
+                while self._spaces and close > at and (close - 1)[0] == b" ":
+                    close -= 1
+                self._take(column, row, at - data, close - at, 0)
             column += 1
             if next >= end:
-                return _MISQUOTED if self._single_lines and quotes & 1 else column
+                return _MISQUOTED if self._quoting and self._single_lines and quotes & 1 else column
             at = next + 1
 
     cdef inline void _take(self, int64_t column, Py_ssize_t row, Py_ssize_t start, Py_ssize_t size, uint32_t how) noexcept nogil:
@@ -316,6 +331,12 @@ cdef class Splitter:
         for text in self._nulls:
             _unset_equal(fields, rows, self._data, text, out)
         return None if valid.all() else valid
+
+
+cdef inline const uint8_t* _skip_spaces(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    while at < end and at[0] == b" ":
+        at += 1
+    return at
 
 
 cdef object _without(object valid, Py_ssize_t rows, object odd):

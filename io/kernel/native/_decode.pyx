@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Serialized tf.Examples to columns, in one pass over their bytes.
+"""Serialized tf.Examples and tf.SequenceExamples to columns, in one pass over their bytes.
 
 The wire format is read as protobuf reads it: fields in any order and any number of times, numbers packed or not,
 unknown fields and groups skipped. What a record adds to the columns is settled when the record is at its end, and
@@ -7,17 +7,20 @@ dropped where it is malformed; so is what a key held before it came again.
 
 Records mostly hold the same keys in the same order: each column knows which one followed it last, and the bytes that
 its entry begins with, so that a key is one comparison of bytes. Other keys are looked up by a seeded hash.
+
+The context of a tf.SequenceExample is read as a tf.Example's features. Of a feature list, the values of all steps are
+one after the other, as if the row had them in one Feature, and beside them is how many each step has.
 """
 
 import os
 import sys
 
-from penstock.io.kernel.shared.faults import FAULTS
+from penstock.io.kernel.shared.faults import FAULTS, TYPES
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 if sys.byteorder != "little":
     raise ImportError("the kernel reads little-endian numbers as they are in memory")
@@ -41,7 +44,10 @@ cdef enum:
     _BAD_FLOATS = 5
     _BAD_KEY = 6
     _BAD_GROUP = 7
-    _NO_MEMORY = 8
+    _NO_PARTS = 8
+    _IN_BOTH = 9
+    _MIXED_STEPS = 10
+    _NO_MEMORY = 11
     # Tags: the number of the field, and how it is written.
     _TAG_1_VARINT = 0x08
     _TAG_1_BYTES = 0x0A
@@ -85,6 +91,13 @@ cdef struct Column:
     # The last row that has the key, and the kind that it holds there so far.
     int64_t row
     int kind
+    # Whether that row has it among its feature lists. The rows that have; for each where its steps end, int32; how many
+    # values each step has, int32, and how much of that is from records that are at their end.
+    bint is_listed
+    Buffer list_rows
+    Buffer step_ends
+    Buffer steps
+    size_t steps_settled
 
 
 cdef struct Decoder:
@@ -94,6 +107,9 @@ cdef struct Decoder:
     Column** slots
     size_t slot_count
     bint wants_all
+    # Whether records are tf.SequenceExamples, and what is read is in their feature lists.
+    bint is_sequence
+    bint in_lists
     # Takes the values of the columns that nobody wants, which must be well-formed all the same.
     Held sink[_KINDS]
     # The columns of this record, and the column of its last entry; `first` comes before its first entry.
@@ -107,6 +123,7 @@ cdef struct Decoder:
     double done
     int fault
     const uint8_t* fault_at
+    Column* fault_column
 
 
 # Buffers.
@@ -471,6 +488,9 @@ cdef void _free_column(Column* column) noexcept nogil:
         _free_held(column.held)
         free(column.held)
     free(column.rows.data)
+    free(column.list_rows.data)
+    free(column.step_ends.data)
+    free(column.steps.data)
     free(column.head)
     free(column)
 
@@ -489,16 +509,28 @@ cdef inline void _drop(Held* held, int kind) noexcept nogil:
         held.data.size = _last32(&held.values)
 
 
-cdef inline void _begin(Decoder* decoder, Column* column) noexcept nogil:
-    """Begins with a value of the key; the one that it had in this record is no more."""
+cdef inline bint _begin(Decoder* decoder, Column* column) noexcept nogil:
+    """Begins with a value of the key; the one that it had in this record is no more. False if that was elsewhere."""
     if column.row == decoder.row:
-        if column.kind >= 0:
-            _drop(_held_of(decoder, column, column.kind), column.kind)
+        if column.is_wanted and column.is_listed != decoder.in_lists:
+            decoder.fault_column = column
+            return False
+        _take_back(decoder, column)
+        column.is_listed |= decoder.in_lists
     else:
+        column.is_listed = decoder.in_lists
         column.row = decoder.row
         decoder.touched[decoder.touched_count] = column
         decoder.touched_count += 1
     column.kind = -1
+    return True
+
+
+cdef inline void _take_back(Decoder* decoder, Column* column) noexcept nogil:
+    """Takes back what this record added to the column."""
+    if column.kind >= 0:
+        _drop(_held_of(decoder, column, column.kind), column.kind)
+    column.steps.size = column.steps_settled
 
 
 cdef inline Held* _choose(Decoder* decoder, Column* column, int kind) noexcept nogil:
@@ -526,11 +558,15 @@ cdef bint _settle(Decoder* decoder) noexcept nogil:
     cdef Held* held
     for index in range(decoder.touched_count):
         column = decoder.touched[index]
-        if column.kind < 0:
+        if column.kind < 0 and not column.is_listed:
             continue
         if not column.is_wanted:
             if not _append32(decoder, &column.rows, decoder.row):
                 return False
+            continue
+        if column.is_listed and not _settle_steps(decoder, column):
+            return False
+        if column.kind < 0:
             continue
         held = &column.held[column.kind]
         if held.values.size - held.settled != (8 if column.kind == _INT else 4):
@@ -542,17 +578,21 @@ cdef bint _settle(Decoder* decoder) noexcept nogil:
     return True
 
 
+cdef bint _settle_steps(Decoder* decoder, Column* column) noexcept nogil:
+    column.steps_settled = column.steps.size
+    return _append32(decoder, &column.list_rows, decoder.row) and _append32(
+        decoder, &column.step_ends, column.steps_settled // 4
+    )
+
+
 cdef void _unsettle(Decoder* decoder) noexcept nogil:
     """Takes back what this record added."""
     cdef size_t index
-    cdef Column* column
     for index in range(decoder.touched_count):
-        column = decoder.touched[index]
-        if column.kind >= 0:
-            _drop(_held_of(decoder, column, column.kind), column.kind)
+        _take_back(decoder, decoder.touched[index])
 
 
-# The messages of a tf.Example, from the innermost out.
+# The messages of a tf.Example, from the innermost out. Of those in a feature list, each lies one message deeper.
 
 
 cdef inline const uint8_t* _bytes_list(
@@ -560,7 +600,7 @@ cdef inline const uint8_t* _bytes_list(
 ) noexcept nogil:
     cdef uint64_t tag, size
     while at < end:
-        at = _field(decoder, at, end, 4, 1, 0, &tag, &size)
+        at = _field(decoder, at, end, 4 + decoder.in_lists, 1, 0, &tag, &size)
         if at == NULL:
             return NULL
         if tag and not (
@@ -576,7 +616,7 @@ cdef inline const uint8_t* _float_list(
 ) noexcept nogil:
     cdef uint64_t tag, size
     while at < end:
-        at = _field(decoder, at, end, 4, 1, _TAG_1_FIXED32, &tag, &size)
+        at = _field(decoder, at, end, 4 + decoder.in_lists, 1, _TAG_1_FIXED32, &tag, &size)
         if at == NULL:
             return NULL
         if tag == _TAG_1_FIXED32:
@@ -605,7 +645,7 @@ cdef inline const uint8_t* _int_list(
     cdef uint64_t tag, size
     cdef const uint8_t* stop
     while at < end:
-        at = _field(decoder, at, end, 4, 1, _TAG_1_VARINT, &tag, &size)
+        at = _field(decoder, at, end, 4 + decoder.in_lists, 1, _TAG_1_VARINT, &tag, &size)
         if at == NULL:
             return NULL
         if tag == _TAG_1_VARINT:
@@ -618,6 +658,16 @@ cdef inline const uint8_t* _int_list(
             if at == NULL:
                 return NULL
     return at
+
+
+cdef inline const uint8_t* _list(
+    Decoder* decoder, Held* held, int kind, const uint8_t* at, const uint8_t* end
+) noexcept nogil:
+    if kind == _BYTES:
+        return _bytes_list(decoder, held, at, end)
+    if kind == _FLOAT:
+        return _float_list(decoder, held, at, end)
+    return _int_list(decoder, held, at, end)
 
 
 cdef const uint8_t* _feature(Decoder* decoder, Column* column, const uint8_t* at, const uint8_t* end) noexcept nogil:
@@ -634,15 +684,93 @@ cdef const uint8_t* _feature(Decoder* decoder, Column* column, const uint8_t* at
         held = _choose(decoder, column, kind)
         if held == NULL:
             return _fail(decoder, _NO_MEMORY, at)
-        if kind == _BYTES:
-            at = _bytes_list(decoder, held, at, at + size)
-        elif kind == _FLOAT:
-            at = _float_list(decoder, held, at, at + size)
-        else:
-            at = _int_list(decoder, held, at, at + size)
+        at = _list(decoder, held, kind, at, at + size)
         if at == NULL:
             return NULL
     return at
+
+
+cdef const uint8_t* _last_run(
+    Decoder* decoder, const uint8_t* at, const uint8_t* end, int* kind, const uint8_t** start
+) noexcept nogil:
+    """Finds the kind of a step, -1 for none, and where its last lists begin, which no list of another kind follows."""
+    cdef uint64_t tag, size
+    cdef const uint8_t* field
+    kind[0] = -1
+    start[0] = end
+    while at < end:
+        field = at
+        at = _field(decoder, at, end, 4, 3, 0, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag and <int>(tag >> 3) - 1 != kind[0]:
+            kind[0] = <int>(tag >> 3) - 1
+            start[0] = field
+        at += size
+    return at
+
+
+cdef const uint8_t* _step(Decoder* decoder, Column* column, const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Adds the values of one step behind those of the steps before it."""
+    cdef uint64_t tag, size
+    cdef int kind
+    cdef const uint8_t* start
+    cdef const uint8_t* field
+    cdef Held* held = NULL
+    cdef Held* target
+    cdef size_t before = 0
+    if _last_run(decoder, at, end, &kind, &start) == NULL:
+        return NULL
+    if kind >= 0:
+        if column.is_wanted and column.kind >= 0 and column.kind != kind:
+            decoder.fault_column = column
+            return _fail(decoder, _MIXED_STEPS, at)
+        held = _choose(decoder, column, kind)
+        if held == NULL:
+            return _fail(decoder, _NO_MEMORY, at)
+        before = held.values.size
+    while at < end:
+        field = at
+        at = _field(decoder, at, end, 4, 3, 0, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag == 0:
+            continue
+        target = held
+        if field < start:
+            # No values of the step, but well-formed all the same.
+            target = &decoder.sink[(tag >> 3) - 1]
+            if target.ends.size == 0 and not _init_held(decoder, target, <int>(tag >> 3) - 1):
+                return _fail(decoder, _NO_MEMORY, at)
+            _drop(target, <int>(tag >> 3) - 1)
+        at = _list(decoder, target, <int>(tag >> 3) - 1, at, at + size)
+        if at == NULL:
+            return NULL
+    size = 0 if held == NULL else held.values.size - before
+    if column.is_wanted and not _append32(decoder, &column.steps, size // (8 if kind == _INT else 4)):
+        return _fail(decoder, _NO_MEMORY, start)
+    return at
+
+
+cdef const uint8_t* _feature_list(
+    Decoder* decoder, Column* column, const uint8_t* at, const uint8_t* end
+) noexcept nogil:
+    cdef uint64_t tag, size
+    while at < end:
+        at = _field(decoder, at, end, 3, 1, 0, &tag, &size)
+        if at != NULL and tag:
+            at = _step(decoder, column, at, at + size)
+        if at == NULL:
+            return NULL
+    return at
+
+
+cdef inline const uint8_t* _entry_value(
+    Decoder* decoder, Column* column, const uint8_t* at, const uint8_t* end
+) noexcept nogil:
+    if decoder.in_lists:
+        return _feature_list(decoder, column, at, end)
+    return _feature(decoder, column, at, end)
 
 
 cdef const uint8_t* _any_entry(Decoder* decoder, const uint8_t* start, const uint8_t* end) noexcept nogil:
@@ -666,11 +794,12 @@ cdef const uint8_t* _any_entry(Decoder* decoder, const uint8_t* start, const uin
         return _fail(decoder, _NO_MEMORY, start)
     decoder.last.following = column
     decoder.last = column
-    _begin(decoder, column)
+    if not _begin(decoder, column):
+        return _fail(decoder, _IN_BOTH, start)
     at = start
     while at < end:
         at = _field(decoder, at, end, 2, 2, 0, &tag, &size)
-        if at == NULL or (tag == _TAG_2_BYTES and _feature(decoder, column, at, at + size) == NULL):
+        if at == NULL or (tag == _TAG_2_BYTES and _entry_value(decoder, column, at, at + size) == NULL):
             return NULL
         at += size
     return at
@@ -686,8 +815,9 @@ cdef inline const uint8_t* _entry(Decoder* decoder, const uint8_t* start, const 
             return NULL
         if at + size == end:
             decoder.last = column
-            _begin(decoder, column)
-            return _feature(decoder, column, at, end)
+            if not _begin(decoder, column):
+                return _fail(decoder, _IN_BOTH, start)
+            return _entry_value(decoder, column, at, end)
     return _any_entry(decoder, start, end)
 
 
@@ -725,11 +855,32 @@ cdef const uint8_t* _example(Decoder* decoder, const uint8_t* start, const uint8
     return at
 
 
+cdef const uint8_t* _sequence_example(Decoder* decoder, const uint8_t* start, const uint8_t* end) noexcept nogil:
+    cdef uint64_t tag, size
+    cdef bint has_parts = False
+    cdef const uint8_t* at = start
+    while at < end:
+        at = _field(decoder, at, end, 0, 2, 0, &tag, &size)
+        if at == NULL:
+            return NULL
+        if tag:
+            has_parts = True
+            # Both parts are maps, of the same layout up to what a value is.
+            decoder.in_lists = tag == _TAG_2_BYTES
+            if _features(decoder, at, at + size) == NULL:
+                return NULL
+        at += size
+    if start < end and not has_parts:
+        return _fail(decoder, _NO_PARTS, start)
+    return at
+
+
 cdef bint _record(Decoder* decoder, const uint8_t* start, size_t size) noexcept nogil:
     """Adds one record to the columns; False for one with a fault, which adds nothing."""
     decoder.touched_count = 0
     decoder.last = &decoder.first
-    if _example(decoder, start, start + size) == NULL:
+    decoder.in_lists = False
+    if (_sequence_example if decoder.is_sequence else _example)(decoder, start, start + size) == NULL:
         _unsettle(decoder)
         return False
     if not _settle(decoder):
@@ -778,6 +929,22 @@ cdef object _taken(Column* column):
     return taken
 
 
+cdef object _taken_steps(Decoder* decoder, Column* column):
+    cdef size_t count = column.step_ends.size
+    if not _reserve(decoder, &column.step_ends, 4):
+        raise MemoryError
+    memmove(column.step_ends.data + 4, column.step_ends.data, count)
+    memset(column.step_ends.data, 0, 4)
+    column.step_ends.size = count + 4
+    return _take(&column.list_rows), _take(&column.step_ends), _take(&column.steps)
+
+
+cdef str _fault_key(Decoder* decoder):
+    """The key that the fault is about, for the faults that are about one."""
+    cdef Column* column = decoder.fault_column
+    return "" if column == NULL else column.key[:column.key_size].decode()
+
+
 cdef class _Owner:
     """A decoder that is freed with the object."""
 
@@ -801,6 +968,7 @@ def read(
     const int64_t[::1] starts not None,
     const int64_t[::1] lengths not None,
     names,
+    bint is_sequence=False,
 ):
     """The values of the records `data[starts[i]:][:lengths[i]]`.
 
@@ -809,12 +977,14 @@ def read(
       starts: int64[n].
       lengths: int64[n].
       names: the keys to read; None for all.
+      is_sequence: whether the records are tf.SequenceExamples.
 
     Returns:
-      Three things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
+      Four things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
       ends of their values, int32 with a 0 in front; the values, of bytes their ends, int32 with a 0 in front; the
       content of bytes; whether each of the rows has one value. By key that is not among the names, the rows that hold
-      it, int32. And by row why a record is no tf.Example.
+      it, int32. By row why a record is none of its type. And by key that is a feature list: the rows where it is, int32;
+      the ends of their steps, int32 with a 0 in front; the number of values of each step, int32.
 
     Raises:
       ValueError: for records that are not in `data`, or more than 2 GiB of them.
@@ -834,6 +1004,7 @@ def read(
         total += lengths[row]
         if total > INT32_MAX:
             raise ValueError("the records have more than 2 GiB")
+    decoder.is_sequence = is_sequence
     decoder.total = total
     decoder.wants_all = True
     for name in names or ():
@@ -842,6 +1013,7 @@ def read(
             raise MemoryError
     decoder.wants_all = names is None
     rejects = {}
+    what = TYPES[is_sequence]
     if total:
         row = 0
         while row < starts.shape[0]:
@@ -850,18 +1022,22 @@ def read(
             if row < starts.shape[0]:
                 if decoder.fault == _NO_MEMORY:
                     raise MemoryError
-                rejects[row] = FAULTS[decoder.fault].format(decoder.fault_at - &data[0] - starts[row])
+                rejects[row] = FAULTS[decoder.fault].format(
+                    decoder.fault_at - &data[0] - starts[row], what=what, key=_fault_key(decoder)
+                )
             row += 1
-    values, unknown = {}, {}
+    values, unknown, steps = {}, {}, {}
     for index in range(decoder.count):
         column = decoder.columns[index]
+        if column.list_rows.size:
+            steps[column.key[:column.key_size].decode()] = _taken_steps(decoder, column)
         if column.held != NULL:
             taken = _taken(column)
             if taken:
                 values[column.key[:column.key_size].decode()] = taken
         elif column.rows.size:
             unknown[column.key[:column.key_size].decode()] = _take(&column.rows)
-    return values, unknown, rejects
+    return values, unknown, rejects, steps
 
 
 cdef int64_t _records(

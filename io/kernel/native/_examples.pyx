@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Rows as framed tf.Examples; `penstock.io.examples.encode` says how they lie.
+"""Rows as framed tf.Examples or tf.SequenceExamples; `penstock.io.examples.encode` says how they lie.
 
 First every row is measured, column by column; then blocks of rows that stay in the cache are written, column by column.
 The bytes in front of the values of a feature are a template, with the lengths in it still to be set, wherever these are
@@ -9,7 +9,7 @@ below 128. Short pieces are moved by copies of a fixed size, which may write mor
 from libc.math cimport isinf
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from penstock.io.kernel.native._columns cimport (
     BYTES,
@@ -68,6 +68,7 @@ cdef struct Feature:
     const uint8_t* label  # all between the length of the entry and that of the feature
     int64_t label_size
     uint8_t tag
+    bint is_bare  # the values are no list in a Feature: they are the Features of a feature list, serialized
     # The header for the payload `least`; it serves payloads up to `most`, none where that is negative.
     uint8_t[64] header  # TEMPLATE
     int64_t header_size
@@ -86,50 +87,76 @@ cdef struct Block:
     int64_t start
     int64_t end
     const int64_t* offsets
+    const int64_t* contexts  # the sizes of the features of the contexts; NULL for tf.Examples
     uint8_t* data
     uint8_t* cursors[64]  # BLOCK: where the rows go on
 
 
 cdef class Examples:
-    """The rows of some columns as framed tf.Examples, to be measured and then written."""
+    """The rows of some columns as framed tf.Examples or tf.SequenceExamples, to be measured and then written."""
 
     cdef Columns _columns
     cdef list _labels
     cdef Feature* _features
     cdef const int64_t[::1] _offsets
+    # For tf.SequenceExamples: how many columns are in the context, and the sizes of the features there.
+    cdef int64_t _context
+    cdef int64_t* _contexts
 
-    def __cinit__(self, batch not None):
-        """Takes the columns of a batch, which must be in the order of their names."""
+    def __cinit__(self, batch not None, int64_t context=-1):
+        """Takes the columns of a batch, which must be in the order of their names.
+
+        With `context`, so many columns are features of the context; the others are the feature lists, each a list of
+        serialized Features.
+
+        Raises:
+          ValueError: if there are not so many, or a feature list is none of bytes.
+        """
         cdef Columns columns = Columns(batch)
         self._columns = columns
+        self._context = columns.size if context < 0 else context
+        if self._context > columns.size:
+            raise ValueError(f"{context} columns of the context, of {columns.size}")
+        if context >= 0:
+            self._contexts = <int64_t*> calloc(columns.rows + 1, sizeof(int64_t))
+            if self._contexts == NULL:
+                raise MemoryError()
         self._labels = [_label(name.encode()) for name in batch.schema.names]
         self._features = <Feature*> calloc(max(columns.size, 1), sizeof(Feature))
         if self._features == NULL:
             raise MemoryError()
         for index, label in enumerate(self._labels):
-            _open_feature(&self._features[index], &columns.columns[index], label)
+            is_list = index >= self._context
+            if is_list and not (columns.columns[index].is_list and columns.columns[index].kind == BYTES):
+                raise ValueError(f"column {index} is no list of serialized Features")
+            _open_feature(&self._features[index], &columns.columns[index], label, is_list)
 
     def __dealloc__(self):
         free(self._features)
+        free(self._contexts)
 
     def measure(self, int64_t[::1] offsets not None):
         """Writes where each frame starts, and the end.
 
         Returns:
-          The size of the largest tf.Example, or -1 if some row has no faithful form.
+          The size of the largest record, without its frame, or -1 if some row has no faithful form.
 
         Raises:
           ValueError: unless there is one offset more than rows.
         """
         cdef int64_t index, largest
+        cdef int64_t* sizes
         cdef bint is_faulty = False
         if offsets.shape[0] != self._columns.rows + 1:
             raise ValueError(f"{offsets.shape[0]} offsets for {self._columns.rows} rows")
         with nogil:
             offsets[:] = 0
+            if self._contexts != NULL:
+                memset(self._contexts, 0, self._columns.rows * sizeof(int64_t))
             for index in range(self._columns.size):
-                is_faulty |= _measure_column(&self._features[index], self._columns.rows, &offsets[1])
-            largest = _place_frames(offsets)
+                sizes = &offsets[1] if self._contexts == NULL or index >= self._context else self._contexts
+                is_faulty |= _measure_column(&self._features[index], self._columns.rows, sizes)
+            largest = _place_frames(offsets, self._contexts)
         self._offsets = offsets
         return -1 if is_faulty else largest
 
@@ -146,16 +173,102 @@ cdef class Examples:
         if not self._columns.rows:
             return
         block.offsets = &self._offsets[0]
+        block.contexts = self._contexts
         block.data = &data[0]
         block.start = 0
         with nogil:
             while block.start < self._columns.rows:
                 block.end = min(block.start + BLOCK, self._columns.rows)
                 _start_frames(&block)
-                for index in range(self._columns.size):
+                for index in range(self._context):
+                    _put_column(&self._features[index], &block)
+                if self._contexts != NULL:
+                    _start_lists(&block)
+                for index in range(self._context, self._columns.size):
                     _put_column(&self._features[index], &block)
                 _end_frames(&block)
                 block.start = block.end
+
+
+cdef class Features:
+    """The rows of one column, each as a serialized Feature, to be measured and then written."""
+
+    cdef Columns _columns
+    cdef Feature _feature
+    cdef const int64_t[::1] _offsets
+
+    def __cinit__(self, batch not None):
+        """Takes a batch of one column.
+
+        Raises:
+          ValueError: for a batch of other than one column.
+        """
+        self._columns = Columns(batch)
+        if self._columns.size != 1:
+            raise ValueError(f"{self._columns.size} columns are not one")
+        _open_feature(&self._feature, &self._columns.columns[0], b"", False)
+
+    def measure(self, int64_t[::1] offsets not None):
+        """Writes where each Feature starts, and the end; a null has no bytes.
+
+        Returns:
+          Whether all rows have a faithful form.
+
+        Raises:
+          ValueError: unless there is one offset more than rows.
+        """
+        cdef int64_t row, index
+        cdef Span items
+        cdef bint is_faulty = False
+        cdef const Column* column = self._feature.column
+        if offsets.shape[0] != self._columns.rows + 1:
+            raise ValueError(f"{offsets.shape[0]} offsets for {self._columns.rows} rows")
+        with nogil:
+            offsets[0] = 0
+            for row in range(self._columns.rows):
+                offsets[row + 1] = offsets[row]
+                if is_present(column, row):
+                    items = items_of(column, row) if column.is_list else Span(row, row + 1)
+                    for index in range(items.start, items.end):
+                        is_faulty |= column.is_list and is_null(&column.items, index)
+                        is_faulty |= _overflows(&column.items, index, column.kind)
+                    offsets[row + 1] += _bare_size(&self._feature, _payload(&column.items, items, column.kind))
+        self._offsets = offsets
+        return not is_faulty
+
+    def write(self, uint8_t[::1] data not None):
+        """Writes the Features that were measured.
+
+        Raises:
+          ValueError: unless they take just the bytes of `data`.
+        """
+        cdef int64_t row, index
+        cdef Span items
+        cdef uint8_t* out
+        cdef uint8_t* end
+        cdef const Column* column = self._feature.column
+        if self._offsets is None or data.shape[0] != self._offsets[self._columns.rows]:
+            raise ValueError(f"{data.shape[0]} bytes are not those that were measured")
+        if not data.shape[0]:
+            return
+        out = &data[0]
+        end = out + data.shape[0]
+        with nogil:
+            for row in range(self._columns.rows):
+                if is_present(column, row):
+                    items = items_of(column, row) if column.is_list else Span(row, row + 1)
+                    out = _put_bare(&self._feature, _payload(&column.items, items, column.kind), out)
+                    for index in range(items.start, items.end):
+                        out = _put_value(&column.items, index, column.kind, out, end)
+
+
+cdef inline int64_t _bare_size(const Feature* feature, int64_t payload) noexcept nogil:
+    """The size of a Feature without its entry."""
+    return _lengths(feature, payload).feature
+
+
+cdef inline uint8_t* _put_bare(const Feature* feature, int64_t payload, uint8_t* out) noexcept nogil:
+    return _put_list_header(feature, _lengths(feature, payload), payload, out)
 
 
 cdef bytes _label(bytes name):
@@ -164,7 +277,7 @@ cdef bytes _label(bytes name):
     return b"\n" + size[:width] + name + b"\x12"
 
 
-cdef void _open_feature(Feature* feature, const Column* column, bytes label) noexcept:
+cdef void _open_feature(Feature* feature, const Column* column, bytes label, bint is_bare) noexcept:
     cdef Lengths lengths
     feature.column = column
     feature.label = label
@@ -172,6 +285,9 @@ cdef void _open_feature(Feature* feature, const Column* column, bytes label) noe
     feature.tag = 0x0A if column.kind == BYTES else 0x12 if column.kind == FLOAT else 0x1A
     feature.least = 0 if column.kind == BYTES else 1
     feature.most = -1
+    feature.is_bare = is_bare
+    if is_bare:
+        return
     lengths = _lengths(feature, feature.least)
     if lengths.entry < 128 and lengths.entry + 2 <= TEMPLATE:
         feature.most = feature.least + 127 - lengths.entry
@@ -246,16 +362,18 @@ cdef inline Lengths _lengths(const Feature* feature, int64_t payload) noexcept n
     cdef Lengths lengths
     lengths.packed = 1 + _varint_size(payload) if payload and feature.column.kind != BYTES else 0
     lengths.list = lengths.packed + payload
-    lengths.feature = 1 + _varint_size(lengths.list) + lengths.list
+    lengths.feature = lengths.list if feature.is_bare else 1 + _varint_size(lengths.list) + lengths.list
     lengths.entry = feature.label_size + _varint_size(lengths.feature) + lengths.feature
     return lengths
 
 
-cdef int64_t _place_frames(int64_t[::1] offsets) noexcept nogil:
-    """Makes offsets of the sizes of the rows' features; returns the size of the largest tf.Example."""
+cdef int64_t _place_frames(int64_t[::1] offsets, const int64_t* contexts) noexcept nogil:
+    """Makes offsets of the sizes of the rows' features; returns the size of the largest record."""
     cdef int64_t row, size, largest = 0
     for row in range(1, offsets.shape[0]):
         size = 1 + _varint_size(offsets[row]) + offsets[row]
+        if contexts != NULL:
+            size += 1 + _varint_size(contexts[row - 1]) + contexts[row - 1]
         largest = max(largest, size)
         offsets[row] = offsets[row - 1] + FRAME_HEADER + size + FRAME_FOOTER
     return largest
@@ -273,11 +391,24 @@ cdef void _start_frames(Block* block) noexcept nogil:
         crc = crc32c_masked(frame, 8)
         memcpy(frame + 8, &crc, 4)
         frame[FRAME_HEADER] = 0x0A
-        block.cursors[row - block.start] = _put_varint(frame + FRAME_HEADER + 1, _features_size(size))
+        size = _features_size(size) if block.contexts == NULL else block.contexts[row]
+        block.cursors[row - block.start] = _put_varint(frame + FRAME_HEADER + 1, size)
+
+
+cdef void _start_lists(Block* block) noexcept nogil:
+    """Writes what is in front of the feature lists, which are the rest of the record."""
+    cdef int64_t row
+    cdef uint8_t* out
+    for row in range(block.start, block.end):
+        out = block.cursors[row - block.start]
+        out[0] = 0x12
+        block.cursors[row - block.start] = _put_varint(
+            out + 1, _features_size(block.data + block.offsets[row + 1] - FRAME_FOOTER - out)
+        )
 
 
 cdef inline int64_t _features_size(int64_t example) noexcept nogil:
-    """What is left of a tf.Example of this size behind the tag and the length of its features."""
+    """What is left of so many bytes behind a tag and the length of the rest."""
     cdef int64_t width = 1
     while _varint_size(example - 1 - width) != width:
         width += 1
@@ -357,6 +488,12 @@ cdef uint8_t* _put_long_header(const Feature* feature, int64_t payload, uint8_t*
     out = _put_varint(out + 1, lengths.entry)
     memcpy(out, feature.label, feature.label_size)
     out = _put_varint(out + feature.label_size, lengths.feature)
+    return out if feature.is_bare else _put_list_header(feature, lengths, payload, out)
+
+
+cdef inline uint8_t* _put_list_header(
+    const Feature* feature, Lengths lengths, int64_t payload, uint8_t* out
+) noexcept nogil:
     out[0] = feature.tag
     out = _put_varint(out + 1, lengths.list)
     if lengths.packed:

@@ -13,8 +13,11 @@ from penstock.io.kernel.native._columns cimport (
     INT,
     Column,
     Columns,
+    Kind,
+    FLOAT64,
     Span,
     Values,
+    double_at,
     float_at,
     int_at,
     is_null,
@@ -56,8 +59,11 @@ cdef struct Hasher:
     uint8_t[1024] buffer  # BUFFER
 
 
-def hash_rows(batch not None, uint64_t seed):
-    """uint64[rows], the hash of each row of the columns, in the order that they have."""
+def hash_rows(batch not None, uint64_t seed, bint whole=False):
+    """uint64[rows], the hash of each row of the columns, in the order that they have.
+
+    With `whole`, whole numbers of any kind hash as integers (version 2 of the hash).
+    """
     cdef Columns columns = Columns(batch)
     cdef int64_t row, index
     cdef Hasher hasher
@@ -69,20 +75,24 @@ def hash_rows(batch not None, uint64_t seed):
             _start(&hasher, seed)
             out = hasher.buffer
             for index in range(columns.size):
-                out = _put_column(&hasher, &columns.columns[index], row, _with_room(&hasher, out))
+                out = _put_column(&hasher, &columns.columns[index], row, whole, _with_room(&hasher, out))
             hashes[row] = _finish(&hasher, out)
     return found
 
 
-cdef inline uint8_t* _put_column(Hasher* hasher, const Column* column, int64_t row, uint8_t* out) noexcept nogil:
+cdef inline uint8_t* _put_column(
+    Hasher* hasher, const Column* column, int64_t row, bint whole, uint8_t* out
+) noexcept nogil:
     cdef Span items
     if not is_present(column, row):
         out[0] = 0
         return out + 1
     if not column.is_list:
-        return _put_value(hasher, column, row, _put_header(column, 1, out))
+        return _put_scalar(hasher, column, row, whole, out)
     items = items_of(column, row)
-    out = _put_header(column, _count(&column.items, items), out)
+    if whole and column.kind != INT and _are_whole(column, items):
+        return _put_wholes(hasher, column, items, out)
+    out = _put_header(column.kind, _count(&column.items, items), out)
     for index in range(items.start, items.end):
         if not is_null(&column.items, index):
             out = _put_value(hasher, column, index, _with_room(hasher, out))
@@ -97,10 +107,93 @@ cdef inline uint32_t _count(const Values* items, Span span) noexcept nogil:
     return <uint32_t> count
 
 
-cdef inline uint8_t* _put_header(const Column* column, uint32_t count, uint8_t* out) noexcept nogil:
-    out[0] = 1 if column.kind == INT else 2 if column.kind == FLOAT else 3
+cdef inline uint8_t* _put_header(Kind kind, uint32_t count, uint8_t* out) noexcept nogil:
+    out[0] = 1 if kind == INT else 2 if kind == FLOAT else 3
     memcpy(out + 1, &count, 4)
     return out + 5
+
+
+cdef inline uint8_t* _put_scalar(
+    Hasher* hasher, const Column* column, int64_t row, bint whole, uint8_t* out
+) noexcept nogil:
+    cdef int64_t number
+    if whole and column.kind != INT and _whole_at(column, row, &number):
+        out = _put_header(INT, 1, out)
+        memcpy(out, &number, 8)
+        return out + 8
+    return _put_value(hasher, column, row, _put_header(column.kind, 1, out))
+
+
+cdef bint _are_whole(const Column* column, Span items) noexcept nogil:
+    cdef int64_t index, number
+    for index in range(items.start, items.end):
+        if not is_null(&column.items, index) and not _whole_at(column, index, &number):
+            return False
+    return True
+
+
+cdef uint8_t* _put_wholes(Hasher* hasher, const Column* column, Span items, uint8_t* out) noexcept nogil:
+    cdef int64_t index, number = 0
+    out = _put_header(INT, _count(&column.items, items), out)
+    for index in range(items.start, items.end):
+        if not is_null(&column.items, index):
+            _whole_at(column, index, &number)
+            out = _with_room(hasher, out)
+            memcpy(out, &number, 8)
+            out += 8
+    return out
+
+
+cdef inline bint _whole_at(const Column* column, int64_t index, int64_t* number) noexcept nogil:
+    """Whether a float or a text is a whole number within int64, and which."""
+    cdef Span text
+    cdef float narrow
+    cdef bint is_whole
+    if column.kind == BYTES:
+        text = text_at(&column.items, index)
+        return _whole_of_text(column.items.data + text.start, text.end - text.start, number)
+    narrow = float_at(&column.items, index)
+    is_whole = _whole_of_double(narrow, number)
+    # A double that is whole is so as float32 too, perhaps as another number; the greatest would be 2^63.
+    if column.items.form == FLOAT64 and (is_whole or narrow == 9223372036854775808.0):
+        is_whole |= _whole_of_double(double_at(&column.items, index), number)
+    return is_whole
+
+
+cdef inline bint _whole_of_double(double value, int64_t* number) noexcept nogil:
+    if not -9223372036854775808.0 <= value < 9223372036854775808.0 or <double> <int64_t> value != value:
+        return False
+    number[0] = <int64_t> value
+    return True
+
+
+cdef inline bint _whole_of_text(const uint8_t* text, int64_t size, int64_t* number) noexcept nogil:
+    """Reads `0`, `-12`, `5.0`, as the grammar of INT does; not `007`, `-0`, `+5`, `5.`, `1e3`."""
+    cdef bint is_negative = size > 0 and text[0] == c'-'
+    cdef int64_t position = is_negative
+    cdef int64_t first = position
+    cdef uint64_t value = 0
+    while position < size and c'0' <= text[position] <= c'9':
+        if position - first == 19:
+            return False
+        value = 10 * value + (text[position] - c'0')
+        position += 1
+    if position == first or (text[first] == c'0' and (is_negative or position - first > 1)):
+        return False
+    if value > <uint64_t> 0x7FFFFFFFFFFFFFFF + is_negative or not _is_zero_fraction(text + position, size - position):
+        return False
+    number[0] = <int64_t> (0 - value if is_negative else value)
+    return True
+
+
+cdef inline bint _is_zero_fraction(const uint8_t* text, int64_t size) noexcept nogil:
+    """Whether a text is empty, or a point with zeros behind it."""
+    cdef int64_t position = 1
+    if size and (size == 1 or text[0] != c'.'):
+        return False
+    while position < size and text[position] == c'0':
+        position += 1
+    return not size or position == size
 
 
 cdef inline uint8_t* _put_value(Hasher* hasher, const Column* column, int64_t index, uint8_t* out) noexcept nogil:

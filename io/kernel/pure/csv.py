@@ -16,6 +16,7 @@ from penstock.io.kernel.pure.quotes import Quotes, find_quotes, misquoted_lines
 from penstock.io.kernel.shared import quoting
 from penstock.io.kernel.shared.numbers import fits_float32, float32_overflow
 from penstock.io.kernel.shared.positions import CR, LF, counts_between, lone_crs, occurrences, without_cr
+from penstock.io.kernel.shared.quoting import Dialect
 
 # The compiled module accepts no more bytes, since its positions have 30 bits.
 MAX_BYTES = 1 << 30
@@ -30,7 +31,15 @@ _Texts = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], _There]
 class Splitter:
     """Splits records into fields, and keeps the fields until the next call of `split`; for one thread."""
 
-    def __init__(self, delimiter: int, single_lines: bool, slots: Sequence[int], null_values: Sequence[bytes]):
+    def __init__(
+        self,
+        delimiter: int,
+        single_lines: bool,
+        slots: Sequence[int],
+        null_values: Sequence[bytes],
+        quoting: bool = True,
+        spaces: bool = False,
+    ):
         """Takes the layout of all records.
 
         Args:
@@ -38,7 +47,10 @@ class Splitter:
           single_lines: a record with an odd number of quotes is misquoted.
           slots: for each column of the file the slot that keeps its fields, or -1 for an unwanted column.
           null_values: the texts that are null if unquoted; the empty text always is.
+          quoting: fields may be quoted.
+          spaces: spaces at both ends of a field, or beside its quotes, are no part of it.
         """
+        self._dialect = Dialect(bytes([delimiter]), quoting, spaces)
         self._delimiter = delimiter
         self._single_lines = single_lines
         self._names = [str(column) for column in range(len(slots))]
@@ -61,10 +73,14 @@ class Splitter:
         Raises:
           ValueError: when Arrow finds other records than these.
         """
+        if self._dialect.spaces:
+            data, starts, ends = _without_spaces(data, starts, ends, self._dialect)
         counts = np.where(good, len(self._names), 0)
-        if self._single_lines:
+        if self._single_lines and self._dialect.quoting:
             counts[misquoted_lines(data, starts, ends, self._delimiter)] = MISQUOTED
-        rows = np.flatnonzero(counts > 0)
+        if len(self._names) > 1:  # Arrow takes a record without text for one of nulls, whatever its width
+            counts[(counts > 0) & (starts == ends)] = 1
+        rows = np.flatnonzero((counts > 0) & ((starts < ends) | (len(self._names) == 1)))
         self._columns = [pa.array([], pa.string()) for _ in self._wanted]
         if len(rows):
             for index, columns in self._read(_joined(data, starts[rows], ends[rows]), len(rows)).items():
@@ -133,7 +149,11 @@ class Splitter:
             # One block: Arrow rejects a row that spans more than two blocks.
             arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self._names),
             arrow_csv.ParseOptions(
-                delimiter=chr(self._delimiter), newlines_in_values=not self._single_lines, invalid_row_handler=skip
+                delimiter=chr(self._delimiter),
+                quote_char='"' if self._dialect.quoting else False,
+                newlines_in_values=not self._single_lines,
+                ignore_empty_lines=False,  # a record of spaces that are no part of its one field
+                invalid_row_handler=skip,
             ),
             arrow_csv.ConvertOptions(
                 check_utf8=False,  # the good lines are in UTF-8
@@ -146,6 +166,15 @@ class Splitter:
         )
 
 
+def _without_spaces(data: bytes, starts: _Ints, ends: _Ints, dialect: Dialect) -> tuple[bytes, _Ints, _Ints]:
+    """Writes the records again without the spaces beside fields, each on a line; one by one, which is slow."""
+    bounds = zip(starts.tolist(), ends.tolist(), strict=True)
+    records = [quoting.strip_fields(data[start:end], dialect) for start, end in bounds]
+    sizes = np.array([len(record) for record in records], np.int64)
+    stops = np.cumsum(sizes + 1) - 1
+    return b"\n".join([*records, b""]), stops - sizes, stops
+
+
 def _joined(data: bytes, starts: _Ints, ends: _Ints) -> bytes:
     """Joins records, each with a line end of any form."""
     # Copy runs of records, not single ones: a record follows the one before if only LF or CRLF is between them.
@@ -156,10 +185,10 @@ def _joined(data: bytes, starts: _Ints, ends: _Ints) -> bytes:
     lasts = np.append(firsts[1:], len(starts)) - 1
     view = memoryview(data)
     runs = [view[start:end] for start, end in zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True)]
-    # Arrow would drop three bytes at the beginning as a byte order mark; after an empty line it keeps them as text. And
-    # at the end of `"x",` it treats the empty field as quoted unless a line end follows.
-    bom = [b""] if data.startswith(b"\xef\xbb\xbf", int(starts[0])) else []
-    return b"\n".join([*bom, *runs, b""])
+    # Arrow drops one byte order mark at the beginning, and keeps the next as text. And at the end of `"x",` it treats
+    # the empty field as quoted unless a line end follows.
+    bom = b"\xef\xbb\xbf" if data.startswith(b"\xef\xbb\xbf", int(starts[0])) else b""
+    return bom + b"\n".join([*runs, b""])
 
 
 def _by_states(states: npt.NDArray[np.uint8] | None) -> tuple[_There, _Ints]:
@@ -212,7 +241,7 @@ def cut_records(data: bytes, delimiter: int, final: bool) -> tuple[_Ints, _Flags
             break
         # At the very end of the data, a quote may be half of a doubled one and a CR half of a CRLF: then there is no
         # end yet.
-        end, misquoted = quoting.record_end(data, start, bytes([delimiter]), final)
+        end, misquoted = quoting.record_end(data, start, Dialect(bytes([delimiter])), final)
         if end is None:
             break
         if misquoted:
@@ -241,6 +270,6 @@ def _records(data: bytes, breaks: _Ints, bad_ends: list[int], delimiter: int) ->
     misquoted = np.isin(breaks, np.array(bad_ends, np.int64))
     lone_cr = np.zeros(len(starts), bool)
     for row in np.flatnonzero((counts_between(lone_crs(data), starts, ends) > 0) & ~misquoted).tolist():
-        fields = quoting.fields(data[starts[row] : ends[row]], bytes([delimiter]))
+        fields = quoting.fields(data[starts[row] : ends[row]], Dialect(bytes([delimiter])))
         lone_cr[row] = any(b"\r" in plain for _, plain in fields)
     return np.array([starts, ends, nexts]), np.array([misquoted, lone_cr])

@@ -1,4 +1,4 @@
-"""Writes rows as framed tf.Examples, without a loop over rows; `penstock.io.examples.encode` shows the layout.
+"""Writes rows as framed tf.Examples or tf.SequenceExamples, without a loop over rows; `penstock.io.examples.encode` shows the layout.
 
 The bytes in front of the values, the header, depend only on the size of the values in bytes, so each header is made
 once for each size. Only the CRC of each record needs a call per row.
@@ -53,14 +53,20 @@ class _Layout:
 
 
 class Examples:
-    """Encodes rows as framed tf.Examples: first `measure`, then `write`."""
+    """Encodes rows as framed tf.Examples or tf.SequenceExamples: first `measure`, then `write`."""
 
-    def __init__(self, batch: pa.RecordBatch):
-        """Takes the columns of a batch, which must be sorted by name."""
+    def __init__(self, batch: pa.RecordBatch, context: int = -1):
+        """Takes the columns of a batch, which must be sorted by name.
+
+        With `context`, so many columns are features of the context; the others are the feature lists, each a list of
+        serialized Features.
+        """
         self._rows = batch.num_rows
         self._columns = list(zip(batch.schema.names, open_columns(batch), strict=True))
-        self._layouts: list[_Layout] = []
-        self._prefixes: _Pieces = []
+        self._context = context
+        self._headers: _Pieces = []
+        # For each part of a record, what stands in front of it, and its columns.
+        self._parts: list[tuple[_Pieces, list[_Layout]]] = []
         self._offsets = np.zeros(1, np.int64)
 
     def measure(self, offsets: Ints) -> int:
@@ -70,33 +76,82 @@ class Examples:
           offsets: int64[rows + 1], which this fills.
 
         Returns:
-          The size of the largest tf.Example, or -1 if a row has no faithful form.
+          The size of the largest record, without its frame, or -1 if a row has no faithful form.
         """
         if not all(column.is_faithful for _, column in self._columns):
             return -1
-        self._layouts = [_layout(name.encode(), column) for name, column in self._columns]
-        features = sum((layout.sizes for layout in self._layouts), np.zeros(self._rows, np.int64))
-        self._prefixes = [(_record_prefix(size), group) for size, group in group_equal(features)]
+        context = len(self._columns) if self._context < 0 else self._context
+        layouts = [_layout(name.encode(), column, n >= context) for n, (name, column) in enumerate(self._columns)]
+        parts = [(b"\x0a", layouts[:context]), (b"\x12", layouts[context:])][: 1 if self._context < 0 else 2]
+        self._parts = [self._part(tag, columns) for tag, columns in parts]
+        sizes = sum((self._part_sizes(part) for part in self._parts), np.zeros(self._rows, np.int64))
+        # A frame's header depends on the size of the record alone.
+        self._headers = [(_frame_header(size), group) for size, group in group_equal(sizes)]
         self._offsets = offsets
-        offsets[:] = starts_of(_sizes_of(self._prefixes, self._rows) + features + FOOTER_BYTES)
+        offsets[:] = starts_of(sizes + HEADER_BYTES + FOOTER_BYTES)
         return int(np.diff(offsets).max(initial=HEADER_BYTES + FOOTER_BYTES)) - HEADER_BYTES - FOOTER_BYTES
+
+    def _part(self, tag: bytes, layouts: list[_Layout]) -> tuple[_Pieces, list[_Layout]]:
+        features = sum((layout.sizes for layout in layouts), np.zeros(self._rows, np.int64))
+        return [(tag + _varint(size), group) for size, group in group_equal(features)], layouts
+
+    def _part_sizes(self, part: tuple[_Pieces, list[_Layout]]) -> Ints:
+        prefixes, layouts = part
+        return sum((layout.sizes for layout in layouts), _sizes_of(prefixes, self._rows))
 
     def write(self, data: Bytes) -> None:
         """Writes the measured frames; they fill `data`."""
         offsets = self._offsets
-        for prefix, rows in self._prefixes:
-            put_constant(data, offsets[rows], prefix)
-        positions = offsets[:-1] + _sizes_of(self._prefixes, self._rows)
-        for layout in self._layouts:
-            _put_column(data, positions, layout)
-            positions = positions + layout.sizes
+        for header, rows in self._headers:
+            put_constant(data, offsets[rows], header)
+        positions = offsets[:-1] + HEADER_BYTES
+        for prefixes, layouts in self._parts:
+            for prefix, rows in prefixes:
+                put_constant(data, positions[rows], prefix)
+            positions = positions + _sizes_of(prefixes, self._rows)
+            for layout in layouts:
+                _put_column(data, positions, layout)
+                positions = positions + layout.sizes
         put_fixed(data, offsets[1:] - FOOTER_BYTES, _masked_crcs(data, offsets))
 
 
-def _layout(name: bytes, column: Column) -> _Layout:
+class Features:
+    """Encodes the rows of one column, each as a serialized Feature: first `measure`, then `write`."""
+
+    def __init__(self, batch: pa.RecordBatch):
+        """Takes a batch of one column."""
+        (self._column,) = open_columns(batch)
+        self._offsets = np.zeros(1, np.int64)
+
+    def measure(self, offsets: Ints) -> bool:
+        """Computes the start of each Feature, and the end of the last; a null has no bytes.
+
+        Args:
+          offsets: int64[rows + 1], which this fills.
+
+        Returns:
+          Whether all rows have a faithful form.
+        """
+        column = self._column
+        self._layout = _laid_out(column, lambda size: _feature_header(column.kind, size))
+        self._offsets = offsets
+        offsets[:] = starts_of(self._layout.sizes)
+        return column.is_faithful
+
+    def write(self, data: Bytes) -> None:
+        """Writes the measured Features; they fill `data`."""
+        _put_column(data, self._offsets[:-1], self._layout)
+
+
+def _layout(name: bytes, column: Column, is_list: bool) -> _Layout:
+    make = _list_header if is_list else _header
+    return _laid_out(column, lambda size: make(name, column.kind, size))
+
+
+def _laid_out(column: Column, header: Callable[[int], bytes]) -> _Layout:
     value_sizes = _value_sizes(column)
     payloads = sums_per_row(value_sizes, column.counts)
-    headers = _grouped(payloads, np.flatnonzero(column.present), lambda size: _header(name, column.kind, size))
+    headers = _grouped(payloads, np.flatnonzero(column.present), header)
     header_sizes = _sizes_of(headers, len(column.counts))
     return _Layout(column, value_sizes, headers, header_sizes, header_sizes + payloads)
 
@@ -128,18 +183,29 @@ def _varint_sizes(values: npt.NDArray[np.uint64]) -> Ints:
 
 def _header(name: bytes, kind: Kind, payload: int) -> bytes:
     """Makes the bytes of an entry in front of its values, which take `payload` bytes."""
+    return _entry_header(name, _feature_header(kind, payload), payload)
+
+
+def _list_header(name: bytes, kind: Kind, payload: int) -> bytes:
+    """Makes the bytes of an entry in front of its steps, which take `payload` bytes."""
+    return _entry_header(name, b"", payload)
+
+
+def _feature_header(kind: Kind, payload: int) -> bytes:
     packed = b"\n" + _varint(payload) if kind is not Kind.BYTES and payload else b""
-    feature = _TAGS[kind] + _varint(len(packed) + payload) + packed
+    return _TAGS[kind] + _varint(len(packed) + payload) + packed
+
+
+def _entry_header(name: bytes, feature: bytes, payload: int) -> bytes:
     entry = b"\n" + _varint(len(name)) + name + b"\x12" + _varint(len(feature) + payload) + feature
     return b"\n" + _varint(len(entry) + payload) + entry
 
 
-def _record_prefix(features: int) -> bytes:
-    """Makes the frame's header and the bytes of an Example in front of its features, which take `features` bytes."""
-    example = b"\n" + _varint(features)
-    length = (len(example) + features).to_bytes(8, "little")
+def _frame_header(size: int) -> bytes:
+    """Makes the header of the frame of a record of `size` bytes."""
+    length = size.to_bytes(8, "little")
     crc = mask_crcs(np.array([google_crc32c.value(length)], np.uint32))
-    return length + crc.astype("<u4").tobytes() + example
+    return length + crc.astype("<u4").tobytes()
 
 
 def _varint(value: int) -> bytes:

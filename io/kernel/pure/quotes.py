@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.io.kernel.shared.positions import CR, LF, occurrences
-from penstock.io.kernel.shared.quoting import QUOTE, is_well_quoted
+from penstock.io.kernel.shared.quoting import QUOTE, Dialect, is_well_quoted
 
 _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
@@ -56,5 +56,5 @@ def misquoted_lines(data: bytes, starts: _Ints, ends: _Ints, delimiter: int) -> 
     ranks = np.arange(len(quotes.indices)) - firsts[owner]
     strays = np.where(ranks % 2 == 0, ~quotes.opens, ~quotes.closes) & (owner >= 0) & (ranks < counts[owner])
     for row in np.unique(owner[strays]).tolist():
-        mask[row] = mask[row] or not is_well_quoted(data[starts[row] : ends[row]], bytes([delimiter]))
+        mask[row] = mask[row] or not is_well_quoted(data[starts[row] : ends[row]], Dialect(bytes([delimiter])))
     return mask

@@ -1,19 +1,28 @@
-"""Messages for dead letters: why bytes are not a tf.Example."""
+"""Messages for dead letters: why bytes are not a tf.Example, or not a tf.SequenceExample."""
 
-_NO_EXAMPLE = "the record is not a tf.Example: "
+# By whether it is a sequence.
+TYPES = ("tf.Example", "tf.SequenceExample")
 
-SEQUENCES = "the record is a tf.SequenceExample; only tf.Example is read"
-NO_FEATURES = f"{_NO_EXAMPLE}it holds no features, but other fields"
-UNPARSED = _NO_EXAMPLE + "{}"
+_NOT_ONE = "the record is not a {what}: "
+
+SEQUENCES = "the record is a tf.SequenceExample, and is read as a tf.Example: pass --record_type sequence_example"
+NO_FEATURES = f"{_NOT_ONE}it holds no features, but other fields"
+NO_PARTS = f"{_NOT_ONE}it holds neither a context nor feature lists, but other fields"
+UNPARSED = f"{_NOT_ONE}{{}}"
+IN_BOTH = "the record has {key!r} in its context and in its feature lists, and a row has one column of a name"
+MIXED_STEPS = "the steps of the feature list {key!r} have values of different kinds, and a column has one"
 
 # The faults that the compiled decoder detects, by their number there; {} is the index of a byte of the record.
 FAULTS = (
     SEQUENCES,
     NO_FEATURES,
-    _NO_EXAMPLE + "what begins at byte {} is cut off",
-    _NO_EXAMPLE + "no field begins at byte {}",
-    _NO_EXAMPLE + "the number at byte {} has more than 10 bytes",
-    _NO_EXAMPLE + "the floats at byte {} have a number of bytes that 4 does not divide",
-    _NO_EXAMPLE + "the key at byte {} is not UTF-8",
-    _NO_EXAMPLE + "the group at byte {} has no end, no start, or 100 groups around it",
+    f"{_NOT_ONE}what begins at byte {{}} is cut off",
+    f"{_NOT_ONE}no field begins at byte {{}}",
+    f"{_NOT_ONE}the number at byte {{}} has more than 10 bytes",
+    f"{_NOT_ONE}the floats at byte {{}} have a number of bytes that 4 does not divide",
+    f"{_NOT_ONE}the key at byte {{}} is not UTF-8",
+    f"{_NOT_ONE}the group at byte {{}} has no end, no start, or 100 groups around it",
+    NO_PARTS,
+    IN_BOTH,
+    MIXED_STEPS,
 )

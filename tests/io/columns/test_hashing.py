@@ -178,6 +178,30 @@ def test_salts_give_independent_seeds():
     assert len({salted(seed, salt) for seed in (0, 1, -1, 2**70) for salt in (SPLIT_SALT, SHUFFLE_SALT)}) == 8
 
 
+ALIKE = [
+    pa.array([7, -3, 0, 2**53 + 1, None]),
+    pa.array([7, -3, 0, 2**53 + 1, None], pa.int64()).cast(pa.string()),
+    pa.array(["7.0", "-3.00", "0.0", str(2**53 + 1), None]),
+    pa.array([b"7", b"-3", b"0", str(2**53 + 1).encode(), None]).dictionary_encode(),
+    pa.array([[7], [-3], [0], [2**53 + 1], None]),
+]
+
+
+@pytest.mark.parametrize("array", ALIKE, ids=["int", "text", "text_with_point", "dictionary", "list_of_one"])
+def test_version_2_hashes_a_whole_number_alike_in_any_kind(array):
+    as_float = pa.array([7.0, -3.0, -0.0, None, None])
+    expected = hash_rows(pa.record_batch({"c": ALIKE[0]}), None, 5)
+    assert hash_rows(pa.record_batch({"c": array}), None, 5, version=2).tolist() == expected.tolist(), "INT is as in 1"
+    floats = hash_rows(pa.record_batch({"c": as_float}), None, 5, version=2)
+    assert floats[[0, 1, 2, 4]].tolist() == expected[[0, 1, 2, 4]].tolist()
+
+
+@pytest.mark.parametrize("value", ["007", "+7", "7.", "7e0", "-0", " 7", "", "seven", 7.5, math.nan, 1e30])
+def test_version_2_leaves_all_else_as_it_was(value):
+    batch = pa.record_batch({"c": [value], "d": [[value, value]]})
+    assert hash_rows(batch, None, 5, version=2).tolist() == hash_rows(batch, None, 5).tolist()
+
+
 UNSUPPORTED = {
     "struct": pa.struct([("x", pa.int64())]),
     "timestamp": pa.timestamp("s"),

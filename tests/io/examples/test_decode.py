@@ -292,8 +292,8 @@ def test_tensorflow_that_was_in_the_process_before_does_not_collide():
     """In the other order: test_tensorflow.py."""
     program = (
         "import tensorflow as tf; tf.train.Example.FromString(b'')\n"
-        "from penstock.io.kernel.pure.decode import _example_class\n"
-        "assert _example_class().FromString(b'\\n\\x05\\n\\x03\\n\\x01n').features.feature[0].key == 'n'\n"
+        "from penstock.io.kernel.pure.decode import _message_class\n"
+        "assert _message_class(False).FromString(b'\\n\\x05\\n\\x03\\n\\x01n').features.feature[0].key == 'n'\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

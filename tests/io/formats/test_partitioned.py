@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from helpers import write_avro, write_csv, write_jsonl, write_orc, write_parquet, write_text, write_tfrecord
 
-from penstock.io.batches import feature_names, origin_array
+from penstock.io.batches import feature_names, notes_of, origin_array
 from penstock.io.columns.conform import conform_batch
 from penstock.io.dead_letters.source import payloads_of
 from penstock.io.errors import InputError
@@ -174,6 +174,21 @@ def test_what_a_field_says_stays_where_the_file_has_the_column():
     (parsed,) = add_partitions(Parsed(batch), None)
     assert parsed.batch.schema.equals(schema, check_metadata=True)
     assert parsed.batch.column("k").to_pylist() == ["1", "1"]
+
+
+def test_notes_name_the_columns_of_folders_and_those_of_line_1_that_have_other_names(tmp_path):
+    folder = folder_of(tmp_path, "year=2014", "b=x")
+    path = folder / "in.csv"
+    path.write_text(",b,b\n1,x,3\n2,y,4\n3,x,5\n")
+    (batch,), letters = read(path)
+    assert [letter.reasons[0].code for letter in letters] == [PARTITION_DIFFERS]
+    assert [(note.code, note.subject, note.count) for note in notes_of(batch)] == [
+        ("column.from_folders", "year", 2),  # b is a column of the file
+        ("column.renamed", "b_2", 3),  # as it is read
+        ("column.renamed", "column_1", 3),
+    ]
+    typed, _ = conform_batch(batch, [Feature("year", Kind.INT)])
+    assert notes_of(typed) == notes_of(batch)
 
 
 def test_members_of_json_that_are_missing_are_the_folder_s(tmp_path):

@@ -14,24 +14,28 @@ from penstock.io.formats.csv import fields as fields_module
 from penstock.io.formats.csv.fields import CsvColumns, FieldReader, misquoted_lines
 from penstock.io.formats.csv.records import CsvRecords, cut_records
 from penstock.io.formats.lines import Block, blank_lines, index_lines, invalid_utf8, lone_cr_lines
+from penstock.io.kernel.shared.quoting import Dialect
 from penstock.io.schema import Feature, Kind
 
 compiled, pure = twins.both("csv")
 
 
-def layout_of(names, selected=None, delimiter=",", null_values=(), multiline=False):
+def layout_of(names, selected=None, delimiter=",", null_values=(), multiline=False, quoting=True, spaces=False):
     selected = dict.fromkeys(names) if selected is None else selected
-    return CsvColumns("t.csv", names, selected, delimiter, null_values, multiline)
+    if multiline or delimiter == " ":  # which refuse them
+        quoting, spaces = True, False
+    dialect = Dialect(delimiter.encode(), quoting, spaces)
+    return CsvColumns("t.csv", names, selected, dialect, null_values, multiline)
 
 
 def records_of(data: bytes, layout: CsvColumns) -> CsvRecords:
     """All lines or records that are not blank, and those of them that are misquoted or have a lone CR."""
     block = Block(data, 100)
     if layout.multiline:
-        records = cut_records(block, layout.delimiter, final=True)
+        records = cut_records(block, layout.dialect.delimiter.decode(), final=True)
     else:
         lines = index_lines(block)
-        records = CsvRecords(lines, misquoted_lines(lines, layout.delimiter), lone_cr_lines(lines))
+        records = CsvRecords(lines, misquoted_lines(lines, layout.dialect), lone_cr_lines(lines))
     filled = ~blank_lines(records.lines)
     return CsvRecords(records.lines.select(filled), records.misquoted[filled], records.lone_cr[filled])
 
@@ -119,6 +123,8 @@ options = st.fixed_dictionaries(
         "delimiter": st.sampled_from([",", ",", ";", "\t", " "]),
         "null_values": st.sampled_from([(), ("NA",), ("-", "null", "1"), ("",)]),
         "multiline": st.booleans(),
+        "quoting": st.booleans(),
+        "spaces": st.booleans(),
     }
 )
 
@@ -130,6 +136,9 @@ options = st.fixed_dictionaries(
 @example(b'5" pipe,"a"\n5" by 6",x\n', 2, {})
 @example(b'"l\r\nm",\r\n', 2, {"multiline": True})
 @example(b'NA,"NA"\n', 2, {"null_values": ("NA",)})
+@example(b' "a" , b \n"a" "b",c\n "a,b\n', 2, {"spaces": True})
+@example(b'  ," NA "\nNA , ""\n', 2, {"spaces": True, "null_values": ("NA",)})
+@example(b'5" pipe,"a\n"NA",NA\n', 2, {"quoting": False, "null_values": ("NA",)})
 def test_texts_are_what_arrow_finds(data, width, options):
     check_same(data, layout_of("abcd"[:width], **options))
 

@@ -15,12 +15,45 @@ compiled, pure = twins.both("hashing")
 
 def check_same(batch, names, seed):
     columns = kernel_columns(batch, sorted(names))
-    assert compiled.hash_rows(columns, seed).tolist() == pure.hash_rows(columns, seed).tolist()
+    for whole in (False, True):
+        assert compiled.hash_rows(columns, seed, whole).tolist() == pure.hash_rows(columns, seed, whole).tolist()
 
 
 @given(batches(), st.integers(0, 2**64 - 1))
 def test_the_kernel_hashes_like_python(batch, seed):
     check_same(batch, [*batch.schema.names, "lacking"], seed)
+
+
+# Where a whole number begins and ends, as text and as float.
+EDGES = [
+    *("", "-", "0", "-0", "00", "7", "-7", "007", "+7", " 7", "7 ", "7.", "7.0", "7.000", "7.5", "7.01", ".0", "0.0"),
+    *("-0.0", "1e3", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809"),
+    *("9" * 19, "1" + "0" * 18, "1" + "0" * 19, "9" * 40, "7\n", "7\0", "\u0667"),
+]
+
+
+def test_the_kernel_knows_the_whole_numbers_that_python_knows():
+    floats = [
+        0.0,
+        -0.0,
+        7.0,
+        7.5,
+        -3.0,
+        2.0**63,
+        -(2.0**63),
+        2.0**53,
+        1e300,
+        16777217.0,
+        16777216.5,
+        float("inf"),
+        2.0**63 - 1024,
+    ]
+    floats.append(float("nan"))
+    batch = pa.record_batch({"text": EDGES, "float": pa.array([*floats, *[None] * (len(EDGES) - len(floats))])})
+    lists = [[left, None, right] for left in EDGES[:6] for right in EDGES]
+    check_same(batch, ["text", "float"], 3)
+    check_same(pa.record_batch({"list": lists}), ["list"], 3)
+    check_same(pa.record_batch({"float": pa.array([7.0, 1.5, None], pa.float32())}), ["float"], 3)
 
 
 @pytest.mark.parametrize("size", [*range(100), 1023, 1024, 1025, 5000, 70_000])

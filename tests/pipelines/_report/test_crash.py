@@ -35,13 +35,13 @@ def test_the_traceback_is_kept_with_its_causes(tmp_path, monkeypatch):
         try:
             _ = 1 // 0
         except ZeroDivisionError as cause:
-            raise ValueError("\udcff") from cause
+            raise ValueError("http://me:secret@host/x \udcff") from cause
     except ValueError as error:
         path = keep_traceback(error)
     with open(path, encoding="utf-8") as file:
         text = file.read()
     assert "ZeroDivisionError" in text
-    assert text.endswith("ValueError: \\udcff\n")
+    assert text.endswith("ValueError: http://me:***@host/x \\udcff\n")
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.io.errors import ConfigError
+from penstock.io.reasons import Note
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.checks import rules as rules_module
 from penstock.transforms.checks.file import load_rules
@@ -133,7 +134,11 @@ def test_all_reasons_are_kept_in_the_order_of_the_rules():
 def test_warnings_count_and_keep_the_rows():
     compiled = compile_rules([Rule("w", "dist < 2", severity="warn"), Rule("v", "dist > 0", severity="warn")], FEATURES)
     found = compiled.check(pa.record_batch({"dist": [1, 2, 3, None]}))
-    assert (found.reasons, found.warnings) == ({}, {"w": 3, "v": 1})
+    assert found.reasons == {}
+    assert [fault.note() for fault in found.warned] == [
+        Note("rule.w", "dist", 3, "false or NULL: dist < 2"),
+        Note("rule.v", "dist", 1, "false or NULL: dist > 0"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -329,4 +334,4 @@ def test_the_rules_of_the_example():
     assert {row: [reason.code for reason in reasons] for row, reasons in found.reasons.items()} == {
         1: ["rule.possible_speed", "rule.clock"]
     }
-    assert found.warnings == {"us_tail_number": 1}
+    assert [(fault.code, fault.rows.tolist()) for fault in found.warned] == [("rule.us_tail_number", [2])]

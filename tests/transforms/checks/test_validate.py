@@ -282,33 +282,6 @@ def test_all_reasons_of_a_row_in_a_fixed_order():
     assert [reason.detail[0] for reason in found[1]] == ["b", "a"]
 
 
-@pytest.mark.parametrize(
-    ("text", "note", "value"),
-    [
-        ("type: INT presence { min_fraction: 0.5 }", "x: min_fraction 0.5", None),
-        ("type: INT unique_constraints { min: 1 }", "x: unique_constraints", 5),
-        ("type: BYTES int_domain { min: 9 }", "x: int_domain of a feature of type BYTES", "7"),
-        ("type: BYTES url_domain { }", "x: url_domain of a feature of type BYTES", "7"),
-        ("type: INT string_domain { value: '7' }", "x: string_domain of a feature of type INT", 8),
-        (
-            "type: BYTES string_domain { value: 'a' } distribution_constraints { min_domain_mass: 0.9 }",
-            "x: its domain, since min_domain_mass is below 1",
-            "b",
-        ),
-    ],
-)
-def test_what_is_not_checked_is_named(text, note, value):
-    checks = record_checks(feature(text))
-    assert checks.ignored == (note,)
-    assert validate_batch(pa.record_batch({"x": [value, 1 if value == 5 else value]}), checks).reasons == {}
-
-
-def test_domain_mass_1_is_checked():
-    schema = feature("type: BYTES string_domain { value: 'a' } distribution_constraints { min_domain_mass: 1 }")
-    assert record_checks(schema).ignored == ()
-    assert codes(schema, ["b"]) == {0: ["schema.domain"]}
-
-
 SCHEMA = schema_of(
     "feature { name: 'fare' type: FLOAT presence { min_fraction: 1 } float_domain { min: 0 max: 100 } } "
     "feature { name: 'kind' type: BYTES string_domain { value: 'a' value: 'b' } } "
@@ -431,5 +404,5 @@ def test_configuration_is_checked_when_the_graph_is_built(caplog):
     with caplog.at_level(logging.WARNING):
         _ = pipeline | beam.Create(batches()) | ValidateRecords(feature("type: BYTES url_domain { }"))
     assert [record.getMessage() for record in caplog.records if "url_domain" in record.getMessage()] == [
-        "not checked for each row: x: url_domain of a feature of type BYTES"
+        "the schema demands what is not checked: url_domain of x: Penstock does not know what its values may be"
     ]

@@ -564,21 +564,38 @@ def nested_fn(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"nested": tf.strings.bytes_split(rows)}
 
 
-def test_nested_lists_are_refused(tmp_path) -> None:
+def test_nested_lists_have_a_column_of_lengths(tmp_path) -> None:
     directory = analyzed_elsewhere(tmp_path, nested_fn, {"list": tf.io.VarLenFeature(tf.string)}, [{"list": ["ab"]}])
-    with pytest.raises(ConfigError, match="output 'nested' is not what a column can hold"):
-        check_transform(directory)
+    features = transformed(directory, pa.record_batch({"list": [["ab", "", "c"], None, [""]]}))
+    assert features.to_pydict() == {
+        "nested$row_lengths_1": [[2, 0, 1], None, [0]],
+        "nested$ragged_values": [[b"a", b"b", b"c"], None, None],
+    }
 
 
 def gaps_fn(inputs: dict[str, Any]) -> dict[str, Any]:
     column = inputs["list"]
-    return {"gaps": tf.SparseTensor(column.indices * 2, column.values, column.dense_shape * 2)}
+    return {"gaps": tf.SparseTensor(column.indices * [1, 2], column.values, column.dense_shape * [1, 2])}
 
 
 def test_sparse_outputs_with_gaps_are_refused(tmp_path) -> None:
     directory = analyzed_elsewhere(tmp_path, gaps_fn, {"list": tf.io.VarLenFeature(tf.int64)}, [{"list": [1, 2]}])
-    with pytest.raises(DataError, match=r"output 'gaps' of the graph has gaps .*sparse_tensor_left_align"):
+    with pytest.raises(DataError, match=r"output 'gaps' is a SparseTensor with gaps.*annotate_true_sparse"):
         apply_graph(load_graph(directory), pa.record_batch({"list": [[1, 2]]}))
+
+
+def repeated_fn(inputs: dict[str, Any]) -> dict[str, Any]:
+    values = tf.sparse.to_dense(inputs["list"])[:, 0]
+    twice = tf.sparse.concat(0, [inputs["list"]] * 2)
+    return {"dense": tf.repeat(values, 2), "list": twice, "ragged": tf.RaggedTensor.from_sparse(twice)}
+
+
+@pytest.mark.parametrize("name", ["dense", "list", "ragged"])
+def test_an_output_with_other_rows_than_the_input_is_refused(tmp_path, name: str) -> None:
+    spec = {"list": tf.io.VarLenFeature(tf.int64)}
+    directory = analyzed_elsewhere(tmp_path, lambda inputs: {name: repeated_fn(inputs)[name]}, spec, [{"list": [1]}])
+    with pytest.raises(DataError, match=f"output '{name}' of the graph has 256 rows, its input has 128"):
+        apply_graph(load_graph(directory), pa.record_batch({"list": [[1], [2]]}))
 
 
 def crowd_fn(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import pytest
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.features import functions as features_module
-from penstock.transforms.features.functions import FeatureFunction, load_features, parse_features
+from penstock.transforms.features.code.function import FeatureFunction
+from penstock.transforms.features.functions import load_features, parse_features
 from penstock.transforms.features.operations import OPERATIONS
 
 CASES = {

@@ -19,10 +19,10 @@ def test_starts_without_a_word_and_beside_our_own_examples():
     pytest.importorskip("tensorflow_transform")
     code = """
 import sys
-from penstock.io.kernel.pure.decode import _example_class
+from penstock.io.kernel.pure.decode import _message_class
 from penstock.transforms.features.tensorflow import import_tensorflow
 def read_ours():
-    assert _example_class().FromString(b"\\n\\x05\\n\\x03\\n\\x01n").features.feature[0].key == "n"
+    assert _message_class(False).FromString(b"\\n\\x05\\n\\x03\\n\\x01n").features.feature[0].key == "n"
 read_ours()
 tensorflow = import_tensorflow()
 tensorflow.tf.train.Example.FromString(b"")

@@ -28,6 +28,8 @@ from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME, ORIGIN, SPLIT
 from penstock.io.schema import Kind, load_schema, schema_features
 from penstock.io.write import WriteDataset
+from penstock.transforms.splits.assign import AssignSplit
+from penstock.transforms.splits.by_time import SplitByTime
 from penstock.transforms.verify import verify_dataset
 from pipelines._cli.beam import _JobOptions
 
@@ -380,6 +382,26 @@ def test_rejects_without_any_time_are_published_all_the_same(tmp_path):
     options = {"steps": [RejectSome(1).with_error_handler(handler)], "dead_letters": handler, "run_id": "r1"}
     windows = write_bounded(tmp_path, [batch_of(range(3), 4).select(["id", ORIGIN])], **options)
     assert counts(windows) == {0: (0, 0, 3)}
+
+
+def test_splits_by_time_are_the_same_on_a_stream_and_in_batch(tmp_path):
+    kind = SplitByTime.parse("train<1970-01-01T00:00:15,eval<1970-01-01T00:00:30,test", gap="4s")
+    batches = [batch_of(range(start, start + 8), list(range(start, start + 8))) for start in (0, 8, 16, 24, 32)]
+    events = Events().add(*batches[:2]).at(4).add(batches[3], batches[2]).at(20).add(batches[4])
+    found = []
+    for name, write, rows in (("stream", write_stream, events), ("batch", write_bounded, batches[::-1])):
+        output = tmp_path / name
+        handler = DeadLetterHandler(Staging(str(output), "r1").dead_letters, "r1")
+        steps = [AssignSplit(by=kind).with_error_handler(handler)]
+        options = {"splits": kind.names, "allowed_lateness": "20s", "max_reject_fraction": 0}
+        windows = write(output, rows, steps, **options, dead_letters=handler, run_id="r1")
+        assert {window.status for window in windows.values()} == {"published"}, "a gap is no fault"
+        assert sum(window.rows_in for window in windows.values()) == 40
+        rejected = [(w.rejected_by_reason, w.rejected_by_stage) for w in windows.values() if w.rows_rejected]
+        assert rejected == [({"split.gap": 4}, {"excluded": 4})] * 2
+        found.append([sorted(n for w in windows.values() for n in ids(output, w, split)) for split in kind.names])
+        assert [fault.code for fault in verify_dataset(str(output))] == []
+    assert found == [[list(range(11)), list(range(15, 26)), list(range(30, 40))]] * 2
 
 
 def test_row_that_cannot_be_written_becomes_its_source_row(tmp_path):

@@ -24,7 +24,7 @@ from penstock.io.formats.base import Part
 from penstock.io.formats.csv import torn
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.formats.csv.records import split_record
-from penstock.io.kernel.shared.quoting import is_well_quoted
+from penstock.io.kernel.shared.quoting import Dialect, is_well_quoted
 from penstock.io.reserved import ORIGIN
 from penstock.io.schema import Feature, Kind
 
@@ -504,5 +504,5 @@ def test_split_record_equals_the_csv_module(fields):
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(fields)
     record = buffer.getvalue().encode()
-    assert is_well_quoted(record, b",")
-    assert [field.decode() for field in split_record(record, ",")] == fields
+    assert is_well_quoted(record, Dialect(b","))
+    assert [field.decode() for field in split_record(record, Dialect(b","))] == fields

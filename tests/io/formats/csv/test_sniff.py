@@ -127,13 +127,13 @@ LOOKS = {
     "spaces": (
         b"a,b\n1, 2\n3, 4\n",
         {},
-        ["column 'b' holds numbers beside spaces, which make them texts; remove the spaces"],
+        ["column 'b' holds numbers beside spaces, which make them texts; pass --csv_trim"],
     ),
     "spaces_in_text": (b"a,b\n1, x\n3, y\n", {}, []),
     "quotes_behind_spaces": (
         b'a,b,c\n1, "x", "y"\n',
         {},
-        ["columns 'b', 'c' hold spaces before quotes, which then quote nothing; remove the spaces"],
+        ["columns 'b', 'c' hold spaces before quotes, which then quote nothing; pass --csv_trim"],
     ),
     "commas_in_numbers": (
         b'a,b\n1,"1,5"\n2,"2"\n',

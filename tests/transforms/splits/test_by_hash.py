@@ -14,57 +14,14 @@ from penstock.io.errors import ConfigError
 from penstock.io.reserved import ORIGIN, SPLIT
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.shuffle_key import assign_shuffle_key
-from penstock.transforms.split import AssignSplit, assign_split, check_key, check_ratios, parse_split, split_codes
+from penstock.transforms.splits.assign import AssignSplit
+from penstock.transforms.splits.by_hash import SplitByHash, assign_split, check_key, split_codes
 
 RATIOS = {"train": 0.8, "eval": 0.1, "test": 0.1}
 
 
 def splits(batch, ratios=RATIOS, columns=None, seed=0):
     return assign_split(batch, ratios, columns, seed).column(SPLIT).to_pylist()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("train=1", {"train": 1.0}),
-        ("train=0.8,eval=0.1,test=0.1", RATIOS),
-        (" train = .5 , my-eval_2 = 5e-1 ", {"train": 0.5, "my-eval_2": 0.5}),
-        ("a=0.3333333333,b=0.3333333333,c=0.3333333334", {"a": 0.3333333333, "b": 0.3333333333, "c": 0.3333333334}),
-    ],
-)
-def test_parse(text, expected):
-    parsed = parse_split(text)
-    assert parsed == expected
-    assert list(parsed) == list(expected)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "must look like train=0.8,eval=0.2, got ''"),
-        ("train", "must look like"),
-        ("train=1,", "must look like"),
-        ("train=x", "train: the ratio must be a number, got 'x'"),
-        ("train=0.5,train=0.5", "names 'train' twice"),
-        ("train=0.8,eval=0.1", r"must sum to 1, got 0.8 \+ 0.1 = 0.9"),
-        ("train=0.8,eval=0.2,test=0.1", "must sum to 1"),
-        ("train=1.1,eval=-0.1", "train: the ratio must be above 0 and at most 1, got 1.1"),
-        ("train=1,eval=0", "eval: the ratio must be above 0"),
-        ("train=nan", "above 0 and at most 1, got nan"),
-        ("Train=1", "lower-case letters.* got 'Train'"),
-        ("../x=1", "got '../x'"),
-        ("=1", "got ''"),
-        ("train=0.5,dead_letters=0.5", "'dead_letters' is a folder of the dataset; the reserved names are"),
-    ],
-)
-def test_parse_refuses(text, message):
-    with pytest.raises(ConfigError, match=message):
-        parse_split(text)
-
-
-def test_no_split_is_refused():
-    with pytest.raises(ConfigError, match="at least one split"):
-        check_ratios({})
 
 
 def test_key_columns_must_exist():
@@ -188,6 +145,29 @@ def test_known_splits_do_not_change_between_releases():
     seed = xxhash.xxh64_intdigest(b"split:0")
     hashes = [xxhash.xxh64_intdigest(b"\1\1\0\0\0" + number.to_bytes(8, "little"), seed) for number in range(40)]
     assert codes == [(value >= 2**64 * 8 // 10) + (value >= 2**64 * 9 // 10) for value in hashes]
+
+
+def test_version_2_keeps_integers_and_texts_where_they_were():
+    batch = pa.record_batch({"i": list(range(300)), "t": [f"u{number}" for number in range(300)]})
+    assert chosen(SplitByHash(RATIOS, ("i", "t"), version=1), batch) == chosen(SplitByHash(RATIOS, ("i", "t")), batch)
+
+
+def test_a_key_is_the_same_as_integer_text_and_float():
+    numbers = list(range(300))
+    kind, old = SplitByHash(RATIOS, ("key",)), SplitByHash(RATIOS, ("key",), version=1)
+    typed = [numbers, [str(number) for number in numbers], [float(number) for number in numbers]]
+    batches = [pa.record_batch({"key": keys}) for keys in typed]
+    assert chosen(kind, batches[0]) == chosen(kind, batches[1]) == chosen(kind, batches[2])
+    assert chosen(old, batches[0]) != chosen(old, batches[1])
+
+
+def chosen(kind, batch):
+    return kind.choose(batch).codes.tolist()
+
+
+def test_an_unknown_version_is_refused():
+    with pytest.raises(ConfigError, match="version of the hash must be 1 or 2, got 3"):
+        SplitByHash(RATIOS, version=3)
 
 
 def test_one_split_needs_no_hash():
