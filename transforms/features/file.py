@@ -37,6 +37,8 @@ _EXPECTED = {
     "share": "a fraction between 0 and 1 of at most three digits, such as 0.01",
     "map": "a mapping of keys to values",
     "file": "the path of a file (in quotes)",
+    "column": "the name of a column",
+    "file format": "text or tfrecord_gzip",
 }
 
 
@@ -71,6 +73,16 @@ class Entry:
     defaults: tuple[Any, ...]
     steps: tuple[Step, ...]
     where: Location
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The inputs, and the columns that arguments of operations name."""
+        return self.inputs + tuple(
+            step.arguments[name]
+            for step in self.steps
+            for name, rule in step.operation.parameters.items()
+            if rule.type == "column" and name in step.arguments
+        )
 
 
 def parse_entries(text: str, source: str) -> tuple[Entry, ...]:
@@ -248,6 +260,10 @@ def _fits(value: Any, parameter: Parameter) -> bool:
             return isinstance(value, list) and len(value) == 2 and all(map(is_int, value)) and 1 <= value[0] <= value[1]
         case "number type":
             return value in ("int", "float")
+        case "column":
+            return isinstance(value, str) and value != ""
+        case "file format":
+            return value in ("text", "tfrecord_gzip")
         case "same" | "value":
             return _is_value(value)
         case "values":

@@ -39,7 +39,17 @@ Nothing else goes out: a column that no entry names is left behind.
   rounds to float32 first, so that all times within a minute are one. If all values of the fit are within 2^24, either
   way, the result is tensorflow-transform's, to the bit. Boundaries of `bucketize` are exact to 2^53.
 - **Vocabularies** are stored under their entry's name, if that is valid for one: letters, digits, `_`, `.`, `-`
-  (`tft.TFTransformOutput.vocabulary_by_name`). As in tensorflow-transform, no vocabulary holds the empty text.
+  (`tft.TFTransformOutput.vocabulary_by_name`), or under `vocab_filename`. They are text files, one term a line, which
+  hold neither line breaks nor the empty text: such values are out of vocabulary, and a note of the fit counts them.
+  With `file_format: tfrecord_gzip` a vocabulary holds every text. `weights` names a column, a number in every row,
+  which counts instead of 1; `labels` a column of classes (0, 1, ...), and terms are ordered by their mutual
+  information with it (`use_adjusted_mutual_info`, `min_diff_from_avg`). The graph is applied without either.
+- **Shared vocabularies.** Entries with the same `vocabulary: NAME` share one, which holds the terms of all of them, in
+  the file of that name. Each applies it with its own `default_value` and `num_oov_buckets`; what makes it, such as
+  `top_k`, is said in one of them, or is the same in all::
+
+      origin: {ops: [{compute_and_apply_vocabulary: {vocabulary: airports, top_k: 500, num_oov_buckets: 1}}]}
+      dest: {ops: [{compute_and_apply_vocabulary: {vocabulary: airports, num_oov_buckets: 1}}]}
 
 A `preprocessing_fn` is given as a file, `module.py` or `module.py:function`, or as `module:function`, and gets tensors
 as TFX would give them: a feature with a fixed shape in the schema, which must be present in every row, as a dense
@@ -47,7 +57,6 @@ tensor; every other one as a `SparseTensor`.
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,9 +74,17 @@ from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.compute.columns import fill_missing, map_items, map_values
 from penstock.transforms.features.file import Entry, Step, is_int, is_number, parse_entries
 from penstock.transforms.features.graph import CALLS
-from penstock.transforms.features.tensorflow import import_tensorflow
-
-_VOCABULARY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
+from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.vocabulary import (
+    Vocabulary,
+    apply_alone,
+    apply_shared,
+    build_shared,
+    check_columns,
+    check_terms,
+    vocabularies,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +102,11 @@ class FeatureFile:
         """
         columns = feature_map(features)
         outputs = tuple(_bind_entry(entry, columns) for entry in self.entries)
-        used = {name for entry in self.entries for name in entry.inputs}
+        terms = {output.entry.name: output.terms for output in outputs if output.terms}
+        for vocabulary in vocabularies(self.entries).values():
+            check_columns(vocabulary, columns)
+            check_terms(vocabulary, terms)
+        used = {name for entry in self.entries for name in entry.columns}
         inputs = tuple(_Input(name, columns[name].kind, _is_dense(columns[name])) for name in sorted(used))
         return Preprocessing(inputs, outputs)
 
@@ -127,7 +148,9 @@ def parse_features(text: str, source: str = "features") -> FeatureFile:
     Raises:
       ConfigError: with line and entry.
     """
-    return FeatureFile(parse_entries(text, source))
+    entries = parse_entries(text, source)
+    vocabularies(entries)
+    return FeatureFile(entries)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,11 +174,15 @@ class _State:
 
 @dataclasses.dataclass(frozen=True)
 class _Output:
-    """An entry with the states of its inputs and, behind each operation, of what it gives."""
+    """An entry with the states of its inputs and, behind each operation, of what it gives.
+
+    `terms`: the kind of what its vocabulary holds, if it has one.
+    """
 
     entry: Entry
     states: tuple[_State, ...]
     steps: tuple[_State, ...]
+    terms: Kind | None
 
     @property
     def single(self) -> bool:
@@ -183,9 +210,16 @@ class Preprocessing:
         """The output features that have at most one value in each row."""
         return frozenset(output.entry.name for output in self.outputs if output.single)
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The columns that vocabularies are told by; they must be classes."""
+        found = vocabularies(output.entry for output in self.outputs).values()
+        return frozenset(item.arguments["labels"] for item in found if "labels" in item.arguments)
+
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Computes the output columns from input columns, while a graph is built."""
-        return {output.entry.name: _compute(output, inputs) for output in self.outputs}
+        computed = _Computation(import_tensorflow(), self.outputs, inputs)
+        return {output.entry.name: computed.output(output) for output in self.outputs}
 
 
 def _is_dense(feature: Feature) -> bool:
@@ -202,9 +236,12 @@ def _bind_entry(entry: Entry, columns: Mapping[str, Feature]) -> _Output:
             f"{entry.where}: has {len(states)} inputs, so its first operation must combine them, such as join or add"
         )
     steps: list[_State] = []
+    terms = None
     for step in entry.steps:
-        steps.append(_step_state(step, steps[-1:] or states))
-    return _Output(entry, tuple(states), tuple(steps))
+        entering = steps[-1:] or states
+        terms = entering[0].kind if step.name == VOCABULARY else terms
+        steps.append(_step_state(step, entering))
+    return _Output(entry, tuple(states), tuple(steps), terms)
 
 
 def _input_state(entry: Entry, feature: Feature, default: Any) -> _State:
@@ -323,22 +360,62 @@ def _check_kinds(step: Step, states: Sequence[_State]) -> None:
         raise ConfigError(f"{step.where}: {fault}")
 
 
-def _compute(output: _Output, inputs: Mapping[str, Any]) -> Any:
-    t = import_tensorflow()
-    entry = output.entry
-    columns = []
-    for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
-        column = t.tf.nest.map_structure(t.tf.identity, inputs[name], expand_composites=True)
-        columns.append(column if default is None else fill_missing(t, column, default, state.single))
-    for index, step in enumerate(entry.steps):
-        columns = [_apply(t, step, columns, output.entering(index), entry.name)]
-    return columns[0]
+class _Computation:
+    """Computes outputs while a graph is built; a vocabulary that entries share is built once, from all of them."""
+
+    def __init__(self, t: Tensorflow, outputs: Sequence[_Output], inputs: Mapping[str, Any]):
+        self._t = t
+        self._outputs = {output.entry.name: output for output in outputs}
+        self._inputs = inputs
+        self._vocabularies = vocabularies(output.entry for output in outputs)
+        self._terms: dict[str, Any] = {}
+        self._built: dict[str | None, Any] = {}
+
+    def output(self, output: _Output) -> Any:
+        """Returns the column of an output."""
+        entry = output.entry
+        if entry.name not in self._vocabularies:
+            return self._apply(output, range(len(entry.steps)), self._columns(output))[0]
+        at = _vocabulary_step(entry)
+        column = self._apply_vocabulary(self._vocabularies[entry.name], output, entry.steps[at])
+        return self._apply(output, range(at + 1, len(entry.steps)), [column])[0]
+
+    def _columns(self, output: _Output) -> list[Any]:
+        t, entry, columns = self._t, output.entry, []
+        for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
+            column = t.tf.nest.map_structure(t.tf.identity, self._inputs[name], expand_composites=True)
+            columns.append(column if default is None else fill_missing(t, column, default, state.single))
+        return columns
+
+    def _apply(self, output: _Output, steps: range, columns: list[Any]) -> list[Any]:
+        for index in steps:
+            columns = [_apply(self._t, output.entry.steps[index], columns, output.entering(index))]
+        return columns
+
+    def _terms_of(self, output: _Output) -> Any:
+        """Returns the column that the vocabulary of an entry holds the values of."""
+        name = output.entry.name
+        if name not in self._terms:
+            before = range(_vocabulary_step(output.entry))
+            self._terms[name] = self._apply(output, before, self._columns(output))[0]
+        return self._terms[name]
+
+    def _apply_vocabulary(self, vocabulary: Vocabulary, output: _Output, step: Step) -> Any:
+        column = self._terms_of(output)
+        if not vocabulary.shared:
+            return apply_alone(self._t, vocabulary, column, step, self._inputs)
+        if vocabulary.name not in self._built:
+            columns = [self._terms_of(self._outputs[entry.name]) for entry in vocabulary.members]
+            self._built[vocabulary.name] = build_shared(self._t, vocabulary, columns, self._inputs)
+        return apply_shared(self._t, vocabulary, self._built[vocabulary.name], column, step)
 
 
-def _apply(t: Any, step: Step, columns: list[Any], states: Sequence[_State], name: str) -> Any:
+def _vocabulary_step(entry: Entry) -> int:
+    return next(index for index, step in enumerate(entry.steps) if step.name == VOCABULARY)
+
+
+def _apply(t: Tensorflow, step: Step, columns: list[Any], states: Sequence[_State]) -> Any:
     operation, arguments, call = step.operation, dict(step.arguments), CALLS[step.name]
-    if step.name == "compute_and_apply_vocabulary" and _VOCABULARY_NAME.fullmatch(name):
-        arguments["vocab_filename"] = name
     if operation.shape == "vector":
         arguments["complete"] = all(state.complete for state in states)
     if (table := arguments.pop("table", None)) is not None:

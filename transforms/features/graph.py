@@ -9,8 +9,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock.transforms.features import exact_integers
-from penstock.transforms.features.compute import choices, fitted, lists, numbers, texts, times
+from penstock.transforms.features.compute import choices, exact_integers, fitted, lists, numbers, texts, times
 from penstock.transforms.features.compute.columns import Column
 from penstock.transforms.features.compute.modules import Tensorflow
 
@@ -72,7 +71,7 @@ _ARITHMETIC = ("add", "subtract", "multiply", "floordiv", "floormod", "maximum",
 CALLS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
     {
         **_made(exact, *_SCALED, *(f"{name}_per_key" for name in _SCALED), "scale_to_gaussian"),
-        **_made(mapper, "compute_and_apply_vocabulary", "hash_strings"),
+        **_made(mapper, "hash_strings"),
         **_made(buckets, "apply_buckets", "apply_buckets_with_interpolation"),
         **_made(ngrams, "ngrams", "bag_of_words"),
         **_same(fitted, "quantile_rank", "clip_by_quantile", "tfidf", "tfidf_terms"),

@@ -106,11 +106,20 @@ FITTED = (
         on_values=False,
         parameters={
             "top_k": Parameter("int", "how many values are kept", minimum=1),
-            "frequency_threshold": Parameter("int", "how often a value must occur", minimum=0),
+            "frequency_threshold": Parameter(
+                "number", "how often a value must occur, or what it must weigh", minimum=0
+            ),
             "num_oov_buckets": Parameter("int", "numbers behind those, for values that are not kept", minimum=0),
             "default_value": Parameter("int", "the number of all values that are not kept (-1 by default)"),
             "reserved_tokens": Parameter("texts", "values that come first, whether they occur or not"),
             "fingerprint_shuffle": Parameter("bool", "in an order without meaning, to balance shards"),
+            "weights": Parameter("column", "a column of numbers that count instead of 1"),
+            "labels": Parameter("column", "a column of classes, 0, 1, ...: values are ordered by what they tell of it"),
+            "use_adjusted_mutual_info": Parameter("bool", "with labels: corrected for chance"),
+            "min_diff_from_avg": Parameter("number", "with labels: how far from it a value must be", minimum=0),
+            "file_format": Parameter("file format", "text, or tfrecord_gzip, which holds line breaks and empty texts"),
+            "vocab_filename": Parameter("text", "the name of its file, the entry's by default"),
+            "vocabulary": Parameter("text", "the name of a vocabulary that entries share"),
         },
         main="top_k",
         fitted=True,

@@ -18,7 +18,7 @@ ANY = frozenset(Kind)
 
 ParameterType = Literal[
     "int", "number", "text", "bool", "same", "value", "numbers", "texts", "values", "ngram range", "number type",
-    "pattern", "choice", "time", "share", "map", "file",
+    "pattern", "choice", "time", "share", "map", "file", "column", "file format",
 ]  # fmt: skip
 Shape = Literal["any", "single", "list", "split", "flag", "items", "reduce", "vector", "either", "filled"]
 
