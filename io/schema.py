@@ -71,6 +71,7 @@ class Feature:
       required: whether the schema demands presence (min_fraction or min_count above 0): the column must be there.
       complete: whether it demands a value in every row (min_fraction 1).
       boolean: an INT feature with a bool_domain; texts such as true and false stand for 1 and 0.
+      length: how many values each row has that has any, if value_count or shape fix it to other than one.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Feature:
     required: bool = False
     complete: bool = False
     boolean: bool = False
+    length: int | None = None
 
 
 def load_schema(path: str) -> schema_pb2.Schema:
@@ -238,6 +240,7 @@ def _feature(nested: _Nested) -> Feature:
         required=nested.required,
         complete=nested.complete,
         boolean=kind is Kind.INT and message.HasField("bool_domain"),
+        length=_length(message),
     )
 
 
@@ -263,6 +266,17 @@ def _multivalued(nested: _Nested) -> bool | None:
             return any((count.min, count.max) != (1, 1) for count in message.value_counts.value_count)
         case _:
             return None
+
+
+def _length(message: schema_pb2.Feature) -> int | None:
+    match message.WhichOneof("shape_type"):
+        case "shape":
+            length = math.prod(dim.size for dim in message.shape.dim)
+        case "value_count" if message.value_count.min == message.value_count.max:
+            length = message.value_count.min
+        case _:
+            return None
+    return length if length > 1 else None
 
 
 def _check_names(names: Sequence[str]) -> None:

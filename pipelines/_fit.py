@@ -53,10 +53,9 @@ def run(options: FitOptions) -> int:
         output=output,
         features=str(options.graph.features),
         input=source.describe(),
-        **vars(fitted),
+        **{**vars(fitted), "notes": plan.notes + fitted.notes},
         schema=schema_path,
         transform=output,
-        notes=plan.notes,
     )
     return tell(result, options.run.json)
 

@@ -48,7 +48,7 @@ from penstock.transforms.checks.unique.transform import RejectDuplicates
 from penstock.transforms.checks.validate import ValidateRecords
 from penstock.transforms.event_time import AssignEventTime
 from penstock.transforms.features.code.function import FeatureFunction
-from penstock.transforms.features.fit import FitTransform, check_preprocessing
+from penstock.transforms.features.fit import FitTransform, check_preprocessing, fit_notes
 from penstock.transforms.features.functions import FeatureFile, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.infer import SummarizeRowsFn, Summary, summary_notes, summary_schema
@@ -416,32 +416,34 @@ class Plan:
             pipeline = stack.enter_context(run_pipeline(beam_options, title, phases))
             rows = pipeline | "Read" >> self.read(keep_source=True).with_error_handler(handler)
             _ = self.check_and_split(rows, handler, spill=spill, for_fit=True) | "FitTransform" >> fit
-        return Fitted.of(pipeline.result)
+        return Fitted.of(pipeline.result, fit_notes(fit.output_dir))
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
     """How many rows a fit read, how many of them it rejected, and how many are of the train split.
 
-    Beam's metrics count them; each is None if the runner has no metrics.
+    Beam's metrics count them; each is None if the runner has no metrics. `notes` say what the fit lost.
     """
 
     rows_in: int | None
     rows_rejected: int | None
     rows_fitted: int | None
+    notes: tuple[Note, ...] = ()
 
     @classmethod
-    def of(cls, result: Any) -> Self:
+    def of(cls, result: Any, notes: tuple[Note, ...] = ()) -> Self:
         """The counts of a pipeline that has ended."""
         found = result.metrics().query(MetricsFilter().with_names(["in-rows", "bad-rows"]))["counters"]
         # Prism reports committed values only, and Beam reads a committed 0 as a missing value.
         counts = {(item.key.metric.namespace, item.key.metric.name): item.result or 0 for item in found}
         if not counts:
-            return cls(None, None, None)
+            return cls(None, None, None, notes)
         return cls(
             sum(rows for (space, name), rows in counts.items() if (space[:4], name) == ("Read", "in-rows")),
             sum(rows for (_, name), rows in counts.items() if name == "bad-rows"),
             counts.get(("FitTransform", "in-rows"), 0),
+            notes,
         )
 
 

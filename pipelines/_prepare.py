@@ -34,6 +34,7 @@ from penstock.transforms.features.apply import (
     transform_fingerprint,
     transformed_schema,
 )
+from penstock.transforms.features.fit import fit_notes
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from penstock.transforms.splits.balance import TellBalance
 from pipelines._cli.options import source_request
@@ -115,9 +116,13 @@ def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Sc
 
 
 def _notes(options: DatasetJobOptions, plan: Plan, graph: str | None) -> tuple[Note, ...]:
-    """What is known of the whole input; columns of Parquet keep doubles, which a graph would take as float32."""
+    """What is known of the whole input; columns of Parquet keep doubles, which a graph would take as float32.
+
+    What a fit lost is told by the job that fitted.
+    """
     keeps_doubles = SHARD_FORMATS[options.output.output_format].has_columns and graph is None
-    return tuple(note for note in plan.notes if not (keeps_doubles and note.code == ROUNDED))
+    known = tuple(note for note in plan.notes if not (keeps_doubles and note.code == ROUNDED))
+    return known + fit_notes(graph) if graph and plan.recipe.preprocessing is not None else known
 
 
 def run(options: PrepareOptions) -> int:

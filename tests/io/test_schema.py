@@ -76,7 +76,7 @@ def test_schema_made_by_tfdv_loads_from_a_file(tmp_path):
         Feature("payment_type", Kind.BYTES, multivalued=False, required=True),
         Feature("trip_start_hour", Kind.INT, multivalued=False, required=True, complete=True),
         Feature("tags", Kind.BYTES, multivalued=True, required=True),
-        Feature("embedding", Kind.FLOAT, multivalued=True),
+        Feature("embedding", Kind.FLOAT, multivalued=True, length=16),
         Feature("tips", Kind.INT, boolean=True),
         Feature("note", Kind.BYTES),
     )

@@ -1,6 +1,8 @@
 """Parses a features file: YAML to entries, checked as far as possible without a schema."""
 
 import dataclasses
+import datetime
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +13,8 @@ import yaml
 from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import Key, Location, pairs, refuse, shown_node, shown_text, top_entry, value_of
 from penstock.io.reserved import RESERVED
-from penstock.transforms.features.operations import OPERATIONS, Operation, Parameter
+from penstock.transforms.features.operations import OPERATIONS
+from penstock.transforms.features.operations.operation import Operation, Parameter
 
 _ENTRY_KEYS = ("input", "inputs", "default", "ops")
 _VOCABULARY = "compute_and_apply_vocabulary"
@@ -27,6 +30,15 @@ _EXPECTED = {
     "ngram range": "two whole numbers such as [1, 2], at least 1, ascending",
     "number type": "int or float",
     "same": "a number or a text",
+    "value": "a number or a text",
+    "values": "a list of numbers or texts (in quotes), each once",
+    "pattern": "a regular expression (in quotes)",
+    "time": "a time such as 2026-01-31 or 2026-01-31T17:05:09Z",
+    "share": "a fraction between 0 and 1 of at most three digits, such as 0.01",
+    "map": "a mapping of keys to values",
+    "file": "the path of a file (in quotes)",
+    "column": "the name of a column",
+    "file format": "text or tfrecord_gzip",
 }
 
 
@@ -61,6 +73,16 @@ class Entry:
     defaults: tuple[Any, ...]
     steps: tuple[Step, ...]
     where: Location
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The inputs, and the columns that arguments of operations name."""
+        return self.inputs + tuple(
+            step.arguments[name]
+            for step in self.steps
+            for name, rule in step.operation.parameters.items()
+            if rule.type == "column" and name in step.arguments
+        )
 
 
 def parse_entries(text: str, source: str) -> tuple[Entry, ...]:
@@ -147,8 +169,21 @@ def _step(name: Any, node: yaml.Node | None, where: Location) -> Step:
     arguments = _arguments(operation, node, where)
     for parameter, rule in operation.parameters.items():
         if rule.required and parameter not in arguments:
-            raise ConfigError(f"{where}: needs the argument {parameter}, {_EXPECTED[rule.type]}")
-    return Step(name, arguments, where)
+            raise ConfigError(f"{where}: needs the argument {parameter}, {_expected(rule)}")
+    return Step(name, _complete(operation, arguments, where), where)
+
+
+def _complete(operation: Operation, arguments: dict[str, Any], where: Location) -> dict[str, Any]:
+    try:
+        return operation.parse(arguments) if operation.parse else arguments
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _expected(rule: Parameter) -> str:
+    return f"one of {', '.join(rule.choices)}" if rule.type == "choice" else _EXPECTED[rule.type]
 
 
 def _arguments(operation: Operation, node: yaml.Node | None, where: Location) -> dict[str, Any]:
@@ -169,15 +204,33 @@ def _arguments(operation: Operation, node: yaml.Node | None, where: Location) ->
 
 
 def _checked(value: Any, name: str, parameter: Parameter, where: Location) -> Any:
+    if parameter.type == "choice" and isinstance(value, str) and value not in parameter.choices:
+        refuse(where, f"{name} is unknown: {value!r}", value, parameter.choices)
     if not _fits(value, parameter):
-        raise ConfigError(f"{where}: {name} must be {_EXPECTED[parameter.type]}, got {shown_text(value)}")
+        raise ConfigError(f"{where}: {name} must be {_expected(parameter)}, got {shown_text(value)}")
     if parameter.minimum is not None and value < parameter.minimum:
         raise ConfigError(f"{where}: {name} must be at least {parameter.minimum}, got {shown_text(value)}")
+    if parameter.maximum is not None and value > parameter.maximum:
+        raise ConfigError(f"{where}: {name} must be at most {parameter.maximum}, got {shown_text(value)}")
     if parameter.nonzero and value == 0:
         raise ConfigError(f"{where}: {name} must not be 0")
-    if name == "pattern":
+    if parameter.type == "pattern":
         _check_pattern(value, where)
-    return _as_bytes(value) if parameter.type == "same" else value
+    return _held(value, parameter)
+
+
+def _held(value: Any, parameter: Parameter) -> Any:
+    """An argument as operations take it: what is compared with values, or becomes one, is bytes."""
+    match parameter.type:
+        case "same" | "value":
+            return _as_bytes(value)
+        case "values":
+            return [_as_bytes(item) for item in value]
+        case "map":
+            return {_as_bytes(key): _as_bytes(item) for key, item in value.items()}
+        case "time":
+            return _microseconds(value)
+    return value
 
 
 def _check_pattern(pattern: str, where: Location) -> None:
@@ -193,8 +246,10 @@ def _fits(value: Any, parameter: Parameter) -> bool:
             return is_int(value)
         case "number":
             return is_number(value)
-        case "text":
+        case "text" | "pattern":
             return isinstance(value, str)
+        case "file":
+            return isinstance(value, str) and value != ""
         case "bool":
             return isinstance(value, bool)
         case "numbers":
@@ -205,8 +260,55 @@ def _fits(value: Any, parameter: Parameter) -> bool:
             return isinstance(value, list) and len(value) == 2 and all(map(is_int, value)) and 1 <= value[0] <= value[1]
         case "number type":
             return value in ("int", "float")
-        case "same":
-            return is_number(value) or isinstance(value, str)
+        case "column":
+            return isinstance(value, str) and value != ""
+        case "file format":
+            return value in ("text", "tfrecord_gzip")
+        case "same" | "value":
+            return _is_value(value)
+        case "values":
+            return isinstance(value, list) and all(map(_is_key, value)) and len(set(value)) == len(value) > 0
+        case "choice":
+            return value in parameter.choices
+        case "time":
+            return _microseconds(value) is not None
+        case "share":
+            return (
+                is_number(value)
+                and 0 < value < 1
+                and math.isclose(value * 1000, round(value * 1000))
+                and value >= 0.001
+            )
+        case "map":
+            return (
+                isinstance(value, dict)
+                and value != {}
+                and all(map(_is_key, value))
+                and all(map(_is_value, value.values()))
+            )
+
+
+def _is_value(value: Any) -> bool:
+    return is_number(value) or isinstance(value, str)
+
+
+def _is_key(value: Any) -> bool:
+    return is_int(value) or isinstance(value, str)
+
+
+def _microseconds(value: Any) -> int | None:
+    """Microseconds from 1970 to a time in UTC: a text in ISO 8601, or what YAML makes of one; None if it is none."""
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime.date):
+        return None
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime(value.year, value.month, value.day)
+    aware = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
+    return (aware - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(microseconds=1)
 
 
 def is_int(value: Any) -> bool:

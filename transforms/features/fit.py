@@ -1,6 +1,8 @@
 """Fits features: one pass over the training rows, whose statistics become part of a TensorFlow graph."""
 
 import dataclasses
+import json
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,16 +17,24 @@ from penstock.io.batches import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files.extras import check_filesystem
+from penstock.io.reasons import Note
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA, RAW_SCHEMA
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
 from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.functions import FeatureFile, Preprocessing
+from penstock.transforms.features.losses import Noticing, notes_of
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
-from penstock.transforms.features.tensors.arrays import GraphColumn, graph_column, large_list_array
+from penstock.transforms.features.tensors.arrays import GraphColumn, Ints, graph_column, large_list_array
 from penstock.transforms.features.tensors.inputs import KINDS, InputTensor, flat_schema, input_tensors, tensors_schema
 from penstock.transforms.features.trace import trace
+from penstock.transforms.features.vocabulary import MAX_LABEL
+
+_LOGGER = logging.getLogger(__name__)
+
+# What is to be told of a fit, beside the schema of its inputs.
+_NOTES = ("metadata", "notes.json")
 
 TensorFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -41,7 +51,7 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
 
         transform_fn/           the graph, a SavedModel
         transformed_metadata/   the schema of its outputs
-        metadata/               the schema of its inputs
+        metadata/               the schema of its inputs, and `notes.json` if the fit loses values (`fit_notes`)
 
     Anything there under these names is replaced, but only at the end. Statistics depend on the order of the rows and
     on the batches only as far as docs/tfx.md says of each operation.
@@ -77,14 +87,15 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
         plan = _plan(tensorflow, self.features, self.schema)
         temp_dir = self.temp_dir or FileSystems.join(self.output_dir, f".tmp-fit-{uuid.uuid4().hex[:8]}")
         rows = batches | "SelectRows" >> beam.ParDo(
-            _SelectRowsFn(plan.columns, plan.tensors, self.split)
+            _SelectRowsFn(plan.columns, plan.tensors, self.split, plan.labels)
         ).with_output_types(pa.RecordBatch)
         with tensorflow.tft_beam.Context(temp_dir=temp_dir):
-            graph = plan.analyze(tensorflow, rows)
+            graph, notes = plan.analyze(tensorflow, rows)
             written = graph | "WriteGraph" >> tensorflow.tft_beam.WriteTransformFn(FileSystems.join(temp_dir, "graph"))
         count = rows | "CountBatches" >> beam.Map(_num_rows) | "CountRows" >> beam.CombineGlobally(sum)
         publish = _PublishFn(temp_dir, self.output_dir, plan, record_checks(self.schema).columns, self.split)
-        results = (beam.pvalue.AsSingleton(count), beam.pvalue.AsIter(written))
+        lost = notes[0] if notes else batches.pipeline | "NothingLost" >> beam.Create([])
+        results = (beam.pvalue.AsSingleton(count), beam.pvalue.AsIter(written), beam.pvalue.AsIter(lost))
         once = batches.pipeline | "Once" >> beam.Create([None])
         return once | "Publish" >> beam.ParDo(publish, *results).with_output_types(str)
 
@@ -133,12 +144,19 @@ class _Plan:
         """The columns that are read, in the schema's order, with their kinds."""
         return {message.name: KINDS[message.type] for message in self.schema.feature}
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The columns that must be classes, which vocabularies are told by."""
+        return self.function.labels if isinstance(self.function, Preprocessing) else frozenset()
+
     def sources_of(self, feature: str) -> Sequence[str]:
         """Returns the columns that a feature may depend on."""
         return self.sources.get(feature) or list(self.columns)
 
-    def analyze(self, tensorflow: Tensorflow, rows: beam.PCollection[pa.RecordBatch]) -> Any:
-        """Returns the fitted graph, deferred.
+    def analyze(
+        self, tensorflow: Tensorflow, rows: beam.PCollection[pa.RecordBatch]
+    ) -> tuple[Any, list[beam.PCollection[tuple[int, Note]]]]:
+        """Returns the fitted graph, deferred, and the notes of what it loses, if it can lose any.
 
         Raises:
           ConfigError: when the function fails, or returns anything but features.
@@ -149,10 +167,13 @@ class _Plan:
         arrow_schema = pa.schema([(name, pa.large_list(_ARROW_TYPES[kind])) for name, kind in self.columns.items()])
         config = tensor_adapter.TensorAdapterConfig(arrow_schema, representations)
         _forget_eager_calls(tensorflow)
+        # Features of a file keep integers exact.
+        function = Noticing(self.function, integers=not isinstance(self.function, Preprocessing))
         try:
-            return (rows, config) | "Analyze" >> tensorflow.tft_beam.AnalyzeDataset(self.function)
+            graph = (rows, config) | "Analyze" >> tensorflow.tft_beam.AnalyzeDataset(function)
         except Exception as error:
             raise ConfigError(f"{self.name} fails: {type(error).__name__}: {error}") from error
+        return graph, function.notes
 
 
 def _forget_eager_calls(tensorflow: Tensorflow) -> None:
@@ -215,7 +236,10 @@ def _file_plan(preprocessing: Preprocessing) -> _Plan:
 class _SelectRowsFn(beam.DoFn):
     """Selects the rows of the split and the columns to analyze, in the form that tensorflow-transform takes."""
 
-    def __init__(self, columns: Mapping[str, Kind], tensors: Sequence[InputTensor], split: str | None):
+    def __init__(
+        self, columns: Mapping[str, Kind], tensors: Sequence[InputTensor], split: str | None, labels: frozenset[str]
+    ):
+        self._labels = sorted(labels)
         self._columns = dict(columns)
         self._tensors = tuple(tensors)
         self._split = split
@@ -226,6 +250,8 @@ class _SelectRowsFn(beam.DoFn):
         if selected.num_rows:
             self._counters.add(in_rows=selected.num_rows)
             columns = _analyzed(selected, self._columns, self._tensors)
+            for label in self._labels:
+                _check_classes(label, columns[label].values)
             yield pa.record_batch([large_list_array(column) for column in columns.values()], list(columns))
 
 
@@ -256,6 +282,16 @@ def _check_faults(faults: Mapping[int, str]) -> None:
         )
 
 
+def _check_classes(name: str, labels: Ints) -> None:
+    """Refuses labels that tensorflow-transform would count for another term."""
+    wrong = labels[(labels < 0) | (labels > MAX_LABEL)]
+    if len(wrong):
+        raise DataError(
+            f"cannot fit: the labels of a vocabulary must be classes from 0 to {MAX_LABEL}, {name!r} has {wrong[0]}; "
+            "number the classes first"
+        )
+
+
 class _PublishFn(beam.DoFn):
     """Completes what tensorflow-transform wrote and moves it to its final folder."""
 
@@ -266,7 +302,7 @@ class _PublishFn(beam.DoFn):
         self._columns = tuple(columns)
         self._split = split
 
-    def process(self, _: None, rows: int, written: Iterable[Any]) -> Iterator[str]:
+    def process(self, _: None, rows: int, written: Iterable[Any], lost: Iterable[Any]) -> Iterator[str]:
         gfile = import_tensorflow().tf.io.gfile
         source = FileSystems.join(self._temp_dir, "graph")
         list(written)
@@ -275,6 +311,7 @@ class _PublishFn(beam.DoFn):
             which = "there are no rows" if self._split is None else f"the split {self._split!r} has no rows"
             raise NoRowsError(f"cannot fit the features: {which}")
         _complete_metadata(source, self._plan, self._columns)
+        _write_notes(source, notes_of(lost))
         gfile.makedirs(self._output_dir)
         for name in ("metadata", "transformed_metadata", "transform_fn"):
             target = FileSystems.join(self._output_dir, name)
@@ -283,6 +320,26 @@ class _PublishFn(beam.DoFn):
             gfile.rename(FileSystems.join(source, name), target)
         gfile.rmtree(self._temp_dir)
         yield self._output_dir
+
+
+def _write_notes(graph_dir: str, notes: tuple[Note, ...]) -> None:
+    """Writes what is to be told of the fit, and tells it."""
+    if not notes:
+        return
+    for note in notes:
+        _LOGGER.warning("%s, in %s values: %s (%s)", note.subject, f"{note.count:,}", note.detail, note.code)
+    text = json.dumps([dataclasses.asdict(note) for note in notes], indent=2) + "\n"
+    with FileSystems.create(FileSystems.join(graph_dir, *_NOTES), "application/json", "uncompressed") as file:
+        file.write(text.encode())
+
+
+def fit_notes(transform_dir: str) -> tuple[Note, ...]:
+    """Returns what became of values when a graph was fitted: integers narrowed, terms that no vocabulary holds."""
+    path = FileSystems.join(transform_dir, *_NOTES)
+    if not FileSystems.exists(path):
+        return ()
+    with FileSystems.open(path, compression_type="uncompressed") as file:
+        return tuple(Note(**fields) for fields in json.loads(file.read()))
 
 
 def _complete_metadata(graph_dir: str, plan: _Plan, columns: Sequence[ColumnCheck]) -> None:

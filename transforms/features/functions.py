@@ -24,14 +24,14 @@ The file has one entry for each output feature::
 
 Nothing else goes out: a column that no entry names is left behind.
 
-- **Operations** are those of `penstock.transforms.features.operations`; their names and arguments are
-  tensorflow-transform's and TensorFlow's. An operation's main argument may be given alone:
-  `floordiv: 100`.
+- **Operations** are those of `penstock.transforms.features.operations`, which docs/features.md lists. The main argument
+  of one may be given alone: `floordiv: 100`.
 - **Missing values.** A missing value is never 0. With `default`, it is replaced before the first operation. Without, it
   stays missing in the output, and no statistic counts it. Operations with a key cannot handle missing values and demand
-  a default. If one of several inputs is missing, so is the result. `is_missing` gives 1 or 0. An empty list counts as
-  missing, since a tensor cannot distinguish the two.
+  a default. If one of several inputs is missing, so is the result, unless it chooses between them. `is_missing`
+  gives 1 or 0. An empty list counts as missing, since a tensor cannot distinguish the two.
 - **Lists** (features that the schema does not bound to one value) stay lists; operations work on each of their values.
+  Two lists are combined item by item if the schema gives them the same length.
 - **Types** are checked against the schema before anything runs. INT is int64 throughout; operations that give FLOAT
   work in float32, as tensorflow-transform does. `equal` and similar operations give 1 or 0.
 - **Large integers**, such as seconds since 1970, are centred before they are narrowed, by all that scales them or puts
@@ -39,7 +39,17 @@ Nothing else goes out: a column that no entry names is left behind.
   rounds to float32 first, so that all times within a minute are one. If all values of the fit are within 2^24, either
   way, the result is tensorflow-transform's, to the bit. Boundaries of `bucketize` are exact to 2^53.
 - **Vocabularies** are stored under their entry's name, if that is valid for one: letters, digits, `_`, `.`, `-`
-  (`tft.TFTransformOutput.vocabulary_by_name`). As in tensorflow-transform, no vocabulary holds the empty text.
+  (`tft.TFTransformOutput.vocabulary_by_name`), or under `vocab_filename`. They are text files, one term a line, which
+  hold neither line breaks nor the empty text: such values are out of vocabulary, and a note of the fit counts them.
+  With `file_format: tfrecord_gzip` a vocabulary holds every text. `weights` names a column, a number in every row,
+  which counts instead of 1; `labels` a column of classes (0, 1, ...), and terms are ordered by their mutual
+  information with it (`use_adjusted_mutual_info`, `min_diff_from_avg`). The graph is applied without either.
+- **Shared vocabularies.** Entries with the same `vocabulary: NAME` share one, which holds the terms of all of them, in
+  the file of that name. Each applies it with its own `default_value` and `num_oov_buckets`; what makes it, such as
+  `top_k`, is said in one of them, or is the same in all::
+
+      origin: {ops: [{compute_and_apply_vocabulary: {vocabulary: airports, top_k: 500, num_oov_buckets: 1}}]}
+      dest: {ops: [{compute_and_apply_vocabulary: {vocabulary: airports, num_oov_buckets: 1}}]}
 
 A `preprocessing_fn` is given as a file, `module.py` or `module.py:function`, or as `module:function`, and gets tensors
 as TFX would give them: by the schema's `tensor_representation_group` and `sparse_feature`; else a feature with a fixed
@@ -50,7 +60,6 @@ may return dense tensors, `SparseTensor`s and `RaggedTensor`s of int64, float32 
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,12 +73,21 @@ from penstock.transforms._named import (
     function_of,
     parse_custom_config,
 )
-from penstock.transforms.features import graph
 from penstock.transforms.features.code.function import FeatureFunction
+from penstock.transforms.features.compute.columns import fill_missing, map_items, map_values
 from penstock.transforms.features.file import Entry, Step, is_int, is_number, parse_entries
-from penstock.transforms.features.tensorflow import import_tensorflow
-
-_VOCABULARY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+from penstock.transforms.features.graph import CALLS
+from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
+from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.vocabulary import (
+    Vocabulary,
+    apply_alone,
+    apply_shared,
+    build_shared,
+    check_columns,
+    check_terms,
+    vocabularies,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +105,11 @@ class FeatureFile:
         """
         columns = feature_map(features)
         outputs = tuple(_bind_entry(entry, columns) for entry in self.entries)
-        used = {name for entry in self.entries for name in entry.inputs}
+        terms = {output.entry.name: output.terms for output in outputs if output.terms}
+        for vocabulary in vocabularies(self.entries).values():
+            check_columns(vocabulary, columns)
+            check_terms(vocabulary, terms)
+        used = {name for entry in self.entries for name in entry.columns}
         inputs = tuple(_Input(name, columns[name].kind, _is_dense(columns[name])) for name in sorted(used))
         return Preprocessing(inputs, outputs)
 
@@ -129,7 +151,9 @@ def parse_features(text: str, source: str = "features") -> FeatureFile:
     Raises:
       ConfigError: with line and entry.
     """
-    return FeatureFile(parse_entries(text, source))
+    entries = parse_entries(text, source)
+    vocabularies(entries)
+    return FeatureFile(entries)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,13 +172,28 @@ class _State:
     kind: Kind
     single: bool
     complete: bool
+    length: int | None = None  # of each list that is there, if it is fixed
 
 
 @dataclasses.dataclass(frozen=True)
 class _Output:
+    """An entry with the states of its inputs and, behind each operation, of what it gives.
+
+    `terms`: the kind of what its vocabulary holds, if it has one.
+    """
+
     entry: Entry
     states: tuple[_State, ...]
-    single: bool
+    steps: tuple[_State, ...]
+    terms: Kind | None
+
+    @property
+    def single(self) -> bool:
+        return (self.steps or self.states)[-1].single
+
+    def entering(self, step: int) -> tuple[_State, ...]:
+        """The states of what an operation gets."""
+        return self.states if step == 0 else (self.steps[step - 1],)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +213,16 @@ class Preprocessing:
         """The output features that have at most one value in each row."""
         return frozenset(output.entry.name for output in self.outputs if output.single)
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The columns that vocabularies are told by; they must be classes."""
+        found = vocabularies(output.entry for output in self.outputs).values()
+        return frozenset(item.arguments["labels"] for item in found if "labels" in item.arguments)
+
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Computes the output columns from input columns, while a graph is built."""
-        return {output.entry.name: _compute(output, inputs) for output in self.outputs}
+        computed = _Computation(import_tensorflow(), self.outputs, inputs)
+        return {output.entry.name: computed.output(output) for output in self.outputs}
 
 
 def _is_dense(feature: Feature) -> bool:
@@ -192,10 +238,13 @@ def _bind_entry(entry: Entry, columns: Mapping[str, Feature]) -> _Output:
         raise ConfigError(
             f"{entry.where}: has {len(states)} inputs, so its first operation must combine them, such as join or add"
         )
-    left = states
+    steps: list[_State] = []
+    terms = None
     for step in entry.steps:
-        left = [_step_state(step, left)]
-    return _Output(entry, tuple(states), left[0].single)
+        entering = steps[-1:] or states
+        terms = entering[0].kind if step.name == VOCABULARY else terms
+        steps.append(_step_state(step, entering))
+    return _Output(entry, tuple(states), tuple(steps), terms)
 
 
 def _input_state(entry: Entry, feature: Feature, default: Any) -> _State:
@@ -205,7 +254,9 @@ def _input_state(entry: Entry, feature: Feature, default: Any) -> _State:
             f"got {_written(default)}"
         )
     single = feature.multivalued is False
-    return _State(feature.kind, single, _is_dense(feature) or default is not None)
+    # A default makes a list of one value.
+    length = feature.length if default is None else None
+    return _State(feature.kind, single, _is_dense(feature) or default is not None, length)
 
 
 _KIND_NAMES = {Kind.INT: "a whole number", Kind.FLOAT: "a number", Kind.BYTES: "a text (in quotes)"}
@@ -225,25 +276,58 @@ def _written(value: Any) -> str:
     return repr(value.decode() if isinstance(value, bytes) else value)
 
 
-def _step_state(step: Step, states: list[_State]) -> _State:
-    operation = step.operation
+def _step_state(step: Step, states: Sequence[_State]) -> _State:
     _check_inputs(step, len(states))
     _check_kinds(step, states)
+    _check_shapes(step, states)
+    return _given_state(step, states)
+
+
+def _check_shapes(step: Step, states: Sequence[_State]) -> None:
+    shape = step.operation.shape
     single = all(state.single for state in states)
-    complete = all(state.complete for state in states)
-    if not single and (operation.shape in ("single", "split") or len(states) > 1):
+    lists = {state.length for state in states if not state.single}
+    if shape == "items" and len(states) > 1 and lists:
+        if None in lists:
+            raise ConfigError(
+                f"{step.where}: takes features of one value, or lists of a fixed length; if these are, say so in the "
+                "schema: value_count { min: 1 max: 1 }, or both the length of the list, and give lists no default"
+            )
+        if len(lists) > 1:
+            raise ConfigError(f"{step.where}: takes lists of one length, got {' and '.join(map(str, sorted(lists)))}")  # type: ignore[type-var]
+    elif not single and (shape in ("single", "split", "either", "filled") or len(states) > 1):
         raise ConfigError(
             f"{step.where}: takes features of one value; if these are, say so in the schema: "
             "value_count { min: 1 max: 1 }"
         )
-    if single and operation.shape == "list":
-        raise ConfigError(f"{step.where}: takes a list of tokens, got one text; split it first")
-    if operation.complete and not complete:
+    if single and shape in ("list", "reduce"):
+        hint = "list of tokens, got one text; split it first" if states[0].kind is Kind.BYTES else "list, got one value"
+        raise ConfigError(f"{step.where}: takes a {hint}")
+    if step.operation.complete and not all(state.complete for state in states):
         raise ConfigError(f"{step.where}: cannot carry missing values; give the entry a default for each input")
-    kind = operation.output_kind(states[0].kind, step.arguments)
-    if operation.shape == "flag":
-        return _State(kind, single=True, complete=True)
-    return _State(kind, single and operation.shape not in ("split", "list"), complete and operation.shape != "split")
+
+
+def _given_state(step: Step, states: Sequence[_State]) -> _State:
+    """The state of what an operation gives."""
+    operation, arguments = step.operation, step.arguments
+    kind = operation.output_kind([state.kind for state in states], arguments)
+    single, complete = all(state.single for state in states), all(state.complete for state in states)
+    length = next((state.length for state in states if state.length), None)
+    match operation.shape:
+        case "flag" | "filled":
+            return _State(kind, single=True, complete=True)
+        case "either":
+            found = any(state.complete for state in states) if step.name == "coalesce" else complete
+            return _State(kind, single=True, complete=found)
+        case "reduce":
+            return _State(kind, single=True, complete=False)
+        case "vector":
+            return _State(kind, False, complete, arguments[str(operation.length_of)])
+        case "split" | "list":
+            return _State(kind, single=False, complete=False)
+    if operation.drops and "default" not in arguments:
+        return _State(kind, single, complete=False)
+    return _State(kind, single, complete, length)
 
 
 def _check_inputs(step: Step, count: int) -> None:
@@ -261,7 +345,7 @@ def _check_inputs(step: Step, count: int) -> None:
         raise ConfigError(f"{step.where}: has two inputs, so it takes no argument")
 
 
-def _check_kinds(step: Step, states: list[_State]) -> None:
+def _check_kinds(step: Step, states: Sequence[_State]) -> None:
     operation, kind = step.operation, states[0].kind
     allowed = [operation.takes, *[operation.key or frozenset({kind})] * (len(states) - 1)]
     for index, (state, kinds) in enumerate(zip(states, allowed, strict=True)):
@@ -270,28 +354,82 @@ def _check_kinds(step: Step, states: list[_State]) -> None:
             place = f" as input {index + 1}" if len(states) > 1 else ""
             raise ConfigError(f"{step.where}: takes {wanted}{place}, got {state.kind.value}")
     for name, value in step.arguments.items():
-        if operation.parameters[name].type == "same" and not _is_of(value, kind):
+        if name in operation.parameters and operation.parameters[name].type == "same" and not _is_of(value, kind):
             raise ConfigError(
                 f"{step.where}: {name} must be {_KIND_NAMES[kind]}, as its input is {kind.value}, got {_written(value)}"
             )
+    fault = operation.check([state.kind for state in states], step.arguments) if operation.check else None
+    if fault:
+        raise ConfigError(f"{step.where}: {fault}")
 
 
-def _compute(output: _Output, inputs: Mapping[str, Any]) -> Any:
-    t = import_tensorflow()
-    entry = output.entry
-    columns = []
-    for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
-        column = t.tf.nest.map_structure(t.tf.identity, inputs[name], expand_composites=True)
-        columns.append(column if default is None else graph.fill_missing(t, column, default, state.single))
-    for step in entry.steps:
-        columns = [_apply(t, step, columns, entry.name)]
-    return columns[0]
+class _Computation:
+    """Computes outputs while a graph is built; a vocabulary that entries share is built once, from all of them."""
+
+    def __init__(self, t: Tensorflow, outputs: Sequence[_Output], inputs: Mapping[str, Any]):
+        self._t = t
+        self._outputs = {output.entry.name: output for output in outputs}
+        self._inputs = inputs
+        self._vocabularies = vocabularies(output.entry for output in outputs)
+        self._terms: dict[str, Any] = {}
+        self._built: dict[str | None, Any] = {}
+
+    def output(self, output: _Output) -> Any:
+        """Returns the column of an output."""
+        entry = output.entry
+        if entry.name not in self._vocabularies:
+            return self._apply(output, range(len(entry.steps)), self._columns(output))[0]
+        at = _vocabulary_step(entry)
+        column = self._apply_vocabulary(self._vocabularies[entry.name], output, entry.steps[at])
+        return self._apply(output, range(at + 1, len(entry.steps)), [column])[0]
+
+    def _columns(self, output: _Output) -> list[Any]:
+        t, entry, columns = self._t, output.entry, []
+        for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
+            column = t.tf.nest.map_structure(t.tf.identity, self._inputs[name], expand_composites=True)
+            columns.append(column if default is None else fill_missing(t, column, default, state.single))
+        return columns
+
+    def _apply(self, output: _Output, steps: range, columns: list[Any]) -> list[Any]:
+        for index in steps:
+            columns = [_apply(self._t, output.entry.steps[index], columns, output.entering(index))]
+        return columns
+
+    def _terms_of(self, output: _Output) -> Any:
+        """Returns the column that the vocabulary of an entry holds the values of."""
+        name = output.entry.name
+        if name not in self._terms:
+            before = range(_vocabulary_step(output.entry))
+            self._terms[name] = self._apply(output, before, self._columns(output))[0]
+        return self._terms[name]
+
+    def _apply_vocabulary(self, vocabulary: Vocabulary, output: _Output, step: Step) -> Any:
+        column = self._terms_of(output)
+        if not vocabulary.shared:
+            return apply_alone(self._t, vocabulary, column, step, self._inputs)
+        if vocabulary.name not in self._built:
+            columns = [self._terms_of(self._outputs[entry.name]) for entry in vocabulary.members]
+            self._built[vocabulary.name] = build_shared(self._t, vocabulary, columns, self._inputs)
+        return apply_shared(self._t, vocabulary, self._built[vocabulary.name], column, step)
 
 
-def _apply(t: Any, step: Step, columns: list[Any], name: str) -> Any:
-    operation, arguments = step.operation, dict(step.arguments)
-    if step.name == "compute_and_apply_vocabulary" and _VOCABULARY_NAME.fullmatch(name):
-        arguments["vocab_filename"] = name
+def _vocabulary_step(entry: Entry) -> int:
+    return next(index for index, step in enumerate(entry.steps) if step.name == VOCABULARY)
+
+
+def _apply(t: Tensorflow, step: Step, columns: list[Any], states: Sequence[_State]) -> Any:
+    operation, arguments, call = step.operation, dict(step.arguments), CALLS[step.name]
+    if operation.shape == "vector":
+        arguments["complete"] = all(state.complete for state in states)
+    if (table := arguments.pop("table", None)) is not None:
+        arguments |= {"keys": table.keys_of(states[0].kind), "values": list(table.values)}
     if not operation.on_values:
-        return operation.call(t, *columns, **arguments)
-    return graph.map_values(t, columns, lambda *values: operation.call(t, *values, **arguments))
+        return call(t, *columns, **arguments)
+
+    def values(*parts: Any) -> Any:
+        return call(t, *parts, **arguments)
+
+    length = next((state.length for state in states if not state.single), None)
+    if len(columns) > 1 and length:
+        return map_items(t, columns, [state.single for state in states], length, values)
+    return map_values(t, columns, values)

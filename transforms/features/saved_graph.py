@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,12 +129,14 @@ class SavedGraph:
 
     def _inputs_of(self, outputs: list[Any]) -> set[str]:
         """Returns the inputs that some of the outputs, or a check of the graph, depend on."""
-        reached = _reachable([tensor.op for tensor in outputs] + list(self._function.graph.control_outputs))
+        ops = [tensor.op for tensor in outputs] + list(self._function.graph.control_outputs)
+        # A blank has the shape of any other dense column, so that what looks at no more than that needs no values.
+        by_values, by_shape = _reachable(ops, stop=("Shape",)), _reachable(ops)
         found, tensors = set(), iter(self._function.inputs)
         for name in sorted(self._specs):
             components = self._tf.nest.flatten(self._specs[name], expand_composites=True)
-            ops = [next(tensors).op for _ in components]
-            if any(op in reached for op in ops):
+            reached = by_values if isinstance(self._specs[name], self._tf.TensorSpec) else by_shape
+            if any(op in reached for op in [next(tensors).op for _ in components]):
                 found.add(name)
         return found
 
@@ -256,13 +258,16 @@ def _same_form(one: Any, other: Any) -> bool:
     return forms[0] == forms[1] and all(size in (None, given) or given is None for size, given in known)
 
 
-def _reachable(ops: list[Any]) -> set[Any]:
+def _reachable(ops: Sequence[Any], stop: Collection[str] = ()) -> set[Any]:
+    """Returns what operations depend on, themselves included; nothing behind operations of the types in `stop`."""
     reached: set[Any] = set()
-    while ops:
-        op = ops.pop()
+    left = list(ops)
+    while left:
+        op = left.pop()
         if op not in reached:
             reached.add(op)
-            ops += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+            if op.type not in stop:
+                left += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
     return reached
 
 

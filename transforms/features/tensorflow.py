@@ -7,20 +7,12 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 from penstock.io.files.extras import TFT
+from penstock.transforms.features.compute.modules import Tensorflow as Tensorflow
 
 _PURPOSE = "feature transformation"
 _STDERR = threading.Lock()
-
-
-class Tensorflow(NamedTuple):
-    """The modules `tensorflow`, `tensorflow_transform` and `tensorflow_transform.beam`."""
-
-    tf: Any
-    tft: Any
-    tft_beam: Any
 
 
 def import_tensorflow() -> Tensorflow:

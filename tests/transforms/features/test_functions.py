@@ -82,6 +82,90 @@ CASES = {
     "list_combined": ("features:\n  a: {inputs: [words, text], ops: [join]}", "value_count { min: 1 max: 1 }"),
     "list_split": ("features:\n  words: {ops: [split]}", "split: takes features of one value"),
     "ngrams_of_one": ("features:\n  text: {ops: [{ngrams: [1, 2]}]}", "takes a list of tokens, got one text; split it"),
+    "list_combined_by_items": ("features:\n  a: {inputs: [words, words], ops: [join]}", "or lists of a fixed length"),
+    "lists_of_two_lengths": (
+        "features:\n  a: {inputs: [pair, triple], ops: [add]}",
+        "lists of one length, got 2 and 3",
+    ),
+    "list_with_default": ("features:\n  a: {inputs: [pair, pair], default: 1, ops: [add]}", "give lists no default"),
+    "length_is_lost": (
+        "features:\n  a: {inputs: [pair, n], ops: [{where: {then: 1}}]}",
+        "where: takes features of one value; if these are",
+    ),
+    "reduce_one": ("features:\n  n: {ops: [list_sum]}", "list_sum: takes a list, got one value"),
+    "impute_a_list": ("features:\n  unbounded: {ops: [impute_mean]}", "impute_mean: takes features of one value"),
+    "argument_maximum": ("features:\n  n: {ops: [{one_hot: 10001}]}", "depth must be at most 10000, got 10001"),
+    "shares": ("features:\n  n: {ops: [clip_by_quantile]}", "clip_by_quantile: give lower, upper or both"),
+    "shares_order": (
+        "features:\n  n: {ops: [{clip_by_quantile: {lower: 0.9, upper: 0.1}}]}",
+        "lower must be less than upper, got 0.9 and 0.1",
+    ),
+    "share": (
+        "features:\n  n: {ops: [{clip_by_quantile: {lower: 0.0001}}]}",
+        "lower must be a fraction between 0 and 1 of at most three digits, such as 0.01, got 0.0001",
+    ),
+    "bounds_order": (
+        "features:\n  n: {ops: [{clip_by_value: {min: 5, max: 1}}]}",
+        "min must not exceed max, got 5 and 1",
+    ),
+    "most_frequent_float": (
+        "features:\n  float: {ops: [impute_most_frequent]}",
+        "impute_most_frequent: takes BYTES or INT, got FLOAT",
+    ),
+    "part": ("features:\n  n: {ops: [{time_part: hours}]}", "part is unknown: 'hours'; did you mean 'hour'"),
+    "part_missing": ("features:\n  n: {ops: [time_part]}", "needs the argument part, one of year, quarter, month"),
+    "part_number": ("features:\n  n: {ops: [{time_part: 1}]}", "part must be one of year, quarter, .*, got 1"),
+    "year_has_no_wave": ("features:\n  n: {ops: [{time_sin: year}]}", "time_sin: part is unknown: 'year'"),
+    "unit_missing": (
+        "features:\n  n:\n    ops:\n    - {time_part: hour}",
+        r"line 4: .* needs the argument unit \(ns, us, ms, s, d\), as its input is INT",
+    ),
+    "unit_of_text": (
+        "features:\n  text: {ops: [{time_part: {part: hour, unit: s}}]}",
+        "takes no unit, as its input is a text",
+    ),
+    "unit_unknown": ("features:\n  text: {ops: [{parse_time: h}]}", "unit is unknown: 'h'; known are ns, us, ms, s, d"),
+    "time": ("features:\n  text: {ops: [{days_since: today}]}", "time must be a time such as .*, got 'today'"),
+    "time_second": ("features:\n  text: {ops: [days_since]}", r"needs a second input, or an argument \(time\)"),
+    "where_one": ("features:\n  n: {ops: [where]}", "needs two values to choose from, .* got 0"),
+    "where_three": ("features:\n  a: {inputs: [n, n, n], ops: [{where: {then: 1}}]}", "to choose from, .* got 3"),
+    "where_kinds": (
+        "features:\n  a: {inputs: [n, text], ops: [{where: {else: 1}}]}",
+        "both values must be of one kind: whole numbers, numbers or texts",
+    ),
+    "where_int_and_float": ("features:\n  a: {inputs: [n, n], ops: [{where: {else: 0.5}}]}", "must be of one kind"),
+    "where_constants": ("features:\n  n: {ops: [{where: {then: 1, else: no}}]}", "else must be a number or a text"),
+    "where_condition": ("features:\n  text: {ops: [{where: {then: 1, else: 0}}]}", "where: takes INT, got BYTES"),
+    "is_in_kind": (
+        "features:\n  n: {ops: [{is_in: [a]}]}",
+        "is_in: values must be whole numbers, as its input is INT",
+    ),
+    "is_in_mixed": ("features:\n  text: {ops: [{is_in: [a, 1]}]}", "values must be texts, as its input is BYTES"),
+    "is_in_twice": ("features:\n  n: {ops: [{is_in: [1, 1]}]}", "values must be a list of .*, each once, got"),
+    "is_in_empty": ("features:\n  n: {ops: [{is_in: []}]}", "values must be a list of numbers or texts"),
+    "no_map": ("features:\n  n: {ops: [lookup]}", "lookup: give map .* or file .*, one of both"),
+    "map_empty": ("features:\n  n: {ops: [{lookup: {map: {}}}]}", "map must be a mapping of keys to values, got {}"),
+    "map_to": ("features:\n  n: {ops: [{lookup: {map: {1: a}, to: int}}]}", "to is for a file of CSV"),
+    "map_values": (
+        "features:\n  n: {ops: [{lookup: {map: {1: a, 2: 2}}}]}",
+        "map: the values must be of one kind: whole numbers, numbers or texts",
+    ),
+    "map_keys": (
+        "features:\n  n: {ops: [{lookup: {map: {a: 1}}}]}",
+        "map: the key must be a whole number, as its input is INT, got 'a'",
+    ),
+    "map_keys_of_text": (
+        "features:\n  text: {ops: [{lookup: {map: {7: 1}}}]}",
+        r"map: the key must be a text \(in quotes\), as its input is BYTES, got 7",
+    ),
+    "group": (
+        "features:\n  text: {ops: [{regex_extract: {pattern: '(a)', group: 2}}]}",
+        r"the pattern '\(a\)' has no group 2",
+    ),
+    "rewrite": (
+        "features:\n  text: {ops: [{regex_replace: {pattern: '(a)', rewrite: '\\2'}}]}",
+        r"rewrite '\\\\2' does not fit the pattern '\(a\)'",
+    ),
     "two_vocabularies": (
         "features:\n  text: {ops: [compute_and_apply_vocabulary, compute_and_apply_vocabulary]}",
         "compute_and_apply_vocabulary may occur once in an entry",
@@ -95,6 +179,8 @@ COLUMNS = [
     Feature("text", Kind.BYTES, multivalued=False),
     Feature("words", Kind.BYTES, multivalued=True),
     Feature("unbounded", Kind.INT),
+    Feature("pair", Kind.INT, multivalued=True, length=2),
+    Feature("triple", Kind.INT, multivalued=True, length=3),
 ]
 
 

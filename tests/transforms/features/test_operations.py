@@ -5,24 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from operation_columns import compute, rows_of, tensor
 
 from penstock.io.schema import Feature, Kind
 from penstock.transforms.features.functions import parse_features
+from penstock.transforms.features.graph import CALLS
 from penstock.transforms.features.operations import OPERATIONS
+from penstock.transforms.features.operations.fitted import FITTED
+from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("tensorflow_transform")
-
-COLUMNS: dict[str, tuple[Feature, list[Any]]] = {
-    "n": (Feature("n", Kind.INT, multivalued=False), [7, None, -7, 0]),
-    "m": (Feature("m", Kind.INT, multivalued=False), [2, 2, None, 3]),
-    "x": (Feature("x", Kind.FLOAT, multivalued=False), [0.25, None, -1.5, 4.0]),
-    "all": (Feature("all", Kind.INT, multivalued=False, required=True, complete=True), [2**63 - 1, -(2**63), 1, 0]),
-    "text": (Feature("text", Kind.BYTES, multivalued=False), ["  Äb c", None, "", "x"]),
-    "number": (Feature("number", Kind.BYTES, multivalued=False), ["7", None, "-1", "0"]),
-    "words": (Feature("words", Kind.BYTES, multivalued=True), [["a", "b", "a"], [], None, ["Ü"]]),
-    "list": (Feature("list", Kind.INT, multivalued=True), [[1, -2], None, [3], []]),
-}
 
 CASES: dict[str, tuple[str, list[Any]]] = {
     "identity": ("{input: n}", [7, None, -7, 0]),
@@ -87,6 +80,86 @@ CASES: dict[str, tuple[str, list[Any]]] = {
     "is_missing": ("{input: n, ops: [is_missing]}", [0, 1, 0, 0]),
     "is_missing_list": ("{input: words, ops: [is_missing]}", [0, 1, 1, 0]),
     "is_missing_never": ("{input: all, ops: [is_missing]}", [0, 0, 0, 0]),
+    "sign": ("{input: n, ops: [sign]}", [1, None, -1, 0]),
+    "floor": ("{input: x, ops: [floor]}", [0.0, None, -2.0, 4.0]),
+    "ceil": ("{input: x, ops: [ceil]}", [1.0, None, -1.0, 4.0]),
+    "trunc": ("{input: x, ops: [trunc]}", [0.0, None, -1.0, 4.0]),
+    "square": ("{input: n, ops: [square]}", [49, None, 49, 0]),
+    "square_float": ("{input: x, ops: [square]}", [0.0625, None, 2.25, 16.0]),
+    "pow": ("{input: x, ops: [abs, {pow: 0.5}]}", [0.5, None, math.sqrt(1.5), 2.0]),
+    "pow_integer": ("{input: n, ops: [{pow: 2}]}", [49.0, None, 49.0, 0.0]),
+    "logical_and": ("{inputs: [n, m], ops: [logical_and]}", [1, None, None, 0]),
+    "logical_or": ("{inputs: [n, all, n], ops: [logical_or]}", [1, None, 1, 0]),
+    "logical_not": ("{input: n, ops: [logical_not]}", [0, None, 0, 1]),
+    "add_lists": ("{inputs: [pair, pair], ops: [add]}", [[2, 4], None, [-6, 8], [0, 0]]),
+    "subtract_lists": ("{inputs: [pair, sure_pair], ops: [subtract]}", [[-9, -18], None, [-33, -36], [-50, -60]]),
+    "compare_lists": ("{inputs: [sure_pair, pair], ops: [greater]}", [[1, 1], None, [1, 1], [1, 1]]),
+    "list_with_one_value": ("{inputs: [pair, n], ops: [multiply]}", [[7, 14], None, [21, -28], [0, 0]]),
+    "one_value_with_list": ("{inputs: [n, pair], ops: [subtract]}", [[6, 5], None, [-4, -11], [0, 0]]),
+    "list_with_dense_value": ("{inputs: [pair, all], ops: [maximum]}", [[2**63 - 1] * 2, None, [1, 4], [0, 0]]),
+    "list_and_on": ("{inputs: [pair, pair], ops: [multiply, {add: 1}, list_sum]}", [7, None, 27, 2]),
+    "join_lists": ("{inputs: [names, names], ops: [{join: +}]}", [["a+a", "b+b"], None, ["c+c", "d+d"], None]),
+    "substr": ("{input: text, ops: [{substr: {start: 2, length: 2}}]}", ["Äb", None, "", ""]),
+    "substr_from_the_end": ("{input: text, ops: [{substr: {start: -3, length: 2}}]}", ["b ", None, "", "x"]),
+    "substr_beyond": ("{input: text, ops: [{substr: {start: 9223372036854775807}}]}", ["", None, "", ""]),
+    "substr_all": ("{input: text, ops: [{substr: {start: -9223372036854775808}}]}", ["  Äb c", None, "", "x"]),
+    "substr_of_list": ("{input: words, ops: [{substr: {length: 0}}]}", [["", "", ""], None, None, [""]]),
+    "regex_full_match": ("{input: text, ops: [{regex_full_match: '[a-z]*'}]}", [0, None, 1, 1]),
+    "regex_extract": ("{input: text, ops: [{regex_extract: '[^ ]+'}]}", ["Äb", None, None, "x"]),
+    "regex_extract_group": (
+        "{input: text, ops: [{regex_extract: {pattern: '(.)( c)?$', group: 2}}]}",
+        [" c", None, None, ""],
+    ),
+    "regex_extract_of_list": ("{input: words, ops: [{regex_extract: '(?i)[B-Z]'}]}", [["b"], None, None, None]),
+    "regex_extract_dense": ("{input: text, default: 'q', ops: [{regex_extract: '[a-z]'}]}", ["b", "q", None, "x"]),
+    "coalesce": ("{inputs: [m, n], ops: [coalesce]}", [2, 2, -7, 3]),
+    "coalesce_missing": ("{inputs: [n, n], ops: [coalesce, {add: 1}]}", [8, None, -6, 1]),
+    "coalesce_dense": ("{inputs: [n, all], ops: [coalesce]}", [7, -(2**63), -7, 0]),
+    "where": ("{inputs: [n, m, all], ops: [where]}", [2, None, None, 0]),
+    "where_chosen_is_there": ("{inputs: [all, all, n], ops: [where]}", [2**63 - 1, -(2**63), 1, 0]),
+    "where_constants": (
+        "{input: n, ops: [{greater: 0}, {where: {then: 'up', else: 'down'}}]}",
+        ["up", None, "down", "down"],
+    ),
+    "where_numbers": ("{input: n, ops: [{where: {then: 1, else: 0.5}}]}", [1.0, None, 1.0, 0.5]),
+    "where_else": ("{inputs: [n, text], ops: [{where: {else: '-'}}]}", ["  Äb c", None, "", "-"]),
+    "where_then": ("{inputs: [all, x], ops: [{where: {then: 9}}]}", [9.0, 9.0, 9.0, 4.0]),
+    "is_in": ("{input: n, ops: [{is_in: [7, 0]}]}", [1, None, 0, 1]),
+    "is_in_texts": ("{input: words, ops: [{is_in: ['a', 'Ü']}]}", [[1, 0, 1], None, None, [1]]),
+    "index_in": ("{input: text, ops: [{index_in: ['', 'x']}]}", [-1, None, 0, 1]),
+    "lookup": ("{input: number, ops: [{lookup: {map: {'7': 'seven', '0': ''}}}]}", ["seven", None, None, ""]),
+    "lookup_default": ("{input: n, ops: [{lookup: {map: {7: 1, 0: 2}, default: -1}}]}", [1, None, -1, 2]),
+    "lookup_numbers": ("{input: n, ops: [{lookup: {map: {7: 1, -7: 0.5}, default: 0.25}}]}", [1.0, None, 0.5, 0.25]),
+    "lookup_list": ("{input: words, ops: [{lookup: {map: {b: 2, Ü: 3}}}]}", [[2], None, None, [3]]),
+    "lookup_dense": ("{input: all, ops: [{lookup: {map: {0: 5, -9223372036854775808: 6}}}]}", [None, 6, None, 5]),
+    "one_hot": ("{input: m, ops: [{one_hot: 3}]}", [[0, 0, 1.0], [0, 0, 1.0], None, [0, 0, 0.0]]),
+    "one_hot_dense": ("{input: n, default: 1, ops: [abs, {one_hot: 2}]}", [[0, 0.0], [0, 1.0], [0, 0.0], [1.0, 0]]),
+    "one_hot_of_list": ("{input: list, ops: [{one_hot: 4}]}", [[0, 1.0, 0, 0], None, [0, 0, 0, 1.0], None]),
+    "one_hot_of_filled_list": (
+        "{input: list, default: 0, ops: [{one_hot: 2}]}",
+        [[0, 1.0], [1.0, 0], [0, 0.0], [1.0, 0]],
+    ),
+    "count_hot": (
+        "{input: words, default: '', ops: [{index_in: [a, b]}, {count_hot: 2}]}",
+        [[2, 1], [0, 0], [0, 0], [0, 0]],
+    ),
+    "count_hot_and_on": ("{input: words, ops: [{index_in: [a, b]}, {count_hot: 2}, list_max]}", [2, None, None, 0]),
+    "vectors": ("{input: n, default: 0, ops: [{one_hot: 2}, {multiply: 2}, list_sum]}", [0.0, 2.0, 0.0, 2.0]),
+    "list_min": ("{input: list, ops: [list_min]}", [-2, None, 3, None]),
+    "list_max": ("{input: list, ops: [list_max]}", [1, None, 3, None]),
+    "list_sum": ("{input: list, default: 4, ops: [list_sum]}", [-1, 4, 3, 4]),
+    "list_mean": ("{input: list, ops: [list_mean]}", [-0.5, None, 3.0, None]),
+    "list_count": ("{input: words, ops: [list_count]}", [3, 0, 0, 1]),
+    "parse_time": ("{input: time, ops: [{parse_time: ms}]}", [1330527599250, None, -1000, 253402300799999]),
+    "parse_days": ("{input: time, ops: [{parse_time: d}]}", [15399, None, -1, 2932896]),
+    "time_part": ("{input: time, ops: [{time_part: hour}]}", [14, None, 23, 23]),
+    "time_sin": (
+        "{input: n, ops: [{time_sin: {part: weekday, unit: d}}]}",
+        [math.sin(6 * math.pi / 7), None, math.sin(6 * math.pi / 7), math.sin(6 * math.pi / 7)],
+    ),
+    "time_cos": ("{input: n, ops: [{time_cos: {part: hour, unit: s}}]}", [1.0, None, math.cos(math.pi / 12), 1.0]),
+    "days_since": ("{input: n, ops: [{days_since: {time: 1970-01-02T12:00, unit: d}}]}", [5.5, None, -8.5, -1.5]),
+    "days_between": ("{inputs: [n, m], ops: [{days_since: {unit: d}}]}", [5.0, None, None, -3.0]),
     "apply_buckets": ("{input: n, ops: [{apply_buckets: [-7, 0.5]}]}", [2, None, 1, 1]),
     "apply_buckets_with_interpolation": (
         "{input: x, ops: [{apply_buckets_with_interpolation: [0, 1, 2]}]}",
@@ -100,43 +173,14 @@ CASES: dict[str, tuple[str, list[Any]]] = {
 }
 
 
-def tensor(feature: Feature, rows: list[Any]) -> Any:
-    lists = [row if isinstance(row, list) else [] if row is None else [row] for row in rows]
-    dtype = {Kind.INT: tf.int64, Kind.FLOAT: tf.float32, Kind.BYTES: tf.string}[feature.kind]
-    if feature.complete and not feature.multivalued:
-        return tf.constant([values[0] for values in lists], dtype)
-    return tf.RaggedTensor.from_row_lengths(
-        tf.constant([value for values in lists for value in values], dtype), [len(values) for values in lists]
-    ).to_sparse()
-
-
-def rows_of(result: Any, single: bool) -> list[Any]:
-    if not isinstance(result, tf.SparseTensor):
-        return [plain(value) for value in result.numpy()]
-    rows: list[list[Any]] = [[] for _ in range(int(result.dense_shape[0]))]
-    for (row, _), value in zip(result.indices.numpy(), result.values.numpy(), strict=True):
-        rows[row].append(plain(value))
-    return [None if not row else row[0] if single else row for row in rows]
-
-
-def plain(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value.item()
-
-
-def compute(entry: str, rows: slice = slice(None)) -> tuple[Any, bool]:
-    preprocessing = parse_features(f"features: {{y: {entry}}}").bind([feature for feature, _ in COLUMNS.values()])
-    inputs = {item.name: tensor(COLUMNS[item.name][0], COLUMNS[item.name][1][rows]) for item in preprocessing.inputs}
-    return preprocessing(inputs)["y"], "y" in preprocessing.single
-
-
 @pytest.mark.parametrize(("entry", "expected"), CASES.values(), ids=CASES.keys())
 def test_operation(entry: str, expected: list[Any]) -> None:
     result, single = compute(entry)
     got = rows_of(result, single)
-    if any(isinstance(value, float) for value in expected):
+    flat = [value for row in expected for value in (row if isinstance(row, list) else [row])]
+    if any(isinstance(value, float) for value in flat):
         assert result.dtype == tf.float32
-        filled, wanted = ([math.nan if value is None else value for value in row] for row in (got, expected))
-        np.testing.assert_allclose(filled, wanted, rtol=1e-6)
+        assert got == [row if row is None else pytest.approx(row, rel=1e-6, abs=1e-7) for row in expected]
     else:
         assert got == expected
         assert result.dtype in (tf.int64, tf.string)
@@ -150,9 +194,13 @@ def test_operation_on_a_batch_where_all_is_missing(entry: str) -> None:
 
 
 def test_every_operation_that_is_not_fitted_has_a_case() -> None:
-    fitted = {name for name in OPERATIONS if name.startswith(("scale", "bucketize", "compute_and_apply"))}
+    fitted = {operation.name for operation in FITTED}
     untested = {name for name in OPERATIONS if not any(name in entry for entry, _ in CASES.values())}
     assert untested - {"hash_strings"} == fitted
+
+
+def test_every_operation_has_its_function_and_no_other() -> None:
+    assert CALLS.keys() == OPERATIONS.keys() - {VOCABULARY}
 
 
 def test_hash_strings_is_tensorflows() -> None:

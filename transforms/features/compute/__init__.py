@@ -1,0 +1,1 @@
+"""How TensorFlow computes the operations of a features file."""
