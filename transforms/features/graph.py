@@ -8,7 +8,7 @@ without it.
 from collections.abc import Callable
 from typing import Any
 
-from penstock.transforms.features import exact_integers
+from penstock.transforms.features.analyses import exact_integers
 from penstock.transforms.features.tensorflow import Tensorflow
 
 # TensorFlow has no type annotations.
