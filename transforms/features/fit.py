@@ -22,9 +22,9 @@ from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA, RAW_SCHEMA
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
+from penstock.transforms.features.analyses.losses import Noticing, notes_of
 from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.functions import FeatureFile, Preprocessing
-from penstock.transforms.features.losses import Noticing, notes_of
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 from penstock.transforms.features.tensors.arrays import GraphColumn, Ints, graph_column, large_list_array
 from penstock.transforms.features.tensors.inputs import KINDS, InputTensor, flat_schema, input_tensors, tensors_schema

@@ -9,7 +9,8 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock.transforms.features.compute import choices, exact_integers, fitted, lists, numbers, texts, times
+from penstock.transforms.features.analyses import exact_integers
+from penstock.transforms.features.compute import choices, fitted, lists, numbers, texts, times
 from penstock.transforms.features.compute.columns import Column
 from penstock.transforms.features.compute.modules import Tensorflow
 

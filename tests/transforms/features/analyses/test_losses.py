@@ -9,9 +9,9 @@ import pytest
 from fitted import fit_all
 
 from penstock.io.reasons import Note
+from penstock.transforms.features.analyses.losses import NARROWED, UNHELD, Loss, notes_of
 from penstock.transforms.features.fit import fit_notes
 from penstock.transforms.features.functions import parse_features
-from penstock.transforms.features.losses import NARROWED, UNHELD, Loss, notes_of
 
 tft = pytest.importorskip("tensorflow_transform")
 tf = pytest.importorskip("tensorflow")

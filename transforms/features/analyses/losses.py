@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from penstock.io.columns.float32 import MAX_EXACT_WHOLE, lost_digits
 from penstock.io.reasons import Note, merge_notes
-from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 
 # The codes of the notes.
 NARROWED = "fit.narrowed"
@@ -88,27 +87,32 @@ class Noticing:
 
     def __call__(self, inputs: dict[str, Any]) -> Any:
         """Returns the outputs of the function."""
-        t, sources = import_tensorflow(), dict(inputs)
+        import tensorflow as tf
+        import tensorflow_transform as tft
+
+        sources = dict(inputs)
         outputs = self._function(inputs)
         if self._losses is None:
-            self._losses = list(_find(t, sources, self._integers))
+            self._losses = list(_find(sources, self._integers))
         if self._losses:
-            _ = t.tft.experimental.ptransform_analyzer(
-                inputs=[_lost(t, loss, sources) for loss in self._losses],
+            _ = tft.experimental.ptransform_analyzer(
+                inputs=[_lost(loss, sources) for loss in self._losses],
                 ptransform=_Notice(self._losses, self.notes),
-                output_dtypes=[t.tf.int64],
+                output_dtypes=[tf.int64],
                 output_shapes=[[]],
                 name="penstock_losses",
             )
         return outputs
 
 
-def _lost(t: Tensorflow, loss: Loss, sources: Mapping[str, Any]) -> Any:
+def _lost(loss: Loss, sources: Mapping[str, Any]) -> Any:
     """Returns the values that may be lost, as a flat tensor."""
-    graph = t.tf.compat.v1.get_default_graph()
-    tensor = graph.get_tensor_by_name(loss.tensor) if loss.tensor else _values(t, sources[loss.columns[0]])
+    import tensorflow as tf
+
+    graph = tf.compat.v1.get_default_graph()
+    tensor = graph.get_tensor_by_name(loss.tensor) if loss.tensor else _values(sources[loss.columns[0]])
     mask = _is_large(tensor) if loss.mask is None else graph.get_tensor_by_name(loss.mask)
-    return t.tf.boolean_mask(t.tf.reshape(tensor, [-1]), t.tf.reshape(mask, [-1]))
+    return tf.boolean_mask(tf.reshape(tensor, [-1]), tf.reshape(mask, [-1]))
 
 
 class _Notice(beam.PTransform[Any, Any]):
@@ -148,12 +152,14 @@ def notes_of(found: Iterable[tuple[int, Note]]) -> tuple[Note, ...]:
     return tuple(most[key] for key in sorted(most))
 
 
-def _find(t: Tensorflow, sources: Mapping[str, Any], integers: bool) -> Iterator[Loss]:
-    graph = t.tf.compat.v1.get_default_graph()
-    columns = {_values(t, source).op: name for name, source in sources.items()}
-    found = [(UNHELD, terms, mask) for terms, mask in _unheld_terms(t, graph)]
+def _find(sources: Mapping[str, Any], integers: bool) -> Iterator[Loss]:
+    import tensorflow as tf
+
+    graph = tf.compat.v1.get_default_graph()
+    columns = {_values(source).op: name for name, source in sources.items()}
+    found = [(UNHELD, terms, mask) for terms, mask in _unheld_terms(graph)]
     if integers:
-        found += [(NARROWED, tensor, None) for tensor in _narrowed_integers(t, graph, columns)]
+        found += [(NARROWED, tensor, None) for tensor in _narrowed_integers(graph, columns)]
     for code, tensor, mask in found:
         # A count of values is no value: the way from a column to an integer that is narrowed is one of integers.
         through = _is_integer if code == NARROWED else _is_any
@@ -164,22 +170,25 @@ def _find(t: Tensorflow, sources: Mapping[str, Any], integers: bool) -> Iterator
             )
 
 
-def _values(t: Tensorflow, source: Any) -> Any:
+def _values(source: Any) -> Any:
     """Returns the tensor of an input's values."""
-    if isinstance(source, t.tf.RaggedTensor):
+    import tensorflow as tf
+
+    if isinstance(source, tf.RaggedTensor):
         return source.flat_values
-    return source.values if isinstance(source, t.tf.SparseTensor) else source
+    return source.values if isinstance(source, tf.SparseTensor) else source
 
 
 def _is_large(tensor: Any) -> Any:
     return (tensor > MAX_EXACT_WHOLE) | (tensor < -MAX_EXACT_WHOLE)
 
 
-def _unheld_terms(t: Tensorflow, graph: Any) -> list[tuple[Any, Any]]:
+def _unheld_terms(graph: Any) -> list[tuple[Any, Any]]:
     """Returns the terms from which tensorflow-transform takes those for a vocabulary, and which it leaves out."""
+    import tensorflow as tf
     from tensorflow_transform import analyzers
 
-    pattern = str(analyzers.get_vocab_newline_characters_regex(t.tf.string, "text")).encode()
+    pattern = str(analyzers.get_vocab_newline_characters_regex(tf.string, "text")).encode()
     return [
         (op.inputs[0], op.outputs[0])
         for op in graph.get_operations()
@@ -187,9 +196,11 @@ def _unheld_terms(t: Tensorflow, graph: Any) -> list[tuple[Any, Any]]:
     ]
 
 
-def _narrowed_integers(t: Tensorflow, graph: Any, columns: Mapping[Any, str]) -> list[Any]:
+def _narrowed_integers(graph: Any, columns: Mapping[Any, str]) -> list[Any]:
     """Returns the tensors of int64 that are cast to a float of 32 bits or less on the way to an analysis."""
-    tf, found = t.tf, {}
+    import tensorflow as tf
+
+    found = {}
     for tensors, keeps in _analyzed(graph):
         if not keeps:
             found.update({tensor.ref(): tensor for tensor in tensors if tensor.dtype == tf.int64})

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from penstock.io.columns.float32 import MAX_EXACT_WHOLE
-from penstock.transforms.features.compute.integer_statistics import (
+from penstock.transforms.features.analyses.integer_statistics import (
     MAX_WHOLE_DOUBLE,
     MomentsCombiner,
     QuantilesCombiner,
     quantiles_error,
 )
-from penstock.transforms.features.compute.modules import Tensorflow
 
-# TensorFlow has no type annotations.
+# TensorFlow has no type annotations; `Tensorflow` holds its modules.
+Tensorflow = Any
 Column = Any
 Values = Any
 

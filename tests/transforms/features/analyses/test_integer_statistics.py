@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from penstock.transforms.features.compute.integer_statistics import MomentsCombiner, QuantilesCombiner, integer_sums
+from penstock.transforms.features.analyses.integer_statistics import MomentsCombiner, QuantilesCombiner, integer_sums
 
 CASES = {
     "one": [7],
