@@ -30,7 +30,7 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `KeepSource`        Copies the data columns of each batch into `_source`.
 `FitTransform`      Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
 `ApplyTransform`    Applies a fitted graph to batches.
-`load_features`     Reads what `--features` names: a YAML file, or a `module:function`.
+`load_features`     Reads what `--features` names: a YAML file, or a `preprocessing_fn`.
 `RollingFeatures`   Adds features of what happened to a key before each row.
 `load_rolling`      Reads the YAML file that `--rolling` names.
 `verify_dataset`    Reads a dataset again and yields each fault, and nothing for a good dataset.

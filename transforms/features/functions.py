@@ -115,7 +115,7 @@ class FeatureFile:
 
 
 def load_features(features: str, custom_config: str | None = None) -> FeatureFile | FeatureFunction:
-    """Reads what `--features` names: a YAML file, or a `preprocessing_fn` as `module.py:function` or `module:function`.
+    """Reads what `--features` names: a YAML file, or a `preprocessing_fn`.
 
     A function is imported here, to find a mistake in its name at once; otherwise TensorFlow is not needed.
 
