@@ -21,7 +21,7 @@ from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandle
 from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
-from penstock.io.reasons import Note
+from penstock.io.reasons import EXCLUDED, Note
 from penstock.io.schema import load_schema, schema_features, schema_fingerprint, write_schema
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
@@ -281,8 +281,10 @@ def _judged(outcome: Outcome, options: DatasetJobOptions, source: Source, second
         return result
     rejects = dataclasses.replace(read_first(outcome.dead_letters), reasons=result.rejected_by_reason)
     examples = rejects.examples(input_uris(source))
+    excluded = outcome.manifest.rejected_by_stage.get(EXCLUDED, 0)
     raise RunFailedError(
-        f"{result.rows_rejected:,} of {result.rows_in:,} rows were rejected, more than --max_reject_fraction "
+        f"{result.rows_rejected - excluded:,} of {result.rows_in - excluded:,} rows were rejected, more than "
+        "--max_reject_fraction "
         f"{options.checks.max_reject_fraction:g} allows; "
         f"nothing is published; the rejected rows and why: {outcome.dead_letters}; {examples}",
         result,

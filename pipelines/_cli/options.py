@@ -19,6 +19,7 @@ from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.registry import kind_of
 from penstock.transforms._named import SchemaMode
 from penstock.transforms.splits.registry import split_names
+from penstock.transforms.splits.spelling import HASH_VERSION
 from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
 from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
 from pipelines._report.process import is_started_for_a_job, tell_removed
@@ -218,7 +219,7 @@ class SplitOptions(Options):
     )
     split_hash: int = flag(
         "version of the hash that chooses splits; 1 is that of datasets whose manifest names none",
-        2,
+        HASH_VERSION,
         type=int,
         choices=(1, 2),
     )

@@ -14,7 +14,11 @@ _EXAMPLES = """examples:
     penstock prepare --input 'data/*.parquet' --schema schema.pbtxt --rules rules.yaml \\
         --features features.yaml --label fare --split train=0.8,eval=0.1,test=0.1 --split_key user_id --output out
 
-  the same, from a file; a flag wins over the file
+  train on what came before June, evaluate on the rest; what lies within a day before it is in neither
+    penstock prepare --input 'data/*.parquet' --schema schema.pbtxt --event_time pickup:s \\
+        --split_time 'train<2026-06-01, eval' --split_gap 1d --output out
+
+  the same as a file of flags; a flag wins over the file
     penstock prepare --config job.yaml --overwrite
 
   a stream: one dataset for each minute, with rows that come up to 30 seconds late

@@ -60,7 +60,7 @@ def test_what_a_killed_fit_left_goes_with_the_next_one(folder):
     assert left.exists()
     code, told = fit_job(*flags(folder, f"--schema={folder}/schema.pbtxt"))
     assert code == DONE
-    assert f"removed what a killed run left in {left} (" in told
+    assert f"removed what a killed run left in {graph} (" in told
     assert [path.name for path in graph.glob(".tmp-*")] == [others.name]
 
 

@@ -13,8 +13,8 @@ from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, rejec
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
 from penstock.transforms.splits.base import FAULT, LEFT_OUT, SplitKind, with_split
-from penstock.transforms.splits.by_hash import HASH_VERSION, SplitByHash
-from penstock.transforms.splits.spelling import Ratio
+from penstock.transforms.splits.by_hash import SplitByHash
+from penstock.transforms.splits.spelling import HASH_VERSION, Ratio
 
 
 @dataclasses.dataclass(eq=False)

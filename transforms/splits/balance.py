@@ -164,10 +164,11 @@ class Balance:
 
     def _strata(self, counts: SplitCounts) -> Iterator[Note]:
         totals: Counter[str] = Counter()
-        for (value, _), rows in (counts.strata or {}).items():
+        strata: Table = counts.strata or {}
+        for (value, _), rows in strata.items():
             totals[value] += rows
         for name, ratio in zip(self.names, self.ratios, strict=False):
-            parts = {value: (counts.strata or {}).get((value, name), 0) for value in sorted(totals)}
+            parts = {value: strata.get((value, name), 0) for value in sorted(totals)}
             missing = [value for value, part in parts.items() if not part]
             uneven = [value for value, part in parts.items() if part and _is_uneven(part, totals[value], ratio)]
             yield from self._stratum_note("missing", name, missing, "have no row in this split", totals)

@@ -20,10 +20,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, find_feature
 from penstock.transforms.splits.base import Chosen, Codes, SplitKind, with_split
-from penstock.transforms.splits.spelling import Ratio, check_ratios, exact
-
-# The version of the hash that splits have, unless an older one is asked for (`penstock.io.columns.hashing`).
-HASH_VERSION = 2
+from penstock.transforms.splits.spelling import HASH_VERSION, Ratio, check_ratios, exact
 
 
 def check_key(key: Sequence[str], features: Sequence[Feature]) -> None:

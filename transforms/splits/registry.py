@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.io.errors import ConfigError
 from penstock.transforms.splits.spelling import (
+    HASH_VERSION,
     fold_ratios,
     parse_column,
     parse_patterns,
@@ -26,7 +27,10 @@ Flags = Mapping[str, Any]
 TRAIN = "train"
 
 # Flags that say more about a split, with what asks for nothing.
-_MORE: Flags = {"split_key": (), "split_gap": None, "split_stratify": None}
+_MORE: Flags = {"split_key": (), "split_hash": HASH_VERSION, "split_gap": None, "split_stratify": None}
+
+# Those that mean nothing, and do no harm, where there is one split only.
+_MAY_BE_ALONE = frozenset({"split_key", "split_hash"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +61,7 @@ def _by_folds(flags: Flags, columns: Sequence[str] | None) -> "SplitKind":
 
 
 def _by_hash(ratios: Mapping[str, Any], flags: Flags, columns: Sequence[str] | None) -> "SplitKind":
-    from penstock.transforms.splits.by_hash import HASH_VERSION, SplitByHash
+    from penstock.transforms.splits.by_hash import SplitByHash
 
     key, version = tuple(flags.get("split_key") or ()), int(flags.get("split_hash") or HASH_VERSION)
     return SplitByHash(ratios, key, flags.get("seed") or 0, None if columns is None else tuple(columns), version)
@@ -81,7 +85,7 @@ def _by_column(flags: Flags, columns: Sequence[str] | None) -> "SplitKind":
     return SplitByColumn.parse(flags["split_column"])
 
 
-_HASHED = frozenset({"split_key", "split_stratify"})
+_HASHED = frozenset({"split_key", "split_hash", "split_stratify"})
 
 KINDS = (
     KindEntry("split", lambda flags: list(parse_split(flags["split"])), _by_ratios, _HASHED, "time has no part in it"),
@@ -110,7 +114,7 @@ KINDS = (
 KIND_FLAGS = tuple(entry.flag for entry in KINDS)
 
 # All flags that decide which split a row is in, but the seed.
-SPLIT_FLAGS = (*KIND_FLAGS, *_MORE, "split_hash")
+SPLIT_FLAGS = (*KIND_FLAGS, *_MORE)
 
 
 def split_names(flags: Flags) -> tuple[str, ...]:
@@ -152,6 +156,6 @@ def _entry(flags: Flags) -> KindEntry | None:
 def _check_goes_with(name: str, entry: KindEntry | None) -> None:
     if entry is not None and name not in entry.takes:
         raise ConfigError(f"--{name} does not go with --{entry.flag}: {entry.why}")
-    if entry is None and name != "split_key":
+    if entry is None and name not in _MAY_BE_ALONE:
         kinds = " or ".join(f"--{kind.flag}" for kind in KINDS if name in kind.takes)
         raise ConfigError(f"--{name} is about several splits: pass {kinds} too")

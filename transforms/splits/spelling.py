@@ -11,6 +11,9 @@ from penstock.io.errors import ConfigError
 
 Ratio: TypeAlias = float | Fraction
 
+# The version of the hash that splits have, unless an older one is asked for (`penstock.io.columns.hashing`).
+HASH_VERSION = 2
+
 # Folders of a dataset that are not splits.
 RESERVED_NAMES = frozenset({"dead_letters", "statistics", "transform", "windows"})
 

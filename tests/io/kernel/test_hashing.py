@@ -33,22 +33,8 @@ EDGES = [
 
 
 def test_the_kernel_knows_the_whole_numbers_that_python_knows():
-    floats = [
-        0.0,
-        -0.0,
-        7.0,
-        7.5,
-        -3.0,
-        2.0**63,
-        -(2.0**63),
-        2.0**53,
-        1e300,
-        16777217.0,
-        16777216.5,
-        float("inf"),
-        2.0**63 - 1024,
-    ]
-    floats.append(float("nan"))
+    floats = [0.0, -0.0, 7.0, 7.5, -3.0, 2.0**63, -(2.0**63), 2.0**63 - 1024, 2.0**53, 1e300, 16777217.0, 16777216.5]
+    floats += [float("inf"), float("nan")]
     batch = pa.record_batch({"text": EDGES, "float": pa.array([*floats, *[None] * (len(EDGES) - len(floats))])})
     lists = [[left, None, right] for left in EDGES[:6] for right in EDGES]
     check_same(batch, ["text", "float"], 3)

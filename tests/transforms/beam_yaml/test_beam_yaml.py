@@ -11,6 +11,7 @@ from helpers import examples, local_pipeline, manifest_of, write_schema_file
 
 from penstock.io.errors import ConfigError
 from penstock.transforms.beam_yaml import PROVIDERS, steps
+from penstock.transforms.beam_yaml.steps import PenstockSplit
 from penstock.transforms.verify import verify_dataset
 
 # Without the extra `yaml` there is nothing to run; `make install` brings it, so that CI runs these.
@@ -152,3 +153,16 @@ def test_event_times_and_windows(tmp_path):
         _ = timed | steps.PenstockWriteDataset(str(tmp_path / "out"), num_shards=1, window="fixed:60s")
     assert len(list((tmp_path / "out" / "windows").iterdir())) == 2
     assert list(verify_dataset(str(tmp_path / "out"))) == []
+
+
+def test_splits_of_each_kind():
+    assert PenstockSplit("8,1,1", key=["a"])._assign.kind.names == ("train", "eval", "test")
+    assert PenstockSplit(folds=2)._assign.kind.names == ("fold_0", "fold_1")
+    assert PenstockSplit(time="a<2026-01-01,b", gap="1d")._assign.kind.gap == "1d"
+    assert PenstockSplit(files="a=x/*")._assign.kind.names == ("a",)
+    assert PenstockSplit(column="use:a,b", error_handling={"output": "bad"})._assign.kind.column == "use"
+    assert PenstockSplit("1,1", hash_version=1)._assign.kind.version == 1
+    with pytest.raises(ConfigError, match="--split and --folds each say what the splits are"):
+        PenstockSplit("1,1", folds=2)
+    with pytest.raises(ConfigError, match="PenstockSplit rejects no rows by ratios or folds: leave error_handling out"):
+        PenstockSplit("1,1", error_handling={"output": "bad"})

@@ -164,6 +164,7 @@ TOGETHER = {
         {"split_column": "c", "split_key": ("c",)},
         "does not go with --split_column: the column decides",
     ),
+    "hash_of_time": ({"split_time": "a<2026-01-01,b", "split_hash": 1}, "--split_hash does not go with --split_time"),
     "stratify_of_time": ({"split_time": "a<2026-01-01,b", "split_stratify": "c"}, "--split_stratify does not go with"),
 }
 
@@ -179,7 +180,7 @@ def test_flags_that_do_not_go_together(flags, message):
     "flags",
     [
         {},
-        {"split_key": ("a",)},
+        {"split_key": ("a",), "split_hash": 1},
         {"split": "8,1,1", "split_key": ("a",), "split_stratify": "b", "split_hash": 1, "seed": 3},
         {"folds": 3},
         {"split_time": "train<2026-01-01, test", "split_gap": "1h"},
