@@ -165,6 +165,7 @@ _NOT_EXPORTED = (
     "penstock.io.beam.",
     "penstock.io.dataset.windowed.",
     "penstock.transforms.beam_yaml.",
+    "penstock.transforms.splits.balance",
 )
 
 

@@ -281,7 +281,7 @@ def test_job_that_fails_leaves_no_manifest_and_the_next_one_succeeds(tmp_path):
             r"compression must be one of gzip, zlib, none for the format tfrecord",
         ),
         ({"format": "orc"}, r"format must be one of tfrecord.*, got 'orc'"),
-        ({"columns": pa.schema([])}, r"columns are for formats that have them, which tfrecord has not"),
+        ({"columns": pa.schema([])}, r"columns are for formats that need them, which tfrecord does not"),
         ({"shuffle": "local"}, r"shuffle must be one of global, none, got 'local'"),
         ({"splits": ()}, r"splits must be different names, at least one, got \[\]"),
         ({"splits": ("a", "a")}, r"splits must be different names"),

@@ -439,7 +439,8 @@ class TestKilled:
         flags = ("--schema", schema, "--spill_dir", spill)
         process = start("--input", big, *flags, "--output", live)
         killed = start("--input", big, *flags, "--output", tmp_path / "killed")
-        wait_for(lambda: len(list(spill.glob("penstock-spill-*/*/*.run"))) > 1 and list(live.glob(".tmp-*")), killed)
+        # Both have spilled.
+        wait_for(lambda: len({run.parent.parent for run in spill.glob("penstock-spill-*/*/*.run")}) == 2, killed)
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
         code, stderr = job("--input", good, *flags, "--output", tmp_path / "out")

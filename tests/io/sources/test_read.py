@@ -269,7 +269,7 @@ READERS = {
     ReadFromJsonl: (JsonlFormat(1 << 20, 1 << 10, 1 << 8, "e"),),
     ReadFromAvro: (AvroFormat(1 << 20, "e", max_row_bytes=7),),
     ReadFromParquet: (ParquetFormat(1 << 20, "e", max_row_bytes=7),),
-    ReadFromTFRecord: (TFRecordFormat(max_row_bytes=7),),
+    ReadFromTFRecord: (TFRecordFormat("sequence_example", max_row_bytes=7),),
 }
 
 
