@@ -252,6 +252,7 @@ def _kind(package, name: str) -> str:
     return "exception" if issubclass(exported, Exception) else "class"
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     """`make docs`: every link leads somewhere, every docstring of the reference can be read as it is meant."""
     pytest.importorskip("sphinx")

@@ -13,6 +13,8 @@ from penstock.transforms.features.functions import parse_features
 tft = pytest.importorskip("tensorflow_transform")
 tf = pytest.importorskip("tensorflow")
 
+pytestmark = pytest.mark.slow  # two fits with many statistics
+
 FEATURES = """
 features:
   z: {input: seconds, ops: [scale_to_z_score]}
