@@ -13,6 +13,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tft_reference import largest_difference, our_rows, tft_rows
 
+from penstock.transforms.features.analyses.losses import UNHELD
 from penstock.transforms.features.functions import load_features
 
 tft = pytest.importorskip("tensorflow_transform")
@@ -146,4 +147,6 @@ def test_a_module_gives_what_tensorflow_transform_gives(tmp_path, caplog, name) 
     ours = our_rows(function, schema, batch, tmp_path / "graph")
     theirs = tft_rows(function.load() if isinstance(given, Path) else function, schema, batch)
     assert largest_difference(ours, theirs) == 0.0
-    assert [record for record in caplog.records if record.name.startswith("penstock")] == []
+    # Nothing in it is batch-dependent; that a vocabulary cannot hold the empty text is said of the values.
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("penstock")]
+    assert [text for text in told if UNHELD not in text] == []
