@@ -91,9 +91,11 @@ cdef struct Column:
     # The last row that has the key, and the kind that it holds there so far.
     int64_t row
     int kind
-    # Whether that row has it among its feature lists. The rows that have; for each where its steps end, int32; how many
-    # values each step has, int32, and how much of that is from records that are at their end.
+    # Whether that row has it among its feature lists, and whether the steps there have several kinds. The rows that
+    # have; for each where its steps end, int32; how many values each step has, int32, and how much of that is from
+    # records that are at their end.
     bint is_listed
+    bint is_mixed
     Buffer list_rows
     Buffer step_ends
     Buffer steps
@@ -523,6 +525,7 @@ cdef inline bint _begin(Decoder* decoder, Column* column) noexcept nogil:
         decoder.touched[decoder.touched_count] = column
         decoder.touched_count += 1
     column.kind = -1
+    column.is_mixed = False
     return True
 
 
@@ -722,9 +725,8 @@ cdef const uint8_t* _step(Decoder* decoder, Column* column, const uint8_t* at, c
     if _last_run(decoder, at, end, &kind, &start) == NULL:
         return NULL
     if kind >= 0:
-        if column.is_wanted and column.kind >= 0 and column.kind != kind:
-            decoder.fault_column = column
-            return _fail(decoder, _MIXED_STEPS, at)
+        # No fault yet: the key may come again, and then counts.
+        column.is_mixed |= column.is_wanted and column.kind >= 0 and column.kind != kind
         held = _choose(decoder, column, kind)
         if held == NULL:
             return _fail(decoder, _NO_MEMORY, at)
@@ -877,12 +879,19 @@ cdef const uint8_t* _sequence_example(Decoder* decoder, const uint8_t* start, co
 
 cdef bint _record(Decoder* decoder, const uint8_t* start, size_t size) noexcept nogil:
     """Adds one record to the columns; False for one with a fault, which adds nothing."""
+    cdef size_t index
     decoder.touched_count = 0
     decoder.last = &decoder.first
     decoder.in_lists = False
     if (_sequence_example if decoder.is_sequence else _example)(decoder, start, start + size) == NULL:
         _unsettle(decoder)
         return False
+    for index in range(decoder.touched_count):
+        if decoder.touched[index].is_mixed:
+            decoder.fault_column = decoder.touched[index]
+            _fail(decoder, _MIXED_STEPS, start)
+            _unsettle(decoder)
+            return False
     if not _settle(decoder):
         _fail(decoder, _NO_MEMORY, start)
         return False

@@ -136,6 +136,12 @@ def test_a_strict_reader_refuses_lists_that_are_no_features():
     assert [*reasons(records, N, strict=True)] == [0, 1]
 
 
+def test_of_a_list_held_twice_only_the_last_can_have_steps_of_several_kinds():
+    good, mixed = sequence(n=[ints(1), ints(2)]), sequence(n=[ints(3), floats(1.0)])
+    assert columns([mixed + good, good], N) == {"n": [[1, 2], [1, 2]]}
+    assert list(reasons([good + mixed, good], N)) == [0]
+
+
 def test_of_a_list_held_twice_the_last_counts():
     assert columns([sequence(n=[ints(1, 1)]) + sequence(n=[ints(2), ints(3)])]) == {"n": [[2, 3]]}
 
