@@ -18,6 +18,7 @@ from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.first import read_first
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
+from penstock.io.errors import ConfigError
 from penstock.io.files.apart import check_outside
 from penstock.io.files.folders import copy_folder
 from penstock.io.kafka.write import WriteToKafka
@@ -221,12 +222,29 @@ def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: 
     started = job_started()
     output = str(options.output.output)
     check_output(output, overwrite=False, resume=options.output.resume)
+    check_split_hash(output, options.split.split_hash)
     staging = Staging(output, run_id)
     with run_pipeline(options.beam, STREAM.name, [STREAM], streaming=True) as pipeline:
         write_schema(plan.row_schema, staging.published(staging.path(SCHEMA)))
         graph = _graph(options, plan, staging.published(staging.path(TRANSFORM)))
         build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
     return windows_result(options.name, read_window_manifests(output), output, time.monotonic() - started)
+
+
+def check_split_hash(output: str, version: int) -> None:
+    """Refuses to go on with windows whose splits have another version of the hash: a key would be in two splits.
+
+    Raises:
+      ConfigError: says which version to pass.
+    """
+    for window in read_window_manifests(output):
+        flags: dict[str, Any] = window.provenance.get("options", {})
+        older = flags.get("split_hash", 1)
+        if (flags.get("split") or flags.get("folds")) and older != version:
+            raise ConfigError(
+                f"--output {output} has windows whose rows are split by version {older} of the hash, this job has "
+                f"version {version}: pass --split_hash {older} to go on with them"
+            )
 
 
 def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> Plan | None:
