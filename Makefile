@@ -11,10 +11,10 @@ DEMO_ROWS ?= 0
 LOCK := requirements/lock.txt
 SITE := build/site
 
-.PHONY: help install lock newest kernel lint typecheck test packaging integration collections sanitize build docs demo flink bench clean
+.PHONY: help install lock newest kernel lint typecheck test packaging integration kills faults collections sanitize build docs demo stream-demo flink kafka bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## create .venv with everything for demo, tests and development
 
@@ -56,7 +56,13 @@ packaging: install ## build wheel and sdist, install them on each Python, withou
 	$(BIN)/python -m pytest -n $(WORKERS) -m packaging tests/packaging
 
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'integration or slow'
+	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'integration or slow'
+
+kills: install ## all that may end a stream, on Prism and on Flink, each end on a stream of its own; takes long, as root
+	PENSTOCK_PLAIN_BEAM=1 PENSTOCK_TEST_KILLS=full $(BIN)/python -m pytest -m integration -rP tests/integration/test_kills.py
+
+faults: install ## jobs on object stores through a hundred runs of faults and twenty kills, on each store; takes long
+	PENSTOCK_PLAIN_BEAM=1 PENSTOCK_TEST_FAULTS=full $(BIN)/python -m pytest -m integration -rP tests/integration/test_store_faults.py
 
 collections: kernel ## prepare each file of a folder of other people's files, and compare the values: COLLECTIONS=FOLDER
 	PYTHONPATH=tests $(BIN)/python tests/collections/collection_runs.py $(COLLECTIONS)
@@ -74,6 +80,13 @@ demo: install ## 336,776 flights from CSV to a verified dataset, in demo-output/
 	$(BIN)/python examples/flights/fetch.py --output $(DEMO)/flights.csv --rows $(DEMO_ROWS)
 	$(BIN)/python -m pipelines.prepare --config examples/flights/job.yaml --input $(DEMO)/flights.csv --output $(DEMO)/dataset --overwrite
 
+stream-demo: install ## a stream in a minute and a half: a Kafka broker, payments, windows as they are published; needs Java 17 and Maven
+	$(BIN)/python -m examples.stream.demo --output $(DEMO)/stream $(if $(PRISM),--prism_location $(PRISM))
+
+kafka: install ## a Kafka broker on this machine, on localhost:9092; needs Java 17 and Maven
+	$(BIN)/python -m deploy.kafka.local_broker start
+	@echo "It runs on (docs/kafka.md). To end it: $(BIN)/python -m deploy.kafka.local_broker stop"
+
 flink: install ## a Flink cluster on this machine, and prepare on it; needs Java 17 and Maven
 	$(BIN)/python -m deploy.flink.local_cluster start
 	$(BIN)/python -m deploy.flink.local_cluster run prepare --input examples/tips/tips.csv --output .flink/tips --overwrite --parallelism 2
@@ -84,4 +97,4 @@ bench: install ## Penstock beside its peers on the same rows; benchmarks/README.
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venv-newest $(DEMO) .flink benchmarks/.cache build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-newest $(DEMO) .flink .kafka benchmarks/.cache build dist src/*.egg-info .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis

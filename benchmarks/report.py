@@ -28,6 +28,8 @@ class Entry:
       status: `ok`, or why there is no time: skipped, not installed, failed, wrong.
       note: details of the status.
       runs: all runs; the fastest counts.
+      failed: settings with which it failed.
+      computed: which of the numbers that the check knows it found; of statistics.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Entry:
     shards: int = 0
     digest: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
 
     @property
     def best(self) -> Run | None:
@@ -49,7 +53,12 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The results of all contestants on the same rows."""
+    """The results of all contestants on the same rows.
+
+    Attributes:
+      product: what they made of them, in a word or two.
+      base: the name of the one with which the others are compared.
+    """
 
     scenario: str
     title: str
@@ -59,15 +68,17 @@ class Result:
     created: str
     machine: dict[str, Any]
     entries: tuple[Entry, ...]
+    product: str = "TFRecord"
+    base: str = "floor"
 
     @property
     def name(self) -> str:
         """The name of the result's files."""
         return f"{self.scenario}-{self.rows}"
 
-    def seconds_of(self, name: str) -> float | None:
-        """Returns the best time of a contestant."""
-        return next((entry.best.seconds for entry in self.entries if entry.name == name and entry.best), None)
+    def best_of(self, name: str) -> Run | None:
+        """Returns the fastest run of a contestant."""
+        return next((entry.best for entry in self.entries if entry.name == name), None)
 
     def to_json(self) -> str:
         """Returns indented JSON, with the best run of each contestant spelled out."""
@@ -84,27 +95,33 @@ class Result:
         entries = []
         for values in fields.pop("entries"):
             values.pop("best", None)
-            entries.append(Entry(runs=tuple(Run(**run) for run in values.pop("runs")), **values))
+            tuples = {name: tuple(values.pop(name, ())) for name in ("failed", "computed")}
+            entries.append(Entry(runs=tuple(Run(**run) for run in values.pop("runs")), **tuples, **values))
         return cls(entries=tuple(entries), **fields)
 
 
-_HEADER = ("", "rows/s", "seconds", "x floor", "CPU s", "peak MB", "MB out", "")
+_HEADER = ("", "rows/s", "seconds", "x {}", "CPU s", "x {}", "peak MB", "MB out", "")
 
 
-def _cells(result: Result, floor: str) -> list[tuple[str, ...]]:
-    lowest = result.seconds_of(floor)
+def _header(result: Result, times: str) -> tuple[str, ...]:
+    return tuple(cell.format(result.base).replace("x ", f"{times} ") for cell in _HEADER)
+
+
+def _cells(result: Result) -> list[tuple[str, ...]]:
+    base = result.best_of(result.base)
     rows = []
     for entry in sorted(result.entries, key=lambda entry: entry.best.seconds if entry.best else float("inf")):
         if not (run := entry.best):
-            rows.append((entry.title, "", "", "", "", "", "", f"{entry.status}: {entry.note}"))
+            rows.append((entry.title, *[""] * (len(_HEADER) - 2), f"{entry.status}: {entry.note}"))
             continue
         rows.append(
             (
                 entry.title,
                 f"{result.rows / run.seconds:,.0f}",
                 f"{run.seconds:.2f}",
-                f"{run.seconds / lowest:.1f}" if lowest else "",
+                f"{run.seconds / base.seconds:.1f}" if base else "",
                 f"{run.cpu_seconds:.1f}",
+                f"{run.cpu_seconds / base.cpu_seconds:.1f}" if base and base.cpu_seconds else "",
                 f"{run.peak_bytes / 1e6:,.0f}",
                 f"{entry.bytes_out / 1e6:,.1f}",
                 run.setting,
@@ -115,15 +132,16 @@ def _cells(result: Result, floor: str) -> list[tuple[str, ...]]:
 
 def heading(result: Result) -> str:
     """Returns one line that says what was done."""
+    bad = f", {result.bad_rows:,} bad" if result.bad_rows else ""
     return (
-        f"{result.title}: {result.rows:,} rows ({result.bytes_in / 1e6:,.0f} MB, {result.bad_rows:,} bad) to TFRecord; "
+        f"{result.title}: {result.rows:,} rows ({result.bytes_in / 1e6:,.0f} MB{bad}) to {result.product}; "
         f"{result.machine.get('cpu', '')}, {result.machine.get('cores', '?')} cores"
     )
 
 
-def table(result: Result, floor: str = "floor") -> str:
+def table(result: Result) -> str:
     """Returns the table for a terminal, fastest first."""
-    rows = [_HEADER, *_cells(result, floor)]
+    rows = [_header(result, "x"), *_cells(result)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER) - 1)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:]), row[-1]]).rstrip() for row in rows
@@ -131,10 +149,10 @@ def table(result: Result, floor: str = "floor") -> str:
     return "\n".join([heading(result), "", *lines])
 
 
-def markdown(result: Result, floor: str = "floor") -> str:
+def markdown(result: Result) -> str:
     """Returns the table for a README, fastest first."""
-    header = (*_HEADER[:3], "× floor", *_HEADER[4:-1], "note")
-    rows = [header, ("---",) + ("---:",) * 6 + ("---",), *_cells(result, floor)]
+    header = (*_header(result, "×")[:-1], "note")
+    rows = [header, ("---",) + ("---:",) * (len(_HEADER) - 2) + ("---",), *_cells(result)]
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 

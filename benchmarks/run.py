@@ -16,30 +16,31 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import measure
-from benchmarks.contest import CONTESTANTS, FLOOR, PENSTOCK, SCENARIOS, Contestant, Scenario
-from benchmarks.data import VERSION, Dataset, generate, schema_text
+from benchmarks.contest import CONTESTANTS, FLOOR, PENSTOCK, PROFILERS, SCENARIOS, Contestant, Scenario
+from benchmarks.data import VERSION, Dataset, schema_text
 from benchmarks.environments import CACHE, InstallError, python_of
 from benchmarks.report import OK, Entry, Result, Run, chart, markdown, table, wrong_digests
 
 ROOT = pathlib.Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
 
-# The environment with TensorFlow, to read what contestants wrote.
-_CHECKER = PEERS / "plain.txt"
-
 _SHARDS = 4
 
-# One run is enough if it takes this many seconds, or, for contestants that are not quick, with this many rows.
+# A setting that took this many seconds is not tried again; contestants that are not quick sit out with more rows.
 _LONG_SECONDS = 20.0
 _MANY_ROWS = 1_000_000
 
 
 class ContestantError(Exception):
     """A contestant, or the check of its output, failed."""
+
+
+# Has a script check what a task has left: what it says, and what it used.
+Check = Callable[[str], tuple[dict[str, Any], measure.Usage]]
 
 
 @dataclasses.dataclass
@@ -50,7 +51,6 @@ class Arena:
     dataset: Dataset
     schema: pathlib.Path
     folder: pathlib.Path
-    repeat: int
     timeout: float
 
     def task(self, contestant: Contestant, setting: str, output: pathlib.Path) -> str:
@@ -91,44 +91,37 @@ class Arena:
             raise ContestantError(_last_words(error.read_text(errors="replace"), usage.code))
         return json.loads(out.read_text(errors="replace").strip().splitlines()[-1]), usage
 
-    def run(self, contestant: Contestant) -> Entry:
-        """Makes all runs of a contestant."""
-        entry = Entry(contestant.name, contestant.title)
+    def run(self, contestant: Contestant, entry: Entry) -> Entry:
+        """Runs a contestant once with each setting that is worth it, and returns its entry with these runs."""
+        script, requirements = self.scenario.checker
         try:
-            python = python_of(PEERS / contestant.requirements) if contestant.requirements else sys.executable
-            checker = python_of(_CHECKER)
+            python, checker = (_python(contestant.requirements), _python(requirements))
         except InstallError as error:
             return dataclasses.replace(entry, status="not installed", note=str(error))
         for setting in contestant.settings:
-            try:
-                entry = self._try(entry, contestant, setting, python, checker)
-            except ContestantError as error:
-                note = f"{setting}: {error}" if setting else str(error)
-                _progress(f"{contestant.name}: {note}")
-                entry = dataclasses.replace(entry, note=note)
-            if entry.status != OK:
-                return entry
-        return entry if entry.runs else dataclasses.replace(entry, status="failed")
+            if entry.status == OK and _is_worth_it(entry, setting):
+                entry = self._try(entry, contestant, setting, python, functools.partial(self.launch, checker, script))
+        return entry if entry.runs or entry.status != OK else dataclasses.replace(entry, status="failed")
 
-    def _try(self, entry: Entry, contestant: Contestant, setting: str, python: str, checker: str) -> Entry:
-        """Adds the runs with one setting; checks the output of the first."""
-        for index in range(self.repeat):
-            output = self.output_of(contestant.name)
-            shutil.rmtree(output, ignore_errors=True)
-            output.mkdir()
-            warm(self.dataset.path)
-            task = self.task(contestant, setting, output)
+    def _try(self, entry: Entry, contestant: Contestant, setting: str, python: str, check: Check) -> Entry:
+        """Adds a run with a setting; checks the output of the first."""
+        output = self.output_of(contestant.name)
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        warm(self.dataset.path)
+        task = self.task(contestant, setting, output)
+        is_first = not _runs_with(entry, setting)
+        try:
             told, usage = self.launch(python, contestant.script, task)
-            cpu = usage.cpu_seconds - told["cpu_before"]
+            cpu = usage.cpu_seconds - told["cpu_besides"]
             run = Run(setting, told["seconds"], usage.wall_seconds, cpu, usage.peak_bytes)
-            speed = self.dataset.rows / run.seconds
-            _progress(f"{f'{contestant.name} {setting}':34}{run.seconds:8.2f} s {speed:12,.0f} rows/s")
+            _progress(_line(contestant.name, run, self.dataset.rows))
             entry = dataclasses.replace(entry, runs=(*entry.runs, run), versions=told["versions"])
-            if not index:
-                entry = self._checked(entry, self.launch(checker, "check.py", self._written(task))[0])
-            if entry.status != OK or run.seconds > min(_LONG_SECONDS, 2 * min(run.seconds for run in entry.runs)):
-                break
-        return entry
+            return self._checked(entry, check(self._written(task))[0]) if is_first else entry
+        except ContestantError as error:
+            note = f"{setting}: {error}" if setting else str(error)
+            _progress(f"{contestant.name}: {note}")
+            return dataclasses.replace(entry, note=note, failed=(*entry.failed, setting))
 
     def _written(self, task: str) -> str:
         """Returns the task, with the features expected in the output instead of the columns."""
@@ -144,7 +137,10 @@ class Arena:
             bytes_out=found["bytes"],
             shards=found["shards"],
             digest=found["digest"],
+            computed=tuple(found.get("computed", ())),
         )
+        if mistakes := found.get("mistakes"):
+            return dataclasses.replace(entry, status="wrong", note="; ".join(mistakes[:3]))
         if found["rows"] != expected:
             note = f"{found['rows']:,} rows out, not {expected:,}, with setting {entry.runs[-1].setting!r}"
             return dataclasses.replace(entry, status="wrong", note=note)
@@ -152,6 +148,27 @@ class Arena:
             note = f"other values with setting {entry.runs[-1].setting!r} than with another"
             return dataclasses.replace(entry, status="wrong", note=note)
         return entry
+
+
+def _python(requirements: str | None) -> str:
+    """Returns the Python of an environment in peers/, or Penstock's own."""
+    return python_of(PEERS / requirements) if requirements else sys.executable
+
+
+def _runs_with(entry: Entry, setting: str) -> list[Run]:
+    return [run for run in entry.runs if run.setting == setting]
+
+
+def _is_worth_it(entry: Entry, setting: str) -> bool:
+    """Whether a setting is tried once more: it did not fail, it is quick, and others are not much quicker."""
+    fastest = min((run.seconds for run in _runs_with(entry, setting)), default=0.0)
+    best = min((run.seconds for run in entry.runs), default=0.0)
+    return setting not in entry.failed and fastest <= min(_LONG_SECONDS, 2 * best)
+
+
+def _line(name: str, run: Run, rows: int) -> str:
+    speed = f"{rows / run.seconds:12,.0f} rows/s {run.cpu_seconds:8.2f} s CPU {run.peak_bytes / 1e6:8,.0f} MB"
+    return f"{f'{name} {run.setting}':34}{run.seconds:8.2f} s {speed}"
 
 
 def warm(path: pathlib.Path) -> None:
@@ -183,22 +200,21 @@ def _progress(text: str) -> None:
 
 
 def bench(scenario: Scenario, rows: int, only: Sequence[str], repeat: int, everyone: bool, timeout: float) -> Result:
-    """Runs one scenario."""
-    rows = max(1, rows // scenario.divisor)
-    columns = "-".join(("long" if scenario.name == "long" else "", str(len(scenario.columns)))).strip("-")
-    path = CACHE / "data" / f"v{VERSION}-{columns}-{rows}.{scenario.format}"
+    """Runs one scenario: everyone once, then everyone again, so that a busy minute of the machine hits all alike."""
+    rows = min(max(1, rows // scenario.divisor), scenario.most_rows or rows)
+    path = CACHE / "data" / f"v{VERSION}-{scenario.data}-{rows}.{scenario.format}"
     _progress(f"{scenario.title}, {rows:,} rows")
-    dataset = generate(path, scenario.format, scenario.columns, rows)
+    dataset = scenario.generate(path, scenario.format, scenario.columns, rows)
     (CACHE / "runs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE / "runs") as folder:
         schema = pathlib.Path(folder, "schema.pbtxt")
         schema.write_text(schema_text(scenario.columns))
-        arena = Arena(scenario, dataset, schema, pathlib.Path(folder), repeat, timeout)
+        arena = Arena(scenario, dataset, schema, pathlib.Path(folder), timeout)
         arena.set_up()
-        contestants = scenario.contestants or CONTESTANTS
-        entries = [
-            _entry(arena, contestant, everyone) for contestant in contestants if not only or contestant.name in only
-        ]
+        contestants = [one for one in scenario.contestants or CONTESTANTS if not only or one.name in only]
+        entries = [_entry(arena, contestant, everyone) for contestant in contestants]
+        for _ in range(repeat):
+            entries = [_again(arena, *pair) for pair in zip(contestants, entries, strict=True)]
     for name in wrong_digests(entries):
         index = next(index for index, entry in enumerate(entries) if entry.name == name)
         entries[index] = dataclasses.replace(entries[index], status="wrong", note="other values than the rest")
@@ -211,18 +227,28 @@ def bench(scenario: Scenario, rows: int, only: Sequence[str], repeat: int, every
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine(),
         tuple(entries),
+        product=scenario.product,
+        base=scenario.base,
     )
 
 
 def _entry(arena: Arena, contestant: Contestant, everyone: bool) -> Entry:
-    entry = Entry(contestant.name, contestant.title, "skipped")
+    """Returns an entry without runs; it says so if there will be none."""
+    entry = Entry(contestant.name, contestant.title)
     if arena.scenario.name in contestant.cannot:
-        return dataclasses.replace(entry, note=contestant.cannot[arena.scenario.name])
+        return dataclasses.replace(entry, status="skipped", note=contestant.cannot[arena.scenario.name])
     if arena.dataset.rows * arena.scenario.divisor > _MANY_ROWS and not (contestant.quick or everyone):
-        return dataclasses.replace(entry, note="too slow for so many rows; see --all")
+        return dataclasses.replace(entry, status="skipped", note="too slow for so many rows; see --all")
+    return entry
+
+
+def _again(arena: Arena, contestant: Contestant, entry: Entry) -> Entry:
+    """Returns the entry with the runs of one more round."""
+    if entry.status != OK:
+        return entry
     if contestant.name == FLOOR and not arena.output_of(PENSTOCK).exists():
-        return dataclasses.replace(entry, note="writes what penstock wrote, which did not run")
-    entry = arena.run(contestant)
+        return dataclasses.replace(entry, status="skipped", note="writes what penstock wrote, which did not run")
+    entry = arena.run(contestant, entry)
     if contestant.name != PENSTOCK or entry.status != OK:
         shutil.rmtree(arena.output_of(contestant.name), ignore_errors=True)
     return entry
@@ -274,13 +300,13 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the arguments."""
-    names = [contestant.name for contestant in CONTESTANTS]
+    names = [contestant.name for contestant in (*CONTESTANTS, *PROFILERS[1:])]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition(":")[0] + ".")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the main scenario; others have fewer if longer")
     scenarios, only = (functools.partial(_names, known=known) for known in (list(SCENARIOS), names))
     parser.add_argument("--scenario", type=scenarios, default=["main"], help=f"all, or {', '.join(SCENARIOS)}")
     parser.add_argument("--only", type=only, default=[], help=f"these contestants: {', '.join(names)}")
-    parser.add_argument("--repeat", type=int, default=3, help="runs with each setting that takes less than 20 s")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds; a setting that took 20 s is not tried again")
     parser.add_argument("--all", action="store_true", help="slow contestants too on more than a million rows")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds for one run")
     parser.add_argument(

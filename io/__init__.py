@@ -24,9 +24,11 @@ Beam and Arrow are loaded.
 `TextFormat`             Text files: one row a line, in the column `text`.
 `ReadFromKafka`          Reads Kafka topics into RecordBatches.
 `KafkaSource`            Topics of one Kafka cluster, and which part of them is read.
+`CopyToKafka`            Writes rows to a Kafka topic, as `WriteToKafka`, and gives all of them on.
 `WriteToKafka`           Writes rows and dead letters to a Kafka topic, each at least once.
 `WriteDataset`           Writes a dataset: a folder of shards per split, and a manifest, published as a whole.
 `CountRows`              Counts the rows of batches: one number for each bundle.
+`DatasetObserver`        Base of what `WriteDataset` shows the rows of a dataset to.
 `Staging`                The folder of one run, where everything lies until it is published.
 `Outcome`                How a run ended: whether it was published, and with which counts.
 `read_manifest`          Reads the manifest of a dataset.
@@ -48,6 +50,7 @@ Beam and Arrow are loaded.
 `RecordBatchCoder`       Encodes each batch as an Arrow IPC stream.
 `hash_rows`              Hashes each row with XXH64, and returns uint64[rows].
 `Windows`                Fixed or sliding windows of event time.
+`FlushWindows`           Windows of processing time, which end when they have enough rows or are old enough.
 `parse_window`           Parses `fixed:SIZE` or `sliding:SIZE/PERIOD`.
 `PenstockError`          Base of all exceptions that Penstock raises on purpose.
 `ConfigError`            A flag, schema, rule, feature or option is wrong; raised before any data is read.

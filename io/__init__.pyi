@@ -1,4 +1,5 @@
 from .batches import RecordBatchCoder as RecordBatchCoder
+from .beam.windows import FlushWindows as FlushWindows
 from .beam.windows import Windows as Windows
 from .beam.windows import parse_window as parse_window
 from .columns.hashing import hash_rows as hash_rows
@@ -6,6 +7,7 @@ from .dataset.layout import Staging as Staging
 from .dataset.manifest import Manifest as Manifest
 from .dataset.manifest import Shard as Shard
 from .dataset.manifest import read_manifest as read_manifest
+from .dataset.observer import DatasetObserver as DatasetObserver
 from .dataset.publish import Outcome as Outcome
 from .dataset.windowed.manifest import WindowManifest as WindowManifest
 from .dataset.windowed.manifest import read_window_manifests as read_window_manifests
@@ -27,6 +29,7 @@ from .formats.text import TextFormat as TextFormat
 from .formats.tfrecord import TFRecordFormat as TFRecordFormat
 from .kafka.read import ReadFromKafka as ReadFromKafka
 from .kafka.source import KafkaSource as KafkaSource
+from .kafka.write import CopyToKafka as CopyToKafka
 from .kafka.write import WriteToKafka as WriteToKafka
 from .reasons import Note as Note
 from .reasons import Reason as Reason

@@ -111,6 +111,15 @@ def notes_of(batch: pa.RecordBatch) -> tuple[Note, ...]:
     return tuple(Note(**fields) for fields in json.loads(text)) if text else ()
 
 
+def without_notes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Takes off the notes that `with_notes` has attached."""
+    return batch.replace_schema_metadata(_other_metadata(batch.schema)) if batch.schema.metadata else batch
+
+
+def _other_metadata(schema: pa.Schema) -> dict[bytes, bytes]:
+    return {key: value for key, value in (schema.metadata or {}).items() if key != _NOTES}
+
+
 def as_untyped(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
     """Marks the columns of these names: texts of a source that has no types.
 
@@ -144,9 +153,8 @@ def split_batch(
     """
     rest = batch
     for start, stop in slice_rows(batch.num_rows, data_bytes(batch), max_rows, max_bytes):
-        if start and rest is batch and batch.schema.metadata:
-            metadata = {key: value for key, value in batch.schema.metadata.items() if key != _NOTES}
-            rest = batch.replace_schema_metadata(metadata)
+        if start and rest is batch:
+            rest = without_notes(batch)
         yield rest.slice(start, stop - start)
 
 
@@ -175,10 +183,10 @@ def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def concat_alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """As few batches as there are schemas."""
+    """As few batches as there are schemas, each with the notes of all."""
     groups: dict[pa.Schema, list[pa.RecordBatch]] = {}
     for batch in batches:
-        groups.setdefault(batch.schema, []).append(batch)
+        groups.setdefault(batch.schema.with_metadata(_other_metadata(batch.schema)), []).append(batch)
     for group in groups.values():
         yield _concat(group)
 

@@ -9,7 +9,9 @@
     └── DataError              the data failed (jobs exit with 1)
         ├── InputError         a fault of a whole file: no row of it can be trusted or counted
         ├── NoRowsError        there is not a single row where some are needed
+        ├── RunnerError        what runs a pipeline has died, or cannot be reached: Prism, a job server, a cluster
         ├── StorageError       what a run writes has no place: a full disk, no permission; an OSError too
+        │   └── MissingFileError   a store has no such object, or no such bucket; a FileNotFoundError too
         └── RejectedRecordError  a bad record met a transform that has no error handler
 """
 
@@ -44,6 +46,14 @@ class NoRowsError(DataError):
 
 class StorageError(DataError, OSError):
     """A file of the run cannot be written or read: the disk is full, or it is not allowed; the message has the path."""
+
+
+class MissingFileError(StorageError, FileNotFoundError):
+    """A store has no such object, or no such bucket; the message has its URL."""
+
+
+class RunnerError(DataError):
+    """What runs the pipeline has died or cannot be reached; the message says what runs on, and how to go on."""
 
 
 class RejectedRecordError(DataError):

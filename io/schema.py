@@ -13,7 +13,7 @@ Penstock reads schemas that TFDV, TFX, TFT and Penstock wrote, and treats them l
 - Tensor representations, of the default group, and `represent_variable_length_as_ragged` say what tensors a
   `preprocessing_fn` gets (`penstock.transforms.features.tensors.inputs`).
 - Comparators and annotations are kept in the file and have no effect here, but for the tag `binary`
-  (`penstock.io.dataset.columns`). Environments are seen to before (`penstock.transforms.checks.environment`).
+  (`penstock.io.columns.of_schema`). Environments are seen to before (`penstock.transforms.checks.environment`).
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from apache_beam.io.filesystems import FileSystems
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import unreadable
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
@@ -93,7 +93,7 @@ def load_schema(path: str) -> schema_pb2.Schema:
     what = f"--schema {path}"
     check_filesystem(path, what)
     try:
-        with FileSystems.open(path) as file:
+        with stores.open_unpacked(path) as file:
             text = file.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(what, error) from error
@@ -109,7 +109,7 @@ def write_schema(schema: schema_pb2.Schema, path: str) -> None:
     """Writes a schema in protobuf text format, UTF-8, as `load_schema`, TFDV and TFX read it."""
     with (
         writing(path, OUTPUT_REMEDY),
-        FileSystems.create(path, "text/plain", compression_type="uncompressed") as file,
+        stores.create_file(path, "text/plain") as file,
     ):
         file.write(text_format.MessageToString(schema, as_utf8=True).encode())
 

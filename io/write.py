@@ -31,20 +31,24 @@ from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import TakesBatches, in_global_window, only_batches
+from penstock.io.beam.coverage import MARKS, SeenPositions
 from penstock.io.beam.durations import ZERO, AnyDuration
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
-from penstock.io.beam.windows import Windows
+from penstock.io.beam.windows import AnyWindows, FlushWindows, Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.kinds import KindCounter, SeenKinds, dataset_schema, merge_kinds
 from penstock.io.dataset.layout import SCHEMA, Staging, check_output, new_run_id
 from penstock.io.dataset.manifest import Shard, sum_counts
+from penstock.io.dataset.observer import Anomaly, DatasetObserver, Summaries
 from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, Shuffle
 from penstock.io.dataset.publish import Outcome, Publisher
 from penstock.io.dataset.shuffle import RunnerShuffle, SpillingShuffle, spill_directory
 from penstock.io.dataset.spec import DatasetSpec
-from penstock.io.dataset.windowed.close import ClosingRules
+from penstock.io.dataset.windowed.clock import ClosingRules
+from penstock.io.dataset.windowed.flush import FlushRules
 from penstock.io.dataset.windowed.manifest import WindowManifest
+from penstock.io.dataset.windowed.resume import Resumption
 from penstock.io.dataset.windowed.seal import SealingRules
 from penstock.io.dataset.windowed.sink import WriteChunks, WriteWindows, chunk_directory
 from penstock.io.dead_letters.handler import (
@@ -56,10 +60,11 @@ from penstock.io.dead_letters.handler import (
     split_rejected,
 )
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
+from penstock.io.dead_letters.summaries import RejectSummaries
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.apart import check_apart, check_outside
 from penstock.io.reasons import Note, merge_notes
-from penstock.io.sources.read import uris_behind
+from penstock.io.sources.read import outputs_behind, uris_behind
 from penstock.io.sources.watch import patterns_behind
 
 register_json(Note)
@@ -67,6 +72,8 @@ register_json(Note)
 _NOTES = "notes"
 
 _KINDS = "kinds"
+
+_WRITTEN = "written"
 
 
 @dataclasses.dataclass(eq=False)
@@ -114,11 +121,17 @@ class WriteDataset(TakesBatches, RejectingTransform):
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
       provenance: JSON values for the manifest.
       notes: what is known of the whole input before it is written, for the manifest.
-      window: windows, or their text (`fixed:60s`, `sliding:60s/10s`); needs `num_shards`.
+      window: windows, or their text (`fixed:60s`, `sliding:60s/10s`; for a stream also `flush:100000/30s`, windows of
+        processing time, see `FlushWindows`); needs `num_shards`.
       allowed_lateness: of rows behind the watermark, whole milliseconds; a timedelta, or text such as `30s`.
       empty_windows: whether windows without rows, between such with rows, are published too.
       resume: whether there may be windows in the output already: those of the same job, before the savepoint that it
         goes on from.
+      resumption: what the start of a stream knows of those before it; without it, a stream that ends can go on only
+        from a checkpoint of its runner.
+      observer: is shown the rows that are written and rejected, stages files, and may refuse publication; without
+        windows.
+      summaries: makes what each window says of its rows beside them, such as statistics (`WindowStatistics`).
 
     Raises:
       ConfigError: for options out of range, or an output that cannot take a dataset or holds files that `ReadRecords`
@@ -146,10 +159,13 @@ class WriteDataset(TakesBatches, RejectingTransform):
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: Sequence[Note] = ()
-    window: Windows | str | None = None
+    window: AnyWindows | str | None = None
     allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
     resume: bool = False
+    resumption: Resumption | None = None
+    observer: DatasetObserver | None = None
+    summaries: Summaries | None = None
 
     def __post_init__(self) -> None:
         names = (field.name for field in dataclasses.fields(DatasetSpec))
@@ -160,6 +176,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
             raise ConfigError(f"the schema is written with the dataset: leave {SCHEMA} out of the extras")
         if self._writes_schema:
             self.spec = dataclasses.replace(self.spec, extras=(*self.spec.extras, SCHEMA))
+        if self.observer is not None:
+            self.spec = dataclasses.replace(self.spec, extras=(*self.spec.extras, *self.observer.extras))
         if self.shuffle == "none" and not self.spill:
             raise ConfigError("shuffle 'none' works only where all workers share a disk (spill), got spill=False")
         if self.dead_letters is not None:
@@ -172,19 +190,22 @@ class WriteDataset(TakesBatches, RejectingTransform):
         self.spec.check_input(batches.is_bounded, has_windows=windows is not None)
         if windows is None:
             _check_one_window(batches)
-        staging = Staging(self.output, self._run_id())
+        place = Staging.of_dataset if windows is None else Staging
+        staging = place(self.output, self._run_id())
         self._check_apart(batches)
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
-        if isinstance(windows, Windows):
+        if not isinstance(windows, str | None):
+            if self.observer is not None:
+                raise ConfigError("observer looks at a dataset as a whole: leave it out with windows")
             return self._write_windows(batches, staging, handler, windows)
         rows_in = self.rows_in if self.rows_in is not None else batches | "CountRows" >> CountRows()
         shuffle = SpillingShuffle if self.spill else RunnerShuffle
-        records, kinds, notes = self._encode(batches, handler)
-        shards = records | "WriteShards" >> shuffle(staging, self.spec)
+        encoded = self._encode(batches, handler)
+        shards = encoded.records | "WriteShards" >> shuffle(staging, self.spec)
         if self.found is not None:
-            notes = (notes, self.found) | "AllNotes" >> beam.Flatten()
-        return self._publish(staging, shards, kinds, handler, rows_in, notes)
+            encoded = dataclasses.replace(encoded, notes=(encoded.notes, self.found) | "AllNotes" >> beam.Flatten())
+        return self._publish(staging, shards, encoded, handler, rows_in)
 
     def _check_apart(self, batches: beam.PCollection[pa.RecordBatch]) -> None:
         """Refuses an output that holds what the rows are read from, or that a watcher would find files of."""
@@ -204,25 +225,32 @@ class WriteDataset(TakesBatches, RejectingTransform):
         batches: beam.PCollection[pa.RecordBatch],
         staging: Staging,
         handler: DeadLetterHandler | None,
-        windows: Windows,
+        windows: AnyWindows,
     ) -> beam.PCollection[WindowManifest]:
         spec, num_shards = self.spec, self.spec.num_shards or 1
-        write = WriteChunks(self._encoder(), chunk_directory(staging), windows, num_shards)
+        seen = self.resumption.seen(self.output) if self.resumption is not None else None
+        write = WriteChunks(self._encoder(), chunk_directory(staging), windows, num_shards, seen, self.summaries)
         chunks, rejected = batches | "WriteChunks" >> write
         self._take_rejected(rejected, handler)
-        closing = ClosingRules(
-            windows=windows,
-            lateness=spec.lateness,
-            empty_windows=spec.empty_windows,
-            splits=len(spec.splits),
-            num_shards=num_shards,
-            run_id=staging.run_id,
-        )
+        closing = self._closing(windows, num_shards, staging.run_id)
         # One graph: Flink restarts what is apart by itself, and what then runs on keeps a worker that has died.
-        rejects = () if handler is None else (_rejects(chunks, handler, windows),)
+        letters = None if seen is None else seen.letters
+        places = None if isinstance(windows, FlushWindows) else windows
+        of_rejects = None if self.summaries is None else self.summaries.rejected
+        rejects = {} if handler is None else {"rejects": _rejects(chunks, handler, places, letters, of_rejects)}
+        marks = {f"read {index}": each for index, each in enumerate(dict.fromkeys(outputs_behind(batches, MARKS)))}
         late_sinks = () if handler is None else handler.sinks
-        write_windows = WriteWindows(staging, closing, SealingRules(windows, spec), self._writes_schema, late_sinks)
-        return (chunks, *rejects) | "WriteWindows" >> write_windows
+        sealing = SealingRules(windows, spec)
+        write_windows = WriteWindows(staging, closing, sealing, self._writes_schema, late_sinks, self.summaries)
+        return {"chunks": chunks, **rejects, **marks} | "WriteWindows" >> write_windows
+
+    def _closing(self, windows: AnyWindows, num_shards: int, run_id: str) -> ClosingRules | FlushRules:
+        spec, resumption = self.spec, self.resumption
+        if isinstance(windows, FlushWindows):
+            flush = FlushRules(windows, len(spec.splits), num_shards, run_id)
+            return flush if resumption is None else dataclasses.replace(flush, initial=resumption.initial_flush(flush))
+        closing = ClosingRules(windows, spec.lateness, spec.empty_windows, len(spec.splits), num_shards, run_id)
+        return closing if resumption is None else dataclasses.replace(closing, initial=resumption.initial(closing))
 
     def _handler(self, staging: Staging) -> DeadLetterHandler | None:
         """The handler whose files are published: what another one is given must be accounted for as well."""
@@ -230,18 +258,15 @@ class WriteDataset(TakesBatches, RejectingTransform):
             return DeadLetterHandler(staging.dead_letters, staging.run_id)
         return self.dead_letters
 
-    def _encode(
-        self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None
-    ) -> tuple[beam.PCollection[pa.RecordBatch], beam.PCollection[SeenKinds], beam.PCollection[Note]]:
-        """Returns the records, what all rows tell about the kinds of features, and what became of their values."""
-        encode = beam.ParDo(_EncodeFn(self._encoder())).with_output_types(pa.RecordBatch)
-        results = batches | "Encode" >> encode.with_outputs(REJECTED, _KINDS, _NOTES, main="out")
+    def _encode(self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None) -> "_Encoded":
+        encode = beam.ParDo(_EncodeFn(self._encoder(), self.observer is not None)).with_output_types(pa.RecordBatch)
+        results = batches | "Encode" >> encode.with_outputs(REJECTED, _KINDS, _NOTES, _WRITTEN, main="out")
         records, rejected = split_rejected(results)
         self._take_rejected(rejected, handler)
-        kinds, notes = results[_KINDS], results[_NOTES]
-        kinds.element_type, notes.element_type = SeenKinds, Note
+        kinds, notes, written = results[_KINDS], results[_NOTES], results[_WRITTEN]
+        kinds.element_type, notes.element_type, written.element_type = SeenKinds, Note, pa.RecordBatch
         merge = beam.CombineGlobally(merge_kinds).with_output_types(SeenKinds)
-        return records, kinds | "MergeKinds" >> merge, notes
+        return _Encoded(records, written, kinds | "MergeKinds" >> merge, notes)
 
     def _encoder(self) -> RecordEncoder:
         return RecordEncoder(self.spec, self.spec.shard_format())
@@ -255,12 +280,12 @@ class WriteDataset(TakesBatches, RejectingTransform):
         self,
         staging: Staging,
         shards: beam.PCollection[Shard],
-        kinds: beam.PCollection[SeenKinds],
+        encoded: "_Encoded",
         handler: DeadLetterHandler | None,
         rows_in: beam.PCollection[int],
-        notes: beam.PCollection[Note],
     ) -> beam.PCollection[Outcome]:
         once = shards.pipeline | "Once" >> beam.Create([None], reshuffle=False)
+        rejects = _rejects(once, handler)
         publish = beam.ParDo(
             _PublishFn(
                 Publisher(staging, self.spec),
@@ -270,12 +295,36 @@ class WriteDataset(TakesBatches, RejectingTransform):
                 spill=spill_directory(staging) if self.spill else None,
             ),
             beam.pvalue.AsList(shards),
-            beam.pvalue.AsSingleton(kinds),
-            beam.pvalue.AsList(_rejects(once, handler)),
+            beam.pvalue.AsSingleton(encoded.kinds),
+            beam.pvalue.AsList(rejects),
             beam.pvalue.AsList(rows_in),
-            beam.pvalue.AsList(notes),
+            beam.pvalue.AsList(encoded.notes),
+            beam.pvalue.AsList(self._observed(staging, once, encoded, handler)),
         )
         return once | "Publish" >> publish.with_output_types(Outcome)
+
+    def _observed(
+        self,
+        staging: Staging,
+        once: beam.PCollection[None],
+        encoded: "_Encoded",
+        handler: DeadLetterHandler | None,
+    ) -> beam.PCollection[Any]:
+        """Why the observer refuses, and anomalies; without one, nothing."""
+        if self.observer is None:
+            return once | "NobodyRefuses" >> beam.FlatMap(_nothing).with_output_types(str)
+        rejected = [] if handler is None else handler.rejected
+        return self.observer.observe(staging, encoded.written, rejected)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Encoded:
+    """What comes of rows: records, the rows of these (if they are observed), kinds of all features, notes."""
+
+    records: beam.PCollection[pa.RecordBatch]
+    written: beam.PCollection[pa.RecordBatch]
+    kinds: beam.PCollection[SeenKinds]
+    notes: beam.PCollection[Note]
 
 
 def _check_one_window(batches: beam.PCollection[pa.RecordBatch]) -> None:
@@ -288,11 +337,15 @@ def _check_one_window(batches: beam.PCollection[pa.RecordBatch]) -> None:
 
 
 def _rejects(
-    once: beam.PCollection[Any], handler: DeadLetterHandler | None, windows: Windows | None = None
+    once: beam.PCollection[Any],
+    handler: DeadLetterHandler | None,
+    windows: Windows | None = None,
+    seen: SeenPositions | None = None,
+    summaries: RejectSummaries | None = None,
 ) -> beam.PCollection[DeadLetterFile]:
     if handler is None:
         return once | "NoDeadLetters" >> beam.FlatMap(_nothing).with_output_types(DeadLetterFile)
-    handler.close(windows)
+    handler.close(windows, seen, summaries)
     return handler.output()
 
 
@@ -322,8 +375,9 @@ class _CountRowsFn(beam.DoFn):
 class _EncodeFn(beam.DoFn):
     """Batches to batches of `RECORDS`; rows that cannot be written are rejected, and each bundle gives its notes."""
 
-    def __init__(self, encoder: RecordEncoder):
+    def __init__(self, encoder: RecordEncoder, is_observed: bool):
         self._encoder = encoder
+        self._is_observed = is_observed
         self._counters = RowCounters("WriteDataset")
 
     def start_bundle(self) -> None:
@@ -338,6 +392,8 @@ class _EncodeFn(beam.DoFn):
         if encoded.faults:
             self._counters.add(bad_rows=len(encoded.faults))
             yield from reject(row_letters(encoded.all_rows, encoded.faults, "write"))
+        if self._is_observed:
+            yield TaggedOutput(_WRITTEN, encoded.rows)
         yield encoded.records
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -364,17 +420,24 @@ class _PublishFn(beam.DoFn):
         rejects: Sequence[DeadLetterFile],
         rows_in: Sequence[int],
         notes: Sequence[Note],
+        observed: Sequence[str | Anomaly],
     ) -> Iterator[Outcome]:
         spec = self._publisher.spec
         schema = dataset_schema(kinds, spec.schema, spec.columns) if self._writes_schema else None
         before = _rejected_before(rejects) if self._counts_here else 0
-        outcome = self._publisher.publish(shards, rejects, sum(rows_in) + before, notes, schema)
+        refused = [one for one in observed if isinstance(one, str)]
+        anomalies = [one for one in observed if isinstance(one, Anomaly)]
+        rows = sum(rows_in) + before
+        outcome = self._publisher.publish(shards, rejects, rows, notes, schema, refused, anomalies)
         if self._spill is not None:
             shutil.rmtree(self._spill, ignore_errors=True)
         if self._must_publish and outcome.status != "published":
+            why = "; ".join(outcome.refused) or (
+                f"{outcome.manifest.rows_rejected} of {outcome.manifest.rows_in} rows were rejected"
+            )
             raise DataError(
-                f"{self._publisher.staging.output}: nothing is published: {outcome.manifest.rows_rejected} of "
-                f"{outcome.manifest.rows_in} rows were rejected; dead letters, if any, are in {outcome.dead_letters}"
+                f"{self._publisher.staging.output}: nothing is published: {why}; dead letters, if any, are in "
+                f"{outcome.dead_letters}"
             )
         yield outcome
 

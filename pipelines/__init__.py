@@ -1,6 +1,6 @@
 """The jobs. Each one wires transforms of Penstock into a pipeline; `penstock <name> --help` explains its flags.
 
-A job is two modules: `prepare.py` is the command, which answers everything it can without Beam, and `_prepare.py`
+A job is two modules: `prepare.py` is the command, which answers everything it can without Beam, and `_jobs/prepare.py`
 builds and runs the pipelines. `_options/` has the flags, which both need.
 """
 

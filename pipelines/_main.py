@@ -8,22 +8,32 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import penstock
 from penstock.io.kernel import compiled
-from pipelines import fit, prepare, relax, replay, verify
+from pipelines import check, compare, fit, history, prepare, profile, relax, replay, status, verify
 from pipelines._cli.command import JobOptions, Run, command, printed
 from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
+from pipelines._options.check import CheckStatisticsOptions
+from pipelines._options.compare import CompareOptions
 from pipelines._options.fit import FitOptions
+from pipelines._options.history import HistoryOptions
 from pipelines._options.prepare import PrepareOptions
+from pipelines._options.profile import ProfileOptions
 from pipelines._options.relax import RelaxOptions
 from pipelines._options.replay import ReplayOptions
+from pipelines._options.status import StatusOptions
 from pipelines._options.verify import VerifyOptions
 from pipelines._report.result import DONE, WRONG_USAGE
 
 JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "prepare": (PrepareOptions, prepare.run),
+    "profile": (ProfileOptions, profile.run),
+    "check": (CheckStatisticsOptions, check.run),
+    "compare": (CompareOptions, compare.run),
     "fit": (FitOptions, fit.run),
     "relax": (RelaxOptions, relax.run),
     "verify": (VerifyOptions, verify.run),
+    "status": (StatusOptions, status.run),
+    "history": (HistoryOptions, history.run),
     "replay": (ReplayOptions, replay.run),
 }
 
@@ -36,6 +46,10 @@ _EXAMPLES = """examples:
   a dataset of some CSV files, and a look at every byte of it
     penstock prepare --input 'data/*.csv' --output dataset
     penstock verify --dataset dataset
+
+  what is in them, and whether new ones are like them
+    penstock profile --input 'data/*.csv' --output data.pb
+    penstock check --input 'new/*.csv' --baseline data.pb
 
   what a job can do, and more examples
     penstock prepare --help

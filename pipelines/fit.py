@@ -28,7 +28,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("fit", f"{options.graph.features} on {shown(options.input.input)} -> {options.graph.output}")
 
-    from pipelines import _fit
+    from pipelines._jobs import fit as _fit
 
     with options.run.temporary_files():
         return _fit.run(options)

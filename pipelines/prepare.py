@@ -10,7 +10,7 @@ the schema, if none is given; the second fits the features, if there are any and
 reads the input again; a file that changes in between fails the job. Only the last one writes dead letters.
 
 The same job reads a stream, from Kafka or a folder that files come into, and writes a dataset for each window of event
-time. There the schema is given, and the graph of the features was fitted before::
+time, or of the time at which rows come. There the schema is given, and the graph of the features was fitted before::
 
     penstock prepare --input 'kafka://localhost:9092/events' --schema schema.pbtxt --transform graph \\
         --window fixed:60s --allowed_lateness 30s --num_shards 4 --output out --runner FlinkRunner
@@ -38,9 +38,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("prepare", f"{shown(options.input.input)} -> {options.output.output}")
 
-    from pipelines import _prepare
+    from pipelines._jobs import prepare as _prepare
 
-    with options.run.temporary_files():
+    with options.metrics.serving(options.run.is_described), options.run.temporary_files():
         return _prepare.run(options)
 
 

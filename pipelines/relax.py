@@ -28,7 +28,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("relax", f"{options.schema.schema} to {shown(options.input.input)} -> {options.schema.output}")
 
-    from pipelines import _relax
+    from pipelines._jobs import relax as _relax
 
     with options.run.temporary_files():
         return _relax.run(options)

@@ -44,9 +44,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("replay", f"{shown(options.input.dead_letters)} -> {options.output.output}")
 
-    from pipelines import _replay
+    from pipelines._jobs import replay as _replay
 
-    with options.run.temporary_files():
+    with options.metrics.serving(options.run.is_described), options.run.temporary_files():
         return _replay.run(options)
 
 

@@ -27,7 +27,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     if not options.dataset.json:
         announce("verify", str(options.dataset.dataset))
 
-    from pipelines import _verify
+    from pipelines._inspect import verify as _verify
 
     return _verify.run(options)
 

@@ -12,6 +12,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.transforms.features.apply import apply_graph, load_graph
 from penstock.transforms.features.fit import FitTransform
+from penstock.transforms.features.functions import parse_features
 
 
 class _GiveFn(beam.DoFn):
@@ -39,3 +40,12 @@ def values(folder: Path, batch: pa.RecordBatch) -> dict[str, list[Any]]:
     features, reasons = apply_graph(load_graph(str(folder)), batch)
     assert not reasons
     return features.to_pydict()
+
+
+def fit_beside_tft(
+    folder: Path, features: str, by_tft: Any, batch: pa.RecordBatch, schema: str, at: int
+) -> tuple[Path, Path]:
+    """Fits a features file, and what should give the same, to a batch in two pieces; returns the two graphs."""
+    ours, theirs = folder / "ours", folder / "theirs"
+    fit_all({ours: parse_features(features), theirs: by_tft}, [batch.slice(0, at), batch.slice(at)], schema)
+    return ours, theirs

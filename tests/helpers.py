@@ -229,6 +229,11 @@ def all_files(directory: pathlib.Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
+def dataset_files(directory: pathlib.Path) -> set[str]:
+    """As `all_files`, without the history, which outlives a dataset."""
+    return {path for path in all_files(directory) if not path.startswith("_history/")}
+
+
 def tree(directory: pathlib.Path) -> dict[str, bytes]:
     """Every file below a folder with its content."""
     return {path: (directory / path).read_bytes() for path in all_files(directory)}

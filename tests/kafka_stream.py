@@ -8,6 +8,8 @@ import apache_beam as beam
 from apache_beam.runners import sdf_utils
 from apache_beam.utils.timestamp import Duration
 
+from penstock.io.beam.coverage import MARKS, ReadMark
+from penstock.io.dead_letters.handler import REJECTED
 from penstock.io.kafka.offsets import resolve_offsets
 from penstock.io.kafka.read import ReadFromKafka, group_partitions
 from penstock.io.kafka.restriction import Spans, SpansCoder, SpansProvider, SpansTracker
@@ -27,6 +29,7 @@ class Stream:
       pause: seconds after which the group wants to go on.
       callbacks: those for bundles that are final.
       letters: all rejected batches.
+      marks: what the bundles have read.
     """
 
     def __init__(self, transform: ReadFromKafka, group: int = 0) -> None:
@@ -40,6 +43,7 @@ class Stream:
         self.pause = 0.0
         self.callbacks: list[Callable[[], None]] = []
         self.letters: list[Any] = []
+        self.marks: list[ReadMark] = []
 
     def register(self, callback: Callable[[], None]) -> None:
         """For the DoFn: this is its bundle finalizer."""
@@ -70,7 +74,9 @@ class Stream:
         self.state = coder.decode(coder.encode(watermark.get_estimator_state()))
         self.pause = pause.micros / 1e6
         self.watermark = watermark.current_watermark()
-        self.letters += [output.value.value for output in outputs if isinstance(output, beam.pvalue.TaggedOutput)]
+        tagged = [output for output in outputs if isinstance(output, beam.pvalue.TaggedOutput)]
+        self.letters += [output.value.value for output in tagged if output.tag == REJECTED]
+        self.marks += [output.value.value for output in tagged if output.tag == MARKS]
         return [output for output in outputs if not isinstance(output, beam.pvalue.TaggedOutput)]
 
     def until(self, condition: Callable[[list[Row]], object], seconds: float = 60) -> list[Row]:

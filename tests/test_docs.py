@@ -6,6 +6,7 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import itertools
 import pathlib
 import pkgutil
 import pydoc
@@ -23,7 +24,7 @@ import penstock.io
 import penstock.transforms
 import pipelines
 from penstock.io.formats.registry import FORMATS, choose_format
-from pipelines import _main, fit, prepare, relax, replay, verify
+from pipelines import _main, check, compare, fit, history, prepare, profile, relax, replay, status, verify
 from pipelines._cli.beam import beam_parser
 from pipelines._cli.flags import flag_names, job_parser
 from pipelines._main import JOBS
@@ -35,7 +36,18 @@ PAGES = [
 ]
 # tests/tutorials runs the others, with all that they hold.
 READ = [page for page in PAGES if page.parent.name != "tutorials"]
-MODULES = {"prepare": prepare, "fit": fit, "relax": relax, "replay": replay, "verify": verify}
+MODULES = {
+    "prepare": prepare,
+    "profile": profile,
+    "check": check,
+    "compare": compare,
+    "fit": fit,
+    "history": history,
+    "relax": relax,
+    "replay": replay,
+    "status": status,
+    "verify": verify,
+}
 # Stable codes of dead letters, as the sources spell them.
 _STAGES = ("event_time", "label", "read", "rule", "schema", "transform", "write")
 _CODE = re.compile(rf"(?:{'|'.join((*FORMATS, *_STAGES))})\.[a-z0-9_]+")
@@ -63,7 +75,9 @@ def commands() -> list:
     for name, job in MODULES.items():
         texts[f"pipelines/{name}.py"] = f"{job.__doc__}\n{JOBS[name][0].examples}"
     texts["pipelines/_main.py"] = _main._EXAMPLES
-    pattern = re.compile(rf"(?:python -m pipelines\.|penstock )({'|'.join(JOBS)}) (-(?:[^\n`\\|#]|\\\n)+)")
+    pattern = re.compile(
+        rf"(?:python -m pipelines\.|penstock )({'|'.join(JOBS)}) ((?:-|\w+\.pb|dataset)(?:[^\n`\\|#]|\\\n)+)"
+    )
     return [
         pytest.param(found[1], found[2].replace("\\\n", " "), id=f"{where}:{number}")
         for where, text in texts.items()
@@ -114,7 +128,7 @@ def test_there_are_commands_and_snippets():
 
 
 def test_every_command_of_a_shell_block_is_of_a_kind_that_is_checked():
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
     for block in blocks("sh"):
         for line in re.sub(r"\\\n", " ", block.values[0]).splitlines():
@@ -154,6 +168,9 @@ def test_flags_that_are_named_exist(page):
     for family in [kind for options, _ in JOBS.values() for kind in options.families().values()]:
         known |= flag_names(job_parser("any", "", "", [family]))
     known |= set(re.findall(r"'(--\w+)'", inspect.getsource(beam_yaml)))
+    folders = (ROOT / "benchmarks").glob, (ROOT / "deploy").rglob, (ROOT / "examples").rglob
+    for program in itertools.chain.from_iterable(files("*.py") for files in folders):
+        known |= set(re.findall(r'add_argument\(\s*"(--\w+)"', program.read_text()))
     text = re.sub(r"^pip .*$", "", page.read_text(), flags=re.MULTILINE)
     named = set(re.findall(r"(?<![\w-])--[a-z]\w*", text))
     assert named <= known, named - known

@@ -40,7 +40,7 @@ def sources(*folders: str, suffix: str = "") -> Iterator[pathlib.Path]:
     """Our files below some folders, relative to the root."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob(f"*{suffix}")):
-            if path.is_file() and path.suffix in SOURCES and "__pycache__" not in path.parts:
+            if path.is_file() and path.suffix in SOURCES and not {"__pycache__", ".cache"} & set(path.parts):
                 yield path.relative_to(ROOT)
 
 
@@ -176,6 +176,18 @@ def test_every_path_that_is_named_is_there():
     # Tests name each other from their own folder.
     assert [f"{path}: {name}" for path, name in named if not any((ROOT / top / name).exists() for top in TOPS)] == []
     assert len(named) > 20
+
+
+# Beam's filesystems, which only the seam to stores may use: others would not reach what is not Beam's.
+_BEAMS_FILES = re.compile(r"\bFileSystems\b|\bBeamIOError\b|apache_beam\.io\.filesystems")
+_SEAM = ("io/files/stores/", "io/beam/flags.py")
+
+
+def test_files_are_reached_by_one_seam():
+    code = {path: (ROOT / path).read_text() for path in sources(*PACKAGES, suffix=".py")}
+    using = [str(path) for path, text in code.items() if _BEAMS_FILES.search(text)]
+    assert [path for path in using if not path.startswith(_SEAM)] == []
+    assert "io/files/stores/beam.py" in using
 
 
 @pytest.mark.parametrize("folder", sorted({str(path.parent) for path in sources(*PACKAGES)}))

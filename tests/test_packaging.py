@@ -125,7 +125,7 @@ def test_the_core_runs_with_its_own_dependencies_only(tmp_path, features_file):
         "code(fit, f'--input={csv}', f'--features={features}', f'--output={output}-2')\n"
     )
     printed = _run_here(_CORE_ONLY.format(blocked=blocked) + _JOBS + extra, TIPS, features_file, tmp_path / "dataset")
-    missing = "error: feature transformation needs tensorflow-transform: pip install 'penstock[tft]'"
+    missing = "error: feature transformation needs tensorflow-transform: pip install '.[tft]'"
     assert printed == [
         *_HELP,
         "prepare 0",
@@ -217,7 +217,11 @@ def test_every_imported_package_is_a_declared_dependency():
 
 
 def _requirements() -> list[str]:
-    extras = [text for extra in ("tft", "kafka", "arrayrecord") for text in PROJECT["optional-dependencies"][extra]]
+    extras = [
+        text
+        for extra in ("arrayrecord", "aws", "azure", "gcp", "kafka", "metrics", "tft")
+        for text in PROJECT["optional-dependencies"][extra]
+    ]
     return [*PROJECT["dependencies"], *extras, "tensorflow", "tfx-bsl"]  # both of tft
 
 

@@ -1,14 +1,26 @@
+import contextlib
+from collections.abc import Iterator
+
 import apache_beam as beam
 import pytest
-from apache_beam.runners.worker import statesampler
+from apache_beam.internal import cloudpickle_pickler, pickler
+from apache_beam.options import pipeline_options
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.worker import statecache, statesampler
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import core, userstate
+from apache_beam.typehints import decorators
 from quick_runner import quick_runner
 
 
 class AddOne(beam.DoFn):
     def process(self, value, step=1):
         yield value + step
+
+
+class Hinted(beam.DoFn):
+    def process(self, value: int) -> Iterator[int]:
+        yield value
 
 
 COUNT = beam.DoFn.StateParam(userstate.CombiningValueStateSpec("count", sum))
@@ -33,17 +45,78 @@ def test_a_method_is_inspected_once(monkeypatch):
     assert len(asked) == len(set(asked))
 
 
+def test_a_class_is_asked_once_for_its_state_and_a_method_for_its_own(monkeypatch):
+    asked = []
+    real = userstate.get_dofn_specs
+    monkeypatch.setattr(userstate, "get_dofn_specs", lambda dofn: (asked.append(type(dofn)), real(dofn))[1])
+    with quick_runner():
+        for _ in range(2):
+            assert not userstate.is_stateful_dofn(AddOne())
+            assert userstate.get_dofn_specs(Count())[0] == {COUNT.state_spec}
+            assert not userstate.is_stateful_dofn(beam.Map(str).fn)
+            assert userstate.is_stateful_dofn(beam.FlatMap(Count().process).fn)
+    assert [asked.count(kind) for kind in (AddOne, Count)] == [1, 1]
+
+
+def test_what_is_packed_can_be_read_by_any_beam():
+    text = pickler.dumps({"a": [1, 2]})
+    with quick_runner():
+        assert [pickler.dumps({"a": [1, 2]}) for _ in range(2)] == [text, text]
+        assert pickler.loads(text) == pickler.loads(text) == {"a": [1, 2]}
+        assert pickler.loads(text) is not pickler.loads(text)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_type_hint_knows_where_it_was_given(quick):
+    with quick_runner() if quick else contextlib.nullcontext():
+        origin = beam.Map(str).with_output_types(int).get_type_hints().origin
+    lines = [line for line in origin if "test_quick_runner.py" in line]
+    assert lines
+    assert "in test_a_type_hint_knows_where_it_was_given" in lines[0]
+
+
+def test_annotations_of_a_method_are_read_once_and_those_of_functions_each_time(monkeypatch):
+    asked = []
+    real = decorators.IOTypeHints.from_callable
+    monkeypatch.setattr(
+        decorators.IOTypeHints, "from_callable", staticmethod(lambda each: (asked.append(each), real(each))[1])
+    )
+    with quick_runner():
+        hints = [decorators.IOTypeHints.from_callable(Hinted().process) for _ in range(2)]
+        for function in (str.upper, len):
+            assert decorators.IOTypeHints.from_callable(function) == real(function)
+        assert decorators.IOTypeHints.from_callable(AddOne().process) is None
+    assert hints == [real(Hinted().process)] * 2
+    assert [each.__name__ for each in asked] == ["process", "upper", "len", "process"]
+
+
+def test_options_are_parsed_as_before_and_help_is_told():
+    flags = ["--streaming", "--direct_num_workers=3", "--no_such_flag=1"]
+    plain = PipelineOptions(flags).get_all_options(drop_default=True)
+    with quick_runner():
+        options = PipelineOptions(flags)
+        assert options.get_all_options(drop_default=True) == plain
+        assert options.view_as(DirectOptions).direct_num_workers == 3
+        parser = pipeline_options._BeamArgumentParser(prog="job")
+        DirectOptions._add_argparse_args(parser)
+        assert "--direct_num_workers DIRECT_NUM_WORKERS" in parser.format_help()
+
+
 def test_what_callers_do_to_an_answer_stays_with_them():
     with quick_runner():
+        decorators.IOTypeHints.from_callable(Hinted().process).origin.clear()
+        assert decorators.IOTypeHints.from_callable(Hinted().process).origin
         core.get_function_args_defaults(AddOne().process)[1].clear()
         assert core.get_function_args_defaults(AddOne().process) == (["value", "step"], [1])
 
 
 def test_beam_is_as_before_afterwards():
-    before = core.get_function_args_defaults, statesampler.StateSampler
+    modules = (core, userstate, statesampler, statecache, cloudpickle_pickler, decorators, pipeline_options)
+    modules += (decorators.IOTypeHints, PipelineOptions)
+    before = [dict(vars(module)) for module in modules]
     with pytest.raises(KeyError), quick_runner():
         raise KeyError
-    assert (core.get_function_args_defaults, statesampler.StateSampler) == before
+    assert [dict(vars(module)) for module in modules] == before
 
 
 def test_lambdas_and_state_work_beside_each_other():

@@ -19,6 +19,7 @@ A null inside a list has no place in a tf.Example, whatever the schema says: suc
 import dataclasses
 import difflib
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import has_kind, item_type, kind_of
+from penstock.io.reasons import Reason
 from penstock.io.schema import Feature, Kind, feature_domain, schema_features
 from penstock.transforms.checks.environment import in_environment
 from penstock.transforms.checks.faults import Fault, Rows
@@ -152,38 +154,63 @@ def gather_evidence(
     Raises:
       ConfigError: for a column that has no form as the type of its feature, in any row.
     """
-    flat = flatten_batch(batch)
-    seen: dict[str, Seen] = {}
-    broken: dict[tuple[str, str], Broken] = {}
-    columns: dict[str, pa.Array] = {}
-    unfit: dict[str, Rows] = {}
+    flat, found = flatten_batch(batch), _Found()
     limits = {check.feature.name: check for check in checks.columns}
     for feature in features:
         typed, reasons = conform_batch(flat, [feature])
-        for row_reasons in reasons.values():
-            for reason in row_reasons:
-                _add(broken, (feature.name, reason.code), Broken(1, reason.detail))
-        unfit[feature.name] = np.fromiter(reasons, np.int64, len(reasons))
-        index = flat.schema.get_field_index(feature.name)
-        if index < 0:
-            seen[feature.name] = Seen()
-            if feature.required and not feature.complete:  # what must be in each row is counted below
-                why = f"{feature.name} has no column in the input, the schema demands one"
-                _add(broken, (feature.name, "schema.presence"), Broken(batch.num_rows, why))
-            continue
-        columns[feature.name] = typed.column(feature.name)
-        summary = summarize_column(feature.name, flat.column(index), is_untyped(flat.schema.field(index)))
-        seen[feature.name] = _seen(columns[feature.name], limits[feature.name], summary)
-        has_kind_of_its_own = exact_kinds and not is_untyped(flat.schema.field(index))  # a folder's has none
-        stored = kind_of(item_type(flat.column(index).type)) if has_kind_of_its_own else None
-        if stored is not None:
-            seen[feature.name] = dataclasses.replace(seen[feature.name], kinds=frozenset({stored}))
-            if stored is not feature.kind:
-                unfit[feature.name] = _add_other_kind(broken, feature, flat.column(index), stored)
-    rows = pa.RecordBatch.from_arrays([*columns.values(), pa.nulls(batch.num_rows)], [*columns, ""])
+        found.take_unfit(feature, reasons)
+        if feature.name in flat.schema.names:
+            found.take(typed.column(feature.name), limits[feature.name], flat, exact_kinds)
+        else:
+            found.take_absent(feature, batch.num_rows)
+    rows = pa.RecordBatch.from_arrays([*found.columns.values(), pa.nulls(batch.num_rows)], [*found.columns, ""])
     for fault in schema_faults(rows, checks):
-        _add_fault(broken, fault, unfit.get(fault.subject))
-    return Evidence(batch.num_rows, seen, broken)
+        _add_fault(found.broken, fault, found.unfit.get(fault.subject))
+    return Evidence(batch.num_rows, found.seen, found.broken)
+
+
+@dataclasses.dataclass
+class _Found:
+    """What is found in a batch, feature by feature.
+
+    Attributes:
+      seen: of each feature.
+      broken: by feature and reason.
+      columns: those that are there, typed as the schema says.
+      unfit: the rows of each feature whose value is of another type.
+    """
+
+    seen: dict[str, Seen] = dataclasses.field(default_factory=dict)
+    broken: dict[tuple[str, str], Broken] = dataclasses.field(default_factory=dict)
+    columns: dict[str, pa.Array] = dataclasses.field(default_factory=dict)
+    unfit: dict[str, Rows] = dataclasses.field(default_factory=dict)
+
+    def take_unfit(self, feature: Feature, reasons: Mapping[int, Iterable[Reason]]) -> None:
+        """Takes the rows whose value has no form as the type of the feature."""
+        for reason in itertools.chain.from_iterable(reasons.values()):
+            _add(self.broken, (feature.name, reason.code), Broken(1, reason.detail))
+        self.unfit[feature.name] = np.fromiter(reasons, np.int64, len(reasons))
+
+    def take_absent(self, feature: Feature, rows: int) -> None:
+        """Takes that there is no column; what must be in each row is counted with the faults of the schema."""
+        self.seen[feature.name] = Seen()
+        if feature.required and not feature.complete:
+            why = f"{feature.name} has no column in the input, the schema demands one"
+            _add(self.broken, (feature.name, "schema.presence"), Broken(rows, why))
+
+    def take(self, typed: pa.Array, check: ColumnCheck, flat: pa.RecordBatch, exact_kinds: bool) -> None:
+        """Takes a column, as it is typed and as it was read."""
+        feature = check.feature
+        column, field = flat.column(feature.name), flat.schema.field(feature.name)
+        self.columns[feature.name] = typed
+        found = _seen(typed, check, summarize_column(feature.name, column, is_untyped(field)))
+        has_kind_of_its_own = exact_kinds and not is_untyped(field)  # a folder's has none
+        stored = kind_of(item_type(column.type)) if has_kind_of_its_own else None
+        if stored is not None:
+            found = dataclasses.replace(found, kinds=frozenset({stored}))
+            if stored is not feature.kind:
+                self.unfit[feature.name] = _add_other_kind(self.broken, feature, column, stored)
+        self.seen[feature.name] = found
 
 
 def _add_other_kind(broken: dict[tuple[str, str], Broken], feature: Feature, column: pa.Array, stored: Kind) -> Rows:

@@ -3,9 +3,9 @@
 It checks the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
 record count, uncompressed size and SHA-256, and the checksums inside it; that every record conforms to the dataset's
 schema (that of the features, where a transform was applied), or, in a dataset without one, that each feature has one
-kind in all records; the lines of the dead letters; and that the folder holds nothing that the manifest does not know,
-except for what unfinished runs left there (`leftovers`). For a dataset with windows, it checks all this for each
-window's manifest, which must also agree with its window.
+kind in all records; the lines of the dead letters; that statistics are of as many rows; and that the folder holds
+nothing that the manifest does not know, except for what unfinished runs left there (`leftovers`). For a dataset with
+windows, it checks all this for each window's manifest, which must also agree with its window.
 """
 
 import collections
@@ -13,31 +13,38 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import google_crc32c
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam import progress
 from penstock.io.dataset.layout import (
     DEAD_LETTERS,
+    HISTORY,
     MANIFEST,
     PROBE_PREFIX,
     SCHEMA,
     STAGING_PREFIX,
+    STATISTICS,
+    STREAM,
     TRANSFORM,
     WINDOWS,
+    other_runs,
 )
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
+from penstock.io.dataset.options import IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
-from penstock.io.files.folders import list_files
+from penstock.io.files import stores
+from penstock.io.files.folders import list_files, local_file
 from penstock.io.reasons import Reason
 from penstock.io.schema import Kind, load_schema, schema_fingerprint
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
 from penstock.transforms.features.apply import transform_fingerprint, transformed_schema
+from penstock.transforms.statistics.files import read_list
+from penstock.transforms.statistics.statistics import ALL_EXAMPLES
 
 AnyManifest = Manifest | WindowManifest
 
@@ -74,27 +81,64 @@ def verify_dataset(directory: str) -> Iterator[Fault]:
     Memory holds one block of records. `penstock.io.beam.progress` counts bytes, and rows of shards. A dataset with
     windows may still be growing: files of a window that is just being published look like orphans for a moment.
     """
-    windows = sorted(list_files(FileSystems.join(directory, WINDOWS)))
-    yield from _verify_windows(directory, windows) if windows else _verify_whole(directory)
-
-
-def _verify_whole(directory: str) -> Iterator[Fault]:
     try:
         manifest = read_manifest(directory)
     except PenstockError as error:
         yield Fault("manifest.broken", MANIFEST, str(error))
         return
-    if manifest is None:
+    if manifest is not None:
+        yield from _verify_whole(directory, manifest)
+    elif windows := sorted(list_files(stores.join(directory, WINDOWS))):
+        yield from _verify_windows(directory, windows)
+    else:
         yield Fault("manifest.missing", MANIFEST, "is missing: no run has finished in this folder")
-        return
+
+
+def _verify_whole(directory: str, manifest: Manifest) -> Iterator[Fault]:
     present = list_files(directory)
     _plan_bytes([manifest], present)
     yield from _check_sums(manifest, MANIFEST)
-    yield from _check_files({MANIFEST, *manifest.files()}, manifest, present)
+    yield from _check_files(directory, {MANIFEST, *manifest.files()}, manifest, present)
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
     yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())
     yield from _check_rejects(directory, manifest, present)
+    if (statistics := manifest.extra(STATISTICS)) is not None:
+        for name, said in (
+            (IN_STATISTICS, {ALL_EXAMPLES: manifest.rows_in}),
+            (OUT_STATISTICS, manifest.splits),
+            (REJECTED_STATISTICS, {ALL_EXAMPLES: manifest.rows_rejected}),
+        ):
+            path = f"{statistics}/{name}"
+            if path in present:
+                yield from _check_statistics(directory, path, said)
+            else:
+                yield Fault("file.missing", path, "is missing")
+
+
+def _check_statistics(directory: str, path: str, said: Mapping[str, int]) -> Iterator[Fault]:
+    """Checks that statistics can be read, and are of as many rows as the manifest counts."""
+    try:
+        read = read_list(stores.join(directory, *path.split("/")))
+    except (PenstockError, OSError) as error:
+        yield Fault("statistics.broken", path, str(error))
+        return
+    found = {one.name: one.num_examples for one in read.datasets}
+    if ALL_EXAMPLES in found:  # rows that have no splits
+        said = {ALL_EXAMPLES: sum(said.values())}
+    for dataset, rows in said.items():
+        if found.get(dataset, 0) != rows:
+            detail = f"{dataset} must be of {rows} rows, as the manifest says, found {found.get(dataset, 0)}"
+            yield Fault("statistics.rows", path, detail)
+
+
+def _check_window_statistics(directory: str, manifest: WindowManifest, present: Mapping[str, int]) -> Iterator[Fault]:
+    for statistics, said in (
+        (manifest.statistics, manifest.splits),
+        (manifest.statistics_rejected, {ALL_EXAMPLES: manifest.rows_rejected}),
+    ):
+        if statistics is not None and statistics in present:  # else it is missing, as any other file may be
+            yield from _check_statistics(directory, statistics, said)
 
 
 def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
@@ -103,7 +147,7 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
     for name in names:
         path = f"{WINDOWS}/{name}"
         try:
-            manifest = WindowManifest.read(FileSystems.join(directory, WINDOWS, name))
+            manifest = WindowManifest.read(stores.join(directory, WINDOWS, name))
         except (PenstockError, OSError) as error:
             broken.add(path)
             yield Fault("manifest.broken", path, str(error))
@@ -119,13 +163,14 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
         return
     known = {*manifests, *broken, *(file for manifest in manifests.values() for file in manifest.files())}
     last = list(manifests.values())[-1]
-    yield from _check_files(known, last, present)
+    yield from _check_files(directory, known, last, present)
     checks, faults = _load_checks(directory, last, present)
     yield from faults
     expected = checks or _KindsByFeature()
     for path, manifest in manifests.items():
         yield from _check_shards(directory, manifest, path, present, expected)
         yield from _check_rejects(directory, manifest, present)
+        yield from _check_window_statistics(directory, manifest, present)
 
 
 def _plan_bytes(manifests: Iterable[AnyManifest], present: Mapping[str, int]) -> None:
@@ -142,7 +187,7 @@ def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
     records = collections.Counter({"on_time": 0, "late": 0})
     for shard in manifest.shards:
         records[shard.pane] += shard.records
-        times = shard.event_time
+        times = None if manifest.is_flushed else shard.event_time
         if times is not None and not manifest.window[0] <= times[0] <= times[1] < manifest.window[1]:
             yield Fault(
                 "shard.event_time", shard.path, f"has rows from {times[0]} to {times[1]}, not all in the window"
@@ -162,13 +207,23 @@ def leftovers(directory: str) -> list[str]:
     """
     present = list_files(directory)
     names = {path.split("/")[0] for path in present if path.startswith(STAGING_PREFIX)}
-    has_windows = any(path.startswith(f"{WINDOWS}/") for path in present)
-    return sorted(name for name in names if not has_windows or name.startswith(PROBE_PREFIX))
+    has_windows = MANIFEST not in present and any(path.startswith(f"{WINDOWS}/") for path in present)
+    staged = {name for name in names if not has_windows or name.startswith(PROBE_PREFIX)}
+    return sorted(staged | _other_runs(directory, present))
+
+
+def _other_runs(directory: str, present: Iterable[str]) -> set[str]:
+    """The folders of runs in a store that are not the dataset."""
+    others = other_runs(directory, present, ())
+    manifest = read_manifest(directory) if others else None
+    return others if manifest is None else other_runs(directory, present, [manifest.run_id])
 
 
 def dataset_bytes(directory: str) -> int:
-    """Returns the bytes of all files of the dataset in the folder."""
-    return sum(size for path, size in list_files(directory).items() if not path.startswith(STAGING_PREFIX))
+    """Returns the bytes of all files of the dataset in the folder; its history is none of them."""
+    present = list_files(directory)
+    others = (STAGING_PREFIX, f"{HISTORY}/", *(f"{name}/" for name in _other_runs(directory, present)))
+    return sum(size for path, size in present.items() if not path.startswith(others))
 
 
 def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
@@ -191,14 +246,16 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
             yield Fault("manifest.sum", path, f"{what}: {said} and {found}")
 
 
-def _check_files(known: Set[str], manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
+def _check_files(directory: str, known: Set[str], manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
     """Yields files that are missing, and files that no manifest knows, but for `leftovers`."""
-    folders = (STAGING_PREFIX, *(f"{extra}/" for extra in manifest.extras))
+    others = other_runs(directory, present, [manifest.run_id])
+    folders = (HISTORY, *others, *manifest.extras)
+    no_orphans = (STAGING_PREFIX, *(f"{folder}/" for folder in folders))
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
-    for path in sorted(set(present) - known):
-        if not path.startswith(folders) and not is_claim(path):
+    for path in sorted(set(present) - known - {STREAM}):
+        if not path.startswith(no_orphans) and not is_claim(path):
             yield Fault("file.orphan", path, "is not in the manifest")
 
 
@@ -214,18 +271,19 @@ def _load_checks(
     faults = []
     loaded: dict[str, RecordChecks] = {}
     for extra, what, load in ((SCHEMA, "schema", _load_schema), (TRANSFORM, "transform", _load_transform)):
-        if extra not in manifest.extras or not _is_there(extra, present):
+        path = manifest.extra(extra)
+        if path is None or not _is_there(path, present):
             continue
         try:
-            loaded[extra], fingerprint = load(FileSystems.join(directory, extra), manifest)
+            loaded[extra], fingerprint = load(stores.join(directory, path), manifest)
         except (PenstockError, OSError) as error:
-            faults.append(Fault(f"{what}.broken", extra, str(error)))
+            faults.append(Fault(f"{what}.broken", path, str(error)))
             continue
         said = manifest.provenance.get(f"{what}_fingerprint", fingerprint)
         if said != fingerprint:
             detail = f"must have the fingerprint {said}, as the manifest says, found {fingerprint}"
-            faults.append(Fault(f"{what}.changed", extra, detail))
-    return loaded.get(TRANSFORM if TRANSFORM in manifest.extras else SCHEMA), faults
+            faults.append(Fault(f"{what}.changed", path, detail))
+    return loaded.get(SCHEMA if manifest.extra(TRANSFORM) is None else TRANSFORM), faults
 
 
 def _load_schema(path: str, manifest: AnyManifest) -> tuple[RecordChecks, str]:
@@ -256,12 +314,20 @@ def _check_shards(
     reader = load_format(manifest.format, manifest.compression)
     for shard in manifest.shards:
         if shard.path in present:
-            yield from _unless_unreadable(shard.path, _check_shard(directory, shard, reader, expected))
+            checked = _check_shard(directory, shard, reader, expected, present[shard.path])
+            yield from _unless_unreadable(shard.path, checked)
 
 
-def _check_shard(directory: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected") -> Iterator[Fault]:
-    path = FileSystems.join(directory, *shard.path.split("/"))
-    yield from _check_stored(path, shard)
+def _check_shard(
+    directory: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected", size: int
+) -> Iterator[Fault]:
+    # It is read twice, and comes over the network once.
+    with local_file(stores.join(directory, *shard.path.split("/")), size) as path:
+        yield from _check_stored(path, shard)
+        yield from _check_read(path, shard, shard_format, expected)
+
+
+def _check_read(path: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected") -> Iterator[Fault]:
     wrong: _WrongRecords | _OtherKinds
     wrong = _OtherKinds(expected, shard.path) if isinstance(expected, _KindsByFeature) else _WrongRecords(expected)
     content, records = Content(), 0
@@ -282,7 +348,7 @@ def _check_shard(directory: str, shard: Shard, shard_format: ShardFormat, expect
 def _check_stored(path: str, shard: Shard) -> Iterator[Fault]:
     """Checks the file as stored: size and CRC32C."""
     checksum, size = google_crc32c.Checksum(), 0
-    with FileSystems.open(path, compression_type="uncompressed") as file:
+    with stores.open_file(path) as file:
         while data := file.read(_READ_BYTES):
             checksum.update(data)
             size += len(data)
@@ -388,8 +454,8 @@ class _RejectCounts:
 
     def add(self, directory: str, rejects: PublishedDeadLetters) -> Iterator[Fault]:
         lines = 0
-        path = FileSystems.join(directory, *rejects.path.split("/"))
-        with FileSystems.open(path, compression_type="uncompressed") as file:
+        path = stores.join(directory, *rejects.path.split("/"))
+        with stores.open_file(path) as file:
             for line in file:
                 lines += 1
                 progress.add(bytes=len(line))

@@ -14,8 +14,12 @@ from typing import Any
 
 _PACKAGES = (
     "penstock", "apache-beam", "tensorflow", "tensorflow-transform", "tensorflow-datasets", "tfx-bsl", "ray",
-    "pyarrow", "numpy", "protobuf", "google-crc32c", "crc32c",
+    "pyarrow", "numpy", "protobuf", "google-crc32c", "crc32c", "tensorflow-data-validation", "fg-data-profiling",
+    "whylogs", "pandas", "polars", "duckdb",
 )  # fmt: skip
+
+# In the output: what `main` was told.
+TOLD = "told.json"
 
 # Times the input: what is spilled, what is written, and what is in memory.
 _WARM_FACTOR = 16
@@ -59,18 +63,29 @@ class Task:
         return str(pathlib.Path(self.output, name))
 
 
-def main(job: Callable[[Task], None], prepare: Callable[[Task], None] | None = None) -> None:
-    """Runs a job and says how long it took; `prepare` comes before and does not count."""
+def main(
+    job: Callable[[Task], Any],
+    prepare: Callable[[Task], None] | None = None,
+    tell: Callable[[Any], dict[str, Any]] | None = None,
+) -> None:
+    """Runs a job and says how long it took.
+
+    `prepare` comes before and does not count; nor does `tell`, which comes after and writes what the job returned into
+    the output, in the form that the check reads.
+    """
     task = Task(**json.loads(sys.argv[1]))
     if prepare:
         prepare(task)
     _warm_pages(task)
-    cpu = _cpu_seconds()
+    before = _cpu_seconds()
     start = time.perf_counter()
-    job(task)
-    seconds = time.perf_counter() - start
+    result = job(task)
+    seconds, after = time.perf_counter() - start, _cpu_seconds()
+    if tell:
+        pathlib.Path(task.path(TOLD)).write_text(json.dumps(tell(result)))
     sys.stdout.flush()
-    print("\n" + json.dumps({"seconds": seconds, "cpu_before": cpu, "versions": versions()}), flush=True)
+    cpu = before + _cpu_seconds() - after
+    print("\n" + json.dumps({"seconds": seconds, "cpu_besides": cpu, "versions": versions()}), flush=True)
 
 
 def _warm_pages(task: Task) -> None:

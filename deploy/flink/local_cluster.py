@@ -6,6 +6,7 @@
     python -m deploy.flink.local_cluster run prepare --input ... --output ...
     python -m deploy.flink.local_cluster status
     python -m deploy.flink.local_cluster savepoint JOB_ID
+    python -m deploy.flink.local_cluster restart job-manager
     python -m deploy.flink.local_cluster stop
 
 `run` is `python -m pipelines.JOB` with the cluster's `flags` before its own.
@@ -14,33 +15,46 @@ For trying things and for tests: state is in files of this machine, and there is
 """
 
 import argparse
-import contextlib
 import json
-import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 from deploy.flink.job_server import FLINK_VERSION, job_server_jar
+from deploy.flink.remembered import Remembered
 from deploy.flink.rest import FlinkRest
 from deploy.flink.service import Service, children, free_port, is_listening
 
 _HERE = pathlib.Path(__file__).parent
 _RESTARTS = 3
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+_ZOOKEEPER = "org.apache.flink.runtime.zookeeper.FlinkZooKeeperQuorumPeer"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 
 
 class LocalCluster:
-    """The services of a cluster in a folder: `conf/`, `log/`, `checkpoints/`, `savepoints/`, `tmp/`."""
+    """The services of a cluster in a folder: `conf/`, `log/`, `checkpoints/`, `savepoints/`, `tmp/`.
 
-    def __init__(self, folder: pathlib.Path, jar: pathlib.Path, rest_port: int = 0, task_managers: int = 2):
+    With high availability, there is a ZooKeeper too, and `ha/`: a JobManager that is started again finds its jobs.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        jar: pathlib.Path,
+        rest_port: int = 0,
+        task_managers: int = 2,
+        high_availability: bool = False,
+    ):
         self.folder, self.jar = folder.resolve(), jar.resolve()
         self.rest_port, self.pool_port, self.job_port = rest_port or free_port(), free_port(), free_port()
         self.rest = FlinkRest(f"http://localhost:{self.rest_port}")
+        self.zookeeper_port = free_port() if high_availability else None
+        zoo = ["--zkConfigFile", self.folder / "conf" / "zoo.cfg", "--peerId", "1"]
+        self.zookeeper = self._java("zookeeper", _ZOOKEEPER, "-Xmx128m", arguments=zoo)
         self.job_manager = self._java("job-manager", _JOB_MANAGER, "-Xmx768m")
         self.task_managers = [
             self._java(f"task-manager-{number}", _TASK_MANAGER, "-Xmx640m", "-XX:MaxDirectMemorySize=384m")
@@ -53,7 +67,8 @@ class LocalCluster:
     @property
     def services(self) -> list[Service]:
         """All of them, in the order of starting."""
-        return [self.job_manager, *self.task_managers, self.job_server, self.worker_pool]
+        first = [self.zookeeper] if self.zookeeper_port else []
+        return [*first, self.job_manager, *self.task_managers, self.job_server, self.worker_pool]
 
     def flags(self) -> list[str]:
         """What a job's command line needs to run here."""
@@ -79,10 +94,14 @@ class LocalCluster:
         for name in ("conf", "log", "checkpoints", "savepoints", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "conf" / "config.yaml").write_text(self._configuration())
+        (self.folder / "conf" / "zoo.cfg").write_text(self._zookeeper())
         with zipfile.ZipFile(self.folder / "nothing.jar", "w") as jar:
             jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
         try:
             self.worker_pool.start()
+            if port := self.zookeeper_port:
+                self.zookeeper.start()
+                self.zookeeper.wait_for(lambda: is_listening(port))
             # One after the other: Flink gives its RPC system 10 s to start, whatever is configured, and then ends.
             for number, service in enumerate([self.job_manager, *self.task_managers]):
                 service.start()
@@ -110,9 +129,33 @@ class LocalCluster:
         options = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
         return ["java", *options, "-jar", self.jar, "--flink-master", f"localhost:{self.rest_port}", *ports, *folder]
 
-    def _java(self, name: str, main: str, *options: str) -> Service:
+    def _java(
+        self, name: str, main: str, *options: str, arguments: Sequence[str | pathlib.Path] | None = None
+    ) -> Service:
         command = ["java", f"@{_HERE / 'jvm.options'}", *options, f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
-        return Service(name, [*command, "-cp", self.jar, main, "-c", self.folder / "conf"], self.folder / "log")
+        arguments = ["-c", self.folder / "conf"] if arguments is None else arguments
+        return Service(name, [*command, "-cp", self.jar, main, *arguments], self.folder / "log")
+
+    def _zookeeper(self) -> str:
+        """ZooKeeper's configuration: one server, which keeps its files in the cluster's folder."""
+        values = {
+            "dataDir": self.folder / "zookeeper",
+            "clientPort": self.zookeeper_port,
+            "clientPortAddress": "localhost",
+            "admin.enableServer": "false",
+            "tickTime": 2000,
+        }
+        return "".join(f"{name}={value}\n" for name, value in values.items())
+
+    def _high_availability(self) -> dict[str, object]:
+        if self.zookeeper_port is None:
+            return {}
+        return {
+            "high-availability.type": "zookeeper",
+            "high-availability.zookeeper.quorum": f"localhost:{self.zookeeper_port}",
+            # ZooKeeper has who leads, and names of files; the files are here: jobs, and where their checkpoints are.
+            "high-availability.storageDir": f"file://{self.folder / 'ha'}",
+        }
 
     def _configuration(self) -> str:
         """Flink's configuration, as JSON, which is YAML."""
@@ -160,48 +203,40 @@ class LocalCluster:
             "restart-strategy.fixed-delay.delay": "5 s",
             "io.tmp.dirs": str(self.folder / "tmp"),
             "blob.storage.directory": str(self.folder / "tmp"),
+            **self._high_availability(),
         }
         return json.dumps(values, indent=1)
 
 
-def _start(folder: pathlib.Path, rest_port: int) -> None:
-    if _running(folder):
+def _remembered(folder: pathlib.Path) -> Remembered:
+    return Remembered(folder / "cluster.json", [_HERE])
+
+
+def _start(folder: pathlib.Path, rest_port: int, high_availability: bool) -> None:
+    if _remembered(folder).running():
         _status(folder)
         return
-    print("Building the job server, once: takes about two minutes ...", flush=True)
-    cluster = LocalCluster(folder, job_server_jar(folder), rest_port)
+    cluster = LocalCluster(folder, job_server_jar(folder, says=print), rest_port, high_availability=high_availability)
     cluster.start()
-    state = {
-        "rest": cluster.rest.address,
-        "flags": cluster.flags(),
-        "processes": {service.name: service.pid for service in cluster.services},
-    }
-    (folder / "cluster.json").write_text(json.dumps(state, indent=1))
+    _remembered(folder).save(cluster.services, rest=cluster.rest.address, flags=cluster.flags())
     _status(folder)
 
 
 def _stop(folder: pathlib.Path) -> None:
-    for pid in _running(folder).values():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 10
-    while _running(folder) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    for pid in _running(folder).values():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+    _remembered(folder).end()
     print("stopped")
 
 
 def _status(folder: pathlib.Path) -> None:
-    running = _running(folder)
-    for name in _state(folder)["processes"]:
-        print(f"{name:16} {f'process {running[name]}' if name in running else 'not running'}")
-    if not running:
-        return
     rest = FlinkRest(_state(folder)["rest"])
+    if not _remembered(folder).show():
+        return
     print(f"web interface    {rest.address}\nlogs             {folder / 'log'}")
-    for job in rest.jobs():
+    try:
+        jobs = rest.jobs()
+    except OSError as error:
+        sys.exit(f"the JobManager does not answer: {error}")
+    for job in jobs:
         print(f"job {job['jid']} {job['state']:9} {job['duration'] / 1000:,.0f} s  {job['name']}")
 
 
@@ -215,24 +250,20 @@ def _savepoint(folder: pathlib.Path, job: str) -> None:
     print(f"job {job} has ended; the same command with --resume --savepoint_path={path} goes on")
 
 
-def _state(folder: pathlib.Path) -> dict:
+def _restart(folder: pathlib.Path, name: str) -> None:
+    _state(folder)
     try:
-        return json.loads((folder / "cluster.json").read_text())
+        _remembered(folder).restart(name)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"{name} starts; its jobs, and whether it is there: python -m deploy.flink.local_cluster status")
+
+
+def _state(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        return _remembered(folder).load()
     except FileNotFoundError:
         sys.exit(f"no cluster in {folder}; start one: python -m deploy.flink.local_cluster start")
-
-
-def _running(folder: pathlib.Path) -> dict[str, int]:
-    """The processes of the cluster that are there: another one may have got the number since."""
-    if not (folder / "cluster.json").exists():
-        return {}
-    return {name: pid for name, pid in _state(folder)["processes"].items() if _is_ours(pid, folder)}
-
-
-def _is_ours(pid: int, folder: pathlib.Path) -> bool:
-    command = ["ps", "-o", "command=", "-p", str(pid)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return str(folder.resolve()) in found or str(_HERE) in found
 
 
 def main() -> None:
@@ -242,18 +273,21 @@ def main() -> None:
     what = parser.add_subparsers(dest="what", required=True)
     start = what.add_parser("start", help="start it, and build the job server before, once")
     start.add_argument("--rest_port", type=int, default=8081, help="of the web interface (default: %(default)s)")
+    start.add_argument("--ha", action="store_true", help="with ZooKeeper: jobs outlive their JobManager")
     what.add_parser("status", help="its processes and jobs")
     what.add_parser("flags", help="print what a job needs to run on it")
     run = what.add_parser("run", help="run a job on it, with the job's flags behind its name", prefix_chars="\0")
     run.add_argument("job", help="prepare, fit, ...")
     run.add_argument("arguments", nargs=argparse.REMAINDER)
+    restart = what.add_parser("restart", help="kill one of its processes, and start it again")
+    restart.add_argument("name", help="as status has it, such as job-manager")
     savepoint = what.add_parser("savepoint", help="end a job and keep its state")
     savepoint.add_argument("job", help="its id, as status has it")
     what.add_parser("stop", help="end it")
     arguments = parser.parse_args()
     match arguments.what:
         case "start":
-            _start(arguments.folder, arguments.rest_port)
+            _start(arguments.folder, arguments.rest_port, arguments.ha)
         case "status":
             _status(arguments.folder)
         case "flags":
@@ -262,6 +296,8 @@ def main() -> None:
             _run(arguments.folder, arguments.job, arguments.arguments)
         case "savepoint":
             _savepoint(arguments.folder, arguments.job)
+        case "restart":
+            _restart(arguments.folder, arguments.name)
         case "stop":
             _stop(arguments.folder)
 

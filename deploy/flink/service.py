@@ -20,7 +20,7 @@ class Service:
     ):
         self.name = name
         self.log = folder / f"{name}.log"
-        self._command = [os.fspath(part) for part in command]
+        self.command = [os.fspath(part) for part in command]
         self._env = {**os.environ, **env}
         self._process: subprocess.Popen[bytes] | None = None
         self._has_ended = True
@@ -45,7 +45,7 @@ class Service:
         """Starts it, or starts it again; its log goes on."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -79,14 +79,14 @@ class Service:
         if self.is_running:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._wait(seconds)
+                self.wait(seconds)
         self.kill()
 
     def kill(self) -> None:
         """Ends it, and all that it has started, at once."""
         if not self._has_ended:
             self._signal(signal.SIGKILL)
-            self._wait()
+            self.wait()
         # Its number may be another program's from now on.
         self._has_ended = True
 
@@ -94,7 +94,12 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def _wait(self, seconds: float | None = None) -> None:
+    def wait(self, seconds: float | None = None) -> None:
+        """Returns when it has ended.
+
+        Raises:
+          subprocess.TimeoutExpired: when it has not, after some seconds.
+        """
         if self._process is not None:
             self._process.wait(seconds)
 

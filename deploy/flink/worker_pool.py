@@ -11,12 +11,15 @@ there is what a job can use. Nothing that a job stages (`--setup_file`, `--requi
 """
 
 import argparse
+import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from typing import Any
 
 import grpc
@@ -30,6 +33,21 @@ from apache_beam.portability.api import (
 from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
 from google.protobuf import json_format, text_format
 
+# How often it is looked for workers whose jobs have ended, and how long an answer may take.
+_LOOK_SECONDS = 10
+_SECONDS = 5
+
+
+@dataclasses.dataclass
+class _Worker:
+    """A process, and which job of which Flink cluster it serves, once that is known."""
+
+    process: subprocess.Popen[bytes]
+    worker_id: str
+    provision: str
+    job: tuple[str, str] | None = None
+    asked_to_end: bool = False
+
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     """A process for each worker that a runner asks for.
@@ -37,11 +55,15 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     A worker ends when the runner that it talks to closes the connection, or dies. It is not ended by its id: each
     TaskManager counts from 1, so that two of them on one machine mean different workers by the same id (Beam's own pool
     ends the wrong one).
+
+    A job that ends while its workers start leaves them behind: Beam's runner forgets them, and its TaskManager keeps
+    the connection to them for ever. `end_idle` ends those whose job Flink says has ended.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._workers: list[_Worker] = []
+        self._ended_before: set[tuple[str, str]] = set()
 
     def StartWorker(self, request: Any, context: Any) -> Any:
         """Beam's request for a worker; it finds out by itself, from the runner, what it is for."""
@@ -56,8 +78,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             ]
         )
         with self._lock:
-            # `poll` also frees what the system keeps of those that have ended.
-            self._workers = [known for known in self._workers if known.poll() is None] + [worker]
+            self._workers.append(_Worker(worker, request.worker_id, request.provision_endpoint.url))
         print(f"worker {request.worker_id} of {request.control_endpoint.url}: process {worker.pid}", flush=True)
         return beam_fn_api_pb2.StartWorkerResponse()
 
@@ -65,13 +86,74 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         """Beam's request to end a worker: the runner closes the connection next."""
         return beam_fn_api_pb2.StopWorkerResponse()
 
+    def end_idle(self) -> None:
+        """Ends the workers whose jobs had ended the time before, too: time for those that end by themselves."""
+        with self._lock:
+            # `poll` also frees what the system keeps of those that have ended.
+            self._workers = [known for known in self._workers if known.process.poll() is None]
+            workers = list(self._workers)
+        for worker in workers:
+            worker.job = worker.job or job_of(worker.worker_id, worker.provision)
+        ended = {job for job in {worker.job for worker in workers if worker.job} if has_ended(*job)}
+        for worker in workers:
+            if worker.job in ended & self._ended_before:
+                _end(worker)
+        self._ended_before = ended
+
     def close(self) -> None:
         """Ends all workers."""
         with self._lock:
             for worker in self._workers:
-                worker.terminate()
+                worker.process.terminate()
             for worker in self._workers:
-                worker.wait()
+                worker.process.wait()
+
+
+def _end(worker: _Worker) -> None:
+    """Politely at first."""
+    print(f"process {worker.process.pid}: its job {(worker.job or ('', ''))[1]} has ended; it is ended too", flush=True)
+    (worker.process.kill if worker.asked_to_end else worker.process.terminate)()
+    worker.asked_to_end = True
+
+
+def job_of(worker_id: str, provision: str) -> tuple[str, str] | None:
+    """The address of the Flink cluster and the name of the job that a worker is for; None where nobody says.
+
+    A runner that is no Flink cluster, or is one inside the submitting program, has no address.
+    """
+    try:
+        options = _provision_info(worker_id, provision, _SECONDS).pipeline_options
+    except grpc.RpcError:
+        return None
+    values = json_format.MessageToDict(options)
+    found = [str(values.get(f"beam:option:{name}:v1", "")) for name in ("flink_master", "job_name")]
+    address, name = found
+    return (address, name) if name and address and not address.startswith("[") else None
+
+
+def has_ended(address: str, name: str) -> bool:
+    """Whether Flink knows a job of that name, and each such job has ended; False where Flink cannot be asked."""
+    url = address if "://" in address else f"http://{address}"
+    try:
+        with urllib.request.urlopen(f"{url}/jobs/overview", timeout=_SECONDS) as answer:
+            jobs = json.load(answer)["jobs"]
+    except (OSError, ValueError, KeyError):
+        return False
+    states = {job["state"] for job in jobs if job["name"] == name}
+    return bool(states) and states <= {"CANCELED", "FAILED", "FINISHED"}
+
+
+def _provision_info(worker_id: str, provision: str, seconds: float) -> Any:
+    """What the runner says of a worker's job.
+
+    Raises:
+      grpc.RpcError: when it does not, in that time.
+    """
+    with grpc.insecure_channel(provision) as channel:
+        request = beam_provision_api_pb2.GetProvisionInfoRequest()
+        metadata = (("worker_id", worker_id),)
+        stub = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
+        return stub.GetProvisionInfo(request, metadata=metadata, timeout=seconds).info
 
 
 def serve(port: int) -> None:
@@ -85,7 +167,8 @@ def serve(port: int) -> None:
         signal.signal(number, lambda *_: ended.set())
     server.start()
     print(f"worker pool on 127.0.0.1:{port}, workers in {sys.executable}", flush=True)
-    ended.wait()
+    while not ended.wait(_LOOK_SECONDS):
+        pool.end_idle()
     server.stop(grace=None)
     pool.close()
 
@@ -95,20 +178,17 @@ def become_worker(worker: str, provision: str, control: str, logging: str) -> No
 
     The names in the environment are those that Beam's container sets (beam/sdks/python/container/boot.go).
     """
-    with grpc.insecure_channel(provision) as channel:
-        info = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel).GetProvisionInfo(
-            beam_provision_api_pb2.GetProvisionInfoRequest(), metadata=(("worker_id", worker),), timeout=60
-        )
+    info = _provision_info(worker, provision, 60)
     os.environ |= {
         "WORKER_ID": worker,
-        "PIPELINE_OPTIONS": json_format.MessageToJson(info.info.pipeline_options),
-        "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(info.info.control_endpoint.url or control),
-        "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(info.info.logging_endpoint.url or logging),
-        "RUNNER_CAPABILITIES": " ".join(info.info.runner_capabilities),
+        "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
+        "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(info.control_endpoint.url or control),
+        "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(info.logging_endpoint.url or logging),
+        "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
         "SEMI_PERSISTENT_DIRECTORY": tempfile.gettempdir(),
     }
-    if info.info.status_endpoint.url:
-        os.environ["STATUS_API_SERVICE_DESCRIPTOR"] = _descriptor(info.info.status_endpoint.url)
+    if info.status_endpoint.url:
+        os.environ["STATUS_API_SERVICE_DESCRIPTOR"] = _descriptor(info.status_endpoint.url)
     os.execv(sys.executable, [sys.executable, "-m", "apache_beam.runners.worker.sdk_worker_main"])
 
 

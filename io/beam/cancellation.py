@@ -92,11 +92,12 @@ def _process() -> str:
 
 def _wait_for(threads: set[threading.Thread]) -> None:
     deadline = time.monotonic() + _MAX_WAIT_SECONDS
-    while any(map(_is_busy, list(threads))) and time.monotonic() < deadline:
+    while any(map(is_busy, list(threads))) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
 
 
-def _is_busy(thread: threading.Thread) -> bool:
+def is_busy(thread: threading.Thread) -> bool:
+    """Returns whether a thread is one of Beam's workers, other than the one that asks, and has work."""
     # Beam's worker threads outlive pipelines; one without a work item is idle.
     is_worker = isinstance(thread, thread_pool_executor._Worker) and thread is not threading.current_thread()
     return is_worker and getattr(thread, "_work_item", None) is not None

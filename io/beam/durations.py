@@ -19,6 +19,11 @@ ZERO = datetime.timedelta(0)
 MICROSECOND = datetime.timedelta(microseconds=1)
 MILLISECOND = datetime.timedelta(milliseconds=1)
 
+# How far ahead of the clock a row of a stream may be, unless a job says otherwise. Clocks that NTP keeps differ by less
+# than a second, and others by minutes. What is left are faults, and those are larger: local time taken for UTC (an hour
+# and more), another unit, days and months exchanged.
+MAX_AHEAD = datetime.timedelta(hours=1)
+
 _UNITS = {
     "ms": MILLISECOND,
     "s": datetime.timedelta(seconds=1),

@@ -97,7 +97,10 @@ def _defaults(kind: Any) -> tuple[tuple[str, Any], ...] | None:
     """Returns names and defaults of the fields of a dataclass; None for anything else."""
     if not dataclasses.is_dataclass(kind):
         return None
-    return tuple((field.name, field.default) for field in dataclasses.fields(kind))
+    return tuple(
+        (field.name, field.default if field.default_factory is dataclasses.MISSING else field.default_factory())
+        for field in dataclasses.fields(kind)
+    )
 
 
 def from_fields(hint: Any, value: Any) -> Any:

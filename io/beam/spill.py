@@ -24,7 +24,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from penstock.io.batches import RecordBatchCoder, concat_alike, in_global_window
+from penstock.io.batches import RecordBatchCoder, concat_alike, in_global_window, without_notes
 from penstock.io.beam import progress
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.reserved import EVENT_TIME
@@ -126,7 +126,7 @@ def read_pieces(pieces: Iterable[Piece]) -> Iterator[pa.RecordBatch]:
 
 
 def cut_by_bucket(batch: pa.RecordBatch, buckets: Buckets) -> Iterator[Keyed]:
-    """Yields the rows of each bucket, in their order; `buckets` is int64[rows]."""
+    """Yields the rows of each bucket, in their order; `buckets` is int64[rows]. Notes stay with the first of them."""
     if not batch.num_rows:
         return
     # A stable sort by bucket makes the rows of each bucket one slice, in their order.
@@ -135,6 +135,8 @@ def cut_by_bucket(batch: pa.RecordBatch, buckets: Buckets) -> Iterator[Keyed]:
     found, starts = np.unique(buckets[order], return_index=True)
     for bucket, start, end in zip(found.tolist(), starts, [*starts[1:], batch.num_rows], strict=True):
         yield bucket, batch.slice(start, end - start)
+        if not start:
+            batch = without_notes(batch)
 
 
 @dataclasses.dataclass(eq=False)

@@ -14,6 +14,8 @@ from apache_beam.portability import common_urns
 # PortableRunner stands for a job server, such as Flink's; Prism is one too, but has its own name.
 _RUNNERS = frozenset({"FlinkRunner", "PortableRunner", "DataflowRunner"})
 
+_PRISM = frozenset({"PrismRunner", "SwitchingDirectRunner"})
+
 
 class StableParDo(beam.ParDo):
     """A ParDo that a runner retries with exactly the same elements: those in a checkpoint."""
@@ -70,3 +72,13 @@ def tries_once(pipeline: beam.Pipeline) -> bool:
 def knows_watermarks(pipeline: beam.Pipeline) -> bool:
     """Returns whether a timer at the end of the stream fires only after all elements; local runners may be early."""
     return type(pipeline.runner).__name__ in _RUNNERS
+
+
+def keeps_each_watermark(pipeline: beam.Pipeline) -> bool:
+    """Returns whether the watermark of a splittable DoFn is the least of those of its elements.
+
+    On Prism it is that of whichever element is ahead: each bundle that ends sets the estimate of the whole stage
+    (sdks/go/pkg/beam/runners/prism/internal/engine/elementmanager.go, `PersistBundle`; no issue is filed), and the
+    output watermark never goes back. Beam's DirectRunner chooses Prism for a stream.
+    """
+    return not any(kind.__name__ in _PRISM for kind in type(pipeline.runner).__mro__)

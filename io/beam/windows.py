@@ -1,7 +1,11 @@
-"""Windows of event time: their specification, the windows of each row, and their names.
+"""Windows of event time and of processing time: their specification, the windows of each row, and their names.
 
-A window is [start, start + size) in microseconds since 1970, and starts are multiples of the period, before 1970 too.
-With `fixed:60s` size and period are the same, and a row lies in one window; with `sliding:60s/10s` it lies in six.
+A window of event time is [start, start + size) in microseconds since 1970, and starts are multiples of the period,
+before 1970 too. With `fixed:60s` size and period are the same, and a row lies in one window; with `sliding:60s/10s` it
+lies in six.
+
+A window of processing time, `flush:100000/30s`, has the rows that come between its start and its end, whatever their
+event times are.
 
 A command line is read before Beam and numpy are loaded: only the functions that need these import them.
 """
@@ -9,9 +13,16 @@ A command line is read before Beam and numpy are loaded: only the functions that
 import dataclasses
 import datetime
 import re
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
-from penstock.io.beam.durations import MILLISECOND, as_duration, duration_text, micros, parse_duration
+from penstock.io.beam.durations import (
+    MILLISECOND,
+    AnyDuration,
+    as_duration,
+    duration_text,
+    micros,
+    parse_duration,
+)
 from penstock.io.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +31,8 @@ if TYPE_CHECKING:
     from apache_beam.transforms.window import WindowFn
 
     Times = npt.NDArray[np.int64]
+
+_FLUSH = "flush:"
 
 _NAME = re.compile(r"(-?\d{4,6})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\.\d{6})?Z")
 
@@ -83,6 +96,10 @@ class Windows:
         rows, columns = np.nonzero(starts + size > times[:, None])
         return rows, starts[rows, columns]
 
+    def ordinal(self, start: int) -> int:
+        """Returns the place of a window among all windows."""
+        return start // micros(self.period)
+
     def between(self, first: int, last: int) -> range:
         """Returns the starts of the windows after the one at `first` and before the one at `last`."""
         period = micros(self.period)
@@ -111,6 +128,82 @@ class Windows:
             raise ConfigError(f"WriteDataset writes windows without offset, got one of {windowfn.offset}")
         period = windowfn.period if isinstance(windowfn, SlidingWindows) else windowfn.size
         return cls(*(datetime.timedelta(microseconds=each.micros) for each in (windowfn.size, period)))
+
+
+@dataclasses.dataclass(frozen=True)
+class FlushWindows:
+    """Windows of processing time, which end when they have enough rows or are old enough.
+
+    A window takes the rows that come, whatever their event times are. Its start is the time at which its first rows
+    came, by the clock of the worker that gathers them; no two windows of a stream have the same start. It ends with
+    whatever comes first of `rows` and `every`.
+
+    Attributes:
+      rows: the number of rows, good and rejected, with which a window ends; None for any number. Bundles of the reader
+        are not cut, so that a window has at least so many rows, and those of one more bundle at most.
+      every: how long after its start a window ends, in whole milliseconds; None for any time.
+
+    Raises:
+      ConfigError: if both are None, or one is out of range.
+    """
+
+    rows: int | None = None
+    every: AnyDuration | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows is None and self.every is None:
+            raise ConfigError("windows of processing time end by flush_rows, flush_every, or both; got neither")
+        if self.rows is not None and self.rows < 1:
+            raise ConfigError(f"flush_rows must be >= 1, got {self.rows}")
+        if self.every is not None:
+            object.__setattr__(self, "every", as_duration(self.every, "flush_every", MILLISECOND, MILLISECOND))
+
+    def __str__(self) -> str:
+        age = None if self.age is None else duration_text(self.age)
+        return _FLUSH + "/".join(str(end) for end in (self.rows, age) if end is not None)
+
+    @property
+    def age(self) -> datetime.timedelta | None:
+        """`every` as a timedelta, even if it was given as text."""
+        return None if self.every is None else as_duration(self.every, "flush_every")
+
+    def ordinal(self, start: int) -> int:
+        """Returns a number of a window that grows with its start."""
+        return start
+
+    def name(self, start: int) -> str:
+        """Names a window by its start, as in file names: when it ends is not known when its first files are written.
+
+        >>> FlushWindows(rows=9).name(1_500_000)
+        '19700101T000001.500000Z'
+        """
+        return time_name(start)
+
+
+AnyWindows: TypeAlias = Windows | FlushWindows
+
+
+def parse_windows(text: str) -> AnyWindows:
+    """Parses the text of windows of either kind, as manifests have it.
+
+    >>> parse_windows("flush:100000/30s").rows
+    100000
+
+    Raises:
+      ConfigError: when the text is anything else.
+    """
+    if not is_flushed(text):
+        return parse_window(text)
+    parts = text.removeprefix(_FLUSH).split("/")
+    rows = parts.pop(0) if parts[0].isdecimal() else None
+    if len(parts) > 1 or (rows is None and not parts[0]):
+        raise ConfigError(f"windows of processing time must be flush:ROWS/DURATION, or one of both, got {text!r}")
+    return FlushWindows(None if rows is None else int(rows), parts[0] if parts else None)
+
+
+def is_flushed(text: str) -> bool:
+    """Whether windows are those of processing time, by their text."""
+    return text.startswith(_FLUSH)
 
 
 def parse_window(text: str) -> Windows:

@@ -10,11 +10,14 @@ timestamp, date     as it is; UTC where it has no time zone
 ==================  ============================================================================================
 
 `_event_time` holds microseconds: finer times are rounded down, and a FLOAT to the nearest microsecond. Years 1 to 9999
-are accepted.
+are accepted. Of a stream, a time that is far ahead of the clock is a fault (`future_reasons`): no row tells of what has
+not happened yet, and a watermark that follows such a row makes all others late.
 """
 
+import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.batches import set_column
+from penstock.io.beam.durations import duration_text, micros
 from penstock.io.columns.lists import list_column
 from penstock.io.columns.values import column_of, is_text, shown
 from penstock.io.errors import ConfigError
@@ -31,6 +35,12 @@ from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, Kind, find_feature
 
 Unit = Literal["s", "ms", "us", "ns"]
+
+# Microseconds since 1970, UTC.
+Micros = int
+
+# The code of rows whose time is too far ahead of the clock.
+FUTURE = "future"
 
 # Units per second.
 _UNITS: Mapping[str, int] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -205,3 +215,63 @@ def _reason(column: str, value: Any) -> Reason:
     if value is None:
         return Reason("event_time.missing", f"{column} is null, every row needs an event time")
     return Reason("event_time.invalid", f"{column} is {shown(value)}, not a time between the years 1 and 9999")
+
+
+def now_micros() -> Micros:
+    """Returns the time of the clock."""
+    return time.time_ns() // 1000
+
+
+def future_reasons(
+    times: pa.Array, max_ahead: datetime.timedelta | None, now: Micros | None = None
+) -> dict[int, list[Reason]]:
+    """Returns the reasons of rows whose time is more than `max_ahead` ahead of the clock, by row; none without one.
+
+    Args:
+      times: timestamp[us, UTC]; a null is no fault.
+      max_ahead: how far ahead a time may be; None allows all.
+      now: the time of the clock, if it is not the present one.
+    """
+    if max_ahead is None:
+        return {}
+    limit = (now_micros() if now is None else now) + micros(max_ahead)
+    rows = np.flatnonzero(times.cast(pa.int64()).fill_null(limit).to_numpy(zero_copy_only=False) > limit).tolist()
+    return {row: [_future(times[row].as_py(), max_ahead)] for row in rows}
+
+
+def _future(time: datetime.datetime, max_ahead: datetime.timedelta) -> Reason:
+    return Reason(
+        FUTURE,
+        f"the event time {time:%Y-%m-%dT%H:%M:%SZ} is more than {duration_text(max_ahead)} ahead of the clock "
+        "(--max_ahead): the clock that made it, or the unit or time zone of the event time, is wrong",
+    )
+
+
+def without_future(times: pa.Array, max_ahead: datetime.timedelta | None, now: Micros | None = None) -> pa.Array:
+    """Makes the times null that `future_reasons` refuses."""
+    ahead = [*future_reasons(times, max_ahead, now)]
+    return pc.if_else(pa.array(np.isin(np.arange(len(times)), ahead)), None, times) if ahead else times
+
+
+@dataclasses.dataclass(frozen=True)
+class LetterTimes:
+    """Reads the event times of rows that are rejected before all rows get theirs.
+
+    Attributes:
+      event_time: `COLUMN` or `COLUMN:unit`.
+      max_ahead: how far ahead of the clock a time is believed; None believes all.
+    """
+
+    event_time: str
+    max_ahead: datetime.timedelta | None = None
+
+    def read(self, batch: pa.RecordBatch, rows: Iterable[int]) -> pa.Array:
+        """Returns the times of some rows, in their order: timestamp[us, UTC], null where none can be believed."""
+        taken = batch.take(pa.array(sorted(rows), pa.int64()))
+        times = assign_event_time(taken, *parse_event_time(self.event_time))[0].column(EVENT_TIME)
+        return without_future(times, self.max_ahead)
+
+
+def letter_times(event_time: str | None, max_ahead: datetime.timedelta | None) -> LetterTimes | None:
+    """Returns what reads the times of rejected rows; None if rows have no event time."""
+    return LetterTimes(event_time, max_ahead) if event_time else None

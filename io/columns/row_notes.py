@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.batches import set_column
+from penstock.io.batches import notes_of, set_column, with_notes, without_notes
 from penstock.io.kernel.shared.offsets import list_lengths, starts_of
 from penstock.io.reasons import Note, merge_notes
 from penstock.io.reserved import NOTES
@@ -39,6 +39,20 @@ def with_row_notes(batch: pa.RecordBatch, notes: Iterable[tuple[Note, Rows]]) ->
     items = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(numbers)[order]), pa.array(texts, pa.string()))
     starts = starts_of(np.bincount(rows, minlength=batch.num_rows))
     return set_column(batch, NOTES, pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), items))
+
+
+def spread_notes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Turns those notes of a batch that are about all of its rows into notes of the rows.
+
+    So they go with each row, wherever a later step cuts the batch or drops rows of it.
+    """
+    notes = notes_of(batch)
+    of_all = [note for note in notes if note.count >= batch.num_rows]  # more, where rows are dropped by now
+    if not of_all:
+        return batch
+    rows = np.arange(batch.num_rows)
+    rest = with_notes(without_notes(batch), [note for note in notes if note not in of_all])
+    return with_row_notes(rest, [(note, rows) for note in of_all])
 
 
 def row_notes(batch: pa.RecordBatch) -> tuple[Note, ...]:

@@ -19,8 +19,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import feature_names, row_origin
 from penstock.io.beam.json_coder import register_json
 from penstock.io.columns.lists import list_column
+from penstock.io.columns.of_schema import BINARY_TAG
 from penstock.io.columns.values import is_list, is_readable, is_text, item_type, kind_of, shown
-from penstock.io.dataset.columns import BINARY_TAG
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import DataError

@@ -6,50 +6,71 @@
       manifest.json                 written last: if it exists, the dataset is complete
       schema.pbtxt                  tensorflow_metadata Schema of the input rows
       transform/                    the fitted graph, when there is one
+      statistics/                   of the rows that came in, went out and were rejected: `<name>.pb` and `.json`
       <split>/part-00000-of-00008.tfrecord.gz
       dead_letters/part-00000-of-00002.jsonl
+      _history/                     metrics of this run, and of those before it; stays when the dataset is replaced
       .tmp-<run id>/                a run that has not finished, or that crashed; `owner.lock` tells which
+
+In an object store, where a rename is a copy, the files of a run stay where they were written, and the manifest names
+them there. Only `manifest.json` and `_history/` are beside their folder::
+
+      run-<run id>/                 of the run that the manifest is of; other such folders are of no dataset
+        <split>/part-00000-of-00008.tfrecord.gz
+        dead_letters/  schema.pbtxt  statistics/  transform/
 
 With windows, each window has its own manifest, and its own folders for shards and dead letters::
 
-      windows/<start>_<end>.json
+      stream.json                   of a stream: how far it is read and published
+      windows/<start>_<end>.json    in processing time <start>.json
       <split>/<start>/part-00000-of-00004.tfrecord.gz    rows that came on time
       <split>/<start>/late-00000-of-00004.tfrecord.gz    rows that came late, if there are any
       dead_letters/<start>/part-00000-of-00002.jsonl
+      statistics/<start>_<end>.<version>.pb              of the rows, with the same as .json
 """
 
 import collections
+import contextlib
 import dataclasses
 import datetime
 import os
 import re
 import secrets
-from collections.abc import Sequence
-from typing import Self
-
-from apache_beam.io.filesystems import FileSystems
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal, Self
 
 from penstock.io.dataset.options import DEAD_LETTERS as DEAD_LETTERS
+from penstock.io.dataset.options import HISTORY as HISTORY
 from penstock.io.dataset.options import MANIFEST as MANIFEST
+from penstock.io.dataset.options import RUN_PREFIX as RUN_PREFIX
 from penstock.io.dataset.options import SCHEMA as SCHEMA
+from penstock.io.dataset.options import STATISTICS as STATISTICS
+from penstock.io.dataset.options import STREAM as STREAM
 from penstock.io.dataset.options import TRANSFORM as TRANSFORM
 from penstock.io.dataset.options import WINDOWS as WINDOWS
 from penstock.io.errors import ConfigError
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.folders import delete_files, list_files
-from penstock.io.files.owned import is_abandoned
+from penstock.io.files.owned import is_abandoned, is_owned
 from penstock.io.files.paths import is_local, is_local_directory
 from penstock.io.files.system_errors import explained
 
 PARKED = "parked"
 STAGING_PREFIX = ".tmp-"
 PROBE_PREFIX = f"{STAGING_PREFIX}probe-"
+LOCK_PREFIX = f"{STAGING_PREFIX}lock-"
+
+# Of a staging folder. `running`: a run on this machine is at work in it. `ended`: its run was killed, and the next one
+# removes it. `unknown`: it lies in a store, or its workers are elsewhere, such as those of a stream on a cluster, whose
+# job may go on.
+Owner = Literal["running", "ended", "unknown"]
 
 # This file is staged once the old dataset is deleted. A second attempt sees it and deletes nothing.
 CLEARED = "cleared"
 
 _DATASET_FILE = re.compile(
-    r"manifest\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows)/.*|\.tmp-.*"
+    r"manifest\.json|stream\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows|_history)/.*|\.tmp-.*"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
 )
 
@@ -83,6 +104,29 @@ def reject_names(folder: str, staged: Sequence[str]) -> list[str]:
     return names
 
 
+def lock_path(output: str, name: str = "dataset") -> str:
+    """Returns the path of the lock under which the dataset, or the window of this name, is published."""
+    return stores.join(output, LOCK_PREFIX + name)
+
+
+def dataset_of(folder: str) -> str:
+    """Returns the dataset that has its files in `folder`: the folder itself, or what is above that of a run.
+
+    >>> dataset_of("s3://b/out/run-r1"), dataset_of("run-r1")
+    ('s3://b/out', 'run-r1')
+    """
+    above, _, name = folder.rpartition("/")
+    return above if stores.is_object(folder) and name.startswith(RUN_PREFIX) else folder
+
+
+def other_runs(output: str, present: Iterable[str], run_ids: Collection[str]) -> set[str]:
+    """Returns the names of the folders of runs in a store's dataset that none of these runs wrote."""
+    if not stores.is_object(output):
+        return set()
+    found = {path.partition("/")[0] for path in present if path.startswith(RUN_PREFIX)}
+    return found - {RUN_PREFIX + run_id for run_id in run_ids}
+
+
 def new_run_id() -> str:
     """Returns a new name for a run: its start in UTC and eight random hex digits."""
     now = datetime.datetime.now(datetime.UTC)
@@ -93,21 +137,50 @@ def new_run_id() -> str:
 class Staging:
     """The folder of one run, where everything lies until it is published.
 
-    A file staged under a relative path (`path("train", ...)`) is published under the same path below the output.
+    A file staged under a relative path (`path("train", ...)`) is published under the same path below the output, unless
+    the folder is final: then the manifest names it where it is.
+
+    Attributes:
+      replaces: of a folder that is final, the version of the manifest that the run may replace, empty for none; else
+        None.
     """
 
     output: str
     run_id: str
+    replaces: str | None = None
 
     @classmethod
     def new(cls, output: str) -> Self:
         """Names the folder of a new run."""
         return cls(output, new_run_id())
 
+    @classmethod
+    def of_dataset(cls, output: str, run_id: str) -> Self:
+        """The folder of a run that writes a dataset as a whole; it is final in an object store.
+
+        Raises:
+          MissingExtraError: when the store's client is not installed.
+        """
+        check_filesystem(output)
+        if not stores.is_object(output):
+            return cls(output, run_id)
+        found = stores.read_versioned(stores.join(output, MANIFEST))
+        return cls(output, run_id, found.version if found else "")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the files of the run stay in this folder when it is published."""
+        return self.replaces is not None
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return (RUN_PREFIX if self.is_final else STAGING_PREFIX) + self.run_id
+
     @property
     def directory(self) -> str:
         """The staging folder."""
-        return FileSystems.join(self.output, STAGING_PREFIX + self.run_id)
+        return stores.join(self.output, self.name)
 
     @property
     def dead_letters(self) -> str:
@@ -121,11 +194,11 @@ class Staging:
 
     def path(self, *parts: str) -> str:
         """Returns a path inside the staging folder."""
-        return FileSystems.join(self.directory, *parts)
+        return stores.join(self.directory, *parts)
 
     def published(self, path: str) -> str:
         """Returns the path at which a staged file is published."""
-        return FileSystems.join(self.output, path.removeprefix(self.directory).lstrip("/"))
+        return stores.join(self.output, path.removeprefix(self.directory).lstrip("/"))
 
 
 def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False, resume: bool = False) -> None:
@@ -145,36 +218,55 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
         raise ConfigError(f"--output {output}: must not contain '*', '?' or '[', which stand for patterns")
     own = f"{STAGING_PREFIX}{run_id}/"
     try:
-        ignored = (own, PROBE_PREFIX, *(f"{name}/" for name in abandoned_staging(output)))
-        found = [path for path in list_files(output) if not path.startswith(ignored)]
+        ignored = (
+            own,
+            PROBE_PREFIX,
+            LOCK_PREFIX,
+            f"{HISTORY}/",
+            *((RUN_PREFIX,) if stores.is_object(output) else ()),
+            *(f"{name}/" for name in staging_folders(output, "ended")),
+        )
+        present = list_files(output)
+        found = [path for path in present if not path.startswith(ignored)]
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
     if found and not overwrite and not resume:
         examples = ", ".join(sorted({path.split("/")[0] for path in found})[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
-    check_replaceable(output)
-    if not dry_run:
+    check_replaceable(output, present)
+    # A run that has staged something has shown that it can write.
+    if not dry_run and not any(path.startswith((own, f"{RUN_PREFIX}{run_id}/")) for path in present):
         _probe(output)
 
 
-def abandoned_staging(output: str) -> list[str]:
-    """Returns the names of staging folders of killed runs in a local output.
+def staging_owner(output: str, name: str) -> Owner:
+    """Returns whose a staging folder of a dataset is, by its name."""
+    folder = os.path.join(output, name)
+    if is_local(output):
+        with contextlib.suppress(OSError):
+            if is_owned(folder):
+                return "running"
+            if is_abandoned(folder):
+                return "ended"
+    return "unknown"
 
-    It cannot tell them in a store. The staging of a stream is never one: its job may be resumed.
-    """
+
+def staging_folders(output: str, owner: Owner) -> list[str]:
+    """Returns the names of the staging folders in a local output that have such an owner; none for a store."""
     if not is_local_directory(output):
         return []
-    staged = (entry.name for entry in os.scandir(output) if entry.name.startswith(STAGING_PREFIX))
-    return sorted(name for name in staged if is_abandoned(os.path.join(output, name)))
+    names = sorted(entry.name for entry in os.scandir(output) if entry.name.startswith(STAGING_PREFIX))
+    return [name for name in names if staging_owner(output, name) == owner]
 
 
-def check_replaceable(output: str) -> None:
-    """Refuses to overwrite a folder that holds files other than a dataset's.
+def check_replaceable(output: str, present: Iterable[str]) -> None:
+    """Refuses to overwrite a folder whose files, which are `present`, include others than a dataset's.
 
     Raises:
       ConfigError: for such files; the message names them.
     """
-    foreign = sorted(path for path in list_files(output) if not _DATASET_FILE.fullmatch(path))
+    runs = (RUN_PREFIX,) if stores.is_object(output) else ()
+    foreign = sorted(path for path in present if not _DATASET_FILE.fullmatch(path) and not path.startswith(runs))
     if foreign:
         raise ConfigError(
             f"--output {output}: holds files that are no part of a dataset ({', '.join(foreign[:3])}); --overwrite "
@@ -183,7 +275,9 @@ def check_replaceable(output: str) -> None:
 
 
 def clear_once(staging: Staging, overwrite: bool) -> None:
-    """Deletes the existing dataset, manifests first, and leftovers of crashed runs; keeps what this run staged.
+    """Deletes the existing dataset, manifests first, and leftovers of crashed runs.
+
+    It keeps what this run staged, and the history, which goes on with the next dataset.
 
     A second attempt deletes nothing.
 
@@ -192,14 +286,15 @@ def clear_once(staging: Staging, overwrite: bool) -> None:
         dataset.
     """
     cleared = staging.path(CLEARED)
-    if FileSystems.exists(cleared):
+    if stores.exists(cleared):
         return
     own = f"{STAGING_PREFIX}{staging.run_id}/"
-    old = [path for path in list_files(staging.output) if not path.startswith(own)]
+    present = list_files(staging.output)
+    old = [path for path in present if not path.startswith((own, LOCK_PREFIX, f"{HISTORY}/"))]
     filled = [path for path in old if not path.startswith(PROBE_PREFIX)]
     if filled and not overwrite:
         raise ConfigError(f"{staging.output}: was filled while the job ran ({filled[0]}); nothing is published")
-    check_replaceable(staging.output)
+    check_replaceable(staging.output, present)
     manifests = [path for path in old if path == MANIFEST or path.startswith(f"{WINDOWS}/")]
     delete_files(staging.output, manifests)
     delete_files(staging.output, sorted({*old} - {*manifests}))
@@ -207,14 +302,14 @@ def clear_once(staging: Staging, overwrite: bool) -> None:
 
 
 def _mark(path: str) -> None:
-    with FileSystems.create(path, compression_type="uncompressed") as file:
-        file.write(b"")
+    with stores.create_file(path) as file:
+        file.write(b"\n")  # an empty object may be what a console makes for a folder, and is looked at again
 
 
 def _probe(output: str) -> None:
     probe = f"{PROBE_PREFIX}{secrets.token_hex(4)}"
     try:
-        _mark(FileSystems.join(output, probe))
+        _mark(stores.join(output, probe))
         delete_files(output, [probe])
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {explained(error)}") from error

@@ -9,11 +9,11 @@ from collections import abc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from apache_beam.io.filesystems import FileSystems
-
 from penstock.io.beam.json_coder import from_fields
 from penstock.io.dataset.layout import MANIFEST
+from penstock.io.dataset.observer import Anomaly
 from penstock.io.errors import DataError
+from penstock.io.files import stores
 from penstock.io.reasons import Note
 
 _T = TypeVar("_T")
@@ -89,10 +89,16 @@ class ManifestFile:
         Raises:
           DataError: if the file exists and is not a readable manifest.
         """
-        if not FileSystems.exists(path):
-            return None
-        with FileSystems.open(path, compression_type="uncompressed") as file:
-            text = file.read()
+        content = stores.read_if_there(path)
+        return None if content is None else cls.parse(content, path)
+
+    @classmethod
+    def parse(cls, text: str | bytes, path: str) -> Self:
+        """Parses the manifest that was read from a file.
+
+        Raises:
+          DataError: as `from_json`; the message names the file.
+        """
         try:
             return cls.from_json(text)
         except DataError as error:
@@ -103,6 +109,10 @@ class ManifestFile:
         yield from (shard.path for shard in self.shards)
         yield from (file.path for file in self.dead_letters)
         yield from self.extras
+
+    def extra(self, name: str) -> str | None:
+        """Returns the relative path of an extra, such as `schema.pbtxt`, if the dataset has it."""
+        return next((path for path in self.extras if path.rpartition("/")[2] == name), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +129,7 @@ class Manifest(ManifestFile):
       format: shard format, as `--output_format` names it.
       media_type: media type of the shards.
       notes: what became of values that are no reason to reject a row, such as digits that float32 cannot hold.
+      anomalies: what is wrong with the rows as a whole, the gravest first.
       provenance: what the job records about itself: inputs, fingerprints, options, versions.
     """
 
@@ -140,6 +151,7 @@ class Manifest(ManifestFile):
     media_type: str = "application/x-tfrecord"
     notes: tuple[Note, ...] = ()
     extras: tuple[str, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION
 
@@ -170,7 +182,7 @@ def read_manifest(directory: str) -> Manifest | None:
     Raises:
       DataError: if there is a manifest that cannot be read.
     """
-    return Manifest.read(FileSystems.join(directory, MANIFEST))
+    return Manifest.read(stores.join(directory, MANIFEST))
 
 
 def _typed(value: _T) -> _T:

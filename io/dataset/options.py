@@ -18,6 +18,12 @@ MAX_SPLITS = 1 << 16
 MANIFEST = "manifest.json"
 SCHEMA = "schema.pbtxt"
 STATISTICS = "statistics"
+IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS = "in.pb", "out.pb", "rejected.pb"
 TRANSFORM = "transform"
 DEAD_LETTERS = "dead_letters"
 WINDOWS = "windows"
+STREAM = "stream.json"
+HISTORY = "_history"
+
+# Of the folder of a run, in an object store.
+RUN_PREFIX = "run-"

@@ -1,12 +1,13 @@
 """Publication: a staged run becomes the dataset, as a whole or not at all.
 
-The order makes this safe. The old manifest is deleted first, then the old files. Then the staged files are renamed to
-their final names. The new manifest is moved last, so a reader who finds a manifest finds a complete dataset. If the
-runner retries the step, it continues where the first attempt stopped.
+In an object store nothing is moved (`penstock.io.dataset.run_folder`). Elsewhere the order makes this safe. The old
+manifest is deleted first, then the old files. Then the staged files are renamed to their final names. The new manifest
+is moved last, so a reader who finds a manifest finds a complete dataset. If the runner retries the step, it continues
+where the first attempt stopped.
 
-If the data is the reason that nothing is published (no rows, too many rejects), no exception is raised, since a runner
-would retry it. Instead, `outcome.json` in the staging folder records it. The staging folder of a published run is
-removed.
+If the data is the reason that nothing is published (no rows, too many rejects, what an observer found), no exception is
+raised, since a runner would retry it. Instead, `outcome.json` in the staging folder records it. What was found of the
+rows is kept: their dead letters, and their statistics. The staging folder of a published run is removed.
 """
 
 import dataclasses
@@ -15,29 +16,35 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.dataset.layout import (
     CLEARED,
     DEAD_LETTERS,
+    HISTORY,
     MANIFEST,
     SCHEMA,
     STAGING_PREFIX,
+    STATISTICS,
     Staging,
     clear_once,
+    lock_path,
     reject_names,
 )
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest, sum_counts
+from penstock.io.dataset.observer import Anomaly
+from penstock.io.dataset.run_folder import RunFolder
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
+from penstock.io.files import stores
+from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Note
 from penstock.io.schema import schema_fingerprint, write_schema
 
-Status = Literal["published", "no_rows", "too_many_rejects"]
+Status = Literal["published", "no_rows", "too_many_rejects", "refused"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,19 +52,27 @@ class Outcome:
     """How a run ended: whether it was published, and with which counts.
 
     Attributes:
-      status: `published`, or why nothing was: there were no rows, or too many were rejected.
+      status: `published`, or why nothing was: there were no rows, too many were rejected, or an observer refused.
       manifest: the manifest of the dataset; if nothing was published, the manifest that it would have had.
       dead_letters: the folder of this run's dead letters.
+      refused: why an observer refused to publish, one sentence for each reason.
     """
 
     status: Status
     manifest: Manifest
     dead_letters: str
+    refused: tuple[str, ...] = ()
+
+    @property
+    def statistics(self) -> str | None:
+        """The folder of this run's statistics; None if there are none."""
+        if self.manifest.extra(STATISTICS) is None or self.status == "no_rows":
+            return None
+        return self.dead_letters.removesuffix(DEAD_LETTERS) + STATISTICS
 
     def to_json(self) -> str:
         """Returns JSON that includes the manifest."""
-        manifest = json.loads(self.manifest.to_json())
-        return json.dumps({"status": self.status, "manifest": manifest, "dead_letters": self.dead_letters})
+        return json.dumps({**dataclasses.asdict(self), "manifest": json.loads(self.manifest.to_json())})
 
 
 def read_outcome(staging: Staging) -> Outcome:
@@ -69,15 +84,17 @@ def read_outcome(staging: Staging) -> Outcome:
     manifest = read_manifest(staging.output)
     if manifest is not None and manifest.run_id == staging.run_id:
         return _published(staging, manifest)
-    if not FileSystems.exists(staging.outcome):
+    if not stores.exists(staging.outcome):
         raise DataError(f"{staging.output}: the run {staging.run_id} ended without an outcome; nothing was published")
-    with FileSystems.open(staging.outcome, compression_type="uncompressed") as file:
+    with stores.open_file(staging.outcome) as file:
         fields = json.loads(file.read())
-    return Outcome(fields["status"], Manifest.from_json(json.dumps(fields["manifest"])), fields["dead_letters"])
+    fields["manifest"] = Manifest.from_json(json.dumps(fields["manifest"]))
+    return Outcome(**{**fields, "refused": tuple(fields["refused"])})
 
 
 def _published(staging: Staging, manifest: Manifest) -> Outcome:
-    return Outcome("published", manifest, FileSystems.join(staging.output, DEAD_LETTERS))
+    folder = staging.dead_letters if staging.is_final else stores.join(staging.output, DEAD_LETTERS)
+    return Outcome("published", manifest, folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +116,8 @@ class Publisher:
         rows_read: int,
         notes: Iterable[Note] = (),
         schema: schema_pb2.Schema | None = None,
+        refused: Iterable[str] = (),
+        anomalies: Iterable[Anomaly] = (),
     ) -> Outcome:
         """Publishes the staged run, or reports why not; may be called again after it failed half-way.
 
@@ -108,23 +127,47 @@ class Publisher:
           rows_read: rows that the source produced, without the rows that it rejected itself (stage `read`).
           notes: what became of values of the rows, in any number of parts.
           schema: what is published as the dataset's schema, one of the extras; None if it is staged, or there is none.
+          refused: why observers refuse, if they do.
+          anomalies: what they found, for the manifest.
 
         Raises:
-          DataError: if rows are unaccounted for.
+          DataError: if rows are unaccounted for, or another run has published into the same folder meanwhile.
         """
+        # Another run that ends at this moment waits, and then finds that its staged files were cleared away.
+        lock = lock_path(self.staging.output)
+        with alone(lock):
+            return self._publish(list(shards), rejects, rows_read, notes, schema, tuple(refused), tuple(anomalies))
+
+    def _publish(
+        self,
+        shards: list[Shard],
+        rejects: Iterable[DeadLetterFile],
+        rows_read: int,
+        notes: Iterable[Note],
+        schema: schema_pb2.Schema | None,
+        refused: tuple[str, ...],
+        anomalies: tuple[Anomaly, ...],
+    ) -> Outcome:
         current = self._current()
+        folder = RunFolder(self.staging, self.spec.overwrite) if self.staging.is_final else None
         if current is not None and current.run_id == self.staging.run_id:
-            remove_folder(self.staging.directory)
+            remove_folder(self.staging.directory) if folder is None else folder.finish(current)
             return _published(self.staging, current)
         files = sorted(rejects, key=lambda file: file.path)
-        manifest, renames = self._manifest(list(shards), files, rows_read, notes)
+        manifest, renames = self._manifest(shards, files, rows_read, notes)
+        if folder is not None:
+            manifest = folder.placed(manifest, files)
+        manifest = dataclasses.replace(manifest, anomalies=anomalies)
         if schema is not None:
             provenance = {"schema_fingerprint": schema_fingerprint(schema), **manifest.provenance}
             manifest = dataclasses.replace(manifest, provenance=provenance)
-        outcome = self._judge(manifest, replaces=current is not None)
+        outcome = self._judge(manifest, refused, replaces=current is not None)
         if outcome.status == "published":
             if schema is not None:
                 write_schema(schema, self.staging.path(SCHEMA))
+            if folder is not None:
+                folder.publish(manifest, current)
+                return outcome
             try:
                 self._replace(manifest, renames)
             except (DataError, OSError):
@@ -133,10 +176,14 @@ class Publisher:
                     raise
             remove_folder(self.staging.directory)
             return outcome
+        if folder is not None:
+            folder.discard(self._kept(outcome))
+            _write(self.staging.outcome, outcome.to_json())
+            return outcome
         if current is None:
             clear_once(self.staging, self.spec.overwrite)
-            self._rename(renames)
-        self._discard(manifest)
+            self._rename({**self._moves(self._kept(outcome)), **renames})
+        self._discard(manifest, self._kept(outcome))
         _write(self.staging.outcome, outcome.to_json())
         return outcome
 
@@ -177,7 +224,7 @@ class Publisher:
         )
         return manifest, {file.path: name for name, file in zip(names, rejects, strict=True)}
 
-    def _judge(self, manifest: Manifest, replaces: bool) -> Outcome:
+    def _judge(self, manifest: Manifest, refused: tuple[str, ...], replaces: bool) -> Outcome:
         """Decides whether to publish. If not, an old dataset that the run would replace stays untouched."""
         status: Status = "published"
         if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
@@ -189,9 +236,12 @@ class Publisher:
             status = "no_rows"
         elif self.spec.has_too_many_rejects(manifest.rows_in, manifest.rejected_by_stage):
             status = "too_many_rejects"
+        elif refused:
+            status = "refused"
+        reasons = refused if status == "refused" else ()
         if status != "published" and replaces:
-            return Outcome(status, manifest, self.staging.dead_letters)
-        return dataclasses.replace(_published(self.staging, manifest), status=status)
+            return Outcome(status, manifest, self.staging.dead_letters, reasons)
+        return dataclasses.replace(_published(self.staging, manifest), status=status, refused=reasons)
 
     def _replace(self, manifest: Manifest, rejects: Mapping[str, str]) -> None:
         """Replaces the current content of the output with the staged run.
@@ -204,10 +254,9 @@ class Publisher:
         _write(staged, manifest.to_json())
         self._check(self._not_staged(manifest))
         clear_once(self.staging, self.spec.overwrite)
-        moves = {self.staging.path(*path.split("/")): path for path in self._staged_files(manifest)}
-        self._rename({**moves, **rejects})
+        self._rename({**self._moves(self._staged_files(manifest)), **rejects})
         self._check(self._not_published(manifest))
-        move_files({staged: FileSystems.join(self.staging.output, MANIFEST)})
+        move_files({staged: stores.join(self.staging.output, MANIFEST)})
 
     def _check(self, wrong: Iterable[str]) -> None:
         for path in wrong:
@@ -226,7 +275,7 @@ class Publisher:
         found = list_files(self.staging.output)
         yield from self._damaged(manifest, found)
         yield from (file.path for file in manifest.dead_letters if file.path not in found)
-        folders = (STAGING_PREFIX, *(f"{extra}/" for extra in self.spec.extras))
+        folders = (STAGING_PREFIX, f"{HISTORY}/", *(f"{extra}/" for extra in self.spec.extras))
         yield from (path for path in set(found) - set(manifest.files()) if not path.startswith(folders))
 
     def _damaged(self, manifest: Manifest, found: Mapping[str, int]) -> Iterator[str]:
@@ -235,33 +284,44 @@ class Publisher:
             if not any(f"{path}/".startswith(f"{extra}/") for path in found):
                 yield extra
 
+    def _moves(self, paths: Iterable[str]) -> dict[str, str]:
+        """Returns the renames that publish staged files (staged path -> relative path)."""
+        return {self.staging.path(*path.split("/")): path for path in paths}
+
     def _rename(self, moves: Mapping[str, str]) -> None:
         """Renames the files that are still staged; skips those that an earlier attempt moved."""
         output, staging = self.staging.output, self.staging.directory
-        staged = {FileSystems.join(staging, *path.split("/")) for path in list_files(staging)}
+        staged = {stores.join(staging, *path.split("/")) for path in list_files(staging)}
         move_files(
             {
-                source: FileSystems.join(output, *path.split("/"))
+                source: stores.join(output, *path.split("/"))
                 for source, path in moves.items()
-                if source in staged or (not source.startswith(staging) and FileSystems.exists(source))
+                if source in staged or (not source.startswith(staging) and stores.exists(source))
             }
         )
 
     def _staged_files(self, manifest: Manifest) -> Iterable[str]:
         yield from (shard.path for shard in manifest.shards)
         staged = list_files(self.staging.directory)
+        yield from (path for path in staged if path.startswith(f"{HISTORY}/"))
         for extra in self.spec.extras:
             yield from (path for path in staged if path == extra or path.startswith(f"{extra}/"))
 
-    def _discard(self, manifest: Manifest) -> None:
-        """Deletes the staged files of the dataset, but keeps the dead letters."""
+    def _kept(self, outcome: Outcome) -> list[str]:
+        """Returns the staged files that tell of a run that is not published, beside its dead letters."""
+        if outcome.statistics is None:
+            return []
+        return [path for path in list_files(self.staging.directory) if path.startswith(f"{STATISTICS}/")]
+
+    def _discard(self, manifest: Manifest, kept: Iterable[str]) -> None:
+        """Deletes the staged files of the dataset, but keeps the dead letters and these."""
         staged = list_files(self.staging.directory)
-        delete_files(self.staging.directory, sorted({*self._staged_files(manifest)} & {*staged}))
+        delete_files(self.staging.directory, sorted({*self._staged_files(manifest)} & {*staged} - {*kept}))
 
 
 def _write(path: str, text: str) -> None:
     with (
         writing(path, OUTPUT_REMEDY),
-        FileSystems.create(path, "application/json", compression_type="uncompressed") as file,
+        stores.create_file(path, "application/json") as file,
     ):
         file.write(text.encode())

@@ -3,11 +3,11 @@
 import contextlib
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam import progress
 from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.shard_formats.base import ShardFormat
+from penstock.io.files import stores
 from penstock.io.files.paths import is_local
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.kernel import crc32c
@@ -49,7 +49,7 @@ class _StoredFile(contextlib.AbstractContextManager["_StoredFile"]):
     def __init__(self, path: str):
         self._path = path
         with self._writing():
-            self._file = FileSystems.create(path, compression_type="uncompressed")
+            self._file = stores.create_file(path)
         # Only a local file is known to keep no reference to the data that it is given.
         self._must_copy = not is_local(path)
         self.crc32c = self.bytes = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration
-from penstock.io.beam.windows import Windows, parse_window
+from penstock.io.beam.windows import AnyWindows, FlushWindows, parse_windows
 from penstock.io.dataset.options import (
     DEAD_LETTERS,
     DEFAULT_SHARD_BYTES,
@@ -57,7 +57,7 @@ class DatasetSpec:
       extras: relative paths of staged files and folders that belong to the dataset.
       provenance: JSON values for the manifest.
       notes: what is known of the whole input before it is written, for the manifest.
-      window: windows, or their text (`fixed:60s`, `sliding:60s/10s`).
+      window: windows, or their text (`fixed:60s`, `sliding:60s/10s`, `flush:100000/30s`).
       allowed_lateness: how far rows may lag behind the watermark, in whole milliseconds; a timedelta, or text such as
         `30s`.
       empty_windows: whether to publish windows without rows that lie between windows with rows.
@@ -83,7 +83,7 @@ class DatasetSpec:
     extras: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: Sequence[Note] = ()
-    window: Windows | str | None = None
+    window: AnyWindows | str | None = None
     allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
     resume: bool = False
@@ -96,11 +96,12 @@ class DatasetSpec:
         self._set("extras", tuple(self.extras))
         self._set("notes", tuple(self.notes))
         if isinstance(self.window, str):
-            self._set("window", parse_window(self.window))
+            self._set("window", parse_windows(self.window))
         lateness = as_duration(self.allowed_lateness, "allowed_lateness", unit=MILLISECOND)
         self._set("allowed_lateness", lateness)
         self._check_numbers()
         self._check_splits()
+        self._check_flushed()
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -127,6 +128,15 @@ class DatasetSpec:
         if len(self.splits) > MAX_SPLITS:
             raise ConfigError(f"splits must be at most {MAX_SPLITS}, got {len(self.splits)}")
 
+    def _check_flushed(self) -> None:
+        if isinstance(self.window, FlushWindows):
+            for name, value in (("allowed_lateness", self.lateness), ("empty_windows", self.empty_windows)):
+                if value:
+                    raise ConfigError(
+                        f"{name} is about windows of event time, and those of processing time ({self.window}) have "
+                        "every row that comes: leave it out"
+                    )
+
     def check_input(self, is_bounded: bool, has_windows: bool) -> None:
         """Rejects options that the input does not allow.
 
@@ -141,11 +151,17 @@ class DatasetSpec:
             if not is_bounded:
                 raise ConfigError(
                     "unbounded input is written window by window: pass --window (WriteDataset(window='fixed:60s')), or "
-                    "apply fixed or sliding windows before it"
+                    "--flush_rows or --flush_every (window='flush:100000/30s'), or apply fixed or sliding windows "
+                    "before it"
                 )
             if self.resume:
                 raise ConfigError("resume is for datasets with windows; give window, or leave resume out")
             return
+        if is_bounded and isinstance(self.window, FlushWindows):
+            raise ConfigError(
+                f"windows of processing time ({self.window}) are for a stream, and this input has an end, so that it "
+                "means nothing when its rows come: use windows of event time (--window), or none"
+            )
         if self.num_shards is None:
             raise ConfigError(
                 "windows need num_shards: how many bytes a window will have is not known while its rows come; pass "

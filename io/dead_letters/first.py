@@ -9,12 +9,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import apache_beam as beam
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dead_letters.handler import BatchErrorHandler, rejected_batch
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 from penstock.io.errors import InputError
+from penstock.io.files import stores
 from penstock.io.files.folders import list_files, remove_folder
 from penstock.io.files.inputs import open_decompressed, stat_file
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
@@ -117,7 +116,7 @@ def read_first(directory: str) -> FirstRejects:
     names = sorted(name for name in list_files(directory) if name.endswith(".jsonl") and "/" not in name)
     found = FirstRejects()
     for name in names[:_MAX_FILES]:
-        with FileSystems.open(FileSystems.join(directory, name), compression_type="uncompressed") as file:
+        with stores.open_file(stores.join(directory, name)) as file:
             lines = file.read(_MAX_READ_BYTES).splitlines(keepends=True)
         found = found.merge(FirstRejects.of(DeadLetter.from_json(line) for line in lines if line.endswith(b"\n")))
     return found
@@ -135,7 +134,7 @@ def line_number(letter: DeadLetter) -> int | None:
         with open_decompressed(stat_file(letter.uri)) as stream:
             before = stream.read(letter.position)
             return before.count(b"\n") + 1 if stream.read(len(line)) == line else None
-    except (InputError, OSError, BeamIOError, ValueError):
+    except (InputError, OSError, ValueError):
         return None
 
 
@@ -159,7 +158,7 @@ class FirstRejectsHandler(BatchErrorHandler):
         """Returns what the bundles that have ended found."""
         found = FirstRejects()
         for name in sorted(list_files(self._directory)):
-            with FileSystems.open(FileSystems.join(self._directory, name), compression_type="uncompressed") as file:
+            with stores.open_file(stores.join(self._directory, name)) as file:
                 found = found.merge(FirstRejects.from_json(file.read()))
         return found
 
@@ -176,10 +175,10 @@ class _FirstRejectsFn(beam.DoFn):
 
     def finish_bundle(self) -> None:
         if self._found.rows:
-            path = FileSystems.join(self._directory, f"{uuid.uuid4().hex}.json")
+            path = stores.join(self._directory, f"{uuid.uuid4().hex}.json")
             with (
                 writing(path, OUTPUT_REMEDY),
-                FileSystems.create(path, "application/json", compression_type="uncompressed") as file,
+                stores.create_file(path, "application/json") as file,
             ):
                 file.write(self._found.to_json().encode())
 

@@ -23,27 +23,35 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam import pvalue
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms import error_handling
-from apache_beam.transforms.window import GlobalWindows
+from apache_beam.transforms.window import GlobalWindows, TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
 
 from penstock.io.batches import in_global_window
 from penstock.io.beam import progress
+from penstock.io.beam.coverage import InputRange, SeenPositions
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import Windows
+from penstock.io.columns.event_times import FUTURE
 from penstock.io.dead_letters.record import (
     DeadLetter,
     RejectedBatch,
 )
+from penstock.io.dead_letters.summaries import RejectSummaries
 from penstock.io.errors import RejectedRecordError
+from penstock.io.files import stores
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
+from penstock.io.reasons import Reason
 
 REJECTED = "rejected"
 
-# The most window files that a bundle writes at the same time; letters of further windows share one file.
+# The most files that a bundle writes at the same time.
 _MAX_FILES = 32
+
+# Where letters are filed: the start of the window that they are of, if they are of one, and whether they are foreign
+# to any (`DeadLetterFile`).
+_Place = tuple[int | None, bool]
 
 
 def reject(letters: RejectedBatch | Iterable[DeadLetter]) -> Iterator[Any]:
@@ -119,6 +127,12 @@ class DeadLetterFile:
       reasons: how often each reason code occurs; a row may have several, so the sum may exceed `records`.
       stages: rows by the stage that rejected them; the sum is `records`.
       time: approximate event time of the rows, microseconds since 1970; None if unknown.
+      summary: path of the state of a summary of its rows; empty for none.
+      inputs: where the rows are, in any number of parts; also those that were left out, since the dataset has them
+        already. If these are all, there is no file: `path` is empty.
+      dated: whether `time` is the start of the window that the rows are of.
+      foreign: whether the rows are no fault of the window that they are filed in: they are of another one, which has
+        closed, or of none.
     """
 
     path: str
@@ -126,6 +140,10 @@ class DeadLetterFile:
     reasons: dict[str, int]
     stages: dict[str, int]
     time: int | None = None
+    dated: bool = False
+    foreign: bool = False
+    inputs: tuple[InputRange, ...] = ()
+    summary: str = ""
 
 
 class DeadLetterHandler(BatchErrorHandler):
@@ -159,6 +177,11 @@ class DeadLetterHandler(BatchErrorHandler):
         """The sinks that were given to `also_to`."""
         return tuple(self._also)
 
+    @property
+    def rejected(self) -> Sequence[beam.PCollection[Any]]:
+        """What each step has rejected so far."""
+        return [rejected.batches for rejected in self._rejected]
+
     def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
         """Takes the rejects of one step."""
         self._take(pcoll, self._directory)
@@ -168,10 +191,16 @@ class DeadLetterHandler(BatchErrorHandler):
         super().add_error_pcollection(rejected)  # registers this handler with the pipeline
         self._rejected.append(_Rejected(rejected, directory))
 
-    def close(self, windows: Windows | None = None) -> None:
+    def close(
+        self,
+        windows: Windows | None = None,
+        seen: SeenPositions | None = None,
+        summaries: RejectSummaries | None = None,
+    ) -> None:
         """Writes the rejects of all transforms; a second call does nothing.
 
-        With windows, each window has its own files, so that rejects count in the window of their event time.
+        With windows, each window has its own files, so that rejects count in the window of their event time. Letters of
+        rows that are `seen` are left out: the dataset has them. With summaries, each file has one beside it.
         """
         if self._files is not None:
             return
@@ -180,13 +209,20 @@ class DeadLetterHandler(BatchErrorHandler):
                 _ = rejected.batches | f"AlsoDeadLetters{index}To{number}" >> sink
         files = [
             _in_global_window(rejected.batches, index)
-            | f"WriteDeadLetters{index}" >> self._writer(rejected.directory, windows).with_output_types(DeadLetterFile)
+            | f"WriteDeadLetters{index}"
+            >> self._writer(rejected.directory, windows, seen, summaries).with_output_types(DeadLetterFile)
             for index, rejected in enumerate(self._rejected)
         ]
         self._files = tuple(files) | "DeadLetterFiles" >> beam.Flatten()
 
-    def _writer(self, directory: str, windows: Windows | None) -> beam.ParDo:
-        return beam.ParDo(_WriteDeadLettersFn(directory, self._run_id, windows))
+    def _writer(
+        self,
+        directory: str,
+        windows: Windows | None,
+        seen: SeenPositions | None,
+        summaries: RejectSummaries | None,
+    ) -> beam.ParDo:
+        return beam.ParDo(_WriteDeadLettersFn(directory, self._run_id, windows, seen, summaries))
 
     def output(self) -> beam.PCollection[DeadLetterFile]:
         """The staged files; available after `close`.
@@ -241,42 +277,89 @@ class _WriteDeadLettersFn(beam.DoFn):
     A retried bundle leaves an unreferenced file behind, which is deleted with the staging folder.
     """
 
-    def __init__(self, directory: str, run_id: str, windows: Windows | None):
+    def __init__(
+        self,
+        directory: str,
+        run_id: str,
+        windows: Windows | None,
+        seen: SeenPositions | None = None,
+        summaries: RejectSummaries | None = None,
+    ):
         self._directory = directory
+        self._summaries = summaries
         self._run_id = run_id
         self._windows = windows
+        self._seen = seen
 
     def start_bundle(self) -> None:
-        self._files: dict[int | None, _DeadLettersFile] = {}
+        self._files: dict[_Place, _DeadLettersFile] = {}
+        self._skipped: list[InputRange] = []
         self._earliest = MAX_TIMESTAMP
 
-    def process(self, element: RejectedBatch | DeadLetter, timestamp: Any = beam.DoFn.TimestampParam) -> None:
+    def process(self, element: RejectedBatch | DeadLetter, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
         self._earliest = min(self._earliest, timestamp)
         batch = rejected_batch(element)
+        if self._seen is not None:
+            batch, skipped = _unseen(batch, self._seen)
+            self._skipped += _inputs(skipped)
+            if not len(batch):
+                return
         progress.add(rejected=len(batch))
         RowCounters("DeadLetters").add_named(batch.reason_counts())
-        for start, part in _by_window(batch, self._windows):
-            key = start if start in self._files or len(self._files) < _MAX_FILES else None
-            if key not in self._files:
-                self._files[key] = _DeadLettersFile(self._directory)
-            self._files[key].add(part, self._run_id)
+        for place, part in _by_place(batch, self._windows):
+            if place not in self._files:
+                if len(self._files) == _MAX_FILES:
+                    yield TimestampedValue(self._close(next(iter(self._files))), self._earliest)
+                self._files[place] = _DeadLettersFile(self._directory, self._summaries)
+            self._files[place].add(part, self._run_id)
 
     def finish_bundle(self) -> Iterator[Any]:
-        known = None if self._earliest <= MIN_TIMESTAMP else self._earliest.micros
-        for start, file in self._files.items():
-            yield in_global_window(file.close(known if start is None else start), self._earliest)
+        for place in list(self._files):
+            yield in_global_window(self._close(place), self._earliest)
+        if self._skipped:
+            yield in_global_window(DeadLetterFile("", 0, {}, {}, inputs=tuple(self._skipped)), self._earliest)
+
+    def _close(self, place: _Place) -> DeadLetterFile:
+        """Closes the file of a place; letters that are of no window have the time at which they came."""
+        start, is_foreign = place
+        came = None if self._earliest <= MIN_TIMESTAMP else self._earliest.micros
+        closed = self._files.pop(place).close(came if start is None else start)
+        return dataclasses.replace(closed, dated=start is not None, foreign=is_foreign)
+
+
+def _unseen(batch: RejectedBatch, seen: SeenPositions) -> tuple[RejectedBatch, RejectedBatch]:
+    """Returns the letters that are not seen, and those that are."""
+    uris, positions = np.array(batch.lists["uri"], object), np.array(batch.lists["position"], np.int64)
+    is_seen = np.zeros(len(batch), bool)
+    for uri in seen.uris & set(uris):
+        own = uris == uri
+        is_seen[own] = seen.contains(uri, positions[own])
+    return _filtered(batch, ~is_seen), _filtered(batch, is_seen)
+
+
+def _filtered(batch: RejectedBatch, rows: np.ndarray) -> RejectedBatch:
+    return batch.filter(pa.array(rows))
+
+
+def _inputs(batch: RejectedBatch) -> Iterator[InputRange]:
+    uris, positions = batch.lists["uri"], batch.lists["position"]
+    for uri in dict.fromkeys(uris):
+        own = [position for name, position in zip(uris, positions, strict=True) if name == uri]
+        yield InputRange(uri, min(own), max(own), len(own))
 
 
 class _DeadLettersFile:
     """A dead-letter file that is being written."""
 
-    def __init__(self, directory: str):
-        self._path = FileSystems.join(directory, f"{uuid.uuid4().hex}.jsonl")
+    def __init__(self, directory: str, summaries: RejectSummaries | None = None):
+        self._summary = None if summaries is None else summaries.begin()
+        self._path = stores.join(directory, f"{uuid.uuid4().hex}.jsonl")
         with self._writing():
-            self._file = FileSystems.create(self._path, "text/plain", compression_type="uncompressed")
+            self._file = stores.create_file(self._path, "text/plain")
         self._records = 0
         self._reasons: collections.Counter[str] = collections.Counter()
         self._stages: collections.Counter[str] = collections.Counter()
+        self._inputs: list[InputRange] = []
 
     def add(self, batch: RejectedBatch, run_id: str) -> None:
         """Writes a batch."""
@@ -285,36 +368,71 @@ class _DeadLettersFile:
         self._records += len(batch)
         self._stages += batch.stage_counts()
         self._reasons += batch.reason_counts()
+        self._inputs += _inputs(batch)
+        if self._summary is not None:
+            self._summary.add(batch)
 
     def close(self, time: int | None) -> DeadLetterFile:
         """Closes the file."""
         with self._writing():
             self._file.close()
-        return DeadLetterFile(self._path, self._records, dict(self._reasons), dict(self._stages), time)
+        return DeadLetterFile(
+            self._path,
+            self._records,
+            dict(self._reasons),
+            dict(self._stages),
+            time,
+            inputs=tuple(self._inputs),
+            summary=self._summarized(),
+        )
+
+    def _summarized(self) -> str:
+        """Writes the summary beside the file; returns its path."""
+        if self._summary is None:
+            return ""
+        path = f"{self._path}.summary"
+        with writing(path, OUTPUT_REMEDY), stores.create_file(path) as file:
+            file.write(self._summary.to_bytes())
+        return path
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return writing(self._path, OUTPUT_REMEDY)
 
 
-def write_letters(directory: str, run_id: str, batches: Iterable[RejectedBatch]) -> DeadLetterFile:
-    """Writes one staged dead-letter file."""
-    file = _DeadLettersFile(directory)
+def write_letters(
+    directory: str, run_id: str, batches: Iterable[RejectedBatch], summaries: RejectSummaries | None = None
+) -> DeadLetterFile:
+    """Writes one staged dead-letter file, of rows of windows that have closed."""
+    file = _DeadLettersFile(directory, summaries)
     for batch in batches:
         file.add(batch, run_id)
-    return file.close(None)
+    return dataclasses.replace(file.close(None), foreign=True)
 
 
-def _by_window(batch: RejectedBatch, windows: Windows | None) -> Iterator[tuple[int | None, RejectedBatch]]:
-    """Splits letters by the start of their window; None for letters without a time."""
+def _by_place(batch: RejectedBatch, windows: Windows | None) -> Iterator[tuple[_Place, RejectedBatch]]:
+    """Splits letters by where they are filed."""
     if windows is None or not any(batch.lists["event_time"]):
-        yield None, batch
+        yield (None, False), batch
         return
     texts = batch.letters.column("event_time")
     times = texts.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    starts = np.array([None if time is None else windows.latest(time) for time in times.to_pylist()], object)
-    for start in dict.fromkeys(starts.tolist()):
-        rows = np.flatnonzero(starts == start)
-        yield start, RejectedBatch(batch.letters.take(pa.array(rows)))
+    rows: dict[_Place, list[int]] = {}
+    for row, (time, reasons) in enumerate(zip(times.to_pylist(), batch.lists["reasons"], strict=True)):
+        if _is_future(reasons):
+            place: _Place = (None, True)
+        else:
+            place = (None if time is None else windows.latest(time), False)
+        rows.setdefault(place, []).append(row)
+    for place, own in rows.items():
+        indices = pa.array(own)
+        yield (
+            place,
+            RejectedBatch(batch.letters.take(indices), None if batch.rows is None else batch.rows.take(indices)),
+        )
+
+
+def _is_future(reasons: Iterable[Reason]) -> bool:
+    return any(reason.code == FUTURE for reason in reasons)
 
 
 def split_rejected(results: pvalue.DoOutputsTuple) -> tuple[beam.PCollection[Any], beam.PCollection[RejectedBatch]]:

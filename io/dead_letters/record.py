@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import coders
 
-from penstock.io.batches import RecordBatchCoder
+from penstock.io.batches import RecordBatchCoder, feature_names
+from penstock.io.columns.lists import without_views
 from penstock.io.columns.values import plain
 from penstock.io.dead_letters.payloads import json_text
 from penstock.io.dead_letters.source import PayloadEncoding, keep_source, payload_text, payloads_of
@@ -37,6 +38,9 @@ LETTERS = pa.schema(
         ("payload_columns", pa.string()),
     ]
 )
+
+# What an Arrow IPC stream begins with.
+_STREAM = b"\xff\xff\xff\xff"
 
 # The same columns as Python lists, by name. A value has the type of the `DeadLetter` field.
 Lists = Mapping[str, list[Any]]
@@ -136,12 +140,17 @@ class RejectedBatch:
 
     Iterating over it yields `DeadLetter`s. Columns are several times as fast. They are Arrow columns or Python lists,
     as they were made, and are converted only on request: between fused steps nothing needs Arrow.
+
+    Attributes:
+      rows: the rows themselves, one for each letter, as far as they became columns: for statistics. None where they
+        did not, such as lines that are no records.
     """
 
-    def __init__(self, letters: pa.RecordBatch):
+    def __init__(self, letters: pa.RecordBatch, rows: pa.RecordBatch | None = None):
         """Takes the columns of `LETTERS`; `reasons` has at least one reason per row."""
         self._letters: pa.RecordBatch | None = letters
         self._lists: Lists | None = None
+        self.rows = rows
 
     @classmethod
     def of(cls, letters: Iterable[DeadLetter]) -> Self:
@@ -150,10 +159,10 @@ class RejectedBatch:
         return cls.of_lists({name: [getattr(letter, name) for letter in rows] for name in LETTERS.names})
 
     @classmethod
-    def of_lists(cls, lists: Lists) -> Self:
+    def of_lists(cls, lists: Lists, rows: pa.RecordBatch | None = None) -> Self:
         """Takes the fields of `DeadLetter` by name, each as a list with one value per letter."""
         batch = cls.__new__(cls)
-        batch._letters, batch._lists = None, lists
+        batch._letters, batch._lists, batch.rows = None, lists, rows
         return batch
 
     @property
@@ -177,6 +186,14 @@ class RejectedBatch:
     def __iter__(self) -> Iterator[DeadLetter]:
         """Yields the letters one by one."""
         return itertools.starmap(DeadLetter, zip(*(self.lists[name] for name in LETTERS.names), strict=True))
+
+    def dated(self, times: pa.Array) -> "RejectedBatch":
+        """Returns the letters with these event times: timestamp[us, UTC], null where one is not known."""
+        return RejectedBatch.of_lists({**self.lists, "event_time": _iso_times(times)}, self.rows)
+
+    def filter(self, mask: pa.BooleanArray) -> "RejectedBatch":
+        """Returns the letters where the mask is true."""
+        return RejectedBatch(self.letters.filter(mask), None if self.rows is None else self.rows.filter(mask))
 
     @property
     def nbytes(self) -> int:
@@ -230,15 +247,24 @@ def _as_lists(letters: pa.RecordBatch) -> Lists:
 
 
 class RejectedBatchCoder(coders.Coder):
-    """Encodes rejected batches as Arrow between stages."""
+    """Encodes rejected batches as Arrow between stages.
+
+    An Arrow IPC stream begins with four bytes of ones. With rows, two streams follow the size of the first.
+    """
 
     def encode(self, value: RejectedBatch) -> bytes:
-        """Returns an Arrow IPC stream."""
-        return RecordBatchCoder().encode(value.letters)
+        """Returns an Arrow IPC stream of letters; with rows, its size in 8 bytes, that stream, and one of the rows."""
+        letters = RecordBatchCoder().encode(value.letters)
+        if value.rows is None:
+            return letters
+        return b"".join((len(letters).to_bytes(8, "little"), letters, RecordBatchCoder().encode(value.rows)))
 
     def decode(self, encoded: bytes) -> RejectedBatch:
         """Inverts `encode`."""
-        return RejectedBatch(RecordBatchCoder().decode(encoded))
+        if encoded.startswith(_STREAM):
+            return RejectedBatch(RecordBatchCoder().decode(encoded))
+        end = 8 + int.from_bytes(encoded[:8], "little")
+        return RejectedBatch(*(RecordBatchCoder().decode(part) for part in (encoded[8:end], encoded[end:])))
 
     def is_deterministic(self) -> bool:
         """False: see `RecordBatchCoder`."""
@@ -256,7 +282,12 @@ class RejectedBatchCoder(coders.Coder):
 coders.registry.register_coder(RejectedBatch, RejectedBatchCoder)
 
 
-def row_letters(batch: pa.RecordBatch, reasons: Mapping[int, Iterable[Reason]], stage: str) -> RejectedBatch:
+def row_letters(
+    batch: pa.RecordBatch,
+    reasons: Mapping[int, Iterable[Reason]],
+    stage: str,
+    typed: pa.RecordBatch | None = None,
+) -> RejectedBatch:
     """Makes dead letters of the rows of `batch` that `reasons` names (row index -> its reasons), in row order.
 
     Args:
@@ -264,8 +295,10 @@ def row_letters(batch: pa.RecordBatch, reasons: Mapping[int, Iterable[Reason]], 
         it, the data columns as JSON), the time from `_event_time`, the attempt from `_attempt` (1 without it).
       reasons: row index -> reasons, at least one per row.
       stage: name of the step that rejects: read, validate, split, transform, write.
+      typed: the rows under their schema, if `batch` has them as they were read; they become `RejectedBatch.rows`.
     """
     rows = sorted(reasons)
+    typed = batch if typed is None else typed
     wanted = [name for name in (ORIGIN, EVENT_TIME, ATTEMPT) if name in batch.schema.names]
     taken = keep_source(batch).select([*wanted, SOURCE]).take(pa.array(rows, pa.int64()))
     payloads = payloads_of(taken.column(SOURCE))
@@ -279,10 +312,16 @@ def row_letters(batch: pa.RecordBatch, reasons: Mapping[int, Iterable[Reason]], 
             "payload": payloads.texts,
             "payload_encoding": payloads.encodings,
             "attempt": taken.column(ATTEMPT).to_pylist() if ATTEMPT in wanted else [1] * len(rows),
-            "event_time": _iso_times(taken) if EVENT_TIME in wanted else [None] * len(rows),
+            "event_time": _iso_times(taken.column(EVENT_TIME)) if EVENT_TIME in wanted else [None] * len(rows),
             "payload_columns": payloads.columns,
-        }
+        },
+        _taken(typed.select(feature_names(typed)), rows),
     )
+
+
+def _taken(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch | None:
+    """Returns some rows of a batch; None if it has no columns."""
+    return without_views(batch).take(pa.array(rows, pa.int64())) if batch.num_columns else None  # no `take` for views
 
 
 def _places(batch: pa.RecordBatch, rows: int) -> tuple[list[str], list[int]]:
@@ -293,5 +332,5 @@ def _places(batch: pa.RecordBatch, rows: int) -> tuple[list[str], list[int]]:
     return plain(origin.field("uri")).to_pylist(), origin.field("position").to_pylist()
 
 
-def _iso_times(batch: pa.RecordBatch) -> list[str | None]:
-    return pc.strftime(batch.column(EVENT_TIME), format="%Y-%m-%dT%H:%M:%SZ").to_pylist()
+def _iso_times(times: pa.Array) -> list[str | None]:
+    return pc.strftime(times, format="%Y-%m-%dT%H:%M:%SZ").to_pylist()

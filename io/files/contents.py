@@ -5,8 +5,6 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from apache_beam.io.filesystem import BeamIOError
-
 from penstock.io.errors import InputError
 from penstock.io.files.inputs import InputFile, open_raw
 
@@ -99,7 +97,7 @@ def _hint(file: InputFile) -> str:
     try:
         with open_raw(file) as raw:
             head = raw.read(HEAD_BYTES)
-    except (OSError, BeamIOError):
+    except OSError:
         return ""
     content = content_of(head)
     if content is not None and (content.codec is None or content.codec != file.codec):

@@ -4,11 +4,12 @@
 what                         extra          what must be importable
 ===========================  =============  =======================================
 `gs://`, DataflowRunner      `gcp`          `google.cloud.storage`
-`s3://`                      `aws`          `boto3`
-`azfs://`                    `azure`        `azure.storage.blob`, `azure.identity`
+`s3://`                      `aws`          `obstore`, `boto3`
+`az://`, `azfs://`           `azure`        `obstore`, `azure.identity`
 `kafka://`                   `kafka`        `confluent_kafka`
 features                     `tft`          `tensorflow_transform`
 shards of ArrayRecord        `arrayrecord`  `array_record.python`
+`--metrics_port`             `metrics`      `prometheus_client`
 ===========================  =============  =======================================
 
 `hdfs://` needs a package that only Beam has an extra for. Beam knows no other schemes, unless a program registers a
@@ -66,25 +67,26 @@ def _is_found(module: str) -> bool:
     return spec is not None and spec.origin is not None  # a mere folder of that name has none
 
 
-GCP = Extra("penstock[gcp]", "Google's libraries", ("google.cloud.storage",))
-AWS = Extra("penstock[aws]", "boto3", ("boto3",))
-AZURE = Extra("penstock[azure]", "Azure's libraries", ("azure.storage.blob", "azure.identity"))
+GCP = Extra(".[gcp]", "Google's libraries", ("google.cloud.storage",))
+AWS = Extra(".[aws]", "obstore and boto3", ("obstore", "boto3"))
+AZURE = Extra(".[azure]", "obstore and azure-identity", ("obstore", "azure.identity"))
 HADOOP = Extra("apache-beam[hadoop]", "the package hdfs", ("hdfs",))
-KAFKA = Extra("penstock[kafka]", "confluent-kafka", ("confluent_kafka",))
-ARRAYRECORD = Extra("penstock[arrayrecord]", "array_record", ("array_record.python.array_record_module",))
-TFT = Extra("penstock[tft]", "tensorflow-transform", ("tensorflow_transform",))
+KAFKA = Extra(".[kafka]", "confluent-kafka", ("confluent_kafka",))
+ARRAYRECORD = Extra(".[arrayrecord]", "array_record", ("array_record.python.array_record_module",))
+METRICS = Extra(".[metrics]", "prometheus-client", ("prometheus_client",))
+TFT = Extra(".[tft]", "tensorflow-transform", ("tensorflow_transform",))
 
-_FILESYSTEMS = {"gs": GCP, "s3": AWS, "azfs": AZURE, "hdfs": HADOOP}
+_FILESYSTEMS = {"gs": GCP, "s3": AWS, "az": AZURE, "azfs": AZURE, "hdfs": HADOOP}
 _RUNNERS = {"dataflowrunner": GCP}
 
-# As Beam's `FileSystems` reads it.
+# As Beam reads it.
 _SCHEME = re.compile(r"([a-zA-Z][-a-zA-Z0-9+.]*)://")
 
 # The filesystems behind these schemes would take it for a part of the name of a bucket or host.
 _PASSWORD = re.compile(r"[^/?#]*:[^/?#]*@")
 
-# What people call the filesystems, to what Beam calls them.
-_MEANT = {"az": "azfs", "abfs": "azfs", "abfss": "azfs", "wasb": "azfs", "wasbs": "azfs", "s3a": "s3", "gcs": "gs"}
+# What others call the filesystems, to what they are called here.
+_MEANT = {"abfs": "az", "abfss": "az", "wasb": "az", "wasbs": "az", "s3a": "s3", "gcs": "gs"}
 
 
 def check_filesystem(uri: str, what: str = "", sources: Sequence[str] = ()) -> None:

@@ -1,19 +1,21 @@
-"""Folders of files on every filesystem that Beam knows: with directories (local) and without (object stores).
+"""Folders of files wherever they lie: with directories (local) and without (object stores).
 
 Beam takes `*`, `?` and `[` in any path for a pattern, even when it deletes. Local folders are therefore handled without
 Beam: their names may hold any character.
 """
 
 import contextlib
+import dataclasses
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from apache_beam.io.filesystems import FileSystems
-
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import is_local, walk_files
-from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
+from penstock.io.files.system_errors import OUTPUT_REMEDY, SPILL_REMEDY, writing
+from penstock.io.files.temporary import process_folder, temporary_folder
 
 
 def list_files(directory: str) -> dict[str, int]:
@@ -28,22 +30,128 @@ def list_files(directory: str) -> dict[str, int]:
     check_filesystem(directory)
     if is_local(directory):
         return dict(walk_files(directory))
+    return {entry.path: entry.size for entry in list_entries(directory)}
+
+
+_COPY_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of a folder.
+
+    Attributes:
+      path: relative to the folder, with `/`.
+      size: bytes.
+      modified: when it was last written, seconds since 1970.
+    """
+
+    path: str
+    size: int
+    modified: float
+
+
+def list_entries(directory: str) -> Iterator[FileEntry]:
+    """Lists all files below a folder as `list_files` does, with their times; a file that goes meanwhile is left out.
+
+    Raises:
+      OSError: when the folder cannot be listed.
+      ConfigError: for a filesystem that cannot be reached from here.
+    """
+    check_filesystem(directory)
+    if is_local(directory):
+        yield from _scan(directory, "")
+        return
     root = directory.rstrip("/") + "/"
-    found = FileSystems.match([root + "**"])[0].metadata_list
-    # Consoles of object stores make empty objects that look like folders.
-    return {meta.path.removeprefix(root): meta.size_in_bytes for meta in found if not meta.path.endswith("/")}
+    for found in stores.files_below(directory):
+        # Consoles of object stores make empty objects that look like folders.
+        if not found.path.endswith("/"):
+            yield FileEntry(found.path.removeprefix(root), found.size, found.modified)
+
+
+def _scan(directory: str, prefix: str) -> Iterator[FileEntry]:
+    folders = []
+    try:
+        with os.scandir(os.path.join(directory, prefix)) as entries:
+            for entry in entries:
+                path = f"{prefix}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{path}/")
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    found = entry.stat()
+                    yield FileEntry(path, found.st_size, found.st_mtime)
+    except FileNotFoundError:  # gone meanwhile, or no folder at all
+        return
+    for folder in folders:
+        yield from _scan(directory, folder)
 
 
 def copy_folder(source: str, target: str) -> None:
-    """Copies all files below a folder."""
-    for path in list_files(source):
-        origin, copy = (FileSystems.join(folder, *path.split("/")) for folder in (source, target))
+    """Copies all files below a folder, through this machine."""
+    for path, size in list_files(source).items():
+        origin, copy = (stores.join(folder, *path.split("/")) for folder in (source, target))
         with (
-            FileSystems.open(origin, compression_type="uncompressed") as reader,
+            stores.open_file(origin, size) as reader,
             writing(copy, OUTPUT_REMEDY),
-            FileSystems.create(copy, compression_type="uncompressed") as writer,
+            stores.create_file(copy) as writer,
         ):
-            shutil.copyfileobj(reader, writer)
+            shutil.copyfileobj(reader, writer, _COPY_BYTES)
+
+
+def local_copy(folder: str) -> str:
+    """Returns a folder of this machine with the same files, for libraries that know no stores.
+
+    A copy of what lies in a store stays until this process ends.
+    """
+    if is_local(folder):
+        return folder
+    copy = tempfile.mkdtemp(dir=process_folder())
+    copy_folder(folder, copy)
+    return copy
+
+
+@contextlib.contextmanager
+def local_file(path: str, size: int | None = None) -> Iterator[str]:
+    """Yields the path of a file on this machine: its own, or that of a copy which is removed at the end.
+
+    Raises:
+      OSError: when there is none, or it cannot be read.
+      StorageError: when the copy cannot be written.
+    """
+    if is_local(path):
+        yield path
+        return
+    with temporary_folder() as directory:
+        copy = os.path.join(directory, stores.split(path)[1])  # suffixes say what a file is
+        with stores.open_file(path, size) as source, writing(copy, SPILL_REMEDY), open(copy, "wb") as target:
+            shutil.copyfileobj(source, target, _COPY_BYTES)
+        yield copy
+
+
+def move_folder(source: str, target: str) -> None:
+    """Moves a folder, to this machine or to a store, in place of what is there."""
+    remove_folder(target)
+    if is_local(source) and is_local(target):
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        shutil.move(source, target)
+        return
+    copy_folder(source, target)
+    remove_folder(source)
+
+
+def replace_file(path: str, content: bytes, staged: str, content_type: str = "application/octet-stream") -> None:
+    """Writes a file that nobody sees a part of: in an object store at once, else as `staged`, which is renamed then.
+
+    Raises:
+      StorageError: when it cannot be written.
+    """
+    with writing(path, OUTPUT_REMEDY):
+        if stores.is_object(path):
+            stores.write_file(path, content, content_type)
+            return
+        stores.write_file(staged, content, content_type)
+    move_files({staged: path})
 
 
 def move_files(moves: Mapping[str, str]) -> None:
@@ -53,13 +161,13 @@ def move_files(moves: Mapping[str, str]) -> None:
         with writing(moves[source], OUTPUT_REMEDY):
             os.makedirs(os.path.dirname(moves[source]) or ".", exist_ok=True)
             os.replace(source, moves[source])
-    FileSystems.rename(list(remote), list(remote.values()))
+    stores.move(remote)
 
 
 def delete_files(directory: str, paths: Collection[str]) -> None:
     """Deletes files of a folder, and folders inside it that are empty then. A file that is gone already is skipped."""
     if not is_local(directory):
-        FileSystems.delete([FileSystems.join(directory, path) for path in paths])
+        stores.delete([stores.join(directory, path) for path in paths])
         return
     for path in paths:
         with contextlib.suppress(FileNotFoundError):

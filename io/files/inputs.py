@@ -1,17 +1,19 @@
-"""Input files: matching patterns, and opening what may be compressed, on every filesystem that Beam knows."""
+"""Input files: matching patterns, and opening what may be compressed, wherever they lie."""
 
 import contextlib
 import dataclasses
+import functools
+import io
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.beam import progress
 from penstock.io.errors import InputError
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import (
     data_files,
@@ -139,14 +141,15 @@ def _files_below(pattern: str) -> list[InputFile]:
 def _listed(pattern: str) -> Iterator[InputFile]:
     # Beam lists nothing for a relative pattern whose first folder is a pattern itself.
     here = "./" if is_local(pattern) and is_pattern(pattern.partition("/")[0]) else ""
+    _small_object.cache_clear()  # what begins now reads what is there now
     try:
-        found = FileSystems.match([here + pattern])[0].metadata_list
-    except BeamIOError as error:
+        found = stores.match(here + pattern)
+    except OSError as error:
         raise InputError(f"cannot list {pattern}: {error}") from error
-    for meta in found:
+    for entry in found:
         # Consoles of object stores make empty objects that look like folders.
-        if not meta.path.endswith("/") and not is_local_directory(meta.path):
-            file = _input_file(meta)
+        if not entry.path.endswith("/") and not is_local_directory(entry.path):
+            file = _input_file(entry)
             yield dataclasses.replace(file, uri=file.uri.removeprefix(here))
 
 
@@ -157,17 +160,17 @@ def stat_file(uri: str) -> InputFile:
       InputError: when it is gone or cannot be looked at.
     """
     try:
-        return _input_file(FileSystems.get_filesystem(uri).metadata(uri))
-    except (BeamIOError, OSError) as error:
+        return _input_file(stores.stat(uri))
+    except OSError as error:
         raise InputError(f"{uri}: the file is gone or cannot be read") from error
 
 
-def _input_file(meta: FileMetadata) -> InputFile:
+def _input_file(entry: stores.Entry) -> InputFile:
     try:
-        meta.path.encode()
+        entry.path.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{meta.path!a}: the name of the file is not UTF-8; rename it") from error
-    return InputFile(meta.path, meta.size_in_bytes, meta.last_updated_in_seconds or 0.0)
+        raise InputError(f"{entry.path!a}: the name of the file is not UTF-8; rename it") from error
+    return InputFile(entry.path, entry.size, entry.modified)
 
 
 @contextlib.contextmanager
@@ -180,8 +183,25 @@ def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
 @contextlib.contextmanager
 def open_raw(file: InputFile) -> Iterator["CountedReads"]:
     """The same as Python's file object, which copies once less; a read may give less than was asked for."""
-    with FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
+    with _open(file) as raw:
         yield CountedReads(raw)
+
+
+def _open(file: InputFile) -> BinaryIO:
+    """Opens a file; a small object comes once, though its header and its rows are read again and again."""
+    if stores.is_object(file.uri) and 0 < file.size <= _SMALL_BYTES:
+        return io.BytesIO(_small_object(file, time.monotonic() // _KEPT_SECONDS))
+    return stores.open_file(file.uri, file.size)
+
+
+# Sixteen MiB are kept in all, and not for long: a store's time of change has whole seconds.
+_SMALL_BYTES, _KEPT_SECONDS = 1 << 18, 60.0
+
+
+@functools.lru_cache(maxsize=64)
+def _small_object(file: InputFile, kept_in: float) -> bytes:
+    """The bytes of a file as it was when it was listed; whether it still is so, its readers ask apart."""
+    return stores.open_file(file.uri, file.size).read()
 
 
 class CountedReads:

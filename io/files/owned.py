@@ -42,14 +42,22 @@ def owning(directory: str) -> Iterator[None]:
 
 def _lock(directory: str) -> int:
     """Returns the descriptor of the lock file of a folder, locked until it is closed."""
-    descriptor = os.open(os.path.join(directory, _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    path = os.path.join(directory, _LOCK)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        os.write(descriptor, _machine().encode())
+        _sign(descriptor, path)
         _hold(descriptor, directory)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _sign(descriptor: int, path: str) -> None:
+    try:
+        os.write(descriptor, _machine().encode())
+    except OSError as error:  # which names no file, as of a full disk
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _hold(descriptor: int, directory: str) -> None:
@@ -90,6 +98,18 @@ def is_abandoned(directory: str) -> bool:
     """Whether `remove_abandoned` would remove a folder now."""
     with _taken_over(directory) as is_ours:
         return is_ours
+
+
+def is_owned(directory: str) -> bool:
+    """Whether a process of this machine owns a local folder now."""
+    try:
+        descriptor = os.open(os.path.join(directory, _LOCK), os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return _is_of_this_machine(os.read(descriptor, 1024)) and not _is_free(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from typing import IO, Any, NoReturn
 import yaml
 
 from penstock.io.errors import ConfigError
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import unreadable
 
@@ -79,10 +80,9 @@ def read_text(path: str, source: str, hint: str = "") -> str:
     Raises:
       ConfigError: when it cannot be read, is no UTF-8 or larger than a file of settings is.
     """
-    from apache_beam.io.filesystems import FileSystems
 
     check_filesystem(path, source)
-    return _read(lambda: FileSystems.open(path), source, hint)
+    return _read(lambda: stores.open_unpacked(path), source, hint)
 
 
 def read_local_text(path: str, source: str, hint: str = "") -> str:

@@ -97,6 +97,15 @@ class CheckedFormat(Protocol):
         """Checks a file as `check` does, and returns what is only suspicious, a line each."""
 
 
+def reads_alike(reader: Format) -> bool:
+    """Whether rows that are read without features and then typed by features are those that are read with them.
+
+    A format says so by its `reads_alike`. JSON does not: without features, it makes numbers of texts that a feature of
+    bytes would keep as they are written.
+    """
+    return bool(getattr(reader, "reads_alike", False))
+
+
 def text_tail(file: InputFile, splittable: bool = True) -> Part | None:
     """Returns a part with the last rows of a text file; None for a file that cannot be split."""
     if not splittable or file.codec is not None:

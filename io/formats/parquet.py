@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -65,6 +65,8 @@ class ParquetFormat:
     part_bytes: int = PART_BYTES
     explode: str | None = None
     max_row_bytes: int = MAX_ROW_BYTES
+
+    reads_alike: ClassVar[bool] = True
 
     def columns(self, file: InputFile) -> list[str]:
         """Returns the names of the file's schema, nested ones dotted."""

@@ -6,6 +6,7 @@ The process keeps it between bundles (`lease`): the next bundle needs the record
 import contextlib
 import dataclasses
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from penstock.io.errors import InputError
 from penstock.io.kafka.client import Troubles, import_kafka, make_consumer, refusal
 from penstock.io.kafka.offsets import Partition
 from penstock.io.kafka.source import KafkaSource
+
+_LOGGER = logging.getLogger(__name__)
 
 Offsets = npt.NDArray[np.int64]
 
@@ -39,6 +42,9 @@ _DEFAULTS = {
 
 # A consumer is closed when it has been unused for this long.
 _PARKED_SECONDS = 120.0
+
+# A stream whose only topic is gone fails after this long: by then, nobody is just making it anew.
+_GONE_SECONDS = 600.0
 
 # How long the end offset that a broker gave stays valid, and how long to wait for its answer.
 _PROBE_SECONDS = 5.0
@@ -171,8 +177,12 @@ class Reader:
         self._ends: dict[Partition, int] = {}
         self._busy: dict[Partition, float] = {}
         self._confirmed: set[Partition] = set()
+        self._away: set[Partition] = set()
         self._probed = 0.0
         self._lost: set[Partition] = set()
+        self._absent: set[Partition] = set()
+        self._gone: set[Partition] = set()
+        self._gone_since: dict[str, float] = {}
         self._limit = 100
         self._connected = False
         self._pauses = 0
@@ -193,6 +203,7 @@ class Reader:
             partition: end for partition, end in self._ends.items() if partition in positions and partition not in moved
         }
         self._confirmed &= set(self._ends)
+        self._gone &= positions.keys()
         self._lost = {partition for partition in self._lost if partition in positions and partition not in moved}
         self.positions = dict(positions)
         self._consumer.assign(
@@ -206,7 +217,7 @@ class Reader:
           InputError: when the brokers refuse the client, or do not let it read a partition.
         """
         deadline = time.monotonic() + timeout
-        gathered = _Gathered(self._kafka.Message, self._wanted, len(self.source.topics) > 1)
+        gathered = _Gathered(self._kafka.Message, self._wanted, len(self.source.topics) != 1)
         ends: dict[Partition, int] = {}
         while len(gathered.values) < self._limit:
             wanted = min(_AT_A_TIME, self._limit - len(gathered.values))
@@ -234,6 +245,8 @@ class Reader:
                 ends[partition] = message.offset()
             elif error.code() == codes._AUTO_OFFSET_RESET:
                 self._lost.add(partition)
+            elif partition in self._gone:
+                continue  # its warning has been given
             elif error.fatal() or error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
                 raise InputError(f"{self.source.uri(*partition)}: the partition cannot be read: {error.str()}")
             else:
@@ -263,7 +276,12 @@ class Reader:
 
     def at_end(self) -> bool:
         """Returns whether every partition had no records left when it was last polled."""
-        return len(self._ends) == len(self.positions)
+        return len(self._ends.keys() | self._gone) == len(self.positions)
+
+    def end(self, partition: Partition) -> int | None:
+        """Returns the end offset of a partition, as its broker said with the last records; None before it did."""
+        offsets = self._consumer.get_watermark_offsets(self._kafka.TopicPartition(*partition), cached=True)
+        return None if offsets is None or offsets[1] < 0 else int(offsets[1])
 
     def lost(self) -> list[Partition]:
         """Returns partitions whose next offset the broker does not have; they give nothing until assigned again."""
@@ -290,17 +308,31 @@ class Reader:
     def active(self, idle_seconds: float) -> list[Partition]:
         """Returns the partitions that are not idle.
 
-        A partition is idle when it gave no good row for `idle_seconds` and its broker has just confirmed that there are
-        no more records. A partition whose broker cannot be reached is not idle.
+        A partition is idle when it is gone (`discover`), or when it gave no good row for `idle_seconds`, its broker
+        could be reached all the while, and has just confirmed that there are no more records. The idle time starts anew
+        when the broker is back: producers could not reach it either, and need time for what they held.
         """
-        now = time.monotonic()
-        quiet = [partition for partition in self._ends if now - self._busy[partition] >= idle_seconds]
-        if quiet and now - self._probed >= min(_PROBE_SECONDS, max(idle_seconds, 0.1)):
-            self._probed = now
-            ends = self.look_up(quiet, _AT_END)
-            self._confirmed = {partition for partition in quiet if ends.get(partition) == self.positions[partition]}
-        idle = self._confirmed.intersection(quiet)
+        interval = min(_PROBE_SECONDS, max(idle_seconds / 4, 0.1))
+        quiet = self._quiet_for(min(idle_seconds, interval))
+        if quiet and time.monotonic() - self._probed >= interval:
+            self._probe(quiet)
+        idle = self._confirmed.intersection(self._quiet_for(idle_seconds)) | self._gone
         return [partition for partition in self.positions if partition not in idle]
+
+    def _probe(self, partitions: Collection[Partition]) -> None:
+        """Asks the brokers for the ends of partitions."""
+        ends = self.look_up(partitions, _AT_END)
+        self._probed = time.monotonic()
+        away = {partition for partition in partitions if partition not in ends}
+        self._busy |= dict.fromkeys(away | self._away.intersection(partitions), self._probed)
+        self._away = away
+        self._confirmed = {partition for partition in partitions if ends.get(partition) == self.positions[partition]}
+
+    def _quiet_for(self, seconds: float) -> list[Partition]:
+        """Returns the partitions that are read to their end, and gave no good row for some time."""
+        now = time.monotonic()
+        ended = self._ends.keys() - self._gone
+        return [partition for partition in ended if now - self._busy[partition] >= seconds]
 
     def look_up(self, partitions: Collection[Partition], millis: int) -> dict[Partition, int]:
         """Returns offsets of partitions at a time or at `_AT_END`, without partitions that do not answer at once."""
@@ -315,16 +347,51 @@ class Reader:
         """Returns the lowest offsets that the brokers have."""
         return self.look_up(partitions, _AT_BEGINNING)
 
-    def partitions(self) -> list[Partition]:
-        """Returns all partitions that the topics have now; empty when no broker answers at once."""
-        found = []
-        for topic in self.source.topics:
-            try:
-                metadata = self._consumer.list_topics(topic, timeout=_PROBE_TIMEOUT_SECONDS).topics[topic]
-            except self._kafka.KafkaException:
-                return []
-            found += [(topic, number) for number in sorted(metadata.partitions)]
+    def discover(self) -> list[Partition]:
+        """Returns all partitions that the topics have now; empty when no broker answers at once.
+
+        An assigned partition that two answers in a row do not have is gone: nothing waits for it, until its topic is
+        made anew. One answer may be that of a broker which has just started and does not know all topics.
+        """
+        found = self._partitions()
+        if found is None:
+            return []
+        absent = self.positions.keys() - set(found)
+        gone = absent & self._absent
+        self._absent, self._gone = absent, gone
+        self._tell_gone()
         return found
+
+    def _tell_gone(self) -> None:
+        """Warns of topics that are gone, as long as they are.
+
+        Raises:
+          InputError: when the only topic of the source has been gone for `_GONE_SECONDS`.
+        """
+        now = time.monotonic()
+        self._gone_since = {topic: self._gone_since.get(topic, now) for topic in {topic for topic, _ in self._gone}}
+        for topic, since in sorted(self._gone_since.items()):
+            if self.source.topics == (topic,) and now - since >= _GONE_SECONDS:
+                raise InputError(
+                    f"{self.source.uri(topic)}: the topic has been gone for {now - since:.0f} s, and there is no other "
+                    "to read; make it anew, and start the job again"
+                )
+            how_long = f", for {now - since:.0f} s now" if now > since else ""
+            _LOGGER.warning("%s: the topic is gone%s: the stream goes on without it", self.source.uri(topic), how_long)
+
+    def _partitions(self) -> list[Partition] | None:
+        asked = self.source.topics or [None]  # None: all topics, for a pattern
+        try:
+            answers = [self._consumer.list_topics(topic, timeout=_PROBE_TIMEOUT_SECONDS).topics for topic in asked]
+        except self._kafka.KafkaException:
+            return None
+        return [
+            (topic, number)
+            for topics in answers
+            for topic, metadata in sorted(topics.items())
+            if self.source.matches(topic)
+            for number in sorted(metadata.partitions)
+        ]
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commits offsets to the group; a failure is only a warning, since nothing depends on it."""

@@ -1,9 +1,10 @@
 """The first and last offsets to read of each partition, looked up once, when the job is submitted."""
 
 import dataclasses
+import difflib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from penstock.io.errors import ConfigError, InputError
@@ -17,6 +18,12 @@ RESOLVE_SECONDS = 20.0
 
 # How long one request waits before the client's errors are checked.
 _REQUEST_SECONDS = 2.0
+
+# So many topics are named where a pattern matches none.
+_SHOWN_TOPICS = 10
+
+# A commit is for monitoring, and for streams that begin with start=committed: the next one is seconds away.
+_COMMIT_SECONDS = 10.0
 
 # Times that stand for offsets, in Kafka's ListOffsets request.
 _AT_END, _AT_BEGINNING = -1, -2
@@ -36,17 +43,18 @@ class OffsetRange:
 
 
 def resolve_offsets(source: KafkaSource, timeout: float = RESOLVE_SECONDS) -> tuple[OffsetRange, ...]:
-    """Resolves `start` and `stop` of a source to offsets, for each partition in order.
+    """Resolves `start` and `stop` of a source to offsets, for each partition in order; topics of a pattern by name.
 
     Raises:
       ConfigError: when the client rejects a setting, or a time lies in the future.
       InputError: when no broker answers within `timeout` seconds or the brokers refuse the client, when a topic or
-        partition does not exist or may not be read, or when a group's commit is beyond the end.
+        partition does not exist or may not be read, when no topic matches the pattern, or when a group's commit is
+        beyond the end.
     """
     _check_times(source)
     client = Client(source, timeout)
     try:
-        partitions = [partition for topic in source.topics for partition in client.partitions(topic)]
+        partitions = [partition for topic in client.topics() for partition in client.partitions(topic)]
         ends = client.offsets(partitions, _AT_END)
         starts = _starts(source, client, partitions, ends)
         stops = _stops(source, client, partitions, ends)
@@ -56,6 +64,32 @@ def resolve_offsets(source: KafkaSource, timeout: float = RESOLVE_SECONDS) -> tu
         OffsetRange(*partition, starts[partition], None if stops is None else max(starts[partition], stops[partition]))
         for partition in partitions
     )
+
+
+def offsets_from(
+    source: KafkaSource, positions: Mapping[str, int], timeout: float = RESOLVE_SECONDS
+) -> tuple[OffsetRange, ...]:
+    """Returns the offsets of a stream that goes on: from the position of each partition's URI, if there is one.
+
+    Raises:
+      InputError: like `resolve_offsets`; also when a partition with a position is gone, or ends before it.
+    """
+    client = Client(source, timeout)
+    try:
+        partitions = [partition for topic in client.topics() for partition in client.partitions(topic)]
+        ends, beginnings = client.offsets(partitions, _AT_END), client.offsets(partitions, _AT_BEGINNING)
+    finally:
+        client.close()
+    there = {source.uri(*partition): partition for partition in partitions}
+    for uri, offset in positions.items():
+        if uri not in there or offset > ends[there[uri]]:
+            fault = f"ends at {ends[there[uri]]}" if uri in there else "is gone"
+            raise InputError(
+                f"{uri}: the stream goes on at offset {offset}, but the partition {fault}: the topic was made anew; "
+                "begin in another folder"
+            )
+    starts = {partition: positions.get(uri, beginnings[partition]) for uri, partition in there.items()}
+    return tuple(OffsetRange(*partition, start) for partition, start in starts.items())
 
 
 def _check_times(source: KafkaSource) -> None:
@@ -129,16 +163,39 @@ class Client:
         """Closes the connection."""
         self._consumer.close()
 
+    def topics(self) -> Sequence[str]:
+        """Returns the topics of the source; those of a pattern by name.
+
+        Raises:
+          InputError: when no topic matches the pattern.
+        """
+        if self._source.pattern is None:
+            return self._source.topics
+        there = self._ask(lambda seconds: self._consumer.list_topics(timeout=seconds), "the topics").topics
+        found = sorted(filter(self._source.matches, there))
+        if not found:
+            raise InputError(
+                f"{self._source.address}: no topic matches the {self._source.names}, which must match the whole name"
+                f"{_nearest(self._source.pattern, there)}; create the first one, or correct the pattern"
+            )
+        return found
+
+    def has(self, topic: str) -> bool:
+        """Returns whether there is a topic of this name, readable or not."""
+        error = self._metadata(topic).error
+        return error is None or error.code() != self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART
+
+    def _metadata(self, topic: str) -> Any:
+        asked = self._ask(lambda seconds: self._consumer.list_topics(topic, timeout=seconds), f"topic {topic}")
+        return asked.topics[topic]
+
     def partitions(self, topic: str) -> list[Partition]:
         """Returns the partitions of a topic.
 
         Raises:
           InputError: when the topic does not exist or may not be read.
         """
-        metadata = self._ask(
-            lambda seconds: self._consumer.list_topics(topic, timeout=seconds), f"topic {topic}"
-        ).topics[topic]
-        uri = self._source.uri(topic)
+        metadata, uri = self._metadata(topic), self._source.uri(topic)
         if metadata.error is not None and metadata.error.code() == self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise InputError(f"{uri}: the broker has no topic {topic!r}; create it, or correct the name")
         if metadata.error is not None:
@@ -174,6 +231,15 @@ class Client:
         what = f"the commits of group {self._source.group}"
         return self._checked(self._ask(lambda seconds: self._consumer.committed(asked, timeout=seconds), what))
 
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commits offsets to the group.
+
+        Raises:
+          InputError: when the brokers refuse, or none answers.
+        """
+        asked = [self._kafka.TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        self._ask(lambda _: self._consumer.commit(offsets=asked, asynchronous=False), "a commit")
+
     def _checked(self, found: Sequence[Any]) -> dict[Partition, int]:
         for item in found:
             if item.error is not None:
@@ -206,3 +272,33 @@ class Client:
                 f"{self._source.address}: no broker has answered within {self._timeout:g} s when asked for {what} "
                 f"({self._troubles.last or error.str()}); check the address, and that the brokers run"
             )
+
+
+def _nearest(pattern: str, topics: Collection[str]) -> str:
+    """Returns the topics to show beside a pattern that matches none, the most similar first."""
+    near = difflib.get_close_matches(pattern, topics, _SHOWN_TOPICS, 0)
+    more = f" and {len(topics) - len(near)} more" if len(topics) > len(near) else ""
+    return f"; this client sees the topics {', '.join(near)}{more}" if near else "; this client sees no topics"
+
+
+@dataclasses.dataclass(frozen=True)
+class CommitOffsets:
+    """Commits offsets to the group of a source; a failure is only a warning: nothing of this stream depends on it.
+
+    Attributes:
+      source: with a group.
+    """
+
+    source: KafkaSource
+
+    def __call__(self, positions: Mapping[str, int]) -> None:
+        """Commits the offset of each partition's URI: the next one to read, as Kafka counts."""
+        offsets = {self.source.partition(uri): offset for uri, offset in positions.items()}
+        try:
+            client = Client(self.source, _COMMIT_SECONDS)
+            try:
+                client.commit(offsets)
+            finally:
+                client.close()
+        except InputError as error:
+            _LOGGER.warning("%s: committing to group %s failed: %s", self.source.address, self.source.group, error)

@@ -1,15 +1,23 @@
 """Turns Kafka records into typed rows with origin and event time; the others become dead letters."""
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from penstock.io.batches import drop_rows, set_column, source_order
 from penstock.io.columns.conform import conform_batch
-from penstock.io.columns.event_times import TIME_TYPE, assign_event_time, parse_event_time
+from penstock.io.columns.event_times import (
+    TIME_TYPE,
+    Micros,
+    assign_event_time,
+    future_reasons,
+    parse_event_time,
+    without_future,
+)
+from penstock.io.columns.row_notes import spread_notes
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.kafka.consumer import PolledMessages, WantedOffsets
 from penstock.io.kafka.offsets import Partition
@@ -44,14 +52,15 @@ class MessageRows:
     event_time: str | None
     order_key: bool
     keep_source: bool = False
+    max_ahead: datetime.timedelta | None = None
 
     @property
     def wanted(self) -> WantedOffsets:
         """The parts of a record that are needed."""
         return WantedOffsets(self.event_time is None, self.source.key is not None, bool(self.source.headers))
 
-    def make(self, partition: Partition, records: PolledMessages) -> MessageBatch:
-        """Turns each record into one row or one dead letter."""
+    def make(self, partition: Partition, records: PolledMessages, now: Micros) -> MessageBatch:
+        """Turns each record into one row or one dead letter, which has its event time if that can be read."""
         messages = Messages(
             self.source.uri(*partition),
             pa.array(records.values, pa.large_binary()),
@@ -66,17 +75,20 @@ class MessageRows:
             batch, reasons = with_record_times(batch, records)
         if self.features is not None:
             batch, faults = conform_batch(batch, self.features)
+            batch = spread_notes(batch)
             reasons = {row: [*faults.get(row, ()), *reasons.get(row, ())] for row in {**faults, **reasons}}
-        kept = np.delete(np.arange(batch.num_rows), list(reasons))
-        batch = drop_rows(batch, reasons) if reasons else batch
         if self.event_time is not None:
             batch, missing = assign_event_time(batch, *parse_event_time(self.event_time))
-            reasons |= {int(kept[row]): why for row, why in missing.items()}
-            batch = drop_rows(batch, missing) if missing else batch
-        rejected = [parsed.rejected, row_letters(parsed.with_source(), reasons, "read") if reasons else ()]
-        return MessageBatch(
-            self._keyed(partition, batch), [dated(letters, records) for letters in rejected if len(letters)]
-        )
+            reasons = {**missing, **reasons}
+        times = batch.column(EVENT_TIME)
+        for row, ahead in future_reasons(times, self.max_ahead, now).items():
+            reasons[row] = [*reasons.get(row, ()), *ahead]
+        rejected = [dated(parsed.rejected, records, self.max_ahead, now)] if len(parsed.rejected) else []
+        if reasons:
+            read = set_column(parsed.with_source(), EVENT_TIME, times)
+            rejected.append(row_letters(read, reasons, "read", typed=batch))
+            batch = drop_rows(batch, reasons)
+        return MessageBatch(self._keyed(partition, batch), rejected)
 
     def _keyed(self, partition: Partition, batch: pa.RecordBatch) -> pa.RecordBatch:
         if not self.order_key:
@@ -92,11 +104,16 @@ def with_record_times(batch: pa.RecordBatch, records: PolledMessages) -> tuple[p
     return set_column(batch, EVENT_TIME, times), {row: [_NO_TIME] for row in missing}
 
 
-def dated(letters: Sequence[DeadLetter] | RejectedBatch, records: PolledMessages) -> RejectedBatch:
-    """Sets the event time of dead letters to their records' timestamps."""
+def dated(
+    letters: Sequence[DeadLetter] | RejectedBatch,
+    records: PolledMessages,
+    max_ahead: datetime.timedelta | None,
+    now: Micros,
+) -> RejectedBatch:
+    """Sets the event time of dead letters to their records' timestamps, unless these are too far ahead."""
     batch = (letters if isinstance(letters, RejectedBatch) else RejectedBatch.of(letters)).letters
-    times = pc.strftime(_times_at(batch.column("position"), records), format="%Y-%m-%dT%H:%M:%SZ")
-    return RejectedBatch(set_column(batch, "event_time", times))
+    times = _times_at(batch.column("position"), records)
+    return RejectedBatch(batch).dated(without_future(times, max_ahead, now))
 
 
 def _times_at(offsets: pa.Array, records: PolledMessages) -> pa.Array:

@@ -7,7 +7,8 @@
 ===================  ==================================================================================  ==============
 parameter            meaning                                                                             default
 ===================  ==================================================================================  ==============
-`group`              consumer group to which offsets are committed, for monitoring of the lag            none
+`pattern`            `true`: TOPIC is a regular expression (`KafkaSource.matches`), `,` included          `false`
+`group`              consumer group to which the offsets of what is published are committed               none
 `start`              `earliest`, `latest`, `committed` (what the group has committed), or a time         `earliest`
 `stop`               `none` (a stream), `latest` (the end when the job is submitted), or a time          `none`
 `key`                column for the record's key                                                         not read
@@ -18,7 +19,8 @@ parameter            meaning                                                    
 ===================  ==================================================================================  ==============
 
 A time is ISO 8601 (UTC without an offset) or milliseconds since 1970; it means the first record that is not older.
-Percent-encode `&`, `#` and `%` in values. The URI must not hold credentials: see `penstock.io.kafka.client`.
+Percent-encode `&`, `#` and `%` in values, and `?`, `#` and `%` in a pattern. The URI must not hold credentials: see
+`penstock.io.kafka.client`.
 """
 
 import dataclasses
@@ -36,6 +38,9 @@ SCHEME = "kafka"
 
 # The format of messages, unless one is given.
 DEFAULT_FORMAT = "json"
+
+# Names that begin so are of Kafka (`__consumer_offsets`) and of what lies beside it (`_schemas`), not of users.
+_INTERNAL = "_"
 
 # Milliseconds since 1970, UTC.
 Millis = int
@@ -60,31 +65,35 @@ _SECURITY = (
 class KafkaSource:
     """Topics of one Kafka cluster, and which part of them is read.
 
-    The attributes are the parameters of the URI, as the module lists them.
+    The attributes are the parameters of the URI, as the module lists them. With a pattern, `topics` are empty: the
+    topics are those that match.
 
     Raises:
-      ConfigError: when they contradict each other.
+      ConfigError: when they contradict each other, or the pattern is no regular expression.
     """
 
     brokers: tuple[str, ...]
     topics: tuple[str, ...]
+    pattern: str | None = None
     group: str | None = None
     start: Start = "earliest"
     stop: Stop = "none"
     key: str | None = None
     headers: tuple[str, ...] = ()
-    readers: int = 4
+    readers: int | None = None
     schema_registry: str | None = None
     config: str | None = None
 
     def __post_init__(self) -> None:
         if self.start == "committed" and not self.group:
             raise ConfigError("start=committed needs group=NAME: whose commits they are")
-        if self.readers < 1:
+        if self.readers is not None and self.readers < 1:
             raise ConfigError(f"readers must be >= 1, got {self.readers}")
         if isinstance(self.start, int) and isinstance(self.stop, int) and self.stop < self.start:
             raise ConfigError(f"stop must not be before start, got start={self.start} and stop={self.stop} (ms)")
         _check_columns([*self.headers, *([self.key] if self.key else [])])
+        if self.pattern is not None:
+            _check_pattern(self.pattern, self.topics)
 
     @classmethod
     def parse(cls, uri: str) -> Self:
@@ -98,7 +107,10 @@ class KafkaSource:
             raise ConfigError(f"a kafka:// URI must not hold credentials: {_SECURITY}")
         if parts.scheme != SCHEME or not parts.netloc or parts.fragment:
             raise ConfigError(f"a Kafka source must be {_FORM}, got {uri.partition('?')[0]!r}")
-        return cls(_brokers(parts.netloc), _topics(parts.path), **_parameters(parts.query))
+        parameters = _parameters(parts.query)
+        if parameters.pop("pattern", False):
+            return cls(_brokers(parts.netloc), (), unquote(parts.path).removeprefix("/"), **parameters)
+        return cls(_brokers(parts.netloc), _topics(parts.path), **parameters)
 
     @property
     def bounded(self) -> bool:
@@ -110,6 +122,35 @@ class KafkaSource:
         """The brokers as messages and origins name them."""
         return f"{SCHEME}://{','.join(self.brokers)}"
 
+    @property
+    def names(self) -> str:
+        """The topics, or the pattern, as messages name them."""
+        return ", ".join(self.topics) if self.pattern is None else f"pattern {self.pattern!r}"
+
+    def matches(self, topic: str) -> bool:
+        """Returns whether a topic is one of these.
+
+        A pattern is a regular expression of Python, and must match the whole name. Names that begin with `_` only
+        match a pattern that begins so: they are Kafka's own (`__consumer_offsets`), or of what lies beside it.
+
+        >>> source = KafkaSource.parse("kafka://a:9092/orders-(eu|us)?pattern=true")
+        >>> source.matches("orders-eu"), source.matches("orders-eu-2")
+        (True, False)
+        """
+        if self.pattern is None:
+            return topic in self.topics
+        if topic.startswith(_INTERNAL) and not self.pattern.startswith(_INTERNAL):
+            return False
+        return re.fullmatch(self.pattern, topic) is not None
+
+    def named(self, topics: Sequence[str]) -> Self:
+        """Returns this source with its topics by name, in this order, in place of the pattern.
+
+        >>> KafkaSource.parse("kafka://a:9092/.*?pattern=true").named(["t", "u"]).topics
+        ('t', 'u')
+        """
+        return dataclasses.replace(self, topics=tuple(topics), pattern=None)
+
     def uri(self, topic: str, partition: int | None = None) -> str:
         """Returns the URI of a topic or a partition.
 
@@ -117,6 +158,15 @@ class KafkaSource:
         'kafka://a:9092/t/3'
         """
         return f"{self.address}/{topic}" if partition is None else f"{self.address}/{topic}/{partition}"
+
+    def partition(self, uri: str) -> tuple[str, int]:
+        """Returns topic and number of a partition, by its URI.
+
+        >>> KafkaSource.parse("kafka://a:9092/t").partition("kafka://a:9092/t/3")
+        ('t', 3)
+        """
+        topic, _, number = uri.removeprefix(f"{self.address}/").rpartition("/")
+        return topic, int(number)
 
 
 def _brokers(netloc: str) -> tuple[str, ...]:
@@ -133,11 +183,23 @@ def _topics(path: str) -> tuple[str, ...]:
     for topic in topics:
         if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
             raise ConfigError(
-                f"a topic must be 1 to 249 letters, digits, '.', '_' or '-', got {topic!r}; a source is {_FORM}"
+                f"a topic must be 1 to 249 letters, digits, '.', '_' or '-', got {topic!r}; a source is {_FORM}; "
+                "for all topics that match a regular expression, add pattern=true"
             )
     if len(set(topics)) < len(topics):
         raise ConfigError(f"a topic must be named once, got {', '.join(topics)}")
     return topics
+
+
+def _check_pattern(pattern: str, topics: Sequence[str]) -> None:
+    if topics:
+        raise ConfigError(f"name topics or a pattern, not both: got {', '.join(topics)} and {pattern!r}")
+    if not pattern:
+        raise ConfigError("pattern=true needs a regular expression in place of the topic: kafka://HOST:PORT/orders-.*")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"the pattern of topics {pattern!r} is no regular expression of Python: {error}") from error
 
 
 def _parameters(query: str) -> dict[str, Any]:
@@ -155,6 +217,8 @@ def _parameters(query: str) -> dict[str, Any]:
 
 
 def _refuse(name: str) -> NoReturn:
+    if "?" in name:
+        raise ConfigError(f"a pattern ends at the first '?', and {name!r} is no parameter: write %3F for '?' in it")
     if "." in name:
         raise ConfigError(f"{name} is no parameter of a kafka:// URI: {_SECURITY}")
     nearest = difflib.get_close_matches(name, _READERS, n=1)
@@ -199,6 +263,12 @@ def _number(name: str, text: str) -> int:
     return int(text)
 
 
+def _switch(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ConfigError(f"{name} must be true or false, got {text!r}")
+    return text == "true"
+
+
 def _registry(name: str, text: str) -> str:
     parts = urlsplit(text)
     if "@" in parts.netloc:
@@ -217,6 +287,7 @@ def _check_columns(names: Sequence[str]) -> None:
 
 
 _READERS: Mapping[str, Callable[[str, str], Any]] = {
+    "pattern": _switch,
     "group": _text,
     "start": _start,
     "stop": _stop,

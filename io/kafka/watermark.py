@@ -6,16 +6,20 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from apache_beam import coders
 from apache_beam.io.iobase import WatermarkEstimator
 from apache_beam.transforms.core import WatermarkEstimatorProvider
 from apache_beam.utils.timestamp import Timestamp
 
-from penstock.io.beam.durations import micros
+from penstock.io.beam.durations import MAX_AHEAD, micros
+from penstock.io.columns.event_times import Micros
 from penstock.io.kafka.offsets import Partition
 
-# Microseconds since 1970, UTC.
-Micros = int
+# A partition whose rows are so much older than the watermark is not waited for: nearly all of them are too late, and
+# one row of the year 1970 would hold back all windows. A partition that catches up is waited for when it is this near.
+_FAR_BEHIND = timedelta(hours=1)
 
 
 def next_watermark(
@@ -23,8 +27,9 @@ def next_watermark(
 ) -> Micros | None:
     """Returns the time before which no more rows are expected; None when it is unknown.
 
-    The slowest active partition decides. Without an active partition the watermark follows the clock. No partition
-    moves it past the clock, whatever times its rows have: one row of the year 9999 would make all others late.
+    The slowest active partition decides. Without an active partition the watermark follows the clock. A greatest time
+    that lies in the future is not believed, and its partition is one that had no row yet: `observe` keeps none, but
+    the checkpoint of an older version may.
 
     >>> next_watermark({("t", 0): 50, ("t", 1): 80}, [("t", 0), ("t", 1)], 100, timedelta(microseconds=10))
     40
@@ -35,11 +40,10 @@ def next_watermark(
       now: the time of the clock.
       out_of_orderness: how much earlier than the greatest event time a row of the same partition may be.
     """
-    if any(partition not in greatest for partition in active):
+    times = [greatest.get(partition, now + 1) for partition in active]
+    if any(time > now for time in times):
         return None
-    return min((greatest[partition] for partition in active if greatest[partition] < now), default=now) - micros(
-        out_of_orderness
-    )
+    return min(times, default=now) - micros(out_of_orderness)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,15 +82,31 @@ class PartitionWatermark(WatermarkEstimator):
         self._watermark = progress.watermark
         self._greatest: dict[Partition, Micros] = {(topic, number): time for topic, number, time in progress.greatest}
 
-    def observe(self, partition: Partition, time: Micros) -> None:
-        """Records the greatest event time of rows that have come from a partition."""
-        self._greatest[partition] = max(time, self._greatest.get(partition, time))
+    def observe(self, partition: Partition, times: npt.NDArray[np.int64], now: Micros) -> bool:
+        """Records the greatest event time of rows that have come from a partition, at most that of the clock.
+
+        Rows that are far ahead of the clock or far behind the watermark count for nothing. Returns whether others came.
+        """
+        believed = times[times <= now + micros(MAX_AHEAD)]
+        if not len(believed):
+            return False
+        time = min(int(believed.max()), now)
+        if self._watermark is not None and time < self._watermark - micros(_FAR_BEHIND):
+            return False
+        before = self._greatest.get(partition, time)
+        self._greatest[partition] = time if before > now else max(time, before)
+        return True
 
     def advance(self, active: Collection[Partition], now: Micros, out_of_orderness: timedelta) -> None:
         """Advances as far as `next_watermark` allows."""
         found = next_watermark(self._greatest, active, now, out_of_orderness)
         if found is not None and (self._watermark is None or found > self._watermark):
             self._watermark = found
+
+    def of(self, partition: Partition, out_of_orderness: timedelta) -> Micros | None:
+        """Returns the watermark of one partition; None before its first row."""
+        greatest = self._greatest.get(partition)
+        return None if greatest is None else greatest - micros(out_of_orderness)
 
     def micros(self) -> Micros | None:
         """Returns the watermark; None before there is one."""

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from penstock.io.kernel.pure import json as json
     from penstock.io.kernel.pure import lines as lines
     from penstock.io.kernel.pure import runs as runs
+    from penstock.io.kernel.pure import statistics as statistics
 
-_CHOICES = frozenset({"crc32c", "csv", "decode", "examples", "frames", "grammar", "hashing", "json", "lines", "runs"})
+_CHOICES = frozenset(
+    {"crc32c", "csv", "decode", "examples", "frames", "grammar", "hashing", "json", "lines", "runs", "statistics"}
+)
 
 
 def __getattr__(name: str) -> ModuleType:

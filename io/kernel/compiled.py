@@ -17,6 +17,7 @@ MODULES = (
     "_json",
     "_lines",
     "_runs",
+    "_statistics",
 )
 
 FOLDER = pathlib.Path(__file__).parent / "native"

@@ -30,12 +30,12 @@ from typing import Any
 import fastavro
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.columns.conform import check_type, conform_batch
 from penstock.io.columns.flatten import flatten_schema
 from penstock.io.columns.values import is_list
 from penstock.io.errors import ConfigError, DataError, InputError
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import unreadable
 from penstock.io.formats.avro.format import Columns
@@ -63,7 +63,7 @@ def read_schema(path: str) -> Any:
     what = f"--avro_schema {path}"
     check_filesystem(path, what)
     try:
-        with FileSystems.open(path) as file:
+        with stores.open_unpacked(path) as file:
             return json.loads(file.read())
     except OSError as error:
         raise unreadable(what, error) from error

@@ -1,8 +1,7 @@
 """The properties file that the client of a message source and the schema registry's client share."""
 
-from apache_beam.io.filesystems import FileSystems
-
 from penstock.io.errors import ConfigError
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 
 CONFIG_VARIABLE = "PENSTOCK_KAFKA_CONFIG"
@@ -18,7 +17,7 @@ def read_properties(path: str) -> dict[str, str]:
     """
     check_filesystem(path, f"the client settings {path}")
     try:
-        with FileSystems.open(path, compression_type="uncompressed") as file:
+        with stores.open_file(path) as file:
             lines = file.read().decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the client settings {path} cannot be read: {type(error).__name__}") from error

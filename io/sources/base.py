@@ -6,8 +6,8 @@ contacts servers. It returns a `Source`, which makes the transform that reads.
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from penstock.io.files.partitions import Partitioning
 
@@ -26,7 +26,7 @@ class SourceRequest:
       options: the given options of formats, by flag.
       event_time: `COLUMN` or `COLUMN:unit`.
       watch: how often to look for new files; None reads the files that exist now.
-      out_of_orderness, idle_timeout: as in `ReadFromKafka` and `WatchRecords`.
+      out_of_orderness, idle_timeout, max_ahead: as in `ReadFromKafka` and `WatchRecords`.
       partitioning: whether folders `key=value` are columns, as in `ReadRecords`.
     """
 
@@ -37,6 +37,7 @@ class SourceRequest:
     watch: datetime.timedelta | None = None
     out_of_orderness: datetime.timedelta = datetime.timedelta(seconds=5)
     idle_timeout: datetime.timedelta | None = None
+    max_ahead: datetime.timedelta | None = None
     partitioning: Partitioning = "auto"
 
 
@@ -67,6 +68,38 @@ class Source(Protocol):
 
     def inputs(self) -> list[dict[str, Any]]:
         """Returns the entries of the source in a manifest."""
+
+
+@runtime_checkable
+class PositionedSource(Source, Protocol):
+    """A stream whose rows have positions, from any of which it can be read again."""
+
+    @property
+    def name(self) -> str:
+        """What it reads, the same at each start."""
+
+    def positions(self) -> Mapping[str, int]:
+        """Returns for each uri the position at which it is read."""
+
+    def at(self, positions: Mapping[str, int]) -> "PositionedSource":
+        """Returns the source as it is read from other positions; a uri that has none of them from its beginning.
+
+        Raises:
+          InputError: when there is no such position.
+        """
+
+    def identities(self, before: Mapping[str, str]) -> Mapping[str, str]:
+        """Returns what tells each input from another one of its name, by uri, where that can be learned.
+
+        Args:
+          before: what it was at the last start; it stays where nothing can be learned now.
+
+        Raises:
+          InputError: when an input is another one.
+        """
+
+    def commit(self) -> "Callable[[Mapping[str, int]], None] | None":
+        """Returns what tells the source's server how far its rows are published; None if nobody wants to know."""
 
 
 class SourceKind(Protocol):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from penstock.io.beam.durations import ZERO
+from penstock.io.columns.event_times import LetterTimes, letter_times
 from penstock.io.files.contents import telling_content
 from penstock.io.files.inputs import InputFile
 from penstock.io.files.sizes import byte_text
@@ -29,10 +30,15 @@ def _reader(request: SourceRequest, files: Sequence[InputFile]) -> Format:
 
 @dataclasses.dataclass(frozen=True)
 class FileSource:
-    """The matched input files and the format that reads them."""
+    """The matched input files and the format that reads them.
+
+    Attributes:
+      times: reads the event times of rows that the schema cannot type; None if rows have none.
+    """
 
     files: tuple[InputFile, ...]
     reader: Format
+    times: LetterTimes | None = None
 
     is_bounded = True
     has_event_times = False
@@ -41,14 +47,23 @@ class FileSource:
     def open(cls, request: SourceRequest) -> Self:
         """Finds the files and chooses the format; raises the errors of `SourceKind.open`."""
         files = find_inputs(request.inputs, is_named=request.format is not None)
-        return cls(files, with_partitions(_reader(request, files), files, request.partitioning))
+        reader = with_partitions(_reader(request, files), files, request.partitioning)
+        return cls(files, reader, letter_times(request.event_time, request.max_ahead))
 
     def read(
         self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
     ) -> ReadRecords:
         """Returns the transform that reads all files."""
         # The reader has the partitions.
-        return ReadRecords(self.files, self.reader, features, order_key, "none", keep_source)
+        return ReadRecords(
+            self.files,
+            self.reader,
+            features,
+            order_key,
+            "none",
+            keep_source,
+            self.times,
+        )
 
     def look(self) -> list[str]:
         """Looks at the beginning of the first files; returns what is suspicious, once for all files that share it.
@@ -117,6 +132,7 @@ class WatchedSource:
             self.request.event_time,
             out_of_orderness=self.request.out_of_orderness,
             idle_timeout=self.request.idle_timeout,
+            max_ahead=self.request.max_ahead,
             partitioning=self.request.partitioning,
             keep_source=keep_source,
         )

@@ -19,7 +19,9 @@ from penstock.io.beam import cancellation as stopping
 from penstock.io.beam import progress
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.conform import conform_batch
+from penstock.io.columns.event_times import LetterTimes
 from penstock.io.columns.explode import check_explodes
+from penstock.io.columns.row_notes import spread_notes
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
@@ -53,6 +55,7 @@ class ReadRecords(RejectingTransform):
       partitioning: `auto` makes columns of the folders `key=value` directly above the files: int64 where all values
         are whole numbers, else string, or typed by `features`; `none` does not.
       keep_source: add `_source`, what was read of each row, so that steps behind this one reject it as it was read.
+      times: reads the event times of rows that are rejected here, if another step gives the others `_event_time`.
 
     Raises:
       ConfigError: when the format is unknown, or no feature is of the list that it explodes.
@@ -66,6 +69,7 @@ class ReadRecords(RejectingTransform):
     order_key: bool = False
     partitioning: Partitioning = "auto"
     keep_source: bool = False
+    times: LetterTimes | None = None
 
     # Of the files that are read, once the transform is applied.
     uris: Sequence[str] = dataclasses.field(default=(), init=False, repr=False)
@@ -75,7 +79,7 @@ class ReadRecords(RejectingTransform):
         files = self._files()
         self.uris = [file.uri for file in files]
         reader = with_partitions(resolve_format(self.format, files), files, self.partitioning)
-        read = ReadPartFn(reader, self.features, self.order_key, self.keep_source)
+        read = ReadPartFn(reader, self.features, self.order_key, self.keep_source, self.times)
         results = (
             pbegin
             | "Files" >> beam.Create(list(enumerate(files)), reshuffle=False)
@@ -105,14 +109,22 @@ def uris_behind(values: beam.PCollection[Any]) -> Iterator[str]:
 
 def transforms_behind(values: beam.PCollection[Any]) -> Iterator[beam.PTransform[Any, Any]]:
     """Yields the transforms that values depend on, while a graph is built."""
+    return (applied.transform for applied in _applied_behind(values) if applied.transform is not None)
+
+
+def outputs_behind(values: beam.PCollection[Any], tag: str) -> Iterator[Any]:
+    """Yields the outputs with a tag of the steps that values depend on."""
+    return (applied.outputs[tag] for applied in _applied_behind(values) if tag in applied.outputs)
+
+
+def _applied_behind(values: beam.PCollection[Any]) -> Iterator[beam.pipeline.AppliedPTransform]:
     waiting, seen = [values.producer], set[int]()
     while waiting:
         applied = waiting.pop()
         if applied is None or id(applied) in seen:
             continue
         seen.add(id(applied))
-        if applied.transform is not None:
-            yield applied.transform
+        yield applied
         waiting += [applied.parent, *(value.producer for value in applied.inputs)]
         waiting += [side.pvalue.producer for side in applied.side_inputs]
 
@@ -153,12 +165,20 @@ class PlanPartsFn(beam.DoFn):
 class ReadPartFn(beam.DoFn):
     """Reads parts into batches and rejects."""
 
-    def __init__(self, reader: Format, features: Sequence[Feature] | None, order_key: bool, keep_source: bool):
+    def __init__(
+        self,
+        reader: Format,
+        features: Sequence[Feature] | None,
+        order_key: bool,
+        keep_source: bool,
+        times: LetterTimes | None = None,
+    ):
         check_explodes(getattr(reader, "explode", None), features)
         self._reader = reader
         self._features = features
         self._order_key = order_key
         self._keep_source = keep_source
+        self._times = times
         self._pipeline = stopping.pipeline_name()
         self._counters = RowCounters("ReadRecords")
 
@@ -190,9 +210,13 @@ class ReadPartFn(beam.DoFn):
         if self._features is None:
             return batch, ()
         batch, reasons = conform_batch(batch, self._features)
+        batch = spread_notes(batch)
         if not reasons:
             return batch, ()
-        return drop_rows(batch, reasons), row_letters(parsed.with_source(), reasons, "read")
+        letters = row_letters(parsed.with_source(), reasons, "read", typed=batch)
+        if self._times is not None:
+            letters = letters.dated(self._times.read(batch, reasons))
+        return drop_rows(batch, reasons), letters
 
     def _count(self, good: int, bad: int) -> None:
         self._counters.add(in_batches=1, in_rows=good + bad, bad_rows=bad)

@@ -41,10 +41,17 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
-from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
+from penstock.io.beam.durations import MAX_AHEAD, MILLISECOND, ZERO, AnyDuration, as_duration, micros
+from penstock.io.beam.local import stopping
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.conform import conform_batch
-from penstock.io.columns.event_times import assign_event_time, check_event_time, parse_event_time
+from penstock.io.columns.event_times import (
+    assign_event_time,
+    check_event_time,
+    letter_times,
+    parse_event_time,
+    without_future,
+)
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.payloads import row_payload
 from penstock.io.dead_letters.record import DeadLetter
@@ -95,13 +102,21 @@ class Clock:
     out_of_orderness: datetime.timedelta = ZERO
     idle_timeout: datetime.timedelta | None = None
 
-    def latest(self, files: Sequence[InputFile]) -> int | None:
-        """Returns the latest event time of the newest files, or one a bit lower; microseconds since 1970."""
+    def latest(self, files: Sequence[InputFile], now: int) -> int | None:
+        """Returns the latest event time of the newest files, or one a bit lower; microseconds since 1970.
+
+        Times that are far ahead of the clock are left out: a watermark that follows them makes all other rows late.
+        """
         if self.event_time is None:
             return None
         newest = sorted(files, key=lambda file: file.mtime)[-_MAX_PEEKED:]
-        times = (latest_event_time(self.reader, file, self.event_time, self.features) for file in newest)
+        times = (latest_event_time(self.reader, file, self.event_time, self.features, now) for file in newest)
         return _latest(times)
+
+    def believed(self, watched: Watched, now: int) -> int | None:
+        """Returns the latest event time before a look; None if it is far ahead, as old checkpoints may have it."""
+        is_ahead = watched.latest is not None and watched.latest > now + micros(MAX_AHEAD)
+        return None if is_ahead else watched.latest
 
     def watermark(self, watched: Watched, now: int) -> int | None:
         """Returns the watermark after a look; None to leave it. `now` is in microseconds since 1970."""
@@ -116,11 +131,12 @@ class Clock:
 
 
 def latest_event_time(
-    reader: Format, file: InputFile, event_time: str, features: Sequence[Feature] | None = None
+    reader: Format, file: InputFile, event_time: str, features: Sequence[Feature] | None = None, now: int | None = None
 ) -> int | None:
     """Returns the latest event time in a file's last rows, or its first ones if reading cannot start in the middle.
 
-    The time is in microseconds since 1970; None when the file is broken or has no row with a time.
+    The time is in microseconds since 1970; None when the file is broken or has no row with a time. Times that are more
+    than `MAX_AHEAD` ahead of the clock do not count.
     """
     column, unit = parse_event_time(event_time)
     wanted = None if features is None else [find_feature(column, features, "--event_time")]
@@ -130,7 +146,8 @@ def latest_event_time(
         for parsed in reader.read(file, tail or Part(), wanted):
             batch = parsed.batch if wanted is None else conform_batch(parsed.batch, wanted)[0]
             timed, _ = assign_event_time(batch, column, unit)
-            times.append(pc.max(timed.column(EVENT_TIME).cast(pa.int64())).as_py())
+            believed = without_future(timed.column(EVENT_TIME), MAX_AHEAD, now)
+            times.append(pc.max(believed.cast(pa.int64())).as_py())
             if tail is None:
                 break
     except _BROKEN as error:
@@ -211,12 +228,16 @@ class _WatchFilesFn(beam.DoFn):
         self._clock = clock
         self._failed_looks = 0
         self._counters = RowCounters("WatchFiles")
+        self._stream = stopping.stream_name()
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(self, watch: _Watch, tracker: Any = _TRACKER, estimator: Any = _ESTIMATOR) -> Iterator[Any]:
         known = tracker.current_restriction()
         if known.looks_left == 0:
             tracker.try_claim(known)
+            return
+        if stopping.is_stopping(self._stream):
+            tracker.defer_remainder(stopping.REST)
             return
         # List first, then claim: a checkpoint in between need not wait for a slow listing.
         files = self._list(watch[0])
@@ -225,7 +246,7 @@ class _WatchFilesFn(beam.DoFn):
             return
         now = int(time.time() * 1_000_000)
         found = look(known, files, now)
-        latest = _latest((found.watched.latest, self._clock.latest(found.finished)))
+        latest = _latest((self._clock.believed(found.watched, now), self._clock.latest(found.finished, now)))
         watched = dataclasses.replace(found.watched, latest=latest)
         if not tracker.try_claim(watched):
             return
@@ -283,6 +304,7 @@ class WatchRecords(RejectingTransform):
       features: the schema's features.
       event_time: `COLUMN` or `COLUMN:unit`, which the watermark follows; another step adds `_event_time` to the rows.
       out_of_orderness, idle_timeout: durations, like `interval`; the module describes them.
+      max_ahead: how far ahead of the clock the time of a rejected row is believed.
       looks: end after this many looks; None never ends.
       partitioning: whether folders `key=value` are columns (`auto`, `none`), as in `ReadRecords`; without `features`
         they are texts, since the files to come are not known.
@@ -299,6 +321,7 @@ class WatchRecords(RejectingTransform):
     event_time: str | None = None
     out_of_orderness: AnyDuration = ZERO
     idle_timeout: AnyDuration | None = None
+    max_ahead: datetime.timedelta | None = None
     looks: int | None = None
     partitioning: Partitioning = "auto"
     keep_source: bool = False
@@ -322,8 +345,9 @@ class WatchRecords(RejectingTransform):
             self._error_handler
         )
         plan = beam.ParDo(_PlanOrRejectFn(self._reader)).with_output_types(tuple[int, InputFile, Part])
-        read = beam.ParDo(_ReadOrRejectFn(self._reader, self.features, order_key=False, keep_source=self.keep_source))
-        read = read.with_output_types(pa.RecordBatch)
+        times = letter_times(self.event_time, self.max_ahead)
+        fn = _ReadOrRejectFn(self._reader, self.features, order_key=False, keep_source=self.keep_source, times=times)
+        read = beam.ParDo(fn).with_output_types(pa.RecordBatch)
         files = pbegin | "WatchFiles" >> watch
         parts, unplanned = split_rejected(files | "PlanParts" >> plan.with_outputs(REJECTED, main="out"))
         spread = parts | "SpreadParts" >> beam.Reshuffle()

@@ -15,6 +15,7 @@ from penstock.io.beam.flags import add_beam_flags
 from penstock.io.errors import ConfigError
 from pipelines._cli import beam_flags as _beam_flags
 from pipelines._cli import flink as flink  # Beam finds the options of job servers when their class is there
+from pipelines._cli import stores as stores
 from pipelines._cli.flags import Parser, flag_names
 
 _View = TypeVar("_View", bound=PipelineOptions)

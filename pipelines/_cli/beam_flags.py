@@ -60,6 +60,7 @@ VALUES = [
     "--gcp_oauth_scopes",
     "--gcs_custom_audit_entries",
     "--gcs_custom_audit_entry",
+    "--gcs_endpoint_url",
     "--hdfs_host",
     "--hdfs_port",
     "--hdfs_user",
@@ -170,6 +171,7 @@ OPTIONAL = [
 SWITCHES = [
     "--allow_non_deterministic_key_coders",
     "--allow_unsafe_triggers",
+    "--anonymous_stores",
     "--auto_unique_labels",
     "--direct_embed_docker_python",
     "--disable_beartype",

@@ -14,15 +14,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 
 import penstock
+from penstock.io.errors import RunnerError
 from penstock.io.files.extras import check_runner
+from penstock.io.files.stores.config import StoreConfig, check_no_secrets, configure
 from pipelines._cli.flags import BeamFlags, Options, Parser, asks_for, job_parser, parse_job
 from pipelines._cli.named import Named
 from pipelines._report.crash import keep_traceback
 from pipelines._report.logging import is_verbose, set_up_logging
 from pipelines._report.printable import printable, printable_lines
-from pipelines._report.process import is_started_for_a_job, job_started, program, say, started_for_a_job
+from pipelines._report.process import (
+    end_beside_threads,
+    is_started_for_a_job,
+    job_started,
+    program,
+    say,
+    started_for_a_job,
+)
 from pipelines._report.result import DATA_FAILED, DatasetResult, Result, UsageError, failure
-from pipelines._report.signals import ended_by, ending_cleanly
+from pipelines._report.signals import Stopped, ended_by, ending_cleanly
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -112,14 +121,16 @@ class JobOptions:
           ConfigError: when something cannot be reached or is not there.
           InputError: when an input is not there.
         """
+        check_no_secrets(self.beam_flags.arguments)
+        configure(StoreConfig.from_arguments(self.beam_flags.arguments))
         if self.beam_flags.runner:
             check_runner(self.beam_flags.runner)
         named = self.named()
         for flag, kind, value in named:
-            kind.reach(value, f"--{flag} {value}")
+            kind.reach(value, kind.shown(flag, value))
         for flag, kind, value in named:
             if flag not in may_be_missing:
-                kind.find(value, f"--{flag} {value}")
+                kind.find(value, kind.shown(flag, value))
         self.check_apart()
 
     def named(self) -> list[tuple[str, Named, str]]:
@@ -152,8 +163,21 @@ class JobOptions:
 
 def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequence[str] | None = None) -> int:
     """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
-    with started_for_a_job(prefix), ending_cleanly():
-        return printed(program(job), lambda: main(job, run, argv))
+    given = sys.argv[1:] if argv is None else argv
+    lost: list[RunnerError] = []
+
+    def watched(argv: Sequence[str] | None) -> int:
+        try:
+            return run(argv)
+        except RunnerError as error:
+            lost.append(error)
+            raise
+
+    with started_for_a_job(prefix, [job, *given]), ending_cleanly():
+        code = printed(program(job), lambda: main(job, watched, argv))
+    if lost:
+        end_beside_threads(code)
+    return code
 
 
 def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
@@ -173,6 +197,9 @@ def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
         _tell_failure(result, given)
         if isinstance(error, UsageError):
             raise  # argparse has printed what is wrong with the command line
+        if isinstance(error, Stopped):
+            say(printable_lines(str(error)))
+            return result.exit_code
         return _fail(program(job), f"{result.error}{_show_traceback(error, result)}", result.exit_code)
 
 

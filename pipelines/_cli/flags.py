@@ -29,12 +29,24 @@ if TYPE_CHECKING:
 # Runners behind which there may be Flink; the others take no notice of its options.
 FLINK_RUNNERS = ("FlinkRunner", "PortableRunner")
 
+# What switches a limit off.
+NONE = "none"
+
 _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+# The key of the metadata of values that are given without a flag.
+_BARE = "bare"
 
 
 def flag(help_text: str, default: Any = None, names: Named | None = None, **argparse_arguments: Any) -> Any:
     """A dataclass field that is a command line flag of the same name; `names` says what its value names."""
     return dataclasses.field(default=default, metadata={"help": help_text, NAMED: names, **argparse_arguments})
+
+
+def bare(help_text: str, names: Named, metavar: str) -> Any:
+    """A dataclass field whose values are given without a flag, as in `penstock compare A B`; a job has at most one."""
+    return flag(help_text, (), names, nargs="*", metavar=metavar, **{_BARE: True})
 
 
 class Options:
@@ -48,11 +60,12 @@ class Options:
         group = parser.add_argument_group(cls.title)
         for field in cls.flags():
             arguments = dict(field.metadata)
-            named = arguments.pop(NAMED)
+            named, is_bare = arguments.pop(NAMED), arguments.pop(_BARE, False)
             if field.default not in (None, (), False):
                 arguments["help"] += f" (default: {field.default})"
+            name = field.name if is_bare else f"--{field.name}"
             # argparse would append to a default that is a list, so the family fills the defaults in.
-            action = group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, **arguments)
+            action = group.add_argument(name, default=argparse.SUPPRESS, **arguments)
             setattr(action, NAMED, named)
 
     @classmethod
@@ -158,6 +171,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """The number of a TCP port; 0 for any that is free.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"must be the number of a port, from 0 to 65535, got {text!r}")
+    return int(text)
+
+
 def duration(text: str) -> str:
     """The text of a duration such as 500ms, 60s, 5m, 1h or 1d.
 
@@ -169,6 +193,15 @@ def duration(text: str) -> str:
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
+
+
+def duration_or_none(text: str) -> str:
+    """The text of a duration, or none.
+
+    Raises:
+      argparse.ArgumentTypeError: for anything else.
+    """
+    return text if text == NONE else duration(text)
 
 
 def seconds(text: str) -> float:
@@ -216,7 +249,14 @@ def job_parser(program: str, description: str, examples: str, families: Iterable
     setattr(config, NAMED, CONFIG)
     for family in families:
         family.add_flags(parser)
+    for action in _bare_values(parser):
+        parser.usage = f"{program} {action.metavar} [flags] [any Beam pipeline option]"
     return parser
+
+
+def _bare_values(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The values that a parser takes without a flag."""
+    return [action for action in parser._actions if not action.option_strings and action.nargs == "*"]
 
 
 def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, BeamFlags]:
@@ -233,6 +273,12 @@ def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, 
         argv = [*_config_arguments(path, argv, known, parser.elsewhere), *argv]
     namespace, rest = parser.parse_known_args(list(argv))
     beam, unknown = beam_parser.parse_known_args(rest)
+    for action in _bare_values(parser):
+        # argparse takes those before the first flag, and leaves the others.
+        loose = [argument for argument in unknown if not argument.startswith("-")]
+        unknown = [argument for argument in unknown if argument.startswith("-")]
+        rest = [argument for argument in rest if not any(argument is one for one in loose)]
+        setattr(namespace, action.dest, [*getattr(namespace, action.dest, ()), *loose])
     if unknown:
         parser.error(_unknown_message(unknown[0], known, parser.elsewhere))
     if dry_run := getattr(namespace, "dry_run", ""):  # with a value, it is Beam's
@@ -336,7 +382,7 @@ def _as_arguments(name: str, value: Any, where: str, takes_value: bool) -> list[
             return [name]
         case False:
             return [f"{name}=false"] if name in OPTIONAL else []
-        case list() if name == "--input" and all(map(_is_plain, value)):
+        case list() if name in ("--input", "--merge") and all(map(_is_plain, value)):
             return [f"{name}={item}" for item in value]
         case list() if all(map(_is_plain, value)):
             return [f"{name}={','.join(map(str, value))}"]

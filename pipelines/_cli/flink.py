@@ -80,6 +80,17 @@ def set_stream_defaults(options: PipelineOptions) -> None:
             setattr(view, name, value)
 
 
+def list_jobs(address: str) -> list[dict[str, Any]]:
+    """The jobs of a cluster, those that have ended too, as its REST interface has them: `jid`, `name`, `state`, ...
+
+    Raises:
+      OSError: when the cluster does not answer.
+      ValueError: when what answers is no cluster.
+    """
+    with urllib.request.urlopen(f"{address}/jobs/overview", timeout=10) as answer:
+        return list(json.load(answer)["jobs"])
+
+
 def find_job(address: str, beam_job: str, seconds: float = 120) -> str | None:
     """Flink's id of a job that Beam has submitted; Flink's name of it is Beam's id without the last part.
 
@@ -89,9 +100,7 @@ def find_job(address: str, beam_job: str, seconds: float = 120) -> str | None:
     while time.monotonic() < deadline:
         # A cluster that is not reached from here is no fault: the job server may be elsewhere.
         with contextlib.suppress(OSError, ValueError):
-            with urllib.request.urlopen(f"{address}/jobs/overview", timeout=10) as answer:
-                jobs = json.load(answer)["jobs"]
-            for job in jobs:
+            for job in list_jobs(address):
                 if job["name"] == beam_job.rpartition("_")[0]:
                     return str(job["jid"])
         time.sleep(1)

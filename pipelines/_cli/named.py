@@ -9,7 +9,9 @@ import os
 from collections.abc import Callable
 from typing import Literal
 
+from penstock.io.dataset.options import OUT_STATISTICS, STATISTICS
 from penstock.io.errors import ConfigError
+from penstock.io.files import stores
 from penstock.io.files.extras import KAFKA, TFT, check_filesystem
 from penstock.io.files.paths import check_matches, check_readable, is_local, walk_files
 from penstock.io.sources.registry import kind_of
@@ -43,6 +45,7 @@ class Named:
       find: refuses what must be there and is not.
       holds: what a job reads from it: rows, or a file that says what becomes of them; nothing for what it writes.
       file: the file that a value names, if it need not be one itself; None if it names none.
+      is_bare: whether it is given without a flag.
     """
 
     completion: str = ""
@@ -50,6 +53,11 @@ class Named:
     find: _Check = _pass
     holds: Literal["", "rows", "file"] = ""
     file: Callable[[str], str | None] = str
+    is_bare: bool = False
+
+    def shown(self, flag: str, value: str) -> str:
+        """A value as the command line has it, for messages."""
+        return value if self.is_bare else f"--{flag} {value}"
 
 
 def _reach_input(value: str, what: str) -> None:
@@ -127,6 +135,36 @@ def _find_dataset(value: str, what: str) -> None:
         raise no_dataset(what)
 
 
+def _find_statistics(value: str, what: str) -> None:
+    check_readable(statistics_file(value), what, "give a file of statistics, or the folder of a dataset that has them")
+
+
+def statistics_file(value: str) -> str:
+    """The file of statistics that a value names: itself, or what a dataset has of its rows.
+
+    >>> statistics_file("may.pb")
+    'may.pb'
+    """
+    if value.endswith(".pb"):
+        return value
+    place = STATISTICS
+    if stores.is_object(value):  # there the manifest says where they are
+        from penstock.io.dataset.manifest import read_manifest
+
+        manifest = read_manifest(value)
+        place = (manifest and manifest.extra(STATISTICS)) or STATISTICS
+    return f"{value.rstrip('/')}/{place}/{OUT_STATISTICS}"
+
+
+# What lies before a run or a window, by names that stand where statistics may.
+EARLIER = ("previous", "week", "history")
+
+
+def _find_against(value: str, what: str) -> None:
+    if value not in EARLIER:
+        _find_statistics(value, what)
+
+
 def unlisted(what: str, error: Exception) -> ConfigError:
     """The error for a folder that cannot be listed."""
     return ConfigError(f"{what}: cannot be listed: {error}")
@@ -149,4 +187,7 @@ DATASET = Named("directory", find=_find_dataset)
 OUTPUT = Named("directory")
 OUTPUT_FILE = Named("file")
 SPILL = Named("directory", _reach_disk, _find_spill)
+STATISTICS_FILE = Named("file", find=_find_statistics, holds="file", file=statistics_file)
+AGAINST = dataclasses.replace(STATISTICS_FILE, find=_find_against)
+COMPARED = dataclasses.replace(STATISTICS_FILE, is_bare=True)
 TOPIC = Named(reach=_reach_topic)

@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeVar, get_args
 
-from penstock.io.beam.durations import parse_duration
+from penstock.io.beam.durations import MAX_AHEAD, parse_duration
+from penstock.io.beam.windows import AnyWindows, FlushWindows, parse_window
 from penstock.io.dataset.options import Shuffle
 from penstock.io.dataset.shard_formats import COMPRESSIONS, SHARD_FORMATS
 from penstock.io.errors import ConfigError
@@ -20,9 +21,25 @@ from penstock.io.sources.registry import kind_of
 from penstock.transforms._named import SchemaMode
 from penstock.transforms.splits.registry import split_names
 from penstock.transforms.splits.spelling import HASH_VERSION
-from pipelines._cli.flags import Options, byte_size, comma_list, duration, flag, fraction, positive, seconds
+from pipelines._cli.flags import (
+    NONE,
+    Options,
+    byte_size,
+    comma_list,
+    duration,
+    duration_or_none,
+    flag,
+    fraction,
+    port,
+    positive,
+    seconds,
+)
 from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, FILE, GRAPH, INPUT, OUTPUT, ROLLING, SPILL, TOPIC
+from pipelines._report.metrics import serving_metrics
 from pipelines._report.process import is_started_for_a_job, tell_removed
+
+StopWith = Literal["savepoint", "cancel", "leave"]
+OnRunning = Literal["cancel", "attach", "refuse"]
 
 _Family = TypeVar("_Family", bound=type)
 
@@ -108,7 +125,20 @@ class StreamOptions(Options):
     title = "windows and streams"
 
     window: str | None = flag(
-        "write one dataset for each window of event time; a stream needs it", metavar="fixed:60s|sliding:60s/10s"
+        "write one dataset for each window of event time; a stream needs it, or --flush_rows or --flush_every",
+        metavar="fixed:60s|sliding:60s/10s",
+    )
+    flush_rows: int | None = flag(
+        "a stream without event times: write one dataset for every N rows that come, good and rejected together; it "
+        "has at least N, and at most those of one more bundle of the reader (about a second)",
+        type=positive,
+        metavar="N",
+    )
+    flush_every: str | None = flag(
+        "a stream without event times: write one dataset of what comes, so long after the first row of it; beside "
+        "--flush_rows, whichever comes first",
+        type=duration,
+        metavar="DURATION",
     )
     allowed_lateness: str = flag(
         "rows that come up to so long after their window closed are written as its late shards; later ones are "
@@ -130,11 +160,118 @@ class StreamOptions(Options):
         type=duration,
         metavar="DURATION",
     )
+    max_ahead: str | None = flag(
+        "a row whose event time is further ahead of the clock is a dead letter, future, and moves no watermark; none: "
+        "no row is (default: 1h for a stream, none for input with an end)",
+        type=duration_or_none,
+        metavar="DURATION|none",
+    )
     watch: float | None = flag(
         "read files as they come: look for new ones so often, and read each once when it no longer grows",
         type=seconds,
         metavar="SECONDS",
     )
+
+    def guard(self, is_endless: bool) -> datetime.timedelta | None:
+        """How far ahead of the clock a row may be; None if a row may have any time."""
+        if self.max_ahead is None:
+            return MAX_AHEAD if is_endless and not self.is_flushed else None
+        return None if self.max_ahead == NONE else parse_duration(self.max_ahead)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the stream is cut into windows of processing time."""
+        return self.flush_rows is not None or self.flush_every is not None
+
+    @property
+    def windows(self) -> AnyWindows | None:
+        """The windows that the flags ask for.
+
+        Raises:
+          ConfigError: for flags out of range.
+        """
+        if self.is_flushed:
+            return FlushWindows(self.flush_rows, self.flush_every)
+        return parse_window(self.window) if self.window else None
+
+    def check(self, is_endless: bool) -> None:
+        """Refuses flags that do not go together.
+
+        Raises:
+          ConfigError: says what to leave out, or to add.
+        """
+        if self.is_flushed:
+            self._check_flushed(is_endless)
+        elif self.window is None:
+            self._refuse(("allowed_lateness", "empty_windows"), "is about windows: pass --window too")
+
+    def _check_flushed(self, is_endless: bool) -> None:
+        given = "flush_rows" if self.flush_rows is not None else "flush_every"
+        if self.window is not None:
+            raise ConfigError(
+                f"--{given} cuts a stream by the time at which rows come, and --window by their event time: pass one "
+                "of them"
+            )
+        if not is_endless:
+            raise ConfigError(
+                f"--{given} is for a stream, and this input has an end, so that it means nothing when its rows come: "
+                "leave it out, or pass --window"
+            )
+        self._refuse(
+            ("allowed_lateness", "empty_windows", "out_of_orderness", "idle_timeout", "max_ahead"),
+            f"is about event time, and --{given} takes rows as they come, whatever their times are: leave it out",
+        )
+
+    def _refuse(self, names: Sequence[str], why: str) -> None:
+        defaults = StreamOptions()
+        for name in names:
+            if getattr(self, name) != getattr(defaults, name):
+                raise ConfigError(f"--{name} {why}")
+
+
+@dataclasses.dataclass(frozen=True)
+class StopOptions(Options):
+    """What becomes of the job of a stream on a cluster when its user stops it, or starts it once more."""
+
+    title = "a stream on Flink"
+
+    stop_with: StopWith | None = flag(
+        "what Ctrl-C and SIGTERM do to a stream on Flink: end it with a savepoint, cancel it, or leave it running "
+        "(default: leave); a stream on this machine is finished and ends",
+        choices=get_args(StopWith),
+    )
+    savepoint_dir: str | None = flag(
+        "where --stop_with savepoint writes, as the cluster sees it (default: the cluster's folder for savepoints)",
+        metavar="DIR",
+    )
+    on_running: OnRunning | None = flag(
+        "where a job of the same dataset still runs on the cluster: cancel it and go on from its windows, attach to it "
+        "and start none, or refuse (default: cancel)",
+        choices=get_args(OnRunning),
+    )
+
+    def check(self, is_endless: bool, may_be_flink: bool, has_savepoint: bool) -> None:
+        """Refuses flags that the job has no use for.
+
+        Raises:
+          ConfigError: says what to leave out, or to add.
+        """
+        if self.on_running is not None and not (is_endless and may_be_flink):
+            raise ConfigError("--on_running is for a stream on Flink (--runner FlinkRunner): leave it out")
+        if self.on_running == "attach" and has_savepoint:
+            raise ConfigError(
+                "--on_running attach goes on with the job that runs, and --savepoint_path starts one: leave out one of "
+                "them"
+            )
+        if self.stop_with is not None and not is_endless:
+            raise ConfigError("--stop_with is for a stream, and this input has an end: leave it out")
+        if self.stop_with is not None and not may_be_flink:
+            raise ConfigError(
+                "--stop_with is for a stream on Flink (--runner FlinkRunner): leave it out; on this machine, Ctrl-C "
+                "finishes what was read and ends the job"
+            )
+        if self.savepoint_dir is not None and self.stop_with != "savepoint":
+            raise ConfigError("--savepoint_dir is where --stop_with savepoint writes: pass that too, or leave it out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +375,7 @@ class SplitOptions(Options):
 class TransformOptions(Options):
     """How rows become features."""
 
-    title = "features (need penstock[tft])"
+    title = "features (need the extra tft)"
 
     features: str | None = flag(
         "features to compute with tensorflow-transform, fitted on the train split: a YAML file, or a Python function",
@@ -252,7 +389,7 @@ class TransformOptions(Options):
     )
     transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR", names=GRAPH)
     rolling: str | None = flag(
-        "YAML file of features over the last minutes of a key, computed before the others (needs no penstock[tft])",
+        "YAML file of features over the last minutes of a key, computed before the others (needs no extra)",
         metavar="FILE",
         names=ROLLING,
     )
@@ -298,9 +435,51 @@ class OutputOptions(Options):
     )
     overwrite: bool = flag("replace what is in OUTPUT, once the new dataset is whole", False, action="store_true")
     resume: bool = flag(
-        "go on writing windows into OUTPUT, where this stream was stopped with a savepoint", False, action="store_true"
+        "go on with the stream that OUTPUT holds; needless, since a stream that is started again does",
+        False,
+        action="store_true",
     )
     append: bool = flag("reserved for adding to a dataset; refused for now", False, action="store_true")
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricsOptions(Options):
+    """What other programs can see of the job while it runs."""
+
+    title = "metrics"
+
+    metrics_port: int | None = flag(
+        "serve metrics for Prometheus on this port while the job runs on this machine; 0: on any free one "
+        "(docs/metrics.md)",
+        type=port,
+        metavar="PORT",
+    )
+    metrics_host: str = flag("the address that --metrics_port listens on", "127.0.0.1", metavar="ADDRESS")
+
+    def check(self, runner: str | None) -> None:
+        """Refuses metrics of a job whose workers are elsewhere, and an address without a port.
+
+        Raises:
+          ConfigError: says what to do.
+        """
+        if self.metrics_port is None:
+            if self.metrics_host != MetricsOptions.metrics_host:
+                raise ConfigError("--metrics_host is the address of --metrics_port: pass that too")
+        elif runner is not None and runner.rpartition(".")[2] not in ("DirectRunner", "FnApiRunner", "PrismRunner"):
+            raise ConfigError(
+                "--metrics_port serves what this process counts, and the workers of "
+                f"--runner={runner} are elsewhere: leave it out (docs/metrics.md says what to do on Flink)"
+            )
+
+    @contextlib.contextmanager
+    def serving(self, is_described: bool) -> Iterator[None]:
+        """Serves metrics for the block, where the flags ask for that and the job does not only say what it would do.
+
+        Raises:
+          ConfigError: when nothing can listen there.
+        """
+        with serving_metrics(self.metrics_host, None if is_described else self.metrics_port):
+            yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -381,7 +560,7 @@ def resolved(*families: Options) -> dict[str, Any]:
 
 def source_request(options: InputOptions, stream: StreamOptions) -> SourceRequest:
     """What the flags say of the source."""
-    return SourceRequest(
+    request = SourceRequest(
         inputs=options.input,
         format=options.format,
         options=options.format_options(),
@@ -391,6 +570,7 @@ def source_request(options: InputOptions, stream: StreamOptions) -> SourceReques
         idle_timeout=None if stream.idle_timeout is None else parse_duration(stream.idle_timeout),
         partitioning=options.partitioning,
     )
+    return dataclasses.replace(request, max_ahead=stream.guard(kind_of(*request.inputs).is_endless(request)))
 
 
 def is_endless(options: InputOptions, stream: StreamOptions) -> bool:

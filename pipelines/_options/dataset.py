@@ -5,24 +5,38 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, SCHEMA, TRANSFORM, WINDOWS
+from penstock.io.dataset.options import (
+    DEAD_LETTERS,
+    DEFAULT_SHARD_BYTES,
+    MANIFEST,
+    OUT_STATISTICS,
+    RUN_PREFIX,
+    SCHEMA,
+    STATISTICS,
+    TRANSFORM,
+    WINDOWS,
+)
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
-from penstock.io.files.apart import check_apart, check_outside
+from penstock.io.files import stores
+from penstock.io.files.apart import check_apart, check_outside, lies_in
 from penstock.io.kafka.target import KafkaTarget
 from penstock.transforms._named import check_custom_config
 from pipelines._cli.command import JobOptions
 from pipelines._cli.options import (
     CheckOptions,
+    MetricsOptions,
     OutputOptions,
     ReadingOptions,
     RunOptions,
     SplitOptions,
+    StopOptions,
     StreamOptions,
     TransformOptions,
     resolved,
 )
+from pipelines._options.statistics import DatasetStatisticsFlags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +45,13 @@ class DatasetJobOptions(JobOptions, abc.ABC):
 
     input: ReadingOptions
     stream: StreamOptions
+    stop: StopOptions
     checks: CheckOptions
     split: SplitOptions
     transform: TransformOptions
     output: OutputOptions
+    statistics: DatasetStatisticsFlags
+    metrics: MetricsOptions
     run: RunOptions
 
     @abc.abstractmethod
@@ -70,8 +87,13 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         for uri in filter(None, (self.output.also_to, self.output.rejects_to)):
             KafkaTarget.parse(uri)
         self.split.names()
-        self._check_windows()
-        self.dataset_spec().check_input(not self.is_endless, self.stream.window is not None)
+        self.stop.check(self.is_endless, self.beam_flags.may_be_flink, self.beam_flags.savepoint_path is not None)
+        self.stream.check(self.is_endless)
+        self.statistics.check(self.stream.windows is not None, self.is_endless)
+        if self.output.resume and self.stream.windows is None:
+            raise ConfigError("--resume goes on with a stream, which needs --window, or --flush_rows or --flush_every")
+        self.dataset_spec().check_input(not self.is_endless, self.stream.windows is not None)
+        self.metrics.check(self.beam_flags.runner)
         if self.run.is_translated:
             self._check_translation()
         if self.is_endless:
@@ -85,12 +107,17 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         """Whether the input has no end, as far as the flags tell."""
 
     # Of the output, what is published again when it is given.
-    _kept: ClassVar[Mapping[str, str]] = {"schema": SCHEMA, "transform": TRANSFORM}
+    _kept: ClassVar[Mapping[str, str]] = {
+        "schema": SCHEMA,
+        "transform": TRANSFORM,
+        "check_against": f"{STATISTICS}/{OUT_STATISTICS}",
+    }
 
     def check_apart(self) -> None:
         """Refuses inputs, and files that flags name, in the output; and an output among the inputs.
 
         The schema and the graph of the dataset that is in the output may be given: they become those of the new one.
+        So may its statistics, which are read before they are replaced.
 
         Raises:
           ConfigError: names both.
@@ -100,7 +127,12 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             if kind.holds == "rows":
                 check_apart(value, f"--{name} {value}", output, self._written())
             elif kind.holds == "file" and (path := kind.file(value)) is not None:
-                check_outside([path], f"--{name}", output, kept=self._kept.get(name))
+                check_outside([path], f"--{name}", output, kept=_kept_at(path, output, self._kept.get(name)))
+        if self.statistics.report and lies_in(self.statistics.report, output):
+            raise ConfigError(
+                f"--report {self.statistics.report}: lies in --output {output}, where it would be no part of the "
+                "dataset: write it beside that"
+            )
 
     def _written(self) -> list[str]:
         """Examples of all files that the job writes, relative to the output."""
@@ -108,20 +140,11 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         suffix = SHARD_FORMATS[spec.format].suffixes[str(spec.compression)]
         shard, letters = f"part-00000-of-00001{suffix}", f"{DEAD_LETTERS}/part-00000-of-00001.jsonl"
         splits = self.split.names()
-        if self.stream.window is None:
+        if self.stream.windows is None:
             return [MANIFEST, SCHEMA, letters, *(f"{split}/{shard}" for split in splits)]
         start = "20260101T000000Z"
         letters = letters.replace("/", f"/{start}/", 1)
         return [f"{WINDOWS}/{start}_{start}.json", SCHEMA, letters, *(f"{split}/{start}/{shard}" for split in splits)]
-
-    def _check_windows(self) -> None:
-        if self.stream.window is None:
-            defaults = StreamOptions()
-            for name in ("allowed_lateness", "empty_windows"):
-                if getattr(self.stream, name) != getattr(defaults, name):
-                    raise ConfigError(f"--{name} is about windows: pass --window too")
-            if self.output.resume:
-                raise ConfigError("--resume goes on with a stream, which needs --window")
 
     def dataset_spec(self) -> DatasetSpec:
         """The dataset that the flags ask for, before its splits, columns and provenance are known.
@@ -140,7 +163,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             seed=self.split.seed,
             overwrite=output.overwrite,
             max_reject_fraction=self.checks.max_reject_fraction,
-            window=stream.window,
+            window=stream.windows,
             allowed_lateness=stream.allowed_lateness,
             empty_windows=stream.empty_windows,
             resume=output.resume,
@@ -169,10 +192,15 @@ class DatasetJobOptions(JobOptions, abc.ABC):
                 "features cannot be fitted on a stream: fit them on what is there (penstock fit), and apply "
                 "them with --transform"
             )
-        if self.output.resume and self.beam_flags.may_be_flink and not self.beam_flags.savepoint_path:
-            raise ConfigError("--resume on Flink needs --savepoint_path, or what was read before is read again")
 
     def resolved(self) -> dict[str, Any]:
         """All flags of the job by name, as they were given or by default."""
-        flags = resolved(self.input, self.stream, self.checks, self.split, self.transform, self.output)
+        flags = resolved(self.input, self.stream, self.checks, self.split, self.transform, self.output, self.statistics)
         return {**flags, "compression": self.dataset_spec().compression}
+
+
+def _kept_at(path: str, output: str, kept: str | None) -> str | None:
+    """Where in the output the file lies that may be given: in a store it is in the folder of a run."""
+    inner = path.removeprefix(f"{output.rstrip('/')}/")
+    run, _, name = inner.partition("/")
+    return inner if stores.is_object(path) and run.startswith(RUN_PREFIX) and name == kept else kept

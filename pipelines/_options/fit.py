@@ -24,7 +24,7 @@ exit codes: 0 done; 1 the data failed (no rows, a truncated file); 2 wrong usage
 class GraphOptions(Options):
     """What is fitted, and where it goes."""
 
-    title = "features and graph (need penstock[tft])"
+    title = "features and graph (need the extra tft)"
 
     features: str | None = flag(
         "features to compute with tensorflow-transform: a YAML file, or a Python function",

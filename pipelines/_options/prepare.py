@@ -25,7 +25,15 @@ _EXAMPLES = """examples:
     penstock prepare --input 'kafka://localhost:9092/events' --schema schema.pbtxt --transform graph \\
         --window fixed:60s --allowed_lateness 30s --num_shards 4 --output out --runner FlinkRunner
 
-exit codes: 0 done; 1 the data failed (too many rejects, a truncated file); 2 wrong usage or configuration"""
+  a stream without event times: a dataset for 100,000 rows, or what has come in 30 seconds
+    penstock prepare --input 'kafka://localhost:9092/events' --schema schema.pbtxt \\
+        --flush_rows 100000 --flush_every 30s --num_shards 4 --output out
+
+  the rows of today, published only if they are like those of yesterday; the report shows both
+    penstock prepare --input 'today/*.csv' --schema schema.pbtxt --check_against yesterday --report today.html \\
+        --output today
+
+exit codes: 0 done; 1 the data failed (too many rejects, too much drift); 2 wrong usage or configuration"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,13 @@ from typing import ClassVar
 
 from penstock.io.errors import ConfigError
 from pipelines._cli.command import JobOptions
-from pipelines._cli.flags import Options, flag
+from pipelines._cli.flags import Options, duration, flag
 from pipelines._cli.named import DATASET
 
 _EXAMPLES = """examples:
   penstock verify --dataset out
   penstock verify --dataset out --json | jq '.faults[].code'
+  penstock verify --dataset s3://bucket/out --clean --clean_age 7d
 
 exit codes: 0 the dataset is good; 1 it has a fault; 2 wrong usage"""
 
@@ -23,6 +24,14 @@ class DatasetOptions(Options):
 
     dataset: str | None = flag("folder of the dataset", metavar="DIR", names=DATASET)
     json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
+    clean: bool = flag(
+        "delete what no manifest knows and what runs left that were killed, if it is as old as --clean_age",
+        False,
+        action="store_true",
+    )
+    clean_age: str = flag(
+        "with --clean: the age from which on nobody can be writing it any more", "1d", metavar="DURATION", type=duration
+    )
     verbose: bool = flag("show the traceback of a failure, and all that is logged of it", False, action="store_true")
 
 
@@ -44,3 +53,5 @@ class VerifyOptions(JobOptions):
         """
         if not self.dataset.dataset:
             raise ConfigError("--dataset is required: the folder that a job wrote")
+        if "clean_age" in self.given and not self.dataset.clean:
+            raise ConfigError("--clean_age says what --clean deletes: give that too")

@@ -1,16 +1,23 @@
 """The result of a job that wrote a dataset, taken from its manifests."""
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
-
-from apache_beam.io.filesystems import FileSystems
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM
 from penstock.io.dataset.manifest import Manifest, Shard, sum_counts
 from penstock.io.dataset.publish import Outcome
 from penstock.io.dataset.windowed.manifest import WindowManifest, window_manifest_path
+from penstock.io.files import stores
 from penstock.io.reasons import Note, complete_notes
-from pipelines._report.result import DATA_FAILED, DatasetResult, SplitResult, WindowResult
+from pipelines._report.result import DATA_FAILED, DatasetResult, JobStatus, SplitResult, WindowResult
+
+_STATUS: Mapping[str, JobStatus] = {
+    "published": "done",
+    "no_rows": "too_many_rejects",
+    "too_many_rejects": "too_many_rejects",
+    "refused": "too_much_drift",
+}
 
 
 def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> DatasetResult:
@@ -19,22 +26,25 @@ def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> Dat
     manifest, is_published = outcome.manifest, outcome.status == "published"
     return DatasetResult(
         job=job,
-        status="done" if is_published else "too_many_rejects",
+        status=_STATUS[outcome.status],
         exit_code=0 if is_published else DATA_FAILED,
         seconds=seconds,
         output=output,
         run_id=manifest.run_id,
         dataset_id=manifest.dataset_id if is_published else None,
-        manifest=FileSystems.join(output, MANIFEST) if is_published else None,
+        manifest=stores.join(output, MANIFEST) if is_published else None,
         rows_in=manifest.rows_in,
         rows_out=manifest.rows_out,
         rows_rejected=manifest.rows_rejected,
-        splits=_splits(manifest.splits, manifest.shards) if is_published else {},
+        splits=_splits(manifest.splits, manifest.shards, stores.join(output, *_run(manifest))) if is_published else {},
         rejected_by_reason=manifest.rejected_by_reason,
         notes=manifest.notes,
         dead_letters=outcome.dead_letters if manifest.dead_letters else None,
         schema=_extra(output, SCHEMA, manifest) if is_published else None,
         transform=_extra(output, TRANSFORM, manifest) if is_published else None,
+        statistics=outcome.statistics,
+        drift=outcome.refused,
+        anomalies=tuple(_anomalies(manifest, None)),
     )
 
 
@@ -55,13 +65,18 @@ def windows_result(
         rows_rejected=sum(window.rows_rejected for window in windows),
         rows_on_time=sum(window.rows_on_time for window in windows),
         rows_late=sum(window.rows_late for window in windows),
-        splits=_splits(_rows_by_split(windows), [shard for window in windows for shard in window.shards]),
+        splits=_splits(_rows_by_split(windows), [shard for window in windows for shard in window.shards], output),
         rejected_by_reason=sum_counts(window.rejected_by_reason for window in windows),
         notes=complete_notes(known, (note for window in windows for note in window.notes)),
-        dead_letters=FileSystems.join(output, DEAD_LETTERS) if any(w.dead_letters for w in windows) else None,
+        dead_letters=stores.join(output, DEAD_LETTERS) if any(w.dead_letters for w in windows) else None,
         schema=_extra(output, SCHEMA, last) if last else None,
         transform=_extra(output, TRANSFORM, last) if last else None,
+        anomalies=tuple(found for window in windows for found in _anomalies(window, window.window)),
     )
+
+
+def _anomalies(manifest: Manifest | WindowManifest, window: tuple[str, str] | None) -> Iterator[Mapping[str, object]]:
+    return ({**dataclasses.asdict(found), "window": window} for found in manifest.anomalies)
 
 
 def _rows_by_split(windows: Iterable[WindowManifest]) -> dict[str, int]:
@@ -82,11 +97,21 @@ def _window(manifest: WindowManifest, output: str) -> WindowResult:
     )
 
 
-def _splits(rows: Mapping[str, int], shards: Sequence[Shard]) -> dict[str, SplitResult]:
+def _splits(rows: Mapping[str, int], shards: Sequence[Shard], folder: str) -> dict[str, SplitResult]:
     own = {name: [shard for shard in shards if shard.split == name] for name in rows}
-    return {name: SplitResult(rows[name], len(own[name]), sum(shard.bytes for shard in own[name])) for name in rows}
+    return {
+        name: SplitResult(rows[name], len(found), sum(shard.bytes for shard in found), stores.join(folder, name))
+        for name, found in own.items()
+    }
+
+
+def _run(manifest: Manifest) -> list[str]:
+    """The folder of the run that the shards of a dataset are in, if they are in one."""
+    folders = {shard.path.split("/")[0] for shard in manifest.shards}
+    return sorted(folders - {*manifest.splits})
 
 
 def _extra(output: str, name: str, manifest: Manifest | WindowManifest) -> str | None:
     """The path of a file or folder that belongs to the dataset as a whole, if it has it."""
-    return FileSystems.join(output, name) if name in manifest.extras else None
+    place = manifest.extra(name)
+    return None if place is None else stores.join(output, place)

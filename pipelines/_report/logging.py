@@ -79,14 +79,22 @@ def is_verbose() -> bool:
 
 def _threads_end(end: threading.ExceptHookArgs) -> None:
     # This thread of Beam reads from the runner until the runner is gone; by then the job is done, or reports its error.
-    # Where a signal ends the job, all of Beam's threads end over it.
+    # Where a signal ends the job, or a runner has died, all of Beam's threads end over it.
     if (end.thread is not None and end.thread.name == "read_grpc_client_inputs") or ended_by() is not None:
+        return
+    if not _verbose and _is_of_a_connection(end.exc_value):
         return
     if _verbose or end.exc_value is None:
         threading.__excepthook__(end)
         return
     name = end.thread.name if end.thread else "a thread"
     _LOGGER.warning("%s has ended: %s", name, in_one_line(end.exc_value))
+
+
+def _is_of_a_connection(error: BaseException | None) -> bool:
+    """Whether a thread of Beam has lost its runner; Beam imports gRPC, which a job that needs no Beam does not."""
+    grpc = sys.modules.get("grpc")
+    return grpc is not None and isinstance(error, grpc.RpcError)
 
 
 def _ignored(fault: "sys.UnraisableHookArgs") -> None:
@@ -97,7 +105,7 @@ def _ignored(fault: "sys.UnraisableHookArgs") -> None:
 
 def worth_showing(record: logging.LogRecord) -> bool:
     """False for what the layers between a worker and the job log about a failure: the job reports it, in one line."""
-    if ended_by() is not None and record.name.startswith("apache_beam."):
+    if ended_by() is not None and record.name.startswith(("apache_beam.", "root")):
         return False
     match record.name:
         case "apache_beam.runners.common":
@@ -107,6 +115,8 @@ def worth_showing(record: logging.LogRecord) -> bool:
             return not record.getMessage().startswith("Error processing instruction")
         case "apache_beam.runners.portability.fn_api_runner.fn_runner":  # workers in memory are threads all the same
             return not record.getMessage().startswith("If direct_num_workers")
+        case "apache_beam.runners.worker.data_plane":  # what it reads from is gone, which the job reports
+            return not _is_of_a_connection(record.exc_info[1] if record.exc_info else None)
         case "apache_beam.utils.subprocess_server":  # warns that it stops what it was asked to stop
             return record.levelno > logging.WARNING
         case "PrismRunner":
@@ -140,14 +150,17 @@ def without_worker_tracebacks() -> Iterator[None]:
 class _Stderr:
     def __init__(self, stream: TextIO):
         self._stream = stream
-        self._dropped = False
+        # Threads that wrote a traceback: `print` writes the end of its last line by itself.
+        self._dropped: set[int] = set()
 
     def write(self, text: str) -> int:
-        line_end, self._dropped = self._dropped and text == "\n", False
-        if line_end:  # `print` writes it by itself
+        thread = threading.get_ident()
+        line_end = thread in self._dropped and text == "\n"
+        self._dropped.discard(thread)
+        if line_end:
             return len(text)
         if text.startswith("Traceback (most recent call last)") and "/sdk_worker.py" in text:
-            self._dropped = True
+            self._dropped.add(thread)
             return len(text)
         return self._stream.write(text)
 

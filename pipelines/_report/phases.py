@@ -6,9 +6,11 @@ next phase. On a runner whose workers are elsewhere the counters of this process
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from penstock.io.beam.progress import Counts
+import numpy as np
+
+from penstock.io.beam.progress import Counts, ReadPosition
 from penstock.io.files.sizes import byte_text
 
 # A rate over a shorter time says little.
@@ -25,6 +27,7 @@ class Phase:
       unit: what the pieces are called where their number is shown.
       amount: the counter of bytes, which runs more smoothly.
       rows: whether the rows of the input are those of this phase.
+      endless: whether it is a stream, which has no total, and has begun with its pipeline.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Phase:
     unit: str | None = None
     amount: str | None = None
     rows: bool = False
+    endless: bool = False
 
     def named(self, name: str) -> "Phase":
         """The same under another name."""
@@ -40,7 +44,7 @@ class Phase:
     def has_begun(self, counts: Counts) -> bool:
         """Whether any of its work is done."""
         names = (self.pieces, self.amount, "rows" if self.rows else None)
-        return any(counts.done.get(name, 0) for name in names if name)
+        return self.endless or any(counts.done.get(name, 0) for name in names if name)
 
     def is_complete(self, counts: Counts) -> bool:
         """Whether all of its work is done."""
@@ -63,7 +67,7 @@ ROLL = Phase("rolling features", pieces="rolled", unit="rows")
 WRITE = Phase("writing shards", pieces="shards", unit="shards", amount="written")
 PUBLISH = Phase("publishing")
 PUBLISH_WINDOWS = Phase("publishing", pieces="windows", unit="windows")
-STREAM = Phase("streaming", pieces="windows", unit="windows", rows=True)
+STREAM = Phase("streaming", pieces="windows", rows=True, endless=True)
 VERIFY = Phase("verifying", amount="bytes", rows=True)
 
 
@@ -112,10 +116,20 @@ class Status:
     seconds: float
 
     @classmethod
-    def of(cls, title: str, phase: Phase | None, counts: Counts, seconds: float, phase_seconds: float) -> "Status":
-        """The status of a pipeline: `title` is its name while no phase is known."""
+    def of(
+        cls,
+        title: str,
+        phase: Phase | None,
+        counts: Counts,
+        seconds: float,
+        phase_seconds: float,
+        rate: float | None = None,
+    ) -> "Status":
+        """The status of a pipeline: `title` names it while no phase is known, `rate` is that of a stream, rows/s."""
         if phase is None:
             return cls(title, None, (), seconds)
+        if phase.endless:
+            return cls(phase.name, None, tuple(_stream_fields(counts, rate)), seconds)
         return cls(phase.name, phase.fraction(counts), tuple(_fields(phase, counts, phase_seconds)), seconds)
 
     @property
@@ -150,3 +164,61 @@ def _fields(phase: Phase, counts: Counts, seconds: float) -> list[Field]:
         bytes_done = byte_text(min(done.get(phase.amount, 0), total_bytes))
         fields.append(Field(f"{bytes_done} of {byte_text(total_bytes)}", is_minor=True))
     return fields
+
+
+def _stream_fields(counts: Counts, rate: float | None) -> Iterator[Field]:
+    done, values = counts.done, counts.values
+    if rate is not None:
+        yield Field(f"{rate:,.0f} rows/s")
+    if "waiting" in values:
+        yield Field(f"{values['waiting']:,} rows waiting")
+    elif "open" in values:
+        yield Field(f"{values['open']:,} windows open")
+    yield Field(f"{done.get('windows', 0):,} published")
+    if waiting := done.get("windows", 0) - done.get("final", 0):
+        yield Field(f"{waiting:,} not final")
+    if bad := done.get("bad"):
+        yield Field(f"{bad:,} with too many rejects", is_bad=True)
+    if rejected := done.get("rejected"):
+        yield Field(f"{rejected:,} rejected", is_bad=True)
+    if late := done.get("late"):
+        yield Field(f"{late:,} late", is_bad=True)
+    if lags := [found.lag for found in counts.positions.values() if found.lag is not None]:
+        yield Field(f"lag {sum(lags):,}")
+    if counts.positions and "waiting" not in values:
+        yield Field(_watermark(counts.positions))
+    if "up_to" in values:
+        yield Field(f"published up to {time_text(values['up_to'])}")
+    yield Field(f"{done.get('rows', 0):,} rows")
+
+
+def _watermark(positions: Mapping[str, ReadPosition]) -> str:
+    """The least watermark of the partitions that hold windows open, and which one that is."""
+    holding = {uri: found.watermark for uri, found in positions.items() if not found.is_idle}
+    if not holding:
+        return "all partitions idle"
+    known = {uri: time for uri, time in holding.items() if time is not None}
+    if len(known) < len(holding):
+        uri, *others = [uri for uri in holding if uri not in known]
+        more = f" and {len(others)} more" if others else ""
+        return f"no watermark: no good row yet of {_partition(uri)}{more}"
+    uri = min(known, key=lambda one: known[one])
+    return f"watermark {time_text(known[uri])} ({_partition(uri)})"
+
+
+def _partition(uri: str) -> str:
+    """Topic and number.
+
+    >>> _partition("kafka://a:9092,b:9092/events/3")
+    'events/3'
+    """
+    return uri.partition("://")[2].partition("/")[2] or uri
+
+
+def time_text(micros: int) -> str:
+    """A time in ISO 8601, UTC, to the second.
+
+    >>> time_text(1_500_000)
+    '1970-01-01T00:00:01Z'
+    """
+    return f"{np.datetime64(micros // 1_000_000, 's')}Z"

@@ -1,12 +1,15 @@
 """The process of a job: what the user typed to start it, when it began, and what it says outside of its result."""
 
+import atexit
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from typing import NoReturn
 
 import pipelines
 from penstock.io.files.sizes import byte_text
@@ -20,10 +23,12 @@ class Process:
     Attributes:
       prefix: what the user typed before the name of the job.
       started: when, by the monotonic clock.
+      arguments: the name of the job, and what the user typed after it.
     """
 
     prefix: str
     started: float
+    arguments: Sequence[str] = ()
 
 
 _process: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -52,10 +57,37 @@ def beginning_now() -> Iterator[None]:
         _process.reset(token)
 
 
+def typed(flags: Mapping[str, str]) -> str:
+    """The command that the user typed, with other values for some flags, by name."""
+    process = _process.get()
+    added = [f"--{name}={value}" for name, value in flags.items()]
+    if process is None or not process.arguments:
+        return f"this command with {shlex.join(added)}"
+    job, *arguments = process.arguments
+    kept = list(_without(arguments, flags))
+    return printable(f"{process.prefix}{shlex.join([job, *kept, *added])}")
+
+
+def _without(arguments: Iterable[str], flags: Mapping[str, str]) -> Iterator[str]:
+    is_value = False
+    for argument in arguments:
+        name, equals, _ = argument.removeprefix("--").partition("=")
+        if is_value and not argument.startswith("--"):
+            is_value = False
+        elif argument.startswith("--") and name in flags:
+            is_value = not equals
+        else:
+            is_value = False
+            yield argument
+
+
 @contextlib.contextmanager
-def started_for_a_job(prefix: str) -> Iterator[None]:
-    """Marks this process as started for one job; `prefix` is what the user typed before the job's name."""
-    token = _process.set(Process(prefix, pipelines.STARTED))
+def started_for_a_job(prefix: str, arguments: Sequence[str] = ()) -> Iterator[None]:
+    """Marks this process as started for one job; `prefix` is what the user typed before the job's name.
+
+    `arguments` are that name, and what the user typed after it.
+    """
+    token = _process.set(Process(prefix, pipelines.STARTED, tuple(arguments)))
     try:
         yield
     finally:
@@ -79,3 +111,15 @@ def say(text: str) -> None:
 def is_started_for_a_job() -> bool:
     """Whether this process was started for a job, and does not just call one."""
     return _process.get() is not None
+
+
+def end_beside_threads(code: int) -> NoReturn:
+    """Ends this process, in which threads of Beam may still wait for a runner that is gone.
+
+    Python would end them inside of gRPC's C++, which may abort the process over that, and the exit code were lost.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)

@@ -1,14 +1,15 @@
-"""Shows on stderr how far a job is: in one line at the foot of a terminal, elsewhere in a line a minute.
+"""Shows on stderr how far a job is: in one line at the foot of a terminal, elsewhere in a line each half minute.
 
 The runner blocks the main thread, so that another thread reads the process-local counters.
 """
 
+import collections
 import contextlib
 import contextvars
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -18,16 +19,33 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from penstock.io.beam import progress
+from penstock.io.beam.progress import Counts
 from pipelines._report.phases import Phase, Status, current_phase
 from pipelines._report.process import job_started
 
 # Often enough to show that the job is alive, seldom enough not to fill its log.
-LOG_SECONDS = 60.0
+LOG_SECONDS = 30.0
 
 _FRAMES_PER_SECOND = 8
 # Columns.
 _MIN_BAR, _MAX_BAR = 6, 40
 _GAP = "  "
+
+
+class Rate:
+    """How many rows come in a second, over the last half minute: what a stream did before says nothing of it now."""
+
+    def __init__(self, seconds: float = LOG_SECONDS):
+        self._seconds = seconds
+        self._samples: collections.deque[tuple[float, int]] = collections.deque()
+
+    def now(self, at: float, rows: int) -> float | None:
+        """The rate at a moment of a monotonic clock, by which so many rows have come; None for the first one."""
+        self._samples.append((at, rows))
+        while len(self._samples) > 2 and at - self._samples[1][0] >= self._seconds:
+            self._samples.popleft()
+        first, before = self._samples[0]
+        return (rows - before) / (at - first) if at > first else None
 
 
 class _Display:
@@ -39,33 +57,43 @@ class _Display:
         self._phases: Sequence[Phase] = ()
         self._phase: Phase | None = None
         self._phase_started = self._started
+        self._counts: Callable[[], Counts] = progress.snapshot
+        self._rate = Rate()
 
-    def begin(self, title: str, phases: Sequence[Phase]) -> None:
-        """A pipeline begins."""
+    def begin(self, title: str, phases: Sequence[Phase], counts: Callable[[], Counts] = progress.snapshot) -> None:
+        """A pipeline begins, which `counts` counts."""
         progress.reset()
+        self._rate = Rate()
+        self._counts = counts
         self._title, self._phases, self._phase = title, phases, None
 
     def status(self) -> Status | None:
         """How far it is; None before the first pipeline."""
-        counts, now = progress.snapshot(), time.monotonic()
+        counts, now = self._counts(), time.monotonic()
         phase = current_phase(self._phases, counts)
         if phase != self._phase:
             self._phase, self._phase_started = phase, now
         if not self._title:
             return None
-        return Status.of(self._title, phase, counts, now - self._started, now - self._phase_started)
+        rate = self._rate.now(now, counts.done.get("rows", 0))
+        return Status.of(self._title, phase, counts, now - self._started, now - self._phase_started, rate)
 
 
 _shown: contextvars.ContextVar[_Display | None] = contextvars.ContextVar("shown", default=None)
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, phases: Sequence[Phase]) -> Iterator[None]:
-    """Shows how far a pipeline is that runs in the block: `title` until a counter tells in which phase it is."""
+def progress_bar(
+    title: str, phases: Sequence[Phase], counts: Callable[[], Counts] = progress.snapshot
+) -> Iterator[None]:
+    """Shows how far a pipeline is that runs in the block: `title` until a counter tells in which phase it is.
+
+    `counts` gives the counters where they are not those of this process.
+    """
     with showing_progress():
         display = _shown.get()
         if display is not None:
-            display.begin(title, phases)
+            display.begin(title, phases, counts)
         yield
 
 

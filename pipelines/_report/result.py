@@ -13,7 +13,7 @@ from penstock.io.files.system_errors import explained, out_of_memory
 from penstock.io.reasons import Note
 from pipelines._report.crash import in_one_line
 from pipelines._report.printable import mapped, masked
-from pipelines._report.signals import exit_code
+from pipelines._report.signals import NotStopped, exit_code
 
 DONE, DATA_FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -24,6 +24,7 @@ JobStatus = Literal[
     "translated",
     "faulty",
     "too_many_rejects",
+    "too_much_drift",
     "failed",
     "wrong_usage",
     "interrupted",
@@ -56,11 +57,12 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class SplitResult:
-    """What a split holds; bytes are those of its shards as stored."""
+    """What a split holds; bytes are those of its shards as stored, and `folder` is where they are."""
 
     rows: int
     shards: int
     bytes: int
+    folder: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +111,12 @@ class DatasetResult(Result):
       dead_letters: the folder of the rejected rows.
       schema: of the rows that were read.
       transform: the folder of the graph.
+      statistics: the folder of the statistics of rows that came in, went out and were rejected.
+      report: the file of the report.
+      drift: why nothing is published, a sentence for each error of the check against earlier statistics.
+      anomalies: what is unusual about the rows, the gravest first, as in the manifest: `feature`, `reason`, `severity`,
+        `description`, what it was compared `against`, the `dataset` (a split or slice), and the `window`, null without
+        windows.
       letters: only of a replay.
     """
 
@@ -128,6 +136,10 @@ class DatasetResult(Result):
     dead_letters: str | None = None
     schema: str | None = None
     transform: str | None = None
+    statistics: str | None = None
+    report: str | None = None
+    drift: tuple[str, ...] = ()
+    anomalies: tuple[Mapping[str, Any], ...] = ()
     letters: LettersResult | None = None
 
 
@@ -144,7 +156,7 @@ class FitResult(Result):
       rows_fitted: of the train split.
       schema: that was given, or inferred.
       transform: the folder of the graph.
-      notes: what a schema that was inferred does to values.
+      notes: what a schema that was inferred does to values, what the fit loses, and which rows only warned.
     """
 
     output: str
@@ -156,6 +168,80 @@ class FitResult(Result):
     schema: str
     transform: str
     notes: tuple[Note, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProfileResult(Result):
+    """What `profile` found.
+
+    Attributes:
+      input: what the statistics are of, in words.
+      output: their file; None if none was asked for.
+      report: the file of the report.
+      rows_unread: that could not be read, and are in no statistics.
+      unread_for: their reasons; a row may have several.
+      datasets: all rows, splits and slices: of each the `name`, the `rows`, and its `columns`, each with `column`,
+        `type`, `rows`, `missing` (a fraction), `distinct`, `min`, `median`, `mean`, `max`, `std_dev`, `zeros`,
+        `avg_length`, and `top`, the most frequent value and its rows; None for what a kind of column has not.
+    """
+
+    input: str
+    output: str | None = None
+    report: str | None = None
+    rows_unread: int = 0
+    unread_for: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    datasets: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckResult(Result):
+    """What `check` found.
+
+    Attributes:
+      checked: what was checked, in words.
+      schema, baseline, serving: what it was held against.
+      rows: by the name of the dataset.
+      findings: the gravest first, each with `severity` (`error`, `warning`), `subject` (a column, or `dataset`),
+        `code`, `title`, what was `expected` and `seen`, in about how many `rows`, an `example`, the `fix` that accepts
+        it, and the `dataset` (a split or slice).
+      anomalies: the file with the same as tensorflow_metadata's Anomalies.
+      report: the file of the report.
+    """
+
+    checked: str
+    schema: str | None = None
+    baseline: str | None = None
+    serving: str | None = None
+    rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    findings: tuple[Mapping[str, Any], ...] = ()
+    anomalies: str | None = None
+    report: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareResult(Result):
+    """What `compare` found.
+
+    Attributes:
+      a, b: what was compared.
+      datasets: of each pair the `names` and `rows` of both; of `columns` each `column`, the side that it is `only_in`
+        (`a`, `b` or null), what `differs`, as the values of both by name, and its `distances`; and `findings`, what a
+        check of b against a says (as of `CheckResult`).
+      report: the file of the report.
+    """
+
+    a: str
+    b: str
+    datasets: tuple[Mapping[str, Any], ...] = ()
+    report: str | None = None
+
+    def of_differences(self) -> "CompareResult":
+        """The same without the columns that do not differ."""
+        shown = [
+            {**one, "columns": [found for found in one["columns"] if found["only_in"] or found["differs"]]}
+            for one in self.datasets
+        ]
+        return dataclasses.replace(self, datasets=tuple(shown))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,6 +274,7 @@ class VerifyResult(Result):
       dataset: the folder.
       faults: each with a code, a path and a sentence.
       leftovers: what unfinished runs left in the folder; it belongs to no dataset, and is no fault.
+      cleaned: the files that `--clean` has deleted, relative to the folder.
       rows_out, shards, windows, bytes: what its manifests say, and the bytes of the folder; None for a dataset with
         faults, and the windows for one without windows.
     """
@@ -196,10 +283,84 @@ class VerifyResult(Result):
     good: bool
     faults: tuple[Mapping[str, str], ...] = ()
     leftovers: tuple[str, ...] = ()
+    cleaned: tuple[str, ...] = ()
     rows_out: int | None = None
     shards: int | None = None
     windows: int | None = None
     bytes: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatusResult(Result):
+    """What `status` found; times are ISO 8601, UTC.
+
+    Attributes:
+      output: the folder.
+      state: `whole`, `windows`, or `unpublished` where no manifest is there.
+      run_ids: of the runs that published.
+      last_event_time: the greatest event time of a published row; None if rows have none.
+      last_published: when a manifest was published last; None for never.
+      window_count: how many windows are published; None for a dataset without windows, as for the next ones.
+      first_window, last_window: start and end.
+      gaps: each with the `start` and `end` of a time between two windows for which none is published.
+      not_final: the windows that still take late rows.
+      quarantined: the windows with too many rejects: `window`, `rows_in`, `rows_rejected`, `rejected_by_reason`.
+      unusual: what has anomalies: `window` (null for the dataset as a whole), and `anomalies` with `feature`, `reason`,
+        `severity`, `description` and what it was compared `against`.
+      staging: folders in which runs work or have worked: `name`, `owner`, `files`, `bytes`, `age_seconds`, and of
+        `chunks` and the `orphaned` ones of them, `files` and `bytes`.
+      damaged: manifests that cannot be read: `path` and `detail`.
+      missing: files that a manifest names, and that are not there.
+      unknown: files that no manifest names, and `unknown_bytes`.
+      stream: what `stream.json` says; None if there is none.
+    """
+
+    output: str
+    state: str
+    run_ids: tuple[str, ...] = ()
+    last_event_time: str | None = None
+    last_published: str | None = None
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_on_time: int = 0
+    rows_late: int = 0
+    rows_rejected: int = 0
+    rejected_by_reason: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    window_count: int | None = None
+    first_window: tuple[str, str] | None = None
+    last_window: tuple[str, str] | None = None
+    gaps: tuple[Mapping[str, str], ...] = ()
+    not_final: tuple[tuple[str, str], ...] = ()
+    quarantined: tuple[Mapping[str, Any], ...] = ()
+    unusual: tuple[Mapping[str, Any], ...] = ()
+    staging: tuple[Mapping[str, Any], ...] = ()
+    damaged: tuple[Mapping[str, str], ...] = ()
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    unknown_bytes: int = 0
+    stream: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HistoryResult(Result):
+    """What `history` found; times are ISO 8601, UTC.
+
+    Attributes:
+      dataset: its folder.
+      run: of the newest point.
+      window: start and end of the newest point; None for runs.
+      points: how many there are.
+      series: of each metric the `split`, `feature` and `metric`, its `values` and their `times`, oldest first.
+      left: what has left its history, the least likely first: `split`, `feature`, `metric`, `test`, `value`,
+        `expected`, `z`, `p`, `since`, `points`, and `text`, a sentence.
+    """
+
+    dataset: str
+    run: str | None = None
+    window: tuple[str, str] | None = None
+    points: int = 0
+    series: tuple[Mapping[str, Any], ...] = ()
+    left: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -247,6 +408,8 @@ def failure(job: str, error: BaseException, seconds: float) -> Result:
             found = "failed", DATA_FAILED, explained(error)
         case MemoryError():
             found = "failed", DATA_FAILED, out_of_memory(str(error))
+        case NotStopped():
+            found = "failed", DATA_FAILED, str(error)
         case KeyboardInterrupt():
             found = "interrupted", exit_code(), str(error) or "interrupted; nothing was published"
         case _:

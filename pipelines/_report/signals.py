@@ -16,8 +16,19 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: signal.Signals | None = None
-# What was there before, in the block of `ending_cleanly`.
+# Processes of the job that do not get the signals of its terminal; they end with it when it ends at once.
+_children: set[int] = set()
+# What was there before, in the block of `ending_cleanly`, and what was ignored.
 _before: dict[signal.Signals, Any] = {}
+_ignored: set[signal.Signals] = set()
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has ended a job that has no other end; what it says is no error."""
+
+
+class NotStopped(KeyboardInterrupt):
+    """A signal was to stop a job elsewhere, which could not be done."""
 
 
 @contextlib.contextmanager
@@ -27,13 +38,14 @@ def ending_cleanly() -> Iterator[None]:
     A signal that was ignored before, as by `nohup`, stays ignored. Outside of the main thread, which alone can receive
     signals, nothing happens.
     """
-    global _received, _before
+    global _received, _before, _ignored
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _received = None
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     _before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    _ignored = {number for number, handler in handlers.items() if handler == signal.SIG_IGN}
     take_signals()
     try:
         yield
@@ -42,14 +54,30 @@ def ending_cleanly() -> Iterator[None]:
         if _received is None:
             for number, handler in _before.items():
                 signal.signal(number, handler)
-        _before = {}
+        _before, _ignored = {}, set()
 
 
 def take_signals() -> None:
     """Takes the signals again that others took in the block: Beam's job servers would stop before the job knows why."""
     if threading.current_thread() is threading.main_thread():
-        for number in _before:
-            signal.signal(number, _end)
+        for number in _SIGNALS:
+            if number in _before:
+                signal.signal(number, _end)
+            elif number in _ignored:
+                signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def ending_with_us(pid: int | None) -> Iterator[None]:
+    """Also ends a process if another Ctrl-C ends this one at once in the block."""
+    if pid is None:
+        yield
+        return
+    _children.add(pid)
+    try:
+        yield
+    finally:
+        _children.discard(pid)
 
 
 def ended_by() -> signal.Signals | None:
@@ -70,4 +98,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT:
         with contextlib.suppress(OSError):  # not through `sys.stderr`, which may be writing just now
             os.write(2, b"interrupted again: temporary files are left behind, which the next run removes\n")
+        for pid in _children:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         os._exit(exit_code())

@@ -1,7 +1,9 @@
 """Prints the result of a job: for a person the numbers of rows, the paths and the next step; for a program JSON."""
 
+import datetime
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import yaml
 from rich.console import Console, Group, RenderableType
@@ -12,24 +14,29 @@ from rich.text import Text
 
 from penstock.io.files.sizes import byte_text
 from penstock.io.reasons import UNCHECKED, Note
-from penstock.transforms.verify import LEFTOVER, Fault
 from pipelines._report.printable import mapped, masked, printable, shell_word
 from pipelines._report.result import (
+    CheckResult,
+    CompareResult,
     DatasetResult,
     DescribedResult,
     FitResult,
+    HistoryResult,
     LettersResult,
+    ProfileResult,
     RelaxResult,
     Result,
+    StatusResult,
     VerifyResult,
 )
+from pipelines._report.statistics import GAP, counted, new_table, percent, told_statistics
 
 _MAX_REASONS = 12
 _MAX_LINES = 100
 
 # Paths and commands are for copying: a terminal wraps what is too long for it, nothing is cut.
 _WIDTH = 10_000
-_INDENT, _GAP = 2, 3
+_INDENT = 2
 
 
 def tell(result: Result, as_json: bool) -> int:
@@ -45,8 +52,9 @@ def tell(result: Result, as_json: bool) -> int:
 def _print_text(result: Result, output: str) -> None:
     """Prints a result without control characters; `output` is its folder as it is, for a command."""
     match result:
-        case DatasetResult(status="too_many_rejects"):
-            _print(_reasons(result.rows_in, result.rejected_by_reason))
+        case DatasetResult(status="too_many_rejects" | "too_much_drift"):
+            if result.rejected_by_reason:
+                _print(_reasons(result.rows_in, result.rejected_by_reason))
         case DatasetResult(status="translated"):
             print("The graph was translated and not submitted; nothing was written.")
         case DatasetResult(status="nothing_to_do"):
@@ -61,8 +69,14 @@ def _print_text(result: Result, output: str) -> None:
             _print(*_notes(result.notes))
         case RelaxResult():
             _print(*_relaxed(result))
+        case ProfileResult() | CheckResult() | CompareResult():
+            _print(*told_statistics(result))
         case VerifyResult():
             print(_verified(result))
+        case StatusResult():
+            _print(*_status(result))
+        case HistoryResult():
+            _print(*_history(result))
         case DescribedResult():
             print(_described(result))
 
@@ -91,43 +105,44 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
     yield from _notes(result.notes)
+    yield from _listed("unusual about the rows", map(_anomaly, result.anomalies))
     if result.windows is None:
         yield _places(result)
     yield f"Next: check every byte\n  penstock verify --dataset {shell_word(masked(output))}"
 
 
 def _rows(result: DatasetResult) -> Table:
-    table = _table("rows", "", "")
+    table = new_table("rows", "", "")
     table.add_row("in", f"{result.rows_in:,}", "")
-    table.add_row("out", f"{result.rows_out:,}", _percent(result.rows_out, result.rows_in))
-    table.add_row("rejected", f"{result.rows_rejected:,}", _percent(result.rows_rejected, result.rows_in))
+    table.add_row("out", f"{result.rows_out:,}", percent(result.rows_out, result.rows_in))
+    table.add_row("rejected", f"{result.rows_rejected:,}", percent(result.rows_rejected, result.rows_in))
     return table
 
 
 def _windows(result: DatasetResult) -> Table:
     windows = result.windows or ()
-    table = _table("windows", f"{len(windows):,}", "")
+    table = new_table("windows", f"{len(windows):,}", "")
     table.add_row("in", f"{result.rows_in:,}", "")
     counts = {"on time": result.rows_on_time or 0, "late": result.rows_late or 0, "rejected": result.rows_rejected}
     for name, rows in counts.items():
-        table.add_row(name, f"{rows:,}", _percent(rows, result.rows_in))
+        table.add_row(name, f"{rows:,}", percent(rows, result.rows_in))
     quarantined = sum(window.status == "quarantined" for window in windows)
-    table.add_row("windows with too many rejects", f"{quarantined:,}", _percent(quarantined, len(windows)))
+    table.add_row("windows with too many rejects", f"{quarantined:,}", percent(quarantined, len(windows)))
     return table
 
 
 def _splits(result: DatasetResult) -> Table:
-    table = _table("split", "rows", "shards", "bytes")
+    table = new_table("split", "rows", "shards", "bytes")
     for name, split in result.splits.items():
         table.add_row(name, f"{split.rows:,}", str(split.shards), byte_text(split.bytes))
     return table
 
 
 def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
-    table = _table("rejected for (a row may have several reasons)", "rows", "")
+    table = new_table("rejected for (a row may have several reasons)", "rows", "")
     ranked = sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
     for reason, rows in ranked[:_MAX_REASONS]:
-        table.add_row(reason, f"{rows:,}", _percent(rows, rows_in))
+        table.add_row(reason, f"{rows:,}", percent(rows, rows_in))
     if len(ranked) > _MAX_REASONS:
         table.add_row(f"and {len(ranked) - _MAX_REASONS} more", "", "")
     return table
@@ -136,6 +151,8 @@ def _reasons(rows_in: int, rejected: Mapping[str, int]) -> Table:
 # What notes are about, by the beginnings of their codes; the others are about values.
 _TITLES = {
     ("schema.", "rule."): "passed with a warning (a row may have several)",
+    ("kafka.",): "in the dataset, and not in the topic",
+    ("transform.",): "features that are left out",
     ("split.",): "look at the splits (no row is rejected for it)",
     ("",): "not as they were read (no row is rejected for it)",
 }
@@ -188,7 +205,7 @@ def _relaxed(result: RelaxResult) -> Iterator[RenderableType]:
 
 def _places(result: DatasetResult) -> RenderableType:
     """What lies at which path; on a terminal too narrow for a table each description stands below its path."""
-    places = [(f"{result.output}/{name}/", "the shards of this split") for name in result.splits]
+    places = [(f"{split.folder}/", "the shards of this split") for split in result.splits.values()]
     places.append((f"{result.manifest}", "counts, digests, inputs, options, versions"))
     if result.schema:
         places.append((result.schema, "the schema of the rows; curate it and pass it back with --schema"))
@@ -196,11 +213,15 @@ def _places(result: DatasetResult) -> RenderableType:
         places.append((f"{result.transform}/", "the graph of the features; --transform applies it to other rows"))
     if result.dead_letters:
         places.append((f"{result.dead_letters}/", "rejected rows with all their reasons"))
+    if result.statistics:
+        places.append((f"{result.statistics}/", "statistics of the rows in, out and rejected"))
+    if result.report:
+        places.append((result.report, "the report: open it in a browser"))
     path_width, text_width = (max(map(len, texts)) for texts in zip(*places, strict=True))
-    if sys.stdout.isatty() and _INDENT + path_width + _GAP + text_width > Console().width:
+    if sys.stdout.isatty() and _INDENT + path_width + GAP + text_width > Console().width:
         lines = [Text.assemble((path, "bold"), f"\n  {what}") for path, what in places]
         return Text("\n").join([Text("where", "bold"), *lines])
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     table.add_column("where", style="bold")
     table.add_column("")
     for path, what in places:
@@ -215,7 +236,9 @@ def _letters(letters: LettersResult) -> str:
 
 
 def _verified(result: VerifyResult) -> str:
-    lines = [f"{name}: {LEFTOVER}" for name in result.leftovers]
+    from penstock.transforms.verify import LEFTOVER, Fault
+
+    lines = [f"{name}: deleted" for name in result.cleaned] + [f"{name}: {LEFTOVER}" for name in result.leftovers]
     if result.faults:
         lines += [str(Fault(**fault)) for fault in result.faults]
         return "\n".join([*lines, f"{result.dataset}: {result.error}"])
@@ -224,28 +247,162 @@ def _verified(result: VerifyResult) -> str:
     return "\n".join([*lines, f"{result.dataset}: good: {records}, {byte_text(result.bytes or 0)}"])
 
 
+# So many of each kind are shown; `--json` has all.
+_MAX_SHOWN = 10
+
+
+def _status(result: StatusResult) -> Iterator[RenderableType]:
+    """The state, the rows, and what one may have to look at; nothing of what is as it should be."""
+    yield Text("\n").join([Text(result.output, "bold"), *map(Text, _state(result))])
+    if result.state != "unpublished":
+        yield _status_rows(result)
+    if result.rejected_by_reason:
+        yield _reasons(result.rows_in, result.rejected_by_reason)
+    yield from _listed(
+        "gaps, in which no window is published", [_range(gap["start"], gap["end"]) for gap in result.gaps]
+    )
+    yield from _listed("windows that are not final yet", [_range(*window) for window in result.not_final])
+    yield from _listed("windows with too many rejects", map(_quarantined, result.quarantined))
+    title = "windows with anomalies" if result.window_count is not None else "unusual about the rows"
+    yield from _listed(title, map(_unusual, result.unusual))
+    yield from _listed("folders of runs", map(_staged, result.staging))
+    title = f"files that no manifest names ({byte_text(result.unknown_bytes)})"
+    yield from _listed(title, result.unknown)
+    yield from _listed("files that are missing", result.missing)
+    yield from _listed("files that cannot be read", [f"{one['path']}: {one['detail']}" for one in result.damaged])
+
+
+def _state(result: StatusResult) -> Iterator[str]:
+    match result.state:
+        case "unpublished":
+            yield "nothing is published yet"
+        case "whole":
+            yield "a dataset without windows"
+        case _:
+            span = _range(
+                *(window[end] for end, window in enumerate((result.first_window, result.last_window)) if window)
+            )
+            yield f"{counted(result.window_count or 0, 'window')}, {span}"
+    if result.stream is not None and "generation" in result.stream:
+        started = result.stream.get("started", "an unknown time")
+        yield f"a stream, started {counted(result.stream['generation'], 'time')}, the last time at {started}"
+    if result.last_event_time:
+        yield f"last event {result.last_event_time}"
+    if result.last_published:
+        yield f"last published {result.last_published}"
+
+
+def _status_rows(result: StatusResult) -> Table:
+    table = new_table("rows", "", "")
+    table.add_row("in", f"{result.rows_in:,}", "")
+    counts = {"on time": result.rows_on_time, "late": result.rows_late, "rejected": result.rows_rejected}
+    if result.state == "whole":
+        counts = {"out": result.rows_out, "rejected": result.rows_rejected}
+    for name, rows in counts.items():
+        table.add_row(name, f"{rows:,}", percent(rows, result.rows_in))
+    return table
+
+
+def _listed(title: str, lines: Iterable[str]) -> Iterator[RenderableType]:
+    """A list under its title and number; nothing for an empty one."""
+    lines = list(lines)
+    if lines:
+        more = [f"and {len(lines) - _MAX_SHOWN:,} more, with --json"] if len(lines) > _MAX_SHOWN else []
+        yield Text("\n").join([Text(f"{title}: {len(lines):,}", "bold"), *map(Text, [*lines[:_MAX_SHOWN], *more])])
+
+
+def _range(start: str, end: str) -> str:
+    return f"{start} to {end}"
+
+
+def _quarantined(window: Mapping[str, Any]) -> str:
+    reasons = sorted(window["rejected_by_reason"].items(), key=lambda item: (-item[1], item[0]))[:3]
+    why = ", ".join(f"{reason} {rows:,}" for reason, rows in reasons)
+    return f"{_range(*window['window'])}: {window['rows_rejected']:,} of {window['rows_in']:,} rows rejected ({why})"
+
+
+def _unusual(window: Mapping[str, Any]) -> str:
+    first, *more = window["anomalies"]
+    of = f"{first['feature']}: " if first["feature"] else ""
+    others = f" (and {len(more)} more)" if more else ""
+    where = f"{_range(*window['window'])}: " if window["window"] else ""
+    return f"{where}{first['severity']}: {of}{first['description']}{others}"
+
+
+def _anomaly(found: Mapping[str, Any]) -> str:
+    where = [_range(*found["window"])] if found["window"] else []
+    where += [part for part in (found["dataset"], found["feature"]) if part and found["against"] != "history"]
+    return ": ".join([*where, found["severity"], found["description"]])
+
+
+_OWNERS = {
+    "running": "a run is at work in it",
+    "ended": "its run has ended, and the next run removes it",
+    "unknown": "whose run is not known: on a cluster or another machine it may go on",
+}
+
+
+def _staged(folder: Mapping[str, Any]) -> str:
+    age = datetime.timedelta(seconds=int(folder["age_seconds"]))
+    text = f"{folder['name']}: {counted(folder['files'], 'file')}, {byte_text(folder['bytes'])}, last written {age} ago"
+    orphaned = folder["orphaned"]
+    if orphaned["files"]:
+        text += f", of which {counted(orphaned['files'], 'chunk')} ({byte_text(orphaned['bytes'])}) nobody needs"
+    return f"{text}; {_OWNERS[folder['owner']]}"
+
+
+# The points that a line shows, and how high each stands.
+_MAX_POINTS = 60
+_BARS = "▁▂▃▄▅▆▇█"
+
+# Up to so many metrics are all shown, and of more only those that have ever changed.
+_FEW_SERIES = 12
+_MAX_SERIES = 40
+
+
+def _history(result: HistoryResult) -> Iterator[RenderableType]:
+    """What has left its history, and a line for each metric: those that have left first."""
+    newest = _range(*result.window) if result.window else f"run {result.run}"
+    yield Text("\n").join(
+        [Text(result.dataset, "bold"), Text(f"{counted(result.points, 'point')}, the newest {newest}")]
+    )
+    yield from _listed("metrics that have left their history", [str(one["text"]) for one in result.left])
+    if not result.left:
+        yield "no metric has left its history"
+    names = ("split", "feature", "metric")
+    left = {tuple(one[name] for name in names) for one in result.left}
+    ordered = sorted(result.series, key=lambda one: tuple(one[name] for name in names) not in left)
+    if len(ordered) > _FEW_SERIES:
+        ordered = [one for one in ordered if min(one["values"]) < max(one["values"])]
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for column in (*names, "least", "", "greatest", "newest"):
+        table.add_column(column, justify="right" if column in ("least", "greatest", "newest") else "left")
+    for one in ordered[:_MAX_SERIES]:
+        values = one["values"][-_MAX_POINTS:]
+        style = "bold" if tuple(one[name] for name in names) in left else ""
+        numbers = (f"{min(values):.6g}", sparkline(values), f"{max(values):.6g}", f"{values[-1]:.6g}")
+        table.add_row(*(one[name] for name in names), *numbers, style=style)
+    yield table
+    if len(ordered) < len(result.series):
+        yield f"and {counted(len(result.series) - len(ordered), 'metric')} that never changed"
+    if len(ordered) > _MAX_SERIES:
+        yield f"and {len(ordered) - _MAX_SERIES:,} more: name some with --feature, --metric, --split, or see --json"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Numbers as bars, from the least to the greatest of them; half as high where all are equal.
+
+    >>> sparkline([1, 2, 3, 8])
+    '▁▂▃█'
+    """
+    low, high = min(values), max(values)
+    if high == low:
+        return _BARS[3] * len(values)
+    top = len(_BARS) - 1
+    return "".join(_BARS[round((value / 2 - low / 2) / (high / 2 - low / 2) * top)] for value in values)
+
+
 def _described(result: DescribedResult) -> str:
     stages = "\n".join(f"  {number}. {stage}" for number, stage in enumerate(result.stages, 1))
     flags = yaml.safe_dump(dict(result.flags), sort_keys=False, allow_unicode=True)
     return f"{flags}\nstages:\n{stages}\n\nNothing was read or written."
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things.
-
-    >>> counted(2, "fault")
-    '2 faults'
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _table(first: str, *numbers: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    table.add_column(first)
-    for number in numbers:
-        table.add_column(number, justify="right")
-    return table
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if whole else ""

@@ -8,23 +8,32 @@ import shutil
 import uuid
 from collections.abc import Iterator
 
-from apache_beam.io.filesystem import BeamIOError
-
-from penstock.io.dataset.layout import Staging, abandoned_staging, check_output
+from penstock.io.beam.windows import parse_time_name
+from penstock.io.dataset.layout import Staging, check_output, staging_folders
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.shuffle import spill_directory
-from penstock.io.dataset.windowed.manifest import read_window_manifests
-from penstock.io.errors import DataError
+from penstock.io.dataset.windowed.manifest import (
+    WindowManifest,
+    read_window_manifests,
+    window_manifest_path,
+)
+from penstock.io.dataset.windowed.publish import CHUNKS
+from penstock.io.dataset.windowed.resume import StreamFile
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.files import stores
 from penstock.io.files.folders import list_files, remove_folder
 from penstock.io.files.owned import owning, remove_abandoned
 from penstock.io.files.paths import is_local
+from penstock.io.files.temporary import temporary_folder
 from pipelines._report.process import tell_removed
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def staging_folder(output: str, overwrite: bool, run_id: str, ends_with_us: bool = True) -> Iterator[Staging]:
+def staging_folder(
+    output: str, overwrite: bool, run_id: str, ends_with_us: bool = True, has_windows: bool = False
+) -> Iterator[Staging]:
     """The staging folder of a new run in an output that can take it; what killed runs staged there is removed.
 
     When the block fails, or the run published nothing, the output is left as it was found, except for dead letters.
@@ -35,8 +44,9 @@ def staging_folder(output: str, overwrite: bool, run_id: str, ends_with_us: bool
     """
     is_new = is_local(output) and not os.path.exists(output)
     check_output(output, overwrite)
-    tell_removed(remove_abandoned(os.path.join(output, name) for name in abandoned_staging(output)))
-    staging = Staging(output, run_id)
+    _remove_abandoned(output)
+    is_final = stores.is_object(output) and not has_windows  # the sink looks at the manifest that is replaced
+    staging = Staging(output, run_id, "" if is_final else None)
     with contextlib.ExitStack() as stack:
         try:
             if ends_with_us and is_local(output):
@@ -45,18 +55,51 @@ def staging_folder(output: str, overwrite: bool, run_id: str, ends_with_us: bool
         except BaseException:
             remove_staged(staging, is_new)
             raise
-        if not list_files(staging.dead_letters):
+        if not _is_dataset(staging) and not list_files(staging.dead_letters):
             remove_staged(staging, is_new)
 
 
 @contextlib.contextmanager
-def fitting_folder(directory: str) -> Iterator[str | None]:
-    """A folder in that of the graph for a fit to work in, which ends with it; what killed fits left is removed.
+def stream_folder(output: str, run_id: str, ends_with_us: bool) -> Iterator[Staging]:
+    """The staging folder of a start of a stream; what killed ones staged is removed.
 
-    None if the graph is not on this machine.
+    With `ends_with_us`, the stream ends with this process, and the folder with it: rows of open windows are read again.
+    Otherwise the folder stays, however this process ends: the job goes on, or may be resumed from a checkpoint.
+
+    Raises:
+      ConfigError: when another process of this machine writes a stream into the output.
+    """
+    staging = Staging(output, run_id)
+    if not is_local(output):
+        yield staging
+        return
+    running = staging_folders(output, "running")
+    if running:
+        raise ConfigError(f"--output {output}: another job writes into it ({running[0]}): stop that one first")
+    _remove_abandoned(output)
+    if not ends_with_us:
+        yield staging
+        return
+    try:
+        with owning(staging.directory):
+            yield staging
+    finally:
+        remove_staged(staging)
+
+
+def _remove_abandoned(output: str) -> None:
+    tell_removed(remove_abandoned(os.path.join(output, name) for name in staging_folders(output, "ended")))
+
+
+@contextlib.contextmanager
+def fitting_folder(directory: str, runs_here: bool) -> Iterator[str | None]:
+    """A folder for a fit to work in, which ends with it: in that of the graph, where what killed fits left is removed.
+
+    For a graph in a store it is one of this machine's temporary folders, or None if the workers are elsewhere.
     """
     if not is_local(directory):
-        yield None
+        with temporary_folder() if runs_here else contextlib.nullcontext() as folder:
+            yield folder
         return
     prefix = os.path.join(directory, ".tmp-fit-")
     tell_removed(remove_abandoned(glob.glob(f"{glob.escape(prefix)}*")))
@@ -98,13 +141,39 @@ def _published(output: str, run_id: str) -> str | None:
     return None
 
 
+def pending_windows(staging: Staging) -> list[str]:
+    """Returns the names of windows that have rows of this run and are not final yet, in the order of time.
+
+    A window that has only rejected rows so far is not among them, nor one for which rows came too late.
+    """
+    names = {path.partition("/")[0] for path in list_files(staging.path(CHUNKS))}
+    file = StreamFile.read(staging.output)
+    passed = file.reached.clock if file is not None and file.reached is not None else None
+    found = (name for name in names if _is_open(staging.output, name, passed))
+    return sorted(found, key=lambda name: (parse_time_name(name.partition("_")[0]), name))
+
+
+def _is_open(output: str, name: str, passed: int | None) -> bool:
+    manifest = WindowManifest.read(window_manifest_path(output, name))
+    if manifest is not None:
+        return not manifest.final
+    return passed is None or parse_time_name(name.partition("_")[2]) > passed
+
+
 def remove_staged(staging: Staging, with_output: bool = False) -> None:
     """Removes what a run staged and spilled; and, where `with_output` says so, an output folder that is left empty."""
     shutil.rmtree(spill_directory(staging), ignore_errors=True)
     try:
-        remove_folder(staging.directory)
-    except (OSError, BeamIOError) as error:
+        if not _is_dataset(staging):
+            remove_folder(staging.directory)
+    except (OSError, DataError) as error:
         _LOGGER.warning("%s: cannot be removed: %s", staging.directory, error)
     if with_output:
         with contextlib.suppress(OSError):
             os.rmdir(staging.output)
+
+
+def _is_dataset(staging: Staging) -> bool:
+    """Whether the folder is that of the dataset which is published."""
+    manifest = read_manifest(staging.output) if staging.is_final else None
+    return manifest is not None and manifest.run_id == staging.run_id

@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 from typing import Any
 
 import apache_beam as beam
@@ -9,20 +10,41 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.portability.prism_runner import PrismJobServer
 
 from penstock.io.beam.runner_jobs import job_id
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, RunnerError
 from pipelines._cli.flink import find_job, flink_address, may_be_flink, set_stream_defaults
 from pipelines._report.printable import printable
 from pipelines._report.process import say
+from pipelines._run.flink_job import ENDED, FlinkJob, reason_of, repeated_failure, without_numbers
+from pipelines._run.stopping import Stopping, stop_here, stop_on_flink
+from pipelines._run.unreachable import without_job_manager
 
 _PRISM = "PrismRunner"
 
+# How often a job on Flink is looked at, and how many failures for one reason are no accident.
+_WATCH_SECONDS = 10.0
+_RESTARTS = 3
+# A JobManager that starts again, or another one, is back sooner.
+_SILENCE_SECONDS = 30.0
+# After so long, as Beam's client, a job that is watched is given up.
+_LOST_SECONDS = 90.0
+_POLL_SECONDS = 1.0
+# A job that runs is found at once.
+_FIND_SECONDS = 10.0
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass
 class StreamRunner:
-    """What runs a stream: Beam's name of the runner and, where it is Flink's, the address of the cluster."""
+    """What runs a stream.
+
+    Attributes:
+      name: Beam's name of the runner.
+      flink: where it is Flink's, the address of the cluster.
+      checkpoint: the last checkpoint of the job that is known.
+    """
 
     name: str
     flink: str | None = None
+    checkpoint: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -54,7 +76,7 @@ def stream_runner(options: PipelineOptions) -> StreamRunner:
 
 def _find_prism(options: PipelineOptions) -> None:
     try:
-        PrismJobServer(options).path_to_binary()
+        PrismJobServer(options).subprocess_cmd_and_endpoint()  # fetches it; `path_to_binary` only says from where
     except Exception as error:  # whatever looking for a file, fetching it or unpacking it can raise
         raise ConfigError(
             "a stream on this machine runs on Prism, Beam's local runner, which is not here and cannot be fetched "
@@ -64,43 +86,127 @@ def _find_prism(options: PipelineOptions) -> None:
         ) from error
 
 
-def wait_for_stream(result: Any, runner: StreamRunner) -> None:
-    """Waits until a stream has ended, or has been cancelled, telling its user how to stop it.
+def wait_for_stream(result: Any, runner: StreamRunner, stopping: Stopping) -> None:
+    """Waits until a stream has ended, or has been cancelled, telling its user how to stop it and what is wrong with it.
 
     Raises:
-      KeyboardInterrupt: at Ctrl-C, saying what goes on and what has ended.
+      Stopped: at a signal, saying what goes on and what has ended; `NotStopped` when a cluster did not do it.
     """
+    name, done = job_id(result), threading.Event()
     # Flink has the job a while after Beam's job server has it; a job that fails at once is not to wait for that.
-    threading.Thread(target=_tell_how_to_stop, args=(job_id(result), runner), daemon=True).start()
+    threading.Thread(target=_watch, args=(name, runner, stopping, done), daemon=True).start()
     try:
         result.wait_until_finish()
     except KeyboardInterrupt:
-        goes_on = f"the job runs on: {job_id(result)}"
-        message = "stopped; the windows that are published are whole" if runner.is_local else goes_on
-        raise KeyboardInterrupt(message) from None
-    except RuntimeError as error:
+        raise _stopped(name, runner, stopping) from None
+    except Exception as error:
+        if is_interrupt(error):
+            raise _stopped(name, runner, stopping) from None
         if not _was_cancelled(error):
             raise
         _tell("The job was cancelled.")
+    finally:
+        done.set()
 
 
-def _was_cancelled(error: RuntimeError) -> bool:
-    return "JobCancellationException: Job was cancelled" in str(error) or "failed in state CANCELLED" in str(error)
+def watch_stream(job: FlinkJob, stopping: Stopping) -> None:
+    """Watches a stream that runs on a cluster as if it had been started here, until it has ended.
+
+    Raises:
+      RunnerError: when it has failed, or the cluster does not answer any more, or has lost it.
+      Stopped: as in `wait_for_stream`.
+    """
+    runner, done = StreamRunner("FlinkRunner", job.address), threading.Event()
+    _tell_how_to_stop(job.id, job, runner, stopping)
+    threading.Thread(target=_watch_flink, args=(job, runner, done), daemon=True).start()
+    try:
+        state = _end_of(job, runner)
+    except KeyboardInterrupt:
+        raise stop_on_flink(job, job.id, stopping) from None
+    finally:
+        done.set()
+    if state == "FAILED":
+        raise RunnerError(f"the job has failed: {next(map(reason_of, job.failures()), 'Flink gives no reason')}")
+    if state == "CANCELED":
+        _tell("The job was cancelled.")
 
 
-def _tell_how_to_stop(beam_job: str, runner: StreamRunner) -> None:
-    job = find_job(runner.flink, beam_job) if runner.flink else None
+def _end_of(job: FlinkJob, runner: StreamRunner) -> str:
+    answered = time.monotonic()
+    while True:
+        try:
+            state, answered = job.state(), time.monotonic()
+        except OSError as error:
+            if time.monotonic() - answered > _LOST_SECONDS:
+                lost = without_job_manager(job.address, runner.checkpoint, streaming=True)
+                raise RunnerError(f"job {job.id} is not to be found any more ({error}): {lost}") from error
+        else:
+            if state in ENDED:
+                return state
+        time.sleep(_POLL_SECONDS)
+
+
+def _stopped(name: str, runner: StreamRunner, stopping: Stopping) -> KeyboardInterrupt:
     if runner.is_local:
-        _tell("Streaming; Ctrl-C stops it. Windows that are published are whole then, the rest is lost.")
+        return stop_here(stopping)
+    found = find_job(runner.flink, name, _FIND_SECONDS) if runner.flink else None
+    return stop_on_flink(FlinkJob(str(runner.flink), found) if found else None, name, stopping)
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: Beam wraps it like any other where it meets a worker in this thread."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _was_cancelled(error: Exception) -> bool:
+    text = str(error)
+    return "JobCancellationException: Job was cancelled" in text or "failed in state CANCELLED" in text
+
+
+def _watch(name: str, runner: StreamRunner, stopping: Stopping, done: threading.Event) -> None:
+    """Says how to stop a stream, and on Flink what keeps it from going on."""
+    found = find_job(runner.flink, name) if runner.flink else None
+    job = FlinkJob(str(runner.flink), found) if found else None
+    _tell_how_to_stop(name, job, runner, stopping)
+    if job is not None:
+        _watch_flink(job, runner, done)
+
+
+def _watch_flink(job: FlinkJob, runner: StreamRunner, done: threading.Event) -> None:
+    told: set[str] = set()
+    answered, is_missed = time.monotonic(), False
+    while not done.wait(_WATCH_SECONDS):
+        try:
+            runner.checkpoint = job.last_checkpoint() or runner.checkpoint
+            reason = repeated_failure(job.failures(), _RESTARTS)
+        except OSError:
+            if time.monotonic() - answered > _SILENCE_SECONDS and not is_missed:
+                is_missed = True
+                _tell(f"Still waiting: {without_job_manager(job.address, runner.checkpoint, streaming=True)}")
+            continue
+        answered, is_missed = time.monotonic(), False
+        if reason is not None and without_numbers(reason) not in told:
+            told.add(without_numbers(reason))
+            _tell(f"The job has failed {_RESTARTS} times for one reason, and Flink starts it again: {reason}")
+
+
+def _tell_how_to_stop(name: str, job: FlinkJob | None, runner: StreamRunner, stopping: Stopping) -> None:
+    if runner.is_local:
+        _tell(f"Streaming; Ctrl-C stops it, with its windows whole; {stopping.way_on(0)}.")
     elif job is None:
-        _tell(f"Streaming as job {beam_job}; Ctrl-C ends only this program.")
-    else:
+        _tell(f"Streaming as job {name}; Ctrl-C ends only this program.")
+    elif stopping.stop_with == "leave":
         _tell(
-            f"Flink runs the stream: {runner.flink}/#/job/{job}\n"
-            f"  stop it, keeping its state:  flink stop -p FOLDER {job}\n"
-            "  go on from there:            this command with --resume --savepoint_path=SAVEPOINT\n"
+            f"Flink runs the stream: {job.page}\n"
+            f"  stop it, keeping its state:  flink stop -p FOLDER {job.id}\n"
+            "  go on from there:            this command with --savepoint_path=SAVEPOINT\n"
             "Ctrl-C ends only this program."
         )
+    else:
+        does = "cancels the job" if stopping.stop_with == "cancel" else "ends the job with a savepoint"
+        _tell(f"Flink runs the stream: {job.page}\nCtrl-C {does}.")
 
 
 def _tell(text: str) -> None:

@@ -2,16 +2,17 @@ import pathlib
 
 import pytest
 from benchmarks import contest, run
-from benchmarks.contest import CONTESTANTS, SCENARIOS
+from benchmarks.contest import CONTESTANTS, PROFILERS, SCENARIOS
 
 PEERS = pathlib.Path(run.__file__).parent / "peers"
 
 
-def test_names_are_unique():
-    assert len({contestant.name for contestant in CONTESTANTS}) == len(CONTESTANTS)
+@pytest.mark.parametrize("contestants", [CONTESTANTS, PROFILERS], ids=["records", "statistics"])
+def test_names_are_unique(contestants):
+    assert len({contestant.name for contestant in contestants}) == len(contestants)
 
 
-@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda contestant: contestant.name)
+@pytest.mark.parametrize("contestant", [*CONTESTANTS, *PROFILERS], ids=lambda contestant: contestant.name)
 def test_a_contestant_has_its_files(contestant):
     assert (PEERS / contestant.script).is_file()
     assert contestant.cannot.keys() <= SCENARIOS.keys()
@@ -23,6 +24,15 @@ def test_a_contestant_has_its_files(contestant):
 def test_the_floor_comes_after_penstock():
     names = [contestant.name for contestant in CONTESTANTS]
     assert names.index(contest.PENSTOCK) < names.index(contest.FLOOR)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_scenario_has_its_checker_and_its_base(scenario):
+    script, requirements = scenario.checker
+    assert (PEERS / script).is_file()
+    assert requirements is None or (PEERS / requirements).is_file()
+    if scenario.name != "tft":  # which has no floor
+        assert scenario.base in {contestant.name for contestant in scenario.contestants or CONTESTANTS}
 
 
 def test_an_unknown_contestant_is_refused(capsys):

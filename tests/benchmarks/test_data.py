@@ -2,9 +2,11 @@ import csv
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
-from benchmarks.data import BAD_TEXTS, LONG, TAXI, WIDE, generate, schema_text
+from benchmarks.data import BAD_TEXTS, FLIGHTS, LONG, TAXI, WIDE, flights, generate, generate_typed, schema_text
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -61,6 +63,29 @@ def test_bad_rows_are_those_of_the_rule(tmp_path):
     assert set(BAD_TEXTS) & set(texts)
     assert "" in texts
     assert any(text.startswith("-") for text in texts)
+
+
+def test_typed_rows_have_no_texts_in_columns_of_numbers(tmp_path):
+    typed = generate_typed(tmp_path / "typed.csv", "csv", TAXI, 20_000)
+    generate(tmp_path / "rows.parquet", "parquet", TAXI, 20_000)
+    types = {field.name: field.type for field in pq.read_schema(tmp_path / "rows.parquet")}
+    options = arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    assert arrow_csv.read_csv(typed.path, convert_options=options).equals(pq.read_table(tmp_path / "rows.parquet"))
+    assert (typed.rows, typed.bad_rows) == (20_000, 0)
+
+
+def test_flights_have_numbers_and_gaps(tmp_path):
+    found = flights(tmp_path / "flights.csv", "csv", FLIGHTS, 1_000)
+    table = arrow_csv.read_csv(found.path)
+    assert found.rows == table.num_rows == 1_000
+    numbers = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+    assert numbers == [column.name for column in FLIGHTS if column.kind == "int"]
+    assert table["dep_delay"].null_count == 4
+
+
+def test_flights_are_csv_alone(tmp_path):
+    with pytest.raises(ValueError, match="flights are written as csv, got parquet"):
+        flights(tmp_path / "flights.parquet", "parquet", FLIGHTS, 10)
 
 
 def test_some_fields_are_quoted(tmp_path):

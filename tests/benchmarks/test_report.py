@@ -37,20 +37,20 @@ def test_json_spells_out_the_best_run():
 
 
 def test_the_fastest_run_counts():
-    assert RESULT.seconds_of("penstock") == 2.0
+    assert RESULT.best_of("penstock").seconds == 2.0
 
 
 @pytest.mark.parametrize("name", ["ray", "tfds", "nobody"])
 def test_who_did_not_do_the_work_has_no_time(name):
-    assert RESULT.seconds_of(name) is None
+    assert RESULT.best_of(name) is None
 
 
 def test_the_table():
     assert [line.split() for line in table(RESULT).splitlines()[2:]] == [
-        ["rows/s", "seconds", "x", "floor", "CPU", "s", "peak", "MB", "MB", "out"],
-        ["Floor", "1,000", "1.00", "1.0", "2.0", "150", "0.4", "a", "setting"],
-        ["Penstock", "500", "2.00", "2.0", "4.0", "150", "0.4", "a", "setting"],
-        ["Beam", "25", "40.00", "40.0", "80.0", "150", "0.4", "a", "setting"],
+        ["rows/s", "seconds", "x", "floor", "CPU", "s", "x", "floor", "peak", "MB", "MB", "out"],
+        ["Floor", "1,000", "1.00", "1.0", "2.0", "1.0", "150", "0.4", "a", "setting"],
+        ["Penstock", "500", "2.00", "2.0", "4.0", "2.0", "150", "0.4", "a", "setting"],
+        ["Beam", "25", "40.00", "40.0", "80.0", "40.0", "150", "0.4", "a", "setting"],
         ["Ray", "not", "installed:", "no", "such", "package"],
         ["Tfds", "wrong:", "1", "row", "out,", "not", "990"],
     ]
@@ -61,11 +61,18 @@ def test_the_table_without_a_floor():
     assert table(result).splitlines()[-1].split() == ["Penstock", "500", "2.00", "4.0", "150", "0.4", "a", "setting"]
 
 
+def test_others_are_compared_with_the_base():
+    result = dataclasses.replace(RESULT, base="penstock", product="statistics", bad_rows=0)
+    assert "1,000 rows (0 MB) to statistics" in table(result)
+    assert "× penstock" in markdown(result)
+    assert "| Beam | 25 | 40.00 | 20.0 | 80.0 | 20.0 | 150 | 0.4 | a setting |" in markdown(result)
+
+
 def test_markdown_names_all_contestants():
     lines = markdown(RESULT).splitlines()
     assert len(lines) == 2 + len(RESULT.entries)
-    assert lines[2] == "| Floor | 1,000 | 1.00 | 1.0 | 2.0 | 150 | 0.4 | a setting |"
-    assert {line.count("|") for line in lines} == {9}
+    assert lines[2] == "| Floor | 1,000 | 1.00 | 1.0 | 2.0 | 1.0 | 150 | 0.4 | a setting |"
+    assert {line.count("|") for line in lines} == {10}
 
 
 def test_the_chart_has_a_bar_for_each_time():

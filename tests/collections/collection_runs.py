@@ -32,8 +32,9 @@ from quick_runner import quick_runner
 from values import differences
 
 from penstock.io.formats.registry import FORMATS
-from pipelines import _prepare, prepare  # noqa: F401  (imported before the fork, so that the children need not)
+from pipelines import prepare
 from pipelines._cli.command import command
+from pipelines._jobs import prepare as _prepare  # noqa: F401  (imported before the fork, so that the children need not)
 
 _MEMORY_BYTES = 6 << 30
 _CPU_SECONDS = 120

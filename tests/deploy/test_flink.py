@@ -1,5 +1,6 @@
 """The pieces of a local cluster that need no Java: programs and their logs, Flink's REST interface, the worker pool."""
 
+import concurrent.futures
 import http.server
 import json
 import os
@@ -10,7 +11,10 @@ import threading
 import time
 from typing import ClassVar
 
+import grpc
 import pytest
+from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc
+from deploy.flink import worker_pool
 from deploy.flink.job_server import job_server_jar, run_maven
 from deploy.flink.local_cluster import LocalCluster
 from deploy.flink.rest import FlinkRest
@@ -201,15 +205,117 @@ def test_stopping_gives_the_savepoint(rest, operation, found):
 
 
 def test_the_worker_pool_listens_until_it_is_asked_to_end(tmp_path):
-    import deploy.flink.worker_pool
-
     port = free_port()
-    pool = Service("pool", [sys.executable, deploy.flink.worker_pool.__file__, str(port)], tmp_path)
+    pool = Service("pool", [sys.executable, worker_pool.__file__, str(port)], tmp_path)
     pool.start()
     try:
         pool.wait_for(lambda: f"worker pool on 127.0.0.1:{port}, workers in {sys.executable}" in pool.tail())
         assert is_listening(port)
         os.kill(pool.pid, signal.SIGTERM)
-        pool._wait(30)
+        pool.wait(30)
     finally:
         pool.kill()
+
+
+class _Provision(beam_provision_api_pb2_grpc.ProvisionServiceServicer):
+    """What a runner says of a worker's job."""
+
+    def __init__(self, **options: str):
+        self._options = {f"beam:option:{name}:v1": value for name, value in options.items()}
+
+    def GetProvisionInfo(self, request, context):
+        assert dict(context.invocation_metadata())["worker_id"] == "1-1"
+        info = beam_provision_api_pb2.ProvisionInfo()
+        info.pipeline_options.update(self._options)
+        return beam_provision_api_pb2.GetProvisionInfoResponse(info=info)
+
+
+@pytest.fixture
+def provision():
+    """Starts a runner's service that says the options of a job; gives its address."""
+    servers = []
+
+    def start(**options: str) -> str:
+        servers.append(grpc.server(concurrent.futures.ThreadPoolExecutor(1)))
+        beam_provision_api_pb2_grpc.add_ProvisionServiceServicer_to_server(_Provision(**options), servers[-1])
+        port = servers[-1].add_insecure_port("127.0.0.1:0")
+        servers[-1].start()
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("options", "job"),
+    [
+        ({"flink_master": "host:8081", "job_name": "x"}, ("host:8081", "x")),
+        ({"flink_master": "[local]", "job_name": "x"}, None),
+        ({"job_name": "x"}, None),
+        ({"flink_master": "host:8081"}, None),
+    ],
+    ids=["cluster", "inside_the_program", "no_flink", "no_name"],
+)
+def test_which_job_a_worker_is_for(provision, options, job):
+    assert worker_pool.job_of("1-1", provision(**options)) == job
+
+
+def test_a_runner_that_is_gone_says_nothing():
+    assert worker_pool.job_of("1-1", f"127.0.0.1:{free_port()}") is None
+
+
+@pytest.mark.parametrize(
+    ("states", "ended"),
+    [
+        ([], False),
+        (["RUNNING"], False),
+        (["RESTARTING"], False),
+        (["CANCELED"], True),
+        (["FAILED", "FINISHED"], True),
+        (["CANCELED", "RUNNING"], False),
+    ],
+    ids=["unknown", "running", "restarting", "canceled", "each_has_ended", "one_runs_again"],
+)
+def test_whether_a_job_has_ended(rest, states, ended):
+    jobs = [{"name": "x", "state": state} for state in states] + [{"name": "y", "state": "RUNNING"}]
+    _Flink.answers = {"GET /jobs/overview": {"jobs": jobs}}
+    assert worker_pool.has_ended(rest.address, "x") is ended
+    assert worker_pool.has_ended(rest.address.removeprefix("http://"), "x") is ended
+
+
+def test_a_cluster_that_cannot_be_asked_has_not_ended_a_job(rest):
+    assert not worker_pool.has_ended(rest.address, "x")
+    assert not worker_pool.has_ended(f"127.0.0.1:{free_port()}", "x")
+
+
+def pool_with(*workers: tuple[str, subprocess.Popen]) -> worker_pool.WorkerPool:
+    pool = worker_pool.WorkerPool()
+    pool._workers = [worker_pool._Worker(process, "1-1", address) for address, process in workers]
+    return pool
+
+
+def test_workers_end_with_their_job_and_others_stay(rest, provision, capsys):
+    master = rest.address.removeprefix("http://")
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for code in (WAITS, IGNORES_SIGTERM, WAITS)]
+    ended, deaf, running = processes
+    of_ended, of_running = (provision(flink_master=master, job_name=name) for name in ("ended", "running"))
+    pool = pool_with((of_ended, ended), (of_ended, deaf), (of_running, running))
+    try:
+        jobs = [{"name": "ended", "state": "RUNNING"}, {"name": "running", "state": "RUNNING"}]
+        _Flink.answers = {"GET /jobs/overview": {"jobs": jobs}}
+        for _ in range(2):
+            pool.end_idle()
+        jobs[0]["state"] = "CANCELED"
+        pool.end_idle()
+        assert [process.poll() for process in processes] == [None, None, None], "they may end by themselves"
+        pool.end_idle()
+        assert ended.wait(10) == -signal.SIGTERM
+        assert f"process {ended.pid}: its job ended has ended; it is ended too" in capsys.readouterr().out
+        pool.end_idle()
+        assert deaf.wait(10) in (-signal.SIGTERM, -signal.SIGKILL)
+        assert running.poll() is None
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

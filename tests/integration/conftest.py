@@ -1,5 +1,6 @@
 """The runners, brokers and clusters that integration tests start; each is built once and ends with the test session."""
 
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -7,8 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-import apache_beam
 import pytest
+from browser import NAMES, Browser, browsing, find_browser
 
 # What deploy/ has for users is what tests run on; it is no part of the package, and found behind everything else.
 sys.path.append(str(pathlib.Path(__file__).parents[2]))
@@ -17,31 +18,60 @@ from deploy.flink import worker_pool as worker_pool_program
 from deploy.flink.job_server import job_server_jar
 from deploy.flink.local_cluster import LocalCluster
 from deploy.flink.service import Service, free_port, is_listening
-from services.kafka_broker import KafkaBroker, broker_jars
+from deploy.kafka.broker import KafkaBroker, broker_jars
+from deploy.prism import prism_binary
+from services.fault_proxy.client import FaultProxy, fault_proxy
+from services.object_stores import S3, Azure, Emulator, Gcs, ObjectStore, azurite_program, fake_gcs_program, running
 
-PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{apache_beam.__version__}"
+AXE = "axe-core@4.14.1"
+
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "penstock-tests"
 
 
 def need(*programs: str) -> None:
     """Skips the test where a program is missing; where PENSTOCK_NO_SKIP is set, as in CI, that is a failure."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing and os.environ.get("PENSTOCK_NO_SKIP"):
-        pytest.fail(f"not in the PATH: {', '.join(missing)}")
-    if missing:
-        pytest.skip(f"not in the PATH: {', '.join(missing)}")
+    if missing := [program for program in programs if shutil.which(program) is None]:
+        _lack(f"not in the PATH: {', '.join(missing)}")
+
+
+def need_packages(*names: str) -> None:
+    """The same for packages of Python."""
+    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
+        _lack(f"not installed: {', '.join(missing)}")
+
+
+def _lack(what: str) -> None:
+    (pytest.fail if os.environ.get("PENSTOCK_NO_SKIP") else pytest.skip)(what)
 
 
 @pytest.fixture(scope="session")
 def prism() -> str:
     """The path of a Prism that was built once."""
     need("go")
-    binary = CACHE / f"prism-{apache_beam.__version__}"
-    if not binary.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["go", "install", PRISM], env={**os.environ, "GOBIN": str(CACHE)}, check=True)
-        (CACHE / "prism").rename(binary)
-    return str(binary)
+    return str(prism_binary(CACHE))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    """A browser; a test opens a page of its own in it."""
+    program = find_browser()
+    if program is None:
+        need(NAMES[0])
+    with browsing(program, tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, which judges what a page is for people with disabilities."""
+    need("npm")
+    folder = CACHE / AXE
+    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        flags = ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
+        subprocess.run(["npm", "install", *flags, AXE], check=True, capture_output=True, timeout=300)
+    return script.read_text()
 
 
 @pytest.fixture(scope="session")
@@ -103,3 +133,46 @@ def flink_cluster(tmp_path_factory, flink_jar) -> Iterator[LocalCluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory) -> Iterator[Emulator]:
+    """A store that speaks S3; a test takes a bucket of its own."""
+    need_packages("moto", "flask_cors")
+    with running(S3(tmp_path_factory.mktemp("s3"))) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory) -> Iterator[Emulator]:
+    """A store that speaks Azure's blobs."""
+    need("node", "npm")
+    with running(Azure(tmp_path_factory.mktemp("azure"), azurite_program(CACHE))) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory) -> Iterator[Emulator]:
+    """A store that speaks Google's API."""
+    need("go")
+    with running(Gcs(tmp_path_factory.mktemp("gcs"), fake_gcs_program(CACHE))) as store:
+        yield store
+
+
+@pytest.fixture(params=["s3", "azure", "gcs"])
+def emulator(request) -> Emulator:
+    """Each of the three stores."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def proxy(emulator, tmp_path) -> Iterator[FaultProxy]:
+    """A proxy before the store, with no plan yet."""
+    with fault_proxy(emulator.endpoint, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(emulator, proxy) -> ObjectStore:
+    """An empty bucket, reached through the proxy."""
+    return emulator.at(proxy.endpoint, emulator.new_bucket().bucket)

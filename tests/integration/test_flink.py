@@ -72,9 +72,7 @@ def test_a_stream_goes_on_from_a_savepoint(tmp_path, kafka, flink_cluster):
         savepoint = flink_cluster.rest.stop(first.id, f"file://{tmp_path}/savepoints")
         assert first.process.wait(60) == 0
         assert f"flink stop -p FOLDER {first.id}" in first.log()
-        second = StreamJob(
-            flink_cluster, uri, tmp_path, "--idle_timeout=10s", "--resume", f"--savepoint_path={savepoint}"
-        )
+        second = StreamJob(flink_cluster, uri, tmp_path, "--idle_timeout=10s", f"--savepoint_path={savepoint}")
         try:
             second.wait_for("all events in windows", lambda: sums(second.output)["rows_in"] >= len(events))
         finally:
@@ -83,7 +81,7 @@ def test_a_stream_goes_on_from_a_savepoint(tmp_path, kafka, flink_cluster):
         producer.close()
         first.end()
     found = read_contents(second.output, events)
-    assert np.array_equal(np.sort(np.concatenate([found.rows, found.late_letters])), np.arange(len(events)))
+    assert np.array_equal(found.all, np.arange(len(events)))
 
 
 def test_files_that_come_are_read_once_also_across_a_savepoint(tmp_path, flink_cluster):
@@ -111,7 +109,7 @@ def test_files_that_come_are_read_once_also_across_a_savepoint(tmp_path, flink_c
         first.end()
     for file in range(6, files):
         add(file * rows, (file + 1) * rows)
-    go_on = ("--resume", f"--savepoint_path={savepoint}")
+    go_on = (f"--savepoint_path={savepoint}",)
     second = StreamJob(flink_cluster, f"{folder}/*.jsonl", tmp_path, "--watch=1", *go_on)
     try:
         add(files * rows, files * rows + 1)
@@ -120,7 +118,7 @@ def test_files_that_come_are_read_once_also_across_a_savepoint(tmp_path, flink_c
         assert second.end() == 0
     found = read_contents(second.output, events)
     assert np.array_equal(np.sort(found.rows), np.arange(files * rows))
-    assert len(found.late_letters) == 0
+    assert len(found.rejected) == 0
 
 
 def test_bad_messages_are_dead_letters_and_the_stream_goes_on(tmp_path, kafka, flink_cluster):

@@ -7,15 +7,16 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deploy.flink.service import free_port
+from deploy.kafka.broker import KafkaBroker
 from helpers import batches_of
 from kafka_stream import Stream
-from services.kafka_broker import KafkaBroker
 
 from penstock.io.errors import InputError
 from penstock.io.kafka import consumer as kafka_consumer
 from penstock.io.kafka.offsets import OffsetRange, resolve_offsets
 from penstock.io.kafka.read import ReadFromKafka
 from penstock.io.kafka.source import KafkaSource
+from penstock.io.kafka.topics import check_topic_ids, topic_ids
 from penstock.io.schema import Feature, Kind
 
 pytestmark = pytest.mark.integration
@@ -95,6 +96,18 @@ def test_times_are_offsets(broker, topic):
     assert read(broker, topic, start=EPOCH + 90) == list(range(90, 100))
 
 
+def test_a_topic_that_is_made_anew_has_another_id(broker, topic):
+    parsed, client = KafkaSource.parse(source(broker, topic)), AdminClient({"bootstrap.servers": broker.address})
+    before = topic_ids(parsed, [topic])
+    assert before.keys() == {parsed.uri(topic)}
+    assert topic_ids(parsed, [topic]) == before
+    client.delete_topics([topic])[topic].result(20)
+    time.sleep(1)
+    broker.create_topic(topic, 2)
+    with pytest.raises(InputError, match="was made anew"):
+        check_topic_ids(before, topic_ids(parsed, [topic]))
+
+
 def test_a_new_partition_is_read_while_running(broker, topic):
     send(broker, topic, range(10))
     reading = stream(broker, topic, discover_interval="500ms")
@@ -103,6 +116,31 @@ def test_a_new_partition_is_read_while_running(broker, topic):
     send(broker, topic, range(10, 15), partition=2)
     assert numbers(reading.until(lambda rows: len(rows) == 5)) == list(range(10, 15))
     assert reading.offsets() == {(topic, 0): 10, (topic, 1): 0, (topic, 2): 5}
+
+
+def test_topics_of_a_pattern_come_and_go(broker, caplog):
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    for name in ("day-1", "day-2"):
+        broker.create_topic(name, 1)
+    send(broker, "day-1", range(10))
+    send(broker, "day-2", range(10, 20))
+    reading = stream(broker, ".*day-.*", {"pattern": "true", "group": "days"}, discover_interval="300ms")
+    assert {topic for topic, _ in reading.offsets()} == {"day-1", "day-2"}, "not __consumer_offsets"
+    reading.until(lambda rows: len(rows) == 20)
+    assert reading.watermark.micros == (EPOCH + 9) * 1000 - 5_000_000
+    admin.delete_topics(["day-1"])["day-1"].result(30)
+    broker.create_topic("day-3", 2)
+    send(broker, "day-3", range(20, 30), partition=0)
+    send(broker, "day-3", range(30, 40), partition=1)
+    assert numbers(reading.until(lambda rows: len(rows) == 20)) == list(range(20, 40))
+    reading.until(lambda rows: reading.watermark.micros == (EPOCH + 19) * 1000 - 5_000_000)
+    assert "/day-1: the topic is gone: the stream goes on without it" in caplog.text
+    broker.create_topic("day-1", 1)
+    send(broker, "day-1", range(40, 45))
+    assert numbers(reading.until(lambda rows: len(rows) == 5)) == list(range(40, 45))
+    (letter,) = [letter for letters in reading.letters for letter in letters]
+    assert letter.reasons[0].detail.startswith("offset 10 is beyond the end of the partition, which was made anew")
+    kafka_consumer.close_parked(lambda key: True)
 
 
 def test_control_records_at_the_end_do_not_stall_a_bounded_read(broker, topic):

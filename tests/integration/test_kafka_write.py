@@ -6,10 +6,10 @@ import time
 
 import pyarrow as pa
 import pytest
-from services.kafka_broker import KafkaBroker
+from deploy.kafka.broker import KafkaBroker
 
-from penstock.io.errors import DataError
-from penstock.io.kafka.producer import Delivery
+from penstock.io.errors import DataError, InputError
+from penstock.io.kafka.producer import Delivery, look_up
 from penstock.io.kafka.target import KafkaTarget
 from penstock.io.kafka.write import messages_of
 
@@ -53,7 +53,7 @@ def start_later(broker):
 def test_a_broker_that_dies_and_comes_back_has_each_message_once_and_in_order(broker, monkeypatch):
     broker.create_topic("restart", 2)
     monkeypatch.setenv("PENSTOCK_KAFKA_MESSAGE_TIMEOUT_MS", "400000")
-    delivery = Delivery.of(KafkaTarget.parse(f"kafka://{broker.address}/restart"))
+    delivery = Delivery(KafkaTarget.parse(f"kafka://{broker.address}/restart"))
     rows = 0
 
     def send(seconds):
@@ -80,21 +80,35 @@ def test_a_broker_that_dies_and_comes_back_has_each_message_once_and_in_order(br
         assert numbers == sorted(numbers)
 
 
-def test_a_message_beyond_the_topics_limit_names_its_partition(broker):
-    broker.create_topic("small", 1, **{"max.message.bytes": "1000"})
-    delivery = Delivery.of(KafkaTarget.parse(f"kafka://{broker.address}/small"))
-    delivery.send([b"x" * 100], [None])
+def test_a_topics_limit_is_looked_up_and_small_messages_pass_it(broker):
+    broker.create_topic("small", 1, **{"max.message.bytes": "2000"})
+    target = look_up(KafkaTarget.parse(f"kafka://{broker.address}/small"))
+    assert target.max_bytes == 2000
+    delivery = Delivery(target)
+    assert not delivery.holds(2000)
+    delivery.send([b'{"n": %d}' % number for number in range(5000)], [None] * 5000)
     delivery.flush()
+    assert sorted(number for _, number in read(broker, "small", 1)) == list(range(5000))
+
+
+def test_a_message_beyond_a_limit_that_is_not_known_names_its_partition(broker):
+    broker.create_topic("unknown", 1, **{"max.message.bytes": "1000"})
+    delivery = Delivery(KafkaTarget.parse(f"kafka://{broker.address}/unknown"))
     delivery.send([b"x" * 2000], [None])
     with pytest.raises(
-        DataError, match=r"/small: a message is not delivered: MSG_SIZE_TOO_LARGE: .* \(partition 0, 2000 bytes\); the"
+        DataError,
+        match=r"/unknown: a message is not delivered: MSG_SIZE_TOO_LARGE: .* \(partition 0, 2000 bytes\); the",
     ):
         delivery.flush()
 
 
 def test_a_topic_that_is_missing(broker, monkeypatch):
+    target = KafkaTarget.parse(f"kafka://{broker.address}/nowhere")
+    with pytest.raises(InputError, match=r"/nowhere: the broker has no topic 'nowhere'; create it"):
+        look_up(target)
+    assert look_up(target, create=False) == target
     monkeypatch.setenv("PENSTOCK_KAFKA_TOPIC_METADATA_PROPAGATION_MAX_MS", "1000")
-    delivery = Delivery.of(KafkaTarget.parse(f"kafka://{broker.address}/nowhere"))
+    delivery = Delivery(target)
     delivery.send([b"x"], [None])
     with pytest.raises(DataError, match=r"/nowhere: a message is not delivered: UNKNOWN_TOPIC_OR_PART.*; create it"):
         delivery.flush()

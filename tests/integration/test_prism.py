@@ -1,21 +1,23 @@
 """The main job on Prism, Beam's other local runner, which `go install` builds here."""
 
+import contextlib
 import os
 import pathlib
 import re
 import shlex
 import subprocess
 import sys
-import venv
 
 import pytest
+from builds import QUICK_BUILD, ROOT
 
 from penstock.io.dataset.manifest import read_manifest
+from penstock.io.errors import ConfigError
 from pipelines.prepare import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-ROOT = pathlib.Path(__file__).parents[2]
+CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 
 SCHEMA = """
 feature { name: "id" type: INT presence { min_fraction: 1 } value_count { min: 1 max: 1 } }
@@ -62,10 +64,11 @@ def bare_python(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("bare")
     build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", f"--outdir={folder}", ROOT]
     subprocess.run(build, check=True, capture_output=True)
-    venv.create(folder / "venv", symlinks=True, with_pip=True)
-    python = folder / "venv" / "bin" / "python"
+    python, uv = folder / "venv" / "bin" / "python", pathlib.Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
     (sdist,) = folder.glob("*.tar.gz")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", sdist], check=True, cwd=folder)
+    install = [uv, "pip", "install", "--quiet", "--python", python, "--constraint", CONSTRAINTS, sdist]
+    subprocess.run(install, check=True, cwd=folder, env=os.environ | QUICK_BUILD)
     return python
 
 
@@ -103,6 +106,40 @@ def test_prism_fits_and_applies_features(tmp_path, inputs, prism):
     assert written(tmp_path / "applied")[0] == written(tmp_path / "fitted")[0]
 
 
+MODULE = """
+import tensorflow_transform as tft
+from beside import SCALED
+
+def preprocessing_fn(inputs):
+    return {"fare_xf": tft.scale_to_z_score(inputs[SCALED]), "id_xf": inputs["id"]}
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A file with a module beside it, in the working directory of this process and on its path: on no worker's."""
+    pytest.importorskip("tensorflow_transform")
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "beside.py").write_text('SCALED = "fare"\n')
+    (folder / "only_here_fares.py").write_text(MODULE)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.mark.usefixtures("module")
+def test_a_file_of_features_goes_to_workers_that_do_not_have_it(tmp_path, inputs, prism, worker_pool):
+    with contextlib.chdir(tmp_path):
+        _, flags = worker_pool()
+    there = ["--runner=PrismRunner", f"--prism_location={prism}", *flags]
+    name = "--features=only_here_fares.py"
+    for output, more in (("here", []), ("there", there)):
+        assert run([*inputs, name, f"--output={tmp_path}/{output}", *more]) == 0
+    assert written(tmp_path / "there")[0] == written(tmp_path / "here")[0]
+    with pytest.raises(ConfigError, match=r"on a worker, .*'only_here_fares'.*or pass the file, only_here_fares\.py:"):
+        run([*inputs, "--features=only_here_fares:preprocessing_fn", f"--output={tmp_path}/failed", *there])
+
+
 def test_too_many_rejects_and_inferred_schemas_on_prism(tmp_path, inputs, prism):
     flags = [inputs[0], "--runner=PrismRunner", f"--prism_location={prism}"]
     assert run([*flags, f"--output={tmp_path}/inferred"]) == 0
@@ -123,9 +160,10 @@ def test_too_many_rejects_and_inferred_schemas_on_prism(tmp_path, inputs, prism)
 )
 def test_the_tests_of_the_main_job_and_the_sink_pass_on_prism(prism, tests):
     path = pathlib.Path(__file__).parents[1] / tests
-    # Beam's threads of a job that has ended may still complain that Prism forgot about it.
-    quiet = "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+    # Beam's threads of a job that has ended may still complain that Prism forgot about it; and a pipeline that a test
+    # makes itself runs on Beam's own Prism, which Beam forgets before it has ended.
+    quiet = [f"-Wignore::pytest.Pytest{what}Warning" for what in ("UnhandledThreadException", "UnraisableException")]
     flags = f"--runner=PrismRunner --prism_location={shlex.quote(prism)}"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", quiet, str(path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "each_runner", *quiet, str(path)]
     done = subprocess.run(command, env={**os.environ, "PENSTOCK_TEST_FLAGS": flags}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]

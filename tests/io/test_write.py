@@ -24,6 +24,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.manifest import read_manifest
+from penstock.io.dataset.observer import DatasetObserver
 from penstock.io.dataset.publish import read_outcome
 from penstock.io.dataset.shuffle import _MergeFn, _ShardRange, hash_bound, shards_of
 from penstock.io.dataset.spec import DatasetSpec
@@ -100,6 +101,7 @@ SHUFFLED = list(range(ROWS))
 random.Random(1).shuffle(SHUFFLED)
 
 
+@pytest.mark.each_runner
 @pytest.mark.parametrize(
     ("batches", "options"),
     [
@@ -172,6 +174,7 @@ def test_manifest_describes_the_files(tmp_path):
         assert stored[4:8] == bytes(4)
 
 
+@pytest.mark.each_runner
 def test_splits_without_rows_and_shards_without_rows_are_empty_files(tmp_path):
     tf = pytest.importorskip("tensorflow")
     split = pa.array(["eval"] * 2).dictionary_encode()
@@ -185,6 +188,7 @@ def test_splits_without_rows_and_shards_without_rows_are_empty_files(tmp_path):
     assert shard_bytes(tmp_path / "True") == shard_bytes(tmp_path / "False")
 
 
+@pytest.mark.each_runner
 @pytest.mark.parametrize("split_type", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
 def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
     names = pa.array([("train", "eval", "train")[i % 3] for i in range(ROWS)]).cast(split_type)
@@ -200,6 +204,7 @@ def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
     assert shard_bytes(tmp_path / "eval").items() <= shard_bytes(tmp_path / "3").items()
 
 
+@pytest.mark.each_runner
 @pytest.mark.parametrize("spill", [True, False])
 def test_number_of_shards_follows_the_bytes(tmp_path, spill):
     write(tmp_path, Slices(table(), 90), num_shards=None, shard_bytes=4096, spill=spill, compression="none")
@@ -240,6 +245,7 @@ def test_identical_rows_share_a_shard(tmp_path):
     assert sorted(shard.records for shard in read_manifest(str(tmp_path)).shards) == [0, 0, 0, 0, 1000]
 
 
+@pytest.mark.each_runner
 def test_event_times_of_each_shard_are_in_the_manifest(tmp_path):
     times = pa.array([None if i == 3 else i * 1_000_000 for i in range(10)], pa.timestamp("us", "UTC"))
     write(tmp_path, [table(10, **{EVENT_TIME: times})], num_shards=1)
@@ -248,6 +254,7 @@ def test_event_times_of_each_shard_are_in_the_manifest(tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.each_runner
 def test_row_that_cannot_be_written_is_a_dead_letter(tmp_path):
     batch = pa.record_batch({"x": pa.array([[1], [1, None], [2]])})
     handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
@@ -257,12 +264,14 @@ def test_row_that_cannot_be_written_is_a_dead_letter(tmp_path):
     assert list_files(str(tmp_path))["dead_letters/part-00000-of-00001.jsonl"] > 0
 
 
+@pytest.mark.each_runner
 def test_row_that_cannot_be_written_fails_without_a_handler(tmp_path):
     with pytest.raises(Exception, match=r"rejected by stage write: write.null_in_list: column 'x' has a null"):
         write(tmp_path, [pa.record_batch({"x": pa.array([[1, None]])})])
     assert read_manifest(str(tmp_path)) is None
 
 
+@pytest.mark.each_runner
 def test_job_that_fails_leaves_no_manifest_and_the_next_one_succeeds(tmp_path):
     with pytest.raises(Exception, match=r"a row is of split 'other'; splits must name it, got train"):
         write(tmp_path, [table(2, **{SPLIT: pa.array(["other"] * 2).dictionary_encode()})])
@@ -316,6 +325,7 @@ def put(pipeline, batch, window=None):
 ONE_BAD = pa.record_batch({"x": pa.array([[1, None], *([[2]] * 50)]), "s": pa.array(["a"] * 51, pa.string_view())})
 
 
+@pytest.mark.each_runner
 def test_what_goes_to_another_handler_is_accounted_for_as_well(tmp_path):
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         with error_handling.ErrorHandler(beam.Map(lambda letter: letter.reasons[0].code)) as handler:
@@ -342,6 +352,7 @@ class _RejectFirstFn(beam.DoFn):
         yield batch.slice(1)
 
 
+@pytest.mark.each_runner
 def test_rows_that_a_step_before_the_sink_rejected_came_in_too(tmp_path):
     staging = Staging.new(str(tmp_path))
     handler = DeadLetterHandler(staging.dead_letters, staging.run_id)
@@ -352,6 +363,7 @@ def test_rows_that_a_step_before_the_sink_rejected_came_in_too(tmp_path):
     assert (manifest.rows_in, manifest.rows_out, manifest.rejected_by_stage) == (ROWS, ROWS - 1, {"validate": 1})
 
 
+@pytest.mark.each_runner
 def test_nothing_published_fails_the_pipeline_of_one_who_reads_no_outcome(tmp_path):
     handler = DeadLetterHandler(str(tmp_path / "letters"), "r1")
     with (
@@ -363,6 +375,7 @@ def test_nothing_published_fails_the_pipeline_of_one_who_reads_no_outcome(tmp_pa
     assert list_files(str(tmp_path / "out"))["dead_letters/part-00000-of-00001.jsonl"] > 0
 
 
+@pytest.mark.each_runner
 @pytest.mark.parametrize("options", [{}, {"spill": False}, {"shuffle": "none"}, {"format": "arrayrecord"}], ids=str)
 def test_feature_of_two_kinds_publishes_nothing(tmp_path, options):
     if options.get("format"):
@@ -413,6 +426,7 @@ def test_unbounded_input_is_refused(tmp_path):
         _ = rows | WriteDataset(str(tmp_path))
 
 
+@pytest.mark.each_runner
 def test_null_shuffle_key_fails(tmp_path):
     with pytest.raises(Exception, match="_shuffle_key must not be null, got 1 nulls"):
         write(tmp_path, [table(2, **{SHUFFLE_KEY: pa.array([1, None], pa.uint64())})])
@@ -480,6 +494,7 @@ class _FullDisk(io.BytesIO):
         return super().write(data)
 
 
+@pytest.mark.each_runner
 def test_full_disk_leaves_the_old_dataset(tmp_path, monkeypatch):
     write(tmp_path, [table(5)])
     before = shard_bytes(tmp_path)
@@ -529,3 +544,74 @@ def test_an_output_in_which_a_watcher_looks_is_refused(tmp_path, pattern, messag
     rows = beam.Pipeline() | WatchRecords([f"{tmp_path}/{pattern}"], "1s", format="csv")
     with pytest.raises(ConfigError, match=message):
         _ = rows | WriteDataset(str(tmp_path / "ds"), num_shards=1, window="fixed:60s")
+
+
+class CountObserver(DatasetObserver):
+    """Counts rows, and refuses a dataset of some; pickled, it knows no pipeline."""
+
+    extras = ("counts",)
+
+    def __init__(self, refused=()):
+        self.refused = refused
+
+    def observe(self, staging, written, rejected):
+        counts = {"written": written, **{f"rejected {index}": rows for index, rows in enumerate(rejected)}}
+        sizes = [
+            rows | f"Count {name}" >> beam.FlatMap(_sizes, name.split()[0]) for name, rows in counts.items()
+        ] | "Counts" >> beam.Flatten()
+        once = written.pipeline | "OnceForCounts" >> beam.Create([None])
+        path = staging.path("counts", "rows.txt")
+        return once | "Stage" >> beam.FlatMap(_stage, path, self.refused, beam.pvalue.AsList(sizes))
+
+
+def _sizes(batch, name):
+    rows = batch.num_rows if isinstance(batch, pa.RecordBatch) else len(batch)
+    splits = batch.column(SPLIT).unique().to_pylist() if SPLIT in getattr(batch, "schema", pa.schema([])).names else []
+    yield name, rows, splits
+
+
+def _stage(_, path, refused, sizes):
+    totals = {name: sum(rows for one, rows, _ in sizes if one == name) for name in ("written", "rejected")}
+    splits = sorted({split for _, _, found in sizes for split in found})
+    with FileSystems.create(path) as file:
+        file.write(f"{totals} {splits}".encode())
+    yield from refused
+
+
+def with_bad_rows():
+    """Rows of two splits, of which each 50th cannot be written."""
+    splits = pa.array(["train" if row % 2 else "eval" for row in range(ROWS)])
+    big = [1e300 if row % 50 == 0 else 1.0 for row in range(ROWS)]
+    return [table(**{SPLIT: splits, "big": pa.array(big)}).slice(start, 100) for start in range(0, ROWS, 100)]
+
+
+@pytest.mark.parametrize("options", [{}, {"spill": False}, {"workers": 2}], ids=str)
+def test_an_observer_sees_the_rows_that_are_written_and_those_that_are_rejected(tmp_path, options):
+    letters = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
+    given = {"splits": ("train", "eval"), "dead_letters": letters, "max_reject_fraction": 0.5, **options}
+    assert write(tmp_path, with_bad_rows(), observer=CountObserver(), **given) == "published"
+    found = (tmp_path / "counts" / "rows.txt").read_text()
+    assert found == "{'written': 490, 'rejected': 10} ['eval', 'train']"
+    manifest = read_manifest(str(tmp_path))
+    assert (manifest.rows_out, manifest.rows_rejected) == (490, 10)
+    assert "counts" in manifest.extras
+
+
+def test_an_observer_may_refuse_publication(tmp_path):
+    assert write(tmp_path, [table()], observer=CountObserver(["x: shifted"])) == "refused"
+    assert read_manifest(str(tmp_path)) is None
+    assert read_outcome(Staging(str(tmp_path), "r1")).refused == ("x: shifted",)
+    with pytest.raises(Exception, match="nothing is published: x: shifted; dead letters"):
+        write(tmp_path / "b", [table()], run_id=None, observer=CountObserver(["x: shifted"]))
+
+
+def test_an_observer_does_not_change_the_dataset(tmp_path):
+    for name, observer in (("with", CountObserver()), ("without", None)):
+        write(tmp_path / name, [table()], observer=observer)
+    ids = [read_manifest(str(tmp_path / name)).dataset_id for name in ("with", "without")]
+    assert ids[0] == ids[1]
+
+
+def test_an_observer_needs_a_dataset_without_windows(tmp_path):
+    with pytest.raises(ConfigError, match="observer looks at a dataset as a whole"):
+        write(tmp_path, [table()], observer=CountObserver(), window="fixed:60s")

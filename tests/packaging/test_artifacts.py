@@ -30,6 +30,7 @@ def shipped() -> set[str]:
     }
     own = {f"penstock/{path.name}" for path in (ROOT / "src" / "penstock").glob("*.py")}
     data = {"penstock/py.typed", "pipelines/py.typed", "penstock/transforms/beam_yaml/providers.yaml"}
+    data |= {f"penstock/{path.relative_to(ROOT)}" for path in (ROOT / "transforms/report/assets").iterdir()}
     return modules | own | data
 
 
@@ -41,7 +42,9 @@ def test_the_sdist_holds_real_files_and_no_tests(sdist):
     names = {member.name.removeprefix(f"{prefix}/") for member in members if member.isfile()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "setup.py"} <= names
     assert {
-        name.removeprefix("src/") for name in names if name.endswith((".py", ".pyi", "py.typed", "providers.yaml"))
+        name.removeprefix("src/")
+        for name in names
+        if name.endswith((".py", ".pyi", "py.typed", "providers.yaml")) or "/transforms/report/assets/" in name
     } - {"setup.py"} == shipped()
     kernel = {pathlib.Path(name).name for name in names if name.startswith("src/penstock/io/kernel/native/")}
     for module in KERNEL:

@@ -70,8 +70,11 @@ def size(directory: pathlib.Path) -> int:
     return sum(path.lstat().st_size for path in directory.rglob("*") if not path.is_dir())
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("artifact", ["wheel", "sdist", "sdist_without_compiler"])
+# A wheel is made of the sdist by each Python, so what is left to show of the sdist does not depend on it.
+@pytest.mark.parametrize(
+    ("artifact", "version"),
+    [*(("wheel", version) for version in VERSIONS), ("sdist", VERSIONS[0]), ("sdist_without_compiler", VERSIONS[-1])],
+)
 def test_the_core_alone_makes_a_dataset_of_each_format(artifact, version, sdist, environment, tmp_path):
     python, variables = environment(version), {}
     what = pathlib.Path(shutil.copy(sdist, tmp_path))  # from another path it is built again, and not taken from a cache
@@ -84,7 +87,7 @@ def test_the_core_alone_makes_a_dataset_of_each_format(artifact, version, sdist,
     kernel = "no" if artifact == "sdist_without_compiler" else "yes"
     versions = rf"penstock \S+ \(Apache Beam 2\S+, Arrow \S+, Python {version}\S+, kernel: {kernel}"
     assert re.match(versions, said(python, "--version"))
-    assert "penstock[gcp]" in said(python, "prepare", "--input=gs://b/x.csv", "--output=x", code=2)
+    assert "pip install '.[gcp]'" in said(python, "prepare", "--input=gs://b/x.csv", "--output=x", code=2)
     assert size(python.parent.parent) < _MAX_CORE_BYTES
 
 

@@ -4,6 +4,7 @@ The rows have one column, `text`, which every format has a form for.
 """
 
 import functools
+import re
 
 import apache_beam as beam
 import pyarrow as pa
@@ -113,11 +114,19 @@ def test_its_latest_time_is_found(path, tmp_path):
     assert latest_event_time(entry.make(), file, "text") == (1767225600 + 19) * 1_000_000
 
 
+# A fit reads as prepare does: the text of one format and the types of another show it.
+@pytest.mark.parametrize(
+    "path",
+    [name if name in ("csv", "parquet") else pytest.param(name, marks=pytest.mark.slow) for name in FORMATS],
+    indirect=True,
+)
 def test_fit_reads_it(path, tmp_path):
     pytest.importorskip("tensorflow_transform")
     (tmp_path / "features.yaml").write_text("features: {text: {ops: [compute_and_apply_vocabulary]}}")
     flags = ("--input", path, "--features", tmp_path / "features.yaml", "--output", tmp_path / "graph")
-    assert job(*flags, run=fit.run) == (DONE, "")
+    code, stderr = job(*flags, run=fit.run)
+    assert code == DONE
+    assert not re.sub(r"^computing the graph: [\d:]+\n", "", stderr, flags=re.MULTILINE), "but for where it takes long"
 
 
 def test_there_is_a_writer_for_every_format():

@@ -1,6 +1,7 @@
 """The job that fits features alone."""
 
 import functools
+import json
 import subprocess
 import sys
 
@@ -68,6 +69,32 @@ def test_without_a_schema_it_is_inferred_and_written_beside_the_graph(folder):
     pytest.importorskip("tensorflow_transform")
     assert fit_job(*flags(folder)) == (DONE, "")
     assert "schema.pbtxt" in all_files(folder / "graph")
+
+
+def test_rows_that_only_warn_are_counted_by_reason(folder, capsys):
+    pytest.importorskip("tensorflow_transform")
+    rows = [{**row, "id": row["id"] if row["id"] % 5 else None, "word": "ab"[row["id"] % 2]} for row in ROWS]
+    write_csv(folder / "in.csv", rows, list(rows[0]))
+    one = "presence { min_fraction: 1 } value_count { min: 1 max: 1 }"
+    types = {
+        "id": "INT presence { min_fraction: 1 }",
+        "word": f'BYTES {one} string_domain {{ value: "a" }}',
+        "x": f"FLOAT {one}",
+    }
+    write_schema_file(folder / "schema.pbtxt", **types)
+    (folder / "features.yaml").write_text("features: {x: {ops: [scale_to_0_1]}}")
+    common = (f"--schema={folder}/schema.pbtxt", "--split=train=0.8,eval=0.2")
+    warn = ("--schema_warn=word.domain,id.presence",)
+    assert fit_job(*flags(folder, *common, *warn, "--json"))[0] == DONE
+    result = json.loads(capsys.readouterr().out)
+    assert [(note["code"], note["subject"], note["count"]) for note in result["notes"]] == [
+        ("schema.domain", "word", 100),
+        ("schema.presence", "id", 40),
+    ]
+    assert fit_job(*flags(folder, *common, *warn, "--overwrite"))[0] == DONE
+    text = capsys.readouterr().out
+    assert "passed with a warning (a row may have several)\n  schema.domain word   100\n" in text
+    assert not [path for path in folder.iterdir() if path.name.startswith("graph.")], "nothing is left beside it"
 
 
 def test_dry_run_tells_what_would_be_done_and_does_nothing(folder, capsys):

@@ -80,7 +80,7 @@ def test_an_index_of_pandas_gets_a_name_and_one_warning(tmp_path, caplog):
     for name in ("a", "b"):
         (tmp_path / f"{name}.csv").write_text(",n,n\n0,1,x\n1,2,y\n")
     assert run_prepare("--input", tmp_path / "?.csv", "--output", tmp_path / "out") == DONE
-    assert [record.getMessage() for record in caplog.records if record.name == "pipelines._plan"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "pipelines._plan.input"] == [
         f"{tmp_path}/a.csv, and 1 more: line 1 gives some columns no name, or one that another has: column 1 is "
         "'column_1', column 3 is 'n_2'; --header skip --columns NAME,NAME,... names the columns, and skips line 1"
     ]

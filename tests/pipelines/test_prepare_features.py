@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from helpers import (
-    all_files,
+    dataset_files,
     dead_letters,
     example_bytes,
     examples,
@@ -20,6 +20,8 @@ from helpers import (
 from penstock.transforms.verify import verify_dataset
 from pipelines import fit, prepare
 from pipelines._report.result import DATA_FAILED, DONE
+
+pytestmark = pytest.mark.each_runner
 
 FEATURES = """
 features:
@@ -112,10 +114,10 @@ def test_the_fit_sees_the_train_split_alone(prepared):
 def test_the_dataset_with_its_graph_is_whole(prepared):
     manifest = manifest_of(prepared / "out")
     assert not list(verify_dataset(str(prepared / "out")))
-    assert set(manifest.extras) == {"schema.pbtxt", "transform"}
+    assert set(manifest.extras) == {"schema.pbtxt", "statistics", "transform"}
     assert len(manifest.provenance["transform_fingerprint"]) == 64
-    assert {path.split("/")[0] for path in all_files(prepared / "out")} == {
-        *("eval", "manifest.json", "schema.pbtxt", "train", "transform")
+    assert {path.split("/")[0] for path in dataset_files(prepared / "out")} == {
+        *("eval", "manifest.json", "schema.pbtxt", "statistics", "train", "transform")
     }
 
 

@@ -21,7 +21,7 @@ from helpers import (
 
 from penstock.io.errors import InputError
 from penstock.transforms.verify import verify_dataset
-from pipelines import _prepare
+from pipelines._jobs import prepare as _prepare
 from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
 
 

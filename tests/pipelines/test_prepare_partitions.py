@@ -10,6 +10,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from helpers import dead_letters, examples, job, manifest_of, run_prepare, write_csv, write_jsonl, write_schema_file
 from pyarrow import parquet
 
+from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.schema import Feature, Kind, load_schema, named_features
 from penstock.io.sources.watch import WatchRecords
 from penstock.transforms.verify import verify_dataset
@@ -123,3 +124,33 @@ def test_a_job_never_deletes_its_input(dataset, tmp_path):
     code, stderr = job("--dead_letters", letters, "--output", dataset.parent, "--watch", "1", run=replay.run)
     assert (code, "lies in --output" in stderr) == (WRONG_USAGE, True)
     assert {path: path.read_bytes() for path in sorted(dataset.rglob("*")) if path.is_file()} == before
+
+
+def test_notes_of_columns_are_about_the_rows_of_each_window_whatever_the_rows_pass_through(tmp_path):
+    for month in (1, 2):
+        path = tmp_path / "in" / f"month={month}" / "rides.csv"
+        path.parent.mkdir(parents=True)
+        rows = [{"card": f"c{n % 5}", "n": n % 12, "t": 86_400 * (n % 3) + n} for n in range(24)]
+        write_csv(path, rows, ["card", "n", "t"])
+    whole = "presence { min_fraction: 1 }"
+    schema = write_schema_file(tmp_path / "s.pbtxt", card=f"BYTES {whole}", n="INT", t=f"INT {whole}", month="INT")
+    (tmp_path / "rules.yaml").write_text("unique: [month, n]")
+    (tmp_path / "rolling.yaml").write_text("rolling: {key: card, window: 1h, features: {rides: {op: count}}}")
+    steps = ("--rules", tmp_path / "rules.yaml", "--rolling", tmp_path / "rolling.yaml", "--max_reject_fraction=1")
+    flags = (
+        "--schema",
+        schema,
+        "--event_time=t:s",
+        "--window=fixed:1d",
+        "--num_shards=1",
+        *steps,
+        "--output",
+        tmp_path / "out",
+    )
+    assert run_prepare("--input", tmp_path / "in", *flags) == DONE
+    manifests = list(read_window_manifests(str(tmp_path / "out")))
+    noted = [[(note.subject, note.count) for note in manifest.notes] for manifest in manifests]
+    written = [sum(manifest.splits.values()) for manifest in manifests]
+    assert noted == [[("month", rows)] for rows in written]
+    assert len(written) == 3
+    assert sum(written) == 24, "each key is there twice"

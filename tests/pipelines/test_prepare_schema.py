@@ -3,12 +3,16 @@
 import json
 
 import pytest
-from helpers import dead_letters, examples, job, manifest_of, run_prepare, window_examples, write_csv
+from helpers import dead_letters, examples, job, manifest_of, run_prepare, window_examples, write_csv, write_schema_file
 
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.reasons import Note
+from penstock.transforms.features.apply import transformed_schema
 from penstock.transforms.verify import verify_dataset
-from pipelines import _plan, _prepare, _replay, fit, relax, replay
+from pipelines import fit, relax, replay
+from pipelines._jobs import fit as _fit
+from pipelines._jobs import prepare as _prepare
+from pipelines._jobs import replay as _replay
 from pipelines._options.prepare import PrepareOptions
 from pipelines._report.result import DONE, WRONG_USAGE
 
@@ -44,6 +48,23 @@ WARNED = {
     "schema.presence fare": 1,
 }
 
+# Its label enters by itself, and with a feature.
+TIPS = """
+import tensorflow as tf
+import tensorflow_transform as tft
+
+def preprocessing_fn(inputs):
+    fare = tft.scale_to_z_score(inputs["fare"])
+    tips = tf.sparse.to_dense(inputs["tips"])[:, 0] if isinstance(inputs["tips"], tf.SparseTensor) else inputs["tips"]
+    return {
+        "fare_xf": fare,
+        "start_xf": inputs["start"],
+        "tips_xf": tf.cast(tips > tft.mean(tips), tf.int64),
+        "tips_list": inputs["tips"],
+        "rate_xf": tips - tf.cast(tf.size(inputs["start"]), tf.float32),
+    }
+"""
+
 UNCHECKED_TEXT = "the schema demands what no row alone can break, and what is not checked"
 
 
@@ -71,7 +92,7 @@ def unread(monkeypatch):
     def fails(*_):
         raise AssertionError("the input is read")
 
-    for module in (_prepare, _plan):
+    for module in (_prepare, _fit):
         monkeypatch.setattr(module, "look_at", fails)
 
 
@@ -119,6 +140,59 @@ class TestEnvironment:
         row = {"company": ["A"], "fare": [5.5], "start": [60]}
         split = "a" if manifest_of(tmp_path / "without").splits["a"] else "b"
         assert row in examples(tmp_path / "with", split)
+
+    def test_outputs_of_a_graph_that_need_the_label_are_left_out_where_it_serves(
+        self, tmp_path, schema, trips, serving, capsys
+    ):
+        tft = pytest.importorskip("tensorflow_transform")
+        (tmp_path / "module.py").write_text(TIPS)
+        features = ("--features", tmp_path / "module.py", "--schema_warn=company.presence,*.domain")
+        flags = ("--schema", schema, "--output")
+        assert run_prepare("--input", trips, *flags, tmp_path / "trained", "--max_reject_fraction=1", *features) == DONE
+        graph, out = ("--transform", tmp_path / "trained" / "transform"), tmp_path / "out"
+        assert "column 'tips' is required" in job("--input", serving, *flags, tmp_path / "all", *graph)[1]
+        capsys.readouterr()
+        assert run_prepare("--input", serving, *flags, out, *graph, "--environment=SERVING") == DONE
+        trained = next(row for row in examples(tmp_path / "trained") if row["start_xf"] == [60])
+        kept = {name: values for name, values in trained.items() if name in ("fare_xf", "start_xf")}
+        assert examples(out) == [kept]
+        assert is_good(out)
+        note = Note(
+            "transform.left_out",
+            "rate_xf, tips_list, tips_xf",
+            3,
+            "needs what the environment SERVING does not expect; it is not computed",
+        )
+        assert note in manifest_of(out).notes
+        assert (
+            f"features that are left out\n  {note.code} {note.subject}   3\n    needs what" in capsys.readouterr().out
+        )
+        published = tft.TFTransformOutput(str(out / "transform"))
+        assert set(published.transformed_feature_spec()) == kept.keys()
+        # A dataset of the graph of a dataset, whose schema does not have the label.
+        again = ("--schema", out / "schema.pbtxt", "--transform", out / "transform", "--output", tmp_path / "again")
+        assert run_prepare("--input", serving, *again) == DONE
+        assert examples(tmp_path / "again") == [kept]
+        found = next(note for note in manifest_of(tmp_path / "again").notes if note.code == "transform.left_out")
+        assert found.detail == "was left out of the graph before; it is not computed"
+
+    @pytest.mark.parametrize(
+        "body", ["{'a': inputs['tips']}", "{'a': inputs['start'], 'b': checked(inputs['tips'])}"], ids=["all", "check"]
+    )
+    def test_a_graph_that_cannot_do_without_the_label_is_refused(self, tmp_path, schema, trips, serving, body):
+        pytest.importorskip("tensorflow_transform")
+        checked = "    tf.debugging.assert_non_negative(x.values)\n    return x"
+        function = f"def preprocessing_fn(inputs):\n    return {body}\n"
+        (tmp_path / "module.py").write_text(f"import tensorflow as tf\ndef checked(x):\n{checked}\n{function}")
+        flags = ("--schema", schema, "--schema_warn=company.presence,*.domain", "--output", tmp_path / "graph")
+        assert job("--input", trips, *flags, "--features", tmp_path / "module.py", run=fit.run) == (DONE, "")
+        given = ("--schema", schema, "--output", tmp_path / "out", "--transform", tmp_path / "graph")
+        code, told_of = job("--input", serving, *given, "--environment=SERVING")
+        message = (
+            "each output of the graph, or a check on which all of them depend, needs 'tips', which the environment "
+            "does not expect; fit a graph without it"
+        )
+        assert (code, message in told_of) == (WRONG_USAGE, True), told_of
 
     @pytest.mark.parametrize(
         ("flags", "message"),
@@ -269,6 +343,49 @@ def test_a_fit_leaves_out_the_rows_that_its_graph_cannot_take(tmp_path, schema, 
     manifest = manifest_of(tmp_path / "out")
     assert manifest.rejected_by_reason == {"transform.error": 1}, "the row without a fare"
     assert told(manifest.notes) == {"schema.domain company": 1, "schema.domain fare": 1, "schema.presence company": 1}
+    assert is_good(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_row_that_a_function_can_take_is_fitted_on_though_the_schema_warns(tmp_path):
+    """TFX's taxi module fills what is missing: a mean without these rows is none of tensorflow-transform's."""
+    pytest.importorskip("tensorflow_transform")
+    rows = write_csv(tmp_path / "in.csv", [{"n": n, "x": x} for n, x in enumerate((1, None, 3, None))], ("n", "x"))
+    one = "value_count { min: 1 max: 1 } presence { min_fraction: 1 }"
+    schema = write_schema_file(tmp_path / "schema.pbtxt", n=f"INT {one}", x=f"FLOAT {one}")
+    (tmp_path / "module.py").write_text(
+        "import tensorflow as tf\nimport tensorflow_transform as tft\n"
+        "def preprocessing_fn(inputs):\n"
+        "    x = inputs['x']\n"
+        "    x = tf.sparse.to_dense(tf.SparseTensor(x.indices, x.values, [x.dense_shape[0], 1]), default_value=0.0)\n"
+        "    return {'x': tft.mean(x) + 0 * x, 'n': inputs['n']}\n"
+    )
+    flags = ("--input", rows, "--schema", schema, "--schema_mode=warn", "--features", tmp_path / "module.py")
+    assert run_prepare(*flags, "--output", tmp_path / "out", "--max_reject_fraction=0") == DONE
+    assert [row["x"] for row in examples(tmp_path / "out")] == [[1.0]] * 4
+    assert told(manifest_of(tmp_path / "out").notes) == {"schema.presence x": 2}
+
+
+@pytest.mark.parametrize("severity", ["--schema_mode=off", "--schema_warn=x.nan"])
+def test_a_nan_that_only_warns_becomes_the_feature_that_tensorflow_transform_gives(tmp_path, severity):
+    """Its own statistics of 1, 2, 3 and 6, without the NaN: mean 3, variance 3.5."""
+    pytest.importorskip("tensorflow_transform")
+    rows = write_csv(tmp_path / "in.csv", [{"x": x, "y": 1} for x in (1, 2, 3, "nan", 6)], ("x", "y"))
+    one = "value_count { min: 1 max: 1 } presence { min_fraction: 1 }"
+    schema = write_schema_file(tmp_path / "schema.pbtxt", x=f"FLOAT {one}", y=f"FLOAT {one}")
+    ops = "x: {ops: [scale_to_z_score]}\n  b: {input: x, ops: [{bucketize: 4}]}\n  y: {}\n"
+    (tmp_path / "f.yaml").write_text(f"features:\n  {ops}")
+    flags = ("--input", rows, "--schema", schema, "--features", tmp_path / "f.yaml", "--max_reject_fraction=0")
+    assert run_prepare(*flags, "--output", tmp_path / "out", severity) == DONE
+    found = {row["b"][0]: row["x"][0] for row in examples(tmp_path / "out") if row["x"][0] == row["x"][0]}
+    wanted = {bucket: (x - 3) / 3.5**0.5 for bucket, x in enumerate((1, 2, 3, 6))}
+    assert found == pytest.approx(wanted, rel=1e-6)
+    assert manifest_of(tmp_path / "out").rows_out == 5
+    domains = {
+        feature.name: feature.float_domain for feature in transformed_schema(f"{tmp_path}/out/transform").feature
+    }
+    assert (domains["x"].HasField("disallow_nan"), domains["x"].disallow_nan) == (True, False)
+    assert domains["y"].HasField("disallow_nan") is (severity != "--schema_warn=x.nan"), "there it may not be"
     assert is_good(tmp_path / "out")
 
 

@@ -1,13 +1,13 @@
 """The main job with each kind of split."""
 
-import types
+import itertools
 
 import pytest
 from helpers import job, manifest_of, run_prepare, write_csv
 
-from penstock.io.errors import ConfigError
+from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.transforms.verify import verify_dataset
-from pipelines import _prepare, _replay
+from pipelines._jobs import replay as _replay
 from pipelines._options.replay import ReplayOptions
 from pipelines._report.result import DATA_FAILED, DONE
 
@@ -67,6 +67,18 @@ def test_what_is_wrong_with_splits_is_told(tmp_path, capsys):
     assert manifest.provenance["split"]["hash_version"] == 2
 
 
+def test_each_window_counts_its_rows_without_a_key(tmp_path):
+    rows = write_csv(tmp_path / "rows.csv", rows_of(range(60)), NAMES)
+    flags = ("--split=8,1,1", "--split_key=user", "--event_time=t", "--window=fixed:10d", "--num_shards=1")
+    assert run_prepare("--input", rows, "--output", tmp_path / "out", *flags) == DONE
+    noted = [
+        {note.code: note.count for note in window.notes if note.code.startswith("split.")}
+        for window in read_window_manifests(str(tmp_path / "out"))
+    ]
+    assert sum(counts["split.null_key"] for counts in noted) == 45
+    assert {*itertools.chain(*noted)} == {"split.null_key"}
+
+
 @pytest.fixture
 def letters(tmp_path):
     """Dead letters of a dataset with splits."""
@@ -85,18 +97,3 @@ def test_a_replay_splits_as_the_run_did(tmp_path, letters):
     split = _replay.completed(ReplayOptions.parse([letters, "--output=x", "--folds=3"])).split
     assert (split.split_time, split.split_gap, split.split_hash) == (None, None, 2), "another kind is a new beginning"
     split.names()
-
-
-def test_a_stream_does_not_go_on_with_another_hash(tmp_path, monkeypatch):
-    def written(**flags):
-        window = types.SimpleNamespace(provenance={"options": flags})
-        monkeypatch.setattr(_prepare, "read_window_manifests", lambda output: iter([window]))
-
-    written(split="train=0.9,eval=0.1")  # by a release that had one version
-    with pytest.raises(ConfigError, match=r"version 1 of the hash, this job has version 2: pass --split_hash 1 to"):
-        _prepare.check_split_hash(str(tmp_path), 2)
-    _prepare.check_split_hash(str(tmp_path), 1)
-    written(split="train=0.9,eval=0.1", split_hash=2)
-    _prepare.check_split_hash(str(tmp_path), 2)
-    written()  # one split, which needs no hash
-    _prepare.check_split_hash(str(tmp_path), 2)

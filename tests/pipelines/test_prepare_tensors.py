@@ -204,3 +204,73 @@ def test_parquet_has_lists_for_what_a_tensor_is_made_of(folder, prepared, tmp_pa
     assert table.column("kind$sparse_indices_0").to_pylist() == [[row % 4] for row in range(64)]
     assert table.column("letters$row_lengths_1").to_pylist()[:4] == [[1, 2], None, [1], [0, 3]]
     assert not list(verify_dataset(str(tmp_path / "out")))
+
+
+SEQUENCES = """
+feature { name: "user" type: INT presence { min_fraction: 1 } shape { } }
+feature { name: "prices" type: FLOAT value_count { min: 0 } }
+feature { name: "prices$step_lengths" type: INT presence { min_fraction: 1 } value_count { min: 0 } }
+tensor_representation_group {
+  key: ""
+  value {
+    tensor_representation {
+      key: "prices"
+      value {
+        ragged_tensor {
+          feature_path { step: "prices" } partition { row_length: "prices$step_lengths" } row_partition_dtype: INT64
+        }
+      }
+    }
+  }
+}
+"""
+
+OF_SEQUENCES = """
+import tensorflow as tf
+import tensorflow_transform as tft
+
+
+def preprocessing_fn(inputs):
+    prices = inputs["prices"]
+    halves = prices / 2
+    scaled = halves.with_flat_values(halves.flat_values - tft.min(prices.flat_values))
+    return {
+        "user": inputs["user"],
+        "sum": tf.reduce_sum(prices, axis=2),
+        "ragged": scaled,
+        "half": halves.merge_dims(1, 2).to_sparse(),
+        "half$step_lengths": halves.row_lengths(axis=2).to_sparse(),
+    }
+"""
+
+
+def sequence(user, steps):
+    lists = [tf.train.Feature(float_list=tf.train.FloatList(value=step)) for step in steps]
+    context = tf.train.Features(feature={"user": tf.train.Feature(int64_list=tf.train.Int64List(value=[user]))})
+    prices = tf.train.FeatureLists(feature_list={"prices": tf.train.FeatureList(feature=lists)})
+    return tf.train.SequenceExample(context=context, feature_lists=prices).SerializeToString()
+
+
+def test_the_steps_of_sequences_are_a_ragged_tensor_and_steps_again(tmp_path):
+    rows = [[[4.0, 2.0], [], [8.0]], [[6.0], [10.0]], [], [[2.0, 3.0, 5.0]]]
+    with tf.io.TFRecordWriter(str(tmp_path / "in.tfrecord")) as writer:
+        for user, steps in enumerate(rows):
+            writer.write(sequence(user, steps))
+    (tmp_path / "schema.pbtxt").write_text(SEQUENCES)
+    (tmp_path / "module.py").write_text(OF_SEQUENCES)
+    given = ("--input", tmp_path / "in.tfrecord", "--record_type=sequence_example", "--max_reject_fraction=0")
+    how = ("--shuffle=none", "--num_shards=1", "--output_format=sequence_example")
+    made = ("--schema", tmp_path / "schema.pbtxt", "--features", tmp_path / "module.py", "--output", tmp_path / "out")
+    assert run_prepare(*given, *how, *made) == DONE
+    assert not list(verify_dataset(str(tmp_path / "out")))
+    names = ("half", "sum$ragged_values", "ragged$ragged_values", "ragged$row_lengths_1")
+    lists = {name: tf.io.RaggedFeature(tf.int64 if "lengths" in name else tf.float32) for name in names}
+    context = {"user": tf.io.FixedLenFeature([], tf.int64)}
+    (records,) = tf.data.TFRecordDataset(shards(tmp_path / "out"), compression_type="GZIP").batch(9)
+    users, found, _ = tf.io.parse_sequence_example(records, context, lists)
+    assert users["user"].numpy().tolist() == [0, 1, 2, 3]
+    assert found["half"].to_list() == [[[price / 2 for price in step] for step in row] for row in rows]
+    singles = {name: [[step[0] for step in row] for row in found[name].to_list()] for name in names[1:]}
+    assert singles["sum$ragged_values"] == [[sum(step) for step in row] for row in rows]
+    assert singles["ragged$row_lengths_1"] == [[len(step) for step in row] for row in rows]
+    assert singles["ragged$ragged_values"] == [[price / 2 - 2 for step in row for price in step] for row in rows]

@@ -1,15 +1,20 @@
 """The main job from files, with windows: published at the end, when all are whole."""
 
+import datetime
+
 import pytest
 from helpers import job, run_prepare, tree, window_examples, write_csv, write_schema_file
 
+from penstock.io.beam.durations import MAX_AHEAD, ZERO
 from penstock.io.dataset.windowed.manifest import read_window_manifests
-from penstock.io.errors import DataError
-from pipelines import _prepare
-from pipelines._plan import Plan
+from penstock.io.errors import ConfigError, DataError
+from pipelines._cli.options import StreamOptions
+from pipelines._jobs import prepare as _prepare
+from pipelines._plan.plan import Plan
 from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
 from pipelines.verify import run as verify
 
+FIVE_MINUTES = datetime.timedelta(minutes=5)
 START = 1_700_000_000
 FLAGS = ("--event_time=time:s", "--window=fixed:60s", "--num_shards=1")
 
@@ -82,3 +87,48 @@ def test_no_rows_are_an_error(tmp_path):
 def test_only_streams_are_resumed(tmp_path, rows):
     code, stderr = job("--input", rows, "--output", tmp_path / "out", *FLAGS, "--resume")
     assert (code, "--resume goes on with a stream, and this input has an end" in stderr) == (WRONG_USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "bad"), [("schema.type", "INT", "x"), ("schema.domain", "INT int_domain { max: 99 }", "100")]
+)
+def test_a_reject_is_in_the_window_of_its_event_time(tmp_path, rows, reason, kind, bad):
+    with open(rows, "a") as file:
+        file.write(f"{bad},{START // 60 * 60 + 130}\n")
+    path = write_schema_file(tmp_path / "schema.pbtxt", id=kind, time="INT")
+    out = tmp_path / "out"
+    run_prepare("--input", rows, "--output", out, "--schema", path, "--max_reject_fraction=0.5", *FLAGS)
+    assert [window.rejected_by_reason for window in windows_of(out)] == [{}, {}, {reason: 1}]
+    assert [window.rows_foreign for window in windows_of(out)] == [0, 0, 0]
+
+
+def test_a_row_of_the_future_is_taken_from_input_with_an_end_unless_it_is_refused(tmp_path, rows):
+    with open(rows, "a") as file:
+        file.write("7,32472144000\n")
+    run_prepare("--input", rows, "--output", tmp_path / "all", *FLAGS)
+    assert windows_of(tmp_path / "all")[-1].window[0] == "2999-01-01T00:00:00.000000Z"
+    out = tmp_path / "out"
+    run_prepare("--input", rows, "--output", out, "--max_ahead=1h", *FLAGS)
+    first, *others = windows_of(out)
+    assert (first.rejected_by_reason, first.rows_foreign, first.status) == ({"future": 1}, 1, "published")
+    assert [window.rows_rejected for window in others] == [0, 0]
+
+
+def test_a_guard_on_time_needs_times(tmp_path, rows):
+    with pytest.raises(ConfigError, match="--max_ahead is about event times: pass --event_time COLUMN"):
+        run_prepare("--input", rows, "--output", tmp_path / "out", "--max_ahead=1h")
+
+
+@pytest.mark.parametrize(
+    ("given", "stream", "bounded"),
+    [(None, MAX_AHEAD, None), ("none", None, None), ("0s", ZERO, ZERO), ("5m", FIVE_MINUTES, FIVE_MINUTES)],
+)
+def test_streams_alone_have_a_guard_on_time_without_the_flag(given, stream, bounded):
+    options = StreamOptions(max_ahead=given)
+    assert (options.guard(is_endless=True), options.guard(is_endless=False)) == (stream, bounded)
+
+
+def test_a_guard_on_time_is_a_duration_or_none(tmp_path, rows, capsys):
+    with pytest.raises(SystemExit):
+        run_prepare("--input", rows, "--output", tmp_path / "out", "--max_ahead=soon")
+    assert "--max_ahead: a duration must be a whole number with ms, s, m, h or d" in capsys.readouterr().err

@@ -14,7 +14,8 @@ from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import match_files
 from penstock.io.reasons import Reason
 from penstock.transforms.verify import verify_dataset
-from pipelines import _replay, replay
+from pipelines import replay
+from pipelines._jobs import replay as _replay
 from pipelines._options.replay import ReplayOptions
 
 LINES = ["id,fare", *(f"{row},{row}.5" for row in range(20)), "20,x", "21,500", "22,1,2", '23,"', "24,600"]

@@ -4,6 +4,7 @@ import re
 import runpy
 import subprocess
 import sys
+import time
 
 import apache_beam as beam
 import pyarrow as pa
@@ -145,3 +146,54 @@ def test_command_line(dataset, monkeypatch, capfd):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert [fault["code"] for fault in json.loads(done.stdout)["faults"]] == ["file.missing"]
+
+
+def _age(path, seconds):
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def _leave(dataset, name, age):
+    path = dataset / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x")
+    _age(path, age)
+    return path
+
+
+DAY = 86_400
+
+
+def test_clean_deletes_what_is_old_and_no_part_of_the_dataset(dataset, capsys):
+    before = {path for path in dataset.rglob("*") if path.is_file()}
+    for path in before:
+        _age(path, 9 * DAY)
+    _leave(dataset, "old/part-00000-of-00001.tfrecord", 2 * DAY)
+    _leave(dataset, ".tmp-killed/train/part-00000-of-00001.tfrecord", 2 * DAY)
+    _leave(dataset, ".tmp-at-work/train/part-00000-of-00001.tfrecord", 2 * DAY)
+    kept = {_leave(dataset, ".tmp-at-work/train/part-00001-of-00002.tfrecord", 60), _leave(dataset, "new.txt", 60)}
+    kept |= {dataset / ".tmp-at-work/train/part-00000-of-00001.tfrecord", _leave(dataset, "_history/L0-1", 9 * DAY)}
+    assert main("verify", verify.run, [f"--dataset={dataset}", "--clean"]) == 1
+    assert {path for path in dataset.rglob("*") if path.is_file()} == before | kept
+    assert not (dataset / "old").exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        ".tmp-killed/train/part-00000-of-00001.tfrecord: deleted",
+        "old/part-00000-of-00001.tfrecord: deleted",
+    ]
+    assert "new.txt: is not in the manifest [file.orphan]" in lines
+    assert main("verify", verify.run, [f"--dataset={dataset}", "--clean", "--clean_age=10s"]) == 0
+    assert {path for path in dataset.rglob("*") if path.is_file()} == before | {dataset / "_history/L0-1"}
+
+
+def test_clean_deletes_nothing_where_a_manifest_cannot_be_read(dataset, capsys):
+    (dataset / "manifest.json").write_text("{")
+    path = _leave(dataset, "old.txt", 2 * DAY)
+    assert main("verify", verify.run, [f"--dataset={dataset}", "--clean"]) == 1
+    assert "nothing is deleted, since manifest.json: " in capsys.readouterr().err
+    assert path.exists()
+
+
+def test_the_age_alone_is_refused(dataset):
+    with pytest.raises(ConfigError, match="--clean_age says what --clean deletes: give that too"):
+        verify.run([f"--dataset={dataset}", "--clean_age=1d"])

@@ -1,4 +1,5 @@
 import json
+import time
 
 import apache_beam as beam
 import numpy as np
@@ -42,3 +43,20 @@ def test_pipeline():
         )
         letters = handler.output() | beam.Map(lambda letter: (letter.position, json.loads(letter.to_json())["reason"]))
         assert_that(letters, equal_to([(1, "event_time.missing"), (0, "event_time.missing")]), label="Rejected")
+
+
+def test_a_row_too_far_ahead_of_the_clock_is_rejected():
+    now = int(time.time())
+    batch = pa.record_batch({"t": [now, now + 3700, 32_472_144_000, now + 3500]})
+    with testing.TestPipeline(runner=FnApiRunner()) as pipeline:
+        with CollectingErrorHandler() as handler:
+            batches = pipeline | beam.Create([batch])
+            timed = batches | AssignEventTime("t:s", max_ahead="1h").with_error_handler(handler)
+        assert_that(timed | beam.FlatMap(lambda batch: batch.column("t").to_pylist()), equal_to([now, now + 3500]))
+        codes = handler.output() | beam.Map(lambda letter: [reason.code for reason in letter.reasons])
+        assert_that(codes, equal_to([["future"], ["future"]]), label="letters")
+
+
+def test_a_limit_that_is_no_duration_is_refused():
+    with pytest.raises(ConfigError, match=r"max_ahead must be a duration, .* got 60"):
+        AssignEventTime("t:s", max_ahead=60)

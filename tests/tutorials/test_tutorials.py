@@ -20,9 +20,10 @@ def test_a_first_model(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_pipelines_of_your_own(tmp_path):
     """Dicts, lines, rows, a database, messages, Beam YAML: each on Beam's default runner."""
-    pytest.importorskip("apache_beam.yaml.yaml_transform", reason="needs penstock[yaml]")
+    pytest.importorskip("apache_beam.yaml.yaml_transform", reason="needs the extra yaml")
     page = ROOT / "docs" / "pipelines.md"
     command = [sys.executable, str(ROOT / "tests" / "tutorials" / "page.py"), str(page)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -249,7 +249,7 @@ class PenstockWriteDataset(_Rejecting):
       compression: One that the format has.
       schema: The features that there may be, a file of protobuf text; without it, those that the rows have.
       seed: Of the shuffle.
-      window: Windows such as `fixed:60s`, each published for itself.
+      window: Windows such as `fixed:60s`, or of a stream also `flush:100000/30s`, each published for itself.
       overwrite: Whether to replace the dataset that is there.
       max_reject_fraction: Publish nothing if more than this part of the rows was rejected.
     """

@@ -55,6 +55,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import TakesBatches, drop_rows
 from penstock.io.beam.row_counters import RowCounters
+from penstock.io.columns.event_times import LetterTimes
 from penstock.io.columns.lists import ListColumn, list_column
 from penstock.io.columns.row_notes import with_row_notes
 from penstock.io.columns.values import column_of, has_kind, is_list, shown
@@ -149,6 +150,17 @@ class RecordChecks:
     label: str | None = None
     warnings: frozenset[tuple[str, str]] = frozenset()
     unchecked: tuple[Note, ...] = ()
+
+    def passing(self) -> tuple[ColumnCheck, ...]:
+        """Returns the columns as those of rows that pass are: what only warns is allowed there."""
+        return tuple(
+            dataclasses.replace(
+                check,
+                allow_nan=check.allow_nan or (check.feature.name, "schema.nan") in self.warnings,
+                allow_infinity=check.allow_infinity or (check.feature.name, "schema.infinity") in self.warnings,
+            )
+            for check in self.columns
+        )
 
 
 def record_checks(
@@ -480,10 +492,16 @@ class ValidateRecords(TakesBatches, RejectingTransform):
         unexpected = unexpected_features(schema, seen)
         self._unexpected = UnexpectedColumns(environment or "", tuple(feature.name for feature in unexpected))
         self._is_told = False
+        self._times: LetterTimes | None = None
 
     def told(self) -> Self:
         """Leaves out the log line about what is not checked: who calls this has told it."""
         self._is_told = True
+        return self
+
+    def dating(self, times: LetterTimes | None) -> Self:
+        """Gives rejected rows their event times, if rows get these only behind this step."""
+        self._times = times
         return self
 
     @property
@@ -495,7 +513,7 @@ class ValidateRecords(TakesBatches, RejectingTransform):
         """Adds one step, which checks each row independently."""
         if self.unchecked and not self._is_told:
             _LOGGER.warning("%s", unchecked_text(self.unchecked))
-        fn = _ValidateRecordsFn(self._checks, self._rules, self._unexpected)
+        fn = _ValidateRecordsFn(self._checks, self._rules, self._unexpected, self._times)
         validate = beam.ParDo(fn).with_output_types(pa.RecordBatch)
         good, rejected = split_rejected(batches | "Validate" >> validate.with_outputs(REJECTED, main="out"))
         self._reject(rejected)
@@ -527,7 +545,10 @@ class UnexpectedColumns:
 
 
 class _ValidateRecordsFn(beam.DoFn):
-    def __init__(self, checks: RecordChecks, rules: CompiledRules, unexpected: UnexpectedColumns):
+    def __init__(
+        self, checks: RecordChecks, rules: CompiledRules, unexpected: UnexpectedColumns, times: LetterTimes | None
+    ):
+        self._times = times
         self._checks = checks
         self._rules = rules
         self._unexpected = unexpected
@@ -548,7 +569,8 @@ class _ValidateRecordsFn(beam.DoFn):
         if not findings.reasons:
             yield good
             return
-        yield from reject(row_letters(batch, findings.reasons, _STAGE))
+        letters = row_letters(batch, findings.reasons, _STAGE)
+        yield from reject(letters.dated(self._times.read(batch, findings.reasons)) if self._times else letters)
         if len(findings.reasons) < batch.num_rows:
             yield drop_rows(good, findings.reasons)
 

@@ -10,7 +10,6 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -20,6 +19,7 @@ from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
@@ -217,8 +217,18 @@ def load_graph(transform_dir: str) -> SavedGraph:
     return _LOADED.acquire(lambda: SavedGraph(transform_dir, schema), tag=transform_fingerprint(transform_dir))
 
 
-def check_transform(transform_dir: str, features: Sequence[Feature] | None = None) -> None:
+def check_transform(
+    transform_dir: str, features: Sequence[Feature] | None = None, unexpected: Collection[str] = ()
+) -> dict[str, tuple[str, ...]]:
     """Checks that a folder holds a graph that can be applied, and if `features` are given, to columns of these.
+
+    Args:
+      transform_dir: the folder.
+      features: of the rows.
+      unexpected: columns that rows lack rightly, such as the label where a model serves.
+
+    Returns:
+      The outputs that need one of the `unexpected`, each with its columns: they are to be left out (`leave_out`).
 
     Raises:
       ConfigError: otherwise, with the columns that are missing or of the wrong kind.
@@ -226,22 +236,23 @@ def check_transform(transform_dir: str, features: Sequence[Feature] | None = Non
     """
     graph = load_graph(transform_dir)
     if features is None:
-        return
+        return {}
     columns = feature_map(features)
     needed = [item for item in graph.inputs if item.needed]
     missing = [item.name for item in needed if item.name not in columns]
-    if missing:
+    if missing and not set(missing) <= set(unexpected):
         raise ConfigError(
             f"--transform {transform_dir}: the graph needs {', '.join(map(repr, missing))}, which the schema does not "
             f"have; it has {', '.join(map(repr, sorted(columns)))}"
         )
     for item in needed:
-        kind = columns[item.name].kind
+        kind = columns[item.name].kind if item.name in columns else item.kind
         if kind is not item.kind:
             raise ConfigError(
                 f"--transform {transform_dir}: the graph takes {item.name!r} as {item.kind.value}, the schema has "
                 f"{kind.value}; fit again, or correct the schema"
             )
+    return graph.outputs_of(missing) if missing else {}
 
 
 def transformed_schema(transform_dir: str) -> schema_pb2.Schema:
@@ -251,9 +262,9 @@ def transformed_schema(transform_dir: str) -> schema_pb2.Schema:
       ConfigError: when the folder does not hold a fitted graph, or cannot be reached from here.
     """
     check_filesystem(transform_dir, f"--transform {transform_dir}")
-    path = FileSystems.join(transform_dir, *GRAPH_SCHEMA)
+    path = stores.join(transform_dir, *GRAPH_SCHEMA)
     try:
-        with FileSystems.open(path) as file:
+        with stores.open_unpacked(path) as file:
             return text_format.Parse(file.read().decode(), schema_pb2.Schema())
     except (OSError, ValueError, text_format.ParseError) as error:
         raise no_graph(transform_dir, error) from error
@@ -270,9 +281,9 @@ def transform_fingerprint(transform_dir: str) -> str:
     transformed_schema(transform_dir)
     digest = hashlib.sha256()
     for folder in ("transform_fn", "transformed_metadata"):
-        root = FileSystems.join(transform_dir, folder)
-        for path in sorted(file.path for file in FileSystems.match([f"{root}/**"])[0].metadata_list):
-            with FileSystems.open(path, compression_type="uncompressed") as file:
+        root = stores.join(transform_dir, folder)
+        for path in sorted(file.path for file in stores.files_below(root)):
+            with stores.open_file(path) as file:
                 content = hashlib.sha256(file.read()).hexdigest()
             digest.update(f"{folder}{path[len(root) :]} {content}\n".encode())
     return digest.hexdigest()

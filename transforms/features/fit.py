@@ -10,24 +10,33 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import TakesBatches
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError, NoRowsError
+from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
+from penstock.io.files.folders import move_folder, remove_folder
 from penstock.io.reasons import Note
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, schema_features, write_schema
 from penstock.transforms._named import GRAPH_SCHEMA, RAW_SCHEMA
+from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
 from penstock.transforms.features.analyses.losses import Noticing, notes_of
 from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.functions import FeatureFile, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 from penstock.transforms.features.tensors.arrays import GraphColumn, Ints, graph_column, large_list_array
-from penstock.transforms.features.tensors.inputs import KINDS, InputTensor, flat_schema, input_tensors, tensors_schema
+from penstock.transforms.features.tensors.inputs import (
+    KINDS,
+    DenseInput,
+    InputTensor,
+    flat_schema,
+    input_tensors,
+    tensors_schema,
+)
 from penstock.transforms.features.trace import trace
 from penstock.transforms.features.vocabulary import MAX_LABEL
 
@@ -35,6 +44,8 @@ _LOGGER = logging.getLogger(__name__)
 
 # What is to be told of a fit, beside the schema of its inputs.
 _NOTES = ("metadata", "notes.json")
+
+_ENFORCE = SchemaSeverity()
 
 TensorFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -61,8 +72,10 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
       schema: the schema of the columns; only those that the features use are read from the batches.
       output_dir: where the graph goes.
       split: fit on the rows with this `_split`; None fits on all rows.
-      temp_dir: a folder for the analysis, which all workers can reach. By default a folder inside `output_dir`, removed
-        at the end.
+      temp_dir: a folder for the analysis, which all workers and TensorFlow can reach. By default a folder inside
+        `output_dir`, removed at the end; a graph in `s3://` or `az://` needs one elsewhere.
+      severity: what became of rows that break the schema. A feature of a column that may have NaN or infinities with a
+        warning may have them, too.
 
     Raises:
       ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a
@@ -78,6 +91,7 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
     output_dir: str
     split: str | None = None
     temp_dir: str | None = None
+    severity: SchemaSeverity = _ENFORCE
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
         """Selects the rows, analyzes them and writes the graph."""
@@ -85,34 +99,48 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
             check_filesystem(folder)
         tensorflow = import_tensorflow()
         plan = _plan(tensorflow, self.features, self.schema)
-        temp_dir = self.temp_dir or FileSystems.join(self.output_dir, f".tmp-fit-{uuid.uuid4().hex[:8]}")
+        temp_dir = self.temp_dir or self._default_temp_dir()
         rows = batches | "SelectRows" >> beam.ParDo(
             _SelectRowsFn(plan.columns, plan.tensors, self.split, plan.labels)
         ).with_output_types(pa.RecordBatch)
         with tensorflow.tft_beam.Context(temp_dir=temp_dir):
             graph, notes = plan.analyze(tensorflow, rows)
-            written = graph | "WriteGraph" >> tensorflow.tft_beam.WriteTransformFn(FileSystems.join(temp_dir, "graph"))
+            written = graph | "WriteGraph" >> tensorflow.tft_beam.WriteTransformFn(stores.join(temp_dir, "graph"))
         count = rows | "CountBatches" >> beam.Map(_num_rows) | "CountRows" >> beam.CombineGlobally(sum)
-        publish = _PublishFn(temp_dir, self.output_dir, plan, record_checks(self.schema).columns, self.split)
+        columns = record_checks(self.schema, severity=self.severity).passing()
+        publish = _PublishFn(temp_dir, self.output_dir, plan, columns, self.split)
         lost = notes[0] if notes else batches.pipeline | "NothingLost" >> beam.Create([])
         results = (beam.pvalue.AsSingleton(count), beam.pvalue.AsIter(written), beam.pvalue.AsIter(lost))
         once = batches.pipeline | "Once" >> beam.Create([None])
         return once | "Publish" >> beam.ParDo(publish, *results).with_output_types(str)
 
+    def _default_temp_dir(self) -> str:
+        if stores.scheme_of(self.output_dir) in _UNKNOWN_TO_TENSORFLOW:
+            raise ConfigError(
+                f"{self.output_dir}: TensorFlow fits a graph in a folder that it can reach itself, and not this store; "
+                "give a temp_dir that all workers can reach, such as one of this machine (a job: fit without --runner)"
+            )
+        return stores.join(self.output_dir, f".tmp-fit-{uuid.uuid4().hex[:8]}")
 
-def check_preprocessing(features: FeatureFile | FeatureFunction | TensorFunction, schema: schema_pb2.Schema) -> None:
+
+def check_preprocessing(
+    features: FeatureFile | FeatureFunction | TensorFunction, schema: schema_pb2.Schema
+) -> tuple[str, ...]:
     """Checks, without a row, that features can be fitted to columns of a schema; a file needs no TensorFlow for that.
 
     The warnings of a function are left to the fit itself.
+
+    Returns:
+      The demands of the schema that each row must meet to be fitted on, such as `fare.presence`, whatever their
+      severity: those on what a dense tensor without a default is made of, and on the parts of a sparse one.
 
     Raises:
       ConfigError: when they do not fit the schema, the function fails, or an output of it cannot be written.
       ImportError: without the extra `tft`, for a function.
     """
     if isinstance(features, FeatureFile):
-        features.bind(schema_features(schema))
-    else:
-        _function_plan(import_tensorflow(), features, schema, telling=False)
+        return _file_plan(features.bind(schema_features(schema))).demands
+    return _function_plan(import_tensorflow(), features, schema, telling=False).demands
 
 
 def _num_rows(batch: pa.RecordBatch) -> int:
@@ -143,6 +171,13 @@ class _Plan:
     def columns(self) -> dict[str, Kind]:
         """The columns that are read, in the schema's order, with their kinds."""
         return {message.name: KINDS[message.type] for message in self.schema.feature}
+
+    @property
+    def demands(self) -> tuple[str, ...]:
+        """What of the schema each row must meet, as feature and reason (`check_preprocessing`)."""
+        dense = [item.values for item in self.tensors if isinstance(item, DenseInput) and item.default is None]
+        sparse = [f"{view.name}.parts" for view in self.schema.sparse_feature]
+        return (*(f"{name}.{reason}" for name in dense for reason in ("presence", "value_count")), *sparse)
 
     @property
     def labels(self) -> frozenset[str]:
@@ -292,6 +327,10 @@ def _check_classes(name: str, labels: Ints) -> None:
         )
 
 
+# Where the packages that Penstock needs give TensorFlow no filesystem.
+_UNKNOWN_TO_TENSORFLOW = ("s3", "az", "azfs")
+
+
 class _PublishFn(beam.DoFn):
     """Completes what tensorflow-transform wrote and moves it to its final folder."""
 
@@ -303,22 +342,17 @@ class _PublishFn(beam.DoFn):
         self._split = split
 
     def process(self, _: None, rows: int, written: Iterable[Any], lost: Iterable[Any]) -> Iterator[str]:
-        gfile = import_tensorflow().tf.io.gfile
-        source = FileSystems.join(self._temp_dir, "graph")
+        source = stores.join(self._temp_dir, "graph")
         list(written)
         if not rows:
-            gfile.rmtree(self._temp_dir)
+            remove_folder(self._temp_dir)
             which = "there are no rows" if self._split is None else f"the split {self._split!r} has no rows"
             raise NoRowsError(f"cannot fit the features: {which}")
         _complete_metadata(source, self._plan, self._columns)
         _write_notes(source, notes_of(lost))
-        gfile.makedirs(self._output_dir)
         for name in ("metadata", "transformed_metadata", "transform_fn"):
-            target = FileSystems.join(self._output_dir, name)
-            if gfile.exists(target):
-                gfile.rmtree(target)
-            gfile.rename(FileSystems.join(source, name), target)
-        gfile.rmtree(self._temp_dir)
+            move_folder(stores.join(source, name), stores.join(self._output_dir, name))
+        remove_folder(self._temp_dir)
         yield self._output_dir
 
 
@@ -329,16 +363,16 @@ def _write_notes(graph_dir: str, notes: tuple[Note, ...]) -> None:
     for note in notes:
         _LOGGER.warning("%s, in %s values: %s (%s)", note.subject, f"{note.count:,}", note.detail, note.code)
     text = json.dumps([dataclasses.asdict(note) for note in notes], indent=2) + "\n"
-    with FileSystems.create(FileSystems.join(graph_dir, *_NOTES), "application/json", "uncompressed") as file:
+    with stores.create_file(stores.join(graph_dir, *_NOTES), "application/json") as file:
         file.write(text.encode())
 
 
 def fit_notes(transform_dir: str) -> tuple[Note, ...]:
     """Returns what became of values when a graph was fitted: integers narrowed, terms that no vocabulary holds."""
-    path = FileSystems.join(transform_dir, *_NOTES)
-    if not FileSystems.exists(path):
+    path = stores.join(transform_dir, *_NOTES)
+    if not stores.exists(path):
         return ()
-    with FileSystems.open(path, compression_type="uncompressed") as file:
+    with stores.open_file(path) as file:
         return tuple(Note(**fields) for fields in json.loads(file.read()))
 
 
@@ -346,15 +380,11 @@ def _complete_metadata(graph_dir: str, plan: _Plan, columns: Sequence[ColumnChec
     """Adds the schema of the inputs, and records what outputs may be: single, NaN, infinite."""
     from penstock.transforms.features.apply import transformed_schema
 
-    gfile = import_tensorflow().tf.io.gfile
-    gfile.makedirs(FileSystems.join(graph_dir, RAW_SCHEMA[0]))
-    write_schema(plan.schema, FileSystems.join(graph_dir, *RAW_SCHEMA))
+    write_schema(plan.schema, stores.join(graph_dir, *RAW_SCHEMA))
     transformed = transformed_schema(graph_dir)
     for feature in transformed.feature:
         if feature.name in plan.single and not feature.HasField("shape"):
             feature.value_count.min = feature.value_count.max = 1
         sources = plan.sources_of(feature.name)
         inherit_specials(feature, [check for check in columns if check.feature.name in sources])
-    path = FileSystems.join(graph_dir, *GRAPH_SCHEMA)
-    gfile.remove(path)
-    write_schema(transformed, path)
+    write_schema(transformed, stores.join(graph_dir, *GRAPH_SCHEMA))

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files import stores
+from penstock.io.files.folders import local_copy
 from penstock.io.schema import Kind
 from penstock.transforms._named import RAW_SCHEMA
+from penstock.transforms.features.left_out import read_left_out
 from penstock.transforms.features.tensorflow import import_tensorflow
 from penstock.transforms.features.tensors.arrays import GraphColumn, Ints
 from penstock.transforms.features.tensors.inputs import (
@@ -94,7 +96,7 @@ class SavedGraph:
     Attributes:
       inputs: the columns that it takes, in name order.
       tensors: the tensors that they become, as far as an output depends on these.
-      columns: the names of the columns that it gives, in the order of its outputs.
+      columns: the names of the columns that it gives, in the order of its outputs, without those that are left out.
       row_errors: exceptions that bad rows can cause; all others are faults of the machine.
     """
 
@@ -106,17 +108,27 @@ class SavedGraph:
         """
         self._tf = import_tensorflow().tf
         self._where = f"--transform {transform_dir}"
-        self._model = self._load(FileSystems.join(transform_dir, "transform_fn"))
+        # TensorFlow's own client knows no endpoint, and not every store.
+        self._model = self._load(local_copy(stores.join(transform_dir, "transform_fn")))
         self._function = getattr(self._model.transform_fn, "concrete_functions", [self._model.transform_fn])[0]
         self._specs: Mapping[str, Any] = self._function.structured_input_signature[0][0]
         self.row_errors = (self._tf.errors.InvalidArgumentError, self._tf.errors.OutOfRangeError)
         known = _recorded_tensors(transform_dir)
         self._tensors = [self._tensor(name, spec, known.get(name)) for name, spec in sorted(self._specs.items())]
-        needed = self._inputs_of(self._function.graph.outputs)
+        left_out = read_left_out(transform_dir)
+        specs = {key: spec for key, spec in self._function.structured_outputs.items() if key not in left_out}
+        self._components = {key: parts for key, parts in self._parts().items() if key in specs}
+        needed = self._inputs_of([part for parts in self._components.values() for part in parts])
         self.tensors = tuple(tensor for tensor in self._tensors if tensor.name in needed)
         self.inputs = _columns_of(self._tensors, needed)
-        self._outputs = graph_outputs(self._tf, self._function.structured_outputs, schema, self._where)
+        self._outputs = graph_outputs(self._tf, specs, schema, self._where)
         self.columns = tuple(column for output in self._outputs for column in output.columns)
+
+    def _parts(self) -> dict[str, list[Any]]:
+        """Returns the plain tensors in the graph that each output consists of."""
+        tensors, outputs = iter(self._function.graph.outputs), sorted(self._function.structured_outputs.items())
+        flatten = self._tf.nest.flatten
+        return {key: [next(tensors) for _ in flatten(spec, expand_composites=True)] for key, spec in outputs}
 
     def _load(self, path: str) -> Any:
         try:
@@ -126,6 +138,26 @@ class SavedGraph:
         if not hasattr(model, "transform_fn"):
             raise ConfigError(f"{self._where}: the graph was written in TensorFlow 1 mode; fit it again")
         return model
+
+    def outputs_of(self, columns: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Returns the columns of each output that depends on some of these columns.
+
+        Raises:
+          ConfigError: when all outputs do.
+        """
+        lacking = {tensor.name for tensor in self._tensors if not tensor.columns.keys().isdisjoint(columns)}
+        found = {
+            output.key: output.columns
+            for output in self._outputs
+            if not lacking.isdisjoint(self._inputs_of(self._components[output.key]))
+        }
+        if len(found) == len(self._outputs):
+            raise ConfigError(
+                f"{self._where}: each output of the graph, or a check on which all of them depend, needs "
+                f"{', '.join(map(repr, sorted(columns)))}, which the environment does not expect; fit a graph without "
+                "it"
+            )
+        return found
 
     def _inputs_of(self, outputs: list[Any]) -> set[str]:
         """Returns the inputs that some of the outputs, or a check of the graph, depend on."""
@@ -196,17 +228,12 @@ class SavedGraph:
 
     @functools.cached_property
     def _whole(self) -> Computation:
-        return self._computation(set(self._function.structured_outputs), {tensor.name for tensor in self.tensors})
+        return self._computation(set(self._components), {tensor.name for tensor in self.tensors})
 
     @functools.cached_property
     def probes(self) -> tuple[Computation, ...]:
         """One computation for each output, which try rows several times faster than the whole graph."""
-        tf, tensors = self._tf, iter(self._function.graph.outputs)
-        probes = []
-        for key, spec in sorted(self._function.structured_outputs.items()):
-            names = self._inputs_of([next(tensors) for _ in tf.nest.flatten(spec, expand_composites=True)])
-            probes.append(self._computation({key}, names))
-        return tuple(probes)
+        return tuple(self._computation({key}, self._inputs_of(parts)) for key, parts in self._components.items())
 
     def _computation(self, keys: set[str], names: set[str]) -> Computation:
         nest, specs = self._tf.nest, {name: self._specs[name] for name in sorted(names)}
@@ -240,11 +267,11 @@ def _columns_of(tensors: Iterable[InputTensor], needed: Collection[str]) -> tupl
 
 def _recorded_tensors(transform_dir: str) -> dict[str, InputTensor]:
     """Returns the tensors by the schema of the raw data that lies beside a graph; none if it has none that is read."""
-    path = FileSystems.join(transform_dir, *RAW_SCHEMA)
-    if not FileSystems.exists(path):
+    path = stores.join(transform_dir, *RAW_SCHEMA)
+    if not stores.exists(path):
         return {}
     try:
-        with FileSystems.open(path, compression_type="uncompressed") as file:
+        with stores.open_file(path) as file:
             schema = text_format.Parse(file.read().decode(), schema_pb2.Schema())
         return {tensor.name: tensor for tensor in input_tensors(flat_schema(schema))}
     except (ConfigError, ValueError, text_format.ParseError):

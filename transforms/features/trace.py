@@ -2,19 +2,20 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-from penstock.io.errors import ConfigError
+import numpy as np
+
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.reserved import RESERVED
 from penstock.transforms.features.code.steady import find_unsteady
+from penstock.transforms.features.made_up_rows import Inputs, found_by_analyzers, run_on_made_up_rows
 from penstock.transforms.features.tensorflow import Tensorflow
-from penstock.transforms.features.tensors.inputs import InputTensor, SparseInput
-from penstock.transforms.features.tensors.outputs import positions_lost
+from penstock.transforms.features.tensors.inputs import InputTensor, ListInput, SparseInput
+from penstock.transforms.features.tensors.outputs import ListOutput, positions_lost
 
 _LOGGER = logging.getLogger(__name__)
-
-_Inputs: TypeAlias = Mapping[InputTensor, Any]
 
 
 def trace(
@@ -26,7 +27,8 @@ def trace(
 ) -> set[str]:
     """Returns the names of the tensors that a function looks at; it may fail if one of them were absent.
 
-    What makes a row's features depend on more than the row is logged as a warning (`find_unsteady`).
+    What makes a row's features depend on more than the row is logged as a warning (`find_unsteady`), and so are sparse
+    outputs that lose positions on made-up rows: those of the user may have values with which nothing is lost.
 
     Args:
       t: the modules.
@@ -42,8 +44,9 @@ def trace(
 
     def record(inputs: dict[str, Any]) -> dict[str, Any]:
         outputs = function(_Recorder(inputs, used))
-        _check_outputs(t, outputs, {tensor: inputs[tensor.name] for tensor in tensors}, name)
-        for finding in find_unsteady(t.tf, inputs, outputs) if telling else ():
+        given = {tensor: inputs[tensor.name] for tensor in tensors}
+        _check_outputs(t, outputs, given, name)
+        for finding in [*find_unsteady(t.tf, inputs, outputs), *_scattered(t, outputs, given)] if telling else ():
             _LOGGER.warning("%s: %s", name, finding)
         return dict(outputs)
 
@@ -115,7 +118,7 @@ class _Recorder(dict[str, Any]):
         return dict(self.items())
 
 
-def _check_outputs(t: Tensorflow, outputs: Any, inputs: _Inputs, name: str) -> None:
+def _check_outputs(t: Tensorflow, outputs: Any, inputs: Inputs, name: str) -> None:
     """Checks that outputs can be written, as far as that shows without rows.
 
     Raises:
@@ -158,7 +161,7 @@ def _check_type(t: Tensorflow, tensor: Any, where: str) -> None:
         raise ConfigError(f"{where}: must be int64, float32 or string, got {tensor.dtype.name}; use {cast}")
 
 
-def _fault(t: Tensorflow, key: str, tensor: Any, annotated: set[Any], inputs: _Inputs) -> str | None:
+def _fault(t: Tensorflow, key: str, tensor: Any, annotated: set[Any], inputs: Inputs) -> str | None:
     tf, shape = t.tf, tensor.shape
     if shape.rank is None:
         return "the number of its dimensions is not known; set it with tf.reshape or tf.ensure_shape"
@@ -196,24 +199,12 @@ def _is_uniform(t: Tensorflow, tensor: Any) -> bool:
     return False
 
 
-# A size that an analyzer may find; it is no width that a matrix has by chance.
-_SIZE = 7
-
-
 def _final_shape(t: Tensorflow, tensor: Any) -> Any:
     """Returns the shape of a tensor when all analyzers have values: a dimension may be as large as a vocabulary."""
-    from tensorflow_transform import analyzer_nodes
-
     tf, is_sparse = t.tf, isinstance(tensor, t.tf.SparseTensor)
     wanted = tensor.dense_shape if is_sparse else tensor
-    sinks = [sink.tensor for sink in wanted.graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)]
     with tf.Graph().as_default():
-        numbers = {
-            sink.name: tf.fill([size or 1 for size in sink.shape], tf.constant(_SIZE, sink.dtype))
-            for sink in sinks
-            if sink.dtype != tf.string and sink.shape.rank is not None
-        }
-        graph = wanted.graph.as_graph_def()
+        numbers, graph = found_by_analyzers(t, wanted.graph), wanted.graph.as_graph_def()
         (found,) = tf.graph_util.import_graph_def(graph, numbers, [wanted.name], name="")
         # TensorFlow infers sizes from a tensor of sizes where a sparse tensor is made.
         return (
@@ -221,7 +212,7 @@ def _final_shape(t: Tensorflow, tensor: Any) -> Any:
         )
 
 
-def _is_scattered(t: Tensorflow, tensor: Any, inputs: _Inputs) -> bool:
+def _is_scattered(t: Tensorflow, tensor: Any, inputs: Inputs) -> bool:
     """Whether the values of a sparse matrix surely stand where they mean something.
 
     They do where a sparse feature has them, and where a dense matrix of fixed width has values other than 0, such as a
@@ -232,6 +223,26 @@ def _is_scattered(t: Tensorflow, tensor: Any, inputs: _Inputs) -> bool:
     if any(_source(given.indices) is source for given in sparse):
         return True
     return source.type == "Where" and (tensor.shape[1] or _final_shape(t, tensor)[1]) not in (None, 1)
+
+
+def _scattered(t: Tensorflow, outputs: Mapping[str, Any], inputs: Inputs) -> Iterator[str]:
+    """Yields what is wrong with sparse matrices whose indices, on made-up rows, no list can hold."""
+    annotated, lists = _annotated(t), [given.indices for item, given in inputs.items() if isinstance(item, ListInput)]
+    for key, tensor in sorted(outputs.items()):
+        if not isinstance(tensor, t.tf.SparseTensor) or tensor.shape.rank > 2 or tensor.values.ref() in annotated:
+            continue
+        if any(_source(indices) is _source(tensor.indices) for indices in lists):
+            continue
+        found = run_on_made_up_rows(t, [tensor.indices, tensor.dense_shape], inputs)
+        if found is not None:
+            yield from _lost(key, *found)
+
+
+def _lost(key: str, indices: Any, shape: Any) -> Iterator[str]:
+    try:
+        ListOutput(key, single=False).arrays([indices, np.zeros(len(indices), np.int64), shape], int(shape[0]))
+    except DataError as error:
+        yield f"on made-up rows, {error}; on the rows themselves, that fails when the graph is applied, after the fit"
 
 
 def _source(tensor: Any) -> Any:

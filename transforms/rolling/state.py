@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.io.batches import concat_alike, set_column, split_batch
+from penstock.io.batches import concat_alike, set_column, split_batch, without_notes
 from penstock.io.beam.durations import micros
 from penstock.transforms.rolling.rows import HASH, TIME, Rolling, event_micros, event_schema, events_of
 from penstock.transforms.rolling.windows import feature_columns
@@ -160,7 +160,7 @@ class TimeSpan(NamedTuple):
 
 
 class _Waiting:
-    """A waiting batch, with the times of its rows."""
+    """A waiting batch, with the times of its rows. Its notes go out with the first of them."""
 
     def __init__(self, batch: pa.RecordBatch, times: npt.NDArray[np.int64]):
         self.batch = batch
@@ -174,7 +174,7 @@ class _Waiting:
 
     def since(self, time: int) -> pa.RecordBatch:
         """Returns the rows from a time on."""
-        return self.batch if self.first >= time else self.batch.filter(pa.array(self.times >= time))
+        return self.batch if self.first >= time else without_notes(self.batch).filter(pa.array(self.times >= time))
 
 
 class Bucket:
@@ -199,7 +199,8 @@ class Bucket:
         bucket = cls(rolling, lateness)
         bucket.mark = Mark.from_bytes(state.mark.read())
         for batch in state.waiting.read():
-            bucket._wait(batch.filter(pa.array(event_micros(batch) >= bucket.mark.released)))
+            if batch.num_rows:
+                bucket._wait(_Waiting(batch, event_micros(batch)).since(bucket.mark.released))
         for events in state.history.read():
             bucket._history.add(events)
         return bucket
@@ -219,7 +220,10 @@ class Bucket:
             self._wait(waiting)
             state.waiting.add(waiting)
             self._change(state, waiting=self.mark.waiting + waiting.num_rows)
-        return self._send([batch.filter(pa.array(late))], state, late=True) if late.any() else None
+        if not late.any():
+            return None
+        batch = without_notes(batch) if waiting.num_rows else batch
+        return self._send([batch.filter(pa.array(late))], state, late=True)
 
     def release(self, until: int, state: State) -> "Due | None":
         """Returns the rows before a time, which are now due."""

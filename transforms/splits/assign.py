@@ -12,6 +12,7 @@ from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError
+from penstock.transforms.splits.balance import note_null_keys
 from penstock.transforms.splits.base import FAULT, LEFT_OUT, SplitKind, with_split
 from penstock.transforms.splits.by_hash import SplitByHash
 from penstock.transforms.splits.spelling import HASH_VERSION, Ratio
@@ -37,6 +38,7 @@ class AssignSplit(TakesBatches, RejectingTransform):
         its source has a column of nulls or lacks it. None for all features of each batch.
       hash_version: 2; or 1 for the splits of older datasets, in which 7 and the text `7` are different keys.
       by: another kind of split, in place of all others.
+      notes_null_keys: whether rows whose key is null get a note (`note_null_keys`).
 
     Raises:
       ConfigError: for ratios that `check_ratios` refuses, a reserved column as key, an unknown version of the hash, or
@@ -49,6 +51,7 @@ class AssignSplit(TakesBatches, RejectingTransform):
     columns: Sequence[str] | None = None
     hash_version: int = HASH_VERSION
     by: SplitKind | None = None
+    notes_null_keys: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -60,16 +63,22 @@ class AssignSplit(TakesBatches, RejectingTransform):
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """Adds one step, which handles each row independently."""
         if not self.kind.may_reject:
-            assign = beam.Map(_assign, self.kind).with_output_types(pa.RecordBatch)
+            assign = beam.Map(_assign, self.kind, self._noted_key()).with_output_types(pa.RecordBatch)
             return batches | "AssignSplit" >> assign
         choose = beam.ParDo(_AssignSplitFn(self.kind)).with_output_types(pa.RecordBatch)
         good, rejected = split_rejected(batches | "AssignSplit" >> choose.with_outputs(REJECTED, main="out"))
         self._reject(rejected)
         return good
 
+    def _noted_key(self) -> Sequence[str]:
+        if self.notes_null_keys and isinstance(self.kind, SplitByHash) and len(self.kind.names) > 1:
+            return tuple(self.kind.key)
+        return ()
 
-def _assign(batch: pa.RecordBatch, kind: SplitKind) -> pa.RecordBatch:
-    return with_split(batch, kind.choose(batch).codes, kind.names)
+
+def _assign(batch: pa.RecordBatch, kind: SplitKind, noted_key: Sequence[str]) -> pa.RecordBatch:
+    assigned = with_split(batch, kind.choose(batch).codes, kind.names)
+    return note_null_keys(assigned, noted_key) if noted_key else assigned
 
 
 class _AssignSplitFn(beam.DoFn):

@@ -1,4 +1,4 @@
-"""Tells what is wrong with splits that the rows alone cannot show: notes for the manifest of a bounded dataset.
+"""Tells what is wrong with splits that the rows alone cannot show: notes for the manifest.
 
 =========================  ==========================================================================================
 code                       what it says, for each split
@@ -9,7 +9,8 @@ code                       what it says, for each split
 `split.stratum_uneven`     such values have more or fewer rows in it than chance makes of its ratio
 =========================  ==========================================================================================
 
-A column with more than 1000 values is not counted.
+A column with more than 1000 values is not counted. All that is of a dataset without windows. With them, each window has
+a note `split.null_key` with the number of its rows without a key, be they most or few (`note_null_keys`).
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 
 from penstock.io.batches import TakesBatches, in_global_window
 from penstock.io.columns.lists import list_column
+from penstock.io.columns.row_notes import with_row_notes
 from penstock.io.columns.values import is_text
 from penstock.io.reasons import Note
 from penstock.io.reserved import SPLIT
@@ -106,7 +108,7 @@ class Balance:
         numbers = pc.index_in(splits, pa.array(self.names)).to_numpy(zero_copy_only=False)
         return SplitCounts(
             self._by_split(numbers),
-            self._by_split(numbers[self._without_key(batch)]) if self.key else Counter(),
+            self._by_split(numbers[_without_key(batch, self.key)]) if self.key else Counter(),
             self._by_value(batch, self.label, numbers),
             self._by_value(batch, self.stratify, numbers),
         )
@@ -114,12 +116,6 @@ class Balance:
     def _by_split(self, numbers: npt.NDArray[np.int32]) -> Counter[str]:
         counts = np.bincount(numbers, minlength=len(self.names)).tolist()
         return +Counter(dict(zip(self.names, counts, strict=True)))
-
-    def _without_key(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-        missing = np.ones(batch.num_rows, bool)
-        for name in set(self.key) & set(batch.schema.names):
-            missing &= batch.column(name).is_null().to_numpy(zero_copy_only=False)
-        return missing
 
     def _by_value(
         self, batch: pa.RecordBatch, column: str | None, numbers: npt.NDArray[np.int32]
@@ -146,11 +142,7 @@ class Balance:
         without = counts.without_key.total()
         if 2 * without > counts.rows.total():
             key, where = ", ".join(self.key), ", ".join(sorted(counts.without_key))
-            detail = (
-                f"most rows have no value of the split key ({key}), and rows without one are all in the same split, "
-                f"{where}: name another key, or reject such rows in the schema (presence)"
-            )
-            yield Note("split.null_key", where, without, detail)
+            yield Note("split.null_key", where, without, f"most rows {_NULL_KEYS.format(key, where)}")
 
     def _no_positives(self, counts: SplitCounts) -> Iterator[Note]:
         values = {value.lower() for value, _ in counts.labels or ()}
@@ -181,6 +173,29 @@ class Balance:
             first = values[0]
             detail = f"values of {self.stratify!r} {fault}, such as {first!r} with {totals[first]:,} rows in all"
             yield Note(f"split.stratum_{what}", split, len(values), detail)
+
+
+_NULL_KEYS = (
+    "have no value of the split key ({}), and rows without one are all in the same split, {}: name another key, or "
+    "reject such rows in the schema (presence)"
+)
+
+
+def _without_key(batch: pa.RecordBatch, key: Sequence[str]) -> npt.NDArray[np.bool_]:
+    missing = np.ones(batch.num_rows, bool)
+    for name in set(key) & set(batch.schema.names):
+        missing &= batch.column(name).is_null().to_numpy(zero_copy_only=False)
+    return missing
+
+
+def note_null_keys(batch: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch:
+    """Attaches a note to each row whose key is null in all columns; the rows have `_split`."""
+    rows = np.flatnonzero(_without_key(batch, key))
+    if not len(rows):
+        return batch
+    where = batch.column(SPLIT)[int(rows[0])].as_py()
+    note = Note("split.null_key", where, len(rows), f"rows {_NULL_KEYS.format(', '.join(key), where)}")
+    return with_row_notes(batch, [(note, rows)])
 
 
 def _is_uneven(rows: int, total: int, ratio: float) -> bool:

@@ -6,6 +6,7 @@ part of one name, `**` for any path. The first pattern that matches decides, so 
 
 import dataclasses
 import functools
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from penstock.io.reasons import Reason
 from penstock.io.reserved import ORIGIN
 from penstock.transforms.splits.base import Chosen, SplitKind
 from penstock.transforms.splits.spelling import check_names
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,8 @@ class SplitByFile(SplitKind):
         codes = table[indices]
         names = [*texts, None]
         faults = {int(row): self._reason(names[indices[row]]) for row in np.flatnonzero(codes < 0)}
+        for detail in {reason.detail for reason in faults.values()}:
+            _tell(detail)
         return Chosen(codes, faults)
 
     def _reason(self, uri: str | None) -> Reason:
@@ -86,6 +91,12 @@ class SplitByFile(SplitKind):
     def describe(self) -> dict[str, Any]:
         """The patterns."""
         return {"by": "file", "patterns": [f"{name}={pattern}" for name, pattern in self.patterns]}
+
+
+@functools.lru_cache(maxsize=4096)
+def _tell(detail: str) -> None:
+    """Tells of a file once, not with each of its batches."""
+    _LOGGER.warning("%s; its rows become dead letters, and a replay with another --split_from takes them", detail)
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,14 +8,12 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.columns.float32 import rounding_notes
 from penstock.io.dataset.shard_formats.base import (
@@ -30,7 +28,7 @@ from penstock.io.dataset.shard_formats.base import (
 from penstock.io.dataset.shard_formats.tfrecord import encode_framed, framed_piece
 from penstock.io.errors import InputError
 from penstock.io.examples.frames import Frames
-from penstock.io.files.paths import is_local
+from penstock.io.files.folders import local_file
 from penstock.io.files.system_errors import SPILL_REMEDY, writing
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.kernel.shared.offsets import starts_of
@@ -85,7 +83,7 @@ class ArrayRecordShards(ShardFormat):
 
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
         """Reads the records, adds frames again, and checks the file's checksums."""
-        with _local_file(path) as local:
+        with local_file(path) as local:
             first = 0
             for records in _records(local, uri):
                 positions = np.arange(first, first + len(records))
@@ -118,23 +116,6 @@ def _store_file(path: str, store: Store) -> None:
     with open(path, "rb") as file:
         while data := file.read(_COPY_BYTES):
             store(data)
-
-
-@contextlib.contextmanager
-def _local_file(path: str) -> Iterator[str]:
-    """Yields the file's path, or that of a copy on this machine."""
-    if is_local(path):
-        yield path
-        return
-    with temporary_folder() as directory:
-        copy = os.path.join(directory, "shard")
-        with (
-            writing(copy, SPILL_REMEDY),
-            FileSystems.open(path, compression_type="uncompressed") as source,
-            open(copy, "wb") as target,
-        ):
-            shutil.copyfileobj(source, target, _COPY_BYTES)
-        yield copy
 
 
 def _records(path: str, uri: str) -> Iterator[list[bytes]]:

@@ -4,44 +4,48 @@ A bundle's records are buffered, sorted and written to one file for each window.
 travel and are kept in state. The file also holds the source rows of the records. They are read only if the window
 turns out to be closed, to become dead letters. A file is a few Arrow IPC streams::
 
-    records of a split and shard, sorted | ... of the next shard | ... | source rows in their order of arrival
+    records of a split and shard, sorted | ... of the next shard | ... | source rows in their order of arrival | summary
+
+The summary is no stream, but a state of `penstock.io.dataset.observer`, if the dataset has such.
 
 A reader reads only the bytes that it needs.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.batches import feature_names
+from penstock.io.beam.coverage import InputRange
 from penstock.io.beam.json_coder import register_json
-from penstock.io.beam.windows import Windows
-from penstock.io.columns.values import plain
+from penstock.io.beam.windows import AnyWindows, FlushWindows
 from penstock.io.dataset.kinds import KindGroup
+from penstock.io.dataset.observer import ByWindow, Summaries
 from penstock.io.dataset.shuffle import shards_of
+from penstock.io.dataset.windowed.seen import SeenRows, places_by_uri
+from penstock.io.files import stores
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Note, merge_notes
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 from penstock.io.sort.records import EncodedRecords, Ints, sorted_order
 from penstock.io.sort.runs import MAX_RUN_BYTES
 
+# A final window's temporary files are deleted once this many more windows have become final after they were written.
+# By then, any attempt whose state may still name them is over. Chunks of rows that are too late are read right away,
+# though their window may long be final; so no file is deleted before it has this age, either.
+KEPT_WINDOWS = 3
+KEPT_SECONDS = 120
 
-@dataclasses.dataclass(frozen=True)
-class InputRange:
-    """Rows of one source: the least and greatest position, and the number of rows.
+# Folder of the chunks whose window is not known when they are written.
+_ARRIVING = "arriving"
 
-    Other rows may lie between these positions, for instance rows of other windows.
-    """
-
-    uri: str
-    first: int
-    last: int
-    rows: int
+_ATTEMPTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +65,15 @@ class Chunk:
     """Records of one window in one file.
 
     Attributes:
-      window: start of the window, microseconds.
+      window: start of the window, microseconds; 0 in processing time, where it is not known yet.
       path: path of the file.
       rows: number of all records in the file.
       parts: the records by split and shard, ascending.
       source: byte offset and length of the source rows.
-      inputs: where the records come from, by uri.
+      inputs: where the records come from; records of one bundle of the reader are in each.
       notes: what became of values of the records.
       kinds: the kinds of features that its bundle has met so far.
+      summary: byte offset and length of the state of their summary; a length of 0 for none.
     """
 
     window: int
@@ -79,9 +84,10 @@ class Chunk:
     inputs: tuple[InputRange, ...] = ()
     notes: tuple[Note, ...] = ()
     kinds: tuple[KindGroup, ...] = ()
+    summary: tuple[int, int] = (0, 0)
 
 
-def merge_ranges(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
+def merge_inputs(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
     """Merges ranges into one for each uri, in the order of uris."""
     merged: dict[str, InputRange] = {}
     for new in ranges:
@@ -91,20 +97,42 @@ def merge_ranges(ranges: Iterable[InputRange]) -> tuple[InputRange, ...]:
     return tuple(merged[uri] for uri in sorted(merged))
 
 
+def assign_rows(windows: AnyWindows, records: pa.RecordBatch) -> tuple[Ints, Ints]:
+    """Assigns `RECORDS` to windows: returns indices of rows, and for each the start of a window.
+
+    In processing time nobody knows the window yet, and 0 stands for it.
+    """
+    if isinstance(windows, FlushWindows):
+        return np.arange(len(records)), np.zeros(len(records), np.int64)
+    return windows.assign(records.column("event_time").cast(pa.int64()).to_numpy())
+
+
 class ChunkWriter:
     """Buffers records and writes them to chunk files.
 
     Attributes:
-      directory: folder of the chunk files, with a subfolder for each window.
+      directory: folder of the chunk files, with a subfolder for each window, or one for all.
       windows: the windows.
       num_shards: number of shards per split.
+      seen: rows that windows have already, which are left out.
+      summaries: makes summaries of the rows; None for none.
       max_bytes: most bytes of records and source rows in the buffer; sorting briefly needs twice as much on top.
     """
 
-    def __init__(self, directory: str, windows: Windows, num_shards: int, max_bytes: int = MAX_RUN_BYTES):
+    def __init__(
+        self,
+        directory: str,
+        windows: AnyWindows,
+        num_shards: int,
+        seen: SeenRows | None = None,
+        summaries: Summaries | None = None,
+        max_bytes: int = MAX_RUN_BYTES,
+    ):
         self._directory = directory
         self._windows = windows
         self._num_shards = num_shards
+        self._seen = seen
+        self._summaries = None if summaries is None else ByWindow(summaries)
         self._max_bytes = max_bytes
         self._clear()
 
@@ -117,12 +145,17 @@ class ChunkWriter:
     def add(
         self, records: pa.RecordBatch, sources: pa.RecordBatch, notes: Mapping[int, Sequence[Note]] | None = None
     ) -> Iterator[Chunk]:
-        """Adds a batch of `RECORDS`, all with event times, their source rows, and their notes by start of a window.
+        """Adds a batch of `RECORDS`, their source rows, and their notes by start of a window.
+
+        The records have event times, unless windows are of processing time.
 
         Yields chunks whenever the buffer is full.
         """
         for start, found in (notes or {}).items():
             self._notes.setdefault(start, []).extend(found)
+        if self._summaries is not None:
+            for start, own in self._rows_by_window(records, [sources]):
+                self._summaries.add(start, _take_each([sources], own))
         self._records.append(records)
         self._sources.append(_letter_columns(sources))
         self._bytes += EncodedRecords.of(records).nbytes + self._sources[-1].nbytes
@@ -134,21 +167,30 @@ class ChunkWriter:
         if not self._records:
             return
         records, sources, notes = pa.concat_batches(self._records), self._sources, self._notes
+        summaries = {} if self._summaries is None else self._summaries.take()
         self._clear()
-        times = records.column("event_time").cast(pa.int64()).to_numpy()
-        rows, starts = self._windows.assign(times)
-        for start in np.unique(starts).tolist():
-            own = rows[starts == start]
-            chunk = self._write(start, _take(records, own), _take_each(sources, own))
+        for start, own in self._rows_by_window(records, sources):
+            chunk = self._write(start, _take(records, own), _take_each(sources, own), summaries.get(start, b""))
             yield dataclasses.replace(chunk, notes=merge_notes(notes.get(start, ())))
 
-    def _write(self, start: int, records: pa.RecordBatch, sources: Sequence[pa.RecordBatch]) -> Chunk:
+    def _rows_by_window(self, records: pa.RecordBatch, sources: Sequence[pa.RecordBatch]) -> Iterator[tuple[int, Ints]]:
+        """Yields the start of each window that has rows, with their indices, less those that the window has already."""
+        rows, starts = assign_rows(self._windows, records)
+        for start in np.unique(starts).tolist():
+            own = rows[starts == start]
+            if self._seen is not None:
+                own = own[~self._seen.contains(start, _take_each(sources, own))]
+            if len(own):
+                yield start, own
+
+    def _write(self, start: int, records: pa.RecordBatch, sources: Sequence[pa.RecordBatch], summary: bytes) -> Chunk:
         order = sorted_order(EncodedRecords.of(records))
         records = records if order is None else records.take(pa.array(order))
-        path = FileSystems.join(self._directory, self._windows.name(start), uuid.uuid4().hex)
+        folder = _ARRIVING if isinstance(self._windows, FlushWindows) else self._windows.name(start)
+        path = stores.join(self._directory, folder, uuid.uuid4().hex)
         parts: list[ChunkPart] = []
         offset = 0
-        with writing(path, OUTPUT_REMEDY), FileSystems.create(path, compression_type="uncompressed") as file:
+        with writing(path, OUTPUT_REMEDY), _create(path) as file:
             for split, shard, first, last in _parts_of(EncodedRecords.of(records), self._num_shards):
                 stream = _stream([records.slice(first, last - first)])
                 file.write(stream)
@@ -159,7 +201,17 @@ class ChunkWriter:
                 stream = _stream(batches)
                 file.write(stream)
                 size += len(stream)
-        return Chunk(start, path, len(records), tuple(parts), (offset, size), _ranges(sources))
+            file.write(summary)
+        source, inputs = (offset, size), input_ranges(sources)
+        return Chunk(start, path, len(records), tuple(parts), source, inputs, summary=(offset + size, len(summary)))
+
+
+def _create(path: str) -> IO[bytes]:
+    """Creates a file; its folder may be removed meanwhile, if its window is final and nothing else is in it."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            return stores.create_file(path)
+    return stores.create_file(path)
 
 
 def _letter_columns(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -206,38 +258,38 @@ def _stream(batches: Iterable[pa.RecordBatch]) -> pa.Buffer:
     return sink.getvalue()
 
 
-def _ranges(sources: Iterable[pa.RecordBatch]) -> tuple[InputRange, ...]:
-    return merge_ranges(found for rows in sources if ORIGIN in rows.schema.names for found in _batch_ranges(rows))
+def input_ranges(sources: Iterable[pa.RecordBatch]) -> tuple[InputRange, ...]:
+    """Returns where rows come from: for each batch, its least and greatest position of each uri."""
+    return tuple(found for rows in sources if ORIGIN in rows.schema.names for found in _batch_ranges(rows))
 
 
 def _batch_ranges(rows: pa.RecordBatch) -> Iterator[InputRange]:
-    origin = rows.column(ORIGIN)
-    uris = origin.field("uri")
-    uris = uris if pa.types.is_dictionary(uris.type) else plain(uris).dictionary_encode()
-    codes = uris.indices.to_numpy(zero_copy_only=False)
-    positions = origin.field("position").to_numpy(zero_copy_only=False)
-    for code in np.unique(codes).tolist():
-        own = positions[codes == code]
-        yield InputRange(uris.dictionary[code].as_py(), int(own.min()), int(own.max()), len(own))
+    for uri, _, own in places_by_uri(rows.column(ORIGIN)):
+        yield InputRange(uri, int(own.min()), int(own.max()), len(own))
 
 
 def read_part(path: str, offset: int, length: int) -> pa.RecordBatch:
     """Reads the records of one part of a chunk file, a batch of `RECORDS`."""
-    with pa.ipc.open_stream(_read(path, offset, length)) as reader:
+    with pa.ipc.open_stream(read_bytes(path, offset, length)) as reader:
         return reader.read_next_batch()
 
 
 def read_sources(chunk: Chunk) -> Iterator[pa.RecordBatch]:
     """Reads the source rows of a chunk."""
     offset, length = chunk.source
-    data = pa.BufferReader(_read(chunk.path, offset, length))
+    data = pa.BufferReader(read_bytes(chunk.path, offset, length))
     while data.tell() < length:
         with pa.ipc.open_stream(data) as reader:
             yield from reader
 
 
-def _read(path: str, offset: int, length: int) -> bytes:
-    with FileSystems.open(path, compression_type="uncompressed") as file:
+def read_bytes(path: str, offset: int, length: int) -> bytes:
+    """Reads some bytes of a chunk file.
+
+    Raises:
+      OSError: if it ends before.
+    """
+    with stores.open_file(path) as file:
         file.seek(offset)
         data = file.read(length)
     if len(data) != length:

@@ -1,17 +1,18 @@
-"""The manifest of one window of a dataset, `OUTPUT/windows/<start>_<end>.json`."""
+"""The manifest of one window of a dataset, `OUTPUT/windows/<start>_<end>.json`; in processing time `<start>.json`."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 
+from penstock.io.beam.coverage import Covered, InputRange
 from penstock.io.beam.json_coder import register_json
-from penstock.io.beam.windows import parse_time_name, time_name
+from penstock.io.beam.windows import is_flushed, parse_time_name, time_name
 from penstock.io.dataset.layout import WINDOWS
 from penstock.io.dataset.manifest import Manifest, ManifestFile, PublishedDeadLetters, Shard, read_manifest
-from penstock.io.dataset.windowed.chunks import InputRange
+from penstock.io.dataset.observer import Anomaly, statistics_files
+from penstock.io.files import stores
 from penstock.io.files.folders import list_files
 from penstock.io.reasons import Note
 
@@ -28,6 +29,29 @@ class WindowShard(Shard):
 
 @register_json
 @dataclasses.dataclass(frozen=True)
+class Closing:
+    """One of the closings of a stream, of which each pane of each window is one.
+
+    Once those up to a number are published, the stream can go on from the last of them: what they do not hold lies at
+    or behind `resume_at`.
+
+    Attributes:
+      generation: how often the stream had been started, from 1.
+      number: counts the closings of a generation, from 1.
+      clock: the greatest time that had passed, microseconds since 1970.
+      resume_at: for each uri, the least position of a row that was still to be read, or waited in an open pane.
+      last: for each uri, the greatest position of a row that the pane holds, also as a dead letter.
+    """
+
+    generation: int
+    number: int
+    clock: int
+    resume_at: Mapping[str, int]
+    last: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@register_json
+@dataclasses.dataclass(frozen=True)
 class WindowManifest(ManifestFile):
     """What a window of a dataset holds and how it came to be.
 
@@ -35,16 +59,31 @@ class WindowManifest(ManifestFile):
 
     Attributes:
       run_id: the run that first wrote into the dataset; a job that continues from its savepoint keeps it.
-      window: start (inclusive) and end (exclusive), ISO 8601, UTC.
-      windows: the windows of the job, such as `fixed:1m`; with `sliding:` a row counts once for each of its windows.
+      window: start (inclusive) and end (exclusive), ISO 8601, UTC; with `flush:`, between which times of the clock its
+        rows came.
+      windows: the windows of the job, such as `fixed:1m`; with `sliding:` a row counts once for each of its windows;
+        `flush:` stands for windows of processing time.
       final: whether no more rows will be added.
       sequence: 1 with the rows that came on time, 2 with the late ones as well: a newer version replaces an older one.
       status: `quarantined` if more than `max_reject_fraction` of the rows were rejected, else `published`.
       dataset_id: `dataset_id` of the shards: equal for equal content.
       rows_rejected: rejects that were filed in this window, as they arrived while it was open.
+      rows_foreign: those of `rows_rejected` that are no fault of this window, and do not count against
+        `max_reject_fraction`: they are too late for their own window, or their time is in the future.
       inputs: where the rows of the shards come from.
       notes: as in `Manifest`: those of the whole input first, as the schema was inferred, then those of this window.
       extras: files of the dataset that belong to all windows.
+      closings: those that made this version; none if the stream cannot go on from the dataset.
+      covered: for each uri, the ranges of positions that had been read. A row of this window in them is in a shard of
+        it or, like any other row, a dead letter of any window. With `flush:`, the ranges are those of this window
+        alone: each row in them is in it, as a row of a shard or a dead letter.
+      number: with `flush:`, counts the windows from 1, over all starts; those that were not published when a job was
+        killed are missing. Else 0.
+      statistics: path of the statistics of the rows of all shards, relative to the dataset, with the same as JSON
+        beside it; None for none.
+      statistics_rejected: the same of the rows in the dead letters.
+      anomalies: what is wrong with the rows as a whole, the gravest first.
+      compared_with: the statistics that they were compared with.
     """
 
     run_id: str
@@ -72,21 +111,62 @@ class WindowManifest(ManifestFile):
     num_shards: int
     format: str = "tfrecord"
     media_type: str = "application/x-tfrecord"
+    rows_foreign: int = 0
     notes: tuple[Note, ...] = ()
     extras: tuple[str, ...] = ()
+    closings: tuple[Closing, ...] = ()
+    covered: Covered = dataclasses.field(default_factory=dict)
+    number: int = 0
+    statistics: str | None = None
+    statistics_rejected: str | None = None
+    anomalies: tuple[Anomaly, ...] = ()
+    compared_with: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION
+
+    def files(self) -> Iterable[str]:
+        """As for all manifests, and the files of statistics."""
+        yield from super().files()
+        yield from statistics_files(self.statistics)
+        yield from statistics_files(self.statistics_rejected)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Start and end of the window, microseconds since 1970."""
+        start, end = (np.datetime64(time.removesuffix("Z"), "us").astype(np.int64) for time in self.window)
+        return int(start), int(end)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether it is a window of processing time."""
+        return is_flushed(self.windows)
 
     @property
     def name(self) -> str:
         """The name of the window, as in file names."""
-        start, end = (np.datetime64(time.removesuffix("Z"), "us").astype(np.int64) for time in self.window)
-        return f"{time_name(int(start))}_{time_name(int(end))}"
+        start, end = self.bounds
+        return time_name(start) if self.is_flushed else f"{time_name(start)}_{time_name(end)}"
+
+
+def window_settings(manifest: WindowManifest) -> dict[str, Any]:
+    """Returns what all windows of a stream have in common, as far as one of them says it, by the names of flags."""
+    flags: Mapping[str, Any] = manifest.provenance.get("options", {})
+    uses_hash = flags.get("split") or flags.get("folds")
+    return {
+        # When windows of processing time end may change.
+        "window": "flush" if manifest.is_flushed else manifest.windows,
+        "num_shards": manifest.num_shards,
+        "splits": sorted(manifest.splits),
+        "output_format": manifest.format,
+        "compression": manifest.compression,
+        "seed": manifest.seed,
+        **({"split_hash": flags.get("split_hash", 1)} if uses_hash else {}),  # a release had one version of it
+    }
 
 
 def window_manifest_path(output: str, name: str) -> str:
     """Returns the path of a window's manifest, by the window's name."""
-    return FileSystems.join(output, WINDOWS, f"{name}.json")
+    return stores.join(output, WINDOWS, f"{name}.json")
 
 
 def read_window_manifests(output: str) -> Iterator[WindowManifest]:
@@ -97,12 +177,23 @@ def read_window_manifests(output: str) -> Iterator[WindowManifest]:
     Raises:
       DataError: for a manifest that cannot be read.
     """
-    folder = FileSystems.join(output, WINDOWS)
+    folder = stores.join(output, WINDOWS)
     # Sorting by name is not enough: it puts 20.5 s before 20 s.
-    for name in sorted(list_files(folder), key=lambda name: (parse_time_name(name.partition("_")[0]), name)):
-        manifest = WindowManifest.read(FileSystems.join(folder, name))
+    for name in sorted(list_files(folder), key=lambda name: (_start(name), name)):
+        manifest = WindowManifest.read(stores.join(folder, name))
         if manifest is not None:
             yield manifest
+
+
+def last_window_name(output: str, start: int) -> str | None:
+    """Returns the name of the last published window that began at or before a time (microseconds); None for none."""
+    names = [name for name in list_files(stores.join(output, WINDOWS)) if name.endswith(".json")]
+    began = [name.removesuffix(".json") for name in names if _start(name) <= start]
+    return max(began, key=_start, default=None)
+
+
+def _start(name: str) -> int:
+    return parse_time_name(name.removesuffix(".json").partition("_")[0])
 
 
 def read_manifests(output: str) -> Iterator[Manifest | WindowManifest]:

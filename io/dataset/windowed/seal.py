@@ -15,18 +15,27 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 
-from penstock.io.beam.durations import micros
+from penstock.io.beam.coverage import merge_covered
 from penstock.io.beam.json_coder import JsonCoder, register_json
 from penstock.io.beam.stable_input import knows_watermarks
-from penstock.io.beam.windows import Windows, time_name
+from penstock.io.beam.windows import AnyWindows, FlushWindows, time_name
 from penstock.io.dataset.layout import DEAD_LETTERS, reject_names
 from penstock.io.dataset.manifest import PublishedDeadLetters, dataset_id, sum_counts
 from penstock.io.dataset.spec import DatasetSpec
-from penstock.io.dataset.windowed.chunks import merge_ranges
-from penstock.io.dataset.windowed.manifest import Pane, WindowManifest
-from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Report, ShardReport
+from penstock.io.dataset.windowed.chunks import merge_inputs
+from penstock.io.dataset.windowed.manifest import Pane, WindowManifest, WindowShard, window_manifest_path
+from penstock.io.dataset.windowed.shards import (
+    HeaderReport,
+    RejectsReport,
+    Report,
+    ShardReport,
+    StagedShard,
+    SummaryReport,
+)
+from penstock.io.dataset.windowed.tasks import PaneHeader
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
+from penstock.io.reasons import merge_notes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,19 +54,27 @@ class SealedWindow:
       start: start of the window, microseconds.
       moves: staged path of a shard -> path relative to the dataset.
       letters: path of a dead-letter file, relative to the dataset -> the staged files to join into it.
+      swept: chunk files of earlier windows, by the start of the window, which it needs no more once it is published.
+      summaries: paths of the files with the states of its panes; none if it has no summary.
+      rejected: paths of the files with the states of its dead letters; none if there is no summary of them.
+      continues: path of the published summary that these are added to, relative to the dataset; None for none.
     """
 
     start: int
     manifest: WindowManifest
     moves: Mapping[str, str]
     letters: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    swept: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    summaries: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    continues: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class SealingRules:
     """Makes the manifests of windows from what they have in common; see `WindowManifest`."""
 
-    windows: Windows
+    windows: AnyWindows
     spec: DatasetSpec
 
     def publisher(self, window: int) -> int:
@@ -65,64 +82,140 @@ class SealingRules:
 
         All windows share a few keys, since Beam's GroupByKey keeps some state for each key that it has seen, for ever.
         """
-        return window // micros(self.windows.period) % _PUBLISHERS
+        return self.windows.ordinal(window) % _PUBLISHERS
 
     def seal(self, window: int, reports: Iterable[Report]) -> SealedWindow:
-        """Seals the window with all panes that have reports; each of these panes must be complete."""
+        """Seals the window with all panes that have reports; each of these panes must be complete.
+
+        A late pane alone continues the window that an earlier start of the stream has published.
+        """
         reports, splits = list(reports), self.spec.splits
         headers = {report.pane: report.header for report in reports if isinstance(report, HeaderReport)}
         staged = [report.shard for report in reports if isinstance(report, ShardReport)]
         staged.sort(key=lambda item: (item.shard.pane == "late", splits.index(item.shard.split), item.shard.path))
+        summaries = tuple(sorted(report.summary for report in reports if isinstance(report, SummaryReport)))
+        if "on_time" not in headers:
+            return self._continued(window, headers["late"], staged, summaries)
         files = (report.rejects for report in reports if isinstance(report, RejectsReport))
         rejects = sorted(files, key=lambda file: file.path)
-        groups = list(_letter_groups(rejects))
-        names = reject_names(f"{DEAD_LETTERS}/{time_name(window)}", [group[0].path for group in groups])
-        letters = dict(zip(names, groups, strict=True))
+        letters = _named_groups(f"{DEAD_LETTERS}/{time_name(window)}", rejects)
         shards = tuple(item.shard for item in staged)
         rows = Counter({pane: header.rows for pane, header in headers.items()})
         rejected = sum(file.records for file in rejects)
-        records = Counter({split: 0 for split in splits})
-        for shard in shards:
-            records[shard.split] += shard.records
-        rows_in = rows.total() + rejected
-        stages = sum_counts(file.stages for file in rejects)
-        is_bad = self.spec.has_too_many_rejects(rows_in, stages)
+        records, rows_in = self._records(shards), rows.total() + rejected
+        foreign = sum(file.records for file in rejects if file.foreign)
+        own_stages = sum_counts(file.stages for file in rejects if not file.foreign)
+        is_bad = self.spec.has_too_many_rejects(rows_in - foreign, own_stages)
+        on_time = headers["on_time"]
         manifest = WindowManifest(
-            run_id=headers["on_time"].run_id,
+            run_id=on_time.run_id,
             dataset_id=dataset_id(shards),
-            created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
-            window=(_iso(window), _iso(self.windows.end(window))),
+            created=_now(),
+            window=(_iso(window), _iso(self._end(window, on_time))),
             windows=str(self.windows),
+            number=on_time.number,
             final=any(header.final for header in headers.values()),
             sequence=len(headers),
             status="quarantined" if is_bad else "published",
             rows_in=rows_in,
-            rows_out=records.total(),
+            rows_out=sum(records.values()),
             rows_rejected=rejected,
             rows_on_time=rows["on_time"],
             rows_late=rows["late"],
-            splits=dict(records),
+            splits=records,
             shards=shards,
             dead_letters=tuple(
                 PublishedDeadLetters(name, sum(file.records for file in group)) for name, group in letters.items()
             ),
             rejected_by_reason=sum_counts(file.reasons for file in rejects),
-            rejected_by_stage=stages,
-            inputs=merge_ranges(item for header in headers.values() for item in header.inputs),
+            rejected_by_stage=sum_counts(file.stages for file in rejects),
+            rows_foreign=foreign,
+            inputs=merge_inputs(item for header in headers.values() for item in header.inputs),
             num_shards=self.spec.num_shards or 1,
+            closings=tuple(header.closing for header in headers.values() if header.closing is not None),
+            covered=functools.reduce(merge_covered, (header.covered for header in headers.values()), {}),
             **self.spec.manifest_fields(note for header in headers.values() for note in header.notes),
         )
-        if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
-            raise DataError(
-                f"window {self.windows.name(window)}: {rows.total()} rows came and {manifest.rows_out} are in its "
-                "shards; it is not published, please report this"
-            )
         return SealedWindow(
             window,
-            manifest,
+            self._checked(manifest),
             moves={item.path: item.shard.path for item in staged},
             letters={name: tuple(file.path for file in group) for name, group in letters.items()},
+            swept=on_time.swept,
+            summaries=summaries if _all_summarized(headers.values()) else (),
+            rejected=tuple(file.summary for file in rejects) if all(file.summary for file in rejects) else (),
         )
+
+    def _records(self, shards: Sequence[WindowShard]) -> dict[str, int]:
+        """Returns how many records each split has."""
+        return {split: sum(shard.records for shard in shards if shard.split == split) for split in self.spec.splits}
+
+    def _end(self, window: int, header: PaneHeader) -> int:
+        if isinstance(self.windows, FlushWindows):
+            return window if header.end is None else header.end
+        return self.windows.end(window)
+
+    def _continued(
+        self, window: int, header: PaneHeader, staged: Sequence[StagedShard], summaries: Sequence[str]
+    ) -> SealedWindow:
+        """Adds the late pane to the window that is published."""
+        path = window_manifest_path(self.spec.output, self.windows.name(window))
+        before = WindowManifest.read(path)
+        if before is None:
+            raise DataError(f"{path}: is gone, though this stream goes on with its window; put it back, or begin in "
+                            "another folder")  # fmt: skip
+        if header.closing is None or header.closing in before.closings:
+            return SealedWindow(window, before, moves={})  # an earlier attempt has published it
+        is_summarized = (before.statistics or not before.rows_out) and _all_summarized([header])
+        shards = (*before.shards, *(item.shard for item in staged))
+        records = self._records(shards)
+        manifest = dataclasses.replace(
+            before,
+            dataset_id=dataset_id(shards),
+            created=_now(),
+            final=header.final,
+            sequence=before.sequence + 1,
+            rows_in=before.rows_in + header.rows,
+            rows_out=sum(records.values()),
+            rows_late=before.rows_late + header.rows,
+            splits=records,
+            shards=shards,
+            inputs=merge_inputs((*before.inputs, *header.inputs)),
+            notes=merge_notes((*before.notes, *header.notes)),
+            closings=(*before.closings, header.closing),
+            covered=merge_covered(before.covered, header.covered),
+            # Those of before are not of the late rows; publication makes new ones, if it can.
+            statistics=None,
+            anomalies=(),
+            compared_with=(),
+        )
+        return SealedWindow(
+            window,
+            self._checked(manifest),
+            moves={item.path: item.shard.path for item in staged},
+            summaries=tuple(summaries) if is_summarized else (),
+            continues=before.statistics,
+        )
+
+    def _checked(self, manifest: WindowManifest) -> WindowManifest:
+        if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
+            came = manifest.rows_in - manifest.rows_rejected
+            raise DataError(
+                f"window {manifest.name}: {came} rows came and {manifest.rows_out} are in its shards; it is not "
+                "published, please report this"
+            )
+        return manifest
+
+
+def _all_summarized(headers: Iterable[PaneHeader]) -> bool:
+    """Whether there is a summary of each pane that has rows."""
+    return all(header.summaries or not header.rows for header in headers)
+
+
+def _named_groups(folder: str, rejects: Iterable[DeadLetterFile]) -> dict[str, list[DeadLetterFile]]:
+    """Returns the published path of each file of dead letters, and the staged files to join into it."""
+    groups = list(_letter_groups(rejects))
+    return dict(zip(reject_names(folder, [group[0].path for group in groups]), groups, strict=True))
 
 
 def _letter_groups(files: Iterable[DeadLetterFile]) -> Iterator[list[DeadLetterFile]]:
@@ -135,6 +228,10 @@ def _letter_groups(files: Iterable[DeadLetterFile]) -> Iterator[list[DeadLetterF
                 group = []
             group.append(file)
         yield group
+
+
+def _now() -> str:
+    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def _iso(micros: int) -> str:
@@ -158,7 +255,7 @@ class PaneProgress:
         """Returns the progress after one more report."""
         expected = self.expected
         if isinstance(report, HeaderReport):
-            expected = 1 + report.header.shards + report.header.rejects
+            expected = 1 + report.header.shards + report.header.summaries + report.header.rejects
         return dataclasses.replace(self, reports=self.reports + 1, expected=expected)
 
 
@@ -177,7 +274,10 @@ class SealingProgress:
     def add(self, report: Report) -> "SealingProgress":
         """Returns the progress after one more report."""
         if report.pane == "late":
-            return dataclasses.replace(self, late=self.late.add(report))
+            is_continued = isinstance(report, HeaderReport) and report.header.is_continued
+            # An earlier start of the stream has published the pane on time: nothing of it is to come.
+            on_time = PaneProgress(expected=0, is_sealed=True) if is_continued else self.on_time
+            return dataclasses.replace(self, on_time=on_time, late=self.late.add(report))
         is_final = self.is_final or (isinstance(report, HeaderReport) and report.header.final)
         return dataclasses.replace(self, on_time=self.on_time.add(report), is_final=is_final)
 

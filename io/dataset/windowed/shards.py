@@ -7,30 +7,34 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
 from penstock.io.beam.json_coder import OneOf, register_json
 from penstock.io.beam.row_counters import RowCounters
-from penstock.io.beam.windows import Windows, time_name
+from penstock.io.beam.windows import AnyWindows, time_name
 from penstock.io.dataset.layout import Staging, part_name
+from penstock.io.dataset.observer import Summaries
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shuffle import merged_batches
 from penstock.io.dataset.spec import DatasetSpec
-from penstock.io.dataset.windowed.chunks import Chunk, read_part, read_sources
-from penstock.io.dataset.windowed.close import (
+from penstock.io.dataset.windowed.chunks import Chunk, read_bytes, read_part, read_sources
+from penstock.io.dataset.windowed.manifest import Pane, WindowShard
+from penstock.io.dataset.windowed.tasks import (
     HeaderTask,
     PaneHeader,
+    PartRef,
     RejectsTask,
     ShardTask,
+    SummaryTask,
     Task,
     TooLateTask,
     WriteTask,
 )
-from penstock.io.dataset.windowed.manifest import Pane, WindowShard
 from penstock.io.dead_letters.handler import DeadLetterFile, write_letters
 from penstock.io.dead_letters.record import RejectedBatch, row_letters
+from penstock.io.files import stores
+from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Reason
 
 # Folder of the staged shards, below the staging folder.
@@ -77,6 +81,16 @@ class ShardReport(Report):
 
 
 @dataclasses.dataclass(frozen=True)
+class SummaryReport(Report):
+    """Reports the file with the summary of a pane."""
+
+    TAG = "summary"
+
+    pane: Pane
+    summary: str
+
+
+@dataclasses.dataclass(frozen=True)
 class RejectsReport(Report):
     """Reports a dead-letter file that is filed in the pane."""
 
@@ -91,8 +105,9 @@ class ShardStaging:
     """Stages the shards of windows."""
 
     staging: Staging
-    windows: Windows
+    windows: AnyWindows
     spec: DatasetSpec
+    summaries: Summaries | None = None
 
     def folder(self, window: int) -> str:
         """Returns the staging folder of a window, where each attempt uses file names of its own."""
@@ -106,19 +121,32 @@ class ShardStaging:
     def write(self, window: int, pane: Pane, task: ShardTask, name: str) -> StagedShard:
         """Writes a shard under a name that no other attempt uses."""
         path = self.path(window, pane, task)
-        staged = FileSystems.join(self.folder(window), name)
+        staged = stores.join(self.folder(window), name)
         parts = (read_part(part.path, part.offset, part.length) for part in task.parts)
         split, shard_format = self.spec.splits[task.split], self.spec.shard_format()
         with merged_batches(parts, self.spec.splits) as merged:
             shard = write_shard(staged, path, split, shard_format, merged)
         return StagedShard(staged, WindowShard(**vars(shard), pane=pane))
 
+    def summarize(self, window: int, parts: Iterable[PartRef], name: str) -> str:
+        """Merges the summaries of chunks into a file of a name that no other attempt uses; returns its path."""
+        assert self.summaries is not None
+        state = self.summaries.merge(read_bytes(part.path, part.offset, part.length) for part in parts)
+        staged = stores.join(self.folder(window), name)
+        with (
+            writing(staged, OUTPUT_REMEDY),
+            stores.create_file(staged) as file,
+        ):
+            file.write(state)
+        return staged
+
     def reject(self, window: int, letters: Iterable[RejectedBatch]) -> DeadLetterFile:
         """Writes rows that came too late as dead letters, which are filed in an open window."""
-        return write_letters(self.folder(window), self.staging.run_id, letters)
+        summaries = None if self.summaries is None else self.summaries.rejected
+        return write_letters(self.folder(window), self.staging.run_id, letters, summaries)
 
 
-def late_letters(chunk: Chunk, windows: Windows, lateness: datetime.timedelta) -> Iterator[RejectedBatch]:
+def late_letters(chunk: Chunk, windows: AnyWindows, lateness: datetime.timedelta) -> Iterator[RejectedBatch]:
     """Yields the rows of a chunk as dead letters with the reason `late`."""
     detail = f"came after the window {windows.name(chunk.window)} had closed"
     if lateness:
@@ -170,6 +198,8 @@ class _WriteShardsFn(beam.DoFn):
                 written = self._staging.write(window, pane, shard, uuid.uuid4().hex)
                 self._counters.add(late_rows=written.shard.records if pane == "late" else 0)
                 yield window, ShardReport(pane, written)
+            case SummaryTask(window, parts, pane):
+                yield window, SummaryReport(pane, self._staging.summarize(window, parts, uuid.uuid4().hex))
             case TooLateTask(window, chunk):
                 letters = list(late_letters(chunk, self._staging.windows, self._lateness))
                 if self._gives_late:

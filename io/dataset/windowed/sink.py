@@ -17,22 +17,28 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.transforms.window import GlobalWindows, TimestampedValue
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from penstock.io.batches import drop_rows, in_global_window, set_column
+from penstock.io.beam.coverage import InputRange
 from penstock.io.beam.row_counters import RowCounters
-from penstock.io.beam.windows import Windows
+from penstock.io.beam.windows import AnyWindows, FlushWindows
 from penstock.io.dataset.encode import EncodedBatch, RecordEncoder
 from penstock.io.dataset.kinds import KindCounter
 from penstock.io.dataset.layout import Staging
-from penstock.io.dataset.windowed.chunks import Chunk, ChunkWriter
-from penstock.io.dataset.windowed.close import Arrival, ChunkArrival, CloseWindows, ClosingRules, RejectsArrival
+from penstock.io.dataset.observer import Summaries
+from penstock.io.dataset.schema_file import SchemaFile
+from penstock.io.dataset.windowed.arrivals import Arrival, CollectArrivals, WrittenChunks
+from penstock.io.dataset.windowed.chunks import Chunk, ChunkWriter, assign_rows, input_ranges
+from penstock.io.dataset.windowed.clock import ClosingRules
+from penstock.io.dataset.windowed.close import CloseWindows
+from penstock.io.dataset.windowed.flush import FlushRules
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dataset.windowed.publish import CHUNKS, PublishWindows, WindowPublisher
-from penstock.io.dataset.windowed.schema_file import SchemaFile
 from penstock.io.dataset.windowed.seal import SealingRules, SealWindows
+from penstock.io.dataset.windowed.seen import SeenRows
 from penstock.io.dataset.windowed.shards import ShardStaging, WriteWindowShards
 from penstock.io.dead_letters.handler import REJECTED, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -44,32 +50,52 @@ _TIME_TYPE = pa.timestamp("us", "UTC")
 
 
 class WriteChunks(beam.PTransform[beam.PCollection[pa.RecordBatch], Any]):
-    """Encodes batches into chunk files; returns a `PCollection[Chunk]` and one of rejected rows.
+    """Encodes batches into chunk files; returns a `PCollection[WrittenChunks]` and one of rejected rows.
 
-    The `_event_time` of a row determines its window. Rows of batches without it use the batch's Beam timestamp.
+    The `_event_time` of a row determines its window. Rows of batches without it use the batch's Beam timestamp. In
+    processing time a row needs neither. Rows that are `seen` in a window are left out of it.
     """
 
-    def __init__(self, encoder: RecordEncoder, directory: str, windows: Windows, num_shards: int):
+    def __init__(
+        self,
+        encoder: RecordEncoder,
+        directory: str,
+        windows: AnyWindows,
+        num_shards: int,
+        seen: SeenRows | None = None,
+        summaries: Summaries | None = None,
+    ):
         super().__init__()
-        self._write = _WriteChunksFn(encoder, directory, windows, num_shards)
+        self._write = _WriteChunksFn(encoder, directory, windows, num_shards, seen, summaries)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> Any:
         """Applies one step in the global window."""
         if not isinstance(batches.windowing.windowfn, GlobalWindows):
             batches = batches | "InGlobalWindow" >> beam.WindowInto(GlobalWindows())
-        write = beam.ParDo(self._write).with_output_types(Chunk)
+        write = beam.ParDo(self._write).with_output_types(Arrival)
         return split_rejected(batches | "EncodeChunks" >> write.with_outputs(REJECTED, main="out"))
 
 
 class _WriteChunksFn(beam.DoFn):
-    def __init__(self, encoder: RecordEncoder, directory: str, windows: Windows, num_shards: int):
+    def __init__(
+        self,
+        encoder: RecordEncoder,
+        directory: str,
+        windows: AnyWindows,
+        num_shards: int,
+        seen: SeenRows | None,
+        summaries: Summaries | None,
+    ):
         self._encoder = encoder
-        self._chunk_options = (directory, windows, num_shards)
+        self._windows = windows
+        self._chunk_options = (directory, windows, num_shards, seen, summaries)
         self._counters = RowCounters("WriteDataset")
 
     def start_bundle(self) -> None:
         self._kinds = KindCounter.of_spec(self._encoder.spec)
         self._writer = ChunkWriter(*self._chunk_options)
+        self._chunks: list[Chunk] = []
+        self._inputs: list[InputRange] = []
         self._earliest = MAX_TIMESTAMP
 
     def process(self, batch: pa.RecordBatch, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
@@ -77,7 +103,9 @@ class _WriteChunksFn(beam.DoFn):
             return
         self._counters.add(in_rows=batch.num_rows)
         self._earliest = min(self._earliest, timestamp)
-        batch, faults = _with_times(batch, timestamp)
+        faults: dict[int, list[Reason]] = {}
+        if not isinstance(self._windows, FlushWindows):
+            batch, faults = _with_times(batch, timestamp)
         if faults:
             yield from self._reject(batch, faults)
             batch = drop_rows(batch, faults)
@@ -85,9 +113,8 @@ class _WriteChunksFn(beam.DoFn):
         if encoded.faults:
             yield from self._reject(encoded.all_rows, encoded.faults)
         self._kinds.add(encoded.rows)
-        for chunk in self._writer.add(encoded.records, encoded.rows, self._notes(encoded)):
-            # The earliest timestamp in the bundle: a later one would let the watermark pass the buffered rows.
-            yield TimestampedValue(self._with_kinds(chunk), self._earliest)
+        self._inputs += input_ranges([encoded.rows])
+        self._chunks += map(self._with_kinds, self._writer.add(encoded.records, encoded.rows, self._notes(encoded)))
 
     def _with_kinds(self, chunk: Chunk) -> Chunk:
         return dataclasses.replace(chunk, kinds=self._kinds.seen.groups())
@@ -96,8 +123,7 @@ class _WriteChunksFn(beam.DoFn):
         """The notes of the rows of each window, by its start."""
         if not encoded.notes:
             return {}
-        windows: Windows = self._chunk_options[1]
-        rows, starts = windows.assign(encoded.records.column("event_time").cast(pa.int64()).to_numpy())
+        rows, starts = assign_rows(self._windows, encoded.records)
         own = {start: pa.array(rows[starts == start]) for start in np.unique(starts).tolist()}
         return {start: self._encoder.notes(encoded.rows.take(indices)) for start, indices in own.items()}
 
@@ -106,9 +132,11 @@ class _WriteChunksFn(beam.DoFn):
         yield from reject(row_letters(rows, faults, "write"))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for chunk in self._writer.flush():
-            yield in_global_window(self._with_kinds(chunk), self._earliest)
-        del self._writer
+        chunks = [*self._chunks, *map(self._with_kinds, self._writer.flush())]
+        if chunks or self._inputs:
+            # The earliest timestamp in the bundle: a later one would let the watermark pass the buffered rows.
+            yield in_global_window(WrittenChunks(tuple(chunks), tuple(self._inputs)), self._earliest)
+        del self._writer, self._chunks
 
 
 def _with_times(batch: pa.RecordBatch, timestamp: Timestamp) -> tuple[pa.RecordBatch, dict[int, list[Reason]]]:
@@ -130,31 +158,29 @@ def _with_times(batch: pa.RecordBatch, timestamp: Timestamp) -> tuple[pa.RecordB
 class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     """Turns chunks and dead-letter files into published windows.
 
-    It takes both as a tuple of PCollections, and returns a manifest for each published version of a window. With
-    `writes_schema`, it also writes the schema of the dataset.
+    It takes the PCollections of `CollectArrivals`, and returns one with a manifest for each published version of a
+    window. With `writes_schema`, it also writes the schema of the dataset.
     """
 
     staging: Staging
-    closing: ClosingRules
+    closing: ClosingRules | FlushRules
     sealing: SealingRules
     writes_schema: bool = False
     late_sinks: Sequence[beam.PTransform[Any, Any]] = ()
+    summaries: Summaries | None = None
 
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
         """Closes windows, writes shards, seals, publishes."""
-        chunks, *rejects = arrived
+        is_bounded = arrived["chunks"].is_bounded
         closing, sealing = self.closing, self.sealing
-        shards = ShardStaging(self.staging, closing.windows, sealing.spec)
-        publisher = WindowPublisher(self.staging, closing.windows, tuple(sealing.spec.extras))
-        arrivals = [chunks | "ChunkArrives" >> beam.Map(ChunkArrival).with_output_types(Arrival)]
-        for files in rejects:
-            arrivals.append(files | "RejectsArrive" >> beam.Map(RejectsArrival).with_output_types(Arrival))
-        file = SchemaFile(self.staging, sealing.spec, is_staged=chunks.is_bounded) if self.writes_schema else None
+        shards = ShardStaging(self.staging, closing.windows, sealing.spec, self.summaries)
+        publisher = WindowPublisher(self.staging, closing.windows, tuple(sealing.spec.extras), self.summaries)
+        file = SchemaFile(self.staging, sealing.spec, is_staged=is_bounded) if self.writes_schema else None
         return (
-            arrivals
-            | "Arrivals" >> beam.Flatten()
+            arrived
+            | "Arrivals" >> CollectArrivals()
             | "CloseWindows" >> CloseWindows(closing, file)
-            | "WriteShards" >> WriteWindowShards(shards, closing.lateness, self.late_sinks)
+            | "WriteShards" >> WriteWindowShards(shards, sealing.spec.lateness, self.late_sinks)
             | "SealWindows" >> SealWindows(sealing)
             | "PublishWindows" >> PublishWindows(publisher, sealing.spec.overwrite)
         )

@@ -33,11 +33,9 @@ import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal, Self
 
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
-
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.errors import DataError
+from penstock.io.files import stores
 from penstock.io.files.folders import delete_files, list_files
 from penstock.io.files.inputs import InputFile
 from penstock.io.files.paths import is_local
@@ -89,9 +87,9 @@ class Claim:
     def read(cls, path: str) -> Self | None:
         """Reads a claim; returns None if the file is gone or unreadable, for example while it is being written."""
         try:
-            with FileSystems.open(path, compression_type="uncompressed") as file:
+            with stores.open_file(path) as file:
                 return cls(**json.loads(file.read()))
-        except (OSError, BeamIOError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError):
             return None
 
 
@@ -143,7 +141,7 @@ def claim_files(files: Iterable[InputFile], claim: Claim, release: Collection[st
                 owners[file] = owner
         wanted = [file for file in files if file not in owners]
         owners |= _take(wanted, claim)
-    except (OSError, BeamIOError) as error:
+    except OSError as error:
         raise DataError(f"the dead letters cannot be claimed, which takes a file beside each: {error}") from error
     return Claimed(
         taken=tuple(file for file in files if file not in owners),
@@ -213,8 +211,8 @@ def finish(files: Iterable[InputFile], claim: Claim) -> None:
 def give_back(files: Iterable[InputFile], claim: Claim) -> None:
     """Removes claims."""
     for file in files:
-        directory, name = FileSystems.split(_path(file, claim.run_id))
-        with contextlib.suppress(OSError, BeamIOError):
+        directory, name = stores.split(_path(file, claim.run_id))
+        with contextlib.suppress(OSError):
             delete_files(directory, [name])
 
 
@@ -222,7 +220,7 @@ def _claims_on(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, list[str
     """Yields each file with the runs that claim it, sorted; lists each folder once."""
     folders: dict[str, dict[str, list[str]]] = {}
     for file in files:
-        directory, name = FileSystems.split(file.uri)
+        directory, name = stores.split(file.uri)
         if directory not in folders:
             claims: dict[str, list[str]] = collections.defaultdict(list)
             folders[directory] = claims
@@ -239,7 +237,7 @@ def _write(file: InputFile, claim: Claim) -> None:
     """Writes a claim atomically, so that nobody reads half of it."""
     path = _path(file, claim.run_id)
     written = f"{file.uri}.claiming-{claim.run_id}" if is_local(path) else path
-    with FileSystems.create(written, "application/json", compression_type="uncompressed") as stream:
+    with stores.create_file(written, "application/json") as stream:
         stream.write(claim.to_json().encode())
     if written != path:
         os.replace(written, path)

@@ -9,17 +9,17 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dataset.layout import PARKED
 from penstock.io.dead_letters.handler import DeadLetterHandler, rejected_batch
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
+from penstock.io.files import stores
 
 
 def split_parked(batch: RejectedBatch, max_attempts: int) -> tuple[RejectedBatch, RejectedBatch]:
     """Returns the letters that may be tried again, and the letters that have failed `max_attempts` times."""
     is_parked = pc.greater_equal(batch.letters.column("attempt"), max_attempts)
-    return RejectedBatch(batch.letters.filter(pc.invert(is_parked))), RejectedBatch(batch.letters.filter(is_parked))
+    return batch.filter(pc.invert(is_parked)), batch.filter(is_parked)
 
 
 class ParkingHandler(DeadLetterHandler):
@@ -33,7 +33,7 @@ class ParkingHandler(DeadLetterHandler):
         """Takes the rejects of one step, and separates the letters to park from the others."""
         split = beam.ParDo(_ParkFn(self._max_attempts)).with_outputs(PARKED, main="open")
         parts = pcoll | f"Park{len(self._rejected)}" >> split
-        for name, directory in (("open", self._directory), (PARKED, FileSystems.join(self._directory, PARKED))):
+        for name, directory in (("open", self._directory), (PARKED, stores.join(self._directory, PARKED))):
             parts[name].element_type = RejectedBatch
             self._take(parts[name], directory)
 

@@ -22,6 +22,7 @@ Blank lines are skipped and not counted. An unquoted empty field is null, `""` i
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -109,6 +110,8 @@ class CsvFormat:
     header: str | None = None
     quoting: str | None = None
     trim: bool = False
+
+    reads_alike: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "delimiter", "\t" if self.delimiter == "\\t" else self.delimiter)

@@ -1,14 +1,13 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""CRC32C of bytes; the other modules of the kernel take it from C."""
+"""CRC32C of bytes; the other modules of the kernel take it from the header."""
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from penstock.io.kernel.native._crc32c cimport (
-    crc32c_by_instruction,
-    crc32c_by_table,
-    crc32c_has_instruction,
-    crc32c_init,
-)
+cdef extern from "crc32c.h" nogil:
+    int crc32c_has_instruction
+    void crc32c_init()
+    uint32_t crc32c_by_instruction(uint32_t crc, const uint8_t* data, size_t size)
+    uint32_t crc32c_by_table(uint32_t crc, const uint8_t* data, size_t size)
 
 crc32c_init()
 

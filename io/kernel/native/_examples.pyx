@@ -30,7 +30,10 @@ from penstock.io.kernel.native._columns cimport (
     items_of,
     text_at,
 )
-from penstock.io.kernel.native._crc32c cimport crc32c_init, crc32c_masked
+
+cdef extern from "crc32c.h" nogil:
+    void crc32c_init()
+    uint32_t crc32c_masked(const uint8_t* data, size_t size)
 
 crc32c_init()
 

@@ -5,11 +5,16 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from penstock.io.kernel.native._crc32c cimport crc32c_init, crc32c_masked
-
 import numpy as np
 
+
+cdef extern from "crc32c.h" nogil:
+    void crc32c_init()
+    uint32_t crc32c_masked(const uint8_t* data, size_t size)
+
+
 crc32c_init()
+
 
 cdef enum:
     _LENGTH_BYTES = 8

@@ -1,8 +1,10 @@
 """Splits CSV records into columns of fields: numpy finds the faulty records, Arrow parses the others.
 
-Arrow accepts any bytes without an error, so it gets only records that are known to be good.
+Arrow accepts any bytes without an error, so it gets only records that are known to be good. numpy recognizes lines
+whose quotes all open or close fields, or are doubled within one; the few other lines are checked one by one.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,11 +14,10 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from penstock.io.kernel.pure import grammar
-from penstock.io.kernel.pure.quotes import Quotes, find_quotes, misquoted_lines
 from penstock.io.kernel.shared import quoting
 from penstock.io.kernel.shared.numbers import fits_float32, float32_overflow
 from penstock.io.kernel.shared.positions import CR, LF, counts_between, lone_crs, occurrences, without_cr
-from penstock.io.kernel.shared.quoting import Dialect
+from penstock.io.kernel.shared.quoting import QUOTE, Dialect, is_well_quoted
 
 # The compiled module accepts no more bytes, since its positions have 30 bits.
 MAX_BYTES = 1 << 30
@@ -26,6 +27,15 @@ _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
 _There = npt.NDArray[np.uint8] | None
 _Texts = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], _There]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Quotes:
+    """All quotes of a block: their indices, and whether each could open a field or close one."""
+
+    indices: _Ints
+    opens: _Flags
+    closes: _Flags
 
 
 class Splitter:
@@ -77,7 +87,7 @@ class Splitter:
             data, starts, ends = _without_spaces(data, starts, ends, self._dialect)
         counts = np.where(good, len(self._names), 0)
         if self._single_lines and self._dialect.quoting:
-            counts[misquoted_lines(data, starts, ends, self._delimiter)] = MISQUOTED
+            counts[_misquoted_lines(data, starts, ends, self._delimiter)] = MISQUOTED
         if len(self._names) > 1:  # Arrow takes a record without text for one of nulls, whatever its width
             counts[(counts > 0) & (starts == ends)] = 1
         rows = np.flatnonzero((counts > 0) & ((starts < ends) | (len(self._names) == 1)))
@@ -217,7 +227,7 @@ def cut_records(data: bytes, delimiter: int, final: bool) -> tuple[_Ints, _Flags
       int64[3, n]: the starts of records, and their ends without and with line ends; and bool[2, n]: which records are
       misquoted, and which others have a lone CR outside quotes. Bytes after the last complete record are left out.
     """
-    quotes = find_quotes(data, delimiter)
+    quotes = _find_quotes(data, delimiter)
     breaks = occurrences(data, LF)
     if final and data and not data.endswith(b"\n"):
         breaks = np.append(breaks, len(data))
@@ -251,7 +261,7 @@ def cut_records(data: bytes, delimiter: int, final: bool) -> tuple[_Ints, _Flags
     return _records(data, np.concatenate([np.empty(0, np.int64), *ends]), bad_ends, delimiter)
 
 
-def _strays(quotes: Quotes, parity: int) -> _Flags:
+def _strays(quotes: _Quotes, parity: int) -> _Flags:
     """Masks the quotes that do not open or close a field as they should, if quotes of this parity open."""
     opening = np.arange(len(quotes.indices)) % 2 == parity
     return np.where(opening, ~quotes.opens, ~quotes.closes)
@@ -273,3 +283,38 @@ def _records(data: bytes, breaks: _Ints, bad_ends: list[int], delimiter: int) ->
         fields = quoting.fields(data[starts[row] : ends[row]], Dialect(bytes([delimiter])))
         lone_cr[row] = any(b"\r" in plain for _, plain in fields)
     return np.array([starts, ends, nexts]), np.array([misquoted, lone_cr])
+
+
+def _find_quotes(data: bytes, delimiter: int) -> _Quotes:
+    """Finds the quotes of a block."""
+    # A quote may open a field after a delimiter, a line break or another quote, and close one before them. The other
+    # quote is there in `""`, which is either an empty field or a doubled quote: close one, open the next.
+    indices = occurrences(data, QUOTE)
+    array = np.frombuffer(data, np.uint8)
+    border = np.zeros(256, bool)
+    border[[QUOTE, LF, delimiter]] = True
+    before = (indices == 0) | border[array[np.maximum(indices - 1, 0)]]
+    following = np.minimum(indices + 1, len(array) - 1)
+    after = (indices == len(array) - 1) | border[array[following]]
+    # CRLF ends a record too; a lone CR does not.
+    crlf = (array[following] == CR) & (array[np.minimum(indices + 2, len(array) - 1)] == LF)
+    return _Quotes(indices, before, after | crlf)
+
+
+def _misquoted_lines(data: bytes, starts: _Ints, ends: _Ints, delimiter: int) -> _Flags:
+    """Masks the lines that are not one record: with an odd number of quotes, or text around a quoted field."""
+    mask = np.zeros(len(starts), bool)
+    if not len(starts) or b'"' not in data:
+        return mask
+    quotes = _find_quotes(data, delimiter)
+    firsts = np.searchsorted(quotes.indices, starts)
+    counts = np.searchsorted(quotes.indices, ends) - firsts
+    mask = counts % 2 == 1
+    # The rank of a quote in its line decides whether it must open or close a field; quotes outside the lines do not
+    # count.
+    owner = np.searchsorted(starts, quotes.indices, side="right") - 1
+    ranks = np.arange(len(quotes.indices)) - firsts[owner]
+    strays = np.where(ranks % 2 == 0, ~quotes.opens, ~quotes.closes) & (owner >= 0) & (ranks < counts[owner])
+    for row in np.unique(owner[strays]).tolist():
+        mask[row] = mask[row] or not is_well_quoted(data[starts[row] : ends[row]], Dialect(bytes([delimiter])))
+    return mask

@@ -27,7 +27,7 @@ class Outer:
 @pytest.mark.parametrize(
     ("value", "encoded"),
     [
-        (Outer(Inner("a")), b'{"inner":{"name":"a"},"by_name":{}}'),
+        (Outer(Inner("a")), b'{"inner":{"name":"a"}}'),
         (
             Outer(Inner("ä", 2), (Inner("b"),), (3, "c"), {"d": Inner("d")}, Inner("e"), "f"),
             '{"inner":{"name":"ä","size":2},"more":[{"name":"b"}],"pair":[3,"c"],"by_name":{"d":{"name":"d"}},'

@@ -8,9 +8,11 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
 from apache_beam.utils.timestamp import Timestamp
 
+from penstock.io.batches import notes_of, with_notes
 from penstock.io.beam import spill
 from penstock.io.beam.spill import GroupByBucket, SpillFile, cut_by_bucket, earliest_time, read_pieces
 from penstock.io.columns.event_times import TIME_TYPE
+from penstock.io.reasons import Note
 from penstock.io.reserved import EVENT_TIME
 
 
@@ -46,6 +48,17 @@ def test_batches_come_back_from_a_file_as_few(tmp_path, monkeypatch):
     assert numbers(read_pieces([*pieces, other])) == [[1, 2, 3], [4]]
     monkeypatch.setattr(spill, "MAX_COLLECTED_ROWS", 2)
     assert numbers(read_pieces(pieces)) == [[1, 2], [3]]
+
+
+def test_notes_of_batches_are_counted_once():
+    noted = [
+        with_notes(batch_of(*range(count)), [Note("left_out", "x", count, "a list"), Note("k", f"{count}", 1, "")])
+        for count in (5, 4)
+    ]
+    parts = [part for batch in noted for _, part in cut_by_bucket(batch, buckets_of(batch))]
+    (whole,) = read_pieces(parts)
+    assert [(note.subject, note.count) for note in notes_of(whole)] == [("4", 1), ("5", 1), ("x", 9)]
+    assert whole.num_rows == 9
 
 
 @pytest.mark.parametrize("spilled", [True, False], ids=["files", "runner"])

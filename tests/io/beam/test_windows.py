@@ -7,7 +7,7 @@ from apache_beam.transforms.window import TimestampedValue
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.io.beam.windows import Windows, parse_time_name, parse_window, time_name
+from penstock.io.beam.windows import FlushWindows, Windows, parse_time_name, parse_window, parse_windows, time_name
 from penstock.io.errors import ConfigError
 
 MINUTE = 60_000_000
@@ -38,6 +38,42 @@ def test_windows_read_what_they_print(text):
 def test_what_is_no_window(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_window(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "windows"),
+    [
+        ("flush:1000", FlushWindows(1000)),
+        ("flush:30s", FlushWindows(every="30s")),
+        ("flush:1000/30s", FlushWindows(1000, datetime.timedelta(seconds=30))),
+        ("fixed:1m", parse_window("fixed:60s")),
+    ],
+)
+def test_windows_of_either_kind_read_what_they_print(text, windows):
+    assert (parse_windows(text), str(windows)) == (windows, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("flush:", "must be flush:ROWS/DURATION, or one of both, got 'flush:'"),
+        ("flush:1/1s/1s", "must be flush:ROWS/DURATION"),
+        ("flush:30s/1000", "must be flush:ROWS/DURATION"),
+        ("flush:1000/", "a duration must be a whole number"),
+        ("flush:1000/5", "a duration must be a whole number"),
+        ("flush:0", "flush_rows must be >= 1, got 0"),
+        ("flush:0s", "flush_every must be at least 1ms"),
+        ("session:1m", "session: is refused"),
+    ],
+)
+def test_what_is_no_window_of_either_kind(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_windows(text)
+
+
+def test_windows_of_processing_time_end_by_something():
+    with pytest.raises(ConfigError, match="end by flush_rows, flush_every, or both; got neither"):
+        FlushWindows()
 
 
 @pytest.mark.parametrize(

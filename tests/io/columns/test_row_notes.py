@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.io.batches import RecordBatchCoder, drop_rows
-from penstock.io.columns.row_notes import NOTES_TYPE, row_notes, with_row_notes
+from penstock.io.batches import RecordBatchCoder, drop_rows, notes_of, with_notes
+from penstock.io.columns.row_notes import NOTES_TYPE, row_notes, spread_notes, with_row_notes
 from penstock.io.reasons import Note
 from penstock.io.reserved import NOTES
 
@@ -58,3 +58,15 @@ def test_batches_with_other_notes_are_joined():
 
 def test_without_the_column_there_are_none():
     assert row_notes(pa.record_batch({"x": [1]})) == ()
+
+
+def test_notes_about_all_rows_of_a_batch_become_notes_of_the_rows():
+    whole, dropped, part = (
+        Note("column.renamed", name, count, "why") for name, count in [("a", 4), ("b", 6), ("c", 3)]
+    )
+    batch = spread_notes(with_notes(noted(), [whole, dropped, part]))
+    assert notes_of(batch) == (part,)
+    found = {subject: count for _, subject, count, _ in counts(drop_rows(batch, [0]))}
+    assert found == {"a": 3, "b": 3, "y, z": 1, "é": 2}
+    assert spread_notes(noted()).equals(noted(), check_metadata=True)
+    assert counts(spread_notes(with_notes(pa.record_batch({"x": pa.array([], pa.int64())}), [whole]))) == []

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from penstock.io.dataset.layout import Staging, abandoned_staging, check_output, new_run_id, part_name
+from penstock.io.dataset.layout import Staging, check_output, new_run_id, part_name, staging_folders
 from penstock.io.errors import ConfigError
 from penstock.io.files.folders import list_files
 from penstock.io.files.owned import owning
@@ -54,7 +54,7 @@ def test_what_killed_runs_left_does_not_fill_an_output(tmp_path):
     (staging / "owner.lock").write_bytes(content)  # as a kill leaves it
     (tmp_path / ".tmp-probe-1a2b3c4d").write_text("")
     check_output(str(tmp_path), overwrite=False)
-    assert abandoned_staging(str(tmp_path)) == [".tmp-r1"]
+    assert staging_folders(str(tmp_path), "ended") == [".tmp-r1"]
     assert staging.exists()
 
 

@@ -2,16 +2,21 @@ import contextlib
 import json
 import pkgutil
 import shutil
+import threading
+import time
+from concurrent import futures
 
 import pytest
 from apache_beam.io.filesystems import FileSystems
 
-from penstock.io.dataset.layout import Staging
+from penstock.io.dataset import publish as publish_dataset
+from penstock.io.dataset.layout import Staging, lock_path
 from penstock.io.dataset.manifest import Shard, read_manifest
 from penstock.io.dataset.publish import Publisher, read_outcome
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import list_files, remove_folder
 from penstock.io.reasons import Note
 
@@ -49,13 +54,16 @@ def publisher(output, run_id="r1", **changes):
 
 def publish(run, **changes):
     """A whole small run: 6 rows out, 2 rejected."""
+    return run.publish(*stage(run), **{"rows_read": 7, **changes})
+
+
+def stage(run):
     staging = run.staging
     write(staging.path("schema.pbtxt"), staging.run_id)
     write(staging.path("transform", "fn", "saved_model.pb"))
     write(staging.path("runs", "spilled"))
     shards = [shard(staging, "eval"), shard(staging, "train")]
-    files = [rejects(staging, "b"), rejects(staging, "a", stage="read")]
-    return run.publish(shards, files, **{"rows_read": 7, **changes})
+    return shards, [rejects(staging, "b"), rejects(staging, "a", stage="read")]
 
 
 DATASET = {
@@ -113,6 +121,35 @@ def test_too_many_rejects_leave_an_old_dataset_as_it_was(tmp_path):
     assert {path: (tmp_path / path).read_bytes() for path in published(tmp_path)} == before
     assert outcome.dead_letters == f"{tmp_path}/.tmp-new/dead_letters"
     assert len(list_files(outcome.dead_letters)) == 2
+
+
+def with_statistics(run):
+    write(run.staging.path("statistics", "out.pb"))
+    return run
+
+
+def test_a_run_that_an_observer_refuses_leaves_its_dead_letters_and_statistics(tmp_path):
+    run = with_statistics(publisher(tmp_path, extras=("schema.pbtxt", "transform", "statistics")))
+    outcome = publish(run, refused=["fare: shifted", "tip: shifted"])
+    assert (outcome.status, outcome.refused) == ("refused", ("fare: shifted", "tip: shifted"))
+    assert outcome.statistics == f"{tmp_path}/statistics"
+    assert published(tmp_path) == {"statistics/out.pb", *(path for path in DATASET if path.startswith("dead_letters"))}
+    assert read_outcome(run.staging) == outcome
+
+
+def test_a_run_that_is_refused_leaves_an_old_dataset_as_it_was(tmp_path):
+    extras = ("schema.pbtxt", "transform", "statistics")
+    publish(with_statistics(publisher(tmp_path, "old", extras=extras)))
+    before = {path: (tmp_path / path).read_bytes() for path in published(tmp_path)}
+    outcome = publish(with_statistics(publisher(tmp_path, "new", extras=extras)), refused=["fare: shifted"])
+    assert {path: (tmp_path / path).read_bytes() for path in published(tmp_path)} == before
+    assert outcome.statistics == f"{tmp_path}/.tmp-new/statistics"
+    assert set(list_files(outcome.statistics)) == {"out.pb"}
+
+
+def test_too_many_rejects_are_told_before_what_an_observer_says(tmp_path):
+    outcome = publish(publisher(tmp_path, max_reject_fraction=0), refused=["fare: shifted"])
+    assert (outcome.status, outcome.refused, outcome.statistics) == ("too_many_rejects", (), None)
 
 
 def test_rejects_at_the_limit_are_published(tmp_path):
@@ -313,3 +350,43 @@ def test_run_without_an_outcome_is_told(tmp_path):
     with pytest.raises(DataError, match=r"the run r1 ended without an outcome"):
         read_outcome(staging)
     remove_folder(staging.directory)
+
+
+def test_of_two_runs_that_overwrite_at_once_one_wins_whole(tmp_path, monkeypatch):
+    publish(publisher(tmp_path, "old"))
+    real, begin = publish_dataset.move_files, threading.Barrier(2)
+
+    def slowly(moves):
+        for source, target in moves.items():
+            time.sleep(0.003)
+            real({source: target})
+
+    monkeypatch.setattr(publish_dataset, "move_files", slowly)
+
+    def overwrite(run, shards, files):
+        begin.wait()
+        return run.publish(shards, files, 7).manifest.run_id
+
+    given = [(run, *stage(run)) for run in (publisher(tmp_path, "r1"), publisher(tmp_path, "r2"))]
+    with futures.ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(overwrite, *one) for one in given]
+        (error,) = [run.exception() for run in runs if run.exception()]
+        (winner,) = [run.result() for run in runs if not run.exception()]
+    assert "does another run write into the same folder? nothing is published" in str(error)
+    assert read_manifest(str(tmp_path)).run_id == winner
+    assert published(tmp_path) == DATASET
+    assert (tmp_path / "schema.pbtxt").read_text() == winner
+
+
+def test_a_run_waits_for_another_one_that_publishes(tmp_path):
+    """The other one clears away what this one has staged, which then says so."""
+    first, second = publisher(tmp_path, "r1"), publisher(tmp_path, "r2")
+    with futures.ThreadPoolExecutor(1) as pool, alone(lock_path(str(tmp_path))):
+        waiting = pool.submit(second.publish, *stage(second), 7)
+        with pytest.raises(futures.TimeoutError):
+            waiting.result(0.1)
+        publish(first)
+    with pytest.raises(DataError, match=r"is not as this run wrote it; does another run write into the same folder"):
+        waiting.result()
+    assert published(tmp_path) == DATASET
+    assert read_manifest(str(tmp_path)).run_id == "r1"

@@ -10,10 +10,13 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.error_handling import ErrorHandler
+from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.io.batches import origin_array
+from penstock.io.beam.windows import parse_window
+from penstock.io.dead_letters import handler as handler_module
 from penstock.io.dead_letters.handler import (
     REJECTED,
     DeadLetterHandler,
@@ -244,3 +247,39 @@ def test_a_row_is_the_same_json_whatever_its_columns_are():
     )
     letters = row_letters(batch, {row: [Reason("r", "d")] for row in range(3)}, "test")
     assert [letter.payload for letter in letters] == [row_payload(row) for row in batch.to_pylist()]
+
+
+def files_of(letters, windows=None):
+    """The files of one bundle, by their time: records, and whether they are dated and foreign."""
+    fn = handler_module._WriteDeadLettersFn("memory", "run", parse_window("fixed:60s") if windows is None else windows)
+    fn.start_bundle()
+    early = list(fn.process(RejectedBatch.of(letters), Timestamp(30)))
+    files = [item.value for item in [*early, *fn.finish_bundle()]]
+    return [(file.time // 1_000_000, file.records, file.dated, file.foreign) for file in files]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(handler_module.stores, "join", lambda _, name: str(tmp_path / name))
+
+
+def letter_at(time, code="schema.type"):
+    return DeadLetter((Reason("x", ""), Reason(code, "")), "read", "u", 0, "", "text", event_time=time)
+
+
+def test_letters_are_filed_by_their_time_unless_it_lies_in_the_future(folder):
+    times = ["1970-01-01T00:02:01Z", "1970-01-01T00:02:59.5Z", None, "1970-01-01T00:00:00Z"]
+    letters = [*map(letter_at, times), letter_at("2999-01-01T00:00:00Z", "future")]
+    assert files_of(letters) == [
+        (120, 2, True, False),
+        (30, 1, False, False),
+        (0, 1, True, False),
+        (30, 1, False, True),
+    ]
+
+
+def test_letters_of_more_windows_than_files_are_filed_by_their_time_all_the_same(folder):
+    minutes = [*range(40), 0]
+    letters = [letter_at(f"1970-01-01T00:{minute:02d}:00Z") for minute in minutes]
+    found = files_of(letters)
+    assert sorted(found) == [(60 * minute, 1 + (minute == 0), True, False) for minute in range(40)]

@@ -26,9 +26,10 @@ def nothing_installed(monkeypatch):
 
 
 SCHEMES = {
-    "gs": r"needs Google's libraries: pip install 'penstock\[gcp\]'",
-    "s3": r"needs boto3: pip install 'penstock\[aws\]'",
-    "azfs": r"needs Azure's libraries: pip install 'penstock\[azure\]'",
+    "gs": r"needs Google's libraries: pip install '\.\[gcp\]'",
+    "s3": r"needs obstore and boto3: pip install '\.\[aws\]'",
+    "az": r"needs obstore and azure-identity: pip install '\.\[azure\]'",
+    "azfs": r"needs obstore and azure-identity: pip install '\.\[azure\]'",
     "hdfs": r"needs the package hdfs: pip install 'apache-beam\[hadoop\]'",
 }
 
@@ -49,8 +50,8 @@ def test_local_paths_need_nothing(nothing_installed, path):
 @pytest.mark.parametrize(
     ("uri", "hint"),
     [
-        ("nope://b/x", r"known are local paths, gs://, s3://, azfs://, hdfs://$"),
-        ("az://b/x", r"did you mean azfs://\?"),
+        ("nope://b/x", r"known are local paths, gs://, s3://, az://, azfs://, hdfs://$"),
+        ("abfss://b/x", r"did you mean az://\?"),
         ("s3a://b/x", r"did you mean s3://\?"),
         ("gcs://b/x", r"did you mean gs://\?"),
         ("hdf://b/x", r"did you mean hdfs://\?"),
@@ -116,10 +117,10 @@ def test_a_folder_of_that_name_is_not_the_package(tmp_path, monkeypatch):
 def test_messages_are_of_one_kind():
     messages = [str(extra.missing("This")) for extra in (GCP, AZURE, KAFKA, TFT)]
     assert messages == [
-        "This needs Google's libraries: pip install 'penstock[gcp]'",
-        "This needs Azure's libraries: pip install 'penstock[azure]'",
-        "This needs confluent-kafka: pip install 'penstock[kafka]'",
-        "This needs tensorflow-transform: pip install 'penstock[tft]'",
+        "This needs Google's libraries: pip install '.[gcp]'",
+        "This needs obstore and azure-identity: pip install '.[azure]'",
+        "This needs confluent-kafka: pip install '.[kafka]'",
+        "This needs tensorflow-transform: pip install '.[tft]'",
     ]
 
 
@@ -127,7 +128,7 @@ def test_the_error_of_a_worker_can_be_sent():
     error = pickle.loads(pickle.dumps(KAFKA.missing("Kafka")))
     assert (type(error), str(error)) == (
         MissingExtraError,
-        "Kafka needs confluent-kafka: pip install 'penstock[kafka]'",
+        "Kafka needs confluent-kafka: pip install '.[kafka]'",
     )
 
 

@@ -1,5 +1,6 @@
 """Folders of processes that were killed are told from those of processes that run."""
 
+import errno
 import os
 import pathlib
 import subprocess
@@ -103,3 +104,12 @@ def test_links_in_a_folder_are_removed_and_not_followed(tmp_path):
     (folder / "link").symlink_to(tmp_path / "mine")
     assert list(remove_abandoned([str(folder)])) == [str(folder)]
     assert (tmp_path / "mine" / "kept").read_text() == "x"
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/x/owner\.lock'"), owning(f"{tmp_path}/x"):
+        pass

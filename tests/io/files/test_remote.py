@@ -2,112 +2,29 @@
 
 import contextlib
 import functools
-import io
 import tempfile
 from unittest import mock
 
 import apache_beam as beam
 import pyarrow as pa
 import pytest
-from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from memory_store import OBJECTS, MemoryObjects
 
 from penstock.io.dataset.layout import Staging, check_output
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.publish import read_outcome
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.errors import ConfigError
-from penstock.io.files.folders import copy_folder, list_files, remove_folder
+from penstock.io.files.folders import copy_folder, delete_files, list_files, remove_folder
 from penstock.io.files.inputs import find_files, match_files
 from penstock.io.formats.csv.format import CsvFormat
 from penstock.io.write import WriteDataset
 from penstock.transforms.verify import verify_dataset
 from pipelines import prepare, verify
-
-OBJECTS: dict[str, bytes] = {}
-
-
-class MemoryObjects(FileSystem):
-    """Objects by URL; an object appears when its file is closed, a folder never."""
-
-    broken = False
-
-    @classmethod
-    def scheme(cls):
-        return "mem"
-
-    def join(self, basepath, *paths):
-        return "/".join([basepath.rstrip("/"), *(path.strip("/") for path in paths)])
-
-    def split(self, path):
-        return tuple(path.rsplit("/", 1))
-
-    def mkdirs(self, path):
-        raise AssertionError("an object store has no folders")
-
-    def has_dirs(self):
-        return False
-
-    def _list(self, dir_or_prefix):
-        if self.broken:
-            raise BeamIOError("503 try again")
-        for path in sorted(OBJECTS):
-            if path.startswith(dir_or_prefix):
-                yield self.metadata(path)
-
-    def create(self, path, mime_type="", compression_type=""):
-        assert "//" not in path.removeprefix("mem://")
-        return _NewObject(path)
-
-    def open(self, path, mime_type="", compression_type=""):
-        if path not in OBJECTS:
-            raise OSError(f"404 {path}")
-        return io.BufferedReader(io.BytesIO(OBJECTS[path]))
-
-    def copy(self, source_file_names, destination_file_names):
-        for source, target in zip(source_file_names, destination_file_names, strict=True):
-            if source not in OBJECTS:
-                raise BeamIOError("Copy operation failed", {source: "404"})
-            OBJECTS[target] = OBJECTS[source]
-
-    def rename(self, source_file_names, destination_file_names):
-        self.copy(source_file_names, destination_file_names)
-        self.delete(source_file_names)
-
-    def exists(self, path):
-        return path in OBJECTS
-
-    def metadata(self, path):
-        return FileMetadata(path, self.size(path), self.last_updated(path))
-
-    def size(self, path):
-        if path not in OBJECTS:
-            raise BeamIOError(f"404 {path}")
-        return len(OBJECTS[path])
-
-    def last_updated(self, path):
-        return 1e9
-
-    def checksum(self, path):
-        return str(hash(OBJECTS[path]))
-
-    def delete(self, paths):
-        for path in paths:
-            if OBJECTS.pop(path, None) is None:
-                raise BeamIOError("Delete operation failed", {path: "404"})
-
-
-class _NewObject(io.BytesIO):
-    def __init__(self, path):
-        super().__init__()
-        self._path = path
-
-    def close(self):
-        if not self.closed:
-            OBJECTS[self._path] = self.getvalue()
-        super().close()
 
 
 @pytest.fixture(autouse=True)
@@ -324,3 +241,9 @@ def test_publication_makes_few_calls():
             _ = rows | WriteDataset(staging.output, num_shards=shards, run_id="r1")
     assert read_outcome(staging).status == "published"
     assert calls.call_count < 10
+
+
+def test_files_that_another_process_has_deleted_are_skipped():
+    OBJECTS.update({f"mem://bucket/{name}": b"" for name in ("a", "c")})
+    delete_files("mem://bucket", ["a", "b", "c"])
+    assert OBJECTS == {}

@@ -67,6 +67,7 @@ def _long(value):
     return out + bytes([value])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to RLIMIT_AS")
 def test_little_memory_is_enough(tmp_path):
     expected = list(bombs(tmp_path))

@@ -143,5 +143,5 @@ def test_a_guess_of_the_client_is_kept():
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
-    with pytest.raises(ImportError, match=r"pip install 'penstock\[kafka\]'"):
+    with pytest.raises(ImportError, match=r"pip install '.\[kafka\]'"):
         import_kafka()

@@ -1,9 +1,13 @@
 """Readers between bundles, and what they make of a poll."""
 
+import types
+
 import numpy as np
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from mock_kafka import json_messages, mock_kafka
 
+from penstock.io.errors import InputError
 from penstock.io.kafka import consumer as kafka_consumer
 from penstock.io.kafka.consumer import PolledMessages, Reader, WantedOffsets, close_parked, lease
 from penstock.io.kafka.source import KafkaSource
@@ -111,11 +115,63 @@ def test_a_poll_is_sorted_by_topic_and_partition(monkeypatch):
         assert poll_all(reader, 1) == {("t", 0): [1]}
         assert reader.active(idle_seconds=60) == [("t", 0)]
         assert reader.beginnings([("t", 1)]) == {("t", 1): 0}
-        assert set(reader.partitions()) == {(topic, number) for topic in ("t", "u") for number in range(4)}
+        assert set(reader.discover()) == {(topic, number) for topic in ("t", "u") for number in range(4)}
         kafka.stop()
-        assert reader.partitions() == []
+        assert reader.discover() == []
         assert reader.beginnings([("t", 1)]) == {}
         reader.close()
+
+
+class _Topics:
+    """What a broker says of its topics, one answer after the other; None: it does not answer."""
+
+    def __init__(self, *answers):
+        self._answers = list(answers)
+
+    def list_topics(self, topic=None, timeout=None):
+        names = self._answers.pop(0)
+        if names is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return types.SimpleNamespace(topics={name: types.SimpleNamespace(partitions={0: 0}) for name in names})
+
+
+def test_a_topic_that_two_answers_do_not_have_is_gone_until_it_is_back(caplog):
+    reader = Reader(KafkaSource(("127.0.0.1:1",), (), "o-.*"), WantedOffsets())
+    reader.assign({("o-a", 0): 5, ("o-b", 0): 7})
+    reader._ends = {("o-a", 0): 5}
+    reader._consumer = _Topics(["o-a", "x"], ["o-a"], None, ["o-a"], ["o-a", "o-b"])
+
+    def state():
+        found = reader.discover()
+        return found, reader.active(60), reader.at_end()
+
+    both = [("o-a", 0), ("o-b", 0)]
+    assert state() == ([("o-a", 0)], both, False)
+    assert not caplog.text, "a broker that has just started may not know all topics"
+    assert state() == ([("o-a", 0)], [("o-a", 0)], True)
+    assert state() == ([], [("o-a", 0)], True)
+    assert state() == ([("o-a", 0)], [("o-a", 0)], True)
+    assert caplog.text.count("kafka://127.0.0.1:1/o-b: the topic is gone: the stream goes on without it") == 1
+    assert caplog.text.count("o-b: the topic is gone, for 0 s now: the stream goes on without it") == 1
+    assert state() == (both, both, False)
+
+
+@pytest.mark.parametrize("topics", [("a",), ("a", "b")])
+def test_only_a_stream_of_one_topic_fails_when_that_has_been_gone_for_long(caplog, monkeypatch, topics):
+    reader = Reader(KafkaSource(("127.0.0.1:1",), topics), WantedOffsets())
+    reader.assign({("a", 0): 5})
+    reader._consumer = _Topics(*[["b"]] * 9)
+    reader.discover()
+    reader.discover()
+    assert caplog.messages == ["kafka://127.0.0.1:1/a: the topic is gone: the stream goes on without it"]
+    monkeypatch.setattr(kafka_consumer, "_GONE_SECONDS", 0.0)
+    if len(topics) > 1:
+        reader.discover()
+        return
+    with pytest.raises(
+        InputError, match=r"/a: the topic has been gone for 0 s, and there is no other to read; make it"
+    ):
+        reader.discover()
 
 
 def test_a_commit_that_fails_is_a_warning(caplog):

@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, TopicPartition
 from mock_kafka import json_messages, mock_kafka
 
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.kafka.offsets import OffsetRange, resolve_offsets
+from penstock.io.kafka.offsets import OffsetRange, _nearest, resolve_offsets
 from penstock.io.kafka.source import KafkaSource
 
 
@@ -68,6 +68,34 @@ def test_times_that_lie_ahead_are_refused(kafka):
 def test_a_missing_topic(kafka):
     with pytest.raises(InputError, match=r"kafka://127.0.0.1:\d+/nope: the broker has no topic 'nope'"):
         resolve(kafka.uri("t,nope"))
+
+
+def test_topics_of_a_pattern_are_in_the_order_of_their_names(kafka):
+    assert [(span.topic, span.partition) for span in resolve(kafka.uri("u|t", pattern="true"))] == [
+        (topic, number) for topic in ("t", "u") for number in range(4)
+    ]
+
+
+@pytest.mark.parametrize("stop", ["none", "latest"])
+def test_a_pattern_that_matches_no_topic_is_an_error(kafka, stop):
+    with pytest.raises(
+        InputError, match=r"no topic matches the pattern 't\.\.', which must match the whole name"
+    ) as found:
+        resolve(kafka.uri("t..", pattern="true", stop=stop))
+    assert "this client sees the topics t, u; create the first one, or correct the pattern" in str(found.value)
+
+
+def test_the_most_similar_topics_are_shown():
+    names = [f"x{number}" for number in range(20)]
+    assert _nearest("orders-.*", [*names, "order"]).startswith("; this client sees the topics order, ")
+    assert _nearest("orders-.*", names).endswith(" and 10 more")
+    assert _nearest("orders-.*", []) == "; this client sees no topics"
+
+
+def test_commits_of_the_topics_of_a_pattern(kafka):
+    commit(kafka, "some", p0=2)
+    spans = resolve(kafka.uri(".", pattern="true", group="some", start="committed"))
+    assert [span.start for span in spans] == [2, 0, 0, 0, 0, 0, 0, 0]
 
 
 def test_a_broker_that_is_down_is_an_error_after_a_while():

@@ -15,14 +15,16 @@ import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
-from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from confluent_kafka import Consumer, TopicPartition
 from helpers import batches_of, local_pipeline
 from kafka_stream import Stream
 from mock_kafka import EPOCH, json_messages, mock_kafka
 
 from penstock.io.batches import MAX_BATCH_ROWS
-from penstock.io.dead_letters.handler import DeadLetterHandler
+from penstock.io.beam import progress
+from penstock.io.beam.local import stopping
+from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
 from penstock.io.errors import ConfigError, InputError, RejectedRecordError
 from penstock.io.kafka import consumer as kafka_consumer
 from penstock.io.kafka import read as kafka_read
@@ -223,6 +225,7 @@ def test_without_a_schema_all_members_are_columns(kafka):
         ({"event_time": "n", "features": FEATURES}, "--event_time 'n' is INT; name its unit"),
         ({"out_of_orderness": -1}, "out_of_orderness must be a duration, .* got -1"),
         ({"idle_timeout": datetime.timedelta(-1)}, "idle_timeout must be at least 0"),
+        ({"max_ahead": 3600}, "max_ahead must be a duration, .* got 3600"),
         ({"stall_timeout": "soon"}, "stall_timeout: a duration must be a whole number"),
     ],
 )
@@ -239,6 +242,46 @@ def test_groups_take_partitions_in_turn():
     held = [[(span.topic, span.partition) for span in SpansCoder().decode(data).spans] for *_, data in groups]
     assert held == [[("t", 0), ("u", 2)], [("t", 1), ("u", 0)], [("t", 2), ("u", 1)]]
     assert len(group_partitions(dataclasses.replace(source, readers=99), spans[:2])) == 2
+
+
+def test_no_group_is_empty_since_what_joins_it_would_not_be_read():
+    source = KafkaSource(("a:1",), ("t", "u"), readers=4)
+    spans = [*(OffsetRange("t", number, 0) for number in range(3)), OffsetRange("u", 0, 0)]
+    assert [(group, count) for group, count, _ in group_partitions(source, spans)] == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_groups_of_a_pattern_do_not_depend_on_the_other_topics():
+    source = KafkaSource(("a:1",), (), "o-.*", readers=2)
+    spans = [OffsetRange(f"o-{number}", 0, 0) for number in range(20)]
+    held = [SpansCoder().decode(data).spans for *_, data in group_partitions(source, spans)]
+    assert sum(map(len, held)) == 20
+    assert min(map(len, held)) > 4
+    fewer = [SpansCoder().decode(data).spans for *_, data in group_partitions(source, spans[3:])]
+    assert [[span for span in group if span in spans[3:]] for group in held] == [[*group] for group in fewer]
+
+
+@pytest.mark.parametrize(
+    ("runner", "uri", "groups", "warned"),
+    [
+        ("PrismRunner", {}, 1, 0),
+        ("PrismRunner", {"readers": 1}, 1, 0),
+        ("PrismRunner", {"readers": 2}, 1, 1),
+        ("DirectRunner", {"readers": 2}, 1, 1),
+        ("PrismRunner", {"readers": 2, "stop": "latest"}, 2, 0),
+        ("PrismRunner", {"stop": "latest"}, 4, 0),
+        ("FlinkRunner", {}, 4, 0),
+        ("FlinkRunner", {"readers": 2}, 2, 0),
+    ],
+)
+def test_a_stream_on_prism_has_one_reader(kafka, monkeypatch, caplog, runner, uri, groups, warned):
+    kafka.send("t", json_messages([{"n": 1}] * 8))
+    made = []
+    monkeypatch.setattr(kafka_read, "group_partitions", lambda *some: made.append(group_partitions(*some)) or made[-1])
+    pipeline = beam.Pipeline(runner=runner)
+    _ = pipeline | ReadFromKafka(kafka.uri("t", **uri), FEATURES).with_error_handler(DiscardingHandler())
+    assert [len(some) for some in made] == [groups]
+    told = [record.getMessage() for record in caplog.records if "readers=2 is read as readers=1" in record.getMessage()]
+    assert len(told) == warned
 
 
 def stream(kafka, group=0, topics="t", readers=1, uri=(), **options):
@@ -366,6 +409,42 @@ def test_a_broker_that_cannot_be_reached_is_not_idle(kafka, caplog):
     assert "_ALL_BROKERS_DOWN" in caplog.text
 
 
+def test_the_idle_time_starts_anew_when_the_broker_is_back(kafka, monkeypatch):
+    """A broker is away for longer than the idle timeout; what producers held comes a moment after it is back."""
+    kafka.send("t", json_messages(ROWS))
+    reading = stream(kafka, idle_timeout="1s", bundle_time="200ms")
+    reading.until(lambda rows: len(rows) >= 50)
+    before, away, look_up = reading.watermark, time.monotonic() + 2, kafka_consumer.Reader.look_up
+    answers = lambda *args: {} if time.monotonic() < away else look_up(*args)  # noqa: E731
+    monkeypatch.setattr(kafka_consumer.Reader, "look_up", answers)
+    while time.monotonic() < away + 0.5:
+        reading.bundle()
+    assert reading.watermark == before
+    kafka.send("t", json_messages(ROWS))
+    late = [
+        row for row in reading.until(lambda rows: len(rows) >= 50) if Timestamp(row[EVENT_TIME].timestamp()) < before
+    ]
+    assert late == []
+    reading.until(lambda rows: reading.watermark > micros(1_000_000))
+
+
+def test_one_row_of_the_year_2999_makes_no_row_of_a_backlog_late(kafka):
+    rows = [{"n": number, "t": f"2023-11-14T22:{number // 60:02d}:{number % 60:02d}Z"} for number in range(3000)]
+    rows[7]["t"], rows[9]["t"] = "2999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"
+    kafka.send("t", json_messages(rows, partitions=2))
+    reading = stream(kafka, event_time="t", max_ahead="1h", idle_timeout="300ms")
+    late, seen = 0, 0
+    while seen < 2999:
+        before = reading.watermark
+        for output in reading.bundle(cut_after=1):
+            times = output.value.column(EVENT_TIME).to_pylist()
+            late += sum(before is not None and Timestamp(time.timestamp()) < before for time in times)
+            seen += len(times)
+    assert late <= 1, "that of 1970"
+    (letter,) = [letter for letters in reading.letters for letter in letters]
+    assert (letter.reasons[0].code, letter.event_time) == ("future", "2999-01-01T00:00:00.000000Z")
+
+
 def test_new_partitions_are_read_from_their_beginning(kafka):
     kafka.send("t", json_messages(ROWS))
     reading = stream(kafka, discover_interval="100ms")
@@ -373,6 +452,45 @@ def test_new_partitions_are_read_from_their_beginning(kafka):
     rows = reading.until(lambda rows: len(rows) >= 50)
     assert by_n([{name: row[name] for name in ("n", "x", "t")} for row in rows]) == ROWS
     assert set(reading.offsets()) == set(ALL)
+
+
+def test_topics_of_a_pattern_are_read_to_their_present_end(kafka):
+    kafka.send("o-b", json_messages(ROWS[:9]))
+    kafka.send("o-a", json_messages(ROWS[9:]))
+    kafka.send("x", json_messages(ROWS))
+    batches = batches_of(ReadFromKafka(kafka.uri("o-.", pattern="true", stop="latest"), FEATURES, order_key=True))
+    assert by_n(rows_of(batches)) == ROWS
+    keys = [(row[SHUFFLE_KEY], row[ORIGIN]["uri"]) for batch in batches for row in batch.to_pylist()]
+    assert [uri[-5:-2] for _, uri in sorted(keys)] == ["o-a"] * 41 + ["o-b"] * 9
+
+
+def test_new_topics_of_a_pattern_join_from_their_beginning(kafka):
+    kafka.send("o-a", json_messages(ROWS[:20]))
+    reading = stream(kafka, topics="o-.", uri={"pattern": "true"}, discover_interval="100ms")
+    reading.until(lambda rows: len(rows) >= 20)
+    kafka.send("o-b", json_messages(ROWS[20:]))
+    kafka.send("other", json_messages(ROWS))
+    found = reading.until(lambda rows: len(rows) >= 30)
+    assert [row["n"] for row in by_n(found)] == [*range(20, 50)]
+    assert {topic for topic, _ in reading.offsets()} == {"o-a", "o-b"}
+    assert {row[ORIGIN]["uri"][-5:-2] for row in found} == {"o-b"}
+
+
+def test_new_topics_of_a_pattern_are_read_by_one_group(kafka):
+    kafka.send("o-a", json_messages(ROWS))
+    groups = [
+        stream(kafka, group, "o-.", 2, {"pattern": "true"}, discover_interval="10ms", bundle_time="50ms")
+        for group in (0, 1)
+    ]
+    kafka.send("o-b", json_messages(ROWS))
+    rows = [group.until(lambda rows: len(rows) >= 50) for group in groups]
+    assert sorted(row["n"] for some in rows for row in some) == sorted([*range(50)] * 2)
+
+
+def test_a_stream_of_a_pattern_has_no_order(kafka):
+    kafka.send("o-a", json_messages(ROWS))
+    with pytest.raises(ConfigError, match=r"order_key needs topics by name: new ones join the pattern 'o-\.' while"):
+        _ = beam.Pipeline() | ReadFromKafka(kafka.uri("o-.", pattern="true"), FEATURES, order_key=True)
 
 
 def test_offsets_are_committed_when_a_bundle_is_final(kafka):
@@ -433,8 +551,55 @@ def test_a_bounded_read_of_offsets_that_are_gone_ends(kafka, tmp_path):
     assert letter["detail"].endswith("reading goes on at 510")
 
 
+def test_a_stream_tells_where_it_is_in_each_partition(kafka):
+    kafka.send("t", json_messages(ROWS[:3]))
+    progress.reset()
+    reading = stream(kafka, idle_timeout="0s", out_of_orderness="1s")
+    reading.until(lambda rows: len(rows) >= 3)
+    reading.bundle()
+    told = progress.read_positions()
+    assert list(told) == [f"kafka://{kafka.address}/t/{number}" for number in range(4)]
+    watermarks = [(EPOCH + millis - 1000) * 1000 for millis in range(3)]
+    assert [where.watermark for where in told.values()] == [*watermarks, None]
+    assert [(where.position, where.end, where.lag) for where in told.values()] == [(1, 1, 0)] * 3 + [(0, 0, 0)]
+    assert progress.ReadPosition(None, 5, 7).lag == 2
+    assert progress.ReadPosition(None, 5, None).lag is None
+    progress.reset()
+    assert progress.read_positions() == {}
+
+
 def test_a_stream_is_unbounded_and_a_range_is_not(kafka):
     kafka.send("t", json_messages(ROWS))
     pipeline = beam.Pipeline()
     assert not (pipeline | "Stream" >> ReadFromKafka(kafka.uri("t"), FEATURES)).is_bounded
     assert (pipeline | "Range" >> ReadFromKafka(kafka.uri("t", stop="latest"), FEATURES)).is_bounded
+
+
+def test_a_stream_that_stops_reads_no_more_and_defers_what_is_left(kafka):
+    kafka.send("t", json_messages(ROWS))
+    with stopping.stream() as name:
+        stream = Stream(ReadFromKafka(kafka.uri("t", readers=1), FEATURES, idle_timeout="1h"))
+        before = stream.until(lambda rows: len(rows) >= 50)
+        watermark, offsets = stream.watermark, stream.offsets()
+        kafka.send("t", json_messages(ROWS))
+        stopping.stop_reading(name)
+        assert (len(before), stream.bundle(), round(stream.pause)) == (50, [], 3600)
+        assert (stream.watermark, stream.offsets()) == (watermark, offsets)
+    assert len(stream.until(lambda rows: len(rows) >= 50)) == 50, "a later start reads it"
+
+
+def test_a_stream_that_stops_in_a_bundle_keeps_what_the_bundle_has_read(kafka, monkeypatch):
+    kafka.send("t", json_messages(ROWS))
+    with stopping.stream() as name:
+        stream = Stream(ReadFromKafka(kafka.uri("t", readers=1), FEATURES, bundle_time="1h"))
+        emit = kafka_read._ReadFn._emit
+
+        def stops(*arguments):
+            stopping.stop_reading(name)
+            return emit(*arguments)
+
+        monkeypatch.setattr(kafka_read._ReadFn, "_emit", stops)
+        rows = [row for output in stream.bundle() for row in output.value.to_pylist()]
+        assert (round(stream.pause), sum(stream.offsets().values())) == (3600, len(rows))
+        assert rows
+        assert stream.watermark is None or stream.watermark <= MIN_TIMESTAMP, "no window may close over it"

@@ -10,10 +10,12 @@ import uuid
 import apache_beam as beam
 import pyarrow as pa
 import pytest
+from apache_beam.runners import sdf_utils
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from helpers import write_csv, write_jsonl, write_parquet, write_tfrecord
 
+from penstock.io.beam.local import stopping
 from penstock.io.dead_letters.handler import DeadLetterHandler, DiscardingHandler
 from penstock.io.errors import ConfigError
 from penstock.io.files.inputs import match_files
@@ -22,8 +24,8 @@ from penstock.io.formats.json.format import JsonlFormat
 from penstock.io.formats.parquet import ParquetFormat
 from penstock.io.formats.tfrecord import TFRecordFormat
 from penstock.io.schema import Feature, Kind
-from penstock.io.sources.seen import Watched
-from penstock.io.sources.watch import Clock, WatchRecords, latest_event_time
+from penstock.io.sources.seen import LookTracker, Watched
+from penstock.io.sources.watch import Clock, WatchRecords, _WatchFilesFn, latest_event_time
 
 SECOND = 1_000_000
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -180,5 +182,26 @@ def test_of_many_files_the_newest_tell_the_time(folder):
         write_csv(folder / f"{hour:02d}.csv", make_rows(1, start=hour * 3600), ["t", "x"])
     files = match_files([f"{folder}/*.csv"])
     clock = Clock(CsvFormat(), "t:s", FEATURES)
-    assert clock.latest(files) == 19 * 3600 * SECOND
-    assert clock.latest([]) is None
+    assert clock.latest(files, 20 * 3600 * SECOND) == 19 * 3600 * SECOND
+    assert clock.latest(files, 9 * 3600 * SECOND) == 10 * 3600 * SECOND, "what is over an hour ahead does not count"
+
+
+def test_a_time_far_ahead_in_an_old_checkpoint_is_forgotten():
+    clock = Clock(CsvFormat(), "t:s", FEATURES)
+    hour = 3600 * SECOND
+    assert clock.believed(Watched(latest=3 * hour), now=2 * hour) == 3 * hour
+    assert clock.believed(Watched(latest=3 * hour + 1), now=2 * hour) is None
+    assert clock.believed(Watched(), now=2 * hour) is None
+    assert clock.latest([], now=2 * hour) is None
+
+
+def test_a_stream_that_stops_looks_no_more(folder):
+    write_jsonl(folder / "a.jsonl", make_rows(3))
+    with stopping.stream() as name:
+        fn = _WatchFilesFn(datetime.timedelta(seconds=1), Clock(JsonlFormat()))
+        stopping.stop_reading(name)
+        tracker = sdf_utils.ThreadsafeRestrictionTracker(LookTracker(Watched(looks_left=-1)))
+        view = sdf_utils.RestrictionTrackerView(tracker)
+        assert list(fn.process(((f"{folder}/*",), -1), view, None)) == []
+        left, pause = tracker.deferred_status()
+    assert (left, round(pause.micros / 1e6)) == (Watched(looks_left=-1), 3600)

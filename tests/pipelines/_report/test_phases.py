@@ -5,7 +5,7 @@ import pytest
 from helpers import run_prepare, write_csv, write_jsonl, write_parquet, write_schema_file, write_tfrecord
 
 from penstock.io.beam import progress
-from penstock.io.beam.progress import Counts
+from penstock.io.beam.progress import Counts, ReadPosition
 from pipelines import verify
 from pipelines._report.phases import PUBLISH, READ, ROLL, STREAM, VERIFY, WRITE, Phase, Status, current_phase
 
@@ -71,10 +71,6 @@ def test_fraction(phase, found, fraction):
         pytest.param(
             ROLL, counts({"rolled": 1000}, rolled=999), "rolling features: 99%, 999/1,000 rows, 1:01:05", id="roll"
         ),
-        pytest.param(STREAM, counts(rows=20), "streaming: 20 rows, 2 rows/s, 1:01:05", id="stream"),
-        pytest.param(
-            STREAM, counts(rows=20, windows=3), "streaming: 3 windows, 20 rows, 2 rows/s, 1:01:05", id="windows"
-        ),
         pytest.param(PUBLISH, counts(), "publishing: 1:01:05", id="publishing"),
     ],
 )
@@ -92,6 +88,66 @@ def test_a_phase_keeps_its_counters_under_another_name():
 
 ROWS = [{"id": row, "time": 1_700_000_000 + row} for row in range(3000)]
 WINDOWS = ("--event_time=time:s", "--window=fixed:1000s", "--num_shards=2")
+
+
+def at(watermark, position=10, end=10, idle=False):
+    return ReadPosition(None if watermark is None else watermark * 1_000_000, position, end, idle)
+
+
+A, B, C = (f"kafka://a:1,b:2/events/{number}" for number in range(3))
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        pytest.param(Counts({}, {}), "0 published, 0 rows", id="nothing yet"),
+        pytest.param(
+            Counts({"rows": 20, "windows": 3, "final": 1, "bad": 1, "rejected": 4, "late": 5}, {}, {"open": 2}),
+            "2 windows open, 3 published, 2 not final, 1 with too many rejects, 4 rejected, 5 late, 20 rows",
+            id="windows",
+        ),
+        pytest.param(
+            Counts({"rows": 7}, {}, {}, {A: at(60, 5, 10), B: at(30, 3, 1003), C: at(90)}),
+            "0 published, lag 1,005, watermark 1970-01-01T00:00:30Z (events/1), 7 rows",
+            id="the least watermark",
+        ),
+        pytest.param(
+            Counts({}, {}, {}, {A: at(60), B: at(30, idle=True), C: at(None, idle=True)}),
+            "0 published, lag 0, watermark 1970-01-01T00:01:00Z (events/0), 0 rows",
+            id="idle ones hold nothing back",
+        ),
+        pytest.param(
+            Counts({}, {}, {}, {A: at(60), B: at(None, 0, None), C: at(None, 0, None)}),
+            "0 published, lag 0, no watermark: no good row yet of events/1 and 1 more, 0 rows",
+            id="without a row",
+        ),
+        pytest.param(
+            Counts({}, {}, {}, {A: at(60, idle=True)}), "0 published, lag 0, all partitions idle, 0 rows", id="all idle"
+        ),
+        pytest.param(
+            Counts({"rows": 7, "windows": 1}, {}, {"up_to": 120_000_000}),
+            "1 published, 1 not final, published up to 1970-01-01T00:02:00Z, 7 rows",
+            id="from the dataset",
+        ),
+        pytest.param(
+            Counts({"rows": 9, "windows": 1, "final": 1}, {}, {"open": 1, "waiting": 1234}, {A: at(60)}),
+            "1,234 rows waiting, 1 published, lag 0, 9 rows",
+            id="processing time, which has no watermark",
+        ),
+        pytest.param(
+            Counts({}, {}, {}, {A: at(-62_135_596_800 * 3)}),
+            "0 published, lag 0, watermark -3937-01-02T00:00:00Z (events/0), 0 rows",
+            id="a wild clock",
+        ),
+    ],
+)
+def test_a_stream(found, text):
+    status = Status.of("streaming", STREAM, found, seconds=3665, phase_seconds=10, rate=1234.4)
+    assert str(status) == f"streaming: 1,234 rows/s, {text}, 1:01:05"
+
+
+def test_a_stream_has_begun_before_its_first_row():
+    assert current_phase([STREAM], Counts({}, {})) is STREAM
 
 
 def all_done(*names):

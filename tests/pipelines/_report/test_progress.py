@@ -10,6 +10,8 @@ import pytest
 from helpers import write_csv
 from terminal import lines_of, on_a_terminal
 
+from pipelines._report.progress import Rate
+
 _WORK = """
 import fcntl, struct, sys, termios, time
 from penstock.io.beam import progress
@@ -37,11 +39,12 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines._run.job import run_pipeline
 
-with showing_progress(log_seconds):
-    for _ in range(2):
-        with run_pipeline(PipelineOptions([]), "working", PHASES) as pipeline:
-            _ = pipeline | beam.Create([1]) | beam.Map(work)
-print("the end")
+def run(log_seconds):
+    with showing_progress(log_seconds):
+        for _ in range(2):
+            with run_pipeline(PipelineOptions([]), "working", PHASES) as pipeline:
+                _ = pipeline | beam.Create([1]) | beam.Map(work)
+    print("the end")
 """
 
 _RESIZED = f"""{_WORK}
@@ -66,7 +69,7 @@ def frames_of(lines: Sequence[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def sent() -> str:
-    return on_a_terminal("-c", f"log_seconds = 60{_JOB}")
+    return on_a_terminal("-c", f"{_JOB}\nrun(60)")
 
 
 def test_shows_title_bytes_rows_and_rejects(sent):
@@ -157,21 +160,23 @@ def test_what_is_printed_meanwhile_to_a_stdout_that_is_no_terminal_stays_there(t
     assert (tmp_path / "stdout").read_text() == "data\n"
 
 
-def run_in_a_log(log_seconds: float, **environment: str) -> subprocess.CompletedProcess[str]:
-    code = f"log_seconds = {log_seconds}{_JOB}"
-    environment = os.environ | environment
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+@pytest.fixture(scope="module")
+def logged() -> tuple[str, str]:
+    """What is sent to a log that is due to get a line each minute, then three each second."""
+    code = f"{_JOB}\nrun(60)\nprint('then', file=sys.stderr)\nrun(0.3)"
+    environment = os.environ | {"FORCE_COLOR": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "the end\nthe end\n"
+    each_minute, _, each_moment = done.stderr.partition("then\n")
+    return each_minute, each_moment
 
 
-def test_is_silent_when_stderr_is_no_terminal_and_the_job_short():
-    done = run_in_a_log(60, FORCE_COLOR="1")
-    assert (done.stdout, done.stderr) == ("the end\n", "a warning\na warning\n")
+def test_is_silent_when_stderr_is_no_terminal_and_the_job_short(logged):
+    assert logged[0] == "a warning\na warning\n"
 
 
-def test_a_log_gets_a_line_once_in_a_while():
-    done = run_in_a_log(0.3)
-    lines = [line for line in done.stderr.splitlines() if line != "a warning"]
-    assert done.stdout == "the end\n"
+def test_a_log_gets_a_line_once_in_a_while(logged):
+    lines = [line for line in logged[1].splitlines() if line != "a warning"]
     assert len(lines) >= 6
     assert not [line for line in lines if line != line.rstrip() or "\x1b" in line]
     kinds = [r"working: \d:\d\d:\d\d", r"reading: \d+%, [\d,]+ rows,.*, \d:\d\d:\d\d", r"writing shards: \d+%, \d/4 .*"]
@@ -196,3 +201,36 @@ def test_an_empty_input_is_no_division_by_zero():
         "with progress_bar('working', [READ]): progress.plan(bytes=0, parts=0); progress.add(rows=0); time.sleep(0.5)\n"
         "print('done')",
     )
+
+
+def test_the_rate_is_that_of_the_last_seconds():
+    rate = Rate(seconds=30)
+    rates = [rate.now(at, rows) for at, rows in ((0, 0), (10, 100), (30, 300), (60, 300), (90, 600), (120, 600))]
+    assert rates == [None, 10, 10, 0, 10, 0]
+
+
+def test_the_rate_of_a_moment_is_none():
+    rate = Rate()
+    assert [rate.now(5, 7), rate.now(5, 8)] == [None, None]
+
+
+def test_a_stream_on_this_machine_gets_a_line():
+    done = subprocess.run([sys.executable, "-c", _STREAM], capture_output=True, text=True, check=True)
+    line = r"streaming: [\d,]+ rows/s, 2 windows open, 1 published, 3 late, lag 5, watermark 1970-01-01T00:00:01Z .t/0."
+    assert re.search(rf"^{line}, 20 rows, 0:00:\d\d$", done.stderr, re.MULTILINE), done.stderr
+
+
+_STREAM = """
+import time
+from penstock.io.beam import progress
+from pipelines._report.phases import STREAM
+from pipelines._report.progress import progress_bar, showing_progress
+
+with showing_progress(0.3), progress_bar(STREAM.name, [STREAM]):
+    progress.add(rows=10, late=3, windows=1, final=1)
+    progress.tell(open=2)
+    progress.tell_positions({"kafka://a:1/t/0": progress.ReadPosition(1_000_000, 5, 10)})
+    time.sleep(0.4)
+    progress.add(rows=10)
+    time.sleep(0.8)
+"""

@@ -22,9 +22,9 @@ from penstock.io.files.inputs import match_files
 from penstock.io.reasons import Note
 from pipelines import fit, prepare, replay, verify
 from pipelines._cli.command import main
+from pipelines._jobs.replay import watch
 from pipelines._options.replay import ReplayOptions
-from pipelines._plan import Plan
-from pipelines._replay import watch
+from pipelines._plan.plan import Plan
 from pipelines._report.result import DatasetResult, JobStatus, Result, RunFailedError, SplitResult, UsageError, failure
 from pipelines._report.summary import tell
 
@@ -36,12 +36,16 @@ DATASET = [
     *BASE,
     *("output", "run_id", "dataset_id", "manifest", "windows"),
     *("rows_in", "rows_out", "rows_rejected", "rows_on_time", "rows_late"),
-    *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform", "letters"),
+    *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform"),
+    *("statistics", "report", "drift", "anomalies", "letters"),
 ]
 LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parked"]
 FIT = [*BASE, "output", "features", "input", "rows_in", "rows_rejected", "rows_fitted", "schema", "transform", "notes"]
+PROFILE = [*BASE, "input", "output", "report", "rows_unread", "unread_for", "datasets"]
+CHECK = [*BASE, "checked", "schema", "baseline", "serving", "rows", "findings", "anomalies", "report"]
+COMPARE = [*BASE, "a", "b", "datasets", "report"]
 RELAX = [*BASE, "schema", "output", "rows_in", "rows_unread", "changes", "difference"]
-VERIFY = [*BASE, "dataset", "good", "faults", "leftovers", "rows_out", "shards", "windows", "bytes"]
+VERIFY = [*BASE, "dataset", "good", "faults", "leftovers", "cleaned", "rows_out", "shards", "windows", "bytes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +103,8 @@ def dataset(rows, schema, tmp_path):
 
 def test_every_field_and_status_is_documented():
     page = (pathlib.Path(__file__).parents[3] / "docs" / "jobs.md").read_text()
-    names = {*DATASET, *LETTERS, *FIT, *RELAX, *VERIFY, "flags", "stages", *get_args(JobStatus)}
+    names = {*DATASET, *LETTERS, *FIT, *PROFILE, *CHECK, *COMPARE, *RELAX, *VERIFY, "flags", "stages"}
+    names |= {*get_args(JobStatus)}
     assert {name for name in names if f"`{name}`" not in page} == set()
 
 
@@ -322,7 +327,8 @@ class TestVerify:
         assert list(found) == VERIFY
         assert (found["job"], found["status"], found["good"], found["faults"]) == ("verify", "done", True, [])
         assert (found["rows_out"], found["shards"], found["windows"]) == (10, 4, None)
-        assert found["bytes"] == sum(path.stat().st_size for path in dataset.rglob("*") if path.is_file())
+        files = [path for path in dataset.rglob("*") if path.is_file() and path.parent.name != "_history"]
+        assert found["bytes"] == sum(path.stat().st_size for path in files)
 
     def test_faults(self, dataset):
         (dataset / "notes").write_text("")
@@ -398,7 +404,7 @@ def _dataset(output):
         rows_in=1_000_000,
         rows_out=990_000,
         rows_rejected=10_000,
-        splits={"train": SplitResult(990_000, 4, 1 << 30)},
+        splits={"train": SplitResult(990_000, 4, 1 << 30, f"{output}/train")},
         rejected_by_reason={f"rule.number_{number}": number for number in range(20)},
         schema=f"{output}/schema.pbtxt",
         dead_letters=f"{output}/dead_letters",

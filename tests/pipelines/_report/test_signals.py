@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -71,6 +72,45 @@ def test_what_was_ignored_stays_ignored_and_all_is_as_it_was_afterwards():
         signal.signal(signal.SIGHUP, before)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert (ended_by(), exit_code()) == (None, 130)
+
+
+def test_what_was_ignored_is_ignored_again_when_others_took_it():
+    """Beam's job servers take SIGINT, also under `nohup`, or in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ending_cleanly():
+            signal.signal(signal.SIGINT, lambda *_: None)
+            take_signals()
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_ctrl_c_also_ends_the_processes_that_do_not_get_it(tmp_path):
+    own = "import subprocess, sys; from pipelines._report.signals import ending_with_us\n"
+    own += "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+    program = JOB.replace("with ending_cleanly():", "with ending_cleanly(), ending_with_us(child.pid):")
+    program = program.replace('print("working", flush=True)', "print(child.pid, flush=True)")
+    job = subprocess.Popen(
+        [sys.executable, "-c", own + program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    child = int(job.stdout.readline())
+    job.send_signal(signal.SIGTERM)
+    assert job.stdout.readline() == "cleaning\n"
+    os.kill(child, 0)
+    job.send_signal(signal.SIGINT)
+    assert job.wait(10) == 128 + signal.SIGTERM
+    job.communicate()
+    deadline = time.monotonic() + 10
+    while is_alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended stays in the list until somebody looks."""
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return bool(listed.strip()) and not listed.startswith("Z")
 
 
 def test_a_signal_that_was_taken_away_is_taken_again():

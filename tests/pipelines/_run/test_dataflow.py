@@ -40,38 +40,49 @@ def schema(tmp_path_factory):
     return write_schema_file(tmp_path_factory.mktemp("schema") / "schema.pbtxt", id="INT", amount="FLOAT")
 
 
-def translate(folder, name, *flags):
-    """The options and the graph of the job that Dataflow would get, translated by another process."""
-    graph = folder / name
-    command = [sys.executable, TRANSLATE, graph, *flags, "--output", folder / "out", *COMMON, *FLAGS]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-    assert (done.returncode, "nothing was written" in done.stdout) == (0, True), done.stderr
-    assert not (folder / "out").exists()
-    proto = beam_runner_api_pb2.Pipeline.FromString(graph.read_bytes())
-    return json.loads((folder / f"{name}.json").read_text()), proto
-
-
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory, schema):
-    """Two translations of a batch job."""
-    folder = tmp_path_factory.mktemp("batch")
+def translated(tmp_path_factory, schema):
+    """The options and graphs of jobs that Dataflow would get, by their names; twice, each time by another process."""
+    folder = tmp_path_factory.mktemp("graphs")
     rows = write_csv(folder / "rows.csv", [{"id": i, "amount": i / 2} for i in range(10)], ("id", "amount"))
-    return [translate(folder, name, "--input", rows, "--schema", schema) for name in "ab"]
-
-
-@pytest.fixture(scope="module")
-def stream(tmp_path_factory, schema):
-    """Two translations of a streaming job."""
-    folder = tmp_path_factory.mktemp("stream")
     with mock_kafka() as broker:
         broker.send("events", json_messages({"id": i, "amount": i / 2} for i in range(10)))
-        flags = ("--input", broker.uri("events"), "--schema", schema, "--window=fixed:60s")
-        return [translate(folder, name, *flags) for name in "ab"]
+        inputs = {"batch": ("--input", rows), "stream": ("--input", broker.uri("events"), "--window=fixed:60s")}
+        both = [translate(folder, attempt, inputs, "--schema", schema) for attempt in "ab"]
+    return {name: [jobs[name] for jobs in both] for name in inputs}
+
+
+def translate(folder, attempt, inputs, *flags):
+    """What one process makes of the jobs with these inputs."""
+    command = []
+    for name, own in inputs.items():
+        command += ["--", folder / f"{name}-{attempt}", *own, *flags, "--output", folder / "out", *COMMON, *FLAGS]
+    done = subprocess.run([sys.executable, TRANSLATE, *map(str, command)], capture_output=True, text=True, check=False)
+    assert done.stdout.count("nothing was written") == len(inputs), done.stderr
+    assert (done.returncode, (folder / "out").exists()) == (0, False), done.stderr
+    return {name: read_graph(folder / f"{name}-{attempt}") for name in inputs}
+
+
+def read_graph(path):
+    options = json.loads(path.with_name(f"{path.name}.json").read_text())
+    return options, beam_runner_api_pb2.Pipeline.FromString(path.read_bytes())
+
+
+@pytest.fixture
+def batch(translated):
+    """Two translations of a batch job."""
+    return translated["batch"]
+
+
+@pytest.fixture
+def stream(translated):
+    """Two translations of a streaming job."""
+    return translated["stream"]
 
 
 @pytest.fixture(params=["batch", "stream"])
-def job(request):
-    return request.getfixturevalue(request.param)
+def job(translated, request):
+    return translated[request.param]
 
 
 def pardos(proto):

@@ -2,17 +2,20 @@
 
 import logging
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 
 import apache_beam as beam
+import grpc
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from helpers import job
 
+from penstock.io.beam.local.prism import OwnPrismRunner
 from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError, StorageError
 from penstock.io.files.system_errors import out_of_memory
 from pipelines._cli.beam import beam_options, usable_cores
@@ -27,6 +30,7 @@ from pipelines._report.logging import (
 from pipelines._report.result import DATA_FAILED, WRONG_USAGE
 from pipelines._run import job as _job
 from pipelines._run.job import is_local, run_pipeline
+from pipelines._run.worker_errors import worker_error
 
 AWKWARD = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü}\nnext line"
 AWKWARD_LINE = "/data/it's \"q\" [x].csv: line 3 [while running 'x']: bad \\n, {ü} next line"
@@ -70,7 +74,11 @@ def test_the_local_runner_is_pinned(name):
 
 
 def test_other_runners_are_taken_by_name():
-    assert _job._runner(PipelineOptions(["--runner=PrismRunner"])) == "PrismRunner"
+    assert _job._runner(PipelineOptions(["--runner=FlinkRunner"])) == "FlinkRunner"
+    options = PipelineOptions(["--runner=PrismRunner"])
+    assert isinstance(_job._runner(options), OwnPrismRunner)
+    elsewhere = PipelineOptions(["--runner=PrismRunner", "--job_endpoint=host:1"])
+    assert _job._runner(elsewhere) == "PrismRunner", "it is there already"
     assert is_local(PipelineOptions(["--runner=PrismRunner"]))
     assert not is_local(PipelineOptions(["--runner=FlinkRunner"]))
 
@@ -159,7 +167,7 @@ def test_one_worker_for_each_core_unless_told_otherwise():
     ],
 )
 def test_the_error_of_a_worker_is_found(error, kind, message):
-    found = _job._worker_error(error)
+    found = worker_error(error)
     assert type(found) is kind
     assert str(found) == message
 
@@ -168,7 +176,7 @@ def test_the_error_of_a_worker_is_found(error, kind, message):
     "error", [TypeError("a bug"), RuntimeError("Traceback:\nKeyError: 'bundle_4'"), RuntimeError("")]
 )
 def test_other_errors_are_left_alone(error):
-    assert _job._worker_error(error) is None
+    assert worker_error(error) is None
 
 
 @pytest.mark.parametrize("flags", [(), ("--direct_num_workers=4",)])
@@ -236,7 +244,7 @@ def test_verbose_shows_the_traceback_of_any_failure(error, tmp_path, monkeypatch
     [
         (ConfigError("rule x:\n  a >\n     ^"), WRONG_USAGE, "rule x:\n  a >\n     ^"),
         (DataError("too many"), DATA_FAILED, "too many"),
-        (ImportError("pip install 'penstock[tft]'"), WRONG_USAGE, "pip install 'penstock[tft]'"),
+        (ImportError("pip install '.[tft]'"), WRONG_USAGE, "pip install '.[tft]'"),
         (
             PermissionError(13, "Permission denied", "/x"),
             DATA_FAILED,
@@ -267,6 +275,8 @@ def _record(name: str, level: int, message: str, error: BaseException | None = N
         (_record("apache_beam.runners.common", logging.WARNING, "x"), True),
         (_record("apache_beam.runners.worker.sdk_worker", logging.ERROR, "Error processing instruction 1."), False),
         (_record("apache_beam.runners.worker.sdk_worker", logging.WARNING, "Operation ongoing"), True),
+        (_record("apache_beam.runners.worker.data_plane", logging.ERROR, "Failed to read.", grpc.RpcError()), False),
+        (_record("apache_beam.runners.worker.data_plane", logging.ERROR, "Failed to read.", TypeError()), True),
         (_record("PrismRunner", logging.ERROR, "job failed"), False),
         (_record("root", logging.ERROR, TRACEBACK), False),
         (_record("root", logging.WARNING, "Waiting for grpc channel to be ready at localhost:1."), False),
@@ -283,6 +293,16 @@ def _record(name: str, level: int, message: str, error: BaseException | None = N
 )
 def test_what_is_logged(record, shown):
     assert worth_showing(record) is shown
+
+
+def test_after_a_signal_only_penstock_is_heard(monkeypatch):
+    monkeypatch.setattr("pipelines._report.logging.ended_by", lambda: signal.SIGINT)
+    heard = [
+        name
+        for name in ("root", "apache_beam.x", "penstock.io.kafka.client")
+        if worth_showing(_record(name, logging.ERROR, "bundle failed: SDK worker disconnected"))
+    ]
+    assert heard == ["penstock.io.kafka.client"]
 
 
 @pytest.mark.parametrize(
@@ -316,6 +336,28 @@ def test_worker_tracebacks_are_not_printed(capsys):
         print("Traceback (most recent call last): of the user's code", file=sys.stderr)
         sys.stderr.flush()
     assert capsys.readouterr().err == "a warning\nTraceback (most recent call last): of the user's code\n"
+
+
+def test_threads_print_beside_a_traceback(capsys):
+    """`print` writes a text and its line end apart; another thread may write between them."""
+    with without_worker_tracebacks():
+        sys.stderr.write(TRACEBACK)
+        other = threading.Thread(target=print, args=("a warning",), kwargs={"file": sys.stderr})
+        other.start()
+        other.join()
+        sys.stderr.write("\n")
+    assert capsys.readouterr().err == "a warning\n"
+
+
+def test_what_fails_while_a_runner_is_closed_prints_no_traceback(capsys, monkeypatch):
+    class Closing(OwnPrismRunner):
+        def close(self):
+            print(TRACEBACK, file=sys.stderr)
+
+    monkeypatch.setattr(_job, "_runner", lambda options, streaming: Closing(options))
+    with pytest.raises(DataError, match="disk"), run_pipeline(PipelineOptions(), "failing"):
+        raise DataError("disk")
+    assert capsys.readouterr().err == ""
 
 
 def test_logging_that_is_set_up_is_left_alone():

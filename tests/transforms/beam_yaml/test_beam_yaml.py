@@ -15,7 +15,7 @@ from penstock.transforms.beam_yaml.steps import PenstockSplit
 from penstock.transforms.verify import verify_dataset
 
 # Without the extra `yaml` there is nothing to run; `make install` brings it, so that CI runs these.
-yaml_transform = pytest.importorskip("apache_beam.yaml.yaml_transform", reason="needs penstock[yaml]")
+yaml_transform = pytest.importorskip("apache_beam.yaml.yaml_transform", reason="needs the extra yaml")
 
 INTO_A_DATASET = """
 pipeline:

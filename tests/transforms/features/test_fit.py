@@ -14,7 +14,7 @@ from penstock.io.errors import ConfigError, DataError
 from penstock.io.reserved import SPLIT
 from penstock.transforms.features.apply import apply_graph, load_graph, transform_fingerprint, transformed_schema
 from penstock.transforms.features.code.function import FeatureFunction
-from penstock.transforms.features.fit import FitTransform
+from penstock.transforms.features.fit import FitTransform, check_preprocessing
 from penstock.transforms.features.functions import parse_features
 
 tft = pytest.importorskip("tensorflow_transform")
@@ -279,3 +279,39 @@ def test_features_that_do_not_fit_the_schema_are_found_before_the_pipeline_runs(
 
 def test_the_bound_features_pickle_with_their_function() -> None:
     assert pickle.loads(pickle.dumps(preprocessing_fn)) is preprocessing_fn
+
+
+DEMANDING = """
+feature { name: "dense" type: INT presence { min_fraction: 1 } shape { } }
+feature { name: "unused" type: INT presence { min_fraction: 1 } shape { } }
+feature { name: "sure" type: FLOAT presence { min_fraction: 1 } value_count { min: 1 max: 1 } }
+feature { name: "filled" type: INT presence { min_fraction: 1 } }
+feature { name: "at" type: INT }
+feature { name: "weight" type: FLOAT }
+sparse_feature { name: "parts" index_feature { name: "at" } value_feature { name: "weight" } }
+tensor_representation_group { key: "" value { tensor_representation { key: "filled" value {
+  dense_tensor { column_name: "filled" shape { } default_value { int_value: 7 } } } } } }
+"""
+
+
+def test_a_fit_demands_of_rows_what_its_tensors_cannot_do_without():
+    schema = text_format.Parse(DEMANDING, schema_pb2.Schema())
+
+    def preprocessing_fn(inputs):
+        return {name: inputs[name] for name in ("dense", "sure", "filled")} | {
+            "sum": tf.sparse.to_dense(inputs["parts"])
+        }
+
+    with pytest.raises(ConfigError, match="'sum' cannot be written"):
+        check_preprocessing(preprocessing_fn, schema)
+    of_function = check_preprocessing(
+        lambda inputs: {"y": inputs["dense"], "z": inputs["sure"], "f": inputs["filled"], "v": first(inputs["parts"])},
+        schema,
+    )
+    assert of_function == ("dense.presence", "dense.value_count", "parts.parts")
+    of_file = check_preprocessing(parse_features("features: {sure: {}, filled: {}}"), schema)
+    assert of_file == ("sure.presence", "sure.value_count")
+
+
+def first(sparse):
+    return tf.sparse.to_dense(tf.sparse.slice(sparse, [0, 0], [sparse.dense_shape[0], 1]), 0.0)[:, 0]

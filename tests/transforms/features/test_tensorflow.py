@@ -12,9 +12,10 @@ import pytest
 from penstock.transforms.features.apply import check_transform
 from penstock.transforms.features.tensorflow import _quiet_start, check_tensorflow, import_tensorflow
 
-NEEDED = r"^feature transformation needs tensorflow-transform: pip install 'penstock\[tft\]'$"
+NEEDED = r"^feature transformation needs tensorflow-transform: pip install '.\[tft\]'$"
 
 
+@pytest.mark.slow
 def test_starts_without_a_word_and_beside_our_own_examples():
     pytest.importorskip("tensorflow_transform")
     code = """

@@ -229,6 +229,7 @@ def applied(directory: str) -> pa.RecordBatch:
     return features
 
 
+@pytest.mark.slow
 def test_what_is_written_reads_back_as_what_tensorflow_transform_writes(graph, tmp_path) -> None:
     theirs = of_transform(every_form_fn, make_schema(), ROWS, tmp_path)
     ours = parsed(example_list(applied(graph)), tft.TFTransformOutput(graph))

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rolling_rows import FEATURES, ROLLING, ROWS, SECOND, batch_of, expected, table
 
-from penstock.io.batches import RecordBatchCoder
+from penstock.io.batches import RecordBatchCoder, notes_of, with_notes
 from penstock.io.beam.durations import ZERO, parse_duration
+from penstock.io.reasons import Note
 from penstock.transforms.rolling import state as _rolling_state
 from penstock.transforms.rolling.file import parse_rolling
 from penstock.transforms.rolling.rows import bind_rolling
@@ -63,6 +64,20 @@ def a_row(time, card="a", amount=1.0):
 @pytest.fixture(autouse=True)
 def small_state(monkeypatch):
     monkeypatch.setattr(_rolling_state, "_SMALL", 3)
+
+
+def test_notes_of_a_batch_go_out_once_also_after_a_restart():
+    state, out = a_state(), []
+    noted = with_notes(batch_of([a_row(time) for time in range(8)]), [Note("left_out", "x", 8, "a list")])
+    bucket = Bucket.load(state, ROLLING, ZERO)
+    out += rows_of(bucket.add(noted, state))
+    for until in (2, 5, 9):
+        out += rows_of(bucket.release(until * SECOND, state))
+        bucket = Bucket.load(state, ROLLING, ZERO)
+    later = with_notes(batch_of([a_row(3), a_row(20)]), [Note("left_out", "x", 2, "a list")])
+    out += rows_of(bucket.add(later, state)) + rows_of(bucket.release(30 * SECOND, state))
+    assert sum(batch.num_rows for batch in out) == 10
+    assert [note.count for batch in out for note in notes_of(batch)] == [8, 2]
 
 
 @given(ROWS, st.randoms())

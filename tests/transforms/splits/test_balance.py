@@ -4,7 +4,8 @@ import pyarrow as pa
 from apache_beam.testing.util import assert_that, equal_to
 from helpers import local_pipeline
 
-from penstock.transforms.splits.balance import Balance, TellBalance, merge_counts
+from penstock.io.columns.row_notes import row_notes
+from penstock.transforms.splits.balance import Balance, TellBalance, merge_counts, note_null_keys
 from penstock.transforms.splits.base import with_split
 
 NAMES = ("train", "eval", "test")
@@ -30,6 +31,16 @@ def test_a_key_that_is_mostly_null():
     absent = list(balance.notes(balance.count(batch_of([1, 1], other=[1, 2]))))
     assert [(note.code, note.count) for note in absent] == [("split.null_key", 2)]
     assert "most rows have no value of the split key (a, b), and rows without one are all in the" in absent[0].detail
+
+
+def test_rows_without_a_key_are_noted():
+    batch = batch_of([0, 1, 1], a=[1, None, None], b=[None, None, None])
+    (note,) = row_notes(note_null_keys(batch, ["a", "b"]))
+    assert (note.code, note.subject, note.count) == ("split.null_key", "eval", 2)
+    assert note.detail.startswith(
+        "rows have no value of the split key (a, b), and rows without one are all in the same"
+    )
+    assert note_null_keys(batch.slice(0, 1), ["a"]).equals(batch.slice(0, 1))
 
 
 def test_a_split_without_a_positive():

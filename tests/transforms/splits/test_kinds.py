@@ -157,12 +157,14 @@ def test_the_first_pattern_that_matches_decides():
     ]
 
 
-def test_a_file_that_no_pattern_takes_is_named():
+def test_a_file_that_no_pattern_takes_is_named_once(caplog):
     kind = SplitByFile([("train", "train/*"), ("eval", "eval/*")])
     batch = set_column(pa.record_batch({"n": [1, 2]}), ORIGIN, origin_array("/in/new/a.csv", np.arange(2)))
     assert splits_of(kind, batch) == ["split.file"] * 2
     detail = "no pattern of --split_from takes the file /in/new/a.csv: train/*, eval/*"
     assert kind.choose(batch).faults[1].detail == detail
+    told = f"{detail}; its rows become dead letters, and a replay with another --split_from takes them"
+    assert [record.getMessage() for record in caplog.records] == [told]
     nowhere = set_column(batch, ORIGIN, pa.nulls(2, ORIGIN_TYPE))
     assert "(unknown)" in kind.choose(nowhere).faults[0].detail
 

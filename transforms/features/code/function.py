@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import functools
 import importlib
 import inspect
 import sys
@@ -45,18 +44,23 @@ class FeatureFunction:
             `custom_config`, or needs one.
         """
         file = open_module(self.module, self.flag, FEATURES_HINT) if self.module.endswith(".py") else None
-        function = self._function_of(self._imported(file))
+        function = self._function_of(self.imported(file))
         arguments = self._arguments(function)
         if file is not None:
             return FileFunction(file, self.function, arguments)
-        return functools.partial(function, **arguments) if arguments else function
+        return ModuleFunction(self, arguments)
 
     @property
     def flag(self) -> str:
         """What messages call it."""
         return f"--features {self.module}:{self.function}"
 
-    def _imported(self, file: ModuleFile | None) -> types.ModuleType:
+    def imported(self, file: ModuleFile | None = None) -> types.ModuleType:
+        """Imports the module, as that of a file if one is given.
+
+        Raises:
+          ConfigError: when that fails.
+        """
         _see_working_directory()
         try:
             if file is not None:
@@ -111,6 +115,42 @@ class FeatureFunction:
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
             raise ConfigError(f"{self.flag}: needs a {_CONFIG}; pass --{_CONFIG}, '{{}}' for an empty one")
         return {_CONFIG: {}} if parameter.default is None else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleFunction:
+    """A function of a module that is on the Python path. It can be pickled: it is imported again where it is called.
+
+    Attributes:
+      feature: where it is.
+      arguments: what is bound to it.
+      is_carried: whether another process has loaded it first.
+    """
+
+    feature: FeatureFunction
+    arguments: Mapping[str, Any]
+    is_carried: bool = False
+
+    def __call__(self, inputs: Any) -> Any:
+        """Calls it.
+
+        Raises:
+          ConfigError: when a worker does not have the module.
+        """
+        try:
+            module = self.feature.imported()
+        except ConfigError as error:
+            if not self.is_carried:
+                raise
+            stem = self.feature.module.rpartition(".")[2]
+            raise ConfigError(
+                f"on a worker, {error}; or pass the file, {stem}.py:{self.feature.function}, whose source is carried "
+                "to the workers"
+            ) from error
+        return getattr(module, self.feature.function)(inputs, **self.arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModuleFunction, (self.feature, dict(self.arguments), True)
 
 
 def _parameter(function: Callable[..., Any]) -> inspect.Parameter | None:

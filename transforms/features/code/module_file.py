@@ -17,6 +17,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from penstock.io.errors import ConfigError
 from penstock.io.files.paths import is_local
 from penstock.io.files.temporary import process_folder
 from penstock.io.files.yaml_files import read_text
@@ -192,8 +193,18 @@ class FileFunction:
     arguments: Mapping[str, Any]
 
     def __call__(self, inputs: Any) -> Any:
-        """Calls it, with the modules of its folder in reach of its own imports."""
-        function = getattr(self.file.module, self.name)
+        """Calls it, with the modules of its folder in reach of its own imports.
+
+        Raises:
+          ConfigError: when a worker lacks what the file imports; where it was loaded first, the import did not fail.
+        """
+        try:
+            function = getattr(self.file.module, self.name)
+        except ImportError as error:
+            raise ConfigError(
+                f"on a worker, --features {os.path.basename(self.file.path)}:{self.name}: cannot be imported: {error}; "
+                "the modules beside the file are carried there, and what else it imports must be installed there"
+            ) from error
         with self.file.importing():
             return function(inputs, **self.arguments)
 

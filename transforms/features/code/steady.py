@@ -2,8 +2,9 @@
 
 A `preprocessing_fn` is traced into a graph, and there each operation is named. That an operation takes in other rows of
 the batch shows where its axis is known: a reduction over the axis of the rows, a sort of them, the first of them. So
-values are followed from the inputs, with the axis of the rows, through operations that keep it; where it is lost,
-nothing is said. Analyzers take in all rows, as they must, and their results are no values of the batch.
+values are followed from the inputs, with the axis of the rows, through operations that keep it. What may do anything
+with the rows, such as a loop, makes one finding, which says that this is not decided. Analyzers take in all rows, as
+they must, and their results are no values of the batch.
 """
 
 import dataclasses
@@ -34,16 +35,24 @@ _BATCH_TEXT = (
     "each time, nor when served; use an analyzer (tft.mean, tft.min, tft.quantiles, ...), which takes in all rows"
 )
 
+_UNDECIDED_TEXT = (
+    "may take in the rows of a batch together, which a look at the graph cannot decide{}: make sure that each row is "
+    "computed from its own values alone, or use operations whose axes show (tf.reduce_sum, tf.matmul, tf.gather)"
+)
+
+# What may do anything with the rows: loops, branches, functions, and sums and places that somebody else's numbers name.
+_UNFOLLOWED = re.compile(
+    r"(Stateless)?(While|If|Case)|(Stateful)?PartitionedCall|(Batch)?Einsum|XlaEinsum|Einsum|GatherNd|(Tensor)?ScatterNd\w*"
+)
+
 _REDUCTIONS = frozenset(["Sum", "Mean", "Max", "Min", "Prod", "All", "Any", "EuclideanNorm"])
 # Operations along axes that an input names, with its index.
 _ALONG = {name: 1 for name in ("ArgMax", "ArgMin", "Cumsum", "Cumprod", "CumulativeLogsumexp", "ReverseV2")} | {
     "Roll": 2
 }
 _ALONG_LAST = frozenset(["TopKV2", "Softmax", "LogSoftmax"])
-# What follows from how many values there are, not from what they are; and what mixes axes in ways that nobody follows.
-_ENDS = frozenset(
-    ["Shape", "ShapeN", "Size", "Rank", "Where", "ZerosLike", "OnesLike", "Einsum", "SparseReshape", "RaggedRange"]
-)
+# What follows from how many values there are, and where, not from what they are.
+_ENDS = frozenset(["Shape", "ShapeN", "Size", "Rank", "Where", "ZerosLike", "OnesLike", "SparseReshape", "RaggedRange"])
 # Which output has the values, of operations that have several.
 _VALUES = {
     **dict.fromkeys(["StringSplitV2", "RaggedTensorToSparse", "SparseReorder", "SparseFillEmptyRows"], 1),
@@ -88,9 +97,23 @@ def find_unsteady(tf: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any]
     libraries = tuple(map(_folder, (tf.__file__, *map(_file_of, _LIBRARIES), os.path.dirname(__file__))))
     findings: dict[tuple[str, str], Finding] = {}
     for operation, text in sorted(found, key=lambda pair: order[pair[0].name]):
+        if text == _UNDECIDED_TEXT and _is_of_tft(operation, libraries):
+            continue
         finding = Finding(f"{operation.type} ({operation.name})", _line(operation, libraries), text)
         findings.setdefault((finding.line or finding.operation, text), finding)
-    return list(findings.values())
+    return _undecided_once(list(findings.values()))
+
+
+def _undecided_once(findings: list[Finding]) -> list[Finding]:
+    """Joins what is not decided to its first; none of a line of which something else is told."""
+    told = [finding for finding in findings if finding.text != _UNDECIDED_TEXT]
+    lines = {finding.line for finding in told}
+    undecided = [finding for finding in findings if finding.text == _UNDECIDED_TEXT and finding.line not in lines]
+    if not undecided:
+        return told
+    first, more = undecided[0], len(undecided) - 1
+    also = f", nor in {more} other {'place' if more == 1 else 'places'}" if more else ""
+    return [*told, dataclasses.replace(first, text=_UNDECIDED_TEXT.format(also))]
 
 
 def _unrepeatable(graph: Any) -> Iterator[tuple[Operation, str]]:
@@ -151,17 +174,29 @@ def _reaching(tensors: Iterable[Tensor]) -> set[str]:
 def _mixing(
     tf: Any, inputs: Mapping[str, Any], operations: Iterable[Operation], reaching: set[str]
 ) -> Iterator[tuple[Operation, str]]:
-    """Operations that take in several rows of a batch, and outputs that depend on them."""
-    rows = {_values_of(tf, tensor).ref(): 0 for tensor in inputs.values()}
+    """Operations that take in several rows of a batch, and outputs that depend on them, or may do so."""
+    rows: dict[Any, int | None] = {_values_of(tf, tensor).ref(): 0 for tensor in inputs.values()}
     for operation in operations:
-        axes = {at: rows[item.ref()] for at, item in enumerate(operation.inputs) if item.ref() in rows}
-        if not axes or operation.name not in reaching or operation.type in _ENDS:
+        known = {at: rows[item.ref()] for at, item in enumerate(operation.inputs) if item.ref() in rows}
+        if not known or operation.name not in reaching or operation.type in _ENDS:
             continue
-        step = _Step(tf, operation, axes)
-        if step.mixes():
+        axes = {at: axis for at, axis in known.items() if axis is not None}
+        step = _Step(tf, operation, axes) if axes and not _is_unfollowed(operation) else None
+        if step is not None and step.mixes():
             yield operation, _BATCH_TEXT
-        elif (axis := step.axis()) is not None:
+        elif step is not None and (axis := step.axis()) is not None:
             rows[operation.outputs[_VALUES.get(operation.type, 0)].ref()] = axis
+        else:
+            rows |= dict.fromkeys((output.ref() for output in operation.outputs), None)
+            if _is_unfollowed(operation):
+                yield operation, _UNDECIDED_TEXT
+
+
+def _is_unfollowed(operation: Operation) -> bool:
+    """Whether an operation may do anything with rows."""
+    # `tf.sparse.from_dense` takes each value from where it was found.
+    is_found = operation.type == "GatherNd" and operation.inputs[1].op.type == "Where"
+    return bool(_UNFOLLOWED.fullmatch(operation.type)) and not is_found
 
 
 def _values_of(tf: Any, tensor: Any) -> Tensor:
@@ -304,6 +339,17 @@ def _file_of(module: str) -> str:
 
 def _folder(path: str) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(path)), "")
+
+
+def _is_of_tft(operation: Operation, libraries: tuple[str, ...]) -> bool:
+    """Whether the user's code calls tensorflow-transform to make an operation: it keeps rows apart."""
+    tft = _folder(_file_of("tensorflow_transform"))
+    for frame in reversed(list(operation.traceback or [])):
+        if frame.filename.startswith(tft):
+            return True
+        if not frame.filename.startswith(("<", *libraries)):
+            return False
+    return False
 
 
 def _line(operation: Operation, libraries: tuple[str, ...]) -> str:

@@ -85,9 +85,29 @@ def impute_most_frequent(t: Tensorflow, column: Column) -> Column:
     whole = column.dtype == tf.int64
     # A vocabulary holds no empty text.
     terms = tf.strings.join(["=", tf.strings.as_string(column.values) if whole else _escaped(t, column.values)])
-    line = tf.strings.regex_replace(tf.io.read_file(t.tft.vocabulary(terms, top_k=1)), r"\n\z", "")
+    line = _first_line(t, t.tft.vocabulary(terms, top_k=1))
     term = tf.strings.substr(line, 1, tf.maximum(tf.strings.length(line) - 1, 0))
-    return _filled(t, column, tf.strings.to_number(term, tf.int64) if whole else _unescaped(t, term))
+    if not whole:
+        return _filled(t, column, _unescaped(t, term))
+    # A vocabulary of nothing has a line of its own, which is no number.
+    is_number = tf.strings.regex_full_match(term, r"-?\d+")
+    return _filled(t, column, tf.strings.to_number(tf.where(is_number, term, "0"), tf.int64))
+
+
+def _first_line(t: Tensorflow, vocabulary: Values) -> Values:
+    """Returns the first line of a vocabulary, which is read when the graph is loaded; empty if there is none."""
+    from tensorflow_transform import tf_utils
+
+    index = t.tf.lookup.TextFileIndex
+
+    def table(path: Values) -> Any:
+        lines = t.tf.lookup.TextFileInitializer(
+            path, t.tf.int64, index.LINE_NUMBER, t.tf.string, index.WHOLE_LINE, vocab_size=1
+        )
+        return t.tf.lookup.StaticHashTable(lines, "")
+
+    line, _ = tf_utils.construct_and_lookup_table(table, vocabulary, t.tf.constant(0, t.tf.int64))
+    return line
 
 
 def _escaped(t: Tensorflow, texts: Values) -> Values:

@@ -153,7 +153,7 @@ def test_job_with_windows(tmp_path):
 
 def test_without_the_extra_its_name_is_told(dataset, monkeypatch):
     monkeypatch.setattr(extras, "_is_found", lambda _: False)
-    message = r"the output format arrayrecord needs array_record: pip install 'penstock\[arrayrecord\]'"
+    message = r"the output format arrayrecord needs array_record: pip install '.\[arrayrecord\]'"
     with pytest.raises(MissingExtraError, match=message):
         shard_kind("arrayrecord")
     with pytest.raises(MissingExtraError, match=message):

@@ -53,7 +53,7 @@ def split_table():
 
 
 def files(output):
-    return {str(path.relative_to(output)): path.read_bytes() for path in output.rglob("*.parquet")}
+    return {str(path.relative_to(output)): path.read_bytes() for path in output.glob("[!_]*/**/*.parquet")}
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,30 @@
 import dataclasses
+import json
 import os
 import pathlib
 
+import apache_beam as beam
 import pytest
 from apache_beam import coders
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.portability.api import beam_runner_api_pb2
 
-from penstock.io.beam.windows import parse_window
+from penstock.io.beam import progress
+from penstock.io.beam.windows import FlushWindows, parse_window
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed import publish as publish_windows
 from penstock.io.dataset.windowed import seal
 from penstock.io.dataset.windowed.chunks import Chunk
-from penstock.io.dataset.windowed.close import PaneHeader, Task, TooLateTask
 from penstock.io.dataset.windowed.manifest import WindowManifest, WindowShard, window_manifest_path
-from penstock.io.dataset.windowed.publish import Sweeper, WindowPublisher
+from penstock.io.dataset.windowed.publish import Sweeper, WindowPublisher, verdict
 from penstock.io.dataset.windowed.seal import PaneProgress, SealedWindow, SealingProgress, SealingRules
 from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Report, ShardReport, StagedShard
+from penstock.io.dataset.windowed.tasks import PaneHeader, Task, TooLateTask
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
+from penstock.io.files.atomic import conditional
 from penstock.io.files.folders import list_files
+from penstock.io.kernel import crc32c
 from penstock.io.reasons import Note
 
 SECOND = 1_000_000
@@ -39,7 +44,8 @@ def shard_report(output, split, pane, records, attempt="1", window=0):
     staged.parent.mkdir(parents=True, exist_ok=True)
     staged.write_bytes(b"x" * records)
     path = f"{split}/{TENS.name(window * SECOND)[:16]}/{prefix}-00000-of-00001.tfrecord"
-    shard = WindowShard(path, split, records, records, records, "0" * 8, attempt, None, pane)
+    checksum = f"{crc32c.extend(0, staged.read_bytes()):08x}"
+    shard = WindowShard(path, split, records, records, records, checksum, attempt, None, pane)
     return ShardReport(pane, StagedShard(str(staged), shard))
 
 
@@ -51,7 +57,7 @@ def reject_report(output, name, records):
 
 
 def header(pane, shards, rejects=0, rows=0, final=False, run_id="r1"):
-    return HeaderReport(pane, PaneHeader(shards, rejects, rows, (), final, run_id))
+    return HeaderReport(pane, PaneHeader(run_id, final, rejects, shards, rows))
 
 
 def on_time(output, attempt="1", rows=5, final=False, run_id="r1"):
@@ -64,6 +70,17 @@ def on_time(output, attempt="1", rows=5, final=False, run_id="r1"):
 
 def late(output, attempt="1"):
     return [header("late", 1, 0, 2, True), shard_report(output, "train", "late", 2, attempt)]
+
+
+@pytest.mark.parametrize(("foreign", "status"), [(True, "published"), (False, "quarantined")])
+def test_foreign_rejects_are_no_fault_of_a_window(tmp_path, foreign, status):
+    header_report, *others, rejects = on_time(tmp_path)
+    rejects = dataclasses.replace(rejects, rejects=dataclasses.replace(rejects.rejects, records=9, foreign=foreign))
+    rejects.rejects.stages["write"] = 9
+    manifest = RULES.seal(0, [header_report, *others, rejects]).manifest
+    assert (manifest.status, manifest.rows_in, manifest.rows_rejected) == (status, 14, 9)
+    assert manifest.rows_foreign == (9 if foreign else 0)
+    assert manifest.rejected_by_stage == {"write": 9}
 
 
 def manifest_in(output):
@@ -88,6 +105,26 @@ def test_versions_of_a_window(tmp_path):
 def test_too_many_rejects_quarantine_a_window(tmp_path):
     assert RULES.seal(0, on_time(tmp_path, rows=3)).manifest.status == "quarantined"
     assert RULES.seal(0, on_time(tmp_path, rows=4)).manifest.status == "published"
+
+
+@pytest.mark.parametrize(
+    ("order", "counted"),
+    [
+        ([0, 1], {"windows": 1, "final": 1}),
+        ([0, 0], {"windows": 1}),
+        ([1, 0], {"windows": 1, "final": 1}),
+        ([0, 1, 1, 0], {"windows": 1, "final": 1}),
+    ],
+    ids=["its late rows come", "twice", "overtaken", "again"],
+)
+def test_a_window_is_counted_once(tmp_path, order, counted):
+    reports = on_time(tmp_path)
+    sealed = [RULES.seal(0, reports), RULES.seal(0, reports + late(tmp_path))]
+    progress.reset()
+    for number in order:
+        publisher(tmp_path).publish(sealed[number])
+    assert {name: count for name, count in progress.snapshot().done.items() if count} == counted
+    progress.reset()
 
 
 def test_publishing_twice_is_harmless(tmp_path):
@@ -119,6 +156,7 @@ def test_crash_between_renames_and_manifest(tmp_path, monkeypatch, renames):
         real(moves)
 
     monkeypatch.setattr(publish_windows, "move_files", crash)
+    monkeypatch.setattr(conditional, "move_files", crash)
     with pytest.raises(OSError, match="killed"):
         publisher(tmp_path).publish(sealed)
     assert manifest_in(tmp_path) is None
@@ -135,6 +173,85 @@ def test_without_stable_input_shards_and_manifest_are_of_one_attempt(tmp_path):
     publisher(tmp_path).publish(again)
     assert manifest_in(tmp_path).rows_out == 7
     assert len((tmp_path / manifest_in(tmp_path).shards[0].path).read_bytes()) == 7
+
+
+def test_what_becomes_of_a_new_version(tmp_path):
+    reports = on_time(tmp_path)
+    first, second = (RULES.seal(0, found).manifest for found in (reports, reports + late(tmp_path)))
+    retried = dataclasses.replace(first, created="later")
+    divided = RULES.seal(0, on_time(tmp_path, "2", rows=7)).manifest
+    other = dataclasses.replace(first, run_id="r2")
+    cases = {
+        "nothing is published": (None, first, "publish"),
+        "a higher sequence": (first, second, "publish"),
+        "a lower sequence": (second, first, "keep"),
+        "a lower sequence with other content": (second, divided, "keep"),
+        "the same": (first, first, "keep"),
+        "the same, sealed again": (first, retried, "keep"),
+        "the same sequence with other content": (first, divided, "publish"),
+        "another run": (first, other, "refuse"),
+        "another run with a higher sequence": (other, second, "refuse"),
+    }
+    assert {name: verdict(current, new) for name, (current, new, _) in cases.items()} == {
+        name: due for name, (*_, due) in cases.items()
+    }
+
+
+def test_files_of_an_attempt_that_another_one_replaces_go(tmp_path):
+    reports = [*on_time(tmp_path), *late(tmp_path)]
+    publisher(tmp_path).publish(RULES.seal(0, reports))
+    again = [header("on_time", 2, 0, 7), *on_time(tmp_path, "2", rows=7)[1:3], header("late", 0, 0, 0, True)]
+    manifest = publisher(tmp_path).publish(RULES.seal(0, again))
+    assert manifest_in(tmp_path) == manifest
+    published = {path for path in list_files(str(tmp_path)) if not path.startswith(".tmp-")}
+    assert published == {*manifest.files(), f"windows/{NAME}.json"}
+    assert len(published) == 3
+
+
+def test_a_shard_in_the_place_of_one_that_was_moved(tmp_path):
+    sealed = RULES.seal(0, on_time(tmp_path))
+    shard = sealed.manifest.shards[0]
+    os.remove(next(path for path, name in sealed.moves.items() if name == shard.path))
+    (tmp_path / shard.path).parent.mkdir(parents=True)
+    (tmp_path / shard.path).write_bytes(b"y" * shard.bytes)
+    with pytest.raises(
+        DataError, match=rf"{shard.path} must have the CRC32C {shard.crc32c}, found [0-9a-f]{{8}}; does"
+    ):
+        publisher(tmp_path).publish(sealed)
+    assert manifest_in(tmp_path) is None
+
+
+class Overtaken(conditional.LocalFile):
+    """A manifest that another process writes whenever this one has read it."""
+
+    times = 0
+
+    def write(self, content, replaces):
+        if Overtaken.times:
+            Overtaken.times -= 1
+            return False
+        return super().write(content, replaces)
+
+
+@pytest.fixture
+def overtaken(monkeypatch):
+    monkeypatch.setattr(publish_windows, "conditional_file", Overtaken)
+    yield Overtaken
+    Overtaken.times = 0
+
+
+def test_a_version_that_is_overtaken_starts_anew(tmp_path, overtaken):
+    sealed, overtaken.times = RULES.seal(0, on_time(tmp_path)), 2
+    assert publisher(tmp_path).publish(sealed) == manifest_in(tmp_path) == sealed.manifest
+    assert overtaken.times == 0
+
+
+def test_a_version_that_is_overtaken_for_ever(tmp_path, overtaken):
+    overtaken.times = 1000
+    with pytest.raises(
+        DataError, match=rf"{NAME}\.json: others replaced it 10 times while it was written; does another"
+    ):
+        publisher(tmp_path).publish(RULES.seal(0, on_time(tmp_path)))
 
 
 def with_rejects(output, *names, records=1):
@@ -160,8 +277,9 @@ def test_dead_letters_of_many_bundles_are_one_file(tmp_path, monkeypatch):
     assert set(list_files(str(tmp_path))) == {*manifest.files(), f"windows/{NAME}.json"}
 
 
+@pytest.mark.parametrize("is_published", [True, False])
 @pytest.mark.parametrize("deleted", [0, 1, 3])
-def test_crash_while_dead_letters_are_joined(tmp_path, monkeypatch, deleted):
+def test_crash_while_dead_letters_are_deleted_that_were_joined(tmp_path, monkeypatch, deleted, is_published):
     sealed = RULES.seal(0, with_rejects(tmp_path, "a.jsonl", "b.jsonl", "c.jsonl"))
     (staged,) = sealed.letters.values()
 
@@ -170,14 +288,44 @@ def test_crash_while_dead_letters_are_joined(tmp_path, monkeypatch, deleted):
             os.remove(path)
         raise OSError("killed")
 
-    monkeypatch.setattr(FileSystems, "delete", crash)
+    monkeypatch.setattr(publish_windows, "_delete_joined", lambda sealed: crash(*sealed.letters.values()))
     with pytest.raises(OSError, match="killed"):
         publisher(tmp_path).publish(sealed)
     monkeypatch.undo()
+    if not is_published:  # as a release before this one left it
+        os.remove(window_manifest_path(str(tmp_path), NAME))
     publisher(tmp_path).publish(sealed)
     ((path, records),) = ((file.path, file.records) for file in manifest_in(tmp_path).dead_letters)
     assert ((tmp_path / path).read_text(), records) == ("{}\n" * 3, 3)
     assert len(staged) == 3
+    assert not any(map(os.path.exists, staged))
+
+
+def test_dead_letters_that_another_attempt_joins_and_deletes_meanwhile(tmp_path, monkeypatch):
+    sealed = RULES.seal(0, with_rejects(tmp_path, "a.jsonl", "b.jsonl"))
+    real = publish_windows.WindowPublisher._write_joined
+
+    def overtaken(self, staged, path):
+        real(self, staged, path)
+        os.remove(staged[1])
+        real(self, staged, path)
+
+    monkeypatch.setattr(publish_windows.WindowPublisher, "_write_joined", overtaken)
+    publisher(tmp_path).publish(sealed)
+    ((path, records),) = ((file.path, file.records) for file in manifest_in(tmp_path).dead_letters)
+    assert ((tmp_path / path).read_text(), records) == ("{}\n" * 2, 2)
+
+
+def test_joined_dead_letters_of_another_attempt(tmp_path):
+    """The parts are gone, and the file in their place has other rows."""
+    sealed = RULES.seal(0, with_rejects(tmp_path, "a.jsonl", "b.jsonl"))
+    ((path, staged),) = sealed.letters.items()
+    os.remove(staged[0])
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("{}\n")
+    with pytest.raises(DataError, match=r"part-00000-of-00001\.jsonl: its parts are gone"):
+        publisher(tmp_path).publish(sealed)
+    assert manifest_in(tmp_path) is None
 
 
 def test_dead_letters_that_are_gone(tmp_path):
@@ -241,7 +389,7 @@ def test_panes_are_ready_when_all_reports_are_there(tmp_path):
 
 @pytest.fixture
 def old_temporaries(tmp_path, monkeypatch):
-    monkeypatch.setattr(publish_windows, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(publish_windows, "KEPT_SECONDS", 0.0)
     paths = {}
     for window in (0, 10, 70):
         for run, kind in (("r0", "chunks"), ("r1", "chunks"), ("r1", "shards")):
@@ -272,8 +420,26 @@ def test_temporaries_of_a_final_window_go_when_three_more_are(tmp_path, old_temp
     assert {window for (_, _, window), path in old_temporaries.items() if path.exists()} == {70}
 
 
+def test_chunks_of_windows_of_processing_time_go_once_those_are_published(tmp_path):
+    windows, start = FlushWindows(rows=9), 1_500_000
+    chunks = [tmp_path / ".tmp-r1" / "chunks" / "arriving" / name for name in "abc"]
+    chunks[0].parent.mkdir(parents=True)
+    for chunk in chunks:
+        chunk.write_text("x")
+    sweeper = Sweeper(str(tmp_path), windows)
+    sweeper.sweep(9_500_000, {str(start): tuple(map(str, chunks[:2]))})
+    assert all(chunk.exists() for chunk in chunks), "their window is not published"
+    rules = SealingRules(windows, SPEC)
+    sealed = rules.seal(start, [HeaderReport("on_time", PaneHeader("r1", True, end=2_000_000, number=3))])
+    WindowPublisher(Staging(str(tmp_path), "r1"), windows).publish(sealed)
+    manifest = WindowManifest.read(str(tmp_path / "windows" / "19700101T000001.500000Z.json"))
+    assert (manifest.window[1], manifest.number) == ("1970-01-01T00:00:02.000000Z", 3)
+    sweeper.sweep(9_600_000)
+    assert [chunk.exists() for chunk in chunks] == [False, False, True]
+
+
 def test_chunks_that_have_just_come_for_a_window_that_is_final_stay(tmp_path, old_temporaries, monkeypatch):
-    monkeypatch.setattr(publish_windows, "_KEPT_SECONDS", 120.0)
+    monkeypatch.setattr(publish_windows, "KEPT_SECONDS", 120.0)
     new = old_temporaries["r1", "chunks", 0].with_name("new")
     new.write_text("too late rows")
     sweeper = Sweeper(str(tmp_path), TENS)
@@ -305,7 +471,10 @@ def test_state_of_a_stream_that_runs_is_read():
     coder = coders.registry.get_coder(Report)
     text = b'{"pane":"late","header":{"shards":2,"rejects":0,"rows":7,"inputs":[],"final":true,"run_id":"r1"}}'
     assert coder.decode(text) == header("late", 2, rows=7, final=True)
-    assert coder.encode(header("late", 2, rows=7, final=True)) == text
+    assert json.loads(coder.encode(header("late", 2, rows=7, final=True))) == {
+        "pane": "late",
+        "header": {"run_id": "r1", "final": True, "shards": 2, "rows": 7},
+    }
     letters = b'{"pane":"on_time","rejects":{"path":"p","records":1,"reasons":{"late":1},"stages":{"write":1}}}'
     assert coder.decode(letters) == RejectsReport("on_time", DeadLetterFile("p", 1, {"late": 1}, {"write": 1}))
     assert coder.encode(coder.decode(letters)) == letters
@@ -323,3 +492,33 @@ def test_notes_of_both_panes_are_in_the_manifest_of_a_window(tmp_path):
     manifest = publisher(tmp_path).publish(rules.seal(0, reports))
     assert manifest.notes == (known, Note("float32.rounded", "x", 3, "such as 1"))
     assert WindowManifest.read(window_manifest_path(str(tmp_path), NAME)) == manifest
+
+
+@pytest.mark.parametrize(("runner", "has_state"), [("FnApiRunner", True), ("FlinkRunner", False)])
+def test_versions_are_published_one_by_one(runner, has_state):
+    """State makes a runner process the versions of a window one after the other; Flink does so without."""
+    pipeline = beam.Pipeline(runner=runner)
+    unbounded = beam.pvalue.PCollection(pipeline, element_type=tuple[int, SealedWindow], is_bounded=False)
+    unbounded.producer = (pipeline | beam.Impulse()).producer
+    _ = unbounded | "Windows" >> publish_windows.PublishWindows(publisher("out"), overwrite=False)
+    payloads = [
+        beam_runner_api_pb2.ParDoPayload.FromString(step.spec.payload)
+        for step in pipeline.to_runner_api().components.transforms.values()
+        if step.unique_name == "Windows/Publish"
+    ]
+    assert [(bool(payload.state_specs), payload.requires_stable_input) for payload in payloads] == [
+        (has_state, not has_state)
+    ]
+
+
+def test_another_run_has_cleared_the_folder(tmp_path):
+    """Two runs with --overwrite end at once: what the second one staged went with the old dataset."""
+    first, second = Staging(str(tmp_path), "r1"), Staging(str(tmp_path), "r2")
+    for staging in (first, second):
+        pathlib.Path(staging.path("shards")).mkdir(parents=True)
+        pathlib.Path(staging.path("shards", "a")).write_text("x")
+    assert publish_windows._clear(1, first, True) == 1
+    assert publish_windows._clear(1, first, True) == 1
+    with pytest.raises(DataError, match="another run has replaced what is there while this one ran; nothing is publis"):
+        publish_windows._clear(1, second, True)
+    assert list_files(first.directory)

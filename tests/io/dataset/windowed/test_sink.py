@@ -1,9 +1,7 @@
 """The windowed sink, on streams and on bounded input; also run on Prism by tests/integration."""
 
 import collections
-import contextlib
 import datetime
-import functools
 import json
 import pathlib
 
@@ -14,11 +12,22 @@ import pytest
 from apache_beam.testing import test_stream
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
-from helpers import FLAGS, local_pipeline, window_examples
+from window_sinks import (
+    SECOND,
+    Events,
+    batch_of,
+    counts,
+    ids,
+    letters,
+    same,
+    stream_pipeline,
+    windows_of,
+    write_bounded,
+    write_stream,
+)
 
-from penstock.io.batches import drop_rows, origin_array, set_column
+from penstock.io.batches import drop_rows, set_column
 from penstock.io.dataset.layout import Staging
-from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.handler import REJECTED, DeadLetterHandler, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.dead_letters.source import keep_source
@@ -31,110 +40,8 @@ from penstock.io.write import WriteDataset
 from penstock.transforms.splits.assign import AssignSplit
 from penstock.transforms.splits.by_time import SplitByTime
 from penstock.transforms.verify import verify_dataset
-from pipelines._cli.beam import _JobOptions
 
-SECOND = 1_000_000
-
-
-def batch_of(ids, seconds, **columns):
-    ids = list(ids)
-    times = [seconds] * len(ids) if isinstance(seconds, int | float) else seconds
-    return pa.record_batch(
-        {
-            "id": pa.array(ids, pa.int64()),
-            **columns,
-            EVENT_TIME: pa.array([int(time * SECOND) for time in times], pa.timestamp("us", "UTC")),
-            ORIGIN: origin_array("kafka://h/t/0", np.array(ids)),
-        }
-    )
-
-
-class Events:
-    """A stream of batches between watermarks, in seconds."""
-
-    def __init__(self):
-        self.stream = test_stream.TestStream().advance_watermark_to(0)
-
-    def at(self, watermark):
-        self.stream = self.stream.advance_watermark_to(watermark)
-        return self
-
-    def add(self, *batches):
-        """Each batch with its earliest event time as timestamp, as a source would give it."""
-        elements = []
-        for batch in batches:
-            first = min(batch.column(EVENT_TIME).cast(pa.int64()).to_pylist(), default=0) / SECOND
-            elements.append(TimestampedValue(batch, first))
-        self.stream = self.stream.add_elements(elements)
-        return self
-
-    def end(self):
-        # The runner of the SDK drops what comes of the very last timers when the watermark jumps to the end.
-        return self.at(9_000).stream.advance_watermark_to_infinity()
-
-
-@contextlib.contextmanager
-def stream_pipeline():
-    flags = FLAGS or ("--runner=BundleBasedDirectRunner",)
-    with beam.Pipeline(options=_JobOptions([*flags, "--streaming", "--allow_unsafe_triggers"])) as pipeline:
-        yield pipeline
-
-
-def _same(batch):
-    return batch
-
-
-def write_stream(output, events, steps=(), **options):
-    """Runs a stream through some steps into the sink."""
-    with stream_pipeline() as pipeline:
-        batches = pipeline | events.end() | beam.Map(_same).with_output_types(pa.RecordBatch)
-        for step in steps:
-            batches |= step
-        _ = batches | WriteDataset(str(output), **{"num_shards": 2, "window": "fixed:10s", **options})
-    return windows_of(output)
-
-
-def _at(batches, index):
-    return batches[index]
-
-
-def write_bounded(output, batches, steps=(), **options):
-    """Runs bounded input through some steps into the sink."""
-    with local_pipeline() as pipeline:
-        read = beam.Map(functools.partial(_at, batches)).with_output_types(pa.RecordBatch)
-        rows = pipeline | beam.Create(range(len(batches)), reshuffle=False) | read
-        for step in steps:
-            rows |= step
-        _ = rows | WriteDataset(str(output), **{"num_shards": 2, "window": "fixed:10s", **options})
-    return windows_of(output)
-
-
-def windows_of(output):
-    """The manifests by the second their window starts."""
-    found = list(read_window_manifests(str(output)))
-    for manifest in found:
-        assert manifest.rows_in == manifest.rows_out + manifest.rows_rejected
-        assert manifest.rows_out == manifest.rows_on_time + manifest.rows_late == sum(manifest.splits.values())
-        assert all((pathlib.Path(output) / path).is_file() for path in manifest.files())
-    by_start = {int(np.datetime64(manifest.window[0][:-1], "us").astype(int)) // SECOND: manifest for manifest in found}
-    assert len(by_start) == len(found)
-    return by_start
-
-
-def counts(windows):
-    return {
-        start: (manifest.rows_on_time, manifest.rows_late, manifest.rows_rejected)
-        for start, manifest in windows.items()
-    }
-
-
-def ids(output, manifest, split="train"):
-    return sorted(row["id"][0] for row in window_examples(output, manifest, split))
-
-
-def letters(output, manifest):
-    lines = [line for file in manifest.dead_letters for line in (output / file.path).read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+pytestmark = pytest.mark.each_runner
 
 
 def test_two_late_panes_worth_of_rows_18_in_18_out(tmp_path):
@@ -146,6 +53,15 @@ def test_two_late_panes_worth_of_rows_18_in_18_out(tmp_path):
     assert windows[0].window == ("1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:10.000000Z")
     panes = collections.Counter((shard.pane, pathlib.Path(shard.path).name[:4]) for shard in windows[0].shards)
     assert panes == {("on_time", "part"): 2, ("late", "late"): 2}
+
+
+def test_windows_are_final_when_both_panes_close_at_once(tmp_path):
+    """As after a pause of the source. On Prism, bundles of both versions of a window would run side by side."""
+    count = 30
+    rows = batch_of(range(count), [10 * window + 1 for window in range(count)])
+    windows = write_stream(tmp_path, Events().add(rows), num_shards=1, allowed_lateness="1s")
+    assert counts(windows) == {10 * window: (1, 0, 0) for window in range(count)}
+    assert {(manifest.final, manifest.sequence) for manifest in windows.values()} == {(True, 2)}
 
 
 def test_out_of_order_late_and_too_late(tmp_path):
@@ -451,7 +367,7 @@ def test_batches_without_event_times_count_by_their_timestamps_and_windows_of_be
     )
     with stream_pipeline() as pipeline:
         batches = pipeline | stream.advance_watermark_to(99).advance_watermark_to_infinity()
-        batches = batches | beam.Map(_same).with_output_types(pa.RecordBatch) | beam.WindowInto(FixedWindows(5))
+        batches = batches | beam.Map(same).with_output_types(pa.RecordBatch) | beam.WindowInto(FixedWindows(5))
         published = batches | WriteDataset(str(tmp_path), num_shards=1)
         assert_that(published | beam.Map(lambda manifest: manifest.window[0]), _starts_at_15)
     assert counts(windows_of(tmp_path)) == {15: (1, 0, 0)}

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from fitted import fit_all, values
-
-from penstock.transforms.features.functions import parse_features
+from fitted import fit_beside_tft, values
 
 tft = pytest.importorskip("tensorflow_transform")
 tf = pytest.importorskip("tensorflow")
@@ -82,10 +80,7 @@ def by_tft(inputs: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder, batch = tmp_path_factory.mktemp("graphs"), make_batch()
-    ours, theirs = folder / "ours", folder / "theirs"
-    fit_all({ours: parse_features(FEATURES), theirs: by_tft}, [batch.slice(0, 50), batch.slice(50)], SCHEMA)
-    return ours, theirs
+    return fit_beside_tft(tmp_path_factory.mktemp("graphs"), FEATURES, by_tft, make_batch(), SCHEMA, at=50)
 
 
 @pytest.fixture(scope="module")

@@ -261,3 +261,48 @@ def test_an_installed_tfx_is_used(tmp_path, monkeypatch) -> None:
     with pytest.raises(ConfigError, match=r"No module named 'tfx\.v1'.*; docs/tfx.md says"):
         load_features(os.fspath(tmp_path / "main.py"))
     sys.modules.pop("tfx", None)
+
+
+def called_elsewhere(function: object, *folders: Path) -> list[str]:
+    """What comes of a call with 1 in each folder, in a process that has not the Python path of this one."""
+    code = (
+        "import os, sys\n"
+        "from apache_beam.internal import pickler\n"
+        "pickled = sys.stdin.buffer.read()\n"
+        "for folder in sys.argv[1:]:\n"
+        "    os.chdir(folder)\n"
+        "    try:\n"
+        "        print('called', pickler.loads(pickled)(1))\n"
+        "    except Exception as error:\n"
+        "        print(f'{type(error).__name__}: {error}')\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, folders)]
+    done = subprocess.run(command, input=pickler.dumps(function), capture_output=True, check=True, cwd=folders[0])
+    return done.stdout.decode().splitlines()
+
+
+def test_a_worker_without_the_module_says_what_is_carried(tmp_path, monkeypatch) -> None:
+    write(tmp_path / "here", only_here_module="def f(inputs, custom_config):\n    return inputs + custom_config['a']\n")
+    (tmp_path / "there").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "here")
+    function = load_features("only_here_module:f", '{"a": 1}').load()
+    assert function(1) == 2
+    there, here = called_elsewhere(function, tmp_path / "there", tmp_path / "here")
+    assert there == (
+        "ConfigError: on a worker, --features only_here_module:f: cannot import 'only_here_module': No module named "
+        "'only_here_module'; the module must be in the working directory or on the Python path (PYTHONPATH); or pass "
+        "the file, only_here_module.py:f, whose source is carried to the workers"
+    )
+    assert here == "called 2", "it is in the working directory there"
+
+
+def test_a_worker_without_what_a_file_imports_says_so(tmp_path, monkeypatch) -> None:
+    write(tmp_path / "installed", only_here_package="A = 1\n")
+    write(tmp_path, main="import only_here_package\ndef preprocessing_fn(inputs):\n    return inputs\n")
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    (told,) = called_elsewhere(load_features(str(tmp_path / "main.py")).load(), tmp_path)
+    assert told == (
+        "ConfigError: on a worker, --features main.py:preprocessing_fn: cannot be imported: No module named "
+        "'only_here_package'; the modules beside the file are carried there, and what else it imports must be "
+        "installed there"
+    )

@@ -109,6 +109,37 @@ def test_each_line_is_told_with_its_place(caplog) -> None:
     assert len(messages) == 2
 
 
+UNDECIDED = {
+    "looped": (lambda i: tf.map_fn(lambda v: v - tf.reduce_mean(v), i["v"]), "While"),
+    "einsum": (lambda i: tf.einsum("bi,bj->i", i["v"], i["v"]) + i["v"], "Einsum"),
+    "branched": (lambda i: tf.cond(tf.shape(i["x"])[0] > 1, lambda: i["x"] - i["x"][0], lambda: i["x"]), "If"),
+    "called": (lambda i: tf.function(lambda x: x - tf.reduce_mean(x))(i["x"]), "PartitionedCall"),
+    "places": (lambda i: tf.gather_nd(i["v"], tf.stack([0 * i["n"], i["n"]], axis=1)), "GatherNd"),
+    "behind": (lambda i: i["x"] + tf.reduce_sum(tf.einsum("ab->a", tf.reshape(i["x"], [2, 2]))), "Einsum"),
+}
+
+
+@pytest.mark.parametrize(("compute", "kind"), UNDECIDED.values(), ids=UNDECIDED.keys())
+def test_what_may_depend_on_other_rows_is_told(caplog, compute, kind) -> None:
+    (message,) = warned(lambda inputs: {"y": tf.reshape(compute(inputs), [-1, 1])}, caplog)
+    assert message.startswith("the function: test_steady.py, line ")
+    assert kind in message
+    assert "may take in the rows of a batch together, which a look at the graph cannot decide: make sure" in message
+
+
+def test_what_is_not_decided_is_told_once_for_all_places(caplog) -> None:
+    def preprocessing_fn(inputs):
+        a = tf.map_fn(lambda v: v + 1, inputs["v"])
+        b = tf.einsum("bi->b", inputs["v"])
+        c = tf.einsum("bi->bi", a)
+        return {"a": a - tf.reduce_mean(inputs["v"], axis=0), "b": b, "c": c}
+
+    mixing, undecided = warned(preprocessing_fn, caplog)
+    assert BATCH in mixing
+    assert "While" in undecided
+    assert "cannot decide, nor in 2 other places: make sure" in undecided
+
+
 STEADY = {
     "of_a_row": lambda i: i["v"] - tf.reduce_mean(i["v"], axis=1, keepdims=True),
     "last_axis": lambda i: tf.nn.softmax(i["v"]),
@@ -127,7 +158,6 @@ STEADY = {
     "asserted": lambda i: asserted(i["x"]),
     "constant_noise": lambda i: i["x"] + tf.random.stateless_uniform([], [1, 2]),
     "lookup": lambda i: tf.gather([1.0, 2.0], i["n"]),
-    "looped": lambda i: tf.map_fn(lambda v: v - tf.reduce_mean(v), i["v"]),
     "one_hot": lambda i: tf.one_hot(i["n"], 3),
     "z": lambda i: tft.scale_to_z_score(i["v"], elementwise=True),
     "z_key": lambda i: tft.scale_to_z_score_per_key(i["x"], i["text"]),

@@ -115,6 +115,13 @@ def test_most_frequent(got) -> None:
     assert got["frequent_integer"] == [BASE + 7 if n is None else n for n in N]
 
 
+def test_what_is_most_frequent_is_read_when_the_graph_is_loaded_and_not_with_each_batch(folder: Path) -> None:
+    graph = load_graph(str(folder))._function.graph
+    ops = {node.op for function in graph.as_graph_def().library.function for node in function.node_def}
+    assert "LookupTableFindV2" in ops | {op.type for op in graph.get_operations()}
+    assert "ReadFile" not in ops | {op.type for op in graph.get_operations()}
+
+
 def test_what_is_filled_goes_into_the_next_fit(got) -> None:
     filled = np.array([5.5 if value is None else value for value in X])
     np.testing.assert_allclose(got["filled_and_scaled"], (filled - 1) / 9, rtol=1e-6)
@@ -149,11 +156,12 @@ def test_no_value_depends_on_the_batch(folder: Path, got) -> None:
 
 
 def test_rows_that_cannot_be_computed_are_rejected_with_the_reason(tmp_path) -> None:
-    entries = "features: {filled: {input: empty, ops: [impute_mean]}, hour: {input: day, ops: [{time_part: hour}]}}"
+    fill = "filled: {input: empty, ops: [impute_mean]}, frequent: {input: empty, ops: [impute_most_frequent]}"
+    entries = f"features: {{{fill}, hour: {{input: day, ops: [{{time_part: hour}}]}}}}"
     fitted = pa.record_batch({"empty": pa.array([None, None], pa.int64()), "day": ["2026-01-31", None]})
     fit_all({tmp_path / "g": parse_features(entries)}, [fitted], SCHEMA)
     rows = pa.record_batch({"empty": pa.array([None, 3, 4]), "day": ["2026-02-28", "2026-02-28T07:00", "2026-02-29"]})
     features, reasons = apply_graph(load_graph(str(tmp_path / "g")), rows)
-    assert features.to_pydict() == {"filled": [3], "hour": [7]}
+    assert features.to_pydict() == {"filled": [3], "frequent": [3], "hour": [7]}
     assert "no row of the fit has a value to fill in" in reasons[0].detail
     assert "a text is no time in ISO 8601" in reasons[2].detail

@@ -1,0 +1,1 @@
+"""What the jobs run once their command line is checked."""

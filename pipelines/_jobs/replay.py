@@ -1,0 +1,263 @@
+"""Runs `replay` after its command line is checked: claims dead letters, and prepares a dataset of their rows."""
+
+import dataclasses
+import datetime
+import functools
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from penstock.io.columns.event_times import letter_times
+from penstock.io.dataset.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, dataset_of, new_run_id
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters
+from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
+from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_claim
+from penstock.io.dead_letters.replay.format import DeadLetterFormat, payload_decoder
+from penstock.io.dead_letters.replay.parking import ParkingHandler
+from penstock.io.errors import ConfigError
+from penstock.io.files import stores
+from penstock.io.files.apart import check_outside
+from penstock.io.files.inputs import InputFile, match_files
+from penstock.io.files.paths import is_local as is_local_path
+from penstock.io.formats.registry import by_keyword
+from penstock.io.messages.registry import AVRO_SCHEMA, decoder_options
+from penstock.io.sources.files import FileSource
+from penstock.io.sources.registry import kind_of, payload_settings
+from penstock.io.sources.seen import Watched, look
+from penstock.transforms.splits.registry import KIND_FLAGS, SPLIT_FLAGS
+from pipelines._jobs.prepare import describe, prepare
+from pipelines._options.replay import DeadLetterOptions, ReplayOptions
+from pipelines._report.printable import printable
+from pipelines._report.process import beginning_now, job_started
+from pipelines._report.result import DatasetResult, LettersResult
+from pipelines._report.summary import tell
+from pipelines._run.job import is_local
+
+# Flags that a replay takes from the run that wrote the dead letters.
+_INHERITED = (
+    "format",
+    "partitioning",
+    *decoder_options(),
+    "event_time",
+    "schema_mode",
+    "schema_warn",
+    "rules",
+    "label",
+    *SPLIT_FLAGS,
+    "seed",
+    "output_format",
+    "sequence_features",
+    "compression",
+)
+
+
+def run(options: ReplayOptions) -> int:
+    """Runs the job, as `pipelines.replay.run` does."""
+    _ = options.beam  # Beam refuses a wrong option here, before anything is read
+    if options.stream.watch is not None and not options.run.is_described:
+        return watch(options, datetime.timedelta(seconds=options.stream.watch))
+    return replay(completed(options), match_files(options.input.dead_letters))
+
+
+def completed(options: ReplayOptions) -> ReplayOptions:
+    """The options; a flag that is not given has its value from the run that wrote the dead letters.
+
+    Raises:
+      ConfigError: when runs with different flags wrote them.
+    """
+    given = options.given | ({"transform"} if options.transform.features else set())
+    given |= {"compression", "sequence_features"} if "output_format" in given else set()
+    given |= set(SPLIT_FLAGS) if given & set(KIND_FLAGS) else set()
+    return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
+
+
+def letter_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
+    """The files that patterns match, without the files of claims. It is no error if there is none."""
+    return tuple(file for file in match_files(patterns, may_be_none=True) if not is_claim(file.uri))
+
+
+def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[str, Any]:
+    """The flags of the runs that wrote some files of dead letters, without those that are given.
+
+    Raises:
+      ConfigError: when two of the runs had different ones.
+    """
+    found: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for dataset in _datasets_of(files):
+        manifest = next(read_manifests(dataset), None)
+        flags = {} if manifest is None else _flags_of(dataset, manifest, has_schema="schema" in given)
+        for name, (value, identity) in flags.items():
+            if name in given:
+                continue
+            if name in found and found[name][1] != identity:
+                raise ConfigError(
+                    f"the runs that wrote {sources[name]} and {dataset} had a different --{name}: pass it, or replay "
+                    "their dead letters apart"
+                )
+            found[name], sources[name] = (value, identity), dataset
+    return {name: value for name, (value, _) in found.items()}
+
+
+def _dataset_of(file: InputFile) -> str:
+    """The folder of the dataset that a file of dead letters lies in; "" when it lies elsewhere."""
+    return dataset_of(file.uri.rpartition(f"/{DEAD_LETTERS}/")[0])
+
+
+def _datasets_of(files: Iterable[InputFile]) -> list[str]:
+    """The folders of the datasets that files of dead letters lie in, sorted."""
+    return sorted({_dataset_of(file) for file in files} - {""})
+
+
+def _flags_of(dataset: str, manifest: Manifest | WindowManifest, has_schema: bool) -> dict[str, tuple[Any, Any]]:
+    """The flags of a run: for each its value, and its identity, which must be equal in all runs that have the flag.
+
+    Args:
+      dataset: the folder of the run.
+      manifest: of the run.
+      has_schema: whether the replay has a schema of its own.
+    """
+    options: Mapping[str, Any] = manifest.provenance.get("options", {})
+    # The schema of a dataset is what its environment saw; only another schema is looked at from there.
+    names = (*_INHERITED, "environment") if has_schema else _INHERITED
+    # Manifests from before there was a second hash do not name its version.
+    options = {"split_hash": 1, **options} if options else options
+    flags = {name: options[name] for name in names if options.get(name) not in (None, [], "")}
+    # A folder does not tell the format, its files do.
+    named = (options.get("input", ()), [entry["uri"] for entry in manifest.provenance.get("inputs", ())])
+    formats = (found for found in map(_format_of, named) if found[0] is not None)
+    format_name, format_options = next(formats, (None, {}))
+    flags = {"format": format_name, **format_options, **flags}
+    found = {name: (value, value) for name, value in flags.items() if value is not None}
+    for name, path in (("schema", SCHEMA), ("transform", TRANSFORM)):
+        if (place := manifest.extra(path)) is not None:
+            identity = manifest.provenance.get(f"{name}_fingerprint")
+            found[name] = (stores.join(dataset, place), identity)
+    return found
+
+
+def _format_of(inputs: Sequence[str]) -> tuple[str | None, Mapping[str, Any]]:
+    """The format of a run without --format, and options of it by flag."""
+    return kind_of(*inputs).replay_format(inputs) if inputs else (None, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadLetterSource(FileSource):
+    """Claimed files of dead letters."""
+
+    @classmethod
+    def of(cls, files: Sequence[InputFile], options: ReplayOptions) -> Self:
+        """The files, read as the flags say.
+
+        Raises:
+          ConfigError: for options that the format does not have.
+        """
+        flags = options.input
+        reader = DeadLetterFormat(
+            flags.format,
+            {**_payload_options(flags), **_registry(files, flags)},
+            flags.max_attempts,
+            flags.reasons,
+            event_times=options.stream.windows is not None and not flags.event_time,
+            inputs=_inputs(files),
+            partitioning=flags.partitioning,
+        )
+        return cls(tuple(files), reader, letter_times(flags.event_time, options.stream.guard(is_endless=False)))
+
+    @property
+    def has_event_times(self) -> bool:  # type: ignore[override]
+        """Whether the letters give the rows their event times."""
+        return isinstance(self.reader, DeadLetterFormat) and self.reader.event_times
+
+
+def _payload_options(options: DeadLetterOptions) -> dict[str, Any]:
+    """Options of what decodes the bytes of rows, by keyword.
+
+    Raises:
+      ConfigError: for one that it does not have.
+    """
+    decoder = payload_decoder(options.format)
+    what = f"dead letters of {options.format} rows" if options.format else "dead letters without --format"
+    known = (*decoder.options, *decoder.of_headers) if decoder else ()
+    return by_keyword(options.format_options(), known, what)
+
+
+def _inputs(files: Sequence[InputFile]) -> frozenset[str]:
+    """The inputs of the runs that wrote the dead letters, as far as their manifests name them."""
+    manifests = [manifest for dataset in _datasets_of(files) for manifest in read_manifests(dataset)]
+    named = {entry["uri"] for manifest in manifests for entry in manifest.provenance.get("inputs", ())}
+    of_windows = {
+        found.uri for manifest in manifests if isinstance(manifest, WindowManifest) for found in manifest.inputs
+    }
+    return frozenset(named | of_windows)
+
+
+def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> Mapping[str, Any]:
+    """The schema registry of the run that wrote the dead letters, for messages in Avro."""
+    if options.format != "avro" or AVRO_SCHEMA.flag in options.format_options():
+        return {}
+    for dataset in _datasets_of(files):
+        manifest = next(read_manifests(dataset), None)
+        inputs = manifest.provenance.get("options", {}).get("input", ()) if manifest else ()
+        if settings := payload_settings(inputs):
+            return settings
+    return {}
+
+
+def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | None = None) -> int:
+    """Replays the files that no other replay has claimed, and reports how that ended."""
+    started = job_started()
+    if not options.checks.schema:
+        raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
+    files = [file for file in files if not is_claim(file.uri)]
+    options.check_apart()  # with the schema and the graph of the dataset that the letters lie in
+    check_outside((file.uri for file in files), "--dead_letters", str(options.output.output))
+    if options.run.is_described:
+        return tell(describe(options, DeadLetterSource.of(files, options)), options.run.json)
+    run_id, output = run_id or new_run_id(), str(options.output.output)
+    claim = Claim(run_id, os.path.abspath(output) if is_local_path(output) else output, is_local=is_local(options.beam))
+    with claiming(files, claim, options.input.release) as claimed:
+        letters = LettersResult(len(claimed.taken), len(claimed.done), claimed.others)
+        if not options.run.json:
+            _print_claimed(claimed)
+        if not claimed.taken:
+            seconds = time.monotonic() - started
+            result = DatasetResult(
+                job=options.name, status="nothing_to_do", seconds=seconds, output=output, letters=letters
+            )
+            return tell(result, options.run.json)
+        handler = functools.partial(ParkingHandler, max_attempts=options.input.max_attempts)
+        result = prepare(options, DeadLetterSource.of(claimed.taken, options), run_id, handler)
+    return tell(dataclasses.replace(result, letters=_counted(letters, output)), options.run.json)
+
+
+def watch(options: ReplayOptions, interval: datetime.timedelta, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Replays files as they are finished, for ever; each batch inherits the flags of the runs that wrote it."""
+    watched = Watched()
+    while True:
+        found = look(watched, letter_files(options.input.dead_letters), int(time.time() * 1_000_000))
+        watched = found.watched
+        if found.finished:
+            run_id = new_run_id()
+            output = stores.join(str(options.output.output), run_id)
+            with beginning_now():
+                replay(completed(options).with_flags({"output": output}), found.finished, run_id)
+        sleep(interval.total_seconds())
+
+
+def _print_claimed(claimed: Claimed) -> None:
+    if claimed.done:
+        print(f"{len(claimed.done)} files were replayed before")
+    for uri, run_id in claimed.others.items():
+        print(printable(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}"))
+
+
+def _counted(letters: LettersResult, output: str) -> LettersResult:
+    """The result with the numbers of repaired, rejected and parked letters."""
+    manifests = list(read_manifests(output))
+    files: list[PublishedDeadLetters] = [file for found in manifests for file in found.dead_letters]
+    parked = sum(file.records for file in files if f"/{PARKED}/" in file.path)
+    rejected = sum(file.records for file in files) - parked
+    repaired = sum(found.rows_out for found in manifests)
+    return dataclasses.replace(letters, repaired=repaired, rejected=rejected, parked=parked)

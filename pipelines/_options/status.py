@@ -1,0 +1,46 @@
+"""The flags of `status`."""
+
+import dataclasses
+from typing import ClassVar
+
+from penstock.io.errors import ConfigError
+from pipelines._cli.command import JobOptions
+from pipelines._cli.flags import Options, flag
+from pipelines._cli.named import DATASET
+
+_EXAMPLES = """examples:
+  penstock status --output out
+  penstock status --output out --json | jq '.quarantined[].window'
+
+exit codes: 0 told, whatever it is; 1 a manifest cannot be read, or a file is missing; 2 wrong usage, no dataset"""
+
+
+@dataclasses.dataclass(frozen=True)
+class LookOptions(Options):
+    """Which dataset is looked at, and how the result is printed."""
+
+    title = "dataset"
+
+    output: str | None = flag("folder that a job writes, or has written", metavar="DIR", names=DATASET)
+    json: bool = flag("print what is found as one line of JSON (docs/jobs.md)", False, action="store_true")
+    verbose: bool = flag("show the traceback of a failure, and all that is logged of it", False, action="store_true")
+
+
+@dataclasses.dataclass(frozen=True)
+class StatusOptions(JobOptions):
+    """All flags of the job."""
+
+    name: ClassVar[str] = "status"
+    description: ClassVar[str] = "Tells how far a dataset is: its windows, gaps, and what is no part of it."
+    examples: ClassVar[str] = _EXAMPLES
+
+    dataset: LookOptions
+
+    def check(self) -> None:
+        """Refuses a command line without a dataset.
+
+        Raises:
+          ConfigError: says what to give.
+        """
+        if not self.dataset.output:
+            raise ConfigError("--output is required: the folder that a job writes")

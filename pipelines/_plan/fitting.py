@@ -1,0 +1,118 @@
+"""The fit: its features, on the train split of the rows of a plan."""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from typing import Any, Self
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+from apache_beam.transforms.error_handling import ErrorHandler
+
+from penstock.io.columns.row_notes import row_notes
+from penstock.io.dead_letters.first import first_rejects
+from penstock.io.errors import ConfigError, NoRowsError
+from penstock.io.files.temporary import temporary_folder
+from penstock.io.reasons import Note, merge_notes
+from penstock.transforms.features.fit import FitTransform, fit_notes
+from penstock.transforms.splits.registry import TRAIN
+from pipelines._plan.input import rejected_text
+from pipelines._plan.notes_file import file_of_notes, read_notes, write_notes
+from pipelines._plan.plan import Plan
+from pipelines._report.phases import READ, Phase
+from pipelines._run.job import is_local, run_pipeline
+from pipelines._run.staging import fitting_folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """How many rows a fit read, how many of them it rejected, and how many are of the train split.
+
+    Beam's metrics count them; each is None if the runner has no metrics. `notes` say what the fit lost, and
+    which rows only warned.
+    """
+
+    rows_in: int | None
+    rows_rejected: int | None
+    rows_fitted: int | None
+    notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def of(cls, result: Any, notes: tuple[Note, ...] = ()) -> Self:
+        """The counts of a pipeline that has ended."""
+        found = result.metrics().query(MetricsFilter().with_names(["in-rows", "bad-rows"]))["counters"]
+        # Prism reports committed values only, and Beam reads a committed 0 as a missing value.
+        counts = {(item.key.metric.namespace, item.key.metric.name): item.result or 0 for item in found}
+        if not counts:
+            return cls(None, None, None, notes)
+        return cls(
+            sum(rows for (space, name), rows in counts.items() if (space[:4], name) == ("Read", "in-rows")),
+            sum(rows for (_, name), rows in counts.items() if name == "bad-rows"),
+            counts.get(("FitTransform", "in-rows"), 0),
+            notes,
+        )
+
+
+def fit_features(plan: Plan, beam_options: PipelineOptions, directory: str) -> Fitted:
+    """Fits the features on the train split, writes the graph to `directory`, and returns how many rows it read.
+
+    Raises:
+      ConfigError: when the recipe has no features.
+      NoRowsError: when the train split is empty; says why rows are rejected, if some are.
+    """
+    preprocessing = plan.recipe.preprocessing
+    if preprocessing is None:
+        raise ConfigError("--features is required to fit: a YAML file, or a function as module.py:function")
+    with first_rejects(directory) as handler:
+        try:
+            with fitting_folder(directory, is_local(beam_options)) as temp_dir:
+                where, severity = (directory, TRAIN, temp_dir), plan.recipe.severity
+                fit = FitTransform(preprocessing, plan.row_schema, *where, severity)
+                return _fit(plan, fit, beam_options, handler)
+        except NoRowsError as error:
+            rejects = handler.found()
+            if not rejects.rows:
+                raise
+            raise NoRowsError(f"{error}; {rejected_text(rejects, plan.source)}") from error
+
+
+def _fit(plan: Plan, fit: FitTransform, beam_options: PipelineOptions, handler: ErrorHandler) -> Fitted:
+    with file_of_notes(fit.output_dir) as warned:
+        result = _run_fit(plan, fit, beam_options, handler, warned)
+        return Fitted.of(result, fit_notes(fit.output_dir) + read_notes(warned))
+
+
+def _run_fit(
+    plan: Plan, fit: FitTransform, beam_options: PipelineOptions, handler: ErrorHandler, warned: str
+) -> PipelineResult:
+    with contextlib.ExitStack() as stack:
+        spill = stack.enter_context(temporary_folder()) if is_local(beam_options) else None
+        title = "fitting the features"
+        phases = [READ.named(title), *plan.recipe.phases, Phase("computing the graph")]
+        pipeline = stack.enter_context(run_pipeline(beam_options, title, phases))
+        rows = pipeline | "Read" >> plan.read(keep_source=True).with_error_handler(handler)
+        rows = plan.check_and_split(rows, handler, spill=spill, for_fit=True)
+        _ = rows | "TellWarned" >> _TellWarned(warned)
+        _ = rows | "FitTransform" >> fit
+    return pipeline.result
+
+
+def _merged(parts: Iterable[tuple[Note, ...]]) -> tuple[Note, ...]:
+    return merge_notes(itertools.chain.from_iterable(parts))
+
+
+class _TellWarned(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[None]]):
+    """Writes the notes of rows: which of them only warned, and why."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = path
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[None]:
+        """Takes them off the rows, adds them up, and writes one file."""
+        notes = batches | "RowNotes" >> beam.Map(row_notes) | "AddUp" >> beam.CombineGlobally(_merged)
+        return notes | "Write" >> beam.Map(write_notes, self._path).with_output_types(None)

@@ -1,0 +1,187 @@
+"""Summaries of `profile`, `check` and `compare`, and what all summaries are made of: numbers in words, tables."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pipelines._report.result import CheckResult, CompareResult, ProfileResult
+
+GAP = 3
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(2, "fault")
+    '2 faults'
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def new_table(first: str, *numbers: str) -> Table:
+    """A table of a text and numbers."""
+    made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    made.add_column(first)
+    for number in numbers:
+        made.add_column(number, justify="right")
+    return made
+
+
+def percent(part: float, whole: float) -> str:
+    """A part of a whole; nothing of nothing.
+
+    >>> percent(1, 8), percent(0, 0)
+    ('12.50%', '')
+    """
+    return f"{part / whole:.2%}" if whole else ""
+
+
+# So much is shown; `--json` has all.
+_MAX_COLUMNS = 100
+_MAX_DATASETS = 10
+_MAX_FINDINGS = 20
+_MAX_TEXT = 30
+
+_STATISTICS = ("type", "missing", "distinct", "min", "median", "mean", "max", "most frequent")
+
+
+def told_statistics(result: ProfileResult | CheckResult | CompareResult) -> Iterator[RenderableType]:
+    """The parts of a summary."""
+    match result:
+        case ProfileResult():
+            yield from _profile(result)
+        case CheckResult():
+            yield from _check(result)
+        case CompareResult():
+            yield from _compare(result)
+
+
+def _profile(result: ProfileResult) -> Iterator[RenderableType]:
+    for dataset in result.datasets[:_MAX_DATASETS]:
+        yield Text(f"{dataset['name']}: {counted(dataset['rows'], 'row')}", "bold")
+        yield _columns(dataset["columns"], dataset["rows"])
+    if len(result.datasets) > _MAX_DATASETS:
+        yield f"and {len(result.datasets) - _MAX_DATASETS} more, with --json"
+    if result.rows_unread:
+        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(result.unread_for.items()))
+        yield f"{counted(result.rows_unread, 'row')} could not be read, and are not in it ({reasons})"
+    yield from _files({"the statistics": result.output, "the report": result.report})
+
+
+def _columns(columns: Sequence[Mapping[str, Any]], rows: int) -> Table:
+    made = new_table("column", *_STATISTICS)
+    for column in columns[:_MAX_COLUMNS]:
+        made.add_row(
+            column["column"],
+            column["type"],
+            percent(column["missing"], 1 if rows else 0),
+            *(shown(column[name]) for name in ("distinct", "min", "median", "mean", "max")),
+            _top(column["top"]),
+        )
+    if len(columns) > _MAX_COLUMNS:
+        made.add_row(f"and {len(columns) - _MAX_COLUMNS} more, with --json")
+    return made
+
+
+def _top(top: Sequence[Any] | None) -> str:
+    return "" if top is None else f"{_cut(top[0])!r} {top[1]:,}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
+
+
+def shown(value: Any) -> str:
+    """A value of a column in few characters.
+
+    >>> shown(None), shown(1234), shown(0.123456), shown(1e20), shown("text"), shown([1, 2])
+    ('', '1,234', '0.1235', '1e+20', 'text', '1, 2')
+    """
+    match value:
+        case None:
+            return ""
+        case list() | tuple():
+            return ", ".join(map(shown, value))
+        case int():
+            return f"{value:,}"
+        case float() if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+            return f"{int(value):,}"
+        case float():
+            return f"{value:.4g}"
+        case _:
+            return _cut(str(value))
+
+
+def _check(result: CheckResult) -> Iterator[RenderableType]:
+    rows = counted(sum(result.rows.values()), "row")
+    against = ", ".join(filter(None, (result.schema, result.baseline, result.serving)))
+    if not result.findings:
+        yield f"{result.checked}: {rows}, nothing found against {against}"
+    for severity in ("error", "warning"):
+        found = [finding for finding in result.findings if finding["severity"] == severity]
+        if found:
+            yield _findings(f"{counted(len(found), severity)} in {result.checked} ({rows})", found)
+    yield from _files({"the findings": result.anomalies, "the report": result.report})
+
+
+def _findings(title: str, findings: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """A few lines for each finding."""
+    lines = [Text(title, "bold")]
+    for finding in findings[:_MAX_FINDINGS]:
+        where = f" of {finding['dataset']}" if finding["dataset"] else ""
+        told = [f"  expected {finding['expected']}", f"  seen     {finding['seen']}"]
+        if finding["rows"] is not None:
+            told.append(f"  in       about {counted(finding['rows'], 'row')}")
+        if finding["example"]:
+            told.append(f"  such as  {finding['example']}")
+        if finding["fix"]:
+            told.append(f"  change   {finding['fix']}")
+        heading = (f"{finding['subject']}{where}: {finding['title']} [{finding['code']}]", "bold")
+        lines.append(Text.assemble(heading, *(f"\n{line}" for line in told)))
+    if len(findings) > _MAX_FINDINGS:
+        lines.append(Text(f"and {len(findings) - _MAX_FINDINGS} more, with --json"))
+    return Text("\n").join(lines)
+
+
+def _compare(result: CompareResult) -> Iterator[RenderableType]:
+    for pair in result.datasets[:_MAX_DATASETS]:
+        names = pair["names"][0] if pair["names"][0] == pair["names"][1] else " and ".join(pair["names"])
+        before, after = pair["rows"]
+        yield Text(f"{names}: {counted(before, 'row')} before, {counted(after, 'row')} after", "bold")
+        yield _differences(pair["columns"]) if pair["columns"] else "no column differs"
+        if pair["findings"]:
+            yield _findings("what a check finds", pair["findings"])
+    if len(result.datasets) > _MAX_DATASETS:
+        yield f"and {len(result.datasets) - _MAX_DATASETS} more, with --json"
+    yield from _files({"the report": result.report})
+
+
+def _differences(columns: Sequence[Mapping[str, Any]]) -> Table:
+    """A line for each value that differs, and for the distances of a column."""
+    made = new_table("column", "what", "before", "after")
+    for column in columns[:_MAX_COLUMNS]:
+        name = column["column"]
+        if column["only_in"]:
+            sides = ("there", "") if column["only_in"] == "a" else ("", "there")
+            made.add_row(name, "the column", *sides)
+            continue
+        for what, (before, after) in column["differs"].items():
+            text = (f"{before:.2%}", f"{after:.2%}") if what == "missing" else (shown(before), shown(after))
+            made.add_row(name, what.replace("_", " "), *text)
+            name = ""
+        for what, distance in column["distances"].items():
+            made.add_row(name, what.replace("_", " "), "", shown(distance))
+            name = ""
+    if len(columns) > _MAX_COLUMNS:
+        made.add_row(f"and {len(columns) - _MAX_COLUMNS} more, with --json")
+    return made
+
+
+def _files(files: Mapping[str, str | None]) -> Iterator[RenderableType]:
+    lines = [f"{what}: {path}" for what, path in files.items() if path]
+    if lines:
+        yield "\n".join(lines)

@@ -1,0 +1,32 @@
+"""Shows what differs between the statistics of two datasets.
+
+::
+
+    penstock compare april.pb may.pb
+    penstock compare dataset_v1 dataset_v2 --report difference.html
+"""
+
+import sys
+from collections.abc import Sequence
+
+from pipelines._cli.command import command
+from pipelines._options.compare import CompareOptions
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs the job.
+
+    Raises:
+      ConfigError: wrong usage, or a file that is not there.
+      DataError: a file of statistics that cannot be read.
+    """
+    options = CompareOptions.parse(argv)
+    options.find()
+
+    from pipelines._jobs import compare as _compare
+
+    return _compare.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(command("compare", run))

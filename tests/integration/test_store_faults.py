@@ -1,0 +1,244 @@
+"""Jobs on object stores that fail, are slow, or are not there; jobs that are killed, and two of them at once.
+
+Each ends with the right dataset or the old one, which is none only at first. `PENSTOCK_TEST_FAULTS=full` has the
+numbers of runs that a release is tested with; by default there are some of them.
+"""
+
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from services.fault_proxy.plan import Fault
+
+from penstock.io.dataset.manifest import read_manifest
+from penstock.io.errors import PenstockError
+from penstock.io.files import stores
+from penstock.io.files.folders import list_files
+from pipelines import fit, prepare, profile, replay, verify
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+IS_FULL = os.environ.get("PENSTOCK_TEST_FAULTS") == "full"
+FAULTY_RUNS, KILLS = (100, 20) if IS_FULL else (4, 3)
+ROWS = "".join(f"{i},näme {i % 7},{i / 2}\n" for i in range(2000))
+
+# One request in twenty.
+FAULTS = (
+    Fault("status", status=503, rate=0.01),
+    Fault("status", status=429, rate=0.01, retry_after=0.1),
+    Fault("reset_before", rate=0.01),
+    Fault("reset_after", rate=0.01),
+    Fault("reset_during", kinds=("put", "part"), size=100, rate=0.02),
+    Fault("truncate", kinds=("get",), size=100, rate=0.02),
+    Fault("reset_body", kinds=("get", "list"), size=50, rate=0.02),
+)
+
+
+@pytest.fixture
+def inputs(bucket, monkeypatch) -> str:
+    """The folder of the inputs in the bucket, which this process reaches through the proxy."""
+    for name, value in bucket.env.items():
+        monkeypatch.setenv(name, value)
+    for part in range(2):
+        stores.write_file(f"{bucket.url}/in/{part}.csv", f"id,name,score\n{ROWS}".encode())
+    return f"{bucket.url}/in"
+
+
+def flags(inputs, output, *more, shards=2):
+    return [f"--input={inputs}/*.csv", f"--output={output}", f"--num_shards={shards}", *more]
+
+
+def start(*arguments: str, **env: str) -> subprocess.Popen[str]:
+    """A job in a process of its own."""
+    command = [sys.executable, "-m", "penstock", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | env)
+
+
+@pytest.fixture
+def expected(inputs, bucket, tmp_path):
+    """By seed, the id that the dataset has on this machine."""
+    local = tmp_path / "in"
+    local.mkdir()
+    for part in range(2):
+        (local / f"{part}.csv").write_bytes(f"id,name,score\n{ROWS}".encode())
+    ids = {}
+    for seed in (0, 1):
+        assert prepare.run(flags(local, tmp_path / f"out{seed}", f"--seed={seed}")) == 0
+        ids[seed] = read_manifest(f"{tmp_path}/out{seed}").dataset_id
+    assert ids[0] != ids[1]
+    return ids
+
+
+def dataset(output) -> str | None:
+    """The id of the dataset that is there, all of whose files are as its manifest says."""
+    manifest = read_manifest(output)
+    if manifest is None:
+        return None
+    assert verify.run([f"--dataset={output}", "--json"]) in (0, 1)
+    for shard in manifest.shards:
+        assert len(stores.read_file(f"{output}/{shard.path}")) == shard.bytes
+    return manifest.dataset_id
+
+
+def test_a_request_in_twenty_fails(inputs, bucket, proxy, expected, caplog):
+    output, old, hit = f"{bucket.url}/out", None, 0
+    for run in range(FAULTY_RUNS):
+        seed = run % 2
+        proxy.plan(*FAULTS, seed=run)
+        proxy.count_anew()
+        lines = []
+        try:
+            ended = prepare.run(flags(inputs, output, f"--seed={seed}", "--overwrite"))
+        except PenstockError as error:
+            ended, lines = 1, str(error).splitlines()
+        finally:
+            proxy.plan()
+        assert len(lines) <= 1
+        hit += sum(proxy.passed().faults.values())
+        assert proxy.passed().failures == []
+        found = dataset(output)
+        assert found in ({expected[seed]} if ended == 0 else {expected[seed], old}), f"run {run}"
+        old = found
+    assert hit, "the plan has hit nothing"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_job_that_is_killed_goes_right_the_next_time(inputs, bucket, expected, tmp_path, capsys):
+    output, temporary = f"{bucket.url}/out", tmp_path / "tmp"
+    temporary.mkdir()
+    job = ["prepare", *flags(inputs, output, "--overwrite")]
+    began = time.monotonic()
+    assert start(*job, TMPDIR=str(temporary)).wait(300) == 0
+    lasts = time.monotonic() - began
+    chance, old = random.Random(os.environ.get("PENSTOCK_TEST_SEED", 0)), expected[0]
+    for kill in range(KILLS):
+        seed = (kill + 1) % 2
+        process = start(*job, f"--seed={seed}", TMPDIR=str(temporary))
+        time.sleep(lasts * chance.uniform(0.3, 1.0))
+        process.kill()
+        process.communicate()
+        assert dataset(output) in {expected[seed], old}
+        assert_all_is_named(output, capsys)
+        process = start(*job, f"--seed={seed}", TMPDIR=str(temporary))
+        assert process.communicate(timeout=300)[1].count("Traceback") == 0
+        assert process.returncode == 0
+        assert dataset(output) == expected[seed]
+        assert_all_is_named(output, capsys)
+        assert [path.name for path in temporary.iterdir()] == []
+        old = expected[seed]
+
+
+def assert_all_is_named(output, capsys):
+    """Each object is one that the manifest knows, one of the history, or one that `verify` names."""
+    manifest = read_manifest(output)
+    known = {"manifest.json", "_history", *manifest.files(), *manifest.extras} if manifest else set()
+    verify.run([f"--dataset={output}"]) if manifest else None
+    said = capsys.readouterr()
+    for name in list_files(output) if manifest else ():
+        folders = {str(folder) for folder in pathlib.PurePath(name).parents}
+        assert {name, *folders} & known or name in said.out or name.split("/")[0] in said.out, name
+
+
+def test_of_two_that_overwrite_at_once_one_wins(inputs, bucket, expected):
+    output = f"{bucket.url}/out"
+    assert prepare.run(flags(inputs, output)) == 0
+    runs = [start("prepare", *flags(inputs, output, f"--seed={seed}", "--overwrite")) for seed in (0, 1)]
+    said = [run.communicate(timeout=300)[1] for run in runs]
+    ended = [run.returncode for run in runs]
+    assert 0 in ended, said
+    assert not [text for text in said if "Traceback" in text]
+    found = dataset(output)
+    assert found in {expected[seed] for seed in (0, 1) if ended[seed] == 0}
+    assert verify.run([f"--dataset={output}"]) == 0
+    for code, text in zip(ended, said, strict=True):
+        assert code == 0 or output in text
+
+
+# What a job of two inputs may need.
+_REQUESTS = {"fresh": 60, "overwriting": 80, "verify": 40}
+
+
+def test_requests_of_sixteen_shards(inputs, bucket, proxy):
+    output, counts = f"{bucket.url}/out", {}
+    for name, seed in (("fresh", 0), ("overwriting", 1)):
+        proxy.count_anew()
+        assert prepare.run(flags(inputs, output, f"--seed={seed}", "--overwrite", shards=16)) == 0
+        counts[name] = proxy.count_anew()
+    assert verify.run([f"--dataset={output}"]) == 0
+    counts["verify"] = proxy.count_anew()
+    too_many = {name: passed.requests for name, passed in counts.items() if passed.total > _REQUESTS[name]}
+    assert too_many == {}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_may_not_write_is_told_what_is_needed(inputs, bucket, proxy, status):
+    proxy.plan(Fault("status", status=status, kinds=("put", "start", "part")))
+    began = time.monotonic()
+    with pytest.raises(PenstockError, match=rf"{bucket.url}/.*credentials") as refused:
+        prepare.run(flags(inputs, f"{bucket.url}/out"))
+    assert "\n" not in str(refused.value)
+    assert proxy.passed().faults["status"] < 10
+    assert time.monotonic() - began < 30
+
+
+def test_who_may_not_read_is_told_so_at_once(inputs, bucket, proxy):
+    proxy.plan(Fault("status", status=403))
+    began = time.monotonic()
+    with pytest.raises(PenstockError, match=rf"{bucket.url}.*credentials need") as refused:
+        prepare.run(flags(inputs, f"{bucket.url}/out"))
+    assert "\n" not in str(refused.value)
+    assert time.monotonic() - began < 5
+
+
+def test_a_bucket_that_is_not_there(inputs, bucket):
+    there = re.sub(r"penstock-\d+$", "penstock-none", bucket.url)
+    began = time.monotonic()
+    with pytest.raises(PenstockError, match=f"{there}.* does not exist"):
+        prepare.run(flags(f"{there}/in", f"{bucket.url}/out"))
+    with pytest.raises(PenstockError, match=f"{there}.* does not exist"):
+        prepare.run(flags(inputs, f"{there}/out"))
+    assert time.monotonic() - began < 10
+
+
+def test_a_store_that_is_not_there(inputs, bucket, proxy):
+    """It answered before, to this process; a new process waits for it a short while only."""
+    proxy.stop()
+    began = time.monotonic()
+    process = start("verify", f"--dataset={bucket.url}/out")
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode != 0
+    assert "Traceback" not in error
+    assert re.search(rf"{bucket.url}/out.* has not served", error), error
+    assert time.monotonic() - began < 40
+
+
+CREDENTIALS = re.compile(r"AWS_|AZURE_|STORAGE_EMULATOR_HOST|GOOGLE_")
+JOBS = {
+    prepare: "--input={url}/in/*.csv --output={url}/out",
+    fit: "--input={url}/in/*.csv --output={url}/out --features={url}/features.yaml",
+    verify: "--dataset={url}/out",
+    replay: "--dead_letters={url}/in/*.jsonl --output={url}/out",
+    profile: "--input={url}/in/*.csv --output={url}/statistics.pb",
+}
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.__name__)
+@pytest.mark.parametrize(
+    "url", ["s3://penstock-none", "az://penstock-none", "azfs://penstock/none", "gs://penstock-none"]
+)
+def test_who_has_no_credentials_is_told_so_within_five_seconds(monkeypatch, tmp_path, url, job):
+    for name in filter(CREDENTIALS.match, list(os.environ)):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(PenstockError):  # the first time imports what it needs, which takes its time on a busy machine
+        job.run(JOBS[job].format(url=url).split())
+    began = time.monotonic()
+    with pytest.raises(PenstockError, match=rf"^{url[:2]}.*://.*(no credentials were found|names no account)") as told:
+        job.run(JOBS[job].format(url=url).split())
+    assert "\n" not in str(told.value)
+    assert time.monotonic() - began < 5

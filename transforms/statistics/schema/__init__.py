@@ -1,0 +1,1 @@
+"""What statistics suggest: a schema, and rules that the data meets."""
