@@ -185,8 +185,7 @@ class _Profiler:
         try:
             inferred = infer_schema(self.source, self.beam_options, path, None if self._has_splits else types_of)
         finally:
-            if stores.exists(path):
-                stores.delete([path])
+            stores.delete([path])
         if inferred.statistics is None:
             return self.profile(types_of(inferred.schema))
         return self._with_rows(inferred.statistics, inferred.unread)

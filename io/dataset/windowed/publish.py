@@ -51,7 +51,7 @@ from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.files.atomic.conditional import ConditionalFile, conditional_file
 from penstock.io.files.atomic.locks import alone
-from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder, replace_file
+from penstock.io.files.folders import delete_files, list_entries, list_files, move_files, remove_folder, replace_file
 from penstock.io.files.paths import is_local
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.kernel import crc32c
@@ -306,14 +306,7 @@ def _count(old: WindowManifest | None, new: WindowManifest) -> None:
 
 def _delete_joined(sealed: SealedWindow) -> None:
     """Deletes the files of dead letters that were joined, and their summaries."""
-    _delete_each(itertools.chain(*sealed.letters.values(), sealed.rejected))
-
-
-def _delete_each(paths: Iterable[str]) -> None:
-    """Deletes files; another attempt may be doing so."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path) if is_local(path) else stores.delete([path])
+    stores.delete([*itertools.chain(*sealed.letters.values(), sealed.rejected)])
 
 
 def _move(moves: Mapping[str, str]) -> set[str]:
@@ -372,7 +365,7 @@ class Sweeper:
         """
         self._chunks |= {int(start): paths for start, paths in (chunks or {}).items()}
         for start in [start for start in self._chunks if self._is_final(self._windows.name(start))]:
-            _delete_each(self._chunks.pop(start))
+            stores.delete(self._chunks.pop(start))
         self._final.add(self._windows.name(window))
         self._published.append(time.time())
         if len(self._published) < KEPT_WINDOWS:
@@ -393,9 +386,8 @@ class Sweeper:
         if is_local(self._output):
             runs = [name for name in os.listdir(self._output) if name.startswith(STAGING_PREFIX)]
             for folder in (f"{run}/{kind}" for run in runs for kind in (CHUNKS, STAGED_SHARDS)):
-                for path in list_files(os.path.join(self._output, folder)):
-                    with contextlib.suppress(FileNotFoundError):
-                        yield f"{folder}/{path}", os.path.getmtime(os.path.join(self._output, folder, path))
+                for file in list_entries(os.path.join(self._output, folder)):
+                    yield f"{folder}/{file.path}", file.modified
             return
         root = self._output.rstrip("/") + "/"
         for kind in (CHUNKS, STAGED_SHARDS):

@@ -170,7 +170,7 @@ def move(moves: Mapping[str, str]) -> None:
 
 
 def delete(paths: Collection[str]) -> None:
-    """Deletes files of one store. One that is not there is no error in an object store."""
+    """Deletes files of one store; one that is not there is no error."""
     if paths:
         store_of(next(iter(paths))).delete(list(paths))
 

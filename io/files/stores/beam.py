@@ -1,5 +1,8 @@
 """What is left to Beam's filesystems: the local disk, `hdfs://`, and those that a program registers."""
 
+import contextlib
+import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
@@ -9,6 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 from penstock.io.files.stores.base import Entry, Store, Versioned
 
 _PLAIN = "uncompressed"
+_MAGIC = re.compile(r"[*?[]")
 
 
 class BeamStore(Store):
@@ -36,8 +40,8 @@ class BeamStore(Store):
         return [_entry(found) for found in FileSystems.match([pattern])[0].metadata_list]
 
     def files_below(self, folder: str) -> list[Entry]:
-        """What matches everything in the folder."""
-        return self.match(folder.rstrip("/") + "/**")
+        """What matches everything in the folder, whose name may look like a pattern itself."""
+        return self.match(_MAGIC.sub(r"[\g<0>]", folder.rstrip("/")) + "/**")
 
     def open(self, path: str, size: int | None) -> BinaryIO:
         """Opens a file."""
@@ -54,7 +58,12 @@ class BeamStore(Store):
         FileSystems.rename(list(moves), list(moves.values()))
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Deletes files; some filesystems take one that is gone for an error."""
+        """Deletes files; some filesystems take one that is gone for an error, and the local disk a name for a pattern."""
+        if FileSystems.get_scheme(paths[0]) is None:
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
+            return
         try:
             FileSystems.delete(list(paths))
         except BeamIOError:
