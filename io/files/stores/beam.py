@@ -41,7 +41,8 @@ class BeamStore(Store):
 
     def files_below(self, folder: str) -> list[Entry]:
         """What matches everything in the folder, whose name may look like a pattern itself."""
-        return self.match(_MAGIC.sub(r"[\g<0>]", folder.rstrip("/")) + "/**")
+        root = folder.rstrip("/") + "/"
+        return [entry for entry in self.match(_MAGIC.sub("?", root) + "**") if entry.path.startswith(root)]
 
     def open(self, path: str, size: int | None) -> BinaryIO:
         """Opens a file."""
