@@ -23,7 +23,8 @@ from penstock.io.dataset.manifest import Manifest
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
-from penstock.io.files.folders import FileEntry, delete_files, list_entries, list_files, move_files
+from penstock.io.files.folders import delete_files, list_entries, list_files, move_files
+from penstock.io.files.paths import FileEntry
 from penstock.io.files.stores import Versioned
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 

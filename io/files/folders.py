@@ -5,7 +5,6 @@ Beam: their names may hold any character.
 """
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import tempfile
@@ -13,9 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
-from penstock.io.files.paths import is_local, walk_files
+from penstock.io.files.paths import FileEntry, is_local, walk_files
 from penstock.io.files.system_errors import OUTPUT_REMEDY, SPILL_REMEDY, writing
 from penstock.io.files.temporary import process_folder, temporary_folder
+
+_COPY_BYTES = 1 << 20
 
 
 def list_files(directory: str) -> dict[str, int]:
@@ -27,28 +28,7 @@ def list_files(directory: str) -> dict[str, int]:
       OSError: when the folder cannot be listed.
       ConfigError: for a filesystem that cannot be reached from here.
     """
-    check_filesystem(directory)
-    if is_local(directory):
-        return dict(walk_files(directory))
     return {entry.path: entry.size for entry in list_entries(directory)}
-
-
-_COPY_BYTES = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FileEntry:
-    """A file of a folder.
-
-    Attributes:
-      path: relative to the folder, with `/`.
-      size: bytes.
-      modified: when it was last written, seconds since 1970.
-    """
-
-    path: str
-    size: int
-    modified: float
 
 
 def list_entries(directory: str) -> Iterator[FileEntry]:
@@ -60,31 +40,13 @@ def list_entries(directory: str) -> Iterator[FileEntry]:
     """
     check_filesystem(directory)
     if is_local(directory):
-        yield from _scan(directory, "")
+        yield from walk_files(directory)
         return
     root = directory.rstrip("/") + "/"
     for found in stores.files_below(directory):
         # Consoles of object stores make empty objects that look like folders.
         if not found.path.endswith("/"):
             yield FileEntry(found.path.removeprefix(root), found.size, found.modified)
-
-
-def _scan(directory: str, prefix: str) -> Iterator[FileEntry]:
-    folders = []
-    try:
-        with os.scandir(os.path.join(directory, prefix)) as entries:
-            for entry in entries:
-                path = f"{prefix}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{path}/")
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    found = entry.stat()
-                    yield FileEntry(path, found.st_size, found.st_mtime)
-    except FileNotFoundError:  # gone meanwhile, or no folder at all
-        return
-    for folder in folders:
-        yield from _scan(directory, folder)
 
 
 def copy_folder(source: str, target: str) -> None:

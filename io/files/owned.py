@@ -89,7 +89,7 @@ def remove_abandoned(directories: Iterable[str]) -> dict[str, int]:
         with _taken_over(directory) as is_ours:
             if is_ours:
                 with contextlib.suppress(OSError):  # it may go at any time
-                    removed[directory] = sum(size for _, size in walk_files(directory))
+                    removed[directory] = sum(file.size for file in walk_files(directory))
                 _remove(directory)
     return removed
 

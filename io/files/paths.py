@@ -4,6 +4,7 @@ A job looks for the files of its command line before it loads Beam, so that it r
 that are certainly missing are refused here: the filesystems of Beam have the last word, above all on patterns.
 """
 
+import dataclasses
 import glob
 import os
 import re
@@ -26,8 +27,23 @@ def is_local_directory(path: str) -> bool:
     return is_local(path) and os.path.isdir(path)
 
 
-def walk_files(directory: str) -> Iterable[tuple[str, int]]:
-    """Yields all files below a local folder: relative path and size in bytes; nothing where there is no folder.
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of a folder.
+
+    Attributes:
+      path: relative to the folder, with `/`.
+      size: bytes.
+      modified: when it was last written, seconds since 1970.
+    """
+
+    path: str
+    size: int
+    modified: float
+
+
+def walk_files(directory: str) -> Iterable[FileEntry]:
+    """Yields all files below a local folder; nothing where there is no folder.
 
     Links are listed, not followed, unless they lead to files.
 
@@ -41,12 +57,12 @@ def walk_files(directory: str) -> Iterable[tuple[str, int]]:
             try:
                 status = os.stat(path)
             except OSError:
-                if not os.path.islink(path):  # else it leads nowhere
+                try:
+                    status = os.lstat(path)  # of a link that leads nowhere
+                except OSError:
                     continue  # a file may go at any time
-                size = 0
-            else:
-                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-            yield os.path.relpath(path, directory), size
+            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            yield FileEntry(os.path.relpath(path, directory), size, status.st_mtime)
 
 
 def _raise_unless_gone(error: OSError) -> None:

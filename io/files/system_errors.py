@@ -107,7 +107,7 @@ def _needed(path: str, counter: str) -> str:
     counts = progress.snapshot()
     done, planned = counts.done.get(counter, 0), counts.planned.get(counter, 0)
     with contextlib.suppress(OSError):
-        written = sum(size for _, size in walk_files(os.path.dirname(path)))
+        written = sum(file.size for file in walk_files(os.path.dirname(path)))
         if 0 < done <= planned and written:
             return (
                 f"; the run needs at least {byte_text(written * planned // done)} there, and has {byte_text(written)}"

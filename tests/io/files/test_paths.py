@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_read_is_refused(files, name, message):
 
 
 def test_walking_lists_files_with_their_sizes_and_does_not_follow_links(files):
-    found = dict(walk_files("."))
+    found = {file.path: file.size for file in walk_files(".")}
     assert {name: found[name] for name in FILES} == dict.fromkeys(FILES, 2)
     assert found.keys() - set(FILES) == {"link.csv", "linked", "nowhere.csv"}
     assert list(walk_files("none")) == list(walk_files("a.csv")) == []
