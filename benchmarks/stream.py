@@ -299,7 +299,7 @@ def throughput(arguments: argparse.Namespace) -> None:
         print(f"filling the topic with {arguments.events:,} events ...", file=sys.stderr, flush=True)
         fill(arena.broker.address, arguments.events, 1_700_000_040_000, per_window // 10)
         flags = ("--window=fixed:10s", "--allowed_lateness=0s", "--out_of_orderness=0s", "--idle_timeout=5s")
-        with arena.job(*flags) as job:
+        with arena.job(*flags, *arguments.flags) as job:
             watcher = Watcher(job)
             start, before = time.time(), arena.cpu_seconds(job)
             samples = [(0.0, 0)]
@@ -423,6 +423,7 @@ def main() -> None:
     what = parser.add_subparsers(dest="what", required=True)
     one = what.add_parser("throughput", help="events a second from a full topic to closed windows")
     one.add_argument("--events", type=int, default=6_000_000)
+    one.add_argument("flags", nargs="*", help="more flags of prepare, behind --, such as --statistics=none")
     one.set_defaults(run=throughput)
     one = what.add_parser("latency", help="seconds from the end of a window to its manifest")
     one.add_argument("--rate", type=int, default=5_000, help="events a second (default: %(default)s)")

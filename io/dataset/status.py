@@ -32,8 +32,8 @@ from penstock.io.dataset.manifest import ManifestFile, sum_counts
 from penstock.io.dataset.observer import Anomaly, statistics_files
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
-from penstock.io.files.folders import FileEntry, list_entries
-from penstock.io.files.paths import is_local
+from penstock.io.files.folders import list_entries
+from penstock.io.files.paths import FileEntry, is_local
 
 # Stores answer slowly, and many questions at once; a disk answers faster than its answers are parsed.
 _READERS = 32

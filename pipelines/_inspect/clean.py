@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from penstock.io.dataset.layout import staging_owner
 from penstock.io.errors import DataError
-from penstock.io.files.folders import FileEntry, delete_files, list_entries
+from penstock.io.files.folders import delete_files, list_entries
+from penstock.io.files.paths import FileEntry
 from penstock.transforms.verify import Fault, leftovers
 
 

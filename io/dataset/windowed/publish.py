@@ -391,8 +391,8 @@ class Sweeper:
             return
         root = self._output.rstrip("/") + "/"
         for kind in (CHUNKS, STAGED_SHARDS):
-            for file in stores.match(f"{root}{STAGING_PREFIX}*/{kind}/**"):
-                yield file.path.removeprefix(root), file.modified
+            for found in stores.match(f"{root}{STAGING_PREFIX}*/{kind}/**"):
+                yield found.path.removeprefix(root), found.modified
 
     def _is_final(self, name: str) -> bool:
         if name not in self._final:

@@ -59,7 +59,7 @@ class BeamStore(Store):
         FileSystems.rename(list(moves), list(moves.values()))
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Deletes files; to some filesystems one that is gone is an error, and to the local disk a name is a pattern."""
+        """Deletes files; some filesystems take one that is gone for an error, the local disk a name for a pattern."""
         if FileSystems.get_scheme(paths[0]) is None:
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
