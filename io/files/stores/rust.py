@@ -18,8 +18,8 @@ SHORT_RETRIES: Any = {"max_retries": 2, "retry_timeout": datetime.timedelta(seco
 LONG_RETRIES: Any = {"max_retries": 10, "retry_timeout": datetime.timedelta(seconds=180)}
 TIMEOUTS = {"connect_timeout": "5s", "timeout": "120s"}
 
-# The error code of a store, in XML; the status; and what the HTTP client says.
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+# The error code of a store, in XML, or of one object of many; the status; and what the HTTP client says.
+_CODE = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)")
 _STATUS = re.compile(r"non-2xx status code: (\d{3}) ?([\w ]*)")
 _HTTP = re.compile(r"HTTP error: ([^\n]*)")
 _NO_CONNECTION = re.compile(r"ConnectError|dns error|tcp connect error|Connect,|connection refused", re.IGNORECASE)
@@ -30,7 +30,15 @@ def refusal(error: Exception) -> Refused:
     text = str(error)
     code, status, http = _CODE.search(text), _STATUS.search(text), _HTTP.search(text)
     number = int(status[1]) if status else 0
-    detail = code[1] if code else f"{status[1]} {status[2]}".strip() if status else http[1].strip() if http else ""
+    detail = (
+        code[code.lastindex or 0]
+        if code
+        else f"{status[1]} {status[2]}".strip()
+        if status
+        else http[1].strip()
+        if http
+        else ""
+    )
     detail = detail or text.partition("\n")[0]
     if detail in ("NoSuchBucket", "ContainerNotFound"):
         return Refused("no_bucket", detail)
@@ -40,8 +48,10 @@ def refusal(error: Exception) -> Refused:
         return Refused("changed", detail)
     if detail in _BAD_CREDENTIALS or isinstance(error, exceptions.UnauthenticatedError) or number == 401:
         return Refused("unknown", detail)
-    if isinstance(error, exceptions.PermissionDeniedError) or number == 403:
+    if isinstance(error, exceptions.PermissionDeniedError) or number == 403 or detail == "AccessDenied":
         return Refused("denied", detail)
+    if detail in _BUSY:
+        return Refused("busy", detail)
     if number in (301, 307):
         return Refused("other", "the bucket is in another region: name it (--s3_region_name, or AWS_REGION)")
     if number in (408, 429) or number >= 500:
@@ -53,6 +63,8 @@ def refusal(error: Exception) -> Refused:
     return Refused("other", detail)
 
 
+# Of single objects among many that are deleted at once, where the request as a whole is answered with 200.
+_BUSY = ("InternalError", "ServiceUnavailable", "SlowDown")
 _BAD_CREDENTIALS = (
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AuthenticationFailed",
     "NoAuthenticationInformation",
