@@ -1,6 +1,10 @@
 """Penstock: the job `profile`, from CSV to a file of statistics; types are inferred in a pass of their own."""
 
+import os
 import pathlib
+
+# As the command does, before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from _proto import columns
 from _protocol import Task, main

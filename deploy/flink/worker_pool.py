@@ -187,6 +187,7 @@ def become_worker(worker: str, provision: str, control: str, logging: str) -> No
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
         "SEMI_PERSISTENT_DIRECTORY": tempfile.gettempdir(),
     }
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the cores already
     if info.status_endpoint.url:
         os.environ["STATUS_API_SERVICE_DESCRIPTOR"] = _descriptor(info.status_endpoint.url)
     os.execv(sys.executable, [sys.executable, "-m", "apache_beam.runners.worker.sdk_worker_main"])

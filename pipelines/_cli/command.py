@@ -161,6 +161,11 @@ class JobOptions:
         return beam_options(self.beam_flags.arguments)
 
 
+# What libraries read from it when they are imported; what the user has set is left. A job uses its cores by threads of
+# its own. Those that OpenBLAS starts in each of them, for the small matrices of statistics, take twice the CPU.
+_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "OPENBLAS_NUM_THREADS": "1"}
+
+
 def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequence[str] | None = None) -> int:
     """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
     given = sys.argv[1:] if argv is None else argv
@@ -184,7 +189,8 @@ def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
     """Runs a job and turns its failures into a message and an exit code, and into JSON where that is asked for."""
     given = sys.argv[1:] if argv is None else argv
     set_up_logging(asks_for("verbose", given))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     started = job_started()
     try:
         return run(argv)

@@ -610,3 +610,21 @@ def test_a_process_that_has_lost_its_runner_does_not_end_the_threads_of_beam():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "an exit function\n")
     assert done.stderr == "python -m pipelines.prepare: error: it is gone\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_a_job_leaves_the_cores_to_its_own_threads(folder):
+    program = """
+import os, sys
+from pipelines._cli.command import command
+
+def run(argv):
+    assert "numpy" not in sys.modules
+    import numpy
+    numpy.ones((64, 4096)) @ numpy.ones((4096, 64))
+    return len(os.listdir("/proc/self/task")) - 1
+
+sys.exit(command("profile", run))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=os.environ, timeout=60, check=False)
+    assert done.returncode == 0
