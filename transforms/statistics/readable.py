@@ -1,7 +1,9 @@
 """Statistics as JSON, for people, jq and scripts: the values of TFDV's proto by the names of datasets and features."""
 
+import itertools
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf import json_format
@@ -12,6 +14,11 @@ _VERSION = 1
 _STATS = ("num_stats", "string_stats", "bytes_stats", "struct_stats")
 # The state is bytes, which nobody reads.
 _LEFT_OUT = "state"
+
+# Stands in no text of JSON as it is.
+_SEPARATOR = "\0"
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode_apart = json.JSONEncoder(ensure_ascii=False, separators=(_SEPARATOR, ": ")).encode
 
 
 def to_json(proto: statistics_pb2.DatasetFeatureStatisticsList) -> str:
@@ -30,11 +37,21 @@ def _text(value: Any, line: str) -> str:
     """Writes a value, each member of an object and each item of a list of lists on a line of its own."""
     inner = f"{line} "
     if isinstance(value, dict) and value:
-        members = (f"{json.dumps(key, ensure_ascii=False)}: {_text(item, inner)}" for key, item in value.items())
+        members = (f"{_encode(key)}: {_text(item, inner)}" for key, item in value.items())
         return f"{{{inner}{f',{inner}'.join(members)}{line}}}"
     if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
-        return f"[{inner}{f',{inner}'.join(_text(item, inner) for item in value)}{line}]"
-    return json.dumps(value, ensure_ascii=False)
+        return f"[{inner}{f',{inner}'.join(_items(value, inner))}{line}]"
+    return _encode(value)
+
+
+def _items(values: list[Any], line: str) -> Iterable[str]:
+    """Writes each item; buckets, which are many, with one call for all of their numbers and labels."""
+    size = len(values[0])
+    if all(isinstance(item, list) and len(item) == size for item in values):
+        parts = _encode_apart(list(itertools.chain.from_iterable(values)))[1:-1].split(_SEPARATOR)
+        if len(parts) == size * len(values):  # else a part is a list itself
+            return (f"[{', '.join(item)}]" for item in zip(*[iter(parts)] * size, strict=True))
+    return (_text(item, line) for item in values)
 
 
 def _dataset(dataset: statistics_pb2.DatasetFeatureStatistics) -> dict[str, Any]:
