@@ -159,7 +159,7 @@ class ThresholdOptions(Options):
 
     threshold: tuple[str, ...] = flag(
         "how much may differ before it is said (docs/anomalies.md); repeat it for more. Names, with their defaults: "
-        + ", ".join(f"{name}={default:g}" for name, default in _NUMBERS.items()),
+        + ", ".join(f"{name} (none)" if default is None else f"{name}={default:g}" for name, default in _NUMBERS.items()),
         (),
         action="append",
         metavar="NAME=NUMBER",

@@ -75,11 +75,10 @@ def with_swaps(changes: list[Change], pairs: Sequence[Pair]) -> list[Change]:
         sizes = [change.size for change in changes if change.path in (one.path, other.path)]
         names = ".".join(one.path), ".".join(other.path)
         text = f"{names[0]} has the values that {names[1]} had, and the other way round"
-        found.append(
-            Change(one.path, "swapped", f"{names[0]} and {names[1]} as before", text, max(sizes), rows=one.rows[0])
-        )
+        before = f"{names[0]} and {names[1]} as before"
+        found.append(Change(one.path, "swapped", before, text, max(sizes), rows=one.rows[0], other=other.path))
     kept = [
-        change for change in changes if change.path not in swapped or change.code not in (*_OF_VALUES, "nulls", "nan")
+        change for change in changes if change.path not in swapped or change.code not in (*_OF_VALUES, "nulls", "nan", "psi")
     ]
     return found + kept
 

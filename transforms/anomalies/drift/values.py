@@ -86,7 +86,7 @@ def _counts(
 
 def value_changes(comparison: Comparison, pair: Pair, counts: Counts, is_number: bool = False) -> list[Change]:
     """Returns what became of the values of a feature; what explains most comes alone."""
-    sure = counts.evidence() > np.log(2 * max(1, len(counts.keys)) / comparison.chance)
+    sure = _beyond_chance(comparison, counts)
     if not np.any(sure):
         return []
     now, before = counts.shares
@@ -106,6 +106,15 @@ def value_changes(comparison: Comparison, pair: Pair, counts: Counts, is_number:
     if not changes and is_large:
         changes.append(_balance(comparison, pair, counts, sure))
     return changes
+
+
+def _beyond_chance(comparison: Comparison, counts: Counts) -> Mask:
+    return counts.evidence() > np.log(2 * max(1, len(counts.keys)) / comparison.chance)
+
+
+def is_beyond_chance(comparison: Comparison, counts: Counts) -> bool:
+    """Whether the share of any value differs by more than chance."""
+    return bool(_beyond_chance(comparison, counts).any())
 
 
 def _whole_change(counts: Counts, is_number: bool, is_new: Mask, is_gone: Mask) -> tuple[str, str] | None:
