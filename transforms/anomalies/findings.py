@@ -221,6 +221,20 @@ class Findings:
         return _grouped((self._path(finding), finding) for finding in self.findings)
 
 
+def joined(parts: Iterable[Findings]) -> Findings:
+    """Returns what checks of several datasets have found as one."""
+    parts = list(parts)
+    return Findings(
+        in_order(finding for part in parts for finding in part),
+        parts[0].schema if parts else schema_pb2.Schema(),
+        tuple(name for part in parts for name in part.datasets),
+        tuple(name for part in parts for name in part.empty),
+        tuple(found for part in parts for found in part.measured),
+        tuple(found for part in parts for found in part.distances),
+        tuple(found for part in parts for found in part.correlations),
+    )
+
+
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Sorts findings: errors before warnings, then by size of the effect, then by name."""
     return tuple(

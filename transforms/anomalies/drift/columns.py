@@ -77,10 +77,8 @@ def with_swaps(changes: list[Change], pairs: Sequence[Pair]) -> list[Change]:
         text = f"{names[0]} has the values that {names[1]} had, and the other way round"
         before = f"{names[0]} and {names[1]} as before"
         found.append(Change(one.path, "swapped", before, text, max(sizes), rows=one.rows[0], other=other.path))
-    kept = [
-        change for change in changes if change.path not in swapped or change.code not in (*_OF_VALUES, "nulls", "nan", "psi")
-    ]
-    return found + kept
+    explained = _OF_VALUES | {"nulls", "nan", "psi"}
+    return found + [change for change in changes if change.path not in swapped or change.code not in explained]
 
 
 def _are_swapped(one: Pair, other: Pair, own: float) -> bool:

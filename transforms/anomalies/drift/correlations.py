@@ -28,7 +28,9 @@ _MAX_NAMED = 5
 # What turns the sign of a correlation: x became -x, or two values changed roles.
 _TURNING = frozenset({"sign", "flipped"})
 # What leaves a correlation as it is: the values of a column are mapped by a line, hardly moved, or some are missing.
-_KEEPING = frozenset({"mean", "scale", "precision", "distinct", "repeated", "type", "value_count", "psi"} | {"nulls", "nan", "infinity"})
+_KEEPING = frozenset(
+    {"mean", "scale", "precision", "distinct", "repeated", "type", "value_count", "psi"} | {"nulls", "nan", "infinity"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +144,10 @@ def _tails_of(pair: Pair) -> tuple[float, float]:
     squares = np.array([one.std_dev**2 + (one.mean - mean) ** 2 for one in stats])
     deviation = float(np.sqrt(parts @ squares))
     histograms = [finest_histogram(view) for view in views]
-    if any(histogram is None for histogram in histograms) or not np.isfinite(deviation):
+    known = [one for one in histograms if one is not None]
+    if len(known) < len(views) or not np.isfinite(deviation):
         return np.inf, np.inf
-    found = [tails(one, mean, float(square)) for one, square in zip(histograms, squares, strict=True) if one is not None]
+    found = [tails(one, mean, float(square)) for one, square in zip(known, squares, strict=True)]
     moments, most = zip(*found, strict=True)
     return float(parts @ np.array(moments)) / deviation**4, max(most) / deviation
 
@@ -231,7 +234,7 @@ def _swap(found: Correlations, first: int, second: int) -> Change:
     one, other = found.pairs[first], found.pairs[second]
     names = ".".join(one.path), ".".join(other.path)
     gaps = np.abs(found.now - found.before)[[first, second]]
-    row, column = np.unravel_index(int(np.argmax(np.nan_to_num(gaps))), gaps.shape)
+    row, column = divmod(int(np.argmax(np.nan_to_num(gaps))), gaps.shape[1])
     place = (first, second)[row]
     most, witness = float(gaps[row, column]), ".".join(found.pairs[column].path)
     text = (
@@ -255,9 +258,7 @@ def _by_column(comparison: Comparison, found: Correlations, expected: Floats, ch
     return changes
 
 
-def _change(
-    comparison: Comparison, found: Correlations, expected: Floats, place: int, others: Sequence[int]
-) -> Change:
+def _change(comparison: Comparison, found: Correlations, expected: Floats, place: int, others: Sequence[int]) -> Change:
     names = [".".join(found.pairs[other].path) for other in others]
     was = [f"{expected[place, other]:.3f} with {name}" for other, name in zip(others, names, strict=True)]
     is_now = [f"{found.now[place, other]:.3f} with {name}" for other, name in zip(others, names, strict=True)]

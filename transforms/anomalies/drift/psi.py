@@ -1,7 +1,5 @@
 """The population stability index beyond a threshold, for who goes by it."""
 
-from collections.abc import Mapping
-
 from penstock.transforms.anomalies.drift.changes import Change, Comparison, Pair
 from penstock.transforms.anomalies.drift.numbers import Numbers
 from penstock.transforms.anomalies.drift.values import Counts, is_beyond_chance
@@ -34,7 +32,8 @@ def psi_change(comparison: Comparison, pair: Pair, numbers: Numbers | None, coun
 
 def psi_of_pair(pair: Pair) -> float | None:
     """Returns the index of a feature of texts or categories; None where the statistics list no values."""
-    sides: list[Mapping[str, float]] = [pair.now.values, pair.before.values]
-    if not all(sides):
+    if not pair.now.values or not pair.before.values:
         return None
-    return psi_of_values(*sides, pair.now.common.tot_num_values, pair.before.common.tot_num_values)
+    return psi_of_values(
+        pair.now.values, pair.before.values, pair.now.common.tot_num_values, pair.before.common.tot_num_values
+    )

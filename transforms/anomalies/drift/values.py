@@ -180,7 +180,7 @@ def _listed(comparison: Comparison, pair: Pair, code: str, mask: Mask, shares: F
     return Change(pair.path, code, before, now, min(mass, 1.0), excess, "new_values", rows, _examples(values))
 
 
-def _balance(comparison: Comparison, pair: Pair, counts: Counts, sure: Floats) -> Change:
+def _balance(comparison: Comparison, pair: Pair, counts: Counts, sure: Mask) -> Change:
     now, before = counts.shares
     index = int(np.argmax(np.where(sure, np.abs(now - before), -1.0)))
     size = float(abs(now[index] - before[index]))
