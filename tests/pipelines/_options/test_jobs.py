@@ -27,11 +27,10 @@ def test_both_jobs_that_write_a_dataset_have_its_flags_and_none_hides_any():
     assert not issubclass(ReplayOptions, PrepareOptions)
 
 
-@pytest.mark.parametrize(("options", "own"), [(PrepareOptions, "input"), (ReplayOptions, "dead_letters")])
 @pytest.mark.parametrize(
     ("job", "arguments", "message"),
     [
-        ("prepare", ["--input=kafka://h/t", "--output=out", "--schema=s.pbtxt", "--window=fixed:60s", "--num_shards=1"],
+        ("prepare", ["--input=kafka://h:9092/t", "--output=out", "--schema=s.pbtxt", "--window=fixed:60s"],
          "penstock status --output DIR --report FILE.html"),
         ("replay", [*LETTERS, "--watch=1"], "penstock status --output DIR/RUN_ID --report FILE.html"),
         ("history", ["--dataset=out"], "--report is of penstock status, which draws the history in it"),
@@ -46,6 +45,7 @@ def test_a_report_where_it_has_no_meaning_is_refused_with_what_to_do(job, argume
     assert message in f"{raised.value} {capsys.readouterr().err}"
 
 
+@pytest.mark.parametrize(("options", "own"), [(PrepareOptions, "input"), (ReplayOptions, "dead_letters")])
 def test_what_is_read_comes_before_how_it_is_read(options, own):
     flags = flags_of(options)
     assert flags.index(own) < flags.index("format") < flags.index("schema")
