@@ -101,10 +101,8 @@ def _fit(
 ) -> Fitted:
     with file_of_notes(fit.output_dir) as warned:
         observe = None if options is None else _Observe(options, warned)
-        try:
-            result = _run_fit(plan, fit, beam_options, handler, warned, observe)
-        finally:
-            statistics = None if observe is None else take_statistics(warned)
+        result = _run_fit(plan, fit, beam_options, handler, warned, observe)
+        statistics = None if observe is None else take_statistics(warned)
         found = Fitted.of(result, fit_notes(fit.output_dir) + read_notes(warned))
         return dataclasses.replace(found, statistics=statistics)
 
