@@ -19,7 +19,7 @@ def table(rows: int, seed: int) -> Columns:
     """Columns of rows of one source; None in object columns and NaN in `dep_delay` and `temp` are nulls."""
     rng = np.random.default_rng(seed)
     delay = np.where(rng.random(rows) < 0.025, np.nan, np.round(rng.gamma(1.2, 20, rows) - 12))
-    return {
+    columns = {
         "id": 1_000_000 + rng.permutation(2 * rows)[:rows],
         "carrier": rng.choice(CARRIERS, rows, p=SHARES),
         "hour": rng.choice(24, rows, p=_hours()),
@@ -31,6 +31,13 @@ def table(rows: int, seed: int) -> Columns:
         "note": rng.choice(TEXTS, rows, p=(0.7, 0.15, 0.12, 0.03)),
         "remark": np.array([f"gate {rng.integers(9999)} {'x' * int(size)}" for size in rng.gamma(3, 8, rows)]),
         "late": (rng.random(rows) < 0.2).astype(np.int64),
+    }
+    # Columns that go together: with one another, and two of one distribution of which only one goes with a third.
+    weather = -0.9 * (columns["temp"] - 13) / 8 + rng.normal(0, 0.45, rows)
+    return columns | {
+        "arr_delay": np.round(delay + rng.normal(-4, 12, rows)),
+        "humid_origin": np.round(60 + 15 * np.where(np.isnan(weather), 0, weather)),
+        "humid_dest": np.round(60 + 15 * rng.normal(0, 1, rows)),
     }
 
 
@@ -77,6 +84,10 @@ def _swap(columns: Columns, rng: np.random.Generator) -> Columns:
     return columns | {"distance": columns["air_time"], "air_time": columns["distance"]}
 
 
+def _swap_alike(columns: Columns, rng: np.random.Generator) -> Columns:
+    return columns | {"humid_origin": columns["humid_dest"], "humid_dest": columns["humid_origin"]}
+
+
 def _repeat(columns: Columns, rng: np.random.Generator) -> Columns:
     half = len(columns["id"]) // 2
     return {name: np.concatenate([values[:half], values[:half]]) for name, values in columns.items()}
@@ -105,5 +116,8 @@ DRIFTS = (
     Drift("rounding", _with("temp", lambda x, _: np.round(x, 1)), "temp", "precision"),
     Drift("saturated", _with("wind_speed", lambda x, _: np.minimum(x, 12)), "wind_speed", "clipped"),
     Drift("other case", _with("carrier", lambda x, _: np.char.upper(x)), "carrier", "spelling"),
+    Drift("rows that no longer belong together", _with("arr_delay", lambda x, rng: rng.permutation(x)), "arr_delay",
+          "correlation"),
+    Drift("swapped columns of one distribution", _swap_alike, "humid_dest", "swapped"),
     Drift("wider spread", _with("temp", _blur), "temp", "distribution"),
 )  # fmt: skip

@@ -54,6 +54,7 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `leaving`             Finds the metrics whose newest point has left their history.
 `Leaving`             A metric that has left its own history.
 `Report`              A report on one or two sets of data, as one HTML file; nothing is fetched when it is opened.
+`dataset_report`      Makes the report of what is published in a folder; a job may be at work in it.
 ====================  ==========================================================================================
 """
 

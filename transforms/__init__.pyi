@@ -17,6 +17,7 @@ from .checks.rules import Rule as Rule
 from .checks.severity import SchemaSeverity as SchemaSeverity
 from .checks.unique.transform import RejectDuplicates as RejectDuplicates
 from .checks.validate import ValidateRecords as ValidateRecords
+from .dataset_report import dataset_report as dataset_report
 from .dataset_statistics import DatasetStatistics as DatasetStatistics
 from .event_time import AssignEventTime as AssignEventTime
 from .features.apply import ApplyTransform as ApplyTransform

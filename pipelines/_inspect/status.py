@@ -19,7 +19,21 @@ def run(options: StatusOptions) -> int:
     """Runs the job, as `pipelines.status.run` does."""
     started, output = job_started(), str(options.dataset.output)
     found = _look(output)
-    return tell(_result(output, found, time.monotonic() - started), options.dataset.json)
+    report = options.dataset.report
+    if report is not None:
+        _write_report(output, found, report)
+    result = _result(output, found, time.monotonic() - started)
+    return tell(dataclasses.replace(result, report=report), options.dataset.json)
+
+
+def _write_report(output: str, found: DatasetStatus, path: str) -> None:
+    """Writes the report; Arrow and what draws it are loaded for it alone."""
+    from penstock.transforms.dataset_report import dataset_report
+    from penstock.transforms.verify import Fault
+
+    faults = [Fault("file.unreadable", one.path, f"cannot be read: {one.detail}") for one in found.damaged]
+    faults += [Fault("file.missing", one, "a manifest names it, and it is not there") for one in found.missing]
+    dataset_report(output, faults, f"Status of {output}").write(path)
 
 
 def _look(output: str) -> DatasetStatus:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.files.folders import list_files
+from penstock.transforms.dataset_report import dataset_report
 from penstock.transforms.verify import Fault, dataset_bytes, leftovers, verify_dataset
 from pipelines._cli.named import no_dataset, unlisted
 from pipelines._inspect.clean import clean
@@ -29,8 +30,11 @@ def run(options: VerifyOptions) -> int:
     if options.dataset.clean:
         cleaned = clean(dataset, faults, time.time() - parse_duration(options.dataset.clean_age).total_seconds())
         faults = [fault for fault in faults if fault.path not in cleaned]
+    report = options.dataset.report
+    if report is not None:
+        dataset_report(dataset, faults, f"Verification of {dataset}").write(report)
     result = _result(dataset, faults, time.monotonic() - started)
-    return tell(dataclasses.replace(result, cleaned=tuple(cleaned)), options.dataset.json)
+    return tell(dataclasses.replace(result, cleaned=tuple(cleaned), report=report), options.dataset.json)
 
 
 def _check_folder(dataset: str) -> None:

@@ -45,7 +45,7 @@ def run(options: CheckStatisticsOptions) -> int:
         statistics=statistics,
         baseline=baseline or serving,
         schema=schema,
-        anomalies=proto,
+        anomalies=findings,
         title=f"Check of {_checked(options)}",
     )
     errors = len(findings.errors)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from penstock.transforms.anomalies.check import check_statistics
-from penstock.transforms.anomalies.findings import Findings
+from penstock.transforms.anomalies.findings import Findings, joined
+from penstock.transforms.anomalies.measures.thresholds import Thresholds
 from pipelines._jobs.statistics import (
     Dataset,
     column_summary,
@@ -33,10 +34,17 @@ def run(options: CompareOptions) -> int:
     started, flags = job_started(), options.compare
     before, after = (read_statistics(value) for value in flags.compared)
     compared = []
+    checked = []
     for left, right in pairs(before, after, flags.datasets):
-        compared.append(_compared(left, right))
+        findings = _checked(left, right, options.limits.thresholds())
+        checked.append(findings)
+        compared.append(_compared(left, right, findings))
     report = write_report(
-        flags.report, statistics=after, baseline=before, title=f"{flags.compared[1]} compared with {flags.compared[0]}"
+        flags.report,
+        statistics=after,
+        baseline=before,
+        anomalies=joined(checked),
+        title=f"{flags.compared[1]} compared with {flags.compared[0]}",
     )
     result = CompareResult(
         job=options.name,
@@ -49,16 +57,25 @@ def run(options: CompareOptions) -> int:
     return tell(result if flags.all else result.of_differences(), flags.json)
 
 
-def _compared(before: Dataset, after: Dataset) -> dict[str, Any]:
-    """What differs between two datasets: rows, columns, findings of the check of drift."""
-    after_like = Dataset()
-    after_like.CopyFrom(after)
-    after_like.name = before.name
-    findings = check_statistics(only(after_like), baseline=only(before))
+def _checked(before: Dataset, after: Dataset, thresholds: Thresholds) -> Findings:
+    """What a check of drift finds; names of datasets do not matter."""
+    before_like = Dataset()
+    before_like.CopyFrom(before)
+    before_like.name = after.name
+    return check_statistics(only(after), baseline=only(before_like), thresholds=thresholds)
+
+
+def _compared(before: Dataset, after: Dataset, findings: Findings) -> dict[str, Any]:
+    """What differs between two datasets: rows, columns, correlations, findings of the check of drift."""
     return {
         "names": [before.name, after.name],
         "rows": [before.num_examples, after.num_examples],
         "columns": list(_columns(before, after, findings)),
+        "correlations": [
+            {"columns": [".".join(path) for path in one.paths], "before": one.before, "after": one.now}
+            for one in findings.correlations
+            if not _are_equal(one.before, one.now)
+        ],
         "findings": [finding_fields(found) for found in findings],
     }
 

@@ -13,6 +13,7 @@ from penstock.io.errors import InputError
 from penstock.io.files import stores
 from penstock.io.schema import schema_features
 from penstock.transforms.anomalies.check import check_statistics
+from penstock.transforms.dataset_report import dataset_report
 from penstock.transforms.dataset_statistics import DatasetStatistics, check_baseline
 from penstock.transforms.features.apply import transformed_schema
 from penstock.transforms.history.store import compact, read
@@ -115,6 +116,13 @@ def report_run(options: DatasetJobOptions, outcome: Outcome, plan: Plan) -> str 
         history=_history(str(options.output.output)),
         title=f"Dataset {options.output.output}",
     )
+
+
+def report_windows(options: DatasetJobOptions) -> str | None:
+    """Writes the report of the windows of input that has an end; returns its path."""
+    if options.statistics.report is not None:
+        dataset_report(str(options.output.output)).write(options.statistics.report)
+    return options.statistics.report
 
 
 def _history(output: str) -> pa.Table | None:

@@ -1,14 +1,18 @@
 """Runs `fit` after its command line is checked: one pipeline, and one before it that infers a missing schema."""
 
 import time
+from typing import Any
 
 from penstock.io.dataset.layout import SCHEMA
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
 from penstock.io.schema import load_schema
+from penstock.transforms.splits.registry import TRAIN
+from penstock.transforms.statistics.options import StatisticsOptions
 from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
+from pipelines._jobs.statistics import write_report
 from pipelines._options.fit import FitOptions
-from pipelines._plan.fitting import fit_features
+from pipelines._plan.fitting import Fitted, fit_features
 from pipelines._plan.inferred import infer_schema
 from pipelines._plan.input import look_at, open_input
 from pipelines._plan.plan import Plan
@@ -44,18 +48,52 @@ def run(options: FitOptions) -> int:
         if plan is None:
             inferred = infer_schema(source, options.beam, schema_path)
             plan = Plan.bind(source, recipe, inferred.schema, inferred.notes)
-        fitted = fit_features(plan, options.beam, output)
+        of_rows = StatisticsOptions(label=plan.recipe.label).with_schema(plan.schema) if options.graph.report else None
+        fitted = fit_features(plan, options.beam, output, of_rows)
     result = FitResult(
         job=options.name,
         seconds=time.monotonic() - started,
         output=output,
         features=str(options.graph.features),
         input=source.describe(),
-        **{**vars(fitted), "notes": plan.notes + fitted.notes},
+        rows_in=fitted.rows_in,
+        rows_rejected=fitted.rows_rejected,
+        rows_fitted=fitted.rows_fitted,
+        notes=plan.notes + fitted.notes,
         schema=schema_path,
         transform=output,
+        report=_report(options, plan, fitted),
     )
     return tell(result, options.run.json)
+
+
+def _report(options: FitOptions, plan: Plan, fitted: Fitted) -> str | None:
+    """Writes the report on the rows that were fitted; returns its path."""
+    if fitted.statistics is None:
+        return None
+    return write_report(
+        options.graph.report,
+        statistics=fitted.statistics,
+        schema=plan.row_schema,
+        manifest=_counts(fitted, plan),
+        dead_letters=fitted.rejects.letters.values(),
+        title=f"Fit of {options.graph.features} on {plan.source.describe()}",
+    )
+
+
+def _counts(fitted: Fitted, plan: Plan) -> dict[str, Any] | None:
+    """What became of the rows, as a manifest has it; None where the runner does not count."""
+    if fitted.rows_in is None or fitted.rows_rejected is None or fitted.rows_fitted is None:
+        return None
+    rows_out = fitted.rows_in - fitted.rows_rejected
+    return {
+        "rows_in": fitted.rows_in,
+        "rows_out": rows_out,
+        "rows_rejected": fitted.rows_rejected,
+        "splits": {TRAIN: fitted.rows_fitted, "other splits": rows_out - fitted.rows_fitted},
+        "rejected_by_reason": fitted.rejects.reasons,
+        "notes": plan.notes + fitted.notes,
+    }
 
 
 def _described(options: FitOptions, seconds: float) -> DescribedResult:

@@ -55,6 +55,7 @@ from pipelines._jobs.dataset_statistics import (
     dataset_observer,
     read_baseline,
     report_run,
+    report_windows,
     tidy_history,
     window_summaries,
 )
@@ -262,7 +263,8 @@ def _write_dataset(
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
-    return windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
+    result = windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
+    return dataclasses.replace(result, report=report_windows(options))
 
 
 def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:

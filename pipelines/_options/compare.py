@@ -7,7 +7,7 @@ from penstock.io.errors import ConfigError
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, bare, flag
 from pipelines._cli.named import COMPARED, OUTPUT_FILE
-from pipelines._options.statistics import check_new_file
+from pipelines._options.statistics import ThresholdOptions, check_new_file
 
 _EXAMPLES = """examples:
   what is other in May than it was in April
@@ -54,6 +54,7 @@ class CompareOptions(JobOptions):
     examples: ClassVar[str] = _EXAMPLES
 
     compare: ComparedOptions
+    limits: ThresholdOptions
 
     def check(self) -> None:
         """Refuses a command line that does not name two.
@@ -65,6 +66,7 @@ class CompareOptions(JobOptions):
         if len(given) != 2:
             what = f"got {len(given)}" if given else "such as april.pb may.pb"
             raise ConfigError(f"A B are required: two files of statistics, or datasets, {what}")
+        self.limits.thresholds()
 
     def check_apart(self) -> None:
         """Refuses a report that is there, unless it may be replaced.

@@ -20,7 +20,7 @@ from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
-from penstock.io.files.apart import check_apart, check_outside, lies_in
+from penstock.io.files.apart import check_apart, check_outside
 from penstock.io.kafka.target import KafkaTarget
 from penstock.transforms._named import check_custom_config
 from pipelines._cli.command import JobOptions
@@ -36,7 +36,7 @@ from pipelines._cli.options import (
     TransformOptions,
     resolved,
 )
-from pipelines._options.statistics import DatasetStatisticsFlags
+from pipelines._options.statistics import DatasetStatisticsFlags, check_report_outside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +128,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
                 check_apart(value, f"--{name} {value}", output, self._written())
             elif kind.holds == "file" and (path := kind.file(value)) is not None:
                 check_outside([path], f"--{name}", output, kept=_kept_at(path, output, self._kept.get(name)))
-        if self.statistics.report and lies_in(self.statistics.report, output):
-            raise ConfigError(
-                f"--report {self.statistics.report}: lies in --output {output}, where it would be no part of the "
-                "dataset: write it beside that"
-            )
+        check_report_outside(self.statistics.report, "output", output)
 
     def _written(self) -> list[str]:
         """Examples of all files that the job writes, relative to the output."""
@@ -178,6 +174,8 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             )
         if not self.checks.schema:
             raise ConfigError(f"{given} reads nothing, so that no schema can be inferred: pass --schema")
+        if self.statistics.report:
+            raise ConfigError(f"{given} reads nothing, so that there is nothing to report on: leave out --report")
         if self.transform.features:
             raise ConfigError(f"{given} reads nothing, so that no features can be fitted: pass --transform")
 

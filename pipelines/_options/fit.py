@@ -8,8 +8,9 @@ from penstock.io.files.apart import check_apart
 from penstock.transforms._named import check_custom_config
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
-from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, OUTPUT
+from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, OUTPUT, OUTPUT_FILE
 from pipelines._cli.options import CheckOptions, InputOptions, RunOptions, SplitOptions
+from pipelines._options.statistics import check_report_outside
 
 _EXAMPLES = """examples:
   fit the features on the train split, then apply them to other data
@@ -40,6 +41,9 @@ class GraphOptions(Options):
         "folder of the graph; without --schema, the inferred schema goes there too", metavar="DIR", names=OUTPUT
     )
     overwrite: bool = flag("replace a graph that is in OUTPUT", False, action="store_true")
+    report: str | None = flag(
+        "write a report on the rows that were fitted, one HTML file", metavar="FILE.html", names=OUTPUT_FILE
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +76,11 @@ class FitOptions(JobOptions):
         self.input.check_given()
 
     def check_apart(self) -> None:
-        """Refuses inputs that lie in the folder of the graph, and a graph among the inputs.
+        """Refuses inputs, and a report, that lie in the folder of the graph, and a graph among the inputs.
 
         Raises:
           ConfigError: names both.
         """
         for value in self.input.input:
             check_apart(value, f"--input {value}", str(self.graph.output))
+        check_report_outside(self.graph.report, "output", str(self.graph.output))

@@ -1,6 +1,7 @@
 """The flags of `history`."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 from penstock.io.errors import ConfigError
@@ -58,6 +59,7 @@ class HistoryOptions(JobOptions):
     name: ClassVar[str] = "history"
     description: ClassVar[str] = "Shows the metrics of a dataset over time, and names those that left their history."
     examples: ClassVar[str] = _EXAMPLES
+    elsewhere: ClassVar[Mapping[str, str]] = {"--report": "is of penstock status, which draws the history in it"}
 
     history: WhichOptions
     findings: FindingOptions

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import ClassVar
 
 from penstock.io.errors import ConfigError
@@ -42,6 +43,7 @@ class RelaxOptions(JobOptions):
     name: ClassVar[str] = "relax"
     description: ClassVar[str] = "Relaxes a schema to what the data holds, and shows the difference."
     examples: ClassVar[str] = _EXAMPLES
+    elsewhere: ClassVar[Mapping[str, str]] = {"--report": "is of penstock check: it shows the rows beside a schema"}
 
     input: InputOptions
     schema: SchemaOptions

@@ -93,3 +93,8 @@ class ReplayOptions(DatasetJobOptions):
             raise ConfigError(
                 "--dead_letters is required: a file or a quoted pattern such as 'out/dead_letters/*.jsonl'"
             )
+        if self.statistics.report and self.stream.watch is not None:
+            raise ConfigError(
+                "--report is of one replay, and --watch makes many, each in its folder: leave it out; penstock status "
+                "--output DIR/RUN_ID --report FILE.html makes one of any of them"
+            )

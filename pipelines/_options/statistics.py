@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from penstock.io.errors import ConfigError
-from penstock.io.files.apart import check_apart
+from penstock.io.files.apart import check_apart, lies_in
 from penstock.io.files.paths import is_local
 from penstock.transforms.anomalies.measures.thresholds import Thresholds
 from pipelines._cli.flags import Options, comma_list, flag
@@ -98,8 +98,11 @@ class DatasetStatisticsFlags(StatisticsFlags):
         for name in ("slice_by", "check_against", "report"):
             if getattr(self, name) and not self.is_on:
                 raise ConfigError(f"--{name} needs statistics: leave out --statistics none, or --{name}")
-        if has_windows and self.report:
-            raise ConfigError("--report is for a dataset without windows: leave it out, or --window")
+        if is_endless and self.report:
+            raise ConfigError(
+                "--report is of a run that ends, and a stream does not: leave it out; penstock status --output DIR "
+                "--report FILE.html makes one of the windows that are published, at any time"
+            )
         if self.is_against_history and has_windows and not is_endless:
             raise ConfigError(
                 "--check_against history: windows of input that has an end are published in any order, so that none "
@@ -159,7 +162,7 @@ class ThresholdOptions(Options):
 
     threshold: tuple[str, ...] = flag(
         "how much may differ before it is said (docs/anomalies.md); repeat it for more. Names, with their defaults: "
-        + ", ".join(f"{name}={default:g}" for name, default in _NUMBERS.items()),
+        + ", ".join(f"{name}={'none' if number is None else f'{number:g}'}" for name, number in _NUMBERS.items()),
         (),
         action="append",
         metavar="NAME=NUMBER",
@@ -205,6 +208,19 @@ def check_new_file(name: str, path: str, overwrite: bool) -> None:
         raise ConfigError(f"--{name} {path}: is a folder; name a file")
     if is_local(path) and os.path.exists(path) and not overwrite:
         raise ConfigError(f"--{name} {path} is there already; pass --overwrite to replace it")
+
+
+def check_report_outside(report: str | None, flag: str, folder: str) -> None:
+    """Refuses a report in the folder of what a job writes or looks at.
+
+    Raises:
+      ConfigError: names both.
+    """
+    if report and lies_in(report, folder):
+        raise ConfigError(
+            f"--report {report}: lies in --{flag} {folder}, where it would be no part of what the folder holds: write "
+            "it beside that"
+        )
 
 
 def check_inputs_apart(inputs: Iterable[str], output: str) -> None:

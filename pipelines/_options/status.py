@@ -6,10 +6,12 @@ from typing import ClassVar
 from penstock.io.errors import ConfigError
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
-from pipelines._cli.named import DATASET
+from pipelines._cli.named import DATASET, OUTPUT_FILE
+from pipelines._options.statistics import check_report_outside
 
 _EXAMPLES = """examples:
   penstock status --output out
+  penstock status --output out --report out.html
   penstock status --output out --json | jq '.quarantined[].window'
 
 exit codes: 0 told, whatever it is; 1 a manifest cannot be read, or a file is missing; 2 wrong usage, no dataset"""
@@ -22,6 +24,12 @@ class LookOptions(Options):
     title = "dataset"
 
     output: str | None = flag("folder that a job writes, or has written", metavar="DIR", names=DATASET)
+    report: str | None = flag(
+        "write a report on what is published, one HTML file: windows, their anomalies and rejects, the newest one's "
+        "statistics beside those before it, history",
+        metavar="FILE.html",
+        names=OUTPUT_FILE,
+    )
     json: bool = flag("print what is found as one line of JSON (docs/jobs.md)", False, action="store_true")
     verbose: bool = flag("show the traceback of a failure, and all that is logged of it", False, action="store_true")
 
@@ -44,3 +52,11 @@ class StatusOptions(JobOptions):
         """
         if not self.dataset.output:
             raise ConfigError("--output is required: the folder that a job writes")
+
+    def check_apart(self) -> None:
+        """Refuses a report in the dataset.
+
+        Raises:
+          ConfigError: names both.
+        """
+        check_report_outside(self.dataset.report, "output", str(self.dataset.output))

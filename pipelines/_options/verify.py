@@ -6,11 +6,13 @@ from typing import ClassVar
 from penstock.io.errors import ConfigError
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, duration, flag
-from pipelines._cli.named import DATASET
+from pipelines._cli.named import DATASET, OUTPUT_FILE
+from pipelines._options.statistics import check_report_outside
 
 _EXAMPLES = """examples:
   penstock verify --dataset out
   penstock verify --dataset out --json | jq '.faults[].code'
+  penstock verify --dataset out --report out.html
   penstock verify --dataset s3://bucket/out --clean --clean_age 7d
 
 exit codes: 0 the dataset is good; 1 it has a fault; 2 wrong usage"""
@@ -24,6 +26,11 @@ class DatasetOptions(Options):
 
     dataset: str | None = flag("folder of the dataset", metavar="DIR", names=DATASET)
     json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
+    report: str | None = flag(
+        "write a report on the dataset, with what is wrong first, one HTML file",
+        metavar="FILE.html",
+        names=OUTPUT_FILE,
+    )
     clean: bool = flag(
         "delete what no manifest knows and what runs left that were killed, if it is as old as --clean_age",
         False,
@@ -55,3 +62,11 @@ class VerifyOptions(JobOptions):
             raise ConfigError("--dataset is required: the folder that a job wrote")
         if "clean_age" in self.given and not self.dataset.clean:
             raise ConfigError("--clean_age says what --clean deletes: give that too")
+
+    def check_apart(self) -> None:
+        """Refuses a report in the dataset.
+
+        Raises:
+          ConfigError: names both.
+        """
+        check_report_outside(self.dataset.report, "dataset", str(self.dataset.dataset))

@@ -14,12 +14,16 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.error_handling import ErrorHandler
 
 from penstock.io.columns.row_notes import row_notes
-from penstock.io.dead_letters.first import first_rejects
+from penstock.io.dead_letters.first import FirstRejects, first_rejects
 from penstock.io.errors import ConfigError, NoRowsError
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.reasons import Note, merge_notes
-from penstock.transforms.features.fit import FitTransform, fit_notes
+from penstock.transforms.features.fit import FitTransform, fit_notes, rows_of_split
 from penstock.transforms.splits.registry import TRAIN
+from penstock.transforms.statistics.compute import ComputeStatistics
+from penstock.transforms.statistics.options import StatisticsOptions
+from penstock.transforms.statistics.statistics import Statistics
+from pipelines._plan.inferred import take_statistics, write_statistics
 from pipelines._plan.input import rejected_text
 from pipelines._plan.notes_file import file_of_notes, read_notes, write_notes
 from pipelines._plan.plan import Plan
@@ -33,13 +37,16 @@ class Fitted:
     """How many rows a fit read, how many of them it rejected, and how many are of the train split.
 
     Beam's metrics count them; each is None if the runner has no metrics. `notes` say what the fit lost, and
-    which rows only warned.
+    which rows only warned. `statistics` are of the rows of the train split, if they were asked for, and `rejects` the
+    first of the rejected rows, where the fit keeps any.
     """
 
     rows_in: int | None
     rows_rejected: int | None
     rows_fitted: int | None
     notes: tuple[Note, ...] = ()
+    statistics: Statistics | None = None
+    rejects: FirstRejects = dataclasses.field(default_factory=FirstRejects)
 
     @classmethod
     def of(cls, result: Any, notes: tuple[Note, ...] = ()) -> Self:
@@ -57,8 +64,12 @@ class Fitted:
         )
 
 
-def fit_features(plan: Plan, beam_options: PipelineOptions, directory: str) -> Fitted:
+def fit_features(
+    plan: Plan, beam_options: PipelineOptions, directory: str, options: StatisticsOptions | None = None
+) -> Fitted:
     """Fits the features on the train split, writes the graph to `directory`, and returns how many rows it read.
+
+    With `options`, the rows of the train split get statistics in the same pass.
 
     Raises:
       ConfigError: when the recipe has no features.
@@ -72,7 +83,8 @@ def fit_features(plan: Plan, beam_options: PipelineOptions, directory: str) -> F
             with fitting_folder(directory, is_local(beam_options)) as temp_dir:
                 where, severity = (directory, TRAIN, temp_dir), plan.recipe.severity
                 fit = FitTransform(preprocessing, plan.row_schema, *where, severity)
-                return _fit(plan, fit, beam_options, handler)
+                fitted = _fit(plan, fit, beam_options, handler, options)
+            return dataclasses.replace(fitted, rejects=handler.found())
         except NoRowsError as error:
             rejects = handler.found()
             if not rejects.rows:
@@ -80,14 +92,28 @@ def fit_features(plan: Plan, beam_options: PipelineOptions, directory: str) -> F
             raise NoRowsError(f"{error}; {rejected_text(rejects, plan.source)}") from error
 
 
-def _fit(plan: Plan, fit: FitTransform, beam_options: PipelineOptions, handler: ErrorHandler) -> Fitted:
+def _fit(
+    plan: Plan,
+    fit: FitTransform,
+    beam_options: PipelineOptions,
+    handler: ErrorHandler,
+    options: StatisticsOptions | None,
+) -> Fitted:
     with file_of_notes(fit.output_dir) as warned:
-        result = _run_fit(plan, fit, beam_options, handler, warned)
-        return Fitted.of(result, fit_notes(fit.output_dir) + read_notes(warned))
+        observe = None if options is None else _Observe(options, warned)
+        result = _run_fit(plan, fit, beam_options, handler, warned, observe)
+        statistics = None if observe is None else take_statistics(warned)
+        found = Fitted.of(result, fit_notes(fit.output_dir) + read_notes(warned))
+        return dataclasses.replace(found, statistics=statistics)
 
 
 def _run_fit(
-    plan: Plan, fit: FitTransform, beam_options: PipelineOptions, handler: ErrorHandler, warned: str
+    plan: Plan,
+    fit: FitTransform,
+    beam_options: PipelineOptions,
+    handler: ErrorHandler,
+    warned: str,
+    observe: "_Observe | None",
 ) -> PipelineResult:
     with contextlib.ExitStack() as stack:
         spill = stack.enter_context(temporary_folder()) if is_local(beam_options) else None
@@ -98,7 +124,24 @@ def _run_fit(
         rows = plan.check_and_split(rows, handler, spill=spill, for_fit=True)
         _ = rows | "TellWarned" >> _TellWarned(warned)
         _ = rows | "FitTransform" >> fit
+        if observe is not None:
+            _ = rows | "Observe" >> observe
     return pipeline.result
+
+
+class _Observe(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[None]]):
+    """Computes the statistics of the rows that are fitted, and writes them beside a path."""
+
+    def __init__(self, options: StatisticsOptions, path: str):
+        super().__init__()
+        self._options = options
+        self._path = path
+
+    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[None]:
+        """Leaves out the other splits."""
+        fitted = batches | "SelectTrain" >> beam.Map(rows_of_split, TRAIN).with_output_types(pa.RecordBatch)
+        statistics = fitted | ComputeStatistics(self._options)
+        return statistics | "Write" >> beam.Map(write_statistics, self._path).with_output_types(None)
 
 
 def _merged(parts: Iterable[tuple[Note, ...]]) -> tuple[Note, ...]:

@@ -157,6 +157,7 @@ class FitResult(Result):
       schema: that was given, or inferred.
       transform: the folder of the graph.
       notes: what a schema that was inferred does to values, what the fit loses, and which rows only warned.
+      report: the file of the report.
     """
 
     output: str
@@ -168,6 +169,7 @@ class FitResult(Result):
     schema: str
     transform: str
     notes: tuple[Note, ...] = ()
+    report: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,8 +227,9 @@ class CompareResult(Result):
     Attributes:
       a, b: what was compared.
       datasets: of each pair the `names` and `rows` of both; of `columns` each `column`, the side that it is `only_in`
-        (`a`, `b` or null), what `differs`, as the values of both by name, and its `distances`; and `findings`, what a
-        check of b against a says (as of `CheckResult`).
+        (`a`, `b` or null), what `differs`, as the values of both by name, and its `distances`; of `correlations` the
+        `columns` and the values `before` and `after`, those first that changed most; and `findings`, what a check of b
+        against a says (as of `CheckResult`).
       report: the file of the report.
     """
 
@@ -277,6 +280,7 @@ class VerifyResult(Result):
       cleaned: the files that `--clean` has deleted, relative to the folder.
       rows_out, shards, windows, bytes: what its manifests say, and the bytes of the folder; None for a dataset with
         faults, and the windows for one without windows.
+      report: the file of the report.
     """
 
     dataset: str
@@ -288,6 +292,7 @@ class VerifyResult(Result):
     shards: int | None = None
     windows: int | None = None
     bytes: int | None = None
+    report: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -313,6 +318,7 @@ class StatusResult(Result):
       missing: files that a manifest names, and that are not there.
       unknown: files that no manifest names, and `unknown_bytes`.
       stream: what `stream.json` says; None if there is none.
+      report: the file of the report.
     """
 
     output: str
@@ -339,6 +345,7 @@ class StatusResult(Result):
     unknown: tuple[str, ...] = ()
     unknown_bytes: int = 0
     stream: Mapping[str, Any] | None = None
+    report: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ def percent(part: float, whole: float) -> str:
 _MAX_COLUMNS = 100
 _MAX_DATASETS = 10
 _MAX_FINDINGS = 20
+_MAX_CORRELATIONS = 5
 _MAX_TEXT = 30
 
 _STATISTICS = ("type", "missing", "distinct", "min", "median", "mean", "max", "most frequent")
@@ -153,6 +154,8 @@ def _compare(result: CompareResult) -> Iterator[RenderableType]:
         before, after = pair["rows"]
         yield Text(f"{names}: {counted(before, 'row')} before, {counted(after, 'row')} after", "bold")
         yield _differences(pair["columns"]) if pair["columns"] else "no column differs"
+        if pair["correlations"]:
+            yield _correlations(pair["correlations"])
         if pair["findings"]:
             yield _findings("what a check finds", pair["findings"])
     if len(result.datasets) > _MAX_DATASETS:
@@ -179,6 +182,21 @@ def _differences(columns: Sequence[Mapping[str, Any]]) -> Table:
     if len(columns) > _MAX_COLUMNS:
         made.add_row(f"and {len(columns) - _MAX_COLUMNS} more, with --json")
     return made
+
+
+def _correlations(correlations: Sequence[Mapping[str, Any]]) -> Table:
+    """The correlations that changed most."""
+    made = new_table("correlation", "before", "after")
+    for one in correlations[:_MAX_CORRELATIONS]:
+        made.add_row(" and ".join(one["columns"]), f"{one['before']:.3f}", f"{one['after']:.3f}")
+    if len(correlations) > _MAX_CORRELATIONS:
+        made.add_row(f"and {len(correlations) - _MAX_CORRELATIONS:,} more, with --json")
+    return made
+
+
+def told_report(report: str | None) -> Iterator[RenderableType]:
+    """Where the report is, if there is one."""
+    return _files({"the report": report})
 
 
 def _files(files: Mapping[str, str | None]) -> Iterator[RenderableType]:

@@ -29,7 +29,7 @@ from pipelines._report.result import (
     StatusResult,
     VerifyResult,
 )
-from pipelines._report.statistics import GAP, counted, new_table, percent, told_statistics
+from pipelines._report.statistics import GAP, counted, new_table, percent, told_report, told_statistics
 
 _MAX_REASONS = 12
 _MAX_LINES = 100
@@ -66,15 +66,16 @@ def _print_text(result: Result, output: str) -> None:
         case FitResult():
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
             print(f"fitted {result.features} on {rows}{result.input}; the graph is in {result.transform}")
-            _print(*_notes(result.notes))
+            _print(*_notes(result.notes), *told_report(result.report))
         case RelaxResult():
             _print(*_relaxed(result))
         case ProfileResult() | CheckResult() | CompareResult():
             _print(*told_statistics(result))
         case VerifyResult():
             print(_verified(result))
+            _print(*told_report(result.report))
         case StatusResult():
-            _print(*_status(result))
+            _print(*_status(result), *told_report(result.report))
         case HistoryResult():
             _print(*_history(result))
         case DescribedResult():
@@ -108,6 +109,8 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
     yield from _listed("unusual about the rows", map(_anomaly, result.anomalies))
     if result.windows is None:
         yield _places(result)
+    else:
+        yield from told_report(result.report)
     yield f"Next: check every byte\n  penstock verify --dataset {shell_word(masked(output))}"
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -74,7 +75,29 @@ def test_splits_are_compared_by_name_or_as_is_said(folder, capsys):
 
 def test_a_report_shows_both(folder, capsys):
     assert run(capsys, folder / "a.pb", folder / "b.pb", "--report", folder / "report.html")[0] == DONE
-    assert "fare" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "fare" in page
+    assert "The data was not checked" not in page
+
+
+def test_correlations_are_compared(folder, capsys):
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(2, 4000))
+    for name, y in (("with", x + noise / 3), ("without", rng.permutation(x + noise / 3))):
+        compute_statistics([pa.record_batch({"x": x, "y": y})]).write(str(folder / f"{name}.pb"))
+    given = (folder / "with.pb", folder / "without.pb")
+    code, out, _ = run(capsys, *given, "--report", folder / "c.html")
+    assert (code, "x and y: Another correlation" not in out) == (DONE, True)
+    assert "[drift.correlation]" in out
+    assert "x and y" in out
+    assert "Correlations that differ most from the baseline" in (folder / "c.html").read_text()
+    found = json.loads(run(capsys, *given, "--json")[1])["datasets"][0]
+    (one,) = found["correlations"]
+    assert one["columns"] == ["x", "y"]
+    assert (one["before"] > 0.9, abs(one["after"]) < 0.1) == (True, True)
+    assert [finding["code"] for finding in found["findings"]] == ["drift.correlation"]
+    found = json.loads(run(capsys, *given, "--threshold=correlation=1.5", "--json")[1])["datasets"][0]
+    assert found["findings"] == []
 
 
 @pytest.mark.parametrize(

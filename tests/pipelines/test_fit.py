@@ -117,3 +117,26 @@ def test_wrong_usage_is_told(folder, change, code, message):
     given = {"input": f"{folder}/in.csv", "features": f"{folder}/features.yaml", "output": f"{folder}/graph", **change}
     found, error = fit_job(*(f"--{name}={value}" for name, value in given.items() if value is not None))
     assert (found, message in error) == (code, True), error
+
+
+def test_a_report_shows_the_rows_that_were_fitted(folder, capsys):
+    pytest.importorskip("tensorflow_transform")
+    (folder / "in.csv").write_text((folder / "in.csv").read_text() + "200,a,much\n")
+    report = folder / "report.html"
+    given = flags(folder, f"--schema={folder}/schema.pbtxt", "--split=train=0.8,eval=0.2", f"--report={report}")
+    assert fit_job(*given)[0] == DONE
+    assert f"the report: {report}" in capsys.readouterr().out
+    page = report.read_text()
+    assert "Fit of " in page
+    assert "What the schema asks of each feature" in page
+    assert '<span class="value">train</span>: ' in page
+    assert '<span class="value">eval</span>' not in page  # no statistics of rows that were not fitted
+    assert "200,a,much" in page
+    assert '<dt class="value">other splits</dt>' in page
+    assert not [path for path in all_files(folder / "graph") if "notes" in path or "state" in path]
+
+
+def test_a_report_in_the_folder_of_the_graph_is_refused(folder):
+    code, error = fit_job(*flags(folder, f"--report={folder}/graph/report.html"))
+    assert code == WRONG_USAGE
+    assert "lies in --output" in error

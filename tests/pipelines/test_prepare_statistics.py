@@ -233,6 +233,14 @@ def test_a_report_shows_the_run(inputs):
     assert "rule.paid" in text
 
 
+def test_a_report_has_what_left_the_history(inputs, remembered):
+    flags = ("--overwrite", f"--report={inputs}/report.html")
+    assert prepare(inputs, "out", *flags, source="far.csv")[0] == DONE
+    text = (inputs / "report.html").read_text()
+    assert "HISTORY_LEVEL" in text
+    assert "Compared with history." in text
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

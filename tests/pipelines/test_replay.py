@@ -212,3 +212,20 @@ def test_what_only_a_letter_names_is_not_opened(dataset, tmp_path, columns, code
     letters = f"--dead_letters={dataset}/dead_letters/forged.jsonl"
     found = job(letters, f"--output={tmp_path}/one", "--max_reject_fraction=0", run=replay.run)
     assert (found[0], message in " ".join(found[1].split())) == (code, True), found
+
+
+def test_a_report_shows_what_became_of_the_letters(dataset, tmp_path, capsys):
+    relaxed, report = schema(tmp_path / "relaxed.pbtxt", 550), tmp_path / "report.html"
+    flags = [f"--output={tmp_path}/one", f"--schema={relaxed}", f"--report={report}"]
+    assert run_replay(letters_of(dataset), *flags) == 0
+    assert str(report) in capsys.readouterr().out
+    page = report.read_text()
+    assert "<div><dt>in</dt><dd>5</dd></div>" in page
+    assert "<div><dt>out</dt><dd>1</dd></div>" in page
+    assert "22,1,2" in page  # a letter that was rejected again
+
+
+def test_a_report_of_a_replay_that_watches_is_refused(dataset, tmp_path):
+    flags = [letters_of(dataset), f"--output={tmp_path}/one", "--watch=1", f"--report={tmp_path}/report.html"]
+    with pytest.raises(ConfigError, match=r"--watch makes many.*penstock status --output DIR/RUN_ID --report"):
+        run_replay(*flags)

@@ -42,7 +42,7 @@ def windows(written, tmp_path):
 
 
 def told(capsys, output, *flags):
-    code = main("status", status.run, ["--output", str(output), *flags])
+    code = main("status", status.run, ["--output", str(output), *map(str, flags)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -224,3 +224,25 @@ def test_an_output_is_required(capsys):
         WRONG_USAGE,
         True,
     )
+
+
+def test_a_report_shows_windows_and_what_is_wrong(windows, tmp_path, capsys):
+    (windows / "windows" / f"{FIRST}.json").write_text("{")
+    report = tmp_path / "report.html"
+    code, out, _ = told(capsys, windows, "--report", report)
+    assert (code, f"the report: {report}" in out) == (DATA_FAILED, True)
+    page = report.read_text()
+    assert f"windows/{FIRST}.json" in page
+    assert "too many rejects" in page
+    assert "rule.early 3" in page
+    code, out, _ = told(capsys, windows, "--report", report, "--json")
+    assert json.loads(out)["report"] == str(report)
+
+
+def test_a_report_in_the_dataset_or_of_nothing_is_refused(windows, tmp_path, capsys):
+    code, _, error = told(capsys, windows, "--report", windows / "report.html")
+    assert (code, "lies in --output" in error) == (WRONG_USAGE, True)
+    (tmp_path / "new" / ".tmp-run-1").mkdir(parents=True)
+    (tmp_path / "new" / ".tmp-run-1" / "x").write_text("x")
+    code, _, error = told(capsys, tmp_path / "new", "--report", tmp_path / "report.html")
+    assert (code, "nothing is published there yet" in error) == (WRONG_USAGE, True)

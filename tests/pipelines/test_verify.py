@@ -197,3 +197,33 @@ def test_clean_deletes_nothing_where_a_manifest_cannot_be_read(dataset, capsys):
 def test_the_age_alone_is_refused(dataset):
     with pytest.raises(ConfigError, match="--clean_age says what --clean deletes: give that too"):
         verify.run([f"--dataset={dataset}", "--clean_age=1d"])
+
+
+def test_a_report_has_each_fault_as_an_alert(dataset, tmp_path, capsys):
+    report = tmp_path / "report.html"
+    assert main("verify", verify.run, ["--dataset", str(dataset), "--report", str(report)]) == 0
+    assert f"the report: {report}" in capsys.readouterr().out
+    page = report.read_text()
+    assert "No anomaly was found." in page
+    assert "There are no statistics." in page  # WriteDataset alone computes none
+    (dataset / "notes").write_text("")
+    (dataset / SHARD).write_bytes(b"")
+    assert main("verify", verify.run, ["--dataset", str(dataset), "--report", str(report), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["report"] == str(report)
+    page = report.read_text()
+    assert found["faults"]
+    for fault in found["faults"]:
+        assert f"<code>{fault['code']}</code>" in page
+
+
+def test_a_report_of_a_dataset_whose_manifest_is_broken(dataset, tmp_path, capsys):
+    (dataset / "manifest.json").write_text("{")
+    report = tmp_path / "report.html"
+    assert main("verify", verify.run, ["--dataset", str(dataset), "--report", str(report)]) == 1
+    assert report.read_text().count("<code>manifest.broken</code>") == 1
+
+
+def test_a_report_in_the_dataset_is_refused(dataset, capsys):
+    assert main("verify", verify.run, [f"--dataset={dataset}", f"--report={dataset}/report.html"]) == 2
+    assert "lies in --dataset" in capsys.readouterr().err

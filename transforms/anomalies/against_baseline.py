@@ -8,7 +8,7 @@ from penstock.transforms.anomalies.comparators import DRIFT
 from penstock.transforms.anomalies.drift.changes import TITLES, Change, Comparison
 from penstock.transforms.anomalies.drift.find import find_changes
 from penstock.transforms.anomalies.edits import find_feature_message
-from penstock.transforms.anomalies.findings import Distances, Finding, Reason, Severity
+from penstock.transforms.anomalies.findings import CorrelationChange, Distances, Finding, Reason, Severity
 from penstock.transforms.anomalies.measures.thresholds import Thresholds
 from penstock.transforms.anomalies.measures.views import DatasetView, Path
 
@@ -25,7 +25,7 @@ _REASONS: Mapping[str, str] = {
 # Changes of the values of a feature, which a comparator of the schema limits instead.
 _OF_DISTRIBUTION = frozenset(
     {"mean", "scale", "sign", "clipped", "rotated", "flipped", "distribution", "stuck", "balance", "new_values"}
-    | {"vanished_values"}
+    | {"vanished_values", "psi"}
 )
 
 # Never errors by themselves: a column more, or fewer nulls, breaks nothing that was there before.
@@ -39,8 +39,8 @@ def baseline_faults(
     schema: schema_pb2.Schema,
     exceeded: frozenset[Path],
     thresholds: Thresholds,
-) -> Iterator[Finding | Distances]:
-    """Yields what changed, and how far each feature lies from the other dataset.
+) -> Iterator[Finding | Distances | CorrelationChange]:
+    """Yields what changed, and how far each feature, and each correlation, lies from the other dataset.
 
     Args:
       data, other: the datasets.
@@ -50,8 +50,8 @@ def baseline_faults(
       thresholds: for all others.
     """
     now, before = DatasetView(data.proto, is_weighted=False), DatasetView(other.proto, is_weighted=False)
-    changes, gaps = find_changes(Comparison(now, before, thresholds))
-    for change in changes:
+    found = find_changes(Comparison(now, before, thresholds))
+    for change in found.changes:
         if (
             change.code in _OF_DISTRIBUTION
             and _is_limited(schema, change.path, against)
@@ -61,7 +61,11 @@ def baseline_faults(
         if change.code == "new_column" and change.path in exceeded:
             continue  # the comparator has said that there is nothing to compare with
         yield _finding(change, data.name, against, thresholds)
-    for gap in gaps:
+    yield from (
+        CorrelationChange(data.name, (one.first, one.second), against, one.before, one.now)
+        for one in found.correlations
+    )
+    for gap in found.gaps:
         yield Distances(
             data.name, gap.path, against, gap.kolmogorov_smirnov, gap.wasserstein, gap.psi, gap.jensen_shannon,
             gap.l_infinity, gap.missing,

@@ -11,7 +11,15 @@ from penstock.transforms.anomalies.against_baseline import baseline_faults
 from penstock.transforms.anomalies.against_schema import schema_faults
 from penstock.transforms.anomalies.comparators import DRIFT, SKEW
 from penstock.transforms.anomalies.context import Context
-from penstock.transforms.anomalies.findings import Distances, Finding, Findings, Measured, Reason, in_order
+from penstock.transforms.anomalies.findings import (
+    CorrelationChange,
+    Distances,
+    Finding,
+    Findings,
+    Measured,
+    Reason,
+    in_order,
+)
 from penstock.transforms.anomalies.measures.thresholds import Thresholds
 from penstock.transforms.anomalies.measures.views import DatasetView, Path
 from penstock.transforms.checks.environment import in_environment
@@ -58,6 +66,7 @@ def check_statistics(
         tuple(proto.name for proto in statistics.datasets if not proto.num_examples),
         tuple(found for result in results for found in result.measured),
         tuple(found for result in results for found in result.distances),
+        tuple(found for result in results for found in result.correlations),
     )
 
 
@@ -66,8 +75,9 @@ class _Result:
     findings: list[Finding] = dataclasses.field(default_factory=list)
     measured: list[Measured] = dataclasses.field(default_factory=list)
     distances: list[Distances] = dataclasses.field(default_factory=list)
+    correlations: list[CorrelationChange] = dataclasses.field(default_factory=list)
 
-    def take(self, items: Iterable[Finding | Measured | Distances]) -> None:
+    def take(self, items: Iterable[Finding | Measured | Distances | CorrelationChange]) -> None:
         """Keeps each with its kind."""
         for item in items:
             match item:
@@ -77,6 +87,8 @@ class _Result:
                     self.measured.append(item)
                 case Distances():
                     self.distances.append(item)
+                case CorrelationChange():
+                    self.correlations.append(item)
 
     def exceeded(self, against: str) -> frozenset[Path]:
         """Returns the features that are beyond a comparator of the schema."""

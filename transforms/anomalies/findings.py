@@ -90,7 +90,8 @@ class Distances:
     Attributes:
       dataset, path: the feature.
       against: `drift` from the previous span, or `skew` to what is served.
-      kolmogorov_smirnov, wasserstein, psi: of numbers (`measures.distances`).
+      kolmogorov_smirnov, wasserstein: of numbers (`measures.distances`).
+      psi: of numbers or values.
       jensen_shannon: of numbers or values, in bits.
       l_infinity: of values.
       missing: share of rows without a value, in the other dataset and in this one.
@@ -105,6 +106,24 @@ class Distances:
     jensen_shannon: float | None = None
     l_infinity: float | None = None
     missing: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrelationChange:
+    """Pearson's correlation of two features in both datasets.
+
+    Attributes:
+      dataset: the split or slice.
+      paths: the features.
+      against: `drift` from the previous span, or `skew` to what is served.
+      before, now: in the other dataset, and in this one, from -1 to 1.
+    """
+
+    dataset: str
+    paths: tuple[Path, Path]
+    against: str
+    before: float
+    now: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +149,7 @@ class Findings:
       empty: names of those without a row.
       measured: distances that the schema limits, as in TFDV's `drift_skew_info`.
       distances: of all features that were compared.
+      correlations: of all pairs of features that were compared, in each dataset those first that changed most.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -138,6 +158,7 @@ class Findings:
     empty: tuple[str, ...] = ()
     measured: tuple[Measured, ...] = ()
     distances: tuple[Distances, ...] = ()
+    correlations: tuple[CorrelationChange, ...] = ()
 
     def __iter__(self) -> Iterator[Finding]:
         """Yields the findings, the gravest first."""
@@ -167,6 +188,7 @@ class Findings:
             tuple(name for name in self.empty if name == dataset),
             tuple(found for found in self.measured if found.dataset == dataset),
             tuple(found for found in self.distances if found.dataset == dataset),
+            tuple(found for found in self.correlations if found.dataset == dataset),
         )
 
     def to_proto(self, with_diff: bool = False) -> anomalies_pb2.Anomalies:
@@ -197,6 +219,20 @@ class Findings:
 
     def _by_path(self) -> dict[Path, list[Finding]]:
         return _grouped((self._path(finding), finding) for finding in self.findings)
+
+
+def joined(parts: Iterable[Findings]) -> Findings:
+    """Returns what checks of several datasets have found as one."""
+    parts = list(parts)
+    return Findings(
+        in_order(finding for part in parts for finding in part),
+        parts[0].schema if parts else schema_pb2.Schema(),
+        tuple(name for part in parts for name in part.datasets),
+        tuple(name for part in parts for name in part.empty),
+        tuple(found for part in parts for found in part.measured),
+        tuple(found for part in parts for found in part.distances),
+        tuple(found for part in parts for found in part.correlations),
+    )
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -281,7 +281,7 @@ class _SelectRowsFn(beam.DoFn):
         self._counters = RowCounters("FitTransform")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        selected = batch if self._split is None else _rows_of_split(batch, self._split)
+        selected = batch if self._split is None else rows_of_split(batch, self._split)
         if selected.num_rows:
             self._counters.add(in_rows=selected.num_rows)
             columns = _analyzed(selected, self._columns, self._tensors)
@@ -290,7 +290,12 @@ class _SelectRowsFn(beam.DoFn):
             yield pa.record_batch([large_list_array(column) for column in columns.values()], list(columns))
 
 
-def _rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
+def rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
+    """Returns the rows that have this `_split`.
+
+    Raises:
+      DataError: when the rows have no split.
+    """
     if SPLIT not in batch.schema.names:
         raise DataError(f"cannot fit on split {split!r}: the rows have no split; assign one first (AssignSplit)")
     return batch.filter(pc.equal(batch.column(SPLIT).cast(pa.string()), split))

@@ -3,10 +3,11 @@
 import collections
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
+from penstock.io.dataset.observer import Anomaly
 from penstock.transforms.anomalies.findings import Finding, Findings, Severity
 from penstock.transforms.report.features import path_name
 from penstock.transforms.report.text import visible
@@ -38,6 +39,22 @@ class Alert(NamedTuple):
     reasons: tuple[tuple[str, str, str], ...]
 
 
+class FileFault(Protocol):
+    """What is wrong with a file of a dataset: a stable code, the path of the file, and a sentence."""
+
+    @property
+    def code(self) -> str:
+        """Such as `shard.crc32c`."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the dataset."""
+
+    @property
+    def detail(self) -> str:
+        """What is wrong."""
+
+
 class Distance(NamedTuple):
     """How far two datasets are apart in a feature: `kind` is `drift` or `skew`, `measure` a key of the definitions."""
 
@@ -52,6 +69,52 @@ class Distance(NamedTuple):
     def excess(self) -> float:
         """The value as a multiple of its threshold; the value itself where there is none."""
         return self.value / self.threshold if self.threshold else self.value
+
+
+def alerts_of_faults(faults: Iterable[FileFault]) -> list[Alert]:
+    """Faults of files, all of them errors, in their own order."""
+    return [
+        Alert("error", "", "", visible(fault.path), _long(fault.detail), ((fault.code, "", _long(fault.detail)),))
+        for fault in faults
+    ]
+
+
+class Recorded(NamedTuple):
+    """An anomaly as a manifest has it, and the start and end of its window, if it is of one."""
+
+    anomaly: Anomaly
+    window: tuple[str, str] | None = None
+
+
+def alerts_of_recorded(recorded: Iterable[Recorded], known: Iterable[Alert] = ()) -> list[Alert]:
+    """What manifests tell is unusual, errors first, in their own order; without those that are known already."""
+    told = {(alert.path, f"{alert.title}: {alert.text}") for alert in known}
+    found = [_alert_of_recorded(*one) for one in recorded]
+    found = [alert for alert in found if (alert.path, f"{alert.title}: {alert.text}") not in told]
+    return sorted(found, key=lambda alert: alert.severity != "error")
+
+
+def _alert_of_recorded(anomaly: Anomaly, window: tuple[str, str] | None) -> Alert:
+    title, colon, text = anomaly.description.partition(": ")
+    title, text = (title, text) if colon else ("Unusual", title)
+    path = _plain_path(anomaly.feature)
+    where = [f"({anomaly.dataset})"] if anomaly.dataset and window else []
+    when = [f"in {window[0]} to {window[1]}"] if window else []
+    against = f" Compared with {anomaly.against}." if anomaly.against else ""
+    return Alert(
+        severity="error" if anomaly.severity == "error" else "warning",
+        path=path,
+        name=visible(path) if path else "",
+        title=visible(" ".join([title, *where, *when]), _MAX_CHARACTERS),
+        text=_long(text),
+        reasons=((anomaly.reason, visible(title), _long(f"{text}{against}")),),
+    )
+
+
+def _plain_path(spelled: str) -> str:
+    """The path of a feature, from how TFDV spells it: a step with dots stands in quotes there."""
+    quoted = len(spelled) > 1 and spelled.startswith("'") and spelled.endswith("'")
+    return spelled[1:-1].replace("''", "'") if quoted else spelled
 
 
 def alerts_of_findings(findings: Findings) -> list[Alert]:

@@ -131,6 +131,12 @@ TERMS = (
     ),
     ("rejected", "Rejected rows", "Rows that were not written. Each is kept as a dead letter, with all its reasons."),
     ("reason", "Reason", "Code of what is wrong with a row. A row may have several, so they may add up to more."),
+    (
+        "window",
+        "Window",
+        "A span of time whose rows are published together. Those of an event-time window have their own times in it; "
+        "one of processing time has what came in between. A late row came after its window had been published.",
+    ),
     ("severity", "Severity", "An error stops a check; a warning is only told."),
 )
 

@@ -113,7 +113,7 @@ def datasets_of(
     """The datasets that can be shown: those of the statistics, then those of the baseline, labelled as such."""
     found = [Dataset(visible(d.name), d.num_examples, d.weighted_num_examples, d) for d in statistics.datasets]
     before = [
-        Dataset(f"{visible(d.name)} (baseline)", d.num_examples, d.weighted_num_examples, d)
+        Dataset(baseline_label(visible(d.name)), d.num_examples, d.weighted_num_examples, d)
         for d in (baseline.datasets if baseline else ())
     ]
     if len(found) + len(before) <= MAX_DATASETS:
@@ -122,6 +122,11 @@ def datasets_of(
     reserved = min(len(before), MAX_DATASETS // 2)
     shown = found[: MAX_DATASETS - reserved]
     return shown + before[: MAX_DATASETS - len(shown)]
+
+
+def baseline_label(label: str) -> str:
+    """The label of the dataset of a baseline, from that of the dataset of the same name."""
+    return f"{label} (baseline)"
 
 
 def features_of(datasets: Sequence[Dataset]) -> list[Feature]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from penstock.transforms.report.features import Dataset, feature_name, path_name
+from penstock.transforms.report.features import Dataset, baseline_label, feature_name, path_name
 from penstock.transforms.report.text import visible
 
 # A heat map with more rows has cells that cannot be read.
@@ -39,6 +39,14 @@ class HeatMap(NamedTuple):
     pairs: list[Pair]
 
 
+class Changed(NamedTuple):
+    """A pair of features whose correlation is another one than in the baseline: `pair.value` is the difference."""
+
+    pair: Pair
+    before: float
+    now: float
+
+
 class Together(NamedTuple):
     """Two features that are missing in the same rows.
 
@@ -57,6 +65,21 @@ def heat_map(datasets: Sequence[Dataset]) -> HeatMap | None:
         if found := _correlations(dataset):
             return _heat_map(dataset, found)
     return None
+
+
+def correlation_changes(datasets: Sequence[Dataset]) -> list[Changed]:
+    """Pairs whose correlation differs most between the first dataset that has any and its baseline."""
+    for dataset in datasets:
+        found = _correlations(dataset)
+        before = next((_correlations(one) for one in datasets if one.label == baseline_label(dataset.label)), {})
+        if found and before:
+            changed = [
+                Changed(_pair(pair, found[pair] - before[pair]), before[pair], found[pair])
+                for pair in found.keys() & before.keys()
+            ]
+            changed.sort(key=lambda one: (-abs(one.pair.value), one.pair.paths))
+            return [one for one in changed[:MAX_PAIRS] if one.pair.value]
+    return []
 
 
 def _correlations(dataset: Dataset) -> dict[tuple[str, str], float]:

@@ -5,12 +5,13 @@ Formulas of what it shows stand in the page itself, under "How each number is de
 
 import dataclasses
 import html
+import itertools
 import os
 import pathlib
 import tempfile
 import uuid
 import webbrowser
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -18,6 +19,8 @@ from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from penstock.io.dataset.manifest import ManifestFile
+from penstock.io.dataset.observer import Anomaly
+from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
 from penstock.io.files.folders import delete_files, replace_file
@@ -26,24 +29,32 @@ from penstock.transforms.report import page
 from penstock.transforms.report.alerts import (
     Alert,
     Distance,
+    FileFault,
+    Recorded,
     alerts_by_path,
     alerts_of,
+    alerts_of_faults,
     alerts_of_findings,
+    alerts_of_recorded,
     distances_of,
     distances_of_findings,
 )
 from penstock.transforms.report.charts import draw_line
 from penstock.transforms.report.features import Dataset, Feature, datasets_of, features_of
 from penstock.transforms.report.history_lines import Line, changing, lines_of
-from penstock.transforms.report.relations import heat_map, missing_together
-from penstock.transforms.report.rows import Letter, rows_of
+from penstock.transforms.report.relations import correlation_changes, heat_map, missing_together
+from penstock.transforms.report.rows import Letter, Rows, rows_of
 from penstock.transforms.report.schema_table import schema_rows
 from penstock.transforms.report.text import visible
+from penstock.transforms.report.windows import sums_of, window_lines, window_rows
 
 _M = TypeVar("_M", bound=Message)
 
 # With more features than this, only those that findings name show their history: it would be most of the page.
 _FEATURES_WITH_HISTORY = 200
+
+# A stream may have any number of windows with findings.
+_MAX_ALERTS = 500
 
 
 class HasProto(Protocol):
@@ -67,7 +78,11 @@ class Report:
       baseline: statistics to compare with, drawn over the others.
       schema: what the data should be.
       anomalies: what a check has found: `Findings`, whose order is kept, or the proto.
-      manifest: of the dataset or of one window, as it is read or as a dict.
+      manifest: of the dataset or of one window, as it is read or as a dict. What it tells of anomalies is an alert too.
+      windows: manifests of the windows of a dataset, in the order of time, in place of `manifest`: a table of them,
+        lines of their rows and of their rejects by reason, their sums, and their anomalies, those of the newest first.
+      faults: of files, such as `verify_dataset` finds, before all other alerts; none if it found none, None if nobody
+        has looked.
       history: metrics of earlier runs, a row for each value (`lines_of` says which columns).
       dead_letters: rejected rows, as `DeadLetter` or as the dicts that their files hold; three examples of each reason
         are shown. The report is immutable, so an iterator is read when the report is made.
@@ -82,6 +97,8 @@ class Report:
     schema: schema_pb2.Schema | None = None
     anomalies: anomalies_pb2.Anomalies | HasProto | None = None
     manifest: ManifestFile | Mapping[str, Any] | None = None
+    windows: Iterable[WindowManifest] = ()
+    faults: Iterable[FileFault] | None = None
     history: pa.Table | None = None
     dead_letters: Iterable[Letter] = ()
     title: str = "Data report"
@@ -94,7 +111,11 @@ class Report:
         _proto_or_none("anomalies", self.anomalies, anomalies_pb2.Anomalies)
         if self.history is not None:
             lines_of(self.history.slice(0, 0))
-        object.__setattr__(self, "_rows", rows_of(self.manifest, self.dead_letters))
+        object.__setattr__(self, "windows", tuple(self.windows))
+        if self.manifest is not None and self.windows:
+            raise ConfigError("a report is of a dataset or of its windows: pass manifest or windows")
+        object.__setattr__(self, "faults", None if self.faults is None else tuple(self.faults))
+        object.__setattr__(self, "_rows", _gathered(self.manifest, self._windows, self.dead_letters))
 
     def to_html(self) -> str:
         """Returns the page. It follows from the arguments alone: there is no time or path in it."""
@@ -103,6 +124,7 @@ class Report:
         datasets = datasets_of(statistics, baseline)
         features = features_of(datasets)
         alerts, distances = self._found()
+        alerts, more = alerts[:_MAX_ALERTS], alerts[_MAX_ALERTS:]
         counts = alerts_by_path(alerts)
         lines = lines_of(self.history) if self.history is not None else {}
         return page.render(
@@ -112,19 +134,44 @@ class Report:
             counts,
             distances,
             _shown_lines(features, counts, lines),
-            checked=self.anomalies is not None,
+            checked=self.anomalies is not None or self.faults is not None or bool(self.windows or alerts),
             alerts=alerts,
+            more_alerts=len(more),
             left_out=_left_out(datasets, statistics, baseline),
             what_became=self._rows,  # type: ignore[attr-defined]
+            windows=window_rows(self._windows),
+            window_count=len(self._windows),
             heat=heat_map(datasets),
+            changed=correlation_changes(datasets),
             together=missing_together(datasets[0]) if datasets else [],
             schema=schema_rows(self.schema) if self.schema else None,
-            drawn=[draw_line(line) for line in changing(lines.get("", ()))],
-            history=self.history is not None,
+            drawn=[draw_line(line) for line in changing([*window_lines(self._windows), *lines.get("", ())])],
+            history=self.history is not None or len(self._windows) > 1,
         )
 
+    @property
+    def _windows(self) -> tuple[WindowManifest, ...]:
+        return tuple(self.windows)
+
     def _found(self) -> tuple[list[Alert], list[Distance]]:
-        """The findings, the gravest first, and the distances. A proto has less to tell, and no order."""
+        """The alerts, the gravest first, and the distances."""
+        found, distances = self._checked()
+        faults = alerts_of_faults(self.faults or ())
+        recorded = alerts_of_recorded(self._recorded(), found)
+        order = sorted([*found, *recorded], key=lambda alert: alert.severity != "error")
+        return [*faults, *order], distances
+
+    def _recorded(self) -> Iterable[Recorded]:
+        """What manifests tell, that of the newest window first."""
+        anomalies = self.manifest.get("anomalies", ()) if isinstance(self.manifest, Mapping) else ()
+        if isinstance(self.manifest, ManifestFile):
+            anomalies = getattr(self.manifest, "anomalies", ())
+        own = (Recorded(one if isinstance(one, Anomaly) else Anomaly(**one)) for one in anomalies)
+        newest = (Recorded(one, window.window) for window in reversed(self._windows) for one in window.anomalies)
+        return itertools.chain(own, newest)
+
+    def _checked(self) -> tuple[list[Alert], list[Distance]]:
+        """What a check has found. A proto has less to tell, and no order."""
         if isinstance(self.anomalies, Findings):
             return alerts_of_findings(self.anomalies), distances_of_findings(self.anomalies)
         anomalies = _proto_or_none("anomalies", self.anomalies, anomalies_pb2.Anomalies)
@@ -160,6 +207,13 @@ class Report:
             f'<iframe title="{html.escape(visible(self.title))}" sandbox="allow-scripts" width="100%" height="800" '
             f'style="border: 0" srcdoc="{html.escape(self.to_html())}"></iframe>'
         )
+
+
+def _gathered(
+    manifest: ManifestFile | Mapping[str, Any] | None, windows: Sequence[WindowManifest], letters: Iterable[Letter]
+) -> Rows | None:
+    """What became of the rows of a dataset, or of all windows."""
+    return rows_of(sums_of(windows) if manifest is None else manifest, letters)
 
 
 def _proto(name: str, given: object, kind: type[_M]) -> _M:

@@ -7,8 +7,11 @@ import pytest
 from penstock.io.errors import ConfigError
 from pipelines._main import JOBS
 from pipelines._options.dataset import DatasetJobOptions
+from pipelines._options.history import HistoryOptions
 from pipelines._options.prepare import PrepareOptions
+from pipelines._options.relax import RelaxOptions
 from pipelines._options.replay import ReplayOptions
+from pipelines._report.result import UsageError
 
 LETTERS = ("--dead_letters=a.jsonl", "--output=out")
 
@@ -22,6 +25,24 @@ def test_both_jobs_that_write_a_dataset_have_its_flags_and_none_hides_any():
     assert prepare - replay == {"input"}
     assert replay - prepare == {"dead_letters", "max_attempts", "reasons", "release"}
     assert not issubclass(ReplayOptions, PrepareOptions)
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "message"),
+    [
+        ("prepare", ["--input=kafka://h:9092/t", "--output=out", "--schema=s.pbtxt", "--window=fixed:60s"],
+         "penstock status --output DIR --report FILE.html"),
+        ("replay", [*LETTERS, "--watch=1"], "penstock status --output DIR/RUN_ID --report FILE.html"),
+        ("history", ["--dataset=out"], "--report is of penstock status, which draws the history in it"),
+        ("relax", ["--input=a.csv"], "--report is of penstock check"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isalpha() else "",
+)  # fmt: skip
+def test_a_report_where_it_has_no_meaning_is_refused_with_what_to_do(job, arguments, message, capsys):
+    options = {"prepare": PrepareOptions, "replay": ReplayOptions, "history": HistoryOptions, "relax": RelaxOptions}
+    with pytest.raises((ConfigError, UsageError)) as raised:
+        options[job].parse([*arguments, "--report=r.html"])
+    assert message in f"{raised.value} {capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize(("options", "own"), [(PrepareOptions, "input"), (ReplayOptions, "dead_letters")])

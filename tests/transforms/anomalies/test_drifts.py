@@ -12,6 +12,7 @@ import pytest
 from seeded_drifts import DRIFTS, batch, table
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from penstock.io.errors import ConfigError
 from penstock.transforms.anomalies.check import check_statistics
 from penstock.transforms.anomalies.findings import Severity
 from penstock.transforms.anomalies.measures.thresholds import Thresholds
@@ -187,3 +188,126 @@ def test_distances_are_of_all_features():
     assert 0 < distances["temp"].kolmogorov_smirnov < 0.05
     assert distances["carrier"].l_infinity < 0.05
     assert distances["dep_delay"].missing == pytest.approx((0.025, 0.025), abs=0.005)
+
+
+def correlation_findings(now: dict, before: dict, **thresholds: float) -> list[tuple[str, str, str, str]]:
+    found = check_statistics(
+        statistics(batch(now)), baseline=statistics(batch(before)), thresholds=Thresholds(**thresholds)
+    )
+    return [(one.subject, one.code, one.expected, one.seen) for one in found]
+
+
+def alone(columns: dict) -> dict:
+    return {name: columns[name] for name in ("dep_delay", "arr_delay", "temp", "humid_origin")}
+
+
+def test_lost_and_gained_correlations_have_both_values():
+    before, now = alone(table(ROWS, 1)), alone(table(ROWS, 2))
+    apart = now | {"arr_delay": np.random.default_rng(3).permutation(now["arr_delay"])}
+    ((subject, code, expected, seen),) = correlation_findings(apart, before)
+    assert (subject, code) == ("arr_delay", "drift.correlation")
+    assert expected == "a correlation of 0.873 with dep_delay (as in the previous span)"
+    assert seen == "-0.010 with dep_delay"
+    ((subject, code, expected, seen),) = correlation_findings(now, before | {"arr_delay": apart["arr_delay"]})
+    assert (subject, code, seen) == ("arr_delay", "drift.correlation", "0.885 with dep_delay")
+
+
+def test_column_of_other_rows_is_said_once_with_all_its_correlations():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=ROWS)
+    before = {name: common + rng.normal(size=ROWS) / 2 for name in "abcdefgh"}
+    now = before | {"c": rng.permutation(before["c"])}
+    ((subject, code, _, seen),) = correlation_findings(now, before)
+    assert (subject, code) == ("c", "drift.correlation")
+    assert seen.count(" with ") == 5
+    assert seen.endswith(" and 2 more")
+
+
+def test_threshold_of_correlation_is_a_difference():
+    before, now = alone(table(ROWS, 1)), alone(table(ROWS, 2))
+    rng = np.random.default_rng(3)
+    less = now | {"arr_delay": np.where(rng.random(ROWS) < 0.7, rng.permutation(now["arr_delay"]), now["arr_delay"])}
+    assert [code for _, code, _, _ in correlation_findings(less, before)] == ["drift.correlation"]
+    assert correlation_findings(less, before, correlation=0.7) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda columns: {"temp": -columns["temp"]},
+        lambda columns: {"temp": columns["temp"] * 1.8 + 32},
+        lambda columns: {"temp": np.full(ROWS, 4.25)},
+        lambda columns: {"dep_delay": np.where(np.arange(ROWS) % 9, columns["dep_delay"], -999.0)},
+        lambda columns: {"temp": columns["dep_delay"], "dep_delay": columns["temp"]},
+    ],
+    ids=["sign", "units", "constant", "sentinel", "swapped"],
+)
+def test_what_becomes_of_correlations_of_a_changed_column_is_not_said(change):
+    before, now = alone(table(ROWS, 1)), alone(table(ROWS, 2))
+    found = correlation_findings(now | change(now), before)
+    assert found
+    assert [one for one in found if one[1] == "drift.correlation"] == []
+
+
+def test_heavy_tails_raise_no_alarm():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x, noise = rng.standard_t(1.5, (2, 400))
+        same = rng.normal(size=400)
+        outlier = same.copy()
+        outlier[rng.integers(400)] = 1e6
+        rows = pa.table({"x": x, "y": x + 0.3 * noise, "same": same, "outlier": outlier})
+        half, other = halves(rows, seed)
+        found = check_statistics(half, baseline=other, thresholds=Thresholds(correlation=0))
+        assert [one.text for one in found] == []
+
+
+def test_correlations_are_of_all_pairs_those_that_changed_most_first():
+    columns = table(ROWS, 2)
+    apart = columns | {"arr_delay": np.random.default_rng(3).permutation(columns["arr_delay"])}
+    found = check_statistics(statistics(batch(apart)), baseline=baseline())
+    first = found.correlations[0]
+    assert first.paths == (("arr_delay",), ("dep_delay",))
+    assert first.before == pytest.approx(0.873, abs=0.001)
+    assert first.now == pytest.approx(0, abs=0.05)
+    # Of numbers but the running one; texts have none.
+    assert len(found.correlations) == 9 * 10 / 2
+    assert found.of("All Examples").correlations == found.correlations
+
+
+def test_statistics_without_pairs_have_no_correlations():
+    without = compute_statistics([batch(table(ROWS, 2))], StatisticsOptions(pair_columns=0)).to_proto()
+    assert check_statistics(without, baseline=baseline()).correlations == ()
+
+
+def test_psi_is_looked_at_where_a_threshold_says_so():
+    columns = table(ROWS, 2)
+    now = statistics(batch(columns | {"wind_speed": columns["wind_speed"] * 1.2, "hour": (columns["hour"] + 5) % 24}))
+    codes = [one.code for one in check_statistics(now, baseline=baseline())]
+    assert "drift.psi" not in codes
+    found = check_statistics(now, baseline=baseline(), thresholds=Thresholds(psi=0.1))
+    (one,) = [one for one in found if one.code == "drift.psi"]
+    assert (one.subject, one.severity) == ("hour", Severity.ERROR)
+    assert one.expected.startswith("a population stability index below 0.1")
+    assert one.fix.startswith("threshold psi: 0.1 -> ")
+
+
+def test_psi_of_values_is_over_the_most_frequent_ones():
+    columns = table(ROWS, 2)
+    now = statistics(batch(columns | {"carrier": np.where(columns["late"], "Delta", columns["carrier"])}))
+    found = check_statistics(now, baseline=baseline(), thresholds=Thresholds(psi=0.1, values=1, new_values=1))
+    assert [(one.subject, one.code) for one in found] == [("carrier", "drift.psi")]
+    index = next(one.psi for one in found.distances if one.path == ("carrier",))
+    assert f"{index:.3f}" in found.findings[0].seen
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"correlation": 2.5}, "correlation is a difference of two correlations, from 0 to 2, got 2.5"),
+        ({"psi": -1.0}, "psi must be not negative and finite, got -1.0"),
+    ],
+)
+def test_thresholds_out_of_range_are_refused(given, match):
+    with pytest.raises(ConfigError, match=match):
+        Thresholds(**given)

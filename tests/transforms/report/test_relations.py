@@ -1,7 +1,7 @@
 import report_samples as samples
 
 from penstock.transforms.report.features import datasets_of
-from penstock.transforms.report.relations import MAX_HEATED, heat_map, missing_together
+from penstock.transforms.report.relations import MAX_HEATED, correlation_changes, heat_map, missing_together
 
 
 def datasets(columns):
@@ -49,3 +49,12 @@ def test_features_that_are_always_missing_together_come_first():
         (("a", "c"), 1, 3),
         (("b", "c"), 1, 3),
     ]
+
+
+def test_correlations_that_differ_most_from_the_baseline_come_first():
+    now = samples.statistics_of({"a": [1, 2, 3, 4], "b": [4, 3, 2, 1], "c": [1, 2, 3, 5]})
+    before = samples.statistics_of({"a": [1, 2, 3, 4], "b": [1, 2, 3, 4], "c": [1, 2, 3, 5]})
+    found = correlation_changes(datasets_of(now, before))
+    assert (found[0].pair.paths, found[0].before, found[0].now, found[0].pair.value) == (("b", "a"), 1, -1, -2)
+    assert {one.pair.paths for one in found} == {("b", "a"), ("c", "b")}  # that of a and c is the same
+    assert correlation_changes(datasets_of(now, None)) == []

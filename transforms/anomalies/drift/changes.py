@@ -38,6 +38,8 @@ TITLES: Mapping[str, str] = {
     "truncated": "Texts cut off",
     "lengths": "Texts of other lengths",
     "balance": "Another balance of values",
+    "psi": "Population stability index too high",
+    "correlation": "Another correlation",
     "value_count": "Other numbers of values",
 }
 
@@ -55,6 +57,7 @@ class Change:
       threshold: which one, of `Thresholds`; empty if there is none.
       rows: about how many rows it is about.
       example: a value, if there is one.
+      other: the feature that it is about too, such as that with which this one was swapped; empty if there is none.
     """
 
     path: Path
@@ -66,6 +69,7 @@ class Change:
     threshold: str = ""
     rows: float | None = None
     example: str = ""
+    other: Path = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,4 +118,8 @@ class Comparison:
     @property
     def chance(self) -> float:
         """How likely one test may find what is not there."""
-        return self.thresholds.false_alarms / (_TESTS * max(1, len(self.now.features)))
+        return self.chance_of(len(self.now.features))
+
+    def chance_of(self, number: int) -> float:
+        """How likely one of so many tests of a kind may find what is not there; of each kind there are as many."""
+        return self.thresholds.false_alarms / (_TESTS * max(1, number))

@@ -75,13 +75,10 @@ def with_swaps(changes: list[Change], pairs: Sequence[Pair]) -> list[Change]:
         sizes = [change.size for change in changes if change.path in (one.path, other.path)]
         names = ".".join(one.path), ".".join(other.path)
         text = f"{names[0]} has the values that {names[1]} had, and the other way round"
-        found.append(
-            Change(one.path, "swapped", f"{names[0]} and {names[1]} as before", text, max(sizes), rows=one.rows[0])
-        )
-    kept = [
-        change for change in changes if change.path not in swapped or change.code not in (*_OF_VALUES, "nulls", "nan")
-    ]
-    return found + kept
+        before = f"{names[0]} and {names[1]} as before"
+        found.append(Change(one.path, "swapped", before, text, max(sizes), rows=one.rows[0], other=other.path))
+    explained = _OF_VALUES | {"nulls", "nan", "psi"}
+    return found + [change for change in changes if change.path not in swapped or change.code not in explained]
 
 
 def _are_swapped(one: Pair, other: Pair, own: float) -> bool:

@@ -11,8 +11,14 @@ from penstock.transforms.anomalies.drift.columns import (
     with_swaps,
     without_followers,
 )
+from penstock.transforms.anomalies.drift.correlations import (
+    Correlated,
+    correlation_changes,
+    measure_correlations,
+)
 from penstock.transforms.anomalies.drift.keys import distinct_change, is_running, repeated_rows, running_change
 from penstock.transforms.anomalies.drift.numbers import Numbers, measure_numbers, number_changes
+from penstock.transforms.anomalies.drift.psi import psi_change, psi_of_pair
 from penstock.transforms.anomalies.drift.shares import share_changes
 from penstock.transforms.anomalies.drift.texts import count_change, length_change
 from penstock.transforms.anomalies.drift.values import listed_counts, value_changes
@@ -34,17 +40,32 @@ class Gaps:
     missing: tuple[float, float]
 
 
-def find_changes(comparison: Comparison) -> tuple[list[Change], list[Gaps]]:
-    """Returns what changed, and the distances of all features that both datasets have values of."""
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What changed between two datasets.
+
+    Attributes:
+      changes: each with its cause, as far as it is known.
+      gaps: the distances of all features that both datasets have values of.
+      correlations: of all pairs of columns that both datasets have correlations of, those first that changed most.
+    """
+
+    changes: list[Change] = dataclasses.field(default_factory=list)
+    gaps: list[Gaps] = dataclasses.field(default_factory=list)
+    correlations: list[Correlated] = dataclasses.field(default_factory=list)
+
+
+def find_changes(comparison: Comparison) -> Found:
+    """Returns what changed, and how far all features and their correlations are apart."""
     if not comparison.now.proto.num_examples or not comparison.before.proto.num_examples:
-        return [], []
+        return Found()
     pairs = list(comparison.pairs())
     running = {pair.path for pair in pairs if is_running(pair)}
     numbers = {found.pair.path: found for found in measure_numbers(comparison, pairs)}
     changes = [*column_changes(comparison), *share_changes(comparison)]
     for pair in pairs:
         if pair.path in running:
-            changes += filter(None, [running_change(pair), distinct_change(comparison, pair)])
+            changes += filter(None, [running_change(comparison, pair), distinct_change(comparison, pair)])
         else:
             changes += _changes_of(comparison, pair, numbers.get(pair.path))
     changes = with_swaps(with_explained_types(changes), pairs)
@@ -52,7 +73,11 @@ def find_changes(comparison: Comparison) -> tuple[list[Change], list[Gaps]]:
     if repeats is not None:
         followers = ("repeated", "precision", "distinct")
         changes = [repeats, *(change for change in changes if change.code not in followers)]
-    return without_followers(changes), [_gaps(pair, numbers.get(pair.path)) for pair in pairs]
+    correlations = measure_correlations(comparison, pairs)
+    if correlations is not None:
+        changes += correlation_changes(comparison, correlations, changes)
+    gaps = [_gaps(pair, numbers.get(pair.path)) for pair in pairs]
+    return Found(without_followers(changes), gaps, [] if correlations is None else correlations.each())
 
 
 def _changes_of(comparison: Comparison, pair: Pair, numbers: Numbers | None) -> list[Change]:
@@ -63,7 +88,7 @@ def _changes_of(comparison: Comparison, pair: Pair, numbers: Numbers | None) -> 
     if counts is not None:
         changes += value_changes(comparison, pair, counts)
     changes += filter(None, [length_change(comparison, pair), count_change(comparison, pair)])
-    changes += filter(None, [distinct_change(comparison, pair)])
+    changes += filter(None, [distinct_change(comparison, pair), psi_change(comparison, pair, numbers, counts)])
     return changes
 
 
@@ -76,7 +101,8 @@ def _gaps(pair: Pair, numbers: Numbers | None) -> Gaps:
         return Gaps(pair.path, numbers.distance, numbers.wasserstein, numbers.psi, bits, None, missing)
     if now.values and before.values:
         bits = jensen_shannon_of_values(now.values, before.values)
-        return Gaps(pair.path, None, None, None, bits, l_infinity(now.values, before.values)[1], missing)
+        index = psi_of_pair(pair)
+        return Gaps(pair.path, None, None, index, bits, l_infinity(now.values, before.values)[1], missing)
     return Gaps(pair.path, None, None, None, None, None, missing)
 
 

@@ -2,8 +2,11 @@
 
 import math
 
+import numpy as np
+
 from penstock.transforms.anomalies.drift.changes import Change, Comparison, Pair
-from penstock.transforms.anomalies.measures.bounds import distinct_bounds
+from penstock.transforms.anomalies.measures.bounds import distinct_bounds, share_evidence
+from penstock.transforms.anomalies.measures.histograms import finest_histogram, share_beyond
 from penstock.transforms.anomalies.measures.views import FeatureView, Stats
 
 # A column with at least this share of distinct values is one of keys, or of measurements that hardly repeat.
@@ -33,15 +36,20 @@ def _runs(view: FeatureView) -> bool:
     return view.unique >= _UNIQUE * rows and length > 0 and is_even
 
 
-def running_change(pair: Pair) -> Change | None:
+def running_change(comparison: Comparison, pair: Pair) -> Change | None:
     """Returns that a running number started anew: it ends before the old one did, and begins no later.
 
     A part of the same rows, such as another split, covers the same range. So the end must lie lower by more than the
-    tenth part of the range.
+    tenth part of the range, and there must be more numbers beyond it than chance leaves to one side.
     """
     now, before = pair.now.proto.num_stats, pair.before.proto.num_stats
     length = before.max - before.min
     if now.max >= before.max - length / 10 or now.min > before.min + length / 10:
+        return None
+    (rows, rows_before), histogram = pair.rows, finest_histogram(pair.before)
+    beyond = 0.0 if histogram is None else share_beyond(histogram, now.max, 1) * rows_before
+    evidence = share_evidence(*(np.array(count) for count in (0.0, rows, beyond, rows_before)))
+    if evidence <= math.log(2 / comparison.chance):
         return None
     share = min(1.0, (before.max - now.max) / length)
     return Change(

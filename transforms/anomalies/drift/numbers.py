@@ -43,6 +43,7 @@ class Numbers:
       wasserstein: in standard deviations of before.
       psi: over tenths of before.
       mean: difference of means, in standard deviations of both together.
+      is_beyond_chance: whether the distribution differs by more than chance.
       is_sure: whether the distribution differs by more than chance and the threshold.
       is_moved: whether the mean does.
     """
@@ -55,6 +56,7 @@ class Numbers:
     wasserstein: float
     psi: float
     mean: float
+    is_beyond_chance: bool
     is_sure: bool
     is_moved: bool
 
@@ -80,10 +82,11 @@ def measure_numbers(comparison: Comparison, pairs: Sequence[Pair]) -> list[Numbe
     means, deviations = _means([pair for pair, _, _ in found], rows, rows_before)
     deviation = np.array([max(pair.before.proto.num_stats.std_dev, 1e-300) for pair, _, _ in found])
     work = np.where(deviations[:, 1] > 0, wasserstein(these, others) / deviation, 0.0)
-    is_sure = (least > distribution_bound(rows, rows_before, chance)) & (distance >= thresholds.distribution)
+    is_beyond_chance = least > distribution_bound(rows, rows_before, chance)
+    is_sure = is_beyond_chance & (distance >= thresholds.distribution)
     is_moved = (means > mean_bound(rows, rows_before, chance)) & (means >= thresholds.mean)
     index = psi(these, others, rows, rows_before)
-    columns = (distance, least, work, index, means, is_sure, is_moved)
+    columns = (distance, least, work, index, means, is_beyond_chance, is_sure, is_moved)
     return [Numbers(*one, *(column[row].item() for column in columns)) for row, one in enumerate(found)]
 
 

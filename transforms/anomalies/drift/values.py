@@ -86,7 +86,7 @@ def _counts(
 
 def value_changes(comparison: Comparison, pair: Pair, counts: Counts, is_number: bool = False) -> list[Change]:
     """Returns what became of the values of a feature; what explains most comes alone."""
-    sure = counts.evidence() > np.log(2 * max(1, len(counts.keys)) / comparison.chance)
+    sure = _beyond_chance(comparison, counts)
     if not np.any(sure):
         return []
     now, before = counts.shares
@@ -106,6 +106,15 @@ def value_changes(comparison: Comparison, pair: Pair, counts: Counts, is_number:
     if not changes and is_large:
         changes.append(_balance(comparison, pair, counts, sure))
     return changes
+
+
+def _beyond_chance(comparison: Comparison, counts: Counts) -> Mask:
+    return counts.evidence() > np.log(2 * max(1, len(counts.keys)) / comparison.chance)
+
+
+def is_beyond_chance(comparison: Comparison, counts: Counts) -> bool:
+    """Whether the share of any value differs by more than chance."""
+    return bool(_beyond_chance(comparison, counts).any())
 
 
 def _whole_change(counts: Counts, is_number: bool, is_new: Mask, is_gone: Mask) -> tuple[str, str] | None:
@@ -171,7 +180,7 @@ def _listed(comparison: Comparison, pair: Pair, code: str, mask: Mask, shares: F
     return Change(pair.path, code, before, now, min(mass, 1.0), excess, "new_values", rows, _examples(values))
 
 
-def _balance(comparison: Comparison, pair: Pair, counts: Counts, sure: Floats) -> Change:
+def _balance(comparison: Comparison, pair: Pair, counts: Counts, sure: Mask) -> Change:
     now, before = counts.shares
     index = int(np.argmax(np.where(sure, np.abs(now - before), -1.0)))
     size = float(abs(now[index] - before[index]))

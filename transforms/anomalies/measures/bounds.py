@@ -47,6 +47,42 @@ def _divergence(hits: Floats, rows: Floats, share: Floats) -> Floats:
     return np.maximum(np.nan_to_num(hit + miss), 0.0)
 
 
+def correlation_bound(
+    correlation: Floats, other: Floats, rows: Floats, other_rows: Floats, moments: Floats, most: Floats, chance: float
+) -> Floats:
+    """Bounds the differences of the correlations of columns of two samples: s sqrt(2 ln(2 / chance) (n + m) / (n m)).
+
+    To first order a difference is a sum over rows, with random signs, of x y - r (x^2 + y^2) / 2 in standard deviations
+    (Devlin, Gnanadesikan and Kettenring, Robust estimation and outlier detection with correlation coefficients, 1975),
+    for which Hoeffding's inequality holds as in `mean_bound`. The mean of its square is at most s^2, the lesser of two
+    bounds. With K the fourth moments, by Cauchy and Schwarz, where extremes do not speak against the correlation, so
+    that E[x^3 y] and E[x y^3] have the sign of r::
+
+        s^2 = (1 + r^2 / 2) sqrt(Kx Ky) + r^2 (Kx + Ky) / 4
+
+    and, for any distribution, with x y written as a difference of the squares of x + y and x - y, of which one is small
+    where r is large, and none is greater than D = max |x| + max |y|::
+
+        s^2 = (1 - |r|)^2 (Kx + Ky) / 2 + (1 - |r|) (1 + |r|)^2 D^2 / 8
+
+    Args:
+      correlation, other: r of each pair in both samples, of shape (columns, columns); r of both together is taken as
+        their mean, by rows.
+      rows, other_rows: n and m of each pair.
+      moments: K of the column of each row of the matrix, in the rows of the pair.
+      most: max |x| of each column, of shape (columns,).
+      chance: how likely chance alone may exceed it.
+    """
+    rows, other_rows = np.maximum(rows, 1), np.maximum(other_rows, 1)
+    together = np.abs(rows * correlation + other_rows * other) / (rows + other_rows)
+    both, widest = moments + moments.T, most[:, None] + most[None, :]
+    plain = (1 + together**2 / 2) * np.sqrt(moments * moments.T) + together**2 * both / 4
+    rest = 1 - together
+    narrow = rest**2 * both / 2 + rest * (1 + together) ** 2 * widest**2 / 8
+    by_rows = np.sqrt(-2 * np.log(chance / 2) * (rows + other_rows) / (rows * other_rows))
+    return np.sqrt(np.minimum(plain, narrow)) * by_rows
+
+
 def cohens_h(share: Floats, other: Floats) -> Floats:
     """Returns the difference of two shares: 2 asin(sqrt(p)) - 2 asin(sqrt(q)), from -pi to pi.
 

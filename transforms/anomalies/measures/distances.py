@@ -5,8 +5,8 @@ distance               formula                                                  
 =====================  ======================================================================  ========================
 Kolmogorov-Smirnov     max |F(x) - G(x)|, from 0 to 1                                          Smirnov 1939
 Wasserstein            integral of |F(x) - G(x)| dx, in standard deviations of the baseline    Vallender 1974
-PSI                    sum (p - q) ln(p / q) over tenths of the baseline, in nats              Siddiqi, Credit Risk
-                                                                                               Scorecards, 2006
+PSI                    sum (p - q) ln(p / q) over tenths of the baseline, or its 9 most        Siddiqi, Credit Risk
+                       frequent values and all others, in nats                                 Scorecards, 2006
 L-infinity             max |p - q| over values, from 0 to 1                                    TFDV
 Jensen-Shannon         (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2, in bits, 0 to 1     Lin 1991, as in TFDV
 =====================  ======================================================================  ========================
@@ -88,6 +88,24 @@ def _bins(histograms: Stack, bounds: Floats) -> Floats:
 def _smooth(shares: Floats, rows: Floats) -> Floats:
     count = np.maximum(rows, 1)[:, None]
     return (shares * count + 0.5) / (count + 0.5 * _PSI_BINS)
+
+
+def psi_of_values(
+    these: Mapping[str, float], baseline: Mapping[str, float], total: float, baseline_total: float
+) -> float:
+    """Returns the population stability index over the 9 most frequent values of the baseline, and all others as one.
+
+    Args:
+      these, baseline: counts of values, as far as they are listed.
+      total, baseline_total: how many values there are, listed or not.
+    """
+    frequent = sorted(baseline, key=lambda value: (-baseline[value], value))[: _PSI_BINS - 1]
+    shares = []
+    for side, count in ((these, total), (baseline, baseline_total)):
+        hits = [side.get(value, 0.0) for value in frequent]
+        counts = np.array([*hits, max(count - sum(hits), 0.0)])
+        shares.append((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))
+    return float(np.sum((shares[0] - shares[1]) * np.log(shares[0] / shares[1])))
 
 
 def l_infinity(these: Mapping[str, float], others: Mapping[str, float]) -> tuple[str, float]:

@@ -104,6 +104,27 @@ def share_beyond(buckets: Buckets, bound: float, side: int) -> float:
     return float(1 - below if side > 0 else below)
 
 
+def tails(buckets: Buckets, mean: float, square: float) -> tuple[float, float]:
+    """Returns the most that the mean of (x - mean)^4 is, and that of |x - mean|, wherever values lie in their buckets.
+
+    With their squares between a and b, the mean of the fourth powers in a bucket is at most a^2 + (a + b) (s - a), with
+    s that of the squares. What all squares have above their a goes to the buckets where it counts most.
+
+    Args:
+      buckets: of the values.
+      mean: from which distances are taken.
+      square: the mean of (x - mean)^2.
+    """
+    ends = np.stack([buckets.low - mean, buckets.high - mean]) ** 2
+    inside = (buckets.low <= mean) & (buckets.high >= mean)
+    least, most = np.where(inside, 0.0, ends.min(axis=0)), ends.max(axis=0)
+    left = max(square - float(buckets.mass @ least), 0.0)
+    order = np.argsort(-(least + most), kind="stable")
+    room = (buckets.mass * (most - least))[order]
+    filled = np.clip(left - (np.cumsum(room) - room), 0.0, room)
+    return float(buckets.mass @ least**2 + filled @ (least + most)[order]), float(np.sqrt(most.max()))
+
+
 @dataclasses.dataclass(frozen=True)
 class Stack:
     """Histograms of several features: arrays of shape (features, buckets), filled up with buckets without mass."""

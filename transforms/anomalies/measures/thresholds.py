@@ -23,6 +23,9 @@ class Thresholds:
       shares: difference of shares of nulls, NaN, zeros, or texts of a pattern, as Cohen's h: 0.1 is from 1 to 2.2 % or
         from 50 to 55 %.
       distinct: how far the number of distinct values may leave what sampling explains, relative to it.
+      correlation: difference of Pearson's correlation of two columns, from 0 to 2.
+      psi: population stability index, over tenths of the numbers or the most frequent values of the other dataset; None
+        does not look at it.
       error_factor: a difference of so many times its threshold is an error, below that a warning.
       ignore: features that are not compared, by dotted names.
     """
@@ -34,6 +37,8 @@ class Thresholds:
     new_values: float = 0.001
     shares: float = 0.1
     distinct: float = 0.1
+    correlation: float = 0.2
+    psi: float | None = None
     error_factor: float = 2.0
     ignore: tuple[str, ...] = ()
 
@@ -48,8 +53,10 @@ class Thresholds:
         for name in ("distribution", "values", "new_values"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is a part of the rows, from 0 to 1, got {getattr(self, name)}")
-        for name in ("mean", "shares", "distinct", "error_factor"):
+        if not 0 <= self.correlation <= 2:
+            raise ConfigError(f"correlation is a difference of two correlations, from 0 to 2, got {self.correlation}")
+        for name in ("mean", "shares", "distinct", "psi", "error_factor"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= (1 if name == "error_factor" else 0)):
+            if value is not None and not (math.isfinite(value) and value >= (1 if name == "error_factor" else 0)):
                 least = "1 or more" if name == "error_factor" else "not negative"
                 raise ConfigError(f"{name} must be {least} and finite, got {value}")
