@@ -100,12 +100,21 @@ class InputOptions(ReadingOptions):
     """What is read, and how."""
 
     input: tuple[str, ...] = flag(
-        "file, folder or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
-        "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
+        "file, folder or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; @FILE for "
+        "what a list names: paths, a line each, the inventory of a bucket (.csv), or the manifest.json of a dataset or "
+        "an inventory (docs/inputs.md); or kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its "
+        "parameters)",
         (),
         action="append",
         metavar="PATTERN",
         names=INPUT,
+    )
+    inventory_columns: tuple[str, ...] = flag(
+        "names of the columns of an --input @inventory.csv whose first line does not have them, such as "
+        "Bucket,Key,Size,LastModifiedDate,ETag",
+        (),
+        type=comma_list,
+        metavar="NAME,NAME",
     )
 
     def check_given(self) -> None:
@@ -569,6 +578,7 @@ def source_request(options: InputOptions, stream: StreamOptions) -> SourceReques
         out_of_orderness=parse_duration(stream.out_of_orderness),
         idle_timeout=None if stream.idle_timeout is None else parse_duration(stream.idle_timeout),
         partitioning=options.partitioning,
+        inventory_columns=options.inventory_columns,
     )
     return dataclasses.replace(request, max_ahead=stream.guard(kind_of(*request.inputs).is_endless(request)))
 
