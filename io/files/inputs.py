@@ -172,7 +172,7 @@ def _files_below(pattern: str) -> list[InputFile]:
 def _listed(pattern: str) -> Iterator[InputFile]:
     # Beam lists nothing for a relative pattern whose first folder is a pattern itself.
     here = "./" if is_local(pattern) and is_pattern(pattern.partition("/")[0]) else ""
-    _small_object.cache_clear()  # what begins now reads what is there now
+    forget_contents()
     try:
         found = stores.match(here + pattern)
     except OSError as error:
@@ -182,6 +182,11 @@ def _listed(pattern: str) -> Iterator[InputFile]:
         if not entry.path.endswith("/") and not is_local_directory(entry.path):
             file = _input_file(entry)
             yield dataclasses.replace(file, uri=file.uri.removeprefix(here))
+
+
+def forget_contents() -> None:
+    """Forgets the small objects that are kept: what begins now reads what is there now."""
+    _small_object.cache_clear()
 
 
 def stat_file(uri: str) -> InputFile:

@@ -5,7 +5,7 @@ import json
 import urllib.parse
 
 import pytest
-from helpers import job, run_prepare
+from helpers import run_prepare
 from store_fixtures import bucket, emulator  # noqa: F401
 
 from penstock.io.dataset.manifest import read_manifest
@@ -94,22 +94,22 @@ def inventory(files):
     return header, "\n".join(rows) + "\n"
 
 
-def test_an_inventory(folder, tmp_path, monkeypatch):
+def test_an_inventory(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     header, rows = inventory(objects(folder))
     (tmp_path / "named.csv").write_text(f"{header}\n{rows}")
     (tmp_path / "bare.csv").write_text(rows)
-    found = [find_inputs(["@named.csv"]), objects(folder)]
-    assert [[(file.uri, file.size, file.version) for file in files] for files in found][0] == [
-        (file.uri, file.size, file.version) for file in found[1]
+    named, there = find_inputs(["@named.csv"]), objects(folder)
+    assert [(file.uri, file.size, file.version) for file in named] == [
+        (file.uri, file.size, file.version) for file in there
     ]
-    code, out = job("--input=@bare.csv", f"--inventory_columns={header}", run=profile.run)
-    assert (code, "600 rows" in out) == (0, True)
-    stores.write_file(found[1][0].uri, (HEADER + SMALL).encode() + b"1,1\n")
+    assert profile.run(["--input=@bare.csv", f"--inventory_columns={header}"]) == 0
+    assert "600 rows" in capsys.readouterr().out
+    stores.write_file(there[0].uri, (HEADER + SMALL).encode() + b"1,1\n")
     with pytest.raises(
         InputError, match=r"changed while it was read: it is no longer version .* in a list that names it"
     ):
-        job("--input=@named.csv", run=profile.run)
+        profile.run(["--input=@named.csv"])
 
 
 def test_an_inventory_without_versions(folder, tmp_path):
@@ -119,10 +119,10 @@ def test_an_inventory_without_versions(folder, tmp_path):
         pytest.skip("the columns of one store will do")
     bare = "".join(",".join(line.split(",")[:4]) + "\n" for line in rows.splitlines())
     (tmp_path / "i.csv").write_text(f"Bucket,Key,Size,LastModifiedDate\n{bare}")
-    assert job(f"--input=@{tmp_path}/i.csv", run=profile.run)[0] == 0
+    assert profile.run([f"--input=@{tmp_path}/i.csv"]) == 0
     stores.write_file(files[0].uri, (HEADER + SMALL).encode() + b"1,1\n")
     with pytest.raises(InputError, match=r"changed while it was read: \d+ bytes at the start, \d+ now"):
-        job(f"--input=@{tmp_path}/i.csv", run=profile.run)
+        profile.run([f"--input=@{tmp_path}/i.csv"])
 
 
 @pytest.mark.parametrize("step", ["look_at", "write_schema"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.io.errors import InputError
-from penstock.io.files.inputs import FoundFiles, InputFile, find_each, find_files
+from penstock.io.files.inputs import FoundFiles, InputFile, find_each, find_files, forget_contents
 from penstock.io.files.paths import is_hidden, is_pattern
 from penstock.io.sources.lists.inventory import check_not_empty, read_inventory
 from penstock.io.sources.lists.lines import Line, kind_of_list, parse_lines, read_content
@@ -49,6 +49,7 @@ def read_list(path: str, names: Sequence[str] = ()) -> InputList:
       InputError: when it cannot be read, or a line of it names nothing; names the list and the line.
       ConfigError: when the names of columns are wrong.
     """
+    forget_contents()  # an inventory is believed without a look at its objects
     kind = kind_of_list(path)
     if kind == "folder":
         return _dataset(path, read_folder(path))

@@ -62,7 +62,7 @@ def test_suffixes_do_not_matter_for_what_a_pattern_names(make):
         ),
         (
             ["in/manifest.json", "in/train/part-00000-of-00001.parquet", "in/dead_letters/part-00000-of-00001.jsonl"],
-            r"in is a dataset, whose rejected rows .* folder of a split, such as in/train, or all of its shards by @in$",
+            r"in is a dataset, whose rejected rows .* a split, such as in/train, or all of its shards by @in$",
         ),
         (
             ["in/x/windows/a_b.json", "in/x/eval/a/late-00000-of-00001.parquet"],
