@@ -296,11 +296,11 @@ def open_raw(file: InputFile) -> Iterator["CountedReads"]:
 def _open(file: InputFile) -> BinaryIO:
     """Opens a file; a small object comes once, though its header and its rows are read again and again."""
     if stores.is_object(file.uri) and 0 < file.size <= _SMALL_BYTES:
-        return io.BytesIO(_small_object(file, time.monotonic() // _KEPT_SECONDS))
+        return io.BytesIO(_small_object(file, 0.0 if file.version else time.monotonic() // _KEPT_SECONDS))
     return stores.open_file(file.uri, file.size, file.version)
 
 
-# Sixteen MiB are kept in all, and not for long: a store's time of change has whole seconds.
+# Sixteen MiB are kept in all, and not for long if no version tells what they are: times of stores have whole seconds.
 _SMALL_BYTES, _KEPT_SECONDS = 1 << 18, 60.0
 
 

@@ -17,6 +17,7 @@ from penstock.io.files.temporary import default_folder, process_folder, remove_a
 from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
+from penstock.io.sources.lists.lines import kind_of_list, list_path
 from penstock.io.sources.registry import kind_of
 from penstock.transforms._named import SchemaMode
 from penstock.transforms.splits.registry import split_names
@@ -568,7 +569,14 @@ def resolved(*families: Options) -> dict[str, Any]:
 
 
 def source_request(options: InputOptions, stream: StreamOptions) -> SourceRequest:
-    """What the flags say of the source."""
+    """What the flags say of the source.
+
+    Raises:
+      ConfigError: when its URI is wrong, or flags are for another kind of source.
+    """
+    lists = (path for path in map(list_path, options.input) if path is not None)
+    if options.inventory_columns and not any(kind_of_list(path) == "inventory" for path in lists):
+        raise ConfigError("--inventory_columns names those of a CSV file: pass it with --input @FILE.csv")
     request = SourceRequest(
         inputs=options.input,
         format=options.format,

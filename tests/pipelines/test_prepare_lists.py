@@ -98,6 +98,10 @@ def test_flags_that_do_not_go_together():
     flags = ("--output=out", "--schema=schema.pbtxt", "--event_time=id:s", "--window=fixed:60s")
     with pytest.raises(ConfigError, match=r"^--input @may\.txt lists files that are there, and --watch looks for new"):
         run_prepare("--input=@may.txt", "--watch=1", *flags)
+    with pytest.raises(
+        ConfigError, match=r"^--inventory_columns names those of a CSV file: pass it with --input @FILE"
+    ):
+        run_prepare("--input=@may.txt", "--inventory_columns=Bucket,Key,Size", "--output=out")
     with pytest.raises(ConfigError, match=r"^--input @: names no list: write it as @FILE$"):
         run_prepare("--input=@", "--output=out")
     with pytest.raises(ConfigError, match=r"^--input @nix://b/x: no filesystem is known for nix://"):
