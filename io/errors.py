@@ -11,7 +11,8 @@
         ├── NoRowsError        there is not a single row where some are needed
         ├── RunnerError        what runs a pipeline has died, or cannot be reached: Prism, a job server, a cluster
         ├── StorageError       what a run writes has no place: a full disk, no permission; an OSError too
-        │   └── MissingFileError   a store has no such object, or no such bucket; a FileNotFoundError too
+        │   ├── MissingFileError   a store has no such object, or no such bucket; a FileNotFoundError too
+        │   └── ChangedFileError   an object was replaced while it was read
         └── RejectedRecordError  a bad record met a transform that has no error handler
 """
 
@@ -50,6 +51,10 @@ class StorageError(DataError, OSError):
 
 class MissingFileError(StorageError, FileNotFoundError):
     """A store has no such object, or no such bucket; the message has its URL."""
+
+
+class ChangedFileError(StorageError):
+    """An object of a store was replaced while it was read, or is not the one that was listed."""
 
 
 class RunnerError(DataError):

@@ -97,7 +97,7 @@ def _hint(file: InputFile) -> str:
     try:
         with open_raw(file) as raw:
             head = raw.read(HEAD_BYTES)
-    except OSError:
+    except (OSError, InputError):
         return ""
     content = content_of(head)
     if content is not None and (content.codec is None or content.codec != file.codec):

@@ -2,17 +2,19 @@
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
 
+import google_crc32c
 import pyarrow as pa
 
 from penstock.io.beam import progress
-from penstock.io.errors import InputError
+from penstock.io.errors import ChangedFileError, InputError
 from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import (
@@ -29,11 +31,21 @@ from penstock.io.files.suffixes import codec_of
 
 @dataclasses.dataclass(frozen=True, order=True)
 class InputFile:
-    """One matched file: where it is, its size in bytes, its last change in seconds since the epoch, UTC."""
+    """One file as it was when the job began.
+
+    Attributes:
+      uri: where it is.
+      size: bytes.
+      mtime: its last change, in seconds since the epoch, UTC; 0 where that is not known.
+      version: what tells its content from any other (`penstock.io.files.stores.Entry`); empty where that is not known.
+      crc32c: CRC32C of its bytes as they are stored, 8 hex digits, where a manifest says it; else empty.
+    """
 
     uri: str
     size: int
     mtime: float
+    version: str = ""
+    crc32c: str = ""
 
     @property
     def codec(self) -> str | None:
@@ -97,6 +109,23 @@ def find_files(patterns: Sequence[str], may_be_none: bool = False) -> FoundFiles
     return FoundFiles(tuple(sorted((contained | matched).values())), in_folders, tuple(sorted(left_out)))
 
 
+def find_each(uris: Collection[str]) -> dict[str, InputFile]:
+    """Finds the objects of stores among these URIs, which are no patterns: all at once, each with a request of its own.
+
+    Raises:
+      InputError: when a store does not say whether there is one.
+      ConfigError: for a store that cannot be reached from here.
+    """
+    objects = [uri for uri in uris if stores.is_object(uri)]
+    for uri in objects:
+        check_filesystem(uri)
+    try:
+        found = stores.stat_all(objects)
+    except OSError as error:
+        raise InputError(f"an input cannot be found: {error}") from error
+    return {uri: _input_file(entry) for uri, entry in found.items()}
+
+
 def _names_folder(pattern: str) -> bool:
     return is_local_directory(pattern) or (pattern.endswith("/") and not is_pattern(pattern))
 
@@ -114,6 +143,8 @@ def _match(pattern: str) -> tuple[list[InputFile], list[str]]:
                 hidden.add(file.uri)
             else:
                 found[file.uri] = file
+    if not found and not hidden and is_pattern(pattern):  # it may be the name of an object
+        found = find_each([pattern])
     return list(found.values()), sorted(hidden - found.keys())
 
 
@@ -141,7 +172,7 @@ def _files_below(pattern: str) -> list[InputFile]:
 def _listed(pattern: str) -> Iterator[InputFile]:
     # Beam lists nothing for a relative pattern whose first folder is a pattern itself.
     here = "./" if is_local(pattern) and is_pattern(pattern.partition("/")[0]) else ""
-    _small_object.cache_clear()  # what begins now reads what is there now
+    forget_contents()
     try:
         found = stores.match(here + pattern)
     except OSError as error:
@@ -151,6 +182,11 @@ def _listed(pattern: str) -> Iterator[InputFile]:
         if not entry.path.endswith("/") and not is_local_directory(entry.path):
             file = _input_file(entry)
             yield dataclasses.replace(file, uri=file.uri.removeprefix(here))
+
+
+def forget_contents() -> None:
+    """Forgets the small objects that are kept: what begins now reads what is there now."""
+    _small_object.cache_clear()
 
 
 def stat_file(uri: str) -> InputFile:
@@ -170,7 +206,77 @@ def _input_file(entry: stores.Entry) -> InputFile:
         entry.path.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{entry.path!a}: the name of the file is not UTF-8; rename it") from error
-    return InputFile(entry.path, entry.size, entry.modified)
+    return InputFile(entry.path, entry.size, entry.modified, entry.version)
+
+
+def check_unchanged(file: InputFile) -> None:
+    """Checks that a file is as it was when it was matched.
+
+    Nothing is asked of an object whose version is known: whatever is read of it is of that version, or fails.
+
+    Raises:
+      InputError: when its size, time or version has changed.
+    """
+    if file.version and stores.is_object(file.uri):
+        return
+    now = stat_file(file.uri)
+    if now.size != file.size:
+        raise _changed(file, f"{file.size} bytes at the start, {now.size} now")
+    if not _is_same(now, file):
+        raise _changed(file, f"written at {_time(file.mtime)} at the start, at {_time(now.mtime)} now")
+
+
+def _is_same(now: InputFile, before: InputFile) -> bool:
+    if before.version:
+        return now.version == before.version
+    # Of an object without a version an inventory has told, whose times have other fractions, or none at all.
+    is_told = stores.is_object(before.uri)
+    return now.mtime == before.mtime or (is_told and int(before.mtime) in (0, int(now.mtime)))
+
+
+def check_crc32c(file: InputFile) -> None:
+    """Reads a file whose CRC32C is known, and checks it; does nothing for other files, nor for one that was right.
+
+    Raises:
+      InputError: when it has another one.
+    """
+    if file.crc32c and (found := _crc32c(file)) != file.crc32c:
+        raise InputError(
+            f"{file.uri}: its CRC32C is {found}, and must be {file.crc32c}, as the manifest of its dataset says: it is "
+            "damaged; penstock verify says what else is"
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _crc32c(file: InputFile) -> str:
+    checksum = google_crc32c.Checksum()
+    with _telling_change(file), _open(file) as raw:
+        while data := raw.read(_CHECKED_BYTES):
+            checksum.update(data)
+    return str(checksum.digest().hex())
+
+
+_CHECKED_BYTES = 1 << 20
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
+
+def _changed(file: InputFile, how: str) -> InputError:
+    return InputError(f"{file.uri} changed while it was read: {how}; run the job again when the file is complete")
+
+
+def _replaced(file: InputFile) -> InputError:
+    return _changed(file, f"it is no longer version {file.version}, as it was at the start, or in a list that names it")
+
+
+@contextlib.contextmanager
+def _telling_change(file: InputFile) -> Iterator[None]:
+    try:
+        yield
+    except ChangedFileError as error:
+        raise _replaced(file) from error
 
 
 @contextlib.contextmanager
@@ -183,36 +289,44 @@ def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
 @contextlib.contextmanager
 def open_raw(file: InputFile) -> Iterator["CountedReads"]:
     """The same as Python's file object, which copies once less; a read may give less than was asked for."""
-    with _open(file) as raw:
-        yield CountedReads(raw)
+    with _telling_change(file), _open(file) as raw:
+        yield CountedReads(file, raw)
 
 
 def _open(file: InputFile) -> BinaryIO:
     """Opens a file; a small object comes once, though its header and its rows are read again and again."""
     if stores.is_object(file.uri) and 0 < file.size <= _SMALL_BYTES:
-        return io.BytesIO(_small_object(file, time.monotonic() // _KEPT_SECONDS))
-    return stores.open_file(file.uri, file.size)
+        return io.BytesIO(_small_object(file, 0.0 if file.version else time.monotonic() // _KEPT_SECONDS))
+    return stores.open_file(file.uri, file.size, file.version)
 
 
-# Sixteen MiB are kept in all, and not for long: a store's time of change has whole seconds.
+# Sixteen MiB are kept in all, and not for long if no version tells what they are: times of stores have whole seconds.
 _SMALL_BYTES, _KEPT_SECONDS = 1 << 18, 60.0
 
 
 @functools.lru_cache(maxsize=64)
 def _small_object(file: InputFile, kept_in: float) -> bytes:
-    """The bytes of a file as it was when it was listed; whether it still is so, its readers ask apart."""
-    return stores.open_file(file.uri, file.size).read()
+    """The bytes of a file as it was when it was listed."""
+    return stores.open_file(file.uri, file.size, file.version).read()
 
 
 class CountedReads:
-    """A file object that tells the progress bar how many bytes were read."""
+    """A file object that tells the progress bar how many bytes were read, and names a file that changed meanwhile."""
 
-    def __init__(self, raw: BinaryIO):
+    def __init__(self, file: InputFile, raw: BinaryIO):
+        self._file = file
         self._raw = raw
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes, or all."""
-        data = self._raw.read(size)
+        """Up to `size` bytes, or all.
+
+        Raises:
+          InputError: when the object has another version than when it was listed.
+        """
+        try:
+            data = self._raw.read(size)
+        except ChangedFileError as error:  # of an OSError, a library that reads would say that the file is damaged
+            raise _replaced(self._file) from error
         progress.add(bytes=len(data))
         return data
 

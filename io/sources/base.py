@@ -21,13 +21,14 @@ class SourceRequest:
     """What a job shall read, and how.
 
     Attributes:
-      inputs: URIs, patterns and folders.
+      inputs: URIs, patterns, folders and lists.
       format: the name of a format or an alias; None lets the source choose.
       options: the given options of formats, by flag.
       event_time: `COLUMN` or `COLUMN:unit`.
       watch: how often to look for new files; None reads the files that exist now.
       out_of_orderness, idle_timeout, max_ahead: as in `ReadFromKafka` and `WatchRecords`.
       partitioning: whether folders `key=value` are columns, as in `ReadRecords`.
+      inventory_columns: names of the columns of inventories without a header.
     """
 
     inputs: tuple[str, ...]
@@ -39,6 +40,7 @@ class SourceRequest:
     idle_timeout: datetime.timedelta | None = None
     max_ahead: datetime.timedelta | None = None
     partitioning: Partitioning = "auto"
+    inventory_columns: tuple[str, ...] = ()
 
 
 class Source(Protocol):

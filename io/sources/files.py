@@ -14,7 +14,8 @@ from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.formats.registry import by_keyword, choose_format
 from penstock.io.schema import Feature
 from penstock.io.sources.base import SourceRequest
-from penstock.io.sources.inputs import find_inputs, with_partitions
+from penstock.io.sources.inputs import find_named, with_partitions
+from penstock.io.sources.lists.read import InputList
 from penstock.io.sources.read import ReadRecords
 from penstock.io.sources.watch import WatchRecords
 
@@ -34,11 +35,13 @@ class FileSource:
 
     Attributes:
       times: reads the event times of rows that the schema cannot type; None if rows have none.
+      lists: the inputs that are lists, as they were read.
     """
 
     files: tuple[InputFile, ...]
     reader: Format
     times: LetterTimes | None = None
+    lists: tuple[InputList, ...] = ()
 
     is_bounded = True
     has_event_times = False
@@ -46,9 +49,11 @@ class FileSource:
     @classmethod
     def open(cls, request: SourceRequest) -> Self:
         """Finds the files and chooses the format; raises the errors of `SourceKind.open`."""
-        files = find_inputs(request.inputs, is_named=request.format is not None)
-        reader = with_partitions(_reader(request, files), files, request.partitioning)
-        return cls(files, reader, letter_times(request.event_time, request.max_ahead))
+        found = find_named(request.inputs, request.format is not None, request.inventory_columns)
+        reader = _reader(request, found.files)
+        found.check_read_by(reader)
+        reader = with_partitions(reader, found.files, request.partitioning)
+        return cls(found.files, reader, letter_times(request.event_time, request.max_ahead), found.lists)
 
     def read(
         self, features: Sequence[Feature] | None = None, order_key: bool = False, keep_source: bool = False
@@ -101,8 +106,8 @@ class FileSource:
         return f", and the files have columns ({', '.join(names)}) without a row" if names else ""
 
     def inputs(self) -> list[dict[str, Any]]:
-        """Lists each file with its size and modification time."""
-        return [dataclasses.asdict(file) for file in self.files]
+        """Lists each file with its size, its time, and its version and CRC32C as far as they are known."""
+        return [{name: value for name, value in dataclasses.asdict(file).items() if value != ""} for file in self.files]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,42 +1,88 @@
-"""The input files of a job: what patterns and folders name, and what is left out, with a word.
+"""The input files of a job: what patterns, folders and lists name, and what is left out, with a word.
 
 A folder stands for all files below it that are data. Which they are, their suffixes say; with a format that is named,
 all of them are, but for those whose names begin with `_` or `.`. A folder that holds a dataset of ours is refused,
 since its shards lie beside its dead letters.
 """
 
+import dataclasses
 import logging
 import re
 from collections.abc import Iterable, Sequence
 
-from penstock.io.dataset.options import DEAD_LETTERS
-from penstock.io.errors import InputError
-from penstock.io.files.inputs import InputFile, find_files
+from penstock.io.dataset.options import DEAD_LETTERS, MANIFEST
+from penstock.io.errors import ConfigError, InputError
+from penstock.io.files.inputs import FoundFiles, InputFile, find_files, open_raw
 from penstock.io.files.partitions import WHOLE, Partitioning, partition_columns, unused_partition
 from penstock.io.files.suffixes import format_suffix
 from penstock.io.formats.base import Format
 from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.formats.registry import FORMATS
+from penstock.io.sources.lists.lines import MARK, list_path
+from penstock.io.sources.lists.read import InputList, merged, read_list
 
 _LOGGER = logging.getLogger(__name__)
 
-_MANIFEST = re.compile(r"(?P<dataset>.*)/(manifest|windows/[^/]+)\.json")
+_MANIFEST_FILE = re.compile(r"(?P<dataset>.*)/(manifest|windows/[^/]+)\.json")
 _SHARD = re.compile(r"(part|late)-\d{5,}-of-\d{5,}\..*")
 
 
+@dataclasses.dataclass(frozen=True)
+class FoundInputs:
+    """The files that inputs name.
+
+    Attributes:
+      files: each once, sorted by URI.
+      lists: those of the inputs that are lists.
+    """
+
+    files: tuple[InputFile, ...]
+    lists: tuple[InputList, ...] = ()
+
+    def check_read_by(self, reader: Format) -> None:
+        """Refuses to read the shards of a dataset as something that they are not.
+
+        Raises:
+          ConfigError: says which flags to pass.
+        """
+        for found in self.lists:
+            if found.shards is None:
+                continue
+            entry, what = FORMATS[found.shards.format], f"{MARK}{found.uri}"
+            if not isinstance(reader, entry.load()):
+                raise ConfigError(f"{what}: the shards of the dataset are {entry.title}: pass --format {entry.name}")
+            for option in entry.options:
+                wanted = found.shards.options.get(option.keyword)
+                if wanted is not None and getattr(reader, option.keyword) != wanted:
+                    raise ConfigError(f"{what}: the shards of the dataset are read with --{option.flag} {wanted}")
+
+
 def find_inputs(patterns: Sequence[str], is_named: bool = False) -> tuple[InputFile, ...]:
-    """Lists the files that patterns and folders name, each once, sorted by URI; logs what is left out.
+    """Lists the files of `find_named`."""
+    return find_named(patterns, is_named).files
+
+
+def find_named(patterns: Sequence[str], is_named: bool = False, inventory_columns: Sequence[str] = ()) -> FoundInputs:
+    """Finds the files that patterns, folders and lists name, each once; logs what is left out.
 
     Args:
-      patterns: files, patterns (`match_files`), folders.
+      patterns: files, patterns (`match_files`), folders, lists (`penstock.io.sources.lists`).
       is_named: the format of the files is named, so that their suffixes do not matter.
+      inventory_columns: names of the columns of inventories without a header.
 
     Raises:
       InputError: when a pattern matches nothing, or a folder has no files of any format, files of several formats, or a
-        dataset.
+        dataset; or a list cannot be read.
       ConfigError: for a filesystem that cannot be reached from here.
     """
-    found = find_files(patterns)
+    lists = tuple(read_list(path, inventory_columns) for path in map(list_path, patterns) if path is not None)
+    plain = [pattern for pattern in patterns if list_path(pattern) is None]
+    found = merged([find_files(plain), *(each.found for each in lists)])
+    _tell_manifests(found.files, plain)
+    return FoundInputs(_of_one_format(found, patterns, is_named), lists)
+
+
+def _of_one_format(found: FoundFiles, patterns: Sequence[str], is_named: bool) -> tuple[InputFile, ...]:
     contained = [file.uri for file in found.files if file.uri in found.in_folders]
     _refuse_datasets(contained)
     unknown = set() if is_named else _refuse_several_formats(contained)
@@ -74,6 +120,24 @@ def with_partitions(reader: Format, files: Sequence[InputFile], partitioning: Pa
     return reader
 
 
+def _tell_manifests(files: Sequence[InputFile], named: Sequence[str]) -> None:
+    """Says of the manifest of a dataset that its shards can be read, where it is named itself."""
+    for file in files:
+        if file.uri in named and file.uri.rpartition("/")[2] == MANIFEST:
+            with open_raw(file) as raw:
+                head = raw.read(_MANIFEST_HEAD_BYTES)
+            if b'"dataset_id"' in head:
+                _LOGGER.warning(
+                    "%s is the manifest of a dataset, and is read as the row that it is; the rows of its shards are "
+                    "--input @%s",
+                    file.uri,
+                    file.uri,
+                )
+
+
+_MANIFEST_HEAD_BYTES = 4096
+
+
 def _refuse_several_formats(uris: Sequence[str]) -> set[str]:
     """Returns the files whose suffixes tell no format; the others must be of one."""
     formats = {suffix: entry.name for entry in FORMATS.values() for suffix in entry.suffixes}
@@ -96,7 +160,7 @@ def _refuse_several_formats(uris: Sequence[str]) -> set[str]:
 
 
 def _refuse_datasets(uris: Sequence[str]) -> None:
-    datasets = {match["dataset"] for match in map(_MANIFEST.fullmatch, uris) if match}
+    datasets = {match["dataset"] for match in map(_MANIFEST_FILE.fullmatch, uris) if match}
     for uri in uris if datasets else ():
         *folders, name = uri.split("/")
         for depth in (1, 2) if _SHARD.fullmatch(name) else ():  # a shard of a window lies one folder deeper
@@ -104,7 +168,7 @@ def _refuse_datasets(uris: Sequence[str]) -> None:
             if dataset in datasets and split != DEAD_LETTERS:
                 raise InputError(
                     f"{dataset} is a dataset, whose rejected rows and manifest are no rows: name the folder of a "
-                    f"split, such as {dataset}/{split}"
+                    f"split, such as {dataset}/{split}, or all of its shards by @{dataset}"
                 )
 
 

@@ -26,14 +26,14 @@ from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, rejec
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.contents import telling_content
-from penstock.io.files.inputs import InputFile, stat_file
+from penstock.io.files.inputs import InputFile, check_crc32c, check_unchanged
 from penstock.io.files.partitions import Partitioning
 from penstock.io.files.system_errors import out_of_memory
 from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
 from penstock.io.formats.registry import choose_format
 from penstock.io.reserved import SHUFFLE_KEY
 from penstock.io.schema import Feature
-from penstock.io.sources.inputs import find_inputs, with_partitions
+from penstock.io.sources.inputs import FoundInputs, find_named, with_partitions
 
 
 @dataclasses.dataclass(eq=False)
@@ -45,8 +45,8 @@ class ReadRecords(RejectingTransform):
     are as in the file (CSV: all text). The order of elements is not defined.
 
     Attributes:
-      inputs: patterns and folders (`penstock.io.sources.inputs`), or files that were found before. The pipeline fails
-        when the size or modification time of a file has changed since.
+      inputs: patterns, folders and lists (`penstock.io.sources.inputs`), or files that were found before. The pipeline
+        fails when a file has changed since: its size or time, or in a store its version.
       format: a name from `penstock.io.formats.registry.FORMATS`, a `Format` with its options, or None to choose by
         suffix.
       features: the schema's features (`penstock.io.schema.schema_features`).
@@ -76,13 +76,18 @@ class ReadRecords(RejectingTransform):
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
         """Plans the files, spreads the parts over workers, and reads them."""
-        files = self._files()
+        found = self._found()
+        files = found.files
         self.uris = [file.uri for file in files]
-        reader = with_partitions(resolve_format(self.format, files), files, self.partitioning)
+        reader = resolve_format(self.format, files)
+        found.check_read_by(reader)
+        reader = with_partitions(reader, files, self.partitioning)
         read = ReadPartFn(reader, self.features, self.order_key, self.keep_source, self.times)
+        numbered = pbegin | "Files" >> beam.Create(list(enumerate(files)), reshuffle=False)
+        if any(file.crc32c for file in files):  # which takes a while
+            numbered |= "SpreadFiles" >> beam.Reshuffle()
         results = (
-            pbegin
-            | "Files" >> beam.Create(list(enumerate(files)), reshuffle=False)
+            numbered
             | "PlanParts" >> beam.ParDo(PlanPartsFn(reader)).with_output_types(tuple[int, InputFile, Part])
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadParts" >> beam.ParDo(read).with_output_types(pa.RecordBatch).with_outputs(REJECTED, main="out")
@@ -91,13 +96,13 @@ class ReadRecords(RejectingTransform):
         self._reject(rejected)
         return batches
 
-    def _files(self) -> Sequence[InputFile]:
+    def _found(self) -> FoundInputs:
         patterns = [item for item in self.inputs if isinstance(item, str)]
         if not self.inputs:
             raise ConfigError("inputs must name at least one file or pattern, got none")
         if patterns:
-            return find_inputs(patterns, is_named=self.format is not None)
-        return [item for item in self.inputs if isinstance(item, InputFile)]
+            return find_named(patterns, is_named=self.format is not None)
+        return FoundInputs(tuple(item for item in self.inputs if isinstance(item, InputFile)))
 
 
 def uris_behind(values: beam.PCollection[Any]) -> Iterator[str]:
@@ -153,6 +158,7 @@ class PlanPartsFn(beam.DoFn):
         """Yields each part with its file and the file's number."""
         index, file = numbered
         check_unchanged(file)
+        check_crc32c(file)
         progress.plan(bytes=file.size)
         with telling_content(file):
             if isinstance(self._reader, CheckedFormat):
@@ -221,17 +227,3 @@ class ReadPartFn(beam.DoFn):
     def _count(self, good: int, bad: int) -> None:
         self._counters.add(in_batches=1, in_rows=good + bad, bad_rows=bad)
         progress.add(rows=good + bad)
-
-
-def check_unchanged(file: InputFile) -> None:
-    """Checks that a file is as it was when it was matched.
-
-    Raises:
-      InputError: when its size or modification time has changed.
-    """
-    now = stat_file(file.uri)
-    if (now.size, now.mtime) != (file.size, file.mtime):
-        raise InputError(
-            f"{file.uri} changed while it was read: {file.size} bytes at the start, {now.size} now; "
-            "run the job again when the file is complete"
-        )

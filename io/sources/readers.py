@@ -18,7 +18,7 @@ _READ_FROM, _FORMAT = "ReadFrom", "Format"
 
 _ARGUMENTS = """
 Args:
-  inputs: patterns of files, and folders.
+  inputs: patterns of files, folders, and lists of them.
   features: the schema's features; None takes the types of the files, texts where they have none.
   partitioning: whether folders `key=value` are columns (`auto`, `none`), as in `ReadRecords`."""
 

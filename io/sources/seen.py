@@ -12,6 +12,7 @@ from apache_beam import coders
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 
 from penstock.io.files.inputs import InputFile
+from penstock.io.files.paths import is_local
 
 # A file that is missing from this many listings in a row is forgotten: some file systems list late.
 _FORGET_LOOKS = 3
@@ -30,8 +31,9 @@ def _key(file: InputFile) -> _Key:
 
 
 def _stamp(file: InputFile) -> _Stamp:
-    """Returns eight bytes that identify a state of a file: its size and modification time."""
-    return hashlib.blake2b(f"{file.size} {file.mtime!r}".encode(), digest_size=8).digest()
+    """Returns eight bytes that identify a state of a file: its size, modification time, and version of an object."""
+    version = "" if is_local(file.uri) or not file.version else f" {file.version}"
+    return hashlib.blake2b(f"{file.size} {file.mtime!r}{version}".encode(), digest_size=8).digest()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,6 +64,7 @@ from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.schema import Feature, find_feature
+from penstock.io.sources.lists.lines import list_path
 from penstock.io.sources.read import PlanPartsFn, ReadPartFn, resolve_format, transforms_behind
 from penstock.io.sources.seen import LookTracker, Watched, WatchedCoder, look
 
@@ -192,7 +193,8 @@ class WatchFiles(RejectingTransform):
       looks: end after this many looks, for tests, and to read the files that are finished by then; None never ends.
 
     Raises:
-      ConfigError: when the interval or the number of looks is too small, or a filesystem cannot be reached.
+      ConfigError: when the interval or the number of looks is too small, a filesystem cannot be reached, or a list is
+        named.
     """
 
     patterns: Sequence[str]
@@ -204,6 +206,10 @@ class WatchFiles(RejectingTransform):
         super().__init__()
         self._interval = as_duration(self.interval, "interval", MILLISECOND)
         for pattern in self.patterns:
+            if list_path(pattern) is not None:
+                raise ConfigError(
+                    f"{pattern} lists files that are there, and a watch looks for new ones: name a pattern"
+                )
             check_filesystem(pattern)
         if self.looks is not None and self.looks < 2:
             raise ConfigError(f"looks must be >= 2, since only the second can find a finished file, got {self.looks}")

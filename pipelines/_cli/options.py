@@ -17,6 +17,7 @@ from penstock.io.files.temporary import default_folder, process_folder, remove_a
 from penstock.io.formats.registry import FormatOption, format_names
 from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
+from penstock.io.sources.lists.lines import kind_of_list, list_path
 from penstock.io.sources.registry import kind_of
 from penstock.transforms._named import SchemaMode
 from penstock.transforms.splits.registry import split_names
@@ -100,12 +101,21 @@ class InputOptions(ReadingOptions):
     """What is read, and how."""
 
     input: tuple[str, ...] = flag(
-        "file, folder or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; or "
-        "kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its parameters)",
+        "file, folder or quoted pattern, local or of any filesystem that Beam knows; repeat it for several; @FILE for "
+        "what a list names: paths, a line each, the inventory of a bucket (.csv), or the manifest.json of a dataset or "
+        "an inventory (docs/inputs.md); or kafka://HOST:PORT/TOPIC[,TOPIC]?start=earliest (docs/kafka.md has its "
+        "parameters)",
         (),
         action="append",
         metavar="PATTERN",
         names=INPUT,
+    )
+    inventory_columns: tuple[str, ...] = flag(
+        "names of the columns of an --input @inventory.csv whose first line does not have them, such as "
+        "Bucket,Key,Size,LastModifiedDate,ETag",
+        (),
+        type=comma_list,
+        metavar="NAME,NAME",
     )
 
     def check_given(self) -> None:
@@ -559,7 +569,14 @@ def resolved(*families: Options) -> dict[str, Any]:
 
 
 def source_request(options: InputOptions, stream: StreamOptions) -> SourceRequest:
-    """What the flags say of the source."""
+    """What the flags say of the source.
+
+    Raises:
+      ConfigError: when its URI is wrong, or flags are for another kind of source.
+    """
+    lists = (path for path in map(list_path, options.input) if path is not None)
+    if options.inventory_columns and not any(kind_of_list(path) == "inventory" for path in lists):
+        raise ConfigError("--inventory_columns names those of a CSV file: pass it with --input @FILE.csv")
     request = SourceRequest(
         inputs=options.input,
         format=options.format,
@@ -569,6 +586,7 @@ def source_request(options: InputOptions, stream: StreamOptions) -> SourceReques
         out_of_orderness=parse_duration(stream.out_of_orderness),
         idle_timeout=None if stream.idle_timeout is None else parse_duration(stream.idle_timeout),
         partitioning=options.partitioning,
+        inventory_columns=options.inventory_columns,
     )
     return dataclasses.replace(request, max_ahead=stream.guard(kind_of(*request.inputs).is_endless(request)))
 

@@ -63,7 +63,7 @@ from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
 from pipelines._plan.fitting import fit_features
 from pipelines._plan.inferred import infer_schema
-from pipelines._plan.input import input_uris, look_at, no_rows, open_input
+from pipelines._plan.input import input_provenance, input_uris, look_at, no_rows, open_input
 from pipelines._plan.plan import Plan
 from pipelines._plan.recipe import Recipe
 from pipelines._plan.versions import package_versions
@@ -456,7 +456,7 @@ def _left_out(graph: str, plan: Plan) -> dict[str, tuple[str, ...]]:
 
 def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
     provenance = {
-        "inputs": plan.source.inputs(),
+        **input_provenance(plan.source),
         "label": plan.recipe.label,
         "event_time": plan.recipe.event_time,
         "split": plan.recipe.split_kind().describe(),

@@ -22,6 +22,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.files import stores
 from penstock.io.files.apart import check_apart, check_outside
 from penstock.io.kafka.target import KafkaTarget
+from penstock.io.sources.lists.lines import named_by
 from penstock.transforms._named import check_custom_config
 from pipelines._cli.command import JobOptions
 from pipelines._cli.options import (
@@ -125,7 +126,8 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         output = str(self.output.output)
         for name, kind, value in self.named():
             if kind.holds == "rows":
-                check_apart(value, f"--{name} {value}", output, self._written())
+                for rows, what in named_by(value) if name == "input" else [(value, f"--{name} {value}")]:
+                    check_apart(rows, what, output, self._written())
             elif kind.holds == "file" and (path := kind.file(value)) is not None:
                 check_outside([path], f"--{name}", output, kept=_kept_at(path, output, self._kept.get(name)))
         check_report_outside(self.statistics.report, "output", output)

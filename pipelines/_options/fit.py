@@ -4,13 +4,12 @@ import dataclasses
 from typing import ClassVar
 
 from penstock.io.errors import ConfigError
-from penstock.io.files.apart import check_apart
 from penstock.transforms._named import check_custom_config
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
 from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, OUTPUT, OUTPUT_FILE
 from pipelines._cli.options import CheckOptions, InputOptions, RunOptions, SplitOptions
-from pipelines._options.statistics import check_report_outside
+from pipelines._options.statistics import check_inputs_apart, check_report_outside
 
 _EXAMPLES = """examples:
   fit the features on the train split, then apply them to other data
@@ -81,6 +80,5 @@ class FitOptions(JobOptions):
         Raises:
           ConfigError: names both.
         """
-        for value in self.input.input:
-            check_apart(value, f"--input {value}", str(self.graph.output))
+        check_inputs_apart(self.input.input, str(self.graph.output))
         check_report_outside(self.graph.report, "output", str(self.graph.output))

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from penstock.io.errors import ConfigError
-from penstock.io.files.apart import check_apart
 from penstock.io.files.paths import is_local
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
 from pipelines._cli.named import FILE, OUTPUT_FILE
 from pipelines._cli.options import InputOptions, RunOptions
+from pipelines._options.statistics import check_inputs_apart
 
 _EXAMPLES = """examples:
   a schema that rejects rows of the data, relaxed until it accepts them all
@@ -69,8 +69,7 @@ class RelaxOptions(JobOptions):
           ConfigError: names it.
         """
         output = str(self.schema.output)
-        for value in self.input.input:
-            check_apart(value, f"--input {value}", output)
+        check_inputs_apart(self.input.input, output)
         if is_local(output) and os.path.isdir(output):
             raise ConfigError(f"--output {output}: is a folder; name the file of the relaxed schema")
         if is_local(output) and os.path.exists(output) and not self.schema.overwrite:

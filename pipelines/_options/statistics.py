@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from penstock.io.errors import ConfigError
 from penstock.io.files.apart import check_apart, lies_in
 from penstock.io.files.paths import is_local
+from penstock.io.sources.lists.lines import named_by
 from penstock.transforms.anomalies.measures.thresholds import Thresholds
 from pipelines._cli.flags import Options, comma_list, flag
 from pipelines._cli.named import AGAINST, FILE, OUTPUT_FILE, STATISTICS_FILE
@@ -230,4 +231,5 @@ def check_inputs_apart(inputs: Iterable[str], output: str) -> None:
       ConfigError: names both.
     """
     for value in inputs:
-        check_apart(value, f"--input {value}", output)
+        for path, what in named_by(value):
+            check_apart(path, what, output)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from penstock.io.dead_letters.first import FirstRejects
 from penstock.io.errors import NoRowsError
@@ -25,6 +26,12 @@ def open_input(request: SourceRequest, output: str) -> Source:
     if isinstance(source, FileSource):
         check_outside((file.uri for file in source.files), "--input", output)
     return source
+
+
+def input_provenance(source: Source) -> dict[str, Any]:
+    """What a manifest says of the input: each part of it, and the lists that name them, if there are any."""
+    lists = [found.describe() for found in source.lists] if isinstance(source, FileSource) else []
+    return {"inputs": source.inputs(), **({"input_lists": lists} if lists else {})}
 
 
 def look_at(source: Source) -> None:

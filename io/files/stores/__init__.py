@@ -6,10 +6,12 @@ is Beam's, local ones included. Nothing is registered with Beam, so its own sour
 In a store an object appears when its file is closed, as a whole or not at all, and is read as it was when it was
 opened: if it is replaced meanwhile, reading fails. Folders are parts of names there.
 
-What fails is an `OSError`; of a store a `StorageError`, in one line that names the object and what to do, and a
-`MissingFileError` where there is no object. Requests that a store refuses for a while are tried again (`retries`).
+What fails is an `OSError`; of a store a `StorageError`, in one line that names the object and what to do, a
+`MissingFileError` where there is no object, and a `ChangedFileError` where there is another one than before. Requests
+that a store refuses for a while are tried again (`retries`).
 """
 
+import contextlib
 import functools
 import importlib
 import re
@@ -18,6 +20,7 @@ from typing import BinaryIO, cast
 
 from penstock.io.errors import MissingExtraError
 from penstock.io.files.stores.base import Entry, Store, Versioned
+from penstock.io.files.stores.reading import in_parallel
 
 # Where the store of a scheme is, what it needs, and what to install then.
 SCHEMES = {
@@ -96,6 +99,22 @@ def stat(path: str) -> Entry:
     return store_of(path).stat(path)
 
 
+def stat_all(paths: Collection[str]) -> dict[str, Entry]:
+    """Returns what is known of files, by path, without those that are not there; asks for many side by side.
+
+    Raises:
+      OSError: when one cannot be looked at.
+    """
+    found: dict[str, Entry] = {}
+
+    def look(path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            found[path] = stat(path)
+
+    in_parallel(look, list(paths))
+    return found
+
+
 def match(pattern: str) -> list[Entry]:
     """Lists the files that a pattern of Beam's matches: `*` and `?` stand for no `/`, `**` for any text.
 
@@ -114,14 +133,15 @@ def files_below(folder: str) -> list[Entry]:
     return store_of(folder).files_below(folder)
 
 
-def open_file(path: str, size: int | None = None) -> BinaryIO:
+def open_file(path: str, size: int | None = None, version: str = "") -> BinaryIO:
     """Opens the bytes of a file as they are stored, to be read in any order.
 
     Args:
       path: of the file.
       size: its bytes where they are known, which saves a request.
+      version: the one that is wanted of an object; reading raises `ChangedFileError` where there is another one now.
     """
-    return store_of(path).open(path, size)
+    return store_of(path).open(path, size, version)
 
 
 def open_unpacked(path: str) -> BinaryIO:
@@ -218,6 +238,7 @@ __all__: Sequence[str] = (
     "scheme_of",
     "split",
     "stat",
+    "stat_all",
     "store_of",
     "write_file",
     "write_if",

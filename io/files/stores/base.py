@@ -17,11 +17,14 @@ class Entry:
       path: its whole path.
       size: bytes.
       modified: when it was last written, seconds since 1970; 0 where that is not known.
+      version: differs for any two contents: an entity tag, a generation, the time of change in nanoseconds on the local
+        disk; empty where the file system has none.
     """
 
     path: str
     size: int
     modified: float
+    version: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Store(abc.ABC):
         """The files below a folder."""
 
     @abc.abstractmethod
-    def open(self, path: str, size: int | None) -> BinaryIO:
+    def open(self, path: str, size: int | None, version: str = "") -> BinaryIO:
         """A file to read."""
 
     @abc.abstractmethod

@@ -44,7 +44,7 @@ class BeamStore(Store):
         root = folder.rstrip("/") + "/"
         return [entry for entry in self.match(_MAGIC.sub("?", root) + "**") if entry.path.startswith(root)]
 
-    def open(self, path: str, size: int | None) -> BinaryIO:
+    def open(self, path: str, size: int | None, version: str = "") -> BinaryIO:
         """Opens a file."""
         file: BinaryIO = FileSystems.open(path, compression_type=_PLAIN)
         return file
@@ -84,7 +84,12 @@ class BeamStore(Store):
 
 
 def _entry(found: FileMetadata) -> Entry:
-    return Entry(found.path, found.size_in_bytes, found.last_updated_in_seconds or 0.0)
+    """What Beam knows of a file, and on the local disk all digits of its time: it gives seconds as a float."""
+    version = ""
+    if FileSystems.get_scheme(found.path) is None:
+        with contextlib.suppress(OSError):
+            version = str(os.stat(found.path).st_mtime_ns)
+    return Entry(found.path, found.size_in_bytes, found.last_updated_in_seconds or 0.0, version)
 
 
 STORE = BeamStore()

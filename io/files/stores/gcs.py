@@ -114,10 +114,10 @@ class GcsBucket(Bucket):
         self._client = client
         self._bucket = client.bucket(name)
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int, float]]:
+    def list(self, prefix: str) -> Iterator[tuple[str, int, float, str]]:
         """Pages of a thousand objects."""
         folder = f"{prefix}/" if prefix else None
-        fields = "items(name,size,updated),nextPageToken"
+        fields = "items(name,size,updated,generation),nextPageToken"
 
         def page(token: str | None) -> tuple[Sequence[Any], str | None]:
             found = self._client.list_blobs(
@@ -130,7 +130,8 @@ class GcsBucket(Bucket):
             blobs, token = _once(functools.partial(page, token))
             for blob in blobs:
                 if not blob.name.endswith("/"):
-                    yield blob.name, blob.size, blob.updated.timestamp() if blob.updated else 0.0
+                    modified = blob.updated.timestamp() if blob.updated else 0.0
+                    yield blob.name, blob.size, modified, str(blob.generation or "")
             if token is None:
                 return
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, TypeVar, cast
 
-from penstock.io.errors import MissingFileError, StorageError
+from penstock.io.errors import ChangedFileError, MissingFileError, StorageError
 from penstock.io.files.stores.base import Entry, Store, Versioned, object_key, prefix_of, unique
 from penstock.io.files.stores.reading import ObjectReader, in_parallel
 from penstock.io.files.stores.retries import Refused, Requests
@@ -20,8 +20,8 @@ class Bucket(abc.ABC):
     """The objects of a bucket by key. Each call is one request, and raises `Refused` when it fails."""
 
     @abc.abstractmethod
-    def list(self, prefix: str) -> Iterator[tuple[str, int, float]]:
-        """Key, size and time of all objects below a folder, of which markers of folders are none."""
+    def list(self, prefix: str) -> Iterator[tuple[str, int, float, str]]:
+        """Key, size, time and version of all objects below a folder, of which markers of folders are none."""
 
     @abc.abstractmethod
     def head(self, key: str) -> tuple[int, float, str]:
@@ -92,8 +92,7 @@ class ObjectStore(Store):
     def stat(self, path: str) -> Entry:
         """Asks for the object."""
         bucket, key = self._at(path)
-        size, modified, _ = self._run("read", path, lambda: bucket.head(key))
-        return Entry(path, size, modified)
+        return Entry(path, *self._run("read", path, lambda: bucket.head(key)))
 
     def match(self, pattern: str) -> list[Entry]:
         """Lists the folder that the pattern spells, and matches each object."""
@@ -112,11 +111,14 @@ class ObjectStore(Store):
         bucket, prefix = self._at(folder)
         found = self._run("list", folder, lambda: list(bucket.list(prefix)))
         root = folder.rstrip("/")
-        return [Entry(f"{root}/{key[len(prefix) :].lstrip('/')}", size, modified) for key, size, modified in found]
+        return [
+            Entry(f"{root}/{key[len(prefix) :].lstrip('/')}", size, modified, version)
+            for key, size, modified, version in found
+        ]
 
-    def open(self, path: str, size: int | None) -> BinaryIO:
+    def open(self, path: str, size: int | None, version: str = "") -> BinaryIO:
         """Opens an object; with its size, nothing is asked for before it is read."""
-        reader = ObjectReader(_Ranges(self._requests, path, *self._at(path)), size)
+        reader = ObjectReader(_Ranges(self._requests, path, *self._at(path), version), size)
         if size is None:
             reader.prepare()
         return cast(BinaryIO, reader)
@@ -207,11 +209,11 @@ def _compiled(expression: str) -> re.Pattern[str]:
 
 
 class _Ranges:
-    """The bytes of one object, all of the version that was met first."""
+    """The bytes of one object, all of the version that is given, or was met first."""
 
-    def __init__(self, requests: Requests, url: str, bucket: Bucket, key: str):
+    def __init__(self, requests: Requests, url: str, bucket: Bucket, key: str, version: str = ""):
         self._requests, self._url, self._bucket, self._key = requests, url, bucket, key
-        self._version = ""
+        self._version = version
 
     def begin(self, length: int) -> tuple[bytes, int]:
         data, size, self._version = self._get(0, length)
@@ -231,12 +233,14 @@ class _Ranges:
             data, size, version = self._bucket.get(self._key, start, end, self._version)
             if len(data) != min(end, size) - start:
                 raise Refused("busy", f"{len(data)} of {min(end, size) - start} bytes came")
+            if self._version and version and version != self._version:
+                raise Refused("changed", "the store did not heed the condition")
             return data, size, version
 
         try:
             return self._requests.run("read", self._url, request)
         except Refused as refused:
-            raise OSError(f"{self._url}: the object was replaced while it was read") from refused
+            raise ChangedFileError(f"{self._url}: the object was replaced while it was read") from refused
 
 
 class _ToldUpload:

@@ -82,13 +82,13 @@ class ObstoreBucket(Bucket):
     def __init__(self, client: Any, uploads: Any):
         self._client, self._uploads = client, uploads
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int, float]]:
+    def list(self, prefix: str) -> Iterator[tuple[str, int, float, str]]:
         """Pages of a thousand objects."""
         try:
             for page in obstore.list(self._client, prefix or None, chunk_size=1000):
                 for meta in page:
                     if meta["size"] or not self._is_marker(meta["path"], prefix):
-                        yield meta["path"], meta["size"], meta["last_modified"].timestamp()
+                        yield meta["path"], meta["size"], meta["last_modified"].timestamp(), _version(meta)
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise refusal(error) from error
 
@@ -108,7 +108,7 @@ class ObstoreBucket(Bucket):
             meta = obstore.head(self._client, key)
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise refusal(error) from error
-        return meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or ""
+        return meta["size"], meta["last_modified"].timestamp(), _version(meta)
 
     def get(self, key: str, start: int, end: int, version: str = "") -> tuple[bytes, int, str]:
         """Asks for a range; of an empty object, there is none."""
@@ -116,7 +116,7 @@ class ObstoreBucket(Bucket):
         try:
             result = obstore.get(self._client, key, options=options)
             meta = result.meta
-            return result.bytes().to_bytes(), meta["size"], meta["e_tag"] or ""
+            return result.bytes().to_bytes(), meta["size"], _version(meta)
         except (exceptions.BaseError, OSError, ValueError) as error:
             if start == 0 and (" 416 " in str(error)):
                 size, _, found = self.head(key)
@@ -166,6 +166,16 @@ class ObstoreBucket(Bucket):
             pass
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise refusal(error) from error
+
+
+def _version(meta: Any) -> str:
+    """The entity tag of an object, as a condition must have it; Azure lists it without its quotes.
+
+    >>> _version({"e_tag": "0x8D"}), _version({"e_tag": '"0x8D"'}), _version({"e_tag": None})
+    ('"0x8D"', '"0x8D"', '')
+    """
+    tag: str = meta["e_tag"] or ""
+    return tag if not tag or tag.endswith('"') else f'"{tag}"'
 
 
 class _Upload:

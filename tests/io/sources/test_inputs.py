@@ -62,11 +62,11 @@ def test_suffixes_do_not_matter_for_what_a_pattern_names(make):
         ),
         (
             ["in/manifest.json", "in/train/part-00000-of-00001.parquet", "in/dead_letters/part-00000-of-00001.jsonl"],
-            r"in is a dataset, whose rejected rows .*: name the folder of a split, such as in/train$",
+            r"in is a dataset, whose rejected rows .* a split, such as in/train, or all of its shards by @in$",
         ),
         (
             ["in/x/windows/a_b.json", "in/x/eval/a/late-00000-of-00001.parquet"],
-            r"in/x is a dataset, .* such as in/x/eval$",
+            r"in/x is a dataset, .* such as in/x/eval, or all of its shards by @in/x$",
         ),
         (["in/_a.csv"], r"in is a folder without data: it has no files but those whose names, .* begin with _ or \."),
     ],
