@@ -212,7 +212,7 @@ def leftovers(directory: str) -> list[str]:
     """
     present = list_files(directory)
     names = {path.split("/")[0] for path in present if path.startswith(STAGING_PREFIX)}
-    if MANIFEST not in present and any(path.startswith(f"{WINDOWS}/") for path in present):
+    if MANIFEST not in present and any(path == STREAM or path.startswith(f"{WINDOWS}/") for path in present):
         return sorted(name for name in names if name.startswith(PROBE_PREFIX))
     in_store = {name for name in names if name.startswith(LOCK_PREFIX) and stores.is_object(directory)}
     return sorted((names - in_store) | _other_runs(directory, present))

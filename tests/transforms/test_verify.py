@@ -189,7 +189,9 @@ def test_good_dataset_has_no_fault(built, compression, extras):
     assert faults(output) == []
     manifest = read_manifest(str(output))
     assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (ROWS, ROWS - 4, 4)
-    assert dataset_bytes(str(output), [manifest]) == sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    assert dataset_bytes(str(output), [manifest]) == sum(
+        file.stat().st_size for file in output.rglob("*") if file.is_file()
+    )
 
 
 @pytest.mark.parametrize(
