@@ -203,7 +203,12 @@ class SealingRules:
         )
 
     def _moves(self, staged: Iterable[StagedShard]) -> dict[str, str]:
-        return {} if self.staging is not None else {item.path: item.shard.path for item in staged}
+        """The renames of shards; one that a release before this one staged in a store is still to be renamed."""
+        places = {item.path: item.shard.path for item in staged}
+        return {path: name for path, name in places.items() if not self._is_final(path, name)}
+
+    def _is_final(self, path: str, name: str) -> bool:
+        return self.staging is not None and self.staging.final_name(path) == name
 
     def _letters(self, window: int, rejects: Sequence[DeadLetterFile]) -> dict[str, list[DeadLetterFile]]:
         """Returns the published path of each file of dead letters, and the files that are in it."""
@@ -216,8 +221,7 @@ class SealingRules:
 
     def _parts(self, name: str, files: Iterable[DeadLetterFile]) -> tuple[str, ...]:
         """The staged files to join into a published one; none if that is what was written."""
-        is_there = self.staging is not None and any(self.staging.final_name(file.path) == name for file in files)
-        return () if is_there else tuple(file.path for file in files)
+        return tuple(file.path for file in files if not self._is_final(file.path, name))
 
     def _checked(self, manifest: WindowManifest) -> WindowManifest:
         if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
