@@ -33,7 +33,7 @@ from penstock.io.beam import progress
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.stable_input import StableParDo, has_stable_input
 from penstock.io.beam.windows import AnyWindows, FlushWindows
-from penstock.io.dataset.layout import STATISTICS, WINDOWS, Staging, clear_once, lock_path
+from penstock.io.dataset.layout import MANIFEST, STATISTICS, WINDOWS, Staging, clear_once, lock_path
 from penstock.io.dataset.manifest import PublishedDeadLetters
 from penstock.io.dataset.observer import Summaries, WindowVersion
 from penstock.io.dataset.run_folder import RunFolder, Turn, dataset_folders
@@ -413,10 +413,17 @@ def _clean_up(_: int, directory: str) -> None:
 
 
 def _begin(windows: int, turn: Turn, overwrite: bool) -> tuple[str, ...]:
-    """Takes the turn in an object store, if there are windows; returns the folders of what they replace."""
+    """Takes the turn in an object store, if there are windows; returns the folders of what they replace.
+
+    Raises:
+      DataError: if another run has published a dataset meanwhile.
+    """
     progress.plan(windows=windows)
     if not windows:
         return ()
+    path = stores.join(turn.staging.output, MANIFEST)
+    if not overwrite and stores.exists(path):
+        raise DataError(f"{path}: another run has published since this one began; nothing of this one is published")
     turn.take()
     return tuple(sorted(dataset_folders(turn.staging.output))) if overwrite else ()
 
