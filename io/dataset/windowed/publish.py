@@ -436,7 +436,7 @@ def _files_of(manifest: WindowManifest) -> _Files:
     return (f"{WINDOWS}/{manifest.name}.json", *manifest.files()), manifest.extras
 
 
-def _keep(found: Sequence[_Files], turn: Turn, overwrite: bool, replaced: Collection[str]) -> None:
+def _keep(found: Sequence[_Files], turn: Turn, overwrite: bool, replaced: tuple[str, ...]) -> None:
     """Deletes what is no part of the windows that were published, so that the old ones are there until now."""
     if found:
         turn.check()
