@@ -43,6 +43,7 @@ from penstock.io.dataset.manifest import Shard, sum_counts
 from penstock.io.dataset.observer import Anomaly, DatasetObserver, Summaries
 from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, Shuffle
 from penstock.io.dataset.publish import Outcome, Publisher
+from penstock.io.dataset.run_folder import manifest_version
 from penstock.io.dataset.shuffle import RunnerShuffle, SpillingShuffle, spill_directory
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.clock import ClosingRules
@@ -190,8 +191,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         self.spec.check_input(batches.is_bounded, has_windows=windows is not None)
         if windows is None:
             _check_one_window(batches)
-        place = Staging.of_dataset if windows is None else Staging
-        staging = place(self.output, self._run_id())
+        staging = Staging(self.output, self._run_id())
         self._check_apart(batches)
         check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
         handler = self._handler(staging)
@@ -288,7 +288,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         rejects = _rejects(once, handler)
         publish = beam.ParDo(
             _PublishFn(
-                Publisher(staging, self.spec),
+                Publisher(staging, self.spec, manifest_version(self.output)),
                 self._writes_schema,
                 counts_here=self.rows_in is None,
                 must_publish=self.run_id is None,

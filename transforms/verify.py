@@ -18,6 +18,7 @@ from penstock.io.beam import progress
 from penstock.io.dataset.layout import (
     DEAD_LETTERS,
     HISTORY,
+    LOCK_PREFIX,
     MANIFEST,
     PROBE_PREFIX,
     SCHEMA,
@@ -26,7 +27,7 @@ from penstock.io.dataset.layout import (
     STREAM,
     TRANSFORM,
     WINDOWS,
-    other_runs,
+    run_folders,
 )
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
 from penstock.io.dataset.options import IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS
@@ -98,7 +99,9 @@ def _verify_whole(directory: str, manifest: Manifest) -> Iterator[Fault]:
     present = list_files(directory)
     _plan_bytes([manifest], present)
     yield from _check_sums(manifest, MANIFEST)
-    yield from _check_files(directory, {MANIFEST, *manifest.files()}, manifest, present)
+    known = {MANIFEST, *manifest.files()}
+    others = run_folders(directory, present) - run_folders(directory, known)
+    yield from _check_files(known, {*manifest.extras, *others}, present)
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
     yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())
@@ -163,7 +166,9 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
         return
     known = {*manifests, *broken, *(file for manifest in manifests.values() for file in manifest.files())}
     last = list(manifests.values())[-1]
-    yield from _check_files(directory, known, last, present)
+    extras = {extra for manifest in manifests.values() for extra in manifest.extras}
+    # A run may be at work, as in its staging folder elsewhere.
+    yield from _check_files(known, {*extras, *run_folders(directory, present)}, present)
     checks, faults = _load_checks(directory, last, present)
     yield from faults
     expected = checks or _KindsByFeature()
@@ -203,27 +208,37 @@ def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
 def leftovers(directory: str) -> list[str]:
     """Returns the names of what unfinished runs left beside a dataset, such as `.tmp-probe-1a2b3c4d`.
 
-    A staging folder of a dataset with windows is none of them: a job may be at work in it, or be resumed.
+    The folder of a run beside windows is none of them: a job may be at work in it, or be resumed.
     """
     present = list_files(directory)
     names = {path.split("/")[0] for path in present if path.startswith(STAGING_PREFIX)}
-    has_windows = MANIFEST not in present and any(path.startswith(f"{WINDOWS}/") for path in present)
-    staged = {name for name in names if not has_windows or name.startswith(PROBE_PREFIX)}
-    return sorted(staged | _other_runs(directory, present))
+    if MANIFEST not in present and any(path == STREAM or path.startswith(f"{WINDOWS}/") for path in present):
+        return sorted(name for name in names if name.startswith(PROBE_PREFIX))
+    in_store = {name for name in names if name.startswith(LOCK_PREFIX) and stores.is_object(directory)}
+    return sorted((names - in_store) | _other_runs(directory, present))
 
 
 def _other_runs(directory: str, present: Iterable[str]) -> set[str]:
-    """The folders of runs in a store that are not the dataset."""
-    others = other_runs(directory, present, ())
-    manifest = read_manifest(directory) if others else None
-    return others if manifest is None else other_runs(directory, present, [manifest.run_id])
+    """The folders of runs in a store that are not the dataset, which has no windows."""
+    found = run_folders(directory, present)
+    manifest = read_manifest(directory) if found else None
+    return found if manifest is None else found - run_folders(directory, manifest.files())
 
 
-def dataset_bytes(directory: str) -> int:
-    """Returns the bytes of all files of the dataset in the folder; its history is none of them."""
+def dataset_bytes(directory: str, manifests: Iterable[AnyManifest]) -> int:
+    """Returns the bytes of all files of the dataset in the folder, by its manifests; its history is none of them.
+
+    In the folders of runs in a store, only files count that are named, there or by their folder.
+    """
     present = list_files(directory)
-    others = (STAGING_PREFIX, f"{HISTORY}/", *(f"{name}/" for name in _other_runs(directory, present)))
-    return sum(size for path, size in present.items() if not path.startswith(others))
+    runs = tuple(f"{name}/" for name in run_folders(directory, present))
+    named = {path for manifest in manifests for path in manifest.files()} if runs else set()
+    folders = tuple(f"{path}/" for path in named if path.startswith(runs) and path not in present)
+    return sum(
+        size
+        for path, size in present.items()
+        if path in named or path.startswith(folders) or not path.startswith((STAGING_PREFIX, f"{HISTORY}/", *runs))
+    )
 
 
 def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
@@ -246,11 +261,9 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
             yield Fault("manifest.sum", path, f"{what}: {said} and {found}")
 
 
-def _check_files(directory: str, known: Set[str], manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
-    """Yields files that are missing, and files that no manifest knows, but for `leftovers`."""
-    others = other_runs(directory, present, [manifest.run_id])
-    folders = (HISTORY, *others, *manifest.extras)
-    no_orphans = (STAGING_PREFIX, *(f"{folder}/" for folder in folders))
+def _check_files(known: Set[str], folders: Iterable[str], present: Mapping[str, int]) -> Iterator[Fault]:
+    """Yields files that are missing, and files that no manifest knows, but for those in folders."""
+    no_orphans = (STAGING_PREFIX, f"{HISTORY}/", *(f"{folder}/" for folder in folders))
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")

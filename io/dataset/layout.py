@@ -12,13 +12,6 @@
       _history/                     metrics of this run, and of those before it; stays when the dataset is replaced
       .tmp-<run id>/                a run that has not finished, or that crashed; `owner.lock` tells which
 
-In an object store, where a rename is a copy, the files of a run stay where they were written, and the manifest names
-them there. Only `manifest.json` and `_history/` are beside their folder::
-
-      run-<run id>/                 of the run that the manifest is of; other such folders are of no dataset
-        <split>/part-00000-of-00008.tfrecord.gz
-        dead_letters/  schema.pbtxt  statistics/  transform/
-
 With windows, each window has its own manifest, and its own folders for shards and dead letters::
 
       stream.json                   of a stream: how far it is read and published
@@ -27,6 +20,18 @@ With windows, each window has its own manifest, and its own folders for shards a
       <split>/<start>/late-00000-of-00004.tfrecord.gz    rows that came late, if there are any
       dead_letters/<start>/part-00000-of-00002.jsonl
       statistics/<start>_<end>.<version>.pb              of the rows, with the same as .json
+
+In an object store, where a rename is a copy, the files of a run stay where they were written, and manifests name them
+there. Manifests, `stream.json` and `_history/` are beside their folder, and so are schema and graph of a stream::
+
+      run-<run id>/                 of a run that a manifest names; other such folders are of no dataset
+        <split>/part-00000-of-00008.tfrecord.gz
+        dead_letters/  schema.pbtxt  statistics/  transform/
+        <split>/<start>/part-00000-of-00004-<attempt>.tfrecord.gz     with windows
+        dead_letters/<any name>.jsonl
+        statistics/<start>_<end>.<version>-<digest>.pb
+      .tmp-<run id>/                files of open windows that no manifest will name
+      .tmp-lock-dataset             of windows of bounded input: the run that published last
 """
 
 import collections
@@ -36,7 +41,7 @@ import datetime
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, Self
 
 from penstock.io.dataset.options import DEAD_LETTERS as DEAD_LETTERS
@@ -119,12 +124,15 @@ def dataset_of(folder: str) -> str:
     return above if stores.is_object(folder) and name.startswith(RUN_PREFIX) else folder
 
 
-def other_runs(output: str, present: Iterable[str], run_ids: Collection[str]) -> set[str]:
-    """Returns the names of the folders of runs in a store's dataset that none of these runs wrote."""
+def run_folders(output: str, paths: Iterable[str]) -> set[str]:
+    """Returns the names of the folders of runs in a store's dataset that some of its files are in.
+
+    >>> run_folders("s3://b/out", ["run-r1/train/x", "manifest.json"]), run_folders("out", ["run-r1/x"])
+    ({'run-r1'}, set())
+    """
     if not stores.is_object(output):
         return set()
-    found = {path.partition("/")[0] for path in present if path.startswith(RUN_PREFIX)}
-    return found - {RUN_PREFIX + run_id for run_id in run_ids}
+    return {path.partition("/")[0] for path in paths if path.startswith(RUN_PREFIX)}
 
 
 def new_run_id() -> str:
@@ -137,40 +145,22 @@ def new_run_id() -> str:
 class Staging:
     """The folder of one run, where everything lies until it is published.
 
-    A file staged under a relative path (`path("train", ...)`) is published under the same path below the output, unless
-    the folder is final: then the manifest names it where it is.
-
-    Attributes:
-      replaces: of a folder that is final, the version of the manifest that the run may replace, empty for none; else
-        None.
+    A file staged under a relative path (`path("train", ...)`) is published under the same path below the output. In an
+    object store the folder is final: the manifest names the file where it is.
     """
 
     output: str
     run_id: str
-    replaces: str | None = None
 
     @classmethod
     def new(cls, output: str) -> Self:
         """Names the folder of a new run."""
         return cls(output, new_run_id())
 
-    @classmethod
-    def of_dataset(cls, output: str, run_id: str) -> Self:
-        """The folder of a run that writes a dataset as a whole; it is final in an object store.
-
-        Raises:
-          MissingExtraError: when the store's client is not installed.
-        """
-        check_filesystem(output)
-        if not stores.is_object(output):
-            return cls(output, run_id)
-        found = stores.read_versioned(stores.join(output, MANIFEST))
-        return cls(output, run_id, found.version if found else "")
-
     @property
     def is_final(self) -> bool:
         """Whether the files of the run stay in this folder when it is published."""
-        return self.replaces is not None
+        return stores.is_object(self.output)
 
     @property
     def name(self) -> str:
@@ -196,9 +186,17 @@ class Staging:
         """Returns a path inside the staging folder."""
         return stores.join(self.directory, *parts)
 
-    def published(self, path: str) -> str:
-        """Returns the path at which a staged file is published."""
-        return stores.join(self.output, path.removeprefix(self.directory).lstrip("/"))
+    def temporary(self, *parts: str) -> str:
+        """Returns the path of a file that is never published, in a folder that is deleted in the end."""
+        return stores.join(self.output, STAGING_PREFIX + self.run_id, *parts)
+
+    def final_name(self, path: str) -> str | None:
+        """Returns the path, relative to the output, of a file that stays where a run wrote it; None if it does not.
+
+        The run may be another one: a stream that goes on from a savepoint has files of the one before.
+        """
+        name = path.removeprefix(f"{self.output.rstrip('/')}/")
+        return name if self.is_final and name != path and name.startswith(RUN_PREFIX) else None
 
 
 def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False, resume: bool = False) -> None:

@@ -104,10 +104,12 @@ class Publisher:
     Attributes:
       staging: the staging folder of the run.
       spec: the options of the dataset.
+      replaces: as in `RunFolder`, when the run began.
     """
 
     staging: Staging
     spec: DatasetSpec
+    replaces: str = ""
 
     def publish(
         self,
@@ -149,7 +151,7 @@ class Publisher:
         anomalies: tuple[Anomaly, ...],
     ) -> Outcome:
         current = self._current()
-        folder = RunFolder(self.staging, self.spec.overwrite) if self.staging.is_final else None
+        folder = RunFolder(self.staging, self.spec.overwrite, self.replaces) if self.staging.is_final else None
         if current is not None and current.run_id == self.staging.run_id:
             remove_folder(self.staging.directory) if folder is None else folder.finish(current)
             return _published(self.staging, current)

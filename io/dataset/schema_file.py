@@ -34,10 +34,10 @@ class SchemaFile:
     def write(self, kinds: SeenKinds) -> None:
         """Writes the schema of all rows that have come, in place of an earlier one."""
         schema = dataset_schema(kinds, self.spec.schema, self.spec.columns)
-        final = self.staging.path(SCHEMA)
-        if self.is_staged:
+        final = self.staging.path(SCHEMA) if self.is_staged else stores.join(self.staging.output, SCHEMA)
+        if self.is_staged or stores.is_object(final):
             write_schema(schema, final)
             return
         staged = self.staging.path("schemas", f"{uuid.uuid4().hex}.pbtxt")
         write_schema(schema, staged)
-        move_files({staged: stores.join(self.staging.output, SCHEMA)})
+        move_files({staged: final})

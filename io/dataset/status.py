@@ -20,12 +20,13 @@ from penstock.io.beam.durations import micros
 from penstock.io.beam.windows import FlushWindows, parse_windows
 from penstock.io.dataset.layout import (
     HISTORY,
+    LOCK_PREFIX,
     MANIFEST,
     STAGING_PREFIX,
     STREAM,
     WINDOWS,
     Owner,
-    other_runs,
+    run_folders,
     staging_owner,
 )
 from penstock.io.dataset.manifest import ManifestFile, sum_counts
@@ -310,18 +311,18 @@ def dataset_status(output: str, now: float, is_claim: Callable[[str], bool] = la
     known = {path for one in manifests for path in (*one.files, *one.extras)}
     known |= {MANIFEST, STREAM, *(path for path in present if path.startswith(f"{WINDOWS}/"))}
     extras = tuple({f"{extra}/" for one in manifests for extra in one.extras})
-    runs = other_runs(output, present, {one.run_id for one in manifests})
-    others = tuple(f"{name}/" for name in runs)
-    unknown = [
-        path
-        for path in sorted(present.keys() - known)
-        if not path.startswith((STAGING_PREFIX, f"{HISTORY}/", *extras, *others)) and not is_claim(path)
-    ]
+    unnamed = [path for path in sorted(present.keys() - known) if not path.startswith(extras) and not is_claim(path)]
+    # Of windows, a folder that manifests name may still be written to.
+    has_windows = any(one.window for one in manifests)
+    runs = run_folders(output, unnamed) - (set() if has_windows else run_folders(output, known))
+    staging = (STAGING_PREFIX, *(f"{name}/" for name in runs))
+    staged = [path for path in unnamed if path.startswith(staging)]
+    unknown = [path for path in unnamed if not path.startswith((*staging, f"{HISTORY}/"))]
     final = {one.name for one in manifests if one.final}
     return DatasetStatus(
         state="unpublished" if not manifests else "windows" if manifests[0].window else "whole",
         manifests=tuple(manifests),
-        staging=tuple(_staging(output, present.values(), runs, final, now)),
+        staging=tuple(_staging(output, [present[path] for path in staged], final, now)),
         damaged=tuple([*damaged, *faults]),
         missing=tuple(_missing(output, manifests, present)),
         unknown=tuple(unknown),
@@ -334,11 +335,16 @@ def _read_manifests(output: str, present: Mapping[str, FileEntry]) -> tuple[list
     """Reads the manifest of a whole dataset, or those of its windows, in the order of time."""
     windows = sorted(path for path in present if path.startswith(f"{WINDOWS}/") and path.endswith(".json"))
     paths = [MANIFEST] if MANIFEST in present else windows
-    with ThreadPoolExecutor(1 if is_local(output) else _READERS) as pool:
-        read = list(pool.map(lambda path: read_summary(output, path), paths))
+    read = read_summaries(output, paths)
     manifests = [one for one in read if isinstance(one, ManifestSummary)]
     manifests.sort(key=lambda one: (one.bounds.start if one.bounds else 0, one.name))
     return manifests, [one for one in read if isinstance(one, Damage)]
+
+
+def read_summaries(output: str, paths: Iterable[str]) -> "list[ManifestSummary | Damage]":
+    """Reads manifests, by their paths relative to the dataset; of a store many at once."""
+    with ThreadPoolExecutor(1 if is_local(output) else _READERS) as pool:
+        return list(pool.map(lambda path: read_summary(output, path), paths))
 
 
 def read_summary(output: str, path: str) -> ManifestSummary | Damage:
@@ -384,13 +390,11 @@ def _exists(output: str, path: str) -> bool:
     return bool(stores.exists(stores.join(output, *path.split("/"))))
 
 
-def _staging(
-    output: str, entries: Iterable[FileEntry], runs: Set[str], final: Set[str], now: float
-) -> Iterator[StagingStatus]:
+def _staging(output: str, entries: Iterable[FileEntry], final: Set[str], now: float) -> Iterator[StagingStatus]:
     by_run: dict[str, list[FileEntry]] = collections.defaultdict(list)
     for entry in entries:
         name = entry.path.partition("/")[0]
-        if name.startswith(STAGING_PREFIX) or name in runs:
+        if is_local(output) or not name.startswith(LOCK_PREFIX):  # there it stays, and says who published last
             by_run[name].append(entry)
     for name, files in sorted(by_run.items()):
         owner = staging_owner(output, name)

@@ -1,19 +1,24 @@
 """What is no part of a dataset any more, and is deleted."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
-from penstock.io.dataset.layout import staging_owner
+from penstock.io.dataset.layout import MANIFEST, STREAM, run_folders, staging_owner
+from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_entries
 from penstock.io.files.paths import FileEntry
 from penstock.transforms.verify import Fault, leftovers
+
+_OF_WINDOW = re.compile(r"[^/]+/[^/]+/([^/_]+T\d{6}(?:\.\d+)?Z)[_./]")
 
 
 def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
     """Deletes what no manifest knows and was not written since then, seconds; returns the paths.
 
     The folder of a run goes as a whole, by its newest file, unless the run is at work on this machine. Nothing of the
-    history is deleted, and nothing that a stream may go on with.
+    history is deleted, and nothing that a stream may go on with: of its runs in a store, only files of final windows.
 
     Raises:
       DataError: when a manifest cannot be read: what it knows is not known then.
@@ -27,11 +32,42 @@ def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
     files = list(list_entries(dataset))
     folders = {name for name in leftovers(dataset) if staging_owner(dataset, name) != "running"}
     folders -= {_top(file) for file in files if file.modified >= since}
+    unknown |= _beside_windows(dataset, files, since)
     gone = [
         file.path for file in files if file.modified < since and (file.path in unknown or _top(file) in folders)
     ]  # fmt: skip
     delete_files(dataset, gone)
     return sorted(gone)
+
+
+def _beside_windows(dataset: str, files: Sequence[FileEntry], since: float) -> set[str]:
+    """What lies in the folders of runs in a store, and no window names: of a stream, what is of final windows."""
+    paths = {file.path for file in files}
+    runs = run_folders(dataset, paths)
+    manifests = [] if MANIFEST in paths or not runs else list(read_window_manifests(dataset))
+    if not manifests:
+        return set()
+    named = {path for manifest in manifests for path in manifest.files()}
+    folders = tuple(f"{extra}/" for manifest in manifests for extra in manifest.extras)
+    others = [file for file in files if file.path not in named and not file.path.startswith(folders)]
+    unnamed = [file for file in others if _top(file) in runs and not is_claim(file.path)]
+    if STREAM in paths:
+        final = {manifest.name.partition("_")[0] for manifest in manifests if manifest.final}
+        return {file.path for file in unnamed if _start(file.path) in final}
+    young = {_top(file) for file in unnamed if file.modified >= since}
+    return {file.path for file in unnamed if _top(file) not in young}
+
+
+def _start(path: str) -> str | None:
+    """The start of the window that a shard or statistics in the folder of a run are of, as in file names.
+
+    >>> _start("run-r1/train/20260101T000000Z/part-00000-of-00001-1a2b3c4d.tfrecord")
+    '20260101T000000Z'
+    >>> _start("run-r1/statistics/20260101T000000Z_20260101T000100Z.1-1a2b3c4d.pb")
+    '20260101T000000Z'
+    """
+    found = _OF_WINDOW.match(path)
+    return found and found[1]
 
 
 def _top(file: FileEntry) -> str:

@@ -72,5 +72,5 @@ def _result(dataset: str, faults: Sequence[Fault], seconds: float) -> VerifyResu
         rows_out=sum(found.rows_out for found in manifests),
         shards=sum(len(found.shards) for found in manifests),
         windows=len(manifests) if is_windowed else None,
-        bytes=dataset_bytes(dataset),
+        bytes=dataset_bytes(dataset, manifests),
     )

@@ -241,8 +241,7 @@ def _write_dataset(
     started = job_started()
     output = str(options.output.output)
     ours = is_local(options.beam)
-    has_windows = options.stream.windows is not None
-    folder = staging_folder(output, options.output.overwrite, run_id, ends_with_us=ours, has_windows=has_windows)
+    folder = staging_folder(output, options.output.overwrite, run_id, ends_with_us=ours)
     with showing_progress(), folder as staging:
         plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
@@ -302,8 +301,8 @@ def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: 
             resumption.start(staging)
             # What is shown of windows is shown of the dataset, whichever start published them.
             progress.add(windows=len(resumption.windows), final=sum(window.final for window in resumption.windows))
-        write_schema(plan.row_schema, staging.published(staging.path(SCHEMA)))
-        graph = _graph(options, plan, staging.published(staging.path(TRANSFORM)))
+        write_schema(plan.row_schema, stores.join(output, SCHEMA))
+        graph = _graph(options, plan, stores.join(output, TRANSFORM))
         build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id), resumption)
     return windows_result(options.name, read_window_manifests(output), output, time.monotonic() - started)
 

@@ -14,6 +14,7 @@ from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_claim
 from penstock.io.dead_letters.replay.format import DeadLetterFormat, payload_decoder
+from penstock.io.dead_letters.replay.named import NamedLetters
 from penstock.io.dead_letters.replay.parking import ParkingHandler
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
@@ -57,7 +58,11 @@ def run(options: ReplayOptions) -> int:
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
     if options.stream.watch is not None and not options.run.is_described:
         return watch(options, datetime.timedelta(seconds=options.stream.watch))
-    return replay(completed(options), match_files(options.input.dead_letters))
+    found = match_files(options.input.dead_letters)
+    files = NamedLetters().of(found)
+    if len(files) < len(found) and not options.run.json:
+        print(f"{len(found) - len(files)} files are left out, since no window names them, or none does so yet")
+    return replay(completed(options), files)
 
 
 def completed(options: ReplayOptions) -> ReplayOptions:
@@ -234,9 +239,10 @@ def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | Non
 
 def watch(options: ReplayOptions, interval: datetime.timedelta, sleep: Callable[[float], None] = time.sleep) -> int:
     """Replays files as they are finished, for ever; each batch inherits the flags of the runs that wrote it."""
-    watched = Watched()
+    watched, named = Watched(), NamedLetters()
     while True:
-        found = look(watched, letter_files(options.input.dead_letters), int(time.time() * 1_000_000))
+        files = named.of(letter_files(options.input.dead_letters))
+        found = look(watched, files, int(time.time() * 1_000_000))
         watched = found.watched
         if found.finished:
             run_id = new_run_id()

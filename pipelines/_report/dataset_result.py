@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, SCHEMA, TRANSFORM
+from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, RUN_PREFIX, SCHEMA, TRANSFORM, run_folders
 from penstock.io.dataset.manifest import Manifest, Shard, sum_counts
 from penstock.io.dataset.publish import Outcome
 from penstock.io.dataset.windowed.manifest import WindowManifest, window_manifest_path
@@ -36,7 +36,7 @@ def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> Dat
         rows_in=manifest.rows_in,
         rows_out=manifest.rows_out,
         rows_rejected=manifest.rows_rejected,
-        splits=_splits(manifest.splits, manifest.shards, stores.join(output, *_run(manifest))) if is_published else {},
+        splits=_splits(manifest.splits, manifest.shards, _folder(output, [manifest])) if is_published else {},
         rejected_by_reason=manifest.rejected_by_reason,
         notes=manifest.notes,
         dead_letters=outcome.dead_letters if manifest.dead_letters else None,
@@ -54,6 +54,7 @@ def windows_result(
     """The result of a job that wrote windows: the sums over all of them; `known` are notes of the whole input."""
     windows, output = list(manifests), output.rstrip("/")
     last = windows[-1] if windows else None
+    folder = _folder(output, windows)
     return DatasetResult(
         job=job,
         seconds=seconds,
@@ -65,10 +66,10 @@ def windows_result(
         rows_rejected=sum(window.rows_rejected for window in windows),
         rows_on_time=sum(window.rows_on_time for window in windows),
         rows_late=sum(window.rows_late for window in windows),
-        splits=_splits(_rows_by_split(windows), [shard for window in windows for shard in window.shards], output),
+        splits=_splits(_rows_by_split(windows), [shard for window in windows for shard in window.shards], folder),
         rejected_by_reason=sum_counts(window.rejected_by_reason for window in windows),
         notes=complete_notes(known, (note for window in windows for note in window.notes)),
-        dead_letters=stores.join(output, DEAD_LETTERS) if any(w.dead_letters for w in windows) else None,
+        dead_letters=stores.join(folder, DEAD_LETTERS) if any(w.dead_letters for w in windows) else None,
         schema=_extra(output, SCHEMA, last) if last else None,
         transform=_extra(output, TRANSFORM, last) if last else None,
         anomalies=tuple(found for window in windows for found in _anomalies(window, window.window)),
@@ -105,10 +106,10 @@ def _splits(rows: Mapping[str, int], shards: Sequence[Shard], folder: str) -> di
     }
 
 
-def _run(manifest: Manifest) -> list[str]:
-    """The folder of the run that the shards of a dataset are in, if they are in one."""
-    folders = {shard.path.split("/")[0] for shard in manifest.shards}
-    return sorted(folders - {*manifest.splits})
+def _folder(output: str, manifests: Iterable[Manifest | WindowManifest]) -> str:
+    """The folder that the splits are in: in a store that of a run, or a pattern for those of several starts."""
+    runs = run_folders(output, (shard.path for manifest in manifests for shard in manifest.shards))
+    return stores.join(output, *(runs if len(runs) < 2 else [f"{RUN_PREFIX}*"]))
 
 
 def _extra(output: str, name: str, manifest: Manifest | WindowManifest) -> str | None:

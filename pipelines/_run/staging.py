@@ -9,18 +9,17 @@ import uuid
 from collections.abc import Iterator
 
 from penstock.io.beam.windows import parse_time_name
-from penstock.io.dataset.layout import Staging, check_output, staging_folders
+from penstock.io.dataset.layout import Staging, check_output, run_folders, staging_folders
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.shuffle import spill_directory
+from penstock.io.dataset.windowed.chunks import CHUNKS
 from penstock.io.dataset.windowed.manifest import (
     WindowManifest,
     read_window_manifests,
     window_manifest_path,
 )
-from penstock.io.dataset.windowed.publish import CHUNKS
 from penstock.io.dataset.windowed.resume import StreamFile
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.files import stores
 from penstock.io.files.folders import list_files, remove_folder
 from penstock.io.files.owned import owning, remove_abandoned
 from penstock.io.files.paths import is_local
@@ -31,9 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def staging_folder(
-    output: str, overwrite: bool, run_id: str, ends_with_us: bool = True, has_windows: bool = False
-) -> Iterator[Staging]:
+def staging_folder(output: str, overwrite: bool, run_id: str, ends_with_us: bool = True) -> Iterator[Staging]:
     """The staging folder of a new run in an output that can take it; what killed runs staged there is removed.
 
     When the block fails, or the run published nothing, the output is left as it was found, except for dead letters.
@@ -45,8 +42,7 @@ def staging_folder(
     is_new = is_local(output) and not os.path.exists(output)
     check_output(output, overwrite)
     _remove_abandoned(output)
-    is_final = stores.is_object(output) and not has_windows  # the sink looks at the manifest that is replaced
-    staging = Staging(output, run_id, "" if is_final else None)
+    staging = Staging(output, run_id)
     with contextlib.ExitStack() as stack:
         try:
             if ends_with_us and is_local(output):
@@ -71,7 +67,11 @@ def stream_folder(output: str, run_id: str, ends_with_us: bool) -> Iterator[Stag
     """
     staging = Staging(output, run_id)
     if not is_local(output):
-        yield staging
+        try:
+            yield staging
+        finally:
+            if ends_with_us:
+                _remove(staging.temporary())
         return
     running = staging_folders(output, "running")
     if running:
@@ -146,7 +146,7 @@ def pending_windows(staging: Staging) -> list[str]:
 
     A window that has only rejected rows so far is not among them, nor one for which rows came too late.
     """
-    names = {path.partition("/")[0] for path in list_files(staging.path(CHUNKS))}
+    names = {path.partition("/")[0] for path in list_files(staging.temporary(CHUNKS))}
     file = StreamFile.read(staging.output)
     passed = file.reached.clock if file is not None and file.reached is not None else None
     found = (name for name in names if _is_open(staging.output, name, passed))
@@ -163,9 +163,10 @@ def _is_open(output: str, name: str, passed: int | None) -> bool:
 def remove_staged(staging: Staging, with_output: bool = False) -> None:
     """Removes what a run staged and spilled; and, where `with_output` says so, an output folder that is left empty."""
     shutil.rmtree(spill_directory(staging), ignore_errors=True)
+    _remove(staging.temporary())
     try:
-        if not _is_dataset(staging):
-            remove_folder(staging.directory)
+        if staging.is_final and not _is_dataset(staging):
+            _remove(staging.directory)
     except (OSError, DataError) as error:
         _LOGGER.warning("%s: cannot be removed: %s", staging.directory, error)
     if with_output:
@@ -173,7 +174,19 @@ def remove_staged(staging: Staging, with_output: bool = False) -> None:
             os.rmdir(staging.output)
 
 
+def _remove(directory: str) -> None:
+    try:
+        remove_folder(directory)
+    except OSError as error:
+        _LOGGER.warning("%s: cannot be removed: %s", directory, error)
+
+
 def _is_dataset(staging: Staging) -> bool:
-    """Whether the folder is that of the dataset which is published."""
-    manifest = read_manifest(staging.output) if staging.is_final else None
-    return manifest is not None and manifest.run_id == staging.run_id
+    """Whether what is published has files in the folder: the dataset, or a window."""
+    output = staging.output
+    if not staging.is_final:
+        return False
+    whole = read_manifest(output)
+    if whole is not None and whole.run_id == staging.run_id:
+        return True
+    return any(staging.name in run_folders(output, window.files()) for window in read_window_manifests(output))

@@ -12,13 +12,20 @@ import subprocess
 import sys
 import time
 
+import apache_beam as beam
+import pyarrow as pa
 import pytest
 from services.fault_proxy.plan import Fault
+from window_sinks import Events, batch_of, same, stream_pipeline
 
+from penstock.io.beam.windows import parse_window
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.errors import PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
+from penstock.io.write import WriteDataset
+from penstock.transforms.statistics.options import StatisticsOptions
+from penstock.transforms.window_statistics import WindowStatistics
 from pipelines import fit, prepare, profile, replay, verify
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -173,6 +180,33 @@ def test_requests_of_sixteen_shards(inputs, bucket, proxy):
     counts["verify"] = proxy.count_anew()
     too_many = {name: passed.requests for name, passed in counts.items() if passed.total > _REQUESTS[name]}
     assert too_many == {}
+
+
+# For a window of two shards with statistics, on time alone and with late rows, in a stream.
+_REQUESTS_OF_WINDOWS = {"on time": 17, "late": 36}
+
+
+@pytest.mark.parametrize("kind", _REQUESTS_OF_WINDOWS)
+def test_requests_of_windows(inputs, bucket, proxy, kind):
+    totals, seconds = {}, 4 if kind == "late" else 0
+    for count in (4, 8):
+        events = Events()
+        for number in range(count):
+            events = events.add(batch_of(range(50), 10 * number + 5)).at(10 * number + 11)
+            if seconds:
+                events = events.add(batch_of(range(50, 60), 10 * number + 5)).at(10 * number + 15)
+        proxy.count_anew()
+        sink = WriteDataset(
+            f"{bucket.url}/{count}",
+            num_shards=2,
+            window="fixed:10s",
+            allowed_lateness=f"{seconds}s",
+            summaries=WindowStatistics(StatisticsOptions(), parse_window("fixed:10s")),
+        )
+        with stream_pipeline() as pipeline:
+            _ = pipeline | events.end() | beam.Map(same).with_output_types(pa.RecordBatch) | sink
+        totals[count] = proxy.count_anew().total
+    assert (totals[8] - totals[4]) / 4 <= _REQUESTS_OF_WINDOWS[kind]
 
 
 @pytest.mark.parametrize("status", [401, 403])

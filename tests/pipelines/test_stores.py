@@ -168,6 +168,13 @@ def test_windows_are_the_same_as_on_a_disk(local, store):
         assert prepare.run([*flags, "--overwrite"]) == 0
         windows = list(read_window_manifests(f"{root}/windows"))
         assert sum(window.rows_out for window in windows) == 200
-        ids.append([(window.name, window.shards) for window in windows])
+        shards = [replace(shard, path="") for window in windows for shard in window.shards]
+        ids.append(([(window.name, window.dataset_id) for window in windows], shards))
     assert ids[0] == ids[1]
-    assert not [name for name in list_files(f"{store}/windows") if ".tmp-" in name]
+    # Of the two runs into the store, the second one is all there is, and has said so.
+    (run,) = {shard.path.split("/")[0] for window in windows for shard in window.shards}
+    assert run.startswith("run-")
+    tops = {name.split("/")[0] for name in list_files(f"{store}/windows")}
+    assert tops == {"windows", "_history", run, ".tmp-lock-dataset"}
+    named = {name for window in windows for name in window.files()}
+    assert {name for name in list_files(f"{store}/windows") if name.startswith("run-")} == named

@@ -27,7 +27,7 @@ EVENT_TIME = (
 
 
 class Stream:
-    """`prepare` from a topic into a folder, in a session of its own, as in a terminal.
+    """`prepare` from a topic into a folder, or into a store, in a session of its own, as in a terminal.
 
     The log goes on from start to start; `log` has what this one printed.
     """
@@ -40,12 +40,14 @@ class Stream:
         schema: str = SCHEMA,
         windows: Sequence[str] = EVENT_TIME,
         env: Mapping[str, str] = {},
+        output: str = "",
     ):
         self.output = folder / "dataset"
+        self.written = output or str(self.output)
         self._log = folder / "prepare.log"
         (folder / "schema.pbtxt").write_text(schema)
         command = [sys.executable, "-m", "pipelines.prepare", f"--input={uri}", "--format=jsonl"]
-        command += [f"--schema={folder}/schema.pbtxt", f"--output={self.output}", *windows, "--num_shards=2", *flags]
+        command += [f"--schema={folder}/schema.pbtxt", f"--output={self.written}", *windows, "--num_shards=2", *flags]
         with self._log.open("ab") as log:
             self._begin = log.tell()
             self.process = subprocess.Popen(
@@ -63,7 +65,7 @@ class Stream:
             if self.process.poll() is not None:
                 pytest.fail(f"prepare has ended: {self.log()[-3000:]}")
             if time.monotonic() > deadline:
-                pytest.fail(f"not after {seconds} s: {what}; {dict(sums(self.output))}; {self.log()[-3000:]}")
+                pytest.fail(f"not after {seconds} s: {what}; {dict(sums(self.written))}; {self.log()[-3000:]}")
             time.sleep(0.3)
 
     def signal(self, number: signal.Signals) -> int:

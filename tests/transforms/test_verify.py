@@ -189,7 +189,9 @@ def test_good_dataset_has_no_fault(built, compression, extras):
     assert faults(output) == []
     manifest = read_manifest(str(output))
     assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (ROWS, ROWS - 4, 4)
-    assert dataset_bytes(str(output)) == sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    assert dataset_bytes(str(output), [manifest]) == sum(
+        file.stat().st_size for file in output.rglob("*") if file.is_file()
+    )
 
 
 @pytest.mark.parametrize(
@@ -297,13 +299,14 @@ def test_missing_renamed_and_unknown_files(dataset):
 
 def test_what_unfinished_runs_left_is_no_fault(dataset):
     path = dataset()
-    size = dataset_bytes(str(path))
+    manifests = [read_manifest(str(path))]
+    size = dataset_bytes(str(path), manifests)
     (path / ".tmp-r0" / "runs").mkdir(parents=True)
     (path / ".tmp-r0" / "runs" / "a.run").write_bytes(b"x")
     (path / ".tmp-probe-1a2b3c4d").write_bytes(b"")
     assert faults(path) == []
     assert leftovers(str(path)) == [".tmp-probe-1a2b3c4d", ".tmp-r0"]
-    assert dataset_bytes(str(path)) == size
+    assert dataset_bytes(str(path), manifests) == size
 
 
 def test_files_inside_the_transform_belong_to_it_and_elsewhere_they_do_not(dataset):

@@ -19,16 +19,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.batches import feature_names
-from penstock.io.beam.coverage import InputRange
+from penstock.io.beam.coverage import Covered, InputRange, SeenPositions, contains
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import AnyWindows, FlushWindows
+from penstock.io.columns.values import plain
 from penstock.io.dataset.kinds import KindGroup
 from penstock.io.dataset.observer import ByWindow, Summaries
 from penstock.io.dataset.shuffle import shards_of
-from penstock.io.dataset.windowed.seen import SeenRows, places_by_uri
 from penstock.io.files import stores
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.reasons import Note, merge_notes
@@ -42,7 +43,10 @@ from penstock.io.sort.runs import MAX_RUN_BYTES
 KEPT_WINDOWS = 3
 KEPT_SECONDS = 120
 
-# Folder of the chunks whose window is not known when they are written.
+# Folder of the chunks, among what is never published.
+CHUNKS = "chunks"
+
+# Folder of those whose window is not known when they are written.
 _ARRIVING = "arriving"
 
 _ATTEMPTS = 10
@@ -105,6 +109,43 @@ def assign_rows(windows: AnyWindows, records: pa.RecordBatch) -> tuple[Ints, Int
     if isinstance(windows, FlushWindows):
         return np.arange(len(records)), np.zeros(len(records), np.int64)
     return windows.assign(records.column("event_time").cast(pa.int64()).to_numpy())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SeenRows:
+    """Rows that the dataset has already, of those that a job reads again when it goes on from the dataset.
+
+    Attributes:
+      covered: by the start of a window, the positions whose rows are in it, as far as they belong to it.
+      letters: positions of dead letters in any window; of windows of processing time, all that they cover.
+    """
+
+    covered: Mapping[int, Covered]
+    letters: SeenPositions
+
+    def contains(self, window: int, batches: Sequence[pa.RecordBatch]) -> npt.NDArray[np.bool_]:
+        """Returns for each row of batches of this window whether it is there already."""
+        covered = self.covered.get(window, {})
+        return np.concatenate([self._in_batch(covered, rows) for rows in batches])
+
+    def _in_batch(self, covered: Covered, rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        found = np.zeros(rows.num_rows, bool)
+        if ORIGIN in rows.schema.names:
+            for uri, indices, positions in places_by_uri(rows.column(ORIGIN)):
+                is_seen = contains(covered.get(uri, ()), positions) | self.letters.contains(uri, positions)
+                found[indices] = is_seen
+        return found
+
+
+def places_by_uri(origin: pa.StructArray) -> Iterator[tuple[str, Ints, Ints]]:
+    """Yields each uri of an `_origin` column, with the indices of its rows and their positions."""
+    uris = origin.field("uri")
+    uris = uris if pa.types.is_dictionary(uris.type) else plain(uris).dictionary_encode()
+    codes = uris.indices.to_numpy(zero_copy_only=False)
+    positions = origin.field("position").to_numpy(zero_copy_only=False)
+    for code in np.unique(codes).tolist():
+        indices = np.flatnonzero(codes == code)
+        yield uris.dictionary[code].as_py(), indices, positions[indices]
 
 
 class ChunkWriter:

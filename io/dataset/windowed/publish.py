@@ -2,7 +2,8 @@
 
 Shards are renamed, and dead-letter files are joined. Both are idempotent: a shard that is no longer staged already has
 its final name, and the files that were joined stay until the manifest is written. Final names depend on window, pane
-and shard alone.
+and shard alone. In an object store, all files of a window are written under final names that no other attempt has, and
+stay where they are (`penstock.io.dataset.run_folder`): the manifest is all that is written here beside statistics.
 
 One writer publishes a window at any moment, and a manifest never replaces a newer one. A runner sends all versions of a
 window to one worker; what a runner cannot exclude, such as a worker that was believed dead, is excluded by a lock and
@@ -13,12 +14,10 @@ worker dies between the renames and the manifest, the second attempt may divide 
 It then replaces both the shards and the manifest of the first attempt, so they still match.
 """
 
-import collections
-import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
-import os
 import shutil
 import time
 import uuid
@@ -34,10 +33,10 @@ from penstock.io.beam import progress
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.stable_input import StableParDo, has_stable_input
 from penstock.io.beam.windows import AnyWindows, FlushWindows
-from penstock.io.dataset.layout import STAGING_PREFIX, STATISTICS, WINDOWS, Staging, clear_once, lock_path
+from penstock.io.dataset.layout import MANIFEST, STATISTICS, WINDOWS, Staging, clear_once, lock_path
 from penstock.io.dataset.manifest import PublishedDeadLetters
 from penstock.io.dataset.observer import Summaries, WindowVersion
-from penstock.io.dataset.windowed.chunks import KEPT_SECONDS, KEPT_WINDOWS
+from penstock.io.dataset.run_folder import RunFolder, Turn, dataset_folders
 from penstock.io.dataset.windowed.manifest import (
     WindowManifest,
     WindowShard,
@@ -46,17 +45,14 @@ from penstock.io.dataset.windowed.manifest import (
 )
 from penstock.io.dataset.windowed.resume import check_generation
 from penstock.io.dataset.windowed.seal import SealedWindow
-from penstock.io.dataset.windowed.shards import STAGED_SHARDS
+from penstock.io.dataset.windowed.sweep import Sweeper
 from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.files.atomic.conditional import ConditionalFile, conditional_file
 from penstock.io.files.atomic.locks import alone
-from penstock.io.files.folders import delete_files, list_entries, list_files, move_files, remove_folder, replace_file
-from penstock.io.files.paths import is_local
+from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder, replace_file
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.kernel import crc32c
-
-CHUNKS = "chunks"
 
 _COPY_BYTES = 1 << 20
 
@@ -102,12 +98,16 @@ class WindowPublisher:
     Attributes:
       extras: relative paths of staged files and folders, which are published with the first window.
       summaries: makes what is said of the rows of a window beside them; None for nothing.
+      turn: of bounded input in an object store; None elsewhere.
+      replaces: whether windows of other runs are replaced, when the turn is this run's.
     """
 
     staging: Staging
     windows: AnyWindows
     extras: tuple[str, ...] = ()
     summaries: Summaries | None = None
+    turn: Turn | None = None
+    replaces: bool = False
 
     def publish(self, sealed: SealedWindow) -> WindowManifest:
         """Publishes a version of a window; if a newer one is published, returns that. May be called again.
@@ -123,6 +123,8 @@ class WindowPublisher:
         file = self._manifest_file(self.windows.name(sealed.start))
         with file.alone():
             check_generation(self.staging.output, new)
+            if self.turn is not None:
+                self.turn.check()
             for _ in range(_ATTEMPTS):
                 found = file.read()
                 current = WindowManifest.parse(found.content, file.path) if found else None
@@ -144,10 +146,12 @@ class WindowPublisher:
     def _manifest_file(self, name: str) -> ConditionalFile:
         output = self.staging.output
         path = window_manifest_path(output, name)
-        return conditional_file(path, lock_path(output, name), self.staging.path(WINDOWS))
+        return conditional_file(path, lock_path(output, name), self.staging.temporary(WINDOWS))
 
     def _replaces(self, current: WindowManifest, new: WindowManifest, path: str) -> bool:
         judged = verdict(current, new)
+        if judged == "refuse" and self.replaces:
+            return True
         if judged == "refuse":
             raise DataError(
                 f"{path}: was published by the run {current.run_id}, this one is {new.run_id}: a job goes on into its "
@@ -162,9 +166,12 @@ class WindowPublisher:
         moves = {staged: stores.join(output, *name.split("/")) for staged, name in sealed.moves.items()}
         moved = _move(moves)
         for letters in new.dead_letters:
-            if letters.path in sealed.letters:  # else an earlier start of the stream has published them
+            if letters.path in sealed.letters:
                 self._join(sealed.letters[letters.path], letters, is_known=letters in known)
-        self._check_sizes(new)
+            elif letters not in known and not stores.exists(stores.join(output, *letters.path.split("/"))):
+                raise DataError(f"{output}: {letters.path} is gone; does another job write into the same folder?")
+        # What lies in its place from the beginning is not replaced by anything.
+        self._check_sizes([shard for shard in new.shards if not (self.staging.is_final and shard in known)])
         for staged, name in sealed.moves.items():
             if staged not in moved:
                 self._check_content(next(shard for shard in new.shards if shard.path == name), known)
@@ -179,21 +186,23 @@ class WindowPublisher:
             return sealed
         if current is not None and current.dead_letters == manifest.dead_letters and current.statistics_rejected:
             path: str | None = current.statistics_rejected
-        elif all(map(stores.exists, sealed.rejected)):
-            state = summaries.merge(map(_read, sealed.rejected))
-            path = self._write_files(f"{self._statistics_name(sealed)}.rejected", summaries.files(state))
-        else:  # another attempt has joined and deleted the letters meanwhile
-            path = None
+        else:
+            try:
+                state = summaries.merge(map(_read, sealed.rejected))
+                path = self._write_files(sealed, summaries.files(state), ".rejected")
+            except FileNotFoundError:  # another attempt has published the window and deleted them meanwhile
+                path = None
         return dataclasses.replace(sealed, manifest=dataclasses.replace(manifest, statistics_rejected=path))
 
-    def _statistics_name(self, sealed: SealedWindow) -> str:
-        return f"{STATISTICS}/{self.windows.name(sealed.start)}.{sealed.manifest.sequence}"
-
-    def _write_files(self, name: str, files: Mapping[str, bytes]) -> str:
-        """Publishes a summary; returns the path of its `.pb`."""
+    def _write_files(self, sealed: SealedWindow, files: Mapping[str, bytes], kind: str = "") -> str:
+        """Publishes a summary; returns the path of its `.pb`. Where that is final, other content has another name."""
+        name = f"{STATISTICS}/{self.windows.name(sealed.start)}.{sealed.manifest.sequence}"
+        if self.staging.is_final:
+            name = f"{self.staging.name}/{name}-{hashlib.sha256(files['.pb']).hexdigest()[:8]}"
         for suffix, content in files.items():
-            self._write(f"{name}{suffix}", content)
-        return f"{name}.pb"
+            staged = self.staging.temporary(WINDOWS, uuid.uuid4().hex)
+            replace_file(stores.join(self.staging.output, *f"{name}{kind}{suffix}".split("/")), content, staged)
+        return f"{name}{kind}.pb"
 
     def _summarized(self, sealed: SealedWindow) -> WindowManifest:
         """Publishes the summary of a version; returns its manifest, which names it and says what is wrong."""
@@ -204,7 +213,7 @@ class WindowPublisher:
         if sealed.continues is not None:
             states = itertools.chain([self._published(sealed.continues)], states)
         state = summaries.merge(states)
-        path = self._write_files(self._statistics_name(sealed), summaries.files(state))
+        path = self._write_files(sealed, summaries.files(state))
         version = WindowVersion(manifest.name, *manifest.bounds, manifest.run_id, manifest.created)
         judged = summaries.judge(version, state, self._summary_of)
         return dataclasses.replace(
@@ -224,10 +233,6 @@ class WindowPublisher:
         path = manifest and manifest.statistics
         return (self._published(path), path) if path else None
 
-    def _write(self, name: str, content: bytes) -> None:
-        staged = self.staging.path(WINDOWS, uuid.uuid4().hex)
-        replace_file(stores.join(self.staging.output, *name.split("/")), content, staged)
-
     def _join(self, staged: Sequence[str], letters: PublishedDeadLetters, is_known: bool) -> None:
         """Joins several files into one. They stay until the manifest is written, so that this can be done again."""
         path = stores.join(self.staging.output, *letters.path.split("/"))
@@ -243,7 +248,7 @@ class WindowPublisher:
             raise DataError(f"{path}: its parts are gone, {', '.join(staged[:3])}; does another job write there?")
 
     def _write_joined(self, staged: Sequence[str], path: str) -> None:
-        joined = self.staging.path(WINDOWS, f"{uuid.uuid4().hex}.jsonl")
+        joined = path if self.staging.is_final else self.staging.path(WINDOWS, f"{uuid.uuid4().hex}.jsonl")
         with (
             writing(joined, OUTPUT_REMEDY),
             stores.create_file(joined, "application/json") as file,
@@ -251,7 +256,8 @@ class WindowPublisher:
             for part in staged:
                 with stores.open_file(part) as content:
                     shutil.copyfileobj(content, file, _COPY_BYTES)
-        move_files({joined: path})
+        if joined != path:
+            move_files({joined: path})
 
     def publish_extras(self) -> None:
         """Publishes the staged files that belong to the dataset as a whole; another worker may have done it already."""
@@ -264,16 +270,16 @@ class WindowPublisher:
                 }
             )
 
-    def _check_sizes(self, manifest: WindowManifest) -> None:
-        """Checks that the published shards exist and have the sizes that were written."""
+    def _check_sizes(self, shards: Collection[WindowShard]) -> None:
+        """Checks that published shards exist and have the sizes that were written."""
         output = self.staging.output
-        folders = {shard.path.rpartition("/")[0] for shard in manifest.shards}
+        folders = {shard.path.rpartition("/")[0] for shard in shards}
         found = {
             f"{folder}/{name}": size
             for folder in folders
             for name, size in list_files(stores.join(output, *folder.split("/"))).items()
         }
-        for shard in manifest.shards:
+        for shard in shards:
             if found.get(shard.path) != shard.bytes:
                 raise self._wrong(shard, f"{shard.bytes} bytes", f"{found.get(shard.path, 'no file')}")
 
@@ -305,7 +311,7 @@ def _count(old: WindowManifest | None, new: WindowManifest) -> None:
 
 
 def _delete_joined(sealed: SealedWindow) -> None:
-    """Deletes the files of dead letters that were joined, and their summaries."""
+    """Deletes the files of dead letters that were joined, and the summaries of all."""
     stores.delete([*itertools.chain(*sealed.letters.values(), sealed.rejected)])
 
 
@@ -341,68 +347,6 @@ def _crc32c(path: str) -> str:
     return f"{functools.reduce(crc32c.extend, _pieces(path), 0):08x}"
 
 
-class Sweeper:
-    """Deletes temporary files of final windows. A new process has to learn anew which ones; until then, more are kept.
-
-    Attributes:
-      output: the folder of the dataset.
-      windows: the windows of the dataset.
-    """
-
-    def __init__(self, output: str, windows: AnyWindows):
-        self._output = output
-        self._windows = windows
-        self._chunks: dict[int, tuple[str, ...]] = {}
-        self._published: collections.deque[float] = collections.deque(maxlen=KEPT_WINDOWS)
-        self._final: set[str] = set()
-
-    def sweep(self, window: int, chunks: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        """Deletes files that are no longer needed; call this when `window` has become final.
-
-        Args:
-          window: its start.
-          chunks: files of earlier windows, by their start, that are no longer needed if these are published.
-        """
-        self._chunks |= {int(start): paths for start, paths in (chunks or {}).items()}
-        for start in [start for start in self._chunks if self._is_final(self._windows.name(start))]:
-            stores.delete(self._chunks.pop(start))
-        self._final.add(self._windows.name(window))
-        self._published.append(time.time())
-        if len(self._published) < KEPT_WINDOWS:
-            return
-        before = min(self._published[0], time.time() - KEPT_SECONDS)
-        for folder, age in self._temporaries():
-            if self._is_final(folder.rpartition("/")[2]):
-                delete_files(self._output, [path for path, written in age.items() if written < before])
-
-    def _temporaries(self) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yields the window folders in the staging folders of all runs, with their files (relative path -> mtime)."""
-        found: dict[str, dict[str, float]] = collections.defaultdict(dict)
-        for path, written in self._files():
-            found[path.rpartition("/")[0]][path] = written
-        yield from found.items()
-
-    def _files(self) -> Iterator[tuple[str, float]]:
-        if is_local(self._output):
-            runs = [name for name in os.listdir(self._output) if name.startswith(STAGING_PREFIX)]
-            for folder in (f"{run}/{kind}" for run in runs for kind in (CHUNKS, STAGED_SHARDS)):
-                for file in list_entries(os.path.join(self._output, folder)):
-                    yield f"{folder}/{file.path}", file.modified
-            return
-        root = self._output.rstrip("/") + "/"
-        for kind in (CHUNKS, STAGED_SHARDS):
-            for found in stores.match(f"{root}{STAGING_PREFIX}*/{kind}/**"):
-                yield found.path.removeprefix(root), found.modified
-
-    def _is_final(self, name: str) -> bool:
-        if name not in self._final:
-            with contextlib.suppress(DataError):
-                manifest = WindowManifest.read(window_manifest_path(self._output, name))
-                if manifest is not None and manifest.final:
-                    self._final.add(name)
-        return name in self._final
-
-
 @dataclasses.dataclass(eq=False)
 class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]], beam.PCollection[WindowManifest]]):
     """Publishes windows one by one, and returns their manifests.
@@ -419,13 +363,7 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
         by_publisher = ReshufflePerKey().with_output_types(tuple[int, SealedWindow])
         settled = sealed | "ByPublisher" >> by_publisher
         if sealed.is_bounded:
-            published = self._publish_bounded(settled)
-            _ = (
-                published
-                | "CountWindows" >> beam.combiners.Count.Globally()
-                | "CleanUp" >> beam.Map(_clean_up, self.publisher.staging.directory)
-            )
-            return published
+            return self._publish_bounded(settled)
         if has_stable_input(sealed.pipeline):
             step: beam.ParDo = StableParDo(_PublishFn(self.publisher, sweeps=True))
         else:
@@ -433,17 +371,27 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
         return settled | "Publish" >> step.with_output_types(WindowManifest)
 
     def _publish_bounded(self, settled: beam.PCollection[tuple[int, SealedWindow]]) -> beam.PCollection[WindowManifest]:
-        cleared = (
+        staging, turn = self.publisher.staging, self.publisher.turn
+        begin = beam.Map(_clear, staging, self.overwrite) if turn is None else beam.Map(_begin, turn, self.overwrite)
+        begun = beam.pvalue.AsSingleton(
             settled
             | "CountSealed" >> beam.combiners.Count.Globally()
-            | "Clear" >> beam.Map(_clear, self.publisher.staging, self.overwrite).with_output_types(int)
+            | "Clear" >> begin.with_output_types(tuple[str, ...])
         )
-        # No sweeps: the whole staging folder is deleted at the end.
-        publish = beam.ParDo(_PublishFn(self.publisher, sweeps=False), beam.pvalue.AsSingleton(cleared))
-        return settled | "Publish" >> publish.with_output_types(WindowManifest)
+        # No sweeps: what nobody needs is deleted at the end.
+        publish = beam.ParDo(_PublishFn(self.publisher, sweeps=False), begun)
+        published = settled | "Publish" >> publish.with_output_types(WindowManifest)
+        if turn is None:
+            counted = published | "CountWindows" >> beam.combiners.Count.Globally()
+            _ = counted | "CleanUp" >> beam.Map(_clean_up, staging.directory)
+        else:
+            files = published | "Files" >> beam.Map(_files_of).with_output_types(_Files)
+            all_files = files | "AllFiles" >> beam.combiners.ToList()
+            _ = all_files | "CleanUp" >> beam.Map(_keep, turn, self.overwrite, begun)
+        return published
 
 
-def _clear(windows: int, staging: Staging, overwrite: bool) -> int:
+def _clear(windows: int, staging: Staging, overwrite: bool) -> tuple[str, ...]:
     """Deletes the existing dataset, if there are windows to replace it.
 
     Raises:
@@ -457,11 +405,44 @@ def _clear(windows: int, staging: Staging, overwrite: bool) -> int:
                     f"{staging.output}: another run has replaced what is there while this one ran; nothing is published"
                 )
             clear_once(staging, overwrite)
-    return windows
+    return ()
 
 
 def _clean_up(_: int, directory: str) -> None:
     remove_folder(directory)
+
+
+def _begin(windows: int, turn: Turn, overwrite: bool) -> tuple[str, ...]:
+    """Takes the turn in an object store, if there are windows; returns the folders of what they replace.
+
+    Raises:
+      DataError: if another run has published a dataset meanwhile.
+    """
+    progress.plan(windows=windows)
+    if not windows:
+        return ()
+    path = stores.join(turn.staging.output, MANIFEST)
+    if not overwrite and stores.exists(path):
+        raise DataError(f"{path}: another run has published since this one began; nothing of this one is published")
+    turn.take()
+    return tuple(sorted(dataset_folders(turn.staging.output))) if overwrite else ()
+
+
+# The files of a window, with its manifest, and the folders among them.
+_Files = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def _files_of(manifest: WindowManifest) -> _Files:
+    return (f"{WINDOWS}/{manifest.name}.json", *manifest.files()), manifest.extras
+
+
+def _keep(found: Sequence[_Files], turn: Turn, overwrite: bool, replaced: tuple[str, ...]) -> None:
+    """Deletes what is no part of the windows that were published, so that the old ones are there until now."""
+    if found:
+        turn.check()
+    named = {path for files, _ in found for path in files}
+    extras = {path for _, folders in found for path in folders}
+    RunFolder(turn.staging, overwrite and bool(found)).keep_windows(named, extras, replaced)
 
 
 class _PublishFn(beam.DoFn):
@@ -472,7 +453,7 @@ class _PublishFn(beam.DoFn):
         self._counters = RowCounters("WriteDataset")
 
     def setup(self) -> None:
-        self._sweeper = Sweeper(self._publisher.staging.output, self._publisher.windows)
+        self._sweeper = Sweeper(self._publisher.staging, self._publisher.windows)
 
     def process(self, element: tuple[int, SealedWindow], *_: Any) -> Iterable[WindowManifest]:
         sealed = element[1]

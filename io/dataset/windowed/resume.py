@@ -26,10 +26,10 @@ from penstock.io.beam.coverage import Covered, ReadPositions, SeenPositions, gre
 from penstock.io.beam.durations import micros
 from penstock.io.beam.json_coder import JsonCoder, from_fields, register_json
 from penstock.io.dataset.layout import STREAM, WINDOWS, Staging, lock_path
+from penstock.io.dataset.windowed.chunks import SeenRows
 from penstock.io.dataset.windowed.clock import ClockState, ClosingRules, OpenWindow
 from penstock.io.dataset.windowed.flush import FlushRules, FlushState
 from penstock.io.dataset.windowed.manifest import Closing, WindowManifest, read_window_manifests, window_settings
-from penstock.io.dataset.windowed.seen import SeenRows
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
 from penstock.io.files.atomic.conditional import conditional_file
@@ -95,7 +95,7 @@ class StreamFile:
         """
         output = staging.output
         path = stores.join(output, STREAM)
-        file = conditional_file(path, lock_path(output, "stream"), staging.path(WINDOWS))
+        file = conditional_file(path, lock_path(output, "stream"), staging.temporary(WINDOWS))
         content = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
         with file.alone():
             found = file.read()

@@ -1,4 +1,4 @@
-"""Seals a window once all files of a pane are written: makes its manifest and the list of renames."""
+"""Seals a window once all files of a pane are written: makes its manifest and the list of renames, if there are any."""
 
 import dataclasses
 import datetime
@@ -19,7 +19,7 @@ from penstock.io.beam.coverage import merge_covered
 from penstock.io.beam.json_coder import JsonCoder, register_json
 from penstock.io.beam.stable_input import knows_watermarks
 from penstock.io.beam.windows import AnyWindows, FlushWindows, time_name
-from penstock.io.dataset.layout import DEAD_LETTERS, reject_names
+from penstock.io.dataset.layout import DEAD_LETTERS, Staging, reject_names
 from penstock.io.dataset.manifest import PublishedDeadLetters, dataset_id, sum_counts
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import merge_inputs
@@ -52,8 +52,8 @@ class SealedWindow:
 
     Attributes:
       start: start of the window, microseconds.
-      moves: staged path of a shard -> path relative to the dataset.
-      letters: path of a dead-letter file, relative to the dataset -> the staged files to join into it.
+      moves: staged path of a shard -> path relative to the dataset; none of those that are in their place already.
+      letters: the same of dead-letter files: path relative to the dataset -> the staged files to join into it.
       swept: chunk files of earlier windows, by the start of the window, which it needs no more once it is published.
       summaries: paths of the files with the states of its panes; none if it has no summary.
       rejected: paths of the files with the states of its dead letters; none if there is no summary of them.
@@ -72,10 +72,15 @@ class SealedWindow:
 
 @dataclasses.dataclass(frozen=True)
 class SealingRules:
-    """Makes the manifests of windows from what they have in common; see `WindowManifest`."""
+    """Makes the manifests of windows from what they have in common; see `WindowManifest`.
+
+    Attributes:
+      staging: of the run, if its files stay where they are.
+    """
 
     windows: AnyWindows
     spec: DatasetSpec
+    staging: Staging | None = None
 
     def publisher(self, window: int) -> int:
         """Returns the key under which all versions of a window are published.
@@ -98,7 +103,7 @@ class SealingRules:
             return self._continued(window, headers["late"], staged, summaries)
         files = (report.rejects for report in reports if isinstance(report, RejectsReport))
         rejects = sorted(files, key=lambda file: file.path)
-        letters = _named_groups(f"{DEAD_LETTERS}/{time_name(window)}", rejects)
+        letters = self._letters(window, rejects)
         shards = tuple(item.shard for item in staged)
         rows = Counter({pane: header.rows for pane, header in headers.items()})
         rejected = sum(file.records for file in rejects)
@@ -139,8 +144,8 @@ class SealingRules:
         return SealedWindow(
             window,
             self._checked(manifest),
-            moves={item.path: item.shard.path for item in staged},
-            letters={name: tuple(file.path for file in group) for name, group in letters.items()},
+            moves=self._moves(staged),
+            letters={name: paths for name, group in letters.items() if (paths := self._parts(name, group))},
             swept=on_time.swept,
             summaries=summaries if _all_summarized(headers.values()) else (),
             rejected=tuple(file.summary for file in rejects) if all(file.summary for file in rejects) else (),
@@ -192,10 +197,31 @@ class SealingRules:
         return SealedWindow(
             window,
             self._checked(manifest),
-            moves={item.path: item.shard.path for item in staged},
+            moves=self._moves(staged),
             summaries=tuple(summaries) if is_summarized else (),
             continues=before.statistics,
         )
+
+    def _moves(self, staged: Iterable[StagedShard]) -> dict[str, str]:
+        """The renames of shards; one that a release before this one staged in a store is still to be renamed."""
+        places = {item.path: item.shard.path for item in staged}
+        return {path: name for path, name in places.items() if not self._is_final(path, name)}
+
+    def _is_final(self, path: str, name: str) -> bool:
+        return self.staging is not None and self.staging.final_name(path) == name
+
+    def _letters(self, window: int, rejects: Sequence[DeadLetterFile]) -> dict[str, list[DeadLetterFile]]:
+        """Returns the published path of each file of dead letters, and the files that are in it."""
+        folder = f"{DEAD_LETTERS}/{time_name(window)}"
+        if self.staging is None:
+            return _named_groups(folder, rejects)
+        names = [(self.staging.final_name(file.path), file) for file in rejects]
+        foreign = _named_groups(f"{self.staging.name}/{folder}", [file for name, file in names if name is None])
+        return {**{name: [file] for name, file in names if name is not None}, **foreign}
+
+    def _parts(self, name: str, files: Iterable[DeadLetterFile]) -> tuple[str, ...]:
+        """The staged files to join into a published one; none if that is what was written."""
+        return tuple(file.path for file in files if not self._is_final(file.path, name))
 
     def _checked(self, manifest: WindowManifest) -> WindowManifest:
         if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:

@@ -47,7 +47,7 @@ _PREFIXES: dict[Pane, str] = {"on_time": "part", "late": "late"}
 
 @dataclasses.dataclass(frozen=True)
 class StagedShard:
-    """A shard, and its path until its window is published."""
+    """A shard, and its path until its window is published: in an object store, the final one."""
 
     path: str
     shard: WindowShard
@@ -111,17 +111,21 @@ class ShardStaging:
 
     def folder(self, window: int) -> str:
         """Returns the staging folder of a window, where each attempt uses file names of its own."""
-        return self.staging.path(STAGED_SHARDS, self.windows.name(window))
+        return self.staging.temporary(STAGED_SHARDS, self.windows.name(window))
 
-    def path(self, window: int, pane: Pane, task: ShardTask) -> str:
-        """Returns the final path of a shard, relative to the dataset."""
-        name = part_name(task.shard, self.spec.num_shards or 1, self.spec.suffix, _PREFIXES[pane])
-        return f"{self.spec.splits[task.split]}/{time_name(window)}/{name}"
+    def path(self, window: int, pane: Pane, task: ShardTask, attempt: str) -> str:
+        """Returns the final path of a shard, relative to the dataset; if it is written there, it is of the attempt."""
+        is_final = self.staging.is_final
+        suffix = f"-{attempt[:8]}{self.spec.suffix}" if is_final else self.spec.suffix
+        name = part_name(task.shard, self.spec.num_shards or 1, suffix, _PREFIXES[pane])
+        path = f"{self.spec.splits[task.split]}/{time_name(window)}/{name}"
+        return f"{self.staging.name}/{path}" if is_final else path
 
     def write(self, window: int, pane: Pane, task: ShardTask, name: str) -> StagedShard:
         """Writes a shard under a name that no other attempt uses."""
-        path = self.path(window, pane, task)
-        staged = stores.join(self.folder(window), name)
+        path = self.path(window, pane, task, name)
+        final, staged = stores.join(self.staging.output, *path.split("/")), stores.join(self.folder(window), name)
+        staged = final if self.staging.is_final else staged
         parts = (read_part(part.path, part.offset, part.length) for part in task.parts)
         split, shard_format = self.spec.splits[task.split], self.spec.shard_format()
         with merged_batches(parts, self.spec.splits) as merged:
@@ -143,7 +147,8 @@ class ShardStaging:
     def reject(self, window: int, letters: Iterable[RejectedBatch]) -> DeadLetterFile:
         """Writes rows that came too late as dead letters, which are filed in an open window."""
         summaries = None if self.summaries is None else self.summaries.rejected
-        return write_letters(self.folder(window), self.staging.run_id, letters, summaries)
+        folder = self.staging.dead_letters if self.staging.is_final else self.folder(window)
+        return write_letters(folder, self.staging.run_id, letters, summaries)
 
 
 def late_letters(chunk: Chunk, windows: AnyWindows, lateness: datetime.timedelta) -> Iterator[RejectedBatch]:

@@ -29,20 +29,21 @@ from penstock.io.dataset.encode import EncodedBatch, RecordEncoder
 from penstock.io.dataset.kinds import KindCounter
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.observer import Summaries
+from penstock.io.dataset.run_folder import Turn
 from penstock.io.dataset.schema_file import SchemaFile
 from penstock.io.dataset.windowed.arrivals import Arrival, CollectArrivals, WrittenChunks
-from penstock.io.dataset.windowed.chunks import Chunk, ChunkWriter, assign_rows, input_ranges
+from penstock.io.dataset.windowed.chunks import CHUNKS, Chunk, ChunkWriter, SeenRows, assign_rows, input_ranges
 from penstock.io.dataset.windowed.clock import ClosingRules
 from penstock.io.dataset.windowed.close import CloseWindows
 from penstock.io.dataset.windowed.flush import FlushRules
 from penstock.io.dataset.windowed.manifest import WindowManifest
-from penstock.io.dataset.windowed.publish import CHUNKS, PublishWindows, WindowPublisher
+from penstock.io.dataset.windowed.publish import PublishWindows, WindowPublisher
 from penstock.io.dataset.windowed.seal import SealingRules, SealWindows
-from penstock.io.dataset.windowed.seen import SeenRows
 from penstock.io.dataset.windowed.shards import ShardStaging, WriteWindowShards
 from penstock.io.dead_letters.handler import REJECTED, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import DataError
+from penstock.io.files import stores
 from penstock.io.reasons import Note, Reason
 from penstock.io.reserved import EVENT_TIME
 
@@ -172,9 +173,14 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
     def expand(self, arrived: Any) -> beam.PCollection[WindowManifest]:
         """Closes windows, writes shards, seals, publishes."""
         is_bounded = arrived["chunks"].is_bounded
-        closing, sealing = self.closing, self.sealing
+        closing, sealing, extras = self.closing, self.sealing, tuple(self.sealing.spec.extras)
         shards = ShardStaging(self.staging, closing.windows, sealing.spec, self.summaries)
-        publisher = WindowPublisher(self.staging, closing.windows, tuple(sealing.spec.extras), self.summaries)
+        turn = None
+        if self.staging.is_final:
+            sealing, extras = self._sealing_in_place(is_bounded), ()
+            turn = Turn.of(self.staging) if is_bounded else None
+        replaces = turn is not None and sealing.spec.overwrite
+        publisher = WindowPublisher(self.staging, closing.windows, extras, self.summaries, turn, replaces)
         file = SchemaFile(self.staging, sealing.spec, is_staged=is_bounded) if self.writes_schema else None
         return (
             arrived
@@ -185,7 +191,22 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
             | "PublishWindows" >> PublishWindows(publisher, sealing.spec.overwrite)
         )
 
+    def _sealing_in_place(self, is_bounded: bool) -> SealingRules:
+        """The rules for manifests that name what is staged where it is; what is not is in its place already."""
+        staging, sealing = self.staging, self.sealing
+        extras = [
+            f"{staging.name}/{extra}" if is_bounded or _is_there(staging.path(extra)) else extra
+            for extra in sealing.spec.extras
+        ]
+        spec = dataclasses.replace(sealing.spec, extras=tuple(extras))
+        return dataclasses.replace(sealing, spec=spec, staging=staging)
+
+
+def _is_there(path: str) -> bool:
+    """Whether there is an object, or a folder of some."""
+    return stores.exists(path) or bool(stores.files_below(path))
+
 
 def chunk_directory(staging: Staging) -> str:
     """Returns the folder of chunk files."""
-    return staging.path(CHUNKS)
+    return staging.temporary(CHUNKS)

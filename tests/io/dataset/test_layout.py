@@ -11,7 +11,13 @@ from penstock.io.files.owned import owning
 def test_names_of_files_to_come():
     staging = Staging("out", "r1")
     assert staging.path("train", "x") == "out/.tmp-r1/train/x"
-    assert staging.published(staging.path("train", "x")) == "out/train/x"
+    assert staging.temporary("chunks", "x") == "out/.tmp-r1/chunks/x"
+    assert staging.final_name(staging.path("train", "x")) is None
+    staging = Staging("s3://b/out", "r1")
+    assert staging.path("train", "x") == "s3://b/out/run-r1/train/x"
+    assert staging.temporary("chunks", "x") == "s3://b/out/.tmp-r1/chunks/x"
+    assert staging.final_name("s3://b/out/run-r0/train/x") == "run-r0/train/x"
+    assert staging.final_name("s3://b/other/run-r1/x") is None
     assert new_run_id() != new_run_id()
 
 

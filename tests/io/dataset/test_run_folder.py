@@ -34,7 +34,7 @@ def begin(output, run_id, **changes):
     """A run whose files are written: six rows out, one rejected."""
     options = {"splits": ("train", "eval"), "max_reject_fraction": 0.5, "overwrite": True, "compression": "none"}
     spec = DatasetSpec(output, **{**options, "extras": ("schema.pbtxt", "statistics"), **changes})
-    publisher = Publisher(Staging.of_dataset(output, run_id), spec)
+    publisher = Publisher(Staging(output, run_id), spec, run_folder.manifest_version(output))
     for path in ("schema.pbtxt", "statistics/out.pb", "dead_letters/a.jsonl", "_history/L0-1.parquet"):
         stores.write_file(publisher.staging.path(path), f"{run_id} {path}".encode())
     for path in SHARDS:

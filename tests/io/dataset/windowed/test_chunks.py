@@ -14,12 +14,12 @@ from penstock.io.dataset.windowed.chunks import (
     Chunk,
     ChunkPart,
     ChunkWriter,
+    SeenRows,
     merge_inputs,
     read_bytes,
     read_part,
     read_sources,
 )
-from penstock.io.dataset.windowed.seen import SeenRows
 from penstock.io.dead_letters.source import keep_source, payloads_of
 from penstock.io.reserved import EVENT_TIME, ORIGIN, SOURCE, SPLIT
 from penstock.io.sort.records import RECORDS, EncodedRecords, records_batch

@@ -13,12 +13,13 @@ from penstock.io.beam.windows import FlushWindows, parse_window
 from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed import publish as publish_windows
-from penstock.io.dataset.windowed import seal
+from penstock.io.dataset.windowed import seal, sweep
 from penstock.io.dataset.windowed.chunks import Chunk
 from penstock.io.dataset.windowed.manifest import WindowManifest, WindowShard, window_manifest_path
-from penstock.io.dataset.windowed.publish import Sweeper, WindowPublisher, verdict
+from penstock.io.dataset.windowed.publish import WindowPublisher, verdict
 from penstock.io.dataset.windowed.seal import PaneProgress, SealedWindow, SealingProgress, SealingRules
 from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Report, ShardReport, StagedShard
+from penstock.io.dataset.windowed.sweep import Sweeper
 from penstock.io.dataset.windowed.tasks import PaneHeader, Task, TooLateTask
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
@@ -389,7 +390,7 @@ def test_panes_are_ready_when_all_reports_are_there(tmp_path):
 
 @pytest.fixture
 def old_temporaries(tmp_path, monkeypatch):
-    monkeypatch.setattr(publish_windows, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(sweep, "KEPT_SECONDS", 0.0)
     paths = {}
     for window in (0, 10, 70):
         for run, kind in (("r0", "chunks"), ("r1", "chunks"), ("r1", "shards")):
@@ -407,7 +408,7 @@ def publish_final(output, window):
 
 
 def test_temporaries_of_a_final_window_go_when_three_more_are(tmp_path, old_temporaries):
-    sweeper = Sweeper(str(tmp_path), TENS)
+    sweeper = Sweeper(Staging(str(tmp_path), "r1"), TENS)
     for count, window in enumerate((0, 20, 30), 1):
         publish_final(tmp_path, window)
         assert sum(path.exists() for path in old_temporaries.values()) == 9, count
@@ -415,7 +416,7 @@ def test_temporaries_of_a_final_window_go_when_three_more_are(tmp_path, old_temp
     left = {window for (_, _, window), path in old_temporaries.items() if path.exists()}
     assert left == {10, 70}
     publish_final(tmp_path, 10)
-    Sweeper(str(tmp_path), TENS).sweep(10 * SECOND)
+    Sweeper(Staging(str(tmp_path), "r1"), TENS).sweep(10 * SECOND)
     sweeper.sweep(40 * SECOND)
     assert {window for (_, _, window), path in old_temporaries.items() if path.exists()} == {70}
 
@@ -426,7 +427,7 @@ def test_chunks_of_windows_of_processing_time_go_once_those_are_published(tmp_pa
     chunks[0].parent.mkdir(parents=True)
     for chunk in chunks:
         chunk.write_text("x")
-    sweeper = Sweeper(str(tmp_path), windows)
+    sweeper = Sweeper(Staging(str(tmp_path), "r1"), windows)
     sweeper.sweep(9_500_000, {str(start): tuple(map(str, chunks[:2]))})
     assert all(chunk.exists() for chunk in chunks), "their window is not published"
     rules = SealingRules(windows, SPEC)
@@ -439,10 +440,10 @@ def test_chunks_of_windows_of_processing_time_go_once_those_are_published(tmp_pa
 
 
 def test_chunks_that_have_just_come_for_a_window_that_is_final_stay(tmp_path, old_temporaries, monkeypatch):
-    monkeypatch.setattr(publish_windows, "KEPT_SECONDS", 120.0)
+    monkeypatch.setattr(sweep, "KEPT_SECONDS", 120.0)
     new = old_temporaries["r1", "chunks", 0].with_name("new")
     new.write_text("too late rows")
-    sweeper = Sweeper(str(tmp_path), TENS)
+    sweeper = Sweeper(Staging(str(tmp_path), "r1"), TENS)
     for window in (0, 20, 30, 40, 50):
         publish_final(tmp_path, window)
         sweeper.sweep(window * SECOND)
@@ -517,8 +518,8 @@ def test_another_run_has_cleared_the_folder(tmp_path):
     for staging in (first, second):
         pathlib.Path(staging.path("shards")).mkdir(parents=True)
         pathlib.Path(staging.path("shards", "a")).write_text("x")
-    assert publish_windows._clear(1, first, True) == 1
-    assert publish_windows._clear(1, first, True) == 1
+    for _ in range(2):
+        publish_windows._clear(1, first, True)
     with pytest.raises(DataError, match="another run has replaced what is there while this one ran; nothing is publis"):
         publish_windows._clear(1, second, True)
     assert list_files(first.directory)

@@ -1,0 +1,74 @@
+"""A stream on Prism into an object store, killed and started again: the same windows as on a disk."""
+
+import itertools
+import json
+import signal
+
+import pytest
+from mock_kafka import EPOCH, PARTITIONS, mock_kafka
+from services.stream_job import PrismStream
+
+from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.files.folders import list_files
+from pipelines import status, verify
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+SCHEMA = """
+feature { name: "id" type: INT presence { min_fraction: 1 } value_count { min: 1 max: 1 } int_domain { max: 1000 } }
+feature { name: "at" type: INT presence { min_fraction: 1 } value_count { min: 1 max: 1 } }
+"""
+
+# Milliseconds of a window's length, of lateness and of disorder; EPOCH is the start of a window.
+FLAGS = ("--event_time=at:ms", "--window=fixed:5000ms", "--allowed_lateness=10s", "--out_of_orderness=2s")
+
+
+def messages(ids, milliseconds, partition=None):
+    """Rows of these event times after the epoch, one after the other in the partitions."""
+    for id, time in zip(ids, itertools.cycle(milliseconds), strict=False):
+        value = json.dumps({"id": id, "at": EPOCH + time}).encode()
+        yield {"value": value, "partition": id % PARTITIONS if partition is None else partition}
+
+
+def windows(output):
+    return list(read_window_manifests(output))
+
+
+def stream(kafka, topic, prism, folder, output):
+    """Window 0 is published on time; the job is killed, and started again for the late rows; then it is final."""
+    folder.mkdir()
+    options = {"schema": SCHEMA, "windows": FLAGS, "output": output}
+    kafka.send(topic, messages(range(100), range(0, 5000, 50)))
+    kafka.send(topic, messages(range(2000, 2004), [1000]))  # too great an id
+    kafka.send(topic, messages(range(100, 104), [8000]))
+    job = PrismStream(prism, kafka.uri(topic), folder, "--max_reject_fraction=0.5", **options)
+    job.wait_for("a window", lambda: len(windows(output)) == 1)
+    assert job.signal(signal.SIGKILL) == -signal.SIGKILL
+    kafka.send(topic, messages(range(200, 220), [1000], partition=0))
+    kafka.send(topic, messages(range(104, 108), [30_000]))
+    job = PrismStream(prism, kafka.uri(topic), folder, "--max_reject_fraction=0.5", **options)
+    job.wait_for("final windows", lambda: [window.final for window in windows(output)] == [True, True])
+    assert job.signal(signal.SIGTERM) == 128 + signal.SIGTERM, job.log()
+    assert "Traceback" not in job.log()
+    return [
+        (window.name, window.dataset_id, window.rows_on_time, window.rows_late, window.rejected_by_reason)
+        for window in windows(output)
+    ]
+
+
+def test_late_rows_and_a_restart_on_prism(prism, s3, tmp_path, monkeypatch):
+    bucket = s3.new_bucket()
+    for name, value in bucket.env.items():
+        monkeypatch.setenv(name, value)
+    output = f"{bucket.url}/dataset"
+    with mock_kafka() as kafka:
+        there = stream(kafka, "there", prism, tmp_path / "there", output)
+        here = stream(kafka, "here", prism, tmp_path / "here", str(tmp_path / "here" / "dataset"))
+    assert there == here
+    assert [found[2:] for found in there] == [(100, 20, {"schema.domain": 4}), (4, 0, {})]
+    assert verify.run([f"--dataset={output}"]) == 0
+    assert status.run([f"--output={output}"]) == 0
+    first = windows(output)[0]
+    runs = {shard.path.split("/")[0] for shard in first.shards}
+    assert len(runs) == 2, "a folder for each start that has written"
+    assert not [path for path in list_files(output) if path.startswith("train/")]
