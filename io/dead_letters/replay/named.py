@@ -9,8 +9,9 @@ from penstock.io.dataset.layout import DEAD_LETTERS, WINDOWS, dataset_of
 from penstock.io.dataset.status import Damage, read_summaries
 from penstock.io.errors import DataError
 from penstock.io.files import stores
-from penstock.io.files.folders import FileEntry, list_entries
+from penstock.io.files.folders import list_entries
 from penstock.io.files.inputs import InputFile
+from penstock.io.files.paths import FileEntry
 
 
 class NamedLetters:
