@@ -5,6 +5,7 @@ python -m benchmarks.run --scenario wide,parquet
 """
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -16,10 +17,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks import measure
+from benchmarks import cores, measure
 from benchmarks.contest import CONTESTANTS, FLOOR, PENSTOCK, PROFILERS, SCENARIOS, Contestant, Scenario
 from benchmarks.data import VERSION, Dataset, schema_text
 from benchmarks.environments import CACHE, InstallError, python_of
@@ -199,17 +200,25 @@ def _progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def bench(scenario: Scenario, rows: int, only: Sequence[str], repeat: int, everyone: bool, timeout: float) -> Result:
-    """Runs one scenario: everyone once, then everyone again, so that a busy minute of the machine hits all alike."""
-    rows = min(max(1, rows // scenario.divisor), scenario.most_rows or rows)
-    path = CACHE / "data" / f"v{VERSION}-{scenario.data}-{rows}.{scenario.format}"
-    _progress(f"{scenario.title}, {rows:,} rows")
-    dataset = scenario.generate(path, scenario.format, scenario.columns, rows)
+def _input(scenario: Scenario, rows: int) -> pathlib.Path:
+    return CACHE / "data" / f"v{VERSION}-{scenario.data}-{rows}.{scenario.format}"
+
+
+@contextlib.contextmanager
+def _arena(scenario: Scenario, dataset: Dataset, timeout: float) -> Iterator[Arena]:
     (CACHE / "runs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE / "runs") as folder:
         schema = pathlib.Path(folder, "schema.pbtxt")
         schema.write_text(schema_text(scenario.columns))
-        arena = Arena(scenario, dataset, schema, pathlib.Path(folder), timeout)
+        yield Arena(scenario, dataset, schema, pathlib.Path(folder), timeout)
+
+
+def bench(scenario: Scenario, rows: int, only: Sequence[str], repeat: int, everyone: bool, timeout: float) -> Result:
+    """Runs one scenario: everyone once, then everyone again, so that a busy minute of the machine hits all alike."""
+    rows = min(max(1, rows // scenario.divisor), scenario.most_rows or rows)
+    _progress(f"{scenario.title}, {rows:,} rows")
+    dataset = scenario.generate(_input(scenario, rows), scenario.format, scenario.columns, rows)
+    with _arena(scenario, dataset, timeout) as arena:
         arena.set_up()
         contestants = [one for one in scenario.contestants or CONTESTANTS if not only or one.name in only]
         entries = [_entry(arena, contestant, everyone) for contestant in contestants]
@@ -230,6 +239,32 @@ def bench(scenario: Scenario, rows: int, only: Sequence[str], repeat: int, every
         product=scenario.product,
         base=scenario.base,
     )
+
+
+def bench_cores(rows: int, repeat: int, timeout: float) -> cores.Result:
+    """Runs the main job on 1, 2, 4 and so on threads, and has py-spy watch it on the most.
+
+    Raises:
+      InstallError: when py-spy cannot be installed.
+      ContestantError: when a job fails, or py-spy may not watch it here.
+    """
+    scenario = SCENARIOS["main"]
+    _progress(f"threads, {rows:,} rows")
+    dataset = scenario.generate(_input(scenario, rows), scenario.format, scenario.columns, rows)
+    py_spy = pathlib.Path(python_of(PEERS / cores.REQUIREMENTS)).with_name("py-spy")
+    with _arena(scenario, dataset, timeout) as arena:
+
+        def launch(setting: str) -> tuple[dict[str, Any], float, pathlib.Path]:
+            output = arena.output_of(cores.NAME)
+            shutil.rmtree(output, ignore_errors=True)
+            output.mkdir()
+            warm(dataset.path)
+            told, usage = arena.launch(sys.executable, cores.SCRIPT, arena.task(CONTESTANTS[0], setting, output))
+            cpu = usage.cpu_seconds - told["cpu_besides"]
+            _progress(f"{' '.join(setting.split()[:2]):34}{told['seconds']:8.2f} s {cpu:8.2f} s CPU")
+            return told, cpu, output
+
+        return cores.measure(launch, str(py_spy), rows, repeat, machine())
 
 
 def _entry(arena: Arena, contestant: Contestant, everyone: bool) -> Entry:
@@ -284,11 +319,19 @@ def _commit() -> str:
 
 def write(result: Result, folder: pathlib.Path) -> None:
     """Writes the JSON, the Markdown table and the chart."""
+    _write(folder, result.name, {".json": result.to_json(), ".md": markdown(result), ".svg": chart(result)})
+
+
+def write_cores(result: cores.Result, folder: pathlib.Path) -> None:
+    """Writes the JSON and the Markdown tables."""
+    _write(folder, result.name, {".json": result.to_json(), ".md": cores.table(result) + "\n"})
+
+
+def _write(folder: pathlib.Path, name: str, texts: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    table = f"# {result.name}\n\n{markdown(result)}"
-    for suffix, text in ((".json", result.to_json()), (".md", table), (".svg", chart(result))):
-        (folder / (result.name + suffix)).write_text(text)
-    _progress(f"written: {folder / result.name}.json, .md, .svg")
+    for suffix, text in texts.items():
+        (folder / (name + suffix)).write_text(f"# {name}\n\n{text}" if suffix == ".md" else text)
+    _progress(f"written: {folder / name}{', '.join(texts)}")
 
 
 def _names(text: str, known: Sequence[str]) -> list[str]:
@@ -303,8 +346,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = [contestant.name for contestant in (*CONTESTANTS, *PROFILERS[1:])]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition(":")[0] + ".")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the main scenario; others have fewer if longer")
-    scenarios, only = (functools.partial(_names, known=known) for known in (list(SCENARIOS), names))
-    parser.add_argument("--scenario", type=scenarios, default=["main"], help=f"all, or {', '.join(SCENARIOS)}")
+    scenarios, only = (functools.partial(_names, known=known) for known in ([*SCENARIOS, cores.NAME], names))
+    parser.add_argument(
+        "--scenario", type=scenarios, default=["main"], help=f"all, or {', '.join((*SCENARIOS, cores.NAME))}"
+    )
     parser.add_argument("--only", type=only, default=[], help=f"these contestants: {', '.join(names)}")
     parser.add_argument("--repeat", type=int, default=3, help="rounds; a setting that took 20 s is not tried again")
     parser.add_argument("--all", action="store_true", help="slow contestants too on more than a million rows")
@@ -322,6 +367,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = arguments.output or (None if arguments.only else ROOT / "benchmarks" / "results")
     failed = False
     for name in arguments.scenario:
+        if name == cores.NAME:
+            failed |= not _main_cores(arguments, folder)
+            continue
         result = bench(
             SCENARIOS[name], arguments.rows, arguments.only, arguments.repeat, arguments.all, arguments.timeout
         )
@@ -330,6 +378,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             write(result, folder)
         failed |= any(entry.status not in (OK, "skipped") for entry in result.entries)
     return int(failed)
+
+
+def _main_cores(arguments: argparse.Namespace, folder: pathlib.Path | None) -> bool:
+    """Returns whether it could be measured."""
+    try:
+        result = bench_cores(arguments.rows, arguments.repeat, arguments.timeout)
+    except (InstallError, ContestantError) as error:
+        _progress(f"{cores.NAME}: {error}")
+        return False
+    print(f"\n{cores.table(result)}\n", flush=True)
+    if folder:
+        write_cores(result, folder)
+    return True
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from penstock.io.reasons import Note, merge_notes
 from penstock.io.reserved import ORIGIN, RESERVED, SOURCE
 
 # Smaller batches pay Python's share of each step more often, with the other threads waiting for the interpreter.
-MAX_BATCH_ROWS = 32768
-MAX_BATCH_BYTES = 4 << 20
+MAX_BATCH_ROWS = 65536
+MAX_BATCH_BYTES = 8 << 20
 
 # A row with more bytes, as it is read, becomes a dead letter or is refused: a few kilobytes of a file may stand for it.
 MAX_ROW_BYTES = 256 << 20

@@ -35,7 +35,7 @@ def explode_batch(
     """Makes a row of each item of the lists in one column, and repeats the other columns, `_origin` too.
 
     A row whose list is empty or missing stays one row, without an item. The members of items that are structs become
-    columns with dotted names (`flatten_batch`). Batches have at most 32,768 rows and about `max_bytes`, since few bytes
+    columns with dotted names (`flatten_batch`). Batches have at most 65,536 rows and about `max_bytes`, since few bytes
     may be repeated for many items; no rows give one empty batch.
 
     >>> batch = pa.record_batch({"id": [1, 2], "events": [[{"x": 3}, {"x": 4}], []]})

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -211,10 +212,11 @@ class RejectedBatch:
     def json_lines(self, run_id: str = "") -> list[str]:
         """Returns what `DeadLetter.to_json` returns for each row, in a fraction of the time."""
         run = json_text(run_id)
+        shared, shared_columns = functools.cache(json_text), functools.cache(_json_columns)
         return [
-            f'{{{_json_reasons(reasons)}, "stage": {json_text(stage)}, "uri": {json_text(uri)}, '
+            f'{{{_json_reasons(reasons)}, "stage": {shared(stage)}, "uri": {shared(uri)}, '
             f'"position": {position}, "payload": {json_text(payload)}, "payload_encoding": "{encoding}", '
-            f'{_json_columns(columns)}"attempt": {attempt}, '
+            f'{shared_columns(columns)}"attempt": {attempt}, '
             f'"event_time": {"null" if time is None else json_text(time)}, "run_id": {run}}}'
             for reasons, stage, uri, position, payload, encoding, attempt, time, columns in zip(
                 *(self.lists[name] for name in LETTERS.names), strict=True

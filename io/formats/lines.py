@@ -29,7 +29,7 @@ from penstock.io.kernel.shared.positions import counts_between, lone_crs
 from penstock.io.reasons import Reason
 
 # How many bytes are processed at a time, about a batch: smaller blocks pay Python's overhead more often.
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 8 << 20
 
 # How many bytes are read at a time after the end of a range, to find the end of its last line.
 _LAST_LINE_BYTES = 64 << 10
@@ -202,7 +202,7 @@ class _LineCutter:
             return
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            yield Block(b"".join([*self._pending, memoryview(chunk)[:cut]]), self._offset)
+            yield Block(kernel_lines.joined([*self._pending, chunk], cut), self._offset)
             self._pending, self._size, self._offset = [], 0, position + cut
         if cut < len(chunk):
             self._pending.append(chunk[cut:])
@@ -256,7 +256,7 @@ def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tup
                 chunk, start = skip_bom(chunk, file.uri)
             last = _last_line_end(chunk, start, part)
             if last is not None:
-                yield start, chunk[:last]
+                yield start, kernel_lines.joined([chunk], last)
                 return
             if chunk:
                 yield start, chunk
@@ -339,8 +339,6 @@ def counts_per_line(lines: Lines, indices: np.ndarray) -> np.ndarray:
 
 def lone_cr_lines(lines: Lines) -> np.ndarray:
     """Masks the lines with a CR that no LF follows."""
-    if not kernel_lines.has_lone_cr(lines.data):
-        return np.zeros(len(lines), bool)
     return counts_per_line(lines, lone_crs(lines.data)) > 0
 
 

@@ -49,7 +49,7 @@ class TFRecordFormat:
         yield Part()
 
     def read(self, file: InputFile, part: Part, features: Sequence[Feature] | None) -> Iterator[Parsed]:
-        """Reads the records in order, in batches of at most `MAX_BATCH_ROWS` rows and about 4 MiB of records.
+        """Reads the records in order, in batches of at most `MAX_BATCH_ROWS` rows and about 8 MiB of records.
 
         Raises:
           InputError: when the file is damaged or truncated, or a feature has a reserved name.

@@ -66,7 +66,7 @@ Group = tuple[int, int, bytes]
 class ReadFromKafka(RejectingTransform):
     """Reads Kafka topics into RecordBatches.
 
-    Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB. All rows of a batch are of one partition, in
+    Elements: `pyarrow.RecordBatch` of at most 65,536 rows and about 8 MiB. All rows of a batch are of one partition, in
     its order, with `_origin` (`kafka://HOST:PORT/TOPIC/PARTITION`, offset) and `_event_time`. Columns are typed as by
     `ReadRecords`. The timestamp of an element is its earliest row's time, or the watermark, whichever is later.
 

@@ -15,7 +15,7 @@ from penstock.io.formats.base import select_names
 from penstock.io.formats.csv.fields import CsvColumns, misquoted_lines
 from penstock.io.formats.csv.format import CsvFormat, RecordReader, byte_faults
 from penstock.io.formats.csv.records import cut_records
-from penstock.io.formats.lines import Block, Lines, counts_per_line, lone_cr_lines
+from penstock.io.formats.lines import Block, Lines, counts_per_line
 from penstock.io.kernel.shared.positions import CR, LF, occurrences
 from penstock.io.messages.base import DecodedMessages, Decoder
 from penstock.io.messages.texts import as_lines, texts_of
@@ -77,7 +77,7 @@ class CsvDecoder:
         filled, cut = lines.starts < lines.ends, _ends_in_cr(lines)
         indices = np.flatnonzero(filled & ~cut)
         lines = lines.select(indices)
-        faults = {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
+        faults = byte_faults(lines)
         reader = self._single
         broken = np.flatnonzero(_has_break(lines))
         if len(broken):

@@ -1,7 +1,7 @@
 """Reading files of any known format into RecordBatches: `ReadRecords`.
 
 The transform plans each file into parts (byte ranges, row groups, blocks), spreads the parts over the workers, and
-reads each part into batches of at most 32,768 rows and about 4 MiB, each row with its `_origin`. A schema types the
+reads each part into batches of at most 65,536 rows and about 8 MiB, each row with its `_origin`. A schema types the
 columns (`penstock.io.columns.conform`); rows that cannot be typed are rejected with their original bytes.
 
 `penstock.io.formats.registry` lists the formats.
@@ -40,7 +40,7 @@ from penstock.io.sources.inputs import FoundInputs, find_named, with_partitions
 class ReadRecords(RejectingTransform):
     """Reads files of any known format into RecordBatches.
 
-    Elements: `pyarrow.RecordBatch` of at most 32,768 rows and about 4 MiB, with `_origin`. With `features`, columns are
+    Elements: `pyarrow.RecordBatch` of at most 65,536 rows and about 8 MiB, with `_origin`. With `features`, columns are
     int64, float64, string or binary, or lists of those; a null is an absent feature. Without `features`, the columns
     are as in the file (CSV: all text). The order of elements is not defined.
 

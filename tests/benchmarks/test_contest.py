@@ -1,7 +1,7 @@
 import pathlib
 
 import pytest
-from benchmarks import contest, run
+from benchmarks import contest, cores, run
 from benchmarks.contest import CONTESTANTS, PROFILERS, SCENARIOS
 
 PEERS = pathlib.Path(run.__file__).parent / "peers"
@@ -42,4 +42,4 @@ def test_an_unknown_contestant_is_refused(capsys):
 
 
 def test_all_scenarios_have_a_name():
-    assert run.parse(["--scenario", "all"]).scenario == list(SCENARIOS)
+    assert run.parse(["--scenario", "all"]).scenario == [*SCENARIOS, cores.NAME]

@@ -83,19 +83,19 @@ def test_unusable_column_names_are_refused(names, message):
 
 
 def test_small_batches_are_joined_within_the_limits():
-    rows = pa.record_batch({"x": np.arange(100_000)})
-    sizes = [1, 30_000, 2767, 1, 60_000, 5, 7226]
+    rows = pa.record_batch({"x": np.arange(138_304)})
+    sizes = [1, 60_000, 5535, 1, 65_536, 5, 7226]
     ends = np.cumsum(sizes).tolist()
     batches = [rows.slice(end - size, size) for size, end in zip(sizes, ends, strict=True)]
     joined = list(join_batches(batches))
-    assert [batch.num_rows for batch in joined] == [32_768, 1, 60_000, 7231]
+    assert [batch.num_rows for batch in joined] == [65_536, 1, 65_536, 7231]
     assert pa.Table.from_batches(joined).equals(pa.Table.from_batches([rows]))
-    large = pa.record_batch({"x": [b"z" * (3 << 20)]})
+    large = pa.record_batch({"x": [b"z" * (5 << 20)]})
     assert [batch.num_rows for batch in join_batches([large, large])] == [1, 1]
     assert not list(join_batches([]))
 
 
-@pytest.mark.parametrize(("size", "slices"), [(4 << 20, 1), (9 << 19, 1), (5 << 20, 2), (9 << 20, 2), (10 << 20, 3)])
+@pytest.mark.parametrize(("size", "slices"), [(8 << 20, 1), (9 << 20, 1), (10 << 20, 2), (18 << 20, 2), (20 << 20, 3)])
 def test_a_little_too_much_is_not_cut(size, slices):
     assert len(list(slice_rows(1000, size))) == slices
 

@@ -29,8 +29,8 @@ _VALUE_BYTES = 8
 class FromDicts(RejectingTransform):
     """Makes batches of dicts.
 
-    Takes a `PCollection` of dicts, one for each row, and gives `pyarrow.RecordBatch`es of at most 32,768 rows and about
-    4 MiB, of rows of one bundle and window. Nested dicts become dotted names, lists multi-valued features. The
+    Takes a `PCollection` of dicts, one for each row, and gives `pyarrow.RecordBatch`es of at most 65,536 rows and about
+    8 MiB, of rows of one bundle and window. Nested dicts become dotted names, lists multi-valued features. The
     timestamps of elements become `_event_time`, unless they have none. Rows have no `_origin`.
 
     With a schema, columns are as `ReadRecords(features=...)` gives them, and members that it does not name are ignored.

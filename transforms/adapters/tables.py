@@ -27,7 +27,7 @@ _SOURCE = "a table"
 class FromTables(RejectingTransform):
     """Makes batches of tables: `pyarrow.Table`, `pyarrow.RecordBatch`, or `pandas.DataFrame`.
 
-    Gives batches of at most 32,768 rows and about 4 MiB, without a copy where that can be. Struct columns become
+    Gives batches of at most 65,536 rows and about 8 MiB, without a copy where that can be. Struct columns become
     dotted names. The timestamp of an element becomes the `_event_time` of its rows, unless it has none. Of a DataFrame,
     NaN, NaT and None are nulls, as they are to pandas, and an index that has a name is a column.
 

@@ -146,7 +146,7 @@ class _RowReader:
     max_row_bytes: int
 
     def chunks(self, blocks: Iterator[AvroBlock]) -> Iterator[list[_Row] | _LongRow]:
-        """Decodes all blocks, at most `MAX_BATCH_ROWS` rows and about 4 MiB of Avro at a time."""
+        """Decodes all blocks, at most `MAX_BATCH_ROWS` rows and about 8 MiB of Avro at a time."""
         rows: list[_Row] = []
         taken = 0
         for block in blocks:

@@ -54,6 +54,7 @@ from penstock.io.formats.lines import (
     read_chunks,
     split_part,
 )
+from penstock.io.kernel import lines as kernel_lines
 from penstock.io.kernel.shared.positions import occurrences
 from penstock.io.kernel.shared.quoting import Dialect
 from penstock.io.reasons import Reason
@@ -279,17 +280,20 @@ _HEADER_BLOCK_BYTES = 8 << 10
 
 
 def byte_faults(lines: Lines) -> Faults:
-    """Finds faults of single bytes: NUL bytes, and bytes that are not UTF-8."""
+    """Finds faults of single bytes: NUL bytes, bytes that are not UTF-8, and CRs without LF."""
+    has_nul, has_high, has_lone_cr = kernel_lines.suspects(lines.data)
+    none = np.zeros(len(lines), bool)
     return {
-        "csv.nul_byte": counts_per_line(lines, occurrences(lines.data, 0)) > 0,
-        "csv.encoding": invalid_utf8(lines),
+        "csv.nul_byte": counts_per_line(lines, occurrences(lines.data, 0)) > 0 if has_nul else none,
+        "csv.encoding": invalid_utf8(lines) if has_high else none,
+        "csv.lone_cr": lone_cr_lines(lines) if has_lone_cr else none,
     }
 
 
 def _indexed(block: Block) -> tuple[Lines, Faults]:
     """Returns the lines of a block, blank ones included, with the faults of their bytes."""
     lines = index_lines(block)
-    return lines, {**byte_faults(lines), "csv.lone_cr": lone_cr_lines(lines)}
+    return lines, byte_faults(lines)
 
 
 def _filled(lines: Lines, faults: Faults, position: int) -> tuple[Lines, Faults]:

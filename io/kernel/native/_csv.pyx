@@ -112,9 +112,12 @@ cdef class Splitter:
         cdef const uint8_t[::1] flags = good.view(np.uint8)
         if ends.shape[0] != rows or flags.shape[0] != rows or len(data) >= MAX_BYTES:
             raise ValueError("records must have a start, an end and a flag each, within less than 1 GiB")
-        for row in range(rows):
-            if not 0 <= starts[row] <= ends[row] <= size:
-                raise ValueError("a record must lie in the data")
+        cdef bint is_inside = True
+        with nogil:
+            for row in range(rows):
+                is_inside &= (0 <= starts[row]) & (starts[row] <= ends[row]) & (ends[row] <= size)
+        if not is_inside:
+            raise ValueError("a record must lie in the data")
         self._reserve(rows)
         self._data, self._rows = data, rows
         counts = np.empty(rows, np.int64)
@@ -326,11 +329,12 @@ cdef class Splitter:
             return None
         valid = np.empty(rows, np.uint8)
         cdef uint8_t[::1] out = valid
-        for row in range(rows):
-            out[row] = fields[row].size != 0
+        with nogil:
+            for row in range(rows):
+                out[row] = fields[row].size != 0
         for text in self._nulls:
-            _unset_equal(fields, rows, self._data, text, out)
-        return None if valid.all() else valid
+            empty += _unset_equal(fields, rows, self._data, text, out)
+        return valid if empty else None
 
 
 cdef inline const uint8_t* _skip_spaces(const uint8_t* at, const uint8_t* end) noexcept nogil:
@@ -347,14 +351,16 @@ cdef object _without(object valid, Py_ssize_t rows, object odd):
     return valid
 
 
-cdef void _unset_equal(const Field* fields, Py_ssize_t rows, const uint8_t* data, const unsigned char[::1] text, uint8_t[::1] out):
-    """Unsets the unquoted fields of this text."""
-    cdef Py_ssize_t row
+cdef Py_ssize_t _unset_equal(const Field* fields, Py_ssize_t rows, const uint8_t* data, const unsigned char[::1] text, uint8_t[::1] out) except -1:
+    """Unsets the unquoted fields of this text; returns how many there are."""
+    cdef Py_ssize_t row, found = 0
     cdef uint32_t size = <uint32_t>text.shape[0]
     with nogil:
         for row in range(rows if size else 0):
             if fields[row].size == size and not memcmp(data + fields[row].start, &text[0], size):
                 out[row] = 0
+                found += 1
+    return found
 
 
 cdef inline size_t _text_size(Field field, const uint8_t* data) noexcept nogil:

@@ -3,8 +3,9 @@
 
 import numpy as np
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memchr
+from libc.string cimport memchr, memcpy
 
 
 cdef extern from "words.h" nogil:
@@ -56,12 +57,39 @@ def has_nan_or_inf(const unsigned char[::1] data not None):
     return bool(found)
 
 
-def has_lone_cr(const unsigned char[::1] data not None):
-    """Whether a block has a CR that no LF follows."""
-    cdef const uint8_t* bytes = &data[0] if data.shape[0] else NULL
-    cdef Py_ssize_t index
-    cdef uint8_t lone = 0
+def suspects(const unsigned char[::1] data not None):
+    """Whether a block has a NUL, a byte beyond ASCII, and a CR that no LF follows."""
+    cdef const uint8_t* at = &data[0] if data.shape[0] else NULL
+    cdef Py_ssize_t index, last = data.shape[0] - 1
+    cdef uint8_t nul = 0, high = 0, lone = 0
+    if last < 0:
+        return False, False, False
     with nogil:
-        for index in range(data.shape[0] - 1):
-            lone |= (bytes[index] == 13) & (bytes[index + 1] != 10)
-    return bool(lone or (data.shape[0] and bytes[data.shape[0] - 1] == 13))
+        for index in range(last):
+            nul |= at[index] == 0
+            high |= at[index]
+            lone |= (at[index] == 13) & (at[index + 1] != 10)
+    return bool(nul or at[last] == 0), (high | at[last]) >= 128, bool(lone or at[last] == 13)
+
+
+def joined(list pieces not None, Py_ssize_t stop):
+    """The bytes of the pieces, one after the other, of the last one only those up to an index."""
+    cdef Py_ssize_t size = 0, last = len(pieces) - 1, index
+    cdef bytes piece
+    if last < 0 or not 0 <= stop <= len(<bytes?>pieces[last]):
+        raise ValueError("the last piece must have as many bytes as are wanted of it")
+    if not last and stop == len(pieces[0]):
+        return pieces[0]
+    for index in range(last):
+        size += len(<bytes?>pieces[index])
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, size + stop)
+    cdef char* at = PyBytes_AS_STRING(out)
+    cdef const char* source
+    for index in range(last + 1):
+        piece = pieces[index]
+        source = PyBytes_AS_STRING(piece)
+        size = stop if index == last else len(piece)
+        with nogil:
+            memcpy(at, source, size)
+        at += size
+    return out

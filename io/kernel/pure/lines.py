@@ -24,6 +24,19 @@ def has_nan_or_inf(data: bytes) -> bool:
     return b"NaN" in data or b"Inf" in data
 
 
-def has_lone_cr(data: bytes) -> bool:
-    """Returns whether a block has a CR that no LF follows."""
-    return data.count(b"\r") > data.count(b"\r\n")
+def suspects(data: bytes) -> tuple[bool, bool, bool]:
+    """Returns whether a block has a NUL, a byte beyond ASCII, and a CR that no LF follows."""
+    return b"\0" in data, not data.isascii(), data.count(b"\r") > data.count(b"\r\n")
+
+
+def joined(pieces: list[bytes], stop: int) -> bytes:
+    """Returns the bytes of the pieces, one after the other, of the last one only those up to an index.
+
+    The compiled one copies without the interpreter lock: fresh memory costs more than the copy.
+
+    Raises:
+      ValueError: when there is no piece, or the last one has fewer bytes.
+    """
+    if not pieces or not 0 <= stop <= len(pieces[-1]):
+        raise ValueError("the last piece must have as many bytes as are wanted of it")
+    return b"".join([*pieces[:-1], pieces[-1][:stop]])

@@ -115,7 +115,7 @@ def test_batches_keep_to_the_limits(tmp_path):
     table = pa.table({"x": range(70_000), "y": [b"z" * 1000] * 70_000})
     for parsed in read(write(tmp_path / "a.parquet", table)):
         assert parsed.batch.num_rows <= MAX_BATCH_ROWS
-        assert parsed.batch.nbytes < 5 << 20
+        assert parsed.batch.nbytes < 9 << 20
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_long_rows_are_read_a_few_at_a_time(tmp_path, rows_at_a_time):
     table = pa.table({"id": range(200), "id_scan": pa.StructArray.from_arrays([scans], names=["page"])})
     file = write(tmp_path / "a.parquet", table)
     assert sum(parsed.batch.num_rows for parsed in read(file)) == 200
-    assert max(rows_at_a_time) < 50
+    assert max(rows_at_a_time) < 100
     rows_at_a_time.clear()
     # The other column has a name that begins alike, but is not read.
     assert [parsed.batch.num_rows for parsed in read(file, [Feature("id", Kind.INT)])] == [200]
@@ -151,14 +151,14 @@ def test_long_rows_that_repeat_are_short_in_the_file(tmp_path, rows_at_a_time):
     batches = [parsed.batch for parsed in read(write(tmp_path / "a.parquet", table))]
     assert max(rows_at_a_time) == 8192
     assert sum(batch.num_rows for batch in batches) == 10_000
-    assert max(batch.nbytes for batch in batches) < 5 << 20
+    assert max(batch.nbytes for batch in batches) < 10 << 20
 
 
 def test_short_rows_are_joined_within_a_row_group(tmp_path):
-    table = pa.table({"x": range(70_000)})
-    batches = [parsed.batch for parsed in read(write(tmp_path / "a.parquet", table, row_group_size=60_000))]
-    assert [batch.num_rows for batch in batches] == [32_768, 27_232, 10_000]
-    assert pa.Table.from_batches(batches)["x"].to_pylist() == list(range(70_000))
+    table = pa.table({"x": range(140_000)})
+    batches = [parsed.batch for parsed in read(write(tmp_path / "a.parquet", table, row_group_size=120_000))]
+    assert [batch.num_rows for batch in batches] == [65_536, 54_464, 20_000]
+    assert pa.Table.from_batches(batches)["x"].to_pylist() == list(range(140_000))
 
 
 ROWS = st.lists(

@@ -27,4 +27,29 @@ def test_lines_and_lone_crs(data):
         assert [data[start:end] for start, end in zip(starts, nexts, strict=True)] == expected
         ended = [line[:-1].removesuffix(b"\r") if line.endswith(b"\n") else line for line in expected]
         assert [data[start:end] for start, end in zip(starts, ends, strict=True)] == ended
-        assert lines.has_lone_cr(data) == (b"\r" in data.replace(b"\r\n", b""))
+        assert lines.suspects(data) == (False, False, b"\r" in data.replace(b"\r\n", b""))
+
+
+@pytest.mark.parametrize("lines", MODULES)
+@pytest.mark.parametrize("data", [b"", b"\0", b"\x80", b"\xff", b"\x7f", b"\r", b"\r\n", b"\0\xc3\xa4\r"])
+def test_suspect_bytes_are_found_up_to_the_end(lines, data):
+    for padded in (data, b"." * 37 + data, data + b"." * 37):
+        lone_cr = b"\r" in padded.replace(b"\r\n", b"")
+        assert lines.suspects(padded) == (b"\0" in padded, not padded.isascii(), lone_cr)
+
+
+@pytest.mark.parametrize("lines", MODULES)
+@pytest.mark.parametrize(
+    ("pieces", "stop", "expected"),
+    [([b"abc"], 3, b"abc"), ([b"abc"], 2, b"ab"), ([b"ab", b"", b"cde"], 1, b"abc"), ([b"a", b""], 0, b"a")],
+    ids=["whole", "cut", "several", "empty"],
+)
+def test_pieces_are_joined(lines, pieces, stop, expected):
+    assert lines.joined(pieces, stop) == expected
+
+
+@pytest.mark.parametrize("lines", MODULES)
+@pytest.mark.parametrize(("pieces", "stop"), [([], 0), ([b"a"], 2), ([b"a"], -1)], ids=["none", "beyond", "before"])
+def test_no_more_is_joined_than_there_is(lines, pieces, stop):
+    with pytest.raises(ValueError, match="as many bytes as are wanted"):
+        lines.joined(pieces, stop)

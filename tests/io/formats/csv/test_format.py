@@ -475,10 +475,10 @@ def test_wide_files_with_unicode_names(tmp_path):
 
 
 def test_batches_are_cut_to_size(tmp_path):
-    file = write(tmp_path, b"p\n" + b"".join(b"%d\n" % i for i in range(80_000)))
+    file = write(tmp_path, b"p\n" + b"".join(b"%d\n" % i for i in range(160_000)))
     parsed = list(CsvFormat().read(file, Part(), None))
-    assert [found.batch.num_rows for found in parsed] == [26667, 26667, 26666]
-    assert payloads_in(parsed[1])[5] == b"26672"
+    assert [found.batch.num_rows for found in parsed] == [53334, 53334, 53332]
+    assert payloads_in(parsed[1])[5] == b"53339"
 
 
 def test_a_huge_field_is_good_data(tmp_path):

@@ -1,0 +1,189 @@
+"""How the job scales with threads, and what bounds that: the time under the interpreter lock.
+
+py-spy watches one job twice at once, a hundred times a second. It counts the worker threads that run or could run, and
+the one among them that holds the lock. The quotient is the share of the workers' active time under the lock. While one
+thread holds it, no other can; so with a share of s no more than 1/s threads can be busy, on any number of cores, and by
+Amdahl's law n cores are at most 1 / (s + (1 - s) / n) times as fast as one.
+
+This bound says nothing about what stands beside the workers: building the graph, memory bandwidth, and the disk.
+"""
+
+import collections
+import dataclasses
+import datetime
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+NAME = "cores"
+SCRIPT = "penstock_cores.py"
+REQUIREMENTS = "pyspy.txt"
+SHUFFLES = ("none", "global")
+
+# The names of the files that the script writes, and what they count.
+_ACTIVE, _LOCK = "active.txt", "lock.txt"
+_WORKER = "SdkWorker.process_bundle "
+_STEP = re.compile(r"_?(\w+)Fn\.\w+ \((?:penstock|pipelines|\S*/penstock/)")
+_BESIDE = "Beam, and functions without a DoFn"
+# Cores for which the table has a bound.
+_BOUNDS = (4, 16, 64)
+
+# Runs the job with a setting, and returns what it said, its CPU seconds, and the folder that it wrote to.
+Launch = Callable[[str], tuple[Mapping[str, Any], float, pathlib.Path]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """The quickest job on some threads: seconds after the imports, and CPU seconds of the same time."""
+
+    threads: int
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """How often the threads of a step were seen active, and under the lock."""
+
+    active: int = 0
+    lock: int = 0
+
+    def __add__(self, other: "Samples") -> "Samples":
+        return Samples(self.active + other.active, self.lock + other.lock)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """How one kind of shuffle scales.
+
+    Attributes:
+      shuffle: the value of `--shuffle`.
+      runs: by number of threads.
+      steps: samples by step, on the most threads.
+    """
+
+    shuffle: str
+    runs: tuple[Timed, ...]
+    steps: Mapping[str, Samples]
+
+    @property
+    def total(self) -> Samples:
+        """The samples of all steps."""
+        return sum(self.steps.values(), Samples())
+
+    @property
+    def share(self) -> float:
+        """The share of the active time under the lock."""
+        return self.total.lock / max(self.total.active, 1)
+
+    def bound(self, cores: int) -> float:
+        """How many times as fast as one thread so many cores are at most."""
+        return 1 / (self.share + (1 - self.share) / cores)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How the job scales on a machine."""
+
+    rows: int
+    created: str
+    machine: Mapping[str, Any]
+    scalings: tuple[Scaling, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the result's files."""
+        return f"{NAME}-{self.rows}"
+
+    def to_json(self) -> str:
+        """Returns indented JSON, with shares and bounds spelled out."""
+        fields = dataclasses.asdict(self)
+        for scaling, values in zip(self.scalings, fields["scalings"], strict=True):
+            values["share"] = scaling.share
+            values["bounds"] = {str(cores): scaling.bound(cores) for cores in _BOUNDS}
+        return json.dumps({"scenario": NAME, **fields}, indent=2) + "\n"
+
+
+def measure(launch: Launch, py_spy: str, rows: int, repeat: int, machine: Mapping[str, Any]) -> Result:
+    """Runs the jobs in rounds, so that a busy minute of the machine hits all alike."""
+    counts = thread_counts(machine["cores"])
+    runs: dict[tuple[str, int], list[Timed]] = collections.defaultdict(list)
+    steps: dict[str, dict[str, Samples]] = {shuffle: {} for shuffle in SHUFFLES}
+    for _ in range(repeat):
+        for shuffle in SHUFFLES:
+            for threads in counts:
+                told, cpu, _ = launch(f"{shuffle} {threads}")
+                runs[shuffle, threads].append(Timed(threads, told["seconds"], cpu))
+            _, _, folder = launch(f"{shuffle} {counts[-1]} {py_spy}")
+            steps[shuffle] = joined(steps[shuffle], read_samples(folder))
+    scalings = (
+        Scaling(shuffle, tuple(min(runs[shuffle, n], key=lambda run: run.seconds) for n in counts), steps[shuffle])
+        for shuffle in SHUFFLES
+    )
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Result(rows, now, machine, tuple(scalings))
+
+
+def thread_counts(cores: int) -> list[int]:
+    """Returns 1, 2, 4 and so on, and the number of cores.
+
+    >>> thread_counts(12)
+    [1, 2, 4, 8, 12]
+    """
+    return [*(1 << power for power in range(cores.bit_length()) if 1 << power < cores), cores]
+
+
+def read_samples(folder: pathlib.Path) -> dict[str, Samples]:
+    """Reads what py-spy counted, by step."""
+    active = count_steps((folder / _ACTIVE).read_text().splitlines())
+    lock = count_steps((folder / _LOCK).read_text().splitlines())
+    return {step: Samples(active[step], lock[step]) for step in active | lock}
+
+
+def joined(one: Mapping[str, Samples], other: Mapping[str, Samples]) -> dict[str, Samples]:
+    """Adds samples step by step."""
+    return {step: one.get(step, Samples()) + other.get(step, Samples()) for step in {**one, **other}}
+
+
+def count_steps(stacks: Iterable[str]) -> collections.Counter[str]:
+    """Counts the samples of worker threads by step: the innermost DoFn of Penstock, or Beam.
+
+    >>> count_steps(["run (a.py);SdkWorker.process_bundle (b.py);_SpillFn.process (penstock/io/c.py);add (d.py) 3"])
+    Counter({'Spill': 3})
+    """
+    found: collections.Counter[str] = collections.Counter()
+    for line in stacks:
+        stack, _, count = line.rpartition(" ")
+        if _WORKER in stack:
+            names = _STEP.findall(stack)
+            found[names[-1] if names else _BESIDE] += int(count)
+    return found
+
+
+def table(result: Result) -> str:
+    """Makes the tables, in Markdown."""
+    return "\n\n".join(part for scaling in result.scalings for part in _tables(result.rows, scaling))
+
+
+def _tables(rows: int, scaling: Scaling) -> Sequence[str]:
+    first, total = scaling.runs[0], scaling.total
+    runs = [
+        f"| `--shuffle {scaling.shuffle}`, threads | rows/s | speed-up | CPU us a row |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    runs += [
+        f"| {run.threads} | {rows / run.seconds:,.0f} | {first.seconds / run.seconds:.2f} "
+        f"| {run.cpu_seconds / rows * 1e6:.2f} |"
+        for run in scaling.runs
+    ]
+    steps = ["| step | of the active time | under the lock |", "| --- | ---: | ---: |"]
+    steps += [
+        f"| {step} | {samples.active / max(total.active, 1):.1%} | {samples.lock / max(total.active, 1):.1%} |"
+        for step, samples in sorted(scaling.steps.items(), key=lambda item: -item[1].lock)
+    ]
+    steps.append(f"| all, of {total.active:,} samples | 100% | {scaling.share:.1%} |")
+    bounds = ", ".join(f"{scaling.bound(cores):.1f} on {cores}" for cores in _BOUNDS)
+    limit = 1 / scaling.share if scaling.share else float("inf")
+    return "\n".join(runs), "\n".join(steps), f"Bound of the speed-up: {bounds} cores, {limit:.1f} on any number."

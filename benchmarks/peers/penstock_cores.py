@@ -1,0 +1,61 @@
+"""Penstock: the main job on some threads; py-spy may watch it."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from _protocol import Task, main
+
+from pipelines.prepare import run
+
+# What py-spy counts: all threads that run or could run, and the one that holds the interpreter lock.
+WATCHES = {"active.txt": (), "lock.txt": ("--gil",)}
+_SAMPLES_PER_SECOND = "100"
+_PR_SET_PTRACER, _ANY = 0x59616D61, ctypes.c_ulong(-1)
+
+
+def job(task: Task) -> None:
+    """Setting: --shuffle, the number of threads, and the path of py-spy if it watches."""
+    shuffle, threads, *py_spy = task.setting.split()
+    output = task.path("dataset")
+    with contextlib.ExitStack() as stack:
+        for name, flags in WATCHES.items() if py_spy else ():
+            stack.enter_context(_watched(*py_spy, task.path(name), flags))
+        run(
+            [
+                f"--input={task.input}",
+                f"--output={output}",
+                f"--schema={task.schema}",
+                f"--shuffle={shuffle}",
+                f"--direct_num_workers={threads}",
+                f"--num_shards={task.shards}",
+                "--compression=none",
+                "--max_reject_fraction=0.05",
+            ]
+        )
+
+
+@contextlib.contextmanager
+def _watched(py_spy: str, path: str, flags: tuple[str, ...]) -> Iterator[None]:
+    """Has py-spy watch this process, without stopping it for each sample."""
+    if sys.platform == "linux":  # where only parents may watch, unless a process allows it
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
+    what = ["--pid", str(os.getpid()), "--nonblocking", "--nolineno", "--rate", _SAMPLES_PER_SECOND, *flags]
+    command = [py_spy, "record", "--format", "raw", "--output", path, *what]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        said: list[str] = []
+        while not any("Sampling process" in line for line in said):
+            if not (line := process.stdout.readline()):
+                sys.exit(f"py-spy cannot watch a process here: {' '.join(said)[-300:]}")
+            said.append(line.strip())
+        yield
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+
+
+if __name__ == "__main__":
+    main(job)
