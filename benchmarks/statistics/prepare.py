@@ -1,6 +1,6 @@
 """Measures what the statistics of a dataset add to the CPU time of `prepare`::
 
-    python -m benchmarks.prepare_statistics --rows 1000000 --pairs 5
+    python -m benchmarks.statistics.prepare --rows 1000000 --pairs 5
 
 Each pair runs the job with `--statistics none` and with what it does by default, the one first and the other first by
 turns. What counts is the CPU time of the whole process, user and system: others on the machine make it longer, but for
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from benchmarks.data import TAXI, generate, schema_text
 from benchmarks.measure import run
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _FLIGHTS = "examples/flights"
 _TIMEOUT_SECONDS = 1800.0
 

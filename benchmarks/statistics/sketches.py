@@ -1,6 +1,6 @@
 """Measures what the sketches of a column cost for each value::
 
-    python -m benchmarks.statistics --rows 1048576
+    python -m benchmarks.statistics.sketches --rows 1048576
 
 All work is done in one thread, batch by batch, with new sketches for each round; the least CPU time of all rounds
 counts. Merging is of two sketches that have each seen all batches.
