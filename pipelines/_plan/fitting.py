@@ -71,7 +71,7 @@ def fit_features(plan: Plan, beam_options: PipelineOptions, directory: str) -> F
         try:
             with fitting_folder(directory, is_local(beam_options)) as temp_dir:
                 where, severity = (directory, TRAIN, temp_dir), plan.recipe.severity
-                fit = FitTransform(preprocessing, plan.row_schema, *where, severity)
+                fit = FitTransform(preprocessing, plan.row_schema, *where, severity, plan.recipe.engine)
                 return _fit(plan, fit, beam_options, handler)
         except NoRowsError as error:
             rejects = handler.found()

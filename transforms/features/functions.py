@@ -72,22 +72,15 @@ from penstock.transforms._named import (
     function_of,
     parse_custom_config,
 )
-from penstock.transforms.features.binding import Input, Output, State, bind_entry
 from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.compute.columns import fill_missing, map_items, map_values
-from penstock.transforms.features.file import Entry, Step, parse_entries
+from penstock.transforms.features.compute.vocabulary import apply_alone, apply_shared, build_shared
+from penstock.transforms.features.entries.binding import Input, Output, State, bind_entry
+from penstock.transforms.features.entries.file import Entry, Step, parse_entries
+from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.entries.vocabulary import Vocabulary, check_columns, check_terms, vocabularies
 from penstock.transforms.features.graph import CALLS
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
-from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
-from penstock.transforms.features.vocabulary import (
-    Vocabulary,
-    apply_alone,
-    apply_shared,
-    build_shared,
-    check_columns,
-    check_terms,
-    vocabularies,
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from penstock.transforms.features.functions import parse_features
 from penstock.transforms.features.graph import CALLS
 from penstock.transforms.features.operations import OPERATIONS
 from penstock.transforms.features.operations.fitted import FITTED
-from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("tensorflow_transform")

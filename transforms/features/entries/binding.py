@@ -6,8 +6,8 @@ from typing import Any
 
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, find_feature
-from penstock.transforms.features.file import Entry, Step, is_int, is_number
-from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.entries.file import Entry, Step, is_int, is_number
+from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
 
 
 @dataclasses.dataclass(frozen=True)
