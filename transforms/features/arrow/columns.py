@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.io.columns.values import shown
 from penstock.io.errors import DataError
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Kind
@@ -29,21 +30,31 @@ class RowFaultsError(DataError):
 
 
 class ValueFaultsError(DataError):
-    """Some of the flat values cannot be computed; `places` are their positions."""
+    """Some of the flat values cannot be computed; `places` are their positions, `texts` has a sentence for each."""
 
-    def __init__(self, places: npt.NDArray[Any], text: str):
-        super().__init__(text)
+    def __init__(self, places: npt.NDArray[Any], texts: Sequence[str]):
+        super().__init__(texts[0])
         self.places = places
+        self.texts = texts
 
 
-def check_values(wrong: Flags, text: str) -> None:
+def check_values(wrong: Flags, text: str, values: pa.Array | None = None) -> None:
     """Refuses values.
+
+    Args:
+      wrong: which.
+      text: a sentence, or what it says behind each of the values.
+      values: texts.
 
     Raises:
       ValueFaultsError: when some are wrong.
     """
     if wrong.any():
-        raise ValueFaultsError(np.flatnonzero(wrong), text)
+        places = np.flatnonzero(wrong)
+        if values is None:
+            raise ValueFaultsError(places, [text] * len(places))
+        found = [value.decode(errors="backslashreplace") for value in taken(values, places).to_pylist()]
+        raise ValueFaultsError(places, [f"{shown(value)} {text}" for value in found])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +218,9 @@ def _called(function: Callable[..., Values], parts: list[Values], rows_of: Calla
     try:
         return function(*parts)
     except ValueFaultsError as error:
-        raise RowFaultsError(dict.fromkeys(rows_of(error.places).tolist(), str(error))) from error
+        rows = rows_of(error.places).tolist()
+        # Of several values of a row, the first is told.
+        raise RowFaultsError(dict(zip(reversed(rows), reversed(error.texts), strict=True))) from error
 
 
 def by_code(encoded: Ints, size: int) -> Iterator[tuple[int, Ints]]:
