@@ -14,8 +14,9 @@ from penstock.transforms._named import AnyEngine
 from penstock.transforms.checks.file import Checks, load_checks
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.features.code.function import FeatureFunction
-from penstock.transforms.features.engine import choose_engine
+from penstock.transforms.features.engine import choose_engine, fitted_engine
 from penstock.transforms.features.functions import FeatureFile, load_features
+from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.rolling.file import RollingSpec
 from penstock.transforms.rolling.transform import load_rolling
 from penstock.transforms.splits.balance import Balance
@@ -90,6 +91,8 @@ class Recipe:
         )
         if isinstance(windows, FlushWindows):
             recipe._check_flushed(windows)
+        if transform.transform and fitted_engine(transform.transform) == "tft":
+            check_tensorflow()
         if recipe.preprocessing is not None:
             choose_engine(recipe.preprocessing, recipe.engine)
         if recipe.preprocessing is not None and TRAIN not in split.names():

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow import moments, numbers, quantiles, terms, texts, times
+from penstock.transforms.features.arrow import choices, moments, numbers, quantiles, terms, texts, times
 from penstock.transforms.features.arrow.analysis import Analysis, Fitted
 from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
 
@@ -49,76 +49,124 @@ def _buckets_domain(fitted: Fitted, _: Mapping[str, Any]) -> tuple[int, int]:
     return 0, len(fitted["boundaries"])
 
 
-def _boundaries_domain(_: Fitted, arguments: Mapping[str, Any]) -> tuple[int, int]:
-    return 0, len(arguments["boundaries"])
-
-
 def _vocabulary_domain(fitted: Fitted, arguments: Mapping[str, Any]) -> tuple[int, int]:
     others, default = arguments.get("num_oov_buckets", 0), arguments.get("default_value", -1)
     last = len(fitted["terms"]) + others - 1
     return (0, last) if others else (min(0, default), max(last, default))
 
 
-def _hash_strings(column: Any, hash_buckets: int) -> Any:
-    return column.with_values(texts.hash_strings(column.values, hash_buckets))
+def _keyed_domain(_: Fitted, arguments: Mapping[str, Any]) -> tuple[int, int]:
+    return 0, arguments["num_buckets"] - 1
 
 
-_UNARY = ("abs", "negative", "sign", "floor", "ceil", "trunc")
-_COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+def _apply_domain(_: Fitted, arguments: Mapping[str, Any]) -> tuple[int, int]:
+    return 0, len(arguments["boundaries"])
+
+
+_FITTED = {
+    "scale_to_0_1": Computation(moments.min_max, moments.Moments),
+    "scale_by_min_max": Computation(moments.min_max, moments.Moments),
+    "scale_to_z_score": Computation(moments.z_score, moments.Moments),
+    "scale_to_0_1_per_key": Computation(moments.min_max_per_key, moments.KeyedMoments, on_values=True),
+    "scale_by_min_max_per_key": Computation(moments.min_max_per_key, moments.KeyedMoments, on_values=True),
+    "scale_to_z_score_per_key": Computation(moments.z_score_per_key, moments.KeyedMoments, on_values=True),
+    "bucketize": Computation(quantiles.bucketize, quantiles.Boundaries, _buckets_domain),
+    "bucketize_per_key": Computation(
+        quantiles.bucketize_per_key, quantiles.KeyedBoundaries, _keyed_domain, on_values=True
+    ),
+    "quantile_rank": Computation(quantiles.quantile_rank, quantiles.Edges),
+    "clip_by_quantile": Computation(quantiles.clip_by_quantile, quantiles.Bounds),
+    "impute_mean": Computation(moments.impute, moments.Mean),
+    "impute_median": Computation(moments.impute, quantiles.Median),
+    "impute_most_frequent": Computation(moments.impute, terms.MostFrequent),
+    VOCABULARY: Computation(
+        terms.apply_vocabulary,
+        terms.Terms,
+        _vocabulary_domain,
+        frozenset({"top_k", "frequency_threshold", "num_oov_buckets", "default_value", "vocab_filename"}),
+    ),
+}
+
+_NUMBERS = {
+    "abs": numbers.unary(np.abs),
+    "negative": numbers.unary(np.negative),
+    "sign": numbers.unary(np.sign),
+    "round": numbers.unary(np.rint),
+    "floor": numbers.unary(np.floor),
+    "ceil": numbers.unary(np.ceil),
+    "trunc": numbers.unary(np.trunc),
+    "square": numbers.square,
+    "log": numbers.curve(np.log),
+    "log1p": numbers.curve(np.log1p),
+    "exp": numbers.curve(np.exp),
+    "sqrt": numbers.curve(np.sqrt),
+    "pow": numbers.power,
+    "add": numbers.binary(np.add),
+    "subtract": numbers.binary(np.subtract),
+    "multiply": numbers.binary(np.multiply),
+    "divide": numbers.binary(numbers.divide),
+    "floordiv": numbers.floordiv,
+    "floormod": numbers.floormod,
+    "maximum": numbers.binary(numbers.maximum),
+    "minimum": numbers.binary(numbers.minimum),
+    "clip_by_value": numbers.clip,
+    "cast": numbers.cast,
+    "logical_and": numbers.logical_and,
+    "logical_or": numbers.logical_or,
+    "logical_not": numbers.logical_not,
+    **{
+        name: numbers.comparison(name)
+        for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+    },
+}
+
+_TEXTS = {
+    "lower": texts.cased(pc.ascii_lower, str.lower),
+    "upper": texts.cased(pc.ascii_upper, str.upper),
+    "strip": texts.of_strings(pc.ascii_trim_whitespace),
+    "length": texts.length,
+    "substr": texts.substr,
+    "as_string": texts.as_string,
+    "to_number": texts.to_number,
+    "regex_replace": texts.regex_replace,
+    "regex_full_match": texts.regex_full_match,
+    "regex_extract": texts.regex_extract,
+    "join": texts.join,
+    "split": texts.split,
+    "ngrams": texts.ngrams,
+    "bag_of_words": texts.bag_of_words,
+    "hash_strings": texts.hash_strings,
+}
+
+_TIMES = {
+    "parse_time": times.parse_time,
+    "time_part": times.time_part,
+    "time_sin": times.wave(math.sin),
+    "time_cos": times.wave(math.cos),
+    "days_since": times.days_since,
+}
+
+_CHOICES = {
+    "is_missing": choices.is_missing,
+    "coalesce": choices.coalesce,
+    "where": choices.where,
+    "is_in": choices.is_in,
+    "index_in": choices.index_in,
+    "one_hot": choices.one_hot,
+    "count_hot": choices.count_hot,
+    "list_min": choices.reducer(np.minimum),
+    "list_max": choices.reducer(np.maximum),
+    "list_sum": choices.reducer(np.add),
+    "list_mean": choices.list_mean,
+    "list_count": choices.list_count,
+}
 
 CALLS: Mapping[str, Computation] = types.MappingProxyType(
     {
-        "scale_to_z_score": Computation(moments.z_score, moments.Moments),
-        "scale_to_z_score_per_key": Computation(moments.z_score_per_key, moments.KeyedMoments, on_values=True),
-        "bucketize": Computation(quantiles.bucketize, quantiles.Quantiles, _buckets_domain),
-        VOCABULARY: Computation(
-            terms.apply_vocabulary,
-            terms.Terms,
-            _vocabulary_domain,
-            frozenset({"top_k", "frequency_threshold", "num_oov_buckets", "default_value", "vocab_filename"}),
-        ),
-        "log": Computation(numbers.curve(np.log)),
-        "log1p": Computation(numbers.curve(np.log1p)),
-        "exp": Computation(numbers.curve(np.exp)),
-        "sqrt": Computation(numbers.curve(np.sqrt)),
-        "pow": Computation(numbers.power),
-        **{name: Computation(numbers.unary(getattr(np, name))) for name in _UNARY},
-        "round": Computation(numbers.unary(np.rint)),
-        "square": Computation(numbers.square),
-        **{name: Computation(numbers.binary(getattr(np, name))) for name in ("add", "subtract", "multiply")},
-        "divide": Computation(numbers.binary(numbers.divide)),
-        "floordiv": Computation(numbers.floordiv),
-        "floormod": Computation(numbers.floormod),
-        "maximum": Computation(numbers.binary(numbers.maximum)),
-        "minimum": Computation(numbers.binary(numbers.minimum)),
-        "clip_by_value": Computation(numbers.clip),
-        "cast": Computation(numbers.cast),
-        "apply_buckets": Computation(numbers.apply_buckets, domain=_boundaries_domain, on_values=True),
+        **_FITTED,
+        **{name: Computation(call) for name, call in (_NUMBERS | _TEXTS | _TIMES | _CHOICES).items()},
+        "apply_buckets": Computation(numbers.apply_buckets, domain=_apply_domain, on_values=True),
         "apply_buckets_with_interpolation": Computation(numbers.apply_buckets_with_interpolation, on_values=True),
-        **{name: Computation(numbers.comparison(name)) for name in _COMPARISONS},
-        "logical_and": Computation(numbers.logical_and),
-        "logical_or": Computation(numbers.logical_or),
-        "logical_not": Computation(numbers.logical_not),
-        "lower": Computation(texts.cased(pc.ascii_lower, str.lower)),
-        "upper": Computation(texts.cased(pc.ascii_upper, str.upper)),
-        "strip": Computation(texts.of_strings(pc.ascii_trim_whitespace)),
-        "length": Computation(texts.length),
-        "substr": Computation(texts.substr),
-        "as_string": Computation(texts.as_string),
-        "to_number": Computation(texts.to_number),
-        "regex_replace": Computation(texts.regex_replace),
-        "regex_full_match": Computation(texts.regex_full_match),
-        "regex_extract": Computation(texts.regex_extract),
-        "join": Computation(texts.join),
-        "split": Computation(texts.split),
-        "ngrams": Computation(texts.ngrams),
-        "bag_of_words": Computation(texts.bag_of_words),
-        "hash_strings": Computation(_hash_strings),
-        "parse_time": Computation(times.parse_time),
-        "time_part": Computation(times.time_part),
-        "time_sin": Computation(times.wave(math.sin)),
-        "time_cos": Computation(times.wave(math.cos)),
-        "days_since": Computation(times.days_since),
     }
 )
 

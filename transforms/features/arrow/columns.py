@@ -180,7 +180,7 @@ def map_items(
     Raises:
       RowFaultsError: with the rows of lists of another length, or of values that the function refuses.
     """
-    faults = {}
+    faults: dict[int, str] = {}
     for column, single in zip(columns, singles, strict=True):
         if not single:
             wrong = np.flatnonzero((column.lengths != 0) & (column.lengths != length)).tolist()

@@ -1,7 +1,7 @@
 """Fitted features, loaded to be applied: the counterpart of a graph of TensorFlow."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +49,7 @@ class FittedFeatures:
           ConfigError: when all features do.
         """
         wanted = set(columns)
-        found = {
+        found: dict[str, tuple[str, ...]] = {
             output.entry.name: (output.entry.name,)
             for output in self._program.outputs
             if not wanted.isdisjoint(output.entry.inputs)
@@ -73,10 +73,8 @@ class FittedFeatures:
         left = np.delete(np.arange(batch.num_rows), list(faults))
         arrays: list[pa.Array] = []
         while not arrays and len(left):
-            rows: Mapping[str, object] = columns
-            if faults:
-                rows = {name: column.take(left) for name, column in columns.items()}
-            arrays, failed = self._program.compute(rows)  # type: ignore[arg-type]
+            rows = {name: column.take(left) for name, column in columns.items()} if faults else columns
+            arrays, failed = self._program.compute(rows)
             faults |= {int(left[row]): text for row, text in failed.items()}
             left = np.delete(left, list(failed))
         if not arrays:

@@ -7,20 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from penstock.io.columns.float32 import MAX_EXACT_WHOLE
 from penstock.io.kernel import statistics
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted, read_keys, written_keys
-from penstock.transforms.features.arrow.columns import Column, Ints, by_code
+from penstock.transforms.features.arrow.analysis import Analysis, Fitted, read_bytes, read_keys, written_keys
+from penstock.transforms.features.arrow.columns import Column, Ints, RowFaultsError, by_code
 from penstock.transforms.statistics.sketches.sums import ratio
 
 # Sums of floats are whole numbers of 2^-1074, those of their squares of 2^-2148.
 _EXPONENT = 1074
-# float32 holds all integers up to this.
-_MAX_EXACT_WHOLE = 2**24
-_NOTHING = (0, math.inf, -math.inf, 0, 0)
-
 # How many numbers, the least, the greatest, the sum, and the sum of squares; of the finite ones.
 _Sums = tuple[int, Any, Any, int, int]
+
+_NOTHING: _Sums = (0, math.inf, -math.inf, 0, 0)
 
 
 def _sums(values: npt.NDArray[Any]) -> _Sums:
@@ -136,9 +135,75 @@ def z_score_per_key(x: npt.NDArray[Any], key: Any, fitted: Fitted) -> npt.NDArra
     return _exactly_scaled(x, center, rest, deviation)
 
 
+def min_max(column: Column, fitted: Fitted, output_min: float = 0, output_max: float = 1) -> Column:
+    """Scales into a range, float32; the sigmoid of a number stands for its share where all numbers are one."""
+    low, high = fitted["min"], fitted["max"]
+    return column.with_values(
+        _shared(column.values, low, high, _is_narrow(column.values, low, high), output_min, output_max)
+    )
+
+
+def min_max_per_key(
+    x: npt.NDArray[Any], key: Any, fitted: Fitted, output_min: float = 0, output_max: float = 1
+) -> npt.NDArray[np.float32]:
+    """Returns the same with the bounds of each value's key; of a key that the fit did not see, both are 0."""
+    places = read_keys(fitted, key)
+    is_narrow = _is_narrow(x, min(fitted["min"], default=0), max(fitted["max"], default=0))
+    kind = np.int64 if x.dtype == np.int64 else np.float64
+    low, high = (np.array([*fitted[name], 0], kind)[places] for name in ("min", "max"))
+    return _shared(x, low, high, is_narrow, output_min, output_max)
+
+
+def _shared(
+    x: npt.NDArray[Any], low: Any, high: Any, is_narrow: bool, output_min: float, output_max: float
+) -> npt.NDArray[np.float32]:
+    with np.errstate(all="ignore"):
+        if not is_narrow:
+            width = difference(np.asarray(high, np.int64), np.asarray(low, np.int64))
+            share = difference(x, np.asarray(low, np.int64)) / np.where(width > 0, width, 1.0)
+            share = np.where(np.less(low, high), share, _sigmoid(x.astype(np.float64)))
+            return (share * (output_max - output_min) + output_min).astype(np.float32)
+        low, high, x = _float32(low), _float32(high), x.astype(np.float32)
+        sigmoid = _sigmoid(x.astype(np.float64)).astype(np.float32)
+        share = np.where(low < high, (x - low) / (high - low), sigmoid)
+        found: npt.NDArray[np.float32] = share * np.float32(output_max - output_min) + np.float32(output_min)
+        return found
+
+
+def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = 1 / (1 + np.exp(-x))
+    return found
+
+
+class Mean(Moments):
+    """The mean of all finite numbers; of integers, the nearest whole number to it, of two the greater one."""
+
+    def finish(self) -> Fitted:
+        """Returns `value` and `count`."""
+        count, _, _, total, _ = self._sums
+        value: Any = 0
+        if count:
+            value = (2 * total + count) // (2 * count)
+            value = value if self._kind is Kind.INT else float(_float32(_moments(self._sums, self._kind)["mean"]))
+        return {"value": value, "count": count}
+
+
+def impute(column: Column, fitted: Fitted) -> Column:
+    """Returns the value, or the fitted one.
+
+    Raises:
+      RowFaultsError: where one is missing, and the fit has seen none.
+    """
+    empty = np.flatnonzero(column.lengths == 0).tolist()
+    if empty and not fitted["count"]:
+        raise RowFaultsError(dict.fromkeys(empty, "no row of the fit has a value to fill in"))
+    value = fitted["value"]
+    return column.fill(read_bytes([value])[0] if isinstance(value, str) else value)
+
+
 def _is_narrow(values: npt.NDArray[Any], least: Any, greatest: Any) -> bool:
     """Whether the numbers are taken as float32: all but integers beyond 2^24."""
-    return values.dtype != np.int64 or (least >= -_MAX_EXACT_WHOLE and greatest <= _MAX_EXACT_WHOLE)
+    return values.dtype != np.int64 or (least >= -MAX_EXACT_WHOLE and greatest <= MAX_EXACT_WHOLE)
 
 
 def _float32(numbers: Any) -> Any:

@@ -1,14 +1,13 @@
 """Operations on flat arrays of numbers, int64 or float32, with TensorFlow's values.
 
-Arithmetic of INT wraps around, as TensorFlow's does. Arithmetic of FLOAT is IEEE's of float32 and agrees to the bit, with
-two exceptions of TensorFlow's: it takes subnormal numbers (below 1.2e-38) for 0, and its graphs divide by a constant, as
-in `divide: 3`, through the reciprocal, which is the quotient or a float32 next to it.
+Arithmetic of INT wraps around, as TensorFlow's does. Arithmetic of FLOAT is that of IEEE 754 and agrees to the bit. Of
+two things TensorFlow makes less: it takes subnormal numbers (below 1.2e-38) for 0, and its graphs divide by a constant,
+as in `divide: 3`, through the reciprocal, which gives the quotient or a float32 next to it.
 
 Curves (`log`, `log1p`, `exp`, `sqrt`, `pow`) are computed in float64 and rounded once, so each is the nearest float32
 or its neighbour; TensorFlow's own differ from it by a few units in the last place.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,16 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.columns.float32 import MAX_EXACT_WHOLE
+from penstock.transforms.features.analyses.exact_integers import whole_bound
 from penstock.transforms.features.arrow.columns import Ints, Values, check_values
 from penstock.transforms.features.arrow.moments import difference
 
 Numbers = npt.NDArray[Any]
 
-_INT64 = np.iinfo(np.int64)
 # The greatest integer whose square int64 holds.
 _MAX_ROOT = 3_037_000_499
-# float32 holds all integers up to this.
-_MAX_EXACT_WHOLE = 2**24
 
 
 def curve(function: Callable[[Numbers], Numbers]) -> Callable[[Numbers], Numbers]:
@@ -179,7 +177,7 @@ def logical_not(x: Ints) -> Ints:
 
 def apply_buckets(x: Numbers, boundaries: list[float]) -> Ints:
     """Returns how many boundaries are not above x; all for NaN. Integers are compared as such."""
-    borders = np.array([_whole(bound) for bound in boundaries]) if x.dtype == np.int64 else _float32(boundaries)
+    borders = np.array([whole_bound(bound) for bound in boundaries]) if x.dtype == np.int64 else _float32(boundaries)
     return np.searchsorted(borders, x, side="right").astype(np.int64)
 
 
@@ -193,7 +191,7 @@ def apply_buckets_with_interpolation(x: Numbers, boundaries: list[float]) -> Num
       ValueFaultsError: where two boundaries are further apart than float32 can tell.
     """
     if x.dtype == np.int64:
-        first = 0 if max(map(abs, boundaries)) <= _MAX_EXACT_WHOLE else _whole(boundaries[0])
+        first = 0 if max(map(abs, boundaries)) <= MAX_EXACT_WHOLE else whole_bound(boundaries[0])
         x, boundaries = difference(x, np.int64(first)).astype(np.float32), [bound - first for bound in boundaries]
     borders = _float32(boundaries)
     borders = borders[np.isfinite(borders)]
@@ -216,11 +214,6 @@ def _shares(x: Numbers, buckets: Numbers, borders: Numbers) -> Numbers:
         width = borders[np.minimum(buckets, len(borders) - 1)] - below
         inner = np.where(width == 0, np.float32(0.5), (x - below) / width)
     return np.where((buckets == 0) | (buckets == len(borders)), np.float32(0), inner)
-
-
-def _whole(bound: float) -> int:
-    """Returns the integer that is reached when the bound is."""
-    return math.ceil(max(int(_INT64.min), min(bound, int(_INT64.max))))
 
 
 def _float32(boundaries: list[float]) -> npt.NDArray[np.float32]:

@@ -103,7 +103,8 @@ class Program:
 
     def compute(self, columns: Mapping[str, Column]) -> tuple[list[pa.Array], dict[int, str]]:
         """Returns the features, or none and the rows that cannot be computed, each with a sentence."""
-        arrays, faults = [], {}
+        arrays: list[pa.Array] = []
+        faults: dict[int, str] = {}
         for output in self.outputs:
             try:
                 (column,) = self._computed(output, columns, len(output.entry.steps))

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from penstock.io.reasons import Note
 from penstock.io.schema import Kind
 from penstock.transforms.features.analyses.losses import unheld_note
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted
+from penstock.transforms.features.arrow.analysis import Analysis, Fitted, written_keys
 from penstock.transforms.features.arrow.columns import Column, Ints
 from penstock.transforms.features.arrow.texts import fingerprints
 
@@ -108,6 +108,28 @@ class Terms(Analysis):
 
 def _unheld(terms: pa.Array) -> pa.Array:
     return pc.match_substring_regex(terms, _UNHELD)
+
+
+class MostFrequent(Terms):
+    """The most frequent term, whatever is in it: of several, the last in the order of their texts."""
+
+    def finish(self) -> Fitted:
+        """Returns `value`, and how many terms there are."""
+        table = self._compact()
+        terms = table["term"].combine_chunks()
+        texts = terms.cast(pa.large_string()).cast(pa.large_binary()) if self._kind is Kind.INT else terms
+        order = [("count", "descending"), ("text", "descending")]
+        places = pc.sort_indices(pa.table({"text": texts, "count": table["count"]}), sort_keys=order)
+        first: Any = 0 if self._kind is Kind.INT else b""
+        first = terms[places[0].as_py()].as_py() if len(places) else first
+        return {
+            "value": first if self._kind is Kind.INT else written_keys([first])[0],
+            "count": pc.sum(table["count"]).as_py() or 0,
+        }
+
+    def notes(self, column: str) -> Iterator[Note]:
+        """Yields nothing: no term is lost."""
+        yield from ()
 
 
 class Vocabulary:

@@ -28,9 +28,9 @@ _RARE = rf"(?i)\A{_SPACE}(?:{_HEXADECIMAL}|{_SPECIAL}){_SPACE}\z"
 _SURE_DIGITS = r"\A-?[0-9]{1,18}\z"
 
 
-def hash_strings(x: pa.Array, hash_buckets: int) -> npt.NDArray[np.int64]:
+def hash_strings(column: Column, hash_buckets: int) -> Column:
     """Returns the Fingerprint64 of each text modulo the number of buckets, as `tf.strings.to_hash_bucket_fast`."""
-    return (fingerprints(x) % np.uint64(hash_buckets)).astype(np.int64)
+    return column.with_values((fingerprints(column.values) % np.uint64(hash_buckets)).astype(np.int64))
 
 
 def fingerprints(x: pa.Array) -> npt.NDArray[np.uint64]:
@@ -70,8 +70,8 @@ def of_strings(function: Callable[..., pa.Array]) -> Callable[..., pa.Array]:
 def cased(of_ascii: Callable[..., pa.Array], of_text: Callable[[str], str]) -> Callable[[pa.Array], pa.Array]:
     """Makes an operation that changes the case of letters, by the rules of Unicode; wrong bytes become U+FFFD.
 
-    Letters that Unicode got in its version 14 change with Python's table of 3.11, and not in TensorFlow 2.21, which also
-    drops what stands behind a zero byte: here it stays.
+    Letters that Unicode got in its version 14 change by the table of Python 3.11, and not by that of TensorFlow 2.21.
+    That also drops what stands behind a zero byte, which stays here.
     """
 
     def call(x: pa.Array) -> pa.Array:
@@ -231,7 +231,7 @@ def split(column: Column, separator: str | None = None) -> Column:
 
 
 def ngrams(column: Column, ngram_range: list[int], separator: str = " ") -> Column:
-    """Returns the n-grams of the tokens of each row: those that begin with the first token first, the shortest first."""
+    """Returns the n-grams of the tokens of each row, in the order of their first tokens, the shortest first."""
     left = column.starts[1:][column.owners] - np.arange(len(column.values))
     texts, places = [], []
     for size in range(ngram_range[0], ngram_range[1] + 1):

@@ -1,0 +1,64 @@
+"""What Arrow makes of the operations, against values worked out by hand; nothing here needs TensorFlow."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from operation_cases import CASES, COLUMNS
+
+from penstock.io.schema import Kind
+from penstock.transforms.features.arrow.calls import CALLS
+from penstock.transforms.features.arrow.program import Program, missing_operations
+from penstock.transforms.features.functions import parse_features
+from penstock.transforms.features.operations import OPERATIONS
+
+_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
+
+# Operations that tensorflow-transform alone computes.
+_ABSENT = {"lookup", "tfidf", "tfidf_terms", "scale_to_gaussian"}
+
+
+def compute(entry: str, rows: slice = slice(None)) -> pa.Array:
+    file = parse_features(f"features: {{y: {entry}}}")
+    if missing := missing_operations(file.entries):
+        pytest.skip(f"Arrow has no {missing}")
+    bound = file.bind([feature for feature, _ in COLUMNS.values()])
+    arrays = {}
+    for feature, values in COLUMNS.values():
+        kind = pa.list_(_TYPES[feature.kind]) if feature.multivalued else _TYPES[feature.kind]
+        arrays[feature.name] = pa.array(values[rows], kind)
+    program = Program(bound.inputs, bound.outputs)
+    columns, faults = program.read(pa.record_batch(arrays))
+    assert not faults
+    (found,), faults = program.compute(columns)
+    assert not faults
+    return found
+
+
+def plain(row: Any) -> Any:
+    if isinstance(row, list):
+        return [plain(item) for item in row]
+    return row.decode() if isinstance(row, bytes) else row
+
+
+@pytest.mark.parametrize(("entry", "expected"), CASES.values(), ids=CASES.keys())
+def test_operation(entry: str, expected: list[Any]) -> None:
+    result = compute(entry)
+    got = [plain(row) for row in result.to_pylist()]
+    flat = [value for row in expected for value in (row if isinstance(row, list) else [row])]
+    kind = result.type.value_type if pa.types.is_list(result.type) else result.type
+    if any(isinstance(value, float) for value in flat):
+        assert kind == pa.float32()
+        assert got == [row if row is None else pytest.approx(row, rel=1e-6, abs=1e-7) for row in expected]
+    else:
+        assert got == expected
+        assert kind in (pa.int64(), pa.binary())
+
+
+@pytest.mark.parametrize("entry", [entry for entry, _ in CASES.values()], ids=CASES.keys())
+def test_operation_on_a_batch_where_all_is_missing(entry: str) -> None:
+    assert compute(entry, slice(1, 2)).to_pylist() == compute(entry).to_pylist()[1:2]
+
+
+def test_arrow_has_all_operations_but_these() -> None:
+    assert OPERATIONS.keys() - CALLS.keys() == _ABSENT
