@@ -17,7 +17,7 @@ from penstock.transforms.features.arrow.columns import Column, Ints
 from penstock.transforms.features.arrow.texts import fingerprints
 
 # The one line of a vocabulary of nothing, as tensorflow-transform writes it.
-_NOTHING = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"
+_NOTHING = {Kind.INT: b"-1", Kind.BYTES: b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"}
 
 # Terms that a text file, one a line, does not hold.
 _UNHELD = "\\A\\z|[\\n\\r]"
@@ -93,7 +93,7 @@ class Terms(Analysis):
         order = [("count", "descending"), ("term", "descending")]
         ordered = table["term"].take(pc.sort_indices(table, sort_keys=order))[: self._top_k]
         chunks = ordered.combine_chunks()
-        return {"terms": chunks if len(chunks) else pa.array([_NOTHING], pa.large_binary())}
+        return {"terms": chunks if len(chunks) else pa.array([_NOTHING[self._kind]], pa.large_binary())}
 
     def notes(self, column: str) -> Iterator[Note]:
         """Yields a note of values that a text file does not hold."""
