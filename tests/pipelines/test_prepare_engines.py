@@ -117,10 +117,10 @@ def test_windows_have_the_same_features(folder):
 
 
 def test_operations_that_arrow_lacks_are_named(folder):
-    (folder / "features.yaml").write_text("features: {x: {input: id_text, ops: [{to_number: float}]}}")
+    (folder / "features.yaml").write_text("features: {x: {input: id_text, ops: [{lookup: {map: {a: b}}}]}}")
     code, error = job(*flags(folder), "--features_engine=arrow")
     assert code == WRONG_USAGE
-    assert "--features_engine arrow: has no to_number; take auto or tft" in error
+    assert "--features_engine arrow: has no lookup; take auto or tft" in error
 
 
 def test_fit_says_who_fitted_and_keeps_what_is_there(folder, capsys):

@@ -5,7 +5,7 @@ All arithmetic is that of int64, so it agrees to the bit; only `days_since` roun
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -149,8 +149,7 @@ def _fraction(texts: _Characters, ends: Ints) -> tuple[Ints, Flags]:
     return np.where(there, micros, 0), ~there | right
 
 
-def _moment(x: Values, unit: str | None) -> _Moment:
-    x, a_second = _counted(x, unit)
+def _moment(x: Ints, a_second: int) -> _Moment:
     days = x // (a_second * _DAY) if a_second else x
     check_values((days < _FIRST_DAY) | (days > _LAST_DAY), _YEARS)
     return _Moment(days, x % (a_second * _DAY) // a_second if a_second else np.zeros_like(x))
@@ -167,7 +166,7 @@ def time_part(x: Values, part: str, unit: str | None = None) -> Ints:
     Raises:
       ValueFaultsError: for a text that is no time, or a time outside of the years 1 to 9999.
     """
-    return _PART[part](_moment(x, unit))
+    return _PART[part](_moment(*_counted(x, unit)))
 
 
 def _years(days: Ints) -> Ints:
@@ -233,16 +232,15 @@ def days_since(
     Raises:
       ValueFaultsError: for a text that is no time, or a time outside of the years 1 to 9999.
     """
-    then: Any = np.array([time], np.int64) if y is None else y
-    then_unit = "us" if y is None else unit
-    first, second = _moment(x, unit), _moment(then, then_unit)
-    rest = _rest(x, unit) - _rest(then, then_unit)
+    one = _counted(x, unit)
+    other = (np.array([time], np.int64), UNITS["us"]) if y is None else _counted(y, unit)
+    first, second = _moment(*one), _moment(*other)
+    rest = _rest(*one) - _rest(*other)
     seconds = (first.seconds - second.seconds).astype(np.float64)
     days = (first.days - second.days).astype(np.float64) + (seconds + rest) / _DAY
     return days.astype(np.float32)
 
 
-def _rest(x: Values, unit: str | None) -> npt.NDArray[np.float64]:
+def _rest(x: Ints, a_second: int) -> npt.NDArray[np.float64]:
     """Returns the fraction of a second."""
-    x, a_second = _counted(x, unit)
     return (x % (a_second or 1)).astype(np.float64) / (a_second or 1)

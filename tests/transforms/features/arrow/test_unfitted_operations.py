@@ -238,7 +238,7 @@ def _tensorflow_rows(bound: Any, batch: pa.RecordBatch) -> tuple[pa.Array, dict[
         else tf.SparseTensorSpec([None, None], _DTYPES[item.kind])
         for item in bound.inputs
     }
-    function = tf.function(lambda inputs: bound(inputs)["y"], input_signature=[specs])
+    function = tf.function(lambda inputs: bound(inputs)["y"], input_signature=[specs], autograph=False)
     found: list[pa.Array] = []
     faults: dict[int, str] = {}
     for start, end, result in _pieces(function, bound, columns, 0, ROWS):
