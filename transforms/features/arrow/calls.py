@@ -1,7 +1,7 @@
 """Says how each operation of a features file is computed without TensorFlow, and which are not yet.
 
-A function of flat values gets arrays, any other gets columns (`penstock.transforms.features.arrow.columns`); behind
-these what is fitted, of operations that are, and then the arguments by name.
+A function of flat values gets arrays, any other gets columns (`penstock.transforms.features.arrow.compute.columns`);
+behind these what is fitted, of operations that are, and then the arguments by name.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow import choices, moments, numbers, quantiles, terms, texts, times
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted
+from penstock.transforms.features.arrow.compute import choices, moments, numbers, quantiles, terms, texts, times
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted
 from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
 
 # The least and greatest number that an operation gives, of what is fitted and its arguments.
@@ -124,6 +124,7 @@ _TEXTS = {
     "length": texts.length,
     "substr": texts.substr,
     "as_string": texts.as_string,
+    "to_number": texts.to_number,
     "regex_replace": texts.regex_replace,
     "regex_full_match": texts.regex_full_match,
     "regex_extract": texts.regex_extract,
@@ -148,6 +149,7 @@ _CHOICES = {
     "where": choices.where,
     "is_in": choices.is_in,
     "index_in": choices.index_in,
+    "lookup": choices.lookup,
     "one_hot": choices.one_hot,
     "count_hot": choices.count_hot,
     "list_min": choices.reducer(np.minimum),

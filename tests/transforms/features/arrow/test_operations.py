@@ -15,7 +15,7 @@ from penstock.transforms.features.operations import OPERATIONS
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
 # Operations that tensorflow-transform alone computes.
-_ABSENT = {"to_number", "lookup", "tfidf", "tfidf_terms", "scale_to_gaussian"}
+_ABSENT = {"tfidf", "tfidf_terms", "scale_to_gaussian"}
 
 
 def compute(entry: str, rows: slice = slice(None)) -> pa.Array:

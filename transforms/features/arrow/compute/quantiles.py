@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted, read_keys, written_keys
-from penstock.transforms.features.arrow.columns import Column, Ints, by_code
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted, read_keys, written_keys
+from penstock.transforms.features.arrow.compute.columns import Column, Ints, by_code
 from penstock.transforms.statistics.sketches.quantiles import QuantileSketch
 
 # So many different numbers are exact; beyond, those are taken together that agree in their upper bits. 32 MiB at most.

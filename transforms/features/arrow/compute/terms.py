@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from penstock.io.reasons import Note
 from penstock.io.schema import Kind
 from penstock.transforms.features.analyses.losses import unheld_note
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted, written_keys
-from penstock.transforms.features.arrow.columns import Column, Ints
-from penstock.transforms.features.arrow.texts import fingerprints
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted, written_keys
+from penstock.transforms.features.arrow.compute.columns import Column, Ints
+from penstock.transforms.features.arrow.compute.texts import fingerprints
 
 # The one line of a vocabulary of nothing, as tensorflow-transform writes it.
 _NOTHING = {Kind.INT: b"-1", Kind.BYTES: b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"}

@@ -1,6 +1,7 @@
 """Operations on flat arrays of texts, as Arrow's binary arrays."""
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.kernel import hashing
-from penstock.transforms.features.arrow.columns import Column, Ints, keep_values
+from penstock.transforms.features.arrow.compute.columns import Column, Ints, check_values, keep_values
+
+_WHOLE = r"\A[+-]?[0-9]+\z"
+_NUMBER = r"\A[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf(?:inity)?|nan))\z"
+_HEX = r"\A[+-]?0[xX][0-9a-fA-F]+\z"
+_INT64 = (-(2**63), 2**63 - 1)
 
 
 def hash_strings(column: Column, hash_buckets: int) -> Column:
@@ -73,6 +79,35 @@ def _part(text: bytes, start: int, length: int | None) -> bytes:
 def as_string(x: Ints) -> pa.Array:
     """Returns the digits of each number."""
     return pa.array(x).cast(pa.string()).cast(pa.binary())
+
+
+def to_number(x: pa.Array, to: str = "float") -> npt.NDArray[Any]:
+    """Parses the number that a text spells, white space of ASCII around it; int64 or float32, the nearest one.
+
+    Raises:
+      ValueFaultsError: for any other text, and for an integer beyond int64.
+    """
+    encoded = x.dictionary_encode()
+    texts, codes = _as_text(strip(encoded.dictionary)), encoded.indices.to_numpy()
+    if to == "float" and pc.any(pc.match_substring_regex(texts, _HEX)).as_py():
+        texts = _as_text(_of_each(texts.view(pa.binary()), _decimal))
+    valid = pc.match_substring_regex(texts, _WHOLE if to == "int" else _NUMBER).to_numpy(zero_copy_only=False)
+    if to == "int":
+        spelled_out = zip(valid.tolist(), texts.view(pa.binary()).to_pylist(), strict=True)
+        valid = np.array([ok and _INT64[0] <= int(text) <= _INT64[1] for ok, text in spelled_out], bool)
+    wrong = ~valid[codes]
+    if wrong.any():
+        first = x[int(wrong.argmax())].as_py().decode(errors="replace")
+        check_values(wrong, f"StringToNumberOp could not correctly convert string: {first}")
+    kind = pa.int64() if to == "int" else pa.float32()
+    # What occurs is valid: in the dictionary of a slice there may be other texts.
+    spelled = pc.if_else(pa.array(valid), pc.replace_substring_regex(pc.ascii_lower(texts), "^\\+", ""), "0")
+    return spelled.cast(kind).to_numpy(zero_copy_only=False)[codes]
+
+
+def _decimal(text: bytes) -> bytes:
+    """Returns a hexadecimal number as a decimal one, and other texts as they are."""
+    return str(int(text, 16)).encode() if re.match(_HEX.replace("z", "Z").encode(), text) else text
 
 
 def regex_replace(x: pa.Array, pattern: str, rewrite: str) -> pa.Array:

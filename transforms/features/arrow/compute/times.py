@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.transforms.features.arrow.columns import Flags, Ints, check_values
+from penstock.transforms.features.arrow.compute.columns import Flags, Ints, check_values
 from penstock.transforms.features.operations.times import PARTS, UNITS
 
 _DAY = 86_400

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from penstock.io.columns.float32 import MAX_EXACT_WHOLE
 from penstock.io.kernel import statistics
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted, read_bytes, read_keys, written_keys
-from penstock.transforms.features.arrow.columns import Column, Ints, RowFaultsError, by_code
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted, read_bytes, read_keys, written_keys
+from penstock.transforms.features.arrow.compute.columns import Column, Ints, RowFaultsError, by_code
 from penstock.transforms.statistics.sketches.sums import ratio
 
 # Sums of floats are whole numbers of 2^-1074, those of their squares of 2^-2148.
