@@ -159,10 +159,12 @@ _CHOICES = {
     "list_count": choices.list_count,
 }
 
+_PLAIN: Mapping[str, Callable[..., Any]] = {**_NUMBERS, **_TEXTS, **_TIMES, **_CHOICES}
+
 CALLS: Mapping[str, Computation] = types.MappingProxyType(
     {
         **_FITTED,
-        **{name: Computation(call) for name, call in (_NUMBERS | _TEXTS | _TIMES | _CHOICES).items()},
+        **{name: Computation(call) for name, call in _PLAIN.items()},
         "apply_buckets": Computation(numbers.apply_buckets, domain=_apply_domain),
     }
 )
