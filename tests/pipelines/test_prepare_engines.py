@@ -117,6 +117,22 @@ def test_windows_have_the_same_features(folder):
         assert sorted(found, key=lambda row: row["id"]) == sorted(expected, key=lambda row: row["id"])
 
 
+def test_features_of_the_label_are_left_out_where_it_is_not_expected(folder):
+    (folder / "features.yaml").write_text("features: {x: {ops: [scale_to_0_1]}, label: {input: id_text}}")
+    schema = (
+        (folder / "schema.pbtxt")
+        .read_text()
+        .replace('name: "id_text"', 'name: "id_text" not_in_environment: "SERVING"')
+    )
+    (folder / "schema.pbtxt").write_text(f'default_environment: "TRAINING" default_environment: "SERVING" {schema}')
+    assert run_prepare(*flags(folder)) == DONE
+    write_csv(folder / "in.csv", ROWS, [name for name in ROWS[0] if name != "id_text"])
+    given = [flag for flag in flags(folder) if not flag.startswith(("--features", "--output"))]
+    again = (*given, f"--transform={folder}/out/transform", f"--output={folder}/again", "--environment=SERVING")
+    assert run_prepare(*again) == DONE
+    assert {name for row in examples(folder / "again") for name in row} == {"x"}
+
+
 def test_operations_that_arrow_lacks_are_named(folder):
     (folder / "features.yaml").write_text("features: {x: {ops: [scale_to_gaussian]}}")
     code, error = job(*flags(folder), "--features_engine=arrow")
