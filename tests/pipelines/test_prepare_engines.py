@@ -21,6 +21,7 @@ features:
   both: {inputs: [word, id_text], ops: [join, {hash_strings: 100}]}
   id: {}
   hour: {input: time, ops: [{time_part: hour}]}
+  weight: {input: word, default: é, ops: [{lookup: {map: {a: 1.5, é: 2}, default: .inf}}, {clip_by_value: {max: 9.5}}]}
 """
 ROWS = [
     {
@@ -78,7 +79,7 @@ def test_no_tensorflow_is_needed_to_fit_and_apply(folder):
     assert manifest_of(folder / "out").provenance["features_engine"] == "arrow"
     state = json.loads((folder / "out/transform/features.json").read_text())
     assert state["version"] == 1
-    assert {feature["name"] for feature in state["features"]} == {"x", "bucket", "word", "both", "id", "hour"}
+    assert {feature["name"] for feature in state["features"]} == {"x", "bucket", "word", "both", "id", "hour", "weight"}
     assert (folder / "out/transform/vocabularies/word").read_text().count("\n") == 3
 
 
@@ -116,11 +117,27 @@ def test_windows_have_the_same_features(folder):
         assert sorted(found, key=lambda row: row["id"]) == sorted(expected, key=lambda row: row["id"])
 
 
+def test_features_of_the_label_are_left_out_where_it_is_not_expected(folder):
+    (folder / "features.yaml").write_text("features: {x: {ops: [scale_to_0_1]}, label: {input: id_text}}")
+    schema = (
+        (folder / "schema.pbtxt")
+        .read_text()
+        .replace('name: "id_text"', 'name: "id_text" not_in_environment: "SERVING"')
+    )
+    (folder / "schema.pbtxt").write_text(f'default_environment: "TRAINING" default_environment: "SERVING" {schema}')
+    assert run_prepare(*flags(folder)) == DONE
+    write_csv(folder / "in.csv", ROWS, [name for name in ROWS[0] if name != "id_text"])
+    given = [flag for flag in flags(folder) if not flag.startswith(("--features", "--output"))]
+    again = (*given, f"--transform={folder}/out/transform", f"--output={folder}/again", "--environment=SERVING")
+    assert run_prepare(*again) == DONE
+    assert {name for row in examples(folder / "again") for name in row} == {"x"}
+
+
 def test_operations_that_arrow_lacks_are_named(folder):
-    (folder / "features.yaml").write_text("features: {x: {input: id_text, ops: [{lookup: {map: {a: b}}}]}}")
+    (folder / "features.yaml").write_text("features: {x: {ops: [scale_to_gaussian]}}")
     code, error = job(*flags(folder), "--features_engine=arrow")
     assert code == WRONG_USAGE
-    assert "--features_engine arrow: has no lookup; take auto or tft" in error
+    assert "--features_engine arrow: has no scale_to_gaussian; take auto or tft" in error
 
 
 def test_fit_says_who_fitted_and_keeps_what_is_there(folder, capsys):

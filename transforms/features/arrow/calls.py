@@ -1,7 +1,7 @@
 """Says how each operation of a features file is computed without TensorFlow, and which are not yet.
 
-A function of flat values gets arrays, any other gets columns (`penstock.transforms.features.arrow.columns`); behind
-these what is fitted, of operations that are, and then the arguments by name.
+A function of flat values gets arrays, any other gets columns (`penstock.transforms.features.arrow.compute.columns`);
+behind these what is fitted, of operations that are, and then the arguments by name.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow import choices, moments, numbers, quantiles, terms, texts, times
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted
+from penstock.transforms.features.arrow.compute import choices, moments, numbers, quantiles, terms, texts, times
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted
 from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
 
 # The least and greatest number that an operation gives, of what is fitted and its arguments.
@@ -152,6 +152,7 @@ _CHOICES = {
     "where": choices.where,
     "is_in": choices.is_in,
     "index_in": choices.index_in,
+    "lookup": choices.lookup,
     "one_hot": choices.one_hot,
     "count_hot": choices.count_hot,
     "list_min": choices.reducer(np.minimum),
@@ -161,10 +162,12 @@ _CHOICES = {
     "list_count": choices.list_count,
 }
 
+_PLAIN: Mapping[str, Callable[..., Any]] = {**_NUMBERS, **_TEXTS, **_TIMES, **_CHOICES}
+
 CALLS: Mapping[str, Computation] = types.MappingProxyType(
     {
         **_FITTED,
-        **{name: Computation(call) for name, call in (_NUMBERS | _TEXTS | _TIMES | _CHOICES).items()},
+        **{name: Computation(call) for name, call in _PLAIN.items()},
         "apply_buckets": Computation(numbers.apply_buckets, domain=_apply_domain, on_values=True),
         "apply_buckets_with_interpolation": Computation(numbers.apply_buckets_with_interpolation, on_values=True),
     }

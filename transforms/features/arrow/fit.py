@@ -12,8 +12,8 @@ from penstock.io.batches import TakesBatches, in_global_window
 from penstock.io.errors import DataError
 from penstock.io.reasons import Note, merge_notes
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted
-from penstock.transforms.features.arrow.columns import RowFaultsError
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted
+from penstock.transforms.features.arrow.compute.columns import RowFaultsError
 from penstock.transforms.features.arrow.program import Place, Program, kind_of_output
 
 _TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT, Kind.BYTES: schema_pb2.BYTES}

@@ -4,7 +4,8 @@ The file is one object. `version` is that of the format. `columns` are what the 
 schema has them. `features` are the entries of the features file with all their arguments; an operation that is fitted
 has `fitted` beside these: means and variances, boundaries of buckets, or the name of a vocabulary's file in
 `vocabularies/`, one term a line, the most frequent first. Texts that are not UTF-8 have a lone surrogate for each byte
-that is wrong; a float that is not finite is {"float": "nan"}, "inf" or "-inf"; a mapping is {"pairs": [[key, value]]}.
+that is wrong; a float that is not finite is {"float": "nan"}, "inf" or "-inf"; a mapping is {"pairs": [[key, value]]};
+the map of `lookup` has `keys` and `values`, with where it is from.
 """
 
 import json
@@ -20,17 +21,20 @@ from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.files.yaml_files import Location
 from penstock.io.schema import Feature, Kind, feature_map
 from penstock.transforms._named import FITTED_FEATURES
-from penstock.transforms.features.arrow.analysis import Fitted, read_bytes, written_keys
+from penstock.transforms.features.arrow.compute.analysis import Fitted, read_bytes, written_keys
 from penstock.transforms.features.arrow.program import Program
 from penstock.transforms.features.entries.binding import Input, bind_entry
 from penstock.transforms.features.entries.file import Entry, Step
 from penstock.transforms.features.entries.vocabulary import vocabularies
 from penstock.transforms.features.operations import OPERATIONS
+from penstock.transforms.features.operations.fixed_map import FixedMap
 
 _VERSION = 1
 _FOLDER = "vocabularies"
 # Of arguments that are compared with values, or become one: texts of these are bytes.
 _BYTES = ("same", "value", "values", "map")
+# The parts of the map of `lookup`.
+_MAP = ("keys", "values", "lines")
 
 
 def write_fitted(program: Program, directory: str) -> None:
@@ -169,6 +173,8 @@ def _written(value: Any) -> Any:
         return written_keys([value])[0]
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
+    if isinstance(value, FixedMap):
+        return {"map_of": value.source, **_written_names({name: getattr(value, name) for name in _MAP})}
     if isinstance(value, list | tuple):
         return [_written(item) for item in value]
     if isinstance(value, Mapping):
@@ -182,6 +188,9 @@ def _read(value: Any, is_bytes: bool = False) -> Any:
     if isinstance(value, list):
         return [_read(item, is_bytes) for item in value]
     if isinstance(value, dict):
+        if "map_of" in value:
+            keys, values, lines = (tuple(_read(value[name], is_bytes=True)) for name in _MAP)
+            return FixedMap(value["map_of"], keys, values, lines)
         if "float" in value:
             return float(value["float"])
         return {_read(key, is_bytes): _read(item, is_bytes) for key, item in value["pairs"]}

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted
 from penstock.transforms.features.arrow.calls import CALLS, is_computed, make_analysis
-from penstock.transforms.features.arrow.columns import (
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted
+from penstock.transforms.features.arrow.compute.columns import (
     Column,
     Ints,
     RowFaultsError,
@@ -18,7 +18,7 @@ from penstock.transforms.features.arrow.columns import (
     map_items,
     map_values,
 )
-from penstock.transforms.features.arrow.terms import Vocabulary
+from penstock.transforms.features.arrow.compute.terms import Vocabulary
 from penstock.transforms.features.entries.binding import Input, Output, State
 from penstock.transforms.features.entries.file import Entry, Step
 
@@ -155,6 +155,8 @@ def _miscounted(item: Input, column: Column) -> dict[int, str]:
 def _apply(step: Step, columns: list[Column], states: Sequence[State], fitted: Fitted | None) -> Column:
     computation = CALLS[step.name]
     arguments: dict[str, Any] = dict(step.arguments)
+    if (table := arguments.pop("table", None)) is not None:
+        arguments |= {"keys": table.keys_of(states[0].kind), "values": list(table.values)}
     if fitted is not None:
         arguments["fitted"] = fitted
     if step.operation.shape == "vector":

@@ -10,15 +10,15 @@ import numpy.typing as npt
 from penstock.io.columns.float32 import MAX_EXACT_WHOLE
 from penstock.io.kernel import statistics
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted, read_bytes, read_keys, written_keys
-from penstock.transforms.features.arrow.columns import Column, Ints, RowFaultsError, by_code
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted, read_bytes, read_keys, written_keys
+from penstock.transforms.features.arrow.compute.columns import Column, Ints, RowFaultsError, by_code
 from penstock.transforms.statistics.sketches.sums import ratio
 
 # Sums of floats are whole numbers of 2^-1074, those of their squares of 2^-2148.
 _EXPONENT = 1074
+
 # How many numbers, the least, the greatest, the sum, and the sum of squares; of the finite ones.
 _Sums = tuple[int, Any, Any, int, int]
-
 _NOTHING: _Sums = (0, math.inf, -math.inf, 0, 0)
 
 
@@ -160,9 +160,9 @@ def _shared(
     with np.errstate(all="ignore"):
         if not is_narrow:
             width = difference(np.asarray(high, np.int64), np.asarray(low, np.int64))
-            share = difference(x, np.asarray(low, np.int64)) / np.where(width > 0, width, 1.0)
-            share = np.where(np.less(low, high), share, _sigmoid(x.astype(np.float64)))
-            return (share * (output_max - output_min) + output_min).astype(np.float32)
+            exact = difference(x, np.asarray(low, np.int64)) / np.where(width > 0, width, 1.0)
+            exact = np.where(np.less(low, high), exact, _sigmoid(x.astype(np.float64)))
+            return (exact * (output_max - output_min) + output_min).astype(np.float32)
         low, high, x = _float32(low), _float32(high), x.astype(np.float32)
         sigmoid = _sigmoid(x.astype(np.float64)).astype(np.float32)
         share = np.where(low < high, (x - low) / (high - low), sigmoid)

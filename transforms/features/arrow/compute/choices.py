@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.transforms.features.arrow.columns import Column, Flags, Ints, keep_values, taken
+from penstock.transforms.features.arrow.compute.columns import Column, Flags, Ints, keep_values, taken
 
 _TYPES = {bytes: pa.binary(), float: pa.float32(), int: pa.int64()}
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from penstock.io.kernel import hashing
 from penstock.io.kernel.shared.offsets import starts_of
-from penstock.transforms.features.arrow.columns import Column, Ints, check_values, keep_values
+from penstock.transforms.features.arrow.compute.columns import Column, Ints, check_values, keep_values
 
 _SPACE = r"[ \t\n\v\f\r]*"
 _WHOLE = rf"\A{_SPACE}[+-]?[0-9]+{_SPACE}\z"

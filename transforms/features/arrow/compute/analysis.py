@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.reasons import Note
-from penstock.transforms.features.arrow.columns import Column
+from penstock.transforms.features.arrow.compute.columns import Column
 
 # JSON values by name, and texts of a vocabulary as an Arrow array.
 Fitted = dict[str, Any]

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from penstock.io.columns.float32 import MAX_EXACT_WHOLE
 from penstock.transforms.features.analyses.exact_integers import whole_bound
-from penstock.transforms.features.arrow.columns import Ints, Values, check_values
-from penstock.transforms.features.arrow.moments import difference
+from penstock.transforms.features.arrow.compute.columns import Ints, Values, check_values
+from penstock.transforms.features.arrow.compute.moments import difference
 
 Numbers = npt.NDArray[Any]
 

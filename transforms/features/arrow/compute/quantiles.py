@@ -1,14 +1,15 @@
 """Quantiles of numbers, with the ranks of tensorflow-transform's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from penstock.io.reasons import Note
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted, read_keys, written_keys
-from penstock.transforms.features.arrow.columns import Column, Ints, by_code
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted, read_keys, written_keys
+from penstock.transforms.features.arrow.compute.columns import Column, Ints, by_code
 from penstock.transforms.statistics.sketches.quantiles import QuantileSketch
 
 # So many different numbers are exact; beyond, those are taken together that agree in their upper bits. 32 MiB at most.
@@ -36,6 +37,10 @@ def quantiles(sketch: QuantileSketch, buckets: int) -> npt.NDArray[np.float64]:
     return np.where(lows[places] == highs[places], lows[places], inner)
 
 
+# The code of a note about quantiles, and by what share of the rows they may be off without one.
+COARSE = "fit.coarse"
+_TOLERANCE = 0.01
+
 # Quantiles to clip by are those of thousandths.
 _SHARES = 1000
 
@@ -56,6 +61,15 @@ class _Quantiles(Analysis):
     def merge(self, other: Any) -> None:
         """Adds those of another analysis."""
         self._sketch.merge(other._sketch)
+
+    def notes(self, column: str) -> Iterator[Note]:
+        """Yields a note where quantiles may be off by more than 1 % of the rows."""
+        error = rank_error(self._sketch)
+        if error > _TOLERANCE:
+            detail = f"its quantiles may be off by {error:.1%} of the rows: it has more than {MAX_EXACT:,} numbers"
+            yield Note(
+                COARSE, column, self._sketch.count, f"{detail}, too far apart; take log of it before, or round it"
+            )
 
     def _held(self, numbers: npt.NDArray[np.float64]) -> list[Any]:
         """Returns numbers as their column has them."""

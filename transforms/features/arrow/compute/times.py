@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.transforms.features.arrow.columns import Flags, Ints, Values, check_values
-from penstock.transforms.features.arrow.texts import bytes_of
+from penstock.transforms.features.arrow.compute.columns import Flags, Ints, Values, check_values
+from penstock.transforms.features.arrow.compute.texts import bytes_of
 from penstock.transforms.features.operations.times import PARTS, UNITS
 
 _DAY = 86_400

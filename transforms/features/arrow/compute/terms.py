@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from penstock.io.reasons import Note
 from penstock.io.schema import Kind
 from penstock.transforms.features.analyses.losses import unheld_note
-from penstock.transforms.features.arrow.analysis import Analysis, Fitted, written_keys
-from penstock.transforms.features.arrow.columns import Column, Ints
-from penstock.transforms.features.arrow.texts import fingerprints
+from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted, written_keys
+from penstock.transforms.features.arrow.compute.columns import Column, Ints
+from penstock.transforms.features.arrow.compute.texts import fingerprints
 
 # The one line of a vocabulary of nothing, as tensorflow-transform writes it.
 _NOTHING = {Kind.INT: b"-1", Kind.BYTES: b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"}
@@ -40,6 +40,8 @@ class Terms(Analysis):
         **_: Any,
     ) -> None:
         self._kind = kinds[0]
+        # Offsets of 64 bits: all terms together may be longer than 2 GiB.
+        self._type = pa.int64() if self._kind is Kind.INT else pa.large_binary()
         self._top_k = top_k
         self._threshold = frequency_threshold
         self._parts: list[pa.Table] = []
@@ -49,7 +51,7 @@ class Terms(Analysis):
         """Adds the terms of the first column."""
         terms = columns[0].values
         found = pc.value_counts(terms if isinstance(terms, pa.Array) else pa.array(terms))
-        self._append(pa.table({"term": found.field("values"), "count": found.field("counts")}))
+        self._append(pa.table({"term": found.field("values").cast(self._type), "count": found.field("counts")}))
 
     def merge(self, other: Any) -> None:
         """Adds those of another analysis."""
@@ -65,13 +67,8 @@ class Terms(Analysis):
     def _compact(self) -> pa.Table:
         """Returns each term once, with its count."""
         if not self._parts:
-            kind = pa.int64() if self._kind is Kind.INT else pa.binary()
-            return pa.table({"term": pa.array([], kind), "count": pa.array([], pa.int64())})
-        # Offsets of 64 bits: all terms together may be longer than 2 GiB.
-        whole = pa.concat_tables(self._parts)
-        if self._kind is Kind.BYTES:
-            whole = whole.set_column(0, "term", whole["term"].cast(pa.large_binary()))
-        grouped = whole.group_by("term", use_threads=False).aggregate([("count", "sum")])
+            return pa.table({"term": pa.array([], self._type), "count": pa.array([], pa.int64())})
+        grouped = pa.concat_tables(self._parts).group_by("term", use_threads=False).aggregate([("count", "sum")])
         self._parts = [grouped.rename_columns({"count_sum": "count"}).select(["term", "count"]).combine_chunks()]
         self._merged_rows = self._added_rows = grouped.num_rows
         return self._parts[0]
