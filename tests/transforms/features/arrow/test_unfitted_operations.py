@@ -24,7 +24,8 @@ from penstock.transforms.features.tensors.arrays import graph_column
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("tensorflow_transform")
 
-_TINY = np.float32(1.17549435e-38)
+# The least number that is not subnormal, and what a number may lack that is computed from one.
+_TINY, _SMALL = np.float32(1.17549435e-38), np.float32(4e-38)
 
 # An entry, and by how many units in the last place a FLOAT may differ.
 CASES: dict[str, tuple[str, int]] = {
@@ -218,7 +219,7 @@ def _same(mine: pa.Array, theirs: pa.Array, units: int, any_zero: bool) -> Any:
     if not pa.types.is_float32(mine.type):
         return pc.equal(mine, theirs).to_numpy(zero_copy_only=False)
     one, other = mine.to_numpy(), theirs.to_numpy()
-    tiny = (np.abs(one) < _TINY * 1.001) & (np.abs(other) < _TINY * 1.001) & (any_zero | (one != 0) | (other != 0))
+    tiny = (np.abs(one) < _SMALL) & (np.abs(other) < _SMALL) & (any_zero | (one != 0) | (other != 0))
     near = np.abs(_ordered(one) - _ordered(other)) <= units
     return near | tiny | (np.isnan(one) & np.isnan(other)) | ((units > 0) & (one == other))
 
