@@ -20,6 +20,8 @@ from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABUL
 # The least and greatest number that an operation gives, of what is fitted and its arguments.
 _Domain = Callable[[Fitted, Mapping[str, Any]], tuple[int, int]]
 
+_Plain = Mapping[str, Callable[..., Any]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
@@ -86,7 +88,7 @@ _FITTED = {
     ),
 }
 
-_NUMBERS = {
+_NUMBERS: _Plain = {
     "abs": numbers.unary(np.abs),
     "negative": numbers.unary(np.negative),
     "sign": numbers.unary(np.sign),
@@ -117,7 +119,7 @@ _NUMBERS = {
     **numbers.COMPARISONS,
 }
 
-_TEXTS = {
+_TEXTS: _Plain = {
     "lower": texts.lower,
     "upper": texts.upper,
     "strip": texts.strip,
@@ -135,7 +137,7 @@ _TEXTS = {
     "hash_strings": texts.hash_strings,
 }
 
-_TIMES = {
+_TIMES: _Plain = {
     "parse_time": times.parse_time,
     "time_part": times.time_part,
     "time_sin": times.wave(math.sin),
@@ -143,7 +145,7 @@ _TIMES = {
     "days_since": times.days_since,
 }
 
-_CHOICES = {
+_CHOICES: _Plain = {
     "is_missing": choices.is_missing,
     "coalesce": choices.coalesce,
     "where": choices.where,
@@ -159,7 +161,7 @@ _CHOICES = {
     "list_count": choices.list_count,
 }
 
-_PLAIN: Mapping[str, Callable[..., Any]] = {**_NUMBERS, **_TEXTS, **_TIMES, **_CHOICES}
+_PLAIN: _Plain = {**_NUMBERS, **_TEXTS, **_TIMES, **_CHOICES}
 
 CALLS: Mapping[str, Computation] = types.MappingProxyType(
     {

@@ -166,7 +166,7 @@ def apply_buckets_with_interpolation(column: Column, boundaries: Sequence[float]
         first = 0 if max(map(abs, boundaries)) <= MAX_EXACT_WHOLE else whole_bound(boundaries[0])
         x = difference(x, np.int64(first)).astype(np.float32)
     bounds = np.array([bound - first for bound in boundaries], np.float32)
-    found: Numbers = np.searchsorted(bounds, x, side="right")
+    found: Numbers = np.asarray(np.searchsorted(bounds, x, side="right"))
     if len(bounds) == 1:
         return column.with_values((found != 0).astype(np.float32))
     return column.with_values(_interpolated(x, bounds, found))
