@@ -21,6 +21,8 @@ from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABUL
 # The least and greatest number that an operation gives, of what is fitted and its arguments.
 _Domain = Callable[[Fitted, Mapping[str, Any]], tuple[int, int]]
 
+_Plain = Mapping[str, Callable[..., Any]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
@@ -87,7 +89,7 @@ _FITTED = {
     ),
 }
 
-_NUMBERS = {
+_NUMBERS: _Plain = {
     "abs": numbers.unary(np.abs),
     "negative": numbers.unary(np.negative),
     "sign": numbers.unary(np.sign),
@@ -120,7 +122,7 @@ _NUMBERS = {
     },
 }
 
-_TEXTS = {
+_TEXTS: _Plain = {
     "lower": texts.cased(pc.ascii_lower, str.lower),
     "upper": texts.cased(pc.ascii_upper, str.upper),
     "strip": texts.of_strings(pc.ascii_trim_whitespace),
@@ -138,7 +140,7 @@ _TEXTS = {
     "hash_strings": texts.hash_strings,
 }
 
-_TIMES = {
+_TIMES: _Plain = {
     "parse_time": times.parse_time,
     "time_part": times.time_part,
     "time_sin": times.wave(math.sin),
@@ -146,7 +148,7 @@ _TIMES = {
     "days_since": times.days_since,
 }
 
-_CHOICES = {
+_CHOICES: _Plain = {
     "is_missing": choices.is_missing,
     "coalesce": choices.coalesce,
     "where": choices.where,
@@ -162,7 +164,7 @@ _CHOICES = {
     "list_count": choices.list_count,
 }
 
-_PLAIN: Mapping[str, Callable[..., Any]] = {**_NUMBERS, **_TEXTS, **_TIMES, **_CHOICES}
+_PLAIN: _Plain = {**_NUMBERS, **_TEXTS, **_TIMES, **_CHOICES}
 
 CALLS: Mapping[str, Computation] = types.MappingProxyType(
     {

@@ -26,8 +26,8 @@ def _sums(values: npt.NDArray[Any]) -> _Sums:
     if not len(values):
         return _NOTHING
     if values.dtype == np.int64:
-        _, least, greatest, total, squares = statistics.describe_ints(values)
-        return len(values), least, greatest, total, squares
+        _, low, high, total, squares = statistics.describe_ints(values)
+        return len(values), low, high, total, squares
     nan, above, below, _, least, greatest, total, squares = statistics.describe_floats(values.astype(np.float64))
     return len(values) - nan - above - below, least, greatest, total, squares
 
