@@ -59,6 +59,7 @@ def fit_graph(sample: pathlib.Path, graph: pathlib.Path) -> None:
             f"--input={sample}",
             f"--schema={graph / 'schema.pbtxt'}",
             f"--features={graph / 'features.yaml'}",
+            "--features_engine=tft",
             f"--output={graph}",
         ]
     )

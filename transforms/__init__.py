@@ -33,7 +33,7 @@ The transforms are exported here, by `__init__.pyi`, and imported when they are 
 `AssignShuffleKey`    Adds `_shuffle_key`, a seeded hash of the row, to batches that have none.
 `AssignEventTime`     Adds `_event_time` to every batch.
 `KeepSource`          Copies the data columns of each batch into `_source`.
-`FitTransform`        Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
+`FitTransform`        Fits features to rows and writes what applies them.
 `ApplyTransform`      Applies a fitted graph to batches.
 `load_features`       Reads what `--features` names: a YAML file, or a `preprocessing_fn`.
 `RollingFeatures`     Adds features of what happened to a key before each row.

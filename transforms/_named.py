@@ -11,11 +11,18 @@ from penstock.io.files.paths import check_readable, is_local
 # What becomes of rows that break the schema (`penstock.transforms.checks.severity`).
 SchemaMode = Literal["enforce", "warn", "off"]
 
+# What computes features (`penstock.transforms.features.engine`).
+Engine = Literal["arrow", "tft"]
+AnyEngine = Literal["auto", "arrow", "tft"]
+
 FEATURES_HINT = "give a YAML file, or a function as module.py, module.py:function or module:function"
 ROLLING_HINT = "give a YAML file"
 
 # The file in a fitted graph's folder with the schema of its outputs.
 GRAPH_SCHEMA = ("transformed_metadata", "schema.pbtxt")
+
+# The file of features that are fitted without TensorFlow.
+FITTED_FEATURES = "features.json"
 
 # The file there with the schema of its inputs, if whoever fitted it wrote one.
 RAW_SCHEMA = ("metadata", "schema.pbtxt")

@@ -16,11 +16,13 @@ from penstock.io.files.extras import KAFKA, TFT, check_filesystem
 from penstock.io.files.paths import check_matches, check_readable, is_local, walk_files
 from penstock.io.sources.registry import kind_of
 from penstock.transforms._named import (
+    FITTED_FEATURES,
     ROLLING_HINT,
     check_features_file,
     check_graph_folder,
     config_file,
     features_file,
+    function_of,
     parse_custom_config,
 )
 
@@ -92,7 +94,8 @@ def _find_spill(value: str, what: str) -> None:
 
 
 def _reach_features(value: str, what: str) -> None:
-    TFT.require("feature transformation")
+    if function_of(value) is not None:
+        TFT.require("feature transformation")
     if (path := features_file(value)) is not None:
         check_filesystem(path, what)
 
@@ -110,7 +113,9 @@ def _find_config(value: str, what: str) -> None:
 
 
 def _reach_graph(value: str, what: str) -> None:
-    TFT.require("feature transformation")
+    # What lies elsewhere is looked at when the job has begun.
+    if is_local(value) and not os.path.exists(os.path.join(value, FITTED_FEATURES)):
+        TFT.require("feature transformation")
     check_filesystem(value, what)
 
 

@@ -19,7 +19,7 @@ from penstock.io.messages.registry import DECODERS, flag_options
 from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.lists.lines import kind_of_list, list_path
 from penstock.io.sources.registry import kind_of
-from penstock.transforms._named import SchemaMode
+from penstock.transforms._named import AnyEngine, SchemaMode
 from penstock.transforms.splits.registry import split_names
 from penstock.transforms.splits.spelling import HASH_VERSION
 from pipelines._cli.flags import (
@@ -381,14 +381,21 @@ class SplitOptions(Options):
         return split_names(self.values())
 
 
+# The help of `--features_engine`.
+FEATURES_ENGINE = (
+    "what fits the features: arrow (needs no extra), tft (tensorflow-transform: writes a SavedModel), or auto: arrow "
+    "where it has all their operations"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class TransformOptions(Options):
     """How rows become features."""
 
-    title = "features (need the extra tft)"
+    title = "features"
 
     features: str | None = flag(
-        "features to compute with tensorflow-transform, fitted on the train split: a YAML file, or a Python function",
+        "features to compute, fitted on the train split: a YAML file, or a Python function (needs the extra tft)",
         metavar="FILE|FILE.py[:FUNCTION]|MODULE:FUNCTION",
         names=FEATURES,
     )
@@ -397,7 +404,10 @@ class TransformOptions(Options):
         metavar="JSON|FILE",
         names=CUSTOM_CONFIG,
     )
-    transform: str | None = flag("folder of a graph fitted before: apply it, fit nothing", metavar="DIR", names=GRAPH)
+    features_engine: AnyEngine = flag(FEATURES_ENGINE, "auto", choices=get_args(AnyEngine))
+    transform: str | None = flag(
+        "folder of features fitted before, by any engine: apply them, fit nothing", metavar="DIR", names=GRAPH
+    )
     rolling: str | None = flag(
         "YAML file of features over the last minutes of a key, computed before the others (needs no extra)",
         metavar="FILE",

@@ -7,6 +7,8 @@ from penstock.io.dataset.layout import SCHEMA
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
 from penstock.io.schema import load_schema
+from penstock.transforms._named import FITTED_FEATURES
+from penstock.transforms.features.engine import fitted_engine
 from penstock.transforms.splits.registry import TRAIN
 from penstock.transforms.statistics.options import StatisticsOptions
 from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
@@ -32,12 +34,17 @@ def run(options: FitOptions) -> int:
     output = str(options.graph.output)
     options.input.check_given()
     source = open_input(source_request(options.input, StreamOptions()), output)
-    transform = TransformOptions(features=options.graph.features, custom_config=options.graph.custom_config)
+    transform = TransformOptions(
+        features=options.graph.features,
+        custom_config=options.graph.custom_config,
+        features_engine=options.graph.features_engine,
+    )
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
     recipe.check_source(source)
     if options.run.is_described:
         return tell(_described(options, time.monotonic() - started), options.run.json)
-    if stores.exists(stores.join(output, "transform_fn")) and not options.graph.overwrite:
+    held = (stores.join(output, name) for name in ("transform_fn", FITTED_FEATURES))
+    if any(map(stores.exists, held)) and not options.graph.overwrite:
         raise ConfigError(f"--output {output} holds a graph already; pass --overwrite to replace it")
     schema_path = options.checks.schema or stores.join(output, SCHEMA)
     plan = Plan.bind(source, recipe, load_schema(schema_path)) if options.checks.schema else None
@@ -62,6 +69,7 @@ def run(options: FitOptions) -> int:
         notes=plan.notes + fitted.notes,
         schema=schema_path,
         transform=output,
+        features_engine=fitted_engine(output),
         report=_report(options, plan, fitted),
     )
     return tell(result, options.run.json)

@@ -46,6 +46,7 @@ from penstock.transforms.features.apply import (
     transform_fingerprint,
     transformed_schema,
 )
+from penstock.transforms.features.engine import fitted_engine
 from penstock.transforms.features.fit import fit_notes
 from penstock.transforms.features.left_out import leave_out, read_left_out
 from penstock.transforms.shuffle_key import AssignShuffleKey
@@ -461,6 +462,7 @@ def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> di
         "split": plan.recipe.split_kind().describe(),
         "schema_fingerprint": schema_fingerprint(plan.row_schema),
         "transform_fingerprint": transform_fingerprint(graph) if graph else None,
+        "features_engine": fitted_engine(graph) if graph else None,
         "options": options.resolved(),
         "versions": package_versions(),
     }

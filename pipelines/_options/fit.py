@@ -1,14 +1,14 @@
 """The flags of `fit`."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from penstock.io.errors import ConfigError
-from penstock.transforms._named import check_custom_config
+from penstock.transforms._named import AnyEngine, check_custom_config
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
 from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, OUTPUT, OUTPUT_FILE
-from pipelines._cli.options import CheckOptions, InputOptions, RunOptions, SplitOptions
+from pipelines._cli.options import FEATURES_ENGINE, CheckOptions, InputOptions, RunOptions, SplitOptions
 from pipelines._options.statistics import check_inputs_apart, check_report_outside
 
 _EXAMPLES = """examples:
@@ -24,10 +24,10 @@ exit codes: 0 done; 1 the data failed (no rows, a truncated file); 2 wrong usage
 class GraphOptions(Options):
     """What is fitted, and where it goes."""
 
-    title = "features and graph (need the extra tft)"
+    title = "features and graph"
 
     features: str | None = flag(
-        "features to compute with tensorflow-transform: a YAML file, or a Python function",
+        "features to fit: a YAML file, or a Python function (needs the extra tft)",
         metavar="FILE|FILE.py[:FUNCTION]|MODULE:FUNCTION",
         names=FEATURES,
     )
@@ -36,6 +36,7 @@ class GraphOptions(Options):
         metavar="JSON|FILE",
         names=CUSTOM_CONFIG,
     )
+    features_engine: AnyEngine = flag(FEATURES_ENGINE, "auto", choices=get_args(AnyEngine))
     output: str | None = flag(
         "folder of the graph; without --schema, the inferred schema goes there too", metavar="DIR", names=OUTPUT
     )

@@ -82,7 +82,7 @@ def fit_features(
         try:
             with fitting_folder(directory, is_local(beam_options)) as temp_dir:
                 where, severity = (directory, TRAIN, temp_dir), plan.recipe.severity
-                fit = FitTransform(preprocessing, plan.row_schema, *where, severity)
+                fit = FitTransform(preprocessing, plan.row_schema, *where, severity, plan.recipe.engine)
                 fitted = _fit(plan, fit, beam_options, handler, options)
             return dataclasses.replace(fitted, rejects=handler.found())
         except NoRowsError as error:

@@ -10,9 +10,11 @@ from penstock.io.columns.event_times import parse_event_time
 from penstock.io.errors import ConfigError
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
+from penstock.transforms._named import AnyEngine
 from penstock.transforms.checks.file import Checks, load_checks
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.features.code.function import FeatureFunction
+from penstock.transforms.features.engine import choose_engine, fitted_engine
 from penstock.transforms.features.functions import FeatureFile, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.rolling.file import RollingSpec
@@ -39,6 +41,7 @@ class Recipe:
       split: the flags that say which split a row is in.
       rolling: what `--rolling` computes; None without.
       preprocessing: what `--features` computes; None without.
+      engine: what computes it.
       max_ahead: how far ahead of the clock a row may be; None if it may have any time.
     """
 
@@ -51,6 +54,7 @@ class Recipe:
     windows: Windows | None
     rolling: RollingSpec | None
     preprocessing: FeatureFile | FeatureFunction | None
+    engine: AnyEngine = "auto"
     max_ahead: datetime.timedelta | None = None
     has_windows: bool = False
 
@@ -67,10 +71,8 @@ class Recipe:
 
         Raises:
           ConfigError: when a file of rules or features, a split or an event time is wrong.
-          ImportError: when there are features, and the extra `tft` is not installed.
+          ImportError: when features need the extra `tft`, and it is not installed.
         """
-        if transform.features or transform.transform:
-            check_tensorflow()
         if inputs.event_time:
             parse_event_time(inputs.event_time)
         _check_schema_flags(checks)
@@ -85,9 +87,14 @@ class Recipe:
             has_windows=windows is not None,
             rolling=load_rolling(transform.rolling) if transform.rolling else None,
             preprocessing=load_features(transform.features, transform.custom_config) if transform.features else None,
+            engine=transform.features_engine,
         )
         if isinstance(windows, FlushWindows):
             recipe._check_flushed(windows)
+        if transform.transform and fitted_engine(transform.transform) == "tft":
+            check_tensorflow()
+        if recipe.preprocessing is not None:
+            choose_engine(recipe.preprocessing, recipe.engine)
         if recipe.preprocessing is not None and TRAIN not in split.names():
             flag = next(name for name in KIND_FLAGS if getattr(split, name))
             fit = "; fit them apart (penstock fit), and pass --transform" if split.folds else ""

@@ -42,6 +42,7 @@ def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> Dat
         dead_letters=outcome.dead_letters if manifest.dead_letters else None,
         schema=_extra(output, SCHEMA, manifest) if is_published else None,
         transform=_extra(output, TRANSFORM, manifest) if is_published else None,
+        features_engine=manifest.provenance.get("features_engine") if is_published else None,
         statistics=outcome.statistics,
         drift=outcome.refused,
         anomalies=tuple(_anomalies(manifest, None)),
@@ -72,6 +73,7 @@ def windows_result(
         dead_letters=stores.join(folder, DEAD_LETTERS) if any(w.dead_letters for w in windows) else None,
         schema=_extra(output, SCHEMA, last) if last else None,
         transform=_extra(output, TRANSFORM, last) if last else None,
+        features_engine=last.provenance.get("features_engine") if last else None,
         anomalies=tuple(found for window in windows for found in _anomalies(window, window.window)),
     )
 

@@ -110,7 +110,8 @@ class DatasetResult(Result):
       notes: what became of values that are no reason to reject a row.
       dead_letters: the folder of the rejected rows.
       schema: of the rows that were read.
-      transform: the folder of the graph.
+      transform: the folder of the fitted features.
+      features_engine: what fitted and applies them: arrow or tft.
       statistics: the folder of the statistics of rows that came in, went out and were rejected.
       report: the file of the report.
       drift: why nothing is published, a sentence for each error of the check against earlier statistics.
@@ -136,6 +137,7 @@ class DatasetResult(Result):
     dead_letters: str | None = None
     schema: str | None = None
     transform: str | None = None
+    features_engine: str | None = None
     statistics: str | None = None
     report: str | None = None
     drift: tuple[str, ...] = ()
@@ -156,6 +158,7 @@ class FitResult(Result):
       rows_fitted: of the train split.
       schema: that was given, or inferred.
       transform: the folder of the graph.
+      features_engine: what fitted the features: arrow or tft.
       notes: what a schema that was inferred does to values, what the fit loses, and which rows only warned.
       report: the file of the report.
     """
@@ -168,6 +171,7 @@ class FitResult(Result):
     rows_fitted: int | None
     schema: str
     transform: str
+    features_engine: str
     notes: tuple[Note, ...] = ()
     report: str | None = None
 

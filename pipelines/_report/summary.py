@@ -65,7 +65,8 @@ def _print_text(result: Result, output: str) -> None:
                 print(_letters(result.letters))
         case FitResult():
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
-            print(f"fitted {result.features} on {rows}{result.input}; the graph is in {result.transform}")
+            print(f"fitted {result.features} ({result.features_engine}) on {rows}{result.input}; ", end="")
+            print(f"the graph is in {result.transform}")
             _print(*_notes(result.notes), *told_report(result.report))
         case RelaxResult():
             _print(*_relaxed(result))
@@ -213,7 +214,8 @@ def _places(result: DatasetResult) -> RenderableType:
     if result.schema:
         places.append((result.schema, "the schema of the rows; curate it and pass it back with --schema"))
     if result.transform:
-        places.append((f"{result.transform}/", "the graph of the features; --transform applies it to other rows"))
+        engine = f" ({result.features_engine})" if result.features_engine else ""
+        places.append((f"{result.transform}/", f"the fitted features{engine}; --transform applies them to other rows"))
     if result.dead_letters:
         places.append((f"{result.dead_letters}/", "rejected rows with all their reasons"))
     if result.statistics:

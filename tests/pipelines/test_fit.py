@@ -17,6 +17,9 @@ ROWS = [{"id": row, "word": "ab"[row % 2] if row else "only_eval", "x": row * 0.
 FEATURES = "features: {x: {ops: [scale_to_0_1]}, word: {ops: [compute_and_apply_vocabulary]}, id: {}}"
 
 
+BY_TFT = ("--features_engine=tft",)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """in.csv, schema.pbtxt, features.yaml."""
@@ -29,7 +32,13 @@ def folder(tmp_path):
 
 
 def flags(folder, *more):
-    return (f"--input={folder}/in.csv", f"--features={folder}/features.yaml", f"--output={folder}/graph", *more)
+    return (
+        f"--input={folder}/in.csv",
+        f"--features={folder}/features.yaml",
+        *BY_TFT,
+        f"--output={folder}/graph",
+        *more,
+    )
 
 
 def test_graph_is_the_one_that_prepare_would_fit(folder, capsys):
@@ -43,7 +52,7 @@ def test_graph_is_the_one_that_prepare_would_fit(folder, capsys):
 
     given = (f"--input={folder}/in.csv", *common, "--num_shards=2")
     assert run_prepare(*given, f"--transform={folder}/graph", f"--output={folder}/applied") == DONE
-    assert run_prepare(*given, f"--features={folder}/features.yaml", f"--output={folder}/fitted") == DONE
+    assert run_prepare(*given, f"--features={folder}/features.yaml", *BY_TFT, f"--output={folder}/fitted") == DONE
     assert shard_contents(folder / "applied") == shard_contents(folder / "fitted")
 
     assert fit_job(*flags(folder, *common))[0] == WRONG_USAGE

@@ -44,6 +44,7 @@ ROWS = [
     for row in range(400)
 ]
 SPLIT = ("--split=train=0.7,eval=0.3", "--split_key=id")
+BY_TFT = ("--features_engine=tft",)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,8 @@ def prepared(tmp_path_factory):
     types = {"id": "INT", "fare": "FLOAT", "fare_text": "BYTES", "word": "BYTES"}
     write_schema_file(folder / "schema.pbtxt", **{name: f"{kind} {one}" for name, kind in types.items()})
     (folder / "features.yaml").write_text(FEATURES, encoding="utf-8")
-    assert run_prepare(*flags(folder), "--features", folder / "features.yaml", "--output", folder / "out") == DONE
+    given = ("--features", folder / "features.yaml", *BY_TFT)
+    assert run_prepare(*flags(folder), *given, "--output", folder / "out") == DONE
     return folder
 
 

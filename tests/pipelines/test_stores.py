@@ -121,7 +121,7 @@ def test_features_are_fitted_and_applied(local, store):
     assert there.dataset_id == here.dataset_id
     names = set(list_files(f"{store}/graph"))
     assert names == set(list_files(f"{local}/graph"))
-    assert {"transform_fn/saved_model.pb", "metadata/schema.pbtxt"} <= names
+    assert {"features.json", "metadata/schema.pbtxt"} <= names
     # Fitted and applied at once.
     features = [f"--features={store}/features.yaml", f"--output={store}/both", "--num_shards=2"]
     common = [f"--input={store}/in/**/*.csv", f"--schema={store}/schema.pbtxt", "--split=train=0.8,eval=0.2"]

@@ -24,8 +24,11 @@ from penstock.io.files.extras import check_filesystem
 from penstock.io.reasons import Reason
 from penstock.io.reserved import RESERVED
 from penstock.io.schema import Feature, feature_map
-from penstock.transforms._named import GRAPH_SCHEMA, no_graph
+from penstock.transforms._named import FITTED_FEATURES, GRAPH_SCHEMA, no_graph
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
+from penstock.transforms.features.arrow.fitted_features import FittedFeatures
+from penstock.transforms.features.engine import fitted_engine
+from penstock.transforms.features.left_out import read_left_out
 from penstock.transforms.features.saved_graph import SavedGraph, error_text
 from penstock.transforms.features.tensorflow import import_tensorflow
 from penstock.transforms.features.tensors.arrays import GraphColumn, graph_column
@@ -49,12 +52,13 @@ class ApplyTransform(TakesBatches, RejectingTransform):
     computes row by row, the values of a row do not depend on its batch, to the last bit.
 
     Attributes:
-      transform_dir: the folder that `FitTransform`, tensorflow-transform or TFX wrote the graph to.
+      transform_dir: the folder that `FitTransform`, tensorflow-transform or TFX wrote the graph to; features that are
+        fitted without TensorFlow are applied without it.
       features: the features of the input columns; if given, they are checked before the pipeline runs.
 
     Raises:
       ConfigError: while the graph is built; see `check_transform`.
-      ImportError: without the extra `tft`.
+      ImportError: for a graph of TensorFlow without the extra `tft`.
       DataError: on the workers, when a column is not of the kind that the graph takes.
     """
 
@@ -70,14 +74,17 @@ class ApplyTransform(TakesBatches, RejectingTransform):
         return good
 
 
-def apply_graph(graph: SavedGraph, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, Reason]]:
+def apply_graph(graph: SavedGraph | FittedFeatures, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, Reason]]:
     """Returns the features of the rows that the graph can compute, and for each other row the reason why it cannot.
 
-    A batch on which the graph fails is halved until the bad rows are alone.
+    A batch on which a graph of TensorFlow fails is halved until the bad rows are alone.
 
     Raises:
       DataError: when a column is not of the kind that the graph takes, or the graph fails though no single row does.
     """
+    if isinstance(graph, FittedFeatures):
+        features, texts = graph.apply(batch)
+        return features, {row: Reason(_ERROR, texts[row]) for row in sorted(texts)}
     columns, faults = _graph_columns(graph, batch)
     left = _others(faults, batch.num_rows)
     values: list[pa.Array] | None = None
@@ -205,16 +212,18 @@ class _ApplyFn(beam.DoFn):
             yield features
 
 
-def load_graph(transform_dir: str) -> SavedGraph:
-    """Loads a fitted graph, unless it is the last one that this process has loaded.
+def load_graph(transform_dir: str) -> SavedGraph | FittedFeatures:
+    """Loads a fitted graph, or features that are fitted without TensorFlow, unless this process has loaded it last.
 
     Raises:
       ConfigError: when the folder holds no graph, or one whose columns cannot be read or written.
-      ImportError: without the extra `tft`.
+      ImportError: for a graph of TensorFlow without the extra `tft`.
     """
+    schema, tag = transformed_schema(transform_dir), transform_fingerprint(transform_dir)
+    if fitted_engine(transform_dir) == "arrow":
+        return _LOADED.acquire(lambda: FittedFeatures(transform_dir, read_left_out(transform_dir)), tag=tag)
     import_tensorflow()
-    schema = transformed_schema(transform_dir)
-    return _LOADED.acquire(lambda: SavedGraph(transform_dir, schema), tag=transform_fingerprint(transform_dir))
+    return _LOADED.acquire(lambda: SavedGraph(transform_dir, schema), tag=tag)
 
 
 def check_transform(
@@ -273,14 +282,18 @@ def transformed_schema(transform_dir: str) -> schema_pb2.Schema:
 def transform_fingerprint(transform_dir: str) -> str:
     """Returns the SHA-256 (hex) of a fitted graph's files, by name and content. Needs no TensorFlow.
 
-    Every fit has a fingerprint of its own, even on the same rows.
+    Every graph of TensorFlow has a fingerprint of its own, even of the same rows; fitted without it, features of the
+    same rows have the same.
 
     Raises:
       ConfigError: when the folder does not hold a fitted graph.
     """
     transformed_schema(transform_dir)
     digest = hashlib.sha256()
-    for folder in ("transform_fn", "transformed_metadata"):
+    fitted = stores.read_if_there(stores.join(transform_dir, FITTED_FEATURES))
+    if fitted is not None:
+        digest.update(f"{FITTED_FEATURES} {hashlib.sha256(fitted).hexdigest()}\n".encode())
+    for folder in ("transform_fn", "transformed_metadata", *(("vocabularies",) if fitted is not None else ())):
         root = stores.join(transform_dir, folder)
         for path in sorted(file.path for file in stores.files_below(root)):
             with stores.open_file(path) as file:

@@ -1,4 +1,4 @@
-"""Fits features: one pass over the training rows, whose statistics become part of a TensorFlow graph."""
+"""Fits features to the training rows: by Arrow, or as a TensorFlow graph that holds their statistics."""
 
 import dataclasses
 import json
@@ -17,15 +17,20 @@ from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
-from penstock.io.files.folders import move_folder, remove_folder
-from penstock.io.reasons import Note
+from penstock.io.files.folders import delete_files, move_folder, remove_folder
+from penstock.io.reasons import Note, merge_notes
 from penstock.io.reserved import SPLIT
 from penstock.io.schema import Kind, schema_features, write_schema
-from penstock.transforms._named import GRAPH_SCHEMA, RAW_SCHEMA
+from penstock.transforms._named import FITTED_FEATURES, GRAPH_SCHEMA, RAW_SCHEMA, AnyEngine
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import ColumnCheck, inherit_specials, record_checks
 from penstock.transforms.features.analyses.losses import Noticing, notes_of
+from penstock.transforms.features.arrow.fit import AnalyzeFeatures, Found, features_schema, fitted_program
+from penstock.transforms.features.arrow.fitted_file import write_fitted
+from penstock.transforms.features.arrow.program import Program
 from penstock.transforms.features.code.function import FeatureFunction
+from penstock.transforms.features.engine import choose_engine
+from penstock.transforms.features.entries.vocabulary import MAX_LABEL
 from penstock.transforms.features.functions import FeatureFile, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
 from penstock.transforms.features.tensors.arrays import GraphColumn, Ints, graph_column, large_list_array
@@ -33,12 +38,12 @@ from penstock.transforms.features.tensors.inputs import (
     KINDS,
     DenseInput,
     InputTensor,
+    ListInput,
     flat_schema,
     input_tensors,
     tensors_schema,
 )
 from penstock.transforms.features.trace import trace
-from penstock.transforms.features.vocabulary import MAX_LABEL
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -55,12 +60,14 @@ _ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.b
 
 @dataclasses.dataclass(eq=False)
 class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[str]]):
-    """Fits features to rows and writes the graph, as `tft.TFTransformOutput` loads it.
+    """Fits features to rows and writes what applies them.
 
     The input is a `PCollection[pyarrow.RecordBatch]` of columns as a read under `schema` yields them. The output is a
     `PCollection[str]` of one element, `output_dir`, when everything is written there::
 
-        transform_fn/           the graph, a SavedModel
+        transform_fn/           the graph, a SavedModel, as `tft.TFTransformOutput` loads it (engine tft)
+        features.json           the features with what is fitted (engine arrow)
+        vocabularies/           those of features.json, if it has any
         transformed_metadata/   the schema of its outputs
         metadata/               the schema of its inputs, and `notes.json` if the fit loses values (`fit_notes`)
 
@@ -76,11 +83,12 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
         `output_dir`, removed at the end; a graph in `s3://` or `az://` needs one elsewhere.
       severity: what became of rows that break the schema. A feature of a column that may have NaN or infinities with a
         warning may have them, too.
+      engine: "tft", "arrow", or "auto": Arrow where it has all operations of the features, else tensorflow-transform.
 
     Raises:
       ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a
         folder is on a filesystem that cannot be reached from here.
-      ImportError: without the extra `tft`.
+      ImportError: without the extra `tft`, for its engine.
       NoRowsError: on the workers, when there are no rows.
       DataError: on the workers, when a row has no value, too many, or one that float32 cannot
         hold, where the features need exactly one.
@@ -92,11 +100,32 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
     split: str | None = None
     temp_dir: str | None = None
     severity: SchemaSeverity = _ENFORCE
+    engine: AnyEngine = "tft"
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
         """Selects the rows, analyzes them and writes the graph."""
         for folder in filter(None, (self.output_dir, self.temp_dir)):
             check_filesystem(folder)
+        if choose_engine(self.features, self.engine) == "arrow":
+            return self._fit_columns(batches)
+        return self._fit_graph(batches)
+
+    def _fit_columns(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
+        """Fits without TensorFlow."""
+        if not isinstance(self.features, FeatureFile):
+            raise TypeError("only a FeatureFile is fitted without TensorFlow")
+        preprocessing = self.features.bind(schema_features(self.schema))
+        outputs = sorted(preprocessing.outputs, key=lambda output: output.entry.name)
+        program = Program(preprocessing.inputs, tuple(outputs))
+        rows = batches | "SelectRows" >> beam.ParDo(_SelectSplitFn(self.split)).with_output_types(pa.RecordBatch)
+        found = rows | "Analyze" >> AnalyzeFeatures(program)
+        columns = record_checks(self.schema, severity=self.severity).passing()
+        publish = _PublishFittedFn(self.output_dir, program, _file_plan(preprocessing), columns, self.split)
+        once = batches.pipeline | "Once" >> beam.Create([None])
+        return once | "Publish" >> beam.ParDo(publish, beam.pvalue.AsIter(found)).with_output_types(str)
+
+    def _fit_graph(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
+        """Fits with tensorflow-transform."""
         tensorflow = import_tensorflow()
         plan = _plan(tensorflow, self.features, self.schema)
         temp_dir = self.temp_dir or self._default_temp_dir()
@@ -265,7 +294,10 @@ def _file_plan(preprocessing: Preprocessing) -> _Plan:
         messages.append(message)
     sources = {output.entry.name: output.entry.inputs for output in preprocessing.outputs}
     schema = schema_pb2.Schema(feature=messages)
-    return _Plan(preprocessing, schema, input_tensors(schema), preprocessing.single, sources, "the features")
+    tensors = tuple(
+        (DenseInput if item.dense else ListInput)(item.name, item.kind, item.name) for item in preprocessing.inputs
+    )
+    return _Plan(preprocessing, schema, tensors, preprocessing.single, sources, "the features")
 
 
 class _SelectRowsFn(beam.DoFn):
@@ -288,6 +320,20 @@ class _SelectRowsFn(beam.DoFn):
             for label in self._labels:
                 _check_classes(label, columns[label].values)
             yield pa.record_batch([large_list_array(column) for column in columns.values()], list(columns))
+
+
+class _SelectSplitFn(beam.DoFn):
+    """Selects the rows of the split."""
+
+    def __init__(self, split: str | None):
+        self._split = split
+        self._counters = RowCounters("FitTransform")
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        selected = batch if self._split is None else rows_of_split(batch, self._split)
+        if selected.num_rows:
+            self._counters.add(in_rows=selected.num_rows)
+            yield selected
 
 
 def rows_of_split(batch: pa.RecordBatch, split: str) -> pa.RecordBatch:
@@ -351,13 +397,55 @@ class _PublishFn(beam.DoFn):
         list(written)
         if not rows:
             remove_folder(self._temp_dir)
-            which = "there are no rows" if self._split is None else f"the split {self._split!r} has no rows"
-            raise NoRowsError(f"cannot fit the features: {which}")
+            raise _no_rows(self._split)
         _complete_metadata(source, self._plan, self._columns)
         _write_notes(source, notes_of(lost))
         for name in ("metadata", "transformed_metadata", "transform_fn"):
             move_folder(stores.join(source, name), stores.join(self._output_dir, name))
+        _remove_fitted(self._output_dir)
         remove_folder(self._temp_dir)
+        yield self._output_dir
+
+
+def _no_rows(split: str | None) -> NoRowsError:
+    which = "there are no rows" if split is None else f"the split {split!r} has no rows"
+    return NoRowsError(f"cannot fit the features: {which}")
+
+
+def _remove_fitted(output_dir: str) -> None:
+    """Removes what an earlier fit without TensorFlow wrote."""
+    if stores.exists(stores.join(output_dir, FITTED_FEATURES)):
+        delete_files(output_dir, [FITTED_FEATURES])
+    remove_folder(stores.join(output_dir, "vocabularies"))
+
+
+class _PublishFittedFn(beam.DoFn):
+    """Writes what was fitted without TensorFlow; the file that says so comes last."""
+
+    def __init__(
+        self, output_dir: str, program: Program, plan: _Plan, columns: Sequence[ColumnCheck], split: str | None
+    ):
+        self._output_dir = output_dir
+        self._program = program
+        self._plan = plan
+        self._columns = tuple(columns)
+        self._split = split
+
+    def process(self, _: None, found: Iterable[Found]) -> Iterator[str]:
+        phases = list(found)
+        if not phases:
+            raise _no_rows(self._split)
+        program = fitted_program(self._program, phases)
+        schema = features_schema(program)
+        for feature in schema.feature:
+            _inherit(feature, self._plan, self._columns)
+        for name in ("metadata", "transformed_metadata", "transform_fn"):
+            remove_folder(stores.join(self._output_dir, name))
+        _remove_fitted(self._output_dir)
+        write_schema(self._plan.schema, stores.join(self._output_dir, *RAW_SCHEMA))
+        write_schema(schema, stores.join(self._output_dir, *GRAPH_SCHEMA))
+        _write_notes(self._output_dir, merge_notes(note for phase in phases for note in phase.notes))
+        write_fitted(program, self._output_dir)
         yield self._output_dir
 
 
@@ -390,6 +478,10 @@ def _complete_metadata(graph_dir: str, plan: _Plan, columns: Sequence[ColumnChec
     for feature in transformed.feature:
         if feature.name in plan.single and not feature.HasField("shape"):
             feature.value_count.min = feature.value_count.max = 1
-        sources = plan.sources_of(feature.name)
-        inherit_specials(feature, [check for check in columns if check.feature.name in sources])
+        _inherit(feature, plan, columns)
     write_schema(transformed, stores.join(graph_dir, *GRAPH_SCHEMA))
+
+
+def _inherit(feature: schema_pb2.Feature, plan: _Plan, columns: Sequence[ColumnCheck]) -> None:
+    sources = plan.sources_of(feature.name)
+    inherit_specials(feature, [check for check in columns if check.feature.name in sources])

@@ -63,9 +63,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.io.errors import ConfigError
 from penstock.io.files.yaml_files import read_text
-from penstock.io.schema import Feature, Kind, feature_map, find_feature
+from penstock.io.schema import Feature, feature_map
 from penstock.transforms._named import (
     FEATURES_HINT,
     check_custom_config,
@@ -75,19 +74,13 @@ from penstock.transforms._named import (
 )
 from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.compute.columns import fill_missing, map_items, map_values
-from penstock.transforms.features.file import Entry, Step, is_int, is_number, parse_entries
+from penstock.transforms.features.compute.vocabulary import apply_alone, apply_shared, build_shared
+from penstock.transforms.features.entries.binding import Input, Output, State, bind_entry
+from penstock.transforms.features.entries.file import Entry, Step, parse_entries
+from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.entries.vocabulary import Vocabulary, check_columns, check_terms, vocabularies
 from penstock.transforms.features.graph import CALLS
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
-from penstock.transforms.features.vocabulary import OPERATION as VOCABULARY
-from penstock.transforms.features.vocabulary import (
-    Vocabulary,
-    apply_alone,
-    apply_shared,
-    build_shared,
-    check_columns,
-    check_terms,
-    vocabularies,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +97,13 @@ class FeatureFile:
             argument of the wrong type, a missing default; with file, line and entry.
         """
         columns = feature_map(features)
-        outputs = tuple(_bind_entry(entry, columns) for entry in self.entries)
+        outputs = tuple(bind_entry(entry, columns) for entry in self.entries)
         terms = {output.entry.name: output.terms for output in outputs if output.terms}
         for vocabulary in vocabularies(self.entries).values():
             check_columns(vocabulary, columns)
             check_terms(vocabulary, terms)
         used = {name for entry in self.entries for name in entry.columns}
-        inputs = tuple(_Input(name, columns[name].kind, _is_dense(columns[name])) for name in sorted(used))
+        inputs = tuple(Input(columns[name]) for name in sorted(used))
         return Preprocessing(inputs, outputs)
 
 
@@ -157,46 +150,6 @@ def parse_features(text: str, source: str = "features") -> FeatureFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Input:
-    """A column as it enters the graph: dense [batch], or a SparseTensor [batch, n]."""
-
-    name: str
-    kind: Kind
-    dense: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _State:
-    """The state of a column between two operations."""
-
-    kind: Kind
-    single: bool
-    complete: bool
-    length: int | None = None  # of each list that is there, if it is fixed
-
-
-@dataclasses.dataclass(frozen=True)
-class _Output:
-    """An entry with the states of its inputs and, behind each operation, of what it gives.
-
-    `terms`: the kind of what its vocabulary holds, if it has one.
-    """
-
-    entry: Entry
-    states: tuple[_State, ...]
-    steps: tuple[_State, ...]
-    terms: Kind | None
-
-    @property
-    def single(self) -> bool:
-        return (self.steps or self.states)[-1].single
-
-    def entering(self, step: int) -> tuple[_State, ...]:
-        """The states of what an operation gets."""
-        return self.states if step == 0 else (self.steps[step - 1],)
-
-
-@dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """A `preprocessing_fn` made from the entries of a features file. It can be pickled; its graph is always the same.
 
@@ -205,8 +158,8 @@ class Preprocessing:
       outputs: the outputs that it makes from them.
     """
 
-    inputs: tuple[_Input, ...]
-    outputs: tuple[_Output, ...]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
 
     @property
     def single(self) -> frozenset[str]:
@@ -225,148 +178,10 @@ class Preprocessing:
         return {output.entry.name: computed.output(output) for output in self.outputs}
 
 
-def _is_dense(feature: Feature) -> bool:
-    return feature.complete and feature.multivalued is False
-
-
-def _bind_entry(entry: Entry, columns: Mapping[str, Feature]) -> _Output:
-    states = []
-    for name, default in zip(entry.inputs, entry.defaults, strict=True):
-        feature = find_feature(name, tuple(columns.values()), f"{entry.where}: input")
-        states.append(_input_state(entry, feature, default))
-    if len(states) > 1 and (not entry.steps or entry.steps[0].operation.max_inputs == 1):
-        raise ConfigError(
-            f"{entry.where}: has {len(states)} inputs, so its first operation must combine them, such as join or add"
-        )
-    steps: list[_State] = []
-    terms = None
-    for step in entry.steps:
-        entering = steps[-1:] or states
-        terms = entering[0].kind if step.name == VOCABULARY else terms
-        steps.append(_step_state(step, entering))
-    return _Output(entry, tuple(states), tuple(steps), terms)
-
-
-def _input_state(entry: Entry, feature: Feature, default: Any) -> _State:
-    if default is not None and not _is_of(default, feature.kind):
-        raise ConfigError(
-            f"{entry.where}: default must be {_KIND_NAMES[feature.kind]}, as {feature.name!r} is {feature.kind.value}, "
-            f"got {_written(default)}"
-        )
-    single = feature.multivalued is False
-    # A default makes a list of one value.
-    length = feature.length if default is None else None
-    return _State(feature.kind, single, _is_dense(feature) or default is not None, length)
-
-
-_KIND_NAMES = {Kind.INT: "a whole number", Kind.FLOAT: "a number", Kind.BYTES: "a text (in quotes)"}
-
-
-def _is_of(value: Any, kind: Kind) -> bool:
-    match kind:
-        case Kind.INT:
-            return is_int(value)
-        case Kind.FLOAT:
-            return is_number(value)
-        case Kind.BYTES:
-            return isinstance(value, bytes)
-
-
-def _written(value: Any) -> str:
-    return repr(value.decode() if isinstance(value, bytes) else value)
-
-
-def _step_state(step: Step, states: Sequence[_State]) -> _State:
-    _check_inputs(step, len(states))
-    _check_kinds(step, states)
-    _check_shapes(step, states)
-    return _given_state(step, states)
-
-
-def _check_shapes(step: Step, states: Sequence[_State]) -> None:
-    shape = step.operation.shape
-    single = all(state.single for state in states)
-    lists = {state.length for state in states if not state.single}
-    if shape == "items" and len(states) > 1 and lists:
-        if None in lists:
-            raise ConfigError(
-                f"{step.where}: takes features of one value, or lists of a fixed length; if these are, say so in the "
-                "schema: value_count { min: 1 max: 1 }, or both the length of the list, and give lists no default"
-            )
-        if len(lists) > 1:
-            raise ConfigError(f"{step.where}: takes lists of one length, got {' and '.join(map(str, sorted(lists)))}")  # type: ignore[type-var]
-    elif not single and (shape in ("single", "split", "either", "filled") or len(states) > 1):
-        raise ConfigError(
-            f"{step.where}: takes features of one value; if these are, say so in the schema: "
-            "value_count { min: 1 max: 1 }"
-        )
-    if single and shape in ("list", "reduce"):
-        hint = "list of tokens, got one text; split it first" if states[0].kind is Kind.BYTES else "list, got one value"
-        raise ConfigError(f"{step.where}: takes a {hint}")
-    if step.operation.complete and not all(state.complete for state in states):
-        raise ConfigError(f"{step.where}: cannot carry missing values; give the entry a default for each input")
-
-
-def _given_state(step: Step, states: Sequence[_State]) -> _State:
-    """The state of what an operation gives."""
-    operation, arguments = step.operation, step.arguments
-    kind = operation.output_kind([state.kind for state in states], arguments)
-    single, complete = all(state.single for state in states), all(state.complete for state in states)
-    length = next((state.length for state in states if state.length), None)
-    match operation.shape:
-        case "flag" | "filled":
-            return _State(kind, single=True, complete=True)
-        case "either":
-            found = any(state.complete for state in states) if step.name == "coalesce" else complete
-            return _State(kind, single=True, complete=found)
-        case "reduce":
-            return _State(kind, single=True, complete=False)
-        case "vector":
-            return _State(kind, False, complete, arguments[str(operation.length_of)])
-        case "split" | "list":
-            return _State(kind, single=False, complete=False)
-    if operation.drops and "default" not in arguments:
-        return _State(kind, single, complete=False)
-    return _State(kind, single, complete, length)
-
-
-def _check_inputs(step: Step, count: int) -> None:
-    operation = step.operation
-    given = operation.second in step.arguments if operation.second else False
-    if count > operation.max_inputs:
-        raise ConfigError(
-            f"{step.where}: takes {operation.max_inputs} input{'s'[: operation.max_inputs - 1]}, got {count}"
-        )
-    if count < operation.min_inputs:
-        raise ConfigError(f"{step.where}: needs {operation.min_inputs} inputs, got {count}")
-    if operation.second and count == 1 and not given:
-        raise ConfigError(f"{step.where}: needs a second input, or an argument ({operation.second})")
-    if operation.second and count > 1 and given:
-        raise ConfigError(f"{step.where}: has two inputs, so it takes no argument")
-
-
-def _check_kinds(step: Step, states: Sequence[_State]) -> None:
-    operation, kind = step.operation, states[0].kind
-    allowed = [operation.takes, *[operation.key or frozenset({kind})] * (len(states) - 1)]
-    for index, (state, kinds) in enumerate(zip(states, allowed, strict=True)):
-        if state.kind not in kinds:
-            wanted = " or ".join(sorted(item.value for item in kinds))
-            place = f" as input {index + 1}" if len(states) > 1 else ""
-            raise ConfigError(f"{step.where}: takes {wanted}{place}, got {state.kind.value}")
-    for name, value in step.arguments.items():
-        if name in operation.parameters and operation.parameters[name].type == "same" and not _is_of(value, kind):
-            raise ConfigError(
-                f"{step.where}: {name} must be {_KIND_NAMES[kind]}, as its input is {kind.value}, got {_written(value)}"
-            )
-    fault = operation.check([state.kind for state in states], step.arguments) if operation.check else None
-    if fault:
-        raise ConfigError(f"{step.where}: {fault}")
-
-
 class _Computation:
     """Computes outputs while a graph is built; a vocabulary that entries share is built once, from all of them."""
 
-    def __init__(self, t: Tensorflow, outputs: Sequence[_Output], inputs: Mapping[str, Any]):
+    def __init__(self, t: Tensorflow, outputs: Sequence[Output], inputs: Mapping[str, Any]):
         self._t = t
         self._outputs = {output.entry.name: output for output in outputs}
         self._inputs = inputs
@@ -374,7 +189,7 @@ class _Computation:
         self._terms: dict[str, Any] = {}
         self._built: dict[str | None, Any] = {}
 
-    def output(self, output: _Output) -> Any:
+    def output(self, output: Output) -> Any:
         """Returns the column of an output."""
         entry = output.entry
         if entry.name not in self._vocabularies:
@@ -383,19 +198,19 @@ class _Computation:
         column = self._apply_vocabulary(self._vocabularies[entry.name], output, entry.steps[at])
         return self._apply(output, range(at + 1, len(entry.steps)), [column])[0]
 
-    def _columns(self, output: _Output) -> list[Any]:
+    def _columns(self, output: Output) -> list[Any]:
         t, entry, columns = self._t, output.entry, []
         for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
             column = t.tf.nest.map_structure(t.tf.identity, self._inputs[name], expand_composites=True)
             columns.append(column if default is None else fill_missing(t, column, default, state.single))
         return columns
 
-    def _apply(self, output: _Output, steps: range, columns: list[Any]) -> list[Any]:
+    def _apply(self, output: Output, steps: range, columns: list[Any]) -> list[Any]:
         for index in steps:
             columns = [_apply(self._t, output.entry.steps[index], columns, output.entering(index))]
         return columns
 
-    def _terms_of(self, output: _Output) -> Any:
+    def _terms_of(self, output: Output) -> Any:
         """Returns the column that the vocabulary of an entry holds the values of."""
         name = output.entry.name
         if name not in self._terms:
@@ -403,7 +218,7 @@ class _Computation:
             self._terms[name] = self._apply(output, before, self._columns(output))[0]
         return self._terms[name]
 
-    def _apply_vocabulary(self, vocabulary: Vocabulary, output: _Output, step: Step) -> Any:
+    def _apply_vocabulary(self, vocabulary: Vocabulary, output: Output, step: Step) -> Any:
         column = self._terms_of(output)
         if not vocabulary.shared:
             return apply_alone(self._t, vocabulary, column, step, self._inputs)
@@ -417,7 +232,7 @@ def _vocabulary_step(entry: Entry) -> int:
     return next(index for index, step in enumerate(entry.steps) if step.name == VOCABULARY)
 
 
-def _apply(t: Tensorflow, step: Step, columns: list[Any], states: Sequence[_State]) -> Any:
+def _apply(t: Tensorflow, step: Step, columns: list[Any], states: Sequence[State]) -> Any:
     operation, arguments, call = step.operation, dict(step.arguments), CALLS[step.name]
     if operation.shape == "vector":
         arguments["complete"] = all(state.complete for state in states)

@@ -1,5 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""XXH64 of rows, as `penstock.io.columns.hashing` defines their bytes; those of one row at a time are made, in a small buffer."""
+"""XXH64 of rows, as `penstock.io.columns.hashing` defines their bytes; those of one row at a time are made, in a small buffer.
+
+And FarmHash's Fingerprint64 of texts (`farmhashna::Hash64`), by which TensorFlow puts them into buckets.
+"""
 
 import numpy as np
 
@@ -39,6 +42,10 @@ cdef extern from *:
     #define PENSTOCK_SHORT 32
     #define PENSTOCK_ROOM 64
     #define PENSTOCK_NAN 0x7FF8000000000000ULL
+    /* Of FarmHash. */
+    #define PENSTOCK_FARM0 0xC3A5C85C97CB3127ULL
+    #define PENSTOCK_FARM1 0xB492B66FBE98F273ULL
+    #define PENSTOCK_FARM2 0x9AE16A3B2F90404FULL
     """
     const uint64_t PRIME1 "PENSTOCK_PRIME1"
     const uint64_t PRIME2 "PENSTOCK_PRIME2"
@@ -50,6 +57,9 @@ cdef extern from *:
     const int64_t SHORT "PENSTOCK_SHORT"
     const int64_t ROOM "PENSTOCK_ROOM"  # more than a header, a length and a short text
     const uint64_t NAN_BITS "PENSTOCK_NAN"
+    const uint64_t FARM0 "PENSTOCK_FARM0"
+    const uint64_t FARM1 "PENSTOCK_FARM1"
+    const uint64_t FARM2 "PENSTOCK_FARM2"
 
 
 cdef struct Hasher:
@@ -329,3 +339,141 @@ cdef inline uint64_t _word(const uint8_t* data) noexcept nogil:
     cdef uint64_t word
     memcpy(&word, data, 8)
     return word
+
+
+cdef struct Pair:
+    uint64_t first
+    uint64_t second
+
+
+def fingerprints(texts not None):
+    """uint64[rows], the Fingerprint64 of each text of the one column; 0 where it is null."""
+    cdef Columns columns = Columns(texts)
+    cdef const Values* items
+    cdef int64_t row
+    cdef Span text
+    if columns.size != 1 or columns.columns[0].kind != BYTES or columns.columns[0].is_list:
+        raise TypeError("fingerprints are of one column of texts")
+    items = &columns.columns[0].items
+    found = np.zeros(columns.rows, np.uint64)
+    cdef uint64_t[::1] hashes = found
+    with nogil:
+        for row in range(columns.rows):
+            if not is_null(items, row):
+                text = text_at(items, row)
+                hashes[row] = _fingerprint(items.data + text.start, text.end - text.start)
+    return found
+
+
+cdef uint64_t _fingerprint(const uint8_t* data, int64_t size) noexcept nogil:
+    if size <= 16:
+        return _up_to_16(data, size)
+    if size <= 32:
+        return _up_to_32(data, size)
+    return _up_to_64(data, size) if size <= 64 else _beyond_64(data, size)
+
+
+cdef inline uint64_t _up_to_16(const uint8_t* data, int64_t size) noexcept nogil:
+    cdef uint64_t factor = FARM2 + 2 * <uint64_t> size
+    cdef uint64_t a, b
+    cdef uint32_t low, high
+    if size >= 8:
+        a, b = _word(data) + FARM2, _word(data + size - 8)
+        return _mixed(_turned(b, 37) * factor + a, (_turned(a, 25) + b) * factor, factor)
+    if size >= 4:
+        memcpy(&low, data, 4)
+        memcpy(&high, data + size - 4, 4)
+        return _mixed(size + (<uint64_t> low << 3), high, factor)
+    if not size:
+        return FARM2
+    low = data[0] + (<uint32_t> data[size >> 1] << 8)
+    high = <uint32_t> size + (<uint32_t> data[size - 1] << 2)
+    return _folded(low * FARM2 ^ high * FARM0) * FARM2
+
+
+cdef inline uint64_t _up_to_32(const uint8_t* data, int64_t size) noexcept nogil:
+    cdef uint64_t factor = FARM2 + 2 * <uint64_t> size
+    cdef uint64_t a = _word(data) * FARM1
+    cdef uint64_t b = _word(data + 8)
+    cdef uint64_t c = _word(data + size - 8) * factor
+    cdef uint64_t d = _word(data + size - 16) * FARM2
+    return _mixed(_turned(a + b, 43) + _turned(c, 30) + d, a + _turned(b + FARM2, 18) + c, factor)
+
+
+cdef inline uint64_t _up_to_64(const uint8_t* data, int64_t size) noexcept nogil:
+    cdef uint64_t factor = FARM2 + 2 * <uint64_t> size
+    cdef uint64_t a = _word(data) * FARM2
+    cdef uint64_t b = _word(data + 8)
+    cdef uint64_t c = _word(data + size - 8) * factor
+    cdef uint64_t d = _word(data + size - 16) * FARM2
+    cdef uint64_t y = _turned(a + b, 43) + _turned(c, 30) + d
+    cdef uint64_t z = _mixed(y, a + _turned(b + FARM2, 18) + c, factor)
+    cdef uint64_t e = _word(data + 16) * factor
+    cdef uint64_t f = _word(data + 24)
+    cdef uint64_t g = (y + _word(data + size - 32)) * factor
+    cdef uint64_t h = (z + _word(data + size - 24)) * factor
+    return _mixed(_turned(e + f, 43) + _turned(g, 30) + h, e + _turned(f + a, 18) + g, factor)
+
+
+cdef uint64_t _beyond_64(const uint8_t* data, int64_t size) noexcept nogil:
+    """Blocks of 64 bytes, then the last 64 once more."""
+    cdef uint64_t x = 81
+    cdef uint64_t y = x * FARM1 + 113
+    cdef uint64_t z = _folded(y * FARM2 + 113) * FARM2
+    cdef uint64_t factor
+    cdef Pair v = Pair(0, 0)
+    cdef Pair w = Pair(0, 0)
+    cdef uint64_t left = <uint64_t> (size - 1) & 63
+    cdef const uint8_t* end = data + (size - 1 - <int64_t> left)
+    x = x * FARM2 + _word(data)
+    while data != end:
+        _take_block(data, FARM1, 1, &x, &y, &z, &v, &w)
+        data += 64
+    factor = FARM1 + ((z & 0xFF) << 1)
+    w.first += left
+    v.first += w.first
+    w.first += v.first
+    _take_block(end + left - 63, factor, 9, &x, &y, &z, &v, &w)
+    return _mixed(
+        _mixed(v.first, w.first, factor) + _folded(y) * FARM0 + z, _mixed(v.second, w.second, factor) + x, factor
+    )
+
+
+cdef inline void _take_block(
+    const uint8_t* data, uint64_t factor, uint64_t times, uint64_t* x, uint64_t* y, uint64_t* z, Pair* v, Pair* w
+) noexcept nogil:
+    cdef uint64_t held
+    x[0] = _turned(x[0] + y[0] + v.first + _word(data + 8), 37) * factor
+    y[0] = _turned(y[0] + v.second + _word(data + 48), 42) * factor
+    x[0] ^= w.second * times
+    y[0] += v.first * times + _word(data + 40)
+    z[0] = _turned(z[0] + w.first, 33) * factor
+    v[0] = _weak(data, v.second * factor, x[0] + w.first)
+    w[0] = _weak(data + 32, z[0] + w.second, y[0] + _word(data + 16))
+    held = z[0]
+    z[0] = x[0]
+    x[0] = held
+
+
+cdef inline Pair _weak(const uint8_t* data, uint64_t a, uint64_t b) noexcept nogil:
+    cdef uint64_t last = _word(data + 24)
+    cdef uint64_t c
+    a += _word(data)
+    b = _turned(b + a + last, 21)
+    c = a
+    a += _word(data + 8) + _word(data + 16)
+    b += _turned(a, 44)
+    return Pair(a + last, b + c)
+
+
+cdef inline uint64_t _mixed(uint64_t u, uint64_t v, uint64_t factor) noexcept nogil:
+    cdef uint64_t a = _folded((u ^ v) * factor)
+    return _folded((v ^ a) * factor) * factor
+
+
+cdef inline uint64_t _folded(uint64_t value) noexcept nogil:
+    return value ^ value >> 47
+
+
+cdef inline uint64_t _turned(uint64_t value, int bits) noexcept nogil:
+    return value >> bits | value << (64 - bits)

@@ -47,3 +47,45 @@ def test_the_kernel_hashes_texts_of_any_length(size):
     content = np.random.default_rng(size).bytes(2 * size)
     batch = pa.record_batch({"a": [content[:size], b"", content[:7]], "b": [[content, content[size:]], None, []]})
     check_same(batch, ["a", "b"], size)
+
+
+# What tf.strings.to_hash_bucket_fast takes the remainder of: of the bytes 0, 7, 14, ..., by their number.
+FINGERPRINTS = {
+    0: 11160318154034397263,
+    1: 13718060045003475796,
+    3: 7836721383716570152,
+    4: 365121004050576997,
+    8: 15872949792654440359,
+    16: 18136686206037405083,
+    17: 11915285948536389748,
+    32: 764915578794662492,
+    33: 18105585573320925255,
+    64: 16160162133541714314,
+    65: 1750252573709625707,
+    128: 12084765434445350011,
+    200: 1800212452726993940,
+}
+
+
+@pytest.mark.parametrize("side", [compiled, pure], ids=["compiled", "pure"])
+def test_fingerprints_are_those_of_farmhash(side):
+    texts = [bytes(at * 7 % 256 for at in range(size)) for size in FINGERPRINTS]
+    batch = pa.record_batch({"text": pa.array([*texts, None, texts[0]], pa.binary())})
+    assert side.fingerprints(batch).tolist() == [*FINGERPRINTS.values(), 0, FINGERPRINTS[0]]
+    assert side.fingerprints(batch.slice(3, 2)).tolist() == list(FINGERPRINTS.values())[3:5]
+    large = pa.record_batch({"text": pa.array(texts, pa.large_binary())})
+    assert side.fingerprints(large).tolist() == list(FINGERPRINTS.values())
+    assert side.fingerprints(batch.slice(0, 0)).tolist() == []
+
+
+@pytest.mark.parametrize("side", [compiled, pure], ids=["compiled", "pure"])
+@pytest.mark.parametrize("column", [pa.array([1]), pa.array([[b"a"]])], ids=["numbers", "lists"])
+def test_fingerprints_are_of_texts(side, column):
+    with pytest.raises(TypeError, match="fingerprints are of one column of texts"):
+        side.fingerprints(pa.record_batch({"x": column}))
+
+
+@given(st.lists(st.binary(max_size=300)))
+def test_the_kernel_takes_fingerprints_like_python(texts):
+    batch = pa.record_batch({"text": pa.array(texts, pa.binary())})
+    assert compiled.fingerprints(batch).tolist() == pure.fingerprints(batch).tolist()

@@ -578,7 +578,7 @@ def test_beams_flags_take_values_as_beam_takes_them():
         ("prepare", ["--input=data/*.csv", "--output=out", "--rolling=gs://b/x"], "gcp"),
         ("prepare", ["--input=data/*.csv", "--output=out", "--also_to=kafka://a:1/t"], "kafka"),
         ("prepare", ["--input=kafka://a:1/t?stop=latest", "--output=out"], "kafka"),
-        ("prepare", ["--input=data/*.csv", "--output=out", "--features=f.yaml"], "tft"),
+        ("prepare", ["--input=data/*.csv", "--output=out", "--features=mine:fn"], "tft"),
         ("prepare", ["--input=data/*.csv", "--output=out", "--transform=graph"], "tft"),
         ("prepare", ["--input=data/*.csv", "--output=out", "--runner=DataflowRunner"], "gcp"),
         ("fit", ["--input=data/*.csv", "--output=out", "--features=mine:fn"], "tft"),

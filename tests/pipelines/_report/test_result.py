@@ -36,11 +36,15 @@ DATASET = [
     *BASE,
     *("output", "run_id", "dataset_id", "manifest", "windows"),
     *("rows_in", "rows_out", "rows_rejected", "rows_on_time", "rows_late"),
-    *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform"),
+    *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform", "features_engine"),
     *("statistics", "report", "drift", "anomalies", "letters"),
 ]
 LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parked"]
-FIT = [*BASE, "output", "features", "input", "rows_in", "rows_rejected", "rows_fitted", "schema", "transform", "notes"]
+FIT = [
+    *BASE,
+    *("output", "features", "input", "rows_in", "rows_rejected", "rows_fitted"),
+    *("schema", "transform", "features_engine", "notes"),
+]
 PROFILE = [*BASE, "input", "output", "report", "rows_unread", "unread_for", "datasets"]
 CHECK = [*BASE, "checked", "schema", "baseline", "serving", "rows", "findings", "anomalies", "report"]
 COMPARE = [*BASE, "a", "b", "datasets", "report"]
@@ -296,7 +300,6 @@ class TestFit:
         return ("--input", rows, f"--features={folder}/features.yaml", f"--output={folder}/graph", *more, "--json")
 
     def test_a_graph(self, rows, schema, tmp_path):
-        pytest.importorskip("tensorflow_transform")
         flags = ("--schema", schema, "--split=train=0.6,eval=0.4")
         found = run("fit", *self.flags(tmp_path, rows, *flags)).json
         assert list(found) == FIT
@@ -305,18 +308,16 @@ class TestFit:
         assert run_prepare("--input", rows, *flags, f"--output={tmp_path}/out", "--max_reject_fraction=1") == 0
         assert found["rows_fitted"] == manifest_of(tmp_path / "out").splits["train"]
         assert (found["schema"], found["transform"]) == (str(schema), f"{tmp_path}/graph")
+        assert found["features_engine"] == "arrow"
 
     def test_an_inferred_schema_lies_beside_it(self, rows, tmp_path):
-        pytest.importorskip("tensorflow_transform")
         assert run("fit", *self.flags(tmp_path, rows)).json["schema"] == f"{tmp_path}/graph/schema.pbtxt"
 
     def test_a_failure(self, tmp_path):
-        pytest.importorskip("tensorflow_transform")
         ended = run("fit", *self.flags(tmp_path, "no.csv"))
         assert (ended.json["job"], ended.json["status"], ended.code) == ("fit", "failed", 1)
 
     def test_a_dry_run(self, rows, tmp_path):
-        pytest.importorskip("tensorflow_transform")
         found = run("fit", *self.flags(tmp_path, rows, "--dry_run")).json
         assert found["stages"][-1] == "write the graph"
 

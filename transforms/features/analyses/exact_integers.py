@@ -110,10 +110,10 @@ def scale_to_gaussian(t: Tensorflow, column: Column) -> Column:
 
 def apply_buckets(t: Tensorflow, column: Column, boundaries: list[float]) -> Column:
     """Returns what `tft.apply_buckets` does, with whole boundaries that are compared as integers."""
-    return t.tft.apply_buckets(column, t.tf.constant([list(map(_whole, boundaries))], t.tf.int64))
+    return t.tft.apply_buckets(column, t.tf.constant([list(map(whole_bound, boundaries))], t.tf.int64))
 
 
-def _whole(bound: float) -> int:
+def whole_bound(bound: float) -> int:
     """Returns the integer that is reached when the bound is."""
     return math.ceil(max(-(2**63), min(bound, 2**63 - 1)))
 
@@ -121,7 +121,7 @@ def _whole(bound: float) -> int:
 def apply_buckets_with_interpolation(t: Tensorflow, column: Column, boundaries: list[float]) -> Column:
     """Returns what `tft.apply_buckets_with_interpolation` gives; large integers are taken less the first boundary."""
     tf = t.tf
-    first = 0 if max(map(abs, boundaries)) <= MAX_EXACT_WHOLE else _whole(boundaries[0])
+    first = 0 if max(map(abs, boundaries)) <= MAX_EXACT_WHOLE else whole_bound(boundaries[0])
     moved = tf.cast(_difference(t, _values(t, column), tf.constant(first, tf.int64)), tf.float32)
     bounds = tf.constant([[bound - first for bound in boundaries]], tf.float32)
     return t.tft.apply_buckets_with_interpolation(_with_values(t, column, moved), bounds)

@@ -58,6 +58,11 @@ def _narrowed(value: int) -> str:
     )
 
 
+def unheld_note(columns: str, count: int, term: bytes) -> Note:
+    """Returns the note of values that no vocabulary holds, the first of which in the order of texts is `term`."""
+    return Note(UNHELD, columns, count, _unheld(term))
+
+
 def _unheld(term: bytes) -> str:
     return (
         f"{term.decode(errors='replace')!r} is out of vocabulary, since a text file holds no line breaks and no empty "

@@ -17,6 +17,7 @@ from penstock.io.schema import Kind
 Ints = npt.NDArray[np.int64]
 
 _DTYPES: dict[Kind, Any] = {Kind.INT: np.int64, Kind.FLOAT: np.float32, Kind.BYTES: object}
+_ARROW_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,22 +151,39 @@ def graph_column(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[GraphCol
     """
     if name not in batch.schema.names:
         return empty_column(kind, batch.num_rows), {}
+    items, counts, faults = arrow_values(batch, name, kind)
+    values = _to_numpy(items, kind)
+    column = GraphColumn(values, counts)
+    if kind is Kind.FLOAT and (infinite := np.isinf(values)).any():
+        overflow = infinite & np.isfinite(items.to_numpy(zero_copy_only=False))
+        faults |= _faults(column, overflow, f"a value of {name!r} is too large for float32")
+    return column, faults
+
+
+def arrow_values(batch: pa.RecordBatch, name: str, kind: Kind) -> tuple[pa.Array, Ints | None, dict[int, str]]:
+    """Reads a column of a batch: its values without nulls, `counts` as in `GraphColumn`, and the faults in lists.
+
+    In a row with a fault, a null inside a list, a zero or an empty text stands for it.
+
+    Raises:
+      DataError: when the column is not of this kind.
+    """
+    if name not in batch.schema.names:
+        return pa.array([], _ARROW_TYPES[kind]), np.zeros(batch.num_rows, np.int64), {}
     counts, items = _flatten(batch.column(name))
     if not _has_kind(items.type, kind):
         raise DataError(
             f"column {name!r} holds {items.type}, where the features were fitted on {kind.value}; "
             "apply them under the schema of the fit, or fit again"
         )
-    is_missing = items.is_null() if items.null_count else None
-    values = _to_numpy(items if is_missing is None else items.fill_null(b"" if kind is Kind.BYTES else 0), kind)
-    column = GraphColumn(values, counts)
-    faults: dict[int, str] = {}
-    if is_missing is not None:
-        faults = _faults(column, is_missing.to_numpy(zero_copy_only=False), f"a value of the list {name!r} is missing")
-    if kind is Kind.FLOAT and (infinite := np.isinf(values)).any():
-        overflow = infinite & np.isfinite(items.to_numpy(zero_copy_only=False))
-        faults |= _faults(column, overflow, f"a value of {name!r} is too large for float32")
-    return column, faults
+    if not items.null_count:
+        return items, counts, {}
+    if pa.types.is_null(items.type):
+        items = items.cast(_ARROW_TYPES[kind])
+    is_missing = items.is_null().to_numpy(zero_copy_only=False)
+    lists = GraphColumn(is_missing, counts)
+    faults = _faults(lists, is_missing, f"a value of the list {name!r} is missing")
+    return items.fill_null(b"" if kind is Kind.BYTES else 0), counts, faults
 
 
 def _flatten(array: pa.Array) -> tuple[Ints | None, pa.Array]:

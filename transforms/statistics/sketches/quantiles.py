@@ -42,11 +42,12 @@ class QuantileSketch:
     are buckets.
     """
 
-    __slots__ = ("_buckets", "_greatest", "_least")
+    __slots__ = ("_buckets", "_greatest", "_least", "_limit")
 
-    def __init__(self) -> None:
-        """Makes the sketch of nothing."""
-        self._buckets = statistics.Buckets(MAX_BUCKETS)
+    def __init__(self, limit: int = MAX_BUCKETS) -> None:
+        """Makes the sketch of nothing; `limit` is another number of buckets instead of 4,096, at least as large."""
+        self._limit = limit
+        self._buckets = statistics.Buckets(limit)
         self._least = np.inf
         self._greatest = -np.inf
 
@@ -169,7 +170,7 @@ class QuantileSketch:
         return writer.put_float(self._least).put_float(self._greatest).to_bytes()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes, limit: int = MAX_BUCKETS) -> Self:
         """Returns the sketch of `to_bytes`.
 
         Raises:
@@ -180,7 +181,7 @@ class QuantileSketch:
         keys = np.cumsum(reader.take_uints(), dtype=np.uint64) << np.uint64(64 - bits)
         counts = reader.take_ints()
         reader.check(len(keys) == len(counts))
-        sketch = cls()
+        sketch = cls(limit)
         sketch._buckets.merge(keys, counts, bits)
         sketch._least, sketch._greatest = reader.take_float(), reader.take_float()
         reader.end()
@@ -193,7 +194,7 @@ class QuantileSketch:
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_bytes, (self.to_bytes(),)
+        return type(self).from_bytes, (self.to_bytes(), self._limit)
 
 
 def fixed_point(weights: Floats) -> Ints:

@@ -1,4 +1,4 @@
-"""Vocabularies of a features file: which entries share one, what orders it, where it is stored, and their graph.
+"""Vocabularies of a features file: which entries share one, what orders it, where it is stored.
 
 The parameters of `compute_and_apply_vocabulary` are tensorflow-transform's, except for `vocabulary`: entries that name
 the same one share it. It holds the terms of all their inputs, and each entry applies it with its own `default_value`
@@ -12,17 +12,13 @@ from typing import Any
 
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, find_feature
-from penstock.transforms.features.file import Entry, Step, is_int
-from penstock.transforms.features.tensorflow import Tensorflow
-
-# TensorFlow has no type annotations.
-Column = Any
-Values = Any
+from penstock.transforms.features.entries.file import Entry, Step, is_int
 
 OPERATION = "compute_and_apply_vocabulary"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_APPLYING = ("default_value", "num_oov_buckets")
+# The arguments that each entry may choose by itself.
+APPLYING = ("default_value", "num_oov_buckets")
 _NAMING = ("vocabulary", "vocab_filename")
 _OF_LABELS = ("use_adjusted_mutual_info", "min_diff_from_avg")
 _COLUMN_KINDS = {"weights": (Kind.INT, Kind.FLOAT), "labels": (Kind.INT,)}
@@ -102,7 +98,7 @@ def _vocabulary(members: Sequence[tuple[Entry, Step]]) -> Vocabulary:
     given: dict[str, Step] = {}
     for _, other in members:
         for name, value in other.arguments.items():
-            if name in _APPLYING + _NAMING:
+            if name in APPLYING + _NAMING:
                 continue
             if arguments.setdefault(name, value) != value:
                 raise ConfigError(
@@ -169,52 +165,3 @@ def check_terms(vocabulary: Vocabulary, kinds: Mapping[str, Kind]) -> None:
             )
     if kind is Kind.INT and "file_format" in vocabulary.arguments:
         raise ConfigError(f"{first.where}: file_format is for texts; a vocabulary of integers is a text file")
-
-
-def apply_alone(t: Tensorflow, vocabulary: Vocabulary, column: Column, step: Step, inputs: Mapping[str, Any]) -> Column:
-    """Builds and applies the vocabulary of one entry."""
-    arguments = {name: step.arguments[name] for name in _APPLYING if name in step.arguments}
-    made = _making(t, vocabulary, column, inputs)
-    return t.tft.compute_and_apply_vocabulary(column, **arguments, **made)
-
-
-def build_shared(t: Tensorflow, vocabulary: Vocabulary, columns: Sequence[Column], inputs: Mapping[str, Any]) -> Values:
-    """Builds a vocabulary of several columns; returns what `apply_shared` takes."""
-    joined = t.tf.sparse.concat(1, [_as_sparse(t, column) for column in columns])
-    return t.tft.vocabulary(joined, **{"min_diff_from_avg": 0.0, **_making(t, vocabulary, joined, inputs)})
-
-
-def apply_shared(t: Tensorflow, vocabulary: Vocabulary, built: Values, column: Column, step: Step) -> Column:
-    """Applies a vocabulary that entries share."""
-    arguments = {name: step.arguments[name] for name in _APPLYING if name in step.arguments}
-    if "file_format" in vocabulary.arguments:
-        arguments["file_format"] = vocabulary.arguments["file_format"]
-    return t.tft.apply_vocabulary(column, built, **arguments)
-
-
-def _making(t: Tensorflow, vocabulary: Vocabulary, column: Column, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments that make a vocabulary, with tensors for columns."""
-    arguments = dict(vocabulary.arguments)
-    if vocabulary.name is not None:
-        arguments["vocab_filename"] = vocabulary.name
-    if "weights" in arguments:
-        weights = t.tf.cast(inputs[arguments["weights"]], t.tf.float32)
-        arguments["weights"] = _by_value(t, column, weights)
-    if "labels" in arguments:
-        arguments["labels"] = inputs[arguments["labels"]]
-    return arguments
-
-
-def _by_value(t: Tensorflow, column: Column, weights: Values) -> Values:
-    """Gives each value of a column the weight of its row."""
-    return t.tf.gather(weights, column.indices[:, 0]) if isinstance(column, t.tf.SparseTensor) else weights
-
-
-def _as_sparse(t: Tensorflow, column: Column) -> Column:
-    tf = t.tf
-    if isinstance(column, tf.SparseTensor):
-        return column
-    rows = tf.range(tf.shape(column, tf.int64)[0])
-    return tf.SparseTensor(
-        tf.stack([rows, tf.zeros_like(rows)], axis=1), column, tf.stack([tf.size(rows, tf.int64), 1])
-    )

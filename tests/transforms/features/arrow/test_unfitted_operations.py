@@ -1,0 +1,289 @@
+"""What operations that are not fitted compute without TensorFlow, against TensorFlow's graphs on hostile rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hostile_rows import HOSTILE, ROWS, hostile_batch
+
+from penstock.io.schema import Kind
+from penstock.transforms.features.arrow.calls import CALLS
+from penstock.transforms.features.arrow.fitted_features import FittedFeatures
+from penstock.transforms.features.arrow.fitted_file import write_fitted
+from penstock.transforms.features.arrow.program import Program
+from penstock.transforms.features.functions import parse_features
+from penstock.transforms.features.operations.numbers import NUMBERS
+from penstock.transforms.features.operations.texts import TEXTS
+from penstock.transforms.features.operations.times import TIMES
+from penstock.transforms.features.tensors.arrays import graph_column
+
+tf = pytest.importorskip("tensorflow")
+pytest.importorskip("tensorflow_transform")
+
+# The least number that is not subnormal, and what a number may lack that is computed from one.
+_TINY, _SMALL = np.float32(1.17549435e-38), np.float32(4e-38)
+
+# An entry, and by how many units in the last place a FLOAT may differ.
+CASES: dict[str, tuple[str, int]] = {
+    **{f"{name}_int": (f"{{input: wide, ops: [{name}]}}", 0) for name in ("abs", "negative", "sign")},
+    **{
+        name: (f"{{input: x, ops: [{name}]}}", 0)
+        for name in ("abs", "negative", "sign", "round", "floor", "ceil", "trunc", "square")
+    },
+    "abs_list": ("{input: list, ops: [abs]}", 0),
+    "square_int": ("{input: i, ops: [square]}", 0),
+    **{f"{name}_int": (f"{{input: wide, ops: [{name}]}}", 4) for name in ("log", "log1p", "sqrt")},
+    "exp_int": ("{input: i, ops: [exp]}", 4),
+    **{f"{name}_abs": (f"{{input: x, ops: [abs, {name}]}}", 4) for name in ("log", "log1p", "sqrt")},
+    "exp": ("{input: x, ops: [exp]}", 4),
+    **{f"pow_{exponent}": (f"{{input: x, ops: [abs, {{pow: {exponent}}}]}}", 4) for exponent in (0.5, 2, -1, 1.7, 0)},
+    "pow_3": ("{input: x, ops: [{pow: 3}]}", 4),
+    "pow_int": ("{input: wide, ops: [{pow: 1.5}]}", 4),
+    **{
+        f"{name}_columns": (f"{{inputs: [x, y], ops: [{name}]}}", 0)
+        for name in ("add", "subtract", "multiply", "divide", "floordiv", "floormod", "maximum", "minimum")
+    },
+    **{
+        f"{name}_int_columns": (f"{{inputs: [wide, j], ops: [{name}]}}", 0)
+        for name in ("add", "subtract", "multiply", "divide", "floordiv", "floormod", "maximum", "minimum")
+    },
+    **{
+        f"{name}_value": (f"{{input: x, ops: [{{{name}: 2.5}}]}}", 0)
+        for name in ("add", "subtract", "multiply", "floormod", "maximum", "minimum")
+    },
+    "divide_value": ("{input: x, ops: [{divide: 3}]}", 1),
+    "divide_int_value": ("{input: wide, ops: [{divide: 7}]}", 1),
+    **{
+        f"{name}_int_value": (f"{{input: wide, ops: [{{{name}: -3}}]}}", 0)
+        for name in ("add", "subtract", "multiply", "floordiv", "floormod", "maximum", "minimum")
+    },
+    "floordiv_least": ("{input: wide, ops: [{floordiv: -1}]}", 0),
+    "add_dense": ("{inputs: [sure, wide], ops: [add]}", 0),
+    "add_to_list": ("{inputs: [pair, y], ops: [add]}", 0),
+    "subtract_lists": ("{inputs: [pair, pair], ops: [subtract]}", 0),
+    "clip_by_value": ("{input: x, ops: [{clip_by_value: {min: -0.5, max: 2}}]}", 0),
+    "clip_by_value_int": ("{input: wide, ops: [{clip_by_value: {max: 100}}]}", 0),
+    "cast_to_int": ("{input: x, ops: [{cast: int}]}", 0),
+    "cast_to_float": ("{input: wide, ops: [{cast: float}]}", 0),
+    "apply_buckets": ("{input: x, ops: [{apply_buckets: [-1.5, 0, 0.1, 2.5]}]}", 0),
+    "apply_buckets_int": (
+        "{input: wide, ops: [{apply_buckets: [-9007199254740993, 0.5, 9007199254740993, 1.0e+19]}]}",
+        0,
+    ),
+    "apply_buckets_with_interpolation": (
+        "{input: x, ops: [{apply_buckets_with_interpolation: [-1.5, 0, 0.1, 2.5]}]}",
+        2,
+    ),
+    "interpolation_far": ("{input: x, ops: [{apply_buckets_with_interpolation: [-3.0e+38, 3.0e+38]}]}", 2),
+    "interpolation_one": ("{input: x, ops: [{apply_buckets_with_interpolation: [0.5]}]}", 0),
+    "interpolation_int": ("{input: i, ops: [{apply_buckets_with_interpolation: [-9, 0.5, 7]}]}", 2),
+    "interpolation_large": (
+        "{input: wide, ops: [{apply_buckets_with_interpolation: [-9007199254740993, 0, 9007199254740993]}]}",
+        2,
+    ),
+    **{
+        f"{name}_columns": (f"{{inputs: [x, y], ops: [{name}]}}", 0)
+        for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+    },
+    **{
+        f"{name}_int": (f"{{input: wide, ops: [{{{name}: 7}}]}}", 0)
+        for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+    },
+    "equal_texts": ("{inputs: [text, other], ops: [equal]}", 0),
+    "not_equal_text": ("{input: text, ops: [{not_equal: 'Äö ß'}]}", 0),
+    "logical_and": ("{inputs: [wide, j, sure], ops: [logical_and]}", 0),
+    "logical_or": ("{inputs: [i, j], ops: [logical_or]}", 0),
+    "logical_not": ("{input: list, ops: [logical_not]}", 0),
+    **{name: (f"{{input: text, ops: [{name}]}}", 0) for name in ("lower", "upper", "strip", "length")},
+    "upper_words": ("{input: words, ops: [upper]}", 0),
+    **{
+        f"substr_{start}_{length}": (f"{{input: text, ops: [{{substr: {{start: {start}, length: {length}}}}}]}}", 0)
+        for start, length in ((0, 3), (2, 2), (-3, 2), (-1, 99), (1, 0), (5, 2**62))
+    },
+    "substr_to_the_end": ("{input: text, ops: [{substr: {start: 3}}]}", 0),
+    "substr_far": ("{input: text, ops: [{substr: {start: -9223372036854775808}}]}", 0),
+    "as_string": ("{input: wide, ops: [as_string]}", 0),
+    "to_number_int": ("{input: whole, ops: [{to_number: int}]}", 0),
+    "to_number_float": ("{input: numeral, ops: [{to_number: float}]}", 0),
+    "regex_replace": (r"{input: text, ops: [{regex_replace: {pattern: '([a-c]*)\s', rewrite: '<\1\0>'}}]}", 0),
+    "regex_replace_empty": ("{input: text, ops: [{regex_replace: {pattern: 'b*', rewrite: '-'}}]}", 0),
+    "regex_full_match": (r"{input: text, ops: [{regex_full_match: '(?i)[a-zä]*|\pL.*|aa|a'}]}", 0),
+    "regex_extract": ("{input: text, ops: [{regex_extract: '[a-cä]+'}]}", 0),
+    "regex_extract_group": (r"{input: text, ops: [{regex_extract: {pattern: '(.)(\s|$)', group: 2}}]}", 0),
+    "regex_extract_words": ("{input: words, ops: [{regex_extract: '[B-Z]|^$'}]}", 0),
+    "join": ("{inputs: [text, other], ops: [{join: '|'}]}", 0),
+    "split": ("{input: text, ops: [split]}", 0),
+    "split_at": ("{input: text, ops: [{split: aa}]}", 0),
+    "split_default": ("{input: text, default: 'p q', ops: [split]}", 0),
+    "ngrams": ("{input: words, ops: [{ngrams: {ngram_range: [1, 3], separator: _}}]}", 0),
+    "ngrams_long": ("{input: words, ops: [{ngrams: [4, 9]}]}", 0),
+    "bag_of_words": ("{input: words, ops: [{bag_of_words: [1, 2]}]}", 0),
+    "hash_strings": ("{input: text, ops: [{hash_strings: 1000}]}", 0),
+    **{f"parse_time_{unit}": (f"{{input: time, ops: [{{parse_time: {unit}}}]}}", 0) for unit in ("ns", "us", "s", "d")},
+    **{
+        f"{part}_of_text": (f"{{input: time, ops: [{{time_part: {part}}}]}}", 0)
+        for part in ("year", "quarter", "month", "week", "day", "weekday", "day_of_year", "hour", "minute", "second")
+    },
+    "week_of_int": ("{input: seconds, ops: [{time_part: {part: week, unit: s}}]}", 0),
+    "hour_of_int": ("{input: i, ops: [{time_part: {part: hour, unit: ms}}]}", 0),
+    "time_sin": ("{input: time, ops: [{time_sin: day_of_year}]}", 0),
+    "time_cos": ("{input: seconds, ops: [{time_cos: {part: minute, unit: s}}]}", 0),
+    "days_since": ("{input: time, ops: [{days_since: 2026-01-31T12:00+01:00}]}", 1),
+    "days_since_int": ("{inputs: [seconds, seconds], ops: [{days_since: {unit: s}}]}", 1),
+    "days_since_ms": ("{inputs: [i, i], ops: [{days_since: {unit: ms}}]}", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def batch() -> pa.RecordBatch:
+    return hostile_batch()
+
+
+@pytest.mark.parametrize(("entry", "units"), CASES.values(), ids=CASES.keys())
+def test_values_and_faults_are_those_of_tensorflow(
+    entry: str, units: int, batch: pa.RecordBatch, tmp_path: Path
+) -> None:
+    bound = parse_features(f"features: {{y: {entry}}}").bind([feature for feature, _ in HOSTILE.values()])
+    write_fitted(Program(bound.inputs, bound.outputs), str(tmp_path))
+    features, faults = FittedFeatures(str(tmp_path)).apply(batch)
+    theirs, failed = _tensorflow_rows(bound, batch)
+    assert sorted(faults) == sorted(failed)
+    assert all(len(text) > 10 for text in faults.values())
+    wrong = _different(features.column("y"), theirs, units)
+    if wrong.any():
+        # TensorFlow takes subnormal numbers for 0.
+        flushed, _ = FittedFeatures(str(tmp_path)).apply(_flushed(batch))
+        wrong &= _different(flushed.column("y"), theirs, units, any_zero=True)
+    kept = np.delete(np.arange(ROWS), sorted(faults))
+    found = [
+        (
+            [batch.column(item.name)[int(kept[at])].as_py() for item in bound.inputs],
+            features.column("y")[at],
+            theirs[at],
+        )
+        for at in np.flatnonzero(wrong)[:5].tolist()
+    ]
+    assert not found, f"{wrong.sum()} rows"
+
+
+def test_every_operation_that_is_not_fitted_is_tested() -> None:
+    untested = {
+        item.name for item in (*NUMBERS, *TEXTS, *TIMES) if not any(item.name in case for case, _ in CASES.values())
+    }
+    assert not untested
+    assert {item.name for item in (*NUMBERS, *TEXTS, *TIMES)} <= CALLS.keys()
+
+
+def _flushed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same batch with 0 for subnormal numbers, as TensorFlow reads it."""
+    arrays = []
+    for name in batch.schema.names:
+        column = batch.column(name)
+        is_list = pa.types.is_list(column.type)
+        values = column.values if is_list else column
+        if pa.types.is_float32(values.type):
+            numbers = values.to_numpy(zero_copy_only=False)
+            zeroed = np.where(np.abs(numbers) < _TINY, np.copysign(np.float32(0), numbers), numbers)
+            found = pa.array(zeroed, mask=values.is_null().to_numpy(zero_copy_only=False))
+            column = pa.ListArray.from_arrays(column.offsets, found, mask=column.is_null()) if is_list else found
+        arrays.append(column)
+    return pa.record_batch(arrays, batch.schema.names)
+
+
+def _different(mine: pa.Array, theirs: pa.Array, units: int, any_zero: bool = False) -> Any:
+    """Which rows have another number of values, or a value that is not the same."""
+    mine = mine if pa.types.is_list(mine.type) else _as_lists(mine)
+    (counts, one), (others, other) = ((_counts(lists), lists.flatten()) for lists in (mine, theirs))
+    assert len(counts) == len(others)
+    if (counts != others).any():
+        return counts != others
+    same = _same(one, other, units, any_zero)
+    return np.bincount(np.repeat(np.arange(len(counts)), counts)[~same], minlength=len(counts)) > 0
+
+
+def _counts(lists: pa.Array) -> Any:
+    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+
+
+def _as_lists(column: pa.Array) -> pa.Array:
+    counts = column.is_valid().to_numpy(zero_copy_only=False).astype(np.int32)
+    return pa.ListArray.from_arrays(np.append(np.int32(0), np.cumsum(counts, dtype=np.int32)), column.drop_null())
+
+
+def _same(mine: pa.Array, theirs: pa.Array, units: int, any_zero: bool) -> Any:
+    assert mine.type == theirs.type
+    if not pa.types.is_float32(mine.type):
+        return pc.equal(mine, theirs).to_numpy(zero_copy_only=False)
+    one, other = mine.to_numpy(), theirs.to_numpy()
+    tiny = (np.abs(one) < _SMALL) & (np.abs(other) < _SMALL) & (any_zero | (one != 0) | (other != 0))
+    near = np.abs(_ordered(one) - _ordered(other)) <= units
+    return near | tiny | (np.isnan(one) & np.isnan(other)) | ((units > 0) & (one == other))
+
+
+def _ordered(numbers: Any) -> Any:
+    """Numbers whose differences are units in the last place; -0.0 is 1 below 0.0."""
+    bits = numbers.view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(2**31) - 1 - bits, bits)
+
+
+def _tensorflow_rows(bound: Any, batch: pa.RecordBatch) -> tuple[pa.Array, dict[int, str]]:
+    """The rows that TensorFlow's graph computes, as lists, and the others with what it says."""
+    columns = {item.name: graph_column(batch, item.name, item.kind)[0] for item in bound.inputs}
+    specs = {
+        item.name: tf.TensorSpec([None], _DTYPES[item.kind])
+        if item.dense
+        else tf.SparseTensorSpec([None, None], _DTYPES[item.kind])
+        for item in bound.inputs
+    }
+    function = tf.function(lambda inputs: bound(inputs)["y"], input_signature=[specs], autograph=False)
+    found: list[pa.Array] = []
+    faults: dict[int, str] = {}
+    for start, end, result in _pieces(function, bound, columns, 0, ROWS):
+        if isinstance(result, str):
+            faults[start] = result
+        else:
+            found.append(_lists(result, end - start))
+    return pa.concat_arrays(found), faults
+
+
+_DTYPES = {Kind.INT: tf.int64, Kind.FLOAT: tf.float32, Kind.BYTES: tf.string}
+
+
+def _pieces(function: Any, bound: Any, columns: Any, start: int, end: int) -> Iterator[tuple[int, int, Any]]:
+    """Yields the results of halves and halves of these, until the rows that fail are alone."""
+    parts = {item.name: columns[item.name].slice(start, end) for item in bound.inputs}
+    try:
+        yield start, end, function({item.name: _tensor(item, parts[item.name]) for item in bound.inputs})
+        return
+    except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
+        if end - start == 1:
+            yield start, end, str(error)
+            return
+    # Rows that fail are mostly among the first.
+    middle = start + (end - start) // (16 if end - start > 1000 else 2)
+    yield from _pieces(function, bound, columns, start, middle)
+    yield from _pieces(function, bound, columns, middle, end)
+
+
+def _tensor(item: Any, column: Any) -> Any:
+    values = tf.constant(column.values, _DTYPES[item.kind])
+    if item.dense:
+        return values
+    width = int(column.lengths.max(initial=0))
+    return tf.SparseTensor(column.indices, values, [len(column), width])
+
+
+def _lists(result: Any, rows: int) -> pa.Array:
+    if not isinstance(result, tf.SparseTensor):
+        return _as_lists(_array(result))
+    counts = np.bincount(result.indices.numpy()[:, 0], minlength=rows)
+    offsets = np.append(0, np.cumsum(counts)).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, _array(result.values))
+
+
+def _array(values: Any) -> pa.Array:
+    return pa.array(values.numpy(), pa.binary() if values.dtype == tf.string else None)

@@ -1,0 +1,1 @@
+"""The entries of a features file: parsed, and bound to the columns of a schema."""
