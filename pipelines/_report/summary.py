@@ -66,7 +66,7 @@ def _print_text(result: Result, output: str) -> None:
         case FitResult():
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
             print(f"fitted {result.features} ({result.features_engine}) on {rows}{result.input}; ", end="")
-            print(f"the graph is in {result.transform}")
+            print(f"they are in {result.transform}")
             _print(*_notes(result.notes), *told_report(result.report))
         case RelaxResult():
             _print(*_relaxed(result))

@@ -45,7 +45,7 @@ def test_graph_is_the_one_that_prepare_would_fit(folder, capsys):
     tft = pytest.importorskip("tensorflow_transform")
     common = (f"--schema={folder}/schema.pbtxt", "--split=train=0.8,eval=0.2")
     assert fit_job(*flags(folder, *common)) == (DONE, "")
-    assert "the graph is in" in capsys.readouterr().out
+    assert "they are in" in capsys.readouterr().out
     graph = tft.TFTransformOutput(f"{folder}/graph")
     assert set(graph.transformed_feature_spec()) == {"x", "word", "id"}
     assert not [path for path in all_files(folder / "graph") if ".tmp" in path]
