@@ -137,9 +137,7 @@ def damaged_records(found: Frames) -> np.ndarray:
     return np.asarray(stored != np.array(computed, np.uint32))
 
 
-def _before_lengths(
-    found: "_Found", data: bytes, offset: int, damaged: Callable[[], None]
-) -> Iterator[Frames]:
+def _before_lengths(found: "_Found", data: bytes, offset: int, damaged: Callable[[], None]) -> Iterator[Frames]:
     """Yields the frames before a wrong length, if there is one, and tells of records that do not match their CRC."""
     wrong = [head for head in (found.bad_length, found.absurd) if head >= 0]
     if wrong:

@@ -12,6 +12,7 @@ what may be missing   also `NAME$present`, bool [rows], with `missing="mask"`
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.kernel.shared.offsets import starts_of
 
 Array: TypeAlias = np.ndarray
 
@@ -52,8 +54,8 @@ class ToArrays:
       lengths: the number of values that each row has, of columns for which the schema says one.
 
     Raises:
-      ConfigError: for another rule, a column that there is not, a value that a column cannot hold, or a width of what is
-        no list.
+      ConfigError: for another rule, a column that there is not, a value that a column cannot hold, or a width of
+        what is no list.
     """
 
     schema: pa.Schema
@@ -67,7 +69,9 @@ class ToArrays:
         for name, value in self._values().items():
             field = self._field(name, "missing")
             if value is None or pa.types.is_list(field.type):
-                raise ConfigError(f"missing: column {name!r} is of {field.type}, so it cannot be {value!r} where it is missing")
+                raise ConfigError(
+                    f"missing: column {name!r} is of {field.type}, so it cannot be {value!r} where it is missing"
+                )
             try:
                 pa.scalar(value, field.type)
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -95,13 +99,13 @@ class ToArrays:
         arrays: Arrays = {}
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if self.missing == "mask":
-                arrays[name + PRESENT] = np.asarray(column.is_valid())
+                arrays[name + PRESENT] = _present(column)
             elif column.null_count and name in self._values():
                 column = pc.fill_null(column, pa.scalar(self._values()[name], column.type))
             elif column.null_count:
                 raise DataError(
-                    f"column {name!r}: {column.null_count} of {len(column)} rows of the batch have no value; say what they "
-                    f"become: missing='mask', or missing={{{name!r}: VALUE}}"
+                    f"column {name!r}: {column.null_count} of {len(column)} rows of the batch have no value; say what "
+                    f"they become: missing='mask', or missing={{{name!r}: VALUE}}"
                 )
             if not pa.types.is_list(column.type):
                 arrays[name] = _flat(column)
@@ -110,44 +114,69 @@ class ToArrays:
             if name in self.pad:
                 arrays[name], arrays[name + LENGTH] = _padded(name, ragged, self.pad[name])
             elif name in self.lengths:
-                arrays[name] = _even(name, ragged, self.lengths[name], np.asarray(column.is_valid()))
+                arrays[name] = _even(name, ragged, self.lengths[name], _present(column))
             else:
                 arrays[name] = ragged
         return arrays
 
 
 def _flat(column: pa.Array) -> Array:
-    """Returns the values, zeros and empty texts in place of nulls, which a mask tells from values."""
+    """Returns the values, zeros and empty texts in place of nulls, which a mask tells from values.
+
+    `to_numpy` would import pandas, which takes half a second, so the common types do without.
+    """
+    found = column.type
+    if pa.types.is_integer(found) or pa.types.is_floating(found):
+        letter = "f" if pa.types.is_floating(found) else "u" if pa.types.is_unsigned_integer(found) else "i"
+        data = np.frombuffer(column.buffers()[1] or b"", f"{letter}{found.bit_width // 8}")
+        values = data[column.offset : column.offset + len(column)]
+        return np.where(_present(column), values, 0).astype(values.dtype) if column.null_count else values.copy()
+    if pa.types.is_binary(found) or pa.types.is_string(found):
+        return _texts(column)
     if column.null_count:
-        column = pc.fill_null(column, _nothing(column.type))
+        raise ConfigError(f"numpy has no form for {found} with missing values: read Arrow batches")
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def _nothing(arrow_type: pa.DataType) -> pa.Scalar:
-    if pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type):
-        return pa.scalar("", arrow_type)
-    if pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type):
-        return pa.scalar(b"", arrow_type)
-    try:
-        return pa.scalar(0, pa.int64()).cast(arrow_type)
-    except pa.ArrowException as error:
-        raise ConfigError(f"numpy has no form for {arrow_type} with missing values: read Arrow batches") from error
+def _texts(column: pa.Array) -> Array:
+    """Returns object[n], bytes or texts."""
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    low = int(ends[0]) if len(ends) else 0
+    content = b"" if data is None or not len(ends) else bytes(memoryview(data)[low : int(ends[-1])])
+    bounds = (ends - low).tolist()
+    pieces = [content[start:end] for start, end in itertools.pairwise(bounds)]
+    values = np.empty(len(column), object)
+    values[:] = [piece.decode() for piece in pieces] if pa.types.is_string(column.type) else pieces
+    if column.null_count:
+        values[~_present(column)] = "" if pa.types.is_string(column.type) else b""
+    return values
+
+
+def _present(column: pa.Array) -> Array:
+    """Returns bool[n], whether each row has a value."""
+    bits = column.buffers()[0]
+    if bits is None or not column.null_count:
+        return np.ones(len(column), bool)
+    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    return flags[column.offset : column.offset + len(column)].astype(bool)
 
 
 def _ragged(column: pa.ListArray) -> Ragged:
-    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    splits = np.zeros(len(column) + 1, np.int64)
-    np.cumsum(counts, out=splits[1:])
+    counts = _flat(pc.list_value_length(column)).astype(np.int64)
+    splits = starts_of(counts)
     items = column.flatten()
     if items.null_count:
         raise DataError("a list has nulls among its values, for which numpy has no form: read Arrow batches")
-    return Ragged(np.asarray(items.to_numpy(zero_copy_only=False)), splits)
+    return Ragged(_flat(items), splits)
 
 
 def _padded(name: str, ragged: Ragged, width: int) -> tuple[Array, Array]:
     lengths = np.diff(ragged.row_splits)
     if len(lengths) and lengths.max() > width:
-        raise DataError(f"column {name!r}: a list has {lengths.max()} values, and pad says {width}: give a greater width")
+        raise DataError(
+            f"column {name!r}: a list has {lengths.max()} values, and pad says {width}: give a greater width"
+        )
     padded = np.full((len(lengths), width), _padding(ragged.values), ragged.values.dtype)
     padded[np.arange(width) < lengths[:, None]] = ragged.values
     return padded, lengths

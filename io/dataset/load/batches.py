@@ -72,12 +72,12 @@ class Reading:
 
 
 class Batches(Generic[_T]):
-    """An iterable of batches: each loop over it is an epoch, or what is left of the one that a state or a loop ended in.
+    """Batches: each loop over them is an epoch, or what is left of the one that a state or a loop ended in.
 
     Over an epoch, each row of the split is in one batch of one rank. All ranks have equally many batches. With
-    `last="short"` the last batches may have fewer rows than others, those of some ranks none at all; with `last="drop"`
-    all have `batch_size` rows, and what does not fill a batch on each rank is left out, other rows in each epoch if they
-    are shuffled.
+    `last="short"` the last batches may have fewer rows than others, those of some ranks none at all; with
+    `last="drop"` all have `batch_size` rows, and what does not fill a batch on each rank is left out, other rows in each epoch
+    if they are shuffled.
 
     Attributes:
       epoch: number of the epoch that the next batch is of, from 0.
@@ -94,9 +94,7 @@ class Batches(Generic[_T]):
         self._batch_size = batch_size
         self._last = last
         self._convert = convert
-        self._reader = open_reader(
-            reading.contents, reading.columns, self._lose if reading.damaged == "skip" else None
-        )
+        self._reader = open_reader(reading.contents, reading.columns, self._lose if reading.damaged == "skip" else None)
         self._taken: tuple[Taken, ...] = ()
         self._loops = 0
         self.epoch = 0
@@ -185,8 +183,8 @@ class Batches(Generic[_T]):
         for name, own in self._reading.state().items():
             if state.get(name) != own:
                 raise ConfigError(
-                    f"the state has {name} {state.get(name)!r}, and what is loaded {own!r}: a state goes on with the same "
-                    "dataset, split and shuffle"
+                    f"the state has {name} {state.get(name)!r}, and what is loaded {own!r}: a state goes on with the "
+                    "same dataset, split and shuffle"
                 )
         try:
             epoch, taken = state["epoch"], tuple(Taken(*map(_count, one)) for one in state["taken"])

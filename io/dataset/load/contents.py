@@ -61,8 +61,8 @@ def read_contents(directory: str) -> Contents:
     """Reads the manifest, or those of all windows that are published, and the schema.
 
     Raises:
-      ConfigError: when the folder holds no dataset that is complete, or one of a format that this release does not know;
-        when its schema is wrong.
+      ConfigError: when the folder holds no dataset that is complete, or one of a format that this release does not
+        know; when its schema is wrong.
       MissingExtraError: when its format or its store needs an extra that is not installed.
       DataError: when a manifest is damaged.
     """
@@ -70,8 +70,8 @@ def read_contents(directory: str) -> Contents:
     manifests = list(_manifests(directory))
     if not manifests:
         raise ConfigError(
-            f"{directory}: holds no dataset: there is no {MANIFEST}, and no window is published; check the path, or wait "
-            "until the job that writes it has ended"
+            f"{directory}: holds no dataset: there is no {MANIFEST}, and no window is published; check the path, or "
+            "wait until the job that writes it has ended"
         )
     first, last = manifests[0][1], manifests[-1][1]
     for path, fields in manifests:
@@ -79,8 +79,8 @@ def read_contents(directory: str) -> Contents:
             raise DataError(f"{path}: has shards of another format or compression than the window before it")
     if first["format"] not in SHARD_FORMATS or first["compression"] not in SHARD_FORMATS[first["format"]].suffixes:
         raise ConfigError(
-            f"{directory}: has shards of the format {first['format']} with compression {first['compression']}, which is "
-            "unknown here: load it with a newer Penstock"
+            f"{directory}: has shards of the format {first['format']} with compression {first['compression']}, which "
+            "is unknown here: load it with a newer Penstock"
         )
     shard_kind(first["format"])
     splits: dict[str, int] = {}

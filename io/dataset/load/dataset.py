@@ -44,7 +44,7 @@ def load(
     contents = read_contents(str(directory))
     if split is None and len(contents.splits) == 1:
         (split,) = contents.splits
-    if split not in contents.splits:
+    if split is None or split not in contents.splits:
         which = "name a split" if split is None else f"there is no split {split!r}"
         raise ConfigError(f"{directory}: {which}; the splits are {', '.join(contents.splits)}")
     reading = Reading(contents, split, None if columns is None else tuple(columns), damaged=damaged)
@@ -86,8 +86,10 @@ class LoadedDataset:
         The same seed gives the same orders, on any machine. `buffer` rows are held in memory.
 
         Raises:
-          ConfigError: for a buffer below 1.
+          ConfigError: for a buffer below 1, or a seed that is not from 0 to before 2 ** 64.
         """
+        if not 0 <= seed < 1 << 64:
+            raise ConfigError(f"shuffle: seed must be from 0 to before 2 ** 64, got {seed}")
         if buffer < 1:
             raise ConfigError(f"shuffle: buffer must be >= 1, got {buffer}")
         return self._with(shuffle=Shuffle(seed, buffer))

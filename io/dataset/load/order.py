@@ -6,8 +6,8 @@ of these numbers, int64[n, 2], each from its first row to behind its last one:
     the shards, in their order of the epoch   | 30..60 | 0..30 | 60..85 |
     the ranks, three of them                  | r0        | r1        | r2        |
 
-Each rank has one piece of the sequence, so it opens few shards; pieces differ by one row at most. Within its piece a rank
-shuffles windows of `buffer` rows. All ranks have taken the same number of rows after the same number of steps, so that
+Each rank has one piece of the sequence, so it opens few shards; pieces differ by one row at most. Within its piece a
+rank shuffles windows of `buffer` rows. All ranks have taken the same number of rows after the same number of steps, so that
 (number of ranks, rows that each has taken) says which rows of the epoch are done, and `remaining` what is left: a
 sequence again, for any number of ranks.
 
@@ -36,7 +36,7 @@ class Shuffle:
     """How an epoch is shuffled.
 
     Attributes:
-      seed: another one gives other orders.
+      seed: from 0 to before 2 ** 64; another one gives other orders.
       buffer: rows of a window that is shuffled.
     """
 
@@ -144,7 +144,7 @@ def remaining(ranges: Ranges, taken: Taken, shuffle: Shuffle | None, epoch: int)
 def _hashes(numbers: np.ndarray, seed: int, epoch: int, salt: int) -> np.ndarray:
     """Returns uint64, a hash of each number."""
     state = 0
-    for word in (seed & _MASK, epoch, salt):
+    for word in (seed, epoch, salt):
         state = _mix_one((state + _GOLDEN + word) & _MASK)
     return _mix(numbers.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(state))
 

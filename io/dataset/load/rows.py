@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from penstock.io.columns.of_numpy import array_of
 from penstock.io.dataset.load.contents import StoredShard
 from penstock.io.dataset.load.order import Ranges, Shuffle, cut, rows_of, shuffled, total_rows
 from penstock.io.dataset.load.shards import Loss, ShardReader, asked
@@ -34,11 +35,23 @@ def read_rows(reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges
       DataError: for a shard that is missing, or has another size or number of records than the manifest says.
     """
     starts = np.cumsum([0, *(shard.records for shard in shards)])
-    numbers = np.searchsorted(starts, ranges[:, 0], side="right") - 1
+    ranges, numbers = _by_shard(ranges, starts)
     begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(ranges[:, 0], prepend=-1) < 0))
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranges)], strict=True):
         number = int(numbers[begin])
         yield from _read_shard(reader, shards[number], ranges[begin:end] - starts[number])
+
+
+def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
+    """Cuts ranges where a shard ends; returns them, and int64, the shard of each."""
+    first = np.searchsorted(starts, ranges[:, 0], side="right") - 1
+    counts = np.searchsorted(starts, ranges[:, 1] - 1, side="right") - first
+    begins = np.cumsum(counts) - counts
+    numbers = np.repeat(first - begins, counts) + np.arange(int(counts.sum()))
+    whole = np.repeat(ranges, counts, axis=0)
+    pieces = np.stack([np.maximum(whole[:, 0], starts[numbers]), np.minimum(whole[:, 1], starts[numbers + 1])], axis=1)
+    has_rows = pieces[:, 0] < pieces[:, 1]
+    return pieces[has_rows], numbers[has_rows]
 
 
 def _read_shard(reader: ShardReader, shard: StoredShard, wanted: Ranges) -> Iterator[Piece]:
@@ -57,7 +70,7 @@ def _read_shard(reader: ShardReader, shard: StoredShard, wanted: Ranges) -> Iter
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def ordered_rows(
@@ -81,7 +94,7 @@ def ordered_rows(
         place[window.at] = np.arange(len(window.at))
         chosen = place[order]
         at = np.flatnonzero(chosen >= 0)
-        yield Piece(len(order), window.batch.take(pa.array(chosen[at])), at)
+        yield Piece(len(order), window.batch.take(array_of(chosen[at])), at)
 
 
 class Pieces:

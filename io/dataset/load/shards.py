@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.columns.of_numpy import array_of, flags_of, indices_of
 from penstock.io.dataset.load.contents import Contents, StoredShard
 from penstock.io.dataset.load.files import join, open_stored, open_unpacked
 from penstock.io.dataset.load.order import Ranges, rows_of
@@ -105,7 +106,7 @@ class ShardReader(ABC):
             self.lost(Loss(1, faults[row]))
         good = np.ones(batch.num_rows, bool)
         good[list(faults)] = False
-        return Rows(batch.filter(pa.array(good)), at[good])
+        return Rows(batch.filter(flags_of(good)), at[good])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,10 @@ class ExampleReader(ShardReader):
             places = positions[rows]
             at = np.arange(len(rows))
             if is_damaged and (bad := damaged_records(chosen)).any():
-                faults = {row: f"{path}: the record at {unit} {places[row]} does not match its CRC" for row in np.flatnonzero(bad)}
+                faults = {
+                    row: f"{path}: the record at {unit} {places[row]} does not match its CRC"
+                    for row in np.flatnonzero(bad).tolist()
+                }
                 self.keep_good(_nothing(self.schema, len(rows)), faults, at)
                 chosen, places, at = chosen.select(np.flatnonzero(~bad)), places[~bad], at[~bad]
             batch, faults = self._decoded(chosen)
@@ -178,7 +182,7 @@ def _fitted(column: pa.Array, field: pa.Field, faults: dict[int, str]) -> pa.Arr
     item = column.type.value_type if is_list else column.type
     wanted = field.type.value_type if pa.types.is_list(field.type) else field.type
     if item != wanted:
-        for row in np.flatnonzero(column.is_valid()).tolist():
+        for row in np.flatnonzero(np.array(column.is_valid().to_pylist())).tolist():
             faults.setdefault(row, f"column {field.name!r}: has values of another kind in other records")
         return pa.nulls(len(column), field.type)
     counts = pc.fill_null(pc.list_value_length(column), 1).to_numpy()
@@ -187,7 +191,7 @@ def _fitted(column: pa.Array, field: pa.Field, faults: dict[int, str]) -> pa.Arr
         faults.setdefault(row, detail)
     firsts = np.asarray(column.offsets)[:-1].astype(np.int64)
     missing = ~np.asarray(column.is_valid()) | (counts != 1)
-    return column.values.take(pa.array(np.where(missing, 0, firsts), mask=missing))
+    return column.values.take(indices_of(np.where(missing, 0, firsts), missing))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +279,9 @@ class ParquetReader(ShardReader):
                 yield Block(first, batch.num_rows, self._taker(batch, path))
                 first += batch.num_rows
         except (pa.ArrowException, OSError) as error:
-            reason = f"{path}: the row group of rows {end - records} to {end} is damaged at row {first}, or behind: {error}"
+            reason = (
+                f"{path}: the row group of rows {end - records} to {end} is damaged at row {first}, or behind: {error}"
+            )
             if self.lost is None:
                 raise InputError(reason) from error
             yield Block(first, end - first, self._losing(reason))
@@ -294,7 +300,7 @@ class ParquetReader(ShardReader):
             if not found.schema.equals(self.schema):
                 raise InputError(f"{path}: has other columns than the first shard; see penstock verify")
             if len(rows) < batch.num_rows:
-                found = found.take(pa.array(rows))
+                found = found.take(array_of(rows))
             return Rows(found.replace_schema_metadata(None), np.arange(len(rows)))
 
         return take
