@@ -75,8 +75,8 @@ class Batches(Generic[_T]):
     """Batches: each loop over them is an epoch, or what is left of the one that a state or a loop ended in.
 
     Over an epoch, each row of the split is in one batch of one rank. All ranks have equally many batches. With
-    `last="short"` the last batches may have fewer rows than others, those of some ranks none at all; with
-    `last="drop"` all have `batch_size` rows, and what does not fill a batch on each rank is left out, other rows in each epoch
+    `last="short"` the last batches may have fewer rows than others, those of some ranks none at all. With `last="drop"`
+    all have `batch_size` rows, and what does not fill a batch on each rank is left out, other rows in each epoch
     if they are shuffled.
 
     Attributes:

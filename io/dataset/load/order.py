@@ -7,8 +7,8 @@ of these numbers, int64[n, 2], each from its first row to behind its last one:
     the ranks, three of them                  | r0        | r1        | r2        |
 
 Each rank has one piece of the sequence, so it opens few shards; pieces differ by one row at most. Within its piece a
-rank shuffles windows of `buffer` rows. All ranks have taken the same number of rows after the same number of steps, so that
-(number of ranks, rows that each has taken) says which rows of the epoch are done, and `remaining` what is left: a
+rank shuffles windows of `buffer` rows. All ranks have taken the same number of rows after the same number of steps, so
+that (number of ranks, rows that each has taken) says which rows of the epoch are done, and `remaining` what is left: a
 sequence again, for any number of ranks.
 
 Orders are sorts by a hash, SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014), and
