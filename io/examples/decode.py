@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.columns.of_numpy import array_of, flags_of, indices_of
 from penstock.io.errors import ConfigError
 from penstock.io.examples.frames import Frames
 from penstock.io.examples.steps import rows_with_other_steps, step_lengths_name
@@ -136,7 +137,7 @@ class _Steps:
         counts = np.diff(self.offsets)
         offsets = starts_of(counts[chosen]).astype(np.int32)
         lengths = self.lengths[np.repeat(chosen, counts)].astype(np.int64)
-        return _ValuesOfKind(self.rows[chosen], offsets, pa.array(lengths), bool((counts[chosen] == 1).all()))
+        return _ValuesOfKind(self.rows[chosen], offsets, array_of(lengths), bool((counts[chosen] == 1).all()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _without_values(rows: np.ndarray, by_kind: _ByKind, kind: Kind | None) -> li
     if not len(empty):
         return []
     kind = kind or next(iter(by_kind), None)
-    values = pa.array([], pa.null() if kind is None else _TYPES[kind])
+    values = pa.nulls(0, pa.null() if kind is None else _TYPES[kind])
     return [_ValuesOfKind(empty, np.zeros(len(empty) + 1, np.int32), values, one_each=False)]
 
 
@@ -293,17 +294,17 @@ def _scalars(found: _ValuesOfKind, value_type: pa.DataType, num_rows: int) -> pa
         return values
     indices = np.zeros(num_rows, np.int64)
     indices[found.rows] = np.arange(len(values))
-    return values.take(pa.array(indices, mask=_absent(found, num_rows)))
+    return values.take(indices_of(indices, _absent(found, num_rows)))
 
 
 def _lists(found: _ValuesOfKind, value_type: pa.DataType, num_rows: int) -> pa.ListArray:
     values = _values(found, value_type)
     if len(found.rows) == num_rows:
-        return pa.ListArray.from_arrays(pa.array(found.offsets), values)
+        return pa.ListArray.from_arrays(array_of(found.offsets), values)
     offsets = np.zeros(num_rows + 1, np.int32)
     offsets[found.rows + 1] = np.diff(found.offsets)
     np.cumsum(offsets, out=offsets)
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(_absent(found, num_rows)))
+    return pa.ListArray.from_arrays(array_of(offsets), values, mask=flags_of(_absent(found, num_rows)))
 
 
 def _values(found: _ValuesOfKind, value_type: pa.DataType) -> pa.Array:

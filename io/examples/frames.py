@@ -88,6 +88,7 @@ def read_frames(
     block_bytes: int = _BLOCK_BYTES,
     max_record_bytes: int = _MAX_RECORD_BYTES,
     too_long: Callable[[LongRecord], None] | None = None,
+    damaged: Callable[[], None] | None = None,
 ) -> Iterator[Frames]:
     """Reads the frames of a decompressed TFRecord stream, in order, and checks all CRCs.
 
@@ -99,6 +100,8 @@ def read_frames(
       block_bytes: number of bytes to read at a time.
       max_record_bytes: a record that is longer than this and than a block is passed over.
       too_long: is given such records.
+      damaged: is called before frames are given of which some do not match their CRC (`damaged_records`), which is no
+        error then. A wrong length is one, once all frames before it are given.
 
     Raises:
       InputError: for a CRC that does not match, an absurd length, or a truncated record; the message has the byte
@@ -108,7 +111,9 @@ def read_frames(
     while block := _read_some(stream, wanted):
         data = tail + block if tail else block
         found = _Found(*frames.scan(data, _MAX_RECORD_BYTES))
-        _check(found, data, offset, uri)
+        if damaged is not None:
+            yield from _before_lengths(found, data, offset, damaged)
+        _check(found, data, offset, uri, damaged is None)
         tail, wanted = data[found.end :], max(block_bytes, found.missing)
         if len(found.starts):
             yield Frames(memoryview(data)[: found.end], found.starts, found.lengths, offset)
@@ -119,6 +124,28 @@ def read_frames(
             tail, wanted, offset = b"", block_bytes, offset + HEADER_BYTES + length + FOOTER_BYTES
     if tail:
         raise InputError(f"{uri}: {_truncated(tail)} at byte {offset}; the file is truncated: copy or write it again")
+
+
+def damaged_records(found: Frames) -> np.ndarray:
+    """Returns bool[n], whether each record does not match its CRC."""
+    ends = found.starts + found.lengths
+    footers = np.frombuffer(found.data, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
+    stored = unmask_crcs(np.ascontiguousarray(footers).view("<u4")[:, 0])
+    data = memoryview(found.data)
+    bounds = zip(found.starts.tolist(), ends.tolist(), strict=True)
+    computed = [crc32c.extend(0, data[start:end]) for start, end in bounds]
+    return np.asarray(stored != np.array(computed, np.uint32))
+
+
+def _before_lengths(found: "_Found", data: bytes, offset: int, damaged: Callable[[], None]) -> Iterator[Frames]:
+    """Yields the frames before a wrong length, if there is one, and tells of records that do not match their CRC."""
+    wrong = [head for head in (found.bad_length, found.absurd) if head >= 0]
+    if wrong:
+        found = _Found(*frames.scan(data[: min(wrong)], _MAX_RECORD_BYTES))
+    if found.bad_data >= 0:
+        damaged()
+    if wrong and len(found.starts):
+        yield Frames(memoryview(data)[: found.end], found.starts, found.lengths, offset)
 
 
 def _length(head: bytes) -> int:
@@ -168,14 +195,14 @@ class _Found(NamedTuple):
     bad_data: int
 
 
-def _check(found: _Found, data: bytes, offset: int, uri: str) -> None:
+def _check(found: _Found, data: bytes, offset: int, uri: str, also_data: bool) -> None:
     if found.bad_length >= 0:
         raise InputError(f"{uri}: {_bad_length(data, found.bad_length, offset)}")
     if found.absurd >= 0:
         (length,) = struct.unpack_from("<Q", data, found.absurd)
         at = offset + found.absurd
         raise InputError(f"{uri}: the record at byte {at} claims {length} bytes, more than a tf.Example can have")
-    if found.bad_data >= 0:
+    if also_data and found.bad_data >= 0:
         at = offset + found.bad_data
         raise InputError(f"{uri}: the data CRC of the record at byte {at} does not match; the record is damaged")
 

@@ -1,0 +1,175 @@
+"""What a loader must know of a dataset: its shards and columns, from the manifest and the schema.
+
+It reads a manifest's JSON itself: `penstock.io.dataset.manifest` knows all of it, and takes Beam to do so.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from penstock.io.dataset.load.files import files_below, join, read_if_there
+from penstock.io.dataset.options import MANIFEST, SCHEMA, TRANSFORM, WINDOWS
+from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.extras import check_filesystem
+from penstock.io.schema import Feature, schema_features
+
+_VERSION = 1
+
+# In a folder that tensorflow-transform wrote: the schema of what a graph computes.
+_GRAPH_SCHEMA = "transformed_metadata/schema.pbtxt"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredShard:
+    """A shard: its path relative to the dataset, its split, the number of its records, its bytes as stored."""
+
+    path: str
+    split: str
+    records: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a dataset holds.
+
+    Attributes:
+      directory: its folder.
+      dataset_ids: of the content: one, or one for each window.
+      format: of the shards.
+      compression: of the shards.
+      splits: rows by split.
+      shards: in the order of the manifest; with windows, in the order of time.
+      features: what a record may have, by the schema of what was written; None where the dataset has no schema.
+    """
+
+    directory: str
+    dataset_ids: tuple[str, ...]
+    format: str
+    compression: str
+    splits: Mapping[str, int]
+    shards: tuple[StoredShard, ...]
+    features: tuple[Feature, ...] | None
+
+
+def read_contents(directory: str) -> Contents:
+    """Reads the manifest, or those of all windows that are published, and the schema.
+
+    Raises:
+      ConfigError: when the folder holds no dataset that is complete, or one of a format that this release does not
+        know; when its schema is wrong.
+      MissingExtraError: when its format or its store needs an extra that is not installed.
+      DataError: when a manifest is damaged.
+    """
+    check_filesystem(directory)
+    manifests = list(_manifests(directory))
+    if not manifests:
+        raise ConfigError(
+            f"{directory}: holds no dataset: there is no {MANIFEST}, and no window is published; check the path, or "
+            "wait until the job that writes it has ended"
+        )
+    first, last = manifests[0][1], manifests[-1][1]
+    for path, fields in manifests:
+        if (fields["format"], fields["compression"]) != (first["format"], first["compression"]):
+            raise DataError(f"{path}: has shards of another format or compression than the window before it")
+    if first["format"] not in SHARD_FORMATS or first["compression"] not in SHARD_FORMATS[first["format"]].suffixes:
+        raise ConfigError(
+            f"{directory}: has shards of the format {first['format']} with compression {first['compression']}, which "
+            "is unknown here: load it with a newer Penstock"
+        )
+    shard_kind(first["format"])
+    splits: dict[str, int] = {}
+    for _, fields in manifests:
+        for split, rows in fields["splits"].items():
+            splits[split] = splits.get(split, 0) + rows
+    return Contents(
+        directory=directory,
+        dataset_ids=tuple(fields["dataset_id"] for _, fields in manifests),
+        format=first["format"],
+        compression=first["compression"],
+        splits=splits,
+        shards=tuple(shard for _, fields in manifests for shard in fields["shards"]),
+        features=_features(directory, last["extras"]),
+    )
+
+
+def _manifests(directory: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields path and fields of the manifest, or of those of windows in the order of time."""
+    path = join(directory, MANIFEST)
+    content = read_if_there(path)
+    if content is not None:
+        yield path, _parse(content, path)
+        return
+    folder = join(directory, WINDOWS)
+    found = []
+    for name in files_below(folder):
+        if name.endswith(".json"):
+            path = join(folder, name)
+            content = read_if_there(path)
+            if content is not None:  # a window that is published anew may be gone for a moment in no store
+                found.append((path, _parse(content, path)))
+    yield from sorted(found, key=lambda one: (one[1]["window"], one[0]))
+
+
+def _parse(content: bytes, path: str) -> Mapping[str, Any]:
+    """Returns the fields of a manifest that a loader needs, each of its type.
+
+    Raises:
+      DataError: when the text is no manifest, has another version, or contradicts itself.
+    """
+    try:
+        fields = json.loads(content)
+        if fields["version"] != _VERSION:
+            raise DataError(f"{path}: manifest version must be {_VERSION}, got {fields['version']}")
+        shards = tuple(
+            StoredShard(*(_of(shard[name], kind) for name, kind in _SHARD.items())) for shard in fields["shards"]
+        )
+        parsed = {
+            "dataset_id": _of(fields["dataset_id"], str),
+            "format": _of(fields.get("format", "tfrecord"), str),
+            "compression": _of(fields["compression"], str),
+            "splits": {_of(name, str): _of(rows, int) for name, rows in fields["splits"].items()},
+            "extras": [_of(extra, str) for extra in fields.get("extras", ())],
+            "window": [_of(time, str) for time in fields.get("window", ())],
+            "shards": shards,
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: not a manifest: {error!r}") from error
+    for split, rows in parsed["splits"].items():
+        held = sum(shard.records for shard in shards if shard.split == split)
+        if held != rows:
+            raise DataError(f"{path}: the split {split} must have {rows} rows, and its shards have {held}")
+    return parsed
+
+
+_SHARD = {"path": str, "split": str, "records": int, "bytes": int}
+
+
+def _of(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def _features(directory: str, extras: Sequence[str]) -> tuple[Feature, ...] | None:
+    """Returns the features of the records: what the graph computes, where one was applied, else those of the rows."""
+    found = {path.rpartition("/")[2]: path for path in extras}
+    if TRANSFORM in found:
+        path = join(directory, f"{found[TRANSFORM]}/{_GRAPH_SCHEMA}")
+    elif SCHEMA in found:
+        path = join(directory, found[SCHEMA])
+    else:
+        return None
+    content = read_if_there(path)
+    if content is None:
+        raise DataError(f"{path}: the schema of the dataset is missing; see penstock verify")
+    try:
+        schema = text_format.Parse(content.decode(), schema_pb2.Schema())
+    except (ValueError, text_format.ParseError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return schema_features(schema, path)

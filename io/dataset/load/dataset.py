@@ -1,0 +1,150 @@
+"""`penstock.load`: a dataset for training, in any shard format, here or in a store."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+import pyarrow as pa
+
+from penstock.io.dataset.load.arrays import Arrays, ToArrays
+from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
+from penstock.io.dataset.load.contents import read_contents
+from penstock.io.dataset.load.order import Shuffle
+from penstock.io.dataset.load.shards import open_reader
+from penstock.io.errors import ConfigError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+DEFAULT_BUFFER = 16_384
+
+
+def load(
+    directory: str, split: str | None = None, columns: Sequence[str] | None = None, damaged: Damaged = "error"
+) -> "LoadedDataset":
+    """Opens a split of a dataset that `prepare` or `WriteDataset` wrote.
+
+    Only the manifest and the schema are read. CRCs and counts are checked while batches are read.
+
+    Args:
+      directory: the folder of the dataset, here or in a store; with windows, those are read that are published now.
+      split: name of the split; None if there is one only.
+      columns: names of the columns that batches have, in that order; None for all.
+      damaged: `error`, or `skip` to leave out records that cannot be read, and count them (`Batches.skipped`). A shard
+        that is missing or has another size is always an error.
+
+    Raises:
+      ConfigError: for a folder without a dataset, a split or a column that it does not have, a format that this release
+        does not know.
+      MissingExtraError: for a store or a format whose extra is not installed.
+      DataError: for a damaged manifest.
+    """
+    if damaged not in get_args(Damaged):
+        raise ConfigError(f"damaged must be one of {', '.join(get_args(Damaged))}, got {damaged!r}")
+    contents = read_contents(str(directory))
+    if split is None and len(contents.splits) == 1:
+        (split,) = contents.splits
+    if split is None or split not in contents.splits:
+        which = "name a split" if split is None else f"there is no split {split!r}"
+        raise ConfigError(f"{directory}: {which}; the splits are {', '.join(contents.splits)}")
+    reading = Reading(contents, split, None if columns is None else tuple(columns), damaged=damaged)
+    return LoadedDataset(reading, open_reader(contents, reading.columns, None).schema)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedDataset:
+    """A split, and how it is read; each method returns a new one, or batches.
+
+    Attributes:
+      reading: what is read, and by whom.
+      schema: the columns of Arrow batches.
+    """
+
+    reading: Reading
+    schema: pa.Schema
+
+    def __len__(self) -> int:
+        """Number of rows of the split, on all ranks together."""
+        return self.reading.contents.splits[self.reading.split]
+
+    def shard(self, index: int, count: int) -> Self:
+        """Shares each epoch among `count` ranks or workers, of which this one is `index`, from 0.
+
+        Sharing what is shared already, as among the workers of a rank, shares this rank's part.
+
+        Raises:
+          ConfigError: unless 0 <= index < count.
+        """
+        if not 0 <= index < count:
+            raise ConfigError(f"shard: index must be from 0 to before count, got index {index} of {count}")
+        own = self.reading
+        return self._with(rank=own.rank * count + index, ranks=own.ranks * count)
+
+    def shuffle(self, seed: int = 0, buffer: int = DEFAULT_BUFFER) -> Self:
+        """Shuffles the order of the shards, and the rows within windows of `buffer` rows: each epoch anew.
+
+        The same seed gives the same orders, on any machine. `buffer` rows are held in memory.
+
+        Raises:
+          ConfigError: for a buffer below 1, or a seed that is not from 0 to before 2 ** 64.
+        """
+        if not 0 <= seed < 1 << 64:
+            raise ConfigError(f"shuffle: seed must be from 0 to before 2 ** 64, got {seed}")
+        if buffer < 1:
+            raise ConfigError(f"shuffle: buffer must be >= 1, got {buffer}")
+        return self._with(shuffle=Shuffle(seed, buffer))
+
+    def batches(self, batch_size: int, last: Last = "short") -> Batches[pa.RecordBatch]:
+        """Returns epochs of Arrow batches.
+
+        Raises:
+          ConfigError: for a batch size below 1, or another rule for the last batches than those of `Batches`.
+        """
+        return Batches(self.reading, batch_size, last, lambda batch: batch)
+
+    def numpy(
+        self,
+        batch_size: int,
+        missing: str | Mapping[str, Any] = "error",
+        pad: Mapping[str, int] | None = None,
+        last: Last = "short",
+    ) -> Batches[Arrays]:
+        """Returns epochs of dicts of arrays (`penstock.io.dataset.load.arrays`).
+
+        Args:
+          batch_size: rows of a batch.
+          missing: what a missing value becomes: `error`, the first one ends the loop; `mask`, a zero or an empty text,
+            and False in `NAME$present`, which each column then has; or a value for each column that may miss some.
+          pad: widths of lists by column; others are ragged.
+          last: as for `Batches`.
+
+        Raises:
+          ConfigError: as `batches`; for a rule that does not fit the columns.
+        """
+        return Batches(self.reading, batch_size, last, self._to_arrays(missing, pad))
+
+    def tf_data(
+        self,
+        batch_size: int,
+        missing: str | Mapping[str, Any] = "error",
+        pad: Mapping[str, int] | None = None,
+        last: Last = "short",
+    ) -> "tf.data.Dataset":
+        """Returns epochs as a `tf.data.Dataset` of dicts of tensors: those of `numpy`, ragged ones as RaggedTensor.
+
+        Each pass over it is the next epoch.
+
+        Raises:
+          ConfigError: as `numpy`.
+          MissingExtraError: when TensorFlow is not installed.
+        """
+        from penstock.io.dataset.load.tensors import tf_dataset
+
+        return tf_dataset(self.numpy(batch_size, missing, pad, last), self._to_arrays(missing, pad))
+
+    def _to_arrays(self, missing: str | Mapping[str, Any], pad: Mapping[str, int] | None) -> ToArrays:
+        lengths = {one.name: one.length for one in self.reading.contents.features or () if one.length is not None}
+        return ToArrays(self.schema, missing, pad or {}, lengths)
+
+    def _with(self, **changes: Any) -> Self:
+        return dataclasses.replace(self, reading=dataclasses.replace(self.reading, **changes))

@@ -1,0 +1,160 @@
+"""Which rows of a split a rank reads, and in which order: pure functions on row numbers.
+
+The rows of a split are numbered from 0, shard by shard in the order of the manifest. An epoch is a sequence of *ranges*
+of these numbers, int64[n, 2], each from its first row to behind its last one:
+
+    the shards, in their order of the epoch   | 30..60 | 0..30 | 60..85 |
+    the ranks, three of them                  | r0        | r1        | r2        |
+
+Each rank has one piece of the sequence, so it opens few shards; pieces differ by one row at most. Within its piece a
+rank shuffles windows of `buffer` rows. All ranks have taken the same number of rows after the same number of steps, so
+that (number of ranks, rows that each has taken) says which rows of the epoch are done, and `remaining` what is left: a
+sequence again, for any number of ranks.
+
+Orders are sorts by a hash, SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014), and
+depend on no release of numpy.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+# int64[n, 2]: first row, and the row behind the last one.
+Ranges: TypeAlias = np.ndarray
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+# What is shuffled, so that shards and rows of equal numbers are not in step.
+_SHARDS, _ROWS = 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffle:
+    """How an epoch is shuffled.
+
+    Attributes:
+      seed: from 0 to before 2 ** 64; another one gives other orders.
+      buffer: rows of a window that is shuffled.
+    """
+
+    seed: int
+    buffer: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What was taken of an epoch while the number of ranks did not change.
+
+    Attributes:
+      ranks: their number.
+      rows: rows that each of them took, or all of its rows if it had fewer.
+    """
+
+    ranks: int
+    rows: int
+
+
+def epoch_ranges(counts: Sequence[int], shuffle: Shuffle | None, epoch: int) -> Ranges:
+    """Returns the whole epoch: the shards that have rows, in their order.
+
+    >>> epoch_ranges([3, 0, 2], None, 0).tolist()
+    [[0, 3], [3, 5]]
+    """
+    ends = np.cumsum(np.asarray(counts, np.int64))
+    ranges = np.stack([ends - np.asarray(counts, np.int64), ends], axis=1).reshape(-1, 2)
+    if shuffle is not None:
+        ranges = ranges[np.argsort(_hashes(np.arange(len(ranges)), shuffle.seed, epoch, _SHARDS), kind="stable")]
+    return ranges[ranges[:, 0] < ranges[:, 1]]
+
+
+def total_rows(ranges: Ranges) -> int:
+    """Returns the number of rows in ranges."""
+    return int((ranges[:, 1] - ranges[:, 0]).sum())
+
+
+def rows_of(ranges: Ranges) -> np.ndarray:
+    """Returns int64, each row of the ranges, in their order.
+
+    >>> rows_of(np.array([[5, 7], [0, 1]])).tolist()
+    [5, 6, 0]
+    """
+    lengths = ranges[:, 1] - ranges[:, 0]
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(ranges[:, 0] - before, lengths) + np.arange(int(lengths.sum()))
+
+
+def ranges_of(rows: np.ndarray) -> Ranges:
+    """Returns the ranges of int64 rows, where neighbours that follow each other are one.
+
+    >>> ranges_of(np.array([5, 6, 0])).tolist()
+    [[5, 7], [0, 1]]
+    """
+    if not len(rows):
+        return np.zeros((0, 2), np.int64)
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    firsts, lasts = np.append(0, breaks), np.append(breaks, len(rows)) - 1
+    return np.stack([rows[firsts], rows[lasts] + 1], axis=1)
+
+
+def cut(ranges: Ranges, first: int, last: int) -> Ranges:
+    """Returns the part of a sequence from its row `first` to before its row `last`.
+
+    >>> cut(np.array([[10, 20], [0, 5]]), 8, 12).tolist()
+    [[18, 20], [0, 2]]
+    """
+    lengths = ranges[:, 1] - ranges[:, 0]
+    starts = np.cumsum(lengths) - lengths
+    low = np.clip(first - starts, 0, lengths)
+    high = np.clip(last - starts, 0, lengths)
+    return np.stack([ranges[:, 0] + low, ranges[:, 0] + high], axis=1)[low < high]
+
+
+def part_of_rank(ranges: Ranges, rank: int, ranks: int) -> Ranges:
+    """Returns the piece of one of `ranks` ranks; pieces differ by one row at most."""
+    total = total_rows(ranges)
+    return cut(ranges, total * rank // ranks, total * (rank + 1) // ranks)
+
+
+def shuffled(rows: np.ndarray, shuffle: Shuffle | None, epoch: int) -> np.ndarray:
+    """Returns int64, the order in which the rows of a window are taken, as indices of them."""
+    if shuffle is None:
+        return np.arange(len(rows))
+    return np.argsort(_hashes(rows, shuffle.seed, epoch, _ROWS), kind="stable")
+
+
+def remaining(ranges: Ranges, taken: Taken, shuffle: Shuffle | None, epoch: int) -> Ranges:
+    """Returns what is left of a sequence, in its order, when each rank has taken some rows of its piece."""
+    left = []
+    for rank in range(taken.ranks):
+        part = part_of_rank(ranges, rank, taken.ranks)
+        rows = min(taken.rows, total_rows(part))
+        if shuffle is not None:
+            start = rows - rows % shuffle.buffer
+            window = rows_of(cut(part, start, start + shuffle.buffer))
+            not_taken = np.sort(shuffled(window, shuffle, epoch)[rows - start :])
+            left.append(ranges_of(window[not_taken]))
+            rows = start + len(window)
+        left.append(cut(part, rows, total_rows(part)))
+    return np.concatenate(left)
+
+
+def _hashes(numbers: np.ndarray, seed: int, epoch: int, salt: int) -> np.ndarray:
+    """Returns uint64, a hash of each number."""
+    state = 0
+    for word in (seed, epoch, salt):
+        state = _mix_one((state + _GOLDEN + word) & _MASK)
+    return _mix(numbers.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(state))
+
+
+def _mix(state: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64; uint64 wraps around."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def _mix_one(state: int) -> int:
+    return int(_mix(np.array([state], np.uint64))[0])

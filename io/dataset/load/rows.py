@@ -1,0 +1,134 @@
+"""The rows of ranges of row numbers, in order, across the shards of a split."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.columns.of_numpy import array_of
+from penstock.io.dataset.load.contents import StoredShard
+from penstock.io.dataset.load.order import Ranges, Shuffle, cut, rows_of, shuffled, total_rows
+from penstock.io.dataset.load.shards import Loss, ShardReader, asked
+from penstock.io.errors import InputError
+
+
+class Piece(NamedTuple):
+    """The next rows of a sequence.
+
+    Attributes:
+      planned: how many rows of the sequence these are.
+      batch: those that could be read.
+      at: int64, which of the planned rows these are, ascending.
+    """
+
+    planned: int
+    batch: pa.RecordBatch
+    at: np.ndarray
+
+
+def read_rows(reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges) -> Iterator[Piece]:
+    """Reads the rows of ranges, in their order; each shard is opened once for ranges that follow each other in it.
+
+    Raises:
+      InputError: for a shard that is damaged, or a record that is not of the schema, unless the reader may lose rows.
+      DataError: for a shard that is missing, or has another size or number of records than the manifest says.
+    """
+    starts = np.cumsum([0, *(shard.records for shard in shards)])
+    ranges, numbers = _by_shard(ranges, starts)
+    begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(ranges[:, 0], prepend=-1) < 0))
+    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranges)], strict=True):
+        number = int(numbers[begin])
+        yield from _read_shard(reader, shards[number], ranges[begin:end] - starts[number])
+
+
+def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
+    """Cuts ranges where a shard ends; returns them, and int64, the shard of each."""
+    first = np.searchsorted(starts, ranges[:, 0], side="right") - 1
+    counts = np.searchsorted(starts, ranges[:, 1] - 1, side="right") - first
+    begins = np.cumsum(counts) - counts
+    numbers = np.repeat(first - begins, counts) + np.arange(int(counts.sum()))
+    whole = np.repeat(ranges, counts, axis=0)
+    pieces = np.stack([np.maximum(whole[:, 0], starts[numbers]), np.minimum(whole[:, 1], starts[numbers + 1])], axis=1)
+    has_rows = pieces[:, 0] < pieces[:, 1]
+    return pieces[has_rows], numbers[has_rows]
+
+
+def _read_shard(reader: ShardReader, shard: StoredShard, wanted: Ranges) -> Iterator[Piece]:
+    left = total_rows(wanted)
+    try:
+        for block in reader.blocks(shard, wanted):
+            rows = asked(block, wanted)
+            if len(rows):
+                left -= len(rows)
+                yield Piece(len(rows), *block.take(rows))
+    except InputError as error:
+        if reader.lost is None:
+            raise
+        reader.lost(Loss(left, str(error)))
+        yield Piece(left, _no_rows(reader.schema), np.zeros(0, np.int64))
+
+
+def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+
+
+def ordered_rows(
+    reader: ShardReader, shards: Sequence[StoredShard], part: Ranges, start: int, shuffle: Shuffle | None, epoch: int
+) -> Iterator[Piece]:
+    """Reads the piece of a rank in the order in which it takes the rows, from the one that is number `start` on.
+
+    Raises:
+      DataError: as `read_rows`.
+    """
+    if shuffle is None:
+        yield from read_rows(reader, shards, cut(part, start, total_rows(part)))
+        return
+    first = start - start % shuffle.buffer
+    pieces = Pieces(read_rows(reader, shards, cut(part, first, total_rows(part))), reader.schema)
+    for begin in range(first, total_rows(part), shuffle.buffer):
+        rows = rows_of(cut(part, begin, begin + shuffle.buffer))
+        window = pieces.read(len(rows))
+        order = shuffled(rows, shuffle, epoch)[max(start - begin, 0) :]
+        place = np.full(len(rows), -1)
+        place[window.at] = np.arange(len(window.at))
+        chosen = place[order]
+        at = np.flatnonzero(chosen >= 0)
+        yield Piece(len(order), window.batch.take(array_of(chosen[at])), at)
+
+
+class Pieces:
+    """Cuts a sequence of pieces anew."""
+
+    def __init__(self, pieces: Iterator[Piece], schema: pa.Schema):
+        self._pieces = pieces
+        self._schema = schema
+        self._piece = Piece(0, _no_rows(schema), np.zeros(0, np.int64))
+        self._done = 0
+
+    def read(self, planned: int) -> Piece:
+        """Returns the next planned rows; fewer at the end."""
+        batches: list[pa.RecordBatch] = []
+        at: list[np.ndarray] = []
+        count = 0
+        while count < planned:
+            if self._done == self._piece.planned:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._piece, self._done = piece, 0
+            first = self._done
+            last = min(first + planned - count, self._piece.planned)
+            low, high = np.searchsorted(self._piece.at, [first, last]).tolist()
+            batches.append(self._piece.batch.slice(low, high - low))
+            at.append(self._piece.at[low:high] + (count - first))
+            count += last - first
+            self._done = last
+        if len(batches) == 1:
+            return Piece(count, batches[0], at[0])
+        return Piece(count, _joined(batches, self._schema), np.concatenate([*at, np.zeros(0, np.int64)]))
+
+
+def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    filled = [batch for batch in batches if batch.num_rows]
+    return pa.concat_batches(filled) if filled else _no_rows(schema)

@@ -1,0 +1,371 @@
+"""From a shard to rows as Arrow columns: one class for each format.
+
+The columns have the same types in every batch. Of tf.Examples they follow from the schema alone: int64, float32 or
+binary, a list unless the schema says that a row has exactly one value. Of Parquet they are those of the files.
+"""
+
+import contextlib
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.io.columns.of_numpy import array_of, flags_of, indices_of
+from penstock.io.dataset.load.contents import Contents, StoredShard
+from penstock.io.dataset.load.files import join, open_stored, open_unpacked
+from penstock.io.dataset.load.order import Ranges, rows_of
+from penstock.io.errors import ConfigError, DataError, InputError
+from penstock.io.examples.decode import decode_examples
+from penstock.io.examples.frames import Frames, damaged_records, read_frames
+from penstock.io.files.folders import local_file
+from penstock.io.kernel.shared.offsets import starts_of
+from penstock.io.schema import Feature, Kind, find_feature
+
+_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
+
+_RECORDS_READ = 4096
+_ROWS_READ = 1 << 15
+
+
+class Loss(NamedTuple):
+    """Rows that could not be read: how many, and why."""
+
+    rows: int
+    reason: str
+
+
+class Rows(NamedTuple):
+    """Some rows that were asked for.
+
+    Attributes:
+      batch: those that could be read, in order.
+      at: int64, which of the rows that were asked for these are.
+    """
+
+    batch: pa.RecordBatch
+    at: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Neighbouring records of a shard.
+
+    Attributes:
+      first: number of the first record in the shard.
+      records: how many there are.
+      take: reads the records of these int64 numbers in the block, ascending.
+    """
+
+    first: int
+    records: int
+    take: Callable[[np.ndarray], Rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardReader(ABC):
+    """Reads the shards of a dataset.
+
+    Attributes:
+      directory: the dataset.
+      schema: the columns, as all batches have them.
+      lost: is given rows that cannot be read; None where they are an error.
+    """
+
+    directory: str
+    schema: pa.Schema
+    lost: Callable[[Loss], None] | None
+
+    @abstractmethod
+    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+        """Yields the blocks that have wanted rows, in order, and perhaps others.
+
+        Args:
+          shard: the shard.
+          wanted: row numbers in it, ascending.
+
+        Raises:
+          InputError: when the shard is damaged.
+          DataError: when it is missing, or has another size or number of records than the manifest says.
+        """
+
+    def keep_good(self, batch: pa.RecordBatch, faults: dict[int, str], at: np.ndarray) -> Rows:
+        """Returns rows without those that have a fault.
+
+        Raises:
+          InputError: with the first fault, where rows must not be lost.
+        """
+        if not faults:
+            return Rows(batch, at)
+        if self.lost is None:
+            raise InputError(faults[min(faults)])
+        for row in sorted(faults):
+            self.lost(Loss(1, faults[row]))
+        good = np.ones(batch.num_rows, bool)
+        good[list(faults)] = False
+        return Rows(batch.filter(flags_of(good)), at[good])
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleReader(ShardReader):
+    """Shards of tf.Example and tf.SequenceExample in TFRecord.
+
+    Attributes:
+      features: of the columns.
+      strict: whether a record must have no other feature.
+      is_sequence: whether records are tf.SequenceExamples.
+    """
+
+    features: Sequence[Feature]
+    strict: bool
+    is_sequence: bool = False
+
+    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+        """Reads frames one after the other, up to the last row that is wanted; checks the CRC of each."""
+        path, last, first = join(self.directory, shard.path), int(wanted[-1, 1]), 0
+        flags: list[bool] = []
+        damaged = None if self.lost is None else lambda: flags.append(True)
+        with open_unpacked(path, shard.bytes) as stream:
+            for frames in read_frames(stream, path, damaged=damaged):
+                if first + len(frames) > shard.records:
+                    raise wrong_count(path, shard, "more")
+                yield Block(first, len(frames), self._taker(frames, path, frames.offsets, "byte", bool(flags)))
+                flags.clear()
+                first += len(frames)
+                if first >= last and last < shard.records:
+                    return
+        if first < shard.records:
+            raise wrong_count(path, shard, f"{first}")
+
+    def _taker(
+        self, frames: Frames, path: str, positions: np.ndarray, unit: str, is_damaged: bool
+    ) -> Callable[[np.ndarray], Rows]:
+        def take(rows: np.ndarray) -> Rows:
+            chosen = frames if len(rows) == len(frames) else frames.select(rows)
+            places = positions[rows]
+            at = np.arange(len(rows))
+            if is_damaged and (bad := damaged_records(chosen)).any():
+                faults = {
+                    row: f"{path}: the record at {unit} {places[row]} does not match its CRC"
+                    for row in np.flatnonzero(bad).tolist()
+                }
+                self.keep_good(_nothing(self.schema, len(rows)), faults, at)
+                chosen, places, at = chosen.select(np.flatnonzero(~bad)), places[~bad], at[~bad]
+            batch, faults = self._decoded(chosen)
+            told = {row: f"{path}: the record at {unit} {places[row]}: {fault}" for row, fault in faults.items()}
+            return self.keep_good(batch, told, at)
+
+        return take
+
+    def _decoded(self, frames: Frames) -> tuple[pa.RecordBatch, dict[int, str]]:
+        """Returns the columns of records, and what is wrong with some of them, by row."""
+        decoded = decode_examples(frames, self.features, strict=self.strict, is_sequence=self.is_sequence)
+        faults = {row: reasons[0].detail for row, reasons in decoded.rejects.items()}
+        columns = []
+        for column, field in zip(decoded.batch.columns, self.schema, strict=True):
+            if column.type != field.type:
+                column = _fitted(column, field, faults)
+            columns.append(column)
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema), faults
+
+
+def _nothing(schema: pa.Schema, rows: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
+
+
+def _fitted(column: pa.Array, field: pa.Field, faults: dict[int, str]) -> pa.Array:
+    """Returns a column as the schema has it; where it has not, the row gets a fault."""
+    is_list = pa.types.is_list(column.type)
+    item = column.type.value_type if is_list else column.type
+    wanted = field.type.value_type if pa.types.is_list(field.type) else field.type
+    if item != wanted:
+        for row in np.flatnonzero(np.array(column.is_valid().to_pylist())).tolist():
+            faults.setdefault(row, f"column {field.name!r}: has values of another kind in other records")
+        return pa.nulls(len(column), field.type)
+    counts = pc.fill_null(pc.list_value_length(column), 1).to_numpy()
+    for row in np.flatnonzero(counts != 1).tolist():
+        detail = f"column {field.name!r}: has {counts[row]} values, and the schema says one in each row"
+        faults.setdefault(row, detail)
+    firsts = np.asarray(column.offsets)[:-1].astype(np.int64)
+    missing = ~np.asarray(column.is_valid()) | (counts != 1)
+    return column.values.take(indices_of(np.where(missing, 0, firsts), missing))
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayRecordReader(ExampleReader):
+    """Shards of tf.Example in ArrayRecord, which reads any record by its number; its checksums are its own."""
+
+    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+        """Yields blocks that are read only as far as they are wanted."""
+        from array_record.python.array_record_module import ArrayRecordReader as Reader
+
+        path = join(self.directory, shard.path)
+        with open_stored(path, shard.bytes), local_file(path, shard.bytes) as local:
+            try:
+                # By default, it reads 16 MB ahead in as many threads as there are cores.
+                reader = Reader(local, "readahead_buffer_size:0,max_parallelism:0")
+                found = reader.num_records()
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise InputError(f"{path}: not an ArrayRecord file, or it is damaged: {error}") from error
+            with contextlib.closing(reader):
+                if found != shard.records:
+                    raise wrong_count(path, shard, f"{found}")
+                for first in range(0, shard.records, _RECORDS_READ):
+                    records = min(_RECORDS_READ, shard.records - first)
+                    yield Block(first, records, self._reading(reader, path, first))
+
+    def _reading(self, reader: Any, path: str, first: int) -> Callable[[np.ndarray], Rows]:
+        def take(rows: np.ndarray) -> Rows:
+            numbers = rows + first
+            records, faults = self._records(reader, path, numbers)
+            at = np.arange(len(rows))
+            if faults:
+                at = self.keep_good(_nothing(self.schema, len(rows)), faults, at).at
+                numbers, records = numbers[at], [records[index] for index in at.tolist()]
+            lengths = np.fromiter(map(len, records), np.int64, len(records))
+            frames = Frames(b"".join(records), starts_of(lengths)[:-1], lengths, 0)
+            found = self._taker(frames, path, numbers, "number", False)(np.arange(len(records)))
+            return Rows(found.batch, at[found.at])
+
+        return take
+
+    def _records(self, reader: Any, path: str, numbers: np.ndarray) -> tuple[list[bytes], dict[int, str]]:
+        """Reads records, and if some cannot be read, one by one; returns them, and what is wrong with some."""
+        try:
+            return list(reader.read(numbers.tolist())), {}
+        except (RuntimeError, ValueError, IndexError):
+            pass
+        records, faults = [], {}
+        for index, number in enumerate(numbers.tolist()):
+            try:
+                records += reader.read([number])
+            except (RuntimeError, ValueError, IndexError) as error:
+                records.append(b"")
+                faults[index] = f"{path}: the record at number {number} is damaged: {' '.join(str(error).split())}"
+        return records, faults
+
+
+@dataclasses.dataclass(frozen=True)
+class ParquetReader(ShardReader):
+    """Shards of Parquet. What is damaged is lost from its first page to the end of its row group."""
+
+    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+        """Reads the row groups that have wanted rows, and checks the checksums of their pages."""
+        import pyarrow.parquet as pq
+
+        path = join(self.directory, shard.path)
+        with open_stored(path, shard.bytes) as stored:
+            try:
+                file = pq.ParquetFile(stored, page_checksum_verification=True)
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"{path}: not a Parquet shard, or it is damaged: {error}") from error
+            if file.metadata.num_rows != shard.records:
+                raise wrong_count(path, shard, f"{file.metadata.num_rows}")
+            first = 0
+            for group in range(file.metadata.num_row_groups):
+                records = file.metadata.row_group(group).num_rows
+                if ((wanted[:, 0] < first + records) & (wanted[:, 1] > first)).any():
+                    yield from self._group(file, group, first, records, path)
+                first += records
+
+    def _group(self, file: Any, group: int, first: int, records: int, path: str) -> Iterator[Block]:
+        end = first + records
+        try:
+            read = file.iter_batches(_ROWS_READ, [group], self.schema.names, use_threads=False)
+            for batch in read:
+                yield Block(first, batch.num_rows, self._taker(batch, path))
+                first += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            reason = (
+                f"{path}: the row group of rows {end - records} to {end} is damaged at row {first}, or behind: {error}"
+            )
+            if self.lost is None:
+                raise InputError(reason) from error
+            yield Block(first, end - first, self._losing(reason))
+
+    def _losing(self, reason: str) -> Callable[[np.ndarray], Rows]:
+        def take(rows: np.ndarray) -> Rows:
+            if self.lost is not None:
+                self.lost(Loss(len(rows), reason))
+            return Rows(_nothing(self.schema, 0), rows[:0])
+
+        return take
+
+    def _taker(self, batch: pa.RecordBatch, path: str) -> Callable[[np.ndarray], Rows]:
+        def take(rows: np.ndarray) -> Rows:
+            found = batch.select(self.schema.names)
+            if not found.schema.equals(self.schema):
+                raise InputError(f"{path}: has other columns than the first shard; see penstock verify")
+            if len(rows) < batch.num_rows:
+                found = found.take(array_of(rows))
+            return Rows(found.replace_schema_metadata(None), np.arange(len(rows)))
+
+        return take
+
+
+def wrong_count(path: str, shard: StoredShard, found: str) -> DataError:
+    """Returns the error for a shard of another number of records than its manifest says."""
+    return DataError(
+        f"{path}: must have {shard.records} records, as the manifest says, found {found}; see penstock verify"
+    )
+
+
+def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callable[[Loss], None] | None) -> ShardReader:
+    """Returns the reader of a dataset; `columns` are names in the order that batches have, None for all.
+
+    Raises:
+      ConfigError: for a column that the dataset does not have, or a dataset of tf.Examples without a schema.
+      InputError: when the first shard of a Parquet dataset cannot be read.
+    """
+    if contents.format == "parquet":
+        schema = _chosen(_parquet_schema(contents), columns, contents)
+        return ParquetReader(contents.directory, schema, lost)
+    if contents.features is None:
+        raise ConfigError(f"{contents.directory}: has no schema, so that the types of its columns are not known")
+    features: Sequence[Feature] = contents.features
+    if columns is not None:
+        features = [find_feature(name, features, f"{contents.directory}: column") for name in columns]
+    kind = ArrayRecordReader if contents.format == "arrayrecord" else ExampleReader
+    schema = pa.schema([(feature.name, _type(feature)) for feature in features])
+    is_sequence = contents.format == "sequence_example"
+    return kind(contents.directory, schema, lost, features, columns is None, is_sequence)
+
+
+def _type(feature: Feature) -> pa.DataType:
+    item = _TYPES[feature.kind]
+    return item if feature.multivalued is False else pa.list_(item)
+
+
+def _parquet_schema(contents: Contents) -> pa.Schema:
+    import pyarrow.parquet as pq
+
+    if not contents.shards:
+        raise DataError(f"{contents.directory}: has no shards")
+    shard = contents.shards[0]
+    path = join(contents.directory, shard.path)
+    with open_stored(path, shard.bytes) as stored:
+        try:
+            return pq.ParquetFile(stored).schema_arrow.remove_metadata()
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path}: not a Parquet shard, or it is damaged: {error}") from error
+
+
+def _chosen(schema: pa.Schema, columns: Sequence[str] | None, contents: Contents) -> pa.Schema:
+    if columns is None:
+        return schema
+    for name in columns:
+        if name not in schema.names:
+            raise ConfigError(
+                f"{contents.directory}: column {name!r} is not a column of the dataset, which has "
+                f"{', '.join(schema.names)}"
+            )
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def asked(block: Block, wanted: Ranges) -> np.ndarray:
+    """Returns int64, the wanted rows that a block has, as numbers in it."""
+    clipped = np.clip(wanted, block.first, block.first + block.records) - block.first
+    return rows_of(clipped[clipped[:, 0] < clipped[:, 1]])

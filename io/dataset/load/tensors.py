@@ -1,0 +1,57 @@
+"""Batches as a `tf.data.Dataset`, without the parsing of TensorFlow: what is read is what `numpy` gives."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.io.dataset.load.arrays import LENGTH, PRESENT, Arrays, Ragged, ToArrays
+from penstock.io.dataset.load.batches import Batches
+from penstock.io.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def tf_dataset(batches: Batches[Arrays], rule: ToArrays) -> "tf.data.Dataset":
+    """Returns a dataset whose every pass is the next epoch of the batches.
+
+    Raises:
+      MissingExtraError: when TensorFlow is not installed.
+      ConfigError: for a column whose type TensorFlow does not have.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingExtraError("tf_data needs TensorFlow: pip install '.[tft]'") from error
+
+    def generate() -> Iterator[dict[str, Any]]:
+        for arrays in batches:
+            yield {
+                name: tf.RaggedTensor.from_row_splits(*found, validate=False) if isinstance(found, Ragged) else found
+                for name, found in arrays.items()
+            }
+
+    empty = rule(rule.schema.empty_table().to_batches()[0] if rule.schema.names else _no_columns())
+    signature = {name: _spec(name, found, tf) for name, found in empty.items()}
+    return tf.data.Dataset.from_generator(generate, output_signature=signature)
+
+
+def _no_columns() -> Any:
+    raise ConfigError("tf_data needs a column")
+
+
+def _spec(name: str, found: "np.ndarray | Ragged", tf: Any) -> Any:
+    """Returns what tensors of a column look like, with any number of rows."""
+    values = found.values if isinstance(found, Ragged) else found
+    if values.dtype == object:
+        kind = tf.string
+    else:
+        try:
+            kind = tf.as_dtype(values.dtype)
+        except TypeError as error:
+            column = name.removesuffix(PRESENT).removesuffix(LENGTH)
+            raise ConfigError(f"column {column!r}: TensorFlow has no type for {values.dtype}: leave it out") from error
+    if isinstance(found, Ragged):
+        return tf.RaggedTensorSpec([None, None], kind, row_splits_dtype=tf.int64)
+    return tf.TensorSpec([None, *values.shape[1:]], kind)

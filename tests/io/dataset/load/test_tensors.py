@@ -1,0 +1,34 @@
+import pyarrow as pa
+import pytest
+import shards
+
+import penstock
+
+tf = pytest.importorskip("tensorflow", reason="the extra tft")
+
+COLUMNS = pa.schema([("id", pa.int64()), ("name", pa.string()), ("clicks", pa.list_(pa.int64()))])
+
+
+@pytest.mark.parametrize("format", ["tfrecord", "parquet"])
+def test_a_pass_over_tf_data_is_an_epoch(format, tmp_path):
+    rows = [{"id": number, "name": f"n{number}", "clicks": [number] * (number % 3)} for number in range(100)]
+    columns = {"columns": COLUMNS} if format == "parquet" else {}
+    shards.write(tmp_path / "out", [pa.RecordBatch.from_pylist(rows, COLUMNS)], format=format, **columns)
+    loaded = penstock.load(str(tmp_path / "out"), split="train").shuffle(3, 40)
+    dataset = loaded.tf_data(16)
+    assert dataset.element_spec["clicks"] == tf.RaggedTensorSpec([None, None], tf.int64)
+    orders = []
+    for _ in range(2):
+        found = [
+            {"id": number, "name": name.decode(), "clicks": clicks}
+            for batch in dataset
+            for number, name, clicks in zip(
+                batch["id"].numpy().tolist(), batch["name"].numpy().tolist(), batch["clicks"].to_list(), strict=True
+            )
+        ]
+        assert sorted(found, key=lambda one: one["id"]) == rows
+        orders.append([one["id"] for one in found])
+    assert orders[0] != orders[1]
+    padded = next(iter(loaded.tf_data(4, pad={"clicks": 2})))
+    assert padded["clicks"].shape == (4, 2)
+    assert padded["clicks$length"].shape == (4,)
