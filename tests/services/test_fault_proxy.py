@@ -200,6 +200,7 @@ def test_a_refused_head_has_no_body(ask, connect, proxy):
     ids=str,
 )
 def test_resets_of_a_write(ask, server, proxy, fault, kept):
+    server.objects.clear()
     proxy.plan(fault)
     with pytest.raises(ConnectionResetError):
         ask("PUT", "/b/key", BODY)

@@ -64,7 +64,7 @@ def test_few_bytes_that_are_repeated_often_are_cut_into_batches():
     pieces = list(explode_batch(batch, "n", max_bytes=1 << 20))
     assert max(piece.nbytes for piece in pieces) <= 1 << 20
     assert sum(piece.num_rows for piece in pieces) == 1001
-    assert len(list(explode_batch(pa.record_batch({"n": [[*range(100_000)]]}), "n", max_bytes=1 << 30))) == 4
+    assert len(list(explode_batch(pa.record_batch({"n": [[*range(200_000)]]}), "n", max_bytes=1 << 30))) == 4
 
 
 def test_bytes_of_rows_are_about_their_own():

@@ -329,8 +329,8 @@ def test_tables_that_are_refused(table, error, message):
 
 
 def test_large_tables_are_cut():
-    batches = list(table_batches(pa.table({"a": range(100_000)})))
-    assert [batch.num_rows for batch in batches] == [25_000] * 4
+    batches = list(table_batches(pa.table({"a": range(200_000)})))
+    assert [batch.num_rows for batch in batches] == [50_000] * 4
 
 
 def test_tables_with_a_schema_and_a_time(tmp_path):

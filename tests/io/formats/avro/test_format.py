@@ -560,7 +560,7 @@ class TestBounds:
 
     def test_rows_in_a_large_block_are_measured_one_by_one(self, tmp_path):
         schema = record(("id", "long"), ("x", {"type": "array", "items": "string"}))
-        rows = [{"id": 0, "x": ["a"] * 3_000_000}, {"id": 1, "x": ["b"]}]
+        rows = [{"id": 0, "x": ["a"] * 5_000_000}, {"id": 1, "x": ["b"]}]
         file = write(tmp_path / "a.avro", schema, rows, sync_interval=1 << 30)
         parsed = read(file, reader=AvroFormat(max_row_bytes=100 << 20))
         assert rows_of(parsed) == [rows[1]]
