@@ -11,7 +11,8 @@ from penstock.transforms._named import FITTED_FEATURES
 from penstock.transforms.features.engine import fitted_engine
 from penstock.transforms.splits.registry import TRAIN
 from penstock.transforms.statistics.options import StatisticsOptions
-from pipelines._cli.options import StreamOptions, TransformOptions, resolved, source_request
+from pipelines._cli.options import TransformOptions, resolved
+from pipelines._cli.streams import StreamOptions, source_request
 from pipelines._jobs.statistics import write_report
 from pipelines._options.fit import FitOptions
 from pipelines._plan.fitting import Fitted, fit_features

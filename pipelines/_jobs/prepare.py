@@ -51,7 +51,7 @@ from penstock.transforms.features.fit import fit_notes
 from penstock.transforms.features.left_out import leave_out, read_left_out
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from penstock.transforms.splits.balance import TellBalance
-from pipelines._cli.options import source_request
+from pipelines._cli.streams import source_request
 from pipelines._jobs.dataset_statistics import (
     dataset_observer,
     read_baseline,

@@ -29,7 +29,8 @@ from penstock.transforms.statistics.inferred import RowTypes
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.statistics.statistics import Statistics, merge_statistics
 from pipelines._cli.named import statistics_file
-from pipelines._cli.options import InputOptions, SplitOptions, StreamOptions, resolved, source_request
+from pipelines._cli.options import InputOptions, SplitOptions, resolved
+from pipelines._cli.streams import StreamOptions, source_request
 from pipelines._jobs.statistics import Statistics as StatisticsList
 from pipelines._jobs.statistics import dataset_summaries, reading_schema, write_report
 from pipelines._options.profile import ProfileOptions

@@ -18,7 +18,8 @@ from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
 from penstock.transforms.checks.environment import in_environment
 from penstock.transforms.relax import Change, Evidence, GatherEvidence, relax_schema, schema_difference
-from pipelines._cli.options import StreamOptions, resolved, source_request
+from pipelines._cli.options import resolved
+from pipelines._cli.streams import StreamOptions, source_request
 from pipelines._options.relax import RelaxOptions
 from pipelines._plan.input import look_at, no_rows, open_input
 from pipelines._report.phases import READ

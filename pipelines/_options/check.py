@@ -7,7 +7,8 @@ from penstock.io.errors import ConfigError
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
 from pipelines._cli.named import OUTPUT_FILE, STATISTICS_FILE
-from pipelines._cli.options import InputOptions, RunOptions, StreamOptions, is_endless
+from pipelines._cli.options import InputOptions, RunOptions
+from pipelines._cli.streams import StreamOptions, is_endless
 from pipelines._options.statistics import AgainstOptions, ThresholdOptions, check_inputs_apart, check_new_file
 
 _EXAMPLES = """examples:

@@ -32,11 +32,10 @@ from pipelines._cli.options import (
     ReadingOptions,
     RunOptions,
     SplitOptions,
-    StopOptions,
-    StreamOptions,
     TransformOptions,
     resolved,
 )
+from pipelines._cli.streams import StopOptions, StreamOptions
 from pipelines._options.statistics import DatasetStatisticsFlags, check_report_outside
 
 

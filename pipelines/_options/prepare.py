@@ -3,7 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from pipelines._cli.options import InputOptions, is_endless
+from pipelines._cli.options import InputOptions
+from pipelines._cli.streams import is_endless
 from pipelines._options.dataset import DatasetJobOptions
 
 _EXAMPLES = """examples:

@@ -9,7 +9,8 @@ from penstock.io.files.paths import is_local
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import flag
 from pipelines._cli.named import FILE, OUTPUT_FILE, STATISTICS_FILE
-from pipelines._cli.options import InputOptions, RunOptions, SplitOptions, StreamOptions, is_endless
+from pipelines._cli.options import InputOptions, RunOptions, SplitOptions
+from pipelines._cli.streams import StreamOptions, is_endless
 from pipelines._options.statistics import DEFAULT_NAME, StatisticsFlags, check_inputs_apart, check_new_file
 
 _EXAMPLES = """examples:

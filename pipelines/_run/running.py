@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from penstock.io.dataset.windowed.resume import StreamFile
 from penstock.io.errors import ConfigError, RunnerError
 from pipelines._cli.flink import flink_address, list_jobs, may_be_flink
-from pipelines._cli.options import OnRunning
+from pipelines._cli.streams import OnRunning
 from pipelines._report.process import say
 from pipelines._run.flink_job import ENDED, FlinkJob
 

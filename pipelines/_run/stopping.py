@@ -9,7 +9,7 @@ import numpy as np
 from penstock.io.beam.local.stopping import stop_reading, wait_until_idle
 from penstock.io.beam.windows import parse_time_name
 from penstock.io.errors import ConfigError, PenstockError
-from pipelines._cli.options import StopWith
+from pipelines._cli.streams import StopWith
 from pipelines._report.process import say, typed
 from pipelines._report.signals import NotStopped, Stopped
 from pipelines._run.flink_job import FlinkJob, call

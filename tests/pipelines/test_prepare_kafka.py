@@ -16,7 +16,7 @@ from penstock.io.dataset.windowed.resume import StreamFile, check_settings
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.kafka.producer import look_up
 from penstock.io.sources.registry import open_source
-from pipelines._cli.options import source_request
+from pipelines._cli.streams import source_request
 from pipelines._jobs import prepare as _prepare
 from pipelines._options.prepare import PrepareOptions
 

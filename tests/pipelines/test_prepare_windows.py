@@ -8,7 +8,7 @@ from helpers import job, run_prepare, tree, window_examples, write_csv, write_sc
 from penstock.io.beam.durations import MAX_AHEAD, ZERO
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.errors import ConfigError, DataError
-from pipelines._cli.options import StreamOptions
+from pipelines._cli.streams import StreamOptions
 from pipelines._jobs import prepare as _prepare
 from pipelines._plan.plan import Plan
 from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
