@@ -121,8 +121,11 @@ def test_the_core_runs_with_its_own_dependencies_only(tmp_path, features_file):
     assert {"pytest"} < blocked
     assert not {"apache_beam", "pyarrow", "numpy", "google", "grpc", "penstock"} & blocked
     extra = (
-        "code(prepare, f'--input={csv}', f'--features={features}', f'--output={output}-2')\n"
-        "code(fit, f'--input={csv}', f'--features={features}', f'--output={output}-2')\n"
+        "code(fit, f'--input={csv}', f'--features={features}', f'--output={output}-fitted')\n"
+        "code(prepare, f'--input={csv}', f'--transform={output}-fitted', f'--output={output}-1')\n"
+        "tft = (f'--features={features}', '--features_engine=tft', f'--output={output}-2')\n"
+        "code(prepare, f'--input={csv}', *tft)\n"
+        "code(fit, f'--input={csv}', *tft)\n"
     )
     printed = _run_here(_CORE_ONLY.format(blocked=blocked) + _JOBS + extra, TIPS, features_file, tmp_path / "dataset")
     missing = "error: feature transformation needs tensorflow-transform: pip install '.[tft]'"
@@ -130,6 +133,8 @@ def test_the_core_runs_with_its_own_dependencies_only(tmp_path, features_file):
         *_HELP,
         "prepare 0",
         "verify 0",
+        "fit 0",
+        "prepare 0",
         f"prepare 2 python -m pipelines.prepare: {missing}",
         f"fit 2 python -m pipelines.fit: {missing}",
     ]
@@ -166,6 +171,7 @@ _NOT_EXPORTED = (
     "penstock.io.dataset.windowed.",
     "penstock.transforms.beam_yaml.",
     "penstock.transforms.splits.balance",
+    "penstock.transforms.features.arrow.",
 )
 
 

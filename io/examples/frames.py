@@ -195,7 +195,7 @@ class _Found(NamedTuple):
     bad_data: int
 
 
-def _check(found: _Found, data: bytes, offset: int, uri: str, also_data: bool) -> None:
+def _check(found: _Found, data: bytes, offset: int, uri: str, also_data: bool = True) -> None:
     if found.bad_length >= 0:
         raise InputError(f"{uri}: {_bad_length(data, found.bad_length, offset)}")
     if found.absurd >= 0:

@@ -86,7 +86,7 @@ def test_thresholds_and_columns_that_may_differ(folder, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--threshold", "psi=0.2"], "psi=0.2: no such threshold; there are false_alarms, distribution, mean, values"),
+        (["--threshold", "psy=0.2"], "psy=0.2: no such threshold; there are false_alarms, distribution, mean, values"),
         (["--threshold", "mean"], "--threshold mean: must be NAME=NUMBER, such as mean=0.2"),
         (["--threshold", "mean=1", "--threshold", "mean=2"], "--threshold mean=2: mean was given before"),
         (["--threshold", "values=2"], "--threshold: values is a part of the rows, from 0 to 1, got 2.0"),

@@ -24,7 +24,13 @@ def written(tmp_path_factory):
     rules.write_text(f"rules:\n  - {{name: early, sql: 'id > 20 OR time < {START + 180}'}}\n")
     source = write_csv(folder / "rows.csv", rows, COLUMNS)
     flags = ("--input", source, "--rules", rules, "--num_shards=1", "--max_reject_fraction=0.4")
-    windows = ("--event_time=time:s", "--window=fixed:60s", "--check_against=previous", f"--report={folder}/w.html")
+    windows = (
+        "--event_time=time:s",
+        "--window=fixed:60s",
+        "--check_against=previous",
+        f"--report={folder}/w.html",
+        "--direct_num_workers=1",
+    )
     assert run_prepare(*flags, "--output", folder / "windows", *windows) == 0
     assert run_prepare(*flags, "--output", folder / "whole", "--split=train=0.8,eval=0.2") == 0
     return folder

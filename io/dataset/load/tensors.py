@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import LENGTH, PRESENT, Arrays, Ragged, ToArrays
 from penstock.io.dataset.load.batches import Batches
@@ -32,13 +33,11 @@ def tf_dataset(batches: Batches[Arrays], rule: ToArrays) -> "tf.data.Dataset":
                 for name, found in arrays.items()
             }
 
-    empty = rule(rule.schema.empty_table().to_batches()[0] if rule.schema.names else _no_columns())
+    if not rule.schema.names:
+        raise ConfigError("tf_data needs a column")
+    empty = rule(pa.RecordBatch.from_pylist([], rule.schema))
     signature = {name: _spec(name, found, tf) for name, found in empty.items()}
     return tf.data.Dataset.from_generator(generate, output_signature=signature)
-
-
-def _no_columns() -> Any:
-    raise ConfigError("tf_data needs a column")
 
 
 def _spec(name: str, found: "np.ndarray | Ragged", tf: Any) -> Any:

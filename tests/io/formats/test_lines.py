@@ -220,8 +220,8 @@ def test_joined_lines_are_those_that_were_selected(data, seed):
 
 
 def test_slices_keep_rows_and_lines_together_and_rejects_once():
-    lines = index_lines(Block(b"".join(b"%d\n" % i for i in range(80_000)), 0))
-    batch = pa.record_batch({"x": pa.array(range(80_000))})
+    lines = index_lines(Block(b"".join(b"%d\n" % i for i in range(160_000)), 0))
+    batch = pa.record_batch({"x": pa.array(range(160_000))})
     letter = long_line_letter(LongLine(7, b"xyz"), "uri", "csv.too_long", 2)
     slices = list(parsed_slices(batch, [letter], lines))
     assert [list(parsed.rejected) for parsed in slices] == [[letter], [], []]

@@ -518,7 +518,7 @@ class TestCompletion:
             (["penstock", "prepare", "--ro"], ["--rolling"]),
             (
                 ["penstock", "verify", "--"],
-                ["--clean", "--clean_age", "--config", "--dataset", "--help", "--json", "--verbose"],
+                ["--clean", "--clean_age", "--config", "--dataset", "--help", "--json", "--report", "--verbose"],
             ),
             (
                 ["penstock", "prepare", "--output_format", ""],

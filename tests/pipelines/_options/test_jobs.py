@@ -22,7 +22,7 @@ def flags_of(options):
 
 def test_both_jobs_that_write_a_dataset_have_its_flags_and_none_hides_any():
     prepare, replay = set(flags_of(PrepareOptions)), set(flags_of(ReplayOptions))
-    assert prepare - replay == {"input"}
+    assert prepare - replay == {"input", "inventory_columns"}
     assert replay - prepare == {"dead_letters", "max_attempts", "reasons", "release"}
     assert not issubclass(ReplayOptions, PrepareOptions)
 
@@ -53,7 +53,7 @@ def test_what_is_read_comes_before_how_it_is_read(options, own):
 
 def test_flags_in_a_manifest_have_the_order_of_the_help():
     resolved = PrepareOptions.parse(["--input=a.csv", "--output=out"]).resolved()
-    assert list(resolved)[:2] == ["input", "format"]
+    assert list(resolved)[:3] == ["input", "inventory_columns", "format"]
     assert [name for name in flags_of(PrepareOptions) if name in resolved] == list(resolved)
 
 

@@ -43,13 +43,25 @@ LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parke
 FIT = [
     *BASE,
     *("output", "features", "input", "rows_in", "rows_rejected", "rows_fitted"),
-    *("schema", "transform", "features_engine", "notes"),
+    *("schema", "transform", "features_engine", "notes", "report"),
 ]
 PROFILE = [*BASE, "input", "output", "report", "rows_unread", "unread_for", "datasets"]
 CHECK = [*BASE, "checked", "schema", "baseline", "serving", "rows", "findings", "anomalies", "report"]
 COMPARE = [*BASE, "a", "b", "datasets", "report"]
 RELAX = [*BASE, "schema", "output", "rows_in", "rows_unread", "changes", "difference"]
-VERIFY = [*BASE, "dataset", "good", "faults", "leftovers", "cleaned", "rows_out", "shards", "windows", "bytes"]
+VERIFY = [
+    *BASE,
+    "dataset",
+    "good",
+    "faults",
+    "leftovers",
+    "cleaned",
+    "rows_out",
+    "shards",
+    "windows",
+    "bytes",
+    "report",
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,6 +74,8 @@ def test_threads_that_start_it_at_once_leave_stderr_as_it_was(not_yet_started, c
 
 def test_a_missing_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_transform", None)
+    (tmp_path / "transformed_metadata").mkdir()
+    (tmp_path / "transformed_metadata" / "schema.pbtxt").touch()
     for needs_it in (import_tensorflow, lambda: check_transform(str(tmp_path))):
         with pytest.raises(ImportError, match=NEEDED):
             needs_it()

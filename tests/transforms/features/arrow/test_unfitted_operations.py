@@ -159,6 +159,7 @@ def test_values_and_faults_are_those_of_tensorflow(
         flushed, _ = FittedFeatures(str(tmp_path)).apply(_flushed(batch))
         wrong &= _different(flushed.column("y"), theirs, units, any_zero=True)
     kept = np.delete(np.arange(ROWS), sorted(faults))
+    wrong[wrong] = ~_lost_by_tensorflow(entry, bound, batch, features.column("y"), theirs, np.flatnonzero(wrong), kept)
     found = [
         (
             [batch.column(item.name)[int(kept[at])].as_py() for item in bound.inputs],
@@ -176,6 +177,26 @@ def test_every_operation_that_is_not_fitted_is_tested() -> None:
     }
     assert not untested
     assert {item.name for item in (*NUMBERS, *TEXTS, *TIMES)} <= CALLS.keys()
+
+
+def _lost_by_tensorflow(
+    entry: str, bound: Any, batch: pa.RecordBatch, mine: pa.Array, theirs: pa.Array, places: Any, kept: Any
+) -> Any:
+    """Which of these differences come of TensorFlow's digits: in tiny powers it loses some, a tiny quotient is 0."""
+    if "pow" in entry:
+        one, other = (np.array([_number(values[at]) for at in places.tolist()], float) for values in (mine, theirs))
+        return (np.abs(one) < 1e-32) & (np.abs(one - other) < 1e-3 * np.abs(one))
+    if "floordiv" in entry and len(bound.inputs) == 2:
+        x, y = (
+            np.array([_number(batch.column(item.name)[int(at)]) for at in kept[places]], float) for item in bound.inputs
+        )
+        return np.abs(x / y) < _TINY
+    return np.zeros(len(places), bool)
+
+
+def _number(scalar: pa.Scalar) -> float:
+    found = scalar.as_py()
+    return found[0] if isinstance(found, list) else found
 
 
 def _flushed(batch: pa.RecordBatch) -> pa.RecordBatch:
