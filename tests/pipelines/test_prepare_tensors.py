@@ -123,6 +123,7 @@ def test_a_list_without_words_has_no_feature(prepared):
     assert "letters$ragged_values" not in examples(prepared)[1]
 
 
+@pytest.mark.slow
 def test_keras_trains_on_batches_and_serves_raw_rows(prepared, tmp_path):
     """As TFX's trainers do: `make_batched_features_dataset` in, a SavedModel that takes raw tf.Examples out."""
     from tensorflow_transform.keras_lib import tf_keras

@@ -111,6 +111,7 @@ def test_vocabularies_are_those_of_tensorflow_transform(found, tmp_path_factory)
         assert found[name] == expected, name
 
 
+@pytest.mark.slow
 def test_vocabularies_by_weight_and_by_what_they_tell_of_a_label(found) -> None:
     """As tensorflow-transform had them when the slow test was passed."""
     assert found["weighted"] == [0, -1, -1, -1, 0, 1, -1, -1]

@@ -15,6 +15,8 @@ from penstock.transforms.features.apply import apply_graph, load_graph, transfor
 from penstock.transforms.features.fit import FitTransform
 from penstock.transforms.features.functions import parse_features
 
+pytestmark = pytest.mark.slow  # a fit of tensorflow-transform takes ten seconds or more
+
 pytest.importorskip("tensorflow_transform")
 
 ROWS = 12_000

@@ -16,6 +16,8 @@ from fitted import fit_all, values
 from penstock.transforms.features.apply import apply_graph, load_graph
 from penstock.transforms.features.functions import parse_features
 
+pytestmark = pytest.mark.slow  # a fit of tensorflow-transform takes ten seconds or more
+
 SCHEMA = """
 feature { name: "x" type: FLOAT value_count { min: 1 max: 1 } }
 feature { name: "n" type: INT value_count { min: 1 max: 1 } }
