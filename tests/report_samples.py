@@ -9,6 +9,8 @@ import pyarrow as pa
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, path_pb2, schema_pb2, statistics_pb2
 
+from penstock.io.dataset.windowed.manifest import WindowManifest
+
 # Each of these would be markup, a script, a request, or another order of what is beside it, if it were not text.
 HOSTILE = (
     "<script>window.hit=1</script>",
@@ -253,3 +255,17 @@ def history(runs: int = 12) -> pa.Table:
         for feature, metric, value in ((None, "num_examples", 1000.0), ("delay", "mean", 12.5))
     ]  # fmt: skip
     return pa.Table.from_pylist(rows)
+
+
+def window(minute: int, rejected: dict[str, int], **other: object) -> WindowManifest:
+    """The manifest of a window of a minute, with the rows that it rejected by reason."""
+    rows = sum(rejected.values())
+    fields = {
+        "run_id": "run", "dataset_id": "id", "created": "2026-01-01T00:00:00Z", "windows": "fixed:1m", "final": True,
+        "window": (f"2026-01-01T{minute // 60:02}:{minute % 60:02}:00Z", f"2026-01-01T{minute // 60:02}:59:59Z"),
+        "sequence": 1, "status": "published", "rows_in": 100, "rows_out": 100 - rows, "rows_rejected": rows,
+        "rows_on_time": 90 - rows, "rows_late": 10, "splits": {"train": 100 - rows}, "shards": (), "dead_letters": (),
+        "rejected_by_reason": rejected, "rejected_by_stage": {"schema": rows}, "inputs": (), "compression": "none",
+        "shuffle": "global", "seed": 0, "num_shards": 1,
+    }  # fmt: skip
+    return WindowManifest(**{**fields, **other})

@@ -6,6 +6,7 @@ import browser as browsers
 import pytest
 import report_samples as samples
 
+from penstock.io.dataset.observer import Anomaly
 from penstock.transforms.report.report import Report
 
 pytestmark = pytest.mark.integration
@@ -52,6 +53,17 @@ def hostile() -> Report:
         anomalies=anomalies,
         dead_letters=[samples.letter(text, text, detail=text, uri=text) for text in samples.HOSTILE],
         title=samples.HOSTILE[1],
+    )
+
+
+def windowed() -> Report:
+    """A report of windows, with findings and with reasons that are hostile."""
+    reasons = {text or "blank": place + 1 for place, text in enumerate(samples.HOSTILE[:12])}
+    found = (Anomaly("'a.b'", "HISTORY_LEVEL", "error", samples.HOSTILE[0], samples.HOSTILE[2], "train"),)
+    windows = [samples.window(minute, reasons if minute % 2 else {}) for minute in range(5)]
+    return Report(
+        statistics=samples.statistics_of({"a.b": [1.0, 2.0]}),
+        windows=[*windows, samples.window(5, {}, status="quarantined"), samples.window(6, reasons, anomalies=found)],
     )
 
 
@@ -282,6 +294,16 @@ def test_hostile_names_and_values_stay_text(opened):
     assert "\u202e" not in shown
 
 
+def test_windows_have_rows_and_lines_and_stay_text(opened):
+    page = opened(windowed())
+    assert page.evaluate("window.hit") is None
+    rows = texts(page, "tr")
+    assert len([text for text in rows if "too many rejects" in text]) == 1
+    shown = page.evaluate("document.body.innerText")
+    assert "rejected for <script>window.hit=1</script>" in shown
+    assert "<img src=x onerror=window.hit=1>" in shown
+
+
 def test_the_policy_stops_what_might_slip_through(browser, tmp_path):
     """As a bug of ours would have it: markup of the data in the page. It must neither run nor ask for anything."""
     slipped = '<img src="http://127.0.0.1:9/x.png" onerror="window.hit=1"><script>window.hit=1</script>'
@@ -333,7 +355,7 @@ def test_rows_beyond_the_first_200_are_shown_when_one_gets_there(opened):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("report", [small, hostile], ids=["small", "hostile"])
+@pytest.mark.parametrize("report", [small, hostile, windowed], ids=["small", "hostile", "windowed"])
 def test_axe_finds_no_violation(opened, axe, report, scheme):
     page = opened(report())
     page.emulate(prefers_color_scheme=scheme)

@@ -2,25 +2,12 @@
 
 import pytest
 import report_samples as samples
+from report_samples import window
 
 from penstock.io.dataset.observer import Anomaly
-from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.errors import ConfigError
 from penstock.transforms.report.report import Report
 from penstock.transforms.report.windows import MAX_SHOWN, sums_of, window_lines, window_rows
-
-
-def window(minute: int, rejected: dict[str, int], **other: object) -> WindowManifest:
-    rows = sum(rejected.values())
-    fields = {
-        "run_id": "run", "dataset_id": "id", "created": "2026-01-01T00:00:00Z", "windows": "fixed:1m", "final": True,
-        "window": (f"2026-01-01T{minute // 60:02}:{minute % 60:02}:00Z", f"2026-01-01T{minute // 60:02}:59:59Z"),
-        "sequence": 1, "status": "published", "rows_in": 100, "rows_out": 100 - rows, "rows_rejected": rows,
-        "rows_on_time": 90 - rows, "rows_late": 10, "splits": {"train": 100 - rows}, "shards": (), "dead_letters": (),
-        "rejected_by_reason": rejected, "rejected_by_stage": {"schema": rows}, "inputs": (), "compression": "none",
-        "shuffle": "global", "seed": 0, "num_shards": 1,
-    }  # fmt: skip
-    return WindowManifest(**{**fields, **other})
 
 
 def test_rows_are_the_newest_first_and_bounded():
