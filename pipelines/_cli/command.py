@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 
 import penstock
-from penstock.io.errors import RunnerError
 from penstock.io.files.extras import check_runner
 from penstock.io.files.stores.config import StoreConfig, check_no_secrets, configure
 from pipelines._cli.flags import BeamFlags, Options, Parser, asks_for, job_parser, parse_job
@@ -169,18 +168,9 @@ _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "OPENBLAS_NUM_THREADS": "1"}
 def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequence[str] | None = None) -> int:
     """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
     given = sys.argv[1:] if argv is None else argv
-    lost: list[RunnerError] = []
-
-    def watched(argv: Sequence[str] | None) -> int:
-        try:
-            return run(argv)
-        except RunnerError as error:
-            lost.append(error)
-            raise
-
-    with started_for_a_job(prefix, [job, *given]), ending_cleanly():
-        code = printed(program(job), lambda: main(job, watched, argv))
-    if lost:
+    with started_for_a_job(prefix, [job, *given]) as process, ending_cleanly():
+        code = printed(program(job), lambda: main(job, run, argv))
+    if process.leaves_threads.is_set():
         end_beside_threads(code)
     return code
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -24,11 +25,13 @@ class Process:
       prefix: what the user typed before the name of the job.
       started: when, by the monotonic clock.
       arguments: the name of the job, and what the user typed after it.
+      leaves_threads: set once threads of Beam may outlive the job.
     """
 
     prefix: str
     started: float
     arguments: Sequence[str] = ()
+    leaves_threads: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
 _process: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -82,14 +85,15 @@ def _without(arguments: Iterable[str], flags: Mapping[str, str]) -> Iterator[str
 
 
 @contextlib.contextmanager
-def started_for_a_job(prefix: str, arguments: Sequence[str] = ()) -> Iterator[None]:
+def started_for_a_job(prefix: str, arguments: Sequence[str] = ()) -> Iterator[Process]:
     """Marks this process as started for one job; `prefix` is what the user typed before the job's name.
 
     `arguments` are that name, and what the user typed after it.
     """
-    token = _process.set(Process(prefix, pipelines.STARTED, tuple(arguments)))
+    process = Process(prefix, pipelines.STARTED, tuple(arguments))
+    token = _process.set(process)
     try:
-        yield
+        yield process
     finally:
         _process.reset(token)
 
@@ -113,10 +117,18 @@ def is_started_for_a_job() -> bool:
     return _process.get() is not None
 
 
+def leave_threads() -> None:
+    """Says that threads of Beam may outlive the job: those that talk to a runner in another process."""
+    process = _process.get()
+    if process is not None:
+        process.leaves_threads.set()
+
+
 def end_beside_threads(code: int) -> NoReturn:
     """Ends this process, in which threads of Beam may still wait for a runner that is gone.
 
-    Python would end them inside of gRPC's C++, which may abort the process over that, and the exit code were lost.
+    Python would wait for some of them, for ever, and end the others inside of gRPC's C++, which may abort the process
+    over that, and the exit code were lost.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

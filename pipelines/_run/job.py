@@ -18,6 +18,7 @@ from penstock.io.beam.stable_input import tries_once
 from penstock.io.errors import ConfigError, RunnerError
 from pipelines._report.logging import without_worker_tracebacks
 from pipelines._report.phases import Phase
+from pipelines._report.process import leave_threads
 from pipelines._report.progress import progress_bar
 from pipelines._report.signals import ending_with_us, take_signals
 from pipelines._run.stopping import Stopping, check_stopping
@@ -74,6 +75,8 @@ def run_pipeline(
         runner = _runner(options, where.name if where else None)
         if isinstance(runner, OwnPrismRunner):
             stack.enter_context(contextlib.closing(runner))
+        if isinstance(runner, OwnPrismRunner | str):  # not in this process
+            leave_threads()
         try:
             pipeline = beam.Pipeline(runner=runner, options=options)
         except ValueError as error:
