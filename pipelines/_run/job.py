@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from penstock.io.beam.cancellation import stoppable
 from penstock.io.beam.local.prism import OwnPrismRunner
@@ -75,12 +76,12 @@ def run_pipeline(
         runner = _runner(options, where.name if where else None)
         if isinstance(runner, OwnPrismRunner):
             stack.enter_context(contextlib.closing(runner))
-        if isinstance(runner, OwnPrismRunner | str):  # not in this process
-            leave_threads()
         try:
             pipeline = beam.Pipeline(runner=runner, options=options)
         except ValueError as error:
             raise ConfigError(f"Beam refuses the pipeline options: {error}") from error
+        if isinstance(pipeline.runner, PortableRunner):
+            leave_threads()
         # Rows of a stream elsewhere are not counted here.
         if where is None or where.is_local:
             stack.enter_context(progress_bar(title, phases))

@@ -596,20 +596,30 @@ def test_a_missing_extra_is_one_line_that_names_it(folder, monkeypatch, capsys, 
     assert not (folder / "out").exists()
 
 
-def test_a_process_that_has_lost_its_runner_does_not_end_the_threads_of_beam():
+@pytest.mark.parametrize(
+    ("ends", "code", "said"),
+    [
+        ("raise RunnerError('it is gone')", DATA_FAILED, "python -m pipelines.prepare: error: it is gone\n"),
+        ("raise StorageError('it is full')", DATA_FAILED, "python -m pipelines.prepare: error: it is full\n"),
+        ("return 0", DONE, ""),
+    ],
+)
+def test_a_job_beside_its_runner_does_not_end_the_threads_of_beam(ends, code, said):
     """Python would wait for this thread; of those that wait in gRPC it may abort, and -6 were the exit code."""
-    code = (
+    program = (
         "import atexit, sys, threading, time\n"
-        "from penstock.io.errors import RunnerError\n"
+        "from penstock.io.errors import RunnerError, StorageError\n"
         "from pipelines._cli.command import command\n"
+        "from pipelines._report.process import leave_threads\n"
         "atexit.register(print, 'an exit function')\n"
         "threading.Thread(target=time.sleep, args=(600,)).start()\n"
-        "def run(argv): raise RunnerError('it is gone')\n"
+        "def run(argv):\n"
+        "    leave_threads()\n"
+        f"    {ends}\n"
         "sys.exit(command('prepare', run, argv=[]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (1, "an exit function\n")
-    assert done.stderr == "python -m pipelines.prepare: error: it is gone\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "an exit function\n", said)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
