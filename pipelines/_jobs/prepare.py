@@ -2,17 +2,15 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
 from penstock.io.beam import progress
-from penstock.io.beam.durations import duration_text
 from penstock.io.beam.windows import time_name
 from penstock.io.columns.float32 import ROUNDED
 from penstock.io.columns.of_schema import dataset_columns, with_lists
@@ -21,7 +19,7 @@ from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.manifest import read_window_manifests
-from penstock.io.dataset.windowed.resume import KeepProgress, Resumption, StreamFile, check_settings, find_point
+from penstock.io.dataset.windowed.resume import KeepProgress, Resumption, StreamFile, check_settings
 from penstock.io.dead_letters.first import read_first
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.dead_letters.record import LETTERS
@@ -60,6 +58,7 @@ from pipelines._jobs.dataset_statistics import (
     tidy_history,
     window_summaries,
 )
+from pipelines._jobs.going_on import begin_stream, stream_settings
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
 from pipelines._plan.fitting import fit_features
@@ -71,14 +70,13 @@ from pipelines._plan.versions import package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.printable import mapped, masked
-from pipelines._report.process import job_started, say
+from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DatasetResult, DescribedResult, RunFailedError
 from pipelines._report.summary import tell
 from pipelines._report.windows import showing_windows
-from pipelines._run.flink_job import FlinkJob
 from pipelines._run.job import is_local, run_pipeline
-from pipelines._run.running import make_way, name_job, running_job
+from pipelines._run.running import name_job, running_job
 from pipelines._run.staging import (
     pending_windows,
     staging_folder,
@@ -283,11 +281,11 @@ def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: 
     )
     running = running_job(options.beam, output, how)
     if running is not None and how == "attach":
-        check_settings(output, _settings(options, plan))
+        check_settings(output, stream_settings(options, plan))
         with showing_windows(output):
             watch_stream(running, stopping)
         return windows_result(options.name, read_window_manifests(output), output, time.monotonic() - started)
-    plan, resumption = _begin_stream(options, plan, run_id, running)
+    plan, resumption = begin_stream(options, plan, run_id, running)
     dataset = StreamFile.read(output) if resumption is None else resumption.file
     name_job(options.beam, output, run_id if dataset is None else dataset.run_id, run_id)
     stopping = dataclasses.replace(stopping, goes_on=resumption is not None and bool(resumption.file.began))
@@ -312,80 +310,6 @@ def _filling_window() -> list[str]:
     """The name of the window of processing time that is open in this process, if there is one."""
     opened = progress.snapshot().values.get("opened")
     return [time_name(opened)] if opened else []
-
-
-def _begin_stream(
-    options: DatasetJobOptions, plan: Plan, run_id: str, running: FlinkJob | None
-) -> tuple[Plan, Resumption | None]:
-    """Begins a stream, or goes on with the one that the output holds; first ends the job that `running` is.
-
-    Returns:
-      As `_way_on`.
-
-    Raises:
-      ConfigError: as `_way_on`, with nothing ended, or as `make_way`.
-      RunnerError: as `make_way`.
-    """
-    begun = _way_on(options, plan, run_id)
-    if running is not None:
-        make_way(running, str(options.output.output), options.stop.on_running)
-        begun = _way_on(options, plan, run_id)  # it has published more until then
-    resumption = begun[1]
-    if resumption is not None and resumption.file.generation > 1:
-        say(f"Going on with {len(resumption.windows):,} windows of {options.output.output}.")
-    return begun
-
-
-def _way_on(options: DatasetJobOptions, plan: Plan, run_id: str) -> tuple[Plan, Resumption | None]:
-    """How a stream begins, or goes on that the output holds: from its windows, or from a savepoint.
-
-    Returns:
-      The plan, whose source reads what is still to be read; and what to know of earlier starts, None with a savepoint.
-
-    Raises:
-      ConfigError: if the output holds something else, or a stream that cannot go on so.
-    """
-    output, source = str(options.output.output), plan.source
-    check_output(output, overwrite=False, resume=True)
-    settings = _settings(options, plan)
-    if options.beam_flags.savepoint_path:
-        check_settings(output, settings)
-        return plan, None
-    point = find_point(output, settings)
-    if point is None:
-        check_output(output, overwrite=False)
-    elif not isinstance(source, PositionedSource):
-        raise ConfigError(f"--output {output}: only streams of Kafka go on from their windows; name another folder")
-    began: Mapping[str, int] = {}
-    identities: Mapping[str, str] = {}
-    if isinstance(source, PositionedSource) and plan.is_traced:
-        identities = source.identities({} if point is None else point.identities)
-        source = source if point is None else source.at(point.resume_at)
-        began = source.positions()
-    return dataclasses.replace(plan, source=source), Resumption.begin(point, run_id, settings, began, identities)
-
-
-def _settings(options: DatasetJobOptions, plan: Plan) -> dict[str, Any]:
-    """What a stream has in common at each of its starts: the flags that its windows depend on, as JSON values."""
-    flags, graph, source = options.resolved(), options.transform.transform, plan.source
-    names = ("num_shards", "seed", "split_hash", "output_format", "compression")
-    settings = {
-        "input": source.name if isinstance(source, PositionedSource) else flags["input"],
-        "event_time": plan.recipe.event_time,
-        # When windows of processing time end may change from start to start.
-        "window": "flush" if options.stream.is_flushed else str(options.stream.windows),
-        "allowed_lateness": duration_text(options.dataset_spec().lateness),
-        "splits": sorted(options.split.names()),
-        "split": plan.recipe.split_kind().describe(),
-        **{name: flags[name] for name in names},
-        "schema": schema_fingerprint(plan.row_schema),
-        "transform": transform_fingerprint(graph) if graph else None,
-        # Statistics of other options do not merge. Streams of before there were any had neither.
-        **({"slice_by": options.statistics.slice_by} if options.statistics.slice_by else {}),
-        **({"statistics": "all"} if options.statistics.statistics == "all" else {}),
-    }
-    stored: dict[str, Any] = json.loads(json.dumps(settings, default=str))
-    return stored
 
 
 def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> Plan | None:

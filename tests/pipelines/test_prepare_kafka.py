@@ -17,6 +17,7 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.kafka.producer import look_up
 from penstock.io.sources.registry import open_source
 from pipelines._cli.streams import source_request
+from pipelines._jobs import going_on as _going_on
 from pipelines._jobs import prepare as _prepare
 from pipelines._options.prepare import PrepareOptions
 
@@ -249,7 +250,7 @@ def settings(kafka, schema, *flags):
     options = PrepareOptions.parse(given)
     source = open_source(source_request(options.input, options.stream))
     plan = _prepare._early_plan(options, source, _prepare._recipe(options, source))
-    return _prepare._settings(options, plan)
+    return _going_on.stream_settings(options, plan)
 
 
 def test_a_stream_remembers_its_topics(kafka, schema, tmp_path, monkeypatch):
@@ -261,13 +262,13 @@ def test_a_stream_remembers_its_topics(kafka, schema, tmp_path, monkeypatch):
     plan = _prepare._early_plan(options, source, _prepare._recipe(options, source))
     ids = ["one"]
     for generation in (1, 2):
-        _, resumption = _prepare._begin_stream(options, plan, "r1", None)
+        _, resumption = _going_on.begin_stream(options, plan, "r1", None)
         assert resumption.file.generation == generation
         resumption.start(Staging(str(tmp_path / "out"), "r1"))
         assert StreamFile.read(str(tmp_path / "out")).identities == {source.topics.uri("cards"): "one"}
     ids = ["other"]
     with pytest.raises(InputError, match=r"cards: the topic was made anew .*its id was one, and is other"):
-        _prepare._begin_stream(options, plan, "r1", None)
+        _going_on.begin_stream(options, plan, "r1", None)
 
 
 def test_when_windows_of_processing_time_end_may_change_from_start_to_start(tmp_path, kafka, schema):
