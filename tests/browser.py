@@ -127,6 +127,12 @@ class Browser:
             raise PageError(f"{url}: {answer['errorText']}")
         self.wait_for(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(url)})")
 
+    def reload(self) -> None:
+        """Loads the page again, and waits until the new page is there: the old one answers until then."""
+        self.evaluate("void (window.loadedBefore = true)")
+        self.call("Page.reload")
+        self.wait_for("document.readyState === 'complete' && !window.loadedBefore")
+
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page; of a promise, what it gives."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
