@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pipelines._cli.command import announce, command, shown
 from pipelines._options.check import CheckStatisticsOptions
+from pipelines._report.process import imports
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +29,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("check", str(options.checked.statistics or shown(options.input.input)))
 
-    from pipelines._jobs import check as _check
+    with imports():
+        from pipelines._jobs import check as _check
 
     with options.run.temporary_files():
         return _check.run(options)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pipelines._cli.command import command
 from pipelines._options.compare import CompareOptions
+from pipelines._report.process import imports
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +24,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     options = CompareOptions.parse(argv)
     options.find()
 
-    from pipelines._jobs import compare as _compare
+    with imports():
+        from pipelines._jobs import compare as _compare
 
     return _compare.run(options)
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from pipelines._cli.command import announce, command, shown
 from pipelines._options.fit import FitOptions
+from pipelines._report.process import imports
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +29,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("fit", f"{options.graph.features} on {shown(options.input.input)} -> {options.graph.output}")
 
-    from pipelines._jobs import fit as _fit
+    with imports():
+        from pipelines._jobs import fit as _fit
 
     with options.run.temporary_files():
         return _fit.run(options)

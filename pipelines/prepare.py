@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from pipelines._cli.command import announce, command, shown
 from pipelines._options.prepare import PrepareOptions
+from pipelines._report.process import imports
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +39,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("prepare", f"{shown(options.input.input)} -> {options.output.output}")
 
-    from pipelines._jobs import prepare as _prepare
+    with imports():
+        from pipelines._jobs import prepare as _prepare
 
     with options.metrics.serving(options.run.is_described), options.run.temporary_files():
         return _prepare.run(options)

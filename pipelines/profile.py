@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from pipelines._cli.command import announce, command, shown
 from pipelines._options.profile import ProfileOptions
+from pipelines._report.process import imports
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +30,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         output = f" -> {options.profile.file}" if options.profile.file else ""
         announce("profile", f"{shown(options.profile.merge or options.input.input)}{output}")
 
-    from pipelines._jobs import profile as _profile
+    with imports():
+        from pipelines._jobs import profile as _profile
 
     with options.run.temporary_files():
         return _profile.run(options)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from pipelines._cli.command import announce, command, shown
 from pipelines._options.relax import RelaxOptions
+from pipelines._report.process import imports
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +29,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("relax", f"{options.schema.schema} to {shown(options.input.input)} -> {options.schema.output}")
 
-    from pipelines._jobs import relax as _relax
+    with imports():
+        from pipelines._jobs import relax as _relax
 
     with options.run.temporary_files():
         return _relax.run(options)

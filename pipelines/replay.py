@@ -30,6 +30,7 @@ from collections.abc import Sequence
 
 from pipelines._cli.command import announce, command, shown
 from pipelines._options.replay import ReplayOptions
+from pipelines._report.process import imports
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     if options.run.is_announced:
         announce("replay", f"{shown(options.input.dead_letters)} -> {options.output.output}")
 
-    from pipelines._jobs import replay as _replay
+    with imports():
+        from pipelines._jobs import replay as _replay
 
     with options.metrics.serving(options.run.is_described), options.run.temporary_files():
         return _replay.run(options)

@@ -7,7 +7,7 @@ statistics of the rows that came in are those of the rows that went on, merged w
 import collections
 import dataclasses
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import apache_beam as beam
@@ -30,7 +30,6 @@ from penstock.transforms.anomalies.told import anomaly_of, told
 from penstock.transforms.history.metrics import metrics_table
 from penstock.transforms.history.newest import history_anomalies
 from penstock.transforms.history.store import write_file
-from penstock.transforms.statistics.compute import StatisticsCoder as StatisticsCoder  # registered
 from penstock.transforms.statistics.files import write_list
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.statistics.statistics import ALL_EXAMPLES, Statistics
@@ -46,7 +45,8 @@ _PASSED, _OUT, _EARLY, _LATE = "passed", "out", "early", "late"
 _MAX_TOLD = 10
 
 _List: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
-_Part = tuple[str, Statistics]
+# Of whom, and the state of their statistics, which are encoded once however many steps of the runner they pass.
+_Part = tuple[str, bytes]
 
 
 @dataclasses.dataclass(eq=False)
@@ -98,17 +98,18 @@ class DatasetStatistics(DatasetObserver):
             unknown = () if self.out_columns is None else ("write",)
             summarize = _SummarizeRejectedFn(self.options, self.features, unknown)
             parts.append(batches | f"OfRejected{index}" >> beam.ParDo(summarize).with_output_types(_Part))
-        merged = (
-            parts
-            | "Summaries" >> beam.Flatten()
-            | "GroupSummaries" >> beam.GroupByKey()
-            | "MergeSummaries" >> beam.MapTuple(_merged).with_output_types(_Part)
-        )
+        # Without any row there are statistics as well.
+        none = [_part(kind, Statistics(self.options)) for kind in (_PASSED, _OUT, _EARLY, _LATE)]
+        parts.append(written.pipeline | "NoStatistics" >> beam.Create(none, reshuffle=False).with_output_types(_Part))
         baseline = None if self.baseline is None else (self.against, self.baseline.SerializeToString())
         judge = _Judge(staging, baseline, self.history)
-        stage = _StageFn(staging, self.options, tuple(self.splits), self.passed is not None, judge)
-        once = written.pipeline | "OnceForStatistics" >> beam.Create([None], reshuffle=False)
-        return once | "StageStatistics" >> beam.ParDo(stage, beam.pvalue.AsDict(merged))
+        return (
+            parts
+            | "Summaries" >> beam.Flatten()
+            | "Together" >> beam.Map(lambda part: (0, part)).with_output_types(tuple[int, _Part])
+            | "GroupSummaries" >> beam.GroupByKey()
+            | "StageStatistics" >> beam.ParDo(_StageFn(staging, tuple(self.splits), self.passed is not None, judge))
+        )
 
     def _out_options(self) -> StatisticsOptions:
         """The options without columns that are not written."""
@@ -122,6 +123,10 @@ class DatasetStatistics(DatasetObserver):
             categorical=(),
             images=(),
         )
+
+
+def _part(kind: str, statistics: Statistics) -> _Part:
+    return kind, statistics.to_bytes(complete=True)
 
 
 def _summarize(kind: str, options: StatisticsOptions, columns: Sequence[str] | None = None) -> beam.ParDo:
@@ -145,7 +150,7 @@ class _SummarizeFn(beam.DoFn):
         self._statistics.update(batch)
 
     def finish_bundle(self) -> Iterator[Any]:
-        yield in_global_window((self._kind, self._statistics))
+        yield in_global_window(_part(self._kind, self._statistics))
 
 
 class _SummarizeRejectedFn(beam.DoFn):
@@ -166,7 +171,7 @@ class _SummarizeRejectedFn(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         for kind, part in self._parts.items():
-            yield in_global_window((kind, part.take()))
+            yield in_global_window(_part(kind, part.take()))
 
 
 def by_stage(batch: RejectedBatch) -> Iterator[tuple[str, RejectedBatch]]:
@@ -219,14 +224,6 @@ def _readable(batch: RejectedBatch, features: Sequence[Feature]) -> pa.RecordBat
     return rows if rows.num_columns else None
 
 
-def _merged(kind: str, parts: Iterable[Statistics]) -> _Part:
-    """Merges what has just been decoded, and may be changed."""
-    first, *others = parts
-    for other in others:
-        first.merge(other)
-    return kind, first
-
-
 def _merge(*parts: Statistics) -> Statistics:
     """Merges some into new ones."""
     merged = Statistics(parts[0].options)
@@ -241,19 +238,24 @@ class _StageFn(beam.DoFn):
     def __init__(
         self,
         staging: Staging,
-        options: StatisticsOptions,
         splits: tuple[str, ...],
         has_passed: bool,
         judge: "_Judge",
     ):
         self._staging = staging
-        self._options = options
         self._splits = splits
         self._has_passed = has_passed
         self._judge = judge
 
-    def process(self, _: None, parts: Mapping[str, Statistics]) -> Iterator[str | Anomaly]:
-        found = {kind: parts.get(kind) or Statistics(self._options) for kind in (_PASSED, _OUT, _EARLY, _LATE)}
+    def process(self, element: tuple[int, Iterable[_Part]]) -> Iterator[str | Anomaly]:
+        _, parts = element
+        found: dict[str, Statistics] = {}
+        for kind, state in parts:
+            part = Statistics.from_bytes(state)
+            if kind in found:
+                found[kind].merge(part)
+            else:
+                found[kind] = part
         rejected = _merge(found[_EARLY], found[_LATE])
         went_on = [found[_PASSED], found[_EARLY]] if self._has_passed else [found[_OUT], rejected]
         came_in = of_all_rows(went_on[0], self._splits)

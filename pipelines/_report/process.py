@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import dataclasses
+import gc
 import os
 import shlex
 import sys
@@ -115,6 +116,24 @@ def say(text: str) -> None:
 def is_started_for_a_job() -> bool:
     """Whether this process was started for a job, and does not just call one."""
     return _process.get() is not None
+
+
+@contextlib.contextmanager
+def imports() -> Iterator[None]:
+    """Imports modules in the block, without what the collector of garbage would cost: 0.2 s of a job's CPU.
+
+    It would look through a million objects several times while Beam is imported, and again while the job runs. They
+    stay, so it leaves them alone (`gc.freeze`). A process that was not started for a job keeps its collector as it is.
+    """
+    if not is_started_for_a_job():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def leave_threads() -> None:

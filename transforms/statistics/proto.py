@@ -190,7 +190,12 @@ def _standard_histogram(numbers: NumberSketch, quantiles: QuantileSketch, unit: 
     # Their difference may be beyond floats.
     edges = least * (1 - shares) + most * shares
     edges[0], edges[-1] = least, most
-    for low, high, mass in zip(edges, edges[1:], quantiles.histogram(edges) * unit, strict=False):
+    return _filled(histogram, edges[:-1], edges[1:], quantiles.histogram(edges) * unit)
+
+
+def _filled(histogram: Histogram, lows: Floats, highs: Floats, masses: npt.NDArray[Any]) -> Histogram:
+    """Adds buckets."""
+    for low, high, mass in zip(lows.tolist(), highs.tolist(), masses.tolist(), strict=True):
         histogram.buckets.add(low_value=low, high_value=high, sample_count=mass)
     return histogram
 
@@ -222,9 +227,7 @@ def _quantiles_histogram(borders: Floats, ranks: Floats) -> Histogram:
     masses = (np.bincount(groups, np.diff(ranks)) / sizes)[groups]
     first = (lows == lows[0]) & (highs == highs[0])
     masses[first] += ranks[0] / np.count_nonzero(first)
-    for low, high, mass in zip(lows, highs, masses, strict=True):
-        histogram.buckets.add(low_value=low, high_value=high, sample_count=mass)
-    return histogram
+    return _filled(histogram, lows, highs, masses)
 
 
 def _add_number_details(message: statistics_pb2.FeatureNameStatistics, numbers: NumberSketch) -> None:
@@ -250,10 +253,7 @@ def _distribution(quantiles: QuantileSketch) -> Histogram:
     groups = np.minimum(middles * _DISTRIBUTION_BUCKETS // ends[-1], _DISTRIBUTION_BUCKETS - 1)
     firsts = np.flatnonzero(np.diff(groups, prepend=-1))
     lasts = np.append(firsts[1:], len(groups)) - 1
-    masses = np.add.reduceat(counts, firsts)
-    for first, last, mass in zip(firsts, lasts, masses, strict=True):
-        histogram.buckets.add(low_value=lows[first], high_value=highs[last], sample_count=mass)
-    return histogram
+    return _filled(histogram, lows[firsts], highs[lasts], np.add.reduceat(counts, firsts))
 
 
 def _fill_strings(

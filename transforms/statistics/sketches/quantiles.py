@@ -42,7 +42,7 @@ class QuantileSketch:
     are buckets.
     """
 
-    __slots__ = ("_buckets", "_greatest", "_least", "_limit")
+    __slots__ = ("_buckets", "_filled", "_greatest", "_least", "_limit")
 
     def __init__(self, limit: int = MAX_BUCKETS) -> None:
         """Makes the sketch of nothing; `limit` is another number of buckets instead of 4,096, at least as large."""
@@ -50,6 +50,8 @@ class QuantileSketch:
         self._buckets = statistics.Buckets(limit)
         self._least = np.inf
         self._greatest = -np.inf
+        # What `buckets` has returned, until something is added.
+        self._filled: tuple[Floats, Floats, Ints] | None = None
 
     def update(self, values: Floats, counts: Ints | None = None) -> None:
         """Adds float64[n], of which none is NaN, each `counts` times (int64[n], not negative), or once.
@@ -68,6 +70,7 @@ class QuantileSketch:
         self._buckets.add(np.ascontiguousarray(values), None if counts is None else np.ascontiguousarray(counts))
 
     def _widen(self, least: float, greatest: float) -> None:
+        self._filled = None
         self._least = min(self._least, least + 0.0)
         self._greatest = max(self._greatest, greatest + 0.0)
 
@@ -91,8 +94,14 @@ class QuantileSketch:
         """Returns the filled buckets in ascending order: least and greatest number that may be in each, and its count.
 
         float64[m], float64[m], int64[m]. Both numbers are the same where a bucket holds only one, and lie within the
-        least and greatest finite number that was added. Infinities have buckets of their own.
+        least and greatest finite number that was added. Infinities have buckets of their own. The arrays must not be
+        changed.
         """
+        if self._filled is None:
+            self._filled = self._fill()
+        return self._filled
+
+    def _fill(self) -> tuple[Floats, Floats, Ints]:
         keys, counts = self._buckets.items()
         spread = np.uint64((1 << (64 - self._buckets.bits())) - 1)
         lows, highs = _numbers(keys), _numbers(keys | spread)
@@ -100,7 +109,8 @@ class QuantileSketch:
         is_least, is_greatest = ~(lows > -np.inf), ~(highs < np.inf)
         highs = np.where((highs == 0) & (lows < 0), -_LEAST_NUMBER, highs)
         lows, highs = np.maximum(lows, self._least), np.minimum(highs, self._greatest)
-        lows, highs = (np.select([is_least, is_greatest], [-np.inf, np.inf], ends) for ends in (lows, highs))
+        for ends in (lows, highs):
+            ends[is_least], ends[is_greatest] = -np.inf, np.inf
         return lows, highs, counts
 
     def quantile(self, q: float) -> float:
