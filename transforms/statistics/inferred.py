@@ -4,15 +4,19 @@ A guess that is wrong costs little: the first batch that it does not hold for en
 """
 
 import dataclasses
+import pickle
 from collections.abc import Iterable
+from typing import cast
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam import coders
 
 from penstock.io.columns.conform import conform_batch
 from penstock.io.errors import PenstockError
 from penstock.io.schema import Feature
 from penstock.transforms.infer import Summary, summarize_batch
+from penstock.transforms.statistics.compute import StatisticsCoder
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.statistics.statistics import Statistics
 
@@ -79,6 +83,33 @@ def _add(statistics: Statistics, batch: pa.RecordBatch, features: tuple[Feature,
     return not reasons
 
 
+class InferredStatisticsCoder(coders.Coder):
+    """Pickles them. Beam's own would do so once more for each step that an element passes, to measure it."""
+
+    def encode(self, value: InferredStatistics) -> bytes:
+        """Pickled."""
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+    def decode(self, encoded: bytes) -> InferredStatistics:
+        """What was pickled."""
+        return cast(InferredStatistics, pickle.loads(encoded))
+
+    def is_deterministic(self) -> bool:
+        """False, as with `StatisticsCoder`."""
+        return False
+
+    def estimate_size(self, value: InferredStatistics) -> int:
+        """Estimates the size in bytes."""
+        return 0 if value.statistics is None else StatisticsCoder().estimate_size(value.statistics)
+
+    def to_type_hint(self) -> type:
+        """The element type."""
+        return InferredStatistics
+
+
+coders.registry.register_coder(InferredStatistics, InferredStatisticsCoder)
+
+
 class InferStatisticsFn(beam.CombineFn):
     """Combines batches of a reader without a schema into `InferredStatistics`."""
 
@@ -105,3 +136,7 @@ class InferStatisticsFn(beam.CombineFn):
     def extract_output(self, accumulator: InferredStatistics) -> InferredStatistics:
         """Returns it."""
         return accumulator
+
+    def get_accumulator_coder(self) -> coders.Coder:
+        """Keeps accumulators as their state."""
+        return InferredStatisticsCoder()
