@@ -54,31 +54,31 @@ def unpack(data: bytes) -> Any:
 
 
 def _pack(value: Any, out: bytearray) -> None:
-    # The frequent types first: a state is made of thousands of values.
-    if isinstance(value, int):
-        _pack_bytes(b"i", _int_bytes(int(value)), out)
-    elif isinstance(value, bytes | bytearray | memoryview):
-        _pack_bytes(b"b", value, out)
-    elif isinstance(value, list | tuple):
-        out += b"l"
-        _pack_length(len(value), out)
-        for item in value:
-            _pack(item, out)
-    elif isinstance(value, str):
-        _pack_bytes(b"s", value.encode("utf-8", "surrogatepass"), out)
-    elif value is None:
-        out += b"n"
-    elif isinstance(value, float):
-        out += b"f"
-        out += _NAN if math.isnan(value) else struct.pack("<d", value)
-    elif isinstance(value, dict):
-        out += b"d"
-        _pack_length(len(value), out)
-        for key, item in sorted((pack(key), item) for key, item in value.items()):
-            out += key
-            _pack(item, out)
-    else:
-        raise TypeError(f"no state can hold a {type(value).__name__}")
+    match value:
+        case None:
+            out += b"n"
+        case int():
+            _pack_bytes(b"i", _int_bytes(int(value)), out)
+        case float():
+            out += b"f"
+            out += _NAN if math.isnan(value) else struct.pack("<d", value)
+        case bytes() | bytearray() | memoryview():
+            _pack_bytes(b"b", bytes(value), out)
+        case str():
+            _pack_bytes(b"s", value.encode("utf-8", "surrogatepass"), out)
+        case list() | tuple():
+            out += b"l"
+            _pack_length(len(value), out)
+            for item in value:
+                _pack(item, out)
+        case dict():
+            out += b"d"
+            _pack_length(len(value), out)
+            for key, item in sorted((pack(key), item) for key, item in value.items()):
+                out += key
+                _pack(item, out)
+        case _:
+            raise TypeError(f"no state can hold a {type(value).__name__}")
 
 
 def _int_bytes(value: int) -> bytes:
