@@ -185,8 +185,8 @@ def _listed(pattern: str) -> Iterator[InputFile]:
 
 
 def forget_contents() -> None:
-    """Forgets the small objects that are kept: what begins now reads what is there now."""
-    _small_object.cache_clear()
+    """Forgets the beginnings of objects that are kept: what begins now reads what is there now."""
+    _head.cache_clear()
 
 
 def stat_file(uri: str) -> InputFile:
@@ -287,27 +287,35 @@ def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
 
 
 @contextlib.contextmanager
-def open_raw(file: InputFile) -> Iterator["CountedReads"]:
-    """The same as Python's file object, which copies once less; a read may give less than was asked for."""
-    with _telling_change(file), _open(file) as raw:
+def open_raw(file: InputFile, until: int | None = None) -> Iterator["CountedReads"]:
+    """The same as Python's file object, which copies once less; a read may give less than was asked for.
+
+    Args:
+      file: the file.
+      until: the byte up to which it will be read in order, from the first one that is read; None if that is not known.
+    """
+    with _telling_change(file), _open(file, until) as raw:
         yield CountedReads(file, raw)
 
 
-def _open(file: InputFile) -> BinaryIO:
-    """Opens a file; a small object comes once, though its header and its rows are read again and again."""
-    if stores.is_object(file.uri) and 0 < file.size <= _SMALL_BYTES:
-        return io.BytesIO(_small_object(file, 0.0 if file.version else time.monotonic() // _KEPT_SECONDS))
-    return stores.open_file(file.uri, file.size, file.version)
+def _open(file: InputFile, until: int | None = None) -> BinaryIO:
+    """Opens a file. The beginning of an object comes once: each part looks at the header, or is all of a small one."""
+    if not stores.is_object(file.uri) or not file.size:
+        return stores.open_file(file.uri, file.size, file.version)
+    head = functools.partial(_head, file, 0.0 if file.version else time.monotonic() // _KEPT_SECONDS)
+    if file.size <= stores.HEAD_BYTES:
+        return io.BytesIO(head())
+    return stores.open_file(file.uri, file.size, file.version, until, None if until else head)
 
 
-# Sixteen MiB are kept in all, and not for long if no version tells what they are: times of stores have whole seconds.
-_SMALL_BYTES, _KEPT_SECONDS = 1 << 18, 60.0
+# Not for long if no version tells what the bytes are: times of stores have whole seconds.
+_KEPT_SECONDS = 60.0
 
 
-@functools.lru_cache(maxsize=64)
-def _small_object(file: InputFile, kept_in: float) -> bytes:
-    """The bytes of a file as it was when it was listed."""
-    return stores.open_file(file.uri, file.size, file.version).read()
+@functools.lru_cache(maxsize=64)  # 16 MiB
+def _head(file: InputFile, kept_in: float) -> bytes:
+    """The first bytes of a file as it was when it was listed."""
+    return stores.open_file(file.uri, file.size, file.version, stores.HEAD_BYTES).read(stores.HEAD_BYTES)
 
 
 class CountedReads:
