@@ -7,7 +7,7 @@ import functools
 import io
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import google_crc32c
@@ -26,6 +26,7 @@ from penstock.io.files.paths import (
     is_pattern,
     no_match,
 )
+from penstock.io.files.stores.reading import in_parallel
 from penstock.io.files.suffixes import codec_of
 
 
@@ -302,17 +303,52 @@ def _open(file: InputFile, until: int | None = None) -> BinaryIO:
     """Opens a file. The beginning of an object comes once: each part looks at the header, or is all of a small one."""
     if not stores.is_object(file.uri) or not file.size:
         return stores.open_file(file.uri, file.size, file.version)
-    head = functools.partial(_head, file, 0.0 if file.version else time.monotonic() // _KEPT_SECONDS)
+    head = functools.partial(_head, file, _kept_in(file))
     if file.size <= stores.HEAD_BYTES:
         return io.BytesIO(head())
     return stores.open_file(file.uri, file.size, file.version, until, None if until else head)
 
 
-# Not for long if no version tells what the bytes are: times of stores have whole seconds.
-_KEPT_SECONDS = 60.0
+def fetch_small(files: Iterable[InputFile]) -> None:
+    """Fetches small objects side by side, before they are read; what fails here is told when they are."""
+
+    def fetch(file: InputFile) -> None:
+        with contextlib.suppress(OSError):
+            _head(file, _kept_in(file))
+
+    in_parallel(fetch, [file for file in files if is_small(file)])
 
 
-@functools.lru_cache(maxsize=64)  # 16 MiB
+def grouped(files: Sequence[InputFile]) -> Iterator[list[int]]:
+    """Yields the indices of files that `fetch_small` should fetch together; of each other file, its own."""
+    group: list[int] = []
+    for index, file in enumerate(files):
+        if not is_small(file):
+            yield [index]
+            continue
+        if len(group) == _MAX_GROUP or sum(files[one].size for one in group) > _MAX_GROUP_BYTES:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+def is_small(file: InputFile) -> bool:
+    """Whether a file is an object that comes with one request."""
+    return stores.is_object(file.uri) and 0 < file.size <= stores.HEAD_BYTES
+
+
+# What a worker does at a time should be little beside all of it.
+_MAX_GROUP, _MAX_GROUP_BYTES = 32, 4 << 20
+
+
+def _kept_in(file: InputFile) -> float:
+    """Which minute it is, if no version tells what the bytes are: times of stores have whole seconds."""
+    return 0.0 if file.version else time.monotonic() // 60
+
+
+@functools.lru_cache(maxsize=128)  # 32 MiB at most
 def _head(file: InputFile, kept_in: float) -> bytes:
     """The first bytes of a file as it was when it was listed."""
     return stores.open_file(file.uri, file.size, file.version, stores.HEAD_BYTES).read(stores.HEAD_BYTES)

@@ -8,8 +8,8 @@ import collections
 import concurrent.futures
 import functools
 import io
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 # What tells what an object is; so much comes with one request even where less is wanted.
 HEAD_BYTES = 1 << 18
@@ -24,6 +24,8 @@ _MAX_BYTES = 8 << 20
 _AHEAD = 2
 
 Data = bytes | memoryview
+
+_T = TypeVar("_T")
 
 
 class Ranges(Protocol):
@@ -49,7 +51,7 @@ def helpers() -> concurrent.futures.ThreadPoolExecutor:
 WAITING_THREADS = 64
 
 
-def in_parallel(work: Callable[[str], object], items: list[str]) -> None:
+def in_parallel(work: Callable[[_T], object], items: Sequence[_T]) -> None:
     """Does some work for all items, and raises the first error once all is done."""
     if len(items) == 1:
         work(items[0])
