@@ -56,7 +56,7 @@ def copy_folder(source: str, target: str) -> None:
     for path, size in list_files(source).items():
         origin, copy = (stores.join(folder, *path.split("/")) for folder in (source, target))
         with (
-            stores.open_file(origin, size) as reader,
+            stores.open_file(origin, size, until=size) as reader,
             writing(copy, OUTPUT_REMEDY),
             stores.create_file(copy) as writer,
         ):
@@ -110,14 +110,12 @@ class FetchedAhead:
         self._files = iter([(path, size) for path, size in files.items() if not is_local(path)])
         self._coming: dict[str, tuple[int, concurrent.futures.Future[str]]] = {}
         self._stack = contextlib.ExitStack()
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None  # none for files of this machine
 
     def __enter__(self) -> Self:
-        self._directory = self._stack.enter_context(temporary_folder())
-        self._pool = self._stack.enter_context(concurrent.futures.ThreadPoolExecutor(_MAX_FETCHED, "fetch"))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
         self._stack.close()
 
     @contextlib.contextmanager
@@ -132,21 +130,29 @@ class FetchedAhead:
             yield path
             return
         while path not in self._coming:
-            self._fetch_next()
+            if not self._fetch_next():
+                raise KeyError(path)
         _, coming = self._coming.pop(path)
         while len(self._coming) < _MAX_FETCHED and sum(size for size, _ in self._coming.values()) < _MAX_FETCHED_BYTES:
             if not self._fetch_next():
                 break
         copy = coming.result()
-        yield copy
-        os.remove(copy)
+        try:
+            yield copy
+        finally:
+            os.remove(copy)
 
     def _fetch_next(self) -> bool:
         path, size = next(self._files, ("", 0))
-        if path:
-            directory = tempfile.mkdtemp(dir=self._directory)
-            self._coming[path] = size, self._pool.submit(_fetch, path, size, directory)
-        return bool(path)
+        if not path:
+            return False
+        if self._pool is None:
+            self._directory = self._stack.enter_context(temporary_folder())
+            self._pool = concurrent.futures.ThreadPoolExecutor(_MAX_FETCHED, "fetch")
+            self._stack.callback(self._pool.shutdown, cancel_futures=True)
+        directory = tempfile.mkdtemp(dir=self._directory)
+        self._coming[path] = size, self._pool.submit(_fetch, path, size, directory)
+        return True
 
 
 _MAX_FETCHED, _MAX_FETCHED_BYTES = 64, 64 << 20

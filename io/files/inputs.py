@@ -251,7 +251,7 @@ def check_crc32c(file: InputFile) -> None:
 @functools.lru_cache(maxsize=4096)
 def _crc32c(file: InputFile) -> str:
     checksum = google_crc32c.Checksum()
-    with _telling_change(file), _open(file) as raw:
+    with _telling_change(file), _open(file, file.size) as raw:
         while data := raw.read(_CHECKED_BYTES):
             checksum.update(data)
     return str(checksum.digest().hex())
@@ -339,7 +339,7 @@ def is_small(file: InputFile) -> bool:
     return stores.is_object(file.uri) and 0 < file.size <= stores.HEAD_BYTES
 
 
-# What a worker does at a time should be little beside all of it.
+# As much as the smallest part of a text file: what a worker does at a time should be little beside all of it.
 _MAX_GROUP, _MAX_GROUP_BYTES = 32, 4 << 20
 
 

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 # What tells what an object is; so much comes with one request even where less is wanted.
 HEAD_BYTES = 1 << 18
 
-# The first piece of an object of unknown size.
+# The first piece, where an object is read from its beginning.
 _FIRST_BYTES = 1 << 20
 
 # A piece when much is read in order: the time of a request is small beside that of so many bytes.
@@ -180,7 +180,10 @@ class ObjectReader(io.RawIOBase):
             return sure, sure
         if self._in_order is None:
             self._in_order = bool(self._piece) and self._at == self._start + len(self._piece)
-        self._step = min(max(2 * self._step, size), _MAX_BYTES) if self._in_order else HEAD_BYTES
+        if self._in_order:
+            self._step = min(max(2 * self._step, size), _MAX_BYTES)
+        else:
+            self._step = HEAD_BYTES if self._at or self._piece else _FIRST_BYTES
         return sure, min(whole, max(sure, self._at + self._step) + _AHEAD * self._step) if self._in_order else sure
 
     def _fetched(self, sure: int, limit: int, whole: int) -> Data:
