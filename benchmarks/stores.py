@@ -16,7 +16,8 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from benchmarks.data import TAXI, generate, schema_text
 from benchmarks.measure import run
@@ -27,7 +28,10 @@ sys.path.append(str(ROOT / "tests"))
 
 from services.fault_proxy.client import FaultProxy, fault_proxy  # noqa: E402
 from services.fault_proxy.plan import Fault  # noqa: E402
-from services.object_stores import S3, ObjectStore, running  # noqa: E402
+from services.object_stores import S3, Emulator, running  # noqa: E402
+
+from penstock.io.formats.base import Part  # noqa: E402
+from penstock.io.formats.lines import Block  # noqa: E402
 
 _MB = 1e6
 _ROW_BYTES = 108
@@ -38,11 +42,14 @@ _RANGE_BYTES = 8 << 20
 class Arena:
     """A bucket behind a proxy, with the file of the benchmark in it."""
 
-    def __init__(self, folder: pathlib.Path, bucket: ObjectStore, proxy: FaultProxy, megabytes: int):
-        self.folder, self.bucket, self.proxy = folder, bucket, proxy
+    def __init__(self, folder: pathlib.Path, store: Emulator, proxy: FaultProxy, megabytes: int):
+        self.folder, self.proxy = folder, proxy
+        self.direct = store.new_bucket()
+        self.bucket = store.at(proxy.endpoint, self.direct.bucket)
+        os.environ.update(self.bucket.env)
         data = generate(folder / "taxi.csv", "csv", TAXI, int(megabytes * _MB / _ROW_BYTES))
         (folder / "schema.pbtxt").write_text(schema_text(TAXI))
-        self._copy(data.path, f"{bucket.url}/taxi.csv")
+        self._copy(data.path, f"{self.bucket.url}/taxi.csv")
         self._jobs = 0
 
     @classmethod
@@ -54,10 +61,7 @@ class Arena:
             running(store := S3(pathlib.Path(name))),
             fault_proxy(store.endpoint, pathlib.Path(name)) as proxy,
         ):
-            bucket = store.new_bucket()
-            through = store.at(proxy.endpoint, bucket.bucket)
-            os.environ.update(through.env)
-            yield cls(pathlib.Path(name), through, proxy, megabytes)
+            yield cls(pathlib.Path(name), store, proxy, megabytes)
 
     @staticmethod
     def _copy(path: pathlib.Path, url: str) -> None:
@@ -67,17 +71,41 @@ class Arena:
             while data := source.read(_RANGE_BYTES):
                 target.write(data)
 
+    def delay(self, seconds: float) -> None:
+        """Lets each request take so much longer from now on."""
+        self.proxy.plan(*([Fault("latency", seconds=seconds)] if seconds else []))
+
     def prepare(self, shards: int) -> tuple[float, int]:
         """Runs `prepare` from the bucket into it; returns its seconds, and its requests."""
         self._jobs += 1
-        command = [sys.executable, "-m", "penstock", "prepare", "--input", f"{self.bucket.url}/taxi.csv"]
-        command += ["--schema", str(self.folder / "schema.pbtxt"), "--max_reject_fraction", "0.05"]
-        command += ["--output", f"{self.bucket.url}/out-{self._jobs}", "--num_shards", str(shards)]
+        flags = ["--input", f"{self.bucket.url}/taxi.csv", "--schema", str(self.folder / "schema.pbtxt")]
+        flags += ["--max_reject_fraction", "0.05", "--num_shards", str(shards), "--output", self._output]
+        return self._run("prepare", *flags)
+
+    def verify(self) -> tuple[float, int]:
+        """Verifies what was prepared last, in the same way."""
+        return self._run("verify", "--dataset", self._output)
+
+    def delete(self) -> tuple[float, int]:
+        """Deletes it."""
+        from penstock.io.files.folders import remove_folder
+
+        self.proxy.count_anew()
+        begin = time.perf_counter()
+        remove_folder(self._output)
+        return time.perf_counter() - begin, self.proxy.passed().total
+
+    @property
+    def _output(self) -> str:
+        return f"{self.bucket.url}/out-{self._jobs}"
+
+    def _run(self, job: str, *flags: str) -> tuple[float, int]:
         self.proxy.count_anew()
         log = self.folder / "job.log"
+        command = [sys.executable, "-m", "penstock", job, *flags]
         used = run(command, os.environ, self.folder / "job.out", log, _TIMEOUT_SECONDS)
         if used.code:
-            raise RuntimeError(f"prepare failed:\n{log.read_text()[-2000:]}")
+            raise RuntimeError(f"{job} failed:\n{log.read_text()[-2000:]}")
         return used.wall_seconds, self.proxy.passed().total
 
 
@@ -87,7 +115,7 @@ def latency(arguments: argparse.Namespace) -> None:
         print("| each request takes | seconds | requests |\n| ---: | ---: | ---: |")
         times = []
         for delay in (0.0, 0.05) * arguments.pairs:
-            arena.proxy.plan(*([Fault("latency", seconds=delay)] if delay else []))
+            arena.delay(delay)
             seconds, requests = arena.prepare(16)
             times.append(seconds)
             print(f"| {delay * 1000:.0f} ms more | {seconds:.1f} | {requests} |", flush=True)
@@ -96,57 +124,60 @@ def latency(arguments: argparse.Namespace) -> None:
 
 
 def shards(arguments: argparse.Namespace) -> None:
-    """A job with more and more shards."""
+    """Jobs with more and more shards, with and without a delay of each request."""
     with Arena.open(arguments.megabytes) as arena:
-        arena.proxy.plan(Fault("latency", seconds=0.05))
-        print("| shards | requests | seconds, 50 ms a request |\n| ---: | ---: | ---: |")
-        for count in (20, 200, 2000):
-            seconds, requests = arena.prepare(count)
-            print(f"| {count} | {requests} | {seconds:.1f} |", flush=True)
+        print("| shards | job | requests | seconds | with 50 ms more a request |\n| ---: | --- | ---: | ---: | ---: |")
+        for count in arguments.shards:
+            found: dict[str, list[tuple[float, int]]] = {"prepare": [], "verify": [], "delete": []}
+            for delay in (0.0, 0.05):
+                arena.delay(delay)
+                found["prepare"].append(arena.prepare(count))
+                found["verify"].append(arena.verify())
+                found["delete"].append(arena.delete())
+            for job, ((fast, requests), (slow, _)) in found.items():
+                print(f"| {count} | {job} | {requests} | {fast:.1f} | {slow:.1f} |", flush=True)
 
 
 def read(arguments: argparse.Namespace) -> None:
-    """All bytes of an object in parts, as a job reads them, and by obstore alone."""
+    """All bytes of an object in parts, as a job plans and reads them, and by obstore alone, in turn."""
     import obstore
     from obstore.store import S3Store
 
-    from penstock.io.files import stores
+    from penstock.io.files.inputs import find_files
+    from penstock.io.formats.lines import read_blocks, split_part
 
     with Arena.open(arguments.megabytes) as arena:
-        url, size = f"{arena.bucket.url}/taxi.csv", arena.folder.joinpath("taxi.csv").stat().st_size
-        part = -(-size // arguments.parts)
-        starts = range(0, size, part)
+        os.environ.update(arena.direct.env)
+        (file,) = find_files([f"{arena.direct.url}/taxi.csv"]).files
+        parts = [(part.start, part.end or file.size, part) for part in split_part(file)]
+        options: Any = {"allow_http": True}
         client = S3Store(
-            arena.bucket.bucket, endpoint=arena.bucket.endpoint, region="us-east-1", client_options={"allow_http": True}
+            arena.direct.bucket, endpoint=arena.direct.endpoint, region="us-east-1", client_options=options
         )
 
-        def by_stores(start: int) -> int:
-            with stores.open_file(url, size) as file:
-                file.seek(start)
-                left = min(part, size - start)
-                while left:
-                    left -= len(file.read(min(left, 1 << 20)))
-            return min(part, size - start)
+        def by_penstock(part: tuple[int, int, Part]) -> int:
+            return sum(len(block.data) for block in read_blocks(file, part[2]) if isinstance(block, Block))
 
-        def by_obstore(start: int) -> int:
-            end = min(start + part, size)
+        def by_obstore(part: tuple[int, int, Part]) -> int:
+            start, end, _ = part
+            step = -(-(end - start) // max(1, round((end - start) / _RANGE_BYTES)))
             return sum(
-                len(obstore.get_range(client, "taxi.csv", start=at, end=min(at + _RANGE_BYTES, end)))
-                for at in range(start, end, _RANGE_BYTES)
+                len(obstore.get_range(client, "taxi.csv", start=at, end=min(at + step, end)))
+                for at in range(start, end, step)
             )
 
-        print("| reader | MB/s |\n| --- | ---: |")
+        print("| reader | MB/s | CPU s of the reader |\n| --- | ---: | ---: |")
+        speeds = []
         for _ in range(arguments.pairs):
-            for name, reader in (("obstore, ranges of 8 MiB", by_obstore), ("Penstock", by_stores)):
-                print(f"| {name} | {_speed(reader, starts, size):.0f} |", flush=True)
-
-
-def _speed(reader: Callable[[int], int], starts: range, size: int) -> float:
-    begin = time.perf_counter()
-    with concurrent.futures.ThreadPoolExecutor(len(starts)) as pool:
-        if sum(pool.map(reader, starts)) != size:
-            raise RuntimeError("not all bytes were read")
-    return size / _MB / (time.perf_counter() - begin)
+            for name, reader in (("obstore alone, ranges of about 8 MiB", by_obstore), ("Penstock", by_penstock)):
+                before, begin = time.process_time(), time.perf_counter()
+                with concurrent.futures.ThreadPoolExecutor(arguments.parts) as pool:
+                    if sum(pool.map(reader, parts)) != file.size:
+                        raise RuntimeError("not all bytes were read")
+                speeds.append(file.size / _MB / (time.perf_counter() - begin))
+                print(f"| {name} | {speeds[-1]:.0f} | {time.process_time() - before:.1f} |", flush=True)
+    ratios = sorted(ours / alone for alone, ours in zip(speeds[::2], speeds[1::2], strict=True))
+    print(f"\nmedian of ratios: {ratios[len(ratios) // 2]:.2f}")
 
 
 def main() -> None:
@@ -158,6 +189,7 @@ def main() -> None:
         one.add_argument("--megabytes", type=int, default=megabytes, help="size of the CSV file (default: %(default)s)")
         one.add_argument("--pairs", type=int, default=3, help="how often (default: %(default)s)")
         one.add_argument("--parts", type=int, default=4, help="that are read at once (default: %(default)s)")
+        one.add_argument("--shards", type=int, nargs="*", default=[20, 200, 2000], help="numbers of shards")
         one.set_defaults(run=measure)
     arguments = parser.parse_args()
     arguments.run(arguments)

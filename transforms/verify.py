@@ -9,6 +9,7 @@ windows, it checks all this for each window's manifest, which must also agree wi
 """
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
@@ -38,7 +39,7 @@ from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
 from penstock.io.files import stores
-from penstock.io.files.folders import list_files, local_file
+from penstock.io.files.folders import FetchedAhead, list_files
 from penstock.io.reasons import Reason
 from penstock.io.schema import Kind, load_schema, schema_fingerprint
 from penstock.transforms.checks.severity import SchemaSeverity
@@ -325,17 +326,19 @@ def _check_shards(
         yield Fault("manifest.format", path, f"{detail} here: verify it with a newer Penstock")
         return
     reader = load_format(manifest.format, manifest.compression)
-    for shard in manifest.shards:
-        if shard.path in present:
-            checked = _check_shard(directory, shard, reader, expected, present[shard.path])
-            yield from _unless_unreadable(shard.path, checked)
+    shards = {
+        stores.join(directory, *shard.path.split("/")): shard for shard in manifest.shards if shard.path in present
+    }
+    with FetchedAhead({path: present[shard.path] for path, shard in shards.items()}) as ahead:
+        for path, shard in shards.items():
+            yield from _unless_unreadable(shard.path, _check_shard(ahead.local_file(path), shard, reader, expected))
 
 
 def _check_shard(
-    directory: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected", size: int
+    file: contextlib.AbstractContextManager[str], shard: Shard, shard_format: ShardFormat, expected: "_Expected"
 ) -> Iterator[Fault]:
     # It is read twice, and comes over the network once.
-    with local_file(stores.join(directory, *shard.path.split("/")), size) as path:
+    with file as path:
         yield from _check_stored(path, shard)
         yield from _check_read(path, shard, shard_format, expected)
 

@@ -1,6 +1,7 @@
 """Writes the file of one shard piece by piece, and hashes and counts it on the way."""
 
 import contextlib
+from types import TracebackType
 
 import numpy as np
 
@@ -22,12 +23,13 @@ def write_shard(
     merged: MergedRuns,
     low: int = 0,
     high: int = KEYS_END,
+    uploads: stores.Uploads | None = None,
 ) -> Shard:
     """Writes one shard, a range of keys, to `staged`; returns its manifest entry, under the relative `path`.
 
-    A retried bundle writes the same bytes.
+    A retried bundle writes the same bytes. An object is there once `uploads` are waited for, where they are given.
     """
-    with _StoredFile(staged) as file, shard_format.open(file.write) as shard:
+    with _StoredFile(staged, uploads) as file, shard_format.open(file.write) as shard:
         written = merged.write(low, high, shard.sink)
     progress.add(shards=1)
     times = written.times
@@ -46,8 +48,9 @@ def write_shard(
 class _StoredFile(contextlib.AbstractContextManager["_StoredFile"]):
     """A file on any filesystem that counts the bytes written to it and computes their CRC32C."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, uploads: stores.Uploads | None):
         self._path = path
+        self._uploads = uploads if stores.is_object(path) else None
         with self._writing():
             self._file = stores.create_file(path)
         # Only a local file is known to keep no reference to the data that it is given.
@@ -63,7 +66,18 @@ class _StoredFile(contextlib.AbstractContextManager["_StoredFile"]):
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return writing(self._path, OUTPUT_REMEDY, counter="shards")
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with self._writing():
+                self._file.__exit__(kind, error, trace)  # of an object, nothing appears
+        elif self._uploads is None:
+            self._close()
+        else:
+            self._uploads.add(self._close, self.bytes)
+
+    def _close(self) -> None:
         with self._writing():
             self._file.close()
 

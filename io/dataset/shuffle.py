@@ -26,6 +26,7 @@ from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.spec import DatasetSpec
+from penstock.io.files import stores
 from penstock.io.files.paths import is_local
 from penstock.io.files.temporary import process_folder, spill_base, temporary_folder
 from penstock.io.sort.merge import KEYS_END, MergedRuns, merge_batches
@@ -147,10 +148,42 @@ def _plan_shards(split: str, runs: Sequence[Run], plan: ShardPlan) -> Iterator[_
         yield _ShardRange(split, index, total, bounds[index], bounds[index + 1])
 
 
-class _MergeFn(beam.DoFn):
-    def __init__(self, staging: Staging, spec: DatasetSpec, directory: str, once: bool):
+class _WriteShardFn(beam.DoFn):
+    """Writes shards. Those of an object store are under way side by side, and told of at the end of their bundle."""
+
+    def __init__(self, staging: Staging, spec: DatasetSpec):
         self._staging = staging
         self._spec = spec
+        self.start_bundle()
+
+    def start_bundle(self) -> None:
+        self._uploads, self._uploaded = stores.Uploads(), list[Shard]()
+
+    def _write(self, path: str, split: str, merged: MergedRuns, low: int = 0, high: int = KEYS_END) -> Iterator[Shard]:
+        staged, shard_format = self._staging.path(*path.split("/")), self._spec.shard_format()
+        try:
+            shard = write_shard(staged, path, split, shard_format, merged, low, high, self._uploads)
+        except BaseException:
+            self._uploads.give_up()
+            raise
+        if stores.is_object(staged):
+            self._uploaded.append(shard)
+        else:
+            yield shard
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        try:
+            self._uploads.wait()
+        except BaseException:
+            self._uploads.give_up()
+            raise
+        yield from map(in_global_window, self._uploaded)
+        self._uploaded = []
+
+
+class _MergeFn(_WriteShardFn):
+    def __init__(self, staging: Staging, spec: DatasetSpec, directory: str, once: bool):
+        super().__init__(staging, spec)
         self._directory = directory
         # Distinguishes this pipeline from one that repeats a run; None if bundles may be retried.
         self._pipeline_id = uuid.uuid4().hex if once else None
@@ -158,9 +191,8 @@ class _MergeFn(beam.DoFn):
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
         merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._pipeline_id is not None)
         path = f"{shard.split}/{part_name(shard.index, shard.total, self._spec.suffix)}"
-        staged = self._staging.path(*path.split("/"))
         self._begin(path)
-        yield write_shard(staged, path, shard.split, self._spec.shard_format(), merged, shard.low, shard.high)
+        yield from self._write(path, shard.split, merged, shard.low, shard.high)
 
     def _begin(self, path: str) -> None:
         """Fails if the shard was begun before: the records that it took from the runs are gone."""
@@ -193,7 +225,7 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
             | "Splits" >> beam.Create(splits, reshuffle=False)
             | "EveryShard" >> beam.FlatMap(_every_shard, counts, plan).with_output_types(tuple[tuple[str, int], bytes])
         )
-        write = beam.Map(_write_chunks, counts, self.staging, self.spec)
+        write = beam.ParDo(_WriteChunksFn(self.staging, self.spec), counts)
         return (
             (chunks, all_shards)
             | "Flatten" >> beam.Flatten()
@@ -276,14 +308,13 @@ def _every_shard(split: str, counts: Mapping[str, int], plan: ShardPlan) -> Iter
         yield (split, index), b""
 
 
-def _write_chunks(
-    item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int], staging: Staging, spec: DatasetSpec
-) -> Shard:
-    (split, index), chunks = item
-    total = ShardPlan(spec).count(counts.get(split, 0))
-    path = f"{split}/{part_name(index, total, spec.suffix)}"
-    with merged_batches(map(_from_ipc, filter(None, chunks)), spec.splits) as merged:
-        return write_shard(staging.path(*path.split("/")), path, split, spec.shard_format(), merged)
+class _WriteChunksFn(_WriteShardFn):
+    def process(self, item: tuple[tuple[str, int], Iterable[bytes]], counts: Mapping[str, int]) -> Iterator[Shard]:
+        (split, index), chunks = item
+        total = ShardPlan(self._spec).count(counts.get(split, 0))
+        path = f"{split}/{part_name(index, total, self._spec.suffix)}"
+        with merged_batches(map(_from_ipc, filter(None, chunks)), self._spec.splits) as merged:
+            yield from self._write(path, split, merged)
 
 
 @contextlib.contextmanager

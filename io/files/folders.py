@@ -4,11 +4,13 @@ Beam takes `*`, `?` and `[` in any path for a pattern, even when it deletes. Loc
 Beam: their names may hold any character.
 """
 
+import concurrent.futures
 import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Self
 
 from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
@@ -54,7 +56,7 @@ def copy_folder(source: str, target: str) -> None:
     for path, size in list_files(source).items():
         origin, copy = (stores.join(folder, *path.split("/")) for folder in (source, target))
         with (
-            stores.open_file(origin, size) as reader,
+            stores.open_file(origin, size, until=size) as reader,
             writing(copy, OUTPUT_REMEDY),
             stores.create_file(copy) as writer,
         ):
@@ -85,10 +87,75 @@ def local_file(path: str, size: int | None = None) -> Iterator[str]:
         yield path
         return
     with temporary_folder() as directory:
-        copy = os.path.join(directory, stores.split(path)[1])  # suffixes say what a file is
-        with stores.open_file(path, size) as source, writing(copy, SPILL_REMEDY), open(copy, "wb") as target:
-            shutil.copyfileobj(source, target, _COPY_BYTES)
-        yield copy
+        yield _fetch(path, size, directory)
+
+
+def _fetch(path: str, size: int | None, directory: str) -> str:
+    copy = os.path.join(directory, stores.split(path)[1])  # suffixes say what a file is
+    with stores.open_file(path, size, until=size) as source, writing(copy, SPILL_REMEDY), open(copy, "wb") as target:
+        shutil.copyfileobj(source, target, _COPY_BYTES)
+    return copy
+
+
+class FetchedAhead:
+    """Files that are needed on this machine one after the other: the next ones come while one of them is at work.
+
+    Fetched ahead are at most 64 files and 64 MiB, and always one. A block (`with`) ends with no file left.
+
+    Args:
+      files: their sizes in bytes by path, in the order in which they are needed.
+    """
+
+    def __init__(self, files: Mapping[str, int]):
+        self._files = iter([(path, size) for path, size in files.items() if not is_local(path)])
+        self._coming: dict[str, tuple[int, concurrent.futures.Future[str]]] = {}
+        self._stack = contextlib.ExitStack()
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None  # none for files of this machine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def local_file(self, path: str) -> Iterator[str]:
+        """Yields the path of one of the files on this machine: its own, or that of a copy.
+
+        Raises:
+          OSError: when there is none, or it cannot be read.
+          StorageError: when the copy cannot be written.
+        """
+        if is_local(path):
+            yield path
+            return
+        while path not in self._coming:
+            if not self._fetch_next():
+                raise KeyError(path)
+        _, coming = self._coming.pop(path)
+        while len(self._coming) < _MAX_FETCHED and sum(size for size, _ in self._coming.values()) < _MAX_FETCHED_BYTES:
+            if not self._fetch_next():
+                break
+        copy = coming.result()
+        try:
+            yield copy
+        finally:
+            os.remove(copy)
+
+    def _fetch_next(self) -> bool:
+        path, size = next(self._files, ("", 0))
+        if not path:
+            return False
+        if self._pool is None:
+            self._directory = self._stack.enter_context(temporary_folder())
+            self._pool = concurrent.futures.ThreadPoolExecutor(_MAX_FETCHED, "fetch")
+            self._stack.callback(self._pool.shutdown, cancel_futures=True)
+        directory = tempfile.mkdtemp(dir=self._directory)
+        self._coming[path] = size, self._pool.submit(_fetch, path, size, directory)
+        return True
+
+
+_MAX_FETCHED, _MAX_FETCHED_BYTES = 64, 64 << 20
 
 
 def move_folder(source: str, target: str) -> None:

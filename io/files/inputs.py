@@ -7,7 +7,7 @@ import functools
 import io
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import google_crc32c
@@ -26,6 +26,7 @@ from penstock.io.files.paths import (
     is_pattern,
     no_match,
 )
+from penstock.io.files.stores.reading import in_parallel
 from penstock.io.files.suffixes import codec_of
 
 
@@ -185,8 +186,8 @@ def _listed(pattern: str) -> Iterator[InputFile]:
 
 
 def forget_contents() -> None:
-    """Forgets the small objects that are kept: what begins now reads what is there now."""
-    _small_object.cache_clear()
+    """Forgets the beginnings of objects that are kept: what begins now reads what is there now."""
+    _head.cache_clear()
 
 
 def stat_file(uri: str) -> InputFile:
@@ -250,7 +251,7 @@ def check_crc32c(file: InputFile) -> None:
 @functools.lru_cache(maxsize=4096)
 def _crc32c(file: InputFile) -> str:
     checksum = google_crc32c.Checksum()
-    with _telling_change(file), _open(file) as raw:
+    with _telling_change(file), _open(file, file.size) as raw:
         while data := raw.read(_CHECKED_BYTES):
             checksum.update(data)
     return str(checksum.digest().hex())
@@ -287,27 +288,70 @@ def open_plain(file: InputFile) -> Iterator[pa.PythonFile]:
 
 
 @contextlib.contextmanager
-def open_raw(file: InputFile) -> Iterator["CountedReads"]:
-    """The same as Python's file object, which copies once less; a read may give less than was asked for."""
-    with _telling_change(file), _open(file) as raw:
+def open_raw(file: InputFile, until: int | None = None) -> Iterator["CountedReads"]:
+    """The same as Python's file object, which copies once less; a read may give less than was asked for.
+
+    Args:
+      file: the file.
+      until: the byte up to which it will be read in order, from the first one that is read; None if that is not known.
+    """
+    with _telling_change(file), _open(file, until) as raw:
         yield CountedReads(file, raw)
 
 
-def _open(file: InputFile) -> BinaryIO:
-    """Opens a file; a small object comes once, though its header and its rows are read again and again."""
-    if stores.is_object(file.uri) and 0 < file.size <= _SMALL_BYTES:
-        return io.BytesIO(_small_object(file, 0.0 if file.version else time.monotonic() // _KEPT_SECONDS))
-    return stores.open_file(file.uri, file.size, file.version)
+def _open(file: InputFile, until: int | None = None) -> BinaryIO:
+    """Opens a file. The beginning of an object comes once: each part looks at the header, or is all of a small one."""
+    if not stores.is_object(file.uri) or not file.size:
+        return stores.open_file(file.uri, file.size, file.version)
+    head = functools.partial(_head, file, _kept_in(file))
+    if file.size <= stores.HEAD_BYTES:
+        return io.BytesIO(head())
+    return stores.open_file(file.uri, file.size, file.version, until, None if until else head)
 
 
-# Sixteen MiB are kept in all, and not for long if no version tells what they are: times of stores have whole seconds.
-_SMALL_BYTES, _KEPT_SECONDS = 1 << 18, 60.0
+def fetch_small(files: Iterable[InputFile]) -> None:
+    """Fetches small objects side by side, before they are read; what fails here is told when they are."""
+
+    def fetch(file: InputFile) -> None:
+        with contextlib.suppress(OSError):
+            _head(file, _kept_in(file))
+
+    in_parallel(fetch, [file for file in files if is_small(file)])
 
 
-@functools.lru_cache(maxsize=64)
-def _small_object(file: InputFile, kept_in: float) -> bytes:
-    """The bytes of a file as it was when it was listed."""
-    return stores.open_file(file.uri, file.size, file.version).read()
+def grouped(files: Sequence[InputFile]) -> Iterator[list[int]]:
+    """Yields the indices of files that `fetch_small` should fetch together; of each other file, its own."""
+    group: list[int] = []
+    for index, file in enumerate(files):
+        if not is_small(file):
+            yield [index]
+            continue
+        if len(group) == _MAX_GROUP or sum(files[one].size for one in group) > _MAX_GROUP_BYTES:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+def is_small(file: InputFile) -> bool:
+    """Whether a file is an object that comes with one request."""
+    return stores.is_object(file.uri) and 0 < file.size <= stores.HEAD_BYTES
+
+
+# As much as the smallest part of a text file: what a worker does at a time should be little beside all of it.
+_MAX_GROUP, _MAX_GROUP_BYTES = 32, 4 << 20
+
+
+def _kept_in(file: InputFile) -> float:
+    """Which minute it is, if no version tells what the bytes are: times of stores have whole seconds."""
+    return 0.0 if file.version else time.monotonic() // 60
+
+
+@functools.lru_cache(maxsize=128)  # 32 MiB at most
+def _head(file: InputFile, kept_in: float) -> bytes:
+    """The first bytes of a file as it was when it was listed."""
+    return stores.open_file(file.uri, file.size, file.version, stores.HEAD_BYTES).read(stores.HEAD_BYTES)
 
 
 class CountedReads:

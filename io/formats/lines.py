@@ -34,6 +34,9 @@ BLOCK_BYTES = 8 << 20
 # How many bytes are read at a time after the end of a range, to find the end of its last line.
 _LAST_LINE_BYTES = 64 << 10
 
+# Who reads smaller blocks looks at the first ones alone.
+_MANY_BYTES = 1 << 20
+
 # A longer line is rejected without reading all of it into memory: a file without line ends may be of any size.
 MAX_LINE_BYTES = MAX_ROW_BYTES
 
@@ -244,7 +247,8 @@ def read_chunks(file: InputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[tup
 
 def _range_chunks(file: InputFile, part: Part, block_bytes: int) -> Iterator[tuple[int, bytes]]:
     """Yields (position, bytes) from the first line that starts in the range to the end of the last such line."""
-    with open_raw(file) as stream:
+    end = (part.end or file.size) + _LAST_LINE_BYTES
+    with open_raw(file, end if block_bytes >= _MANY_BYTES else None) as stream:
         position = _first_line(stream, part, block_bytes)
         if _is_past(position, part):
             return

@@ -7,7 +7,7 @@ from typing import Any, Self
 from penstock.io.beam.durations import ZERO
 from penstock.io.columns.event_times import LetterTimes, letter_times
 from penstock.io.files.contents import telling_content
-from penstock.io.files.inputs import InputFile
+from penstock.io.files.inputs import InputFile, fetch_small
 from penstock.io.files.sizes import byte_text
 from penstock.io.formats.base import CheckedFormat, Format
 from penstock.io.formats.partitioned import PartitionedFormat
@@ -79,6 +79,7 @@ class FileSource:
         if not isinstance(self.reader, CheckedFormat):
             return []
         files: dict[str, list[str]] = {}
+        fetch_small(self.files[:_MAX_LOOKS])
         for file in self.files[:_MAX_LOOKS]:
             with telling_content(file):
                 looks = self.reader.look(file)

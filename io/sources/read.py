@@ -26,7 +26,7 @@ from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, rejec
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch, row_letters
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.contents import telling_content
-from penstock.io.files.inputs import InputFile, check_crc32c, check_unchanged
+from penstock.io.files.inputs import InputFile, check_crc32c, check_unchanged, fetch_small, grouped
 from penstock.io.files.partitions import Partitioning
 from penstock.io.files.system_errors import out_of_memory
 from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
@@ -82,13 +82,15 @@ class ReadRecords(RejectingTransform):
         reader = resolve_format(self.format, files)
         found.check_read_by(reader)
         reader = with_partitions(reader, files, self.partitioning)
-        read = ReadPartFn(reader, self.features, self.order_key, self.keep_source, self.times)
-        numbered = pbegin | "Files" >> beam.Create(list(enumerate(files)), reshuffle=False)
+        read = _ReadGroupFn(ReadPartFn(reader, self.features, self.order_key, self.keep_source, self.times))
+        groups = [[(index, files[index]) for index in group] for group in grouped(files)]
+        numbered = pbegin | "Files" >> beam.Create(groups, reshuffle=False)
         if any(file.crc32c for file in files):  # which takes a while
             numbered |= "SpreadFiles" >> beam.Reshuffle()
         results = (
             numbered
-            | "PlanParts" >> beam.ParDo(PlanPartsFn(reader)).with_output_types(tuple[int, InputFile, Part])
+            | "PlanParts"
+            >> beam.ParDo(_PlanGroupFn(PlanPartsFn(reader))).with_output_types(list[tuple[int, InputFile, Part]])
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadParts" >> beam.ParDo(read).with_output_types(pa.RecordBatch).with_outputs(REJECTED, main="out")
         )
@@ -168,6 +170,21 @@ class PlanPartsFn(beam.DoFn):
                 yield index, file, part
 
 
+class _PlanGroupFn(beam.DoFn):
+    """Plans files; those that are fetched together stay together."""
+
+    def __init__(self, plan: PlanPartsFn):
+        self._plan = plan
+
+    def process(self, group: Sequence[tuple[int, InputFile]]) -> Iterator[Any]:
+        fetch_small(file for _, file in group)
+        parts = (part for numbered in group for part in self._plan.process(numbered))
+        if len(group) > 1:
+            yield list(parts)
+        else:
+            yield from ([part] for part in parts)
+
+
 class ReadPartFn(beam.DoFn):
     """Reads parts into batches and rejects."""
 
@@ -227,3 +244,16 @@ class ReadPartFn(beam.DoFn):
     def _count(self, good: int, bad: int) -> None:
         self._counters.add(in_batches=1, in_rows=good + bad, bad_rows=bad)
         progress.add(rows=good + bad)
+
+
+class _ReadGroupFn(beam.DoFn):
+    """Reads the parts of files that are fetched together."""
+
+    def __init__(self, read: ReadPartFn):
+        self._read = read
+
+    def process(self, parts: Sequence[tuple[int, InputFile, Part]]) -> Iterator[Any]:
+        if len(parts) > 1:
+            fetch_small(file for _, file, _ in parts)
+        for part in parts:
+            yield from self._read.process(part)

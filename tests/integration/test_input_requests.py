@@ -1,10 +1,12 @@
 """What it costs in requests to find and read inputs in a store, by way of the proxy that counts them."""
 
 import pytest
+from services.fault_proxy.plan import Fault
 
 from penstock.io.files import stores
+from penstock.io.files.folders import list_files, remove_folder
 from penstock.io.files.inputs import find_files
-from pipelines import prepare, profile
+from pipelines import prepare, profile, verify
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -71,3 +73,22 @@ def test_a_dataset_is_listed_by_its_folders(folder, bucket, requests):
     found = requests(profile.run, f"--input=@{dataset}/manifest.json")
     assert found["list"] == 1
     assert sum(found.values()) <= 16 + 4
+
+
+def test_small_files_and_shards_do_not_wait_for_each_other(folder, bucket, proxy):
+    """What takes longest is that a store answers, which it does for many at a time."""
+    dataset, shards = f"{bucket.url}/dataset", 64
+    proxy.plan(Fault("latency", seconds=0.05))
+    jobs = {
+        "read": lambda: profile.run([f"--input={folder}/*.csv"]),
+        "prepare": lambda: prepare.run([f"--input={folder}/*.csv", f"--output={dataset}", f"--num_shards={shards}"]),
+        "verify": lambda: verify.run([f"--dataset={dataset}"]),
+    }
+    for name, job in jobs.items():
+        proxy.count_anew()
+        assert job() == 0
+        assert proxy.passed().most_at_once > 16, name
+    proxy.count_anew()
+    remove_folder(dataset)
+    assert list_files(dataset) == {}
+    assert proxy.passed().total < 10 or proxy.passed().most_at_once > 16

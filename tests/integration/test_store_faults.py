@@ -26,7 +26,7 @@ from penstock.io.files.folders import list_files
 from penstock.io.write import WriteDataset
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.window_statistics import WindowStatistics
-from pipelines import fit, prepare, profile, replay, verify
+from pipelines import check, compare, fit, history, prepare, profile, relax, replay, status, verify
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -258,6 +258,11 @@ JOBS = {
     verify: "--dataset={url}/out",
     replay: "--dead_letters={url}/in/*.jsonl --output={url}/out",
     profile: "--input={url}/in/*.csv --output={url}/statistics.pb",
+    check: "--statistics={url}/statistics.pb --schema={url}/schema.pbtxt",
+    compare: "{url}/before.pb {url}/now.pb",
+    relax: "--input={url}/in/*.csv --schema={url}/schema.pbtxt --output={url}/relaxed.pbtxt",
+    status: "--output={url}/out",
+    history: "--dataset={url}/out",
 }
 
 

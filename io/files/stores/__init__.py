@@ -15,12 +15,13 @@ import contextlib
 import functools
 import importlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import BinaryIO, cast
 
 from penstock.io.errors import MissingExtraError
 from penstock.io.files.stores.base import Entry, Store, Versioned
-from penstock.io.files.stores.reading import in_parallel
+from penstock.io.files.stores.reading import HEAD_BYTES, in_parallel
+from penstock.io.files.stores.writing import Uploads
 
 # Where the store of a scheme is, what it needs, and what to install then.
 SCHEMES = {
@@ -133,15 +134,24 @@ def files_below(folder: str) -> list[Entry]:
     return store_of(folder).files_below(folder)
 
 
-def open_file(path: str, size: int | None = None, version: str = "") -> BinaryIO:
+def open_file(
+    path: str,
+    size: int | None = None,
+    version: str = "",
+    until: int | None = None,
+    head: Callable[[], bytes] | None = None,
+) -> BinaryIO:
     """Opens the bytes of a file as they are stored, to be read in any order.
 
     Args:
       path: of the file.
       size: its bytes where they are known, which saves a request.
       version: the one that is wanted of an object; reading raises `ChangedFileError` where there is another one now.
+      until: the byte up to which an object will be read in order, from the first one that is read: it comes in large
+        pieces, the next ones ahead of their use, and nothing behind it.
+      head: gives the first `HEAD_BYTES` of an object, where the caller keeps them; called when they are read.
     """
-    return store_of(path).open(path, size, version)
+    return store_of(path).open(path, size, version, until, head)
 
 
 def open_unpacked(path: str) -> BinaryIO:
@@ -218,8 +228,10 @@ def write_if(path: str, content: bytes, replaces: Versioned | None) -> bool:
 
 
 __all__: Sequence[str] = (
+    "HEAD_BYTES",
     "SCHEMES",
     "Entry",
+    "Uploads",
     "Versioned",
     "create_file",
     "delete",

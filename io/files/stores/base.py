@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import BinaryIO
 
 from penstock.io.errors import ConfigError
@@ -67,7 +67,14 @@ class Store(abc.ABC):
         """The files below a folder."""
 
     @abc.abstractmethod
-    def open(self, path: str, size: int | None, version: str = "") -> BinaryIO:
+    def open(
+        self,
+        path: str,
+        size: int | None,
+        version: str = "",
+        until: int | None = None,
+        head: Callable[[], bytes] | None = None,
+    ) -> BinaryIO:
         """A file to read."""
 
     @abc.abstractmethod

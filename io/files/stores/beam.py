@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 
 from apache_beam.io.filesystem import BeamIOError, FileMetadata
@@ -44,7 +44,14 @@ class BeamStore(Store):
         root = folder.rstrip("/") + "/"
         return [entry for entry in self.match(_MAGIC.sub("?", root) + "**") if entry.path.startswith(root)]
 
-    def open(self, path: str, size: int | None, version: str = "") -> BinaryIO:
+    def open(
+        self,
+        path: str,
+        size: int | None,
+        version: str = "",
+        until: int | None = None,
+        head: Callable[[], bytes] | None = None,
+    ) -> BinaryIO:
         """Opens a file."""
         file: BinaryIO = FileSystems.open(path, compression_type=_PLAIN)
         return file

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from penstock.io.errors import ConfigError
 from penstock.io.files.stores.config import StoreConfig, current
 from penstock.io.files.stores.objects import Bucket, ObjectStore
-from penstock.io.files.stores.reading import in_parallel
+from penstock.io.files.stores.reading import WAITING_THREADS, in_parallel
 from penstock.io.files.stores.retries import Refused, Requests
 from penstock.io.files.stores.writing import PIECE_BYTES, Upload
 
@@ -32,9 +32,6 @@ _CREDENTIALS = (
 
 # Seconds to connect, and between bytes.
 _TIMEOUT = (5, 60)
-
-# Connections that are kept; more threads than these make new ones.
-_CONNECTIONS = 32
 
 _T = TypeVar("_T")
 
@@ -57,7 +54,7 @@ def _client(config: StoreConfig, emulator: str | None) -> storage.Client:
     client = storage.Client(
         project=config.project or project or "none", credentials=credentials, client_options=options
     )
-    adapter = requests.adapters.HTTPAdapter(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS)
+    adapter = requests.adapters.HTTPAdapter(pool_connections=WAITING_THREADS, pool_maxsize=WAITING_THREADS)
     for scheme in ("https://", "http://"):
         client._http.mount(scheme, adapter)
     return client

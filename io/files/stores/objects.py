@@ -9,7 +9,7 @@ from typing import BinaryIO, TypeVar, cast
 
 from penstock.io.errors import ChangedFileError, MissingFileError, StorageError
 from penstock.io.files.stores.base import Entry, Store, Versioned, object_key, prefix_of, unique
-from penstock.io.files.stores.reading import ObjectReader, in_parallel
+from penstock.io.files.stores.reading import Data, ObjectReader, in_parallel
 from penstock.io.files.stores.retries import Refused, Requests
 from penstock.io.files.stores.writing import ObjectWriter, Upload
 
@@ -28,7 +28,7 @@ class Bucket(abc.ABC):
         """Size, time and version of an object."""
 
     @abc.abstractmethod
-    def get(self, key: str, start: int, end: int, version: str = "") -> tuple[bytes, int, str]:
+    def get(self, key: str, start: int, end: int, version: str = "") -> tuple[Data, int, str]:
         """The bytes [start, end) as far as there are any, the size of the object, and its version.
 
         With a version, an object that has another one is `changed`.
@@ -116,9 +116,16 @@ class ObjectStore(Store):
             for key, size, modified, version in found
         ]
 
-    def open(self, path: str, size: int | None, version: str = "") -> BinaryIO:
+    def open(
+        self,
+        path: str,
+        size: int | None,
+        version: str = "",
+        until: int | None = None,
+        head: Callable[[], bytes] | None = None,
+    ) -> BinaryIO:
         """Opens an object; with its size, nothing is asked for before it is read."""
-        reader = ObjectReader(_Ranges(self._requests, path, *self._at(path), version), size)
+        reader = ObjectReader(_Ranges(self._requests, path, *self._at(path), version), size, until, head)
         if size is None:
             reader.prepare()
         return cast(BinaryIO, reader)
@@ -183,7 +190,7 @@ class ObjectStore(Store):
         content, size, version = self._run("read", path, lambda: bucket.get(key, 0, _SMALL_BYTES))
         if size > len(content):
             content, _, _ = self._run("read", path, lambda: bucket.get(key, 0, size, version))
-        return Versioned(content, version)
+        return Versioned(bytes(content), version)
 
     def write_if(self, path: str, content: bytes, replaces: Versioned | None) -> bool:
         """Writes under a condition. A refusal may be of a second try, whose first came through unheard."""
@@ -215,7 +222,7 @@ class _Ranges:
         self._requests, self._url, self._bucket, self._key = requests, url, bucket, key
         self._version = version
 
-    def begin(self, length: int) -> tuple[bytes, int]:
+    def begin(self, length: int) -> tuple[Data, int]:
         data, size, self._version = self._get(0, length)
         return data, size
 
@@ -223,13 +230,13 @@ class _Ranges:
         found, _, self._version = self._requests.run("read", self._url, lambda: self._bucket.head(self._key))
         return found
 
-    def fetch(self, start: int, end: int) -> bytes:
+    def fetch(self, start: int, end: int) -> Data:
         data, _, version = self._get(start, end)
         self._version = self._version or version
         return data
 
-    def _get(self, start: int, end: int) -> tuple[bytes, int, str]:
-        def request() -> tuple[bytes, int, str]:
+    def _get(self, start: int, end: int) -> tuple[Data, int, str]:
+        def request() -> tuple[Data, int, str]:
             data, size, version = self._bucket.get(self._key, start, end, self._version)
             if len(data) != min(end, size) - start:
                 raise Refused("busy", f"{len(data)} of {min(end, size) - start} bytes came")

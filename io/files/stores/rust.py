@@ -9,7 +9,7 @@ import obstore
 from obstore import exceptions
 
 from penstock.io.files.stores.objects import Bucket
-from penstock.io.files.stores.reading import in_parallel
+from penstock.io.files.stores.reading import Data, in_parallel
 from penstock.io.files.stores.retries import Refused
 from penstock.io.files.stores.writing import PIECE_BYTES, Upload
 
@@ -110,13 +110,13 @@ class ObstoreBucket(Bucket):
             raise refusal(error) from error
         return meta["size"], meta["last_modified"].timestamp(), _version(meta)
 
-    def get(self, key: str, start: int, end: int, version: str = "") -> tuple[bytes, int, str]:
+    def get(self, key: str, start: int, end: int, version: str = "") -> tuple[Data, int, str]:
         """Asks for a range; of an empty object, there is none."""
         options: Any = {"range": (start, end), **({"if_match": version} if version else {})}
         try:
             result = obstore.get(self._client, key, options=options)
             meta = result.meta
-            return result.bytes().to_bytes(), meta["size"], _version(meta)
+            return memoryview(result.bytes()), meta["size"], _version(meta)
         except (exceptions.BaseError, OSError, ValueError) as error:
             if start == 0 and (" 416 " in str(error)):
                 size, _, found = self.head(key)
