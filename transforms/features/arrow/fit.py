@@ -57,7 +57,7 @@ class AnalyzeFeatures(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBa
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Found]:
         """Analyzes phase after phase."""
         found: list[beam.PCollection[Found]] = []
-        for phase in range(max(self.program.phases, 1)):
+        for phase in range(max(len(self.program.phases), 1)):
             analyze = beam.ParDo(_AnalyzeFn(self.program, phase), *map(beam.pvalue.AsIter, found))
             parts = batches | f"Analyze{phase}" >> analyze.with_output_types(_Part)
             merged = parts | f"Merge{phase}" >> beam.CombineGlobally(_MergeFn()).without_defaults()
@@ -116,8 +116,8 @@ class _MergeFn(beam.CombineFn):
 
 
 def _finished(part: _Part, program: Program) -> Found:
-    inputs = {output.entry.name: ", ".join(output.entry.inputs) for output in program.outputs}
-    notes = [note for (name, _), analysis in part.analyses.items() for note in analysis.notes(inputs[name])]
+    columns = {fit.places[0]: fit.columns for phase in program.phases for fit in phase}
+    notes = [note for place, analysis in part.analyses.items() for note in analysis.notes(columns[place])]
     fitted = {place: analysis.finish() for place, analysis in part.analyses.items()}
     return Found(fitted, part.rows, merge_notes(notes))
 
@@ -125,7 +125,7 @@ def _finished(part: _Part, program: Program) -> Found:
 def fitted_program(program: Program, found: Iterable[Found]) -> Program:
     """Returns the program with all that phases found."""
     for item in found:
-        program = program.with_fitted(item.fitted)
+        program = program.with_found(item.fitted)
     return program
 
 
