@@ -1,7 +1,7 @@
 """Fits features to the rows: analyses on all workers, merged, and written as `features.json`."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -15,6 +15,7 @@ from penstock.io.schema import Kind
 from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted
 from penstock.transforms.features.arrow.compute.columns import RowFaultsError
 from penstock.transforms.features.arrow.program import Place, Program, kind_of_output
+from penstock.transforms.features.arrow.vocabularies.packed import pack, unpack
 
 _TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT, Kind.BYTES: schema_pb2.BYTES}
 
@@ -26,6 +27,20 @@ class Found:
     fitted: Mapping[Place, Fitted]
     rows: int
     notes: tuple[Note, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "fitted": _with_terms(self.fitted, pack)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, fitted=_with_terms(state["fitted"], unpack))
+
+
+def _with_terms(fitted: Mapping[Place, Fitted], function: Callable[[Any], Any]) -> dict[Place, Fitted]:
+    """Returns the same with other forms of the terms of vocabularies."""
+    return {
+        place: {**found, "terms": function(found["terms"])} if "terms" in found else found
+        for place, found in fitted.items()
+    }
 
 
 @dataclasses.dataclass
@@ -91,8 +106,10 @@ class _AnalyzeFn(beam.DoFn):
         self._part.rows += batch.num_rows
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self._part.rows:
-            yield in_global_window(self._part)
+        part = self._part
+        del self._part  # it may be large, and the next bundle begins another one
+        if part.rows:
+            yield in_global_window(part)
 
 
 class _MergeFn(beam.CombineFn):

@@ -9,6 +9,7 @@ import pyarrow as pa
 from penstock.io.kernel import statistics
 from penstock.io.schema import Kind
 from penstock.transforms.features.arrow.compute.columns import Ints
+from penstock.transforms.features.arrow.vocabularies.packed import pack, unpack
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,46 +24,48 @@ class Counts:
         """Makes the counts of nothing."""
         self._is_text = kind is Kind.BYTES
         self._counter = statistics.Counter()
-        # Those that were pickled are taken in when there is something to add them to.
-        self._parts: list[tuple[TermValues, Ints]] = []
+        # Those that were pickled, packed; they are taken in when there is something to add them to.
+        self._packed: list[pa.Buffer] = []
 
     def add(self, terms: TermValues, counts: Ints | None = None) -> None:
         """Adds terms, each `counts` times, or once."""
         if self._is_text:
-            texts = pa.record_batch([terms], ["terms"])
+            texts = pa.record_batch([terms], ["term"])
             self._counter.add(statistics.hash_texts(texts), counts, texts)
         else:
             self._counter.add(statistics.hash_bits(terms.view(np.uint64)), counts)
 
     def merge(self, other: "Counts") -> None:
-        """Adds others."""
-        self._settle()
-        for part in other._items():
-            self.add(*part)
+        """Adds others, which are empty then: all of them together may be much of the memory."""
+        self._unpack()
+        if other._packed:
+            self._packed, other._packed = other._packed, []
+            self._unpack()
+        if other._counter.size():
+            self.add(*other._drained())
 
-    def _settle(self) -> None:
-        parts, self._parts = self._parts, []
-        for part in parts:
-            self.add(*part)
+    def _unpack(self) -> None:
+        while self._packed:
+            terms, counts = unpack(self._packed.pop())
+            self.add(terms if self._is_text else terms.to_numpy(), counts.to_numpy())
 
-    def _items(self) -> list[tuple[TermValues, Ints]]:
+    def _items(self) -> tuple[TermValues, Ints]:
         counter = self._counter
-        if not counter.size():
-            return self._parts
         terms = counter.texts() if self._is_text else statistics.unhash_bits(counter.hashes()).view(np.int64)
-        return [*self._parts, (terms, counter.counts())]
+        return terms, counter.counts()
 
-    def items(self) -> tuple[TermValues, Ints]:
-        """Returns the terms, in no order, with their counts."""
-        if len(self._parts) > 1 or (self._parts and self._counter.size()):
-            self._settle()
-        found = self._items()
-        if found:
-            return found[0]
-        return pa.array([], pa.large_binary()) if self._is_text else np.zeros(0, np.int64), np.zeros(0, np.int64)
+    def _drained(self) -> tuple[TermValues, Ints]:
+        found, self._counter = self._items(), statistics.Counter()
+        return found
+
+    def drain(self) -> tuple[TermValues, Ints]:
+        """Returns the terms, in no order, with their counts; there are none then."""
+        self._unpack()
+        return self._drained()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_is_text": self._is_text, "_parts": self._items()}
+        own = [pack(*self._items())] if self._counter.size() else []
+        return {"_is_text": self._is_text, "_packed": [*self._packed, *own]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -119,7 +119,7 @@ class Terms(Analysis):
         self._lose(other._lost)
 
     def finish(self) -> Fitted:
-        """Returns `terms`, an Arrow array of texts in order.
+        """Returns `terms`, an Arrow array of texts in order; the counts are gone then.
 
         Raises:
           DataError: when a term is in more rows than there are: lists hold it several times.
@@ -144,7 +144,7 @@ class Terms(Analysis):
     def _measured(self) -> tuple[Any, npt.NDArray[Any]]:
         """Returns the terms, each with what it is ordered by."""
         if isinstance(self._found, Counts):
-            return self._found.items()
+            return self._found.drain()
         terms, places, labels, sums, counts = self._found.items()
         if self._label is None:
             return terms, sums
@@ -204,7 +204,7 @@ class MostFrequent(Terms):
 
     def finish(self) -> Fitted:
         """Returns `value`, and how many terms there are."""
-        values, counts = self._found.items()
+        values, counts = self._found.drain()
         count = int(counts.sum())
         texts = _texts(values)
         if not count:
