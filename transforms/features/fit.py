@@ -83,7 +83,7 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
         `output_dir`, removed at the end; a graph in `s3://` or `az://` needs one elsewhere.
       severity: what became of rows that break the schema. A feature of a column that may have NaN or infinities with a
         warning may have them, too.
-      engine: "tft", "arrow", or "auto": Arrow where it has all operations of the features, else tensorflow-transform.
+      engine: "tft", "arrow", or "auto": Arrow for a `FeatureFile`, else tensorflow-transform.
 
     Raises:
       ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a

@@ -1,11 +1,15 @@
 """Fits features to the rows: analyses on all workers, merged, and written as `features.json`."""
 
+import ctypes
 import dataclasses
+import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam import coders
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import TakesBatches, in_global_window
@@ -56,6 +60,37 @@ class _Part:
         self.rows += other.rows
 
 
+class _PartCoder(coders.Coder):
+    """Pickles parts; Beam's own coder would do it twice more for each, to tell how long they are."""
+
+    def encode(self, value: _Part | None) -> bytes:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+    def decode(self, encoded: bytes) -> _Part | None:
+        part: _Part | None = pickle.loads(encoded)
+        return part
+
+    def estimate_size(self, value: _Part | None) -> int:
+        return 0
+
+    def is_deterministic(self) -> bool:
+        return False
+
+
+coders.registry.register_coder(_Part, _PartCoder)
+
+
+def _release_memory() -> None:
+    """Gives back what is free: the tables of a large vocabulary leave much, which allocators keep."""
+    pa.default_memory_pool().release_unused()
+    if _trim is not None:
+        _trim(0)
+
+
+# Of the GNU C library.
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+
+
 @dataclasses.dataclass(eq=False)
 class AnalyzeFeatures(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCollection[Found]]):
     """Fits the features of a program to all rows; gives one `Found` for each phase, in any order.
@@ -75,8 +110,8 @@ class AnalyzeFeatures(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBa
         for phase in range(max(len(self.program.phases), 1)):
             analyze = beam.ParDo(_AnalyzeFn(self.program, phase), *map(beam.pvalue.AsIter, found))
             parts = batches | f"Analyze{phase}" >> analyze.with_output_types(_Part)
-            merged = parts | f"Merge{phase}" >> beam.CombineGlobally(_MergeFn()).without_defaults()
-            found.append(merged | f"Finish{phase}" >> beam.Map(_finished, self.program).with_output_types(Found))
+            merge = beam.CombineGlobally(_MergeFn(self.program)).without_defaults()
+            found.append(parts | f"Merge{phase}" >> merge.with_output_types(Found))
         return found | "Flatten" >> beam.Flatten()
 
 
@@ -113,6 +148,12 @@ class _AnalyzeFn(beam.DoFn):
 
 
 class _MergeFn(beam.CombineFn):
+    """Merges parts and finishes them, without a step between: what is merged may be large."""
+
+    def __init__(self, program: Program):
+        super().__init__()
+        self._program = program
+
     def create_accumulator(self) -> _Part | None:
         return None
 
@@ -121,6 +162,7 @@ class _MergeFn(beam.CombineFn):
 
     def merge_accumulators(self, accumulators: Iterable[_Part | None]) -> _Part | None:
         merged: _Part | None = None
+        _release_memory()
         for part in accumulators:
             if merged is None:
                 merged = part
@@ -128,14 +170,19 @@ class _MergeFn(beam.CombineFn):
                 merged.merge(part)
         return merged
 
-    def extract_output(self, accumulator: _Part | None) -> _Part | None:
-        return accumulator
+    def get_accumulator_coder(self) -> coders.Coder:
+        return _PartCoder()
+
+    def extract_output(self, accumulator: _Part | None) -> Found | None:
+        return None if accumulator is None else _finished(accumulator, self._program)
 
 
 def _finished(part: _Part, program: Program) -> Found:
     columns = {fit.places[0]: fit.columns for phase in program.phases for fit in phase}
     notes = [note for place, analysis in part.analyses.items() for note in analysis.notes(columns[place])]
+    _release_memory()
     fitted = {place: analysis.finish() for place, analysis in part.analyses.items()}
+    _release_memory()
     return Found(fitted, part.rows, merge_notes(notes))
 
 

@@ -97,7 +97,8 @@ def read_fitted(directory: str, left_out: Sequence[str] = ()) -> Program:
 
 def _program(content: Mapping[str, Any], path: str, directory: str, left_out: Sequence[str]) -> Program:
     columns = feature_map([_column(item) for item in content["columns"]])
-    outputs, fitted, read = [], {}, {}
+    outputs, fitted = [], {}
+    read: dict[str, Vocabulary] = {}
     for item in content["features"]:
         if item["name"] in left_out:
             continue

@@ -1,5 +1,6 @@
 """Terms with their counts or weights, exact and mergeable in any order."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,59 +18,82 @@ Floats = npt.NDArray[np.float64]
 TermValues = Any
 
 
+# Terms are counted in so many tables, by the first bits of their hashes: to grow, to empty or to send one takes little.
+_SHARDS, _SHARD_BITS = 16, np.uint64(60)
+
+
 class Counts:
     """The different terms with how often each is there, about 50 bytes and the text for each."""
 
     def __init__(self, kind: Kind) -> None:
         """Makes the counts of nothing."""
         self._is_text = kind is Kind.BYTES
-        self._counter = statistics.Counter()
+        self._counters = [statistics.Counter() for _ in range(_SHARDS)]
         # Those that were pickled, packed; they are taken in when there is something to add them to.
         self._packed: list[pa.Buffer] = []
 
-    def add(self, terms: TermValues, counts: Ints | None = None) -> None:
-        """Adds terms, each `counts` times, or once."""
+    def add(self, terms: TermValues) -> None:
+        """Adds terms, each once."""
         if self._is_text:
-            texts = pa.record_batch([terms], ["term"])
-            self._counter.add(statistics.hash_texts(texts), counts, texts)
+            found = statistics.different_texts(pa.record_batch([terms], ["term"]))
+            different = None if found is None else terms.take(pa.array(found[0]))
         else:
-            self._counter.add(statistics.hash_bits(terms.view(np.uint64)), counts)
+            found = statistics.different_numbers(terms)
+            different = None if found is None else found[0]
+        self._add(*(terms, np.ones(len(terms), np.int64)) if found is None else (different, found[1]))
+
+    def _add(self, terms: TermValues, counts: Ints) -> None:
+        if self._is_text:
+            hashes = statistics.hash_texts(pa.record_batch([terms], ["term"]))
+        else:
+            hashes = statistics.hash_bits(terms.view(np.uint64))
+        shards = (hashes >> _SHARD_BITS).astype(np.uint8)
+        order = np.argsort(shards, kind="stable")
+        ends = np.cumsum(np.bincount(shards, minlength=_SHARDS)).tolist()
+        hashes, counts = hashes[order], counts[order]
+        texts = pa.record_batch([terms.take(pa.array(order))], ["term"]) if self._is_text else None
+        for counter, start, end in zip(self._counters, [0, *ends], ends, strict=False):
+            if start < end:
+                of_shard = None if texts is None else texts.slice(start, end - start)
+                counter.add(hashes[start:end], counts[start:end], of_shard)
 
     def merge(self, other: "Counts") -> None:
         """Adds others, which are empty then: all of them together may be much of the memory."""
         self._unpack()
-        if other._packed:
-            self._packed, other._packed = other._packed, []
-            self._unpack()
-        if other._counter.size():
-            self.add(*other._drained())
+        self._packed, other._packed = other._packed, []
+        self._unpack()
+        for part in other._drained():
+            self._add(*part)
 
     def _unpack(self) -> None:
         while self._packed:
             terms, counts = unpack(self._packed.pop())
-            self.add(terms if self._is_text else terms.to_numpy(), counts.to_numpy())
+            self._add(terms if self._is_text else terms.to_numpy(), counts.to_numpy())
 
-    def _items(self) -> tuple[TermValues, Ints]:
-        counter = self._counter
+    def _items(self, counter: Any) -> tuple[TermValues, Ints]:
         terms = counter.texts() if self._is_text else statistics.unhash_bits(counter.hashes()).view(np.int64)
         return terms, counter.counts()
 
-    def _drained(self) -> tuple[TermValues, Ints]:
-        found, self._counter = self._items(), statistics.Counter()
-        return found
+    def _drained(self) -> Iterator[tuple[TermValues, Ints]]:
+        for at, counter in enumerate(self._counters):
+            if counter.size():
+                self._counters[at] = statistics.Counter()
+                yield self._items(counter)
 
     def drain(self) -> tuple[TermValues, Ints]:
         """Returns the terms, in no order, with their counts; there are none then."""
         self._unpack()
-        return self._drained()
+        nothing = pa.array([], pa.large_binary()) if self._is_text else np.zeros(0, np.int64)
+        terms, counts = zip((nothing, np.zeros(0, np.int64)), *self._drained(), strict=True)
+        return pa.concat_arrays(terms) if self._is_text else np.concatenate(terms), np.concatenate(counts)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = [pack(*self._items())] if self._counter.size() else []
+        own = [pack(*self._items(counter)) for counter in self._counters if counter.size()]
         return {"_is_text": self._is_text, "_packed": [*self._packed, *own]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._counter = statistics.Counter()
+        self._counters = [statistics.Counter() for _ in range(_SHARDS)]
 
 
 # A float32 is a whole number of 24 bits, shifted by 0 to 7, times 2^(8 * place - 176): sums of those of one place stay

@@ -24,7 +24,7 @@ def descending(terms: pa.LargeBinaryArray, values: npt.NDArray[Any], most: int |
       values: int64[n] or float64[n], none of them NaN.
       most: how many are wanted; all without it.
     """
-    order = np.arange(len(values), dtype=np.uint32 if len(values) < 2**32 else np.int64)
+    order: npt.NDArray[Any] = np.arange(len(values), dtype=np.uint32 if len(values) < 2**32 else np.int64)
     if most is not None and most < len(values):
         order = order[values >= np.partition(values, len(values) - most)[len(values) - most]]
     order = order[np.argsort(values[order], kind="stable")]
