@@ -4,13 +4,18 @@
 
 Prints a Markdown table of nanoseconds of CPU per row. As in the job, each batch goes through the stages one after the
 other, so a stage finds in the cache what the one before left there. Without TensorFlow, features are left out.
+
+With `--terms 5000000` it measures instead what a vocabulary of so many different terms costs: the whole job that fits
+it, with imports, in a process of its own. A fifth more rows repeat some of the terms.
 """
 
 import argparse
 import collections
 import contextlib
 import importlib.util
+import os
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,8 +23,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 
 from benchmarks.data import TAXI, generate, schema_text
+from benchmarks.measure import Usage, run
 from penstock.io.batches import drop_rows, source_order, split_batch
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.event_times import assign_event_time
@@ -194,12 +202,44 @@ def _fitted(folder: pathlib.Path) -> Any | None:
     return load_graph(str(folder / "graph"))
 
 
+def fit_terms(folder: pathlib.Path, terms: int) -> Usage:
+    """Fits a vocabulary of different terms; returns what the job used.
+
+    Raises:
+      RuntimeError: when the job fails, or finds another number of terms.
+    """
+    rng = np.random.default_rng(0)
+    numbers = np.append(np.arange(terms), rng.zipf(1.3, terms // 5) % terms)
+    rng.shuffle(numbers)
+    texts = [pa.array(values).cast(pa.string()) for values in (numbers, numbers * 7_919 % 1_000_003)]
+    column = pc.binary_join_element_wise(*texts, "-")
+    pa_csv.write_csv(pa.table({"term": column}), folder / "terms.csv")
+    one = "presence { min_fraction: 1 } value_count { min: 1 max: 1 }"
+    (folder / "schema.pbtxt").write_text(f'feature {{ name: "term" type: BYTES {one} }}')
+    (folder / "features.yaml").write_text("features: {term: {ops: [compute_and_apply_vocabulary]}}")
+    flags = {"input": "terms.csv", "schema": "schema.pbtxt", "features": "features.yaml", "output": "graph"}
+    command = [sys.executable, "-m", "pipelines.fit", *(f"--{name}={folder / path}" for name, path in flags.items())]
+    usage = run([*command, "--features_engine=arrow"], os.environ, folder / "out", folder / "errors", 3600)
+    with (folder / "graph" / "vocabularies" / "term").open("rb") as file:
+        found = sum(1 for _ in file)
+    if usage.code or found != terms:
+        raise RuntimeError(f"the job found {found:,} terms; {(folder / 'errors').read_text()[-2000:]}")
+    return usage
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--terms", type=int)
     arguments = parser.parse_args()
+    if arguments.terms:
+        with tempfile.TemporaryDirectory() as name:
+            used = fit_terms(pathlib.Path(name), arguments.terms)
+        memory = f"{used.peak_bytes / 1e6:,.0f} MB"
+        print(f"{arguments.terms:,} terms: {used.cpu_seconds:.1f} s of CPU, {used.wall_seconds:.1f} s, {memory}")
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         dataset = generate(folder / "rows.csv", "csv", TAXI, arguments.rows)

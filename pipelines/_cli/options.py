@@ -216,7 +216,7 @@ class SplitOptions(Options):
 # The help of `--features_engine`.
 FEATURES_ENGINE = (
     "what fits the features: arrow (needs no extra), tft (tensorflow-transform: writes a SavedModel), or auto: arrow "
-    "where it has all their operations"
+    "for a YAML file, else tft"
 )
 
 

@@ -30,10 +30,10 @@ from penstock.transforms.features.arrow.fitted_file import write_fitted
 from penstock.transforms.features.arrow.program import Program
 from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.engine import choose_engine
-from penstock.transforms.features.entries.vocabulary import MAX_LABEL
+from penstock.transforms.features.entries.vocabulary import check_classes
 from penstock.transforms.features.functions import FeatureFile, Preprocessing
 from penstock.transforms.features.tensorflow import Tensorflow, import_tensorflow
-from penstock.transforms.features.tensors.arrays import GraphColumn, Ints, graph_column, large_list_array
+from penstock.transforms.features.tensors.arrays import GraphColumn, graph_column, large_list_array
 from penstock.transforms.features.tensors.inputs import (
     KINDS,
     DenseInput,
@@ -83,7 +83,7 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
         `output_dir`, removed at the end; a graph in `s3://` or `az://` needs one elsewhere.
       severity: what became of rows that break the schema. A feature of a column that may have NaN or infinities with a
         warning may have them, too.
-      engine: "tft", "arrow", or "auto": Arrow where it has all operations of the features, else tensorflow-transform.
+      engine: "tft", "arrow", or "auto": Arrow for a `FeatureFile`, else tensorflow-transform.
 
     Raises:
       ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a
@@ -318,7 +318,7 @@ class _SelectRowsFn(beam.DoFn):
             self._counters.add(in_rows=selected.num_rows)
             columns = _analyzed(selected, self._columns, self._tensors)
             for label in self._labels:
-                _check_classes(label, columns[label].values)
+                check_classes(label, columns[label].values)
             yield pa.record_batch([large_list_array(column) for column in columns.values()], list(columns))
 
 
@@ -365,16 +365,6 @@ def _check_faults(faults: Mapping[int, str]) -> None:
         raise DataError(
             f"cannot fit: in a row, {next(iter(faults.values()))}; validate the rows first (ValidateRecords), or "
             "correct the schema"
-        )
-
-
-def _check_classes(name: str, labels: Ints) -> None:
-    """Refuses labels that tensorflow-transform would count for another term."""
-    wrong = labels[(labels < 0) | (labels > MAX_LABEL)]
-    if len(wrong):
-        raise DataError(
-            f"cannot fit: the labels of a vocabulary must be classes from 0 to {MAX_LABEL}, {name!r} has {wrong[0]}; "
-            "number the classes first"
         )
 
 

@@ -13,7 +13,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import schema_features
-from penstock.transforms.features.fit import _check_classes
+from penstock.transforms.features.entries.vocabulary import check_classes
 from penstock.transforms.features.functions import parse_features
 
 tft = pytest.importorskip("tensorflow_transform")
@@ -173,7 +173,7 @@ def test_labels_that_are_no_classes_fail_the_fit(tmp_path) -> None:
 
 def test_negative_labels_are_no_classes() -> None:
     with pytest.raises(DataError, match="from 0 to 9999, 'x' has -1"):
-        _check_classes("x", np.array([0, -1, 3]))
+        check_classes("x", np.array([0, -1, 3]))
 
 
 MISTAKES = {

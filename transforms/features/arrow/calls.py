@@ -1,4 +1,4 @@
-"""Says how each operation of a features file is computed without TensorFlow, and which are not yet.
+"""Says how each operation of a features file is computed without TensorFlow.
 
 A function of flat values gets arrays, any other gets columns (`penstock.transforms.features.arrow.compute.columns`);
 behind these what is fitted, of operations that are, and then the arguments by name.
@@ -14,8 +14,19 @@ import numpy as np
 import pyarrow.compute as pc
 
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.compute import choices, moments, numbers, quantiles, terms, texts, times
+from penstock.transforms.features.arrow.compute import (
+    choices,
+    documents,
+    gaussian,
+    moments,
+    numbers,
+    quantiles,
+    texts,
+    times,
+)
 from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted
+from penstock.transforms.features.arrow.vocabularies.lookup import apply_vocabulary
+from penstock.transforms.features.arrow.vocabularies.terms import MostFrequent, Terms
 from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
 
 # The least and greatest number that an operation gives, of what is fitted and its arguments.
@@ -32,19 +43,13 @@ class Computation:
       apply: of flat values or of columns, as the operation says (`Operation.on_values`).
       analysis: makes what is fitted, of the kinds of the inputs and the arguments; None for an operation that is not.
       domain: of the categories that it gives, if it gives any.
-      arguments: those that are computed here; None for all.
       on_values: whether `apply` takes flat values though it is fitted.
     """
 
     apply: Callable[..., Any]
     analysis: Callable[..., Analysis] | None = None
     domain: _Domain | None = None
-    arguments: frozenset[str] | None = None
     on_values: bool = False
-
-    def takes(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether it can be computed here with these arguments."""
-        return self.arguments is None or self.arguments.issuperset(arguments)
 
 
 def _buckets_domain(fitted: Fitted, _: Mapping[str, Any]) -> tuple[int, int]:
@@ -80,13 +85,10 @@ _FITTED = {
     "clip_by_quantile": Computation(quantiles.clip_by_quantile, quantiles.Bounds),
     "impute_mean": Computation(moments.impute, moments.Mean),
     "impute_median": Computation(moments.impute, quantiles.Median),
-    "impute_most_frequent": Computation(moments.impute, terms.MostFrequent),
-    VOCABULARY: Computation(
-        terms.apply_vocabulary,
-        terms.Terms,
-        _vocabulary_domain,
-        frozenset({"top_k", "frequency_threshold", "num_oov_buckets", "default_value", "vocab_filename"}),
-    ),
+    "impute_most_frequent": Computation(moments.impute, MostFrequent),
+    VOCABULARY: Computation(apply_vocabulary, Terms, _vocabulary_domain),
+    "scale_to_gaussian": Computation(gaussian.scale_to_gaussian, gaussian.Gaussian),
+    "tfidf": Computation(documents.tfidf, documents.Documents),
 }
 
 _NUMBERS: _Plain = {
@@ -162,6 +164,7 @@ _CHOICES: _Plain = {
     "list_sum": choices.reducer(np.add),
     "list_mean": choices.list_mean,
     "list_count": choices.list_count,
+    "tfidf_terms": documents.tfidf_terms,
 }
 
 _PLAIN: _Plain = {**_NUMBERS, **_TEXTS, **_TIMES, **_CHOICES}
@@ -174,11 +177,6 @@ CALLS: Mapping[str, Computation] = types.MappingProxyType(
         "apply_buckets_with_interpolation": Computation(numbers.apply_buckets_with_interpolation, on_values=True),
     }
 )
-
-
-def is_computed(name: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether an operation with these arguments is computed without TensorFlow."""
-    return name in CALLS and CALLS[name].takes(arguments)
 
 
 def make_analysis(name: str, kinds: Sequence[Kind], arguments: Mapping[str, Any]) -> Analysis:

@@ -1,11 +1,15 @@
 """Fits features to the rows: analyses on all workers, merged, and written as `features.json`."""
 
+import ctypes
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam import coders
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.batches import TakesBatches, in_global_window
@@ -15,6 +19,7 @@ from penstock.io.schema import Kind
 from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted
 from penstock.transforms.features.arrow.compute.columns import RowFaultsError
 from penstock.transforms.features.arrow.program import Place, Program, kind_of_output
+from penstock.transforms.features.arrow.vocabularies.packed import pack, unpack
 
 _TYPES = {Kind.INT: schema_pb2.INT, Kind.FLOAT: schema_pb2.FLOAT, Kind.BYTES: schema_pb2.BYTES}
 
@@ -26,6 +31,20 @@ class Found:
     fitted: Mapping[Place, Fitted]
     rows: int
     notes: tuple[Note, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "fitted": _with_terms(self.fitted, pack)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, fitted=_with_terms(state["fitted"], unpack))
+
+
+def _with_terms(fitted: Mapping[Place, Fitted], function: Callable[[Any], Any]) -> dict[Place, Fitted]:
+    """Returns the same with other forms of the terms of vocabularies."""
+    return {
+        place: {**found, "terms": function(found["terms"])} if "terms" in found else found
+        for place, found in fitted.items()
+    }
 
 
 @dataclasses.dataclass
@@ -39,6 +58,37 @@ class _Part:
         for place, analysis in other.analyses.items():
             self.analyses[place].merge(analysis)
         self.rows += other.rows
+
+
+class _PartCoder(coders.Coder):
+    """Pickles parts; Beam's own coder would do it twice more for each, to tell how long they are."""
+
+    def encode(self, value: _Part | None) -> bytes:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+    def decode(self, encoded: bytes) -> _Part | None:
+        part: _Part | None = pickle.loads(encoded)
+        return part
+
+    def estimate_size(self, value: _Part | None) -> int:
+        return 0
+
+    def is_deterministic(self) -> bool:
+        return False
+
+
+coders.registry.register_coder(_Part, _PartCoder)
+
+
+def _release_memory() -> None:
+    """Gives back what is free: the tables of a large vocabulary leave much, which allocators keep."""
+    pa.default_memory_pool().release_unused()
+    if _trim is not None:
+        _trim(0)
+
+
+# Of the GNU C library.
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
 
 @dataclasses.dataclass(eq=False)
@@ -57,11 +107,11 @@ class AnalyzeFeatures(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBa
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Found]:
         """Analyzes phase after phase."""
         found: list[beam.PCollection[Found]] = []
-        for phase in range(max(self.program.phases, 1)):
+        for phase in range(max(len(self.program.phases), 1)):
             analyze = beam.ParDo(_AnalyzeFn(self.program, phase), *map(beam.pvalue.AsIter, found))
             parts = batches | f"Analyze{phase}" >> analyze.with_output_types(_Part)
-            merged = parts | f"Merge{phase}" >> beam.CombineGlobally(_MergeFn()).without_defaults()
-            found.append(merged | f"Finish{phase}" >> beam.Map(_finished, self.program).with_output_types(Found))
+            merge = beam.CombineGlobally(_MergeFn(self.program)).without_defaults()
+            found.append(parts | f"Merge{phase}" >> merge.with_output_types(Found))
         return found | "Flatten" >> beam.Flatten()
 
 
@@ -91,11 +141,19 @@ class _AnalyzeFn(beam.DoFn):
         self._part.rows += batch.num_rows
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self._part.rows:
-            yield in_global_window(self._part)
+        part = self._part
+        del self._part  # it may be large, and the next bundle begins another one
+        if part.rows:
+            yield in_global_window(part)
 
 
 class _MergeFn(beam.CombineFn):
+    """Merges parts and finishes them, without a step between: what is merged may be large."""
+
+    def __init__(self, program: Program):
+        super().__init__()
+        self._program = program
+
     def create_accumulator(self) -> _Part | None:
         return None
 
@@ -104,6 +162,7 @@ class _MergeFn(beam.CombineFn):
 
     def merge_accumulators(self, accumulators: Iterable[_Part | None]) -> _Part | None:
         merged: _Part | None = None
+        _release_memory()
         for part in accumulators:
             if merged is None:
                 merged = part
@@ -111,21 +170,26 @@ class _MergeFn(beam.CombineFn):
                 merged.merge(part)
         return merged
 
-    def extract_output(self, accumulator: _Part | None) -> _Part | None:
-        return accumulator
+    def get_accumulator_coder(self) -> coders.Coder:
+        return _PartCoder()
+
+    def extract_output(self, accumulator: _Part | None) -> Found | None:
+        return None if accumulator is None else _finished(accumulator, self._program)
 
 
 def _finished(part: _Part, program: Program) -> Found:
-    inputs = {output.entry.name: ", ".join(output.entry.inputs) for output in program.outputs}
-    notes = [note for (name, _), analysis in part.analyses.items() for note in analysis.notes(inputs[name])]
+    columns = {fit.places[0]: fit.columns for phase in program.phases for fit in phase}
+    notes = [note for place, analysis in part.analyses.items() for note in analysis.notes(columns[place])]
+    _release_memory()
     fitted = {place: analysis.finish() for place, analysis in part.analyses.items()}
+    _release_memory()
     return Found(fitted, part.rows, merge_notes(notes))
 
 
 def fitted_program(program: Program, found: Iterable[Found]) -> Program:
     """Returns the program with all that phases found."""
     for item in found:
-        program = program.with_fitted(item.fitted)
+        program = program.with_found(item.fitted)
     return program
 
 

@@ -3,9 +3,9 @@
 The file is one object. `version` is that of the format. `columns` are what the features are computed from, as the
 schema has them. `features` are the entries of the features file with all their arguments; an operation that is fitted
 has `fitted` beside these: means and variances, boundaries of buckets, or the name of a vocabulary's file in
-`vocabularies/`, one term a line, the most frequent first. Texts that are not UTF-8 have a lone surrogate for each byte
-that is wrong; a float that is not finite is {"float": "nan"}, "inf" or "-inf"; a mapping is {"pairs": [[key, value]]};
-the map of `lookup` has `keys` and `values`, with where it is from.
+`vocabularies/`, one term a line (or a record, where it ends in `.tfrecord.gz`), that of position 0 first. Texts that
+are not UTF-8 have a lone surrogate for each byte that is wrong; a float that is not finite is {"float": "nan"}, "inf"
+or "-inf"; a mapping is {"pairs": [[key, value]]}; the map of `lookup` has `keys` and `values`, with where it is from.
 """
 
 import json
@@ -23,6 +23,8 @@ from penstock.io.schema import Feature, Kind, feature_map
 from penstock.transforms._named import FITTED_FEATURES
 from penstock.transforms.features.arrow.compute.analysis import Fitted, read_bytes, written_keys
 from penstock.transforms.features.arrow.program import Program
+from penstock.transforms.features.arrow.vocabularies.files import GZIPPED_RECORDS, read_terms, write_terms
+from penstock.transforms.features.arrow.vocabularies.lookup import Vocabulary
 from penstock.transforms.features.entries.binding import Input, bind_entry
 from penstock.transforms.features.entries.file import Entry, Step
 from penstock.transforms.features.entries.vocabulary import vocabularies
@@ -40,19 +42,21 @@ _MAP = ("keys", "values", "lines")
 def write_fitted(program: Program, directory: str) -> None:
     """Writes `features.json` and the vocabularies."""
     names = vocabulary_names([output.entry for output in program.outputs])
-    features = []
+    features, written = [], {}
     for output in program.outputs:
         entry = output.entry
         ops = [_written_step(step, program.fitted.get((entry.name, at))) for at, step in enumerate(entry.steps)]
         for at, op in enumerate(ops):
             if "terms" in op.get("fitted", {}):
-                terms = program.fitted[entry.name, at]["terms"]
-                op["fitted"]["terms"] = len(terms)
-                op["fitted"]["vocabulary"] = f"{_FOLDER}/{names[entry.name]}"
-                _write_terms(terms, stores.join(directory, _FOLDER, names[entry.name]))
+                name, written[names[entry.name]] = names[entry.name], program.fitted[entry.name, at]["terms"]
+                op["fitted"]["terms"] = len(written[name])
+                op["fitted"]["vocabulary"] = f"{_FOLDER}/{name}"
         defaults = [_written(default) for default in entry.defaults]
         features.append({"name": entry.name, "inputs": list(entry.inputs), "defaults": defaults, "ops": ops})
-    columns = [_written_column(item.feature) for item in program.inputs]
+    for name, terms in written.items():
+        write_terms(terms, stores.join(directory, _FOLDER, name))
+    used = {name for output in program.outputs for name in output.entry.inputs}
+    columns = [_written_column(item.feature) for item in program.inputs if item.name in used]
     content = {"version": _VERSION, "columns": columns, "features": features}
     path = stores.join(directory, FITTED_FEATURES)
     with writing(path, OUTPUT_REMEDY), stores.create_file(path, "application/json") as file:
@@ -63,7 +67,8 @@ def vocabulary_names(entries: Sequence[Entry]) -> dict[str, str]:
     """The name of the file of each vocabulary, by entry: that of the entry, if it is valid for a file."""
     found = vocabularies(entries)
     return {
-        entry.name: found[entry.name].name or f"vocabulary_{at}"
+        entry.name: (found[entry.name].name or f"vocabulary_{at}")
+        + (GZIPPED_RECORDS if found[entry.name].arguments.get("file_format") == "tfrecord_gzip" else "")
         for at, entry in enumerate(entries)
         if entry.name in found
     }
@@ -93,6 +98,7 @@ def read_fitted(directory: str, left_out: Sequence[str] = ()) -> Program:
 def _program(content: Mapping[str, Any], path: str, directory: str, left_out: Sequence[str]) -> Program:
     columns = feature_map([_column(item) for item in content["columns"]])
     outputs, fitted = [], {}
+    read: dict[str, Vocabulary] = {}
     for item in content["features"]:
         if item["name"] in left_out:
             continue
@@ -102,27 +108,24 @@ def _program(content: Mapping[str, Any], path: str, directory: str, left_out: Se
         outputs.append(bind_entry(Entry(item["name"], tuple(item["inputs"]), defaults, steps, where), columns))
         for at, op in enumerate(item["ops"]):
             if "fitted" in op:
-                fitted[item["name"], at] = _fitted(op["fitted"], directory)
-    used = {name for output in outputs for name in output.entry.columns}
+                fitted[item["name"], at] = _fitted(op["fitted"], directory, read)
+    # Weights and labels are for the fit only.
+    used = {name for output in outputs for name in output.entry.inputs}
     inputs = tuple(Input(columns[name]) for name in sorted(used))
     return Program(inputs, tuple(outputs)).with_fitted(fitted)
 
 
-def _fitted(found: Mapping[str, Any], directory: str) -> Fitted:
+def _fitted(found: Mapping[str, Any], directory: str, read: dict[str, Vocabulary]) -> Fitted:
+    """Reads what is fitted; `read` are the vocabularies by their names, which entries may share."""
     fitted: Fitted = {name: _read(value) for name, value in found.items()}
     if "vocabulary" in fitted:
-        with stores.open_file(stores.join(directory, fitted.pop("vocabulary"))) as file:
-            lines = file.read().split(b"\n")[:-1]
-        if len(lines) != fitted["terms"]:
-            raise ValueError(f"a vocabulary has {len(lines)} lines and not {fitted['terms']}")
-        fitted["terms"] = pa.array(lines, pa.large_binary())
+        name = fitted["vocabulary"]
+        if name not in read:
+            read[name] = Vocabulary(read_terms(stores.join(directory, name)))
+        if len(read[name]) != fitted["terms"]:
+            raise ValueError(f"{name} has {len(read[name])} terms and not {fitted['terms']}")
+        fitted |= {"vocabulary": read[name], "terms": read[name].terms}
     return fitted
-
-
-def _write_terms(terms: pa.Array, path: str) -> None:
-    with writing(path, OUTPUT_REMEDY), stores.create_file(path, "text/plain") as file:
-        for start in range(0, len(terms), 1 << 16):
-            file.write(b"".join(term + b"\n" for term in terms[start : start + (1 << 16)].to_pylist()))
 
 
 def _written_column(feature: Feature) -> dict[str, Any]:

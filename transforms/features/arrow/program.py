@@ -1,14 +1,15 @@
 """Computes the features of a file, batch by batch: its operations one after the other, with what is fitted so far."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from penstock.io.schema import Kind
-from penstock.transforms.features.arrow.calls import CALLS, is_computed, make_analysis
+from penstock.transforms.features.arrow.calls import CALLS, make_analysis
 from penstock.transforms.features.arrow.compute.analysis import Analysis, Fitted
 from penstock.transforms.features.arrow.compute.columns import (
     Column,
@@ -18,28 +19,39 @@ from penstock.transforms.features.arrow.compute.columns import (
     map_items,
     map_values,
 )
-from penstock.transforms.features.arrow.compute.terms import Vocabulary
+from penstock.transforms.features.arrow.vocabularies.lookup import Vocabulary
 from penstock.transforms.features.entries.binding import Input, Output, State
-from penstock.transforms.features.entries.file import Entry, Step
+from penstock.transforms.features.entries.file import Step
+from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.entries.vocabulary import vocabularies
 
 # Of an entry, and the position of its operation.
 Place = tuple[str, int]
 
 
-def missing_operations(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Returns the operations, with their arguments if it is for these, that are computed by TensorFlow only."""
-    found: dict[str, None] = {}
-    for step in (step for entry in entries for step in entry.steps):
-        if not is_computed(step.name, step.arguments):
-            found[_named(step)] = None
-    return tuple(found)
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What one analysis fits: an operation of an entry, or a vocabulary that entries share.
 
+    Attributes:
+      members: the entries, as they are bound, each with the position of its operation.
+      arguments: of the analysis.
+      sides: the columns that arguments name, by argument.
+    """
 
-def _named(step: Step) -> str:
-    if step.name not in CALLS:
-        return step.name
-    known = CALLS[step.name].arguments or frozenset()
-    return f"{step.name} with {', '.join(sorted(step.arguments.keys() - known))}"
+    members: tuple[tuple[Output, int], ...]
+    arguments: Mapping[str, Any]
+    sides: Mapping[str, str]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Those of the operations; what is found is of the first."""
+        return tuple((output.entry.name, at) for output, at in self.members)
+
+    @property
+    def columns(self) -> str:
+        """The names of the columns that are analyzed."""
+        return ", ".join(sorted({name for output, _ in self.members for name in output.entry.inputs}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +68,29 @@ class Program:
     outputs: tuple[Output, ...]
     fitted: Mapping[Place, Fitted] = dataclasses.field(default_factory=dict)
 
-    @property
-    def phases(self) -> int:
-        """How often the rows are looked at to fit it: operations behind a fitted one need what that has found."""
-        return max((len(_fitted_steps(output)) for output in self.outputs), default=0)
+    @functools.cached_property
+    def phases(self) -> tuple[tuple[Fit, ...], ...]:
+        """What is fitted each time that the rows are looked at: what is behind a fitted operation needs its result."""
+        fits = _fits(self.outputs)
+        numbers = {place: number for number, fit in enumerate(fits) for place in fit.places}
+        phases = [0] * len(fits)
+        for _ in fits:
+            for number, fit in enumerate(fits):
+                before = [
+                    phases[numbers[output.entry.name, other]] + 1
+                    for output, at in fit.members
+                    for other in _fitted_steps(output)
+                    if other < at
+                ]
+                phases[number] = max(before, default=0)
+        grouped = [[fit for fit, of_fit in zip(fits, phases, strict=True) if of_fit == at] for at in sorted({*phases})]
+        return tuple(map(tuple, grouped))
+
+    def with_found(self, found: Mapping[Place, Fitted]) -> "Program":
+        """Returns the same with what a phase found."""
+        fits = [fit for phase in self.phases for fit in phase if fit.places[0] in found]
+        ready = {fit.places[0]: _ready(found[fit.places[0]]) for fit in fits}
+        return self.with_fitted({place: ready[fit.places[0]] for fit in fits for place in fit.places})
 
     def with_fitted(self, fitted: Mapping[Place, Fitted]) -> "Program":
         """Returns the same with more of what is fitted, ready to be applied."""
@@ -68,14 +99,7 @@ class Program:
 
     def analyses(self, phase: int) -> dict[Place, Analysis]:
         """Makes the analyses of a phase."""
-        return {
-            (output.entry.name, at): make_analysis(
-                output.entry.steps[at].name,
-                [state.kind for state in output.entering(at)],
-                output.entry.steps[at].arguments,
-            )
-            for output, at in self._analyzed(phase)
-        }
+        return {fit.places[0]: _analysis(fit) for fit in self._fits(phase)}
 
     def analyze(self, analyses: Mapping[Place, Analysis], columns: Mapping[str, Column], phase: int) -> None:
         """Adds rows to the analyses of a phase.
@@ -83,14 +107,13 @@ class Program:
         Raises:
           RowFaultsError: when an operation cannot be computed.
         """
-        for output, at in self._analyzed(phase):
-            analyses[output.entry.name, at].add(self._computed(output, columns, at))
+        for fit in self._fits(phase):
+            sides = {argument: columns[name] for argument, name in fit.sides.items()}
+            found = [column for output, at in fit.members for column in self._computed(output, columns, at)]
+            analyses[fit.places[0]].add(found, **sides)
 
-    def _analyzed(self, phase: int) -> Iterator[tuple[Output, int]]:
-        for output in self.outputs:
-            fitted = _fitted_steps(output)
-            if phase < len(fitted):
-                yield output, fitted[phase]
+    def _fits(self, phase: int) -> tuple[Fit, ...]:
+        return self.phases[phase] if phase < len(self.phases) else ()
 
     def read(self, batch: pa.RecordBatch) -> tuple[dict[str, Column], dict[int, str]]:
         """Reads the columns of a batch, and the rows that cannot be taken, each with a sentence."""
@@ -138,8 +161,36 @@ def _fitted_steps(output: Output) -> list[int]:
     return [at for at, step in enumerate(output.entry.steps) if CALLS[step.name].analysis is not None]
 
 
+def _fits(outputs: Sequence[Output]) -> list[Fit]:
+    found: dict[Place, Fit] = {}
+    shared = vocabularies(output.entry for output in outputs)
+    for output in outputs:
+        for at in _fitted_steps(output):
+            step, first = output.entry.steps[at], (output.entry.name, at)
+            arguments = step.arguments
+            if step.name == VOCABULARY:
+                vocabulary = shared[output.entry.name]
+                first, arguments = (min(entry.name for entry in vocabulary.members), -1), vocabulary.arguments
+            sides = {
+                name: arguments[name]
+                for name, rule in step.operation.parameters.items()
+                if rule.type == "column" and name in arguments
+            }
+            members = found[first].members if first in found else ()
+            found[first] = Fit((*members, (output, at)), arguments, sides)
+    return list(found.values())
+
+
+def _analysis(fit: Fit) -> Analysis:
+    output, at = fit.members[0]
+    kinds = [state.kind for state in output.entering(at)]
+    return make_analysis(output.entry.steps[at].name, kinds, fit.arguments)
+
+
 def _ready(fitted: Fitted) -> Fitted:
-    return {**fitted, "vocabulary": Vocabulary(fitted["terms"])} if "terms" in fitted else fitted
+    if "terms" not in fitted or "vocabulary" in fitted:
+        return fitted
+    return {**fitted, "vocabulary": Vocabulary(fitted["terms"])}
 
 
 def _miscounted(item: Input, column: Column) -> dict[int, str]:

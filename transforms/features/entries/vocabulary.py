@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from penstock.io.errors import ConfigError
+import numpy as np
+import numpy.typing as npt
+
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.schema import Feature, Kind, find_feature
 from penstock.transforms.features.entries.file import Entry, Step, is_int
 
@@ -165,3 +168,17 @@ def check_terms(vocabulary: Vocabulary, kinds: Mapping[str, Kind]) -> None:
             )
     if kind is Kind.INT and "file_format" in vocabulary.arguments:
         raise ConfigError(f"{first.where}: file_format is for texts; a vocabulary of integers is a text file")
+
+
+def check_classes(name: str, labels: npt.NDArray[np.int64]) -> None:
+    """Refuses labels of a column that are no classes: tensorflow-transform would count them for another term.
+
+    Raises:
+      DataError: with the first one.
+    """
+    wrong = labels[(labels < 0) | (labels > MAX_LABEL)]
+    if len(wrong):
+        raise DataError(
+            f"cannot fit: the labels of a vocabulary must be classes from 0 to {MAX_LABEL}, {name!r} has {wrong[0]}; "
+            "number the classes first"
+        )

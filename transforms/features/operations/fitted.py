@@ -47,7 +47,9 @@ _SHARES = {
     "upper": Parameter("share", "the quantile above which values are lowered to it"),
 }
 _VOCAB_SIZE = {
-    "vocab_size": Parameter("int", "how many terms there are, with those out of vocabulary", required=True, minimum=1)
+    "vocab_size": Parameter(
+        "int", "how many terms there are, with those out of vocabulary", required=True, minimum=1, maximum=2**31 - 1
+    )
 }
 _SMOOTH = {"smooth": Parameter("bool", "one row more has each term (true by default)")}
 

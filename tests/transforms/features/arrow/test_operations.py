@@ -12,22 +12,17 @@ from penstock.io.schema import Kind
 from penstock.transforms.features.arrow.calls import CALLS
 from penstock.transforms.features.arrow.compute.columns import Column
 from penstock.transforms.features.arrow.compute.quantiles import Boundaries
-from penstock.transforms.features.arrow.compute.terms import Terms, Vocabulary
-from penstock.transforms.features.arrow.program import Program, missing_operations
+from penstock.transforms.features.arrow.program import Program
+from penstock.transforms.features.arrow.vocabularies.lookup import Vocabulary
+from penstock.transforms.features.arrow.vocabularies.terms import Terms
 from penstock.transforms.features.functions import parse_features
 from penstock.transforms.features.operations import OPERATIONS
 
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
-# Operations that tensorflow-transform alone computes.
-_ABSENT = {"tfidf", "tfidf_terms", "scale_to_gaussian"}
-
 
 def compute(entry: str, rows: slice = slice(None)) -> pa.Array:
-    file = parse_features(f"features: {{y: {entry}}}")
-    if missing := missing_operations(file.entries):
-        pytest.skip(f"Arrow has no {missing}")
-    bound = file.bind([feature for feature, _ in COLUMNS.values()])
+    bound = parse_features(f"features: {{y: {entry}}}").bind([feature for feature, _ in COLUMNS.values()])
     arrays = {}
     for feature, values in COLUMNS.values():
         kind = pa.list_(_TYPES[feature.kind]) if feature.multivalued else _TYPES[feature.kind]
@@ -94,5 +89,5 @@ def test_quantiles_of_many_numbers_are_exact() -> None:
     assert list(merged.notes("x")) == []
 
 
-def test_arrow_has_all_operations_but_these() -> None:
-    assert OPERATIONS.keys() - CALLS.keys() == _ABSENT
+def test_arrow_has_all_operations() -> None:
+    assert OPERATIONS.keys() == CALLS.keys()

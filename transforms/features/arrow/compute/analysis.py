@@ -28,11 +28,11 @@ class Analysis(abc.ABC):
 
     @abc.abstractmethod
     def merge(self, other: Self) -> None:
-        """Adds what another one was given."""
+        """Adds what another one was given, which may be empty then."""
 
     @abc.abstractmethod
     def finish(self) -> Fitted:
-        """Returns what the operation needs to be applied."""
+        """Returns what the operation needs to be applied; called once, at the end."""
 
     def notes(self, column: str) -> Iterable[Note]:
         """Returns what is to be told of the values, those of a column."""

@@ -116,30 +116,30 @@ class KeyedMoments(Analysis):
 
 def z_score(column: Column, fitted: Fitted) -> Column:
     """Returns (x - mean) / standard deviation, float32; without a deviation, x - mean."""
-    if _is_narrow(column.values, fitted["min"], fitted["max"]):
+    if is_narrow(column.values, fitted["min"], fitted["max"]):
         mean, variance = np.float32(fitted["mean"]), _float32(fitted["variance"])
         return column.with_values(_scaled(column.values, mean, variance))
     center = np.int64(fitted["center"])
-    return column.with_values(_exactly_scaled(column.values, center, fitted["rest"], fitted["deviation"]))
+    return column.with_values(scaled_exactly(column.values, center, fitted["rest"], fitted["deviation"]))
 
 
 def z_score_per_key(x: npt.NDArray[Any], key: Any, fitted: Fitted) -> npt.NDArray[np.float32]:
     """Returns the same with the moments of each value's key; x for a key that the fit did not see."""
     places = read_keys(fitted, key)
     lows, highs = fitted["min"], fitted["max"]
-    if _is_narrow(x, min(lows, default=0), max(highs, default=0)):
+    if is_narrow(x, min(lows, default=0), max(highs, default=0)):
         mean, variance = (_float32([*fitted[name], 0.0])[places] for name in ("mean", "variance"))
         return _scaled(x, mean, variance)
     center = np.array([*fitted["center"], 0], np.int64)[places]
     rest, deviation = (np.array([*fitted[name], 0.0])[places] for name in ("rest", "deviation"))
-    return _exactly_scaled(x, center, rest, deviation)
+    return scaled_exactly(x, center, rest, deviation)
 
 
 def min_max(column: Column, fitted: Fitted, output_min: float = 0, output_max: float = 1) -> Column:
     """Scales into a range, float32; the sigmoid of a number stands for its share where all numbers are one."""
     low, high = fitted["min"], fitted["max"]
     return column.with_values(
-        _shared(column.values, low, high, _is_narrow(column.values, low, high), output_min, output_max)
+        _shared(column.values, low, high, is_narrow(column.values, low, high), output_min, output_max)
     )
 
 
@@ -148,17 +148,17 @@ def min_max_per_key(
 ) -> npt.NDArray[np.float32]:
     """Returns the same with the bounds of each value's key; of a key that the fit did not see, both are 0."""
     places = read_keys(fitted, key)
-    is_narrow = _is_narrow(x, min(fitted["min"], default=0), max(fitted["max"], default=0))
+    narrow = is_narrow(x, min(fitted["min"], default=0), max(fitted["max"], default=0))
     kind = np.int64 if x.dtype == np.int64 else np.float64
     low, high = (np.array([*fitted[name], 0], kind)[places] for name in ("min", "max"))
-    return _shared(x, low, high, is_narrow, output_min, output_max)
+    return _shared(x, low, high, narrow, output_min, output_max)
 
 
 def _shared(
-    x: npt.NDArray[Any], low: Any, high: Any, is_narrow: bool, output_min: float, output_max: float
+    x: npt.NDArray[Any], low: Any, high: Any, narrow: bool, output_min: float, output_max: float
 ) -> npt.NDArray[np.float32]:
     with np.errstate(all="ignore"):
-        if not is_narrow:
+        if not narrow:
             width = difference(np.asarray(high, np.int64), np.asarray(low, np.int64))
             exact = difference(x, np.asarray(low, np.int64)) / np.where(width > 0, width, 1.0)
             exact = np.where(np.less(low, high), exact, _sigmoid(x.astype(np.float64)))
@@ -201,8 +201,8 @@ def impute(column: Column, fitted: Fitted) -> Column:
     return column.fill(read_bytes([value])[0] if isinstance(value, str) else value)
 
 
-def _is_narrow(values: npt.NDArray[Any], least: Any, greatest: Any) -> bool:
-    """Whether the numbers are taken as float32: all but integers beyond 2^24."""
+def is_narrow(values: npt.NDArray[Any], least: Any, greatest: Any) -> bool:
+    """Returns whether the numbers are taken as float32: all but integers beyond 2^24."""
     return values.dtype != np.int64 or (least >= -MAX_EXACT_WHOLE and greatest <= MAX_EXACT_WHOLE)
 
 
@@ -219,7 +219,8 @@ def _scaled(values: npt.NDArray[Any], mean: Any, variance: Any) -> npt.NDArray[n
         return found
 
 
-def _exactly_scaled(values: Ints, center: Any, rest: Any, deviation: Any) -> npt.NDArray[np.float32]:
+def scaled_exactly(values: Ints, center: Any, rest: Any, deviation: Any) -> npt.NDArray[np.float32]:
+    """Returns (x - (center + rest)) / deviation, rounded to float32 at the end; by 1 where there is no deviation."""
     with np.errstate(all="ignore"):
         centred = difference(values, center) - rest
         return (centred / np.where(np.asarray(deviation) > 0, deviation, 1.0)).astype(np.float32)

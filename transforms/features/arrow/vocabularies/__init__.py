@@ -1,0 +1,1 @@
+"""Vocabularies: their terms counted, ordered, kept and looked up, with the values of tensorflow-transform."""
