@@ -45,6 +45,7 @@ from penstock.transforms.features.apply import (
     transformed_schema,
 )
 from penstock.transforms.features.engine import fitted_engine
+from penstock.transforms.features.exported.export import export_saved_model
 from penstock.transforms.features.fit import fit_notes
 from penstock.transforms.features.left_out import leave_out, read_left_out
 from penstock.transforms.shuffle_key import AssignShuffleKey
@@ -252,7 +253,8 @@ def _write_dataset(
     with showing_progress(), folder as staging:
         plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
-        with _fitted(options, plan, staging) as (graph, kept):
+        twice = _reads_twice(options, plan)
+        with _fitted(options, plan, staging, twice) as (graph, kept):
             title, streaming = "writing the dataset", not source.is_bounded
             with run_pipeline(options.beam, title, _phases(options, recipe, kept), streaming) as pipeline:
                 letters = handler(staging.dead_letters, staging.run_id)
@@ -266,24 +268,34 @@ def _write_dataset(
         report = None if outcome is None else report_run(options, outcome, plan)
     seconds = time.monotonic() - started
     if outcome is not None:
-        return _judged(outcome, options, source, seconds, report)
+        return dataclasses.replace(_judged(outcome, options, source, seconds, report), read_twice=twice)
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
     result = windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
-    return dataclasses.replace(result, report=report_windows(options))
+    return dataclasses.replace(result, report=report_windows(options), read_twice=twice)
+
+
+def _reads_twice(options: DatasetJobOptions, plan: Plan) -> str | None:
+    """Why the input is read once more after the fit; None where it is not, or nothing is fitted."""
+    if not options.transform.features:
+        return None
+    return reads_twice(plan, options.beam, options.stream.windows is not None)
 
 
 @contextlib.contextmanager
-def _fitted(options: DatasetJobOptions, plan: Plan, staging: Staging) -> Iterator[tuple[str | None, KeptRows | None]]:
+def _fitted(
+    options: DatasetJobOptions, plan: Plan, staging: Staging, twice: str | None
+) -> Iterator[tuple[str | None, KeptRows | None]]:
     """The graph to apply, if there is one, and the rows, where the fit has read and checked them."""
     directory = staging.path(TRANSFORM)
-    if not options.transform.features or reads_twice(plan, options.beam, options.stream.windows is not None):
+    if not options.transform.features or twice:
         yield _graph(options, plan, directory), None
         return
     kept, stream = KeptRows(os.path.join(spill_directory(staging), "kept")), options.stream
     try:
         fit_and_keep(plan, options.beam, directory, kept, options.output.shuffle == "none", stream.allowed_lateness)
+        _export(options, directory)
         yield directory, kept
     finally:
         kept.remove()
@@ -392,9 +404,15 @@ def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None
             leave_out(directory, outputs, transformed_schema(directory))
     elif plan.recipe.preprocessing is not None:
         fit_features(plan, options.beam, directory)
+        _export(options, directory)
     else:
         return None
     return directory
+
+
+def _export(options: DatasetJobOptions, directory: str) -> None:
+    if options.transform.export_saved_model and fitted_engine(directory) == "arrow":
+        export_saved_model(directory)
 
 
 def _left_out(graph: str, plan: Plan) -> dict[str, tuple[str, ...]]:

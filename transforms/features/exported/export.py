@@ -78,5 +78,5 @@ def _run(module: list[str], transform_dir: str) -> None:
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     raise RunnerError(
         f"{transform_dir}: the process that exports the SavedModel has ended ({how}: {last}); the features are fitted "
-        "and can be applied; export them again with penstock export-features"
+        "and can be applied; export them again with penstock export"
     )

@@ -311,7 +311,7 @@ def test_what_is_no_file_of_fitted_features_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "error", "message"),
     [
-        ("import os; os.kill(os.getpid(), 9)", RunnerError, "has ended .signal 9.*penstock export-features"),
+        ("import os; os.kill(os.getpid(), 9)", RunnerError, "has ended .signal 9.*penstock export"),
         ("raise SystemError('broken')", RunnerError, "exit code 1: SystemError: broken"),
         ("import sys; print('disk: full', file=sys.stderr); sys.exit(1)", StorageError, "disk: full"),
     ],
