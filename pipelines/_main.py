@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import penstock
 from penstock.io.kernel import compiled
-from pipelines import check, compare, fit, history, prepare, profile, relax, replay, status, verify
+from pipelines import check, compare, export, fit, history, prepare, profile, relax, replay, status, verify
 from pipelines._cli.command import JobOptions, Run, command, printed
 from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
 from pipelines._options.check import CheckStatisticsOptions
 from pipelines._options.compare import CompareOptions
+from pipelines._options.export import ExportOptions
 from pipelines._options.fit import FitOptions
 from pipelines._options.history import HistoryOptions
 from pipelines._options.prepare import PrepareOptions
@@ -30,6 +31,7 @@ JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "check": (CheckStatisticsOptions, check.run),
     "compare": (CompareOptions, compare.run),
     "fit": (FitOptions, fit.run),
+    "export": (ExportOptions, export.run),
     "relax": (RelaxOptions, relax.run),
     "verify": (VerifyOptions, verify.run),
     "status": (StatusOptions, status.run),

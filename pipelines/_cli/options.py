@@ -213,7 +213,12 @@ class SplitOptions(Options):
         return split_names(self.values())
 
 
-# The help of `--features_engine`.
+# The help of `--export_saved_model`, and of `--features_engine`.
+EXPORT_SAVED_MODEL = (
+    "also write the features that Arrow fits as a SavedModel, which tft.TFTransformOutput loads (needs the extra tft, "
+    "and some seconds; penstock export does it later)"
+)
+
 FEATURES_ENGINE = (
     "what fits the features: arrow (needs no extra), tft (tensorflow-transform: writes a SavedModel), or auto: arrow "
     "for a YAML file, else tft"
@@ -237,6 +242,7 @@ class TransformOptions(Options):
         names=CUSTOM_CONFIG,
     )
     features_engine: AnyEngine = flag(FEATURES_ENGINE, "auto", choices=get_args(AnyEngine))
+    export_saved_model: bool = flag(EXPORT_SAVED_MODEL, False, action="store_true")
     transform: str | None = flag(
         "folder of features fitted before, by any engine: apply them, fit nothing", metavar="DIR", names=GRAPH
     )

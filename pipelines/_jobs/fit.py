@@ -9,6 +9,7 @@ from penstock.io.files import stores
 from penstock.io.schema import load_schema
 from penstock.transforms._named import FITTED_FEATURES
 from penstock.transforms.features.engine import fitted_engine
+from penstock.transforms.features.exported.export import export_saved_model
 from penstock.transforms.splits.registry import TRAIN
 from penstock.transforms.statistics.options import StatisticsOptions
 from pipelines._cli.options import TransformOptions, resolved
@@ -20,6 +21,7 @@ from pipelines._plan.inferred import infer_schema
 from pipelines._plan.input import look_at, open_input
 from pipelines._plan.plan import Plan
 from pipelines._plan.recipe import Recipe
+from pipelines._report.dataset_result import saved_model
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DescribedResult, FitResult
@@ -39,6 +41,7 @@ def run(options: FitOptions) -> int:
         features=options.graph.features,
         custom_config=options.graph.custom_config,
         features_engine=options.graph.features_engine,
+        export_saved_model=options.graph.export_saved_model,
     )
     recipe = Recipe.load(options.input, options.checks, options.split, transform)
     recipe.check_source(source)
@@ -58,6 +61,8 @@ def run(options: FitOptions) -> int:
             plan = Plan.bind(source, recipe, inferred.schema, inferred.notes)
         of_rows = StatisticsOptions(label=plan.recipe.label).with_schema(plan.schema) if options.graph.report else None
         fitted = fit_features(plan, options.beam, output, of_rows)
+        if options.graph.export_saved_model and fitted_engine(output) == "arrow":
+            export_saved_model(output)
     result = FitResult(
         job=options.name,
         seconds=time.monotonic() - started,
@@ -71,6 +76,7 @@ def run(options: FitOptions) -> int:
         schema=schema_path,
         transform=output,
         features_engine=fitted_engine(output),
+        saved_model=saved_model(output),
         report=_report(options, plan, fitted),
     )
     return tell(result, options.run.json)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -45,6 +45,7 @@ from penstock.transforms.features.apply import (
     transformed_schema,
 )
 from penstock.transforms.features.engine import fitted_engine
+from penstock.transforms.features.exported.export import export_saved_model
 from penstock.transforms.features.fit import fit_notes
 from penstock.transforms.features.left_out import leave_out, read_left_out
 from penstock.transforms.shuffle_key import AssignShuffleKey
@@ -61,14 +62,15 @@ from pipelines._jobs.dataset_statistics import (
 from pipelines._jobs.going_on import begin_stream, stream_settings
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
-from pipelines._plan.fitting import fit_features
+from pipelines._plan.fitting import fit_and_keep, fit_features, reads_twice
 from pipelines._plan.inferred import infer_schema
 from pipelines._plan.input import input_provenance, input_uris, look_at, no_rows, open_input
+from pipelines._plan.kept import KeptRows
 from pipelines._plan.plan import Plan
 from pipelines._plan.recipe import Recipe
 from pipelines._plan.versions import package_versions
 from pipelines._report.dataset_result import whole_result, windows_result
-from pipelines._report.phases import PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
+from pipelines._report.phases import APPLY, PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.printable import mapped, masked
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
@@ -98,17 +100,24 @@ def build(
     graph: str | None,
     handler: DeadLetterHandler | None = None,
     resumption: Resumption | None = None,
+    kept: KeptRows | None = None,
 ) -> None:
-    """The graph that writes the dataset: read, check, split, shape, shuffle and sink."""
+    """The graph that writes the dataset: read, check, split, shape, shuffle and sink.
+
+    Rows that are kept from the fit are read and checked already.
+    """
     output, stream, seed = options.output, options.stream, options.split.seed
     handler = handler or DeadLetterHandler(staging.dead_letters, staging.run_id)
     if output.rejects_to:
         handler.also_to(WriteToKafka(output.rejects_to, staging.run_id))
-    read = plan.read(order_key=output.shuffle == "none", keep_source=True)
-    rows = pipeline | "Read" >> read.with_error_handler(handler)
-    rows_in = None if stream.windows else rows | "CountRows" >> CountRows()
-    spill = os.path.join(spill_directory(staging), "by_key") if is_local(options.beam) else None
-    rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
+    if kept is not None:
+        rows_in, rows = kept.read(pipeline, handler)
+    else:
+        read = plan.read(order_key=output.shuffle == "none", keep_source=True)
+        rows = pipeline | "Read" >> read.with_error_handler(handler)
+        rows_in = None if stream.windows else rows | "CountRows" >> CountRows()
+        spill = os.path.join(spill_directory(staging), "by_key") if is_local(options.beam) else None
+        rows = plan.check_and_split(rows, handler, stream.allowed_lateness, spill)
     observer = dataset_observer(options, plan, graph, rows)
     balance, found = plan.recipe.balance(), None
     if balance.tells and stream.windows is None:
@@ -244,10 +253,12 @@ def _write_dataset(
     with showing_progress(), folder as staging:
         plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
-        graph = _graph(options, plan, staging.path(TRANSFORM))
-        title, streaming = "writing the dataset", not source.is_bounded
-        with run_pipeline(options.beam, title, _phases(options, recipe), streaming) as pipeline:
-            build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id))
+        twice = _reads_twice(options, plan)
+        with _fitted(options, plan, staging, twice) as (graph, kept):
+            title, streaming = "writing the dataset", not source.is_bounded
+            with run_pipeline(options.beam, title, _phases(options, recipe, kept), streaming) as pipeline:
+                letters = handler(staging.dead_letters, staging.run_id)
+                build(pipeline, options, plan, staging, graph, letters, kept=kept)
         if options.run.is_translated:
             seconds = time.monotonic() - started
             return DatasetResult(job=options.name, status="translated", seconds=seconds, output=output)
@@ -257,17 +268,43 @@ def _write_dataset(
         report = None if outcome is None else report_run(options, outcome, plan)
     seconds = time.monotonic() - started
     if outcome is not None:
-        return _judged(outcome, options, source, seconds, report)
+        return dataclasses.replace(_judged(outcome, options, source, seconds, report), read_twice=twice)
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
     result = windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
-    return dataclasses.replace(result, report=report_windows(options))
+    return dataclasses.replace(result, report=report_windows(options), read_twice=twice)
 
 
-def _phases(options: DatasetJobOptions, recipe: Recipe) -> list[Phase]:
+def _reads_twice(options: DatasetJobOptions, plan: Plan) -> str | None:
+    """Why the input is read once more after the fit; None where it is not, or nothing is fitted."""
+    if not options.transform.features:
+        return None
+    return reads_twice(plan, options.beam, options.stream.windows is not None)
+
+
+@contextlib.contextmanager
+def _fitted(
+    options: DatasetJobOptions, plan: Plan, staging: Staging, twice: str | None
+) -> Iterator[tuple[str | None, KeptRows | None]]:
+    """The graph to apply, if there is one, and the rows, where the fit has read and checked them."""
+    directory = staging.path(TRANSFORM)
+    if not options.transform.features or twice:
+        yield _graph(options, plan, directory), None
+        return
+    kept, stream = KeptRows(os.path.join(spill_directory(staging), "kept")), options.stream
+    try:
+        fit_and_keep(plan, options.beam, directory, kept, options.output.shuffle == "none", stream.allowed_lateness)
+        _export(options, directory)
+        yield directory, kept
+    finally:
+        kept.remove()
+
+
+def _phases(options: DatasetJobOptions, recipe: Recipe, kept: KeptRows | None) -> list[Phase]:
     """The phases of the pipeline that writes, in order."""
-    return [READ, *recipe.phases, WRITE, PUBLISH_WINDOWS if options.stream.windows else PUBLISH]
+    before = [READ, *recipe.phases] if kept is None else [APPLY]
+    return [*before, WRITE, PUBLISH_WINDOWS if options.stream.windows else PUBLISH]
 
 
 def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: _MakeHandler) -> DatasetResult:
@@ -367,9 +404,15 @@ def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None
             leave_out(directory, outputs, transformed_schema(directory))
     elif plan.recipe.preprocessing is not None:
         fit_features(plan, options.beam, directory)
+        _export(options, directory)
     else:
         return None
     return directory
+
+
+def _export(options: DatasetJobOptions, directory: str) -> None:
+    if options.transform.export_saved_model and fitted_engine(directory) == "arrow":
+        export_saved_model(directory)
 
 
 def _left_out(graph: str, plan: Plan) -> dict[str, tuple[str, ...]]:

@@ -77,6 +77,8 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             )
         if self.transform.features and self.transform.transform:
             raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
+        if self.transform.export_saved_model and not self.transform.features:
+            raise ConfigError("--export_saved_model exports what --features fits: pass it, or run penstock export")
         check_custom_config(self.transform.custom_config, self.transform.features)
         if self.output.num_shards and self.output.shard_bytes:
             raise ConfigError("--num_shards and --shard_bytes both set the number of shards: pass one of them")

@@ -8,7 +8,14 @@ from penstock.transforms._named import AnyEngine, check_custom_config
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, flag
 from pipelines._cli.named import CUSTOM_CONFIG, FEATURES, OUTPUT, OUTPUT_FILE
-from pipelines._cli.options import FEATURES_ENGINE, CheckOptions, InputOptions, RunOptions, SplitOptions
+from pipelines._cli.options import (
+    EXPORT_SAVED_MODEL,
+    FEATURES_ENGINE,
+    CheckOptions,
+    InputOptions,
+    RunOptions,
+    SplitOptions,
+)
 from pipelines._options.statistics import check_inputs_apart, check_report_outside
 
 _EXAMPLES = """examples:
@@ -37,6 +44,7 @@ class GraphOptions(Options):
         names=CUSTOM_CONFIG,
     )
     features_engine: AnyEngine = flag(FEATURES_ENGINE, "auto", choices=get_args(AnyEngine))
+    export_saved_model: bool = flag(EXPORT_SAVED_MODEL, False, action="store_true")
     output: str | None = flag(
         "folder of the graph; without --schema, the inferred schema goes there too", metavar="DIR", names=OUTPUT
     )

@@ -13,18 +13,25 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.error_handling import ErrorHandler
 
+from penstock.io.beam.durations import AnyDuration
 from penstock.io.columns.row_notes import row_notes
 from penstock.io.dead_letters.first import FirstRejects, first_rejects
 from penstock.io.errors import ConfigError, NoRowsError
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.reasons import Note, merge_notes
+from penstock.io.write import CountRows
+from penstock.transforms.checks.severity import SchemaSeverity
+from penstock.transforms.features.code.function import FeatureFunction
+from penstock.transforms.features.engine import choose_engine
 from penstock.transforms.features.fit import FitTransform, fit_notes, rows_of_split
+from penstock.transforms.features.functions import FeatureFile
 from penstock.transforms.splits.registry import TRAIN
 from penstock.transforms.statistics.compute import ComputeStatistics
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.statistics.statistics import Statistics
 from pipelines._plan.inferred import take_statistics, write_statistics
 from pipelines._plan.input import rejected_text
+from pipelines._plan.kept import KeepRejects, KeptRows
 from pipelines._plan.notes_file import file_of_notes, read_notes, write_notes
 from pipelines._plan.plan import Plan
 from pipelines._report.phases import READ, Phase
@@ -75,9 +82,7 @@ def fit_features(
       ConfigError: when the recipe has no features.
       NoRowsError: when the train split is empty; says why rows are rejected, if some are.
     """
-    preprocessing = plan.recipe.preprocessing
-    if preprocessing is None:
-        raise ConfigError("--features is required to fit: a YAML file, or a function as module.py:function")
+    preprocessing = _preprocessing(plan)
     with first_rejects(directory) as handler:
         try:
             with fitting_folder(directory, is_local(beam_options)) as temp_dir:
@@ -86,10 +91,68 @@ def fit_features(
                 fitted = _fit(plan, fit, beam_options, handler, options)
             return dataclasses.replace(fitted, rejects=handler.found())
         except NoRowsError as error:
-            rejects = handler.found()
-            if not rejects.rows:
-                raise
-            raise NoRowsError(f"{error}; {rejected_text(rejects, plan.source)}") from error
+            raise _no_rows(error, handler.found(), plan) from error
+
+
+def reads_twice(plan: Plan, beam_options: PipelineOptions, has_windows: bool) -> str | None:
+    """Says why a job that fits features and applies them has to read its input twice; None where once is enough."""
+    recipe = plan.recipe
+    if not is_local(beam_options):
+        return "its workers do not share a disk that could keep the rows"
+    if recipe.preprocessing is None or choose_engine(recipe.preprocessing, recipe.engine) != "arrow":
+        return "tensorflow-transform fits the features"
+    if has_windows:
+        return "rows go to windows by the time at which they are read"
+    if recipe.severity != SchemaSeverity() and plan.demanded_by_fit:
+        return "rows that only warn are written, and not fitted on"
+    return None
+
+
+def fit_and_keep(
+    plan: Plan, beam_options: PipelineOptions, directory: str, kept: KeptRows, order_key: bool, lateness: AnyDuration
+) -> None:
+    """Fits the features as `fit_features` does, in the one reading of a job: keeps what it reads to be written.
+
+    Args:
+      plan: whose features Arrow fits, on runners whose workers share this machine's disk.
+      beam_options: Beam's.
+      directory: of the features.
+      kept: where the rows go.
+      order_key: as in `Plan.read`.
+      lateness: as in `Plan.check_and_split`.
+
+    Raises:
+      NoRowsError: when the train split is empty; says why rows are rejected, if some are.
+    """
+    fit = FitTransform(_preprocessing(plan), plan.row_schema, directory, TRAIN, None, plan.recipe.severity, "arrow")
+    handler, title = KeepRejects(kept.folder), "fitting the features"
+    try:
+        with (
+            temporary_folder() as spill,
+            run_pipeline(beam_options, title, [READ, *plan.recipe.phases, Phase(title)]) as pipeline,
+        ):
+            rows = pipeline | "Read" >> plan.read(order_key, keep_source=True).with_error_handler(handler)
+            rows_in = rows | "CountRows" >> CountRows()
+            rows = plan.check_and_split(rows, handler, lateness, spill)
+            kept.keep(rows_in, rows, handler)
+            _ = rows | "FitTransform" >> fit
+    except NoRowsError as error:
+        raise _no_rows(error, kept.rejects(), plan) from error
+
+
+def _preprocessing(plan: Plan) -> FeatureFile | FeatureFunction:
+    """The features of a plan.
+
+    Raises:
+      ConfigError: when it has none.
+    """
+    if plan.recipe.preprocessing is None:
+        raise ConfigError("--features is required to fit: a YAML file, or a function as module.py:function")
+    return plan.recipe.preprocessing
+
+
+def _no_rows(error: NoRowsError, rejects: FirstRejects, plan: Plan) -> NoRowsError:
+    return NoRowsError(f"{error}; {rejected_text(rejects, plan.source)}") if rejects.rows else error
 
 
 def _fit(

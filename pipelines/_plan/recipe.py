@@ -15,6 +15,7 @@ from penstock.transforms.checks.file import Checks, load_checks
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.features.code.function import FeatureFunction
 from penstock.transforms.features.engine import choose_engine, fitted_engine
+from penstock.transforms.features.exported.export import check_exported
 from penstock.transforms.features.functions import FeatureFile, load_features
 from penstock.transforms.features.tensorflow import check_tensorflow
 from penstock.transforms.rolling.file import RollingSpec
@@ -94,7 +95,9 @@ class Recipe:
         if transform.transform and fitted_engine(transform.transform) == "tft":
             check_tensorflow()
         if recipe.preprocessing is not None:
-            choose_engine(recipe.preprocessing, recipe.engine)
+            engine = choose_engine(recipe.preprocessing, recipe.engine)
+            if transform.export_saved_model and engine == "arrow" and isinstance(recipe.preprocessing, FeatureFile):
+                check_exported(recipe.preprocessing)
         if recipe.preprocessing is not None and TRAIN not in split.names():
             flag = next(name for name in KIND_FLAGS if getattr(split, name))
             fit = "; fit them apart (penstock fit), and pass --transform" if split.folds else ""

@@ -43,6 +43,7 @@ def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> Dat
         schema=_extra(output, SCHEMA, manifest) if is_published else None,
         transform=_extra(output, TRANSFORM, manifest) if is_published else None,
         features_engine=manifest.provenance.get("features_engine") if is_published else None,
+        saved_model=saved_model(_extra(output, TRANSFORM, manifest)) if is_published else None,
         statistics=outcome.statistics,
         drift=outcome.refused,
         anomalies=tuple(_anomalies(manifest, None)),
@@ -74,6 +75,7 @@ def windows_result(
         schema=_extra(output, SCHEMA, last) if last else None,
         transform=_extra(output, TRANSFORM, last) if last else None,
         features_engine=last.provenance.get("features_engine") if last else None,
+        saved_model=saved_model(_extra(output, TRANSFORM, last)) if last else None,
         anomalies=tuple(found for window in windows for found in _anomalies(window, window.window)),
     )
 
@@ -112,6 +114,12 @@ def _folder(output: str, manifests: Iterable[Manifest | WindowManifest]) -> str:
     """The folder that the splits are in: in a store that of a run, or a pattern for those of several starts."""
     runs = run_folders(output, (shard.path for manifest in manifests for shard in manifest.shards))
     return stores.join(output, *(runs if len(runs) < 2 else [f"{RUN_PREFIX}*"]))
+
+
+def saved_model(transform: str | None) -> str | None:
+    """The folder of the SavedModel among fitted features, if there is one."""
+    folder = None if transform is None else stores.join(transform, "transform_fn")
+    return folder if folder and stores.exists(stores.join(folder, "saved_model.pb")) else None
 
 
 def _extra(output: str, name: str, manifest: Manifest | WindowManifest) -> str | None:

@@ -64,6 +64,7 @@ class Phase:
 READ = Phase("reading", pieces="parts", amount="bytes", rows=True)
 COMPARE = Phase("looking for duplicates", pieces="compared", unit="rows")
 ROLL = Phase("rolling features", pieces="rolled", unit="rows")
+APPLY = Phase("applying the features", pieces="kept", unit="parts")
 WRITE = Phase("writing shards", pieces="shards", unit="shards", amount="written")
 PUBLISH = Phase("publishing")
 PUBLISH_WINDOWS = Phase("publishing", pieces="windows", unit="windows")

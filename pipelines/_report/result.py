@@ -112,6 +112,8 @@ class DatasetResult(Result):
       schema: of the rows that were read.
       transform: the folder of the fitted features.
       features_engine: what fitted and applies them: arrow or tft.
+      saved_model: the folder of their SavedModel.
+      read_twice: why the input was read twice, to fit features and to write; None where it was read once.
       statistics: the folder of the statistics of rows that came in, went out and were rejected.
       report: the file of the report.
       drift: why nothing is published, a sentence for each error of the check against earlier statistics.
@@ -138,6 +140,8 @@ class DatasetResult(Result):
     schema: str | None = None
     transform: str | None = None
     features_engine: str | None = None
+    saved_model: str | None = None
+    read_twice: str | None = None
     statistics: str | None = None
     report: str | None = None
     drift: tuple[str, ...] = ()
@@ -159,6 +163,7 @@ class FitResult(Result):
       schema: that was given, or inferred.
       transform: the folder of the graph.
       features_engine: what fitted the features: arrow or tft.
+      saved_model: the folder of their SavedModel.
       notes: what a schema that was inferred does to values, what the fit loses, and which rows only warned.
       report: the file of the report.
     """
@@ -172,8 +177,17 @@ class FitResult(Result):
     schema: str
     transform: str
     features_engine: str
+    saved_model: str | None = None
     notes: tuple[Note, ...] = ()
     report: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportResult(Result):
+    """What `export` wrote: the folder of the features, and that of the graph."""
+
+    transform: str
+    output: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

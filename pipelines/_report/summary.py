@@ -20,6 +20,7 @@ from pipelines._report.result import (
     CompareResult,
     DatasetResult,
     DescribedResult,
+    ExportResult,
     FitResult,
     HistoryResult,
     LettersResult,
@@ -49,6 +50,9 @@ def tell(result: Result, as_json: bool) -> int:
     return result.exit_code
 
 
+_NO_SAVED_MODEL = "; not as a SavedModel (--export_saved_model, or penstock export)"
+
+
 def _print_text(result: Result, output: str) -> None:
     """Prints a result without control characters; `output` is its folder as it is, for a command."""
     match result:
@@ -66,8 +70,10 @@ def _print_text(result: Result, output: str) -> None:
         case FitResult():
             rows = "" if result.rows_fitted is None else f"{result.rows_fitted:,} rows of "
             print(f"fitted {result.features} ({result.features_engine}) on {rows}{result.input}; ", end="")
-            print(f"they are in {result.transform}")
+            print(f"they are in {result.transform}{'' if result.saved_model else _NO_SAVED_MODEL}")
             _print(*_notes(result.notes), *told_report(result.report))
+        case ExportResult():
+            print(f"exported {result.transform} as a SavedModel: tft.TFTransformOutput loads {result.output}")
         case RelaxResult():
             _print(*_relaxed(result))
         case ProfileResult() | CheckResult() | CompareResult():
@@ -107,6 +113,8 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
     yield from _notes(result.notes)
+    if result.read_twice:
+        yield f"The input was read twice, to fit features and to write: {result.read_twice}"
     yield from _listed("unusual about the rows", map(_anomaly, result.anomalies))
     if result.windows is None:
         yield _places(result)
@@ -215,7 +223,11 @@ def _places(result: DatasetResult) -> RenderableType:
         places.append((result.schema, "the schema of the rows; curate it and pass it back with --schema"))
     if result.transform:
         engine = f" ({result.features_engine})" if result.features_engine else ""
-        places.append((f"{result.transform}/", f"the fitted features{engine}; --transform applies them to other rows"))
+        export = "" if result.saved_model else ", penstock export makes a SavedModel"
+        use = f"; --transform applies them to other rows{export}"
+        places.append((f"{result.transform}/", f"the fitted features{engine}{use}"))
+        if result.features_engine == "arrow" and result.saved_model:
+            places.append((f"{result.saved_model}/", "the same as a SavedModel; tft.TFTransformOutput loads it"))
     if result.dead_letters:
         places.append((f"{result.dead_letters}/", "rejected rows with all their reasons"))
     if result.statistics:

@@ -283,7 +283,7 @@ def transform_fingerprint(transform_dir: str) -> str:
     """Returns the SHA-256 (hex) of a fitted graph's files, by name and content. Needs no TensorFlow.
 
     Every graph of TensorFlow has a fingerprint of its own, even of the same rows; fitted without it, features of the
-    same rows have the same.
+    same rows have the same, exported as a SavedModel or not.
 
     Raises:
       ConfigError: when the folder does not hold a fitted graph.
@@ -293,7 +293,7 @@ def transform_fingerprint(transform_dir: str) -> str:
     fitted = stores.read_if_there(stores.join(transform_dir, FITTED_FEATURES))
     if fitted is not None:
         digest.update(f"{FITTED_FEATURES} {hashlib.sha256(fitted).hexdigest()}\n".encode())
-    for folder in ("transform_fn", "transformed_metadata", *(("vocabularies",) if fitted is not None else ())):
+    for folder in ("vocabularies" if fitted is not None else "transform_fn", "transformed_metadata"):
         root = stores.join(transform_dir, folder)
         for path in sorted(file.path for file in stores.files_below(root)):
             with stores.open_file(path) as file:

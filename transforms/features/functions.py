@@ -193,21 +193,14 @@ class _Computation:
         """Returns the column of an output."""
         entry = output.entry
         if entry.name not in self._vocabularies:
-            return self._apply(output, range(len(entry.steps)), self._columns(output))[0]
+            return self._apply(output, range(len(entry.steps)), entering_columns(self._t, output, self._inputs))[0]
         at = _vocabulary_step(entry)
         column = self._apply_vocabulary(self._vocabularies[entry.name], output, entry.steps[at])
         return self._apply(output, range(at + 1, len(entry.steps)), [column])[0]
 
-    def _columns(self, output: Output) -> list[Any]:
-        t, entry, columns = self._t, output.entry, []
-        for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
-            column = t.tf.nest.map_structure(t.tf.identity, self._inputs[name], expand_composites=True)
-            columns.append(column if default is None else fill_missing(t, column, default, state.single))
-        return columns
-
     def _apply(self, output: Output, steps: range, columns: list[Any]) -> list[Any]:
         for index in steps:
-            columns = [_apply(self._t, output.entry.steps[index], columns, output.entering(index))]
+            columns = [apply_step(self._t, output.entry.steps[index], columns, output.entering(index))]
         return columns
 
     def _terms_of(self, output: Output) -> Any:
@@ -215,7 +208,7 @@ class _Computation:
         name = output.entry.name
         if name not in self._terms:
             before = range(_vocabulary_step(output.entry))
-            self._terms[name] = self._apply(output, before, self._columns(output))[0]
+            self._terms[name] = self._apply(output, before, entering_columns(self._t, output, self._inputs))[0]
         return self._terms[name]
 
     def _apply_vocabulary(self, vocabulary: Vocabulary, output: Output, step: Step) -> Any:
@@ -232,7 +225,17 @@ def _vocabulary_step(entry: Entry) -> int:
     return next(index for index, step in enumerate(entry.steps) if step.name == VOCABULARY)
 
 
-def _apply(t: Tensorflow, step: Step, columns: list[Any], states: Sequence[State]) -> Any:
+def entering_columns(t: Tensorflow, output: Output, inputs: Mapping[str, Any]) -> list[Any]:
+    """Returns the columns that the first operation of an entry gets, with defaults for what is missing."""
+    entry, columns = output.entry, []
+    for name, default, state in zip(entry.inputs, entry.defaults, output.states, strict=True):
+        column = t.tf.nest.map_structure(t.tf.identity, inputs[name], expand_composites=True)
+        columns.append(column if default is None else fill_missing(t, column, default, state.single))
+    return columns
+
+
+def apply_step(t: Tensorflow, step: Step, columns: Sequence[Any], states: Sequence[State]) -> Any:
+    """Returns the column that an operation makes of columns in these states."""
     operation, arguments, call = step.operation, dict(step.arguments), CALLS[step.name]
     if operation.shape == "vector":
         arguments["complete"] = all(state.complete for state in states)

@@ -510,7 +510,7 @@ class TestCompletion:
             (
                 ["penstock", ""],
                 [
-                    *("check", "compare", "completion", "fit", "history"),
+                    *("check", "compare", "completion", "export", "fit", "history"),
                     *("prepare", "profile", "relax", "replay", "status", "verify"),
                 ],
             ),

@@ -105,7 +105,7 @@ def scale_to_gaussian(t: Tensorflow, column: Column) -> Column:
     tf, values = t.tf, _values(t, column)
     moments, small = _moments(t, column)
     center = tf.where(small, tf.zeros_like(moments.center), moments.center)
-    return t.tft.scale_to_gaussian(_with_values(t, column, tf.cast(_difference(t, values, center), tf.float32)))
+    return t.tft.scale_to_gaussian(_with_values(t, column, tf.cast(difference(t, values, center), tf.float32)))
 
 
 def apply_buckets(t: Tensorflow, column: Column, boundaries: list[float]) -> Column:
@@ -122,14 +122,14 @@ def apply_buckets_with_interpolation(t: Tensorflow, column: Column, boundaries: 
     """Returns what `tft.apply_buckets_with_interpolation` gives; large integers are taken less the first boundary."""
     tf = t.tf
     first = 0 if max(map(abs, boundaries)) <= MAX_EXACT_WHOLE else whole_bound(boundaries[0])
-    moved = tf.cast(_difference(t, _values(t, column), tf.constant(first, tf.int64)), tf.float32)
+    moved = tf.cast(difference(t, _values(t, column), tf.constant(first, tf.int64)), tf.float32)
     bounds = tf.constant([[bound - first for bound in boundaries]], tf.float32)
     return t.tft.apply_buckets_with_interpolation(_with_values(t, column, moved), bounds)
 
 
 def _z_score(t: Tensorflow, values: Values, moments: _Moments) -> Values:
     """As in tensorflow-transform, values without a deviation are centred only."""
-    centred = _difference(t, values, moments.center) - moments.rest
+    centred = difference(t, values, moments.center) - moments.rest
     return t.tf.cast(centred / _or_one(t, moments.deviation), t.tf.float32)
 
 
@@ -140,8 +140,8 @@ def _min_max(
 
     def exact() -> Values:
         tf = t.tf
-        width = _difference(t, moments.high, moments.low)
-        share = _difference(t, values, moments.low) / _or_one(t, width)
+        width = difference(t, moments.high, moments.low)
+        share = difference(t, values, moments.low) / _or_one(t, width)
         share = tf.where(moments.low < moments.high, share, tf.sigmoid(tf.cast(values, tf.float64)))
         return tf.cast(share * (output_max - output_min) + output_min, tf.float32)
 
@@ -152,7 +152,7 @@ def _or_one(t: Tensorflow, divisor: Values) -> Values:
     return t.tf.where(divisor > 0, divisor, t.tf.ones_like(divisor))
 
 
-def _difference(t: Tensorflow, x: Values, y: Values) -> Values:
+def difference(t: Tensorflow, x: Values, y: Values) -> Values:
     """Returns x - y of int64 as float64, rounded once: the halves are subtracted apart, so that nothing overflows."""
     tf, bits = t.tf, t.tf.constant(_HALF_BITS, t.tf.int64)
     mask = tf.constant((1 << _HALF_BITS) - 1, tf.int64)

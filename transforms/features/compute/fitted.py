@@ -26,8 +26,12 @@ _ESCAPES = (("\t", "\ta"), ("\n", "\tb"), ("\f", "\fa"), ("\r", "\fb"))
 
 def quantile_rank(t: Tensorflow, column: Column, num_buckets: int = 100) -> Column:
     """Returns the place of each value among the quantiles, float32, in [0, 1]."""
+    return rank_among(t, column, _quantiles(t, column, num_buckets, edges=True), num_buckets)
+
+
+def rank_among(t: Tensorflow, column: Column, edges: Values, num_buckets: int) -> Column:
+    """Returns the same among edges that are known, float64[num_buckets + 1]."""
     tf = t.tf
-    edges = _quantiles(t, column, num_buckets, edges=True)
 
     def rank(x: Values) -> Values:
         wide = tf.clip_by_value(tf.cast(x, tf.float64), edges[0], edges[-1])
@@ -123,9 +127,13 @@ def _unescaped(t: Tensorflow, texts: Values) -> Values:
 
 
 def _filled(t: Tensorflow, column: Column, value: Values) -> Column:
+    return fill_fitted(t, column, value, t.tft.size(column.values) > 0)
+
+
+def fill_fitted(t: Tensorflow, column: Column, value: Values, is_known: Values) -> Column:
     """Fills what is missing; the graph fails there if the fit has seen no value."""
     tf = t.tf
-    right = tf.reduce_all(is_present(t, column)) | (t.tft.size(column.values) > 0)
+    right = tf.reduce_all(is_present(t, column)) | is_known
     # An assertion would fail while the fit runs: all of a graph's assertions do, before what is fitted is known.
     zero = tf.strings.to_number(tf.where(right, "0", "no row of the fit has a value to fill in"), tf.int32)
     return to_dense(t, column, tf.gather([value], zero))
