@@ -1,12 +1,20 @@
-"""Beam's local runner, FnApiRunner, with the options of its pipeline.
+"""Beam's local runner, FnApiRunner, with the options of its pipeline, and no work for workers that have none.
 
-Its constructor and the encoding of options for workers are internal to Beam. Beam makes such a runner only through
-`DirectRunner`, which uses Prism if it can fetch it.
+Its constructor, the encoding of options for workers and how it gives work to them are internal to Beam. Beam makes such
+a runner only through `DirectRunner`, which uses Prism if it can fetch it.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import (
+    BundleManager,
+    ExtendedProvisionInfo,
+    FnApiRunner,
+    ParallelBundleManager,
+)
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from penstock.io.errors import ConfigError
@@ -15,6 +23,57 @@ from penstock.io.errors import ConfigError
 # (apache_beam/runners/worker/data_plane.py, TimeBasedBufferingClosableOutputStream; no other mode uses the timer; no
 # issue is filed at Beam).
 _LOSSY_MODE = "multi_threading"
+
+
+class _LocalRunner(FnApiRunner):
+    """FnApiRunner; a step sets up as many workers as it has elements, not all of them."""
+
+    def _get_bundle_manager(self, bundle_context_manager: Any) -> BundleManager:
+        manager = super()._get_bundle_manager(bundle_context_manager)
+        if not isinstance(manager, ParallelBundleManager):
+            return manager
+        return _BusyWorkers(
+            bundle_context_manager, self._progress_frequency, cache_token_generator=manager._cache_token_generator
+        )
+
+
+class _BusyWorkers(ParallelBundleManager):
+    """Gives bundles to the workers that have elements, and to the first.
+
+    Beam gives a bundle to every worker, empty or not, and a worker sets up all steps of a stage for its first bundle,
+    with the interpreter lock held: 16 workers took 2 s of it in a job of 1,000 rows, which now takes 0.3 s.
+    """
+
+    def process_bundle(
+        self,
+        inputs: Mapping[str, Any],
+        expected_outputs: Any,
+        fired_timers: Any,
+        expected_output_timers: Any,
+        dry_run: bool = False,
+    ) -> Any:
+        """Runs a stage once over its inputs, by Beam's arguments."""
+        workers = self._num_workers
+        parts = {name: buffer.partition(workers) for name, buffer in inputs.items()}
+        busy = [i for i in range(workers) if i == 0 or any(any(part[i]) for part in parts.values())]
+        shared = {name: _Partitioned([part[i] for i in busy]) for name, part in parts.items()}
+        self._num_workers = len(busy)
+        try:
+            return super().process_bundle(
+                shared, expected_outputs, fired_timers, expected_output_timers, dry_run=dry_run
+            )
+        finally:
+            self._num_workers = workers
+
+
+class _Partitioned:
+    """The input of a stage, in parts already."""
+
+    def __init__(self, parts: list[list[bytes]]):
+        self._parts = parts
+
+    def partition(self, n: int) -> list[list[bytes]]:
+        return self._parts
 
 
 def local_runner(options: PipelineOptions) -> FnApiRunner:
@@ -29,6 +88,6 @@ def local_runner(options: PipelineOptions) -> FnApiRunner:
             "threads of this process anyway, one for each core or as many as --direct_num_workers says"
         )
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    return FnApiRunner(
+    return _LocalRunner(
         provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
     )
