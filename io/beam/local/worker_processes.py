@@ -25,7 +25,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -36,7 +36,6 @@ from apache_beam.runners.worker.sdk_worker import StateHandler
 
 from penstock.io.beam import progress
 from penstock.io.errors import RunnerError, StoppedError
-from penstock.io.files.temporary import remove_process_folder
 
 _FORKS = sys.platform == "linux"
 
@@ -58,9 +57,14 @@ def can_fork() -> bool:
 
 
 class WorkerProcesses:
-    """Processes for the workers of one pipeline; bundles of any of its stages go to any that is idle."""
+    """Processes for the workers of one pipeline; bundles of any of its stages go to any that is idle.
 
-    def __init__(self) -> None:
+    Args:
+      at_end: what a process does before it ends by itself.
+    """
+
+    def __init__(self, at_end: Callable[[], object]) -> None:
+        self._at_end = at_end
         self._lock = threading.Lock()
         self._all: list[_Process] = []
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
@@ -72,7 +76,7 @@ class WorkerProcesses:
         To be called by the main thread, while no bundle runs.
         """
         while len(self._all) < workers:
-            process = _Process(handlers[0], [other.connection for other in self._all])
+            process = _Process(handlers[0], [other.connection for other in self._all], self._at_end)
             self._all.append(process)
             self._idle.put(process)
         for handler in handlers:
@@ -128,7 +132,7 @@ class _Control:
 class _Process:
     """A forked worker, seen from its parent."""
 
-    def __init__(self, handler: EmbeddedWorkerHandler, others: list[Connection]):
+    def __init__(self, handler: EmbeddedWorkerHandler, others: list[Connection], at_end: Callable[[], object]):
         self.connection, there = multiprocessing.Pipe()
         self._is_busy = False
         self._known: set[str] = set()
@@ -139,7 +143,7 @@ class _Process:
         if not self._pid:
             for connection in (self.connection, *others):  # so that they end when the parent does
                 connection.close()
-            _serve(_Worker(there, parent, handler.provision_info))
+            _serve(_Worker(there, parent, handler.provision_info), at_end)
         there.close()
 
     def run(self, handler: EmbeddedWorkerHandler, request: Any) -> Any:
@@ -317,7 +321,7 @@ class _ParentLog(logging.Handler):
             self._worker.send(_LOGGED, record)
 
 
-def _serve(worker: _Worker) -> NoReturn:
+def _serve(worker: _Worker, at_end: Callable[[], object]) -> NoReturn:
     """Is a worker, in a fork, until it ends."""
     code = 1
     try:
@@ -332,7 +336,7 @@ def _serve(worker: _Worker) -> NoReturn:
         progress.reset()
         threading.Thread(target=worker.tell_often, daemon=True).start()
         worker.serve()
-        remove_process_folder()
+        at_end()
         code = 0
     finally:
         os._exit(code)

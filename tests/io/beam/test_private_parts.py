@@ -30,7 +30,7 @@ from apache_beam.utils import thread_pool_executor
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 
-from penstock.io.beam.local_runner import local_runner
+from penstock.io.beam.local.runner import local_runner
 from penstock.io.beam.runner_jobs import job_id
 from penstock.io.beam.stable_input import StableParDo
 from penstock.io.beam.timers import set_holding_timer
@@ -173,7 +173,7 @@ def test_workers_of_the_local_runner_are_threads_of_the_pool():
 
 def test_options_reach_the_local_runner():
     info = local_runner(PipelineOptions(["--job_name=of-a-test"]))._provision_info.provision_info
-    relied = "io/beam/local_runner.py gives options by ExtendedProvisionInfo"
+    relied = "io/beam/local/runner.py gives options by ExtendedProvisionInfo"
     assert info.pipeline_options["beam:option:job_name:v1"] == "of-a-test", relied
 
 
@@ -191,7 +191,7 @@ def test_a_worker_in_this_process_has_a_connection_and_a_channel_with_two_sides(
 
 
 def test_bundles_are_given_out_by_a_manager_that_knows_how_many_workers_there_are():
-    relied = "io/beam/local_runner.py replaces `FnApiRunner._get_bundle_manager` and sets `_num_workers`"
+    relied = "io/beam/local/runner.py replaces `FnApiRunner._get_bundle_manager` and sets `_num_workers`"
     assert arguments(FnApiRunner._get_bundle_manager) == ["self", "bundle_context_manager"], relied
     names = ["self", "inputs", "expected_outputs", "fired_timers", "expected_output_timers", "dry_run"]
     assert arguments(ParallelBundleManager.process_bundle) == names, relied

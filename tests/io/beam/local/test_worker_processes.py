@@ -17,7 +17,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from penstock.io.beam import progress
 from penstock.io.beam.local import worker_processes
-from penstock.io.beam.local_runner import local_runner
+from penstock.io.beam.local.runner import local_runner
 from penstock.io.errors import InputError, RunnerError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there are no forks elsewhere")
@@ -151,7 +151,7 @@ PROGRAM = """
 import os, pathlib, sys, time
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from penstock.io.beam.local_runner import local_runner
+from penstock.io.beam.local.runner import local_runner
 
 def tell(_):
     pathlib.Path(sys.argv[1], str(os.getpid())).touch()

@@ -4,7 +4,7 @@ Its constructor, the encoding of options for workers and how it gives work to th
 a runner only through `DirectRunner`, which uses Prism if it can fetch it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -32,8 +32,9 @@ _THREADS, _PROCESSES = "in_memory", "multi_processing"
 class _LocalRunner(FnApiRunner):
     """FnApiRunner; a stage sets up as many workers as it has elements, and they may be processes."""
 
-    def __init__(self, **options: Any):
+    def __init__(self, at_end: Callable[[], object], **options: Any):
         super().__init__(**options)
+        self._at_end = at_end
         self._processes: WorkerProcesses | None = None
 
     def run_pipeline(self, pipeline: Any, options: PipelineOptions) -> Any:
@@ -41,7 +42,7 @@ class _LocalRunner(FnApiRunner):
         direct = options.view_as(DirectOptions)
         if direct.direct_running_mode != _PROCESSES:
             return super().run_pipeline(pipeline, options)
-        self._processes = WorkerProcesses()
+        self._processes = WorkerProcesses(self._at_end)
         direct.direct_running_mode = _THREADS
         try:
             return super().run_pipeline(pipeline, options)
@@ -103,8 +104,12 @@ class _Partitioned:
         return self._parts
 
 
-def local_runner(options: PipelineOptions) -> FnApiRunner:
+def local_runner(options: PipelineOptions, at_end: Callable[[], object] = lambda: None) -> FnApiRunner:
     """Makes the runner; its workers see the options.
+
+    Args:
+      options: Beam's.
+      at_end: what a worker that is a process does before it ends: exit handlers of this process are not its own.
 
     Raises:
       ConfigError: when the running mode loses rows.
@@ -116,5 +121,5 @@ def local_runner(options: PipelineOptions) -> FnApiRunner:
         )
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     return _LocalRunner(
-        provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+        at_end, provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
     )
