@@ -1,9 +1,9 @@
-"""How the job scales with threads, and what bounds that: the time under the interpreter lock.
+"""How the job scales with workers, threads or processes, and what bounds threads: the time under the interpreter lock.
 
-py-spy watches one job twice at once, a hundred times a second. It counts the worker threads that run or could run, and
-the one among them that holds the lock. The quotient is the share of the workers' active time under the lock. While one
-thread holds it, no other can; so with a share of s no more than 1/s threads can be busy, on any number of cores, and by
-Amdahl's law n cores are at most 1 / (s + (1 - s) / n) times as fast as one.
+py-spy watches a job in threads twice at once, a hundred times a second. It counts the worker threads that run or could
+run, and the one among them that holds the lock. The quotient is the share of the workers' active time under the lock.
+While one thread holds it, no other can; so with a share of s no more than 1/s threads can be busy, on any number of
+cores, and by Amdahl's law n cores are at most 1 / (s + (1 - s) / n) times as fast as one.
 
 This bound says nothing about what stands beside the workers: building the graph, memory bandwidth, and the disk.
 """
@@ -22,11 +22,15 @@ SCRIPT = "penstock_cores.py"
 REQUIREMENTS = "pyspy.txt"
 SHUFFLES = ("none", "global")
 
+# Beam's names of what workers are.
+THREADS, PROCESSES = "in_memory", "multi_processing"
+
 # The names of the files that the script writes, and what they count.
 _ACTIVE, _LOCK = "active.txt", "lock.txt"
 _WORKER = "SdkWorker.process_bundle "
 _STEP = re.compile(r"_?(\w+)Fn\.\w+ \((?:penstock|pipelines|\S*/penstock/)")
 _BESIDE = "Beam, and functions without a DoFn"
+_NAMES = {THREADS: "threads", PROCESSES: "processes"}
 # Cores for which the table has a bound.
 _BOUNDS = (4, 16, 64)
 
@@ -36,11 +40,12 @@ Launch = Callable[[str], tuple[Mapping[str, Any], float, pathlib.Path]]
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """The quickest job on some threads: seconds after the imports, and CPU seconds of the same time."""
+    """The quickest job with some workers: seconds after the imports, and CPU seconds of the same time."""
 
-    threads: int
+    workers: int
     seconds: float
     cpu_seconds: float
+    mode: str = THREADS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Scaling:
 
     Attributes:
       shuffle: the value of `--shuffle`.
-      runs: by number of threads.
+      runs: by number of workers, threads before processes.
       steps: samples by step, on the most threads.
     """
 
@@ -108,28 +113,32 @@ class Result:
 
 def measure(launch: Launch, py_spy: str, rows: int, repeat: int, machine: Mapping[str, Any]) -> Result:
     """Runs the jobs in rounds, so that a busy minute of the machine hits all alike."""
-    counts = thread_counts(machine["cores"])
-    runs: dict[tuple[str, int], list[Timed]] = collections.defaultdict(list)
+    counts = worker_counts(machine["cores"])
+    # One worker is a thread of the job's own process.
+    kinds = [(count, mode) for count in counts for mode in (THREADS, PROCESSES)[: 1 if count == 1 else 2]]
+    runs: dict[tuple[str, int, str], list[Timed]] = collections.defaultdict(list)
     steps: dict[str, dict[str, Samples]] = {shuffle: {} for shuffle in SHUFFLES}
     for _ in range(repeat):
         for shuffle in SHUFFLES:
-            for threads in counts:
-                told, cpu, _ = launch(f"{shuffle} {threads}")
-                runs[shuffle, threads].append(Timed(threads, told["seconds"], cpu))
-            _, _, folder = launch(f"{shuffle} {counts[-1]} {py_spy}")
+            for workers, mode in kinds:
+                told, cpu, _ = launch(f"{shuffle} {workers} {mode}")
+                runs[shuffle, workers, mode].append(Timed(workers, told["seconds"], cpu, mode))
+            _, _, folder = launch(f"{shuffle} {counts[-1]} {THREADS} {py_spy}")
             steps[shuffle] = joined(steps[shuffle], read_samples(folder))
     scalings = (
-        Scaling(shuffle, tuple(min(runs[shuffle, n], key=lambda run: run.seconds) for n in counts), steps[shuffle])
+        Scaling(
+            shuffle, tuple(min(runs[shuffle, *kind], key=lambda run: run.seconds) for kind in kinds), steps[shuffle]
+        )
         for shuffle in SHUFFLES
     )
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(rows, now, machine, tuple(scalings))
 
 
-def thread_counts(cores: int) -> list[int]:
+def worker_counts(cores: int) -> list[int]:
     """Returns 1, 2, 4 and so on, and the number of cores.
 
-    >>> thread_counts(12)
+    >>> worker_counts(12)
     [1, 2, 4, 8, 12]
     """
     return [*(1 << power for power in range(cores.bit_length()) if 1 << power < cores), cores]
@@ -170,11 +179,11 @@ def table(result: Result) -> str:
 def _tables(rows: int, scaling: Scaling) -> Sequence[str]:
     first, total = scaling.runs[0], scaling.total
     runs = [
-        f"| `--shuffle {scaling.shuffle}`, threads | rows/s | speed-up | CPU us a row |",
-        "| ---: | ---: | ---: | ---: |",
+        f"| `--shuffle {scaling.shuffle}`, workers | | rows/s | speed-up | CPU us a row |",
+        "| ---: | --- | ---: | ---: | ---: |",
     ]
     runs += [
-        f"| {run.threads} | {rows / run.seconds:,.0f} | {first.seconds / run.seconds:.2f} "
+        f"| {run.workers} | {_NAMES[run.mode]} | {rows / run.seconds:,.0f} | {first.seconds / run.seconds:.2f} "
         f"| {run.cpu_seconds / rows * 1e6:.2f} |"
         for run in scaling.runs
     ]

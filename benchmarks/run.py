@@ -242,14 +242,14 @@ def bench(scenario: Scenario, rows: int, only: Sequence[str], repeat: int, every
 
 
 def bench_cores(rows: int, repeat: int, timeout: float) -> cores.Result:
-    """Runs the main job on 1, 2, 4 and so on threads, and has py-spy watch it on the most.
+    """Runs the main job with 1, 2, 4 and so on workers, and has py-spy watch the most threads.
 
     Raises:
       InstallError: when py-spy cannot be installed.
       ContestantError: when a job fails, or py-spy may not watch it here.
     """
     scenario = SCENARIOS["main"]
-    _progress(f"threads, {rows:,} rows")
+    _progress(f"workers, {rows:,} rows")
     dataset = scenario.generate(_input(scenario, rows), scenario.format, scenario.columns, rows)
     py_spy = pathlib.Path(python_of(PEERS / cores.REQUIREMENTS)).with_name("py-spy")
     with _arena(scenario, dataset, timeout) as arena:
@@ -261,7 +261,7 @@ def bench_cores(rows: int, repeat: int, timeout: float) -> cores.Result:
             warm(dataset.path)
             told, usage = arena.launch(sys.executable, cores.SCRIPT, arena.task(CONTESTANTS[0], setting, output))
             cpu = usage.cpu_seconds - told["cpu_besides"]
-            _progress(f"{' '.join(setting.split()[:2]):34}{told['seconds']:8.2f} s {cpu:8.2f} s CPU")
+            _progress(f"{' '.join(setting.split()[:3]):34}{told['seconds']:8.2f} s {cpu:8.2f} s CPU")
             return told, cpu, output
 
         return cores.measure(launch, str(py_spy), rows, repeat, machine())

@@ -1,4 +1,4 @@
-"""Penstock: the main job on some threads; py-spy may watch it."""
+"""Penstock: the main job with some workers; py-spy may watch it."""
 
 import contextlib
 import ctypes
@@ -19,8 +19,8 @@ _PR_SET_PTRACER, _ANY = 0x59616D61, ctypes.c_ulong(-1)
 
 
 def job(task: Task) -> None:
-    """Setting: --shuffle, the number of threads, and the path of py-spy if it watches."""
-    shuffle, threads, *py_spy = task.setting.split()
+    """Setting: --shuffle, the number of workers, what they are, and the path of py-spy if it watches."""
+    shuffle, workers, mode, *py_spy = task.setting.split()
     output = task.path("dataset")
     with contextlib.ExitStack() as stack:
         for name, flags in WATCHES.items() if py_spy else ():
@@ -31,7 +31,8 @@ def job(task: Task) -> None:
                 f"--output={output}",
                 f"--schema={task.schema}",
                 f"--shuffle={shuffle}",
-                f"--direct_num_workers={threads}",
+                f"--direct_num_workers={workers}",
+                f"--direct_running_mode={mode}",
                 f"--num_shards={task.shards}",
                 "--compression=none",
                 "--max_reject_fraction=0.05",

@@ -8,7 +8,8 @@ module            private part                                            asked 
 ================  ======================================================  =============================================
 `cancellation`    threads of the worker pool, and whether one has work    none filed; related: beam#18756
 `flags`           `_add_argparse_args` of each family of options          none filed
-`local_runner`    provision info of FnApiRunner, its folder; lost rows     none filed
+`local`           provision info, bundles and folder of FnApiRunner;      none filed
+                  lost rows; a worker's handler, channel and connection
 `runner_jobs`     the id of a job at a portable runner                    none filed
 `stable_input`    the handler that reads a ParDo from a graph             beam#19446, of the portable runners
 `timers`          the stream and coder behind a timer                     beam#20705

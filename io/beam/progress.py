@@ -1,7 +1,8 @@
 """Process-local counters that show the progress of a running pipeline.
 
 Beam's metrics of a local run are not available until it ends. These counters are only for display: they count attempts,
-so a retried bundle counts twice, and they miss workers in other processes. Steps count once a block or a batch.
+so a retried bundle counts twice, and of workers in other processes they have only those that this process has forked.
+Steps count once a block or a batch.
 
 =========== ====================================================================================
 counter     of
@@ -27,9 +28,10 @@ one, and `opened` its start, microseconds since 1970, or 0. Their readers tell w
 """
 
 import collections
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _lock = threading.Lock()
 _done: collections.Counter[str] = collections.Counter()
@@ -94,6 +96,22 @@ def snapshot() -> Counts:
     """Returns all counters."""
     with _lock:
         return Counts(dict(_done), dict(_planned), dict(_values), dict(sorted(_positions.items())))
+
+
+def take() -> Counts:
+    """Returns what was counted since the last call, and counts from zero again."""
+    with _lock:
+        counts = Counts(dict(_done), dict(_planned))
+        _done.clear()
+        _planned.clear()
+        return counts
+
+
+@contextlib.contextmanager
+def at_rest() -> Iterator[None]:
+    """A block in which no other thread counts, so that a fork does not get a lock that nobody releases."""
+    with _lock:
+        yield
 
 
 def tell(**values: int) -> None:

@@ -66,7 +66,7 @@ def has_stable_input(pipeline: beam.Pipeline) -> bool:
 
 def tries_once(pipeline: beam.Pipeline) -> bool:
     """Returns whether the pipeline's runner never retries a bundle: if one fails, the pipeline fails."""
-    return type(pipeline.runner).__name__ == "FnApiRunner"
+    return any(kind.__name__ == "FnApiRunner" for kind in type(pipeline.runner).__mro__)
 
 
 def knows_watermarks(pipeline: beam.Pipeline) -> bool:

@@ -20,6 +20,9 @@ from pipelines._cli.flags import Parser, flag_names
 
 _View = TypeVar("_View", bound=PipelineOptions)
 
+# Threads keep no more than four cores busy, since they share an interpreter lock (docs/performance.md).
+_PROCESS_CORES = 4
+
 _TABLE = '''"""The flags of Beam {version} and of its job servers (`flink.py`), by `python -m pipelines._cli.beam`."""
 
 # With one value.
@@ -58,14 +61,17 @@ def flag_table() -> str:
 
 
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from what a job left over; the local runner gets a worker thread for each core.
+    """Beam's options from what a job left over; the local runner gets a worker for each core: processes if many.
 
     Raises:
       ConfigError: for a value that Beam does not take.
     """
     beam_parser().parse_known_args(list(arguments))
     # Nothing that workers need is defined in the main program, which Beam would pickle for them.
-    return _JobOptions([f"--direct_num_workers={usable_cores()}", "--no_save_main_session", *arguments])
+    workers = [f"--direct_num_workers={usable_cores()}"]
+    if usable_cores() >= _PROCESS_CORES:
+        workers.append("--direct_running_mode=multi_processing")
+    return _JobOptions([*workers, "--no_save_main_session", *arguments])
 
 
 class _JobOptions(PipelineOptions):

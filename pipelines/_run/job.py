@@ -12,11 +12,12 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from penstock.io.beam.cancellation import stoppable
 from penstock.io.beam.local.prism import OwnPrismRunner
+from penstock.io.beam.local.runner import local_runner
 from penstock.io.beam.local.stopping import stream
-from penstock.io.beam.local_runner import local_runner
 from penstock.io.beam.runner_jobs import job_id
 from penstock.io.beam.stable_input import tries_once
 from penstock.io.errors import ConfigError, RunnerError
+from penstock.io.files.temporary import remove_process_folder
 from pipelines._report.logging import without_worker_tracebacks
 from pipelines._report.phases import Phase
 from pipelines._report.process import leave_threads
@@ -155,4 +156,4 @@ def _runner(options: PipelineOptions, name: str | None = None) -> beam.runners.P
     name = name or options.view_as(StandardOptions).runner
     if name == _PRISM and not options.view_as(PortableOptions).job_endpoint:
         return OwnPrismRunner(options)
-    return local_runner(options) if name in _LOCAL_RUNNERS else str(name)
+    return local_runner(options, remove_process_folder) if name in _LOCAL_RUNNERS else str(name)

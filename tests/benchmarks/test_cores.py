@@ -36,10 +36,12 @@ def test_without_samples_there_is_no_bound():
 
 def test_tables():
     scaling = Scaling(
-        "none", (Timed(1, 4.0, 4.0), Timed(2, 2.0, 5.0)), {"Read": Samples(75, 5), "Spill": Samples(25, 15)}
+        "none",
+        (Timed(1, 4.0, 4.0), Timed(2, 2.0, 5.0, cores.PROCESSES)),
+        {"Read": Samples(75, 5), "Spill": Samples(25, 15)},
     )
     lines = cores.table(Result(1_000_000, "", {}, (scaling,))).splitlines()
-    assert "| 2 | 500,000 | 2.00 | 5.00 |" in lines
+    assert "| 2 | processes | 500,000 | 2.00 | 5.00 |" in lines
     assert lines.index("| Spill | 25.0% | 15.0% |") < lines.index("| Read | 75.0% | 5.0% |")
     assert "| all, of 100 samples | 100% | 20.0% |" in lines
     assert lines[-1] == "Bound of the speed-up: 2.5 on 4, 4.0 on 16, 4.7 on 64 cores, 5.0 on any number."
@@ -53,7 +55,7 @@ def launched(monkeypatch, tmp_path):
     def launch(arena, python, script, task):
         task = json.loads(task)
         settings.append(task["setting"].split())
-        if len(settings[-1]) == 3:
+        if len(settings[-1]) == 4:
             for name, stacks in (("active.txt", STACKS), ("lock.txt", STACKS[:1])):
                 pathlib.Path(task["output"], name).write_text("\n".join(stacks) + "\n")
         return {"seconds": 1.0 + len(settings), "cpu_besides": 0.5}, Usage(0, 9.0, 2.5, 1000)
@@ -65,11 +67,13 @@ def launched(monkeypatch, tmp_path):
     return settings
 
 
-def test_each_round_times_all_threads_and_watches_the_most(launched):
+def test_each_round_times_all_workers_and_watches_the_most_threads(launched):
     result = run.bench_cores(100, 2, 60.0)
-    once = [[shuffle, *rest] for shuffle in cores.SHUFFLES for rest in (["1"], ["2"], ["3"], ["3", "/env/bin/py-spy"])]
-    assert launched == once * 2
-    assert result.scalings[0].runs == (Timed(1, 2.0, 2.0), Timed(2, 3.0, 2.0), Timed(3, 4.0, 2.0))
+    kinds = [(1, cores.THREADS), (2, cores.THREADS), (2, cores.PROCESSES), (3, cores.THREADS), (3, cores.PROCESSES)]
+    each = [[str(workers), mode] for workers, mode in kinds] + [["3", cores.THREADS, "/env/bin/py-spy"]]
+    assert launched == [[shuffle, *rest] for shuffle in cores.SHUFFLES for rest in each] * 2
+    expected = [Timed(workers, 2.0 + index, 2.0, mode) for index, (workers, mode) in enumerate(kinds)]
+    assert result.scalings[0].runs == tuple(expected)
     assert result.scalings[0].total == Samples(28, 6)
 
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import apache_beam as beam
 import pytest
@@ -17,6 +18,8 @@ from apache_beam.coders import coders
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner, ParallelBundleManager
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import EmbeddedWorkerHandler
 from apache_beam.runners.portability.portable_runner import PipelineResult
 from apache_beam.runners.worker.bundle_processor import OutputTimer
 from apache_beam.testing.util import assert_that, equal_to
@@ -27,7 +30,7 @@ from apache_beam.utils import thread_pool_executor
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 
-from penstock.io.beam.local_runner import local_runner
+from penstock.io.beam.local.runner import local_runner
 from penstock.io.beam.runner_jobs import job_id
 from penstock.io.beam.stable_input import StableParDo
 from penstock.io.beam.timers import set_holding_timer
@@ -170,8 +173,29 @@ def test_workers_of_the_local_runner_are_threads_of_the_pool():
 
 def test_options_reach_the_local_runner():
     info = local_runner(PipelineOptions(["--job_name=of-a-test"]))._provision_info.provision_info
-    relied = "io/beam/local_runner.py gives options by ExtendedProvisionInfo"
+    relied = "io/beam/local/runner.py gives options by ExtendedProvisionInfo"
     assert info.pipeline_options["beam:option:job_name:v1"] == "of-a-test", relied
+
+
+def test_a_worker_in_this_process_has_a_connection_and_a_channel_with_two_sides():
+    manager = SimpleNamespace(_process_bundle_descriptors={})
+    handler = EmbeddedWorkerHandler(None, None, None, manager)
+    relied = "io/beam/local/worker_processes.py puts a connection of its own in place of a handler's `control_conn`"
+    assert handler.control_conn is handler, relied
+    assert handler.bundle_processor_cache.fns is manager._process_bundle_descriptors, relied
+    handler.data_conn.output_stream("bundle", "step").write(b"x")
+    relied = "io/beam/local/worker_processes.py takes elements from `_inputs` of the other side of a channel"
+    assert handler.data_conn is handler.data_plane_handler, relied
+    assert isinstance(handler.data_conn.inverse()._inputs, list), relied
+    handler.stop_worker()
+
+
+def test_bundles_are_given_out_by_a_manager_that_knows_how_many_workers_there_are():
+    relied = "io/beam/local/runner.py replaces `FnApiRunner._get_bundle_manager` and sets `_num_workers`"
+    assert arguments(FnApiRunner._get_bundle_manager) == ["self", "bundle_context_manager"], relied
+    names = ["self", "inputs", "expected_outputs", "fired_timers", "expected_output_timers", "dry_run"]
+    assert arguments(ParallelBundleManager.process_bundle) == names, relied
+    assert "_num_workers" in inspect.getsource(ParallelBundleManager.process_bundle), relied
 
 
 def test_the_lossy_mode_is_refused():

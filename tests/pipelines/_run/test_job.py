@@ -18,6 +18,7 @@ from helpers import job
 from penstock.io.beam.local.prism import OwnPrismRunner
 from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError, StorageError
 from penstock.io.files.system_errors import out_of_memory
+from pipelines._cli import beam as _beam
 from pipelines._cli.beam import beam_options, usable_cores
 from pipelines._report.logging import (
     _FORMAT,
@@ -69,7 +70,7 @@ def test_the_local_runner_is_pinned(name):
     options = PipelineOptions([f"--runner={name}"] if name else [])
     with run_pipeline(options, "title") as pipeline:
         _ = pipeline | beam.Create([1])
-    assert type(pipeline.runner) is FnApiRunner
+    assert isinstance(pipeline.runner, FnApiRunner)
     assert is_local(options)
 
 
@@ -99,13 +100,14 @@ class _MeetFn(beam.DoFn):
 
 
 def test_the_local_runner_works_in_threads_of_this_process():
-    with run_pipeline(beam_options(["--direct_num_workers=2"]), "title") as pipeline:
+    flags = ["--direct_num_workers=2", "--direct_running_mode=in_memory"]
+    with run_pipeline(beam_options(flags), "title") as pipeline:
         _ = pipeline | beam.Create(range(2)) | beam.ParDo(_MeetFn())
 
 
 def test_the_mode_that_loses_rows_is_refused():
     options = PipelineOptions(["--direct_running_mode=multi_threading"])
-    with pytest.raises(ConfigError, match=r"multi_threading loses rows .*; leave it out"):
+    with pytest.raises(ConfigError, match=r"multi_threading loses rows .*; take in_memory for"):
         _job._runner(options)
 
 
@@ -115,6 +117,14 @@ def test_one_worker_for_each_core_unless_told_otherwise():
 
     assert workers() == usable_cores() >= 1
     assert workers("--direct_num_workers=7") == 7
+
+
+@pytest.mark.parametrize(("cores", "mode"), [(3, "in_memory"), (4, "multi_processing")])
+def test_workers_are_processes_on_many_cores_unless_told_otherwise(monkeypatch, cores, mode):
+    monkeypatch.setattr(_beam, "usable_cores", lambda: cores)
+    assert beam_options([]).view_as(DirectOptions).direct_running_mode == mode
+    threads = beam_options(["--direct_running_mode=in_memory"])
+    assert threads.view_as(DirectOptions).direct_running_mode == "in_memory"
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,14 @@ def run_query(expressions: Sequence[str], rows: pa.Table) -> Results:
 
 _LOCAL = threading.local()
 
+
+def _start_anew() -> None:
+    global _LOCAL
+    _LOCAL = threading.local()
+
+
+os.register_at_fork(after_in_child=_start_anew)  # where the threads of computers do not live on
+
 # Threads whose queries did not stop.
 _LEFT: list[threading.Thread] = []
 

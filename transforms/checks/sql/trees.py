@@ -6,8 +6,10 @@ A node of a tree is a mapping with a `class` (COLUMN_REF, FUNCTION, ...) and its
 
 import functools
 import json
+import os
 import re
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,6 +43,23 @@ NO_LOCATION = 2**64 - 1
 
 _LOCAL = threading.local()
 
+# The engines of all threads. An engine has threads, for which it waits when it is closed: for ever in a fork, which has
+# none of them. So a fork neither closes nor uses them.
+_OPEN: "weakref.WeakSet[duckdb.DuckDBPyConnection]" = weakref.WeakSet()
+_KEPT: list[duckdb.DuckDBPyConnection] = []
+
+
+def _keep() -> None:
+    _KEPT.extend(_OPEN)
+
+
+def _start_anew() -> None:
+    global _LOCAL
+    _LOCAL = threading.local()
+
+
+os.register_at_fork(before=_keep, after_in_parent=_KEPT.clear, after_in_child=_start_anew)
+
 
 class PredicateError(ValueError):
     """A predicate that cannot be a rule.
@@ -66,6 +85,7 @@ def connection() -> duckdb.DuckDBPyConnection:
         opened = duckdb.connect(":memory:", config=settings)
         opened.execute("SET TimeZone = 'UTC'").fetchall()
         opened.execute("SET lock_configuration = true").fetchall()
+        _OPEN.add(opened)
         _LOCAL.connection = opened
     return _LOCAL.connection
 

@@ -1,4 +1,5 @@
 import gc
+import os
 import threading
 import time
 
@@ -102,6 +103,21 @@ def test_the_thread_of_an_engine_ends_with_the_thread_that_asked():
     assert len(asked) == 1
     asked[0].join(10)
     assert not asked[0].is_alive()
+
+
+def test_a_fork_has_engines_of_its_own_and_leaves_those_of_its_parent():
+    rows = pa.table({"x": [1, 2]})
+    ended = threading.Event()
+    other = threading.Thread(target=lambda: (run_query(["x > 1"], rows), ended.wait(60)))
+    other.start()
+    assert run_query(["x > 1"], rows)[0].tolist() == [False, True]
+    pid = os.fork()  # in the child, the engine of the other thread loses its thread
+    if not pid:
+        os._exit(run_query(["x > 1"], rows)[0].tolist() != [False, True])
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    ended.set()
+    other.join()
+    assert run_query(["x > 1"], rows)[0].tolist() == [False, True]
 
 
 def test_the_rule_that_takes_too_much_is_named(limits):
