@@ -119,6 +119,11 @@ class DatasetResult(Result):
         `description`, what it was compared `against`, the `dataset` (a split or slice), and the `window`, null without
         windows.
       letters: only of a replay.
+      span: the name of what was added, whose numbers these are; None for a dataset that is new.
+      version: of the dataset, as it is now; None where nothing was published, and with windows.
+      whole: the numbers of the dataset as a whole, if the run added to it: `spans`, `rows_in`, `rows_out`,
+        `rows_rejected`, and `splits`, rows by split.
+      skipped: inputs that are in the dataset already.
     """
 
     output: str
@@ -143,6 +148,10 @@ class DatasetResult(Result):
     drift: tuple[str, ...] = ()
     anomalies: tuple[Mapping[str, Any], ...] = ()
     letters: LettersResult | None = None
+    span: str | None = None
+    version: int | None = None
+    whole: Mapping[str, Any] | None = None
+    skipped: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

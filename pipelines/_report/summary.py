@@ -58,7 +58,8 @@ def _print_text(result: Result, output: str) -> None:
         case DatasetResult(status="translated"):
             print("The graph was translated and not submitted; nothing was written.")
         case DatasetResult(status="nothing_to_do"):
-            print("nothing to replay")
+            skipped = counted(len(result.skipped), "input")
+            print(f"nothing to add: {skipped} in the dataset already" if result.skipped else "nothing to replay")
         case DatasetResult():
             _print(*_dataset(result, output))
             if result.letters is not None:
@@ -104,6 +105,9 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
     yield _rows(result) if result.windows is None else _windows(result)
     if result.windows is None:
         yield _splits(result)
+    if result.whole is not None:
+        yield _whole(result, result.whole)
+    yield from _listed("left out, since they are in the dataset", result.skipped)
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
     yield from _notes(result.notes)
@@ -120,6 +124,15 @@ def _rows(result: DatasetResult) -> Table:
     table.add_row("in", f"{result.rows_in:,}", "")
     table.add_row("out", f"{result.rows_out:,}", percent(result.rows_out, result.rows_in))
     table.add_row("rejected", f"{result.rows_rejected:,}", percent(result.rows_rejected, result.rows_in))
+    return table
+
+
+def _whole(result: DatasetResult, whole: Mapping[str, Any]) -> Table:
+    """The dataset that a span was added to."""
+    spans = counted(whole["spans"], "span")
+    table = new_table(f"the dataset with span {result.span}", f"version {result.version}, {spans}", "")
+    for name, rows in (("in", whole["rows_in"]), ("out", whole["rows_out"]), ("rejected", whole["rows_rejected"])):
+        table.add_row(name, f"{rows:,}", percent(rows, whole["rows_in"]))
     return table
 
 

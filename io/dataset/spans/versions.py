@@ -1,0 +1,128 @@
+"""The versions of a dataset: what has been its manifest before, compressed, each in a file of its own.
+
+A version can be read as long as all its files are there: nothing that adds, drops or compacts deletes any.
+`penstock verify --clean` does, once a version has been replaced for long enough.
+"""
+
+import dataclasses
+import datetime
+import gzip
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from penstock.io.dataset.layout import VERSIONS
+from penstock.io.dataset.manifest import Manifest, read_manifest
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.files import stores
+from penstock.io.files.folders import list_files, replace_file
+
+_FILE = re.compile(r"(\d{6,})\.json\.gz")
+
+
+def version_path(number: int) -> str:
+    """Returns the path of a version's manifest, relative to the dataset.
+
+    >>> version_path(3)
+    '_versions/000003.json.gz'
+    """
+    return f"{VERSIONS}/{number:06d}.json.gz"
+
+
+def keep_version(output: str, manifest: Manifest, staged: str) -> None:
+    """Keeps the manifest of a dataset before another one replaces it; the same one again writes the same bytes.
+
+    Args:
+      output: the folder of the dataset.
+      manifest: as it is now.
+      staged: a path for the file while it is written, on a disk.
+    """
+    path = stores.join(output, *version_path(manifest.dataset_version).split("/"))
+    replace_file(path, gzip.compress(manifest.to_json().encode(), mtime=0), staged, "application/gzip")
+
+
+def version_numbers(output: str) -> list[int]:
+    """Returns the numbers of the versions before the present one that are known, ascending."""
+    names = map(_FILE.fullmatch, list_files(stores.join(output, VERSIONS)))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def read_versions(output: str) -> Iterator[Manifest]:
+    """Yields the manifests of all versions that are known, the present one last.
+
+    Raises:
+      DataError: when one cannot be read.
+    """
+    present = read_manifest(output)
+    for number in version_numbers(output):
+        if present is None or number < present.dataset_version:
+            yield _read(output, number)
+    if present is not None:
+        yield present
+
+
+def read_version(output: str, number: int) -> Manifest:
+    """Returns the manifest of a version.
+
+    Raises:
+      ConfigError: when the dataset has no such version; the message names those that there are.
+      DataError: when it cannot be read.
+    """
+    present = read_manifest(output)
+    if present is not None and present.dataset_version == number:
+        return present
+    numbers = version_numbers(output)
+    if number not in numbers:
+        known = sorted({*numbers, *([present.dataset_version] if present else [])})
+        there = f"there are {known[0]} to {known[-1]}" if known else "it has none"
+        raise ConfigError(f"{output}: there is no version {number}; {there} (penstock log)")
+    return _read(output, number)
+
+
+def _read(output: str, number: int) -> Manifest:
+    path = stores.join(output, *version_path(number).split("/"))
+    content = stores.read_if_there(path)
+    if content is None:
+        raise DataError(f"{path}: is missing")
+    try:
+        text = gzip.decompress(content)
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path}: cannot be decompressed: {error}") from error
+    return Manifest.parse(text, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Superseded:
+    """Files that the present version does not have, and earlier ones do.
+
+    Attributes:
+      since: for each its path, and when it was left out, ISO 8601, UTC.
+    """
+
+    since: Mapping[str, str]
+
+    def before(self, moment: datetime.datetime) -> set[str]:
+        """Returns the files that were left out before this time, UTC."""
+        text = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+        return {path for path, since in self.since.items() if since < text}
+
+
+def superseded(versions: Iterable[Manifest], present_files: Iterable[str]) -> Superseded:
+    """Finds what the last of some versions does not have, among the files that are there.
+
+    The files in a folder that a version names, such as statistics, count as named.
+    """
+    known = list(versions)
+    since: dict[str, str] = {}
+    for version, following in zip(known, known[1:], strict=False):
+        gone = {*version.files()} - {*following.files()}
+        since.update(dict.fromkeys(gone, following.created))
+    last = {*known[-1].files()} if known else set()
+    since = {path: time for path, time in since.items() if path not in last}
+    found = {}
+    for path in present_files:
+        parts = path.split("/")
+        places = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+        time = next((since[place] for place in places if place in since), None)
+        if time is not None:
+            found[path] = time
+    return Superseded(found)
