@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Literal
 
-from penstock.io.dataset.options import OUT_STATISTICS, STATISTICS
+from penstock.io.dataset.options import OUT_STATISTICS, STATISTICS, VERSIONS
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
 from penstock.io.files.extras import KAFKA, TFT, check_filesystem
@@ -153,7 +153,7 @@ def statistics_file(value: str) -> str:
     if value.endswith(".pb"):
         return value
     place = STATISTICS
-    if stores.is_object(value):  # there the manifest says where they are
+    if stores.is_object(value) or os.path.exists(os.path.join(value, VERSIONS)):  # the manifest says where they are
         from penstock.io.dataset.manifest import read_manifest
 
         manifest = read_manifest(value)

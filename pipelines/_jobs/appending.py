@@ -122,7 +122,9 @@ class Appending:
         if place is None:
             if flags.features or flags.transform:
                 flag = "features" if flags.features else "transform"
-                raise ConfigError(f"--{flag}: the dataset {output} has no features, so nothing that is added may: leave it out")
+                raise ConfigError(
+                    f"--{flag}: the dataset {output} has no features, so nothing that is added may: leave it out"
+                )
             return None
         ours = stores.join(output, place)
         if flags.features:
@@ -147,7 +149,9 @@ class Appending:
         if self.base is None:
             return self, source
         if type(source) is not FileSource:
-            raise ConfigError(f"--append adds files, since their names tell what is in the dataset, got {source.describe()}")
+            raise ConfigError(
+                f"--append adds files, since their names tell what is in the dataset, got {source.describe()}"
+            )
         known = _Known(self.base.provenance.get("inputs", ()))
         skipped = tuple(file.uri for file in source.files if known.has(file))
         if not skipped:
@@ -181,7 +185,8 @@ class Appending:
             place = base.extra(SCHEMA)
             lines = () if place is None else schema_difference(load_schema(stores.join(output, place)), plan.row_schema)
             raise ConfigError(
-                "--append: the rows have another schema than the dataset: " + "; ".join(map(" ".join, map(str.split, lines)))
+                "--append: the rows have another schema than the dataset: "
+                + "; ".join(map(" ".join, map(str.split, lines)))
             )
 
 

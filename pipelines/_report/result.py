@@ -330,6 +330,9 @@ class StatusResult(Result):
       damaged: manifests that cannot be read: `path` and `detail`.
       missing: files that a manifest names, and that are not there.
       unknown: files that no manifest names, and `unknown_bytes`.
+      earlier_files: how many only earlier versions have, and `earlier_bytes`.
+      version: of the dataset; None with windows.
+      spans: of a dataset that was added to, each with `name`, `date`, `created`, `rows_in`, `rows_out`, `rows_rejected`.
       stream: what `stream.json` says; None if there is none.
       report: the file of the report.
     """
@@ -357,6 +360,10 @@ class StatusResult(Result):
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     unknown_bytes: int = 0
+    earlier_files: int = 0
+    earlier_bytes: int = 0
+    version: int | None = None
+    spans: tuple[Mapping[str, Any], ...] = ()
     stream: Mapping[str, Any] | None = None
     report: str | None = None
 

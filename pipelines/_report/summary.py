@@ -254,7 +254,8 @@ def _letters(letters: LettersResult) -> str:
 
 
 def _verified(result: VerifyResult) -> str:
-    from penstock.transforms.verify import LEFTOVER, Fault
+    from penstock.transforms.leftovers import LEFTOVER
+    from penstock.transforms.verify import Fault
 
     lines = [f"{name}: deleted" for name in result.cleaned] + [f"{name}: {LEFTOVER}" for name in result.leftovers]
     if result.faults:

@@ -1,1 +1,1 @@
-"""Spans: what was added to a dataset at one time, and the versions that come of adding, dropping and compacting them."""
+"""Spans: what was added to a dataset at one time, and the versions of it that come of that."""

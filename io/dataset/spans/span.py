@@ -24,7 +24,7 @@ class Span:
       run_id: the run that wrote its files.
       created: when it was published, ISO 8601, UTC.
       date: what `retain` goes by, ISO 8601, UTC (`span_date`).
-      folder: of its files, relative to the dataset; empty for those that lie in none, as those of a first run on a disk.
+      folder: of its files, relative to the dataset; empty for those of a first run on a disk, which has none.
       dataset_id: `dataset_id` of its shards.
       splits: rows by split.
       rejected_by_reason, rejected_by_stage: as in the manifest.

@@ -4,8 +4,6 @@ A version can be read as long as all its files are there: nothing that adds, dro
 `penstock verify --clean` does, once a version has been replaced for long enough.
 """
 
-import dataclasses
-import datetime
 import gzip
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -90,39 +88,35 @@ def _read(output: str, number: int) -> Manifest:
     return Manifest.parse(text, path)
 
 
-@dataclasses.dataclass(frozen=True)
-class Superseded:
-    """Files that the present version does not have, and earlier ones do.
+def superseded(output: str, present_files: Iterable[str]) -> dict[str, str]:
+    """Finds the files of earlier versions that the present one does not have.
 
-    Attributes:
-      since: for each its path, and when it was left out, ISO 8601, UTC.
+    The files below a folder that a version names, such as its statistics, are its files.
+
+    Args:
+      output: the folder of the dataset.
+      present_files: relative paths of the files that are there.
+
+    Returns:
+      For each path when it was left out, ISO 8601, UTC.
+
+    Raises:
+      DataError: when a manifest cannot be read.
     """
-
-    since: Mapping[str, str]
-
-    def before(self, moment: datetime.datetime) -> set[str]:
-        """Returns the files that were left out before this time, UTC."""
-        text = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-        return {path for path, since in self.since.items() if since < text}
-
-
-def superseded(versions: Iterable[Manifest], present_files: Iterable[str]) -> Superseded:
-    """Finds what the last of some versions does not have, among the files that are there.
-
-    The files in a folder that a version names, such as statistics, count as named.
-    """
-    known = list(versions)
     since: dict[str, str] = {}
-    for version, following in zip(known, known[1:], strict=False):
-        gone = {*version.files()} - {*following.files()}
-        since.update(dict.fromkeys(gone, following.created))
-    last = {*known[-1].files()} if known else set()
-    since = {path: time for path, time in since.items() if path not in last}
-    found = {}
-    for path in present_files:
-        parts = path.split("/")
-        places = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
-        time = next((since[place] for place in places if place in since), None)
-        if time is not None:
-            found[path] = time
-    return Superseded(found)
+    last: set[str] = set()
+    for manifest in read_versions(output):
+        files = {*manifest.files()}
+        since.update(dict.fromkeys(last - files, manifest.created))
+        since = {path: time for path, time in since.items() if path not in files}
+        last = files
+    if not since:
+        return {}
+    return {path: time for path in present_files if (time := _within(path, since)) is not None}
+
+
+def _within(path: str, since: Mapping[str, str]) -> str | None:
+    """The time of the path, or of the innermost folder around it that has one."""
+    while path and path not in since:
+        path = path.rpartition("/")[0]
+    return since.get(path)

@@ -1,7 +1,7 @@
 """A dataset as the sum of its spans: one manifest of all, and the part of it that is one span's."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.io.dataset.manifest import Manifest, dataset_id, sum_counts
@@ -169,19 +169,44 @@ def check_alike(base: Manifest, new: Manifest) -> None:
     for name in _SHARED:
         said, found = getattr(base, name), getattr(new, name)
         if said != found:
-            raise DataError(f"{name} must be {said}, as in the dataset that is added to, got {found}; nothing is published")
+            raise DataError(
+                f"{name} must be {said}, as in the dataset that is added to, got {found}; nothing is published"
+            )
     if list(base.splits) != list(new.splits):
         raise DataError(
-            f"splits must be {', '.join(base.splits)}, as in the dataset that is added to, got {', '.join(new.splits)}; "
-            "nothing is published"
+            f"splits must be {', '.join(base.splits)}, as in the dataset, got {', '.join(new.splits)}; nothing is published"
         )
     for name, what in _FINGERPRINTS.items():
         said, found = base.provenance.get(name), new.provenance.get(name)
         if said != found:
             raise DataError(
-                f"{name} must be {said}, as in the dataset that is added to, got {found}: the run {what}; nothing is "
-                "published"
+                f"{name} must be {said}, as in the dataset, got {found}: the run {what}; nothing is published"
             )
+
+
+def contradictions(whole: Manifest) -> Iterator[str]:
+    """Yields what the spans of a manifest and its sums over them do not agree on."""
+    spans = whole.spans
+    if not spans:
+        return
+    for what, values in (("name", [span.name for span in spans]), ("folder", [span.folder for span in spans])):
+        if len(set(values)) < len(values):
+            yield f"spans must have different {what}s: {values}"
+    for field in ("rows_in", "rows_out", "rows_rejected"):
+        said, found = getattr(whole, field), sum(getattr(span, field) for span in spans)
+        if said != found:
+            yield f"{field}, against its spans: {said} and {found}"
+    for split, said in whole.splits.items():
+        found = sum(span.splits.get(split, 0) for span in spans)
+        if said != found:
+            yield f"splits.{split}, against its spans: {said} and {found}"
+    for field in ("rejected_by_reason", "rejected_by_stage"):
+        counts = sum_counts(getattr(span, field) for span in spans)
+        if dict(getattr(whole, field)) != counts:
+            yield f"{field}, against its spans: {dict(getattr(whole, field))} and {counts}"
+    for one in whole.provenance.get("inputs", ()):
+        if one.get("span") not in {span.name for span in spans}:
+            yield f"provenance.inputs: {one.get('uri')} is of no span"
 
 
 class _Folders:
