@@ -105,7 +105,7 @@ def _verify_whole(directory: str, manifest: Manifest) -> Iterator[Fault]:
     except (PenstockError, OSError) as error:
         earlier = {}
         yield Fault("manifest.broken", VERSIONS, str(error))
-    yield from _check_files(known, {*manifest.extras, *others, VERSIONS}, present.keys() - earlier.keys() | known)
+    yield from _check_files(known, {*manifest.extras, *others, VERSIONS}, present.keys() - earlier.keys())
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
     yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())

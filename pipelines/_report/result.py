@@ -391,6 +391,31 @@ class HistoryResult(Result):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SpansResult(Result):
+    """What the jobs about spans found and did.
+
+    Attributes:
+      dataset: its folder.
+      version: its newest, which `drop-span`, `retain` and `compact` have published.
+      spans: each with `name`, `date`, `created`, `run_id`, `rows_in`, `rows_out`, `rows_rejected`, `splits`, `parts`,
+        `statistics`; of `diff` those that were added.
+      removed: the same of those that are gone.
+      versions: of `log`, the newest first: `version`, `created`, `run_id`, `operation`, `dataset_id`, `spans`, their
+        number, `rows_out`, `rows_added`, `rows_removed`, and whether it is `readable`.
+      compared, splits, schema: of `diff`: the versions, rows before and after by split, and lines with - and +.
+    """
+
+    dataset: str
+    version: int
+    spans: tuple[Mapping[str, Any], ...] = ()
+    removed: tuple[Mapping[str, Any], ...] = ()
+    versions: tuple[Mapping[str, Any], ...] = ()
+    compared: tuple[int, int] | None = None
+    splits: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    schema: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DescribedResult(Result):
     """What a job would do."""
 

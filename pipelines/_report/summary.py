@@ -26,6 +26,7 @@ from pipelines._report.result import (
     ProfileResult,
     RelaxResult,
     Result,
+    SpansResult,
     StatusResult,
     VerifyResult,
 )
@@ -80,6 +81,8 @@ def _print_text(result: Result, output: str) -> None:
             _print(*_status(result), *told_report(result.report))
         case HistoryResult():
             _print(*_history(result))
+        case SpansResult():
+            _print(*_spans(result))
         case DescribedResult():
             print(_described(result))
 
@@ -285,6 +288,9 @@ def _status(result: StatusResult) -> Iterator[RenderableType]:
     title = "windows with anomalies" if result.window_count is not None else "unusual about the rows"
     yield from _listed(title, map(_unusual, result.unusual))
     yield from _listed("folders of runs", map(_staged, result.staging))
+    if result.earlier_files:
+        files = counted(result.earlier_files, "file")
+        yield f"{files} of earlier versions alone ({byte_text(result.earlier_bytes)}); penstock verify --clean deletes them"
     title = f"files that no manifest names ({byte_text(result.unknown_bytes)})"
     yield from _listed(title, result.unknown)
     yield from _listed("files that are missing", result.missing)
@@ -297,6 +303,8 @@ def _state(result: StatusResult) -> Iterator[str]:
             yield "nothing is published yet"
         case "whole":
             yield "a dataset without windows"
+            if result.spans:
+                yield f"version {result.version}, {counted(len(result.spans), 'span')}, the newest {result.spans[-1]['name']}"
         case _:
             span = _range(
                 *(window[end] for end, window in enumerate((result.first_window, result.last_window)) if window)
@@ -319,6 +327,39 @@ def _status_rows(result: StatusResult) -> Table:
         counts = {"out": result.rows_out, "rejected": result.rows_rejected}
     for name, rows in counts.items():
         table.add_row(name, f"{rows:,}", percent(rows, result.rows_in))
+    return table
+
+
+def _spans(result: SpansResult) -> Iterator[RenderableType]:
+    if result.versions:
+        versions = new_table("version", "spans", "rows", "added", "removed", "published", "by", "")
+        for one in result.versions:
+            numbers = (f"{one[name]:,}" for name in ("spans", "rows_out", "rows_added", "rows_removed"))
+            kept = "" if one["readable"] else "files deleted"
+            versions.add_row(str(one["version"]), *numbers, one["created"], one["operation"], kept)
+        yield versions
+        return
+    if result.compared is None:
+        yield f"{result.dataset}, version {result.version}"
+    else:
+        yield f"{result.dataset}, from version {result.compared[0]} to {result.compared[1]}"
+        table = new_table("split", "before", "after", "")
+        for split, (before, after) in result.splits.items():
+            table.add_row(split, f"{before:,}", f"{after:,}", f"{after - before:+,}")
+        yield table
+    title = "spans" if result.compared is None else "spans that were added"
+    if result.spans:
+        yield _span_table(title, result.spans)
+    if result.removed:
+        yield _span_table("would be dropped" if result.status == "described" else "no longer in it", result.removed)
+    yield from _listed("schema", result.schema)
+
+
+def _span_table(title: str, spans: Sequence[Mapping[str, Any]]) -> Table:
+    table = new_table(title, "rows in", "out", "rejected", "date", "published")
+    for one in spans:
+        counts = (f"{one[name]:,}" for name in ("rows_in", "rows_out", "rows_rejected"))
+        table.add_row(one["name"], *counts, one["date"], one["created"])
     return table
 
 
