@@ -14,7 +14,7 @@
 
 What is added is in folders of its own, and earlier manifests are kept (`penstock.io.dataset.spans`)::
 
-      run-<run id>/                 a span: its shards, dead letters and statistics
+      run-<run id>/                 a span: its shards, dead letters and statistics; of a first one schema and graph too
       _versions/000001.json.gz      the manifest as it was before
 
 With windows, each window has its own manifest, and its own folders for shards and dead letters::
@@ -86,7 +86,7 @@ _LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
 _DATASET_FILE = re.compile(
     r"manifest\.json|stream\.json|schema\.pbtxt|\.tmp-.*"
     r"|(statistics|transform|dead_letters|windows|_history|_versions)/.*"
-    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|(statistics|dead_letters)/.*)"
+    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|schema\.pbtxt|(statistics|transform|dead_letters)/.*)"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
 )
 
@@ -242,10 +242,12 @@ def check_output(
             *(f"{name}/" for name in staging_folders(output, "ended")),
         )
         present = list_files(output)
+        if append:  # a folder that nothing names is of a run that was killed while it published
+            ignored += tuple(f"{name}/" for name in run_folders(output, present))
         found = [path for path in present if not path.startswith(ignored)]
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
-    if found and not (overwrite or resume or append):
+    if found and not (overwrite or resume or (append and MANIFEST in present)):
         examples = ", ".join(sorted({path.split("/")[0] for path in found})[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
     if not append:

@@ -171,11 +171,11 @@ class Publisher:
             provenance = {"schema_fingerprint": schema_fingerprint(schema), **manifest.provenance}
             manifest = dataclasses.replace(manifest, provenance=provenance)
         outcome = self._judge(manifest, refused, replaces=current is not None)
-        if outcome.status == "published" and self.base:
-            return self._append(manifest, renames, folder)
         if outcome.status == "published":
             if schema is not None:
                 write_schema(schema, self.staging.path(SCHEMA))
+            if self.spec.append is not None and (self.base or folder is None):
+                return self._append(manifest, renames, folder, self.spec.append.span)
             if self.spec.append is not None:
                 manifest = as_span(manifest, self.spec.append.span)
                 outcome = _published(self.staging, manifest)
@@ -201,20 +201,21 @@ class Publisher:
         _write(self.staging.outcome, outcome.to_json())
         return outcome
 
-    def _append(self, manifest: Manifest, letters: Mapping[str, str], folder: RunFolder | None) -> Outcome:
-        """Publishes the run as a span of the dataset that is there.
+    def _append(
+        self, manifest: Manifest, letters: Mapping[str, str], folder: RunFolder | None, span: str | None
+    ) -> Outcome:
+        """Publishes the run as a span of the dataset that is there, on a disk also as the first one of a new dataset.
 
         Raises:
           DataError: when another run has published since this one began, or the rows are not like those of the dataset.
         """
         old, version = current_of(self.staging.output, self.base, self.staging.is_final)
-        name = self.spec.append.span if self.spec.append is not None else None
         of_disk = SpanFolder(self.staging)
-        placed = manifest if folder is not None else of_disk.placed(manifest)
-        new = with_span(old, placed, name)
+        placed = manifest if folder is not None else of_disk.placed(manifest, is_first=old is None)
+        new = as_span(placed, span) if old is None else with_span(old, placed, span)
         if folder is None:
             remove_unnamed(self.staging.output, [of_disk.name], old)
-            of_disk.move_in(manifest, letters)
+            of_disk.move_in(manifest, letters, is_first=old is None)
         else:
             folder.check(placed)
         replace_manifest(self.staging, old, new, version)
@@ -225,7 +226,7 @@ class Publisher:
         """Does what follows the manifest; may be called again."""
         if folder is not None:
             folder.finish(part_of_run(published, self.staging.run_id))
-        elif self.base:
+        elif self.spec.append is not None:
             SpanFolder(self.staging).finish()
         else:
             remove_folder(self.staging.directory)

@@ -56,7 +56,7 @@ def list_versions(options: LogOptions) -> int:
 
 
 def _entry(manifest: Manifest, before: Manifest | None, present: set[str]) -> dict[str, Any]:
-    added, removed = _changed(before, manifest)
+    added, removed = _rewritten(*_changed(before, manifest))
     return {
         "version": manifest.dataset_version,
         "created": manifest.created,
@@ -77,6 +77,15 @@ def _changed(before: Manifest | None, after: Manifest) -> tuple[list[Span], list
     new = {span.run_id: span for span in with_spans(after).spans}
     added = [span for run, span in new.items() if run not in old]
     return added, [span for run, span in old.items() if run not in new]
+
+
+def _rewritten(added: Sequence[Span], removed: Sequence[Span]) -> tuple[list[Span], list[Span]]:
+    """The same without spans that were put together, and what came of them: the rows are the same."""
+    gone = {span.run_id for span in removed}
+    parts = {span.run_id: {part["run_id"] for part in span.provenance.get("parts", ())} for span in added}
+    same = {run: runs for run, runs in parts.items() if runs and runs <= gone}
+    kept = gone.difference(*same.values())
+    return [span for span in added if span.run_id not in same], [span for span in removed if span.run_id in kept]
 
 
 def compare_versions(options: DiffOptions) -> int:

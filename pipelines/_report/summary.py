@@ -332,11 +332,11 @@ def _status_rows(result: StatusResult) -> Table:
 
 def _spans(result: SpansResult) -> Iterator[RenderableType]:
     if result.versions:
-        versions = new_table("version", "spans", "rows", "added", "removed", "published", "by", "")
+        versions = new_table("version", "spans", "rows", "added", "removed", "published", "by")
         for one in result.versions:
             numbers = (f"{one[name]:,}" for name in ("spans", "rows_out", "rows_added", "rows_removed"))
-            kept = "" if one["readable"] else "files deleted"
-            versions.add_row(str(one["version"]), *numbers, one["created"], one["operation"], kept)
+            gone = "" if one["readable"] else " (its files are deleted)"
+            versions.add_row(str(one["version"]), *numbers, one["created"], f"{one['operation']}{gone}")
         yield versions
         return
     if result.compared is None:

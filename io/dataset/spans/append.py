@@ -18,12 +18,12 @@ from penstock.io.files.stores import Versioned
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 
 
-def current_of(output: str, base: str, is_object: bool) -> tuple[Manifest, str]:
-    """Returns the manifest that a run replaces, and its version in a store.
+def current_of(output: str, base: str, is_object: bool) -> tuple[Manifest | None, str]:
+    """Returns the manifest that a run replaces, and its version in a store; None where there is none.
 
     Args:
       output: the folder of the dataset.
-      base: the run id of the manifest that the run began with.
+      base: the run id of the manifest that the run began with; empty for none.
       is_object: whether it lies in an object store.
 
     Raises:
@@ -36,21 +36,21 @@ def current_of(output: str, base: str, is_object: bool) -> tuple[Manifest, str]:
         version = "" if found is None else found.version
     else:
         manifest = read_manifest(output)
-    if manifest is None or manifest.run_id != base:
+    if (manifest.run_id if manifest else "") != base:
         raise DataError(
             f"{output}: another run has published since this one began; nothing of this one is published: run it again"
         )
     return manifest, version
 
 
-def replace_manifest(staging: Staging, old: Manifest, new: Manifest, version: str) -> None:
+def replace_manifest(staging: Staging, old: Manifest | None, new: Manifest, version: str) -> None:
     """Makes a manifest that of the dataset, and keeps the old one as a version; may be called again.
 
     On a disk, the caller holds the lock of the dataset (`penstock.io.dataset.layout.lock_path`).
 
     Args:
       staging: of the run that publishes.
-      old: the manifest as it is.
+      old: the manifest as it is; None if there is none.
       new: the manifest that takes its place; all its files are there.
       version: of the old one in an object store.
 
@@ -58,13 +58,14 @@ def replace_manifest(staging: Staging, old: Manifest, new: Manifest, version: st
       DataError: when another run has published meanwhile.
     """
     path = stores.join(staging.output, MANIFEST)
-    keep_version(staging.output, old, staging.path("version.json.gz"))
+    if old is not None:
+        keep_version(staging.output, old, staging.path("version.json.gz"))
     content = new.to_json().encode()
     if not staging.is_final:
         replace_file(path, content, staging.path(MANIFEST), "application/json")
         return
     with writing(path, OUTPUT_REMEDY):
-        is_ours = stores.write_if(path, content, Versioned(b"", version))
+        is_ours = stores.write_if(path, content, Versioned(b"", version) if version else None)
     if not is_ours:
         raise DataError(
             f"{path}: another run has published since this one began; nothing of this one is published: run it again"
@@ -82,35 +83,40 @@ class SpanFolder:
         """The name of the folder."""
         return RUN_PREFIX + self.staging.run_id
 
-    def placed(self, manifest: Manifest) -> Manifest:
-        """Returns the manifest with the places of its files."""
+    def placed(self, manifest: Manifest, is_first: bool = False) -> Manifest:
+        """Returns the manifest with the places of its files; what is not of the first span has its schema and graph."""
+        extras = [extra for extra in manifest.extras if is_first or extra == STATISTICS]
         return dataclasses.replace(
             manifest,
             shards=tuple(dataclasses.replace(shard, path=f"{self.name}/{shard.path}") for shard in manifest.shards),
             dead_letters=tuple(
                 dataclasses.replace(file, path=f"{self.name}/{file.path}") for file in manifest.dead_letters
             ),
-            extras=tuple(f"{self.name}/{extra}" for extra in manifest.extras if extra == STATISTICS),
+            extras=tuple(f"{self.name}/{extra}" for extra in extras),
         )
 
-    def move_in(self, manifest: Manifest, letters: Mapping[str, str]) -> None:
+    def move_in(self, manifest: Manifest, letters: Mapping[str, str], is_first: bool = False) -> None:
         """Moves what is staged to its place; may be called again.
 
         Args:
           manifest: as it was before it was `placed`.
           letters: files of dead letters: where they are to their names in the folder.
+          is_first: as for `placed`.
 
         Raises:
           DataError: when a file of the run is missing or has changed.
         """
         staged = list_files(self.staging.directory)
-        kept = [path for path in staged if path.startswith(f"{STATISTICS}/")]
+        extras = manifest.extras if is_first else (STATISTICS,)
+        kept = [path for path in staged if path in extras or path.startswith(tuple(f"{extra}/" for extra in extras))]
         names = {self.staging.path(*path.split("/")): path for path in (*(one.path for one in manifest.shards), *kept)}
         moves = {source: self._url(name) for source, name in {**names, **letters}.items() if stores.exists(source)}
         move_files(moves)
         present = list_files(stores.join(self.staging.output, self.name))
         wrong = [one.path for one in manifest.shards if present.get(one.path) != one.bytes]
         wrong += [file.path for file in manifest.dead_letters if file.path not in present]
+        if is_first:
+            wrong += [extra for extra in extras if not any(f"{path}/".startswith(f"{extra}/") for path in present)]
         for path in wrong:
             raise DataError(
                 f"{self.staging.output}: {path} is not as this run wrote it; does another run write into the same "
@@ -128,7 +134,7 @@ class SpanFolder:
         return stores.join(self.staging.output, self.name, *path.split("/"))
 
 
-def remove_unnamed(output: str, keep: Iterable[str], manifest: Manifest) -> None:
+def remove_unnamed(output: str, keep: Iterable[str], manifest: Manifest | None) -> None:
     """Removes the folders of runs on a disk that were killed while they published.
 
     The caller holds the lock, so that no run is publishing.
@@ -138,8 +144,8 @@ def remove_unnamed(output: str, keep: Iterable[str], manifest: Manifest) -> None
       keep: names of folders that stay.
       manifest: as it is now.
     """
-    found = run_folders(output, list_files(output)) - {*keep} - {span.folder for span in manifest.spans}
-    found -= run_folders(output, manifest.files())
+    found = run_folders(output, list_files(output)) - {*keep}
+    found -= run_folders(output, manifest.files()) if manifest is not None else set()
     if not found:
         return
     named = {folder for version in read_versions(output) for folder in run_folders(output, version.files())}
