@@ -131,8 +131,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
         goes on from.
       resumption: what the start of a stream knows of those before it; without it, a stream that ends can go on only
         from a checkpoint of its runner.
-      append: adds what is written to the dataset that is there, as a span (`Addition`); what is there must have the same
-        splits, schema and features. Without a dataset there, one is written, whose first span it is.
+      append: adds what is written to the dataset that is there, as a span (`Addition`); its splits, schema and features
+        must be the same. Without a dataset there, one is written, whose first span it is.
       observer: is shown the rows that are written and rejected, stages files, and may refuse publication; without
         windows.
       summaries: makes what each window says of its rows beside them, such as statistics (`WindowStatistics`).

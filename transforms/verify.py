@@ -4,7 +4,8 @@ It checks the manifest itself and its sums; that each file it names is there, wi
 record count, uncompressed size and SHA-256, and the checksums inside it; that every record conforms to the dataset's
 schema (that of the features, where a transform was applied), or, in a dataset without one, that each feature has one
 kind in all records; the lines of the dead letters; that statistics are of as many rows; and that the folder holds
-nothing that the manifest does not know, except for what unfinished runs left there (`penstock.transforms.leftovers`). For a dataset with
+nothing that no manifest knows, except for what unfinished runs left there (`penstock.transforms.leftovers`). Of a dataset
+that was added to, each span must agree with its part of the manifest, and the sums with the spans. For a dataset with
 windows, it checks all this for each window's manifest, which must also agree with its window.
 """
 
@@ -32,6 +33,7 @@ from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, 
 from penstock.io.dataset.options import IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
+from penstock.io.dataset.spans.append import is_mark
 from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.spans.whole import contradictions, part_of, spans_of
 from penstock.io.dataset.windowed.manifest import WindowManifest
@@ -100,12 +102,14 @@ def _verify_whole(directory: str, manifest: Manifest) -> Iterator[Fault]:
     yield from (Fault("manifest.sum", MANIFEST, wrong) for wrong in contradictions(manifest))
     known = {MANIFEST, *manifest.files()}
     others = run_folders(directory, present) - run_folders(directory, known)
-    try:
-        earlier = superseded(directory, present)
-    except (PenstockError, OSError) as error:
-        earlier = {}
-        yield Fault("manifest.broken", VERSIONS, str(error))
-    yield from _check_files(known, {*manifest.extras, *others, VERSIONS}, present.keys() - earlier.keys())
+    orphans = list(_check_files(known, {*manifest.extras, *others, VERSIONS}, present))
+    earlier: Mapping[str, str] = {}
+    if any(fault.code == "file.orphan" for fault in orphans):
+        try:
+            earlier = superseded(directory, present)
+        except PenstockError as error:
+            yield Fault("manifest.broken", VERSIONS, str(error))
+    yield from (fault for fault in orphans if fault.code != "file.orphan" or fault.path not in earlier)
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
     yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())
@@ -244,7 +248,7 @@ def _check_files(known: Set[str], folders: Iterable[str], present: Collection[st
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
     for path in sorted(set(present) - known - {STREAM}):
-        if not path.startswith(no_orphans) and not is_claim(path):
+        if not path.startswith(no_orphans) and not (is_claim(path) or is_mark(path)):
             yield Fault("file.orphan", path, "is not in the manifest")
 
 

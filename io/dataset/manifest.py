@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -199,9 +200,14 @@ def read_manifest(directory: str) -> Manifest | None:
     return Manifest.read(stores.join(directory, MANIFEST))
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _typed(value: _T) -> _T:
     """Returns the dataclass after checking that its fields, nested dataclasses included, have their declared types."""
-    hints = get_type_hints(type(value))
+    hints = _hints(type(value))
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         if not _is_of(getattr(value, field.name), hints[field.name]):
             raise TypeError(f"{field.name} must be of type {hints[field.name]}, got {getattr(value, field.name)!r}")

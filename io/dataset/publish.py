@@ -34,7 +34,7 @@ from penstock.io.dataset.layout import (
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest, sum_counts
 from penstock.io.dataset.observer import Anomaly
 from penstock.io.dataset.run_folder import RunFolder
-from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unnamed, replace_manifest
+from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.whole import as_span, part_of_run, with_span
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
@@ -214,7 +214,7 @@ class Publisher:
         placed = manifest if folder is not None else of_disk.placed(manifest, is_first=old is None)
         new = as_span(placed, span) if old is None else with_span(old, placed, span)
         if folder is None:
-            remove_unnamed(self.staging.output, [of_disk.name], old)
+            remove_unpublished(self.staging.output, old)
             of_disk.move_in(manifest, letters, is_first=old is None)
         else:
             folder.check(placed)

@@ -155,8 +155,8 @@ class DatasetSpec:
             raise ConfigError("append adds to what overwrite would replace: pass one of them")
         if self.append is not None and (has_windows or not is_bounded):
             raise ConfigError(
-                "append adds a span to a dataset that is one, and windows are added by the stream that writes them: leave "
-                "it out, or leave the windows out"
+                "append adds a span to a dataset that is one, and windows are added by the stream that writes them: "
+                "leave it out, or leave the windows out"
             )
         if not has_windows:
             if not is_bounded:

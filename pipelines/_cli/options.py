@@ -292,8 +292,8 @@ class OutputOptions(Options):
         action="store_true",
     )
     append: bool = flag(
-        "add the rows to the dataset that OUTPUT holds, as a span; flags that are not given are those of the dataset, and "
-        "inputs that are in it are left out",
+        "add the rows to the dataset that OUTPUT holds, as a span; flags that are not given are those of the dataset, "
+        "and inputs that are in it are left out",
         False,
         action="store_true",
     )

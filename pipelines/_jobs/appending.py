@@ -110,8 +110,8 @@ class Appending:
         place = self.base.extra(SCHEMA) if self.base is not None else None
         if place is not None and (rolling or options.transform.rolling):
             raise ConfigError(
-                f"--append: {stores.join(output, place)} has the rolling features too, so it does not say what the rows "
-                "are as they are read: pass --schema"
+                f"--append: {stores.join(output, place)} has the rolling features too, so it does not say what the "
+                "rows are as they are read: pass --schema"
             )
         return None if place is None else stores.join(output, place)
 
@@ -134,8 +134,8 @@ class Appending:
             )
         if flags.transform and transform_fingerprint(flags.transform) != transform_fingerprint(ours):
             raise ConfigError(
-                f"--transform {flags.transform}: is another graph than the one that {output} was written with: leave it "
-                "out, and that one is applied"
+                f"--transform {flags.transform}: is another graph than the one that {output} was written with: leave "
+                "it out, and that one is applied"
             )
         return ours
 
@@ -172,13 +172,13 @@ class Appending:
         split, said = plan.recipe.split_kind().describe(), base.provenance.get("split")
         if said is not None and split != said:
             raise ConfigError(
-                f"--append: rows of the dataset are split {_text(said)}, and these would be {_text(split)}: the same row "
-                "could come into another split; leave out the flags of splits"
+                f"--append: rows of the dataset are split {_text(said)}, and these would be {_text(split)}: the same "
+                "row could come into another split; leave out the flags of splits"
             )
         if seed != base.seed:
             raise ConfigError(
-                f"--seed {seed}: the dataset has the seed {base.seed}, and with another one the same row could come into "
-                "another split: leave it out"
+                f"--seed {seed}: the dataset has the seed {base.seed}, and with another one the same row could come "
+                "into another split: leave it out"
             )
         fingerprint = base.provenance.get("schema_fingerprint")
         if fingerprint is not None and schema_fingerprint(plan.row_schema) != fingerprint:
@@ -232,7 +232,7 @@ class _Known:
             span = one.get("span", "1")
             raise DataError(
                 f"{file.uri}: is in the dataset (span {span}) as it was before, with {one.get('size')} bytes, and has "
-                f"{file.size} now: its rows would be in it twice; drop that span first (penstock drop-span), or put new "
-                "rows into files of their own"
+                f"{file.size} now: its rows would be in it twice; drop that span first (penstock drop-span), or put "
+                "new rows into files of their own"
             )
         return True

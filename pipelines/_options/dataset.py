@@ -103,9 +103,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         if self.output.span is not None and not self.output.append:
             raise ConfigError(f"--span {self.output.span}: names what --append adds: pass --append too")
         if self.output.append and not self.may_append:
-            raise ConfigError(
-                f"--append is of prepare: {self.name} writes a dataset of its own; give another --output, and leave it out"
-            )
+            raise ConfigError(f"--append is of prepare: {self.name} writes a dataset of its own: leave it out")
         if self.output.append and self.run.is_translated:
             raise ConfigError("--append looks at the dataset and at the inputs, and this reads nothing: leave it out")
 

@@ -46,7 +46,8 @@ class VersionArguments(_Arguments):
     """A dataset, and two of its versions."""
 
     versions: tuple[str, ...] = bare(
-        "folder of the dataset, and the numbers of two versions, before and after (default: the newest and the one before)",
+        "folder of the dataset, and the numbers of two versions, before and after (default: the newest and the one "
+        "before)",
         DATASET_BARE,
         metavar="DATASET A B",
     )
@@ -261,7 +262,8 @@ class CompactOptions(_SpansJobOptions):
     name: ClassVar[str] = "compact"
     description: ClassVar[str] = "Puts spans of a dataset together: the same records in shards of the aimed size."
     examples: ClassVar[str] = (
-        f"examples:\n  penstock compact dataset\n  penstock compact dataset 2026-11-26 2026-11-27 --name november\n\n{_CODES}"
+        "examples:\n  penstock compact dataset\n  penstock compact dataset 2026-11-26 2026-11-27 --name november\n\n"
+        f"{_CODES}"
     )
     counts: ClassVar[tuple[int, int]] = (1, 1 << 20)
 

@@ -332,7 +332,8 @@ class StatusResult(Result):
       unknown: files that no manifest names, and `unknown_bytes`.
       earlier_files: how many only earlier versions have, and `earlier_bytes`.
       version: of the dataset; None with windows.
-      spans: of a dataset that was added to, each with `name`, `date`, `created`, `rows_in`, `rows_out`, `rows_rejected`.
+      spans: of a dataset that was added to, each with `name`, `date`, `created`, `rows_in`, `rows_out` and
+        `rows_rejected`.
       stream: what `stream.json` says; None if there is none.
       report: the file of the report.
     """

@@ -290,7 +290,8 @@ def _status(result: StatusResult) -> Iterator[RenderableType]:
     yield from _listed("folders of runs", map(_staged, result.staging))
     if result.earlier_files:
         files = counted(result.earlier_files, "file")
-        yield f"{files} of earlier versions alone ({byte_text(result.earlier_bytes)}); penstock verify --clean deletes them"
+        size = byte_text(result.earlier_bytes)
+        yield f"{files} of earlier versions alone ({size}); penstock verify --clean deletes them"
     title = f"files that no manifest names ({byte_text(result.unknown_bytes)})"
     yield from _listed(title, result.unknown)
     yield from _listed("files that are missing", result.missing)
@@ -304,7 +305,8 @@ def _state(result: StatusResult) -> Iterator[str]:
         case "whole":
             yield "a dataset without windows"
             if result.spans:
-                yield f"version {result.version}, {counted(len(result.spans), 'span')}, the newest {result.spans[-1]['name']}"
+                spans = counted(len(result.spans), "span")
+                yield f"version {result.version}, {spans}, the newest {result.spans[-1]['name']}"
         case _:
             span = _range(
                 *(window[end] for end, window in enumerate((result.first_window, result.last_window)) if window)

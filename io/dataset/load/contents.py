@@ -65,8 +65,8 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
     With `version`, a manifest is read that may have been replaced since.
 
     Raises:
-      ConfigError: when there is no such version, or files of it are deleted; when the folder holds no dataset that is complete, or one of a format that this release does not
-        know; when its schema is wrong.
+      ConfigError: when there is no such version, or files of it are deleted; when the folder holds no dataset that is
+        complete, or one of a format that this release does not know; when its schema is wrong.
       MissingExtraError: when its format or its store needs an extra that is not installed.
       DataError: when a manifest is damaged.
     """
@@ -144,8 +144,8 @@ def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
     gone = [shard.path for shard in fields["shards"] if shard.path not in there]
     if gone:
         raise ConfigError(
-            f"{directory}: {len(gone)} shards of version {number} are deleted, such as {gone[0]}: read a version that is "
-            "kept (penstock log)"
+            f"{directory}: {len(gone)} shards of version {number} are deleted, such as {gone[0]}: read a version that "
+            "is kept (penstock log)"
         )
     return path, fields
 

@@ -40,8 +40,8 @@ def load(
         can be read until `penstock verify --clean` has deleted files of it.
 
     Raises:
-      ConfigError: for a version that there is not, or not any more; for a folder without a dataset, a split or a column that it does not have, a format that this release
-        does not know.
+      ConfigError: for a folder without a dataset, a split, a column or a version that it does not have, or not any
+        more, a format that this release does not know.
       MissingExtraError: for a store or a format whose extra is not installed.
       DataError: for a damaged manifest.
     """

@@ -6,14 +6,14 @@ that no manifest names, which the next run that adds removes.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from penstock.io.dataset.layout import HISTORY, MANIFEST, RUN_PREFIX, STATISTICS, Staging, run_folders
 from penstock.io.dataset.manifest import Manifest, read_manifest
-from penstock.io.dataset.spans.versions import keep_version, read_versions
+from penstock.io.dataset.spans.versions import keep_version
 from penstock.io.errors import DataError
 from penstock.io.files import stores
-from penstock.io.files.folders import list_files, move_files, remove_folder, replace_file
+from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder, replace_file
 from penstock.io.files.stores import Versioned
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 
@@ -72,6 +72,10 @@ def replace_manifest(staging: Staging, old: Manifest | None, new: Manifest, vers
         )
 
 
+# This file is in the folder of a run from the beginning of its publication to the end.
+_MARK = "unpublished"
+
+
 @dataclasses.dataclass(frozen=True)
 class SpanFolder:
     """The folder that a run on a disk gives its files, below the dataset, before a manifest names them."""
@@ -111,6 +115,7 @@ class SpanFolder:
         kept = [path for path in staged if path in extras or path.startswith(tuple(f"{extra}/" for extra in extras))]
         names = {self.staging.path(*path.split("/")): path for path in (*(one.path for one in manifest.shards), *kept)}
         moves = {source: self._url(name) for source, name in {**names, **letters}.items() if stores.exists(source)}
+        stores.write_file(self._url(_MARK), b"\n", "text/plain")
         move_files(moves)
         present = list_files(stores.join(self.staging.output, self.name))
         wrong = [one.path for one in manifest.shards if present.get(one.path) != one.bytes]
@@ -128,26 +133,36 @@ class SpanFolder:
         staged = list_files(self.staging.directory)
         points = [path.split("/") for path in staged if path.startswith(f"{HISTORY}/")]
         move_files({self.staging.path(*parts): stores.join(self.staging.output, *parts) for parts in points})
+        delete_files(self.staging.output, [f"{self.name}/{_MARK}"])
         remove_folder(self.staging.directory)
 
     def _url(self, path: str) -> str:
         return stores.join(self.staging.output, self.name, *path.split("/"))
 
 
-def remove_unnamed(output: str, keep: Iterable[str], manifest: Manifest | None) -> None:
+def remove_unpublished(output: str, manifest: Manifest | None) -> None:
     """Removes the folders of runs on a disk that were killed while they published.
 
     The caller holds the lock, so that no run is publishing.
 
     Args:
       output: the folder of the dataset.
-      keep: names of folders that stay.
       manifest: as it is now.
     """
-    found = run_folders(output, list_files(output)) - {*keep}
-    found -= run_folders(output, manifest.files()) if manifest is not None else set()
-    if not found:
-        return
-    named = {folder for version in read_versions(output) for folder in run_folders(output, version.files())}
-    for name in sorted(found - named):
-        remove_folder(stores.join(output, name))
+    marks = [path for path in list_files(output) if is_mark(path)]
+    named = run_folders(output, manifest.files()) if manifest is not None and marks else set()
+    for path in marks:
+        folder = path.partition("/")[0]
+        if folder in named:
+            delete_files(output, [path])
+        else:
+            remove_folder(stores.join(output, folder))
+
+
+def is_mark(path: str) -> bool:
+    """Whether a relative path is that of the file which says that a folder is not published yet.
+
+    >>> is_mark("run-20261127T213300Z-0a1b2c3d/unpublished"), is_mark("train/unpublished")
+    (True, False)
+    """
+    return path.startswith(RUN_PREFIX) and path.partition("/")[2] == _MARK

@@ -6,7 +6,6 @@ order of the spans. Each shard that is read is held against its digest in the ma
 are read again and held against those that were read, as a multiset, before anything is published.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import os
@@ -26,7 +25,7 @@ from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
 from penstock.io.dataset.shuffle import ShardPlan, spill_directory
-from penstock.io.dataset.spans.append import SpanFolder, current_of, replace_manifest
+from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.drop import dataset_with_spans, find_spans, publishing
 from penstock.io.dataset.spans.span import Span
 from penstock.io.dataset.spans.whole import of_spans, part_of
@@ -92,9 +91,12 @@ def compact_spans(
         with alone(lock_path(output)):
             current, version = current_of(output, before.run_id, staging.is_final)
             if not staging.is_final:
+                remove_unpublished(output, current)
                 letters = {staging.path(*file.path.split("/")): file.path for file in part.dead_letters}
                 folder.move_in(part, letters)
             replace_manifest(staging, current, new, version)
+            if not staging.is_final:
+                folder.finish()
     return new
 
 
@@ -189,8 +191,8 @@ class _Split:
             raise DataError(f"{path}: cannot be read, so nothing is published: {error}") from error
         if (records, content.sha256.hexdigest()) != (shard.records, shard.sha256):
             raise DataError(
-                f"{path}: is not as the manifest says ({records} records, {shard.records} there), so nothing is published; "
-                "see penstock verify"
+                f"{path}: is not as the manifest says ({records} records, {shard.records} there), so nothing is "
+                "published; see penstock verify"
             )
 
     def _format(self, columns: pa.Schema | None) -> ShardFormat:

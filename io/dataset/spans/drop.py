@@ -1,13 +1,12 @@
 """Versions of a dataset with fewer spans. Files stay: earlier versions have them."""
 
 import contextlib
-import dataclasses
 import datetime
 from collections.abc import Collection, Iterator
 
 from penstock.io.dataset.layout import Staging, lock_path
 from penstock.io.dataset.manifest import Manifest, read_manifest
-from penstock.io.dataset.spans.append import current_of, replace_manifest
+from penstock.io.dataset.spans.append import current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.span import Span
 from penstock.io.dataset.spans.whole import of_spans, with_spans
 from penstock.io.errors import ConfigError
@@ -49,6 +48,8 @@ def drop_spans(output: str, names: Collection[str], operation: str) -> Manifest:
     created = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
     with publishing(output) as staging, alone(lock_path(output)):
         current, version = current_of(output, before.run_id, staging.is_final)
+        if not staging.is_final:
+            remove_unpublished(output, current)
         new = of_spans(before, left, staging.run_id, created, operation)
         replace_manifest(staging, current, new, version)
     return new

@@ -5,10 +5,13 @@ A version can be read as long as all its files are there: nothing that adds, dro
 """
 
 import gzip
+import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from penstock.io.dataset.layout import VERSIONS
+from penstock.io.dataset.layout import MANIFEST, VERSIONS
 from penstock.io.dataset.manifest import Manifest, read_manifest
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
@@ -83,7 +86,7 @@ def _read(output: str, number: int) -> Manifest:
         raise DataError(f"{path}: is missing")
     try:
         text = gzip.decompress(content)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be decompressed: {error}") from error
     return Manifest.parse(text, path)
 
@@ -105,14 +108,44 @@ def superseded(output: str, present_files: Iterable[str]) -> dict[str, str]:
     """
     since: dict[str, str] = {}
     last: set[str] = set()
-    for manifest in read_versions(output):
-        files = {*manifest.files()}
-        since.update(dict.fromkeys(last - files, manifest.created))
+    for created, files in _files(output):
+        since.update(dict.fromkeys(last - files, created))
         since = {path: time for path, time in since.items() if path not in files}
         last = files
     if not since:
         return {}
     return {path: time for path in present_files if (time := _within(path, since)) is not None}
+
+
+def _files(output: str) -> Iterator[tuple[str, set[str]]]:
+    """Yields of each version when it was published, and its files; of a manifest only that is looked at."""
+    path = stores.join(output, MANIFEST)
+    present = _fields(path, stores.read_if_there(path))
+    for number in version_numbers(output):
+        if present is None or number < present.get("dataset_version", 1):
+            earlier = stores.join(output, *version_path(number).split("/"))
+            found = _fields(earlier, stores.read_if_there(earlier))
+            if found is not None:
+                yield found["created"], _named(found)
+    if present is not None:
+        yield present["created"], _named(present)
+
+
+def _fields(path: str, content: bytes | None) -> dict[str, Any] | None:
+    try:
+        if content is None:
+            return None
+        found = json.loads(gzip.decompress(content) if path.endswith(".gz") else content)
+        if not isinstance(found["created"], str):
+            raise TypeError("created must be a text")
+        _named(found)
+        return dict(found)
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: not a manifest: {error!r}") from error
+
+
+def _named(fields: Mapping[str, Any]) -> set[str]:
+    return {*fields["extras"], *(file["path"] for file in (*fields["shards"], *fields["dead_letters"]))}
 
 
 def _within(path: str, since: Mapping[str, str]) -> str | None:

@@ -174,7 +174,8 @@ def check_alike(base: Manifest, new: Manifest) -> None:
             )
     if list(base.splits) != list(new.splits):
         raise DataError(
-            f"splits must be {', '.join(base.splits)}, as in the dataset, got {', '.join(new.splits)}; nothing is published"
+            f"splits must be {', '.join(base.splits)}, as in the dataset, got {', '.join(new.splits)}; "
+            "nothing is published"
         )
     for name, what in _FINGERPRINTS.items():
         said, found = base.provenance.get(name), new.provenance.get(name)
