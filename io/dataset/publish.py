@@ -214,7 +214,7 @@ class Publisher:
         placed = manifest if folder is not None else of_disk.placed(manifest, is_first=old is None)
         new = as_span(placed, span) if old is None else with_span(old, placed, span)
         if folder is None:
-            remove_unpublished(self.staging.output, old)
+            remove_unpublished(self.staging.output, old, of_disk.name)
             of_disk.move_in(manifest, letters, is_first=old is None)
         else:
             folder.check(placed)

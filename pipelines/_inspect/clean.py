@@ -39,7 +39,7 @@ def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
     unknown |= _beside_windows(dataset, files, since)
     left_out = f"{datetime.datetime.fromtimestamp(since, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
     earlier = superseded(dataset, (file.path for file in files))
-    unknown |= {path for path, time in earlier.items() if time < left_out}
+    unknown |= {path for path, time in earlier.items() if time <= left_out}
     gone = [
         file.path for file in files if file.modified < since and (file.path in unknown or _top(file) in folders)
     ]  # fmt: skip

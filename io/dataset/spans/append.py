@@ -140,7 +140,7 @@ class SpanFolder:
         return stores.join(self.staging.output, self.name, *path.split("/"))
 
 
-def remove_unpublished(output: str, manifest: Manifest | None) -> None:
+def remove_unpublished(output: str, manifest: Manifest | None, own: str = "") -> None:
     """Removes the folders of runs on a disk that were killed while they published.
 
     The caller holds the lock, so that no run is publishing.
@@ -148,8 +148,9 @@ def remove_unpublished(output: str, manifest: Manifest | None) -> None:
     Args:
       output: the folder of the dataset.
       manifest: as it is now.
+      own: the name of the folder of the run that publishes now, which may have begun to before.
     """
-    marks = [path for path in list_files(output) if is_mark(path)]
+    marks = [path for path in list_files(output) if is_mark(path) and path.partition("/")[0] != own]
     named = run_folders(output, manifest.files()) if manifest is not None and marks else set()
     for path in marks:
         folder = path.partition("/")[0]

@@ -72,10 +72,10 @@ def span_date(name: str, newest: str | None, created: str) -> str:
 
 
 def next_name(names: Sequence[str]) -> str:
-    """Returns the name of a span that is given none: the number after the greatest one.
+    """Returns the name of a span that is given none: the number after the greatest one, or after how many there are.
 
-    >>> next_name(["1", "2026-11-27", "2"]), next_name([])
-    ('3', '1')
+    >>> next_name(["1", "2026-11-27", "2"]), next_name(["a"]), next_name([])
+    ('3', '2', '1')
     """
     numbers = [int(name) for name in names if name.isdecimal() and len(name) < 8]
-    return str(max([len(names), *numbers]) + 1) if names else "1"
+    return str(max(numbers, default=len(names)) + 1)

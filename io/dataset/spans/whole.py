@@ -169,9 +169,7 @@ def check_alike(base: Manifest, new: Manifest) -> None:
     for name in _SHARED:
         said, found = getattr(base, name), getattr(new, name)
         if said != found:
-            raise DataError(
-                f"{name} must be {said}, as in the dataset that is added to, got {found}; nothing is published"
-            )
+            raise DataError(f"{name} must be {said}, as in the dataset, got {found}; nothing is published")
     if list(base.splits) != list(new.splits):
         raise DataError(
             f"splits must be {', '.join(base.splits)}, as in the dataset, got {', '.join(new.splits)}; "
