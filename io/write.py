@@ -39,12 +39,13 @@ from penstock.io.beam.windows import AnyWindows, FlushWindows, Windows
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.kinds import KindCounter, SeenKinds, dataset_schema, merge_kinds
 from penstock.io.dataset.layout import SCHEMA, Staging, check_output, new_run_id
-from penstock.io.dataset.manifest import Shard, sum_counts
+from penstock.io.dataset.manifest import Shard, read_manifest, sum_counts
 from penstock.io.dataset.observer import Anomaly, DatasetObserver, Summaries
 from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, Shuffle
 from penstock.io.dataset.publish import Outcome, Publisher
 from penstock.io.dataset.run_folder import manifest_version
 from penstock.io.dataset.shuffle import RunnerShuffle, SpillingShuffle, spill_directory
+from penstock.io.dataset.spans.addition import Addition
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.clock import ClosingRules
 from penstock.io.dataset.windowed.flush import FlushRules
@@ -130,6 +131,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
         goes on from.
       resumption: what the start of a stream knows of those before it; without it, a stream that ends can go on only
         from a checkpoint of its runner.
+      append: adds what is written to the dataset that is there, as a span (`Addition`); its splits, schema and features
+        must be the same. Without a dataset there, one is written, whose first span it is.
       observer: is shown the rows that are written and rejected, stages files, and may refuse publication; without
         windows.
       summaries: makes what each window says of its rows beside them, such as statistics (`WindowStatistics`).
@@ -164,6 +167,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
     allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
     resume: bool = False
+    append: Addition | None = None
     resumption: Resumption | None = None
     observer: DatasetObserver | None = None
     summaries: Summaries | None = None
@@ -193,7 +197,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
             _check_one_window(batches)
         staging = Staging(self.output, self._run_id())
         self._check_apart(batches)
-        check_output(self.output, self.overwrite, staging.run_id, resume=self.resume)
+        check_output(self.output, self.overwrite, staging.run_id, resume=self.resume, append=self.append is not None)
         handler = self._handler(staging)
         if not isinstance(windows, str | None):
             if self.observer is not None:
@@ -288,7 +292,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         rejects = _rejects(once, handler)
         publish = beam.ParDo(
             _PublishFn(
-                Publisher(staging, self.spec, manifest_version(self.output)),
+                Publisher(staging, self.spec, manifest_version(self.output), self._base()),
                 self._writes_schema,
                 counts_here=self.rows_in is None,
                 must_publish=self.run_id is None,
@@ -302,6 +306,13 @@ class WriteDataset(TakesBatches, RejectingTransform):
             beam.pvalue.AsList(self._observed(staging, once, encoded, handler)),
         )
         return once | "Publish" >> publish.with_output_types(Outcome)
+
+    def _base(self) -> str:
+        """The run id of the dataset that is added to; empty where there is none."""
+        if self.append is None or self.append.base is not None:
+            return "" if self.append is None else str(self.append.base)
+        found = read_manifest(self.output)
+        return found.run_id if found else ""
 
     def _observed(
         self,

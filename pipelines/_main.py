@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import penstock
 from penstock.io.kernel import compiled
-from pipelines import check, compare, export, fit, history, prepare, profile, relax, replay, status, verify
+from pipelines import check, compare, export, fit, history, prepare, profile, relax, replay, spans, status, verify
 from pipelines._cli.command import JobOptions, Run, command, printed
 from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
@@ -21,6 +21,14 @@ from pipelines._options.prepare import PrepareOptions
 from pipelines._options.profile import ProfileOptions
 from pipelines._options.relax import RelaxOptions
 from pipelines._options.replay import ReplayOptions
+from pipelines._options.spans import (
+    CompactOptions,
+    DiffOptions,
+    DropSpanOptions,
+    LogOptions,
+    RetainOptions,
+    SpansOptions,
+)
 from pipelines._options.status import StatusOptions
 from pipelines._options.verify import VerifyOptions
 from pipelines._report.result import DONE, WRONG_USAGE
@@ -37,6 +45,12 @@ JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "status": (StatusOptions, status.run),
     "history": (HistoryOptions, history.run),
     "replay": (ReplayOptions, replay.run),
+    "spans": (SpansOptions, spans.run),
+    "log": (LogOptions, spans.log),
+    "diff": (DiffOptions, spans.diff),
+    "drop-span": (DropSpanOptions, spans.drop_span),
+    "retain": (RetainOptions, spans.retain),
+    "compact": (CompactOptions, spans.compact),
 }
 
 _COMPLETION = "completion"

@@ -4,14 +4,15 @@ It checks the manifest itself and its sums; that each file it names is there, wi
 record count, uncompressed size and SHA-256, and the checksums inside it; that every record conforms to the dataset's
 schema (that of the features, where a transform was applied), or, in a dataset without one, that each feature has one
 kind in all records; the lines of the dead letters; that statistics are of as many rows; and that the folder holds
-nothing that the manifest does not know, except for what unfinished runs left there (`leftovers`). For a dataset with
-windows, it checks all this for each window's manifest, which must also agree with its window.
+nothing that no manifest knows, except for what unfinished runs left there (`penstock.transforms.leftovers`). Of a
+dataset that was added to, each span must agree with its part of the manifest, and the sums with the spans. For a
+dataset with windows, it checks all this for each window's manifest, which must also agree with its window.
 """
 
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 
 import google_crc32c
 
@@ -19,14 +20,13 @@ from penstock.io.beam import progress
 from penstock.io.dataset.layout import (
     DEAD_LETTERS,
     HISTORY,
-    LOCK_PREFIX,
     MANIFEST,
-    PROBE_PREFIX,
     SCHEMA,
     STAGING_PREFIX,
     STATISTICS,
     STREAM,
     TRANSFORM,
+    VERSIONS,
     WINDOWS,
     run_folders,
 )
@@ -34,6 +34,9 @@ from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, 
 from penstock.io.dataset.options import IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
+from penstock.io.dataset.spans.append import is_mark
+from penstock.io.dataset.spans.versions import superseded
+from penstock.io.dataset.spans.whole import contradictions, part_of, spans_of
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
@@ -54,9 +57,6 @@ AnyManifest = Manifest | WindowManifest
 _MAX_SHOWN = 3
 
 _READ_BYTES = 1 << 20
-
-# What is said of each of `leftovers`.
-LEFTOVER = "was left by a run that did not finish: no part of the dataset, safe to delete when no run is at work"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +100,29 @@ def _verify_whole(directory: str, manifest: Manifest) -> Iterator[Fault]:
     present = list_files(directory)
     _plan_bytes([manifest], present)
     yield from _check_sums(manifest, MANIFEST)
+    yield from (Fault("manifest.sum", MANIFEST, wrong) for wrong in contradictions(manifest))
     known = {MANIFEST, *manifest.files()}
     others = run_folders(directory, present) - run_folders(directory, known)
-    yield from _check_files(known, {*manifest.extras, *others}, present)
+    orphans = list(_check_files(known, {*manifest.extras, *others, VERSIONS}, present))
+    earlier: Mapping[str, str] = {}
+    if any(fault.code == "file.orphan" for fault in orphans):
+        try:
+            earlier = superseded(directory, present)
+        except PenstockError as error:
+            yield Fault("manifest.broken", VERSIONS, str(error))
+    yield from (fault for fault in orphans if fault.code != "file.orphan" or fault.path not in earlier)
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
     yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())
     yield from _check_rejects(directory, manifest, present)
+    for span in spans_of(manifest):
+        part = part_of(manifest, span)
+        if manifest.spans:
+            yield from _check_sums(part, f"{MANIFEST}, span {span.name}")
+        yield from _check_whole_statistics(directory, part, present)
+
+
+def _check_whole_statistics(directory: str, manifest: Manifest, present: Mapping[str, int]) -> Iterator[Fault]:
     if (statistics := manifest.extra(STATISTICS)) is not None:
         for name, said in (
             (IN_STATISTICS, {ALL_EXAMPLES: manifest.rows_in}),
@@ -206,42 +222,6 @@ def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
         yield Fault("manifest.sum", path, f"rows_out, against its inputs: {manifest.rows_out} and {rows}")
 
 
-def leftovers(directory: str) -> list[str]:
-    """Returns the names of what unfinished runs left beside a dataset, such as `.tmp-probe-1a2b3c4d`.
-
-    The folder of a run beside windows is none of them: a job may be at work in it, or be resumed.
-    """
-    present = list_files(directory)
-    names = {path.split("/")[0] for path in present if path.startswith(STAGING_PREFIX)}
-    if MANIFEST not in present and any(path == STREAM or path.startswith(f"{WINDOWS}/") for path in present):
-        return sorted(name for name in names if name.startswith(PROBE_PREFIX))
-    in_store = {name for name in names if name.startswith(LOCK_PREFIX) and stores.is_object(directory)}
-    return sorted((names - in_store) | _other_runs(directory, present))
-
-
-def _other_runs(directory: str, present: Iterable[str]) -> set[str]:
-    """The folders of runs in a store that are not the dataset, which has no windows."""
-    found = run_folders(directory, present)
-    manifest = read_manifest(directory) if found else None
-    return found if manifest is None else found - run_folders(directory, manifest.files())
-
-
-def dataset_bytes(directory: str, manifests: Iterable[AnyManifest]) -> int:
-    """Returns the bytes of all files of the dataset in the folder, by its manifests; its history is none of them.
-
-    In the folders of runs in a store, only files count that are named, there or by their folder.
-    """
-    present = list_files(directory)
-    runs = tuple(f"{name}/" for name in run_folders(directory, present))
-    named = {path for manifest in manifests for path in manifest.files()} if runs else set()
-    folders = tuple(f"{path}/" for path in named if path.startswith(runs) and path not in present)
-    return sum(
-        size
-        for path, size in present.items()
-        if path in named or path.startswith(folders) or not path.startswith((STAGING_PREFIX, f"{HISTORY}/", *runs))
-    )
-
-
 def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
     """Yields contradictions inside the manifest."""
     records: collections.Counter[str] = collections.Counter()
@@ -262,18 +242,18 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
             yield Fault("manifest.sum", path, f"{what}: {said} and {found}")
 
 
-def _check_files(known: Set[str], folders: Iterable[str], present: Mapping[str, int]) -> Iterator[Fault]:
+def _check_files(known: Set[str], folders: Iterable[str], present: Collection[str]) -> Iterator[Fault]:
     """Yields files that are missing, and files that no manifest knows, but for those in folders."""
     no_orphans = (STAGING_PREFIX, f"{HISTORY}/", *(f"{folder}/" for folder in folders))
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
     for path in sorted(set(present) - known - {STREAM}):
-        if not path.startswith(no_orphans) and not is_claim(path):
+        if not path.startswith(no_orphans) and not (is_claim(path) or is_mark(path)):
             yield Fault("file.orphan", path, "is not in the manifest")
 
 
-def _is_there(path: str, present: Mapping[str, int]) -> bool:
+def _is_there(path: str, present: Collection[str]) -> bool:
     """Whether a file, or any file below a folder, is there."""
     return path in present or any(other.startswith(f"{path}/") for other in present)
 

@@ -12,6 +12,11 @@
       _history/                     metrics of this run, and of those before it; stays when the dataset is replaced
       .tmp-<run id>/                a run that has not finished, or that crashed; `owner.lock` tells which
 
+What is added is in folders of its own, and earlier manifests are kept (`penstock.io.dataset.spans`)::
+
+      run-<run id>/                 a span: its shards, dead letters and statistics; of a first one schema and graph too
+      _versions/000001.json.gz      the manifest as it was before
+
 With windows, each window has its own manifest, and its own folders for shards and dead letters::
 
       stream.json                   of a stream: how far it is read and published
@@ -52,6 +57,7 @@ from penstock.io.dataset.options import SCHEMA as SCHEMA
 from penstock.io.dataset.options import STATISTICS as STATISTICS
 from penstock.io.dataset.options import STREAM as STREAM
 from penstock.io.dataset.options import TRANSFORM as TRANSFORM
+from penstock.io.dataset.options import VERSIONS as VERSIONS
 from penstock.io.dataset.options import WINDOWS as WINDOWS
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
@@ -74,8 +80,13 @@ Owner = Literal["running", "ended", "unknown"]
 # This file is staged once the old dataset is deleted. A second attempt sees it and deletes nothing.
 CLEARED = "cleared"
 
+# As `new_run_id` names runs: a split may well begin with `run-`.
+_LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
+
 _DATASET_FILE = re.compile(
-    r"manifest\.json|stream\.json|schema\.pbtxt|(statistics|transform|dead_letters|windows|_history)/.*|\.tmp-.*"
+    r"manifest\.json|stream\.json|schema\.pbtxt|\.tmp-.*"
+    r"|(statistics|transform|dead_letters|windows|_history|_versions)/.*"
+    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|schema\.pbtxt|(statistics|transform|dead_letters)/.*)"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
 )
 
@@ -117,22 +128,26 @@ def lock_path(output: str, name: str = "dataset") -> str:
 def dataset_of(folder: str) -> str:
     """Returns the dataset that has its files in `folder`: the folder itself, or what is above that of a run.
 
-    >>> dataset_of("s3://b/out/run-r1"), dataset_of("run-r1")
-    ('s3://b/out', 'run-r1')
+    >>> dataset_of("s3://b/out/run-r1"), dataset_of("run-r1"), dataset_of("out/run-20261127T213300Z-0a1b2c3d")
+    ('s3://b/out', 'run-r1', 'out')
     """
     above, _, name = folder.rpartition("/")
-    return above if stores.is_object(folder) and name.startswith(RUN_PREFIX) else folder
+    is_run = name.startswith(RUN_PREFIX) if stores.is_object(folder) else _LOCAL_RUN.fullmatch(name)
+    return above if is_run else folder
 
 
 def run_folders(output: str, paths: Iterable[str]) -> set[str]:
-    """Returns the names of the folders of runs in a store's dataset that some of its files are in.
+    """Returns the names of the folders of runs in a dataset that some of its files are in.
+
+    On a disk they are those of runs that added to it.
 
     >>> run_folders("s3://b/out", ["run-r1/train/x", "manifest.json"]), run_folders("out", ["run-r1/x"])
     ({'run-r1'}, set())
+    >>> run_folders("out", ["run-20261127T213300Z-0a1b2c3d/train/x"])
+    {'run-20261127T213300Z-0a1b2c3d'}
     """
-    if not stores.is_object(output):
-        return set()
-    return {path.partition("/")[0] for path in paths if path.startswith(RUN_PREFIX)}
+    found = {path.partition("/")[0] for path in paths if path.startswith(RUN_PREFIX)}
+    return found if stores.is_object(output) else {name for name in found if _LOCAL_RUN.fullmatch(name)}
 
 
 def new_run_id() -> str:
@@ -199,11 +214,13 @@ class Staging:
         return name if self.is_final and name != path and name.startswith(RUN_PREFIX) else None
 
 
-def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool = False, resume: bool = False) -> None:
+def check_output(
+    output: str, overwrite: bool, run_id: str = "", dry_run: bool = False, resume: bool = False, append: bool = False
+) -> None:
     """Rejects an output that cannot take a dataset, before any work is done. It ignores what `run_id` staged.
 
     With `dry_run` nothing is written, and the check does not find out whether the folder is writable. With `resume`
-    the output may already hold windows. What a killed run left counts for nothing.
+    the output may already hold windows, and with `append` a dataset. What a killed run left counts for nothing.
 
     Raises:
       ConfigError: if the output is unreachable, is a file, is not writable, is not empty while `overwrite` is not set,
@@ -225,13 +242,16 @@ def check_output(output: str, overwrite: bool, run_id: str = "", dry_run: bool =
             *(f"{name}/" for name in staging_folders(output, "ended")),
         )
         present = list_files(output)
+        if append:  # a folder that nothing names is of a run that was killed while it published
+            ignored += tuple(f"{name}/" for name in run_folders(output, present))
         found = [path for path in present if not path.startswith(ignored)]
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
-    if found and not overwrite and not resume:
+    if found and not (overwrite or resume or (append and MANIFEST in present)):
         examples = ", ".join(sorted({path.split("/")[0] for path in found})[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
-    check_replaceable(output, present)
+    if not append:
+        check_replaceable(output, present)
     # A run that has staged something has shown that it can write.
     if not dry_run and not any(path.startswith((own, f"{RUN_PREFIX}{run_id}/")) for path in present):
         _probe(output)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -12,6 +13,8 @@ from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_
 from penstock.io.beam.json_coder import from_fields
 from penstock.io.dataset.layout import MANIFEST
 from penstock.io.dataset.observer import Anomaly
+from penstock.io.dataset.options import STATISTICS
+from penstock.io.dataset.spans.span import Span
 from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.reasons import Note
@@ -130,7 +133,12 @@ class Manifest(ManifestFile):
       media_type: media type of the shards.
       notes: what became of values that are no reason to reject a row, such as digits that float32 cannot hold.
       anomalies: what is wrong with the rows as a whole, the gravest first.
-      provenance: what the job records about itself: inputs, fingerprints, options, versions.
+      provenance: what the job records about itself: inputs, fingerprints, options, versions. Of a dataset that was
+        added to, that of its first span, with the inputs of all, each of which names its `span`.
+      spans: what was added at one time each, the oldest first; all else is of all of them together. Empty for a dataset
+        that was never added to.
+      dataset_version: counts what was published in this folder, from 1.
+      operation: what was done to the version before it, such as `append 2026-11-27`; empty for a dataset that is new.
     """
 
     run_id: str
@@ -153,7 +161,14 @@ class Manifest(ManifestFile):
     extras: tuple[str, ...] = ()
     anomalies: tuple[Anomaly, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
+    dataset_version: int = 1
+    operation: str = ""
     version: int = ManifestFile.VERSION
+
+    def extra(self, name: str) -> str | None:
+        """Returns the relative path of an extra. Statistics are those of the newest span, since each has its own."""
+        return self.spans[-1].statistics if self.spans and name == STATISTICS else super().extra(name)
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -185,9 +200,14 @@ def read_manifest(directory: str) -> Manifest | None:
     return Manifest.read(stores.join(directory, MANIFEST))
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _typed(value: _T) -> _T:
     """Returns the dataclass after checking that its fields, nested dataclasses included, have their declared types."""
-    hints = get_type_hints(type(value))
+    hints = _hints(type(value))
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         if not _is_of(getattr(value, field.name), hints[field.name]):
             raise TypeError(f"{field.name} must be of type {hints[field.name]}, got {getattr(value, field.name)!r}")

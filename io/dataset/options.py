@@ -24,6 +24,7 @@ DEAD_LETTERS = "dead_letters"
 WINDOWS = "windows"
 STREAM = "stream.json"
 HISTORY = "_history"
+VERSIONS = "_versions"
 
-# Of the folder of a run, in an object store.
+# Of the folder of a run: in an object store, and on a disk of one that added to a dataset.
 RUN_PREFIX = "run-"

@@ -34,6 +34,8 @@ from penstock.io.dataset.layout import (
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest, sum_counts
 from penstock.io.dataset.observer import Anomaly
 from penstock.io.dataset.run_folder import RunFolder
+from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unpublished, replace_manifest
+from penstock.io.dataset.spans.whole import as_span, part_of_run, with_span
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
@@ -53,7 +55,8 @@ class Outcome:
 
     Attributes:
       status: `published`, or why nothing was: there were no rows, too many were rejected, or an observer refused.
-      manifest: the manifest of the dataset; if nothing was published, the manifest that it would have had.
+      manifest: the manifest of the dataset, or of the span that the run added to it; if nothing was published, the
+        manifest that it would have had.
       dead_letters: the folder of this run's dead letters.
       refused: why an observer refused to publish, one sentence for each reason.
     """
@@ -93,8 +96,10 @@ def read_outcome(staging: Staging) -> Outcome:
 
 
 def _published(staging: Staging, manifest: Manifest) -> Outcome:
-    folder = staging.dead_letters if staging.is_final else stores.join(staging.output, DEAD_LETTERS)
-    return Outcome("published", manifest, folder)
+    own = part_of_run(manifest, staging.run_id)
+    places = [staging.output, *(own.spans[0].folder.split("/") if own.spans and own.spans[0].folder else [])]
+    folder = staging.dead_letters if staging.is_final else stores.join(*places, DEAD_LETTERS)
+    return Outcome("published", own, folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +110,13 @@ class Publisher:
       staging: the staging folder of the run.
       spec: the options of the dataset.
       replaces: as in `RunFolder`, when the run began.
+      base: the run id of the dataset that the run adds to; empty where it writes one.
     """
 
     staging: Staging
     spec: DatasetSpec
     replaces: str = ""
+    base: str = ""
 
     def publish(
         self,
@@ -153,7 +160,7 @@ class Publisher:
         current = self._current()
         folder = RunFolder(self.staging, self.spec.overwrite, self.replaces) if self.staging.is_final else None
         if current is not None and current.run_id == self.staging.run_id:
-            remove_folder(self.staging.directory) if folder is None else folder.finish(current)
+            self._finish(current, folder)
             return _published(self.staging, current)
         files = sorted(rejects, key=lambda file: file.path)
         manifest, renames = self._manifest(shards, files, rows_read, notes)
@@ -167,6 +174,11 @@ class Publisher:
         if outcome.status == "published":
             if schema is not None:
                 write_schema(schema, self.staging.path(SCHEMA))
+            if self.spec.append is not None and (self.base or folder is None):
+                return self._append(manifest, renames, folder, self.spec.append.span)
+            if self.spec.append is not None:
+                manifest = as_span(manifest, self.spec.append.span)
+                outcome = _published(self.staging, manifest)
             if folder is not None:
                 folder.publish(manifest, current)
                 return outcome
@@ -188,6 +200,36 @@ class Publisher:
         self._discard(manifest, self._kept(outcome))
         _write(self.staging.outcome, outcome.to_json())
         return outcome
+
+    def _append(
+        self, manifest: Manifest, letters: Mapping[str, str], folder: RunFolder | None, span: str | None
+    ) -> Outcome:
+        """Publishes the run as a span of the dataset that is there, on a disk also as the first one of a new dataset.
+
+        Raises:
+          DataError: when another run has published since this one began, or the rows are not like those of the dataset.
+        """
+        old, version = current_of(self.staging.output, self.base, self.staging.is_final)
+        of_disk = SpanFolder(self.staging)
+        placed = manifest if folder is not None else of_disk.placed(manifest, is_first=old is None)
+        new = as_span(placed, span) if old is None else with_span(old, placed, span)
+        if folder is None:
+            remove_unpublished(self.staging.output, old, of_disk.name)
+            of_disk.move_in(manifest, letters, is_first=old is None)
+        else:
+            folder.check(placed)
+        replace_manifest(self.staging, old, new, version)
+        self._finish(new, folder)
+        return _published(self.staging, new)
+
+    def _finish(self, published: Manifest, folder: RunFolder | None) -> None:
+        """Does what follows the manifest; may be called again."""
+        if folder is not None:
+            folder.finish(part_of_run(published, self.staging.run_id))
+        elif self.spec.append is not None:
+            SpanFolder(self.staging).finish()
+        else:
+            remove_folder(self.staging.directory)
 
     def _is_published(self) -> bool:
         current = self._current()

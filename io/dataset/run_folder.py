@@ -96,8 +96,16 @@ class RunFolder:
             raise DataError(f"{path}: another run has published since this one began; nothing of this one is published")
         self._finish(manifest, present, old)
 
+    def check(self, manifest: Manifest) -> None:
+        """Checks that the files of a run that adds to a dataset are there.
+
+        Raises:
+          DataError: when one is missing or changed.
+        """
+        self._check_complete(manifest, {entry.path: entry for entry in list_entries(self.staging.output)})
+
     def finish(self, manifest: Manifest) -> None:
-        """Does again what follows the manifest."""
+        """Does what follows the manifest of a run that added to a dataset, or does it again."""
         self._finish(manifest, {entry.path: entry for entry in list_entries(self.staging.output)}, None)
 
     def discard(self, kept: Collection[str]) -> None:
@@ -114,6 +122,9 @@ class RunFolder:
                 f"{self.staging.output}: was filled while the job ran ({filled[0]}); nothing is published"
             )
         check_replaceable(self.staging.output, present)
+        self._check_complete(manifest, present)
+
+    def _check_complete(self, manifest: Manifest, present: Mapping[str, FileEntry]) -> None:
         for path in _damaged(manifest, present):
             raise DataError(
                 f"{self.staging.output}: {path} is not as this run wrote it; does another run write into the same "

@@ -17,10 +17,12 @@ from penstock.io.dataset.options import (
     MAX_SPLITS,
     STATISTICS,
     TRANSFORM,
+    VERSIONS,
     WINDOWS,
     Shuffle,
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
+from penstock.io.dataset.spans.addition import Addition
 from penstock.io.errors import ConfigError
 from penstock.io.reasons import EXCLUDED, Note, complete_notes
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 # A split is a folder, so it cannot have the name of one of the other folders of a dataset.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, STATISTICS, WINDOWS})
+_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, STATISTICS, WINDOWS, VERSIONS})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ class DatasetSpec:
         `30s`.
       empty_windows: whether to publish windows without rows that lie between windows with rows.
       resume: whether the output may already hold windows.
+      append: adds what is written to the dataset that is there, as a span; None writes a dataset.
 
     Raises:
       ConfigError: for a value out of range.
@@ -87,6 +90,7 @@ class DatasetSpec:
     allowed_lateness: AnyDuration = ZERO
     empty_windows: bool = False
     resume: bool = False
+    append: Addition | None = None
 
     def __post_init__(self) -> None:
         self._set("compression", known_compression(self.format, self.compression))
@@ -147,6 +151,13 @@ class DatasetSpec:
         Raises:
           ConfigError: for such options; the message names them.
         """
+        if self.append is not None and self.overwrite:
+            raise ConfigError("append adds to what overwrite would replace: pass one of them")
+        if self.append is not None and (has_windows or not is_bounded):
+            raise ConfigError(
+                "append adds a span to a dataset that is one, and windows are added by the stream that writes them: "
+                "leave it out, or leave the windows out"
+            )
         if not has_windows:
             if not is_bounded:
                 raise ConfigError(

@@ -24,6 +24,7 @@ from penstock.io.dataset.layout import (
     MANIFEST,
     STAGING_PREFIX,
     STREAM,
+    VERSIONS,
     WINDOWS,
     Owner,
     run_folders,
@@ -31,7 +32,8 @@ from penstock.io.dataset.layout import (
 )
 from penstock.io.dataset.manifest import ManifestFile, sum_counts
 from penstock.io.dataset.observer import Anomaly, statistics_files
-from penstock.io.errors import ConfigError
+from penstock.io.dataset.spans.versions import superseded
+from penstock.io.errors import ConfigError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_entries
 from penstock.io.files.paths import FileEntry, is_local
@@ -67,6 +69,9 @@ class ManifestSummary:
       files: relative paths of its shards, dead letters and statistics.
       anomalies: what is wrong with the rows of a window, as in its manifest.
       extras: files and folders that belong to the dataset as a whole.
+      spans: of a dataset that was added to: of each its `name`, `date`, `created`, `rows_in`, `rows_out` and
+        `rows_rejected`.
+      dataset_version: of a whole dataset, as in its manifest.
     """
 
     name: str
@@ -86,6 +91,8 @@ class ManifestSummary:
     files: tuple[str, ...]
     anomalies: tuple[Anomaly, ...]
     extras: tuple[str, ...]
+    spans: tuple[Mapping[str, Any], ...] = ()
+    dataset_version: int = 1
 
     @classmethod
     def of(cls, name: str, text: bytes) -> Self:
@@ -132,7 +139,12 @@ def _summary(fields: Mapping[str, Any], is_window: bool) -> dict[str, Any]:
         ),
         "anomalies": tuple(Anomaly(**found) for found in fields.get("anomalies", ())),
         "extras": tuple(fields["extras"]),
+        "spans": tuple({name: span[name] for name in _OF_SPAN} for span in fields.get("spans", ())),
+        "dataset_version": int(fields.get("dataset_version", 1)),
     }
+
+
+_OF_SPAN = ("name", "date", "created", "rows_in", "rows_out", "rows_rejected")
 
 
 def _bounds(window: Sequence[str], windows: str) -> WindowBounds:
@@ -232,6 +244,7 @@ class DatasetStatus:
       missing: files that a manifest names, and that are not there.
       unknown: files that no manifest names; a window that is just being published may have some for a moment.
       unknown_bytes: the bytes in them.
+      earlier: files that only earlier versions have, which `verify --clean` deletes in time.
       stream: what `stream.json` says; None if there is none.
     """
 
@@ -242,6 +255,7 @@ class DatasetStatus:
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
     unknown_bytes: int
+    earlier: FileCount = FileCount()
     stream: Mapping[str, Any] | None = None
 
     @property
@@ -314,10 +328,17 @@ def dataset_status(output: str, now: float, is_claim: Callable[[str], bool] = la
     unnamed = [path for path in sorted(present.keys() - known) if not path.startswith(extras) and not is_claim(path)]
     # Of windows, a folder that manifests name may still be written to.
     has_windows = any(one.window for one in manifests)
+    earlier: Mapping[str, str] = {}
+    if unnamed and not has_windows and any(path.startswith(f"{VERSIONS}/") for path in present):
+        try:
+            earlier = superseded(output, unnamed)
+        except (PenstockError, OSError) as error:
+            faults = [*faults, Damage(VERSIONS, str(error))]
+        unnamed = [path for path in unnamed if path not in earlier]
     runs = run_folders(output, unnamed) - (set() if has_windows else run_folders(output, known))
     staging = (STAGING_PREFIX, *(f"{name}/" for name in runs))
     staged = [path for path in unnamed if path.startswith(staging)]
-    unknown = [path for path in unnamed if not path.startswith((*staging, f"{HISTORY}/"))]
+    unknown = [path for path in unnamed if not path.startswith((*staging, f"{HISTORY}/", f"{VERSIONS}/"))]
     final = {one.name for one in manifests if one.final}
     return DatasetStatus(
         state="unpublished" if not manifests else "windows" if manifests[0].window else "whole",
@@ -327,6 +348,7 @@ def dataset_status(output: str, now: float, is_claim: Callable[[str], bool] = la
         missing=tuple(_missing(output, manifests, present)),
         unknown=tuple(unknown),
         unknown_bytes=sum(present[path].size for path in unknown),
+        earlier=FileCount.of(present[path] for path in earlier),
         stream=stream,
     )
 

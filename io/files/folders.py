@@ -55,12 +55,17 @@ def copy_folder(source: str, target: str) -> None:
     """Copies all files below a folder, through this machine."""
     for path, size in list_files(source).items():
         origin, copy = (stores.join(folder, *path.split("/")) for folder in (source, target))
-        with (
-            stores.open_file(origin, size, until=size) as reader,
-            writing(copy, OUTPUT_REMEDY),
-            stores.create_file(copy) as writer,
-        ):
-            shutil.copyfileobj(reader, writer, _COPY_BYTES)
+        copy_file(origin, copy, size)
+
+
+def copy_file(source: str, target: str, size: int | None = None) -> None:
+    """Copies a file, through this machine; `size` is known of it, in bytes."""
+    with (
+        stores.open_file(source, size, until=size) as reader,
+        writing(target, OUTPUT_REMEDY),
+        stores.create_file(target) as writer,
+    ):
+        shutil.copyfileobj(reader, writer, _COPY_BYTES)
 
 
 def local_copy(folder: str) -> str:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Literal
 
-from penstock.io.dataset.options import OUT_STATISTICS, STATISTICS
+from penstock.io.dataset.options import OUT_STATISTICS, STATISTICS, VERSIONS
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
 from penstock.io.files.extras import KAFKA, TFT, check_filesystem
@@ -153,7 +153,7 @@ def statistics_file(value: str) -> str:
     if value.endswith(".pb"):
         return value
     place = STATISTICS
-    if stores.is_object(value):  # there the manifest says where they are
+    if stores.is_object(value) or os.path.exists(os.path.join(value, VERSIONS)):  # the manifest says where they are
         from penstock.io.dataset.manifest import read_manifest
 
         manifest = read_manifest(value)
@@ -189,6 +189,8 @@ CUSTOM_CONFIG = Named("file", _reach_config, _find_config, "file", config_file)
 ROLLING = Named("file", find=_find_rolling, holds="file")
 GRAPH = Named("directory", _reach_graph, _find_graph, "file")
 DATASET = Named("directory", find=_find_dataset)
+# The first of several arguments, which the job looks at.
+DATASET_BARE = Named("directory", is_bare=True)
 OUTPUT = Named("directory")
 OUTPUT_FILE = Named("file")
 SPILL = Named("directory", _reach_disk, _find_spill)

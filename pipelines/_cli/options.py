@@ -297,7 +297,15 @@ class OutputOptions(Options):
         False,
         action="store_true",
     )
-    append: bool = flag("reserved for adding to a dataset; refused for now", False, action="store_true")
+    append: bool = flag(
+        "add the rows to the dataset that OUTPUT holds, as a span; flags that are not given are those of the dataset, "
+        "and inputs that are in it are left out",
+        False,
+        action="store_true",
+    )
+    span: str | None = flag(
+        "name of what --append adds, such as its date, 2026-11-27 (default: the next number)", metavar="NAME"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

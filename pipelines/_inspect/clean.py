@@ -1,15 +1,18 @@
 """What is no part of a dataset any more, and is deleted."""
 
+import datetime
 import re
 from collections.abc import Iterable, Sequence
 
 from penstock.io.dataset.layout import MANIFEST, STREAM, run_folders, staging_owner
+from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_entries
 from penstock.io.files.paths import FileEntry
-from penstock.transforms.verify import Fault, leftovers
+from penstock.transforms.leftovers import leftovers
+from penstock.transforms.verify import Fault
 
 _OF_WINDOW = re.compile(r"[^/]+/[^/]+/([^/_]+T\d{6}(?:\.\d+)?Z)[_./]")
 
@@ -17,7 +20,8 @@ _OF_WINDOW = re.compile(r"[^/]+/[^/]+/([^/_]+T\d{6}(?:\.\d+)?Z)[_./]")
 def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
     """Deletes what no manifest knows and was not written since then, seconds; returns the paths.
 
-    The folder of a run goes as a whole, by its newest file, unless the run is at work on this machine. Nothing of the
+    Of earlier versions, the files go that the versions since then do not have, and their manifests stay. The folder of
+    a run goes as a whole, by its newest file, unless the run is at work on this machine. Nothing of the
     history is deleted, and nothing that a stream may go on with: of its runs in a store, only files of final windows.
 
     Raises:
@@ -33,6 +37,9 @@ def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
     folders = {name for name in leftovers(dataset) if staging_owner(dataset, name) != "running"}
     folders -= {_top(file) for file in files if file.modified >= since}
     unknown |= _beside_windows(dataset, files, since)
+    left_out = f"{datetime.datetime.fromtimestamp(since, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    earlier = superseded(dataset, (file.path for file in files))
+    unknown |= {path for path, time in earlier.items() if time <= left_out}
     gone = [
         file.path for file in files if file.modified < since and (file.path in unknown or _top(file) in folders)
     ]  # fmt: skip

@@ -83,6 +83,10 @@ def _result(output: str, found: DatasetStatus, seconds: float) -> StatusResult:
         missing=found.missing,
         unknown=found.unknown,
         unknown_bytes=found.unknown_bytes,
+        earlier_files=found.earlier.files,
+        earlier_bytes=found.earlier.bytes,
+        version=None if windows or not manifests else manifests[0].dataset_version,
+        spans=tuple(span for one in manifests for span in one.spans),
         stream=found.stream,
     )
 

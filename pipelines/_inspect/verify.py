@@ -8,7 +8,8 @@ from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.files.folders import list_files
 from penstock.transforms.dataset_report import dataset_report
-from penstock.transforms.verify import Fault, dataset_bytes, leftovers, verify_dataset
+from penstock.transforms.leftovers import dataset_bytes, leftovers
+from penstock.transforms.verify import Fault, verify_dataset
 from pipelines._cli.named import no_dataset, unlisted
 from pipelines._inspect.clean import clean
 from pipelines._options.verify import VerifyOptions

@@ -18,6 +18,7 @@ from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output,
 from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
+from penstock.io.dataset.spans.addition import Addition
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dataset.windowed.resume import KeepProgress, Resumption, StreamFile, check_settings
 from penstock.io.dead_letters.first import read_first
@@ -51,6 +52,7 @@ from penstock.transforms.features.left_out import leave_out, read_left_out
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from penstock.transforms.splits.balance import TellBalance
 from pipelines._cli.streams import source_request
+from pipelines._jobs.appending import Appending
 from pipelines._jobs.dataset_statistics import (
     dataset_observer,
     read_baseline,
@@ -74,7 +76,7 @@ from pipelines._report.phases import APPLY, PUBLISH, PUBLISH_WINDOWS, READ, STRE
 from pipelines._report.printable import mapped, masked
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
-from pipelines._report.result import DatasetResult, DescribedResult, RunFailedError
+from pipelines._report.result import DatasetResult, DescribedResult, Result, RunFailedError
 from pipelines._report.summary import tell
 from pipelines._report.windows import showing_windows
 from pipelines._run.job import is_local, run_pipeline
@@ -101,6 +103,7 @@ def build(
     handler: DeadLetterHandler | None = None,
     resumption: Resumption | None = None,
     kept: KeptRows | None = None,
+    addition: Addition | None = None,
 ) -> None:
     """The graph that writes the dataset: read, check, split, shape, shuffle and sink.
 
@@ -137,6 +140,7 @@ def build(
         provenance=_provenance(options, plan, graph),
         notes=_notes(options, plan, graph),
         resume=not plan.source.is_bounded,  # the output was looked at when the job began
+        append=addition,
     )
     written = rows | "WriteDataset" >> WriteDataset(
         **vars(spec),
@@ -187,8 +191,22 @@ def run(options: PrepareOptions) -> int:
     """Runs the job, as `pipelines.prepare.run` does."""
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
     options.input.check_given()
-    source = open_input(source_request(options.input, options.stream), str(options.output.output))
-    result = describe(options, source) if options.run.is_described else prepare(options, source)
+    output = str(options.output.output)
+    appending = Appending.begin(output) if options.output.append else None
+    if appending is not None:
+        options = appending.completed(options)
+    source = open_input(source_request(options.input, options.stream), output)
+    if appending is not None:
+        appending, source = appending.fresh(source)
+    if options.run.is_described:
+        result: Result = describe(options, source)
+    elif appending is not None and isinstance(source, FileSource) and not source.files:
+        seconds = time.monotonic() - job_started()
+        result = DatasetResult(
+            job=options.name, status="nothing_to_do", seconds=seconds, output=output, skipped=appending.skipped
+        )
+    else:
+        result = prepare(options, source, appending=appending)
     return tell(result, options.run.json)
 
 
@@ -210,7 +228,7 @@ def describe(options: DatasetJobOptions, source: Source) -> DescribedResult:
     started, output = job_started(), options.output
     recipe = _recipe(options, source)
     _check_copies(options, source, _early_plan(options, source, recipe), dry_run=True)
-    check_output(str(output.output), output.overwrite, dry_run=True, resume=output.resume)
+    check_output(str(output.output), output.overwrite, dry_run=True, resume=output.resume, append=output.append)
     return DescribedResult(
         job=options.name,
         seconds=time.monotonic() - started,
@@ -224,32 +242,44 @@ def prepare(
     source: Source,
     run_id: str | None = None,
     handler: _MakeHandler = DeadLetterHandler,
+    appending: Appending | None = None,
 ) -> DatasetResult:
     """Prepares a dataset from a source; `handler` makes a handler from a folder and a run id.
+
+    With `appending` it adds to one.
 
     Raises:
       RunFailedError: when the run came to its end and published nothing.
     """
     recipe = _recipe(options, source)
     plan = _early_plan(options, source, recipe)
+    if appending is not None and plan is not None:
+        appending.check(plan, options.split.seed, str(options.output.output))
     read_baseline(options)
     _check_copies(options, source, plan)
     look_at(source)
     run_id = run_id or new_run_id()
     if plan is None or source.is_bounded or options.run.is_translated:
         with telling_what_is_published(str(options.output.output), run_id):
-            return _write_dataset(options, source, recipe, plan, run_id, handler)
+            return _write_dataset(options, source, recipe, plan, run_id, handler, appending)
     return _write_stream(options, plan, run_id, handler)
 
 
 def _write_dataset(
-    options: DatasetJobOptions, source: Source, recipe: Recipe, plan: Plan | None, run_id: str, handler: _MakeHandler
+    options: DatasetJobOptions,
+    source: Source,
+    recipe: Recipe,
+    plan: Plan | None,
+    run_id: str,
+    handler: _MakeHandler,
+    appending: Appending | None,
 ) -> DatasetResult:
     """Stages everything and publishes it at the end: one dataset, or one for each window."""
     started = job_started()
     output = str(options.output.output)
     ours = is_local(options.beam)
-    folder = staging_folder(output, options.output.overwrite, run_id, ends_with_us=ours)
+    folder = staging_folder(output, options.output.overwrite, run_id, ends_with_us=ours, append=appending is not None)
+    addition = None if appending is None else appending.addition(options)
     with showing_progress(), folder as staging:
         plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
@@ -258,7 +288,7 @@ def _write_dataset(
             title, streaming = "writing the dataset", not source.is_bounded
             with run_pipeline(options.beam, title, _phases(options, recipe, kept), streaming) as pipeline:
                 letters = handler(staging.dead_letters, staging.run_id)
-                build(pipeline, options, plan, staging, graph, letters, kept=kept)
+                build(pipeline, options, plan, staging, graph, letters, kept=kept, addition=addition)
         if options.run.is_translated:
             seconds = time.monotonic() - started
             return DatasetResult(job=options.name, status="translated", seconds=seconds, output=output)
@@ -268,7 +298,8 @@ def _write_dataset(
         report = None if outcome is None else report_run(options, outcome, plan)
     seconds = time.monotonic() - started
     if outcome is not None:
-        return dataclasses.replace(_judged(outcome, options, source, seconds, report), read_twice=twice)
+        result = dataclasses.replace(_judged(outcome, options, source, seconds, report), read_twice=twice)
+        return result if appending is None else dataclasses.replace(result, skipped=appending.skipped)
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)

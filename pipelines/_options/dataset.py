@@ -17,6 +17,7 @@ from penstock.io.dataset.options import (
     WINDOWS,
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
+from penstock.io.dataset.spans.addition import Addition
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
@@ -71,10 +72,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         self.check_input()
         if not self.output.output:
             raise ConfigError("--output is required: the folder of the dataset")
-        if self.output.append:
-            raise ConfigError(
-                "--append is reserved for adding to a dataset and not supported yet; use another --output"
-            )
+        self._check_append()
         if self.transform.features and self.transform.transform:
             raise ConfigError("--features fits a graph and --transform applies a fitted one: pass one of them")
         if self.transform.export_saved_model and not self.transform.features:
@@ -102,6 +100,17 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             self._check_stream()
         elif self.output.resume:
             raise ConfigError("--resume goes on with a stream, and this input has an end; name another folder")
+
+    def _check_append(self) -> None:
+        if self.output.span is not None and not self.output.append:
+            raise ConfigError(f"--span {self.output.span}: names what --append adds: pass --append too")
+        if self.output.append and not self.may_append:
+            raise ConfigError(f"--append is of prepare: {self.name} writes a dataset of its own: leave it out")
+        if self.output.append and self.run.is_translated:
+            raise ConfigError("--append looks at the dataset and at the inputs, and this reads nothing: leave it out")
+
+    # Whether the job can add to a dataset.
+    may_append: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -166,6 +175,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             allowed_lateness=stream.allowed_lateness,
             empty_windows=stream.empty_windows,
             resume=output.resume,
+            append=Addition(output.span) if output.append else None,
         )
 
     def _check_translation(self) -> None:

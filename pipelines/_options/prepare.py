@@ -34,6 +34,9 @@ _EXAMPLES = """examples:
     penstock prepare --input 'today/*.csv' --schema schema.pbtxt --check_against yesterday --report today.html \\
         --output today
 
+  the rows of another day, added to the dataset; all that is not said is as in the dataset
+    penstock prepare --append --span 2026-11-27 --input 'days/2026-11-27/*.csv' --output out
+
 exit codes: 0 done; 1 the data failed (too many rejects, too much drift); 2 wrong usage or configuration"""
 
 
@@ -44,6 +47,7 @@ class PrepareOptions(DatasetJobOptions):
     name: ClassVar[str] = "prepare"
     description: ClassVar[str] = "Turns raw files or topics into a dataset of checked shards."
     examples: ClassVar[str] = _EXAMPLES
+    may_append: ClassVar[bool] = True
 
     input: InputOptions
 

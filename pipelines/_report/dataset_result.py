@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, RUN_PREFIX, SCHEMA, TRANSFORM, run_folders
-from penstock.io.dataset.manifest import Manifest, Shard, sum_counts
+from penstock.io.dataset.manifest import Manifest, Shard, read_manifest, sum_counts
 from penstock.io.dataset.publish import Outcome
 from penstock.io.dataset.windowed.manifest import WindowManifest, window_manifest_path
 from penstock.io.files import stores
@@ -24,6 +24,7 @@ def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> Dat
     """The result of a run that came to its end, published or not."""
     output = output.rstrip("/")
     manifest, is_published = outcome.manifest, outcome.status == "published"
+    whole = read_manifest(output) if is_published and manifest.spans else None
     return DatasetResult(
         job=job,
         status=_STATUS[outcome.status],
@@ -47,7 +48,20 @@ def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> Dat
         statistics=outcome.statistics,
         drift=outcome.refused,
         anomalies=tuple(_anomalies(manifest, None)),
+        span=manifest.spans[0].name if is_published and manifest.spans else None,
+        version=manifest.dataset_version if is_published else None,
+        whole=_whole(whole) if whole is not None else None,
     )
+
+
+def _whole(manifest: Manifest) -> dict[str, object]:
+    return {
+        "spans": len(manifest.spans),
+        "rows_in": manifest.rows_in,
+        "rows_out": manifest.rows_out,
+        "rows_rejected": manifest.rows_rejected,
+        "splits": dict(manifest.splits),
+    }
 
 
 def windows_result(

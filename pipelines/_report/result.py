@@ -121,6 +121,11 @@ class DatasetResult(Result):
         `description`, what it was compared `against`, the `dataset` (a split or slice), and the `window`, null without
         windows.
       letters: only of a replay.
+      span: the name of what was added, whose numbers these are; None for a dataset that is new.
+      version: of the dataset, as it is now; None where nothing was published, and with windows.
+      whole: the numbers of the dataset as a whole, if the run added to it: `spans`, `rows_in`, `rows_out`,
+        `rows_rejected`, and `splits`, rows by split.
+      skipped: inputs that are in the dataset already.
     """
 
     output: str
@@ -147,6 +152,10 @@ class DatasetResult(Result):
     drift: tuple[str, ...] = ()
     anomalies: tuple[Mapping[str, Any], ...] = ()
     letters: LettersResult | None = None
+    span: str | None = None
+    version: int | None = None
+    whole: Mapping[str, Any] | None = None
+    skipped: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -335,6 +344,10 @@ class StatusResult(Result):
       damaged: manifests that cannot be read: `path` and `detail`.
       missing: files that a manifest names, and that are not there.
       unknown: files that no manifest names, and `unknown_bytes`.
+      earlier_files: how many only earlier versions have, and `earlier_bytes`.
+      version: of the dataset; None with windows.
+      spans: of a dataset that was added to, each with `name`, `date`, `created`, `rows_in`, `rows_out` and
+        `rows_rejected`.
       stream: what `stream.json` says; None if there is none.
       report: the file of the report.
     """
@@ -362,6 +375,10 @@ class StatusResult(Result):
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     unknown_bytes: int = 0
+    earlier_files: int = 0
+    earlier_bytes: int = 0
+    version: int | None = None
+    spans: tuple[Mapping[str, Any], ...] = ()
     stream: Mapping[str, Any] | None = None
     report: str | None = None
 
@@ -386,6 +403,31 @@ class HistoryResult(Result):
     points: int = 0
     series: tuple[Mapping[str, Any], ...] = ()
     left: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpansResult(Result):
+    """What the jobs about spans found and did.
+
+    Attributes:
+      dataset: its folder.
+      version: its newest, which `drop-span`, `retain` and `compact` have published.
+      spans: each with `name`, `date`, `created`, `run_id`, `rows_in`, `rows_out`, `rows_rejected`, `splits`, `parts`,
+        `statistics`; of `diff` those that were added.
+      removed: the same of those that are gone.
+      versions: of `log`, the newest first: `version`, `created`, `run_id`, `operation`, `dataset_id`, `spans`, their
+        number, `rows_out`, `rows_added`, `rows_removed`, and whether it is `readable`.
+      compared, splits, schema: of `diff`: the versions, rows before and after by split, and lines with - and +.
+    """
+
+    dataset: str
+    version: int
+    spans: tuple[Mapping[str, Any], ...] = ()
+    removed: tuple[Mapping[str, Any], ...] = ()
+    versions: tuple[Mapping[str, Any], ...] = ()
+    compared: tuple[int, int] | None = None
+    splits: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    schema: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from pipelines._report.result import (
     ProfileResult,
     RelaxResult,
     Result,
+    SpansResult,
     StatusResult,
     VerifyResult,
 )
@@ -62,7 +63,8 @@ def _print_text(result: Result, output: str) -> None:
         case DatasetResult(status="translated"):
             print("The graph was translated and not submitted; nothing was written.")
         case DatasetResult(status="nothing_to_do"):
-            print("nothing to replay")
+            skipped = counted(len(result.skipped), "input")
+            print(f"nothing to add: {skipped} in the dataset already" if result.skipped else "nothing to replay")
         case DatasetResult():
             _print(*_dataset(result, output))
             if result.letters is not None:
@@ -85,6 +87,8 @@ def _print_text(result: Result, output: str) -> None:
             _print(*_status(result), *told_report(result.report))
         case HistoryResult():
             _print(*_history(result))
+        case SpansResult():
+            _print(*_spans(result))
         case DescribedResult():
             print(_described(result))
 
@@ -110,6 +114,9 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
     yield _rows(result) if result.windows is None else _windows(result)
     if result.windows is None:
         yield _splits(result)
+    if result.whole is not None:
+        yield _whole(result, result.whole)
+    yield from _listed("left out, since they are in the dataset", result.skipped)
     if result.rejected_by_reason:
         yield _reasons(result.rows_in, result.rejected_by_reason)
     yield from _notes(result.notes)
@@ -128,6 +135,15 @@ def _rows(result: DatasetResult) -> Table:
     table.add_row("in", f"{result.rows_in:,}", "")
     table.add_row("out", f"{result.rows_out:,}", percent(result.rows_out, result.rows_in))
     table.add_row("rejected", f"{result.rows_rejected:,}", percent(result.rows_rejected, result.rows_in))
+    return table
+
+
+def _whole(result: DatasetResult, whole: Mapping[str, Any]) -> Table:
+    """The dataset that a span was added to."""
+    spans = counted(whole["spans"], "span")
+    table = new_table(f"the dataset with span {result.span}", f"version {result.version}, {spans}", "")
+    for name, rows in (("in", whole["rows_in"]), ("out", whole["rows_out"]), ("rejected", whole["rows_rejected"])):
+        table.add_row(name, f"{rows:,}", percent(rows, whole["rows_in"]))
     return table
 
 
@@ -253,7 +269,8 @@ def _letters(letters: LettersResult) -> str:
 
 
 def _verified(result: VerifyResult) -> str:
-    from penstock.transforms.verify import LEFTOVER, Fault
+    from penstock.transforms.leftovers import LEFTOVER
+    from penstock.transforms.verify import Fault
 
     lines = [f"{name}: deleted" for name in result.cleaned] + [f"{name}: {LEFTOVER}" for name in result.leftovers]
     if result.faults:
@@ -283,6 +300,10 @@ def _status(result: StatusResult) -> Iterator[RenderableType]:
     title = "windows with anomalies" if result.window_count is not None else "unusual about the rows"
     yield from _listed(title, map(_unusual, result.unusual))
     yield from _listed("folders of runs", map(_staged, result.staging))
+    if result.earlier_files:
+        files = counted(result.earlier_files, "file")
+        size = byte_text(result.earlier_bytes)
+        yield f"{files} of earlier versions alone ({size}); penstock verify --clean deletes them"
     title = f"files that no manifest names ({byte_text(result.unknown_bytes)})"
     yield from _listed(title, result.unknown)
     yield from _listed("files that are missing", result.missing)
@@ -295,6 +316,9 @@ def _state(result: StatusResult) -> Iterator[str]:
             yield "nothing is published yet"
         case "whole":
             yield "a dataset without windows"
+            if result.spans:
+                spans = counted(len(result.spans), "span")
+                yield f"version {result.version}, {spans}, the newest {result.spans[-1]['name']}"
         case _:
             span = _range(
                 *(window[end] for end, window in enumerate((result.first_window, result.last_window)) if window)
@@ -317,6 +341,39 @@ def _status_rows(result: StatusResult) -> Table:
         counts = {"out": result.rows_out, "rejected": result.rows_rejected}
     for name, rows in counts.items():
         table.add_row(name, f"{rows:,}", percent(rows, result.rows_in))
+    return table
+
+
+def _spans(result: SpansResult) -> Iterator[RenderableType]:
+    if result.versions:
+        versions = new_table("version", "spans", "rows", "added", "removed", "published", "by")
+        for one in result.versions:
+            numbers = (f"{one[name]:,}" for name in ("spans", "rows_out", "rows_added", "rows_removed"))
+            gone = "" if one["readable"] else " (its files are deleted)"
+            versions.add_row(str(one["version"]), *numbers, one["created"], f"{one['operation']}{gone}")
+        yield versions
+        return
+    if result.compared is None:
+        yield f"{result.dataset}, version {result.version}"
+    else:
+        yield f"{result.dataset}, from version {result.compared[0]} to {result.compared[1]}"
+        table = new_table("split", "before", "after", "")
+        for split, (before, after) in result.splits.items():
+            table.add_row(split, f"{before:,}", f"{after:,}", f"{after - before:+,}")
+        yield table
+    title = "spans" if result.compared is None else "spans that were added"
+    if result.spans:
+        yield _span_table(title, result.spans)
+    if result.removed:
+        yield _span_table("would be dropped" if result.status == "described" else "no longer in it", result.removed)
+    yield from _listed("schema", result.schema)
+
+
+def _span_table(title: str, spans: Sequence[Mapping[str, Any]]) -> Table:
+    table = new_table(title, "rows in", "out", "rejected", "date", "published")
+    for one in spans:
+        counts = (f"{one[name]:,}" for name in ("rows_in", "rows_out", "rows_rejected"))
+        table.add_row(one["name"], *counts, one["date"], one["created"])
     return table
 
 

@@ -30,7 +30,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def staging_folder(output: str, overwrite: bool, run_id: str, ends_with_us: bool = True) -> Iterator[Staging]:
+def staging_folder(
+    output: str, overwrite: bool, run_id: str, ends_with_us: bool = True, append: bool = False
+) -> Iterator[Staging]:
     """The staging folder of a new run in an output that can take it; what killed runs staged there is removed.
 
     When the block fails, or the run published nothing, the output is left as it was found, except for dead letters.
@@ -40,7 +42,7 @@ def staging_folder(output: str, overwrite: bool, run_id: str, ends_with_us: bool
       ConfigError: when the output cannot take a dataset.
     """
     is_new = is_local(output) and not os.path.exists(output)
-    check_output(output, overwrite)
+    check_output(output, overwrite, append=append)
     _remove_abandoned(output)
     staging = Staging(output, run_id)
     with contextlib.ExitStack() as stack:

@@ -28,7 +28,8 @@ from penstock.io.reserved import SPLIT
 from penstock.io.schema import schema_fingerprint, write_schema
 from penstock.io.write import WriteDataset
 from penstock.transforms.features.apply import transform_fingerprint
-from penstock.transforms.verify import dataset_bytes, leftovers, verify_dataset
+from penstock.transforms.leftovers import dataset_bytes, leftovers
+from penstock.transforms.verify import verify_dataset
 
 ROWS = 200
 SCHEMA = text_format.Parse(

@@ -4,7 +4,9 @@ It reads a manifest's JSON itself: `penstock.io.dataset.manifest` knows all of i
 """
 
 import dataclasses
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.dataset.load.files import files_below, join, read_if_there
-from penstock.io.dataset.options import MANIFEST, SCHEMA, TRANSFORM, WINDOWS
+from penstock.io.dataset.options import MANIFEST, SCHEMA, TRANSFORM, VERSIONS, WINDOWS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.extras import check_filesystem
@@ -57,17 +59,19 @@ class Contents:
     features: tuple[Feature, ...] | None
 
 
-def read_contents(directory: str) -> Contents:
+def read_contents(directory: str, version: int | None = None) -> Contents:
     """Reads the manifest, or those of all windows that are published, and the schema.
 
+    With `version`, a manifest is read that may have been replaced since.
+
     Raises:
-      ConfigError: when the folder holds no dataset that is complete, or one of a format that this release does not
-        know; when its schema is wrong.
+      ConfigError: when there is no such version, or files of it are deleted; when the folder holds no dataset that is
+        complete, or one of a format that this release does not know; when its schema is wrong.
       MissingExtraError: when its format or its store needs an extra that is not installed.
       DataError: when a manifest is damaged.
     """
     check_filesystem(directory)
-    manifests = list(_manifests(directory))
+    manifests = list(_manifests(directory)) if version is None else [_version(directory, version)]
     if not manifests:
         raise ConfigError(
             f"{directory}: holds no dataset: there is no {MANIFEST}, and no window is published; check the path, or "
@@ -116,6 +120,36 @@ def _manifests(directory: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield from sorted(found, key=lambda one: (one[1]["window"], one[0]))
 
 
+def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
+    """Returns path and fields of the manifest of a version, all files of which are there.
+
+    Raises:
+      ConfigError: when there is no such version, or `penstock verify --clean` has deleted files of it.
+    """
+    path = join(directory, MANIFEST)
+    present = read_if_there(path)
+    fields = None if present is None else _parse(present, path)
+    if fields is not None and fields["dataset_version"] == number:
+        return path, fields
+    path = join(directory, f"{VERSIONS}/{number:06d}.json.gz")
+    content = read_if_there(path)
+    if content is None or (fields is not None and fields["dataset_version"] < number):
+        newest = "" if fields is None else f"; the newest is {fields['dataset_version']}"
+        raise ConfigError(f"{directory}: there is no version {number}{newest} (penstock log)")
+    try:
+        fields = _parse(gzip.decompress(content), path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be decompressed: {error}") from error
+    there = {*files_below(directory)}
+    gone = [shard.path for shard in fields["shards"] if shard.path not in there]
+    if gone:
+        raise ConfigError(
+            f"{directory}: {len(gone)} shards of version {number} are deleted, such as {gone[0]}: read a version that "
+            "is kept (penstock log)"
+        )
+    return path, fields
+
+
 def _parse(content: bytes, path: str) -> Mapping[str, Any]:
     """Returns the fields of a manifest that a loader needs, each of its type.
 
@@ -137,6 +171,7 @@ def _parse(content: bytes, path: str) -> Mapping[str, Any]:
             "extras": [_of(extra, str) for extra in fields.get("extras", ())],
             "window": [_of(time, str) for time in fields.get("window", ())],
             "shards": shards,
+            "dataset_version": _of(fields.get("dataset_version", 1), int),
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a manifest: {error!r}") from error

@@ -20,7 +20,11 @@ DEFAULT_BUFFER = 16_384
 
 
 def load(
-    directory: str, split: str | None = None, columns: Sequence[str] | None = None, damaged: Damaged = "error"
+    directory: str,
+    split: str | None = None,
+    columns: Sequence[str] | None = None,
+    damaged: Damaged = "error",
+    version: int | None = None,
 ) -> "LoadedDataset":
     """Opens a split of a dataset that `prepare` or `WriteDataset` wrote.
 
@@ -32,16 +36,18 @@ def load(
       columns: names of the columns that batches have, in that order; None for all.
       damaged: `error`, or `skip` to leave out records that cannot be read, and count them (`Batches.skipped`). A shard
         that is missing or has another size is always an error.
+      version: which version of the dataset is read, as `penstock log` numbers them; None for the newest. An earlier one
+        can be read until `penstock verify --clean` has deleted files of it.
 
     Raises:
-      ConfigError: for a folder without a dataset, a split or a column that it does not have, a format that this release
-        does not know.
+      ConfigError: for a folder without a dataset, a split, a column or a version that it does not have, or not any
+        more, a format that this release does not know.
       MissingExtraError: for a store or a format whose extra is not installed.
       DataError: for a damaged manifest.
     """
     if damaged not in get_args(Damaged):
         raise ConfigError(f"damaged must be one of {', '.join(get_args(Damaged))}, got {damaged!r}")
-    contents = read_contents(str(directory))
+    contents = read_contents(str(directory), version)
     if split is None and len(contents.splits) == 1:
         (split,) = contents.splits
     if split is None or split not in contents.splits:

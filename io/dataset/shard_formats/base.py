@@ -73,13 +73,15 @@ class ReadPiece:
     Attributes:
       content: the bytes of the records, as `Content` got them when they were written.
       records: number of records.
+      offsets: int64[n + 1], where each record starts in `content`, and the end.
       decode: returns the columns of the given features, and why rows lack them, by row index.
       position: describes the position of a row in the file, for messages.
       kinds: returns the kinds of each feature that the records have, and the first row of each kind.
     """
 
-    content: bytes | memoryview
+    content: Bytes | bytes | memoryview
     records: int
+    offsets: Ints
     decode: Callable[[Sequence[Feature]], tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]]
     position: Callable[[int], str]
     kinds: Callable[[], Mapping[str, Mapping[Kind, int]]]

@@ -96,7 +96,9 @@ class ParquetShards(ShardFormat):
             try:
                 parquet = pq.ParquetFile(plain_file, page_checksum_verification=True)
                 codec = RowCodec(shard_columns(parquet.schema_arrow.remove_metadata()))
-                yield ReadPiece(_head(codec.columns), 0, lambda features: (_no_rows(), {}), str, dict)
+                yield ReadPiece(
+                    _head(codec.columns), 0, np.zeros(1, np.int64), lambda features: (_no_rows(), {}), str, dict
+                )
                 first = 0
                 for batch in parquet.iter_batches(_ROWS_READ):
                     yield _piece(batch, codec, first)
@@ -113,8 +115,10 @@ def _piece(batch: pa.RecordBatch, codec: RowCodec, first: int) -> ReadPiece:
     def decode(features: Sequence[Feature]) -> tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]:
         return conform_batch(batch, features)
 
-    data, _ = codec.encode(pa.RecordBatch.from_arrays(batch.columns, schema=codec.columns))
-    return ReadPiece(data.data, batch.num_rows, decode, lambda row: f"row {first + row}", lambda: _kinds(batch))
+    data, offsets = codec.encode(pa.RecordBatch.from_arrays(batch.columns, schema=codec.columns))
+    return ReadPiece(
+        data.data, batch.num_rows, offsets, decode, lambda row: f"row {first + row}", lambda: _kinds(batch)
+    )
 
 
 def _kinds(batch: pa.RecordBatch) -> dict[str, dict[Kind, int]]:

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 from isal import isal_zlib
 
@@ -20,7 +21,7 @@ from penstock.io.dataset.shard_formats.base import (
 )
 from penstock.io.examples.decode import RecordType, decode_examples, example_kinds, is_sequence
 from penstock.io.examples.encode import try_encode_examples
-from penstock.io.examples.frames import Frames, read_frames
+from penstock.io.examples.frames import HEADER_BYTES, Frames, read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
 from penstock.io.reasons import Note, Reason
 from penstock.io.schema import Feature
@@ -93,6 +94,7 @@ def framed_piece(
     return ReadPiece(
         frames.data,
         len(frames),
+        np.append(frames.starts - HEADER_BYTES, len(frames.data)).astype(np.int64, copy=False),
         decode,
         position=lambda row: f"{what} {positions[row]}",
         kinds=lambda: example_kinds(frames, sequence),

@@ -18,7 +18,7 @@ from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
-from penstock.transforms.verify import leftovers
+from penstock.transforms.leftovers import leftovers
 from pipelines._inspect.clean import clean
 from pipelines._run.staging import remove_staged
 

@@ -38,6 +38,7 @@ DATASET = [
     *("rows_in", "rows_out", "rows_rejected", "rows_on_time", "rows_late"),
     *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform", "features_engine"),
     *("statistics", "report", "drift", "anomalies", "letters"),
+    *("span", "version", "whole", "skipped"),
 ]
 LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parked"]
 FIT = [
@@ -182,7 +183,7 @@ class TestPrepare:
             pytest.param(["--inptu=x"], 2, "wrong_usage", "unknown flag --inptu; did you mean --input?", id="flag"),
             pytest.param(["--num_shards=x"], 2, "wrong_usage", "must be a whole number of at least 1", id="value"),
             pytest.param(
-                ["--input=empty.csv", "--append"], 2, "wrong_usage", "--append is reserved", id="flags together"
+                ["--input=empty.csv", "--span=x"], 2, "wrong_usage", "names what --append adds", id="flags together"
             ),
             pytest.param(["--config=no.yaml"], 2, "wrong_usage", "--config no.yaml: cannot be read", id="config"),
             pytest.param(["--input=empty.csv", "--schema=no.pbtxt"], 2, "wrong_usage", "no.pbtxt", id="schema"),

@@ -1,0 +1,161 @@
+"""Runs `spans`, `log`, `diff`, `drop-span` and `retain` after their command lines are checked."""
+
+import datetime
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from penstock.io.beam.durations import parse_duration
+from penstock.io.dataset.layout import SCHEMA
+from penstock.io.dataset.manifest import Manifest
+from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans, find_spans, older_than
+from penstock.io.dataset.spans.span import Span
+from penstock.io.dataset.spans.versions import read_version, read_versions
+from penstock.io.dataset.spans.whole import with_spans
+from penstock.io.errors import ConfigError
+from penstock.io.files import stores
+from penstock.io.files.folders import list_files
+from penstock.io.schema import load_schema
+from penstock.transforms.relax import schema_difference
+from pipelines._options.spans import DiffOptions, DropSpanOptions, LogOptions, RetainOptions, SpansOptions
+from pipelines._report.process import job_started
+from pipelines._report.result import SpansResult
+from pipelines._report.summary import tell
+
+# Of a span, what is told of it.
+_TOLD = ("name", "date", "created", "run_id", "rows_in", "rows_out", "rows_rejected", "splits", "parts", "statistics")
+
+
+def list_spans(options: SpansOptions) -> int:
+    """Runs `spans`."""
+    started = job_started()
+    manifest = dataset_with_spans(options.dataset)
+    result = result_of(options.name, options.dataset, manifest, started)
+    return tell(result, options.arguments.json)
+
+
+def list_versions(options: LogOptions) -> int:
+    """Runs `log`."""
+    started = job_started()
+    dataset_with_spans(options.dataset)
+    present = {*list_files(options.dataset)}
+    versions = list(read_versions(options.dataset))
+    before: Manifest | None = None
+    entries = []
+    for manifest in versions:
+        entries.append(_entry(manifest, before, present))
+        before = manifest
+    result = SpansResult(
+        job=options.name,
+        seconds=time.monotonic() - started,
+        dataset=options.dataset,
+        version=versions[-1].dataset_version,
+        versions=tuple(reversed(entries)),
+    )
+    return tell(result, options.arguments.json)
+
+
+def _entry(manifest: Manifest, before: Manifest | None, present: set[str]) -> dict[str, Any]:
+    added, removed = _rewritten(*_changed(before, manifest))
+    return {
+        "version": manifest.dataset_version,
+        "created": manifest.created,
+        "run_id": manifest.run_id,
+        "operation": manifest.operation or "prepare",
+        "dataset_id": manifest.dataset_id,
+        "spans": len(with_spans(manifest).spans),
+        "rows_out": manifest.rows_out,
+        "rows_added": sum(span.rows_out for span in added),
+        "rows_removed": sum(span.rows_out for span in removed),
+        "readable": all(shard.path in present for shard in manifest.shards),
+    }
+
+
+def _changed(before: Manifest | None, after: Manifest) -> tuple[list[Span], list[Span]]:
+    """The spans that a version has and the one before has not, and the other way round; a span is known by its run."""
+    old = {span.run_id: span for span in (with_spans(before).spans if before else ())}
+    new = {span.run_id: span for span in with_spans(after).spans}
+    added = [span for run, span in new.items() if run not in old]
+    return added, [span for run, span in old.items() if run not in new]
+
+
+def _rewritten(added: Sequence[Span], removed: Sequence[Span]) -> tuple[list[Span], list[Span]]:
+    """The same without spans that were put together, and what came of them: the rows are the same."""
+    gone = {span.run_id for span in removed}
+    parts = {span.run_id: {part["run_id"] for part in span.provenance.get("parts", ())} for span in added}
+    same = {run: runs for run, runs in parts.items() if runs and runs <= gone}
+    kept = gone.difference(*same.values())
+    return [span for span in added if span.run_id not in same], [span for span in removed if span.run_id in kept]
+
+
+def compare_versions(options: DiffOptions) -> int:
+    """Runs `diff`."""
+    started, dataset = job_started(), options.dataset
+    present = dataset_with_spans(dataset)
+    newest = present.dataset_version
+    numbers = options.numbers or (newest - 1, newest)
+    if numbers[0] < 1:
+        raise ConfigError(f"{dataset}: has one version only, so there is nothing before it to compare with")
+    before, after = (read_version(dataset, number) for number in numbers)
+    added, removed = _changed(before, after)
+    splits = dict.fromkeys((*before.splits, *after.splits))
+    result = SpansResult(
+        job=options.name,
+        seconds=time.monotonic() - started,
+        dataset=dataset,
+        version=newest,
+        compared=numbers,
+        spans=tuple(_told(added)),
+        removed=tuple(_told(removed)),
+        splits={split: (before.splits.get(split, 0), after.splits.get(split, 0)) for split in splits},
+        schema=_schema_difference(dataset, before, after),
+    )
+    return tell(result, options.arguments.json)
+
+
+def _schema_difference(dataset: str, before: Manifest, after: Manifest) -> tuple[str, ...]:
+    fingerprints = [one.provenance.get("schema_fingerprint") for one in (before, after)]
+    places = [one.extra(SCHEMA) for one in (before, after)]
+    if fingerprints[0] == fingerprints[1] or None in places:
+        return ()
+    old, new = (load_schema(stores.join(dataset, str(place))) for place in places)
+    return schema_difference(old, new)
+
+
+def drop(options: DropSpanOptions) -> int:
+    """Runs `drop-span`."""
+    started, names = job_started(), tuple(dict.fromkeys(options.others))
+    gone = find_spans(dataset_with_spans(options.dataset), names)
+    manifest = drop_spans(options.dataset, names, f"drop-span {', '.join(names)}")
+    return tell(result_of(options.name, options.dataset, manifest, started, gone), options.arguments.json)
+
+
+def retain(options: RetainOptions) -> int:
+    """Runs `retain`."""
+    started, (age,) = job_started(), options.others
+    before = dataset_with_spans(options.dataset)
+    old = older_than(before, datetime.datetime.now(datetime.UTC) - parse_duration(age))
+    manifest = before
+    if old and not options.arguments.dry_run:
+        manifest = drop_spans(options.dataset, [span.name for span in old], f"retain {age}")
+    result = result_of(options.name, options.dataset, manifest, started, old, is_done=not options.arguments.dry_run)
+    return tell(result, options.arguments.json)
+
+
+def result_of(
+    job: str, dataset: str, manifest: Manifest, started: float, removed: Sequence[Span] = (), is_done: bool = True
+) -> SpansResult:
+    """The result of a job that lists or changes the spans of a dataset."""
+    return SpansResult(
+        job=job,
+        status="done" if is_done else "described",
+        seconds=time.monotonic() - started,
+        dataset=dataset,
+        version=manifest.dataset_version,
+        spans=tuple(_told(manifest.spans)),
+        removed=tuple(_told(removed)),
+    )
+
+
+def _told(spans: Iterable[Span]) -> Iterable[Mapping[str, Any]]:
+    return ({name: getattr(span, name) for name in _TOLD} for span in spans)

@@ -1,0 +1,340 @@
+"""Spans that are added, with kills in between: the dataset is the old one or the new one, and never something else."""
+
+import contextlib
+import dataclasses
+import json
+import random
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+import penstock
+from penstock.io.dataset.encode import RecordEncoder
+from penstock.io.dataset.layout import Staging, new_run_id
+from penstock.io.dataset.manifest import read_manifest
+from penstock.io.dataset.publish import Publisher, read_outcome
+from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.shuffle import merged_batches
+from penstock.io.dataset.spans.addition import Addition
+from penstock.io.dataset.spans.append import SpanFolder
+from penstock.io.dataset.spans.compact import compact_spans
+from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans
+from penstock.io.dataset.spans.versions import read_version, read_versions
+from penstock.io.dataset.spec import DatasetSpec
+from penstock.io.dead_letters.handler import DeadLetterFile
+from penstock.io.dead_letters.record import raw_letter
+from penstock.io.errors import ConfigError, DataError
+from penstock.io.files import folders, stores
+from penstock.io.files.folders import list_files
+from penstock.io.reasons import Reason
+from penstock.transforms.splits.by_hash import assign_split
+from penstock.transforms.verify import verify_dataset
+
+SPLITS = {"train": 0.8, "eval": 0.2}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def rows(first, count):
+    ids = pa.array(np.arange(first, first + count), pa.int64())
+    return assign_split(pa.record_batch({"id": ids}), SPLITS, ["id"])
+
+
+def schema():
+    found = schema_pb2.Schema()
+    feature = found.feature.add(name="id", type=schema_pb2.INT)
+    feature.presence.min_fraction = 1
+    feature.shape.SetInParent()
+    return found
+
+
+def stage(output, batch, rejected=0, span=None, **changes):
+    """A run that has written its rows; to be published."""
+    base = read_manifest(str(output))
+    addition = Addition(span, base.run_id if base else "")
+    spec = DatasetSpec(
+        str(output),
+        **{
+            "splits": tuple(SPLITS),
+            "num_shards": 1,
+            "max_reject_fraction": 1.0,
+            "append": addition,
+            "extras": ("schema.pbtxt",),
+            **changes,
+        },
+    )
+    run = Publisher(Staging(str(output), new_run_id()), spec, base=addition.base)
+    shards = []
+    encoder, codes = RecordEncoder(spec, spec.shard_format()), batch.column("_split")
+    for split in SPLITS:
+        own = batch.filter(pa.array([name == split for name in codes.to_pylist()], pa.bool_()))
+        path = f"{split}/part-00000-of-00001{spec.suffix}"
+        with merged_batches([encoder.encode(own).records], spec.splits) as merged:
+            staged = run.staging.path(*path.split("/"))
+            shards.append(write_shard(staged, path, split, spec.shard_format(), merged))
+    letters = []
+    if rejected:
+        path = run.staging.path("dead_letters", "a.jsonl")
+        letter = raw_letter((Reason("schema.type", "no"),), "validate", "x.csv", 1, b"?")
+        stores.write_file(path, (letter.to_json() + "\n").encode() * rejected)
+        letters = [DeadLetterFile(path, rejected, {"schema.type": rejected}, {"validate": rejected})]
+    return run, shards, letters, len(batch) + rejected
+
+
+def publish(staged):
+    run, shards, letters, rows_in = staged
+    return run.publish(shards, letters, rows_in, schema=schema())
+
+
+def ids_of(output, split, version=None):
+    batches = penstock.load(str(output), split, version=version).batches(1000)
+    return sorted(one for batch in batches for one in batch["id"].to_pylist())
+
+
+def expected(split, count):
+    batch = rows(0, count)
+    return [one["id"] for one in batch.to_pylist() if one["_split"] == split]
+
+
+@pytest.fixture
+def killed_after(monkeypatch):
+    """Ends what publishes before it changes the disk for the Nth time."""
+    left = [None]
+
+    def counting(real):
+        def change(*args, **kwargs):
+            if left[0] is not None:
+                left[0] -= 1
+                if left[0] < 0:
+                    left[0] = None
+                    raise Killed
+            return real(*args, **kwargs)
+
+        return change
+
+    for module, name in ((folders.os, "replace"), (folders.os, "makedirs"), (folders.shutil, "rmtree")):
+        monkeypatch.setattr(module, name, counting(getattr(module, name)))
+    return lambda changes: left.__setitem__(0, changes)
+
+
+@pytest.mark.parametrize("spans", [12, pytest.param(100, marks=pytest.mark.slow)])
+def test_spans_any_of_which_are_killed(tmp_path, killed_after, spans):
+    chance, kills, total, rejected = random.Random(18), 0, 0, 0
+    for number in range(spans):
+        batch, bad = rows(total, chance.randrange(0, 12)), chance.randrange(0, 3)
+        if not len(batch) + bad:
+            batch = rows(total, 1)
+        before = read_manifest(str(tmp_path))
+        staged = stage(tmp_path, batch, bad)
+        killed_after(chance.randrange(0, 14))
+        try:
+            publish(staged)
+        except Killed:
+            kills += 1
+        killed_after(None)
+        after = read_manifest(str(tmp_path))
+        if after is None or after == before:
+            publish(stage(tmp_path, batch, bad))
+        total, rejected = total + len(batch), rejected + bad
+        manifest = read_manifest(str(tmp_path))
+        assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (total + rejected, total, rejected)
+        assert (len(manifest.spans), manifest.dataset_version) == (number + 1, number + 1)
+        if number % 25 == 24:
+            assert list(verify_dataset(str(tmp_path))) == []
+    assert list(verify_dataset(str(tmp_path))) == []
+    assert kills > spans // 5
+    for split in SPLITS:
+        assert ids_of(tmp_path, split) == expected(split, total)
+    assert [one.dataset_version for one in read_versions(str(tmp_path))] == list(range(1, spans + 1))
+    halfway = read_version(str(tmp_path), spans // 2)
+    assert ids_of(tmp_path, "train", spans // 2) == expected("train", halfway.rows_out)
+
+
+def test_a_kill_at_each_step_leaves_the_old_or_the_new(tmp_path, killed_after):
+    outcomes = set()
+    for changes in range(0, 16, 3):
+        output = tmp_path / str(changes)
+        publish(stage(output, rows(0, 30), 1))
+        staged = stage(output, rows(30, 30), 2, "second")
+        killed_after(changes)
+        with contextlib.suppress(Killed):
+            publish(staged)
+        killed_after(None)
+        manifest = read_manifest(str(output))
+        outcomes.add(manifest.rows_out)
+        assert list(verify_dataset(str(output))) == []
+        outcome = publish(staged)  # as a runner tries a step again
+        assert (outcome.manifest.rows_in, outcome.manifest.rows_out) == (32, 30)
+        assert read_outcome(staged[0].staging) == outcome
+        assert list(verify_dataset(str(output))) == []
+        assert ids_of(output, "train") == expected("train", 60)
+    assert outcomes == {30, 60}
+
+
+def test_of_two_that_add_at_once_one_wins(tmp_path):
+    publish(stage(tmp_path, rows(0, 10)))
+    runs = [stage(tmp_path, rows(10, 10), 0, name) for name in ("a", "b")]
+    failures = []
+
+    def one(staged):
+        try:
+            publish(staged)
+        except DataError as error:
+            failures.append(str(error))
+
+    threads = [threading.Thread(target=one, args=(staged,)) for staged in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (failure,) = failures
+    assert failure.endswith(
+        "another run has published since this one began; nothing of this one is published: run it again"
+    )
+    manifest = read_manifest(str(tmp_path))
+    assert (manifest.rows_out, len(manifest.spans)) == (20, 2)
+    assert list(verify_dataset(str(tmp_path))) == []
+
+
+def test_a_folder_that_a_killed_publication_left_goes_with_the_next_one(tmp_path, monkeypatch):
+    publish(stage(tmp_path, rows(0, 10)))
+    staged = stage(tmp_path, rows(10, 10))
+    with monkeypatch.context() as patched:
+        patched.setattr("penstock.io.dataset.publish.replace_manifest", lambda *args: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            publish(staged)
+    left = SpanFolder(staged[0].staging).name
+    assert any(path.startswith(f"{left}/") for path in list_files(str(tmp_path)))
+    assert list(verify_dataset(str(tmp_path))) == []
+    publish(stage(tmp_path, rows(10, 10)))
+    assert not any(path.startswith(f"{left}/") for path in list_files(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"compression": "none"}, "compression must be gzip, as in the dataset, got none", id="compression"
+        ),
+        pytest.param({"seed": 3}, "seed must be 0, as in the dataset, got 3", id="seed"),
+        pytest.param(
+            {"splits": ("train", "eval", "test")}, "splits must be train, eval, as in the dataset", id="splits"
+        ),
+        pytest.param(
+            {"provenance": {"split": {"by": "hash", "hash_version": 2}}}, "splits rows in another way", id="split"
+        ),
+    ],
+)
+def test_what_is_not_like_the_dataset_is_refused(tmp_path, changes, message):
+    publish(stage(tmp_path, rows(0, 10)))
+    before = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(DataError, match=message):
+        publish(stage(tmp_path, rows(10, 10), **changes))
+    assert (tmp_path / "manifest.json").read_bytes() == before
+
+
+def test_another_schema_is_refused(tmp_path):
+    publish(stage(tmp_path, rows(0, 10)))
+    run, *staged = stage(tmp_path, rows(10, 10))
+    other = schema()
+    other.feature.add(name="more", type=schema_pb2.FLOAT)
+    with pytest.raises(DataError, match="has another schema; nothing is published"):
+        run.publish(*staged, schema=other)
+
+
+def test_a_name_that_is_taken_and_names_that_are_none(tmp_path):
+    publish(stage(tmp_path, rows(0, 10), span="a"))
+    with pytest.raises(ConfigError, match="--span a: the dataset has a span of this name"):
+        publish(stage(tmp_path, rows(10, 10), span="a"))
+    with pytest.raises(ConfigError, match="a span must be named with letters"):
+        Addition("a/b")
+
+
+def test_dropped_spans_stay_readable_as_a_version(tmp_path):
+    for number in range(3):
+        publish(stage(tmp_path, rows(10 * number, 10), 1, f"s{number}"))
+    drop_spans(str(tmp_path), ["s0"], "drop-span s0")
+    assert list(verify_dataset(str(tmp_path))) == []
+    manifest = read_manifest(str(tmp_path))
+    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (22, 20, 2)
+    assert (manifest.dataset_version, manifest.operation) == (4, "drop-span s0")
+    found = ids_of(tmp_path, "train") + ids_of(tmp_path, "eval")
+    assert sorted(found) == list(range(10, 30))
+    assert ids_of(tmp_path, "train", version=3) == expected("train", 30)
+    with pytest.raises(ConfigError, match="no span would be left"):
+        drop_spans(str(tmp_path), ["s1", "s2"], "")
+    with pytest.raises(ConfigError, match="there is no span 's0'"):
+        drop_spans(str(tmp_path), ["s0"], "")
+    publish(stage(tmp_path, rows(0, 10), 0, "s0"))
+    assert ids_of(tmp_path, "train") == expected("train", 30)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"shuffle": "none"}, {"format": "parquet", "columns": pa.schema({"id": pa.int64()})}]
+)
+def test_compaction_keeps_each_record(tmp_path, changes):
+    for number in range(6):
+        batch = rows(10 * number, 10)
+        if "shuffle" in changes:
+            batch = batch.append_column("_shuffle_key", pa.array(range(10), pa.uint64()))
+        publish(stage(tmp_path, batch, number % 2, **changes))
+    before = dataset_with_spans(str(tmp_path))
+    order = [ids for batch in penstock.load(str(tmp_path), "train").batches(100) for ids in batch["id"].to_pylist()]
+    compact_spans(str(tmp_path), ["2", "3", "4"], None, None, lambda parts, target: False)
+    after = read_manifest(str(tmp_path))
+    assert list(verify_dataset(str(tmp_path))) == []
+    assert [span.name for span in after.spans] == ["1", "2..4", "5", "6"]
+    assert after.spans[1].parts == ("2", "3", "4")
+    assert (after.rows_in, after.rows_out, after.splits) == (before.rows_in, before.rows_out, before.splits)
+    assert len(after.shards) == 8
+    for split in SPLITS:
+        assert ids_of(tmp_path, split) == expected(split, 60)
+    if "shuffle" in changes:
+        again = [ids for batch in penstock.load(str(tmp_path), "train").batches(100) for ids in batch["id"].to_pylist()]
+        assert again == order
+    publish(stage(tmp_path, rows(60, 1).append_column("_shuffle_key", pa.array([0], pa.uint64())), **changes))
+    assert read_manifest(str(tmp_path)).spans[-1].name == "7"
+
+
+def test_compaction_of_a_damaged_shard_publishes_nothing(tmp_path):
+    for number in range(2):
+        publish(stage(tmp_path, rows(10 * number, 10)))
+    manifest = read_manifest(str(tmp_path))
+    shard = manifest.shards[0]
+    wrong = dataclasses.replace(shard, sha256="0" * 64)
+    text = manifest.to_json().replace(shard.sha256, wrong.sha256)
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match="is not as the manifest says"):
+        compact_spans(str(tmp_path), [], None, None, lambda parts, target: False)
+    assert (tmp_path / "manifest.json").read_text() == text
+    assert not [path for path in list_files(str(tmp_path)) if path.startswith(".tmp-")]
+
+
+def test_verify_finds_what_spans_and_sums_do_not_agree_on(tmp_path):
+    for number in range(2):
+        publish(stage(tmp_path, rows(10 * number, 10), 1))
+    manifest = read_manifest(str(tmp_path))
+    wrong = dataclasses.replace(manifest.spans[1], rows_in=12, rejected_by_stage={"read": 1})
+    (tmp_path / "manifest.json").write_text(dataclasses.replace(manifest, spans=(manifest.spans[0], wrong)).to_json())
+    found = [fault.detail for fault in verify_dataset(str(tmp_path)) if fault.code == "manifest.sum"]
+    assert "rows_in, against its spans: 22 and 23" in found
+    assert "rejected_by_stage, against its spans: {'validate': 2} and {'read': 1, 'validate': 1}" in found
+
+
+def test_a_manifest_without_spans_reads_as_before(tmp_path):
+    publish(stage(tmp_path, rows(0, 10)))
+    text = (tmp_path / "manifest.json").read_text()
+    fields = json.loads(text)
+    for name in ("spans", "dataset_version", "operation"):
+        del fields[name]
+    (tmp_path / "manifest.json").write_text(json.dumps(fields))
+    manifest = read_manifest(str(tmp_path))
+    assert (manifest.spans, manifest.dataset_version) == ((), 1)
+    publish(stage(tmp_path, rows(10, 10)))
+    assert [span.name for span in read_manifest(str(tmp_path)).spans] == ["1", "2"]
+    assert ids_of(tmp_path, "train", 1) == expected("train", 10)

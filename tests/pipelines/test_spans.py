@@ -1,0 +1,169 @@
+"""Adding to a dataset end to end, and the jobs about spans and versions."""
+
+import dataclasses
+import json
+import os
+import shutil
+
+import pytest
+from helpers import job, manifest_of, run_prepare
+
+import penstock
+from penstock.io.files.folders import list_files
+from penstock.transforms.verify import verify_dataset
+from pipelines import prepare, spans, status, verify
+
+
+def write_day(folder, day, count=30, more=""):
+    first = day * 100
+    lines = [f"{first + row},{row}.5" for row in range(count)]
+    (folder / f"day{day}.csv").write_text("\n".join(["id,fare", *lines, *more.split()]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A dataset of two days, the second one added."""
+    folder = tmp_path_factory.mktemp("spans")
+    write_day(folder, 1)
+    flags = ("--split=train=0.7,eval=0.3", "--split_key=id", "--max_reject_fraction=0.5")
+    assert run_prepare(f"--input={folder}/day1.csv", f"--output={folder}/out", *flags) == 0
+    write_day(folder, 2, more="x,y")
+    added = f"--input={folder}/day*.csv", f"--output={folder}/out", "--append", "--span=2026-11-27"
+    assert run_prepare(*added) == 0
+    return folder
+
+
+@pytest.fixture
+def dataset(made, tmp_path):
+    shutil.copytree(made / "out", tmp_path / "out", copy_function=shutil.copy2)
+    return tmp_path / "out"
+
+
+def told(capsys, run, *argv):
+    capsys.readouterr()
+    assert run([str(one) for one in argv]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def append(made, output, *flags):
+    return job(f"--input={made}/day*.csv", f"--output={output}", "--append", *flags)
+
+
+def test_rows_splits_and_statistics_of_both(dataset, capsys):
+    manifest = manifest_of(dataset)
+    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (61, 60, 1)
+    assert [(span.name, span.rows_in, span.rows_rejected) for span in manifest.spans] == [
+        ("1", 30, 0),
+        ("2026-11-27", 31, 1),
+    ]
+    assert [one["span"] for one in manifest.provenance["inputs"]] == ["1", "2026-11-27"]
+    assert list(verify_dataset(str(dataset))) == []
+    ids = [
+        one
+        for split in manifest.splits
+        for b in penstock.load(dataset, split).batches(100)
+        for one in b["id"].to_pylist()
+    ]
+    assert sorted(ids) == [*range(100, 130), *range(200, 230)]
+    found = told(capsys, status.run, "--output", dataset, "--json")
+    assert (found["version"], [span["name"] for span in found["spans"]]) == (2, ["1", "2026-11-27"])
+    assert found["unknown"] == found["staging"] == []
+
+
+def test_inputs_that_are_in_are_left_out(made, dataset, capsys):
+    found = told(capsys, prepare.run, f"--input={made}/day*.csv", f"--output={dataset}", "--append", "--json")
+    assert (found["status"], found["skipped"]) == ("nothing_to_do", [f"{made}/day1.csv", f"{made}/day2.csv"])
+    assert manifest_of(dataset).dataset_version == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        pytest.param(["--split=train=0.5,eval=0.5"], "could come into another split; leave out the flags", id="ratios"),
+        pytest.param(["--seed=9"], "--seed 9: the dataset has the seed 0", id="seed"),
+        pytest.param(
+            ["--features=f.yaml"], "has no features, so nothing that is added may: leave it out", id="features"
+        ),
+        pytest.param(["--schema=other.pbtxt"], "have another schema than the dataset: feature fare", id="schema"),
+        pytest.param(["--span=1"], "--span 1: the dataset has a span of this name", id="name"),
+        pytest.param(
+            ["--window=fixed:60s", "--num_shards=1"], "append adds a span to a dataset that is one", id="windows"
+        ),
+    ],
+)
+def test_what_contradicts_the_dataset_is_refused(made, dataset, flags, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.yaml").write_text("features:\n  f:\n    input: fare\n    ops: [scale_to_z_score]\n")
+    text = (dataset / "schema.pbtxt").read_text().replace('name: "fare"', 'name: "fare"\n  deprecated: false', 1)
+    (tmp_path / "other.pbtxt").write_text(text.replace("type: FLOAT", "type: INT"))
+    write_day(tmp_path, 3)
+    code, err = job(f"--input={tmp_path}/day3.csv", f"--output={dataset}", "--append", *flags)
+    assert code == 2
+    assert message in err
+    assert manifest_of(dataset).dataset_version == 2
+
+
+def test_a_file_that_has_changed_is_an_error(made, dataset, tmp_path):
+    shutil.copy(made / "day1.csv", tmp_path / "kept")
+    before = os.stat(made / "day1.csv")
+    try:
+        write_day(made, 1, count=31)
+        code, err = append(made, dataset)
+    finally:
+        shutil.copy(tmp_path / "kept", made / "day1.csv")
+        os.utime(made / "day1.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert code == 1
+    assert "day1.csv: is in the dataset (span 1) as it was before" in err
+    assert "penstock drop-span" in err
+
+
+def test_spans_log_and_diff(dataset, capsys):
+    listed = told(capsys, spans.run, dataset, "--json")
+    assert [(span["name"], span["date"]) for span in listed["spans"]][1] == ("2026-11-27", "2026-11-27T23:59:59Z")
+    log = told(capsys, spans.log, dataset, "--json")["versions"]
+    assert [(one["version"], one["operation"], one["rows_added"], one["readable"]) for one in log] == [
+        (2, "append 2026-11-27", 30, True),
+        (1, "prepare", 30, True),
+    ]
+    found = told(capsys, spans.diff, dataset, "--json")
+    assert ([span["name"] for span in found["spans"]], found["removed"]) == (["2026-11-27"], [])
+    assert sum(after - before for before, after in found["splits"].values()) == 30
+
+
+def test_compact_then_clean(dataset, capsys):
+    found = told(capsys, spans.compact, dataset, "--json")
+    assert [span["name"] for span in found["spans"]] == ["1..2026-11-27"]
+    assert found["spans"][0]["statistics"] is not None
+    assert list(verify_dataset(str(dataset))) == []
+    newest = told(capsys, spans.log, dataset, "--json")["versions"][0]
+    assert (newest["rows_added"], newest["rows_removed"]) == (0, 0)
+    assert len(penstock.load(dataset, "train", version=1)) < len(penstock.load(dataset, "train"))
+    kept = told(capsys, verify.run, "--dataset", dataset, "--clean", "--json")
+    assert kept["cleaned"] == []
+    cleaned = told(capsys, verify.run, "--dataset", dataset, "--clean", "--clean_age", "0s", "--json")
+    assert "train/part-00000-of-00001.tfrecord.gz" in cleaned["cleaned"]
+    assert list(verify_dataset(str(dataset))) == []
+    assert {path.partition("/")[0] for path in list_files(str(dataset))} >= {
+        "_versions",
+        "manifest.json",
+        "schema.pbtxt",
+    }
+    assert [one["readable"] for one in told(capsys, spans.log, dataset, "--json")["versions"]] == [True, False, False]
+    with pytest.raises(penstock.io.ConfigError, match="shards of version 1 are deleted"):
+        penstock.load(dataset, "train", version=1)
+
+
+def test_retain(dataset, capsys):
+    """The second span has its date in its name, and the first one is as old as the test."""
+    manifest = manifest_of(dataset)
+    old = dataclasses.replace(manifest.spans[0], date="2020-01-01T00:00:00Z")
+    changed = dataclasses.replace(manifest, spans=(old, manifest.spans[1]))
+    (dataset / "manifest.json").write_text(changed.to_json())
+    dry = told(capsys, spans.retain, dataset, "365d", "--dry_run", "--json")
+    assert ([span["name"] for span in dry["removed"]], dry["version"], dry["status"]) == (["1"], 2, "described")
+    done = told(capsys, spans.retain, dataset, "365d", "--json")
+    assert ([span["name"] for span in done["spans"]], done["version"]) == (["2026-11-27"], 3)
+    assert list(verify_dataset(str(dataset))) == []
+    assert told(capsys, spans.retain, dataset, "365d", "--json")["version"] == 3
+    code, err = job(dataset, "2026-11-27", run=spans.drop_span)
+    assert (code, "no span would be left" in err) == (2, True)
