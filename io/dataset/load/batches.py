@@ -150,7 +150,7 @@ class Batches(Generic[_T]):
         return self._epoch(self._loops)
 
     def in_turns(self, turn: int, workers: int) -> Iterator[_T]:
-        """Yields the batches of one of the workers of this rank: that of number `turn`, and every `workers`-th from there on.
+        """Yields the batches of one of the workers of this rank: number `turn`, and each `workers`-th on.
 
         Taken from all workers in turn, the batches are those of one loop, in its order. `state_dict` says where the
         next batch of this worker is, so that it goes on from there with `turn=0`; behind the last one the epoch stays,
@@ -167,10 +167,20 @@ class Batches(Generic[_T]):
     def steps(self) -> Iterator[None]:
         """Goes through the epoch from where it is as a loop does, and reads nothing: others read the batches."""
         self._loops += 1
+        return self._counted(self._loops)
+
+    def _counted(self, loop: int) -> Iterator[None]:
         epoch = self._rest()
+        if not epoch.steps:
+            self._reached(epoch, 0)
         for number in range(epoch.steps):
+            self._check_alone(loop)
             self._reached(epoch, number + 1)
             yield None
+
+    def _check_alone(self, loop: int) -> None:
+        if loop != self._loops:
+            raise RuntimeError("another loop over these batches has begun: load the dataset once for each loop")
 
     def _epoch(self, loop: int, workers: int | None = None) -> Iterator[_T]:
         epoch, size, reading = self._rest(), self._batch_size, self._reading
@@ -183,8 +193,7 @@ class Batches(Generic[_T]):
         for number in range(epoch.steps):
             first = epoch.start + number * size
             batch = pieces.read(max(min(size, own - first), 0)).batch
-            if loop != self._loops:
-                raise RuntimeError("another loop over these batches has begun: load the dataset once for each loop")
+            self._check_alone(loop)
             if number % turns.workers:
                 continue
             if workers is None:
@@ -248,6 +257,8 @@ class Batches(Generic[_T]):
                     f"the state has {name} {state.get(name)!r}, and what is loaded {own!r}: a state goes on with the "
                     "same dataset, split and shuffle"
                 )
+        if "worker" in state:
+            raise ConfigError(f"the state is that of a worker of PyTorch, {state['worker']}: give it to such a worker")
         try:
             epoch, taken = state["epoch"], tuple(Taken(*map(_count, one)) for one in state["taken"])
             self.epoch, self._taken = _count(epoch), taken
