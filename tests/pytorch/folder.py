@@ -1,6 +1,6 @@
 """PyTorch for tests, in a folder of its own that is made once: without the libraries of a GPU.
 
-The wheel for Linux is built for CUDA, and loads libraries of 3 GB more, of which nothing is called where there is no GPU.
+The wheel for Linux is built for CUDA, and loads libraries of 3 GB more, of which it calls nothing without a GPU.
 So only PyTorch itself is installed (1.3 GB, two minutes), and a library of stubs stands in for them, which a C compiler
 makes out of the names that PyTorch asks for. Each of its functions returns 100, `cudaErrorNoDevice`.
 """

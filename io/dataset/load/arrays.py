@@ -155,8 +155,7 @@ def _flat(column: pa.Array) -> Array:
     found = column.type
     if pa.types.is_integer(found) or pa.types.is_floating(found):
         letter = "f" if pa.types.is_floating(found) else "u" if pa.types.is_unsigned_integer(found) else "i"
-        data = np.frombuffer(column.buffers()[1] or b"", f"{letter}{found.bit_width // 8}")
-        values = data[column.offset : column.offset + len(column)]
+        values = _numbers(column.buffers()[1], f"{letter}{found.bit_width // 8}", column.offset, len(column))
         return np.where(_present(column), values, 0).astype(values.dtype) if column.null_count else values.copy()
     if pa.types.is_binary(found) or pa.types.is_string(found):
         return _texts(column)
@@ -165,12 +164,21 @@ def _flat(column: pa.Array) -> Array:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
+def _numbers(buffer: pa.Buffer | None, kind: str, first: int, count: int) -> Array:
+    """Returns numbers of a buffer, which may have any bytes behind them."""
+    if not count:
+        return np.zeros(0, kind)
+    return np.frombuffer(buffer, kind, count, first * int(kind[1:]))
+
+
 def _texts(column: pa.Array) -> Array:
     """Returns object[n], bytes or texts."""
     _, offsets, data = column.buffers()
-    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    low = int(ends[0]) if len(ends) else 0
-    content = b"" if data is None or not len(ends) else bytes(memoryview(data)[low : int(ends[-1])])
+    if not len(column):
+        return np.empty(0, object)
+    ends = _numbers(offsets, "i4", column.offset, len(column) + 1)
+    low = int(ends[0])
+    content = b"" if data is None else bytes(memoryview(data)[low : int(ends[-1])])
     bounds = (ends - low).tolist()
     pieces = [content[start:end] for start, end in itertools.pairwise(bounds)]
     values = np.empty(len(column), object)
@@ -186,8 +194,9 @@ def _text_bytes(column: pa.Array) -> Ragged:
         column = pc.fill_null(column, pa.scalar(b"", column.type))
     is_large = pa.types.is_large_binary(column.type) or pa.types.is_large_string(column.type)
     _, offsets, data = column.buffers()
-    ends = np.frombuffer(offsets or bytes(8), np.int64 if is_large else np.int32)
-    ends = ends[column.offset : column.offset + len(column) + 1]
+    if not len(column):
+        return Ragged(np.zeros(0, np.uint8), np.zeros(1, np.int64))
+    ends = _numbers(offsets, "i8" if is_large else "i4", column.offset, len(column) + 1)
     content = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
     return Ragged(content.copy(), (ends - ends[0]).astype(np.int64))
 
