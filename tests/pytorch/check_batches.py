@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 
 import numpy as np
@@ -224,3 +225,17 @@ def test_a_type_that_pytorch_does_not_have_is_refused():
 def test_last_batches():
     loaded = [opened("tfrecord-none", rank, 7).torch(50, missing="mask", last="drop").loader(2) for rank in range(7)]
     assert [[len(batch["id"]) for batch in loader] for loader in loaded] == [[50] * 4] * 7
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")
+def test_the_snippet_of_the_page_runs(tmp_path, monkeypatch):
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "load.md").read_text()
+    (snippet,) = re.findall(r"^```py\n(.*?)^```$", page.partition("## PyTorch")[2], re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rides").symlink_to(DATASETS / "tfrecord-none")
+    model = torch.nn.Linear(1, 1)
+    exec(
+        snippet,
+        {"penstock": penstock, "torch": torch, "model": model, "step": lambda fare, present: fare[present].sum()},
+    )
+    assert torch.load(tmp_path / "checkpoint.pt")["data"]["epoch"] == 1
