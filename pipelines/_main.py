@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import penstock
 from penstock.io.kernel import compiled
-from pipelines import check, compare, fit, history, prepare, profile, relax, replay, status, verify
+from pipelines import check, compare, fit, history, prepare, profile, relax, replay, show, status, verify
 from pipelines._cli.command import JobOptions, Run, command, printed
 from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
@@ -20,6 +20,7 @@ from pipelines._options.prepare import PrepareOptions
 from pipelines._options.profile import ProfileOptions
 from pipelines._options.relax import RelaxOptions
 from pipelines._options.replay import ReplayOptions
+from pipelines._options.show import ShowOptions
 from pipelines._options.status import StatusOptions
 from pipelines._options.verify import VerifyOptions
 from pipelines._report.result import DONE, WRONG_USAGE
@@ -31,6 +32,7 @@ JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "compare": (CompareOptions, compare.run),
     "fit": (FitOptions, fit.run),
     "relax": (RelaxOptions, relax.run),
+    "show": (ShowOptions, show.run),
     "verify": (VerifyOptions, verify.run),
     "status": (StatusOptions, status.run),
     "history": (HistoryOptions, history.run),
@@ -45,6 +47,7 @@ and shuffled TFRecord shards out, with every row accounted for in a manifest."""
 _EXAMPLES = """examples:
   a dataset of some CSV files, and a look at every byte of it
     penstock prepare --input 'data/*.csv' --output dataset
+    penstock show dataset
     penstock verify --dataset dataset
 
   what is in them, and whether new ones are like them

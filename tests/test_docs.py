@@ -24,7 +24,7 @@ import penstock.io
 import penstock.transforms
 import pipelines
 from penstock.io.formats.registry import FORMATS, choose_format
-from pipelines import _main, check, compare, fit, history, prepare, profile, relax, replay, status, verify
+from pipelines import _main, check, compare, fit, history, prepare, profile, relax, replay, show, status, verify
 from pipelines._cli.beam import beam_parser
 from pipelines._cli.flags import flag_names, job_parser
 from pipelines._main import JOBS
@@ -45,6 +45,7 @@ MODULES = {
     "history": history,
     "relax": relax,
     "replay": replay,
+    "show": show,
     "status": status,
     "verify": verify,
 }

@@ -118,6 +118,7 @@ class DatasetResult(Result):
       anomalies: what is unusual about the rows, the gravest first, as in the manifest: `feature`, `reason`, `severity`,
         `description`, what it was compared `against`, the `dataset` (a split or slice), and the `window`, null without
         windows.
+      load: the lines of Python that load the split to train on; none of windows.
       letters: only of a replay.
     """
 
@@ -142,6 +143,7 @@ class DatasetResult(Result):
     report: str | None = None
     drift: tuple[str, ...] = ()
     anomalies: tuple[Mapping[str, Any], ...] = ()
+    load: tuple[str, ...] = ()
     letters: LettersResult | None = None
 
 
@@ -372,6 +374,31 @@ class HistoryResult(Result):
     points: int = 0
     series: tuple[Mapping[str, Any], ...] = ()
     left: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowResult(Result):
+    """What `show` found.
+
+    Attributes:
+      dataset: its folder.
+      format, compression: of the shards.
+      dataset_ids: one, or one for each window.
+      splits: of each the `rows`, `shards` and `bytes`.
+      columns: of each the `name` and the `type` of Arrow.
+      split: of which `rows` are: the first records, values by column; bytes that are no text are `{"base64": ...}`.
+      load: the lines of Python that load the split.
+    """
+
+    dataset: str
+    format: str
+    compression: str
+    dataset_ids: tuple[str, ...]
+    splits: Mapping[str, Mapping[str, int]]
+    columns: tuple[Mapping[str, str], ...]
+    split: str
+    rows: tuple[Mapping[str, Any], ...]
+    load: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

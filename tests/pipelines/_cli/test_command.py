@@ -231,8 +231,8 @@ OWN_ANSWERS = [
     (
         ["nosuch"],
         WRONG_USAGE,
-        r"penstock: error: unknown job 'nosuch'; the jobs are prepare, profile, check, compare, fit, relax, verify, "
-        r"status, history, replay",
+        r"penstock: error: unknown job 'nosuch'; the jobs are prepare, profile, check, compare, fit, relax, show, "
+        r"verify, status, history, replay",
     ),
     (["verfy"], WRONG_USAGE, r"penstock: error: unknown job 'verfy'; did you mean verify\?\nTry --help for the jobs\."),
     (["Prepare"], WRONG_USAGE, r"unknown job 'Prepare'; did you mean prepare\?"),
@@ -511,7 +511,7 @@ class TestCompletion:
                 ["penstock", ""],
                 [
                     *("check", "compare", "completion", "fit", "history"),
-                    *("prepare", "profile", "relax", "replay", "status", "verify"),
+                    *("prepare", "profile", "relax", "replay", "show", "status", "verify"),
                 ],
             ),
             (["penstock", "ver"], ["verify"]),
