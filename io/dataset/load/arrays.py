@@ -164,7 +164,7 @@ def _flat(column: pa.Array) -> Array:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def _numbers(buffer: pa.Buffer | None, kind: str, first: int, count: int) -> Array:
+def _numbers(buffer: Any, kind: str, first: int, count: int) -> Array:
     """Returns numbers of a buffer, which may have any bytes behind them."""
     if not count:
         return np.zeros(0, kind)
