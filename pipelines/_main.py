@@ -8,7 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import penstock
 from penstock.io.kernel import compiled
-from pipelines import check, compare, export, fit, history, prepare, profile, relax, replay, spans, status, verify
+from pipelines import (
+    check,
+    compare,
+    export,
+    fit,
+    history,
+    prepare,
+    profile,
+    relax,
+    replay,
+    show,
+    spans,
+    status,
+    verify,
+)
 from pipelines._cli.command import JobOptions, Run, command, printed
 from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
@@ -21,6 +35,7 @@ from pipelines._options.prepare import PrepareOptions
 from pipelines._options.profile import ProfileOptions
 from pipelines._options.relax import RelaxOptions
 from pipelines._options.replay import ReplayOptions
+from pipelines._options.show import ShowOptions
 from pipelines._options.spans import (
     CompactOptions,
     DiffOptions,
@@ -41,6 +56,7 @@ JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "fit": (FitOptions, fit.run),
     "export": (ExportOptions, export.run),
     "relax": (RelaxOptions, relax.run),
+    "show": (ShowOptions, show.run),
     "verify": (VerifyOptions, verify.run),
     "status": (StatusOptions, status.run),
     "history": (HistoryOptions, history.run),
@@ -61,6 +77,7 @@ and shuffled TFRecord shards out, with every row accounted for in a manifest."""
 _EXAMPLES = """examples:
   a dataset of some CSV files, and a look at every byte of it
     penstock prepare --input 'data/*.csv' --output dataset
+    penstock show dataset
     penstock verify --dataset dataset
 
   what is in them, and whether new ones are like them

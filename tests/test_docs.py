@@ -35,6 +35,7 @@ from pipelines import (
     profile,
     relax,
     replay,
+    show,
     spans,
     status,
     verify,
@@ -61,6 +62,7 @@ MODULES = {
     "relax": relax,
     "replay": replay,
     "spans": spans,
+    "show": show,
     "status": status,
     "verify": verify,
 }

@@ -10,6 +10,7 @@ what                         extra          what must be importable
 features                     `tft`          `tensorflow_transform`
 shards of ArrayRecord        `arrayrecord`  `array_record.python`
 `--metrics_port`             `metrics`      `prometheus_client`
+batches for PyTorch          `torch`        `torch`
 ===========================  =============  =======================================
 
 `hdfs://` needs a package that only Beam has an extra for. Beam knows no other schemes, unless a program registers a
@@ -74,6 +75,7 @@ HADOOP = Extra("apache-beam[hadoop]", "the package hdfs", ("hdfs",))
 KAFKA = Extra(".[kafka]", "confluent-kafka", ("confluent_kafka",))
 ARRAYRECORD = Extra(".[arrayrecord]", "array_record", ("array_record.python.array_record_module",))
 METRICS = Extra(".[metrics]", "prometheus-client", ("prometheus_client",))
+TORCH = Extra(".[torch]", "PyTorch", ("torch",))
 TFT = Extra(".[tft]", "tensorflow-transform", ("tensorflow_transform",))
 
 _FILESYSTEMS = {"gs": GCP, "s3": AWS, "az": AZURE, "azfs": AZURE, "hdfs": HADOOP}

@@ -191,6 +191,7 @@ GRAPH = Named("directory", _reach_graph, _find_graph, "file")
 DATASET = Named("directory", find=_find_dataset)
 # The first of several arguments, which the job looks at.
 DATASET_BARE = Named("directory", is_bare=True)
+SHOWN = dataclasses.replace(DATASET, is_bare=True)
 OUTPUT = Named("directory")
 OUTPUT_FILE = Named("file")
 SPILL = Named("directory", _reach_disk, _find_spill)

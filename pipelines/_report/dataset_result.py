@@ -1,14 +1,21 @@
 """The result of a job that wrote a dataset, taken from its manifests."""
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import pyarrow as pa
+
 from penstock.io.dataset.layout import DEAD_LETTERS, MANIFEST, RUN_PREFIX, SCHEMA, TRANSFORM, run_folders
+from penstock.io.dataset.load.dataset import load
+from penstock.io.dataset.load.snippets import installed_library, snippet, training_split
 from penstock.io.dataset.manifest import Manifest, Shard, read_manifest, sum_counts
 from penstock.io.dataset.publish import Outcome
 from penstock.io.dataset.windowed.manifest import WindowManifest, window_manifest_path
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
+from penstock.io.files.paths import is_local
 from penstock.io.reasons import Note, complete_notes
 from pipelines._report.result import DATA_FAILED, DatasetResult, JobStatus, SplitResult, WindowResult
 
@@ -51,6 +58,7 @@ def whole_result(job: str, outcome: Outcome, output: str, seconds: float) -> Dat
         span=manifest.spans[0].name if is_published and manifest.spans else None,
         version=manifest.dataset_version if is_published else None,
         whole=_whole(whole) if whole is not None else None,
+        load=_loading(manifest, output) if is_published else (),
     )
 
 
@@ -62,6 +70,16 @@ def _whole(manifest: Manifest) -> dict[str, object]:
         "rows_rejected": manifest.rows_rejected,
         "splits": dict(manifest.splits),
     }
+
+
+def _loading(manifest: Manifest, output: str) -> tuple[str, ...]:
+    """The lines that load the dataset, by its columns where they are at hand: in a store that would take requests."""
+    split = training_split(list(manifest.splits))
+    if is_local(output):
+        with contextlib.suppress(ConfigError, DataError):  # lines are not worth the end of a job
+            return snippet(output, split, load(output, split).schema, installed_library())
+        return ()
+    return () if manifest.format == "parquet" else snippet(output, split, pa.schema([]), installed_library())
 
 
 def windows_result(

@@ -120,6 +120,7 @@ class DatasetResult(Result):
       anomalies: what is unusual about the rows, the gravest first, as in the manifest: `feature`, `reason`, `severity`,
         `description`, what it was compared `against`, the `dataset` (a split or slice), and the `window`, null without
         windows.
+      load: the lines of Python that load the split to train on; none of windows.
       letters: only of a replay.
       span: the name of what was added, whose numbers these are; None for a dataset that is new.
       version: of the dataset, as it is now; None where nothing was published, and with windows.
@@ -151,6 +152,7 @@ class DatasetResult(Result):
     report: str | None = None
     drift: tuple[str, ...] = ()
     anomalies: tuple[Mapping[str, Any], ...] = ()
+    load: tuple[str, ...] = ()
     letters: LettersResult | None = None
     span: str | None = None
     version: int | None = None
@@ -428,6 +430,31 @@ class SpansResult(Result):
     compared: tuple[int, int] | None = None
     splits: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     schema: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowResult(Result):
+    """What `show` found.
+
+    Attributes:
+      dataset: its folder.
+      format, compression: of the shards.
+      dataset_ids: one, or one for each window.
+      splits: of each the `rows`, `shards` and `bytes`.
+      columns: of each the `name` and the `type` of Arrow.
+      split: of which `rows` are: the first records, values by column; bytes that are no text are `{"base64": ...}`.
+      load: the lines of Python that load the split.
+    """
+
+    dataset: str
+    format: str
+    compression: str
+    dataset_ids: tuple[str, ...]
+    splits: Mapping[str, Mapping[str, int]]
+    columns: tuple[Mapping[str, str], ...]
+    split: str
+    rows: tuple[Mapping[str, Any], ...]
+    load: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Prints the result of a job: for a person the numbers of rows, the paths and the next step; for a program JSON."""
 
 import datetime
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from pipelines._report.result import (
     ProfileResult,
     RelaxResult,
     Result,
+    ShowResult,
     SpansResult,
     StatusResult,
     VerifyResult,
@@ -89,6 +91,8 @@ def _print_text(result: Result, output: str) -> None:
             _print(*_history(result))
         case SpansResult():
             _print(*_spans(result))
+        case ShowResult():
+            _print(*_shown(result))
         case DescribedResult():
             print(_described(result))
 
@@ -127,6 +131,8 @@ def _dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]:
         yield _places(result)
     else:
         yield from told_report(result.report)
+    if result.load:
+        yield _loading(result.load)
     yield f"Next: check every byte\n  penstock verify --dataset {shell_word(masked(output))}"
 
 
@@ -474,6 +480,47 @@ def sparkline(values: Sequence[float]) -> str:
         return _BARS[3] * len(values)
     top = len(_BARS) - 1
     return "".join(_BARS[round((value / 2 - low / 2) / (high / 2 - low / 2) * top)] for value in values)
+
+
+# What is longer is cut; `--json` has all of it.
+_MAX_TEXT = 24
+
+
+def _shown(result: ShowResult) -> Iterator[RenderableType]:
+    """Sizes, columns with the first records side by side, and the lines that load them."""
+    kind = f"{result.format}, {result.compression}"
+    windows = "" if len(result.dataset_ids) == 1 else f", {counted(len(result.dataset_ids), 'window')}"
+    yield Text("\n").join([Text(result.dataset, "bold"), Text(f"{kind}{windows}")])
+    splits = new_table("split", "rows", "shards", "bytes")
+    for name, found in result.splits.items():
+        splits.add_row(name, f"{found['rows']:,}", f"{found['shards']:,}", byte_text(found["bytes"]))
+    yield splits
+    yield _records(result)
+    yield _loading(result.load)
+
+
+def _loading(lines: Sequence[str]) -> RenderableType:
+    """The lines that load a dataset, below a title."""
+    return Text("\n").join([Text("how to load it", "bold"), *map(Text, lines)])
+
+
+def _records(result: ShowResult) -> Table:
+    """A row for each column, so that many columns need no wide terminal: its type, and its first values."""
+    made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    made.add_column("column")
+    made.add_column("type")
+    for number in range(1, len(result.rows) + 1):
+        made.add_column(f"{result.split} {number}", justify="right")
+    for column in result.columns:
+        made.add_row(column["name"], column["type"], *(_value(row[column["name"]]) for row in result.rows))
+    return made
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 3]}..."
 
 
 def _described(result: DescribedResult) -> str:

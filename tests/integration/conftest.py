@@ -20,6 +20,7 @@ from deploy.flink.local_cluster import LocalCluster
 from deploy.flink.service import Service, free_port, is_listening
 from deploy.kafka.broker import KafkaBroker, broker_jars
 from deploy.prism import prism_binary
+from pytorch.folder import pytorch_folder
 from services.fault_proxy.client import FaultProxy, fault_proxy
 from services.object_stores import S3, Azure, Emulator, Gcs, ObjectStore, azurite_program, fake_gcs_program, running
 
@@ -42,6 +43,13 @@ def need_packages(*names: str) -> None:
 
 def _lack(what: str) -> None:
     (pytest.fail if os.environ.get("PENSTOCK_NO_SKIP") else pytest.skip)(what)
+
+
+@pytest.fixture(scope="session")
+def pytorch() -> pathlib.Path:
+    """A folder with PyTorch, for PYTHONPATH."""
+    need("cc", "readelf")
+    return pytorch_folder(CACHE)
 
 
 @pytest.fixture(scope="session")

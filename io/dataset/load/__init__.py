@@ -9,6 +9,7 @@
 `batches`             epochs of batches of one size, and their state
 `arrays`              from a batch to numpy
 `tensors`             the same as a `tf.data.Dataset`
+`torch`               the same as an `IterableDataset` of PyTorch, and a `DataLoader` with a state
 `dataset`             `load`, and what it returns
 ====================  ========================================================================================
 """

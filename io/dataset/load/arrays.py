@@ -7,6 +7,7 @@ one value             an array [rows]; numbers of their own type, texts and byte
 `length` values       an array [rows, length], where the schema says that each row has so many
 lists                 a `Ragged`: all values, and where each row's begin
 lists, padded         an array [rows, width], and `NAME$length`, int64 [rows]
+texts, as bytes       a `Ragged` of uint8, with `texts="ragged"`: no object is made of a text
 what may be missing   also `NAME$present`, bool [rows], with `missing="mask"`
 ====================  =========================================================================================
 """
@@ -14,7 +15,7 @@ what may be missing   also `NAME$present`, bool [rows], with `missing="mask"`
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,8 @@ from penstock.io.kernel.shared.offsets import starts_of
 
 Array: TypeAlias = np.ndarray
 
+_TEXTS = (pa.types.is_binary, pa.types.is_string, pa.types.is_large_binary, pa.types.is_large_string)
+
 PRESENT, LENGTH = "$present", "$length"
 
 
@@ -32,14 +35,15 @@ class Ragged(NamedTuple):
     """Lists of each row.
 
     Attributes:
-      values: the values of all rows.
+      values: the values of all rows, an array; of lists of texts that are ragged, a `Ragged`.
       row_splits: int64[rows + 1], where in `values` each row's begin, and the end, as in `tf.RaggedTensor`.
     """
 
-    values: Array
+    values: Any
     row_splits: Array
 
 
+Texts: TypeAlias = Literal["objects", "ragged"]
 Arrays: TypeAlias = dict[str, "Array | Ragged"]
 
 
@@ -52,6 +56,8 @@ class ToArrays:
       missing: `error`, `mask`, or a value for each column that may miss some, which every other column must not.
       pad: the width of lists by column; longer ones are an error.
       lengths: the number of values that each row has, of columns for which the schema says one.
+      texts: `objects`, bytes or str; or `ragged`, their bytes, in UTF-8 what is str, so that lists of texts are ragged
+        twice, and cannot be padded.
 
     Raises:
       ConfigError: for another rule, a column that there is not, a value that a column cannot hold, or a width of
@@ -62,8 +68,11 @@ class ToArrays:
     missing: str | Mapping[str, Any]
     pad: Mapping[str, int]
     lengths: Mapping[str, int]
+    texts: Texts = "objects"
 
     def __post_init__(self) -> None:
+        if self.texts not in get_args(Texts):
+            raise ConfigError(f"texts must be one of {', '.join(get_args(Texts))}, got {self.texts!r}")
         if isinstance(self.missing, str) and self.missing not in ("error", "mask"):
             raise ConfigError(f"missing must be 'error', 'mask', or values by column, got {self.missing!r}")
         for name, value in self._values().items():
@@ -81,6 +90,11 @@ class ToArrays:
                 raise ConfigError(f"pad: column {name!r} has one value in each row, so there is nothing to pad")
             if type(width) is not int or width < 1:
                 raise ConfigError(f"pad: the width of column {name!r} must be an integer >= 1, got {width!r}")
+            if self._is_ragged(self.schema.field(name).type.value_type):
+                raise ConfigError(
+                    f"pad: column {name!r} has lists of texts, which cannot be padded when they are ragged: leave out "
+                    "pad for it, or texts='ragged'"
+                )
 
     def _field(self, name: str, what: str) -> pa.Field:
         if name not in self.schema.names:
@@ -108,16 +122,29 @@ class ToArrays:
                     f"they become: missing='mask', or missing={{{name!r}: VALUE}}"
                 )
             if not pa.types.is_list(column.type):
-                arrays[name] = _flat(column)
+                arrays[name] = self._flat(column)
                 continue
-            ragged = _ragged(column)
+            ragged = self._ragged(column)
             if name in self.pad:
                 arrays[name], arrays[name + LENGTH] = _padded(name, ragged, self.pad[name])
-            elif name in self.lengths:
+            elif name in self.lengths and not isinstance(ragged.values, Ragged):
                 arrays[name] = _even(name, ragged, self.lengths[name], _present(column))
             else:
                 arrays[name] = ragged
         return arrays
+
+    def _is_ragged(self, found: pa.DataType) -> bool:
+        return self.texts == "ragged" and any(is_text(found) for is_text in _TEXTS)
+
+    def _flat(self, column: pa.Array) -> "Array | Ragged":
+        return _text_bytes(column) if self._is_ragged(column.type) else _flat(column)
+
+    def _ragged(self, column: pa.ListArray) -> Ragged:
+        splits = starts_of(_flat(pc.list_value_length(column)).astype(np.int64))
+        items = column.flatten()
+        if items.null_count:
+            raise DataError("a list has nulls among its values, for which numpy has no form: read Arrow batches")
+        return Ragged(self._flat(items), splits)
 
 
 def _flat(column: pa.Array) -> Array:
@@ -128,8 +155,7 @@ def _flat(column: pa.Array) -> Array:
     found = column.type
     if pa.types.is_integer(found) or pa.types.is_floating(found):
         letter = "f" if pa.types.is_floating(found) else "u" if pa.types.is_unsigned_integer(found) else "i"
-        data = np.frombuffer(column.buffers()[1] or b"", f"{letter}{found.bit_width // 8}")
-        values = data[column.offset : column.offset + len(column)]
+        values = _numbers(column.buffers()[1], f"{letter}{found.bit_width // 8}", column.offset, len(column))
         return np.where(_present(column), values, 0).astype(values.dtype) if column.null_count else values.copy()
     if pa.types.is_binary(found) or pa.types.is_string(found):
         return _texts(column)
@@ -138,12 +164,21 @@ def _flat(column: pa.Array) -> Array:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
+def _numbers(buffer: Any, kind: str, first: int, count: int) -> Array:
+    """Returns numbers of a buffer, which may have any bytes behind them."""
+    if not count:
+        return np.zeros(0, kind)
+    return np.frombuffer(buffer, kind, count, first * int(kind[1:]))
+
+
 def _texts(column: pa.Array) -> Array:
     """Returns object[n], bytes or texts."""
     _, offsets, data = column.buffers()
-    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    low = int(ends[0]) if len(ends) else 0
-    content = b"" if data is None or not len(ends) else bytes(memoryview(data)[low : int(ends[-1])])
+    if not len(column):
+        return np.empty(0, object)
+    ends = _numbers(offsets, "i4", column.offset, len(column) + 1)
+    low = int(ends[0])
+    content = b"" if data is None else bytes(memoryview(data)[low : int(ends[-1])])
     bounds = (ends - low).tolist()
     pieces = [content[start:end] for start, end in itertools.pairwise(bounds)]
     values = np.empty(len(column), object)
@@ -153,6 +188,19 @@ def _texts(column: pa.Array) -> Array:
     return values
 
 
+def _text_bytes(column: pa.Array) -> Ragged:
+    """Returns the bytes of all texts, uint8, and where each one's begin; nulls are empty."""
+    if column.null_count:
+        column = pc.fill_null(column, pa.scalar(b"", column.type))
+    is_large = pa.types.is_large_binary(column.type) or pa.types.is_large_string(column.type)
+    _, offsets, data = column.buffers()
+    if not len(column):
+        return Ragged(np.zeros(0, np.uint8), np.zeros(1, np.int64))
+    ends = _numbers(offsets, "i8" if is_large else "i4", column.offset, len(column) + 1)
+    content = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+    return Ragged(content.copy(), (ends - ends[0]).astype(np.int64))
+
+
 def _present(column: pa.Array) -> Array:
     """Returns bool[n], whether each row has a value."""
     bits = column.buffers()[0]
@@ -160,15 +208,6 @@ def _present(column: pa.Array) -> Array:
         return np.ones(len(column), bool)
     flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
     return flags[column.offset : column.offset + len(column)].astype(bool)
-
-
-def _ragged(column: pa.ListArray) -> Ragged:
-    counts = _flat(pc.list_value_length(column)).astype(np.int64)
-    splits = starts_of(counts)
-    items = column.flatten()
-    if items.null_count:
-        raise DataError("a list has nulls among its values, for which numpy has no form: read Arrow batches")
-    return Ragged(_flat(items), splits)
 
 
 def _padded(name: str, ragged: Ragged, width: int) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ from penstock.io.dataset.load.order import (
     Ranges,
     Shuffle,
     Taken,
+    Turns,
     epoch_ranges,
     part_of_rank,
     remaining,
@@ -71,6 +72,33 @@ class Reading:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Epoch:
+    """What is left of an epoch, for one rank.
+
+    Attributes:
+      number: of the epoch.
+      closed: what was taken with other numbers of ranks.
+      ranks: number of those who share what is left.
+      size: rows of a batch.
+      start: rows that each rank has taken of its part.
+      steps: batches that are left.
+      part: of this rank.
+    """
+
+    number: int
+    closed: tuple[Taken, ...]
+    ranks: int
+    size: int
+    start: int
+    steps: int
+    part: Ranges
+
+    def taken(self, steps: int) -> tuple[Taken, ...]:
+        """Returns what is taken of the epoch after some batches."""
+        return (*self.closed, Taken(self.ranks, self.start + steps * self.size))
+
+
 class Batches(Generic[_T]):
     """Batches: each loop over them is an epoch, or what is left of the one that a state or a loop ended in.
 
@@ -105,9 +133,11 @@ class Batches(Generic[_T]):
         """Number of batches of a whole epoch, the same on all ranks."""
         return self._steps(sum(shard.records for shard in self._reading.shards))
 
-    def _steps(self, total: int) -> int:
+    def _steps(self, total: int, taken: int = 0) -> int:
+        """Returns how many batches of `total` rows are for each rank, when each has taken some rows."""
         ranks, size = self._reading.ranks, self._batch_size
-        return total // ranks // size if self._last == "drop" else -(-total // (ranks * size))
+        steps = (total // ranks - taken) // size if self._last == "drop" else -((taken - -(-total // ranks)) // size)
+        return max(steps, 0)
 
     def __iter__(self) -> Iterator[_T]:
         """Yields the batches of the epoch from where it is.
@@ -119,30 +149,71 @@ class Batches(Generic[_T]):
         self._loops += 1
         return self._epoch(self._loops)
 
-    def _epoch(self, loop: int) -> Iterator[_T]:
-        ranges, start = self._left()
-        rank, ranks, shuffle = self._reading.rank, self._reading.ranks, self._reading.shuffle
-        part, total, done = part_of_rank(ranges, rank, ranks), total_rows(ranges), self._closed()
-        own = total_rows(part)
-        end = total // ranks if self._last == "drop" else -(-total // ranks)
-        found = ordered_rows(self._reader, self._reading.shards, part, min(start, own), shuffle, self.epoch)
-        pieces = Pieces(found, self._reader.schema)
-        epoch = self.epoch
-        if not self._goes_on(start, end):
-            self.epoch, self._taken = epoch + 1, ()
-        while self._goes_on(start, end):
-            batch = pieces.read(max(min(self._batch_size, own - start), 0)).batch
-            if loop != self._loops:
-                raise RuntimeError("another loop over these batches has begun: load the dataset once for each loop")
-            start = min(start + self._batch_size, end)
-            if self._goes_on(start, end):
-                self._taken = (*done, Taken(ranks, start))
+    def in_turns(self, turn: int, workers: int) -> Iterator[_T]:
+        """Yields the batches of one of the workers of this rank: number `turn`, and each `workers`-th on.
+
+        Taken from all workers in turn, the batches are those of one loop, in its order. `state_dict` says where the
+        next batch of this worker is, so that it goes on from there with `turn=0`; behind the last one the epoch stays,
+        with nothing left of it.
+
+        Raises:
+          InputError: as a loop over all batches.
+          DataError: the same.
+        """
+        self._loops += 1
+        self._taken = self._rest().taken(turn)
+        return self._epoch(self._loops, workers)
+
+    def steps(self) -> Iterator[None]:
+        """Goes through the epoch from where it is as a loop does, and reads nothing: others read the batches."""
+        self._loops += 1
+        return self._counted(self._loops)
+
+    def _counted(self, loop: int) -> Iterator[None]:
+        epoch = self._rest()
+        if not epoch.steps:
+            self._reached(epoch, 0)
+        for number in range(epoch.steps):
+            self._check_alone(loop)
+            self._reached(epoch, number + 1)
+            yield None
+
+    def _check_alone(self, loop: int) -> None:
+        if loop != self._loops:
+            raise RuntimeError("another loop over these batches has begun: load the dataset once for each loop")
+
+    def _epoch(self, loop: int, workers: int | None = None) -> Iterator[_T]:
+        epoch, size, reading = self._rest(), self._batch_size, self._reading
+        turns, own = Turns(size, workers or 1), total_rows(epoch.part)
+        start = min(epoch.start, own)
+        rows = ordered_rows(self._reader, reading.shards, epoch.part, start, reading.shuffle, epoch.number, turns)
+        pieces = Pieces(rows, self._reader.schema)
+        if workers is None and not epoch.steps:
+            self._reached(epoch, 0)
+        for number in range(epoch.steps):
+            first = epoch.start + number * size
+            batch = pieces.read(max(min(size, own - first), 0)).batch
+            self._check_alone(loop)
+            if number % turns.workers:
+                continue
+            if workers is None:
+                self._reached(epoch, number + 1)
             else:
-                self.epoch, self._taken = epoch + 1, ()
+                self._taken = epoch.taken(number + workers)
             yield self._convert(batch)
 
-    def _goes_on(self, start: int, end: int) -> bool:
-        return start + self._batch_size <= end if self._last == "drop" else start < end
+    def _rest(self) -> _Epoch:
+        """Returns what is left of the epoch, for this rank."""
+        ranges, start = self._left()
+        ranks, steps = self._reading.ranks, self._steps(total_rows(ranges), start)
+        part = part_of_rank(ranges, self._reading.rank, ranks)
+        return _Epoch(self.epoch, self._closed(), ranks, self._batch_size, start, steps, part)
+
+    def _reached(self, epoch: _Epoch, steps: int) -> None:
+        """Notes that some batches of an epoch are taken; after the last one, the next epoch begins."""
+        self.epoch, self._taken = epoch.number, epoch.taken(steps)
+        if steps == epoch.steps:
+            self.epoch, self._taken = epoch.number + 1, ()
 
     def _closed(self) -> tuple[Taken, ...]:
         """What was taken with other numbers of ranks."""
@@ -186,6 +257,8 @@ class Batches(Generic[_T]):
                     f"the state has {name} {state.get(name)!r}, and what is loaded {own!r}: a state goes on with the "
                     "same dataset, split and shuffle"
                 )
+        if "worker" in state:
+            raise ConfigError(f"the state is that of a worker of PyTorch, {state['worker']}: give it to such a worker")
         try:
             epoch, taken = state["epoch"], tuple(Taken(*map(_count, one)) for one in state["taken"])
             self.epoch, self._taken = _count(epoch), taken

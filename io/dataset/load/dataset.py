@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import pyarrow as pa
 
-from penstock.io.dataset.load.arrays import Arrays, ToArrays
+from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
 from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
 from penstock.io.dataset.load.contents import read_contents
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards import open_reader
 from penstock.io.errors import ConfigError
+from penstock.io.files.extras import TORCH
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from penstock.io.dataset.load.torch import TorchBatches
 
 DEFAULT_BUFFER = 16_384
 
@@ -148,9 +151,40 @@ class LoadedDataset:
 
         return tf_dataset(self.numpy(batch_size, missing, pad, last), self._to_arrays(missing, pad))
 
-    def _to_arrays(self, missing: str | Mapping[str, Any], pad: Mapping[str, int] | None) -> ToArrays:
+    def torch(
+        self,
+        batch_size: int,
+        missing: str | Mapping[str, Any] = "error",
+        pad: Mapping[str, int] | None = None,
+        last: Last = "short",
+        texts: Texts = "objects",
+        distributed: bool = True,
+    ) -> "TorchBatches":
+        """Returns epochs as an `IterableDataset` of dicts of tensors (`penstock.io.dataset.load.torch`).
+
+        Args:
+          batch_size: rows of a batch, on each rank.
+          missing: as for `numpy`.
+          pad: as for `numpy`.
+          last: as for `Batches`.
+          texts: `objects`, lists of bytes or str; or `ragged`, their bytes as a `RaggedTensor`, which can be pinned.
+          distributed: share the epochs among the ranks of `torch.distributed`, if there is a process group, and `shard`
+            was not called.
+
+        Raises:
+          ConfigError: as `numpy`; for a column whose type PyTorch does not have.
+          MissingExtraError: when PyTorch is not installed.
+        """
+        TORCH.require("torch()")
+        from penstock.io.dataset.load.torch import TorchBatches
+
+        return TorchBatches(self.reading, batch_size, last, self._to_arrays(missing, pad, texts), distributed)
+
+    def _to_arrays(
+        self, missing: str | Mapping[str, Any], pad: Mapping[str, int] | None, texts: Texts = "objects"
+    ) -> ToArrays:
         lengths = {one.name: one.length for one in self.reading.contents.features or () if one.length is not None}
-        return ToArrays(self.schema, missing, pad or {}, lengths)
+        return ToArrays(self.schema, missing, pad or {}, lengths, texts)
 
     def _with(self, **changes: Any) -> Self:
         return dataclasses.replace(self, reading=dataclasses.replace(self.reading, **changes))

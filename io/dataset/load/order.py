@@ -57,6 +57,30 @@ class Taken:
     rows: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Turns:
+    """Which rows one of the workers of a rank takes: a batch, and those of the others in turn before its next one.
+
+    Attributes:
+      rows: of a batch.
+      workers: their number.
+    """
+
+    rows: int
+    workers: int = 1
+
+    def has(self, rows: np.ndarray) -> np.ndarray:
+        """Returns bool[n], whether rows are taken, by their places behind the first one, before which none are.
+
+        >>> np.arange(-2, 9)[Turns(rows=2, workers=3).has(np.arange(-2, 9))]
+        array([0, 1, 6, 7])
+        """
+        return (rows >= 0) & (rows // self.rows % self.workers == 0)
+
+
+ALL_ROWS = Turns(rows=1)
+
+
 def epoch_ranges(counts: Sequence[int], shuffle: Shuffle | None, epoch: int) -> Ranges:
     """Returns the whole epoch: the shards that have rows, in their order.
 

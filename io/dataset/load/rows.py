@@ -1,15 +1,16 @@
 """The rows of ranges of row numbers, in order, across the shards of a split."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from penstock.io.columns.of_numpy import array_of
 from penstock.io.dataset.load.contents import StoredShard
-from penstock.io.dataset.load.order import Ranges, Shuffle, cut, rows_of, shuffled, total_rows
-from penstock.io.dataset.load.shards import Loss, ShardReader, asked
+from penstock.io.dataset.load.order import ALL_ROWS, Ranges, Shuffle, Turns, cut, rows_of, shuffled, total_rows
+from penstock.io.dataset.load.shards import Block, Loss, ShardReader, asked
 from penstock.io.errors import InputError
 
 
@@ -27,7 +28,18 @@ class Piece(NamedTuple):
     at: np.ndarray
 
 
-def read_rows(reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges) -> Iterator[Piece]:
+# From the place of a row in a sequence, and that of the row behind the last one, to which of them are wanted: int64,
+# ascending, from the first one. Others are neither decoded nor lost, where they are damaged.
+Wanted: TypeAlias = Callable[[int, int], np.ndarray]
+
+
+def _all(first: int, last: int) -> np.ndarray:
+    return np.arange(last - first)
+
+
+def read_rows(
+    reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges, wanted: Wanted = _all
+) -> Iterator[Piece]:
     """Reads the rows of ranges, in their order; each shard is opened once for ranges that follow each other in it.
 
     Raises:
@@ -37,9 +49,12 @@ def read_rows(reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges
     starts = np.cumsum([0, *(shard.records for shard in shards)])
     ranges, numbers = _by_shard(ranges, starts)
     begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(ranges[:, 0], prepend=-1) < 0))
+    place = 0
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranges)], strict=True):
         number = int(numbers[begin])
-        yield from _read_shard(reader, shards[number], ranges[begin:end] - starts[number])
+        rows = ranges[begin:end] - starts[number]
+        yield from _read_shard(reader, shards[number], rows, place, wanted)
+        place += total_rows(rows)
 
 
 def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
@@ -54,19 +69,27 @@ def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
     return pieces[has_rows], numbers[has_rows]
 
 
-def _read_shard(reader: ShardReader, shard: StoredShard, wanted: Ranges) -> Iterator[Piece]:
-    left = total_rows(wanted)
+def _read_shard(reader: ShardReader, shard: StoredShard, ranges: Ranges, place: int, wanted: Wanted) -> Iterator[Piece]:
+    end = place + total_rows(ranges)
     try:
-        for block in reader.blocks(shard, wanted):
-            rows = asked(block, wanted)
+        for block in reader.blocks(shard, ranges):
+            rows = asked(block, ranges)
             if len(rows):
-                left -= len(rows)
-                yield Piece(len(rows), *block.take(rows))
+                chosen = wanted(place, place + len(rows))
+                place += len(rows)
+                yield _taken(block, rows, chosen, reader)
     except InputError as error:
         if reader.lost is None:
             raise
-        reader.lost(Loss(left, str(error)))
-        yield Piece(left, _no_rows(reader.schema), np.zeros(0, np.int64))
+        reader.lost(Loss(len(wanted(place, end)), str(error)))
+        yield Piece(end - place, _no_rows(reader.schema), np.zeros(0, np.int64))
+
+
+def _taken(block: Block, rows: np.ndarray, chosen: np.ndarray, reader: ShardReader) -> Piece:
+    if not len(chosen):
+        return Piece(len(rows), _no_rows(reader.schema), chosen)
+    found = block.take(rows[chosen])
+    return Piece(len(rows), found.batch, chosen[found.at])
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
@@ -74,27 +97,70 @@ def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
 
 
 def ordered_rows(
-    reader: ShardReader, shards: Sequence[StoredShard], part: Ranges, start: int, shuffle: Shuffle | None, epoch: int
+    reader: ShardReader,
+    shards: Sequence[StoredShard],
+    part: Ranges,
+    start: int,
+    shuffle: Shuffle | None,
+    epoch: int,
+    turns: Turns = ALL_ROWS,
 ) -> Iterator[Piece]:
     """Reads the piece of a rank in the order in which it takes the rows, from the one that is number `start` on.
+
+    Of the rows from there on, pieces have those of `turns` only.
 
     Raises:
       DataError: as `read_rows`.
     """
+    total = total_rows(part)
     if shuffle is None:
-        yield from read_rows(reader, shards, cut(part, start, total_rows(part)))
+
+        def wanted(first: int, last: int) -> np.ndarray:
+            return np.flatnonzero(turns.has(np.arange(first, last)))
+
+        yield from read_rows(reader, shards, cut(part, start, total), wanted)
         return
-    first = start - start % shuffle.buffer
-    pieces = Pieces(read_rows(reader, shards, cut(part, first, total_rows(part))), reader.schema)
-    for begin in range(first, total_rows(part), shuffle.buffer):
-        rows = rows_of(cut(part, begin, begin + shuffle.buffer))
-        window = pieces.read(len(rows))
-        order = shuffled(rows, shuffle, epoch)[max(start - begin, 0) :]
-        place = np.full(len(rows), -1)
+    windows = _Windows(part, start, shuffle, epoch, turns)
+    pieces = Pieces(read_rows(reader, shards, cut(part, windows.first, total), windows.wanted), reader.schema)
+    for begin in range(windows.first, total, shuffle.buffer):
+        order = windows.order(begin)
+        window = pieces.read(len(order))
+        place = np.full(len(order), -1)
         place[window.at] = np.arange(len(window.at))
+        order = order[max(start - begin, 0) :]
         chosen = place[order]
         at = np.flatnonzero(chosen >= 0)
         yield Piece(len(order), window.batch.take(array_of(chosen[at])), at)
+
+
+class _Windows:
+    """The windows in which a rank shuffles its piece, from that of row number `start` on."""
+
+    def __init__(self, part: Ranges, start: int, shuffle: Shuffle, epoch: int, turns: Turns):
+        self.first = start - start % shuffle.buffer
+        self._start = start
+        self._buffer = shuffle.buffer
+        self._turns = turns
+        self._order = functools.lru_cache(2)(
+            lambda begin: shuffled(rows_of(cut(part, begin, begin + shuffle.buffer)), shuffle, epoch)
+        )
+
+    def order(self, begin: int) -> np.ndarray:
+        """Returns int64, the order in which the rows of the window that begins at a row are taken."""
+        return self._order(begin)
+
+    def wanted(self, first: int, last: int) -> np.ndarray:
+        """Which rows of the sequence are taken, as `read_rows` asks for them: from the first window on."""
+        first, last = first + self.first, last + self.first
+        found = [np.zeros(0, np.int64)]
+        for begin in range(first - first % self._buffer, last, self._buffer):
+            order = self._order(begin)
+            numbers = np.arange(len(order)) + (begin - self._start)
+            is_wanted = np.empty(len(order), bool)
+            is_wanted[order] = self._turns.has(numbers)
+            low, high = max(first - begin, 0), min(last - begin, len(order))
+            found.append(np.flatnonzero(is_wanted[low:high]) + (begin + low - first))
+        return np.concatenate(found)
 
 
 class Pieces:

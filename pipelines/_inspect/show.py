@@ -1,0 +1,78 @@
+"""Runs `show` after its command line is checked: reads the manifest, and the first records of a split."""
+
+import base64
+import itertools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.io.dataset.load.contents import Contents, read_contents
+from penstock.io.dataset.load.dataset import LoadedDataset, load
+from penstock.io.dataset.load.snippets import installed_library, snippet, training_split
+from pipelines._options.show import ShowOptions
+from pipelines._report.process import job_started
+from pipelines._report.result import ShowResult
+from pipelines._report.summary import tell
+
+
+def run(options: ShowOptions) -> int:
+    """Runs the job, as `pipelines.show.run` does."""
+    started, (directory,) = job_started(), options.shown.dataset
+    contents = read_contents(directory)
+    split = options.shown.split or training_split(list(contents.splits))
+    loaded = load(directory, split)
+    result = ShowResult(
+        job="show",
+        seconds=time.monotonic() - started,
+        dataset=directory,
+        format=contents.format,
+        compression=contents.compression,
+        dataset_ids=contents.dataset_ids,
+        splits=_splits(contents),
+        columns=tuple({"name": field.name, "type": str(field.type)} for field in loaded.schema),
+        split=split,
+        rows=tuple(_rows(loaded, options.shown.rows)),
+        load=snippet(directory, split, loaded.schema, installed_library()),
+    )
+    return tell(result, options.shown.json)
+
+
+def _splits(contents: Contents) -> dict[str, Mapping[str, int]]:
+    return {
+        name: {
+            "rows": rows,
+            "shards": sum(shard.split == name for shard in contents.shards),
+            "bytes": sum(shard.bytes for shard in contents.shards if shard.split == name),
+        }
+        for name, rows in contents.splits.items()
+    }
+
+
+def _rows(loaded: LoadedDataset, count: int) -> list[dict[str, Any]]:
+    """Returns the first records, with values that JSON has."""
+    batches = itertools.islice(loaded.batches(count), 1)
+    return [{name: _plain(value) for name, value in row.items()} for batch in batches for row in batch.to_pylist()]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: bytes that are no text in base64, what JSON has no form for as a text.
+
+    >>> _plain([b"a", b"\\xff", float("nan"), None])
+    ['a', {'base64': '/w=='}, 'nan', None]
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if abs(value) < float("inf") else str(value)
+        case bytes():
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return {"base64": base64.b64encode(value).decode()}
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {str(name): _plain(item) for name, item in value.items()}
+        case _:
+            return str(value)

@@ -1,0 +1,55 @@
+"""The checks of `tests/pytorch`, with a PyTorch of their own, on datasets of each format of shards."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+import shards
+
+pytestmark = pytest.mark.integration
+
+ROOT = pathlib.Path(__file__).parents[2]
+CHECKS = ROOT / "tests" / "pytorch"
+COLUMNS = pa.schema(
+    [("id", pa.int64()), ("fare", pa.float64()), ("name", pa.string()), ("clicks", pa.list_(pa.int64()))]
+)
+KINDS = [
+    ("tfrecord", "gzip"),
+    ("tfrecord", "none"),
+    ("sequence_example", "gzip"),
+    ("parquet", "zstd"),
+    ("arrayrecord", "none"),
+]
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("datasets")
+    rows = [
+        {
+            "id": number,
+            "fare": None if number % 10 == 0 else number / 4,
+            "name": f"näme {number}" * (number % 5),
+            "clicks": None if number % 7 == 0 else list(range(number % 4)),
+        }
+        for number in range(1500)
+    ]
+    for format, compression in KINDS:
+        columns = {"columns": COLUMNS} if format in ("parquet", "sequence_example") else {}
+        batches = [pa.RecordBatch.from_pylist(rows, COLUMNS)]
+        shards.write(folder / f"{format}-{compression}", batches, format=format, compression=compression, **columns)
+    return folder
+
+
+@pytest.mark.parametrize("checks", ["check_batches.py", "check_ddp.py"])
+def test_pytorch(checks, datasets, pytorch):
+    paths = [str(pytorch), str(ROOT / "src"), str(ROOT / "tests")]
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "PENSTOCK_TEST_DATASETS": str(datasets)}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", CHECKS / checks]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=900
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

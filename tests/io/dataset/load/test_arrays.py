@@ -1,0 +1,52 @@
+"""From Arrow to numpy: slices of any buffers, texts as bytes, what is refused."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from penstock.io.dataset.load.arrays import Ragged, ToArrays
+from penstock.io.errors import ConfigError
+
+TEXTS = ["aä", None, "", "xyz"]
+
+
+def arrays_of(column: pa.Array, **options):
+    batch = pa.RecordBatch.from_arrays([column], ["x"])
+    return ToArrays(batch.schema, **{"missing": "mask", "pad": {}, "lengths": {}, **options})(batch)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary(), pa.large_string(), pa.large_binary()], ids=str)
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_texts_are_bytes_in_one_array(kind, first):
+    texts = [None if text is None else text.encode() for text in TEXTS]
+    column = pa.array(texts, pa.binary()).cast(kind)[first:]
+    found = arrays_of(column, texts="ragged")
+    assert found["x"].values.dtype == np.uint8
+    assert found["x"].values.flags.writeable
+    pieces = np.split(found["x"].values, found["x"].row_splits[1:-1]) if len(column) else []
+    assert [piece.tobytes() for piece in pieces] == [text or b"" for text in texts[first:]]
+    assert found["x$present"].tolist() == [text is not None for text in TEXTS[first:]]
+
+
+def test_lists_of_texts_are_ragged_twice():
+    found = arrays_of(pa.array([["a", "bc"], None, ["d"]]), texts="ragged", lengths={"x": 2})["x"]
+    assert isinstance(found.values, Ragged)
+    assert found.row_splits.tolist() == [0, 2, 2, 3]
+    assert found.values.row_splits.tolist() == [0, 1, 3, 4]
+    assert found.values.values.tobytes() == b"abcd"
+
+
+def test_a_buffer_may_have_more_bytes_than_numbers():
+    data = pa.py_buffer(np.arange(3, dtype=np.int64).tobytes() + b"abc")
+    assert arrays_of(pa.Array.from_buffers(pa.int64(), 3, [None, data])[1:])["x"].tolist() == [1, 2]
+    offsets = pa.py_buffer(np.array([0, 1, 3], np.int32).tobytes() + b"x")
+    column = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"abc")])
+    assert arrays_of(column)["x"].tolist() == ["a", "bc"]
+
+
+def test_what_cannot_be_is_refused():
+    lists = pa.array([["a"]])
+    with pytest.raises(ConfigError, match="texts must be one of objects, ragged, got 'bytes'"):
+        arrays_of(lists, texts="bytes")
+    with pytest.raises(ConfigError, match="pad: column 'x' has lists of texts, which cannot be padded"):
+        arrays_of(lists, texts="ragged", pad={"x": 2})

@@ -1,0 +1,96 @@
+"""`penstock show`: the first records, sizes, columns, and lines that load the dataset; `prepare` ends with the same."""
+
+import contextlib
+import io
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from penstock.io.errors import ConfigError
+from pipelines import prepare, show
+
+ROWS = [{"id": number, "fare": number / 4 if number % 2 else None, "name": f"n{number}" * 20} for number in range(90)]
+
+
+@pytest.fixture(scope="module")
+def rides(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rides")
+    (folder / "rides.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["tfrecord", "parquet"])
+def dataset(request, rides):
+    """Where a dataset is, and what `prepare` said in the end."""
+    output = rides / request.param
+    flags = ["--input", str(rides / "rides.jsonl"), "--output", str(output), "--output_format", request.param]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert prepare.run([*flags, "--split", "train=0.7,eval=0.3"]) == 0
+    return str(output), printed.getvalue()
+
+
+def lines_of(text: str) -> list[str]:
+    found = re.search(r"how to load it\n((?:  .*\n)+)", text)
+    return [line[2:] for line in found[1].splitlines()]
+
+
+def shown(capsys, *arguments: str) -> str:
+    assert show.run(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def test_records_columns_and_sizes_are_shown(dataset, capsys):
+    text = shown(capsys, dataset[0], "--rows", "2")
+    assert re.search(r"train +\d+ +1 +[\d.]+ KiB", text)
+    assert re.search(r"eval +\d+ +1 +[\d.]+ (KiB|B)", text)
+    assert re.search(r"column +type +train 1 +train 2\n", text)
+    assert re.search(r"id +int64 +\d+ +\d+\n", text)
+    assert re.search(r"name +(binary|string) +n\d[n\d]+\.\.\.", text)
+
+
+def test_json_has_all_of_the_records(dataset, capsys):
+    found = json.loads(shown(capsys, dataset[0], "--split", "eval", "--rows", "1000", "--json"))
+    assert found["split"] == "eval"
+    assert len(found["rows"]) == found["splits"]["eval"]["rows"]
+    assert all(row == {**ROWS[row["id"]]} for row in found["rows"])
+    assert [column["name"] for column in found["columns"]] == list(found["rows"][0])
+
+
+def test_the_lines_load_what_is_shown_and_prepare_ends_with_them(dataset, capsys):
+    path, said = dataset
+    lines = lines_of(shown(capsys, path))
+    assert lines_of(said) == lines
+    program = [*lines, "print(sum(len(batch['id']) for batch in batches))"]
+    rows = json.loads(shown(capsys, path, "--json"))["splits"]["train"]["rows"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(program)], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{rows}\n", done.stderr
+
+
+def test_it_takes_neither_beam_nor_tensorflow(dataset):
+    program = (
+        f"import sys\nfrom pipelines import show\nshow.run([{dataset[0]!r}])\n"
+        "print(sorted({'apache_beam', 'tensorflow', 'torch', 'grpc', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+WRONG = {
+    "none": ([], "give one DATASET, the folder that a job wrote: got 0"),
+    "two": (["a", "b"], "give one DATASET, .*: got 2"),
+    "missing": (["nowhere"], "nowhere: no such folder, or it is empty"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_said(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        show.run(arguments)
+
+
+def test_a_split_that_is_not_there_is_named(dataset):
+    with pytest.raises(ConfigError, match="there is no split 'test'; the splits are train, eval"):
+        show.run([dataset[0], "--split", "test"])
