@@ -125,7 +125,8 @@ class Batches(Generic[_T]):
         part, total, done = part_of_rank(ranges, rank, ranks), total_rows(ranges), self._closed()
         own = total_rows(part)
         end = total // ranks if self._last == "drop" else -(-total // ranks)
-        found = ordered_rows(self._reader, self._reading.shards, part, min(start, own), shuffle, self.epoch)
+        shards, size = self._reading.shards, self._batch_size
+        found = ordered_rows(self._reader, shards, part, min(start, own), shuffle, self.epoch, size)
         pieces = Pieces(found, self._reader.schema)
         epoch = self.epoch
         if not self._goes_on(start, end):

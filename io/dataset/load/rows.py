@@ -1,6 +1,6 @@
 """The rows of ranges of row numbers, in order, across the shards of a split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +27,12 @@ class Piece(NamedTuple):
     at: np.ndarray
 
 
-def read_rows(reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges) -> Iterator[Piece]:
+def read_rows(
+    reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges, unit: int = 1
+) -> Iterator[Piece]:
     """Reads the rows of ranges, in their order; each shard is opened once for ranges that follow each other in it.
+
+    Pieces end at multiples of `unit` rows, where that is no detour.
 
     Raises:
       InputError: for a shard that is damaged, or a record that is not of the schema, unless the reader may lose rows.
@@ -37,9 +41,14 @@ def read_rows(reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges
     starts = np.cumsum([0, *(shard.records for shard in shards)])
     ranges, numbers = _by_shard(ranges, starts)
     begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(ranges[:, 0], prepend=-1) < 0))
+    done = 0
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranges)], strict=True):
         number = int(numbers[begin])
-        yield from _read_shard(reader, shards[number], ranges[begin:end] - starts[number])
+        for piece in _read_shard(
+            reader, shards[number], ranges[begin:end] - starts[number], lambda rows: (done + rows) // unit * unit - done
+        ):
+            done += piece.planned
+            yield piece
 
 
 def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
@@ -54,10 +63,12 @@ def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
     return pieces[has_rows], numbers[has_rows]
 
 
-def _read_shard(reader: ShardReader, shard: StoredShard, wanted: Ranges) -> Iterator[Piece]:
+def _read_shard(
+    reader: ShardReader, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]
+) -> Iterator[Piece]:
     left = total_rows(wanted)
     try:
-        for block in reader.blocks(shard, wanted):
+        for block in reader.blocks(shard, wanted, fitting):
             rows = asked(block, wanted)
             if len(rows):
                 left -= len(rows)
@@ -74,18 +85,26 @@ def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
 
 
 def ordered_rows(
-    reader: ShardReader, shards: Sequence[StoredShard], part: Ranges, start: int, shuffle: Shuffle | None, epoch: int
+    reader: ShardReader,
+    shards: Sequence[StoredShard],
+    part: Ranges,
+    start: int,
+    shuffle: Shuffle | None,
+    epoch: int,
+    unit: int = 1,
 ) -> Iterator[Piece]:
     """Reads the piece of a rank in the order in which it takes the rows, from the one that is number `start` on.
+
+    It is best taken in batches of `unit` rows.
 
     Raises:
       DataError: as `read_rows`.
     """
     if shuffle is None:
-        yield from read_rows(reader, shards, cut(part, start, total_rows(part)))
+        yield from read_rows(reader, shards, cut(part, start, total_rows(part)), unit)
         return
     first = start - start % shuffle.buffer
-    pieces = Pieces(read_rows(reader, shards, cut(part, first, total_rows(part))), reader.schema)
+    pieces = Pieces(read_rows(reader, shards, cut(part, first, total_rows(part)), shuffle.buffer), reader.schema)
     for begin in range(first, total_rows(part), shuffle.buffer):
         rows = rows_of(cut(part, begin, begin + shuffle.buffer))
         window = pieces.read(len(rows))

@@ -27,6 +27,7 @@ from penstock.io.schema import Feature, Kind, find_feature
 
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
+_BLOCK_BYTES = 8 << 20
 _RECORDS_READ = 4096
 _ROWS_READ = 1 << 15
 
@@ -80,12 +81,13 @@ class ShardReader(ABC):
     lost: Callable[[Loss], None] | None
 
     @abstractmethod
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Yields the blocks that have wanted rows, in order, and perhaps others.
 
         Args:
           shard: the shard.
           wanted: row numbers in it, ascending.
+          fitting: how many of so many next wanted rows end where a batch does, so that it need not be put together.
 
         Raises:
           InputError: when the shard is damaged.
@@ -123,13 +125,21 @@ class ExampleReader(ShardReader):
     strict: bool
     is_sequence: bool = False
 
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Reads frames one after the other, up to the last row that is wanted; checks the CRC of each."""
         path, last, first = join(self.directory, shard.path), int(wanted[-1, 1]), 0
         flags: list[bool] = []
         damaged = None if self.lost is None else lambda: flags.append(True)
+
+        def cut(frames: int) -> int:
+            low, high = wanted[0, 0], wanted[-1, 1]
+            if len(wanted) > 1 or first + frames >= high:
+                return frames
+            rows = int(first + frames - max(first, low))
+            return frames - (rows - fitting(rows)) if rows > 0 else frames
+
         with open_unpacked(path, shard.bytes) as stream:
-            for frames in read_frames(stream, path, damaged=damaged):
+            for frames in read_frames(stream, path, _BLOCK_BYTES, damaged=damaged, in_place=True, cut=cut):
                 if first + len(frames) > shard.records:
                     raise wrong_count(path, shard, "more")
                 yield Block(first, len(frames), self._taker(frames, path, frames.offsets, "byte", bool(flags)))
@@ -198,7 +208,7 @@ def _fitted(column: pa.Array, field: pa.Field, faults: dict[int, str]) -> pa.Arr
 class ArrayRecordReader(ExampleReader):
     """Shards of tf.Example in ArrayRecord, which reads any record by its number; its checksums are its own."""
 
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Yields blocks that are read only as far as they are wanted."""
         from array_record.python.array_record_module import ArrayRecordReader as Reader
 
@@ -252,7 +262,7 @@ class ArrayRecordReader(ExampleReader):
 class ParquetReader(ShardReader):
     """Shards of Parquet. What is damaged is lost from its first page to the end of its row group."""
 
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Reads the row groups that have wanted rows, and checks the checksums of their pages."""
         import pyarrow.parquet as pq
 
