@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-import penstock
 from _clock import BATCH_ROWS, main
+
+import penstock
 
 
 def read(folder: str) -> Iterator[int]:

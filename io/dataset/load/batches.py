@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 
 import pyarrow as pa
 
+from penstock.io.dataset.load.ahead import ahead
 from penstock.io.dataset.load.contents import Contents, StoredShard
 from penstock.io.dataset.load.order import (
     Ranges,
@@ -45,6 +46,7 @@ class Reading:
       rank: of `ranks`.
       ranks: number of those who share each epoch.
       damaged: what to do where records cannot be read.
+      prefetch_bytes: of rows that a thread has read ahead; 0 for none.
     """
 
     contents: Contents
@@ -54,6 +56,7 @@ class Reading:
     rank: int = 0
     ranks: int = 1
     damaged: Damaged = "error"
+    prefetch_bytes: int = 0
 
     @property
     def shards(self) -> tuple[StoredShard, ...]:
@@ -127,6 +130,8 @@ class Batches(Generic[_T]):
         end = total // ranks if self._last == "drop" else -(-total // ranks)
         shards, size = self._reading.shards, self._batch_size
         found = ordered_rows(self._reader, shards, part, min(start, own), shuffle, self.epoch, size)
+        if self._reading.prefetch_bytes:
+            found = ahead(found, lambda piece: piece.batch.nbytes, self._reading.prefetch_bytes)
         pieces = Pieces(found, self._reader.schema)
         epoch = self.epoch
         if not self._goes_on(start, end):

@@ -27,9 +27,7 @@ class Piece(NamedTuple):
     at: np.ndarray
 
 
-def read_rows(
-    reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges, unit: int = 1
-) -> Iterator[Piece]:
+def read_rows(reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges, unit: int = 1) -> Iterator[Piece]:
     """Reads the rows of ranges, in their order; each shard is opened once for ranges that follow each other in it.
 
     Pieces end at multiples of `unit` rows, where that is no detour.
@@ -42,11 +40,13 @@ def read_rows(
     ranges, numbers = _by_shard(ranges, starts)
     begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(ranges[:, 0], prepend=-1) < 0))
     done = 0
+
+    def fitting(rows: int) -> int:
+        return (done + rows) // unit * unit - done
+
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranges)], strict=True):
         number = int(numbers[begin])
-        for piece in _read_shard(
-            reader, shards[number], ranges[begin:end] - starts[number], lambda rows: (done + rows) // unit * unit - done
-        ):
+        for piece in _read_shard(reader, shards[number], ranges[begin:end] - starts[number], fitting):
             done += piece.planned
             yield piece
 

@@ -27,7 +27,9 @@ from penstock.io.schema import Feature, Kind, find_feature
 
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
-_BLOCK_BYTES = 8 << 20
+# A block costs some time for each column, whatever its size.
+_COLUMN_BYTES = 128 << 10
+_LEAST_BLOCK_BYTES, _MOST_BLOCK_BYTES = 8 << 20, 16 << 20
 _RECORDS_READ = 4096
 _ROWS_READ = 1 << 15
 
@@ -138,8 +140,9 @@ class ExampleReader(ShardReader):
             rows = int(first + frames - max(first, low))
             return frames - (rows - fitting(rows)) if rows > 0 else frames
 
+        block_bytes = min(max(_LEAST_BLOCK_BYTES, _COLUMN_BYTES * len(self.features)), _MOST_BLOCK_BYTES)
         with open_unpacked(path, shard.bytes) as stream:
-            for frames in read_frames(stream, path, _BLOCK_BYTES, damaged=damaged, in_place=True, cut=cut):
+            for frames in read_frames(stream, path, block_bytes, damaged=damaged, in_place=True, cut=cut):
                 if first + len(frames) > shard.records:
                     raise wrong_count(path, shard, "more")
                 yield Block(first, len(frames), self._taker(frames, path, frames.offsets, "byte", bool(flags)))
@@ -149,6 +152,14 @@ class ExampleReader(ShardReader):
                     return
         if first < shard.records:
             raise wrong_count(path, shard, f"{first}")
+
+    def rows(self, frames: Frames, path: str, positions: np.ndarray, unit: str) -> Rows:
+        """Decodes records; messages have their positions, int64, in a unit.
+
+        Raises:
+          InputError: for a record that is not of the schema, where rows must not be lost.
+        """
+        return self._taker(frames, path, positions, unit, False)(np.arange(len(frames)))
 
     def _taker(
         self, frames: Frames, path: str, positions: np.ndarray, unit: str, is_damaged: bool
@@ -210,6 +221,20 @@ class ArrayRecordReader(ExampleReader):
 
     def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Yields blocks that are read only as far as they are wanted."""
+        path = join(self.directory, shard.path)
+        with self.opened(shard) as reader:
+            for first in range(0, shard.records, _RECORDS_READ):
+                records = min(_RECORDS_READ, shard.records - first)
+                yield Block(first, records, self._reading(reader, path, first))
+
+    @contextlib.contextmanager
+    def opened(self, shard: StoredShard) -> Iterator[Any]:
+        """Opens a shard with the reader of `array_record`; one of a store is copied to this machine.
+
+        Raises:
+          InputError: when it is damaged.
+          DataError: as `blocks`.
+        """
         from array_record.python.array_record_module import ArrayRecordReader as Reader
 
         path = join(self.directory, shard.path)
@@ -223,24 +248,26 @@ class ArrayRecordReader(ExampleReader):
             with contextlib.closing(reader):
                 if found != shard.records:
                     raise wrong_count(path, shard, f"{found}")
-                for first in range(0, shard.records, _RECORDS_READ):
-                    records = min(_RECORDS_READ, shard.records - first)
-                    yield Block(first, records, self._reading(reader, path, first))
+                yield reader
 
     def _reading(self, reader: Any, path: str, first: int) -> Callable[[np.ndarray], Rows]:
-        def take(rows: np.ndarray) -> Rows:
-            numbers = rows + first
-            records, faults = self._records(reader, path, numbers)
-            at = np.arange(len(rows))
-            if faults:
-                at = self.keep_good(_nothing(self.schema, len(rows)), faults, at).at
-                numbers, records = numbers[at], [records[index] for index in at.tolist()]
-            lengths = np.fromiter(map(len, records), np.int64, len(records))
-            frames = Frames(b"".join(records), starts_of(lengths)[:-1], lengths, 0)
-            found = self._taker(frames, path, numbers, "number", False)(np.arange(len(records)))
-            return Rows(found.batch, at[found.at])
+        return lambda rows: self.numbered(reader, path, rows + first)
 
-        return take
+    def numbered(self, reader: Any, path: str, numbers: np.ndarray) -> Rows:
+        """Reads records of a shard that is open by their numbers, int64.
+
+        Raises:
+          InputError: for a record that is damaged or not of the schema, where rows must not be lost.
+        """
+        records, faults = self._records(reader, path, numbers)
+        at = np.arange(len(numbers))
+        if faults:
+            at = self.keep_good(_nothing(self.schema, len(numbers)), faults, at).at
+            numbers, records = numbers[at], [records[index] for index in at.tolist()]
+        lengths = np.fromiter(map(len, records), np.int64, len(records))
+        frames = Frames(b"".join(records), starts_of(lengths)[:-1], lengths, 0)
+        found = self.rows(frames, path, numbers, "number")
+        return Rows(found.batch, at[found.at])
 
     def _records(self, reader: Any, path: str, numbers: np.ndarray) -> tuple[list[bytes], dict[int, str]]:
         """Reads records, and if some cannot be read, one by one; returns them, and what is wrong with some."""
