@@ -300,7 +300,8 @@ def _scalars(found: _ValuesOfKind, value_type: pa.DataType, num_rows: int) -> pa
 def _lists(found: _ValuesOfKind, value_type: pa.DataType, num_rows: int) -> pa.ListArray:
     values = _values(found, value_type)
     if len(found.rows) == num_rows:
-        return pa.ListArray.from_arrays(array_of(found.offsets), values)
+        buffers = [None, pa.py_buffer(found.offsets)]
+        return pa.Array.from_buffers(pa.list_(value_type), num_rows, buffers, null_count=0, children=[values])
     offsets = np.zeros(num_rows + 1, np.int32)
     offsets[found.rows + 1] = np.diff(found.offsets)
     np.cumsum(offsets, out=offsets)

@@ -23,6 +23,9 @@ _BLOCK_BYTES = 4 << 20
 _MAX_RECORD_BYTES = (1 << 31) - 1
 # Long records are read in pieces, so that a damaged length does not allocate more memory than the file has bytes.
 _MAX_READ_BYTES = 64 << 20
+# What is read at least, where less would do to give as many frames as were asked for; and how much more than that.
+_LEAST_READ_BYTES = 256 << 10
+_CUT_MARGIN = 1.02
 # How much of a record that is too long is kept.
 _HEAD_BYTES = 4 << 10
 
@@ -89,6 +92,8 @@ def read_frames(
     max_record_bytes: int = _MAX_RECORD_BYTES,
     too_long: Callable[[LongRecord], None] | None = None,
     damaged: Callable[[], None] | None = None,
+    in_place: bool = False,
+    cut: Callable[[int], int] | None = None,
 ) -> Iterator[Frames]:
     """Reads the frames of a decompressed TFRecord stream, in order, and checks all CRCs.
 
@@ -100,6 +105,9 @@ def read_frames(
       block_bytes: number of bytes to read at a time.
       max_record_bytes: a record that is longer than this and than a block is passed over.
       too_long: is given such records.
+      in_place: whether frames may be overwritten when the next ones are asked for, which saves memory that is new.
+      cut: is told how many frames there are, and returns how many of them to give now; those behind them are given
+        with the next ones. It is not asked where `damaged` is given.
       damaged: is called before frames are given of which some do not match their CRC (`damaged_records`), which is no
         error then. A wrong length is one, once all frames before it are given.
 
@@ -107,23 +115,90 @@ def read_frames(
       InputError: for a CRC that does not match, an absurd length, or a truncated record; the message has the byte
         offset of the record.
     """
-    tail, offset, wanted = b"", 0, block_bytes
-    while block := _read_some(stream, wanted):
-        data = tail + block if tail else block
+    may_cut = cut is not None and damaged is None
+    window, offset, wanted = _Window(block_bytes, in_place), 0, block_bytes
+    while window.fill(stream, wanted):
+        data = window.data
         found = _Found(*frames.scan(data, _MAX_RECORD_BYTES))
         if damaged is not None:
             yield from _before_lengths(found, data, offset, damaged)
         _check(found, data, offset, uri, damaged is None)
-        tail, wanted = data[found.end :], max(block_bytes, found.missing)
+        if may_cut and 0 < (count := cut(len(found.starts))) < len(found.starts):
+            end = int(found.starts[count]) - HEADER_BYTES
+            found = found._replace(starts=found.starts[:count], lengths=found.lengths[:count], end=end, missing=0)
         if len(found.starts):
-            yield Frames(memoryview(data)[: found.end], found.starts, found.lengths, offset)
+            yield Frames(data[: found.end], found.starts, found.lengths, offset)
+        window.drop(found.end)
+        wanted = max(block_bytes, found.missing)
+        if may_cut and len(found.starts):
+            # As many frames as will be given at once, and a few more, since frames differ in length.
+            each = found.end / len(found.starts)
+            fitting = cut(int(block_bytes / each)) * each * _CUT_MARGIN
+            wanted = max(found.missing, int(min(fitting, block_bytes)) - len(window.data), _LEAST_READ_BYTES)
         offset += found.end
-        if too_long is not None and found.missing and (length := _length(tail)) > max_record_bytes:
+        if too_long is not None and found.missing and (length := _length(window.data)) > max_record_bytes:
+            tail = bytes(window.data)
             too_long(LongRecord(offset, length, tail[HEADER_BYTES:][:_HEAD_BYTES]))
             _pass_over(stream, tail, length, f"{uri}: {{}} at byte {offset}")
-            tail, wanted, offset = b"", block_bytes, offset + HEADER_BYTES + length + FOOTER_BYTES
-    if tail:
-        raise InputError(f"{uri}: {_truncated(tail)} at byte {offset}; the file is truncated: copy or write it again")
+            window.drop(len(tail))
+            wanted, offset = block_bytes, offset + HEADER_BYTES + length + FOOTER_BYTES
+    if len(window.data):
+        fault = _truncated(window.data)
+        raise InputError(f"{uri}: {fault} at byte {offset}; the file is truncated: copy or write it again")
+
+
+class _Window:
+    """The part of a stream that is looked at: what is left of the block before, and the next one behind it.
+
+    With `in_place` it stays in the same memory, so that a block is good until the next one is read.
+    """
+
+    def __init__(self, block_bytes: int, in_place: bool):
+        self._block_bytes = block_bytes
+        self._in_place = in_place
+        self._memory = np.empty(0, np.uint8)
+        self._size = 0
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes."""
+        return memoryview(self._memory)[: self._size]
+
+    def fill(self, stream: ByteStream, wanted: int) -> bool:
+        """Reads so many bytes behind the others, or up to the end; False if that is reached and there are none."""
+        before, end = self._size, self._size + wanted
+        read_into = getattr(stream, "readinto", None)
+        while self._size < end:
+            room = min(end - self._size, max(_MAX_READ_BYTES, self._block_bytes))
+            if len(self._memory) < self._size + room:
+                # A little more, so that the rest of a record before the next block needs no other memory.
+                self._move(0, self._size + room + (room >> 6))
+            target = memoryview(self._memory)[self._size : self._size + room]
+            if read_into is None:
+                piece = stream.read(room)
+                target[: len(piece)] = piece
+                count = len(piece)
+            else:
+                count = read_into(target)
+            if not count:
+                break
+            self._size += count
+        return self._size > before
+
+    def drop(self, count: int) -> None:
+        """Forgets bytes at the beginning."""
+        if self._in_place:
+            rest = self._memory[count : self._size]
+            self._memory[: len(rest)] = rest if len(rest) <= count else rest.copy()
+            self._size = len(rest)
+        else:
+            self._move(count, self._size - count)
+
+    def _move(self, first: int, capacity: int) -> None:
+        """Moves the bytes from `first` on to other memory."""
+        memory = np.empty(capacity, np.uint8)
+        memory[: self._size - first] = self._memory[first : self._size]
+        self._memory, self._size = memory, self._size - first
 
 
 def damaged_records(found: Frames) -> np.ndarray:
@@ -137,7 +212,7 @@ def damaged_records(found: Frames) -> np.ndarray:
     return np.asarray(stored != np.array(computed, np.uint32))
 
 
-def _before_lengths(found: "_Found", data: bytes, offset: int, damaged: Callable[[], None]) -> Iterator[Frames]:
+def _before_lengths(found: "_Found", data: memoryview, offset: int, damaged: Callable[[], None]) -> Iterator[Frames]:
     """Yields the frames before a wrong length, if there is one, and tells of records that do not match their CRC."""
     wrong = [head for head in (found.bad_length, found.absurd) if head >= 0]
     if wrong:
@@ -145,10 +220,10 @@ def _before_lengths(found: "_Found", data: bytes, offset: int, damaged: Callable
     if found.bad_data >= 0:
         damaged()
     if wrong and len(found.starts):
-        yield Frames(memoryview(data)[: found.end], found.starts, found.lengths, offset)
+        yield Frames(data[: found.end], found.starts, found.lengths, offset)
 
 
-def _length(head: bytes) -> int:
+def _length(head: memoryview) -> int:
     return int(struct.unpack_from("<Q", head)[0]) if len(head) >= HEADER_BYTES else 0
 
 
@@ -195,7 +270,7 @@ class _Found(NamedTuple):
     bad_data: int
 
 
-def _check(found: _Found, data: bytes, offset: int, uri: str, also_data: bool = True) -> None:
+def _check(found: _Found, data: memoryview, offset: int, uri: str, also_data: bool = True) -> None:
     if found.bad_length >= 0:
         raise InputError(f"{uri}: {_bad_length(data, found.bad_length, offset)}")
     if found.absurd >= 0:
@@ -207,18 +282,18 @@ def _check(found: _Found, data: bytes, offset: int, uri: str, also_data: bool = 
         raise InputError(f"{uri}: the data CRC of the record at byte {at} does not match; the record is damaged")
 
 
-def _bad_length(data: bytes, head: int, offset: int) -> str:
+def _bad_length(data: memoryview, head: int, offset: int) -> str:
     message = f"the length CRC of the record at byte {offset + head} does not match"
     if offset + head > 0:
         return f"{message}; the file is damaged from there on"
-    if data.startswith(b"\x1f\x8b"):
+    if data[:2] == b"\x1f\x8b":
         return f"{message}; the file looks gzip-compressed: give its name the suffix .gz"
     if data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0:
         return f"{message}; the file looks zlib-compressed: give its name the suffix .zlib"
     return f"{message}; this is not a TFRecord file, or its start is damaged"
 
 
-def _truncated(tail: bytes) -> str:
+def _truncated(tail: memoryview) -> str:
     if len(tail) < HEADER_BYTES:
         return f"the header of a record is cut off after {len(tail)} of {HEADER_BYTES} bytes"
     needed = HEADER_BYTES + struct.unpack_from("<Q", tail)[0] + FOOTER_BYTES

@@ -6,6 +6,8 @@
 `files`               files of a dataset, without Beam where they are local
 `shards`              from a shard to rows, one class for each format
 `rows`                the rows of ranges of row numbers, in order, across shards
+`ahead`               a thread that reads ahead
+`source`              records by their number, as grain takes them
 `batches`             epochs of batches of one size, and their state
 `arrays`              from a batch to numpy
 `tensors`             the same as a `tf.data.Dataset`

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 
 import pyarrow as pa
 
+from penstock.io.dataset.load.ahead import ahead
 from penstock.io.dataset.load.contents import Contents, StoredShard
 from penstock.io.dataset.load.order import (
     Ranges,
@@ -46,6 +47,7 @@ class Reading:
       rank: of `ranks`.
       ranks: number of those who share each epoch.
       damaged: what to do where records cannot be read.
+      prefetch_bytes: of rows that a thread has read ahead; 0 for none.
     """
 
     contents: Contents
@@ -55,6 +57,7 @@ class Reading:
     rank: int = 0
     ranks: int = 1
     damaged: Damaged = "error"
+    prefetch_bytes: int = 0
 
     @property
     def shards(self) -> tuple[StoredShard, ...]:
@@ -186,7 +189,9 @@ class Batches(Generic[_T]):
         epoch, size, reading = self._rest(), self._batch_size, self._reading
         turns, own = Turns(size, workers or 1), total_rows(epoch.part)
         start = min(epoch.start, own)
-        rows = ordered_rows(self._reader, reading.shards, epoch.part, start, reading.shuffle, epoch.number, turns)
+        rows = ordered_rows(self._reader, reading.shards, epoch.part, start, reading.shuffle, epoch.number, turns, size)
+        if reading.prefetch_bytes:
+            rows = ahead(rows, lambda piece: piece.batch.nbytes, reading.prefetch_bytes)
         pieces = Pieces(rows, self._reader.schema)
         if workers is None and not epoch.steps:
             self._reached(epoch, 0)

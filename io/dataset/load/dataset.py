@@ -11,6 +11,7 @@ from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
 from penstock.io.dataset.load.contents import read_contents
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards import open_reader
+from penstock.io.dataset.load.source import RecordSource
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import TORCH
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from penstock.io.dataset.load.torch import TorchBatches
 
 DEFAULT_BUFFER = 16_384
+DEFAULT_PREFETCH_BYTES = 64 << 20
 
 
 def load(
@@ -179,6 +181,34 @@ class LoadedDataset:
         from penstock.io.dataset.load.torch import TorchBatches
 
         return TorchBatches(self.reading, batch_size, last, self._to_arrays(missing, pad, texts), distributed)
+
+    def source(self, missing: str | Mapping[str, Any] = "error", pad: Mapping[str, int] | None = None) -> RecordSource:
+        """Returns the records by their number, as grain's `RandomAccessDataSource`.
+
+        The shards must be ArrayRecord, or TFRecord that is not compressed. A record is what a row of `numpy` is. Whoever
+        takes them shards and shuffles.
+
+        Raises:
+          ConfigError: as `numpy`; for shards that are Parquet or compressed, of which single records cannot be read;
+            for a dataset that is shared among ranks, shuffled, or of which damage is skipped.
+        """
+        own = self.reading
+        if own.ranks > 1 or own.shuffle is not None or own.damaged == "skip":
+            raise ConfigError("source: has all records by their number: leave out shard, shuffle and damaged='skip'")
+        return RecordSource(own.contents, own.split, self._to_arrays(missing, pad))
+
+    def prefetch(self, buffer_bytes: int = DEFAULT_PREFETCH_BYTES) -> Self:
+        """Reads and decodes rows ahead in a thread, up to so many bytes of columns, while batches are worked on.
+
+        That hides the latency of a store, and the time that decoding takes. Rows and states are the same. Rows that are
+        skipped (`damaged="skip"`) are counted when they are read, which is ahead too.
+
+        Raises:
+          ConfigError: for fewer than 1 byte.
+        """
+        if buffer_bytes < 1:
+            raise ConfigError(f"prefetch: buffer_bytes must be >= 1, got {buffer_bytes}")
+        return self._with(prefetch_bytes=buffer_bytes)
 
     def _to_arrays(
         self, missing: str | Mapping[str, Any], pad: Mapping[str, int] | None, texts: Texts = "objects"

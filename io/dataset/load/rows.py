@@ -38,9 +38,11 @@ def _all(first: int, last: int) -> np.ndarray:
 
 
 def read_rows(
-    reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges, wanted: Wanted = _all
+    reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges, unit: int = 1, wanted: Wanted = _all
 ) -> Iterator[Piece]:
     """Reads the rows of ranges, in their order; each shard is opened once for ranges that follow each other in it.
+
+    Pieces end at multiples of `unit` rows, where that is no detour.
 
     Raises:
       InputError: for a shard that is damaged, or a record that is not of the schema, unless the reader may lose rows.
@@ -50,11 +52,15 @@ def read_rows(
     ranges, numbers = _by_shard(ranges, starts)
     begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(ranges[:, 0], prepend=-1) < 0))
     place = 0
+
+    def fitting(rows: int) -> int:
+        return (place + rows) // unit * unit - place
+
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranges)], strict=True):
         number = int(numbers[begin])
-        rows = ranges[begin:end] - starts[number]
-        yield from _read_shard(reader, shards[number], rows, place, wanted)
-        place += total_rows(rows)
+        for piece in _read_shard(reader, shards[number], ranges[begin:end] - starts[number], place, wanted, fitting):
+            place += piece.planned
+            yield piece
 
 
 def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
@@ -69,10 +75,17 @@ def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
     return pieces[has_rows], numbers[has_rows]
 
 
-def _read_shard(reader: ShardReader, shard: StoredShard, ranges: Ranges, place: int, wanted: Wanted) -> Iterator[Piece]:
+def _read_shard(
+    reader: ShardReader,
+    shard: StoredShard,
+    ranges: Ranges,
+    place: int,
+    wanted: Wanted,
+    fitting: Callable[[int], int],
+) -> Iterator[Piece]:
     end = place + total_rows(ranges)
     try:
-        for block in reader.blocks(shard, ranges):
+        for block in reader.blocks(shard, ranges, fitting):
             rows = asked(block, ranges)
             if len(rows):
                 chosen = wanted(place, place + len(rows))
@@ -104,10 +117,11 @@ def ordered_rows(
     shuffle: Shuffle | None,
     epoch: int,
     turns: Turns = ALL_ROWS,
+    unit: int = 1,
 ) -> Iterator[Piece]:
     """Reads the piece of a rank in the order in which it takes the rows, from the one that is number `start` on.
 
-    Of the rows from there on, pieces have those of `turns` only.
+    Of the rows from there on, pieces have those of `turns` only. They are best taken in batches of `unit` rows.
 
     Raises:
       DataError: as `read_rows`.
@@ -118,10 +132,11 @@ def ordered_rows(
         def wanted(first: int, last: int) -> np.ndarray:
             return np.flatnonzero(turns.has(np.arange(first, last)))
 
-        yield from read_rows(reader, shards, cut(part, start, total), wanted)
+        yield from read_rows(reader, shards, cut(part, start, total), unit, wanted)
         return
     windows = _Windows(part, start, shuffle, epoch, turns)
-    pieces = Pieces(read_rows(reader, shards, cut(part, windows.first, total), windows.wanted), reader.schema)
+    found = read_rows(reader, shards, cut(part, windows.first, total), shuffle.buffer, windows.wanted)
+    pieces = Pieces(found, reader.schema)
     for begin in range(windows.first, total, shuffle.buffer):
         order = windows.order(begin)
         window = pieces.read(len(order))

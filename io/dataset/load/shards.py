@@ -27,6 +27,9 @@ from penstock.io.schema import Feature, Kind, find_feature
 
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
+# A block costs some time for each column, whatever its size.
+_COLUMN_BYTES = 128 << 10
+_LEAST_BLOCK_BYTES, _MOST_BLOCK_BYTES = 8 << 20, 16 << 20
 _RECORDS_READ = 4096
 _ROWS_READ = 1 << 15
 
@@ -80,12 +83,13 @@ class ShardReader(ABC):
     lost: Callable[[Loss], None] | None
 
     @abstractmethod
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Yields the blocks that have wanted rows, in order, and perhaps others.
 
         Args:
           shard: the shard.
           wanted: row numbers in it, ascending.
+          fitting: how many of so many next wanted rows end where a batch does, so that it need not be put together.
 
         Raises:
           InputError: when the shard is damaged.
@@ -123,13 +127,22 @@ class ExampleReader(ShardReader):
     strict: bool
     is_sequence: bool = False
 
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Reads frames one after the other, up to the last row that is wanted; checks the CRC of each."""
         path, last, first = join(self.directory, shard.path), int(wanted[-1, 1]), 0
         flags: list[bool] = []
         damaged = None if self.lost is None else lambda: flags.append(True)
+
+        def cut(frames: int) -> int:
+            low, high = wanted[0, 0], wanted[-1, 1]
+            if len(wanted) > 1 or first + frames >= high:
+                return frames
+            rows = int(first + frames - max(first, low))
+            return frames - (rows - fitting(rows)) if rows > 0 else frames
+
+        block_bytes = min(max(_LEAST_BLOCK_BYTES, _COLUMN_BYTES * len(self.features)), _MOST_BLOCK_BYTES)
         with open_unpacked(path, shard.bytes) as stream:
-            for frames in read_frames(stream, path, damaged=damaged):
+            for frames in read_frames(stream, path, block_bytes, damaged=damaged, in_place=True, cut=cut):
                 if first + len(frames) > shard.records:
                     raise wrong_count(path, shard, "more")
                 yield Block(first, len(frames), self._taker(frames, path, frames.offsets, "byte", bool(flags)))
@@ -139,6 +152,14 @@ class ExampleReader(ShardReader):
                     return
         if first < shard.records:
             raise wrong_count(path, shard, f"{first}")
+
+    def rows(self, frames: Frames, path: str, positions: np.ndarray, unit: str) -> Rows:
+        """Decodes records; messages have their positions, int64, in a unit.
+
+        Raises:
+          InputError: for a record that is not of the schema, where rows must not be lost.
+        """
+        return self._taker(frames, path, positions, unit, False)(np.arange(len(frames)))
 
     def _taker(
         self, frames: Frames, path: str, positions: np.ndarray, unit: str, is_damaged: bool
@@ -198,8 +219,22 @@ def _fitted(column: pa.Array, field: pa.Field, faults: dict[int, str]) -> pa.Arr
 class ArrayRecordReader(ExampleReader):
     """Shards of tf.Example in ArrayRecord, which reads any record by its number; its checksums are its own."""
 
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Yields blocks that are read only as far as they are wanted."""
+        path = join(self.directory, shard.path)
+        with self.opened(shard) as reader:
+            for first in range(0, shard.records, _RECORDS_READ):
+                records = min(_RECORDS_READ, shard.records - first)
+                yield Block(first, records, self._reading(reader, path, first))
+
+    @contextlib.contextmanager
+    def opened(self, shard: StoredShard) -> Iterator[Any]:
+        """Opens a shard with the reader of `array_record`; one of a store is copied to this machine.
+
+        Raises:
+          InputError: when it is damaged.
+          DataError: as `blocks`.
+        """
         from array_record.python.array_record_module import ArrayRecordReader as Reader
 
         path = join(self.directory, shard.path)
@@ -213,24 +248,26 @@ class ArrayRecordReader(ExampleReader):
             with contextlib.closing(reader):
                 if found != shard.records:
                     raise wrong_count(path, shard, f"{found}")
-                for first in range(0, shard.records, _RECORDS_READ):
-                    records = min(_RECORDS_READ, shard.records - first)
-                    yield Block(first, records, self._reading(reader, path, first))
+                yield reader
 
     def _reading(self, reader: Any, path: str, first: int) -> Callable[[np.ndarray], Rows]:
-        def take(rows: np.ndarray) -> Rows:
-            numbers = rows + first
-            records, faults = self._records(reader, path, numbers)
-            at = np.arange(len(rows))
-            if faults:
-                at = self.keep_good(_nothing(self.schema, len(rows)), faults, at).at
-                numbers, records = numbers[at], [records[index] for index in at.tolist()]
-            lengths = np.fromiter(map(len, records), np.int64, len(records))
-            frames = Frames(b"".join(records), starts_of(lengths)[:-1], lengths, 0)
-            found = self._taker(frames, path, numbers, "number", False)(np.arange(len(records)))
-            return Rows(found.batch, at[found.at])
+        return lambda rows: self.numbered(reader, path, rows + first)
 
-        return take
+    def numbered(self, reader: Any, path: str, numbers: np.ndarray) -> Rows:
+        """Reads records of a shard that is open by their numbers, int64.
+
+        Raises:
+          InputError: for a record that is damaged or not of the schema, where rows must not be lost.
+        """
+        records, faults = self._records(reader, path, numbers)
+        at = np.arange(len(numbers))
+        if faults:
+            at = self.keep_good(_nothing(self.schema, len(numbers)), faults, at).at
+            numbers, records = numbers[at], [records[index] for index in at.tolist()]
+        lengths = np.fromiter(map(len, records), np.int64, len(records))
+        frames = Frames(b"".join(records), starts_of(lengths)[:-1], lengths, 0)
+        found = self.rows(frames, path, numbers, "number")
+        return Rows(found.batch, at[found.at])
 
     def _records(self, reader: Any, path: str, numbers: np.ndarray) -> tuple[list[bytes], dict[int, str]]:
         """Reads records, and if some cannot be read, one by one; returns them, and what is wrong with some."""
@@ -252,7 +289,7 @@ class ArrayRecordReader(ExampleReader):
 class ParquetReader(ShardReader):
     """Shards of Parquet. What is damaged is lost from its first page to the end of its row group."""
 
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Reads the row groups that have wanted rows, and checks the checksums of their pages."""
         import pyarrow.parquet as pq
 

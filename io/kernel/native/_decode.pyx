@@ -22,6 +22,19 @@ from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint3
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
+cdef extern from "reuse.h" nogil:
+    void* memory_take(size_t size, size_t* capacity)
+    void* memory_grow(void* data, size_t used, size_t size, size_t* capacity)
+    void memory_give(void* data, size_t capacity)
+
+
+cdef extern from * nogil:
+    """
+    #define penstock_first_set(word) __builtin_ctzll(word)
+    """
+    int penstock_first_set(uint64_t word)
+
+
 if sys.byteorder != "little":
     raise ImportError("the kernel reads little-endian numbers as they are in memory")
 
@@ -72,6 +85,10 @@ cdef struct Held:
     Buffer data
     # How much of `values` is from records that are at their end.
     size_t settled
+    # How many rows have values. While they are all from 0 on, there are none in `rows`; while each has one value, there
+    # is nothing behind the 0 in `ends`.
+    int64_t count
+    bint is_dense
     bint one_each
 
 
@@ -123,6 +140,8 @@ cdef struct Decoder:
     # Bytes of all records, and of those up to this one: what is still to come.
     double total
     double done
+    # Where the bytes of all records end.
+    const uint8_t* limit
     int fault
     const uint8_t* fault_at
     Column* fault_column
@@ -137,11 +156,10 @@ cdef bint _grow(Decoder* decoder, Buffer* buffer, size_t extra) noexcept nogil:
     cdef size_t capacity = buffer.capacity + buffer.capacity // 4
     cdef void* grown
     capacity = max(capacity, max(expected, buffer.size + extra))
-    grown = realloc(buffer.data, capacity)
+    grown = memory_grow(buffer.data, buffer.size, capacity, &buffer.capacity)
     if grown == NULL:
         return False
     buffer.data = <uint8_t*>grown
-    buffer.capacity = capacity
     return True
 
 
@@ -163,10 +181,23 @@ cdef inline bint _append32(Decoder* decoder, Buffer* buffer, size_t value) noexc
     return _append(decoder, buffer, &narrow, 4)
 
 
+cdef inline bint _append_bytes(Decoder* decoder, Buffer* buffer, const uint8_t* at, size_t size) noexcept nogil:
+    """Appends bytes of a record: with one move of 32 where they are fewer, and there are so many to read and write."""
+    if size <= 32 and decoder.limit - at >= 32 and buffer.capacity - buffer.size >= 32:
+        memcpy(buffer.data + buffer.size, at, 32)
+        buffer.size += size
+        return True
+    return _append(decoder, buffer, at, size)
+
+
 cdef inline int32_t _last32(const Buffer* buffer) noexcept nogil:
     cdef int32_t value
     memcpy(&value, buffer.data + buffer.size - 4, 4)
     return value
+
+
+cdef inline void _free_buffer(Buffer* buffer) noexcept nogil:
+    memory_give(buffer.data, buffer.capacity)
 
 
 # Wire format. What reads something returns where it ends; NULL for a fault, which is then in the decoder.
@@ -338,7 +369,14 @@ cdef bint _is_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil:
 cdef inline bint _equal(const uint8_t* one, const uint8_t* other, size_t size) noexcept nogil:
     """memcmp, for some bytes only."""
     cdef uint64_t left, right
+    cdef uint32_t[4] narrow
     if size < 8:
+        if size >= 4:
+            memcpy(&narrow[0], one, 4)
+            memcpy(&narrow[1], other, 4)
+            memcpy(&narrow[2], one + size - 4, 4)
+            memcpy(&narrow[3], other + size - 4, 4)
+            return narrow[0] == narrow[1] and narrow[2] == narrow[3]
         while size:
             size -= 1
             if one[size] != other[size]:
@@ -469,6 +507,7 @@ cdef Column* _new_column(const uint8_t* key, size_t size) noexcept nogil:
 
 cdef bint _init_held(Decoder* decoder, Held* held, int kind) noexcept nogil:
     held.one_each = True
+    held.is_dense = True
     if kind == _BYTES:
         if not _append32(decoder, &held.values, 0):
             return False
@@ -479,20 +518,20 @@ cdef bint _init_held(Decoder* decoder, Held* held, int kind) noexcept nogil:
 cdef void _free_held(Held* held) noexcept nogil:
     cdef int kind
     for kind in range(_KINDS):
-        free(held[kind].rows.data)
-        free(held[kind].ends.data)
-        free(held[kind].values.data)
-        free(held[kind].data.data)
+        _free_buffer(&held[kind].rows)
+        _free_buffer(&held[kind].ends)
+        _free_buffer(&held[kind].values)
+        _free_buffer(&held[kind].data)
 
 
 cdef void _free_column(Column* column) noexcept nogil:
     if column.held != NULL:
         _free_held(column.held)
         free(column.held)
-    free(column.rows.data)
-    free(column.list_rows.data)
-    free(column.step_ends.data)
-    free(column.steps.data)
+    _free_buffer(&column.rows)
+    _free_buffer(&column.list_rows)
+    _free_buffer(&column.step_ends)
+    _free_buffer(&column.steps)
     free(column.head)
     free(column)
 
@@ -554,9 +593,24 @@ cdef inline Held* _choose(Decoder* decoder, Column* column, int kind) noexcept n
     return held
 
 
+cdef bint _count_up(Decoder* decoder, Buffer* buffer, int64_t count) noexcept nogil:
+    """Appends the numbers of so many rows, from 0; behind a 0, the ends of one value each. False as `_settle`."""
+    cdef int32_t first = buffer.size > 0
+    cdef int32_t* numbers
+    cdef int32_t row
+    if count and not _reserve(decoder, buffer, 4 * <size_t>count):
+        return False
+    numbers = <int32_t*>(buffer.data + buffer.size)
+    for row in range(<int32_t>count):
+        numbers[row] = row + first
+    buffer.size += 4 * <size_t>count
+    return True
+
+
 cdef bint _settle(Decoder* decoder) noexcept nogil:
     """Keeps what this record added; False when memory is short."""
     cdef size_t index, count
+    cdef bint is_one
     cdef Column* column
     cdef Held* held
     for index in range(decoder.touched_count):
@@ -572,11 +626,23 @@ cdef bint _settle(Decoder* decoder) noexcept nogil:
         if column.kind < 0:
             continue
         held = &column.held[column.kind]
-        if held.values.size - held.settled != (8 if column.kind == _INT else 4):
-            held.one_each = False
+        is_one = held.values.size - held.settled == (8 if column.kind == _INT else 4)
         held.settled = held.values.size
+        if held.is_dense and held.count != decoder.row:
+            held.is_dense = False
+            if not _count_up(decoder, &held.rows, held.count):
+                return False
+        if held.one_each and not is_one:
+            held.one_each = False
+            if not _count_up(decoder, &held.ends, held.count):
+                return False
+        held.count += 1
+        if not held.is_dense and not _append32(decoder, &held.rows, decoder.row):
+            return False
+        if held.one_each:
+            continue
         count = held.settled // 8 if column.kind == _INT else held.settled // 4 - (column.kind == _BYTES)
-        if not (_append32(decoder, &held.rows, decoder.row) and _append32(decoder, &held.ends, count)):
+        if not _append32(decoder, &held.ends, count):
             return False
     return True
 
@@ -607,7 +673,7 @@ cdef inline const uint8_t* _bytes_list(
         if at == NULL:
             return NULL
         if tag and not (
-            _append(decoder, &held.data, at, size) and _append32(decoder, &held.values, held.data.size)
+            _append_bytes(decoder, &held.data, at, size) and _append32(decoder, &held.values, held.data.size)
         ):
             return _fail(decoder, _NO_MEMORY, at)
         at += size
@@ -634,11 +700,65 @@ cdef inline const uint8_t* _float_list(
     return at
 
 
+cdef inline const uint8_t* _quick_varint(
+    Decoder* decoder, const uint8_t* at, const uint8_t* end, uint64_t* value
+) noexcept nogil:
+    """As `_varint`; up to 8 bytes are read at once, without a branch for each, since lengths vary by chance."""
+    cdef uint64_t word, stops
+    cdef int size
+    if at < end and at[0] < 0x80:
+        value[0] = at[0]
+        return at + 1
+    if decoder.limit - at < 8:
+        return _long_varint(decoder, at, end, value)
+    memcpy(&word, at, 8)
+    stops = ~word & <uint64_t>0x8080808080808080
+    if stops == 0:
+        return _long_varint(decoder, at, end, value)
+    size = (penstock_first_set(stops) >> 3) + 1
+    if size > end - at:
+        return _fail(decoder, _CUT_OFF, at)
+    word &= (stops ^ (stops - 1)) & <uint64_t>0x7F7F7F7F7F7F7F7F
+    word = (word & <uint64_t>0x007F007F007F007F) | (word & <uint64_t>0x7F007F007F007F00) >> 1
+    word = (word & <uint64_t>0x00003FFF00003FFF) | (word & <uint64_t>0x3FFF00003FFF0000) >> 2
+    value[0] = (word & <uint64_t>0x000000000FFFFFFF) | (word & <uint64_t>0x0FFFFFFF00000000) >> 4
+    return at + size
+
+
 cdef inline const uint8_t* _int(Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end) noexcept nogil:
     cdef uint64_t value = 0
-    at = _varint(decoder, at, end, &value)
+    at = _quick_varint(decoder, at, end, &value)
     if at != NULL and not _append(decoder, &held.values, &value, 8):
         return _fail(decoder, _NO_MEMORY, at)
+    return at
+
+
+cdef size_t _count_varints(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    cdef size_t count = 0
+    while at < end:
+        count += at[0] < 0x80
+        at += 1
+    return count
+
+
+cdef inline const uint8_t* _packed_ints(
+    Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end
+) noexcept nogil:
+    """Adds the varints that fill some bytes; room for them is asked for once."""
+    cdef uint64_t value = 0
+    cdef uint8_t* target
+    if (held.values.capacity - held.values.size) // 8 < <size_t>(end - at) and not _reserve(
+        decoder, &held.values, 8 * _count_varints(at, end)
+    ):
+        return _fail(decoder, _NO_MEMORY, at)
+    target = held.values.data + held.values.size
+    while at < end:
+        at = _quick_varint(decoder, at, end, &value)
+        if at == NULL:
+            return NULL
+        memcpy(target, &value, 8)
+        target += 8
+    held.values.size = target - held.values.data
     return at
 
 
@@ -646,20 +766,16 @@ cdef inline const uint8_t* _int_list(
     Decoder* decoder, Held* held, const uint8_t* at, const uint8_t* end
 ) noexcept nogil:
     cdef uint64_t tag, size
-    cdef const uint8_t* stop
     while at < end:
         at = _field(decoder, at, end, 4 + decoder.in_lists, 1, _TAG_1_VARINT, &tag, &size)
         if at == NULL:
             return NULL
         if tag == _TAG_1_VARINT:
             at = _int(decoder, held, at, end)
-            if at == NULL:
-                return NULL
-        stop = at + size
-        while at < stop:
-            at = _int(decoder, held, at, stop)
-            if at == NULL:
-                return NULL
+        elif size:
+            at = _packed_ints(decoder, held, at, at + size)
+        if at == NULL:
+            return NULL
     return at
 
 
@@ -671,6 +787,48 @@ cdef inline const uint8_t* _list(
     if kind == _FLOAT:
         return _float_list(decoder, held, at, end)
     return _int_list(decoder, held, at, end)
+
+
+cdef inline const uint8_t* _short_field(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Where the content of a field begins that has a length of one or two bytes and ends at `end`; else NULL."""
+    if end - at < 2:
+        return NULL
+    if at[1] < 0x80:
+        return at + 2 if at[1] == end - at - 2 else NULL
+    if end - at < 3 or at[2] >= 0x80:
+        return NULL
+    return at + 3 if (at[1] & 0x7F | <int64_t>at[2] << 7) == end - at - 3 else NULL
+
+
+cdef inline const uint8_t* _plain_content(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Where the values of a Feature begin that is one list of one field with a length, as they mostly are; else NULL.
+
+    That is packed numbers, or one text.
+    """
+    cdef const uint8_t* field = _short_field(at, end)
+    if field == NULL or at[0] & 7 != 2 or not 0x0A <= at[0] <= 0x1A or field == end or field[0] != _TAG_1_BYTES:
+        return NULL
+    return _short_field(field, end)
+
+
+cdef inline const uint8_t* _plain_feature(
+    Decoder* decoder, Column* column, int kind, const uint8_t* at, const uint8_t* end
+) noexcept nogil:
+    """Adds the values of a Feature that is plain."""
+    cdef Held* held = _choose(decoder, column, kind)
+    if held == NULL:
+        return _fail(decoder, _NO_MEMORY, at)
+    if kind == _INT:
+        return _packed_ints(decoder, held, at, end)
+    if kind == _FLOAT:
+        if (end - at) % 4:
+            return _fail(decoder, _BAD_FLOATS, at)
+        if not _append_bytes(decoder, &held.values, at, end - at):
+            return _fail(decoder, _NO_MEMORY, at)
+        return end
+    if not (_append_bytes(decoder, &held.data, at, end - at) and _append32(decoder, &held.values, held.data.size)):
+        return _fail(decoder, _NO_MEMORY, at)
+    return end
 
 
 cdef const uint8_t* _feature(Decoder* decoder, Column* column, const uint8_t* at, const uint8_t* end) noexcept nogil:
@@ -810,6 +968,7 @@ cdef const uint8_t* _any_entry(Decoder* decoder, const uint8_t* start, const uin
 cdef inline const uint8_t* _entry(Decoder* decoder, const uint8_t* start, const uint8_t* end) noexcept nogil:
     cdef Column* column = decoder.last.following
     cdef const uint8_t* at
+    cdef const uint8_t* content
     cdef uint64_t size
     if column != NULL and <size_t>(end - start) > column.head_size and _equal(start, column.head, column.head_size):
         at = _length(decoder, start + column.head_size, end, &size)
@@ -819,6 +978,10 @@ cdef inline const uint8_t* _entry(Decoder* decoder, const uint8_t* start, const 
             decoder.last = column
             if not _begin(decoder, column):
                 return _fail(decoder, _IN_BOTH, start)
+            if not decoder.in_lists:
+                content = _plain_content(at, end)
+                if content != NULL:
+                    return _plain_feature(decoder, column, (at[0] >> 3) - 1, content, end)
             return _entry_value(decoder, column, at, end)
     return _any_entry(decoder, start, end)
 
@@ -886,7 +1049,7 @@ cdef bint _record(Decoder* decoder, const uint8_t* start, size_t size) noexcept 
     if (_sequence_example if decoder.is_sequence else _example)(decoder, start, start + size) == NULL:
         _unsettle(decoder)
         return False
-    for index in range(decoder.touched_count):
+    for index in range(decoder.touched_count if decoder.is_sequence else 0):
         if decoder.touched[index].is_mixed:
             decoder.fault_column = decoder.touched[index]
             _fail(decoder, _MIXED_STEPS, start)
@@ -906,9 +1069,10 @@ cdef class _Memory:
 
     cdef uint8_t* _data
     cdef Py_ssize_t _size
+    cdef size_t _capacity
 
     def __dealloc__(self):
-        free(self._data)
+        memory_give(self._data, self._capacity)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self._data if self._data != NULL else &_NOTHING, self._size, 1, flags)
@@ -917,21 +1081,28 @@ cdef class _Memory:
 cdef object _take(Buffer* buffer):
     """The content of a buffer, which is empty from then on."""
     cdef _Memory memory = _Memory()
-    cdef void* shrunk = realloc(buffer.data, buffer.size) if buffer.size else NULL
-    memory._data = buffer.data if shrunk == NULL else <uint8_t*>shrunk
-    memory._size = buffer.size
+    cdef void* shrunk
+    # What was expected may not have come.
+    if buffer.size < buffer.capacity // 2:
+        shrunk = memory_grow(buffer.data, buffer.size, buffer.size, &buffer.capacity)
+        buffer.data = buffer.data if shrunk == NULL else <uint8_t*>shrunk
+    memory._data, memory._size, memory._capacity = buffer.data, buffer.size, buffer.capacity
     memset(buffer, 0, sizeof(Buffer))
     return memoryview(memory)
 
 
-cdef object _taken(Column* column):
+cdef object _taken(Decoder* decoder, Column* column):
     """What `read` returns of a column: what it holds by kind."""
     cdef int kind
     cdef Held* held
     taken = {}
     for kind in range(_KINDS):
         held = &column.held[kind]
-        if held.rows.size:
+        if held.count:
+            if held.is_dense and not _count_up(decoder, &held.rows, held.count):
+                raise MemoryError
+            if held.one_each and not _count_up(decoder, &held.ends, held.count):
+                raise MemoryError
             taken[kind] = (
                 _take(&held.rows), _take(&held.ends), _take(&held.values), _take(&held.data), bool(held.one_each)
             )
@@ -1015,6 +1186,7 @@ def read(
             raise ValueError("the records have more than 2 GiB")
     decoder.is_sequence = is_sequence
     decoder.total = total
+    decoder.limit = &data[0] + data.shape[0] if data.shape[0] else NULL
     decoder.wants_all = True
     for name in names or ():
         key = name.encode()
@@ -1041,7 +1213,7 @@ def read(
         if column.list_rows.size:
             steps[column.key[:column.key_size].decode()] = _taken_steps(decoder, column)
         if column.held != NULL:
-            taken = _taken(column)
+            taken = _taken(decoder, column)
             if taken:
                 values[column.key[:column.key_size].decode()] = taken
         elif column.rows.size:

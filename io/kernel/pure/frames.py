@@ -9,7 +9,7 @@ import numpy as np
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
 
-def scan(data: bytes, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, int, int, int, int, int]:
+def scan(data: bytes | memoryview, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, int, int, int, int, int]:
     """Finds the whole frames of a block that begins with a frame.
 
     Args:
@@ -30,7 +30,7 @@ def scan(data: bytes, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, in
     return starts, lengths, end, missing, bad_length, absurd, _check_data(data, starts, lengths)
 
 
-def _follow_lengths(data: bytes) -> tuple[np.ndarray, np.ndarray, int, int]:
+def _follow_lengths(data: bytes | memoryview) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Returns starts and lengths of the records of whole frames, the frames' end, and how much the next one lacks."""
     unpack = struct.Struct("<Q").unpack_from
     starts: list[int] = []
@@ -50,7 +50,7 @@ def _follow_lengths(data: bytes) -> tuple[np.ndarray, np.ndarray, int, int]:
     return np.array(starts, np.int64), np.array(lengths, np.int64), position, missing
 
 
-def _check_lengths(data: bytes, heads: np.ndarray, max_record_bytes: int) -> tuple[int, int]:
+def _check_lengths(data: bytes | memoryview, heads: np.ndarray, max_record_bytes: int) -> tuple[int, int]:
     """Returns the first of the headers at `heads` whose CRC is wrong, and the first whose length is absurd."""
     # Each row of `headers` is one frame header: 8 bytes of length, then 4 bytes of masked CRC, little-endian.
     headers = np.frombuffer(data, np.uint8)[heads[:, None] + np.arange(HEADER_BYTES)]
@@ -60,11 +60,11 @@ def _check_lengths(data: bytes, heads: np.ndarray, max_record_bytes: int) -> tup
     return _first(heads, is_bad), _first(heads, lengths > max_record_bytes)
 
 
-def _check_data(data: bytes, starts: np.ndarray, lengths: np.ndarray) -> int:
+def _check_data(data: bytes | memoryview, starts: np.ndarray, lengths: np.ndarray) -> int:
     """Returns the start of the first frame whose record does not match its CRC."""
     ends = starts + lengths
     crc32c = google_crc32c.value
-    found = [crc32c(data[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    found = [crc32c(bytes(data[start:end])) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
     footers = np.frombuffer(data, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
     stored = np.ascontiguousarray(footers).view("<u4")[:, 0]
     return _first(starts - HEADER_BYTES, unmask_crcs(stored) != np.array(found, np.uint32))

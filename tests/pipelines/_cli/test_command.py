@@ -231,8 +231,8 @@ OWN_ANSWERS = [
     (
         ["nosuch"],
         WRONG_USAGE,
-        r"penstock: error: unknown job 'nosuch'; the jobs are prepare, profile, check, compare, fit, export, relax, show, "
-        r"verify, status, history, replay, spans, log, diff, drop-span, retain, compact",
+        r"penstock: error: unknown job 'nosuch'; the jobs are prepare, profile, check, compare, fit, export, relax, "
+        r"show, verify, status, history, replay, spans, log, diff, drop-span, retain, compact",
     ),
     (["verfy"], WRONG_USAGE, r"penstock: error: unknown job 'verfy'; did you mean verify\?\nTry --help for the jobs\."),
     (["Prepare"], WRONG_USAGE, r"unknown job 'Prepare'; did you mean prepare\?"),

@@ -19,7 +19,12 @@
 #define PENSTOCK_CRC32C_POLY 0x82F63B78u
 #define PENSTOCK_CRC32C_MASK_DELTA 0xA282EAD8u
 
+/* Three parts of so many bytes are summed at once: the instruction gives its result only after three cycles. */
+#define PENSTOCK_CRC32C_PART 128
+
 static uint32_t crc32c_tables[8][256];
+/* What as many zero bytes as a part has make of a CRC, for each of its bytes. */
+static uint32_t crc32c_shifts[4][256];
 static int crc32c_has_instruction;
 
 /* To be called once, before anything else of this file. */
@@ -34,6 +39,13 @@ static void crc32c_init(void) {
         for (int slice = 1; slice < 8; slice++) {
             crc = (crc >> 8) ^ crc32c_tables[0][crc & 0xFF];
             crc32c_tables[slice][byte] = crc;
+        }
+    }
+    for (int slice = 0; slice < 4; slice++) {
+        for (uint32_t byte = 0; byte < 256; byte++) {
+            uint32_t crc = byte << 8 * slice;
+            for (int zero = 0; zero < PENSTOCK_CRC32C_PART; zero++) crc = (crc >> 8) ^ crc32c_tables[0][crc & 0xFF];
+            crc32c_shifts[slice][byte] = crc;
         }
     }
 #if defined(PENSTOCK_CRC32C_X86)
@@ -57,10 +69,31 @@ static uint32_t crc32c_by_table(uint32_t crc, const uint8_t *data, size_t size) 
     return crc;
 }
 
+/* The CRC of a part behind another one, from the CRCs of both. */
+static inline uint64_t crc32c_behind(uint64_t first, uint64_t second) {
+    return second ^ crc32c_shifts[0][first & 0xFF] ^ crc32c_shifts[1][first >> 8 & 0xFF] ^
+           crc32c_shifts[2][first >> 16 & 0xFF] ^ crc32c_shifts[3][first >> 24 & 0xFF];
+}
+
 #if defined(PENSTOCK_CRC32C_X86)
 __attribute__((target("sse4.2"))) static uint32_t crc32c_by_instruction(uint32_t crc, const uint8_t *data,
                                                                         size_t size) {
     uint64_t wide = crc;
+    while (size >= 3 * PENSTOCK_CRC32C_PART) {
+        uint64_t second = 0, third = 0;
+        for (int at = 0; at < PENSTOCK_CRC32C_PART; at += 8) {
+            uint64_t words[3];
+            memcpy(&words[0], data + at, 8);
+            memcpy(&words[1], data + at + PENSTOCK_CRC32C_PART, 8);
+            memcpy(&words[2], data + at + 2 * PENSTOCK_CRC32C_PART, 8);
+            wide = _mm_crc32_u64(wide, words[0]);
+            second = _mm_crc32_u64(second, words[1]);
+            third = _mm_crc32_u64(third, words[2]);
+        }
+        wide = crc32c_behind(crc32c_behind(wide, second), third);
+        data += 3 * PENSTOCK_CRC32C_PART;
+        size -= 3 * PENSTOCK_CRC32C_PART;
+    }
     while (size >= 8) {
         uint64_t word;
         memcpy(&word, data, 8);
