@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import TakesBatches, drop_rows, is_row_type
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.of_schema import dataset_columns
-from penstock.io.dataset.shard_formats.parquet import fit_columns
+from penstock.io.dataset.shard_formats.declared import fit_columns
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
 from penstock.io.errors import ConfigError, DataError

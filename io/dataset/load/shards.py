@@ -360,6 +360,10 @@ def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callabl
     if contents.format == "parquet":
         schema = _chosen(_parquet_schema(contents), columns, contents)
         return ParquetReader(contents.directory, schema, lost)
+    if contents.format == "webdataset":
+        from penstock.io.dataset.load.tars import SampleReader, tar_schema
+
+        return SampleReader(contents.directory, _chosen(tar_schema(contents), columns, contents), lost)
     if contents.features is None:
         raise ConfigError(f"{contents.directory}: has no schema, so that the types of its columns are not known")
     features: Sequence[Feature] = contents.features

@@ -40,6 +40,7 @@ class ShardKind:
 
 _TFRECORD = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
 _PARQUET = dict.fromkeys(("zstd", "snappy", "gzip", "none"), ".parquet")
+_TAR = {"none": ".tar", "gzip": ".tar.gz"}
 _ARRAYRECORD = dict.fromkeys(("zstd", "brotli", "snappy", "none"), ".array_record")
 
 SHARD_FORMATS: Mapping[str, ShardKind] = {
@@ -49,6 +50,7 @@ SHARD_FORMATS: Mapping[str, ShardKind] = {
         "sequence_example:SequenceExample", _TFRECORD, "application/x-tfrecord", needs_columns=True
     ),
     "arrayrecord": ShardKind("arrayrecord:ArrayRecord", _ARRAYRECORD, "application/x-arrayrecord", extra=ARRAYRECORD),
+    "webdataset": ShardKind("webdataset:WebDataset", _TAR, "application/x-tar", True, needs_columns=True),
 }
 
 # The compressions of all formats, for a flag.

@@ -136,6 +136,13 @@ class ShardFormat(ABC):
         """
 
 
+def hash_records(encoded: EncodedRows, seed: int) -> Keys:
+    """Returns uint64, a shuffle key for each record, from its bytes."""
+    buffers = [None, pa.py_buffer(encoded.offsets), pa.py_buffer(encoded.data)]
+    records = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(encoded.offsets) - 1, buffers)
+    return hash_rows(pa.record_batch([records], ["record"]), None, salted(seed, SHUFFLE_SALT))
+
+
 class RecordGroups:
     """A sink of records that passes them on in groups.
 

@@ -31,6 +31,8 @@ KINDS = [
     ("parquet", "none"),
     ("arrayrecord", "zstd"),
     ("arrayrecord", "none"),
+    ("webdataset", "none"),
+    ("webdataset", "gzip"),
 ]
 COLUMNS = pa.schema(
     [("id", pa.int64()), ("fare", pa.float64()), ("name", pa.string()), ("clicks", pa.list_(pa.int64()))]
@@ -74,7 +76,7 @@ def written(kind: tuple[str, str], tmp_path_factory) -> str:
             pytest.importorskip("array_record.python.array_record_module", reason="the extra arrayrecord")
         output = tmp_path_factory.mktemp("-".join(kind)) / "dataset"
         batches = [pa.RecordBatch.from_pylist([row(number) for number in range(ROWS)], COLUMNS)]
-        columns = {"columns": COLUMNS} if kind[0] in ("parquet", "sequence_example") else {}
+        columns = {"columns": COLUMNS} if kind[0] in ("parquet", "sequence_example", "webdataset") else {}
         shards.write(output, batches, format=kind[0], compression=kind[1], **columns)
         _WRITTEN[kind] = str(output)
     return _WRITTEN[kind]
@@ -218,6 +220,8 @@ def test_a_flipped_bit_is_found(dataset, place, tmp_path):
         list(loaded.batches(100))
     if loaded.reading.contents.format in ("tfrecord", "arrayrecord"):
         assert any(word in str(raised.value) for word in ("at byte", "number", "stream", "damaged"))
+    if loaded.reading.contents.format == "webdataset":
+        assert any(word in str(raised.value) for word in ("at byte", "before byte", "stream", "__columns__"))
 
 
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.5, 0.77])

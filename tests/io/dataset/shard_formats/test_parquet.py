@@ -12,7 +12,7 @@ from shards import write
 
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.shard_formats import parquet
-from penstock.io.dataset.shard_formats.parquet import fit_columns, shard_columns
+from penstock.io.dataset.shard_formats.declared import fit_columns, shard_columns
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.errors import ConfigError
 from penstock.io.reserved import SPLIT

@@ -1,0 +1,90 @@
+"""From a shard of WebDataset to rows: those of a tar file, one after the other."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.io.columns.of_numpy import array_of
+from penstock.io.dataset.load.contents import Contents, StoredShard
+from penstock.io.dataset.load.files import join, open_unpacked
+from penstock.io.dataset.load.order import Ranges
+from penstock.io.dataset.load.shards import Block, Loss, Rows, ShardReader, wrong_count
+from penstock.io.dataset.shard_formats.tar import Samples, TarReader
+from penstock.io.dataset.shard_formats.webdataset import SampleCodec, read_head
+from penstock.io.errors import DataError, InputError
+
+
+def tar_schema(contents: Contents) -> pa.Schema:
+    """Returns the columns of a dataset, as its first shard has them.
+
+    Raises:
+      DataError: when there is none.
+      InputError: when it cannot be read.
+    """
+    if not contents.shards:
+        raise DataError(f"{contents.directory}: has no shards")
+    shard = contents.shards[0]
+    path = join(contents.directory, shard.path)
+    with open_unpacked(path, shard.bytes) as stream:
+        return read_head(TarReader(stream, path), path).columns
+
+
+def _nothing(schema: pa.Schema, rows: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleReader(ShardReader):
+    """Shards of WebDataset. Damaged data lose their row, a damaged header the rest of the shard."""
+
+    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
+        """Reads samples up to the last row that is wanted; checks the headers of all members, and the CRCs of data."""
+        path, last, first = join(self.directory, shard.path), int(wanted[-1, 1]), 0
+        try:
+            with open_unpacked(path, shard.bytes) as stream:
+                reader = TarReader(stream, path)
+                codec = read_head(reader, path)
+                if any(name not in codec.columns.names for name in self.schema.names) or self.schema != pa.schema(
+                    [codec.columns.field(name) for name in self.schema.names]
+                ):
+                    raise DataError(f"{path}: has other columns than the first shard; see penstock verify")
+                for samples in reader.samples():
+                    if first + len(samples) > shard.records:
+                        raise wrong_count(path, shard, "more")
+                    yield Block(first, len(samples), self._taker(codec, samples, path))
+                    first += len(samples)
+                    if first >= last and last < shard.records:
+                        return
+        except InputError as error:
+            if self.lost is None:
+                raise
+            yield Block(first, shard.records - first, self._losing(str(error)))
+            return
+        if first < shard.records:
+            raise wrong_count(path, shard, f"{first}")
+
+    def _taker(self, codec: SampleCodec, samples: Samples, path: str) -> Callable[[np.ndarray], Rows]:
+        def take(rows: np.ndarray) -> Rows:
+            at = np.arange(len(rows))
+            faults = {
+                row: f"{path}: {samples.faults[number]}" for row, number in enumerate(rows) if number in samples.faults
+            }
+            at = self.keep_good(_nothing(self.schema, len(rows)), faults, at).at
+            # The numbers of the rows among those that have no fault.
+            is_good = np.ones(len(samples), bool)
+            is_good[list(samples.faults)] = False
+            numbers = (np.cumsum(is_good) - 1)[rows[at]]
+            found = codec.decode(samples.good(), path).select(self.schema.names)
+            return Rows(found if len(numbers) == found.num_rows else found.take(array_of(numbers)), at)
+
+        return take
+
+    def _losing(self, reason: str) -> Callable[[np.ndarray], Rows]:
+        def take(rows: np.ndarray) -> Rows:
+            if self.lost is not None:
+                self.lost(Loss(len(rows), reason))
+            return Rows(pa.RecordBatch.from_pylist([], self.schema), rows[:0])
+
+        return take

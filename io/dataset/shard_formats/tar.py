@@ -1,0 +1,372 @@
+"""Tar files of records: a record is one sample of WebDataset, the members of one row as they lie in the file.
+
+A member is a header of 512 bytes and its data, filled up with zeros to whole blocks. Its name is a key and an
+extension, `000000007.json`. Records are moved before their place in a shard is known, so the key is 0 in them.
+`numbered` puts in the place, and `TarReader` takes it out again: only nine digits and the checksum of each header
+change.
+
+Headers are those of USTAR (POSIX.1-1988), and say nothing but name and size: time and owner are 0, the mode is 0644.
+Tar has no checksum of data. So bytes 500 to 507 of a header, which USTAR leaves unused and programs do not read, are
+the CRC32C of the data with the zeros that fill them up, as hexadecimal digits.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.io.errors import DataError, InputError
+from penstock.io.kernel.shared.offsets import starts_of
+from penstock.io.sort.records import Bytes, Ints
+
+BLOCK = 512
+KEY_DIGITS = 9
+MAX_EXTENSION_BYTES = 100 - KEY_DIGITS - 1
+
+# As of rows in Parquet.
+MAX_RECORD_BYTES = 1 << 30
+
+# Two blocks of zeros end a file.
+END = bytes(2 * BLOCK)
+
+_EXTENSION = slice(KEY_DIGITS + 1, 100)
+_SIZE, _SIZE_DIGITS = 124, 11
+_CHECKSUM, _CHECKSUM_DIGITS = 148, 6
+_CRC = slice(500, 508)
+_FIRST_EXTENSION = b"json"
+_BLOCK_TYPE = f"V{BLOCK}"
+_PIECE_BYTES = 4 << 20
+_READ_BYTES = 1 << 20
+
+
+def _blank_header() -> Bytes:
+    header = bytearray(BLOCK)
+    header[: KEY_DIGITS + 1] = b"0" * KEY_DIGITS + b"."
+    header[100:148] = b"0000644\0" + b"0000000\0" * 2 + b"0" * 11 + b"\0" + b"0" * 11 + b"\0"
+    header[148:157] = b" " * 8 + b"0"
+    header[257:265] = b"ustar\x0000"
+    return np.frombuffer(bytes(header), np.uint8)
+
+
+_BLANK = _blank_header()
+
+
+def _octal(numbers: Ints, digits: int) -> Bytes:
+    shifts = 3 * np.arange(digits - 1, -1, -1)
+    return ((numbers[:, None] >> shifts & 7) + ord("0")).astype(np.uint8)
+
+
+def headers_of(extensions: Sequence[bytes], which: Ints, sizes: Ints) -> Bytes:
+    """Returns uint8[n, 512], headers with the key 0, without checksums of themselves and the data.
+
+    Args:
+      extensions: of at most `MAX_EXTENSION_BYTES` bytes each.
+      which: index of the extension of each member.
+      sizes: bytes of data of each member.
+    """
+    names = np.zeros((len(extensions), MAX_EXTENSION_BYTES), np.uint8)
+    for name, extension in zip(names, extensions, strict=True):
+        name[: len(extension)] = np.frombuffer(extension, np.uint8)
+    headers = np.repeat(_BLANK[None], len(sizes), axis=0)
+    headers[:, _EXTENSION] = names[which]
+    headers[:, _SIZE : _SIZE + _SIZE_DIGITS] = _octal(sizes, _SIZE_DIGITS)
+    return headers
+
+
+def _crcs(data: Bytes, starts: Ints) -> Bytes:
+    """Returns uint8[n, 8], the CRCs of the data of members; `starts` has where each member starts, and the end."""
+    view = data.data
+    found = [
+        b"%08x" % google_crc32c.value(bytes(view[start + BLOCK : end]))
+        for start, end in itertools.pairwise(starts.tolist())
+    ]
+    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, 8)
+
+
+def _sign(headers: Bytes, sums: Ints) -> None:
+    end = _CHECKSUM + _CHECKSUM_DIGITS
+    headers[:, _CHECKSUM:end] = _octal(sums, _CHECKSUM_DIGITS)
+    headers[:, end] = 0
+
+
+def members(headers: Bytes, contents: pa.Array) -> tuple[Bytes, Ints]:
+    """Returns uint8, members as they lie in a file, and int64[n + 1], where each starts, and the end.
+
+    Args:
+      headers: uint8[n, 512], from `headers_of`.
+      contents: large_binary, their data.
+    """
+    heads = pa.Array.from_buffers(pa.binary(BLOCK), len(headers), [None, pa.py_buffer(headers)])
+    sizes = pc.binary_length(contents).to_numpy(zero_copy_only=False)
+    zeros = pa.array([bytes(count) for count in range(BLOCK)], pa.large_binary()).take(pa.array(-sizes % BLOCK))
+    joined = pc.binary_join_element_wise(
+        heads.cast(pa.large_binary()), contents, zeros, pa.scalar(b"", pa.large_binary())
+    )
+    starts = starts_of(padded(sizes))
+    if not len(sizes):
+        return np.zeros(0, np.uint8), starts
+    data = np.frombuffer(joined.buffers()[2], np.uint8)[: starts[-1]].copy()
+    headers[:, _CRC] = _crcs(data, starts)
+    _sign(headers, headers.sum(axis=1, dtype=np.int64))
+    _blocks(data)[starts[:-1]] = headers.view(_BLOCK_TYPE)[:, 0]
+    return data, starts
+
+
+def padded(sizes: Ints) -> Ints:
+    """Returns the bytes of members with data of these sizes, in a file."""
+    return np.asarray(BLOCK + sizes + -sizes % BLOCK)
+
+
+def numbered(data: Bytes, offsets: Ints, first: int) -> Bytes:
+    """Returns records with their keys.
+
+    Args:
+      data: the records, with the key 0.
+      offsets: where each starts, and the end.
+      first: number of the first record in its shard.
+
+    Raises:
+      DataError: for more records than there are keys.
+    """
+    if first + len(offsets) - 1 > 10**KEY_DIGITS:
+        raise DataError(f"a shard must have at most {10**KEY_DIGITS} records: write more shards")
+    out = data.copy()
+    rows: Ints = np.arange(len(offsets) - 1)
+    starts, ends = offsets[:-1], offsets[1:]
+    while len(rows):
+        headers = _headers(out, starts)
+        _set_keys(headers, first + rows)
+        _blocks(out)[starts] = headers.view(_BLOCK_TYPE)[:, 0]
+        starts = starts + padded(_sizes(headers))
+        rows, starts, ends = rows[starts < ends], starts[starts < ends], ends[starts < ends]
+    return out
+
+
+def _blocks(data: Bytes) -> Any:
+    """Returns all runs of 512 bytes, one from each byte on: they are copied faster than bytes."""
+    return np.ndarray((len(data) - BLOCK + 1,), _BLOCK_TYPE, data, strides=(1,))
+
+
+def _headers(data: Bytes, starts: Ints) -> Bytes:
+    return np.asarray(_blocks(data)[starts]).view(np.uint8).reshape(-1, BLOCK)
+
+
+def _sizes(headers: Bytes) -> Ints:
+    return _parsed(headers[:, _SIZE : _SIZE + _SIZE_DIGITS], 8)
+
+
+def _parsed(digits: Bytes, base: int) -> Ints:
+    weights = base ** np.arange(digits.shape[1] - 1, -1, -1, dtype=np.int64)
+    return np.asarray((digits.astype(np.int64) - ord("0")) @ weights)
+
+
+def _set_keys(headers: Bytes, keys: Ints) -> None:
+    """Changes the keys of headers, and their checksums."""
+    weights = 10 ** np.arange(KEY_DIGITS - 1, -1, -1)
+    digits = keys[:, None] // weights % 10 + ord("0")
+    change = digits.sum(axis=1) - headers[:, :KEY_DIGITS].sum(axis=1, dtype=np.int64)
+    headers[:, :KEY_DIGITS] = digits
+    _sign(headers, _parsed(headers[:, _CHECKSUM : _CHECKSUM + _CHECKSUM_DIGITS], 8) + change)
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Neighbouring records that were read.
+
+    Attributes:
+      content: the records, with the key 0.
+      first: number of the first one in its shard.
+      counts: int64, the members of each.
+      extensions: of all members.
+      starts: int64, where the data of each member lie in `content`.
+      sizes: int64, bytes of these data.
+      faults: what is wrong with the data of some records, by index.
+    """
+
+    content: Bytes
+    first: int
+    counts: Ints
+    extensions: list[bytes]
+    starts: Ints
+    sizes: Ints
+    faults: Mapping[int, str]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def offsets(self) -> Ints:
+        """Int64[n + 1], where each record starts in `content`, and the end; of all records that were read."""
+        return np.append(self.starts[np.cumsum(self.counts) - self.counts] - BLOCK, len(self.content))
+
+    def good(self) -> "Samples":
+        """Returns those without a fault."""
+        if not self.faults:
+            return self
+        keep = np.ones(len(self), bool)
+        keep[list(self.faults)] = False
+        kept = np.repeat(keep, self.counts)
+        extensions = [self.extensions[index] for index in np.flatnonzero(kept).tolist()]
+        return Samples(
+            self.content, self.first, self.counts[keep], extensions, self.starts[kept], self.sizes[kept], faults={}
+        )
+
+    def texts(self) -> list[bytes]:
+        """Returns the data of all members."""
+        data, ends = self.content.tobytes(), self.starts + self.sizes
+        return [data[start:end] for start, end in zip(self.starts.tolist(), ends.tolist(), strict=True)]
+
+
+class TarReader:
+    """Reads a file of records from its beginning; checks each header, and that nothing follows the end.
+
+    Args:
+      stream: the content of the file, unpacked.
+      uri: its name in messages.
+    """
+
+    def __init__(self, stream: Any, uri: str):
+        self._stream = stream
+        self._uri = uri
+        self._position = 0
+        self._next: bytes | None = None
+        self._is_over = False
+
+    def head(self, name: bytes) -> bytes:
+        """Returns the data of the member that is first, and has this name.
+
+        Raises:
+          InputError: if there is none.
+        """
+        header = self._read(BLOCK)
+        if header[:100].rstrip(b"\0") != name or header != _head_header(name, _octal_or_zero(header), header[_CRC]):
+            raise InputError(f"{self._uri}: not a tar file of a dataset: must begin with the member {name.decode()}")
+        data = self._data(_octal_or_zero(header))
+        if header[_CRC] != b"%08x" % google_crc32c.value(data):
+            raise self._wrong("does not match its CRC")
+        return data.rstrip(b"\0")
+
+    def samples(self) -> Iterator[Samples]:
+        """Yields all records, in pieces of about 4 MiB.
+
+        Raises:
+          InputError: for a file that is damaged, cut off, or not as `numbered` made it.
+        """
+        first = 0
+        while not self._is_over:
+            if (piece := self._piece(first)) is not None:
+                yield piece
+                first += len(piece)
+
+    def _piece(self, first: int) -> Samples | None:
+        position, filled = self._position - BLOCK * (self._next is not None), 0
+        parts: list[bytes] = []
+        sizes: list[int] = []
+        counts: list[int] = []
+        while True:
+            header = self._next or self._header()
+            self._next = header
+            if header is None:
+                self._is_over = True
+                break
+            if header[_EXTENSION].rstrip(b"\0") == _FIRST_EXTENSION:
+                if filled >= _PIECE_BYTES:
+                    break
+                counts.append(0)
+            elif not counts:
+                raise self._wrong("begins no row")
+            counts[-1] += 1
+            self._next, size = None, _octal_or_zero(header)
+            parts += (header, self._data(size))
+            sizes.append(size)
+            filled += BLOCK + len(parts[-1])
+        if not counts:
+            return None
+        return self._samples(b"".join(parts), np.array(sizes, np.int64), np.array(counts, np.int64), first, position)
+
+    def _samples(self, content: bytes, sizes: Ints, counts: Ints, first: int, position: int) -> Samples:
+        """Checks the headers of a piece, and takes out the keys."""
+        data = np.frombuffer(content, np.uint8).copy()
+        ends = starts_of(padded(sizes))
+        starts = ends[:-1]
+        headers = _headers(data, starts)
+        extensions = [header[_EXTENSION].tobytes().rstrip(b"\0") for header in headers]
+        different = {extension: index for index, extension in enumerate(dict.fromkeys(extensions))}
+        which = np.array([different[extension] for extension in extensions], np.int64)
+        expected = headers_of(list(different), which, sizes)
+        expected[:, _CRC] = headers[:, _CRC]
+        _sign(expected, expected.sum(axis=1, dtype=np.int64))
+        rows = np.repeat(np.arange(len(counts)), counts)
+        numbers = expected.copy()
+        _set_keys(numbers, first + rows)
+        if (wrong := (headers != numbers).any(axis=1)).any():
+            at = position + int(starts[wrong.argmax()])
+            row = first + int(rows[wrong.argmax()])
+            raise InputError(f"{self._uri}: the header at byte {at} is damaged, or not that of a member of row {row}")
+        _blocks(data)[starts] = expected.view(_BLOCK_TYPE)[:, 0]
+        damaged = np.flatnonzero((headers[:, _CRC] != _crcs(data, ends)).any(axis=1))
+        faults = {
+            int(
+                rows[index]
+            ): f"row {first + rows[index]}: the data at byte {position + starts[index] + BLOCK} of the tar "
+            "file do not match their CRC"
+            for index in damaged[::-1].tolist()
+        }
+        return Samples(data, first, counts, extensions, starts + BLOCK, sizes, faults)
+
+    def _header(self) -> bytes | None:
+        """Returns the next header; None at the end of the file."""
+        header = self._read(BLOCK)
+        if header.strip(b"\0"):
+            return header
+        if header + self._read(BLOCK) != END or self._stream.read(1):
+            raise self._wrong("is no member, and not the end of the file")
+        return None
+
+    def _data(self, size: int) -> bytes:
+        """Returns the data of a member, with what fills them up."""
+        if size > MAX_RECORD_BYTES:
+            raise self._wrong(f"has {size} bytes")
+        return self._read(size + -size % BLOCK)
+
+    def _wrong(self, what: str) -> InputError:
+        return InputError(f"{self._uri}: damaged: what lies before byte {self._position} {what}")
+
+    def _read(self, size: int) -> bytes:
+        parts, missing = [], size
+        while missing:
+            part = self._stream.read(min(missing, _READ_BYTES))
+            if not part:
+                raise InputError(
+                    f"{self._uri}: cut off: {missing} bytes are missing behind byte {self._position + size - missing}"
+                )
+            parts.append(part)
+            missing -= len(part)
+        self._position += size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _octal_or_zero(header: bytes) -> int:
+    """Returns the size in a header; 0 if there is none, which the check of the header then finds."""
+    digits = header[_SIZE : _SIZE + _SIZE_DIGITS]
+    return int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else 0
+
+
+def _head_header(name: bytes, size: int, crc: bytes) -> bytes:
+    header = _BLANK[None].copy()
+    header[:, :100] = np.frombuffer(name.ljust(100, b"\0"), np.uint8)
+    header[:, _SIZE : _SIZE + _SIZE_DIGITS] = _octal(np.array([size]), _SIZE_DIGITS)
+    header[:, _CRC] = np.frombuffer(crc, np.uint8)
+    _sign(header, header.sum(axis=1, dtype=np.int64))
+    return header.tobytes()
+
+
+def head_member(name: bytes, data: bytes) -> bytes:
+    """Returns a member without a key."""
+    filled = data + bytes(-len(data) % BLOCK)
+    return _head_header(name, len(data), b"%08x" % google_crc32c.value(filled)) + filled
