@@ -8,7 +8,7 @@ import json
 import types
 from collections import abc
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from penstock.io.beam.json_coder import from_fields
 from penstock.io.dataset.layout import MANIFEST
@@ -207,7 +207,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _typed(value: _T) -> _T:
     """Returns the dataclass after checking that its fields, nested dataclasses included, have their declared types."""
-    hints = _hints(type(value))
+    hints = _hints(cast(type, type(value)))
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         if not _is_of(getattr(value, field.name), hints[field.name]):
             raise TypeError(f"{field.name} must be of type {hints[field.name]}, got {getattr(value, field.name)!r}")

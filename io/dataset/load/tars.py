@@ -39,8 +39,11 @@ def _nothing(schema: pa.Schema, rows: int) -> pa.RecordBatch:
 class SampleReader(ShardReader):
     """Shards of WebDataset. Damaged data lose their row, a damaged header the rest of the shard."""
 
-    def blocks(self, shard: StoredShard, wanted: Ranges) -> Iterator[Block]:
-        """Reads samples up to the last row that is wanted; checks the headers of all members, and the CRCs of data."""
+    def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
+        """Reads samples up to the last row that is wanted; checks the headers of all members, and the CRCs of data.
+
+        Blocks are the pieces in which the tar file is read, whatever is `fitting`.
+        """
         path, last, first = join(self.directory, shard.path), int(wanted[-1, 1]), 0
         try:
             with open_unpacked(path, shard.bytes) as stream:
