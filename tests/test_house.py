@@ -29,6 +29,8 @@ READERS = (*PACKAGES, "src", "tests", "benchmarks", "examples", "deploy", "requi
 SOURCES = frozenset({".py", ".pyi", ".pyx", ".pxd", ".h"})
 MAX_SOURCES = 14
 MAX_SHOWN = 20
+# Each command has a file there, named after it, and is found by that.
+BY_COMMAND = frozenset({"pipelines", "pipelines/_options"})
 
 # Where the paths begin that texts name.
 TOPS = (".", "tests")
@@ -193,7 +195,8 @@ def test_files_are_reached_by_one_seam():
 @pytest.mark.parametrize("folder", sorted({str(path.parent) for path in sources(*PACKAGES)}))
 def test_a_folder_holds_what_one_can_overlook(folder):
     files = [path for path in sources(folder) if str(path.parent) == folder]
-    assert len(files) <= MAX_SOURCES, f"{folder} has {len(files)} source files; part it by what they are about"
+    most = MAX_SHOWN if folder in BY_COMMAND else MAX_SOURCES
+    assert len(files) <= most, f"{folder} has {len(files)} source files; part it by what they are about"
 
 
 def test_io_shows_what_one_can_overlook():
