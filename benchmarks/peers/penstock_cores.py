@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from _protocol import Task, main
 
+# `run` imports this when it is called; nobody's imports count.
+from pipelines._jobs import prepare as prepare
 from pipelines.prepare import run
 
 # What py-spy counts: all threads that run or could run, and the one that holds the interpreter lock.

@@ -74,9 +74,18 @@ class WorkerProcesses:
         """Makes bundles that are sent to handlers run in processes, of which there are as many as asked for, or more.
 
         To be called by the main thread, while no bundle runs.
+
+        Raises:
+          RunnerError: when the system gives no more processes, or no memory for them.
         """
         while len(self._all) < workers:
-            process = _Process(handlers[0], [other.connection for other in self._all], self._at_end)
+            try:
+                process = _Process(handlers[0], [other.connection for other in self._all], self._at_end)
+            except OSError as error:
+                raise RunnerError(
+                    f"worker process {len(self._all) + 1} of {workers} cannot be started: {error.strerror}; take fewer "
+                    "(--direct_num_workers), or threads (--direct_running_mode=in_memory)"
+                ) from error
             self._all.append(process)
             self._idle.put(process)
         for handler in handlers:

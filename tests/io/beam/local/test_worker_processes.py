@@ -1,6 +1,7 @@
 """Workers in forked processes: their results, what they tell, how they and their errors end."""
 
 import contextlib
+import errno
 import logging
 import os
 import pathlib
@@ -135,6 +136,16 @@ def test_a_worker_that_is_killed_is_an_error():
         pipeline_on_processes() as pipeline,
     ):
         _ = spread(pipeline, range(10)) | beam.Map(die)
+
+
+def test_a_system_that_gives_no_processes_is_an_error(monkeypatch):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", fork)
+    message = r"^worker process 1 of 3 cannot be started: Resource temporarily unavailable; take fewer"
+    with pytest.raises(RunnerError, match=message), pipeline_on_processes() as pipeline:
+        _ = spread(pipeline, range(10)) | beam.Map(str)
 
 
 def test_what_workers_log_is_logged_here(caplog):
