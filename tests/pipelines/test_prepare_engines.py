@@ -8,7 +8,9 @@ import pytest
 from helpers import dead_letters, examples, job, manifest_of, run_prepare, window_examples, write_csv, write_schema_file
 
 from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.errors import ConfigError
 from penstock.io.files.extras import TFT
+from penstock.transforms.features.engine import choose_engine
 from penstock.transforms.verify import verify_dataset
 from pipelines import fit
 from pipelines._report.result import DONE, WRONG_USAGE
@@ -133,11 +135,9 @@ def test_features_of_the_label_are_left_out_where_it_is_not_expected(folder):
     assert {name for row in examples(folder / "again") for name in row} == {"x"}
 
 
-def test_operations_that_arrow_lacks_are_named(folder):
-    (folder / "features.yaml").write_text("features: {x: {ops: [scale_to_gaussian]}}")
-    code, error = job(*flags(folder), "--features_engine=arrow")
-    assert code == WRONG_USAGE
-    assert "--features_engine arrow: has no scale_to_gaussian; take auto or tft" in error
+def test_a_function_is_not_fitted_by_arrow():
+    with pytest.raises(ConfigError, match="--features_engine arrow: has no preprocessing_fn; take auto or tft"):
+        choose_engine(dict, "arrow")
 
 
 def test_fit_says_who_fitted_and_keeps_what_is_there(folder, capsys):

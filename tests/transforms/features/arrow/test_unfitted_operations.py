@@ -153,9 +153,14 @@ CASES: dict[str, tuple[str, int]] = {
     "one_hot_dense": ("{input: sure, ops: [{one_hot: 3}]}", 0),
     "count_hot": ("{input: list, ops: [{floormod: 3}, {count_hot: 2}]}", 0),
     **{
-        f"{name}_{column}": (f"{{input: {column}, ops: [{name}]}}", 0)
-        for name in ("list_min", "list_max", "list_sum", "list_mean")
-        for column in ("list", "pair")
+        f"list_{name}_{column}": (f"{{input: {column}, ops: [list_{name}]}}", 0)
+        for name, columns in (
+            ("min", ["list"]),
+            ("max", ["list"]),
+            ("sum", ["list", "pair"]),
+            ("mean", ["list", "pair"]),
+        )
+        for column in columns
     },
     "tfidf_terms": ("{input: list, ops: [{tfidf_terms: 7}]}", 0),
     "days_since_ms": ("{inputs: [i, i], ops: [{days_since: {unit: ms}}]}", 1),
@@ -281,7 +286,13 @@ def _tensorflow_rows(bound: Any, batch: pa.RecordBatch) -> tuple[pa.Array, dict[
         else tf.SparseTensorSpec([None, None], _DTYPES[item.kind])
         for item in bound.inputs
     }
-    function = tf.function(lambda inputs: bound(inputs)["y"], input_signature=[specs], autograph=False)
+
+    def function(inputs: dict[str, Any]) -> Any:
+        return bound(inputs)["y"]
+
+    # A graph's tables must be tracked, which tensorflow-transform does; without one they are made when they are called.
+    if not {step.name for output in bound.outputs for step in output.entry.steps} & {"is_in", "index_in", "lookup"}:
+        function = tf.function(function, input_signature=[specs], autograph=False)
     found: list[pa.Array] = []
     faults: dict[int, str] = {}
     for start, end, result in _pieces(function, bound, columns, 0, ROWS):
@@ -321,6 +332,9 @@ def _tensor(item: Any, column: Any) -> Any:
 
 def _lists(result: Any, rows: int) -> pa.Array:
     if not isinstance(result, tf.SparseTensor):
+        if result.shape.rank == 2:
+            ends = np.arange(rows + 1) * result.shape[1]
+            return pa.ListArray.from_arrays(ends.astype(np.int32), _array(tf.reshape(result, [-1])))
         return _as_lists(_array(result))
     counts = np.bincount(result.indices.numpy()[:, 0], minlength=rows)
     offsets = np.append(0, np.cumsum(counts)).astype(np.int32)
