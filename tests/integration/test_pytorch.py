@@ -48,7 +48,9 @@ def datasets(tmp_path_factory) -> pathlib.Path:
 def test_pytorch(checks, datasets, pytorch):
     paths = [str(pytorch), str(ROOT / "src"), str(ROOT / "tests")]
     variables = {"PYTHONPATH": os.pathsep.join(paths), "PENSTOCK_TEST_DATASETS": str(datasets)}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", CHECKS / checks]
+    # A loader forks, so that nothing of Beam and its threads may be in that process. Where it hangs is told.
+    options = ["--noconftest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=120"]
+    command = [sys.executable, "-m", "pytest", "-v", "-x", *options, CHECKS / checks]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=900
     )

@@ -37,7 +37,7 @@ DATASET = [
     *("output", "run_id", "dataset_id", "manifest", "windows"),
     *("rows_in", "rows_out", "rows_rejected", "rows_on_time", "rows_late"),
     *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform", "features_engine"),
-    *("statistics", "report", "drift", "anomalies", "letters"),
+    *("saved_model", "statistics", "report", "drift", "anomalies", "read_twice", "load", "letters"),
     *("span", "version", "whole", "skipped"),
 ]
 LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parked"]
@@ -139,6 +139,7 @@ class TestPrepare:
         assert {split["shards"] for split in found["splits"].values()} == {2}
         assert sum(split["bytes"] for split in found["splits"].values()) == sum(one.bytes for one in manifest.shards)
         assert found["rejected_by_reason"] == {"csv.column_count": 2}
+        assert found["load"][1].startswith(f"loaded = penstock.load('{out}', split='train')")
         assert (found["dead_letters"], found["schema"]) == (f"{out}/dead_letters", f"{out}/schema.pbtxt")
         assert [found[name] for name in ("windows", "rows_on_time", "rows_late", "transform", "letters")] == [None] * 5
         assert ended.stderr == ""
