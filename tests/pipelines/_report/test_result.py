@@ -37,14 +37,14 @@ DATASET = [
     *("output", "run_id", "dataset_id", "manifest", "windows"),
     *("rows_in", "rows_out", "rows_rejected", "rows_on_time", "rows_late"),
     *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform", "features_engine"),
-    *("saved_model", "statistics", "report", "drift", "anomalies", "read_twice", "load", "letters"),
+    *("saved_model", "read_twice", "statistics", "report", "drift", "anomalies", "load", "letters"),
     *("span", "version", "whole", "skipped"),
 ]
 LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parked"]
 FIT = [
     *BASE,
     *("output", "features", "input", "rows_in", "rows_rejected", "rows_fitted"),
-    *("schema", "transform", "features_engine", "notes", "report"),
+    *("schema", "transform", "features_engine", "saved_model", "notes", "report"),
 ]
 PROFILE = [*BASE, "input", "output", "report", "rows_unread", "unread_for", "datasets"]
 CHECK = [*BASE, "checked", "schema", "baseline", "serving", "rows", "findings", "anomalies", "report"]
