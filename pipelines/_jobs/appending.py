@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, WINDOWS
 from penstock.io.dataset.manifest import Manifest, read_manifest
-from penstock.io.dataset.spans.addition import Addition
+from penstock.io.dataset.options import Addition
 from penstock.io.dataset.spans.whole import name_of_new
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
@@ -19,6 +19,7 @@ from penstock.io.sources.files import FileSource
 from penstock.transforms.features.apply import transform_fingerprint
 from penstock.transforms.relax import schema_difference
 from penstock.transforms.splits.registry import KIND_FLAGS, SPLIT_FLAGS
+from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
 from pipelines._plan.plan import Plan
 
@@ -101,7 +102,7 @@ class Appending:
         flags["transform"] = self._graph(options, output)
         return options.with_flags(flags)
 
-    def addition(self, options: PrepareOptions) -> Addition:
+    def addition(self, options: DatasetJobOptions) -> Addition:
         """Returns what the sink is told."""
         return Addition(options.output.span, "" if self.base is None else self.base.run_id)
 

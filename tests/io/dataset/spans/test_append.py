@@ -15,11 +15,11 @@ import penstock
 from penstock.io.dataset.encode import RecordEncoder
 from penstock.io.dataset.layout import Staging, new_run_id
 from penstock.io.dataset.manifest import read_manifest
+from penstock.io.dataset.options import Addition
 from penstock.io.dataset.publish import Publisher, read_outcome
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shuffle import merged_batches
-from penstock.io.dataset.spans.addition import Addition
-from penstock.io.dataset.spans.append import SpanFolder
+from penstock.io.dataset.spans.append import AddSpan, SpanFolder
 from penstock.io.dataset.spans.compact import compact_spans
 from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans
 from penstock.io.dataset.spans.versions import read_version, read_versions
@@ -68,7 +68,7 @@ def stage(output, batch, rejected=0, span=None, **changes):
             **changes,
         },
     )
-    run = Publisher(Staging(str(output), new_run_id()), spec, base=addition.base)
+    run = Publisher(Staging(str(output), new_run_id()), spec, adds=AddSpan(addition.base, span))
     shards = []
     encoder, codes = RecordEncoder(spec, spec.shard_format()), batch.column("_split")
     for split in SPLITS:
@@ -205,7 +205,9 @@ def test_a_folder_that_a_killed_publication_left_goes_with_the_next_one(tmp_path
     publish(stage(tmp_path, rows(0, 10)))
     staged = stage(tmp_path, rows(10, 10))
     with monkeypatch.context() as patched:
-        patched.setattr("penstock.io.dataset.publish.replace_manifest", lambda *args: (_ for _ in ()).throw(Killed))
+        patched.setattr(
+            "penstock.io.dataset.spans.append.replace_manifest", lambda *args: (_ for _ in ()).throw(Killed)
+        )
         with pytest.raises(Killed):
             publish(staged)
     left = SpanFolder(staged[0].staging).name
