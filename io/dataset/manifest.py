@@ -291,7 +291,8 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _typed(value: _T) -> _T:
     """Returns the dataclass after checking that its fields, nested dataclasses included, have their declared types."""
-    hints = _hints(type(value))
+    kind: Any = type(value)
+    hints = _hints(kind)
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         if not _is_of(getattr(value, field.name), hints[field.name]):
             raise TypeError(f"{field.name} must be of type {hints[field.name]}, got {getattr(value, field.name)!r}")
