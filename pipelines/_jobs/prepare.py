@@ -278,7 +278,7 @@ def _write_dataset(
         title, streaming = "writing the dataset", not source.is_bounded
         with run_pipeline(options.beam, title, _phases(options, recipe), streaming) as pipeline:
             letters = handler(staging.dead_letters, staging.run_id)
-            build(pipeline, options, plan, staging, graph, letters, addition=addition)
+            build(pipeline, options, plan, staging, graph, letters, None, addition)
         if options.run.is_translated:
             seconds = time.monotonic() - started
             return DatasetResult(job=options.name, status="translated", seconds=seconds, output=output)
