@@ -184,7 +184,10 @@ class Appending:
         fingerprint = base.provenance.get("schema_fingerprint")
         if fingerprint is not None and schema_fingerprint(plan.row_schema) != fingerprint:
             place = base.extra(SCHEMA)
-            lines = () if place is None else schema_difference(load_schema(stores.join(output, place)), plan.row_schema)
+            old = plan.row_schema if place is None else load_schema(stores.join(output, place))
+            known = {feature.name for feature in old.feature}
+            added = [f"feature {one.name} is new" for one in plan.row_schema.feature if one.name not in known]
+            lines = (*schema_difference(old, plan.row_schema), *added)
             raise ConfigError(
                 "--append: the rows have another schema than the dataset: "
                 + "; ".join(map(" ".join, map(str.split, lines)))
