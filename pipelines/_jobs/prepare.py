@@ -245,7 +245,7 @@ def prepare(
     recipe = _recipe(options, source)
     plan = _early_plan(options, source, recipe)
     if appending is not None and plan is not None:
-        appending.check(plan, options.split.seed, str(options.output.output))
+        appending.check(plan, options)
     read_baseline(options)
     _check_copies(options, source, plan)
     look_at(source)
