@@ -205,7 +205,9 @@ def _check_columns(source: Source, known: Collection[str], schema: str) -> None:
     Raises:
       ConfigError: names the file and the columns.
     """
-    for file in source.files[:_MAX_LOOKS] if isinstance(source, FileSource) else ():
+    if not isinstance(source, FileSource):
+        return
+    for file in source.files[:_MAX_LOOKS]:
         columns = source.format_of_files.columns(file)
         more = [name for name in columns or () if name not in known]
         if more:
