@@ -41,11 +41,11 @@ from penstock.io.dataset.kinds import KindCounter, SeenKinds, dataset_schema, me
 from penstock.io.dataset.layout import SCHEMA, Staging, check_output, new_run_id
 from penstock.io.dataset.manifest import Shard, read_manifest, sum_counts
 from penstock.io.dataset.observer import Anomaly, DatasetObserver, Summaries
-from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, Shuffle
+from penstock.io.dataset.options import DEAD_LETTERS, DEFAULT_SHARD_BYTES, MANIFEST, Addition, Shuffle
 from penstock.io.dataset.publish import Outcome, Publisher
 from penstock.io.dataset.run_folder import manifest_version
 from penstock.io.dataset.shuffle import RunnerShuffle, SpillingShuffle, spill_directory
-from penstock.io.dataset.spans.addition import Addition
+from penstock.io.dataset.spans.append import AddSpan
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.clock import ClosingRules
 from penstock.io.dataset.windowed.flush import FlushRules
@@ -292,7 +292,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
         rejects = _rejects(once, handler)
         publish = beam.ParDo(
             _PublishFn(
-                Publisher(staging, self.spec, manifest_version(self.output), self._base()),
+                Publisher(staging, self.spec, manifest_version(self.output), self._adds()),
                 self._writes_schema,
                 counts_here=self.rows_in is None,
                 must_publish=self.run_id is None,
@@ -307,12 +307,14 @@ class WriteDataset(TakesBatches, RejectingTransform):
         )
         return once | "Publish" >> publish.with_output_types(Outcome)
 
-    def _base(self) -> str:
-        """The run id of the dataset that is added to; empty where there is none."""
-        if self.append is None or self.append.base is not None:
-            return "" if self.append is None else str(self.append.base)
-        found = read_manifest(self.output)
-        return found.run_id if found else ""
+    def _adds(self) -> AddSpan | None:
+        if self.append is None:
+            return None
+        base = self.append.base
+        if base is None:
+            found = read_manifest(self.output)
+            base = found.run_id if found else ""
+        return AddSpan(base, self.append.span)
 
     def _observed(
         self,

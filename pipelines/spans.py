@@ -109,7 +109,7 @@ def compact(argv: Sequence[str] | None = None) -> int:
     options = CompactOptions.parse(argv)
     options.find()
 
-    from pipelines._jobs import compact as _compact
+    from pipelines._inspect import compact as _compact
 
     return _compact.run(options)
 

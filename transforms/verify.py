@@ -36,7 +36,7 @@ from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
 from penstock.io.dataset.spans.append import is_mark
 from penstock.io.dataset.spans.versions import superseded
-from penstock.io.dataset.spans.whole import contradictions, part_of, spans_of
+from penstock.io.dataset.spans.whole import contradictions, spans_of
 from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
@@ -116,7 +116,7 @@ def _verify_whole(directory: str, manifest: Manifest) -> Iterator[Fault]:
     yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())
     yield from _check_rejects(directory, manifest, present)
     for span in spans_of(manifest):
-        part = part_of(manifest, span)
+        part = manifest.part_of(span)
         if manifest.spans:
             yield from _check_sums(part, f"{MANIFEST}, span {span.name}")
         yield from _check_whole_statistics(directory, part, present)

@@ -86,7 +86,7 @@ _LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
 _DATASET_FILE = re.compile(
     r"manifest\.json|stream\.json|schema\.pbtxt|\.tmp-.*"
     r"|(statistics|transform|dead_letters|windows|_history|_versions)/.*"
-    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|schema\.pbtxt|(statistics|transform|dead_letters)/.*)"
+    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|schema\.pbtxt|unpublished|(statistics|transform|dead_letters)/.*)"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
 )
 

@@ -14,7 +14,6 @@ from penstock.io.beam.json_coder import from_fields
 from penstock.io.dataset.layout import MANIFEST
 from penstock.io.dataset.observer import Anomaly
 from penstock.io.dataset.options import STATISTICS
-from penstock.io.dataset.spans.span import Span
 from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.reasons import Note
@@ -53,6 +52,59 @@ class PublishedDeadLetters:
 
     path: str
     records: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """What was added to a dataset at one time, or was put together of several spans.
+
+    `rows_in == rows_out + rows_rejected`. The shards and dead letters of the span are those of the manifest that lie in
+    its folder; its inputs are those of `provenance.inputs` that name it.
+
+    Attributes:
+      name: unique in a version of the dataset.
+      run_id: the run that wrote its files.
+      created: when it was published, ISO 8601, UTC.
+      date: what `retain` goes by, ISO 8601, UTC (`span_date`).
+      folder: of its files, relative to the dataset; empty for those of a first run on a disk, which has none.
+      dataset_id: `dataset_id` of its shards.
+      splits: rows by split.
+      rejected_by_reason, rejected_by_stage: as in the manifest.
+      statistics: the folder of the statistics of its rows, relative to the dataset.
+      notes, anomalies: of its rows, as in the manifest.
+      parts: the names of the spans that it was put together of, as far as they are other ones.
+      provenance: where its run differs from `provenance` of the manifest.
+    """
+
+    name: str
+    run_id: str
+    created: str
+    date: str
+    folder: str
+    dataset_id: str
+    rows_in: int
+    rows_out: int
+    rows_rejected: int
+    splits: Mapping[str, int]
+    rejected_by_reason: Mapping[str, int]
+    rejected_by_stage: Mapping[str, int]
+    statistics: str | None = None
+    notes: tuple[Note, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
+    parts: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class SpanFolders:
+    """Tells which folder of some spans a file is in; a split, which is a folder too, may begin with `run-`."""
+
+    def __init__(self, spans: Iterable[Span]):
+        self._names = {span.folder for span in spans}
+
+    def __call__(self, path: str) -> str:
+        """Returns the folder of a span, or empty for a file that is in none."""
+        top = path.partition("/")[0]
+        return top if top in self._names else ""
 
 
 class ManifestFile:
@@ -170,6 +222,38 @@ class Manifest(ManifestFile):
         """Returns the relative path of an extra. Statistics are those of the newest span, since each has its own."""
         return self.spans[-1].statistics if self.spans and name == STATISTICS else super().extra(name)
 
+    def part_of(self, span: Span) -> Self:
+        """Returns the manifest of a span alone, as its run had it."""
+        if not self.spans:
+            return self
+        folder_of = SpanFolders(self.spans)
+        others = [extra for extra in self.extras if extra.rpartition("/")[2] != STATISTICS]
+        inputs = [one for one in self.provenance.get("inputs", ()) if one.get("span") == span.name]
+        options = {**self.provenance.get("options", {}), **span.provenance.get("options", {})}
+        return dataclasses.replace(
+            self,
+            run_id=span.run_id,
+            created=span.created,
+            dataset_id=span.dataset_id,
+            rows_in=span.rows_in,
+            rows_out=span.rows_out,
+            rows_rejected=span.rows_rejected,
+            splits=span.splits,
+            shards=tuple(shard for shard in self.shards if folder_of(shard.path) == span.folder),
+            dead_letters=tuple(file for file in self.dead_letters if folder_of(file.path) == span.folder),
+            rejected_by_reason=span.rejected_by_reason,
+            rejected_by_stage=span.rejected_by_stage,
+            notes=span.notes,
+            anomalies=span.anomalies,
+            extras=(*others, *([span.statistics] if span.statistics else [])),
+            provenance={**self.provenance, **span.provenance, "inputs": inputs, "options": options},
+            spans=(span,),
+        )
+
+    def part_of_run(self, run_id: str) -> Self:
+        """Returns what a run has published: its span, or the dataset as a whole."""
+        return next((self.part_of(span) for span in self.spans if span.run_id == run_id), self)
+
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """Sums counts by name; the result is sorted by name.
@@ -201,13 +285,14 @@ def read_manifest(directory: str) -> Manifest | None:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
 def _typed(value: _T) -> _T:
     """Returns the dataclass after checking that its fields, nested dataclasses included, have their declared types."""
-    hints = _hints(cast(type, type(value)))
+    kind: Any = type(value)
+    hints = _hints(kind)
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         if not _is_of(getattr(value, field.name), hints[field.name]):
             raise TypeError(f"{field.name} must be of type {hints[field.name]}, got {getattr(value, field.name)!r}")

@@ -14,7 +14,7 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -34,8 +34,6 @@ from penstock.io.dataset.layout import (
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest, sum_counts
 from penstock.io.dataset.observer import Anomaly
 from penstock.io.dataset.run_folder import RunFolder
-from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unpublished, replace_manifest
-from penstock.io.dataset.spans.whole import as_span, part_of_run, with_span
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
@@ -96,10 +94,36 @@ def read_outcome(staging: Staging) -> Outcome:
 
 
 def _published(staging: Staging, manifest: Manifest) -> Outcome:
-    own = part_of_run(manifest, staging.run_id)
+    own = manifest.part_of_run(staging.run_id)
     places = [staging.output, *(own.spans[0].folder.split("/") if own.spans and own.spans[0].folder else [])]
     folder = staging.dead_letters if staging.is_final else stores.join(*places, DEAD_LETTERS)
     return Outcome("published", own, folder)
+
+
+class Adds(Protocol):
+    """Adds a run to a dataset, as a span of it (`penstock.io.dataset.spans.append`)."""
+
+    @property
+    def base(self) -> str:
+        """The run id of the dataset that is added to; empty where there is none yet."""
+
+    def first(self, manifest: Manifest) -> Manifest:
+        """Returns the manifest of a new dataset as one of a first span."""
+
+    def publish(self, staging: Staging, manifest: Manifest, letters: Mapping[str, str]) -> Manifest:
+        """Publishes a run, and returns the manifest of the dataset.
+
+        Args:
+          staging: of the run.
+          manifest: of the run; in a store, with the places of its files.
+          letters: files of dead letters on a disk: where they are staged to their names.
+
+        Raises:
+          DataError: when another run has published since this one began, or the rows are not like those there.
+        """
+
+    def finish(self, staging: Staging) -> None:
+        """Does on a disk what follows the manifest; may be called again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +134,13 @@ class Publisher:
       staging: the staging folder of the run.
       spec: the options of the dataset.
       replaces: as in `RunFolder`, when the run began.
-      base: the run id of the dataset that the run adds to; empty where it writes one.
+      adds: what adds the run to a dataset; None where it writes one.
     """
 
     staging: Staging
     spec: DatasetSpec
     replaces: str = ""
-    base: str = ""
+    adds: Adds | None = None
 
     def publish(
         self,
@@ -174,10 +198,14 @@ class Publisher:
         if outcome.status == "published":
             if schema is not None:
                 write_schema(schema, self.staging.path(SCHEMA))
-            if self.spec.append is not None and (self.base or folder is None):
-                return self._append(manifest, renames, folder, self.spec.append.span)
-            if self.spec.append is not None:
-                manifest = as_span(manifest, self.spec.append.span)
+            if self.adds is not None and (self.adds.base or folder is None):
+                if folder is not None:
+                    folder.check(manifest)
+                new = self.adds.publish(self.staging, manifest, renames)
+                self._finish(new, folder)
+                return _published(self.staging, new)
+            if self.adds is not None:
+                manifest = self.adds.first(manifest)
                 outcome = _published(self.staging, manifest)
             if folder is not None:
                 folder.publish(manifest, current)
@@ -201,33 +229,12 @@ class Publisher:
         _write(self.staging.outcome, outcome.to_json())
         return outcome
 
-    def _append(
-        self, manifest: Manifest, letters: Mapping[str, str], folder: RunFolder | None, span: str | None
-    ) -> Outcome:
-        """Publishes the run as a span of the dataset that is there, on a disk also as the first one of a new dataset.
-
-        Raises:
-          DataError: when another run has published since this one began, or the rows are not like those of the dataset.
-        """
-        old, version = current_of(self.staging.output, self.base, self.staging.is_final)
-        of_disk = SpanFolder(self.staging)
-        placed = manifest if folder is not None else of_disk.placed(manifest, is_first=old is None)
-        new = as_span(placed, span) if old is None else with_span(old, placed, span)
-        if folder is None:
-            remove_unpublished(self.staging.output, old, of_disk.name)
-            of_disk.move_in(manifest, letters, is_first=old is None)
-        else:
-            folder.check(placed)
-        replace_manifest(self.staging, old, new, version)
-        self._finish(new, folder)
-        return _published(self.staging, new)
-
     def _finish(self, published: Manifest, folder: RunFolder | None) -> None:
         """Does what follows the manifest; may be called again."""
         if folder is not None:
-            folder.finish(part_of_run(published, self.staging.run_id))
-        elif self.spec.append is not None:
-            SpanFolder(self.staging).finish()
+            folder.finish(published.part_of_run(self.staging.run_id))
+        elif self.adds is not None:
+            self.adds.finish(self.staging)
         else:
             remove_folder(self.staging.directory)
 

@@ -19,10 +19,10 @@ from penstock.io.dataset.options import (
     TRANSFORM,
     VERSIONS,
     WINDOWS,
+    Addition,
     Shuffle,
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
-from penstock.io.dataset.spans.addition import Addition
 from penstock.io.errors import ConfigError
 from penstock.io.reasons import EXCLUDED, Note, complete_notes
 

@@ -32,7 +32,6 @@ from penstock.io.dataset.layout import (
 )
 from penstock.io.dataset.manifest import ManifestFile, sum_counts
 from penstock.io.dataset.observer import Anomaly, statistics_files
-from penstock.io.dataset.spans.versions import superseded
 from penstock.io.errors import ConfigError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_entries
@@ -308,13 +307,19 @@ def _iso(time: int) -> str:
     return f"{text.removesuffix('.000000')}Z"
 
 
-def dataset_status(output: str, now: float, is_claim: Callable[[str], bool] = lambda path: False) -> DatasetStatus:
+def dataset_status(
+    output: str,
+    now: float,
+    is_claim: Callable[[str], bool] = lambda path: False,
+    superseded: Callable[[str, Iterable[str]], Mapping[str, str]] = lambda output, paths: {},
+) -> DatasetStatus:
     """Looks at the folder of a dataset; a job may be at work in it.
 
     Args:
       output: the folder.
       now: seconds since 1970.
       is_claim: whether a relative path is that of a replay's claim on dead letters, which no manifest names.
+      superseded: which of some files earlier versions alone have (`penstock.io.dataset.spans.versions.superseded`).
 
     Raises:
       OSError: when the folder cannot be listed.

@@ -7,9 +7,8 @@ from typing import Any
 
 from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.layout import SCHEMA
-from penstock.io.dataset.manifest import Manifest
+from penstock.io.dataset.manifest import Manifest, Span
 from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans, find_spans, older_than
-from penstock.io.dataset.spans.span import Span
 from penstock.io.dataset.spans.versions import read_version, read_versions
 from penstock.io.dataset.spans.whole import with_spans
 from penstock.io.errors import ConfigError

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from typing import Any
 
+from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.status import DatasetStatus, dataset_status
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import ConfigError
@@ -39,7 +40,7 @@ def _write_report(output: str, found: DatasetStatus, path: str) -> None:
 def _look(output: str) -> DatasetStatus:
     what = f"--output {output}"
     try:
-        found = dataset_status(output, time.time(), is_claim)
+        found = dataset_status(output, time.time(), is_claim, superseded)
     except OSError as error:
         raise unlisted(what, error) from error
     if found.state == "unpublished" and not found.staging and not found.stream and not found.damaged:

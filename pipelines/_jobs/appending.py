@@ -2,12 +2,12 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, WINDOWS
 from penstock.io.dataset.manifest import Manifest, read_manifest
-from penstock.io.dataset.spans.addition import Addition
+from penstock.io.dataset.options import Addition
 from penstock.io.dataset.spans.whole import name_of_new
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
@@ -24,6 +24,9 @@ from pipelines._options.prepare import PrepareOptions
 from pipelines._plan.plan import Plan
 
 _LOGGER = logging.getLogger(__name__)
+
+# So many files are asked for their columns.
+_MAX_LOOKS = 100
 
 # Flags of the run that wrote the dataset which say nothing of a run that adds to it.
 _OWN = frozenset(
@@ -161,13 +164,13 @@ class Appending:
         rest = tuple(file for file in source.files if file.uri not in {*skipped})
         return dataclasses.replace(self, skipped=skipped), dataclasses.replace(source, files=rest)
 
-    def check(self, plan: Plan, seed: int, output: str) -> None:
+    def check(self, plan: Plan, options: DatasetJobOptions) -> None:
         """Refuses rows that are split in another way, or have another schema, before any is read.
 
         Raises:
           ConfigError: says what differs.
         """
-        base = self.base
+        base, seed, output = self.base, options.split.seed, str(options.output.output)
         if base is None:
             return
         split, said = plan.recipe.split_kind().describe(), base.provenance.get("split")
@@ -181,13 +184,36 @@ class Appending:
                 f"--seed {seed}: the dataset has the seed {base.seed}, and with another one the same row could come "
                 "into another split: leave it out"
             )
+        place = base.extra(SCHEMA)
+        if place is not None and "schema" not in options.given and not base.provenance.get("options", {}).get("schema"):
+            _check_columns(plan.source, plan.columns, stores.join(output, place))
         fingerprint = base.provenance.get("schema_fingerprint")
         if fingerprint is not None and schema_fingerprint(plan.row_schema) != fingerprint:
-            place = base.extra(SCHEMA)
-            lines = () if place is None else schema_difference(load_schema(stores.join(output, place)), plan.row_schema)
+            old = plan.row_schema if place is None else load_schema(stores.join(output, place))
+            known = {feature.name for feature in old.feature}
+            added = [f"feature {one.name} is new" for one in plan.row_schema.feature if one.name not in known]
+            lines = (*schema_difference(old, plan.row_schema), *added)
             raise ConfigError(
                 "--append: the rows have another schema than the dataset: "
                 + "; ".join(map(" ".join, map(str.split, lines)))
+            )
+
+
+def _check_columns(source: Source, known: Collection[str], schema: str) -> None:
+    """Refuses columns that an inferred schema of a dataset does not have, as far as files declare theirs.
+
+    Raises:
+      ConfigError: names the file and the columns.
+    """
+    if not isinstance(source, FileSource):
+        return
+    for file in source.files[:_MAX_LOOKS]:
+        columns = source.format_of_files.columns(file)
+        more = [name for name in columns or () if name not in known]
+        if more:
+            raise ConfigError(
+                f"{file.uri}: has columns that the dataset does not have ({', '.join(more)}); to leave them out, pass "
+                f"--schema {schema}"
             )
 
 

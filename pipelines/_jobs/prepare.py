@@ -15,10 +15,10 @@ from penstock.io.beam.windows import time_name
 from penstock.io.columns.float32 import ROUNDED
 from penstock.io.columns.of_schema import dataset_columns, with_lists
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
+from penstock.io.dataset.options import Addition
 from penstock.io.dataset.publish import Outcome, read_outcome
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.shuffle import spill_directory
-from penstock.io.dataset.spans.addition import Addition
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.dataset.windowed.resume import KeepProgress, Resumption, StreamFile, check_settings
 from penstock.io.dead_letters.first import read_first
@@ -254,7 +254,7 @@ def prepare(
     recipe = _recipe(options, source)
     plan = _early_plan(options, source, recipe)
     if appending is not None and plan is not None:
-        appending.check(plan, options.split.seed, str(options.output.output))
+        appending.check(plan, options)
     read_baseline(options)
     _check_copies(options, source, plan)
     look_at(source)

@@ -15,9 +15,9 @@ from penstock.io.dataset.options import (
     STATISTICS,
     TRANSFORM,
     WINDOWS,
+    Addition,
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
-from penstock.io.dataset.spans.addition import Addition
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores

@@ -103,6 +103,15 @@ def test_what_contradicts_the_dataset_is_refused(made, dataset, flags, message, 
     assert manifest_of(dataset).dataset_version == 2
 
 
+def test_a_new_column_is_refused_and_left_out_only_where_a_schema_is_given(dataset, tmp_path):
+    (tmp_path / "more.csv").write_text("id,fare,more\n900,1.5,7\n")
+    flags = (f"--input={tmp_path}/more.csv", f"--output={dataset}", "--append")
+    code, err = job(*flags)
+    assert code == 2
+    assert "more.csv: has columns that the dataset does not have (more); to leave them out, pass --schema" in err
+    assert manifest_of(dataset).dataset_version == 2
+
+
 def test_a_file_that_has_changed_is_an_error(made, dataset, tmp_path):
     shutil.copy(made / "day1.csv", tmp_path / "kept")
     before = os.stat(made / "day1.csv")

@@ -79,7 +79,7 @@ class ReadPiece:
       kinds: returns the kinds of each feature that the records have, and the first row of each kind.
     """
 
-    content: Bytes | bytes | memoryview
+    content: bytes | memoryview
     records: int
     offsets: Ints
     decode: Callable[[Sequence[Feature]], tuple[pa.RecordBatch, Mapping[int, Sequence[Reason]]]]

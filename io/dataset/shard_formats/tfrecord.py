@@ -21,8 +21,9 @@ from penstock.io.dataset.shard_formats.base import (
 )
 from penstock.io.examples.decode import RecordType, decode_examples, example_kinds, is_sequence
 from penstock.io.examples.encode import try_encode_examples
-from penstock.io.examples.frames import HEADER_BYTES, Frames, read_frames
+from penstock.io.examples.frames import Frames, read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
+from penstock.io.kernel.shared.tfrecord import HEADER_BYTES
 from penstock.io.reasons import Note, Reason
 from penstock.io.schema import Feature
 from penstock.io.sort.records import BlockWriter, Ints

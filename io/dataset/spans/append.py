@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from penstock.io.dataset.layout import HISTORY, MANIFEST, RUN_PREFIX, STATISTICS, Staging, run_folders
 from penstock.io.dataset.manifest import Manifest, read_manifest
 from penstock.io.dataset.spans.versions import keep_version
+from penstock.io.dataset.spans.whole import as_span, with_span
 from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder, replace_file
@@ -167,3 +168,41 @@ def is_mark(path: str) -> bool:
     (True, False)
     """
     return path.startswith(RUN_PREFIX) and path.partition("/")[2] == _MARK
+
+
+@dataclasses.dataclass(frozen=True)
+class AddSpan:
+    """Adds a run to a dataset (`penstock.io.dataset.publish.Adds`).
+
+    Attributes:
+      base: the run id of the dataset as it was when the run began; empty where there was none.
+      span: the name of what is added; None for the next number.
+    """
+
+    base: str
+    span: str | None = None
+
+    def first(self, manifest: Manifest) -> Manifest:
+        """Returns the manifest of a new dataset as one of a first span."""
+        return as_span(manifest, self.span)
+
+    def publish(self, staging: Staging, manifest: Manifest, letters: Mapping[str, str]) -> Manifest:
+        """Publishes a run; on a disk the caller holds the lock of the dataset.
+
+        Raises:
+          DataError: when another run has published since this one began, or the rows are not like those there.
+          ConfigError: when there is a span of this name.
+        """
+        old, version = current_of(staging.output, self.base, staging.is_final)
+        folder = SpanFolder(staging)
+        placed = manifest if staging.is_final else folder.placed(manifest, is_first=old is None)
+        new = as_span(placed, self.span) if old is None else with_span(old, placed, self.span)
+        if not staging.is_final:
+            remove_unpublished(staging.output, old, folder.name)
+            folder.move_in(manifest, letters, is_first=old is None)
+        replace_manifest(staging, old, new, version)
+        return new
+
+    def finish(self, staging: Staging) -> None:
+        """Does on a disk what follows the manifest; may be called again."""
+        SpanFolder(staging).finish()

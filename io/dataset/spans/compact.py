@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from penstock.io.beam import progress
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.dataset.layout import DEAD_LETTERS, STATISTICS, Staging, lock_path, part_name, reject_names
-from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, sum_counts
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, Span, dataset_id, sum_counts
 from penstock.io.dataset.options import DEFAULT_SHARD_BYTES
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
@@ -27,8 +27,7 @@ from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardForm
 from penstock.io.dataset.shuffle import ShardPlan, spill_directory
 from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.drop import dataset_with_spans, find_spans, publishing
-from penstock.io.dataset.spans.span import Span
-from penstock.io.dataset.spans.whole import of_spans, part_of
+from penstock.io.dataset.spans.whole import of_spans
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files import stores
@@ -102,7 +101,7 @@ def compact_spans(
 
 def _written(before: Manifest, spans: Sequence[Span], staging: Staging, shard_bytes: int) -> Manifest:
     """Writes shards and dead letters of the spans into the staging folder; returns the manifest of these."""
-    parts = [part_of(before, span) for span in spans]
+    parts = [before.part_of(span) for span in spans]
     shards = [shard for part in parts for shard in part.shards]
     spec = DatasetSpec(
         staging.output,

@@ -5,9 +5,8 @@ import datetime
 from collections.abc import Collection, Iterator
 
 from penstock.io.dataset.layout import Staging, lock_path
-from penstock.io.dataset.manifest import Manifest, read_manifest
+from penstock.io.dataset.manifest import Manifest, Span, read_manifest
 from penstock.io.dataset.spans.append import current_of, remove_unpublished, replace_manifest
-from penstock.io.dataset.spans.span import Span
 from penstock.io.dataset.spans.whole import of_spans, with_spans
 from penstock.io.errors import ConfigError
 from penstock.io.files.atomic.locks import alone

@@ -1,12 +1,13 @@
 """A dataset as the sum of its spans: one manifest of all, and the part of it that is one span's."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import datetime
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from penstock.io.dataset.manifest import Manifest, dataset_id, sum_counts
+from penstock.io.dataset.manifest import Manifest, Span, SpanFolders, dataset_id, sum_counts
 from penstock.io.dataset.options import RUN_PREFIX, STATISTICS
-from penstock.io.dataset.spans.span import Span, next_name, span_date
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reasons import merge_notes
 
@@ -19,6 +20,8 @@ _FINGERPRINTS = {
     "schema_fingerprint": "has another schema",
     "transform_fingerprint": "computes other features",
 }
+
+_DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 
 # The name of a dataset that was written without one, once something is added to it.
 _FIRST = "1"
@@ -93,7 +96,7 @@ def of_spans(whole: Manifest, spans: Sequence[Span], run_id: str, created: str, 
       created: when.
       operation: what it does, as in `Manifest.operation`.
     """
-    folder_of = _Folders([*whole.spans, *spans])
+    folder_of = SpanFolders([*whole.spans, *spans])
     ranks = {span.folder: rank for rank, span in enumerate(spans)}
     order = {split: rank for rank, split in enumerate(whole.splits)}
     shards = sorted(
@@ -126,38 +129,32 @@ def of_spans(whole: Manifest, spans: Sequence[Span], run_id: str, created: str, 
     )
 
 
-def part_of(whole: Manifest, span: Span) -> Manifest:
-    """Returns the manifest of a span alone, as its run had it."""
-    if not whole.spans:
-        return whole
-    folder_of = _Folders(whole.spans)
-    others = [extra for extra in whole.extras if extra.rpartition("/")[2] != STATISTICS]
-    inputs = [one for one in whole.provenance.get("inputs", ()) if one.get("span") == span.name]
-    options = {**whole.provenance.get("options", {}), **span.provenance.get("options", {})}
-    return dataclasses.replace(
-        whole,
-        run_id=span.run_id,
-        created=span.created,
-        dataset_id=span.dataset_id,
-        rows_in=span.rows_in,
-        rows_out=span.rows_out,
-        rows_rejected=span.rows_rejected,
-        splits=span.splits,
-        shards=tuple(shard for shard in whole.shards if folder_of(shard.path) == span.folder),
-        dead_letters=tuple(file for file in whole.dead_letters if folder_of(file.path) == span.folder),
-        rejected_by_reason=span.rejected_by_reason,
-        rejected_by_stage=span.rejected_by_stage,
-        notes=span.notes,
-        anomalies=span.anomalies,
-        extras=(*others, *([span.statistics] if span.statistics else [])),
-        provenance={**whole.provenance, **span.provenance, "inputs": inputs, "options": options},
-        spans=(span,),
-    )
+def span_date(name: str, newest: str | None, created: str) -> str:
+    """Returns the date of a span: the last one in its name; else the newest event time of its rows; else `created`.
+
+    A date in a name stands for the whole day, so its end counts.
+
+    >>> span_date("2026-11-27", None, "2026-12-01T00:00:00Z"), span_date("3", None, "2026-12-01T00:00:00Z")
+    ('2026-11-27T23:59:59Z', '2026-12-01T00:00:00Z')
+    >>> span_date("week-20261101_20261107", None, "2026-12-01T00:00:00Z")
+    '2026-11-07T23:59:59Z'
+    """
+    for parts in reversed(_DATE.findall(name)):
+        try:
+            return f"{datetime.date(*map(int, parts)).isoformat()}T23:59:59Z"
+        except ValueError:
+            continue
+    return newest or created
 
 
-def part_of_run(whole: Manifest, run_id: str) -> Manifest:
-    """Returns what a run has published: its span, or the dataset as a whole."""
-    return next((part_of(whole, span) for span in whole.spans if span.run_id == run_id), whole)
+def next_name(names: Sequence[str]) -> str:
+    """Returns the name of a span that is given none: the number after the greatest one, or after how many there are.
+
+    >>> next_name(["1", "2026-11-27", "2"]), next_name(["a"]), next_name([])
+    ('3', '2', '1')
+    """
+    numbers = [int(name) for name in names if name.isdecimal() and len(name) < 8]
+    return str(max(numbers, default=len(names)) + 1)
 
 
 def check_alike(base: Manifest, new: Manifest) -> None:
@@ -206,18 +203,6 @@ def contradictions(whole: Manifest) -> Iterator[str]:
     for one in whole.provenance.get("inputs", ()):
         if one.get("span") not in {span.name for span in spans}:
             yield f"provenance.inputs: {one.get('uri')} is of no span"
-
-
-class _Folders:
-    """Tells which folder of some spans a file is in; a split, which is a folder too, may begin with `run-`."""
-
-    def __init__(self, spans: Iterable[Span]):
-        self._names = {span.folder for span in spans}
-
-    def __call__(self, path: str) -> str:
-        """Returns the folder of a span, or empty for a file that is in none."""
-        top = path.partition("/")[0]
-        return top if top in self._names else ""
 
 
 def _span(manifest: Manifest, name: str, folder: str, of_dataset: Mapping[str, Any] | None = None) -> Span:

@@ -6,99 +6,27 @@ import json
 import random
 import threading
 
-import numpy as np
 import pyarrow as pa
 import pytest
+from spans_runs import SPLITS, expected, ids_of, publish, rows, schema, stage
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 import penstock
-from penstock.io.dataset.encode import RecordEncoder
-from penstock.io.dataset.layout import Staging, new_run_id
 from penstock.io.dataset.manifest import read_manifest
-from penstock.io.dataset.publish import Publisher, read_outcome
-from penstock.io.dataset.shard import write_shard
-from penstock.io.dataset.shuffle import merged_batches
-from penstock.io.dataset.spans.addition import Addition
+from penstock.io.dataset.options import Addition
+from penstock.io.dataset.publish import read_outcome
 from penstock.io.dataset.spans.append import SpanFolder
 from penstock.io.dataset.spans.compact import compact_spans
 from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans
 from penstock.io.dataset.spans.versions import read_version, read_versions
-from penstock.io.dataset.spec import DatasetSpec
-from penstock.io.dead_letters.handler import DeadLetterFile
-from penstock.io.dead_letters.record import raw_letter
 from penstock.io.errors import ConfigError, DataError
-from penstock.io.files import folders, stores
+from penstock.io.files import folders
 from penstock.io.files.folders import list_files
-from penstock.io.reasons import Reason
-from penstock.transforms.splits.by_hash import assign_split
 from penstock.transforms.verify import verify_dataset
-
-SPLITS = {"train": 0.8, "eval": 0.2}
 
 
 class Killed(BaseException):
     """Stands for the end of the process."""
-
-
-def rows(first, count):
-    ids = pa.array(np.arange(first, first + count), pa.int64())
-    return assign_split(pa.record_batch({"id": ids}), SPLITS, ["id"])
-
-
-def schema():
-    found = schema_pb2.Schema()
-    feature = found.feature.add(name="id", type=schema_pb2.INT)
-    feature.presence.min_fraction = 1
-    feature.shape.SetInParent()
-    return found
-
-
-def stage(output, batch, rejected=0, span=None, **changes):
-    """A run that has written its rows; to be published."""
-    base = read_manifest(str(output))
-    addition = Addition(span, base.run_id if base else "")
-    spec = DatasetSpec(
-        str(output),
-        **{
-            "splits": tuple(SPLITS),
-            "num_shards": 1,
-            "max_reject_fraction": 1.0,
-            "append": addition,
-            "extras": ("schema.pbtxt",),
-            **changes,
-        },
-    )
-    run = Publisher(Staging(str(output), new_run_id()), spec, base=addition.base)
-    shards = []
-    encoder, codes = RecordEncoder(spec, spec.shard_format()), batch.column("_split")
-    for split in SPLITS:
-        own = batch.filter(pa.array([name == split for name in codes.to_pylist()], pa.bool_()))
-        path = f"{split}/part-00000-of-00001{spec.suffix}"
-        with merged_batches([encoder.encode(own).records], spec.splits) as merged:
-            staged = run.staging.path(*path.split("/"))
-            shards.append(write_shard(staged, path, split, spec.shard_format(), merged))
-    letters = []
-    if rejected:
-        path = run.staging.path("dead_letters", "a.jsonl")
-        letter = raw_letter((Reason("schema.type", "no"),), "validate", "x.csv", 1, b"?")
-        stores.write_file(path, (letter.to_json() + "\n").encode() * rejected)
-        letters = [DeadLetterFile(path, rejected, {"schema.type": rejected}, {"validate": rejected})]
-    return run, shards, letters, len(batch) + rejected
-
-
-def publish(staged):
-    run, shards, letters, rows_in = staged
-    return run.publish(shards, letters, rows_in, schema=schema())
-
-
-def ids_of(output, split, version=None):
-    batches = penstock.load(str(output), split, version=version).batches(1000)
-    return sorted(one for batch in batches for one in batch["id"].to_pylist())
-
-
-def expected(split, count):
-    batch = rows(0, count)
-    return [one["id"] for one in batch.to_pylist() if one["_split"] == split]
 
 
 @pytest.fixture
@@ -205,7 +133,9 @@ def test_a_folder_that_a_killed_publication_left_goes_with_the_next_one(tmp_path
     publish(stage(tmp_path, rows(0, 10)))
     staged = stage(tmp_path, rows(10, 10))
     with monkeypatch.context() as patched:
-        patched.setattr("penstock.io.dataset.publish.replace_manifest", lambda *args: (_ for _ in ()).throw(Killed))
+        patched.setattr(
+            "penstock.io.dataset.spans.append.replace_manifest", lambda *args: (_ for _ in ()).throw(Killed)
+        )
         with pytest.raises(Killed):
             publish(staged)
     left = SpanFolder(staged[0].staging).name
