@@ -83,7 +83,6 @@ class ObjectReader(io.RawIOBase):
         self._piece: Data = b""
         self._start = 0
         self._step = 0
-        self._wanted = 0
         self._in_order: bool | None = None  # not known before the read that is under way needs a piece
         self._ahead: collections.deque[tuple[int, int, concurrent.futures.Future[Data]]] = collections.deque()
 
@@ -134,9 +133,8 @@ class ObjectReader(io.RawIOBase):
 
     def _parts(self, size: int) -> Iterator[memoryview]:
         """The bytes from here, up to `size`, as they lie in pieces."""
-        self._wanted = self._at + size
-        self._in_order = None
-        while self._at < self._wanted and (part := self._some(self._wanted - self._at)):
+        end, self._in_order = self._at + size, None
+        while self._at < end and (part := self._some(end - self._at)):
             yield part
 
     def _whole(self) -> int:
