@@ -162,7 +162,7 @@ class _Window:
     @property
     def data(self) -> memoryview:
         """The bytes."""
-        return memoryview(self._memory)[: self._size]
+        return self._memory[: self._size].data
 
     def fill(self, stream: ByteStream, wanted: int) -> bool:
         """Reads so many bytes behind the others, or up to the end; False if that is reached and there are none."""
@@ -173,7 +173,7 @@ class _Window:
             if len(self._memory) < self._size + room:
                 # A little more, so that the rest of a record before the next block needs no other memory.
                 self._move(0, self._size + room + (room >> 6))
-            target = memoryview(self._memory)[self._size : self._size + room]
+            target = self._memory[self._size : self._size + room].data
             if read_into is None:
                 piece = stream.read(room)
                 target[: len(piece)] = piece
