@@ -8,7 +8,7 @@ import json
 import types
 from collections import abc
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from penstock.io.beam.json_coder import from_fields
 from penstock.io.dataset.layout import MANIFEST

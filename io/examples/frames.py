@@ -115,7 +115,7 @@ def read_frames(
       InputError: for a CRC that does not match, an absurd length, or a truncated record; the message has the byte
         offset of the record.
     """
-    may_cut = cut is not None and damaged is None
+    cut = cut if damaged is None else None
     window, offset, wanted = _Window(block_bytes, in_place), 0, block_bytes
     while window.fill(stream, wanted):
         data = window.data
@@ -123,14 +123,14 @@ def read_frames(
         if damaged is not None:
             yield from _before_lengths(found, data, offset, damaged)
         _check(found, data, offset, uri, damaged is None)
-        if may_cut and 0 < (count := cut(len(found.starts))) < len(found.starts):
+        if cut is not None and 0 < (count := cut(len(found.starts))) < len(found.starts):
             end = int(found.starts[count]) - HEADER_BYTES
             found = found._replace(starts=found.starts[:count], lengths=found.lengths[:count], end=end, missing=0)
         if len(found.starts):
             yield Frames(data[: found.end], found.starts, found.lengths, offset)
         window.drop(found.end)
         wanted = max(block_bytes, found.missing)
-        if may_cut and len(found.starts):
+        if cut is not None and len(found.starts):
             # As many frames as will be given at once, and a few more, since frames differ in length.
             each = found.end / len(found.starts)
             fitting = cut(int(block_bytes / each)) * each * _CUT_MARGIN
@@ -162,7 +162,7 @@ class _Window:
     @property
     def data(self) -> memoryview:
         """The bytes."""
-        return memoryview(self._memory)[: self._size]
+        return self._memory[: self._size].data
 
     def fill(self, stream: ByteStream, wanted: int) -> bool:
         """Reads so many bytes behind the others, or up to the end; False if that is reached and there are none."""
@@ -173,7 +173,7 @@ class _Window:
             if len(self._memory) < self._size + room:
                 # A little more, so that the rest of a record before the next block needs no other memory.
                 self._move(0, self._size + room + (room >> 6))
-            target = memoryview(self._memory)[self._size : self._size + room]
+            target = self._memory[self._size : self._size + room].data
             if read_into is None:
                 piece = stream.read(room)
                 target[: len(piece)] = piece
@@ -286,9 +286,9 @@ def _bad_length(data: memoryview, head: int, offset: int) -> str:
     message = f"the length CRC of the record at byte {offset + head} does not match"
     if offset + head > 0:
         return f"{message}; the file is damaged from there on"
-    if data[:2] == b"\x1f\x8b":
+    if bytes(data[:2]) == b"\x1f\x8b":
         return f"{message}; the file looks gzip-compressed: give its name the suffix .gz"
-    if data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0:
+    if bytes(data[:1]) == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0:
         return f"{message}; the file looks zlib-compressed: give its name the suffix .zlib"
     return f"{message}; this is not a TFRecord file, or its start is damaged"
 

@@ -341,8 +341,8 @@ def test_what_fills_the_output_while_the_job_runs_is_not_touched(tmp_path, good,
     out = tmp_path / "out"
     build = _prepare.build
 
-    def fill_and_build(*args):
-        build(*args)
+    def fill_and_build(*args, **more):
+        build(*args, **more)
         (out / "manifest.json").write_text("{}")
         (out / "mine.txt").write_text("mine")
 

@@ -250,9 +250,9 @@ class TestAFileThatChanges:
         path = write_csv(tmp_path / "in.csv", ROWS[:5], "ab")
         build = _prepare.build
 
-        def change_and_build(*args):
+        def change_and_build(*args, **more):
             self.append(path)
-            build(*args)
+            build(*args, **more)
 
         monkeypatch.setattr(_prepare, "build", change_and_build)
         with pytest.raises(InputError, match=r"in.csv changed while it was read: \d+ bytes at the start, \d+ now"):
@@ -262,7 +262,7 @@ class TestAFileThatChanges:
     def test_when_it_is_gone(self, tmp_path, schema, monkeypatch):
         path = write_csv(tmp_path / "in.csv", ROWS[:5], "ab")
         build = _prepare.build
-        monkeypatch.setattr(_prepare, "build", lambda *args: (path.unlink(), build(*args)))
+        monkeypatch.setattr(_prepare, "build", lambda *args, **more: (path.unlink(), build(*args, **more)))
         with pytest.raises(InputError, match=r"in.csv: the file is gone or cannot be read"):
             run_prepare("--input", path, "--schema", schema, "--output", tmp_path / "out")
 

@@ -185,8 +185,8 @@ class LoadedDataset:
     def source(self, missing: str | Mapping[str, Any] = "error", pad: Mapping[str, int] | None = None) -> RecordSource:
         """Returns the records by their number, as grain's `RandomAccessDataSource`.
 
-        The shards must be ArrayRecord, or TFRecord that is not compressed. A record is what a row of `numpy` is.
-        Whoever takes them shards and shuffles.
+        The shards must be ArrayRecord, or TFRecord that is not compressed. A record is what a row of `numpy` is. Who
+        takes them shards and shuffles.
 
         Raises:
           ConfigError: as `numpy`; for shards that are Parquet or compressed, of which single records cannot be read;

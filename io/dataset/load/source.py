@@ -111,7 +111,9 @@ class RecordSource:
 def _rows_of(arrays: Arrays, count: int) -> list[Row]:
     rows: list[Row] = [{} for _ in range(count)]
     for name, found in arrays.items():
-        pieces = np.split(found.values, found.row_splits[1:-1]) if isinstance(found, Ragged) and count else found
+        pieces: Any = found
+        if isinstance(found, Ragged) and count:
+            pieces = np.split(found.values, found.row_splits[1:-1])
         for row, value in zip(rows, pieces, strict=False):
             row[name] = value
     return rows
