@@ -3,13 +3,18 @@
 import errno
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from helpers import dead_letters, job, manifest_of, run_prepare, write_csv, write_schema_file
 
+from penstock.transforms.checks.severity import SchemaSeverity
+from penstock.transforms.features.functions import parse_features
 from penstock.transforms.verify import verify_dataset
 from pipelines._jobs import prepare
 from pipelines._plan import kept
+from pipelines._plan.fitting import reads_twice
 from pipelines._plan.kept import KeptRows
 from pipelines._report.result import DATA_FAILED, DONE
 
@@ -95,6 +100,32 @@ def test_the_dataset_is_that_of_two_readings(more, folder, monkeypatch):
     assert manifest_of(once).dataset_id == manifest_of(again).dataset_id
     assert manifest_of(once).rows_in == manifest_of(again).rows_in == 3000
     assert list(verify_dataset(str(once))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "windows", "why"),
+    [
+        ({}, [], False, None),
+        ({}, ["--runner=FlinkRunner"], False, "do not share a disk"),
+        ({"engine": "tft"}, [], False, "tensorflow-transform fits"),
+        ({}, [], True, "rows go to windows"),
+        ({"severity": SchemaSeverity("warn")}, [], False, "rows that only warn"),
+    ],
+    ids=["once", "cluster", "tft", "windows", "warnings"],
+)
+def test_why_an_input_is_read_twice(changes, flags, windows, why):
+    if changes.get("engine") == "tft":
+        pytest.importorskip("tensorflow_transform")
+    recipe = {"preprocessing": parse_features("features: {x: {}}"), "engine": "auto", "severity": SchemaSeverity()}
+    plan = SimpleNamespace(recipe=SimpleNamespace(**{**recipe, **changes}), demanded_by_fit=("x.presence",))
+    found = reads_twice(plan, PipelineOptions(flags), windows)
+    assert found is None if why is None else why in found
+
+
+def test_the_summary_says_why_it_was_read_twice(folder, monkeypatch, capsys):
+    twice(monkeypatch)
+    assert run_prepare(*flags(folder)) == DONE
+    assert "The input was read twice, to fit features and to write: a test asks for it" in capsys.readouterr().out
 
 
 def test_small_files_make_the_same(folder, monkeypatch):

@@ -8,14 +8,27 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from penstock.io.columns.float32 import MAX_EXACT_WHOLE
 from penstock.transforms.features.analyses.exact_integers import difference
 from penstock.transforms.features.arrow.compute.analysis import Fitted, read_bytes
 from penstock.transforms.features.compute.choices import index_in
-from penstock.transforms.features.compute.columns import Column, Values, map_values
+from penstock.transforms.features.compute.columns import (
+    Column,
+    Values,
+    counts,
+    flat_values,
+    map_values,
+    num_rows,
+    rows_of,
+)
 from penstock.transforms.features.compute.fitted import fill_fitted, rank_among
 from penstock.transforms.features.compute.modules import Tensorflow
 from penstock.transforms.features.compute.numbers import clip
+
+# As in `penstock.transforms.features.arrow.compute.gaussian`: squares below stay, and steps of Newton's method.
+_SMALL, _STEPS = 1e-7, 8
 
 
 def z_score(t: Tensorflow, column: Column, fitted: Fitted) -> Column:
@@ -96,6 +109,70 @@ def impute(t: Tensorflow, column: Column, fitted: Fitted) -> Column:
     return fill_fitted(t, column, t.tf.constant(value, column.dtype), t.tf.constant(fitted["count"] > 0))
 
 
+def scale_to_gaussian(t: Tensorflow, column: Column, fitted: Fitted) -> Column:
+    """Returns u of each number, float32; (x - mean) / standard deviation where no tail is heavy."""
+    tf, tails = t.tf, (fitted["left"], fitted["right"])
+    if not any(tails):
+        return z_score(t, column, fitted)
+    scale = _float64(t, fitted["scale"])
+    if _is_narrow(t, column, fitted["min"], fitted["max"]):
+        location, unit = _float32(t, fitted["mean"] + fitted["shift"]), tf.cast(scale, tf.float32)
+        return map_values(
+            t, [column], lambda x: _without_tails(t, _divided(t, tf.cast(x, tf.float32) - location, unit), *tails)
+        )
+    center, rest = tf.constant(fitted["center"], tf.int64), _float64(t, fitted["rest"] + fitted["shift"])
+    return map_values(t, [column], lambda x: _without_tails(t, _exactly_scaled(t, x, center, rest, scale), *tails))
+
+
+def _without_tails(t: Tensorflow, scaled: Values, left: float, right: float) -> Values:
+    tf, numbers = t.tf, t.tf.cast(scaled, t.tf.float64)
+    h = tf.where(numbers < 0, _float64(t, left), _float64(t, right))
+    squares = h * numbers * numbers
+    heavy = (h > 0) & (squares >= _SMALL) & tf.math.is_finite(squares)
+    wanted = tf.where(heavy, squares, tf.ones_like(squares))
+    # Lambert's W, by Newton's method: the root of w * exp(w) = the square.
+    w = tf.math.log1p(wanted)
+    for _ in range(_STEPS):
+        w = w * (1 + tf.math.log(wanted / w)) / (1 + w)
+    found = tf.sign(numbers) * tf.sqrt(w / tf.where(heavy, h, tf.ones_like(h)))
+    return tf.where(heavy, tf.cast(found, tf.float32), scaled)
+
+
+def tfidf(t: Tensorflow, column: Column, fitted: Fitted, vocab_size: int, smooth: bool = True) -> Column:
+    """Returns for each distinct term its share in the row, times 1 + log(rows / rows with the term), float32."""
+    tf, one = t.tf, np.float32(smooth)
+    documents = np.append(np.array(fitted["documents"], np.float32), np.float32(0))
+    with np.errstate(divide="ignore"):
+        inverse = np.log((np.float32(fitted["rows"]) + one) / (one + documents)) + np.float32(1)
+    rows, terms, found = _distinct(t, column, vocab_size)
+    weights = tf.gather(tf.constant(inverse, tf.float32), tf.minimum(terms, len(documents) - 1))
+    lengths = tf.gather(counts(t, column), rows)
+    shares = tf.cast(tf.cast(found, tf.float64) / tf.cast(lengths, tf.float64), tf.float32)
+    return _lists_of(t, column, rows, shares * weights)
+
+
+def tfidf_terms(t: Tensorflow, column: Column, fitted: Fitted, vocab_size: int) -> Column:
+    """Returns the distinct terms of each row, in order."""
+    rows, terms, _ = _distinct(t, column, vocab_size)
+    return _lists_of(t, column, rows, terms)
+
+
+def _distinct(t: Tensorflow, column: Column, vocab_size: int) -> tuple[Values, Values, Values]:
+    """Returns the rows of distinct terms of rows, in order, the terms, and how often each is there."""
+    tf, size = t.tf, t.tf.constant(vocab_size, t.tf.int64)
+    keys = rows_of(t, column) * size + tf.math.floormod(flat_values(t, column), size)
+    pairs, _, found = tf.unique_with_counts(tf.sort(keys), out_idx=tf.int64)
+    return tf.math.floordiv(pairs, size), tf.math.floormod(pairs, size), found
+
+
+def _lists_of(t: Tensorflow, column: Column, rows: Values, values: Values) -> Column:
+    """Returns lists of values, as many rows as a column has; `rows` are those of the values, in order."""
+    tf = t.tf
+    width = tf.reduce_max(tf.concat([counts(t, column), tf.zeros([1], tf.int64)], axis=0))
+    indices = tf.stack([rows, t.tft.segment_indices(rows)], axis=1)
+    return tf.SparseTensor(indices, values, tf.stack([num_rows(t, column), width]))
+
+
 CALLS: Mapping[str, Callable[..., Column]] = types.MappingProxyType(
     {
         "scale_to_0_1": min_max,
@@ -111,6 +188,9 @@ CALLS: Mapping[str, Callable[..., Column]] = types.MappingProxyType(
         "impute_mean": impute,
         "impute_median": impute,
         "impute_most_frequent": impute,
+        "scale_to_gaussian": scale_to_gaussian,
+        "tfidf": tfidf,
+        "tfidf_terms": tfidf_terms,
     }
 )
 
