@@ -5,6 +5,7 @@
 `contents`            what a loader must know of a dataset: shards, columns
 `files`               files of a dataset, without Beam where they are local
 `shards`              from a shard to rows, one class for each format
+`tars`                the same for WebDataset
 `rows`                the rows of ranges of row numbers, in order, across shards
 `batches`             epochs of batches of one size, and their state
 `arrays`              from a batch to numpy

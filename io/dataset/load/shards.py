@@ -1,7 +1,8 @@
 """From a shard to rows as Arrow columns: one class for each format.
 
 The columns have the same types in every batch. Of tf.Examples they follow from the schema alone: int64, float32 or
-binary, a list unless the schema says that a row has exactly one value. Of Parquet they are those of the files.
+binary, a list unless the schema says that a row has exactly one value. Of Parquet and WebDataset they
+are those of the files.
 """
 
 import contextlib
@@ -318,7 +319,7 @@ def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callabl
 
     Raises:
       ConfigError: for a column that the dataset does not have, or a dataset of tf.Examples without a schema.
-      InputError: when the first shard of a Parquet dataset cannot be read.
+      InputError: when the first shard of a dataset of Parquet or WebDataset cannot be read.
     """
     if contents.format == "parquet":
         schema = _chosen(_parquet_schema(contents), columns, contents)
