@@ -6,6 +6,7 @@
 `files`               files of a dataset, without Beam where they are local
 `shards`              from a shard to rows, one class for each format
 `tars`                the same for WebDataset
+`readers`             which of them a dataset needs, with which columns
 `rows`                the rows of ranges of row numbers, in order, across shards
 `batches`             epochs of batches of one size, and their state
 `arrays`              from a batch to numpy
