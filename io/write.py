@@ -1,4 +1,4 @@
-"""The sink: RecordBatches to shuffled shards (TFRecord, Parquet, ArrayRecord), published with a manifest.
+"""The sink: RecordBatches to shuffled shards (TFRecord, Parquet, ArrayRecord, WebDataset), published with a manifest.
 
 ::
 

@@ -5,6 +5,8 @@
 `contents`            what a loader must know of a dataset: shards, columns
 `files`               files of a dataset, without Beam where they are local
 `shards`              from a shard to rows, one class for each format
+`tars`                the same for WebDataset
+`readers`             which of them a dataset needs, with which columns
 `rows`                the rows of ranges of row numbers, in order, across shards
 `ahead`               a thread that reads ahead
 `source`              records by their number, as grain takes them

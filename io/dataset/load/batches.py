@@ -20,8 +20,9 @@ from penstock.io.dataset.load.order import (
     remaining,
     total_rows,
 )
+from penstock.io.dataset.load.readers import open_reader
 from penstock.io.dataset.load.rows import Pieces, ordered_rows
-from penstock.io.dataset.load.shards import Loss, open_reader
+from penstock.io.dataset.load.shards import Loss
 from penstock.io.errors import ConfigError
 
 _T = TypeVar("_T")

@@ -10,7 +10,7 @@ from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
 from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
 from penstock.io.dataset.load.contents import read_contents
 from penstock.io.dataset.load.order import Shuffle
-from penstock.io.dataset.load.shards import open_reader
+from penstock.io.dataset.load.readers import open_reader
 from penstock.io.dataset.load.source import RecordSource
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import TORCH

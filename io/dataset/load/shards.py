@@ -1,7 +1,8 @@
 """From a shard to rows as Arrow columns: one class for each format.
 
 The columns have the same types in every batch. Of tf.Examples they follow from the schema alone: int64, float32 or
-binary, a list unless the schema says that a row has exactly one value. Of Parquet they are those of the files.
+binary, a list unless the schema says that a row has exactly one value. Of Parquet and WebDataset they
+are those of the files.
 """
 
 import contextlib
@@ -15,17 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.columns.of_numpy import array_of, flags_of, indices_of
-from penstock.io.dataset.load.contents import Contents, StoredShard
+from penstock.io.dataset.load.contents import StoredShard
 from penstock.io.dataset.load.files import join, open_stored, open_unpacked
 from penstock.io.dataset.load.order import Ranges, rows_of
-from penstock.io.errors import ConfigError, DataError, InputError
+from penstock.io.errors import DataError, InputError
 from penstock.io.examples.decode import decode_examples
 from penstock.io.examples.frames import Frames, damaged_records, read_frames
 from penstock.io.files.folders import local_file
 from penstock.io.kernel.shared.offsets import starts_of
-from penstock.io.schema import Feature, Kind, find_feature
-
-_TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
+from penstock.io.schema import Feature
 
 # A block costs some time for each column, whatever its size.
 _COLUMN_BYTES = 128 << 10
@@ -348,62 +347,6 @@ def wrong_count(path: str, shard: StoredShard, found: str) -> DataError:
     return DataError(
         f"{path}: must have {shard.records} records, as the manifest says, found {found}; see penstock verify"
     )
-
-
-def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callable[[Loss], None] | None) -> ShardReader:
-    """Returns the reader of a dataset; `columns` are names in the order that batches have, None for all.
-
-    Raises:
-      ConfigError: for a column that the dataset does not have, or a dataset of tf.Examples without a schema.
-      InputError: when the first shard of a Parquet dataset cannot be read.
-    """
-    if contents.format == "parquet":
-        schema = _chosen(_parquet_schema(contents), columns, contents)
-        return ParquetReader(contents.directory, schema, lost)
-    if contents.format == "webdataset":
-        from penstock.io.dataset.load.tars import SampleReader, tar_schema
-
-        return SampleReader(contents.directory, _chosen(tar_schema(contents), columns, contents), lost)
-    if contents.features is None:
-        raise ConfigError(f"{contents.directory}: has no schema, so that the types of its columns are not known")
-    features: Sequence[Feature] = contents.features
-    if columns is not None:
-        features = [find_feature(name, features, f"{contents.directory}: column") for name in columns]
-    kind = ArrayRecordReader if contents.format == "arrayrecord" else ExampleReader
-    schema = pa.schema([(feature.name, _type(feature)) for feature in features])
-    is_sequence = contents.format == "sequence_example"
-    return kind(contents.directory, schema, lost, features, columns is None, is_sequence)
-
-
-def _type(feature: Feature) -> pa.DataType:
-    item = _TYPES[feature.kind]
-    return item if feature.multivalued is False else pa.list_(item)
-
-
-def _parquet_schema(contents: Contents) -> pa.Schema:
-    import pyarrow.parquet as pq
-
-    if not contents.shards:
-        raise DataError(f"{contents.directory}: has no shards")
-    shard = contents.shards[0]
-    path = join(contents.directory, shard.path)
-    with open_stored(path, shard.bytes) as stored:
-        try:
-            return pq.ParquetFile(stored).schema_arrow.remove_metadata()
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: not a Parquet shard, or it is damaged: {error}") from error
-
-
-def _chosen(schema: pa.Schema, columns: Sequence[str] | None, contents: Contents) -> pa.Schema:
-    if columns is None:
-        return schema
-    for name in columns:
-        if name not in schema.names:
-            raise ConfigError(
-                f"{contents.directory}: column {name!r} is not a column of the dataset, which has "
-                f"{', '.join(schema.names)}"
-            )
-    return pa.schema([schema.field(name) for name in columns])
 
 
 def asked(block: Block, wanted: Ranges) -> np.ndarray:

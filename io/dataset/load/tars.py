@@ -11,8 +11,8 @@ from penstock.io.dataset.load.contents import Contents, StoredShard
 from penstock.io.dataset.load.files import join, open_unpacked
 from penstock.io.dataset.load.order import Ranges
 from penstock.io.dataset.load.shards import Block, Loss, Rows, ShardReader, wrong_count
+from penstock.io.dataset.shard_formats.samples import SampleCodec, read_head
 from penstock.io.dataset.shard_formats.tar import Samples, TarReader
-from penstock.io.dataset.shard_formats.webdataset import SampleCodec, read_head
 from penstock.io.errors import DataError, InputError
 
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.errors import DataError, InputError
-from penstock.io.kernel.shared.offsets import starts_of
-from penstock.io.sort.records import Bytes, Ints
+from penstock.io.kernel.shared.offsets import Ints, starts_of
+from penstock.io.kernel.shared.pieces import Bytes
 
 BLOCK = 512
 KEY_DIGITS = 9

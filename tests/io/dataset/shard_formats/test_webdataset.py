@@ -14,7 +14,7 @@ from helpers import run_prepare, write_csv, write_schema_file
 from shards import write
 
 from penstock.io.dataset.manifest import read_manifest
-from penstock.io.dataset.shard_formats import load_format, tar, webdataset
+from penstock.io.dataset.shard_formats import load_format, samples, tar, webdataset
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.reserved import SPLIT
@@ -87,14 +87,14 @@ def shards_of(output):
 
 def samples_of(path):
     """What a sample of WebDataset is: the members that share a key, by the rest of their names."""
-    samples = {}
+    found = {}
     with tarfile.open(path) as file:
         for member in file:
             assert (member.mtime, member.uid, member.gid, member.mode) == (0, 0, 0, 0o644)
             key, dot, extension = member.name.partition(".")
             if dot:
-                samples.setdefault(key, {})[extension] = file.extractfile(member).read()
-    return samples
+                found.setdefault(key, {})[extension] = file.extractfile(member).read()
+    return found
 
 
 def row_of(sample):
@@ -115,9 +115,9 @@ def dataset(tmp_path_factory):
 def test_tarfile_reads_every_row(dataset):
     rows = []
     for path in shards_of(dataset):
-        samples = samples_of(path)
-        assert list(samples) == [f"{number:09d}" for number in range(len(samples))]
-        rows += map(row_of, samples.values())
+        found = samples_of(path)
+        assert list(found) == [f"{number:09d}" for number in range(len(found))]
+        rows += map(row_of, found.values())
     assert sorted(rows, key=lambda row: row["id"]) == table().to_pylist()
     manifest = read_manifest(str(dataset))
     assert (manifest.format, manifest.media_type, manifest.compression) == ("webdataset", "application/x-tar", "none")
@@ -159,18 +159,18 @@ def stored(batch):
     shards = load_format("webdataset", "none", batch.schema)
     encoded = shards.encode(batch)
     numbered = tar.numbered(encoded.data, encoded.offsets, 0).tobytes()
-    return webdataset._head(batch.schema) + numbered + tar.END
+    return samples.sample_head(batch.schema) + numbered + tar.END
 
 
 def read(data):
     """The rows of a shard."""
     reader = tar.TarReader(io.BytesIO(data), "a.tar")
-    codec = webdataset.read_head(reader, "a.tar")
+    codec = samples.read_head(reader, "a.tar")
     batches = []
-    for samples in reader.samples():
-        if samples.faults:
-            raise InputError(next(iter(samples.faults.values())))
-        batches.append(codec.decode(samples, "a.tar"))
+    for piece in reader.samples():
+        if piece.faults:
+            raise InputError(next(iter(piece.faults.values())))
+        batches.append(codec.decode(piece, "a.tar"))
     return pa.Table.from_batches(batches, codec.columns)
 
 
@@ -281,15 +281,15 @@ def test_what_is_damaged_is_named(spoil, message):
     ],
 )
 def test_values_of_another_type_are_not_taken(value, column, message):
-    codec = webdataset.SampleCodec(COLUMNS)
+    codec = samples.SampleCodec(COLUMNS)
     document = {name: None for name in COLUMNS.names if name != "jpg"}
     if value is None:
         del document[column]
     text = json.dumps(document).replace(f'"{column}": null', f'"{column}": {value}').encode()
     member = tar.head_member(b"000000000.json", text)
-    samples = next(tar.TarReader(io.BytesIO(member + tar.END), "a.tar").samples())
+    piece = next(tar.TarReader(io.BytesIO(member + tar.END), "a.tar").samples())
     with pytest.raises(InputError, match=message):
-        codec.decode(samples, "a.tar")
+        codec.decode(piece, "a.tar")
 
 
 def test_verify_finds_values_that_were_exchanged(tmp_path):
