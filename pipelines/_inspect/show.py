@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.io.dataset.load.contents import Contents, read_contents
 from penstock.io.dataset.load.dataset import LoadedDataset, load
+from penstock.io.dataset.load.shards.contents import Contents, read_contents
 from penstock.io.dataset.load.snippets import installed_library, snippet, training_split
 from pipelines._options.show import ShowOptions
 from pipelines._report.process import job_started

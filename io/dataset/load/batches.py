@@ -9,20 +9,12 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 import pyarrow as pa
 
 from penstock.io.dataset.load.ahead import ahead
-from penstock.io.dataset.load.contents import Contents, StoredShard
-from penstock.io.dataset.load.order import (
-    Ranges,
-    Shuffle,
-    Taken,
-    Turns,
-    epoch_ranges,
-    part_of_rank,
-    remaining,
-    total_rows,
-)
-from penstock.io.dataset.load.readers import open_reader
+from penstock.io.dataset.load.order import Shuffle, Taken, Turns, epoch_ranges, part_of_rank, remaining
 from penstock.io.dataset.load.rows import Pieces, ordered_rows
-from penstock.io.dataset.load.shards import Loss
+from penstock.io.dataset.load.shards.choose import open_reader
+from penstock.io.dataset.load.shards.contents import Contents, StoredShard
+from penstock.io.dataset.load.shards.ranges import Ranges, total_rows
+from penstock.io.dataset.load.shards.readers import Loss
 from penstock.io.errors import ConfigError
 
 _T = TypeVar("_T")

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
 from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
-from penstock.io.dataset.load.contents import read_contents
 from penstock.io.dataset.load.order import Shuffle
-from penstock.io.dataset.load.readers import open_reader
+from penstock.io.dataset.load.shards.choose import open_reader
+from penstock.io.dataset.load.shards.contents import read_contents
 from penstock.io.dataset.load.source import RecordSource
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import TORCH

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.columns.of_numpy import array_of
-from penstock.io.dataset.load.contents import StoredShard
-from penstock.io.dataset.load.order import ALL_ROWS, Ranges, Shuffle, Turns, cut, rows_of, shuffled, total_rows
-from penstock.io.dataset.load.shards import Block, Loss, ShardReader, asked
+from penstock.io.dataset.load.order import ALL_ROWS, Shuffle, Turns, shuffled
+from penstock.io.dataset.load.shards.contents import StoredShard
+from penstock.io.dataset.load.shards.ranges import Ranges, cut, rows_of, total_rows
+from penstock.io.dataset.load.shards.readers import Block, Loss, ShardReader, asked
 from penstock.io.errors import InputError
 
 

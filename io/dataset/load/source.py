@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import Arrays, Ragged, ToArrays
-from penstock.io.dataset.load.contents import Contents, StoredShard
-from penstock.io.dataset.load.files import join, open_stored
-from penstock.io.dataset.load.readers import open_reader
-from penstock.io.dataset.load.shards import ArrayRecordReader, ExampleReader, wrong_count
+from penstock.io.dataset.load.shards.choose import open_reader
+from penstock.io.dataset.load.shards.contents import Contents, StoredShard
+from penstock.io.dataset.load.shards.files import join, open_stored
+from penstock.io.dataset.load.shards.readers import ArrayRecordReader, ExampleReader, wrong_count
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.examples.frames import Frames, damaged_records, read_frames
 from penstock.io.kernel.shared.offsets import starts_of

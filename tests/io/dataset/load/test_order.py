@@ -4,17 +4,8 @@ import random
 import numpy as np
 import pytest
 
-from penstock.io.dataset.load.order import (
-    Shuffle,
-    Taken,
-    cut,
-    epoch_ranges,
-    part_of_rank,
-    remaining,
-    rows_of,
-    shuffled,
-    total_rows,
-)
+from penstock.io.dataset.load.order import Shuffle, Taken, epoch_ranges, part_of_rank, remaining, shuffled
+from penstock.io.dataset.load.shards.ranges import cut, rows_of, total_rows
 
 # Of `Shuffle(seed=7, buffer=8)`: shards of two rows each, and eight rows.
 ORDERS = ([[6, 8], [2, 4], [4, 6], [0, 2]], [1, 6, 7, 0, 2, 3, 4, 5])

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.columns.of_numpy import array_of
-from penstock.io.dataset.load.contents import Contents, StoredShard
-from penstock.io.dataset.load.files import join, open_unpacked
-from penstock.io.dataset.load.order import Ranges
-from penstock.io.dataset.load.shards import Block, Loss, Rows, ShardReader, wrong_count
+from penstock.io.dataset.load.shards.contents import Contents, StoredShard
+from penstock.io.dataset.load.shards.files import join, open_unpacked
+from penstock.io.dataset.load.shards.ranges import Ranges
+from penstock.io.dataset.load.shards.readers import Block, Loss, Rows, ShardReader, wrong_count
 from penstock.io.dataset.shard_formats.samples import SampleCodec, read_head
 from penstock.io.dataset.shard_formats.tar import Samples, TarReader
 from penstock.io.errors import DataError, InputError

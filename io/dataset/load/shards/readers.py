@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.columns.of_numpy import array_of, flags_of, indices_of
-from penstock.io.dataset.load.contents import StoredShard
-from penstock.io.dataset.load.files import join, open_stored, open_unpacked
-from penstock.io.dataset.load.order import Ranges, rows_of
+from penstock.io.dataset.load.shards.contents import StoredShard
+from penstock.io.dataset.load.shards.files import join, open_stored, open_unpacked
+from penstock.io.dataset.load.shards.ranges import Ranges, rows_of
 from penstock.io.errors import DataError, InputError
 from penstock.io.examples.decode import decode_examples
 from penstock.io.examples.frames import Frames, damaged_records, read_frames

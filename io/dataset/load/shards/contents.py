@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.dataset.load.files import files_below, join, read_if_there
+from penstock.io.dataset.load.shards.files import files_below, join, read_if_there
 from penstock.io.dataset.options import MANIFEST, SCHEMA, TRANSFORM, VERSIONS, WINDOWS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
 from penstock.io.errors import ConfigError, DataError

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from penstock.io.dataset.load.contents import Contents
-from penstock.io.dataset.load.files import join, open_stored
-from penstock.io.dataset.load.shards import ArrayRecordReader, ExampleReader, Loss, ParquetReader, ShardReader
-from penstock.io.dataset.load.tars import SampleReader, tar_schema
+from penstock.io.dataset.load.shards.contents import Contents
+from penstock.io.dataset.load.shards.files import join, open_stored
+from penstock.io.dataset.load.shards.readers import ArrayRecordReader, ExampleReader, Loss, ParquetReader, ShardReader
+from penstock.io.dataset.load.shards.tars import SampleReader, tar_schema
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.schema import Feature, Kind, find_feature
 

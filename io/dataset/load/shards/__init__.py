@@ -1,0 +1,1 @@
+"""What shards a dataset has, and how rows of them are read."""
