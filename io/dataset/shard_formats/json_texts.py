@@ -9,15 +9,20 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from penstock.io.columns.of_numpy import array_of, flags_of
 from penstock.io.kernel.shared.offsets import list_lengths, starts_of
 
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ESCAPES = {chr(code): _SHORT_ESCAPES.get(chr(code), f"\\u{code:04x}") for code in range(0x20)}
+
+# Offsets of Arrow's lists and texts have 32 bits.
+_MAX_OFFSET = (1 << 31) - 1
 
 Leaf = Callable[[pa.Array], pa.Array]
 
@@ -106,28 +111,48 @@ def parsed_objects(documents: Sequence[bytes]) -> list[dict[str, Any]]:
 
 
 def typed(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
-    """Returns values of JSON as a column of the type that they were written from.
+    """Returns values of JSON, or bytes, as a column of the type that they were written from.
 
     Raises:
-      ArrowException: for a value that is not of the type, or would change in it.
+      TypeError: for a value that is not of the type.
+      OverflowError: for an integer that is too large for it.
     """
+    is_present = np.array([value is not None for value in values], bool)
     if types.is_list(arrow_type):
-        if any(value is not None and type(value) is not list for value in values):
-            raise pa.ArrowInvalid("a value is no list")
-        lengths = [0 if value is None else len(value) for value in values]
+        _check(values, list)
+        offsets = array_of(_starts([len(value or ()) for value in values]))
         items = typed([item for value in values if value for item in value], arrow_type.value_type)
-        mask = pa.array([value is None for value in values], pa.bool_())
-        offsets = pa.array(starts_of(_numpy(lengths)), pa.int32())
-        return pa.ListArray.from_arrays(offsets, items, type=arrow_type, mask=mask if None in values else None)
-    if types.is_integer(arrow_type):
-        # Arrow would cut off fractions.
-        for value in values:
-            if value is not None and type(value) is not int:
-                raise pa.ArrowInvalid(f"{value!r} is no integer")
-    if types.is_floating(arrow_type):
-        return pa.array(values, pa.float64()).cast(arrow_type)
-    return pa.array(values, arrow_type)
+        return pa.ListArray.from_arrays(offsets, items, type=arrow_type, mask=flags_of(~is_present))
+    return pa.Array.from_buffers(arrow_type, len(values), [_bits(is_present), *_content(values, arrow_type)])
 
 
-def _numpy(numbers: list[int]) -> Any:
-    return pa.array(numbers, pa.int64()).to_numpy()
+def _content(values: Sequence[Any], arrow_type: pa.DataType) -> list[pa.Buffer]:
+    """Returns the buffers of values, without their validity."""
+    if types.is_string(arrow_type) or types.is_binary(arrow_type):
+        _check(values, str if types.is_string(arrow_type) else bytes)
+        texts = [value.encode() if isinstance(value, str) else value or b"" for value in values]
+        return [pa.py_buffer(_starts(list(map(len, texts)))), pa.py_buffer(b"".join(texts))]
+    if types.is_boolean(arrow_type):
+        _check(values, bool)
+        return [_bits(np.array([bool(value) for value in values], bool))]
+    kind, letter = (int, "iu"[types.is_unsigned_integer(arrow_type)]) if types.is_integer(arrow_type) else (float, "f")
+    _check(values, kind)
+    found = np.array([kind(0) if value is None else value for value in values], f"{letter}{arrow_type.bit_width // 8}")
+    return [pa.py_buffer(found)]
+
+
+def _check(values: Sequence[Any], kind: type) -> None:
+    for value in values:
+        if value is not None and type(value) is not kind:
+            raise TypeError(f"{value!r} is no {kind.__name__}")
+
+
+def _bits(flags: np.ndarray) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(flags, bitorder="little"))
+
+
+def _starts(lengths: list[int]) -> np.ndarray:
+    starts = starts_of(np.array(lengths, np.int64))
+    if starts[-1] > _MAX_OFFSET:
+        raise OverflowError(f"all values together have {starts[-1]} bytes or items, and at most {_MAX_OFFSET} fit")
+    return starts.astype(np.int32)

@@ -155,7 +155,7 @@ class SampleCodec:
         try:
             if types.is_binary(field.type):
                 name = field.name.encode()
-                return pa.array([one.pop(name, None) for one in members], field.type)
+                return typed([one.pop(name, None) for one in members], field.type)
             found = []
             for row, one in enumerate(values):
                 found.append(one.pop(field.name))
@@ -168,7 +168,7 @@ class SampleCodec:
             ) from error
         try:
             return typed(found, field.type)
-        except (pa.ArrowException, OverflowError, TypeError) as error:
+        except (OverflowError, TypeError, UnicodeEncodeError) as error:
             raise InputError(
                 f"{uri}: rows {first} to {first + len(values) - 1}: column {field.name!r} has a value that is not of "
                 f"the type {field.type}: {error}"

@@ -88,6 +88,6 @@ class SampleReader(ShardReader):
         def take(rows: np.ndarray) -> Rows:
             if self.lost is not None:
                 self.lost(Loss(len(rows), reason))
-            return Rows(pa.RecordBatch.from_pylist([], self.schema), rows[:0])
+            return Rows(_nothing(self.schema, 0), rows[:0])
 
         return take

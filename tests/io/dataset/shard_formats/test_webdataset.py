@@ -270,13 +270,13 @@ def test_what_is_damaged_is_named(spoil, message):
     [
         (None, "id", "row 0: column 'id' is missing, or is not what its type int64 becomes: KeyError"),
         ("5], [6", "id", "row 0: 000000000.json does not hold an object of JSON"),
-        ("5.5", "id", "5.5 is no integer"),
-        ('"5"', "id", "'5' is no integer"),
-        ("true", "id", "True is no integer"),
+        ("5.5", "id", "5.5 is no int"),
+        ('"5"', "id", "'5' is no int"),
+        ("true", "id", "True is no int"),
         (str(2**64), "id", "has a value that is not of the type int64"),
         ('"x"', "price", "has a value that is not of the type double"),
         ("7", "name", "has a value that is not of the type string"),
-        ("7", "grid", "a value is no list"),
+        ("7", "grid", "7 is no list"),
         ('["a"]', "view.png", "is missing, or is not what its type list"),
     ],
 )
