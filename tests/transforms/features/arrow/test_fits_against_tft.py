@@ -107,10 +107,6 @@ CASES: dict[str, tuple[str, float]] = {
     "terms_label_int": (_vocabulary("sure", "{labels: label, top_k: 20}"), 0),
     "shared_one": (_vocabulary("text", "{vocabulary: both, top_k: 99, num_oov_buckets: 4}"), 0),
     "shared_two": ("{input: words, ops: [upper, lower, {compute_and_apply_vocabulary: {vocabulary: both}}]}", 0),
-    "shared_late": (
-        "{input: text, ops: [impute_most_frequent, {compute_and_apply_vocabulary: {vocabulary: both, top_k: 99}}]}",
-        0,
-    ),
     "shared_weights": (_vocabulary("city", "{vocabulary: told, weights: weight, reserved_tokens: [none]}"), 0),
     "shared_weights_too": (_vocabulary("bag", "{vocabulary: told, top_k: 25}"), 0),
     "weights_of_terms": ("{input: ids, ops: [{tfidf: 40}]}", 1e-6),
@@ -226,7 +222,7 @@ def test_schema_is_that_of_tft(fitted) -> None:
 def test_vocabularies_are_those_of_tft(fitted) -> None:
     ours, theirs = fitted["arrow"][0] / "vocabularies", fitted["tft"][0] / "transform_fn" / "assets"
     names = [path.name for path in ours.iterdir()]
-    assert len(names) == 23
+    assert len(names) == 22
     assert {name: _content(ours / name) for name in names} == {name: _content(theirs / name) for name in names}
 
 
