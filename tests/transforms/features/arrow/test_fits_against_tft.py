@@ -16,7 +16,11 @@ from penstock.transforms.features.apply import apply_graph, load_graph, transfor
 from penstock.transforms.features.fit import FitTransform
 from penstock.transforms.features.functions import parse_features
 
-pytestmark = pytest.mark.slow  # a fit of tensorflow-transform takes ten seconds or more
+pytestmark = [
+    pytest.mark.slow,  # a fit of tensorflow-transform takes ten seconds or more
+    # tensorflow-transform says so of weights by label, whose sums it rounds.
+    pytest.mark.filterwarnings("ignore:The 'warn' function is deprecated:DeprecationWarning"),
+]
 
 pytest.importorskip("tensorflow_transform")
 
