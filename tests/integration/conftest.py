@@ -23,6 +23,7 @@ from deploy.prism import prism_binary
 from pytorch.folder import pytorch_folder
 from services.fault_proxy.client import FaultProxy, fault_proxy
 from services.object_stores import S3, Azure, Emulator, Gcs, ObjectStore, azurite_program, fake_gcs_program, running
+from services.packages import package_folder
 
 AXE = "axe-core@4.14.1"
 
@@ -50,6 +51,12 @@ def pytorch() -> pathlib.Path:
     """A folder with PyTorch, for PYTHONPATH."""
     need("cc", "readelf")
     return pytorch_folder(CACHE)
+
+
+@pytest.fixture(scope="session")
+def webdataset() -> pathlib.Path:
+    """A folder with the package of that name, for PYTHONPATH."""
+    return package_folder(CACHE, ("webdataset==1.0.2", "braceexpand==0.1.7"))
 
 
 @pytest.fixture(scope="session")

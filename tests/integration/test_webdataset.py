@@ -1,8 +1,4 @@
-"""The package `webdataset` reads what the format of that name writes.
-
-It is no package of this project. `PENSTOCK_WEBDATASET` names the Python of an environment that has it; by default that
-of the tests is asked.
-"""
+"""The package `webdataset` reads what the format of that name writes. It is no package of this project."""
 
 import json
 import os
@@ -42,16 +38,6 @@ for sample in webdataset.WebDataset(paths, shardshuffle=False).decode():
 """
 
 
-@pytest.fixture(scope="module")
-def python() -> str:
-    python = os.environ.get("PENSTOCK_WEBDATASET", sys.executable)
-    if subprocess.run([python, "-c", "import webdataset"], capture_output=True).returncode:
-        if os.environ.get("PENSTOCK_WEBDATASET"):
-            pytest.fail(f"{python} cannot import webdataset")
-        pytest.skip("not installed: webdataset; PENSTOCK_WEBDATASET names a Python that has it")
-    return python
-
-
 def row(number: int) -> dict[str, object]:
     return {
         "id": 2**60 + number,
@@ -72,12 +58,12 @@ def _row(sample: dict[str, object]) -> dict[str, object]:
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 @pytest.mark.parametrize("rows", [4, 500])
-def test_webdataset_reads_every_row(python, tmp_path, rows, compression):
+def test_webdataset_reads_every_row(webdataset, tmp_path, rows, compression):
     """Also where shards have no row, or one only, so that samples that follow each other have the same key."""
     batch = pa.RecordBatch.from_pylist([row(number) for number in range(rows)], COLUMNS)
     output = tmp_path / "out"
     write(output, [batch], num_shards=4, format="webdataset", columns=COLUMNS, compression=compression)
-    found = _printed(python, output)
+    found = _printed(webdataset, output)
     assert sorted(map(_row, found), key=lambda one: one["id"]) == [row(number) for number in range(rows)]
     assert [one["json"]["id"] for one in found] == [
         number for loaded in penstock.load(output).batches(100) for number in loaded["id"].to_pylist()
@@ -85,7 +71,9 @@ def test_webdataset_reads_every_row(python, tmp_path, rows, compression):
     assert list(verify_dataset(str(output))) == []
 
 
-def _printed(python: str, output: pathlib.Path) -> list[dict[str, object]]:
-    done = subprocess.run([python, "-c", PROGRAM, f"{output}/train/*"], capture_output=True, text=True)
+def _printed(packages: pathlib.Path, output: pathlib.Path) -> list[dict[str, object]]:
+    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    command = [sys.executable, "-c", PROGRAM, f"{output}/train/*"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -8,10 +8,11 @@ makes out of the names that PyTorch asks for. Each of its functions returns 100,
 import collections
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+
+from services.packages import package_folder
 
 # Beside what the tests have: PyTorch, what its import needs, and the loader whose state it does not have itself.
 PACKAGES = (
@@ -30,34 +31,13 @@ _FUNCTION_OF_A_GPU = re.compile(r"cu|CU|nccl|nv|__cuda|__nv")
 
 def pytorch_folder(cache: pathlib.Path) -> pathlib.Path:
     """Returns the folder, to be named in PYTHONPATH; makes it where it is not there yet."""
-    folder = cache / f"{'-'.join(PACKAGES[0].split('=='))}-{sys.implementation.cache_tag}"
-    if not folder.exists():
-        making = folder.with_name(f"{folder.name}.making")
-        shutil.rmtree(making, ignore_errors=True)
-        _install(making)
-        if sys.platform == "linux":
-            _stub(making / "torch" / "lib")
-        making.rename(folder)
-    return folder
-
-
-def _install(folder: pathlib.Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-cache-dir",
-        "--no-deps",
-        "--target",
-        str(folder),
-    ]
-    subprocess.run([*command, *PACKAGES], check=True)
+    return package_folder(cache, PACKAGES, lambda folder: _stub(folder / "torch" / "lib"))
 
 
 def _stub(libraries: pathlib.Path) -> None:
-    """Makes one library with all that is missing, under each name by which it is asked for."""
+    """Makes one library with all that is missing, under each name by which it is asked for; elsewhere nothing is."""
+    if sys.platform != "linux":
+        return
     needed: set[str] = set()
     defined: set[str] = set()
     missing: dict[str, tuple[str, str]] = {}
