@@ -19,6 +19,7 @@ import tomllib
 
 import pytest
 from apache_beam.yaml import main as beam_yaml
+from helpers import APART
 
 import penstock.io
 import penstock.transforms
@@ -247,6 +248,7 @@ def modules() -> list[str]:
         found.name
         for package in (penstock, pipelines)
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if found.name not in APART
     ]
 
 

@@ -46,4 +46,4 @@ class ShowOptions(JobOptions):
           ConfigError: says what to give.
         """
         if len(self.shown.dataset) != 1:
-            raise ConfigError(f"give one DATASET, the folder that a job wrote: got {len(self.shown.dataset)}")
+            raise ConfigError(f"DATASET is required, one folder that a job wrote: got {len(self.shown.dataset)}")

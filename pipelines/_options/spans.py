@@ -145,7 +145,8 @@ class _SpansJobOptions(JobOptions):
         """
         least, most = self.counts
         if not least <= len(self._given) <= most:
-            raise ConfigError(f"{self.usage} must be given, got {len(self._given)} arguments; see --help")
+            verb = "are" if " " in self.usage else "is"
+            raise ConfigError(f"{self.usage} {verb} required, got {len(self._given)} arguments; see --help")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -287,7 +287,7 @@ class TestOverwrite:
 
 
 def test_an_interrupted_job_leaves_nothing(tmp_path, good, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_prepare, "build", interrupt)
@@ -309,7 +309,7 @@ def test_an_interrupted_job_leaves_nothing(tmp_path, good, monkeypatch):
     ],
 )
 def test_an_interrupt_after_publication_says_what_is_there(tmp_path, monkeypatch, flags, stage, message):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_prepare, stage, interrupt)
@@ -321,7 +321,7 @@ def test_an_interrupt_after_publication_says_what_is_there(tmp_path, monkeypatch
 
 
 def test_an_interrupt_over_a_broken_dataset_is_an_interrupt(tmp_path, good, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     assert run_prepare("--input", good, "--output", tmp_path / "out") == DONE

@@ -79,8 +79,8 @@ def test_it_takes_neither_beam_nor_tensorflow(dataset):
 
 
 WRONG = {
-    "none": ([], "give one DATASET, the folder that a job wrote: got 0"),
-    "two": (["a", "b"], "give one DATASET, .*: got 2"),
+    "none": ([], "DATASET is required, one folder that a job wrote: got 0"),
+    "two": (["a", "b"], "DATASET is required, .*: got 2"),
     "missing": (["nowhere"], "nowhere: no such folder, or it is empty"),
 }
 

@@ -1,5 +1,6 @@
 """Three lines of Python that load a dataset, for those who look at one: `penstock show`, and the end of `prepare`."""
 
+import contextlib
 import importlib.util
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -17,8 +18,9 @@ _TRAIN = "train"
 def installed_library() -> Library:
     """Returns PyTorch or TensorFlow, whichever is installed; neither is imported."""
     for library, module in _MODULES.items():
-        if importlib.util.find_spec(module) is not None:
-            return library
+        with contextlib.suppress(ImportError):  # of what stands in the way of imports
+            if importlib.util.find_spec(module) is not None:
+                return library
     return "numpy"
 
 

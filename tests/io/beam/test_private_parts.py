@@ -124,7 +124,7 @@ parts = [statesampler.StateSampler, core.get_function_args_defaults, beam.Pipeli
 import penstock.io, penstock.transforms
 for package in (penstock.io, penstock.transforms):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if "kernel.native._" not in module.name and "tensorflow" not in module.name:
+        if not any(name in module.name for name in ("kernel.native._", "tensorflow", "load.torch")):
             importlib.import_module(module.name)
 _ = beam.Pipeline("FlinkRunner") | beam.Create([1]) | beam.ParDo(beam.DoFn())
 new = {name for name in beam.PTransform._known_urns if name not in urns}

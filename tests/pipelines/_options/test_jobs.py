@@ -69,7 +69,7 @@ def test_a_job_that_does_not_say_what_it_reads_is_incomplete():
 
 @pytest.mark.parametrize("job", JOBS)
 def test_every_job_asks_for_what_it_needs(job, capsys):
-    with pytest.raises(ConfigError, match=r"^(--\w+ is|A B are) required"):
+    with pytest.raises(ConfigError, match=r"^(--\w+ is|A B are|DATASET( is|.* are)) required"):
         JOBS[job][0].parse([])
 
 
