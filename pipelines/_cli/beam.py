@@ -17,11 +17,12 @@ from pipelines._cli import beam_flags as _beam_flags
 from pipelines._cli import flink as flink  # Beam finds the options of job servers when their class is there
 from pipelines._cli import stores as stores
 from pipelines._cli.flags import Parser, flag_names
+from pipelines._report.process import is_started_for_a_job
 
 _View = TypeVar("_View", bound=PipelineOptions)
 
 # Threads keep no more than four cores busy, since they share an interpreter lock (docs/performance.md).
-_PROCESS_CORES = 4
+_PROCESS_CORES = 8
 
 _TABLE = '''"""The flags of Beam {version} and of its job servers (`flink.py`), by `python -m pipelines._cli.beam`."""
 
@@ -63,13 +64,15 @@ def flag_table() -> str:
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     """Beam's options from what a job left over; the local runner gets a worker for each core: processes if many.
 
+    A process that was not started for a job has threads of others, and is not forked unless it says so.
+
     Raises:
       ConfigError: for a value that Beam does not take.
     """
     beam_parser().parse_known_args(list(arguments))
     # Nothing that workers need is defined in the main program, which Beam would pickle for them.
     workers = [f"--direct_num_workers={usable_cores()}"]
-    if usable_cores() >= _PROCESS_CORES:
+    if usable_cores() >= _PROCESS_CORES and is_started_for_a_job():
         workers.append("--direct_running_mode=multi_processing")
     return _JobOptions([*workers, "--no_save_main_session", *arguments])
 

@@ -28,6 +28,7 @@ from pipelines._report.logging import (
     without_worker_tracebacks,
     worth_showing,
 )
+from pipelines._report.process import started_for_a_job
 from pipelines._report.result import DATA_FAILED, WRONG_USAGE
 from pipelines._run import job as _job
 from pipelines._run.job import is_local, run_pipeline
@@ -119,12 +120,16 @@ def test_one_worker_for_each_core_unless_told_otherwise():
     assert workers("--direct_num_workers=7") == 7
 
 
-@pytest.mark.parametrize(("cores", "mode"), [(3, "in_memory"), (4, "multi_processing")])
-def test_workers_are_processes_on_many_cores_unless_told_otherwise(monkeypatch, cores, mode):
+@pytest.mark.parametrize(("cores", "mode"), [(7, "in_memory"), (8, "multi_processing")])
+def test_workers_of_a_command_are_processes_on_many_cores_unless_told_otherwise(monkeypatch, cores, mode):
+    def found(*flags: str) -> str:
+        return beam_options(flags).view_as(DirectOptions).direct_running_mode
+
     monkeypatch.setattr(_beam, "usable_cores", lambda: cores)
-    assert beam_options([]).view_as(DirectOptions).direct_running_mode == mode
-    threads = beam_options(["--direct_running_mode=in_memory"])
-    assert threads.view_as(DirectOptions).direct_running_mode == "in_memory"
+    assert found() == "in_memory", "a program may have threads of its own, which a fork would lack"
+    with started_for_a_job("penstock "):
+        assert found() == mode
+        assert found("--direct_running_mode=in_memory") == "in_memory"
 
 
 @pytest.mark.parametrize(
