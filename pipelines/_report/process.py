@@ -16,6 +16,7 @@ from typing import NoReturn
 import pipelines
 from penstock.io.files.sizes import byte_text
 from pipelines._report.printable import printable
+from pipelines._report.signals import Interrupted, ended_by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +125,9 @@ def imports() -> Iterator[None]:
 
     It would look through a million objects several times while Beam is imported, and again while the job runs. They
     stay, so it leaves them alone (`gc.freeze`). A process that was not started for a job keeps its collector as it is.
+
+    Raises:
+      Interrupted: when a signal came, and a module that was imported caught what it raised.
     """
     if not is_started_for_a_job():
         yield
@@ -134,6 +138,8 @@ def imports() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
+    if ended_by() is not None:
+        raise Interrupted
 
 
 def leave_threads() -> None:

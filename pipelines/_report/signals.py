@@ -1,8 +1,8 @@
 """Signals that end a job: SIGTERM and SIGHUP as Ctrl-C does, with everything cleaned up.
 
-A signal raises a KeyboardInterrupt in the main thread, which all that cleans up knows. After the first one, further
-ones of a supervisor or a closed terminal, which both may send several, do not disturb the cleaning; another Ctrl-C ends
-the process at once.
+A signal raises a KeyboardInterrupt (`Interrupted`) in the main thread, which all that cleans up knows. After the first
+one, further ones of a supervisor or a closed terminal, which both may send several, do not disturb the cleaning;
+another Ctrl-C ends the process at once.
 """
 
 import contextlib
@@ -21,6 +21,14 @@ _children: set[int] = set()
 # What was there before, in the block of `ending_cleanly`, and what was ignored.
 _before: dict[signal.Signals, Any] = {}
 _ignored: set[signal.Signals] = set()
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has come. Of the class itself, Python would end by SIGINT, whatever code the program exits with.
+
+    It does so when one was raised in code that is compiled from a string, as of dataclasses, even if it was caught
+    (`_Py_UnhandledKeyboardInterrupt`, which is set for that class alone).
+    """
 
 
 class Stopped(KeyboardInterrupt):
@@ -94,7 +102,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     global _received
     if _received is None:
         _received = signal.Signals(number)
-        raise KeyboardInterrupt
+        raise Interrupted
     if number == signal.SIGINT:
         with contextlib.suppress(OSError):  # not through `sys.stderr`, which may be writing just now
             os.write(2, b"interrupted again: temporary files are left behind, which the next run removes\n")
