@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -26,7 +26,6 @@ from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.dead_letters.record import LETTERS
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
-from penstock.io.files.folders import copy_folder
 from penstock.io.files.temporary import temporary_folder
 from penstock.io.kafka.producer import look_up
 from penstock.io.kafka.target import KafkaTarget
@@ -37,18 +36,15 @@ from penstock.io.schema import load_schema, schema_features, schema_fingerprint,
 from penstock.io.sources.base import PositionedSource, Source
 from penstock.io.sources.files import FileSource
 from penstock.io.write import CountRows, WriteDataset
-from penstock.transforms.checks.environment import unexpected_features
 from penstock.transforms.checks.file import key_names
 from penstock.transforms.features.apply import (
     ApplyTransform,
-    check_transform,
     transform_fingerprint,
     transformed_schema,
 )
 from penstock.transforms.features.engine import fitted_engine
-from penstock.transforms.features.exported.export import export_saved_model
 from penstock.transforms.features.fit import fit_notes
-from penstock.transforms.features.left_out import leave_out, read_left_out
+from penstock.transforms.features.left_out import read_left_out
 from penstock.transforms.shuffle_key import AssignShuffleKey
 from penstock.transforms.splits.balance import TellBalance
 from pipelines._cli.streams import source_request
@@ -62,9 +58,9 @@ from pipelines._jobs.dataset_statistics import (
     window_summaries,
 )
 from pipelines._jobs.going_on import begin_stream, stream_settings
+from pipelines._jobs.graph import fitted, graph_of, left_out, why_twice
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
-from pipelines._plan.fitting import fit_and_keep, fit_features, reads_twice
 from pipelines._plan.inferred import infer_schema
 from pipelines._plan.input import input_provenance, input_uris, look_at, no_rows, open_input
 from pipelines._plan.kept import KeptRows
@@ -283,8 +279,8 @@ def _write_dataset(
     with showing_progress(), folder as staging:
         plan = plan or _inferred_plan(options, source, recipe, staging)
         write_schema(plan.row_schema, staging.path(SCHEMA))
-        twice = _reads_twice(options, plan)
-        with _fitted(options, plan, staging, twice) as (graph, kept):
+        twice = why_twice(options, plan)
+        with fitted(options, plan, staging, twice) as (graph, kept):
             title, streaming = "writing the dataset", not source.is_bounded
             with run_pipeline(options.beam, title, _phases(options, recipe, kept), streaming) as pipeline:
                 letters = handler(staging.dead_letters, staging.run_id)
@@ -305,31 +301,6 @@ def _write_dataset(
         raise no_rows(source)
     result = windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
     return dataclasses.replace(result, report=report_windows(options), read_twice=twice)
-
-
-def _reads_twice(options: DatasetJobOptions, plan: Plan) -> str | None:
-    """Why the input is read once more after the fit; None where it is not, or nothing is fitted."""
-    if not options.transform.features:
-        return None
-    return reads_twice(plan, options.beam, options.stream.windows is not None)
-
-
-@contextlib.contextmanager
-def _fitted(
-    options: DatasetJobOptions, plan: Plan, staging: Staging, twice: str | None
-) -> Iterator[tuple[str | None, KeptRows | None]]:
-    """The graph to apply, if there is one, and the rows, where the fit has read and checked them."""
-    directory = staging.path(TRANSFORM)
-    if not options.transform.features or twice:
-        yield _graph(options, plan, directory), None
-        return
-    kept, stream = KeptRows(os.path.join(spill_directory(staging), "kept")), options.stream
-    try:
-        fit_and_keep(plan, options.beam, directory, kept, options.output.shuffle == "none", stream.allowed_lateness)
-        _export(options, directory)
-        yield directory, kept
-    finally:
-        kept.remove()
 
 
 def _phases(options: DatasetJobOptions, recipe: Recipe, kept: KeptRows | None) -> list[Phase]:
@@ -369,7 +340,7 @@ def _write_stream(options: DatasetJobOptions, plan: Plan, run_id: str, handler: 
             # What is shown of windows is shown of the dataset, whichever start published them.
             progress.add(windows=len(resumption.windows), final=sum(window.final for window in resumption.windows))
         write_schema(plan.row_schema, stores.join(output, SCHEMA))
-        graph = _graph(options, plan, stores.join(output, TRANSFORM))
+        graph = graph_of(options, plan, stores.join(output, TRANSFORM))
         build(pipeline, options, plan, staging, graph, handler(staging.dead_letters, staging.run_id), resumption)
     return windows_result(options.name, read_window_manifests(output), output, time.monotonic() - started)
 
@@ -389,7 +360,7 @@ def _early_plan(options: DatasetJobOptions, source: Source, recipe: Recipe) -> P
         return None
     plan = Plan.bind(source, recipe, load_schema(options.checks.schema))
     if graph:
-        _left_out(graph, plan)
+        left_out(graph, plan)
     if not options.transform.features:
         _columns(options, plan, graph)
     return plan
@@ -424,32 +395,6 @@ def _inferred_plan(options: DatasetJobOptions, source: Source, recipe: Recipe, s
     with temporary_folder() if is_near else contextlib.nullcontext(staging.directory) as folder:
         inferred = infer_schema(source, options.beam, stores.join(folder, SCHEMA))
     return Plan.bind(source, recipe, inferred.schema, inferred.notes)
-
-
-def _graph(options: DatasetJobOptions, plan: Plan, directory: str) -> str | None:
-    """The folder of the graph to apply: fitted now, or a copy of the one given; None without features."""
-    if options.transform.transform:
-        outputs = _left_out(options.transform.transform, plan)
-        copy_folder(options.transform.transform, directory)
-        if outputs:
-            leave_out(directory, outputs, transformed_schema(directory))
-    elif plan.recipe.preprocessing is not None:
-        fit_features(plan, options.beam, directory)
-        _export(options, directory)
-    else:
-        return None
-    return directory
-
-
-def _export(options: DatasetJobOptions, directory: str) -> None:
-    if options.transform.export_saved_model and fitted_engine(directory) == "arrow":
-        export_saved_model(directory)
-
-
-def _left_out(graph: str, plan: Plan) -> dict[str, tuple[str, ...]]:
-    """The outputs of a graph that need what the environment does not expect; checks that it can be applied."""
-    unexpected = {feature.name for feature in unexpected_features(plan.whole_schema, plan.schema)}
-    return check_transform(graph, schema_features(plan.row_schema), unexpected)
 
 
 def _provenance(options: DatasetJobOptions, plan: Plan, graph: str | None) -> dict[str, Any]:
