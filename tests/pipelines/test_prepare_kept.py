@@ -12,7 +12,7 @@ from helpers import dead_letters, job, manifest_of, run_prepare, write_csv, writ
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.features.functions import parse_features
 from penstock.transforms.verify import verify_dataset
-from pipelines._jobs import prepare
+from pipelines._jobs import graph
 from pipelines._plan import kept
 from pipelines._plan.fitting import reads_twice
 from pipelines._plan.kept import KeptRows
@@ -57,7 +57,7 @@ def flags(folder, output="out"):
 
 
 def twice(monkeypatch):
-    monkeypatch.setattr(prepare, "reads_twice", lambda *_: "a test asks for it")
+    monkeypatch.setattr(graph, "reads_twice", lambda *_: "a test asks for it")
 
 
 def files(output):
