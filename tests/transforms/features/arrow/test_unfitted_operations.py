@@ -20,6 +20,7 @@ from penstock.transforms.features.tensors.arrays import graph_column
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("tensorflow_transform")
+TFGraphContext = pytest.importorskip("tensorflow_transform.graph_context").TFGraphContext
 
 # The least number that is not subnormal, and what a number may lack that is computed from one.
 _TINY, _SMALL = np.float32(1.17549435e-38), np.float32(4e-38)
@@ -295,11 +296,13 @@ def _tensorflow_rows(bound: Any, batch: pa.RecordBatch) -> tuple[pa.Array, dict[
         function = tf.function(function, input_signature=[specs], autograph=False)
     found: list[pa.Array] = []
     faults: dict[int, str] = {}
-    for start, end, result in _pieces(function, bound, columns, 0, ROWS):
-        if isinstance(result, str):
-            faults[start] = result
-        else:
-            found.append(_lists(result, end - start))
+    # Without a context of its own, tensorflow-transform takes what a job before it left in this thread, which is None.
+    with TFGraphContext(tf.Module()):
+        for start, end, result in _pieces(function, bound, columns, 0, ROWS):
+            if isinstance(result, str):
+                faults[start] = result
+            else:
+                found.append(_lists(result, end - start))
     return pa.concat_arrays(found), faults
 
 
