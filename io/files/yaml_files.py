@@ -154,6 +154,11 @@ class _Loader(yaml.SafeLoader):
         if node.tag == "tag:yaml.org,2002:merge":
             return node
         try:
+            # Of two escapes, as JSON writes them, PyYAML does not make the one character that they stand for.
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise self.fault(node, f"{shown_text(node.value)} has a lone surrogate, which is no text") from error
+        try:
             self.construct_object(node)
         except _BAD_SCALAR as error:
             why = error.problem if isinstance(error, yaml.MarkedYAMLError) else error

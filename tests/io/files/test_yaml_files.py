@@ -69,6 +69,8 @@ FAULTS = {
     "open_quote": ("$'a", "is not valid YAML: found unexpected end of stream"),
     "two_documents": ("a: 1\n---\nb: 2\n", "line 2, column 1: is not valid YAML: .*; a file holds one document"),
     "control_character": ('$"\x07"', r"line 2: the character '\\x07' cannot be used"),
+    "lone_surrogate": ('$"\\ud83d"', r"line 2: '\\ud83d' has a lone surrogate, which is no text"),
+    "lone_surrogate_in_a_name": ('${"a\\ude00": 1}', "line 2: .* has a lone surrogate"),
     "empty": ("", "line 1: (is empty; give a mapping|has no entry)"),
     "comment": ("# nothing\n", "line 1: (is empty; give a mapping|has no entry)"),
     "null": ("~\n", "line 1: must be a mapping of names, got None"),
@@ -153,6 +155,11 @@ def test_as_many_levels_and_values_as_are_allowed_are_read(monkeypatch):
     assert read("[&a [x, x], *a, y]") == [["x", "x"], ["x", "x"], "y"]
     with pytest.raises(ConfigError, match="more than 8 values"):
         read("[&a [x, x], *a, y, y]")
+
+
+def test_escapes_of_json_are_one_character():
+    (key, value), *_ = pairs(parse_yaml('{"\\ud83d\\ude00": "a\\ud83d\\ude00"}', "a.yaml"), Location("a.yaml"))
+    assert (key.text, value_of(value)) == ("\U0001f600", "a\U0001f600")
 
 
 def test_keys_know_their_lines():

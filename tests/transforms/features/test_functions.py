@@ -104,6 +104,18 @@ CASES = {
         "features:\n  n: {ops: [{clip_by_quantile: {lower: 0.0001}}]}",
         "lower must be a fraction between 0 and 1 of at most three digits, such as 0.01, got 0.0001",
     ),
+    "reserved_twice": (
+        "features:\n  text: {ops: [{compute_and_apply_vocabulary: {reserved_tokens: [a, b, a]}}]}",
+        "reserved_tokens has 'a' twice: each value has one number",
+    ),
+    "reserved_empty": (
+        "features:\n  text: {ops: [{compute_and_apply_vocabulary: {reserved_tokens: ['']}}]}",
+        "reserved_tokens has '', and a text file holds no line breaks .* tfrecord_gzip does",
+    ),
+    "reserved_lines": (
+        'features:\n  n: {ops: [{compute_and_apply_vocabulary: {reserved_tokens: ["a\\nb"]}}]}',
+        r"reserved_tokens has 'a\\nb', and a text file",
+    ),
     "bounds_order": (
         "features:\n  n: {ops: [{clip_by_value: {min: 5, max: 1}}]}",
         "min must not exceed max, got 5 and 1",

@@ -1,6 +1,8 @@
 """Operations that are fitted: they look at the values of the rows of the fit, which is the train split."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from penstock.io.schema import Kind
 from penstock.transforms.features.operations.operation import INT, KEY, NUMBER, TEXT, Operation, Parameter
@@ -67,6 +69,19 @@ def _check_shares(_: object, arguments: object) -> str | None:
     return None
 
 
+def _check_reserved(_: object, arguments: Mapping[str, Any]) -> str | None:
+    tokens: Sequence[str] = arguments.get("reserved_tokens", ())
+    for place, token in enumerate(tokens):
+        if token in tokens[:place]:
+            return f"reserved_tokens has {token!r} twice: each value has one number"
+        if arguments.get("file_format", "text") == "text" and (not token or "\n" in token or "\r" in token):
+            return (
+                f"reserved_tokens has {token!r}, and a text file holds no line breaks and no empty texts; "
+                "file_format: tfrecord_gzip does"
+            )
+    return None
+
+
 FITTED = (
     _SCALE_TO_0_1,
     _SCALE_TO_Z_SCORE,
@@ -125,6 +140,7 @@ FITTED = (
         },
         main="top_k",
         fitted=True,
+        check=_check_reserved,
     ),
     Operation(
         "tfidf",
