@@ -138,7 +138,16 @@ def imports() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
-    if ended_by() is not None:
+    end_if_asked()
+
+
+def end_if_asked() -> None:
+    """Ends the job this process was started for, if a signal came and what it raised was caught on its way.
+
+    Raises:
+      Interrupted: then.
+    """
+    if is_started_for_a_job() and ended_by() is not None:
         raise Interrupted
 
 

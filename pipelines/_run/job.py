@@ -20,7 +20,7 @@ from penstock.io.errors import ConfigError, RunnerError
 from penstock.io.files.temporary import remove_process_folder
 from pipelines._report.logging import without_worker_tracebacks
 from pipelines._report.phases import Phase
-from pipelines._report.process import leave_threads
+from pipelines._report.process import end_if_asked, leave_threads
 from pipelines._report.progress import progress_bar
 from pipelines._report.signals import ending_with_us, take_signals
 from pipelines._run.stopping import Stopping, check_stopping
@@ -108,6 +108,7 @@ def _imports_at_rest() -> Iterator[None]:
 
 
 def _run(pipeline: beam.Pipeline, server: JobServer, where: StreamRunner | None, stopping: Stopping) -> None:
+    end_if_asked()
     try:
         pipeline.result = result = pipeline.run()
         take_signals()

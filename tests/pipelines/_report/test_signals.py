@@ -26,6 +26,24 @@ with ending_cleanly():
 """
 
 
+# A library that catches all, while the graph is built, takes the signal away.
+CATCHES = """
+import os, signal, sys
+from pipelines import prepare
+from pipelines._cli import beam
+from pipelines._cli.command import command
+options = beam.beam_options
+def catching(*arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException:
+        print("caught", flush=True)
+    return options(*arguments)
+beam.beam_options = catching
+sys.exit(command("prepare", prepare.run, argv=sys.argv[1:]))
+"""
+
+
 @pytest.fixture
 def job():
     process = subprocess.Popen([sys.executable, "-c", JOB], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -135,3 +153,11 @@ def test_a_thread_that_is_not_the_main_one_gets_no_signals():
     thread.start()
     thread.join()
     assert found == [signal.SIG_DFL]
+
+
+def test_a_signal_that_was_caught_on_its_way_ends_the_job_before_it_runs(tmp_path):
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    arguments = ["--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / "out")]
+    ended = subprocess.run([sys.executable, "-c", CATCHES, *arguments], capture_output=True, text=True)
+    assert (ended.stdout, ended.returncode) == ("caught\n", 128 + signal.SIGTERM), ended.stderr
+    assert not (tmp_path / "out" / "manifest.json").exists()
