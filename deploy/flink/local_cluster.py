@@ -120,7 +120,9 @@ class LocalCluster:
 
     def workers(self) -> list[int]:
         """The processes of the Python workers, one for each TaskManager with a job."""
-        return children(self.worker_pool.pid)
+        started = children(self.worker_pool.pid)
+        # On Linux the pool's own child forks them.
+        return [worker for child in started for worker in children(child)] if sys.platform == "linux" else started
 
     def _job_server(self) -> list[str | pathlib.Path]:
         """Jobs would start one for themselves, in some seconds, and take what they staged along when they end."""

@@ -7,19 +7,27 @@
 
 Beam's own pool (`apache_beam.runners.worker.worker_pool_main`) listens on all interfaces and runs whatever `python` is
 in the PATH. This one listens on loopback and its workers run in the interpreter that it runs in: what is installed
-there is what a job can use. Nothing that a job stages (`--setup_file`, `--requirements_file`) is installed.
+there is what a job can use. Nothing that a job stages (`--setup_file`, `--requirements_file`) is installed. On Linux
+they are forked from a process that has imported Beam, which costs 2 s of a core; what else a job needs each of them
+imports anew, as it is at that time.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import gc
+import importlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -37,16 +45,89 @@ from google.protobuf import json_format, text_format
 _LOOK_SECONDS = 10
 _SECONDS = 5
 
+# Beam's main program of a worker.
+_WORKER = "apache_beam.runners.worker.sdk_worker_main"
+
 
 @dataclasses.dataclass
 class _Worker:
     """A process, and which job of which Flink cluster it serves, once that is known."""
 
-    process: subprocess.Popen[bytes]
+    process: "subprocess.Popen[bytes] | _Forked"
     worker_id: str
     provision: str
     job: tuple[str, str] | None = None
     asked_to_end: bool = False
+
+
+def _started(*arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Starts this program with other arguments."""
+    # Workers share the cores already.
+    environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
+    program = [sys.executable, os.path.abspath(__file__), *arguments]
+    return subprocess.Popen(program, env=environment, pass_fds=pass_fds)
+
+
+class _Forked:
+    """A process that another one has forked, as `subprocess.Popen` has it; its exit code is not known."""
+
+    def __init__(self, pid: int, fd: int):
+        self.pid = pid
+        self._fd = fd
+
+    def poll(self) -> int | None:
+        """0 when it has ended, else None."""
+        return 0 if select.select([self._fd], [], [], 0)[0] else None
+
+    def wait(self) -> int:
+        """Returns when it has ended."""
+        select.select([self._fd], [], [])
+        return 0
+
+    def terminate(self) -> None:
+        """Asks it to end."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._fd, number)
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+class _Template:
+    """A process that has imported Beam and forks workers on request; it ends with this one."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            self._process = _started(f"--template={theirs.fileno()}", pass_fds=[theirs.fileno()])
+            self._file = ours.makefile("rw")
+
+    def fork(self, arguments: Sequence[str]) -> _Forked:
+        """Makes a worker with arguments of the command line.
+
+        Raises:
+          OSError: when the template, or already the worker, has been killed.
+        """
+        print(json.dumps(arguments), file=self._file, flush=True)
+        answer = self._file.readline()
+        if not answer:
+            raise ChildProcessError("the template has ended")
+        pid = int(answer)
+        return _Forked(pid, os.pidfd_open(pid))
+
+    def close(self) -> None:
+        """Ends it, and not its workers."""
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
@@ -64,23 +145,38 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         self._lock = threading.Lock()
         self._workers: list[_Worker] = []
         self._ended_before: set[tuple[str, str]] = set()
+        self._template: _Template | None = None
 
     def StartWorker(self, request: Any, context: Any) -> Any:
         """Beam's request for a worker; it finds out by itself, from the runner, what it is for."""
-        worker = subprocess.Popen(
-            [
-                sys.executable,
-                os.path.abspath(__file__),
-                f"--worker={request.worker_id}",
-                f"--provision={request.provision_endpoint.url}",
-                f"--control={request.control_endpoint.url}",
-                f"--logging={request.logging_endpoint.url}",
-            ]
-        )
+        arguments = [
+            f"--worker={request.worker_id}",
+            f"--provision={request.provision_endpoint.url}",
+            f"--control={request.control_endpoint.url}",
+            f"--logging={request.logging_endpoint.url}",
+        ]
         with self._lock:
+            worker = self._start(arguments)
             self._workers.append(_Worker(worker, request.worker_id, request.provision_endpoint.url))
         print(f"worker {request.worker_id} of {request.control_endpoint.url}: process {worker.pid}", flush=True)
         return beam_fn_api_pb2.StartWorkerResponse()
+
+    def warm_up(self) -> None:
+        """Makes the first worker start sooner."""
+        if self._template is None and hasattr(os, "pidfd_open"):
+            self._template = _Template()
+
+    def _start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes] | _Forked:
+        """Makes a worker: by a fork, where the system has what that needs."""
+        self.warm_up()
+        if self._template is None:
+            return _started(*arguments)
+        try:
+            return self._template.fork(arguments)
+        except OSError:  # somebody has killed it
+            self._template.close()
+            self._template = _Template()
+            return self._template.fork(arguments)
 
     def StopWorker(self, request: Any, context: Any) -> Any:
         """Beam's request to end a worker: the runner closes the connection next."""
@@ -103,6 +199,8 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     def close(self) -> None:
         """Ends all workers."""
         with self._lock:
+            if self._template is not None:
+                self._template.close()
             for worker in self._workers:
                 worker.process.terminate()
             for worker in self._workers:
@@ -159,6 +257,7 @@ def _provision_info(worker_id: str, provision: str, seconds: float) -> Any:
 def serve(port: int) -> None:
     """Starts workers on request, until the process is asked to end."""
     pool, ended = WorkerPool(), threading.Event()
+    pool.warm_up()
     server = grpc.server(shared_unbounded_instance(), options=[("grpc.http2.max_ping_strikes", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     if server.add_insecure_port(f"127.0.0.1:{port}") == 0:
@@ -173,39 +272,71 @@ def serve(port: int) -> None:
     pool.close()
 
 
-def become_worker(worker: str, provision: str, control: str, logging: str) -> None:
+def be_template(number: int) -> None:
+    """Forks workers on request, with Beam imported; returns at the end, of each worker too."""
+    before = [(each, signal.signal(each, signal.SIG_IGN)) for each in (signal.SIGCHLD, signal.SIGINT)]
+    importlib.import_module(_WORKER)
+    gc.freeze()
+    arguments = _forked_with(number)
+    if arguments is not None:
+        for each, handler in before:
+            signal.signal(each, handler)
+        become_worker(_parser().parse_args(arguments))
+
+
+def _forked_with(number: int) -> list[str] | None:
+    """Makes a fork for each line of a socket; returns the line's arguments there, and None here when it is closed."""
+    with socket.socket(fileno=number) as requests, requests.makefile("rw") as file:
+        for line in file:
+            pid = os.fork()
+            if not pid:
+                return list(json.loads(line))
+            print(pid, file=file, flush=True)
+    return None
+
+
+def become_worker(arguments: argparse.Namespace) -> None:
     """Turns this process into a worker: asks the runner for the job's options, then runs Beam's main program.
 
     The names in the environment are those that Beam's container sets (beam/sdks/python/container/boot.go).
     """
-    info = _provision_info(worker, provision, 60)
+    info = _provision_info(arguments.worker, arguments.provision, 60)
     os.environ |= {
-        "WORKER_ID": worker,
+        "WORKER_ID": arguments.worker,
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
-        "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(info.control_endpoint.url or control),
-        "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(info.logging_endpoint.url or logging),
+        "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(info.control_endpoint.url or arguments.control),
+        "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(info.logging_endpoint.url or arguments.logging),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
         "SEMI_PERSISTENT_DIRECTORY": tempfile.gettempdir(),
     }
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the cores already
     if info.status_endpoint.url:
         os.environ["STATUS_API_SERVICE_DESCRIPTOR"] = _descriptor(info.status_endpoint.url)
-    os.execv(sys.executable, [sys.executable, "-m", "apache_beam.runners.worker.sdk_worker_main"])
+    # As `python -m` would have it.
+    sys.argv, sys.path[0] = [_WORKER], os.getcwd()
+    program = sys.modules["__main__"] = importlib.import_module(_WORKER)
+    program.main(sys.argv)
 
 
 def _descriptor(url: str) -> str:
     return text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
 
 
-def main() -> None:
-    """A pool on a port, or one of its workers."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("port", type=int, nargs="?", default=50000)
     for name in ("worker", "provision", "control", "logging"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.worker:
-        become_worker(arguments.worker, arguments.provision, arguments.control, arguments.logging)
+    parser.add_argument("--template", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    """A pool on a port, one of its workers, or what these are forked from."""
+    arguments = _parser().parse_args()
+    if arguments.template is not None:
+        be_template(arguments.template)
+    elif arguments.worker:
+        become_worker(arguments)
     else:
         serve(arguments.port)
 

@@ -13,7 +13,12 @@ from typing import ClassVar
 
 import grpc
 import pytest
-from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc
+from apache_beam.portability.api import (
+    beam_fn_api_pb2,
+    beam_provision_api_pb2,
+    beam_provision_api_pb2_grpc,
+    endpoints_pb2,
+)
 from deploy.flink import worker_pool
 from deploy.flink.job_server import job_server_jar, run_maven
 from deploy.flink.local_cluster import LocalCluster
@@ -319,3 +324,30 @@ def test_workers_end_with_their_job_and_others_stay(rest, provision, capsys):
         for process in processes:
             process.kill()
             process.wait()
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="workers are forked on Linux")
+def test_workers_are_forked_also_when_what_forks_them_was_killed(provision):
+    pool = worker_pool.WorkerPool()
+    # Nobody listens there: a worker tries for a while.
+    endpoint = endpoints_pb2.ApiServiceDescriptor(url=f"127.0.0.1:{free_port()}")
+    own = endpoints_pb2.ApiServiceDescriptor(url=provision(job_name="x"))
+    request = beam_fn_api_pb2.StartWorkerRequest(
+        worker_id="1-1", provision_endpoint=own, control_endpoint=endpoint, logging_endpoint=endpoint
+    )
+    try:
+        pool.StartWorker(request, None)
+        pool.StartWorker(request, None)
+        template = pool._template._process
+        workers = [worker.process for worker in pool._workers]
+        assert children(template.pid) == [worker.pid for worker in workers]
+        workers[0].kill()
+        assert workers[0].wait() == workers[0].poll() == 0
+        template.kill()
+        template.wait()
+        assert workers[1].poll() is None
+        pool.StartWorker(request, None)
+        assert pool._template._process.pid != template.pid
+    finally:
+        pool.close()
+    assert [worker.process.poll() for worker in pool._workers] == [0, 0, 0]
