@@ -9,7 +9,7 @@
     └── DataError              the data failed (jobs exit with 1)
         ├── InputError         a fault of a whole file: no row of it can be trusted or counted
         ├── NoRowsError        there is not a single row where some are needed
-        ├── RunnerError        what runs a pipeline has died, or cannot be reached: Prism, a job server, a cluster
+        ├── RunnerError        what runs a pipeline has failed, or cannot be reached: Prism, a job server, a cluster
         ├── StorageError       what a run writes has no place: a full disk, no permission; an OSError too
         │   ├── MissingFileError   a store has no such object, or no such bucket; a FileNotFoundError too
         │   └── ChangedFileError   an object was replaced while it was read
@@ -58,7 +58,7 @@ class ChangedFileError(StorageError):
 
 
 class RunnerError(DataError):
-    """What runs the pipeline has died or cannot be reached; the message says what runs on, and how to go on."""
+    """What runs the pipeline has failed or cannot be reached; the message says what runs on, and how to go on."""
 
 
 class RejectedRecordError(DataError):

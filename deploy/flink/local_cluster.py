@@ -182,6 +182,8 @@ class LocalCluster:
             "taskmanager.memory.framework.off-heap.size": "128m",
             "taskmanager.memory.network.min": "128m",
             "taskmanager.memory.network.max": "128m",
+            # By default each shuffle of a batch job takes 16 MB of that, which is too much for four tasks.
+            "taskmanager.network.sort-shuffle.min-buffers": 64,
             "taskmanager.memory.managed.size": "64m",
             "taskmanager.memory.jvm-metaspace.size": "256m",
             "taskmanager.memory.jvm-overhead.min": "192m",

@@ -3,7 +3,7 @@
 import re
 
 from penstock.io import errors
-from penstock.io.errors import DataError, PenstockError, StorageError
+from penstock.io.errors import DataError, PenstockError, RunnerError, StorageError
 from penstock.io.files.system_errors import explained, out_of_memory
 
 # The last of the errors in a text is the outermost; of older ones only the text of their cause remains.
@@ -15,6 +15,9 @@ _RAISED = re.compile(
 )
 _FILENAME = re.compile(r": '(?P<path>.*)'$")
 _STEP = re.compile(r"\[while running '(?P<step>[^\n]*?)'\]")
+# What Beam says of a job whose Java has failed, where no Python worker raised anything.
+_JAVA = re.compile(r"Pipeline \S+ failed in state \w+: (?=(?:java|org)\.)")
+_OF_PYTHON = ("Traceback (most recent call last)", "Error received from SDK harness")
 _AFTER_MESSAGE = re.compile(r"\n\n(?:During handling of|The above exception)|\n\s*(?:at |Traceback \()")
 
 
@@ -29,7 +32,7 @@ def worker_error(error: BaseException) -> PenstockError | None:
         text = text.replace("\\n", "\n")
     raised = list(_RAISED.finditer(text))
     if not raised:
-        return None
+        return _java_error(text)
     rest = text[raised[-1].end() :]
     if raised[-1]["memory"]:
         return _memory_error(rest)
@@ -37,6 +40,13 @@ def worker_error(error: BaseException) -> PenstockError | None:
         return _system_error(int(raised[-1]["errno"]), _message(rest))
     kind: type[PenstockError] = getattr(errors, raised[-1]["name"])
     return kind(_message(rest))
+
+
+def _java_error(text: str) -> RunnerError | None:
+    found = _JAVA.match(text)
+    if found is None or any(mark in text for mark in _OF_PYTHON):
+        return None
+    return RunnerError(f"the runner has failed the job: {_message(text[found.end() :])}; its own log may say more")
 
 
 def _memory_error(text: str) -> DataError:

@@ -16,7 +16,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from helpers import job
 
 from penstock.io.beam.local.prism import OwnPrismRunner
-from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError, StorageError
+from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecordError, RunnerError, StorageError
 from penstock.io.files.system_errors import out_of_memory
 from pipelines._cli import beam as _beam
 from pipelines._cli.beam import beam_options, usable_cores
@@ -165,6 +165,13 @@ def test_workers_of_a_command_are_processes_on_many_cores_unless_told_otherwise(
         (RuntimeError("x\nMemoryError: [while running 'Read/Parts']\n"), DataError, out_of_memory("", "Read/Parts")),
         (RuntimeError("bundle failed: std::bad_alloc"), DataError, out_of_memory()),
         (MemoryError(), DataError, out_of_memory()),
+        (
+            RuntimeError(
+                "Pipeline BeamApp-x_1 failed in state FAILED: java.io.IOException: too few buffers.\n\tat a.B(C:1)"
+            ),
+            RunnerError,
+            "the runner has failed the job: java.io.IOException: too few buffers.; its own log may say more",
+        ),
     ],
     ids=[
         "in_a_text",
@@ -179,6 +186,7 @@ def test_workers_of_a_command_are_processes_on_many_cores_unless_told_otherwise(
         "memory",
         "memory_of_c",
         "memory_here",
+        "java",
     ],
 )
 def test_the_error_of_a_worker_is_found(error, kind, message):
@@ -188,7 +196,16 @@ def test_the_error_of_a_worker_is_found(error, kind, message):
 
 
 @pytest.mark.parametrize(
-    "error", [TypeError("a bug"), RuntimeError("Traceback:\nKeyError: 'bundle_4'"), RuntimeError("")]
+    "error",
+    [
+        TypeError("a bug"),
+        RuntimeError("Traceback:\nKeyError: 'bundle_4'"),
+        RuntimeError(""),
+        RuntimeError(
+            "Pipeline x failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness for "
+            "instruction 5: Traceback (most recent call last):\nKeyError: 'a bug'"
+        ),
+    ],
 )
 def test_other_errors_are_left_alone(error):
     assert worker_error(error) is None
