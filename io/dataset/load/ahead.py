@@ -1,24 +1,30 @@
 """Reading ahead of the one who takes: a thread goes on with an iterator, as far as some bytes."""
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 _T = TypeVar("_T")
+
+# How long a program that ends waits for what its threads are reading.
+_END_SECONDS = 10
 
 
 def ahead(items: Iterator[_T], size: Callable[[_T], int], max_bytes: int) -> Iterator[_T]:
     """Yields the items, of which a thread has taken so many already that they have up to `max_bytes`, at least one.
 
-    What the iterator raises is raised behind the items before it. The thread ends when this generator is closed, once
-    the iterator gives its next item.
+    What the iterator raises is raised behind the items before it. The thread ends when this generator is closed or the
+    program ends, once the iterator gives its next item.
     """
     reader = _Ahead(items, size, max_bytes)
-    thread = threading.Thread(target=reader.run, name="penstock-prefetch", daemon=True)
-    thread.start()
+    _readers.add(reader)
+    reader.thread.start()
     try:
         yield from reader.taken()
+        reader.thread.join()
     finally:
         reader.stop()
 
@@ -35,6 +41,8 @@ class _Ahead(Generic[_T]):
         self._bytes = 0
         self._is_over = False
         self._error: BaseException | None = None
+        # Not one that Python waits for: it would wait for room, and before any exit handler could stop it.
+        self.thread = threading.Thread(target=self.run, name="penstock-prefetch", daemon=True)
 
     def run(self) -> None:
         """Reads until all is read, or nobody wants more."""
@@ -83,3 +91,17 @@ class _Ahead(Generic[_T]):
             self._is_over = True
             self._read.clear()
             self._changed.notify_all()
+
+
+_readers: weakref.WeakSet[_Ahead[Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """Ends all threads: one that is in Arrow's C++ when the interpreter goes would abort the process."""
+    readers = list(_readers)
+    for reader in readers:
+        reader.stop()
+    for reader in readers:
+        if reader.thread.is_alive():
+            reader.thread.join(_END_SECONDS)

@@ -3,6 +3,8 @@
 import pickle
 import random
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,6 +17,16 @@ from penstock.io.dataset.load.ahead import ahead
 from penstock.io.errors import ConfigError, InputError
 
 ROWS = 700
+
+# The program ends just after the thread that reads, or before it; what Arrow reads in C++ must not be cut off.
+ENDS = """
+import sys, penstock
+batches = penstock.load(sys.argv[1]).shuffle(1).prefetch(int(sys.argv[2])).batches(512)
+print(len(list(batches)) + len(list(batches)))
+one = iter(batches)
+next(one)
+"""
+
 KINDS = [("tfrecord", "none"), ("sequence_example", "none"), ("arrayrecord", "zstd"), ("arrayrecord", "none")]
 
 
@@ -105,6 +117,15 @@ def test_reading_ahead_is_bounded_in_bytes_and_ends_with_its_reader():
     while threading.active_count() == before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() == before - 1
+
+
+@pytest.mark.parametrize("buffer_bytes", [8 << 20, 8 << 10])
+def test_a_program_may_end_while_a_thread_reads(buffer_bytes, tmp_path):
+    rows = pa.record_batch({"id": list(range(3000)), "text": ["abc" * 5] * 3000})
+    shards.write(tmp_path / "dataset", [rows], format="parquet", compression="none", columns=rows.schema)
+    program = [sys.executable, "-c", ENDS, str(tmp_path / "dataset"), str(buffer_bytes)]
+    ended = [subprocess.run(program, capture_output=True, text=True) for _ in range(5)]
+    assert [(one.returncode, one.stdout, one.stderr) for one in ended] == [(0, "12\n", "")] * 5
 
 
 def test_an_error_comes_behind_what_was_read_before_it():
