@@ -1,6 +1,6 @@
 """Runs a program, and writes what it reads of datasets to a file: for each batch its rows, and a digest of them.
 
-    python record.py RECORD PROGRAM ARGUMENT...
+python record.py RECORD PROGRAM ARGUMENT...
 """
 
 import hashlib
