@@ -65,20 +65,25 @@ def test_an_iterator_goes_on_from_its_state(format, rank):
         assert taken + [batch["id"].tolist() for batch in again] == whole
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_loader_reads_in_processes_of_its_own(format, workers):
-    def loader(rank):
-        records = source(format)
-        sharding = grain.sharding.ShardOptions(shard_index=rank, shard_count=2)
-        sampler = grain.samplers.IndexSampler(len(records), sharding, shuffle=True, num_epochs=1, seed=6)
-        batch = grain.transforms.Batch(16)
-        return grain.DataLoader(data_source=records, sampler=sampler, operations=[batch], worker_count=workers)
+def loader_of(format: str, rank: int, workers: int) -> grain.DataLoader:
+    records = source(format)
+    sharding = grain.sharding.ShardOptions(shard_index=rank, shard_count=2)
+    sampler = grain.samplers.IndexSampler(len(records), sharding, shuffle=True, num_epochs=1, seed=6)
+    batch = grain.transforms.Batch(16)
+    return grain.DataLoader(data_source=records, sampler=sampler, operations=[batch], worker_count=workers)
 
-    loaders = [loader(rank) for rank in range(2)]
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_loader_goes_on_from_its_state(format):
+    loaders = [loader_of(format, rank, 0) for rank in range(2)]
     whole = [ids(loader) for loader in loaders]
     assert sorted(itertools.chain(*whole)) == list(range(ROWS))
     begun, again = iter(loaders[0]), iter(loaders[0])
     taken = ids(itertools.islice(begun, 5))
     again.set_state(begun.get_state())
     assert taken + ids(again) == whole[0]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_process_of_a_loader_gets_the_records_by_pickle(format):
+    assert ids(loader_of(format, 0, 1)) == ids(loader_of(format, 0, 0))
