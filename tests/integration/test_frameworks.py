@@ -16,14 +16,22 @@ import shards
 from deploy.flink.service import free_port
 from helpers import run_prepare
 
+import penstock
 from penstock.io.dataset.manifest import read_manifest
+from penstock.io.errors import DataError
 
 pytestmark = pytest.mark.integration
 
 ROOT = pathlib.Path(__file__).parents[2]
 FRAMEWORKS = ROOT / "tests" / "frameworks"
 # The frameworks talk between processes, and find out where; here nothing leaves this machine.
-VARIABLES = {"GLOO_SOCKET_IFNAME": "lo", "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
+VARIABLES = {
+    "GLOO_SOCKET_IFNAME": LOOPBACK,
+    "JAX_PLATFORMS": "cpu",
+    "OMP_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
 EPOCHS, BATCH_SIZE = 2, 128
 
 
@@ -51,7 +59,7 @@ def flights(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def counts(flights) -> dict[str, int]:
-    return {name: split.rows for name, split in read_manifest(str(flights)).splits.items()}
+    return read_manifest(str(flights)).splits
 
 
 def printed(*commands: list[object], packages: pathlib.Path | None = None, **more: str) -> list[str]:
@@ -93,6 +101,8 @@ def has_learned(text: str, rows: int) -> None:
 
 def test_three_frameworks_learn_from_the_same_rows(flights, counts, pytorch, jax, tmp_path):
     pytest.importorskip("keras", reason="the extra tft")
+    with pytest.raises(DataError, match="column 'dep_delay': .* have no value"):
+        list(penstock.load(str(flights), "train", columns=["dep_delay"]).numpy(counts["train"]))
     options = [f"--dataset={flights}", f"--epochs={EPOCHS}", f"--batch_size={BATCH_SIZE}"]
     records = {}
     for name, packages in [("keras", None), ("torch", pytorch), ("jax", jax)]:
