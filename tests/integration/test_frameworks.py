@@ -101,7 +101,7 @@ def has_learned(text: str, rows: int) -> None:
 
 def test_three_frameworks_learn_from_the_same_rows(flights, counts, pytorch, jax, tmp_path):
     pytest.importorskip("keras", reason="the extra tft")
-    with pytest.raises(DataError, match="column 'dep_delay': .* have no value"):
+    with pytest.raises(DataError, match=r"column 'dep_delay': .* have no value"):
         list(penstock.load(str(flights), "train", columns=["dep_delay"]).numpy(counts["train"]))
     options = [f"--dataset={flights}", f"--epochs={EPOCHS}", f"--batch_size={BATCH_SIZE}"]
     records = {}
