@@ -60,6 +60,20 @@ def webdataset() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def jax() -> pathlib.Path:
+    """A folder with JAX and optax, for PYTHONPATH; what else they import comes with TensorFlow."""
+    need_packages("ml_dtypes", "opt_einsum", "absl")
+    return package_folder(CACHE, ("jax==0.10.2", "jaxlib==0.10.2", "optax==0.2.8"))
+
+
+@pytest.fixture(scope="session")
+def grain() -> pathlib.Path:
+    """A folder with grain, for PYTHONPATH; what else it imports comes with array_record."""
+    need_packages("array_record")
+    return package_folder(CACHE, ("grain==0.2.18", "cloudpickle==3.1.3", "portpicker==1.6.0"))
+
+
+@pytest.fixture(scope="session")
 def prism() -> str:
     """The path of a Prism that was built once."""
     need("go")

@@ -143,7 +143,7 @@ class LoadedDataset:
     ) -> "tf.data.Dataset":
         """Returns epochs as a `tf.data.Dataset` of dicts of tensors: those of `numpy`, ragged ones as RaggedTensor.
 
-        Each pass over it is the next epoch.
+        Each pass over it is the next epoch, from its beginning. Its cardinality is the number of batches.
 
         Raises:
           ConfigError: as `numpy`.

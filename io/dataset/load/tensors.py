@@ -1,5 +1,6 @@
 """Batches as a `tf.data.Dataset`, without the parsing of TensorFlow: what is read is what `numpy` gives."""
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def tf_dataset(batches: Batches[Arrays], rule: ToArrays) -> "tf.data.Dataset":
-    """Returns a dataset whose every pass is the next epoch of the batches.
+    """Returns a dataset whose every pass is the next epoch of the batches, and which knows how many batches that is.
+
+    A pass that is left early is not gone on with, as a loop over `Batches` is: TensorFlow takes elements ahead of those
+    that a program has seen, so that nobody could say where.
 
     Raises:
       MissingExtraError: when TensorFlow is not installed.
@@ -26,7 +30,10 @@ def tf_dataset(batches: Batches[Arrays], rule: ToArrays) -> "tf.data.Dataset":
     except ImportError as error:
         raise MissingExtraError("tf_data needs TensorFlow: pip install '.[tft]'") from error
 
+    epochs = itertools.count(batches.epoch)
+
     def generate() -> Iterator[dict[str, Any]]:
+        batches.load_state_dict({**batches.state_dict(), "epoch": next(epochs), "taken": []})
         for arrays in batches:
             yield {
                 name: tf.RaggedTensor.from_row_splits(*found, validate=False) if isinstance(found, Ragged) else found
@@ -37,7 +44,8 @@ def tf_dataset(batches: Batches[Arrays], rule: ToArrays) -> "tf.data.Dataset":
         raise ConfigError("tf_data needs a column")
     empty = rule(pa.RecordBatch.from_pylist([], rule.schema))
     signature = {name: _spec(name, found, tf) for name, found in empty.items()}
-    return tf.data.Dataset.from_generator(generate, output_signature=signature)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
 def _spec(name: str, found: "np.ndarray | Ragged", tf: Any) -> Any:

@@ -32,3 +32,12 @@ def test_a_pass_over_tf_data_is_an_epoch(format, tmp_path):
     padded = next(iter(loaded.tf_data(4, pad={"clicks": 2})))
     assert padded["clicks"].shape == (4, 2)
     assert padded["clicks$length"].shape == (4,)
+
+
+def test_a_pass_that_was_left_early_takes_no_row_from_the_next_one(tmp_path):
+    shards.write(tmp_path / "out", [pa.RecordBatch.from_pydict({"id": list(range(100))})])
+    dataset = penstock.load(str(tmp_path / "out"), split="train").shuffle(3, 40).tf_data(16)
+    assert dataset.cardinality() == len(list(dataset)) == 7
+    for left_early in (dataset.take(1), dataset.prefetch(2).take(2)):
+        assert len(list(left_early)) < 7
+        assert sorted(number for batch in dataset for number in batch["id"].numpy().tolist()) == list(range(100))
