@@ -67,12 +67,12 @@ from pipelines._plan.kept import KeptRows
 from pipelines._plan.plan import Plan
 from pipelines._plan.recipe import Recipe
 from pipelines._plan.versions import package_versions
-from pipelines._report.dataset_result import whole_result, windows_result
 from pipelines._report.phases import APPLY, PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.printable import mapped, masked
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DatasetResult, DescribedResult, Result, RunFailedError
+from pipelines._report.result.of_manifests import whole_result, windows_result
 from pipelines._report.summary import tell
 from pipelines._report.windows import showing_windows
 from pipelines._run.job import is_local, run_pipeline
