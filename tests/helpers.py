@@ -233,8 +233,8 @@ def all_files(directory: pathlib.Path) -> set[str]:
 
 
 def dataset_files(directory: pathlib.Path) -> set[str]:
-    """As `all_files`, without the history, which outlives a dataset."""
-    return {path for path in all_files(directory) if not path.startswith("_history/")}
+    """As `all_files`, without card and history, which outlive a dataset."""
+    return {path for path in all_files(directory) if path != "README.md" and not path.startswith("_history/")}
 
 
 def tree(directory: pathlib.Path) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ import google_crc32c
 
 from penstock.io.beam import progress
 from penstock.io.dataset.layout import (
+    CARD,
     DEAD_LETTERS,
     HISTORY,
     MANIFEST,
@@ -248,7 +249,7 @@ def _check_files(known: Set[str], folders: Iterable[str], present: Collection[st
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
-    for path in sorted(set(present) - known - {STREAM}):
+    for path in sorted(set(present) - known - {CARD, STREAM}):
         if not path.startswith(no_orphans) and not (is_claim(path) or is_mark(path)):
             yield Fault("file.orphan", path, "is not in the manifest")
 

@@ -4,6 +4,7 @@
 
     OUTPUT/
       manifest.json                 written last: if it exists, the dataset is complete
+      README.md                     the card: for readers, written after the manifest; no manifest names it
       schema.pbtxt                  tensorflow_metadata Schema of the input rows
       transform/                    the fitted graph, when there is one
       statistics/                   of the rows that came in, went out and were rejected: `<name>.pb` and `.json`
@@ -49,6 +50,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Literal, Self
 
+from penstock.io.dataset.options import CARD as CARD
 from penstock.io.dataset.options import DEAD_LETTERS as DEAD_LETTERS
 from penstock.io.dataset.options import HISTORY as HISTORY
 from penstock.io.dataset.options import MANIFEST as MANIFEST
@@ -84,7 +86,7 @@ CLEARED = "cleared"
 _LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 _DATASET_FILE = re.compile(
-    r"manifest\.json|stream\.json|schema\.pbtxt|\.tmp-.*"
+    r"manifest\.json|README\.md|stream\.json|schema\.pbtxt|\.tmp-.*"
     r"|(statistics|transform|dead_letters|windows|_history|_versions)/.*"
     r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|schema\.pbtxt|unpublished|(statistics|transform|dead_letters)/.*)"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
@@ -244,7 +246,7 @@ def check_output(
         present = list_files(output)
         if append:  # a folder that nothing names is of a run that was killed while it published
             ignored += tuple(f"{name}/" for name in run_folders(output, present))
-        found = [path for path in present if not path.startswith(ignored)]
+        found = [path for path in present if path != CARD and not path.startswith(ignored)]
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
     if found and not (overwrite or resume or (append and MANIFEST in present)):
@@ -295,7 +297,7 @@ def check_replaceable(output: str, present: Iterable[str]) -> None:
 def clear_once(staging: Staging, overwrite: bool) -> None:
     """Deletes the existing dataset, manifests first, and leftovers of crashed runs.
 
-    It keeps what this run staged, and the history, which goes on with the next dataset.
+    It keeps what this run staged, the card, and the history, which goes on with the next dataset.
 
     A second attempt deletes nothing.
 
@@ -308,7 +310,8 @@ def clear_once(staging: Staging, overwrite: bool) -> None:
         return
     own = f"{STAGING_PREFIX}{staging.run_id}/"
     present = list_files(staging.output)
-    old = [path for path in present if not path.startswith((own, LOCK_PREFIX, f"{HISTORY}/"))]
+    kept = (own, LOCK_PREFIX, f"{HISTORY}/")
+    old = [path for path in present if path != CARD and not path.startswith(kept)]
     filled = [path for path in old if not path.startswith(PROBE_PREFIX)]
     if filled and not overwrite:
         raise ConfigError(f"{staging.output}: was filled while the job ran ({filled[0]}); nothing is published")

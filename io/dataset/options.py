@@ -20,6 +20,8 @@ DEFAULT_SHARD_BYTES = 128 << 20
 MAX_SPLITS = 1 << 16
 
 MANIFEST = "manifest.json"
+# The card of the dataset; one that a user has put there stays, whatever becomes of the dataset.
+CARD = "README.md"
 SCHEMA = "schema.pbtxt"
 STATISTICS = "statistics"
 IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS = "in.pb", "out.pb", "rejected.pb"

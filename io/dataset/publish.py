@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.dataset.layout import (
+    CARD,
     CLEARED,
     DEAD_LETTERS,
     HISTORY,
@@ -327,7 +328,7 @@ class Publisher:
         yield from self._damaged(manifest, found)
         yield from (file.path for file in manifest.dead_letters if file.path not in found)
         folders = (STAGING_PREFIX, f"{HISTORY}/", *(f"{extra}/" for extra in self.spec.extras))
-        yield from (path for path in set(found) - set(manifest.files()) if not path.startswith(folders))
+        yield from (path for path in set(found) - {CARD, *manifest.files()} if not path.startswith(folders))
 
     def _damaged(self, manifest: Manifest, found: Mapping[str, int]) -> Iterator[str]:
         yield from (shard.path for shard in manifest.shards if found.get(shard.path) != shard.bytes)

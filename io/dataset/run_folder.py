@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Self
 
 from penstock.io.dataset.layout import (
+    CARD,
     DEAD_LETTERS,
     HISTORY,
     LOCK_PREFIX,
@@ -116,7 +117,7 @@ class RunFolder:
 
     def _check(self, manifest: Manifest, present: Mapping[str, FileEntry]) -> None:
         others = (RUN_PREFIX, STAGING_PREFIX, f"{HISTORY}/")
-        filled = [path for path in present if not path.startswith(others)]
+        filled = [path for path in present if path != CARD and not path.startswith(others)]
         if filled and not self.overwrite:
             raise ConfigError(
                 f"{self.staging.output}: was filled while the job ran ({filled[0]}); nothing is published"
@@ -154,9 +155,9 @@ class RunFolder:
         self._keep(_named(named, extras, present), present, replaced)
 
     def _keep(self, mine: Collection[str], present: Mapping[str, FileEntry], replaced: Collection[str]) -> None:
-        """Deletes what else is in the folders of the run; with `overwrite` all but history and folders of runs at work.
+        """Deletes what else is in the folders of the run; with `overwrite` all but what other runs are at work on.
 
-        Manifests are deleted first.
+        Card and history stay. Manifests are deleted first.
         """
         ours = {self.staging.name, STAGING_PREFIX + self.staging.run_id}
         gone = {path for path in present if path.partition("/")[0] in ours}
@@ -164,7 +165,7 @@ class RunFolder:
             at_work = recent_folders(present.values(), time.time() - DEAD_RUN_SECONDS) - ours - {*replaced}
             kept = (f"{HISTORY}/", LOCK_PREFIX, *(f"{name}/" for name in at_work))
             gone |= {path for path in present if not path.startswith(kept)}
-        gone -= {*mine}
+        gone -= {CARD, *mine}
         manifests = {path for path in gone if path in (MANIFEST, STREAM) or path.startswith(f"{WINDOWS}/")}
         for some in (manifests, gone - manifests):
             delete_files(self.staging.output, sorted(some))

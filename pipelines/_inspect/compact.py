@@ -11,6 +11,7 @@ from penstock.io.files import stores
 from penstock.transforms.statistics.statistics import merge_statistics
 from pipelines._inspect.spans import result_of
 from pipelines._options.spans import CompactOptions
+from pipelines._report.card.write import write_card
 from pipelines._report.process import job_started
 from pipelines._report.summary import tell
 
@@ -23,6 +24,7 @@ def run(options: CompactOptions) -> int:
     before = dataset_with_spans(options.dataset)
     gone = find_spans(before, names or [span.name for span in before.spans])
     manifest = compact_spans(options.dataset, names, given.name, given.shard_bytes, _merge)
+    write_card(options.dataset)
     return tell(result_of(options.name, options.dataset, manifest, started, gone), given.json)
 
 

@@ -17,6 +17,7 @@ from penstock.io.files.folders import list_files
 from penstock.io.schema import load_schema
 from penstock.transforms.relax import schema_difference
 from pipelines._options.spans import DiffOptions, DropSpanOptions, LogOptions, RetainOptions, SpansOptions
+from pipelines._report.card.write import write_card
 from pipelines._report.process import job_started
 from pipelines._report.result import SpansResult
 from pipelines._report.summary import tell
@@ -126,6 +127,7 @@ def drop(options: DropSpanOptions) -> int:
     started, names = job_started(), tuple(dict.fromkeys(options.others))
     gone = find_spans(dataset_with_spans(options.dataset), names)
     manifest = drop_spans(options.dataset, names, f"drop-span {', '.join(names)}")
+    write_card(options.dataset)
     return tell(result_of(options.name, options.dataset, manifest, started, gone), options.arguments.json)
 
 
@@ -137,6 +139,7 @@ def retain(options: RetainOptions) -> int:
     manifest = before
     if old and not options.arguments.dry_run:
         manifest = drop_spans(options.dataset, [span.name for span in old], f"retain {age}")
+        write_card(options.dataset)
     result = result_of(options.name, options.dataset, manifest, started, old, is_done=not options.arguments.dry_run)
     return tell(result, options.arguments.json)
 

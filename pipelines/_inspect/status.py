@@ -12,8 +12,8 @@ from pipelines._cli.named import no_dataset, unlisted
 from pipelines._options.status import StatusOptions
 from pipelines._report.process import job_started
 from pipelines._report.result import DATA_FAILED, DONE, StatusResult
-from pipelines._report.statistics import counted
 from pipelines._report.summary import tell
+from pipelines._report.summary.parts import counted
 
 
 def run(options: StatusOptions) -> int:

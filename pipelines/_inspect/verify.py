@@ -17,8 +17,8 @@ from pipelines._report.phases import VERIFY
 from pipelines._report.process import job_started
 from pipelines._report.progress import progress_bar
 from pipelines._report.result import DATA_FAILED, VerifyResult
-from pipelines._report.statistics import counted
 from pipelines._report.summary import tell
+from pipelines._report.summary.parts import counted
 
 
 def run(options: VerifyOptions) -> int:

@@ -15,8 +15,8 @@ from pipelines._jobs.statistics import Statistics, finding_fields, read_statisti
 from pipelines._options.check import CheckStatisticsOptions
 from pipelines._report.process import job_started
 from pipelines._report.result import DATA_FAILED, CheckResult, DescribedResult
-from pipelines._report.statistics import counted
 from pipelines._report.summary import tell
+from pipelines._report.summary.parts import counted
 
 
 def run(options: CheckStatisticsOptions) -> int:

@@ -21,10 +21,10 @@ from pipelines._plan.inferred import infer_schema
 from pipelines._plan.input import look_at, open_input
 from pipelines._plan.plan import Plan
 from pipelines._plan.recipe import Recipe
-from pipelines._report.dataset_result import saved_model
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DescribedResult, FitResult
+from pipelines._report.result.of_manifests import saved_model
 from pipelines._report.summary import tell
 
 _STAGES = ("read, validate and split the rows", "fit the features on the train split", "write the graph")

@@ -67,12 +67,13 @@ from pipelines._plan.kept import KeptRows
 from pipelines._plan.plan import Plan
 from pipelines._plan.recipe import Recipe
 from pipelines._plan.versions import package_versions
-from pipelines._report.dataset_result import whole_result, windows_result
+from pipelines._report.card.write import write_card
 from pipelines._report.phases import APPLY, PUBLISH, PUBLISH_WINDOWS, READ, STREAM, WRITE, Phase
 from pipelines._report.printable import mapped, masked
 from pipelines._report.process import job_started
 from pipelines._report.progress import showing_progress
 from pipelines._report.result import DatasetResult, DescribedResult, Result, RunFailedError
+from pipelines._report.result.of_manifests import whole_result, windows_result
 from pipelines._report.summary import tell
 from pipelines._report.windows import showing_windows
 from pipelines._run.job import is_local, run_pipeline
@@ -291,6 +292,8 @@ def _write_dataset(
         outcome = None if options.stream.windows else read_outcome(staging)
         if outcome is not None:
             tidy_history(outcome, output)
+            if outcome.status == "published":
+                write_card(output)
         report = None if outcome is None else report_run(options, outcome, plan)
     seconds = time.monotonic() - started
     if outcome is not None:
@@ -299,6 +302,7 @@ def _write_dataset(
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]
     if not windows:
         raise no_rows(source)
+    write_card(output)
     result = windows_result(options.name, windows, output, seconds, _notes(options, plan, graph))
     return dataclasses.replace(result, report=report_windows(options), read_twice=twice)
 

@@ -12,7 +12,7 @@ from penstock.transforms.statistics.compute import compute_statistics
 from pipelines import check
 from pipelines._cli.command import main
 from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
-from pipelines._report.statistics import shown
+from pipelines._report.summary.statistics import shown
 
 
 def statistics(path, rows=2000, shift=0.0, city="Rome"):

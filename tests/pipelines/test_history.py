@@ -13,7 +13,7 @@ from penstock.transforms.statistics.compute import compute_statistics
 from pipelines import history, verify
 from pipelines._cli.command import main
 from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
-from pipelines._report.summary import sparkline
+from pipelines._report.summary.history import sparkline
 
 START = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 

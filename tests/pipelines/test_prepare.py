@@ -509,9 +509,10 @@ def test_nothing_but_the_dataset_is_left(tmp_path):
     assert dataset_files(out) == {"manifest.json", "schema.pbtxt", "train/part-00000-of-00001.tfrecord.gz", *statistics}
     assert {child.name for child in out.iterdir()} == {
         "manifest.json",
+        "README.md",
         "schema.pbtxt",
         "train",
         "statistics",
         "_history",
     }
-    assert len(all_files(out) - dataset_files(out)) == 1
+    assert len(all_files(out) - dataset_files(out)) == 2

@@ -95,7 +95,7 @@ def test_a_dataset_is_the_same_as_on_a_disk(local, store):
     new = read_manifest(f"{store}/out")
     assert not [name for name in list_files(f"{store}/out") if run in name]
     assert {name.split("/")[0] for name in list_files(f"{store}/out")} == {
-        "manifest.json", "_history", f"run-{new.run_id}",
+        "manifest.json", "README.md", "_history", f"run-{new.run_id}",
     }  # fmt: skip
 
 
@@ -175,6 +175,6 @@ def test_windows_are_the_same_as_on_a_disk(local, store):
     (run,) = {shard.path.split("/")[0] for window in windows for shard in window.shards}
     assert run.startswith("run-")
     tops = {name.split("/")[0] for name in list_files(f"{store}/windows")}
-    assert tops == {"windows", "_history", run, ".tmp-lock-dataset"}
+    assert tops == {"windows", "README.md", "_history", run, ".tmp-lock-dataset"}
     named = {name for window in windows for name in window.files()}
     assert {name for name in list_files(f"{store}/windows") if name.startswith("run-")} == named

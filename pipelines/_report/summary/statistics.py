@@ -1,4 +1,4 @@
-"""Summaries of `profile`, `check` and `compare`, and what all summaries are made of: numbers in words, tables."""
+"""Summaries of `profile`, `check` and `compare`."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,36 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines._report.result import CheckResult, CompareResult, ProfileResult
-
-GAP = 3
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things.
-
-    >>> counted(2, "fault")
-    '2 faults'
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def new_table(first: str, *numbers: str) -> Table:
-    """A table of a text and numbers."""
-    made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    made.add_column(first)
-    for number in numbers:
-        made.add_column(number, justify="right")
-    return made
-
-
-def percent(part: float, whole: float) -> str:
-    """A part of a whole; nothing of nothing.
-
-    >>> percent(1, 8), percent(0, 0)
-    ('12.50%', '')
-    """
-    return f"{part / whole:.2%}" if whole else ""
-
+from pipelines._report.summary.parts import counted, new_table, percent, told_files
 
 # So much is shown; `--json` has all.
 _MAX_COLUMNS = 100
@@ -46,7 +17,6 @@ _MAX_DATASETS = 10
 _MAX_FINDINGS = 20
 _MAX_CORRELATIONS = 5
 _MAX_TEXT = 30
-
 _STATISTICS = ("type", "missing", "distinct", "min", "median", "mean", "max", "most frequent")
 
 
@@ -70,7 +40,7 @@ def _profile(result: ProfileResult) -> Iterator[RenderableType]:
     if result.rows_unread:
         reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(result.unread_for.items()))
         yield f"{counted(result.rows_unread, 'row')} could not be read, and are not in it ({reasons})"
-    yield from _files({"the statistics": result.output, "the report": result.report})
+    yield from told_files({"the statistics": result.output, "the report": result.report})
 
 
 def _columns(columns: Sequence[Mapping[str, Any]], rows: int) -> Table:
@@ -126,7 +96,7 @@ def _check(result: CheckResult) -> Iterator[RenderableType]:
         found = [finding for finding in result.findings if finding["severity"] == severity]
         if found:
             yield _findings(f"{counted(len(found), severity)} in {result.checked} ({rows})", found)
-    yield from _files({"the findings": result.anomalies, "the report": result.report})
+    yield from told_files({"the findings": result.anomalies, "the report": result.report})
 
 
 def _findings(title: str, findings: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -160,7 +130,7 @@ def _compare(result: CompareResult) -> Iterator[RenderableType]:
             yield _findings("what a check finds", pair["findings"])
     if len(result.datasets) > _MAX_DATASETS:
         yield f"and {len(result.datasets) - _MAX_DATASETS} more, with --json"
-    yield from _files({"the report": result.report})
+    yield from told_files({"the report": result.report})
 
 
 def _differences(columns: Sequence[Mapping[str, Any]]) -> Table:
@@ -192,14 +162,3 @@ def _correlations(correlations: Sequence[Mapping[str, Any]]) -> Table:
     if len(correlations) > _MAX_CORRELATIONS:
         made.add_row(f"and {len(correlations) - _MAX_CORRELATIONS:,} more, with --json")
     return made
-
-
-def told_report(report: str | None) -> Iterator[RenderableType]:
-    """Where the report is, if there is one."""
-    return _files({"the report": report})
-
-
-def _files(files: Mapping[str, str | None]) -> Iterator[RenderableType]:
-    lines = [f"{what}: {path}" for what, path in files.items() if path]
-    if lines:
-        yield "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The card of a dataset: what `README.md` in its folder says of it."""
