@@ -60,6 +60,12 @@ def webdataset() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def openlineage() -> pathlib.Path:
+    """A folder with the classes of OpenLineage's events, for PYTHONPATH."""
+    return package_folder(CACHE, ("openlineage-python==1.54.0",))
+
+
+@pytest.fixture(scope="session")
 def prism() -> str:
     """The path of a Prism that was built once."""
     need("go")
