@@ -24,3 +24,6 @@ ATTEMPT = "_attempt"
 SOURCE = "_source"
 NOTES = "_notes"
 RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT, SOURCE, NOTES})
+
+# What becomes of `_origin` in records that keep it (`penstock.io.origins`); these names are not reserved.
+ORIGIN_NAMES = (f"{ORIGIN}.uri", f"{ORIGIN}.position")

@@ -43,6 +43,7 @@ from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import FetchedAhead, list_files
+from penstock.io.origins import keeps_origins, origin_schema
 from penstock.io.reasons import Reason
 from penstock.io.schema import Kind, load_schema, schema_fingerprint
 from penstock.transforms.checks.severity import SchemaSeverity
@@ -277,7 +278,11 @@ def _load_checks(
         if said != fingerprint:
             detail = f"must have the fingerprint {said}, as the manifest says, found {fingerprint}"
             faults.append(Fault(f"{what}.changed", path, detail))
-    return loaded.get(SCHEMA if manifest.extra(TRANSFORM) is None else TRANSFORM), faults
+    checks = loaded.get(SCHEMA if manifest.extra(TRANSFORM) is None else TRANSFORM)
+    if checks is not None and keeps_origins(manifest.provenance):
+        origins = record_checks(origin_schema()).columns
+        checks = dataclasses.replace(checks, columns=(*checks.columns, *origins))
+    return checks, faults
 
 
 def _load_schema(path: str, manifest: AnyManifest) -> tuple[RecordChecks, str]:

@@ -179,6 +179,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             empty_windows=stream.empty_windows,
             resume=output.resume,
             append=Addition(output.span) if output.append else None,
+            keep_origin=output.keep_origin,
         )
 
     def _check_translation(self) -> None:
