@@ -16,6 +16,11 @@ column          type                                                    set by
 ==============  ======================================================  =======================================
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.io.errors import ConfigError
+
 ORIGIN = "_origin"
 EVENT_TIME = "_event_time"
 SPLIT = "_split"
@@ -25,5 +30,33 @@ SOURCE = "_source"
 NOTES = "_notes"
 RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT, SOURCE, NOTES})
 
-# What becomes of `_origin` in records that keep it (`penstock.io.origins`); these names are not reserved.
+# What becomes of `_origin` in records that keep it (`--keep_origin`): two columns beside the data, which loaders leave
+# out. They are no features: no schema, statistics or hash of rows knows them, so splits and order are those of the rows
+# without them. The names are not reserved, since a dataset is read as input too.
 ORIGIN_NAMES = (f"{ORIGIN}.uri", f"{ORIGIN}.position")
+
+_PROVENANCE = "origin_columns"
+
+
+def origin_provenance() -> dict[str, Any]:
+    """What the manifest of a dataset says whose records keep their origins."""
+    return {_PROVENANCE: list(ORIGIN_NAMES)}
+
+
+def keeps_origins(provenance: Mapping[str, Any]) -> bool:
+    """Whether the manifest with this provenance is of records that keep their origins."""
+    return bool(provenance.get(_PROVENANCE))
+
+
+def check_no_origin_columns(names: list[str]) -> None:
+    """Refuses data columns whose names the origins need.
+
+    Raises:
+      ConfigError: names the column.
+    """
+    for name in ORIGIN_NAMES:
+        if name in names:
+            raise ConfigError(
+                f"column {name!r} has the name of one that keep_origin adds, as rows of a dataset do that keeps its "
+                "origins already: leave the column out of the schema, or leave keep_origin out"
+            )

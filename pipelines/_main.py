@@ -21,6 +21,7 @@ from pipelines import (
     show,
     spans,
     status,
+    trace,
     verify,
 )
 from pipelines._cli.command import JobOptions, Run, command, printed
@@ -45,6 +46,7 @@ from pipelines._options.spans import (
     SpansOptions,
 )
 from pipelines._options.status import StatusOptions
+from pipelines._options.trace import TraceOptions
 from pipelines._options.verify import VerifyOptions
 from pipelines._report.result import DONE, WRONG_USAGE
 
@@ -67,6 +69,7 @@ JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "drop-span": (DropSpanOptions, spans.drop_span),
     "retain": (RetainOptions, spans.retain),
     "compact": (CompactOptions, spans.compact),
+    "trace": (TraceOptions, trace.run),
 }
 
 _COMPLETION = "completion"

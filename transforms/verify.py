@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 import google_crc32c
 
 from penstock.io.beam import progress
+from penstock.io.columns.of_schema import origin_schema
 from penstock.io.dataset.layout import (
     DEAD_LETTERS,
     HISTORY,
@@ -43,8 +44,8 @@ from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import FetchedAhead, list_files
-from penstock.io.origins import keeps_origins, origin_schema
 from penstock.io.reasons import Reason
+from penstock.io.reserved import keeps_origins
 from penstock.io.schema import Kind, load_schema, schema_fingerprint
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch

@@ -25,6 +25,7 @@ from penstock.io.dataset.options import (
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
 from penstock.io.errors import ConfigError
 from penstock.io.reasons import EXCLUDED, Note, complete_notes
+from penstock.io.reserved import check_no_origin_columns, origin_provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +66,7 @@ class DatasetSpec:
       empty_windows: whether to publish windows without rows that lie between windows with rows.
       resume: whether the output may already hold windows.
       append: adds what is written to the dataset that is there, as a span; None writes a dataset.
-      keep_origin: whether records say where they came from (`penstock.io.origins`).
+      keep_origin: whether records say where they came from (`penstock.io.reserved`).
 
     Raises:
       ConfigError: for a value out of range.
@@ -223,8 +224,6 @@ class DatasetSpec:
     def _origins(self) -> dict[str, Any]:
         if not self.keep_origin:
             return {}
-        from penstock.io.origins import origin_provenance
-
         return origin_provenance()
 
     @property
@@ -246,7 +245,7 @@ class DatasetSpec:
         """The declared columns, and those of the origins."""
         if self.columns is None or not self.keep_origin:
             return self.columns
-        from penstock.io.origins import ORIGIN_COLUMNS, check_no_origin_columns
+        from penstock.io.columns.of_schema import ORIGIN_COLUMNS
 
         check_no_origin_columns(self.columns.names)
         columns = self.columns

@@ -13,7 +13,7 @@ from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
 from penstock.io.files.inputs import InputFile
-from penstock.io.origins import keeps_origins
+from penstock.io.reserved import keeps_origins
 from penstock.io.schema import load_schema, schema_fingerprint
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource

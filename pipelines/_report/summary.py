@@ -31,6 +31,7 @@ from pipelines._report.result import (
     ShowResult,
     SpansResult,
     StatusResult,
+    TraceResult,
     VerifyResult,
 )
 from pipelines._report.statistics import GAP, counted, new_table, percent, told_report, told_statistics
@@ -93,6 +94,8 @@ def _print_text(result: Result, output: str) -> None:
             _print(*_spans(result))
         case ShowResult():
             _print(*_shown(result))
+        case TraceResult():
+            print("\n".join(_traced(result)))
         case DescribedResult():
             print(_described(result))
 
@@ -523,6 +526,18 @@ def _value(value: Any) -> str:
         return "-"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 3]}..."
+
+
+def _traced(result: TraceResult) -> Iterator[str]:
+    """Where a record came from, and the row there."""
+    yield f"record {result.record:,} of {result.dataset}/{result.shard}"
+    if result.uri is not None:
+        line = "" if result.line is None else f", line {result.line}"
+        yield f"  from {result.uri}, {result.unit} {result.position}{line}"
+    if result.text is not None:
+        yield f"  {result.text}" if result.encoding != "base64" else f"  in base64: {result.text}"
+    if result.why is not None:
+        yield f"  {result.why}"
 
 
 def _described(result: DescribedResult) -> str:

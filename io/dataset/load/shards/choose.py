@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from penstock.io.columns.of_schema import ORIGIN_FEATURES
 from penstock.io.dataset.load.shards.contents import Contents
 from penstock.io.dataset.load.shards.files import join, open_stored
 from penstock.io.dataset.load.shards.readers import ArrayRecordReader, ExampleReader, Loss, ParquetReader, ShardReader
 from penstock.io.dataset.load.shards.tars import SampleReader, tar_schema
 from penstock.io.errors import ConfigError, DataError, InputError
-from penstock.io.origins import ORIGIN_FEATURES
 from penstock.io.reserved import ORIGIN_NAMES
 from penstock.io.schema import Feature, Kind, find_feature
 

@@ -18,7 +18,7 @@ from penstock.io.dataset.options import MANIFEST, SCHEMA, TRANSFORM, VERSIONS, W
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.extras import check_filesystem
-from penstock.io.origins import keeps_origins
+from penstock.io.reserved import keeps_origins
 from penstock.io.schema import Feature, schema_features
 
 _VERSION = 1
@@ -49,7 +49,7 @@ class Contents:
       splits: rows by split.
       shards: in the order of the manifest; with windows, in the order of time.
       features: what a record may have, by the schema of what was written; None where the dataset has no schema.
-      has_origins: whether records say where they came from (`penstock.io.origins`), beside their features.
+      has_origins: whether records say where they came from (`penstock.io.reserved`), beside their features.
     """
 
     directory: str
