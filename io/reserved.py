@@ -19,8 +19,6 @@ column          type                                                    set by
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.io.errors import ConfigError
-
 ORIGIN = "_origin"
 EVENT_TIME = "_event_time"
 SPLIT = "_split"
@@ -46,17 +44,3 @@ def origin_provenance() -> dict[str, Any]:
 def keeps_origins(provenance: Mapping[str, Any]) -> bool:
     """Whether the manifest with this provenance is of records that keep their origins."""
     return bool(provenance.get(_PROVENANCE))
-
-
-def check_no_origin_columns(names: list[str]) -> None:
-    """Refuses data columns whose names the origins need.
-
-    Raises:
-      ConfigError: names the column.
-    """
-    for name in ORIGIN_NAMES:
-        if name in names:
-            raise ConfigError(
-                f"column {name!r} has the name of one that keep_origin adds, as rows of a dataset do that keeps its "
-                "origins already: leave the column out of the schema, or leave keep_origin out"
-            )

@@ -11,6 +11,7 @@ from penstock.io.kernel import compiled
 from pipelines import (
     check,
     compare,
+    croissant,
     export,
     fit,
     history,
@@ -29,6 +30,7 @@ from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
 from pipelines._options.check import CheckStatisticsOptions
 from pipelines._options.compare import CompareOptions
+from pipelines._options.croissant import CroissantOptions
 from pipelines._options.export import ExportOptions
 from pipelines._options.fit import FitOptions
 from pipelines._options.history import HistoryOptions
@@ -70,6 +72,7 @@ JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "retain": (RetainOptions, spans.retain),
     "compact": (CompactOptions, spans.compact),
     "trace": (TraceOptions, trace.run),
+    "croissant": (CroissantOptions, croissant.run),
 }
 
 _COMPLETION = "completion"

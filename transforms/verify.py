@@ -19,6 +19,7 @@ import google_crc32c
 from penstock.io.beam import progress
 from penstock.io.columns.of_schema import origin_schema
 from penstock.io.dataset.layout import (
+    CROISSANT,
     DEAD_LETTERS,
     HISTORY,
     MANIFEST,
@@ -250,7 +251,7 @@ def _check_files(known: Set[str], folders: Iterable[str], present: Collection[st
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
-    for path in sorted(set(present) - known - {STREAM}):
+    for path in sorted(set(present) - known - {STREAM, CROISSANT}):
         if not path.startswith(no_orphans) and not (is_claim(path) or is_mark(path)):
             yield Fault("file.orphan", path, "is not in the manifest")
 

@@ -75,3 +75,17 @@ def origin_schema() -> schema_pb2.Schema:
         schema.feature.append(schema_pb2.Feature(name=feature.name, type=kind))
         schema.feature[-1].value_count.min = schema.feature[-1].value_count.max = 1
     return schema
+
+
+def check_no_origin_columns(names: list[str]) -> None:
+    """Refuses data columns whose names the origins need.
+
+    Raises:
+      ConfigError: names the column.
+    """
+    for name in ORIGIN_NAMES:
+        if name in names:
+            raise ConfigError(
+                f"column {name!r} has the name of one that keep_origin adds, as rows of a dataset do that keeps its "
+                "origins already: leave the column out of the schema, or leave keep_origin out"
+            )

@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 
 from penstock.io.batches import drop_rows, feature_names, notes_of
 from penstock.io.columns.lists import without_views
-from penstock.io.columns.of_schema import ORIGIN_COLUMNS
+from penstock.io.columns.of_schema import ORIGIN_COLUMNS, check_no_origin_columns
 from penstock.io.columns.row_notes import row_notes
 from penstock.io.dataset.shard_formats.base import EncodedRows, ShardFormat
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reasons import Note, Reason
-from penstock.io.reserved import EVENT_TIME, ORIGIN, ORIGIN_NAMES, SHUFFLE_KEY, SPLIT, check_no_origin_columns
+from penstock.io.reserved import EVENT_TIME, ORIGIN, ORIGIN_NAMES, SHUFFLE_KEY, SPLIT
 from penstock.io.sort.records import Keys, Splits, records_batch
 
 

@@ -25,7 +25,7 @@ from penstock.io.dataset.options import (
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
 from penstock.io.errors import ConfigError
 from penstock.io.reasons import EXCLUDED, Note, complete_notes
-from penstock.io.reserved import check_no_origin_columns, origin_provenance
+from penstock.io.reserved import origin_provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -245,7 +245,7 @@ class DatasetSpec:
         """The declared columns, and those of the origins."""
         if self.columns is None or not self.keep_origin:
             return self.columns
-        from penstock.io.columns.of_schema import ORIGIN_COLUMNS
+        from penstock.io.columns.of_schema import ORIGIN_COLUMNS, check_no_origin_columns
 
         check_no_origin_columns(self.columns.names)
         columns = self.columns

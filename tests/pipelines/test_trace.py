@@ -9,12 +9,12 @@ import pytest
 from helpers import job, manifest_of, run_prepare, write_csv, write_jsonl, write_parquet, write_schema_file
 
 import penstock
+from penstock.io.columns.of_schema import check_no_origin_columns
 from penstock.io.dataset.encode import with_origin_columns
 from penstock.io.errors import ConfigError
 from penstock.io.examples.decode import decode_examples
 from penstock.io.examples.frames import read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
-from penstock.io.reserved import check_no_origin_columns
 from penstock.transforms.verify import verify_dataset
 from pipelines import trace
 
