@@ -40,6 +40,7 @@ def run(options: CroissantOptions) -> int:
         license=given.license,
         url=given.url,
         creator=given.creator,
+        cite_as=given.cite_as,
         is_live=not isinstance(newest, Manifest),
     )
     shards = [shard for manifest in manifests for shard in manifest.shards]

@@ -90,6 +90,7 @@ class Described:
       license: its name or address; None where nobody said it.
       url: of a page about it; None where nobody said it.
       creator: who made it; None where nobody said it.
+      cite_as: how to cite it; None where nobody said it.
       is_live: whether it grows, as one with windows does.
     """
 
@@ -100,6 +101,7 @@ class Described:
     license: str | None = None
     url: str | None = None
     creator: str | None = None
+    cite_as: str | None = None
     is_live: bool = False
 
 
@@ -120,6 +122,7 @@ def croissant(
         "license": described.license,
         "url": described.url,
         "creator": None if described.creator is None else {"@type": "sc:Organization", "name": described.creator},
+        "citeAs": described.cite_as,
         "version": described.version,
         "datePublished": described.published,
         "isLiveDataset": described.is_live or None,

@@ -35,6 +35,7 @@ class DescribedOptions(Options):
     dataset_description: str | None = flag("what it holds, in words (default: its rows and splits)", metavar="TEXT")
     license: str | None = flag("its license, a name of SPDX or an address", metavar="NAME|URL")
     url: str | None = flag("a page about it", metavar="URL")
+    cite_as: str | None = flag("how to cite it, in words or as BibTeX", metavar="TEXT")
     creator: str | None = flag("who made it", metavar="NAME")
     verbose: bool = flag("show the traceback of a failure, and all that is logged of it", False, action="store_true")
 
