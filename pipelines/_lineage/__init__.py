@@ -1,1 +1,1 @@
-"""What a run tells others of where data come from and where they go: OpenLineage's events."""
+"""What others are told of data, where they come from and where they go: OpenLineage, Croissant."""

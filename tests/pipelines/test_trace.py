@@ -16,7 +16,7 @@ from penstock.io.examples.decode import decode_examples
 from penstock.io.examples.frames import read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
 from penstock.transforms.verify import verify_dataset
-from pipelines import trace
+from pipelines import replay, spans, trace
 
 ROWS = [{"x": number, "name": f"n, {number}"} for number in range(60)]
 
@@ -147,6 +147,24 @@ def test_what_is_added_keeps_origins_if_the_dataset_does(tmp_path):
     assert run_prepare("--append", "--input", tmp_path / "more.csv", "--output", dataset) == 0
     shard = next(one for one in manifest_of(dataset).shards if one.path.startswith("run-"))
     assert traced(dataset, shard.path, "--record", 0)["uri"] == str(tmp_path / "more.csv")
+    assert spans.compact([str(dataset)]) == 0
+    (shard,) = manifest_of(dataset).shards
+    found = [traced(dataset, shard.path, "--record", number) for number in range(0, 69, 8)]
+    assert {one["uri"] for one in found} == {str(tmp_path / "in.csv"), str(tmp_path / "more.csv")}
+    assert {one["why"] for one in found} == {None}
+
+
+def test_a_replay_keeps_the_origins_of_what_was_rejected(tmp_path):
+    for name, least in (("strict", 5), ("loose", 0)):
+        (tmp_path / f"{name}.yaml").write_text(f"rules:\n- {{name: least, sql: x >= {least}}}\n")
+    dataset = prepared(tmp_path, "--rules", tmp_path / "strict.yaml", "--max_reject_fraction", 1)
+    flags = ("--rules", tmp_path / "loose.yaml", "--output", tmp_path / "repaired", "--num_shards", 1)
+    letters = f"{dataset}/dead_letters/*.jsonl"
+    assert replay.run([*map(str, ("--dead_letters", letters, *flags))]) == 0
+    (shard,) = manifest_of(tmp_path / "repaired").shards
+    found = traced(tmp_path / "repaired", shard.path, "--record", 4)
+    assert (found["uri"], found["line"] < 7) == (str(tmp_path / "in.csv"), True)
+    assert found["why"] == "the manifest does not tell whether the file is as it was"
 
 
 def test_what_is_added_to_a_dataset_without_origins_has_none(tmp_path):
