@@ -74,7 +74,8 @@ def datasets_read(inputs: Iterable[Mapping[str, Any]], given: Sequence[str] = ()
       given: the files, folders and patterns of the command line.
     """
     entries = list(inputs)
-    roots = sorted(_roots(given, {entry["uri"] for entry in entries}), key=len, reverse=True)
+    files = {entry["uri"] for entry in entries if "size" in entry}
+    roots = sorted(_roots(given, files), key=len, reverse=True)
     found: dict[DatasetName, Read] = {}
     for entry in entries:
         uri = str(entry["uri"])
@@ -87,10 +88,10 @@ def datasets_read(inputs: Iterable[Mapping[str, Any]], given: Sequence[str] = ()
     return found
 
 
-def _roots(given: Sequence[str], uris: set[str]) -> Iterator[str]:
+def _roots(given: Sequence[str], files: set[str]) -> Iterator[str]:
     for value in given:
         if not value.startswith(_LIST) and not value.startswith(f"{_KAFKA}://"):
-            yield value if value in uris or not is_pattern(value) else fixed_folder(value)
+            yield value if value in files or not is_pattern(value) else fixed_folder(value)
 
 
 def _root_of(uri: str, roots: Sequence[str]) -> str:

@@ -54,6 +54,10 @@ def test_inputs_are_the_datasets_that_the_command_line_names(given, names):
     assert sum(read.bytes for read in found.values()) == 15
 
 
+def test_the_pattern_of_a_stream_is_the_folder_that_it_spells():
+    assert datasets_read([{"uri": "/in/*/x.csv"}], ["/in/*/x.csv"]) == {DatasetName("file", "/in"): Read(None, None)}
+
+
 def test_a_folder_is_not_the_one_whose_name_begins_so():
     assert {*datasets_read([file("/in2/x.csv")], ["/in"])} == {DatasetName("file", "/in2")}
 
