@@ -1,5 +1,6 @@
 """What is told of a run, from its beginning to its end; tests/integration has OpenLineage's own classes judge it."""
 
+import functools
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from penstock.io.errors import ConfigError
 from pipelines._jobs import prepare as _prepare
 from pipelines._lineage import track
 from pipelines._lineage.events import PRODUCER, run_uuid
+from pipelines._lineage.transport import Delivery, HttpTransport
 from pipelines._options.lineage import LineageOptions, LineageTarget
 from pipelines._report.signals import Interrupted
 from pipelines._report.windows import PublishedWindows
@@ -28,6 +30,13 @@ REQUIRED = {
     "dataset": {"namespace", "name"},
     "facet": {"_producer", "_schemaURL"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """On a machine that is busy, events take longer than a job waits."""
+    monkeypatch.setattr(track, "Delivery", functools.partial(Delivery, finish_seconds=60))
+    monkeypatch.setattr(track, "HttpTransport", functools.partial(HttpTransport, timeout=60))
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ def server():
 
 
 def test_an_event_is_posted_with_the_key(server):
-    HttpTransport(f"{server.url}/api/v1/lineage", "secret").send(EVENT)
+    HttpTransport(f"{server.url}/api/v1/lineage", "secret", timeout=60).send(EVENT)
     ((path, headers),) = server.requests
     assert server.events == [EVENT]
     assert path == "/api/v1/lineage"
@@ -35,14 +35,14 @@ def test_an_event_is_posted_with_the_key(server):
 
 
 def test_without_a_key_there_is_none(server):
-    HttpTransport(server.url).send(EVENT)
+    HttpTransport(server.url, timeout=60).send(EVENT)
     assert "Authorization" not in server.requests[0][1]
 
 
 @pytest.mark.parametrize("code", [500, 503, 429])
 def test_a_server_in_trouble_is_tried_again(server, code):
     server.answers = [code, code]
-    HttpTransport(server.url).send(EVENT)
+    HttpTransport(server.url, timeout=60).send(EVENT)
     assert (len(server.requests), server.events) == (3, [EVENT])
 
 
@@ -50,7 +50,7 @@ def test_a_server_in_trouble_is_tried_again(server, code):
 def test_what_is_refused_is_an_error_and_goes_nowhere_else(server, code, tries):
     server.answers = [code] * 5
     with pytest.raises(OSError, match=f"the server answers {code} "):
-        HttpTransport(server.url, "secret").send(EVENT)
+        HttpTransport(server.url, "secret", timeout=60).send(EVENT)
     assert [path for path, _ in server.requests] == ["/"] * tries or len(server.requests) == tries
     assert not any(path == "/elsewhere" for path, _ in server.requests)
 
@@ -70,7 +70,7 @@ def test_a_server_that_does_not_answer_is_given_up(server):
 
 
 def test_events_arrive_in_their_order(server):
-    delivery = Delivery([HttpTransport(server.url)])
+    delivery = Delivery([HttpTransport(server.url, timeout=60)], finish_seconds=60)
     for number in range(20):
         delivery.put({"number": number})
     assert delivery.finish()
@@ -90,7 +90,7 @@ def test_a_job_does_not_wait_for_a_server_that_hangs_and_says_so(server, caplog)
 def test_one_way_that_fails_does_not_stop_the_other(tmp_path, server, caplog):
     server.answers = [404]
     path = tmp_path / "events.jsonl"
-    delivery = Delivery([HttpTransport(server.url), FileTransport(str(path))])
+    delivery = Delivery([HttpTransport(server.url, timeout=60), FileTransport(str(path))], finish_seconds=60)
     delivery.put(EVENT)
     assert not delivery.finish()
     assert "the server answers 404" in caplog.text
