@@ -16,6 +16,9 @@ column          type                                                    set by
 ==============  ======================================================  =======================================
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 ORIGIN = "_origin"
 EVENT_TIME = "_event_time"
 SPLIT = "_split"
@@ -24,3 +27,20 @@ ATTEMPT = "_attempt"
 SOURCE = "_source"
 NOTES = "_notes"
 RESERVED = frozenset({ORIGIN, EVENT_TIME, SPLIT, SHUFFLE_KEY, ATTEMPT, SOURCE, NOTES})
+
+# What becomes of `_origin` in records that keep it (`--keep_origin`): two columns beside the data, which loaders leave
+# out. They are no features: no schema, statistics or hash of rows knows them, so splits and order are those of the rows
+# without them. The names are not reserved, since a dataset is read as input too.
+ORIGIN_NAMES = (f"{ORIGIN}.uri", f"{ORIGIN}.position")
+
+_PROVENANCE = "origin_columns"
+
+
+def origin_provenance() -> dict[str, Any]:
+    """What the manifest of a dataset says whose records keep their origins."""
+    return {_PROVENANCE: list(ORIGIN_NAMES)}
+
+
+def keeps_origins(provenance: Mapping[str, Any]) -> bool:
+    """Whether the manifest with this provenance is of records that keep their origins."""
+    return bool(provenance.get(_PROVENANCE))

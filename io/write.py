@@ -133,6 +133,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
         from a checkpoint of its runner.
       append: adds what is written to the dataset that is there, as a span (`Addition`); its splits, schema and features
         must be the same. Without a dataset there, one is written, whose first span it is.
+      keep_origin: whether records say where they came from, in two columns that loaders leave out; rows need
+        `_origin`, which readers give them (`penstock.io.reserved`).
       observer: is shown the rows that are written and rejected, stages files, and may refuse publication; without
         windows.
       summaries: makes what each window says of its rows beside them, such as statistics (`WindowStatistics`).
@@ -168,6 +170,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
     empty_windows: bool = False
     resume: bool = False
     append: Addition | None = None
+    keep_origin: bool = False
     resumption: Resumption | None = None
     observer: DatasetObserver | None = None
     summaries: Summaries | None = None

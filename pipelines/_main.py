@@ -11,6 +11,7 @@ from penstock.io.kernel import compiled
 from pipelines import (
     check,
     compare,
+    croissant,
     export,
     fit,
     history,
@@ -21,6 +22,7 @@ from pipelines import (
     show,
     spans,
     status,
+    trace,
     verify,
 )
 from pipelines._cli.command import JobOptions, Run, command, printed
@@ -28,6 +30,7 @@ from pipelines._cli.flags import Parser
 from pipelines._cli.named import NAMED
 from pipelines._options.check import CheckStatisticsOptions
 from pipelines._options.compare import CompareOptions
+from pipelines._options.croissant import CroissantOptions
 from pipelines._options.export import ExportOptions
 from pipelines._options.fit import FitOptions
 from pipelines._options.history import HistoryOptions
@@ -45,6 +48,7 @@ from pipelines._options.spans import (
     SpansOptions,
 )
 from pipelines._options.status import StatusOptions
+from pipelines._options.trace import TraceOptions
 from pipelines._options.verify import VerifyOptions
 from pipelines._report.result import DONE, WRONG_USAGE
 
@@ -67,6 +71,8 @@ JOBS: Mapping[str, tuple[type[JobOptions], Run]] = {
     "drop-span": (DropSpanOptions, spans.drop_span),
     "retain": (RetainOptions, spans.retain),
     "compact": (CompactOptions, spans.compact),
+    "trace": (TraceOptions, trace.run),
+    "croissant": (CroissantOptions, croissant.run),
 }
 
 _COMPLETION = "completion"

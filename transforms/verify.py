@@ -17,8 +17,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 import google_crc32c
 
 from penstock.io.beam import progress
+from penstock.io.columns.of_schema import origin_schema
 from penstock.io.dataset.layout import (
     CARD,
+    CROISSANT,
     DEAD_LETTERS,
     HISTORY,
     MANIFEST,
@@ -45,6 +47,7 @@ from penstock.io.errors import InputError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import FetchedAhead, list_files
 from penstock.io.reasons import Reason
+from penstock.io.reserved import keeps_origins
 from penstock.io.schema import Kind, load_schema, schema_fingerprint
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
@@ -249,7 +252,7 @@ def _check_files(known: Set[str], folders: Iterable[str], present: Collection[st
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
-    for path in sorted(set(present) - known - {CARD, STREAM}):
+    for path in sorted(set(present) - known - {CARD, STREAM, CROISSANT}):
         if not path.startswith(no_orphans) and not (is_claim(path) or is_mark(path)):
             yield Fault("file.orphan", path, "is not in the manifest")
 
@@ -278,7 +281,11 @@ def _load_checks(
         if said != fingerprint:
             detail = f"must have the fingerprint {said}, as the manifest says, found {fingerprint}"
             faults.append(Fault(f"{what}.changed", path, detail))
-    return loaded.get(SCHEMA if manifest.extra(TRANSFORM) is None else TRANSFORM), faults
+    checks = loaded.get(SCHEMA if manifest.extra(TRANSFORM) is None else TRANSFORM)
+    if checks is not None and keeps_origins(manifest.provenance):
+        origins = record_checks(origin_schema()).columns
+        checks = dataclasses.replace(checks, columns=(*checks.columns, *origins))
+    return checks, faults
 
 
 def _load_schema(path: str, manifest: AnyManifest) -> tuple[RecordChecks, str]:

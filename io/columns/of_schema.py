@@ -7,7 +7,14 @@ import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError
-from penstock.io.schema import Kind, named_features, schema_features
+from penstock.io.reserved import ORIGIN_NAMES
+from penstock.io.schema import Feature, Kind, named_features, schema_features
+
+# What `_origin` becomes in records that keep it.
+ORIGIN_COLUMNS = pa.schema(list(zip(ORIGIN_NAMES, (pa.string(), pa.int64()), strict=True)))
+ORIGIN_FEATURES = tuple(
+    Feature(name, kind, multivalued=False) for name, kind in zip(ORIGIN_NAMES, (Kind.BYTES, Kind.INT), strict=True)
+)
 
 # The annotation tag of a feature whose bytes are not text.
 BINARY_TAG = "binary"
@@ -58,3 +65,27 @@ def with_lists(columns: pa.Schema, names: Collection[str]) -> pa.Schema:
 
 def _is_binary(feature: schema_pb2.Feature) -> bool:
     return feature.HasField("image_domain") or BINARY_TAG in feature.annotation.tag
+
+
+def origin_schema() -> schema_pb2.Schema:
+    """Returns the schema of the columns that origins become."""
+    schema = schema_pb2.Schema()
+    for feature in ORIGIN_FEATURES:
+        kind = schema_pb2.FeatureType.Value(feature.kind.value)
+        schema.feature.append(schema_pb2.Feature(name=feature.name, type=kind))
+        schema.feature[-1].value_count.min = schema.feature[-1].value_count.max = 1
+    return schema
+
+
+def check_no_origin_columns(names: list[str]) -> None:
+    """Refuses data columns whose names the origins need.
+
+    Raises:
+      ConfigError: names the column.
+    """
+    for name in ORIGIN_NAMES:
+        if name in names:
+            raise ConfigError(
+                f"column {name!r} has the name of one that keep_origin adds, as rows of a dataset do that keeps its "
+                "origins already: leave the column out of the schema, or leave keep_origin out"
+            )

@@ -7,14 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.io.batches import drop_rows, notes_of
+from penstock.io.batches import drop_rows, feature_names, notes_of
 from penstock.io.columns.lists import without_views
+from penstock.io.columns.of_schema import ORIGIN_COLUMNS, check_no_origin_columns
 from penstock.io.columns.row_notes import row_notes
 from penstock.io.dataset.shard_formats.base import EncodedRows, ShardFormat
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reasons import Note, Reason
-from penstock.io.reserved import EVENT_TIME, SHUFFLE_KEY, SPLIT
+from penstock.io.reserved import EVENT_TIME, ORIGIN, ORIGIN_NAMES, SHUFFLE_KEY, SPLIT
 from penstock.io.sort.records import Keys, Splits, records_batch
 
 
@@ -37,6 +38,23 @@ class EncodedBatch:
     notes: Sequence[Note] = ()
 
 
+def with_origin_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Adds the two columns, made of `_origin`, behind those of a batch; a row without an origin has nulls.
+
+    Raises:
+      ConfigError: for rows without `_origin`, or with a column of one of these names.
+    """
+    if ORIGIN not in batch.schema.names:
+        raise ConfigError(
+            "keep_origin needs rows that say where they come from, as ReadRecords and ReadFromKafka give them: read "
+            "the rows with these, or leave keep_origin out"
+        )
+    check_no_origin_columns(feature_names(batch))
+    for name, values in zip(ORIGIN_NAMES, batch.column(ORIGIN).flatten(), strict=True):
+        batch = batch.append_column(name, values.cast(ORIGIN_COLUMNS.field(name).type))
+    return batch
+
+
 @dataclasses.dataclass(frozen=True)
 class RecordEncoder:
     """Encodes batches.
@@ -53,11 +71,12 @@ class RecordEncoder:
         """Encodes a batch.
 
         Raises:
-          ConfigError: if rows have no split or an unknown one, or have no position while shuffle is `none`.
+          ConfigError: if rows have no split or an unknown one, have no position while shuffle is `none`, or do not have
+            the origin that is to be kept.
           DataError: for a null shuffle key.
         """
         batch = without_views(batch)
-        encoded = self.shard_format.encode(batch)
+        encoded = self.shard_format.encode(with_origin_columns(batch) if self.spec.keep_origin else batch)
         rows = drop_rows(batch, encoded.faults) if encoded.faults else batch
         times = rows.column(EVENT_TIME) if EVENT_TIME in rows.schema.names else None
         records = records_batch(

@@ -51,6 +51,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, Self
 
 from penstock.io.dataset.options import CARD as CARD
+from penstock.io.dataset.options import CROISSANT as CROISSANT
 from penstock.io.dataset.options import DEAD_LETTERS as DEAD_LETTERS
 from penstock.io.dataset.options import HISTORY as HISTORY
 from penstock.io.dataset.options import MANIFEST as MANIFEST
@@ -86,7 +87,7 @@ CLEARED = "cleared"
 _LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 _DATASET_FILE = re.compile(
-    r"manifest\.json|README\.md|stream\.json|schema\.pbtxt|\.tmp-.*"
+    r"manifest\.json|README\.md|stream\.json|croissant\.json|schema\.pbtxt|\.tmp-.*"
     r"|(statistics|transform|dead_letters|windows|_history|_versions)/.*"
     r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|schema\.pbtxt|unpublished|(statistics|transform|dead_letters)/.*)"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"

@@ -29,6 +29,8 @@ TRANSFORM = "transform"
 DEAD_LETTERS = "dead_letters"
 WINDOWS = "windows"
 STREAM = "stream.json"
+# Metadata that a job writes where somebody asks for it; no manifest names it.
+CROISSANT = "croissant.json"
 HISTORY = "_history"
 VERSIONS = "_versions"
 

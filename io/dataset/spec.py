@@ -25,6 +25,7 @@ from penstock.io.dataset.options import (
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
 from penstock.io.errors import ConfigError
 from penstock.io.reasons import EXCLUDED, Note, complete_notes
+from penstock.io.reserved import origin_provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,6 +66,7 @@ class DatasetSpec:
       empty_windows: whether to publish windows without rows that lie between windows with rows.
       resume: whether the output may already hold windows.
       append: adds what is written to the dataset that is there, as a span; None writes a dataset.
+      keep_origin: whether records say where they came from (`penstock.io.reserved`).
 
     Raises:
       ConfigError: for a value out of range.
@@ -91,6 +93,7 @@ class DatasetSpec:
     empty_windows: bool = False
     resume: bool = False
     append: Addition | None = None
+    keep_origin: bool = False
 
     def __post_init__(self) -> None:
         self._set("compression", known_compression(self.format, self.compression))
@@ -215,8 +218,13 @@ class DatasetSpec:
             "seed": self.seed,
             "notes": complete_notes(self.notes, notes),
             "extras": self.extras,
-            "provenance": {**self.provenance, **self.shard_format().provenance()},
+            "provenance": {**self.provenance, **self.shard_format().provenance(), **self._origins()},
         }
+
+    def _origins(self) -> dict[str, Any]:
+        if not self.keep_origin:
+            return {}
+        return origin_provenance()
 
     @property
     def suffix(self) -> str:
@@ -231,4 +239,16 @@ class DatasetSpec:
         """
         if self.columns is None and SHARD_FORMATS[self.format].needs_columns:
             raise ConfigError(f"the format {self.format} needs columns: the Arrow schema that all shards share")
-        return load_format(self.format, str(self.compression), self.columns)
+        return load_format(self.format, str(self.compression), self._stored_columns())
+
+    def _stored_columns(self) -> "pa.Schema | None":
+        """The declared columns, and those of the origins."""
+        if self.columns is None or not self.keep_origin:
+            return self.columns
+        from penstock.io.columns.of_schema import ORIGIN_COLUMNS, check_no_origin_columns
+
+        check_no_origin_columns(self.columns.names)
+        columns = self.columns
+        for field in ORIGIN_COLUMNS:
+            columns = columns.append(field)
+        return columns

@@ -20,6 +20,7 @@ from penstock.io.beam.durations import micros
 from penstock.io.beam.windows import FlushWindows, parse_windows
 from penstock.io.dataset.layout import (
     CARD,
+    CROISSANT,
     HISTORY,
     LOCK_PREFIX,
     MANIFEST,
@@ -329,7 +330,7 @@ def dataset_status(
     manifests, damaged = _read_manifests(output, present)
     stream, faults = _read_stream(output, present)
     known = {path for one in manifests for path in (*one.files, *one.extras)}
-    known |= {MANIFEST, CARD, STREAM, *(path for path in present if path.startswith(f"{WINDOWS}/"))}
+    known |= {MANIFEST, CARD, STREAM, CROISSANT, *(path for path in present if path.startswith(f"{WINDOWS}/"))}
     extras = tuple({f"{extra}/" for one in manifests for extra in one.extras})
     unnamed = [path for path in sorted(present.keys() - known) if not path.startswith(extras) and not is_claim(path)]
     # Of windows, a folder that manifests name may still be written to.

@@ -282,6 +282,12 @@ class OutputOptions(Options):
     shuffle: Shuffle = flag(
         "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)
     )
+    keep_origin: bool = flag(
+        "keep in each record where it came from, in two columns that loaders leave out, for penstock trace "
+        "(docs/lineage.md)",
+        False,
+        action="store_true",
+    )
     also_to: str | None = flag(
         "a Kafka topic that gets each row of the dataset too, at least once: "
         "kafka://HOST:PORT/TOPIC?format=json|tfexample&key=COLUMN",

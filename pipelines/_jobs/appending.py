@@ -13,6 +13,7 @@ from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
 from penstock.io.files.inputs import InputFile
+from penstock.io.reserved import keeps_origins
 from penstock.io.schema import load_schema, schema_fingerprint
 from penstock.io.sources.base import Source
 from penstock.io.sources.files import FileSource
@@ -99,6 +100,12 @@ class Appending:
         flags["compression"] = options.output.compression or base.compression
         if "output_format" not in given:
             flags["output_format"] = base.format
+        flags["keep_origin"] = keeps_origins(base.provenance)
+        if options.output.keep_origin and not flags["keep_origin"]:
+            raise ConfigError(
+                f"--keep_origin: records of the dataset {output} do not say where they came from, so none that are "
+                "added may: leave it out"
+            )
         if not options.checks.schema:
             flags["schema"] = self._schema(options, output, flags.get("rolling"))
             flags.pop("environment", None)  # the schema of a dataset is what its environment saw

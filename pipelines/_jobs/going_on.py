@@ -87,6 +87,7 @@ def stream_settings(options: DatasetJobOptions, plan: Plan) -> dict[str, Any]:
         "transform": transform_fingerprint(graph) if graph else None,
         # Statistics of other options do not merge. Streams of before there were any had neither.
         **({"slice_by": options.statistics.slice_by} if options.statistics.slice_by else {}),
+        **({"keep_origin": True} if options.output.keep_origin else {}),
         **({"statistics": "all"} if options.statistics.statistics == "all" else {}),
     }
     stored: dict[str, Any] = json.loads(json.dumps(settings, default=str))

@@ -59,6 +59,7 @@ from pipelines._jobs.dataset_statistics import (
 )
 from pipelines._jobs.going_on import begin_stream, stream_settings
 from pipelines._jobs.graph import fitted, graph_of, left_out, why_twice
+from pipelines._lineage.track import tracking
 from pipelines._options.dataset import DatasetJobOptions
 from pipelines._options.prepare import PrepareOptions
 from pipelines._plan.inferred import infer_schema
@@ -256,10 +257,11 @@ def prepare(
     _check_copies(options, source, plan)
     look_at(source)
     run_id = run_id or new_run_id()
-    if plan is None or source.is_bounded or options.run.is_translated:
-        with telling_what_is_published(str(options.output.output), run_id):
-            return _write_dataset(options, source, recipe, plan, run_id, handler, appending)
-    return _write_stream(options, plan, run_id, handler)
+    with tracking(options, source, run_id) as tracked:
+        if plan is None or source.is_bounded or options.run.is_translated:
+            with telling_what_is_published(str(options.output.output), run_id):
+                return tracked.ended(_write_dataset(options, source, recipe, plan, run_id, handler, appending))
+        return tracked.ended(_write_stream(options, plan, run_id, handler))
 
 
 def _write_dataset(

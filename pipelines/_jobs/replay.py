@@ -50,6 +50,7 @@ _INHERITED = (
     "output_format",
     "sequence_features",
     "compression",
+    "keep_origin",
 )
 
 

@@ -37,6 +37,7 @@ from pipelines._cli.options import (
     resolved,
 )
 from pipelines._cli.streams import StopOptions, StreamOptions
+from pipelines._options.lineage import LineageOptions
 from pipelines._options.statistics import DatasetStatisticsFlags, check_report_outside
 
 
@@ -53,6 +54,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
     output: OutputOptions
     statistics: DatasetStatisticsFlags
     metrics: MetricsOptions
+    lineage: LineageOptions
     run: RunOptions
 
     @abc.abstractmethod
@@ -94,6 +96,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             raise ConfigError("--resume goes on with a stream, which needs --window, or --flush_rows or --flush_every")
         self.dataset_spec().check_input(not self.is_endless, self.stream.windows is not None)
         self.metrics.check(self.beam_flags.runner)
+        self.lineage.check()
         if self.run.is_translated:
             self._check_translation()
         if self.is_endless:
@@ -176,6 +179,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             empty_windows=stream.empty_windows,
             resume=output.resume,
             append=Addition(output.span) if output.append else None,
+            keep_origin=output.keep_origin,
         )
 
     def _check_translation(self) -> None:

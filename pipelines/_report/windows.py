@@ -39,6 +39,10 @@ class PublishedWindows:
                     self._known[name] = found
         self._counts = self._summed()
 
+    def rows_out(self) -> int:
+        """Returns how many rows the windows have that the last look found."""
+        return sum(window.rows_out for window in self._known.values())
+
     def _summed(self) -> Counts:
         windows = self._known.values()
         done = {

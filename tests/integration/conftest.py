@@ -74,6 +74,19 @@ def grain() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def mlcroissant() -> pathlib.Path:
+    """A folder with the package of that name and what it needs beside ours, for PYTHONPATH."""
+    needed = ("networkx==3.6.1", "rdflib==7.6.0", "jsonpath-rw==1.4.0", "ply==3.11", "decorator==5.3.1", "tqdm==4.70.1")
+    return package_folder(CACHE, ("mlcroissant==1.1.1", *needed))
+
+
+@pytest.fixture(scope="session")
+def openlineage() -> pathlib.Path:
+    """A folder with the classes of OpenLineage's events, for PYTHONPATH."""
+    return package_folder(CACHE, ("openlineage-python==1.54.0",))
+
+
+@pytest.fixture(scope="session")
 def prism() -> str:
     """The path of a Prism that was built once."""
     need("go")

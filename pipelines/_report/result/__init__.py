@@ -64,6 +64,9 @@ from pipelines._report.result.folder import (
     StatusResult as StatusResult,
 )
 from pipelines._report.result.folder import (
+    TraceResult as TraceResult,
+)
+from pipelines._report.result.folder import (
     VerifyResult as VerifyResult,
 )
 from pipelines._report.result.statistics import (

@@ -80,6 +80,7 @@ class DatasetResult(Result):
       whole: the numbers of the dataset as a whole, if the run added to it: `spans`, `rows_in`, `rows_out`,
         `rows_rejected`, and `splits`, rows by split.
       skipped: inputs that are in the dataset already.
+      openlineage: who was told of the run, by OpenLineage's events; None where nobody was, or not of all.
     """
 
     output: str
@@ -111,3 +112,4 @@ class DatasetResult(Result):
     version: int | None = None
     whole: Mapping[str, Any] | None = None
     skipped: tuple[str, ...] = ()
+    openlineage: str | None = None

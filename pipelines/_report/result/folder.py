@@ -164,3 +164,32 @@ class ShowResult(Result):
     split: str
     rows: tuple[Mapping[str, Any], ...]
     load: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TraceResult(Result):
+    """What `trace` found.
+
+    Attributes:
+      dataset: its folder.
+      shard: its path there.
+      record: the number of the record in the shard, from 0.
+      uri: what the row was read from; None where that is not known, as all that follows.
+      position: where in it.
+      unit: what that counts: `byte`, `row` or `offset`.
+      line: its line, from 1, in a file of lines.
+      text: the row as it was read; None where it cannot be read again.
+      encoding: of `text`: `text`, `base64`, or `json` for the values of a source with types.
+      why: why the row cannot be read again, or what is not certain about it.
+    """
+
+    dataset: str
+    shard: str
+    record: int
+    uri: str | None = None
+    position: int | None = None
+    unit: str | None = None
+    line: int | None = None
+    text: str | None = None
+    encoding: str | None = None
+    why: str | None = None

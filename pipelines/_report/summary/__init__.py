@@ -20,6 +20,7 @@ from pipelines._report.result import (
     ShowResult,
     SpansResult,
     StatusResult,
+    TraceResult,
     VerifyResult,
 )
 from pipelines._report.summary.dataset import INDENT, told_dataset, told_letters
@@ -30,6 +31,7 @@ from pipelines._report.summary.relaxed import told_relaxed
 from pipelines._report.summary.show import told_records
 from pipelines._report.summary.spans import told_spans
 from pipelines._report.summary.statistics import told_statistics
+from pipelines._report.summary.trace import told_trace
 
 # Paths and commands are for copying: a terminal wraps what is too long for it, nothing is cut.
 _WIDTH = 10_000
@@ -85,6 +87,8 @@ def _print_text(result: Result, output: str) -> None:
             _print(*told_spans(result))
         case ShowResult():
             _print(*told_records(result))
+        case TraceResult():
+            print("\n".join(told_trace(result)))
         case DescribedResult():
             print(_described(result))
 

@@ -48,6 +48,8 @@ def told_dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]
         yield from told_report(result.report)
     if result.load:
         yield told_loading(result.load)
+    if result.openlineage:
+        yield f"OpenLineage's events of the run went to {result.openlineage}"
     yield f"Next: check every byte\n  penstock verify --dataset {shell_word(masked(output))}"
 
 

@@ -232,7 +232,7 @@ OWN_ANSWERS = [
         ["nosuch"],
         WRONG_USAGE,
         r"penstock: error: unknown job 'nosuch'; the jobs are prepare, profile, check, compare, fit, export, relax, "
-        r"show, verify, status, history, replay, spans, log, diff, drop-span, retain, compact",
+        r"show, verify, status, history, replay, spans, log, diff, drop-span, retain, compact, trace, croissant",
     ),
     (["verfy"], WRONG_USAGE, r"penstock: error: unknown job 'verfy'; did you mean verify\?\nTry --help for the jobs\."),
     (["Prepare"], WRONG_USAGE, r"unknown job 'Prepare'; did you mean prepare\?"),
@@ -510,9 +510,10 @@ class TestCompletion:
             (
                 ["penstock", ""],
                 [
-                    *("check", "compact", "compare", "completion", "diff", "drop-span", "export", "fit"),
+                    *("check", "compact", "compare", "completion", "croissant", "diff", "drop-span"),
+                    *("export", "fit"),
                     *("history", "log", "prepare", "profile", "relax", "replay", "retain", "show", "spans"),
-                    *("status", "verify"),
+                    *("status", "trace", "verify"),
                 ],
             ),
             (["penstock", "ver"], ["verify"]),

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from penstock.io.columns.of_schema import ORIGIN_FEATURES
 from penstock.io.dataset.load.shards.contents import Contents
 from penstock.io.dataset.load.shards.files import join, open_stored
 from penstock.io.dataset.load.shards.readers import ArrayRecordReader, ExampleReader, Loss, ParquetReader, ShardReader
 from penstock.io.dataset.load.shards.tars import SampleReader, tar_schema
 from penstock.io.errors import ConfigError, DataError, InputError
+from penstock.io.reserved import ORIGIN_NAMES
 from penstock.io.schema import Feature, Kind, find_feature
 
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
@@ -30,11 +32,13 @@ def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callabl
         raise ConfigError(f"{contents.directory}: has no schema, so that the types of its columns are not known")
     features: Sequence[Feature] = contents.features
     if columns is not None:
-        features = [find_feature(name, features, f"{contents.directory}: column") for name in columns]
+        known = [*features, *ORIGIN_FEATURES] if contents.has_origins else features
+        features = [find_feature(name, known, f"{contents.directory}: column") for name in columns]
     kind = ArrayRecordReader if contents.format == "arrayrecord" else ExampleReader
     schema = pa.schema([(feature.name, _type(feature)) for feature in features])
     is_sequence = contents.format == "sequence_example"
-    return kind(contents.directory, schema, lost, features, columns is None, is_sequence)
+    is_strict = columns is None and not contents.has_origins
+    return kind(contents.directory, schema, lost, features, is_strict, is_sequence)
 
 
 def _type(feature: Feature) -> pa.DataType:
@@ -58,7 +62,8 @@ def _parquet_schema(contents: Contents) -> pa.Schema:
 
 def _chosen(schema: pa.Schema, columns: Sequence[str] | None, contents: Contents) -> pa.Schema:
     if columns is None:
-        return schema
+        left_out = ORIGIN_NAMES if contents.has_origins else ()
+        return pa.schema([field for field in schema if field.name not in left_out])
     for name in columns:
         if name not in schema.names:
             raise ConfigError(

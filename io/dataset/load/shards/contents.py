@@ -18,6 +18,7 @@ from penstock.io.dataset.options import MANIFEST, SCHEMA, TRANSFORM, VERSIONS, W
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.extras import check_filesystem
+from penstock.io.reserved import keeps_origins
 from penstock.io.schema import Feature, schema_features
 
 _VERSION = 1
@@ -48,6 +49,7 @@ class Contents:
       splits: rows by split.
       shards: in the order of the manifest; with windows, in the order of time.
       features: what a record may have, by the schema of what was written; None where the dataset has no schema.
+      has_origins: whether records say where they came from (`penstock.io.reserved`), beside their features.
     """
 
     directory: str
@@ -57,6 +59,7 @@ class Contents:
     splits: Mapping[str, int]
     shards: tuple[StoredShard, ...]
     features: tuple[Feature, ...] | None
+    has_origins: bool = False
 
 
 def read_contents(directory: str, version: int | None = None) -> Contents:
@@ -99,6 +102,7 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
         splits=splits,
         shards=tuple(shard for _, fields in manifests for shard in fields["shards"]),
         features=_features(directory, last["extras"]),
+        has_origins=last["has_origins"],
     )
 
 
@@ -171,6 +175,7 @@ def _parse(content: bytes, path: str) -> Mapping[str, Any]:
             "extras": [_of(extra, str) for extra in fields.get("extras", ())],
             "window": [_of(time, str) for time in fields.get("window", ())],
             "shards": shards,
+            "has_origins": keeps_origins(fields.get("provenance", {})),
             "dataset_version": _of(fields.get("dataset_version", 1), int),
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
