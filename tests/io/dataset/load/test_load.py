@@ -33,6 +33,8 @@ KINDS = [
     ("arrayrecord", "none"),
     ("webdataset", "none"),
     ("webdataset", "gzip"),
+    ("mds", "none"),
+    ("mds", "zstd"),
 ]
 COLUMNS = pa.schema(
     [("id", pa.int64()), ("fare", pa.float64()), ("name", pa.string()), ("clicks", pa.list_(pa.int64()))]
@@ -76,7 +78,7 @@ def written(kind: tuple[str, str], tmp_path_factory) -> str:
             pytest.importorskip("array_record.python.array_record_module", reason="the extra arrayrecord")
         output = tmp_path_factory.mktemp("-".join(kind)) / "dataset"
         batches = [pa.RecordBatch.from_pylist([row(number) for number in range(ROWS)], COLUMNS)]
-        columns = {"columns": COLUMNS} if kind[0] in ("parquet", "sequence_example", "webdataset") else {}
+        columns = {"columns": COLUMNS} if kind[0] in ("parquet", "sequence_example", "webdataset", "mds") else {}
         shards.write(output, batches, format=kind[0], compression=kind[1], **columns)
         _WRITTEN[kind] = str(output)
     return _WRITTEN[kind]
