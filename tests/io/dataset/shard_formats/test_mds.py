@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers import run_prepare
 from shards import write
 
+import penstock
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.options import Addition
 from penstock.io.dataset.shard_formats import load_format
@@ -178,3 +180,15 @@ def test_nothing_can_be_added_to_a_split(tmp_path, flags):
     spec = DatasetSpec(str(tmp_path), format="mds", num_shards=1, columns=COLUMNS, **found)
     with pytest.raises(ConfigError, match="the format mds has one index for all shards of a split"):
         spec.check_input(is_bounded=True, has_windows="window" in flags)
+
+
+def test_prepare_writes_it_and_overwrites_it(tmp_path):
+    (tmp_path / "in.csv").write_text("id,fare\n1,7.5\n2,\n")
+    flags = [f"--input={tmp_path}/in.csv", f"--output={tmp_path}/out", "--output_format=mds"]
+    for more in ([], ["--overwrite", "--compression=zstd"]):
+        assert run_prepare(*flags, *more) == 0
+        assert list(verify_dataset(f"{tmp_path}/out")) == []
+        (shard,) = json.loads((tmp_path / "out/train/index.json").read_text())["shards"]
+        assert shard["column_names"] == ["fare", "fare$present", "id"]
+        rows = [row for one in penstock.load(f"{tmp_path}/out").batches(9) for row in one.to_pylist()]
+        assert sorted(rows, key=lambda row: row["id"]) == [{"id": 1, "fare": 7.5}, {"id": 2, "fare": None}]
