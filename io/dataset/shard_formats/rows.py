@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.columns.lists import Flags
+from penstock.io.columns.of_numpy import array_of
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 from penstock.io.sort.records import Bytes
@@ -236,7 +237,7 @@ class Pieces:
     def __init__(self, data: Bytes, starts: Ints):
         self._data = pa.py_buffer(data)
         self._starts = starts
-        self._indices = pa.array(np.arange(0, 2 * len(starts) - 1, 2))
+        self._indices = array_of(np.arange(0, 2 * len(starts) - 1, 2))
 
     def take(self, sizes: Ints) -> Bytes:
         """Returns the next piece of all records, concatenated; `sizes` has its bytes in each record."""
