@@ -37,6 +37,7 @@ from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, 
 from penstock.io.dataset.options import IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
+from penstock.io.dataset.shard_formats.mds_samples import INDEX, indexed
 from penstock.io.dataset.spans.append import is_mark
 from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.spans.whole import contradictions, spans_of
@@ -118,12 +119,32 @@ def _verify_whole(directory: str, manifest: Manifest) -> Iterator[Fault]:
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
     yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())
+    yield from _check_indexes(directory, manifest, present)
     yield from _check_rejects(directory, manifest, present)
     for span in spans_of(manifest):
         part = manifest.part_of(span)
         if manifest.spans:
             yield from _check_sums(part, f"{MANIFEST}, span {span.name}")
         yield from _check_whole_statistics(directory, part, present)
+
+
+def _check_indexes(directory: str, manifest: Manifest, present: Mapping[str, int]) -> Iterator[Fault]:
+    """Yields the indexes of splits that list other shards than the manifest does."""
+    for path in manifest.extras:
+        folder, _, name = path.rpartition("/")
+        if name != INDEX or path not in present:
+            continue
+        said = [
+            (inner, shard.records, shard.bytes)
+            for shard in manifest.shards
+            for above, _, inner in [shard.path.rpartition("/")]
+            if above == folder and shard.records
+        ]
+        try:
+            if indexed(stores.read_file(stores.join(directory, *path.split("/")))) != said:
+                yield Fault("index.wrong", path, "lists other shards than the manifest")
+        except (ValueError, OSError) as error:
+            yield Fault("index.wrong", path, f"cannot be read: {error}")
 
 
 def _check_whole_statistics(directory: str, manifest: Manifest, present: Mapping[str, int]) -> Iterator[Fault]:

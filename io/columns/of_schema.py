@@ -43,6 +43,12 @@ def dataset_columns(schema: schema_pb2.Schema, floats: pa.DataType | None = None
     return pa.schema(columns)
 
 
+def with_required(columns: pa.Schema, schema: schema_pb2.Schema) -> pa.Schema:
+    """Returns the columns, of which those are not nullable that have a value in every row, as the schema demands."""
+    complete = {feature.name for feature in schema_features(schema) if feature.complete}
+    return pa.schema([field.with_nullable(field.name not in complete) for field in columns])
+
+
 def with_lists(columns: pa.Schema, names: Collection[str]) -> pa.Schema:
     """Returns the columns with lists of just these names.
 

@@ -89,7 +89,8 @@ _LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
 _DATASET_FILE = re.compile(
     r"manifest\.json|README\.md|stream\.json|croissant\.json|schema\.pbtxt|\.tmp-.*"
     r"|(statistics|transform|dead_letters|windows|_history|_versions)/.*"
-    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|schema\.pbtxt|unpublished|(statistics|transform|dead_letters)/.*)"
+    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|[^/]+/index\.json|schema\.pbtxt|unpublished|(statistics|transform|dead_letters)/.*)"
+    r"|[^/]+/index\.json"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
 )
 

@@ -189,6 +189,8 @@ class Publisher:
             return _published(self.staging, current)
         files = sorted(rejects, key=lambda file: file.path)
         manifest, renames = self._manifest(shards, files, rows_read, notes)
+        indexes = self.spec.shard_format().indexes(manifest.shards)
+        manifest = dataclasses.replace(manifest, extras=(*manifest.extras, *indexes))
         if folder is not None:
             manifest = folder.placed(manifest, files)
         manifest = dataclasses.replace(manifest, anomalies=anomalies)
@@ -199,6 +201,8 @@ class Publisher:
         if outcome.status == "published":
             if schema is not None:
                 write_schema(schema, self.staging.path(SCHEMA))
+            for path, content in indexes.items():
+                _write(self.staging.path(*path.split("/")), content.decode())
             if self.adds is not None and (self.adds.base or folder is None):
                 if folder is not None:
                     folder.check(manifest)
@@ -327,12 +331,12 @@ class Publisher:
         found = list_files(self.staging.output)
         yield from self._damaged(manifest, found)
         yield from (file.path for file in manifest.dead_letters if file.path not in found)
-        folders = (STAGING_PREFIX, f"{HISTORY}/", *(f"{extra}/" for extra in self.spec.extras))
+        folders = (STAGING_PREFIX, f"{HISTORY}/", *(f"{extra}/" for extra in manifest.extras))
         yield from (path for path in set(found) - {CARD, *manifest.files()} if not path.startswith(folders))
 
     def _damaged(self, manifest: Manifest, found: Mapping[str, int]) -> Iterator[str]:
         yield from (shard.path for shard in manifest.shards if found.get(shard.path) != shard.bytes)
-        for extra in self.spec.extras:
+        for extra in manifest.extras:
             if not any(f"{path}/".startswith(f"{extra}/") for path in found):
                 yield extra
 
@@ -356,7 +360,7 @@ class Publisher:
         yield from (shard.path for shard in manifest.shards)
         staged = list_files(self.staging.directory)
         yield from (path for path in staged if path.startswith(f"{HISTORY}/"))
-        for extra in self.spec.extras:
+        for extra in manifest.extras:
             yield from (path for path in staged if path == extra or path.startswith(f"{extra}/"))
 
     def _kept(self, outcome: Outcome) -> list[str]:

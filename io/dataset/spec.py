@@ -161,6 +161,11 @@ class DatasetSpec:
                 "append adds a span to a dataset that is one, and windows are added by the stream that writes them: "
                 "leave it out, or leave the windows out"
             )
+        if SHARD_FORMATS[self.format].has_index and (has_windows or not is_bounded or self.append is not None):
+            raise ConfigError(
+                f"the format {self.format} has one index for all shards of a split, so that nothing can be added to "
+                "them, by append or by windows: leave these out, or write another format"
+            )
         if not has_windows:
             if not is_bounded:
                 raise ConfigError(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from penstock.io.beam import progress
 from penstock.io.beam.windows import time_name
 from penstock.io.columns.float32 import ROUNDED
-from penstock.io.columns.of_schema import dataset_columns, with_lists
+from penstock.io.columns.of_schema import dataset_columns, with_lists, with_required
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, Staging, check_output, new_run_id
 from penstock.io.dataset.options import Addition
 from penstock.io.dataset.publish import Outcome, read_outcome
@@ -163,6 +163,8 @@ def _columns(options: DatasetJobOptions, plan: Plan, graph: str | None) -> pa.Sc
         columns = dataset_columns(transformed_schema(graph), pa.float32(), lists=True)
     else:
         columns = dataset_columns(plan.row_schema)
+    if SHARD_FORMATS[options.output.output_format].marks_missing and not graph:
+        columns = with_required(columns, plan.row_schema)
     lists = options.output.sequence_features
     return with_lists(columns, lists) if lists else columns
 

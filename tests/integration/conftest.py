@@ -87,6 +87,12 @@ def openlineage() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def streaming() -> pathlib.Path:
+    """A folder with MosaicML's package of that name, for PYTHONPATH."""
+    return package_folder(CACHE, ("mosaicml-streaming==0.13.0",))
+
+
+@pytest.fixture(scope="session")
 def prism() -> str:
     """The path of a Prism that was built once."""
     need("go")

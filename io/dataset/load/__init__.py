@@ -6,6 +6,7 @@
 `files`               files of a dataset, without Beam where they are local
 `shards`              from a shard to rows, one class for each format
 `tars`                the same for WebDataset
+`samples`             the same for MDS
 `readers`             which of them a dataset needs, with which columns
 `rows`                the rows of ranges of row numbers, in order, across shards
 `ahead`               a thread that reads ahead

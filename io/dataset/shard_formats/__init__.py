@@ -28,6 +28,8 @@ class ShardKind:
       has_columns: whether the files have columns of Arrow types.
       needs_columns: whether the columns must be declared, since they say how rows are written.
       extra: the extra that must be installed.
+      marks_missing: whether a column that always has a value is written in another way.
+      has_index: whether a file lists the shards of a split, so that all of them are published at once.
     """
 
     implementation: str
@@ -36,11 +38,14 @@ class ShardKind:
     has_columns: bool = False
     needs_columns: bool = False
     extra: Extra | None = None
+    marks_missing: bool = False
+    has_index: bool = False
 
 
 _TFRECORD = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
 _PARQUET = dict.fromkeys(("zstd", "snappy", "gzip", "none"), ".parquet")
 _TAR = {"none": ".tar", "gzip": ".tar.gz"}
+_MDS = {"none": ".mds", "zstd": ".mds.zstd"}
 _ARRAYRECORD = dict.fromkeys(("zstd", "brotli", "snappy", "none"), ".array_record")
 
 SHARD_FORMATS: Mapping[str, ShardKind] = {
@@ -51,6 +56,9 @@ SHARD_FORMATS: Mapping[str, ShardKind] = {
     ),
     "arrayrecord": ShardKind("arrayrecord:ArrayRecord", _ARRAYRECORD, "application/x-arrayrecord", extra=ARRAYRECORD),
     "webdataset": ShardKind("webdataset:WebDataset", _TAR, "application/x-tar", True, needs_columns=True),
+    "mds": ShardKind(
+        "mds:Mds", _MDS, "application/x-mds", True, needs_columns=True, marks_missing=True, has_index=True
+    ),
 }
 
 # The compressions of all formats, for a flag.

@@ -10,7 +10,7 @@ import hashlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,26 @@ class EncodedRows:
     data: Bytes
     offsets: Ints
     faults: Mapping[int, Sequence[Reason]]
+
+
+class WrittenShard(Protocol):
+    """What the manifest says of a shard (`penstock.io.dataset.manifest.Shard`), as far as an index needs it."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the dataset."""
+
+    @property
+    def records(self) -> int:
+        """How many it has."""
+
+    @property
+    def bytes(self) -> int:
+        """Of the file as stored."""
+
+    @property
+    def uncompressed_bytes(self) -> int:
+        """Of its content."""
 
 
 class Content:
@@ -122,6 +142,10 @@ class ShardFormat(ABC):
     @abstractmethod
     def open(self, store: Store) -> contextlib.AbstractContextManager[ShardWriter]:
         """Opens a shard for writing; all of its bytes are stored once the context ends without an exception."""
+
+    def indexes(self, shards: Sequence[WrittenShard]) -> Mapping[str, bytes]:
+        """Returns files that list shards for readers of the format, by their paths relative to the dataset."""
+        return {}
 
     @abstractmethod
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:

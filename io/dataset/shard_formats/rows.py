@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.columns.lists import Flags
+from penstock.io.columns.of_numpy import array_of
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 from penstock.io.sort.records import Bytes
@@ -121,8 +122,8 @@ class RowCodec:
         offsets: Ints = np.arange(rows.num_rows + 1) * self._fixed_bytes
         if not pieces:
             return fixed.reshape(-1), offsets
-        parts = [_binary(fixed.reshape(-1), offsets), *pieces]
-        data, offsets = _content(pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary())))
+        parts = [slices(fixed.reshape(-1), offsets), *pieces]
+        data, offsets = content_of(pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary())))
         if len(offsets) > 1 and (size := int(np.diff(offsets).max())) > _MAX_RECORD_BYTES:
             raise DataError(f"a row must have at most {_MAX_RECORD_BYTES} bytes, got one of {size}")
         return data, offsets
@@ -134,7 +135,7 @@ class RowCodec:
             return pa.RecordBatch.from_pylist([], schema=self.columns)
         fixed = _gathered(data, offsets[:-1], self._fixed_bytes)
         flags = np.unpackbits(fixed[:, : self._flag_bytes], axis=1, bitorder="little").astype(bool)
-        pieces = _Pieces(data, offsets[:-1] + self._fixed_bytes)
+        pieces = Pieces(data, offsets[:-1] + self._fixed_bytes)
         arrays = []
         for index, layout in enumerate(self._layouts):
             part = np.ascontiguousarray(fixed[:, layout.start : layout.start + layout.fixed])
@@ -154,7 +155,7 @@ def _layout(arrow_type: pa.DataType, start: int) -> _Layout:
 def _encode_column(column: pa.Array, layout: _Layout, fixed: Bytes, has_nulls: Flags) -> Iterator[pa.Array]:
     """Fills the fixed part of a column and its flags of null items; yields its pieces."""
     if not layout.levels:
-        fixed[:] = _values(column, layout.width)
+        fixed[:] = fixed_values(column, layout.width)
         return
     # Row r has the items from bounds[r] to bounds[r + 1] of `column`. Each level opens the lists by one step::
     #
@@ -167,20 +168,20 @@ def _encode_column(column: pa.Array, layout: _Layout, fixed: Bytes, has_nulls: F
         lengths, column = _opened(column)
         marked = np.where(is_null if level else False, _NULL, lengths.astype("<u4")).astype("<u4")
         if level:
-            yield _binary(marked.view(np.uint8), bounds * _LENGTH_BYTES)
+            yield slices(marked.view(np.uint8), bounds * _LENGTH_BYTES)
         else:
             fixed[:] = marked.view(np.uint8).reshape(-1, _LENGTH_BYTES)
         bounds = starts_of(lengths)[bounds]
     if layout.is_bytes:
-        yield _binary(column, bounds)
+        yield slices(column, bounds)
         return
     if column.null_count:
         nulls = pc.is_null(column).to_numpy(zero_copy_only=False)
         has_nulls[:] = np.diff(starts_of(nulls.astype(np.int64))[bounds]) > 0
         counts = np.diff(bounds)
         kept = nulls[np.repeat(has_nulls, counts)]
-        yield _binary(kept.view(np.uint8), starts_of(np.where(has_nulls, counts, 0)))
-    yield _binary(_values(column, layout.width).reshape(-1), bounds * layout.width)
+        yield slices(kept.view(np.uint8), starts_of(np.where(has_nulls, counts, 0)))
+    yield slices(fixed_values(column, layout.width).reshape(-1), bounds * layout.width)
 
 
 def _opened(column: Any) -> tuple[Ints, Any]:
@@ -197,7 +198,7 @@ def _opened(column: Any) -> tuple[Ints, Any]:
     return np.diff(starts), content
 
 
-def _values(column: pa.Array, width: int) -> Bytes:
+def fixed_values(column: pa.Array, width: int) -> Bytes:
     """Returns uint8[n, width], the values of a fixed-width column; 0 for nulls."""
     if types.is_boolean(column.type):
         column = column.cast(pa.uint8())
@@ -211,7 +212,7 @@ def _values(column: pa.Array, width: int) -> Bytes:
     return values
 
 
-def _binary(data: Bytes, offsets: Ints) -> pa.Array:
+def slices(data: Bytes, offsets: Ints) -> pa.Array:
     """Returns adjacent slices of `data` as an array of binary values."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(np.ascontiguousarray(data))]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
@@ -223,20 +224,20 @@ def _gathered(data: Bytes, starts: Ints, width: int) -> Bytes:
     return windows[starts].view(np.uint8).reshape(-1, width)
 
 
-def _content(array: pa.Array) -> tuple[Bytes, Ints]:
+def content_of(array: pa.Array) -> tuple[Bytes, Ints]:
     """Returns the bytes of an array that is not a slice, and where each value starts, and the end."""
     _, offsets, data = array.buffers()
     starts = np.frombuffer(offsets, np.int64)[: len(array) + 1] if len(array) else np.zeros(1, np.int64)
     return (np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)[: starts[-1]]), starts
 
 
-class _Pieces:
+class Pieces:
     """Reads the pieces of all records, one after the other."""
 
     def __init__(self, data: Bytes, starts: Ints):
         self._data = pa.py_buffer(data)
         self._starts = starts
-        self._indices = pa.array(np.arange(0, 2 * len(starts) - 1, 2))
+        self._indices = array_of(np.arange(0, 2 * len(starts) - 1, 2))
 
     def take(self, sizes: Ints) -> Bytes:
         """Returns the next piece of all records, concatenated; `sizes` has its bytes in each record."""
@@ -246,10 +247,10 @@ class _Pieces:
         self._starts = ends
         slices = [None, pa.py_buffer(bounds), self._data]
         all_slices = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(bounds) - 1, slices)
-        return _content(all_slices.take(self._indices))[0]
+        return content_of(all_slices.take(self._indices))[0]
 
 
-def _decode_column(layout: _Layout, fixed: Bytes, valid: Flags, has_nulls: Flags, pieces: _Pieces) -> pa.Array:
+def _decode_column(layout: _Layout, fixed: Bytes, valid: Flags, has_nulls: Flags, pieces: Pieces) -> pa.Array:
     if not layout.levels:
         return _fixed_array(layout, fixed, valid)
     # `levels` has the lengths and the validity of the lists, from the outermost level inwards.
@@ -261,7 +262,7 @@ def _decode_column(layout: _Layout, fixed: Bytes, valid: Flags, has_nulls: Flags
         levels.append((np.where(is_value, marked, 0).astype(np.int64), is_value))
         items = np.diff(starts_of(levels[-1][0])[starts_of(items)])
     if layout.is_bytes:
-        array = _bytes_array(layout.leaf, pieces.take(items), *levels.pop())
+        array = bytes_array(layout.leaf, pieces.take(items), *levels.pop())
     else:
         are_valid = np.ones(int(items.sum()), bool)
         if has_nulls.any():
@@ -269,7 +270,7 @@ def _decode_column(layout: _Layout, fixed: Bytes, valid: Flags, has_nulls: Flags
             are_valid[np.repeat(has_nulls, items)] = ~nulls
         array = _fixed_array(layout, pieces.take(items * layout.width), are_valid)
     for lengths, are_lists in reversed(levels):
-        array = _list_array(array, lengths, are_lists)
+        array = list_array(array, lengths, are_lists)
     return array
 
 
@@ -283,11 +284,13 @@ def _fixed_array(layout: _Layout, values: Bytes, valid: Flags) -> pa.Array:
     return array.cast(layout.leaf) if stored != layout.leaf else array
 
 
-def _bytes_array(leaf: pa.DataType, data: Bytes, lengths: Ints, valid: Flags) -> pa.Array:
+def bytes_array(leaf: pa.DataType, data: Bytes, lengths: Ints, valid: Flags) -> pa.Array:
+    """Returns texts or bytes of these lengths, which lie behind each other."""
     offsets = starts_of(lengths).astype(np.int32)
     return pa.Array.from_buffers(leaf, len(lengths), [_validity(valid), pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
-def _list_array(items: pa.Array, lengths: Ints, valid: Flags) -> pa.Array:
+def list_array(items: pa.Array, lengths: Ints, valid: Flags) -> pa.Array:
+    """Returns lists of these lengths."""
     offsets = pa.py_buffer(starts_of(lengths).astype(np.int32))
     return pa.Array.from_buffers(pa.list_(items.type), len(lengths), [_validity(valid), offsets], children=[items])

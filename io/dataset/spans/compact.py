@@ -77,6 +77,10 @@ def compact_spans(
     """
     before = dataset_with_spans(output)
     spans = find_spans(before, names or [span.name for span in before.spans])
+    if SHARD_FORMATS[before.format].has_index:
+        raise ConfigError(
+            f"{output}: has one span, as every dataset of the format {before.format}: write it anew instead"
+        )
     if name is None:
         name = spans[0].name if len(spans) == 1 else f"{spans[0].name}..{spans[-1].name}"
     if name in {span.name for span in before.spans if span not in spans}:

@@ -524,7 +524,7 @@ class TestCompletion:
             ),
             (
                 ["penstock", "prepare", "--output_format", ""],
-                ["arrayrecord", "parquet", "sequence_example", "tfrecord", "webdataset"],
+                ["arrayrecord", "mds", "parquet", "sequence_example", "tfrecord", "webdataset"],
             ),
             (["penstock", "prepare", "--overwrite", "--shuffle", "g"], ["global"]),
             (["penstock", "prepare", "--input", "data/"], ["data/a.csv"]),

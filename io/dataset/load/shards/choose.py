@@ -8,6 +8,7 @@ from penstock.io.columns.of_schema import ORIGIN_FEATURES
 from penstock.io.dataset.load.shards.contents import Contents
 from penstock.io.dataset.load.shards.files import join, open_stored
 from penstock.io.dataset.load.shards.readers import ArrayRecordReader, ExampleReader, Loss, ParquetReader, ShardReader
+from penstock.io.dataset.load.shards.samples import MdsShardReader, mds_schema
 from penstock.io.dataset.load.shards.tars import SampleReader, tar_schema
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.reserved import ORIGIN_NAMES
@@ -21,13 +22,15 @@ def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callabl
 
     Raises:
       ConfigError: for a column that the dataset does not have, or a dataset of tf.Examples without a schema.
-      InputError: when the first shard of a dataset of Parquet or WebDataset cannot be read.
+      InputError: when the first shard of a dataset of Parquet, WebDataset or MDS cannot be read.
     """
     if contents.format == "parquet":
         schema = _chosen(_parquet_schema(contents), columns, contents)
         return ParquetReader(contents.directory, schema, lost)
     if contents.format == "webdataset":
         return SampleReader(contents.directory, _chosen(tar_schema(contents), columns, contents), lost)
+    if contents.format == "mds":
+        return MdsShardReader(contents.directory, _chosen(mds_schema(contents), columns, contents), lost)
     if contents.features is None:
         raise ConfigError(f"{contents.directory}: has no schema, so that the types of its columns are not known")
     features: Sequence[Feature] = contents.features

@@ -33,6 +33,8 @@ KINDS = [
     ("arrayrecord", "none"),
     ("webdataset", "none"),
     ("webdataset", "gzip"),
+    ("mds", "none"),
+    ("mds", "zstd"),
 ]
 COLUMNS = pa.schema(
     [("id", pa.int64()), ("fare", pa.float64()), ("name", pa.string()), ("clicks", pa.list_(pa.int64()))]
@@ -66,6 +68,12 @@ def dataset(request, tmp_path_factory) -> str:
     return written(request.param, tmp_path_factory)
 
 
+@pytest.fixture(scope="module", params=[kind for kind in KINDS if kind[0] != "mds"], ids="-".join)
+def checked(request, tmp_path_factory) -> str:
+    """A dataset of a format that has checksums."""
+    return written(request.param, tmp_path_factory)
+
+
 _WRITTEN: dict[tuple[str, str], str] = {}
 
 
@@ -76,7 +84,7 @@ def written(kind: tuple[str, str], tmp_path_factory) -> str:
             pytest.importorskip("array_record.python.array_record_module", reason="the extra arrayrecord")
         output = tmp_path_factory.mktemp("-".join(kind)) / "dataset"
         batches = [pa.RecordBatch.from_pylist([row(number) for number in range(ROWS)], COLUMNS)]
-        columns = {"columns": COLUMNS} if kind[0] in ("parquet", "sequence_example", "webdataset") else {}
+        columns = {"columns": COLUMNS} if kind[0] in ("parquet", "sequence_example", "webdataset", "mds") else {}
         shards.write(output, batches, format=kind[0], compression=kind[1], **columns)
         _WRITTEN[kind] = str(output)
     return _WRITTEN[kind]
@@ -213,8 +221,8 @@ def _flipped(dataset: str, copy: pathlib.Path, place: float) -> None:
 
 
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.5, 0.77])
-def test_a_flipped_bit_is_found(dataset, place, tmp_path):
-    _flipped(dataset, tmp_path / "copy", place)
+def test_a_flipped_bit_is_found(checked, place, tmp_path):
+    _flipped(checked, tmp_path / "copy", place)
     loaded = opened(str(tmp_path / "copy"))
     with pytest.raises(InputError, match=r"train/part-00001-of-00003") as raised:
         list(loaded.batches(100))
@@ -225,8 +233,8 @@ def test_a_flipped_bit_is_found(dataset, place, tmp_path):
 
 
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.5, 0.77])
-def test_what_is_damaged_is_skipped_and_counted_on_request(dataset, place, tmp_path):
-    _flipped(dataset, tmp_path / "copy", place)
+def test_what_is_damaged_is_skipped_and_counted_on_request(checked, place, tmp_path):
+    _flipped(checked, tmp_path / "copy", place)
     for is_shuffled in (False, True):
         loaded = opened(str(tmp_path / "copy"), damaged="skip")
         batches = (loaded.shuffle(0, 200) if is_shuffled else loaded).batches(100)

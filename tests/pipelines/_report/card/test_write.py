@@ -74,3 +74,13 @@ def test_the_same_is_not_written_again(made):
     write_card(str(made[0]))
     assert card.stat().st_mtime_ns == before
     assert MARKER in card.read_text()
+
+
+def test_one_of_a_user_outlives_what_is_overwritten(tmp_path):
+    (tmp_path / "in.csv").write_text("id\n1\n2\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("mine")
+    for more in ([], ["--overwrite"]):
+        assert run_prepare(f"--input={tmp_path}/in.csv", f"--output={tmp_path}/out", *more) == 0
+        assert (tmp_path / "out" / "README.md").read_text() == "mine"
+        assert list(verify_dataset(f"{tmp_path}/out")) == []
