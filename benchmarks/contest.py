@@ -26,6 +26,7 @@ class Scenario:
       checker: a script in peers/ that checks it, and the requirements of its environment; None for Penstock's own.
       base: the contestant with which the others are compared.
       most_rows: how many there are.
+      shard_format: of the output, as Penstock calls it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Scenario:
     checker: tuple[str, str | None] = ("check.py", "plain.txt")
     base: str = "floor"
     most_rows: int | None = None
+    shard_format: str = "tfrecord"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +125,26 @@ PROFILERS = (
     Contestant("tfdv", "TFDV, generate_statistics_from_csv", "tfdv_profile.py", "tfdv.txt", _WORKERS[:1]),
 )
 
+# Who writes Parquet: what a user would take for it today. Nobody else checks rows, keeps what is bad, or sums up files.
+PARQUET_WRITERS = tuple(
+    Contestant(
+        name if setting == "none" else f"{name}-shuffled",
+        title if setting == "none" else f"{title}, shuffled",
+        script,
+        requirements,
+        (setting,),
+        quick=name != "ray",
+        pattern="part-*.parquet" if name == PENSTOCK else "*.parquet",
+    )
+    for name, title, script, requirements in (
+        (PENSTOCK, "Penstock", "penstock_prepare.py", None),
+        ("polars", "Polars", "polars_parquet.py", "polars.txt"),
+        ("duckdb", "DuckDB", "duckdb_parquet.py", "duckdb.txt"),
+        ("ray", "Ray Data", "ray_parquet.py", "ray_parquet.txt"),
+    )
+    for setting in ("none", "global")
+)
+
 # The features that the graph of tft.py makes.
 _TFT_FEATURES = {
     **dict.fromkeys(("fare_amount", "total_amount", "trip_distance"), "float"),
@@ -143,6 +165,16 @@ SCENARIOS = {
         Scenario("parquet", "Parquet, 12 columns", format="parquet"),
         Scenario("jsonl", "JSON Lines, 12 members", format="jsonl"),
         Scenario("gzip", "CSV, 12 columns, gzip out", compression="gzip"),
+        Scenario(
+            "to-parquet",
+            "CSV, 12 columns, to Parquet",
+            compression="zstd",
+            contestants=PARQUET_WRITERS,
+            product="Parquet",
+            checker=("check_parquet.py", None),
+            base=PENSTOCK,
+            shard_format="parquet",
+        ),
         Scenario(
             "tft",
             "CSV, 12 columns to 12 features by tensorflow-transform",

@@ -21,7 +21,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks import cores, measure
-from benchmarks.contest import CONTESTANTS, FLOOR, PENSTOCK, PROFILERS, SCENARIOS, Contestant, Scenario
+from benchmarks.contest import (
+    CONTESTANTS,
+    FLOOR,
+    PARQUET_WRITERS,
+    PENSTOCK,
+    PROFILERS,
+    SCENARIOS,
+    Contestant,
+    Scenario,
+)
 from benchmarks.data import VERSION, Dataset, schema_text
 from benchmarks.environments import CACHE, InstallError, python_of
 from benchmarks.report import OK, Entry, Result, Run, chart, markdown, table, wrong_digests
@@ -68,6 +77,7 @@ class Arena:
                 "setting": setting,
                 "payload": str(self.output_of(PENSTOCK)),
                 "pattern": contestant.pattern,
+                "shard_format": self.scenario.shard_format,
             }
         )
 
@@ -343,7 +353,7 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the arguments."""
-    names = [contestant.name for contestant in (*CONTESTANTS, *PROFILERS[1:])]
+    names = list(dict.fromkeys(contestant.name for contestant in (*CONTESTANTS, *PROFILERS, *PARQUET_WRITERS)))
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition(":")[0] + ".")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the main scenario; others have fewer if longer")
     scenarios, only = (functools.partial(_names, known=known) for known in ([*SCENARIOS, cores.NAME], names))

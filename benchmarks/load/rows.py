@@ -18,18 +18,19 @@ from pipelines import prepare
 ROWS = {"flat": 200_000, "lists": 10_000, "texts": 20_000}
 
 
-def make(folder: pathlib.Path, kind: str, compression: str) -> pathlib.Path:
+def make(folder: pathlib.Path, kind: str, compression: str, shard_format: str = "tfrecord") -> pathlib.Path:
     """Returns the folder of a dataset, which is made where there is none.
 
     Raises:
       SystemExit: when it cannot be written.
     """
-    dataset = folder / f"{kind}-{compression}"
+    dataset = folder / f"{kind}-{compression}-{shard_format}"
     if not (dataset / "manifest.json").exists():
         rows = folder / f"{kind}.parquet"
         rows.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(_TABLES[kind](np.random.default_rng(1), ROWS[kind]), rows)
         flags = ["--input", str(rows), "--output", str(dataset), "--compression", compression, "--num_shards", "3"]
+        flags += ["--output_format", shard_format]
         if prepare.run(flags):
             raise SystemExit(f"{dataset}: cannot be made")
     return dataset

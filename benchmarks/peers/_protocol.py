@@ -33,13 +33,14 @@ class Task:
       input: the file to read.
       output: the folder to write into; it exists and is empty.
       format: csv, parquet or jsonl.
-      compression: of the shards: none or gzip.
+      compression: of the shards: none or gzip; of Parquet, zstd.
       shards: how many to write, for those who can choose.
       columns: name, kind (int, float, bytes) and minimum (or None) of each column, in the order of the file.
       schema: file with the same as a tensorflow_metadata Schema.
       setting: one of those that the contestant is tried with.
       payload: folder with shards that Penstock wrote, for the floor.
       pattern: what the shards are called, for the check.
+      shard_format: of the output, as Penstock calls it.
     """
 
     input: str
@@ -52,6 +53,7 @@ class Task:
     setting: str = ""
     payload: str = ""
     pattern: str = "*.tfrecord*"
+    shard_format: str = "tfrecord"
 
     @property
     def suffix(self) -> str:

@@ -15,6 +15,7 @@ def job(task: Task) -> None:
             f"--output={task.output}",
             f"--schema={task.schema}",
             f"--shuffle={task.setting}",
+            f"--output_format={task.shard_format}",
             f"--compression={task.compression}",
             f"--num_shards={task.shards}",
             "--max_reject_fraction=0.05",

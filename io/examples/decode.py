@@ -56,7 +56,11 @@ class DecodedExamples:
 
 
 def decode_examples(
-    frames: Frames, features: Sequence[Feature] | None = None, strict: bool = False, is_sequence: bool = False
+    frames: Frames,
+    features: Sequence[Feature] | None = None,
+    strict: bool = False,
+    is_sequence: bool = False,
+    has_crcs: bool = False,
 ) -> DecodedExamples:
     """Decodes the features of serialized tf.Examples, or of tf.SequenceExamples.
 
@@ -81,9 +85,11 @@ def decode_examples(
       features: the features to read; None for all.
       strict: also reject integers in a FLOAT feature, and keys that are not features (`schema.unknown`).
       is_sequence: whether the records are tf.SequenceExamples.
+      has_crcs: whether the CRC of each record is behind it, as in a frame, and nobody has checked it; a record that
+        does not match it is rejected (`tfrecord.parse`).
     """
     names = None if features is None else [feature.name for feature in features]
-    content = _read(frames, names, decode, is_sequence)
+    content = _read(frames, names, decode, is_sequence, has_crcs)
     return _decoded(content, len(frames), features, strict)
 
 
@@ -227,8 +233,16 @@ def _reject_twice(name: str, rows: np.ndarray, own: _ByKind, rejects: dict[int, 
             rejects.setdefault(row, []).append(Reason("tfrecord.steps", detail))
 
 
-def _read(frames: Frames, names: Sequence[str] | None, kernel: ModuleType, is_sequence: bool = False) -> _Content:
-    found, unknown, faults, steps = kernel.read(frames.data, frames.starts, frames.lengths, names, is_sequence)
+def _read(
+    frames: Frames,
+    names: Sequence[str] | None,
+    kernel: ModuleType,
+    is_sequence: bool = False,
+    has_crcs: bool = False,
+) -> _Content:
+    found, unknown, faults, steps = kernel.read(
+        frames.data, frames.starts, frames.lengths, names, is_sequence, has_crcs
+    )
     return _Content(
         {
             name: {_KINDS[kind]: _wrap(_KINDS[kind], *taken) for kind, taken in by_kind.items()}

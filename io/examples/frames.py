@@ -91,7 +91,7 @@ def read_frames(
     block_bytes: int = _BLOCK_BYTES,
     max_record_bytes: int = _MAX_RECORD_BYTES,
     too_long: Callable[[LongRecord], None] | None = None,
-    damaged: Callable[[], None] | None = None,
+    check_data: bool = True,
     in_place: bool = False,
     cut: Callable[[int], int] | None = None,
 ) -> Iterator[Frames]:
@@ -107,22 +107,21 @@ def read_frames(
       too_long: is given such records.
       in_place: whether frames may be overwritten when the next ones are asked for, which saves memory that is new.
       cut: is told how many frames there are, and returns how many of them to give now; those behind them are given
-        with the next ones. It is not asked where `damaged` is given.
-      damaged: is called before frames are given of which some do not match their CRC (`damaged_records`), which is no
-        error then. A wrong length is one, once all frames before it are given.
+        with the next ones.
+      check_data: False where the CRCs of records are checked by who takes them (`decode_examples`), while they are in
+        the cache. A wrong length is then an error once all frames before it are given.
 
     Raises:
       InputError: for a CRC that does not match, an absurd length, or a truncated record; the message has the byte
         offset of the record.
     """
-    cut = cut if damaged is None else None
     window, offset, wanted = _Window(block_bytes, in_place), 0, block_bytes
     while window.fill(stream, wanted):
         data = window.data
-        found = _Found(*frames.scan(data, _MAX_RECORD_BYTES))
-        if damaged is not None:
-            yield from _before_lengths(found, data, offset, damaged)
-        _check(found, data, offset, uri, damaged is None)
+        found = _Found(*frames.scan(data, _MAX_RECORD_BYTES, check_data))
+        if not check_data:
+            yield from _before_lengths(found, data, offset)
+        _check(found, data, offset, uri)
         if cut is not None and 0 < (count := cut(len(found.starts))) < len(found.starts):
             end = int(found.starts[count]) - HEADER_BYTES
             found = found._replace(starts=found.starts[:count], lengths=found.lengths[:count], end=end, missing=0)
@@ -212,13 +211,11 @@ def damaged_records(found: Frames) -> np.ndarray:
     return np.asarray(stored != np.array(computed, np.uint32))
 
 
-def _before_lengths(found: "_Found", data: memoryview, offset: int, damaged: Callable[[], None]) -> Iterator[Frames]:
-    """Yields the frames before a wrong length, if there is one, and tells of records that do not match their CRC."""
+def _before_lengths(found: "_Found", data: memoryview, offset: int) -> Iterator[Frames]:
+    """Yields the frames before a wrong length, if there is one."""
     wrong = [head for head in (found.bad_length, found.absurd) if head >= 0]
     if wrong:
-        found = _Found(*frames.scan(data[: min(wrong)], _MAX_RECORD_BYTES))
-    if found.bad_data >= 0:
-        damaged()
+        found = _Found(*frames.scan(data[: min(wrong)], _MAX_RECORD_BYTES, False))
     if wrong and len(found.starts):
         yield Frames(data[: found.end], found.starts, found.lengths, offset)
 
@@ -270,14 +267,14 @@ class _Found(NamedTuple):
     bad_data: int
 
 
-def _check(found: _Found, data: memoryview, offset: int, uri: str, also_data: bool = True) -> None:
+def _check(found: _Found, data: memoryview, offset: int, uri: str) -> None:
     if found.bad_length >= 0:
         raise InputError(f"{uri}: {_bad_length(data, found.bad_length, offset)}")
     if found.absurd >= 0:
         (length,) = struct.unpack_from("<Q", data, found.absurd)
         at = offset + found.absurd
         raise InputError(f"{uri}: the record at byte {at} claims {length} bytes, more than a tf.Example can have")
-    if also_data and found.bad_data >= 0:
+    if found.bad_data >= 0:
         at = offset + found.bad_data
         raise InputError(f"{uri}: the data CRC of the record at byte {at} does not match; the record is damaged")
 

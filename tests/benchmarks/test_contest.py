@@ -1,18 +1,20 @@
+import itertools
 import pathlib
 
 import pytest
 from benchmarks import contest, cores, run
-from benchmarks.contest import CONTESTANTS, PROFILERS, SCENARIOS
+from benchmarks.contest import CONTESTANTS, PARQUET_WRITERS, PROFILERS, SCENARIOS
 
+LISTS = {"records": CONTESTANTS, "statistics": PROFILERS, "parquet": PARQUET_WRITERS}
 PEERS = pathlib.Path(run.__file__).parent / "peers"
 
 
-@pytest.mark.parametrize("contestants", [CONTESTANTS, PROFILERS], ids=["records", "statistics"])
+@pytest.mark.parametrize("contestants", LISTS.values(), ids=LISTS)
 def test_names_are_unique(contestants):
     assert len({contestant.name for contestant in contestants}) == len(contestants)
 
 
-@pytest.mark.parametrize("contestant", [*CONTESTANTS, *PROFILERS], ids=lambda contestant: contestant.name)
+@pytest.mark.parametrize("contestant", [*itertools.chain(*LISTS.values())], ids=lambda contestant: contestant.name)
 def test_a_contestant_has_its_files(contestant):
     assert (PEERS / contestant.script).is_file()
     assert contestant.cannot.keys() <= SCENARIOS.keys()

@@ -23,11 +23,9 @@ from deploy.prism import prism_binary
 from pytorch.folder import pytorch_folder
 from services.fault_proxy.client import FaultProxy, fault_proxy
 from services.object_stores import S3, Azure, Emulator, Gcs, ObjectStore, azurite_program, fake_gcs_program, running
-from services.packages import package_folder
+from services.packages import CACHE, package_folder
 
 AXE = "axe-core@4.14.1"
-
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "penstock-tests"
 
 
 def need(*programs: str) -> None:

@@ -1,10 +1,13 @@
 """Packages that only some tests need, in folders of their own that are made once."""
 
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "penstock-tests"
 
 
 def package_folder(

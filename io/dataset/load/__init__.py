@@ -4,6 +4,7 @@
 `order`               which rows a rank reads, in which order; what is left of an epoch after a state
 `contents`            what a loader must know of a dataset: shards, columns
 `files`               files of a dataset, without Beam where they are local
+`inflate`             gzip and zlib, unpacked
 `shards`              from a shard to rows, one class for each format
 `tars`                the same for WebDataset
 `samples`             the same for MDS

@@ -140,8 +140,14 @@ class ToArrays:
         return _text_bytes(column) if self._is_ragged(column.type) else _flat(column)
 
     def _ragged(self, column: pa.ListArray) -> Ragged:
-        splits = starts_of(_flat(pc.list_value_length(column)).astype(np.int64))
-        items = column.flatten()
+        if column.null_count or not len(column):
+            # What is missing may have values behind it.
+            splits = starts_of(_flat(pc.list_value_length(column)).astype(np.int64))
+            items = column.flatten()
+        else:
+            ends = _numbers(column.buffers()[1], "i4", column.offset, len(column) + 1)
+            splits = (ends - ends[0]).astype(np.int64)
+            items = column.values.slice(int(ends[0]), int(splits[-1]))
         if items.null_count:
             raise DataError("a list has nulls among its values, for which numpy has no form: read Arrow batches")
         return Ragged(self._flat(items), splits)

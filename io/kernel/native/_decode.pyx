@@ -28,6 +28,11 @@ cdef extern from "reuse.h" nogil:
     void memory_give(void* data, size_t capacity)
 
 
+cdef extern from "crc32c.h" nogil:
+    void crc32c_init()
+    uint32_t crc32c_masked(const uint8_t* data, size_t size)
+
+
 cdef extern from * nogil:
     """
     #define penstock_first_set(word) __builtin_ctzll(word)
@@ -38,11 +43,14 @@ cdef extern from * nogil:
 if sys.byteorder != "little":
     raise ImportError("the kernel reads little-endian numbers as they are in memory")
 
+crc32c_init()
+
 cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
 # What empty memory points to.
 cdef uint8_t _NOTHING = 0
 
 cdef enum:
+    _CRC_BYTES = 4
     # The kinds, in the order of their fields in a Feature and of `penstock.io.kernel.pure.decode.KINDS`.
     _BYTES = 0
     _FLOAT = 1
@@ -60,7 +68,8 @@ cdef enum:
     _NO_PARTS = 8
     _IN_BOTH = 9
     _MIXED_STEPS = 10
-    _NO_MEMORY = 11
+    _BAD_CRC = 11
+    _NO_MEMORY = 12
     # Tags: the number of the field, and how it is written.
     _TAG_1_VARINT = 0x08
     _TAG_1_BYTES = 0x0A
@@ -129,6 +138,8 @@ cdef struct Decoder:
     # Whether records are tf.SequenceExamples, and what is read is in their feature lists.
     bint is_sequence
     bint in_lists
+    # Whether the masked CRC of each record is behind it, and must match.
+    bint has_crcs
     # Takes the values of the columns that nobody wants, which must be well-formed all the same.
     Held sink[_KINDS]
     # The columns of this record, and the column of its last entry; `first` comes before its first entry.
@@ -1149,6 +1160,7 @@ def read(
     const int64_t[::1] lengths not None,
     names,
     bint is_sequence=False,
+    bint has_crcs=False,
 ):
     """The values of the records `data[starts[i]:][:lengths[i]]`.
 
@@ -1158,6 +1170,7 @@ def read(
       lengths: int64[n].
       names: the keys to read; None for all.
       is_sequence: whether the records are tf.SequenceExamples.
+      has_crcs: whether the masked CRC of each record is behind it, and must match.
 
     Returns:
       Four things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
@@ -1176,15 +1189,17 @@ def read(
     cdef size_t index
     cdef int64_t total = 0
     cdef bytes key
+    cdef int64_t footer = _CRC_BYTES if has_crcs else 0
     if starts.shape[0] != lengths.shape[0]:
         raise ValueError("as many starts as lengths are needed")
     for row in range(starts.shape[0]):
-        if not 0 <= starts[row] <= data.shape[0] or not 0 <= lengths[row] <= data.shape[0] - starts[row]:
+        if not 0 <= starts[row] <= data.shape[0] or not 0 <= lengths[row] <= data.shape[0] - starts[row] - footer:
             raise ValueError(f"record {row} is not in the data")
         total += lengths[row]
         if total > INT32_MAX:
             raise ValueError("the records have more than 2 GiB")
     decoder.is_sequence = is_sequence
+    decoder.has_crcs = has_crcs
     decoder.total = total
     decoder.limit = &data[0] + data.shape[0] if data.shape[0] else NULL
     decoder.wants_all = True
@@ -1195,7 +1210,7 @@ def read(
     decoder.wants_all = names is None
     rejects = {}
     what = TYPES[is_sequence]
-    if total:
+    if total or has_crcs:
         row = 0
         while row < starts.shape[0]:
             with nogil:
@@ -1221,6 +1236,12 @@ def read(
     return values, unknown, rejects, steps
 
 
+cdef inline bint _has_its_crc(const uint8_t* record, size_t size) noexcept nogil:
+    cdef uint32_t stored
+    memcpy(&stored, record + size, _CRC_BYTES)
+    return crc32c_masked(record, size) == stored
+
+
 cdef int64_t _records(
     Decoder* decoder, const uint8_t* data, const int64_t* starts, const int64_t* lengths, int64_t row, int64_t rows
 ) noexcept nogil:
@@ -1228,6 +1249,10 @@ cdef int64_t _records(
     while row < rows:
         decoder.row = row
         decoder.done += <double>lengths[row]
+        # The record comes into the cache for both.
+        if decoder.has_crcs and not _has_its_crc(data + starts[row], lengths[row]):
+            _fail(decoder, _BAD_CRC, data + starts[row])
+            return row
         if not _record(decoder, data + starts[row], lengths[row]):
             return row
         row += 1

@@ -36,7 +36,7 @@ cdef struct Found:
     int64_t bad_data
 
 
-def scan(const unsigned char[::1] data not None, uint64_t max_record_bytes):
+def scan(const unsigned char[::1] data not None, uint64_t max_record_bytes, bint check_data=True):
     """See `penstock.io.kernel.pure.frames`."""
     cdef Found found = Found(NULL, 0, 0, 0, 0, -1, -1, -1)
     cdef const uint8_t* start = &data[0] if data.shape[0] else NULL
@@ -45,7 +45,7 @@ def scan(const unsigned char[::1] data not None, uint64_t max_record_bytes):
     cdef int64_t[:, ::1] bounds
     try:
         with nogil:
-            has_memory = _follow(start, size, max_record_bytes, &found)
+            has_memory = _follow(start, size, max_record_bytes, check_data, &found)
         if not has_memory:
             raise MemoryError
         pairs = np.empty((found.count, 2), np.int64)
@@ -58,7 +58,9 @@ def scan(const unsigned char[::1] data not None, uint64_t max_record_bytes):
     return starts, lengths, found.end, found.missing, found.bad_length, found.absurd, found.bad_data
 
 
-cdef bint _follow(const uint8_t* data, int64_t size, uint64_t max_record_bytes, Found* found) noexcept nogil:
+cdef bint _follow(
+    const uint8_t* data, int64_t size, uint64_t max_record_bytes, bint check_data, Found* found
+) noexcept nogil:
     """Walks the chain of lengths; False when memory is short."""
     cdef int64_t position = 0
     cdef uint64_t length, rest
@@ -75,7 +77,7 @@ cdef bint _follow(const uint8_t* data, int64_t size, uint64_t max_record_bytes, 
             found.missing = length - rest + _CRC_BYTES
             break
         record = data + position + _HEADER_BYTES
-        if found.bad_data < 0 and crc32c_masked(record, length) != _load32(record + length):
+        if check_data and found.bad_data < 0 and crc32c_masked(record, length) != _load32(record + length):
             found.bad_data = position
         if not _add(found, position + _HEADER_BYTES, <int64_t>length):
             return False

@@ -9,12 +9,14 @@ import functools
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from penstock.io.kernel.shared.faults import (
+    BAD_CRC,
     IN_BOTH,
     MIXED_STEPS,
     NO_FEATURES,
@@ -23,6 +25,7 @@ from penstock.io.kernel.shared.faults import (
     TYPES,
     UNPARSED,
 )
+from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, mask_crcs
 
 # The lists that a Feature can hold, in the order of their fields, with the types of their values.
 KINDS = {"bytes_list": pa.binary(), "float_list": pa.float32(), "int64_list": pa.int64()}
@@ -82,6 +85,7 @@ def read(
     lengths: np.ndarray,
     names: Sequence[str] | None,
     is_sequence: bool = False,
+    has_crcs: bool = False,
 ) -> tuple[dict[str, dict[int, Taken]], dict[str, np.ndarray], dict[int, str], dict[str, TakenSteps]]:
     """Reads the values of the records `data[starts[i]:][:lengths[i]]`.
 
@@ -92,6 +96,7 @@ def read(
       names: the keys to read; None for all.
       is_sequence: whether the records are tf.SequenceExamples. The values of all steps of a feature list are then one
         after the other, as if the row had them in one Feature.
+      has_crcs: whether the masked CRC of each record is behind it, and must match.
 
     Returns:
       Four things. First, by key and by kind (0 bytes, 1 float, 2 int), for kinds that a record holds, buffers: the
@@ -104,11 +109,17 @@ def read(
     collector = _SequenceCollector(names) if is_sequence else _Collector(names)
     faults: dict[int, str] = {}
     for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-        fault = collector.add(row, bytes(data[start : start + length]))
+        record = bytes(data[start : start + length])
+        is_damaged = has_crcs and _masked_crc(record) != bytes(data[start + length :][:FOOTER_BYTES])
+        fault = BAD_CRC if is_damaged else collector.add(row, record)
         if fault:
             faults[row] = fault
     values, unknown = collector.found()
     return values, unknown, faults, {name: found.taken() for name, found in collector.steps.items()}
+
+
+def _masked_crc(record: bytes) -> bytes:
+    return mask_crcs(np.array([google_crc32c.value(record)], np.uint32)).astype("<u4").tobytes()
 
 
 class _Collector:

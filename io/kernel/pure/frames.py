@@ -9,12 +9,15 @@ import numpy as np
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
 
-def scan(data: bytes | memoryview, max_record_bytes: int) -> tuple[np.ndarray, np.ndarray, int, int, int, int, int]:
+def scan(
+    data: bytes | memoryview, max_record_bytes: int, check_data: bool = True
+) -> tuple[np.ndarray, np.ndarray, int, int, int, int, int]:
     """Finds the whole frames of a block that begins with a frame.
 
     Args:
       data: the block.
       max_record_bytes: a longer record is absurd.
+      check_data: whether to check the CRCs of records, and not only those of their lengths.
 
     Returns:
       int64[n], the start in `data` of each record's own bytes; int64[n], the lengths of the records; the end of the
@@ -27,7 +30,8 @@ def scan(data: bytes | memoryview, max_record_bytes: int) -> tuple[np.ndarray, n
     if end + HEADER_BYTES <= len(data):
         heads = np.append(heads, end)
     bad_length, absurd = _check_lengths(data, heads, max_record_bytes)
-    return starts, lengths, end, missing, bad_length, absurd, _check_data(data, starts, lengths)
+    bad_data = _check_data(data, starts, lengths) if check_data else -1
+    return starts, lengths, end, missing, bad_length, absurd, bad_data
 
 
 def _follow_lengths(data: bytes | memoryview) -> tuple[np.ndarray, np.ndarray, int, int]:

@@ -10,6 +10,7 @@ NO_FEATURES = f"{_NOT_ONE}it holds no features, but other fields"
 NO_PARTS = f"{_NOT_ONE}it holds neither a context nor feature lists, but other fields"
 UNPARSED = f"{_NOT_ONE}{{}}"
 IN_BOTH = "the record has {key!r} in its context and in its feature lists, and a row has one column of a name"
+BAD_CRC = "the data CRC of the record does not match; the record is damaged"
 MIXED_STEPS = "the steps of the feature list {key!r} have values of different kinds, and a column has one"
 
 # The faults that the compiled decoder detects, by their number there; {} is the index of a byte of the record.
@@ -25,4 +26,5 @@ FAULTS = (
     NO_PARTS,
     IN_BOTH,
     MIXED_STEPS,
+    BAD_CRC,
 )

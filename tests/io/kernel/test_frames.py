@@ -1,5 +1,6 @@
 """Frames of TFRecord: the kernel against numpy."""
 
+import pytest
 from fuzz.agree import check_frames, outcome
 from fuzz.wire import frame
 from hypothesis import given
@@ -21,3 +22,12 @@ def test_the_kernel_reports_the_fault_that_python_reports_where_there_are_severa
     for block in blocks:
         assert isinstance(outcome(pure, good + block), str)
         check_frames(good + block)
+
+
+@pytest.mark.parametrize("module", twins.each("frames"))
+def test_the_crcs_of_records_are_checked_by_others_if_one_says_so(module):
+    data = frame(b"abc") + flip(frame(b"abc"), 13) + flip(frame(b"abc"), 9)
+    *_, bad_length, absurd, bad_data = module.scan(data, 100)
+    assert (bad_length, absurd, bad_data) == (38, -1, 19)
+    *_, bad_length, absurd, bad_data = module.scan(data, 100, False)
+    assert (bad_length, absurd, bad_data) == (38, -1, -1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from penstock.io.dataset.load.shards.inflate import InflatedStream
 from penstock.io.errors import DataError, InputError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
@@ -77,6 +78,9 @@ def open_unpacked(path: str, size: int) -> Iterator[Any]:
             yield stored
             return
         try:
+            if codec == "gzip":
+                yield InflatedStream(stored)
+                return
             with pa.CompressedInputStream(stored, codec) as stream:
                 yield stream
         except OSError as error:

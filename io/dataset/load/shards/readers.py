@@ -21,7 +21,7 @@ from penstock.io.dataset.load.shards.files import join, open_stored, open_unpack
 from penstock.io.dataset.load.shards.ranges import Ranges, rows_of
 from penstock.io.errors import DataError, InputError
 from penstock.io.examples.decode import decode_examples
-from penstock.io.examples.frames import Frames, damaged_records, read_frames
+from penstock.io.examples.frames import Frames, read_frames
 from penstock.io.files.folders import local_file
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Feature
@@ -127,10 +127,8 @@ class ExampleReader(ShardReader):
     is_sequence: bool = False
 
     def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
-        """Reads frames one after the other, up to the last row that is wanted; checks the CRC of each."""
+        """Reads frames one after the other, up to the last row that is wanted; checks the CRC of each that is taken."""
         path, last, first = join(self.directory, shard.path), int(wanted[-1, 1]), 0
-        flags: list[bool] = []
-        damaged = None if self.lost is None else lambda: flags.append(True)
 
         def cut(frames: int) -> int:
             low, high = wanted[0, 0], wanted[-1, 1]
@@ -141,11 +139,10 @@ class ExampleReader(ShardReader):
 
         block_bytes = min(max(_LEAST_BLOCK_BYTES, _COLUMN_BYTES * len(self.features)), _MOST_BLOCK_BYTES)
         with open_unpacked(path, shard.bytes) as stream:
-            for frames in read_frames(stream, path, block_bytes, damaged=damaged, in_place=True, cut=cut):
+            for frames in read_frames(stream, path, block_bytes, check_data=False, in_place=True, cut=cut):
                 if first + len(frames) > shard.records:
                     raise wrong_count(path, shard, "more")
-                yield Block(first, len(frames), self._taker(frames, path, frames.offsets, "byte", bool(flags)))
-                flags.clear()
+                yield Block(first, len(frames), self._taker(frames, path, frames.offsets, "byte", True))
                 first += len(frames)
                 if first >= last and last < shard.records:
                     return
@@ -161,28 +158,20 @@ class ExampleReader(ShardReader):
         return self._taker(frames, path, positions, unit, False)(np.arange(len(frames)))
 
     def _taker(
-        self, frames: Frames, path: str, positions: np.ndarray, unit: str, is_damaged: bool
+        self, frames: Frames, path: str, positions: np.ndarray, unit: str, has_crcs: bool
     ) -> Callable[[np.ndarray], Rows]:
         def take(rows: np.ndarray) -> Rows:
             chosen = frames if len(rows) == len(frames) else frames.select(rows)
             places = positions[rows]
-            at = np.arange(len(rows))
-            if is_damaged and (bad := damaged_records(chosen)).any():
-                faults = {
-                    row: f"{path}: the record at {unit} {places[row]} does not match its CRC"
-                    for row in np.flatnonzero(bad).tolist()
-                }
-                self.keep_good(_nothing(self.schema, len(rows)), faults, at)
-                chosen, places, at = chosen.select(np.flatnonzero(~bad)), places[~bad], at[~bad]
-            batch, faults = self._decoded(chosen)
+            batch, faults = self._decoded(chosen, has_crcs)
             told = {row: f"{path}: the record at {unit} {places[row]}: {fault}" for row, fault in faults.items()}
-            return self.keep_good(batch, told, at)
+            return self.keep_good(batch, told, np.arange(len(rows)))
 
         return take
 
-    def _decoded(self, frames: Frames) -> tuple[pa.RecordBatch, dict[int, str]]:
+    def _decoded(self, frames: Frames, has_crcs: bool) -> tuple[pa.RecordBatch, dict[int, str]]:
         """Returns the columns of records, and what is wrong with some of them, by row."""
-        decoded = decode_examples(frames, self.features, strict=self.strict, is_sequence=self.is_sequence)
+        decoded = decode_examples(frames, self.features, self.strict, self.is_sequence, has_crcs)
         faults = {row: reasons[0].detail for row, reasons in decoded.rejects.items()}
         columns = []
         for column, field in zip(decoded.batch.columns, self.schema, strict=True):
