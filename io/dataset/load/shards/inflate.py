@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-import numpy as np
 from isal import igzip_lib
 
 _READ_BYTES = 256 << 10
@@ -44,20 +43,20 @@ class InflatedStream:
                 self._decompressor = igzip_lib.IgzipDecompressor(flag=flag)
             try:
                 found = self._decompressor.decompress(data, min(nbytes, _GIVEN_BYTES))
-            except igzip_lib.IsalError as error:
+            except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub has no class
                 raise OSError(str(error)) from error
             if found:
                 return found
         return b""
 
-    def readinto(self, target: memoryview | np.ndarray, /) -> int:
+    def readinto(self, target: memoryview, /) -> int:
         """Fills the beginning of some memory as `read` does; returns how many bytes these are.
 
         Raises:
           OSError: as `read`.
         """
         found = self.read(len(target))
-        memoryview(target)[: len(found)] = found
+        target[: len(found)] = found
         return len(found)
 
     def _input(self) -> bytes:
