@@ -6,18 +6,21 @@ schema (that of the features, where a transform was applied), or, in a dataset w
 kind in all records; the lines of the dead letters; that statistics are of as many rows; and that the folder holds
 nothing that no manifest knows, except for what unfinished runs left there (`penstock.transforms.leftovers`). Of a
 dataset that was added to, each span must agree with its part of the manifest, and the sums with the spans. For a
-dataset with windows, it checks all this for each window's manifest, which must also agree with its window.
+dataset with windows, it checks all this for each window's manifest, which must also agree with its window; the rows of
+windows that were put together are those of their set, which must have as many as they say.
 """
 
 import collections
 import contextlib
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from typing import TypeVar
 
 import google_crc32c
 
 from penstock.io.beam import progress
 from penstock.io.dataset.layout import (
+    COMPACTED,
     DEAD_LETTERS,
     HISTORY,
     MANIFEST,
@@ -37,7 +40,7 @@ from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardForm
 from penstock.io.dataset.spans.append import is_mark
 from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.spans.whole import contradictions, spans_of
-from penstock.io.dataset.windowed.manifest import WindowManifest
+from penstock.io.dataset.windowed.manifest import WindowManifest, WindowSet
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
@@ -52,6 +55,8 @@ from penstock.transforms.statistics.files import read_list
 from penstock.transforms.statistics.statistics import ALL_EXAMPLES
 
 AnyManifest = Manifest | WindowManifest
+_Stored = AnyManifest | WindowSet
+_Read = TypeVar("_Read", WindowManifest, WindowSet)
 
 # Of a shard's rows that break the schema, all are counted by reason, and this many are shown.
 _MAX_SHOWN = 3
@@ -163,39 +168,85 @@ def _check_window_statistics(directory: str, manifest: WindowManifest, present: 
 
 def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
     manifests: dict[str, WindowManifest] = {}
+    sets: dict[str, WindowSet] = {}
     broken: set[str] = set()
-    for name in names:
-        path = f"{WINDOWS}/{name}"
+    yield from _read_all(directory, WINDOWS, names, WindowManifest, manifests, broken)
+    yield from _read_all(directory, COMPACTED, list_files(stores.join(directory, COMPACTED)), WindowSet, sets, broken)
+    present = list_files(directory)
+    compacted = {f"{WINDOWS}/{part.name}.json" for one in sets.values() for part in one.parts}
+    stored: dict[str, _Stored] = {**sets, **{path: one for path, one in manifests.items() if path not in compacted}}
+    _plan_bytes(stored.values(), present)
+    for path, manifest in manifests.items():
+        yield from _check_sums(manifest, path)
+        yield from _check_window(manifest, path)
+    for path, one in sets.items():
+        yield from _check_set(one, path, manifests)
+    if not manifests:
+        return
+    replaced = {shard.path for path in compacted & manifests.keys() for shard in manifests[path].shards}
+    named = {file for one in (*manifests.values(), *sets.values()) for file in one.files()} - replaced
+    last = list(manifests.values())[-1]
+    extras = {extra for manifest in manifests.values() for extra in manifest.extras}
+    # A run may be at work, as in its staging folder elsewhere.
+    folders = {*extras, *run_folders(directory, present)}
+    yield from _check_files({*manifests, *sets, *broken, *named}, folders, present, replaced)
+    checks, faults = _load_checks(directory, last, present)
+    yield from faults
+    expected = checks or _KindsByFeature()
+    for path, holding in stored.items():
+        yield from _check_shards(directory, holding, path, present, expected)
+    for manifest in manifests.values():
+        yield from _check_rejects(directory, manifest, present)
+        yield from _check_window_statistics(directory, manifest, present)
+
+
+def _read_all(
+    directory: str,
+    folder: str,
+    names: Iterable[str],
+    kind: type[_Read],
+    found: dict[str, _Read],
+    broken: set[str],
+) -> Iterator[Fault]:
+    """Reads the manifests in a folder into `found`, by their relative paths; yields a fault for each that is broken."""
+    for name in sorted(names):
+        path = f"{folder}/{name}"
         try:
-            manifest = WindowManifest.read(stores.join(directory, WINDOWS, name))
+            manifest = kind.read(stores.join(directory, folder, name))
         except (PenstockError, OSError) as error:
             broken.add(path)
             yield Fault("manifest.broken", path, str(error))
             continue
         if manifest is not None:
-            manifests[path] = manifest
-    present = list_files(directory)
-    _plan_bytes(manifests.values(), present)
-    for path, manifest in manifests.items():
-        yield from _check_sums(manifest, path)
-        yield from _check_window(manifest, path)
-    if not manifests:
-        return
-    known = {*manifests, *broken, *(file for manifest in manifests.values() for file in manifest.files())}
-    last = list(manifests.values())[-1]
-    extras = {extra for manifest in manifests.values() for extra in manifest.extras}
-    # A run may be at work, as in its staging folder elsewhere.
-    yield from _check_files(known, {*extras, *run_folders(directory, present)}, present)
-    checks, faults = _load_checks(directory, last, present)
-    yield from faults
-    expected = checks or _KindsByFeature()
-    for path, manifest in manifests.items():
-        yield from _check_shards(directory, manifest, path, present, expected)
-        yield from _check_rejects(directory, manifest, present)
-        yield from _check_window_statistics(directory, manifest, present)
+            found[path] = manifest
 
 
-def _plan_bytes(manifests: Iterable[AnyManifest], present: Mapping[str, int]) -> None:
+def _check_set(found: WindowSet, path: str, manifests: Mapping[str, WindowManifest]) -> Iterator[Fault]:
+    """Yields what does not agree between the manifest of windows that were put together and those of the windows."""
+    records = collections.Counter[str]()
+    for shard in found.shards:
+        records[shard.split] += shard.records
+    windows = [(part, manifests.get(f"{WINDOWS}/{part.name}.json")) for part in found.parts]
+    splits = collections.Counter[str]()
+    for part, manifest in windows:
+        if manifest is None:
+            yield Fault("file.missing", f"{WINDOWS}/{part.name}.json", f"is missing; its rows are in {path}")
+            continue
+        splits.update(manifest.splits)
+        if manifest.dataset_id != part.dataset_id:
+            detail = f"window {part.name} is not the one whose rows were put together: it was published again since"
+            yield Fault("manifest.window", path, detail)
+    for split in {**found.splits, **records, **splits}:
+        said = found.splits.get(split, 0)
+        if said != records[split]:
+            yield Fault("manifest.sum", path, f"splits.{split}, against its shards: {said} and {records[split]}")
+        if said != splits[split] and all(manifest for _, manifest in windows):
+            yield Fault("manifest.sum", path, f"splits.{split}, against its windows: {said} and {splits[split]}")
+    if found.dataset_id != dataset_id(found.shards):
+        yield Fault("manifest.sum", path, "dataset_id is not that of the digests of its shards")
+
+
+def _plan_bytes(manifests: Iterable[_Stored], present: Mapping[str, int]) -> None:
     for manifest in manifests:
         files: tuple[Shard | PublishedDeadLetters, ...] = (*manifest.shards, *manifest.dead_letters)
         progress.plan(bytes=sum(present.get(file.path, 0) for file in files))
@@ -242,13 +293,15 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
             yield Fault("manifest.sum", path, f"{what}: {said} and {found}")
 
 
-def _check_files(known: Set[str], folders: Iterable[str], present: Collection[str]) -> Iterator[Fault]:
-    """Yields files that are missing, and files that no manifest knows, but for those in folders."""
+def _check_files(
+    known: Set[str], folders: Iterable[str], present: Collection[str], replaced: Set[str] = frozenset()
+) -> Iterator[Fault]:
+    """Yields files that are missing, and files that no manifest knows, but for those in folders and `replaced` ones."""
     no_orphans = (STAGING_PREFIX, f"{HISTORY}/", *(f"{folder}/" for folder in folders))
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
-    for path in sorted(set(present) - known - {STREAM}):
+    for path in sorted(set(present) - known - replaced - {STREAM}):
         if not path.startswith(no_orphans) and not (is_claim(path) or is_mark(path)):
             yield Fault("file.orphan", path, "is not in the manifest")
 
@@ -298,7 +351,7 @@ def _unless_unreadable(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:
 
 
 def _check_shards(
-    directory: str, manifest: AnyManifest, path: str, present: Mapping[str, int], expected: "_Expected"
+    directory: str, manifest: _Stored, path: str, present: Mapping[str, int], expected: "_Expected"
 ) -> Iterator[Fault]:
     kind = SHARD_FORMATS.get(manifest.format)
     if kind is None or manifest.compression not in kind.suffixes:

@@ -29,6 +29,7 @@ WINDOWS = "windows"
 STREAM = "stream.json"
 HISTORY = "_history"
 VERSIONS = "_versions"
+COMPACTED = "_compacted"
 
 # Of the folder of a run: in an object store, and on a disk of one that added to a dataset.
 RUN_PREFIX = "run-"

@@ -309,7 +309,7 @@ def _status(result: StatusResult) -> Iterator[RenderableType]:
     if result.earlier_files:
         files = counted(result.earlier_files, "file")
         size = byte_text(result.earlier_bytes)
-        yield f"{files} of earlier versions alone ({size}); penstock verify --clean deletes them"
+        yield f"{files} that were replaced ({size}); penstock verify --clean deletes them"
     title = f"files that no manifest names ({byte_text(result.unknown_bytes)})"
     yield from _listed(title, result.unknown)
     yield from _listed("files that are missing", result.missing)
@@ -359,7 +359,9 @@ def _spans(result: SpansResult) -> Iterator[RenderableType]:
             versions.add_row(str(one["version"]), *numbers, one["created"], f"{one['operation']}{gone}")
         yield versions
         return
-    if result.compared is None:
+    if result.version is None:
+        yield from _sets(result)
+    elif result.compared is None:
         yield f"{result.dataset}, version {result.version}"
     else:
         yield f"{result.dataset}, from version {result.compared[0]} to {result.compared[1]}"
@@ -373,6 +375,16 @@ def _spans(result: SpansResult) -> Iterator[RenderableType]:
     if result.removed:
         yield _span_table("would be dropped" if result.status == "described" else "no longer in it", result.removed)
     yield from _listed("schema", result.schema)
+
+
+def _sets(result: SpansResult) -> Iterator[RenderableType]:
+    table = new_table("windows from", "windows", "rows", "shards", "bytes")
+    for one in result.sets:
+        numbers = (f"{one[name]:,}" for name in ("windows", "rows_out", "shards"))
+        table.add_row(one["window"][0], *numbers, byte_text(one["bytes"]))
+    yield table if result.sets else f"{result.dataset}: no windows are to be put together"
+    yield from _listed("windows that are not final", result.open)
+    yield from _listed("windows with too many rejects", result.quarantined)
 
 
 def _span_table(title: str, spans: Sequence[Mapping[str, Any]]) -> Table:

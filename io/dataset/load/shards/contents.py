@@ -7,14 +7,14 @@ import dataclasses
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.dataset.load.shards.files import files_below, join, read_if_there
-from penstock.io.dataset.options import MANIFEST, SCHEMA, TRANSFORM, VERSIONS, WINDOWS
+from penstock.io.dataset.options import COMPACTED, MANIFEST, SCHEMA, TRANSFORM, VERSIONS, WINDOWS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.extras import check_filesystem
@@ -42,11 +42,11 @@ class Contents:
 
     Attributes:
       directory: its folder.
-      dataset_ids: of the content: one, or one for each window.
+      dataset_ids: of the content: one, or one for each window, or set of windows that were put together.
       format: of the shards.
       compression: of the shards.
       splits: rows by split.
-      shards: in the order of the manifest; with windows, in the order of time.
+      shards: in the order of the manifest; with windows, in the order of time, those of a set where its period begins.
       features: what a record may have, by the schema of what was written; None where the dataset has no schema.
     """
 
@@ -103,21 +103,29 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
 
 
 def _manifests(directory: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields path and fields of the manifest, or of those of windows in the order of time."""
+    """Yields path and fields of the manifest, or of those of windows in the order of time.
+
+    Windows that were put together are read as their set, which begins with the period.
+    """
     path = join(directory, MANIFEST)
     content = read_if_there(path)
     if content is not None:
         yield path, _parse(content, path)
         return
-    folder = join(directory, WINDOWS)
-    found = []
+    sets = list(_read_all(join(directory, COMPACTED)))
+    compacted = {part for _, fields in sets for part in fields["parts"]}
+    found = [*sets, *_read_all(join(directory, WINDOWS), compacted)]
+    yield from sorted(found, key=lambda one: (one[1]["window"], one[0]))
+
+
+def _read_all(folder: str, left_out: Collection[str] = ()) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields path and fields of the manifests in a folder, but for those of these names."""
     for name in files_below(folder):
-        if name.endswith(".json"):
+        if name.endswith(".json") and name.removesuffix(".json") not in left_out:
             path = join(folder, name)
             content = read_if_there(path)
             if content is not None:  # a window that is published anew may be gone for a moment in no store
-                found.append((path, _parse(content, path)))
-    yield from sorted(found, key=lambda one: (one[1]["window"], one[0]))
+                yield path, _parse(content, path)
 
 
 def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
@@ -170,6 +178,7 @@ def _parse(content: bytes, path: str) -> Mapping[str, Any]:
             "splits": {_of(name, str): _of(rows, int) for name, rows in fields["splits"].items()},
             "extras": [_of(extra, str) for extra in fields.get("extras", ())],
             "window": [_of(time, str) for time in fields.get("window", ())],
+            "parts": [_of(part["name"], str) for part in fields.get("parts", ())],
             "shards": shards,
             "dataset_version": _of(fields.get("dataset_version", 1), int),
         }
