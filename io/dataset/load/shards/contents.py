@@ -110,7 +110,7 @@ def _manifests(directory: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     path = join(directory, MANIFEST)
     content = read_if_there(path)
     if content is not None:
-        yield path, _parse(content, path)
+        yield path, parse_manifest(content, path)
         return
     sets = list(_read_all(join(directory, COMPACTED)))
     compacted = {part for _, fields in sets for part in fields["parts"]}
@@ -125,7 +125,7 @@ def _read_all(folder: str, left_out: Collection[str] = ()) -> Iterator[tuple[str
             path = join(folder, name)
             content = read_if_there(path)
             if content is not None:  # a window that is published anew may be gone for a moment in no store
-                yield path, _parse(content, path)
+                yield path, parse_manifest(content, path)
 
 
 def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
@@ -134,20 +134,7 @@ def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
     Raises:
       ConfigError: when there is no such version, or `penstock verify --clean` has deleted files of it.
     """
-    path = join(directory, MANIFEST)
-    present = read_if_there(path)
-    fields = None if present is None else _parse(present, path)
-    if fields is not None and fields["dataset_version"] == number:
-        return path, fields
-    path = join(directory, f"{VERSIONS}/{number:06d}.json.gz")
-    content = read_if_there(path)
-    if content is None or (fields is not None and fields["dataset_version"] < number):
-        newest = "" if fields is None else f"; the newest is {fields['dataset_version']}"
-        raise ConfigError(f"{directory}: there is no version {number}{newest} (penstock log)")
-    try:
-        fields = _parse(gzip.decompress(content), path)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be decompressed: {error}") from error
+    path, fields = read_version_of(directory, number)
     there = {*files_below(directory)}
     gone = [shard.path for shard in fields["shards"] if shard.path not in there]
     if gone:
@@ -158,7 +145,30 @@ def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
     return path, fields
 
 
-def _parse(content: bytes, path: str) -> Mapping[str, Any]:
+def read_version_of(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
+    """Returns path and fields of the manifest of a version, whose files may be gone.
+
+    Raises:
+      ConfigError: when there is no such version.
+      DataError: when it cannot be read.
+    """
+    path = join(directory, MANIFEST)
+    present = read_if_there(path)
+    fields = None if present is None else parse_manifest(present, path)
+    if fields is not None and fields["dataset_version"] == number:
+        return path, fields
+    path = join(directory, f"{VERSIONS}/{number:06d}.json.gz")
+    content = read_if_there(path)
+    if content is None or (fields is not None and fields["dataset_version"] < number):
+        newest = "" if fields is None else f"; the newest is {fields['dataset_version']}"
+        raise ConfigError(f"{directory}: there is no version {number}{newest} (penstock log)")
+    try:
+        return path, parse_manifest(gzip.decompress(content), path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be decompressed: {error}") from error
+
+
+def parse_manifest(content: bytes, path: str) -> Mapping[str, Any]:
     """Returns the fields of a manifest that a loader needs, each of its type.
 
     Raises:
@@ -178,7 +188,19 @@ def _parse(content: bytes, path: str) -> Mapping[str, Any]:
             "splits": {_of(name, str): _of(rows, int) for name, rows in fields["splits"].items()},
             "extras": [_of(extra, str) for extra in fields.get("extras", ())],
             "window": [_of(time, str) for time in fields.get("window", ())],
+            "windows": _of(fields.get("windows", ""), str),
+            "final": _of(fields.get("final", True), bool),
+            "created": _of(fields["created"], str),
+            "run_id": _of(fields["run_id"], str),
             "parts": [_of(part["name"], str) for part in fields.get("parts", ())],
+            "spans": [
+                {
+                    "run_id": _of(span["run_id"], str),
+                    "folder": _of(span["folder"], str),
+                    "parts": [_of(part["run_id"], str) for part in span["provenance"].get("parts", ())],
+                }
+                for span in fields.get("spans", ())
+            ],
             "shards": shards,
             "dataset_version": _of(fields.get("dataset_version", 1), int),
         }
