@@ -46,7 +46,7 @@ from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import FetchedAhead, list_files
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Reason, codes_of
 from penstock.io.schema import Kind, load_schema, schema_fingerprint
 from penstock.transforms.checks.severity import SchemaSeverity
 from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
@@ -359,26 +359,37 @@ def _check_shards(
         yield Fault("manifest.format", path, f"{detail} here: verify it with a newer Penstock")
         return
     reader = load_format(manifest.format, manifest.compression)
+    held = _HELD_IN_COLUMNS if kind.has_columns else frozenset[str]()
     shards = {
         stores.join(directory, *shard.path.split("/")): shard for shard in manifest.shards if shard.path in present
     }
     with FetchedAhead({path: present[shard.path] for path, shard in shards.items()}) as ahead:
         for path, shard in shards.items():
-            yield from _unless_unreadable(shard.path, _check_shard(ahead.local_file(path), shard, reader, expected))
+            yield from _unless_unreadable(
+                shard.path, _check_shard(ahead.local_file(path), shard, reader, expected, held)
+            )
 
 
 def _check_shard(
-    file: contextlib.AbstractContextManager[str], shard: Shard, shard_format: ShardFormat, expected: "_Expected"
+    file: contextlib.AbstractContextManager[str],
+    shard: Shard,
+    shard_format: ShardFormat,
+    expected: "_Expected",
+    held: Set[str],
 ) -> Iterator[Fault]:
     # It is read twice, and comes over the network once.
     with file as path:
         yield from _check_stored(path, shard)
-        yield from _check_read(path, shard, shard_format, expected)
+        yield from _check_read(path, shard, shard_format, expected, held)
 
 
-def _check_read(path: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected") -> Iterator[Fault]:
+def _check_read(
+    path: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected", held: Set[str]
+) -> Iterator[Fault]:
     wrong: _WrongRecords | _OtherKinds
-    wrong = _OtherKinds(expected, shard.path) if isinstance(expected, _KindsByFeature) else _WrongRecords(expected)
+    wrong = (
+        _OtherKinds(expected, shard.path) if isinstance(expected, _KindsByFeature) else _WrongRecords(expected, held)
+    )
     content, records = Content(), 0
     try:
         for piece in shard_format.read(path, shard.path):
@@ -418,18 +429,23 @@ def _check_content(shard: Shard, records: int, content: Content) -> Iterator[Fau
             yield Fault(f"shard.{what}", shard.path, f"{what} must be {said}, as the manifest says, found {found}")
 
 
-class _WrongRecords:
-    """Collects records that do not conform: counts all by reason, keeps the first few."""
+# What a format with columns of Arrow holds as well as any value. `prepare` rejects it, since features cannot have it.
+_HELD_IN_COLUMNS = frozenset({"schema.null_in_list"})
 
-    def __init__(self, checks: RecordChecks) -> None:
+
+class _WrongRecords:
+    """Collects records that do not conform: counts all by reason, keeps the first few; `held` are no faults."""
+
+    def __init__(self, checks: RecordChecks, held: Set[str]) -> None:
         self._checks = checks
+        self._held = held
         self._rows: collections.Counter[str] = collections.Counter()
         self._shown: dict[str, list[str]] = collections.defaultdict(list)
 
     def add(self, piece: ReadPiece) -> None:
-        for row, reasons in sorted(_wrong_rows(piece, self._checks).items()):
-            for code in dict.fromkeys(reason.code for reason in reasons):
-                self._rows[code] += 1
+        for row, found in sorted(_wrong_rows(piece, self._checks).items()):
+            reasons = [reason for reason in found if reason.code not in self._held]
+            self._rows.update(codes_of(reasons))
             for reason in reasons:
                 if len(self._shown[reason.code]) < _MAX_SHOWN:
                     self._shown[reason.code].append(f"{piece.position(row)}: {reason.detail}")
@@ -485,8 +501,10 @@ def _check_rejects(directory: str, manifest: AnyManifest, present: Mapping[str, 
         faults = list(_unless_unreadable(file.path, counts.add(directory, file))) if file.path in present else []
         is_good = is_good and file.path in present and not faults
         yield from faults
+    # An earlier release counted a row for each column that had the reason.
+    by_reason = counts.each_reason if manifest.rejected_by_reason == counts.each_reason else counts.reasons
     for what, said, found in (
-        ("rejected_by_reason", manifest.rejected_by_reason, counts.reasons),
+        ("rejected_by_reason", manifest.rejected_by_reason, by_reason),
         ("rejected_by_stage", manifest.rejected_by_stage, counts.stages),
     ):
         if is_good and said != found:
@@ -499,6 +517,7 @@ class _RejectCounts:
 
     def __init__(self) -> None:
         self.reasons: collections.Counter[str] = collections.Counter()
+        self.each_reason: collections.Counter[str] = collections.Counter()
         self.stages: collections.Counter[str] = collections.Counter()
 
     def add(self, directory: str, rejects: PublishedDeadLetters) -> Iterator[Fault]:
@@ -514,7 +533,8 @@ class _RejectCounts:
                     yield Fault("dead_letters.broken", rejects.path, f"line {lines} is not a dead letter: {error!r}")
                     return
                 self.stages[letter.stage] += 1
-                self.reasons.update(reason.code for reason in letter.reasons)
+                self.reasons.update(codes_of(letter.reasons))
+                self.each_reason.update(reason.code for reason in letter.reasons)
         if lines != rejects.records:
             detail = f"must have {rejects.records} lines, as the manifest says, found {lines}"
             yield Fault("dead_letters.records", rejects.path, detail)

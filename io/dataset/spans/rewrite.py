@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from penstock.io.beam import progress
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
@@ -139,7 +138,7 @@ class _Split:
 
     def _columns(self) -> pa.Schema | None:
         """The columns of the shards, for a format that has any."""
-        if not SHARD_FORMATS[self.spec.format].has_columns or not self.shards:
+        if not self.shards or not SHARD_FORMATS[self.spec.format].has_columns:
             return None
         found = self._columns_of(self.shards[0])
         for shard in self.shards[1:]:
@@ -150,9 +149,13 @@ class _Split:
                 )
         return found
 
-    def _columns_of(self, shard: Shard) -> pa.Schema:
-        with local_file(stores.join(self.staging.output, *shard.path.split("/")), shard.bytes) as path:
-            return pq.read_schema(path).remove_metadata()
+    def _columns_of(self, shard: Shard) -> pa.Schema | None:
+        path = stores.join(self.staging.output, *shard.path.split("/"))
+        try:
+            with local_file(path, shard.bytes) as here:
+                return self._format(None).columns_of(here, shard.path)
+        except (InputError, OSError) as error:
+            raise DataError(f"{path}: cannot be read, so nothing is published: {error}") from error
 
 
 def _hashes(piece: ReadPiece, seed: int) -> Any:
