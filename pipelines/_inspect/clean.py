@@ -25,7 +25,8 @@ def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
 
     Of earlier versions, the files go that the versions since then do not have, and their manifests stay; so do those of
     windows that were put together by then, whose shards go. The folder of a run goes as a whole, by its newest file,
-    unless the run is at work on this machine. Nothing of the history is deleted, and nothing that a stream may go on with: of its runs in a store, only files of final windows.
+    unless the run is at work on this machine. Nothing of the history is deleted, and nothing that a stream may go on
+    with: of its runs in a store, only files of final windows.
 
     Raises:
       DataError: when a manifest cannot be read: what it knows is not known then.

@@ -5,7 +5,7 @@ The names of the fields are those of the JSON object, and stable: docs/jobs.md h
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from penstock.io.errors import ConfigError, DataError
@@ -269,11 +269,15 @@ class CompareResult(Result):
 
     def of_differences(self) -> "CompareResult":
         """The same without the columns that do not differ."""
-        shown = [
-            {**one, "columns": [found for found in one["columns"] if found["only_in"] or found["differs"]]}
-            for one in self.datasets
-        ]
-        return dataclasses.replace(self, datasets=tuple(shown))
+        return dataclasses.replace(self, datasets=of_differences(self.datasets))
+
+
+def of_differences(datasets: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Returns what `CompareResult.datasets` tells, without the columns that do not differ."""
+    return tuple(
+        {**one, "columns": [found for found in one["columns"] if found["only_in"] or found["differs"]]}
+        for one in datasets
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -420,6 +424,8 @@ class SpansResult(Result):
       versions: of `log`, the newest first: `version`, `created`, `run_id`, `operation`, `dataset_id`, `spans`, their
         number, `rows_out`, `rows_added`, `rows_removed`, and whether it is `readable`.
       compared, splits, schema: of `diff`: the versions, rows before and after by split, and lines with - and +.
+      statistics, not_compared: of `diff`: what differs in the statistics of all rows, as `datasets` of `compare`; why
+        they are not compared, None if they are.
       sets: of `compact` of windows: those that were published, each with its `window`, which is the period, `windows`,
         their number, `rows_out`, `splits`, `shards`, their number, and `bytes`.
       open, quarantined: of `compact` of windows: names of those that stay as they are, since they are not final, or had
@@ -434,6 +440,8 @@ class SpansResult(Result):
     compared: tuple[int, int] | None = None
     splits: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     schema: tuple[str, ...] = ()
+    statistics: tuple[Mapping[str, Any], ...] = ()
+    not_compared: str | None = None
     sets: tuple[Mapping[str, Any], ...] = ()
     open: tuple[str, ...] = ()
     quarantined: tuple[str, ...] = ()

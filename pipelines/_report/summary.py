@@ -33,7 +33,7 @@ from pipelines._report.result import (
     StatusResult,
     VerifyResult,
 )
-from pipelines._report.statistics import GAP, counted, new_table, percent, told_report, told_statistics
+from pipelines._report.statistics import GAP, counted, new_table, percent, told_pairs, told_report, told_statistics
 
 _MAX_REASONS = 12
 _MAX_LINES = 100
@@ -375,6 +375,9 @@ def _spans(result: SpansResult) -> Iterator[RenderableType]:
     if result.removed:
         yield _span_table("would be dropped" if result.status == "described" else "no longer in it", result.removed)
     yield from _listed("schema", result.schema)
+    yield from told_pairs(result.statistics)
+    if result.not_compared is not None:
+        yield f"statistics are not compared: {result.not_compared}"
 
 
 def _sets(result: SpansResult) -> Iterator[RenderableType]:
