@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from helpers import job, manifest_of, run_prepare
+from quick_windows import write_windows
 
 import penstock
 from penstock.io.files.folders import list_files
@@ -222,3 +223,29 @@ def test_replay_adds_what_it_repairs(dataset, tmp_path, capsys):
     assert told(capsys, replay.run, *flags[:3], "--json")["status"] == "nothing_to_do", "each file once"
     code, err = job(*flags, "--watch=1", run=replay.run)
     assert (code, "--append adds one replay to a dataset" in err) == (2, True)
+
+
+def test_windows_are_put_together(tmp_path, capsys):
+    write_windows(tmp_path, range(50, 70))
+    write_windows(tmp_path, [55], final=False)
+    found = told(capsys, spans.compact, tmp_path, "--period=1m", "--json")
+    assert [(one["window"][0], one["windows"], one["rows_out"], one["shards"]) for one in found["sets"]] == [
+        ("1970-01-01T00:00:00.000000Z", 9, 27, 1),
+        ("1970-01-01T00:01:00.000000Z", 10, 30, 1),
+    ]
+    assert (found["open"], found["version"]) == (["19700101T000055Z_19700101T000056Z"], None)
+    assert spans.compact([str(tmp_path)]) == 0
+    assert f"{tmp_path}: no windows are to be put together" in capsys.readouterr().out
+    looked = told(capsys, status.run, "--output", tmp_path, "--json")
+    assert (looked["window_count"], looked["rows_out"], looked["earlier_files"]) == (20, 60, 19)
+    assert looked["unknown"] == looked["missing"] == looked["staging"] == []
+    done = told(capsys, verify.run, "--dataset", tmp_path, "--clean", "--clean_age", "0s", "--json")
+    assert (done["windows"], done["shards"], done["rows_out"], len(done["cleaned"])) == (20, 3, 60, 19)
+    assert told(capsys, verify.run, "--dataset", tmp_path, "--json")["good"]
+    code, err = job(tmp_path, "--name=x", run=spans.compact)
+    assert (code, "--name x: is for spans" in err) == (2, True)
+
+
+def test_a_period_is_of_windows(dataset):
+    code, err = job(dataset, "--period=1h", run=spans.compact)
+    assert (code, "--period 1h: is for a dataset with windows" in err) == (2, True)

@@ -86,12 +86,12 @@ class PublishedWindows(Published):
                 continue
             if name in self._open and self._seen.get(name) == entry:
                 continue
-            fields = _fields(join(self._directory, f"{WINDOWS}/{file}"))
-            if fields is not None:
+            manifest = _fields(join(self._directory, f"{WINDOWS}/{file}"))
+            if manifest is not None:
                 self._seen[name] = entry
-                part = self._part(name, fields)
+                part = self._part(name, manifest)
                 if part is not None:
-                    found.append((fields["created"], fields["window"], part))
+                    found.append((manifest["created"], manifest["window"], part))
         yield from (part for _, _, part in sorted(found, key=lambda one: one[:2]))
 
     def _read_sets(self) -> list[Mapping[str, Any]]:
