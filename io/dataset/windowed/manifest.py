@@ -228,9 +228,9 @@ def window_manifest_path(output: str, name: str) -> str:
 
 
 def read_window_manifests(output: str, left_out: Collection[str] = ()) -> Iterator[WindowManifest]:
-    """Reads the manifests of all windows of a dataset, in the order of time, but for those of these names.
+    """Reads the manifests of all windows of a dataset, in the order of time.
 
-    A dataset without windows has none.
+    A dataset without windows has none. Windows whose names are in `left_out` are not read.
 
     Raises:
       DataError: for a manifest that cannot be read.
