@@ -124,6 +124,23 @@ def test_a_run_that_is_killed_changes_nothing(tmp_path, step):
     assert len(runs) == 1, "what was killed is removed"
 
 
+def test_a_run_that_is_killed_behind_its_manifest_has_published(tmp_path):
+    write_windows(tmp_path, range(30))
+    script = (
+        "import datetime, os, sys\n"
+        "from penstock.io.dataset.spans import windows\n"
+        "windows.SpanFolder.finish = lambda self: os._exit(7)\n"
+        "windows.compact_windows(sys.argv[1], datetime.timedelta(minutes=1))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 7
+    assert len(list(read_window_sets(str(tmp_path)))) == 1
+    assert (is_good(tmp_path), loaded(tmp_path)) == (True, ids(range(30)))
+    write_windows(tmp_path, range(30, 40))
+    compact_windows(str(tmp_path), MINUTE)
+    assert (is_good(tmp_path), loaded(tmp_path)) == (True, ids(range(40)))
+    assert not any(path.endswith("/unpublished") for path in list_files(str(tmp_path)))
+
+
 def test_what_changes_meanwhile_is_refused(tmp_path, monkeypatch):
     write_windows(tmp_path, range(10))
     real = compaction.write_anew
