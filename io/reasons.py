@@ -17,6 +17,15 @@ class Reason:
     detail: str
 
 
+def codes_of(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    """Returns the codes of a row's reasons, each once: a row that has one for two columns counts once for it.
+
+    >>> codes_of([Reason("b", "x"), Reason("a", "x"), Reason("b", "y")])
+    ('b', 'a')
+    """
+    return tuple(dict.fromkeys(reason.code for reason in reasons))
+
+
 # The code of notes about constraints of the schema that are not checked, with the number of features that have them.
 UNCHECKED = "schema.unchecked"
 

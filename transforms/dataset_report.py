@@ -22,7 +22,7 @@ from penstock.transforms.history.store import read
 from penstock.transforms.report.alerts import FileFault
 from penstock.transforms.report.report import Report
 from penstock.transforms.statistics.files import read_list
-from penstock.transforms.statistics.statistics import Statistics
+from penstock.transforms.statistics.statistics import Statistics, merge_statistics
 
 # Windows before the newest one whose statistics are merged, to be drawn beside it.
 WINDOWS_BEFORE = 49
@@ -45,10 +45,10 @@ class _Fault(NamedTuple):
 def dataset_report(directory: str, faults: Iterable[FileFault] | None = None, title: str | None = None) -> Report:
     """Makes the report of what is published in a folder; a job may be at work in it.
 
-    It shows the statistics of the rows that were written, the schema, what manifests count and tell of anomalies, the
-    first dead letters, and the history. Of windows, the statistics are those of the newest window beside those of up to
-    49 windows before it. A file that cannot be read is an alert, and left out. A dataset without statistics has none in
-    the report.
+    It shows the statistics of the rows that were written, merged over spans, the schema, what manifests count and tell
+    of anomalies, the first dead letters, and the history. Of windows, the statistics are those of the newest window
+    beside those of up to 49 windows before it. A file that cannot be read is an alert, and left out. A dataset without
+    statistics has none in the report.
 
     Args:
       directory: of the dataset.
@@ -82,6 +82,33 @@ def dataset_report(directory: str, faults: Iterable[FileFault] | None = None, ti
     )
 
 
+def statistics_paths(manifest: Manifest) -> list[str]:
+    """Returns where the statistics of the rows of a dataset are, relative to it: a file for each span.
+
+    There are none if a span has none, since those of the others are not those of the dataset.
+    """
+    folders = [span.statistics for span in manifest.spans] or [manifest.extra(STATISTICS)]
+    return [] if None in folders else [f"{folder}/{OUT_STATISTICS}" for folder in folders]
+
+
+def whole_statistics(directory: str, manifest: Manifest) -> _List | None:
+    """Returns the statistics of all rows of a version of a dataset, by split, merged over its spans.
+
+    Args:
+      directory: of the dataset.
+      manifest: of the version.
+
+    Returns:
+      None if a span of it has no statistics.
+
+    Raises:
+      ConfigError: when those of its spans were made with other options, so that they cannot be merged.
+      InputError: when a file of them is gone or cannot be read.
+    """
+    paths = [stores.join(directory, *path.split("/")) for path in statistics_paths(manifest)]
+    return merge_statistics(paths).to_proto(state=False) if paths else None
+
+
 class _Files:
     """Reads the files of a dataset; remembers those that cannot be read."""
 
@@ -104,7 +131,10 @@ class _Files:
         yield from sorted((one for one in found if one is not None), key=lambda one: one.bounds)
 
     def statistics_of(self, manifest: Manifest) -> _List:
-        """Returns those of the rows that were written; none where there are none."""
+        """Returns those of the rows that were written, of all spans; none where there are none."""
+        paths = statistics_paths(manifest)
+        if len(paths) > 1:
+            return self._merged(paths)
         folder = manifest.extra(STATISTICS)
         found = None if folder is None else self.read(f"{folder}/{OUT_STATISTICS}", read_list)
         return found or _List()

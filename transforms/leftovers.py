@@ -13,9 +13,8 @@ from penstock.io.dataset.layout import (
     WINDOWS,
     run_folders,
 )
-from penstock.io.dataset.manifest import Manifest, read_manifest
+from penstock.io.dataset.manifest import ManifestFile, read_manifest
 from penstock.io.dataset.spans.versions import superseded
-from penstock.io.dataset.windowed.manifest import WindowManifest
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
 
@@ -46,7 +45,7 @@ def _other_runs(directory: str, present: Iterable[str]) -> set[str]:
     return found - run_folders(directory, superseded(directory, present)) if found else found
 
 
-def dataset_bytes(directory: str, manifests: Iterable[Manifest | WindowManifest]) -> int:
+def dataset_bytes(directory: str, manifests: Iterable[ManifestFile]) -> int:
     """Returns the bytes of all files of the dataset in the folder, by its manifests; its history is none of them.
 
     In the folders of runs in a store, only files count that are named, there or by their folder.

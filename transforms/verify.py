@@ -6,13 +6,15 @@ schema (that of the features, where a transform was applied), or, in a dataset w
 kind in all records; the lines of the dead letters; that statistics are of as many rows; and that the folder holds
 nothing that no manifest knows, except for what unfinished runs left there (`penstock.transforms.leftovers`). Of a
 dataset that was added to, each span must agree with its part of the manifest, and the sums with the spans. For a
-dataset with windows, it checks all this for each window's manifest, which must also agree with its window.
+dataset with windows, it checks all this for each window's manifest, which must also agree with its window; the rows of
+windows that were put together are those of their set, which must have as many as they say.
 """
 
 import collections
 import contextlib
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from typing import TypeVar
 
 import google_crc32c
 
@@ -20,6 +22,7 @@ from penstock.io.beam import progress
 from penstock.io.columns.of_schema import origin_schema
 from penstock.io.dataset.layout import (
     CARD,
+    COMPACTED,
     CROISSANT,
     DEAD_LETTERS,
     HISTORY,
@@ -41,13 +44,13 @@ from penstock.io.dataset.shard_formats.mds_samples import INDEX, indexed
 from penstock.io.dataset.spans.append import is_mark
 from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.spans.whole import contradictions, spans_of
-from penstock.io.dataset.windowed.manifest import WindowManifest
+from penstock.io.dataset.windowed.manifest import WindowManifest, WindowSet
 from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import InputError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import FetchedAhead, list_files
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Reason, codes_of
 from penstock.io.reserved import keeps_origins
 from penstock.io.schema import Kind, load_schema, schema_fingerprint
 from penstock.transforms.checks.severity import SchemaSeverity
@@ -57,6 +60,8 @@ from penstock.transforms.statistics.files import read_list
 from penstock.transforms.statistics.statistics import ALL_EXAMPLES
 
 AnyManifest = Manifest | WindowManifest
+_Stored = AnyManifest | WindowSet
+_Read = TypeVar("_Read", WindowManifest, WindowSet)
 
 # Of a shard's rows that break the schema, all are counted by reason, and this many are shown.
 _MAX_SHOWN = 3
@@ -188,39 +193,85 @@ def _check_window_statistics(directory: str, manifest: WindowManifest, present: 
 
 def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
     manifests: dict[str, WindowManifest] = {}
+    sets: dict[str, WindowSet] = {}
     broken: set[str] = set()
-    for name in names:
-        path = f"{WINDOWS}/{name}"
+    yield from _read_all(directory, WINDOWS, names, WindowManifest, manifests, broken)
+    yield from _read_all(directory, COMPACTED, list_files(stores.join(directory, COMPACTED)), WindowSet, sets, broken)
+    present = list_files(directory)
+    compacted = {f"{WINDOWS}/{part.name}.json" for one in sets.values() for part in one.parts}
+    stored: dict[str, _Stored] = {**sets, **{path: one for path, one in manifests.items() if path not in compacted}}
+    _plan_bytes(stored.values(), present)
+    for path, manifest in manifests.items():
+        yield from _check_sums(manifest, path)
+        yield from _check_window(manifest, path)
+    for path, one in sets.items():
+        yield from _check_set(one, path, manifests)
+    if not manifests:
+        return
+    replaced = {shard.path for path in compacted & manifests.keys() for shard in manifests[path].shards}
+    named = {file for one in (*manifests.values(), *sets.values()) for file in one.files()} - replaced
+    last = list(manifests.values())[-1]
+    extras = {extra for manifest in manifests.values() for extra in manifest.extras}
+    # A run may be at work, as in its staging folder elsewhere.
+    folders = {*extras, *run_folders(directory, present)}
+    yield from _check_files({*manifests, *sets, *broken, *named}, folders, present, replaced)
+    checks, faults = _load_checks(directory, last, present)
+    yield from faults
+    expected = checks or _KindsByFeature()
+    for path, holding in stored.items():
+        yield from _check_shards(directory, holding, path, present, expected)
+    for manifest in manifests.values():
+        yield from _check_rejects(directory, manifest, present)
+        yield from _check_window_statistics(directory, manifest, present)
+
+
+def _read_all(
+    directory: str,
+    folder: str,
+    names: Iterable[str],
+    kind: type[_Read],
+    found: dict[str, _Read],
+    broken: set[str],
+) -> Iterator[Fault]:
+    """Reads the manifests in a folder into `found`, by their relative paths; yields a fault for each that is broken."""
+    for name in sorted(names):
+        path = f"{folder}/{name}"
         try:
-            manifest = WindowManifest.read(stores.join(directory, WINDOWS, name))
+            manifest = kind.read(stores.join(directory, folder, name))
         except (PenstockError, OSError) as error:
             broken.add(path)
             yield Fault("manifest.broken", path, str(error))
             continue
         if manifest is not None:
-            manifests[path] = manifest
-    present = list_files(directory)
-    _plan_bytes(manifests.values(), present)
-    for path, manifest in manifests.items():
-        yield from _check_sums(manifest, path)
-        yield from _check_window(manifest, path)
-    if not manifests:
-        return
-    known = {*manifests, *broken, *(file for manifest in manifests.values() for file in manifest.files())}
-    last = list(manifests.values())[-1]
-    extras = {extra for manifest in manifests.values() for extra in manifest.extras}
-    # A run may be at work, as in its staging folder elsewhere.
-    yield from _check_files(known, {*extras, *run_folders(directory, present)}, present)
-    checks, faults = _load_checks(directory, last, present)
-    yield from faults
-    expected = checks or _KindsByFeature()
-    for path, manifest in manifests.items():
-        yield from _check_shards(directory, manifest, path, present, expected)
-        yield from _check_rejects(directory, manifest, present)
-        yield from _check_window_statistics(directory, manifest, present)
+            found[path] = manifest
 
 
-def _plan_bytes(manifests: Iterable[AnyManifest], present: Mapping[str, int]) -> None:
+def _check_set(found: WindowSet, path: str, manifests: Mapping[str, WindowManifest]) -> Iterator[Fault]:
+    """Yields what does not agree between the manifest of windows that were put together and those of the windows."""
+    records = collections.Counter[str]()
+    for shard in found.shards:
+        records[shard.split] += shard.records
+    windows = [(part, manifests.get(f"{WINDOWS}/{part.name}.json")) for part in found.parts]
+    splits = collections.Counter[str]()
+    for part, manifest in windows:
+        if manifest is None:
+            yield Fault("file.missing", f"{WINDOWS}/{part.name}.json", f"is missing; its rows are in {path}")
+            continue
+        splits.update(manifest.splits)
+        if manifest.dataset_id != part.dataset_id:
+            detail = f"window {part.name} is not the one whose rows were put together: it was published again since"
+            yield Fault("manifest.window", path, detail)
+    for split in {**found.splits, **records, **splits}:
+        said = found.splits.get(split, 0)
+        if said != records[split]:
+            yield Fault("manifest.sum", path, f"splits.{split}, against its shards: {said} and {records[split]}")
+        if said != splits[split] and all(manifest for _, manifest in windows):
+            yield Fault("manifest.sum", path, f"splits.{split}, against its windows: {said} and {splits[split]}")
+    if found.dataset_id != dataset_id(found.shards):
+        yield Fault("manifest.sum", path, "dataset_id is not that of the digests of its shards")
+
+
+def _plan_bytes(manifests: Iterable[_Stored], present: Mapping[str, int]) -> None:
     for manifest in manifests:
         files: tuple[Shard | PublishedDeadLetters, ...] = (*manifest.shards, *manifest.dead_letters)
         progress.plan(bytes=sum(present.get(file.path, 0) for file in files))
@@ -267,13 +318,15 @@ def _check_sums(manifest: AnyManifest, path: str) -> Iterator[Fault]:
             yield Fault("manifest.sum", path, f"{what}: {said} and {found}")
 
 
-def _check_files(known: Set[str], folders: Iterable[str], present: Collection[str]) -> Iterator[Fault]:
-    """Yields files that are missing, and files that no manifest knows, but for those in folders."""
+def _check_files(
+    known: Set[str], folders: Iterable[str], present: Collection[str], replaced: Set[str] = frozenset()
+) -> Iterator[Fault]:
+    """Yields files that are missing, and files that no manifest knows, but for those in folders and `replaced` ones."""
     no_orphans = (STAGING_PREFIX, f"{HISTORY}/", *(f"{folder}/" for folder in folders))
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")
-    for path in sorted(set(present) - known - {CARD, STREAM, CROISSANT}):
+    for path in sorted(set(present) - known - replaced - {CARD, STREAM, CROISSANT}):
         if not path.startswith(no_orphans) and not (is_claim(path) or is_mark(path)):
             yield Fault("file.orphan", path, "is not in the manifest")
 
@@ -327,7 +380,7 @@ def _unless_unreadable(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:
 
 
 def _check_shards(
-    directory: str, manifest: AnyManifest, path: str, present: Mapping[str, int], expected: "_Expected"
+    directory: str, manifest: _Stored, path: str, present: Mapping[str, int], expected: "_Expected"
 ) -> Iterator[Fault]:
     kind = SHARD_FORMATS.get(manifest.format)
     if kind is None or manifest.compression not in kind.suffixes:
@@ -335,26 +388,37 @@ def _check_shards(
         yield Fault("manifest.format", path, f"{detail} here: verify it with a newer Penstock")
         return
     reader = load_format(manifest.format, manifest.compression)
+    held = _HELD_IN_COLUMNS if kind.has_columns else frozenset[str]()
     shards = {
         stores.join(directory, *shard.path.split("/")): shard for shard in manifest.shards if shard.path in present
     }
     with FetchedAhead({path: present[shard.path] for path, shard in shards.items()}) as ahead:
         for path, shard in shards.items():
-            yield from _unless_unreadable(shard.path, _check_shard(ahead.local_file(path), shard, reader, expected))
+            yield from _unless_unreadable(
+                shard.path, _check_shard(ahead.local_file(path), shard, reader, expected, held)
+            )
 
 
 def _check_shard(
-    file: contextlib.AbstractContextManager[str], shard: Shard, shard_format: ShardFormat, expected: "_Expected"
+    file: contextlib.AbstractContextManager[str],
+    shard: Shard,
+    shard_format: ShardFormat,
+    expected: "_Expected",
+    held: Set[str],
 ) -> Iterator[Fault]:
     # It is read twice, and comes over the network once.
     with file as path:
         yield from _check_stored(path, shard)
-        yield from _check_read(path, shard, shard_format, expected)
+        yield from _check_read(path, shard, shard_format, expected, held)
 
 
-def _check_read(path: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected") -> Iterator[Fault]:
+def _check_read(
+    path: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected", held: Set[str]
+) -> Iterator[Fault]:
     wrong: _WrongRecords | _OtherKinds
-    wrong = _OtherKinds(expected, shard.path) if isinstance(expected, _KindsByFeature) else _WrongRecords(expected)
+    wrong = (
+        _OtherKinds(expected, shard.path) if isinstance(expected, _KindsByFeature) else _WrongRecords(expected, held)
+    )
     content, records = Content(), 0
     try:
         for piece in shard_format.read(path, shard.path):
@@ -394,18 +458,23 @@ def _check_content(shard: Shard, records: int, content: Content) -> Iterator[Fau
             yield Fault(f"shard.{what}", shard.path, f"{what} must be {said}, as the manifest says, found {found}")
 
 
-class _WrongRecords:
-    """Collects records that do not conform: counts all by reason, keeps the first few."""
+# What a format with columns of Arrow holds as well as any value. `prepare` rejects it, since features cannot have it.
+_HELD_IN_COLUMNS = frozenset({"schema.null_in_list"})
 
-    def __init__(self, checks: RecordChecks) -> None:
+
+class _WrongRecords:
+    """Collects records that do not conform: counts all by reason, keeps the first few; `held` are no faults."""
+
+    def __init__(self, checks: RecordChecks, held: Set[str]) -> None:
         self._checks = checks
+        self._held = held
         self._rows: collections.Counter[str] = collections.Counter()
         self._shown: dict[str, list[str]] = collections.defaultdict(list)
 
     def add(self, piece: ReadPiece) -> None:
-        for row, reasons in sorted(_wrong_rows(piece, self._checks).items()):
-            for code in dict.fromkeys(reason.code for reason in reasons):
-                self._rows[code] += 1
+        for row, found in sorted(_wrong_rows(piece, self._checks).items()):
+            reasons = [reason for reason in found if reason.code not in self._held]
+            self._rows.update(codes_of(reasons))
             for reason in reasons:
                 if len(self._shown[reason.code]) < _MAX_SHOWN:
                     self._shown[reason.code].append(f"{piece.position(row)}: {reason.detail}")
@@ -461,8 +530,10 @@ def _check_rejects(directory: str, manifest: AnyManifest, present: Mapping[str, 
         faults = list(_unless_unreadable(file.path, counts.add(directory, file))) if file.path in present else []
         is_good = is_good and file.path in present and not faults
         yield from faults
+    # An earlier release counted a row for each column that had the reason.
+    by_reason = counts.each_reason if manifest.rejected_by_reason == counts.each_reason else counts.reasons
     for what, said, found in (
-        ("rejected_by_reason", manifest.rejected_by_reason, counts.reasons),
+        ("rejected_by_reason", manifest.rejected_by_reason, by_reason),
         ("rejected_by_stage", manifest.rejected_by_stage, counts.stages),
     ):
         if is_good and said != found:
@@ -475,6 +546,7 @@ class _RejectCounts:
 
     def __init__(self) -> None:
         self.reasons: collections.Counter[str] = collections.Counter()
+        self.each_reason: collections.Counter[str] = collections.Counter()
         self.stages: collections.Counter[str] = collections.Counter()
 
     def add(self, directory: str, rejects: PublishedDeadLetters) -> Iterator[Fault]:
@@ -490,7 +562,8 @@ class _RejectCounts:
                     yield Fault("dead_letters.broken", rejects.path, f"line {lines} is not a dead letter: {error!r}")
                     return
                 self.stages[letter.stage] += 1
-                self.reasons.update(reason.code for reason in letter.reasons)
+                self.reasons.update(codes_of(letter.reasons))
+                self.each_reason.update(reason.code for reason in letter.reasons)
         if lines != rejects.records:
             detail = f"must have {rejects.records} lines, as the manifest says, found {lines}"
             yield Fault("dead_letters.records", rejects.path, detail)

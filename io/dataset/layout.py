@@ -26,6 +26,8 @@ With windows, each window has its own manifest, and its own folders for shards a
       <split>/<start>/late-00000-of-00004.tfrecord.gz    rows that came late, if there are any
       dead_letters/<start>/part-00000-of-00002.jsonl
       statistics/<start>_<end>.<version>.pb              of the rows, with the same as .json
+      _compacted/<start>_<end>.json                      of windows that were put together: their shards are those of
+      run-<run id>/<split>/part-00000-of-00008.tfrecord.gz    this manifest
 
 In an object store, where a rename is a copy, the files of a run stay where they were written, and manifests name them
 there. Manifests, `stream.json` and `_history/` are beside their folder, and so are schema and graph of a stream::
@@ -51,6 +53,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, Self
 
 from penstock.io.dataset.options import CARD as CARD
+from penstock.io.dataset.options import COMPACTED as COMPACTED
 from penstock.io.dataset.options import CROISSANT as CROISSANT
 from penstock.io.dataset.options import DEAD_LETTERS as DEAD_LETTERS
 from penstock.io.dataset.options import HISTORY as HISTORY
@@ -88,7 +91,7 @@ _LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 _DATASET_FILE = re.compile(
     r"manifest\.json|README\.md|stream\.json|croissant\.json|schema\.pbtxt|\.tmp-.*"
-    r"|(statistics|transform|dead_letters|windows|_history|_versions)/.*"
+    r"|(statistics|transform|dead_letters|windows|_compacted|_history|_versions)/.*"
     r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|[^/]+/index\.json|schema\.pbtxt|unpublished|(statistics|transform|dead_letters)/.*)"
     r"|[^/]+/index\.json"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
@@ -318,7 +321,7 @@ def clear_once(staging: Staging, overwrite: bool) -> None:
     if filled and not overwrite:
         raise ConfigError(f"{staging.output}: was filled while the job ran ({filled[0]}); nothing is published")
     check_replaceable(staging.output, present)
-    manifests = [path for path in old if path == MANIFEST or path.startswith(f"{WINDOWS}/")]
+    manifests = [path for path in old if path == MANIFEST or path.startswith((f"{WINDOWS}/", f"{COMPACTED}/"))]
     delete_files(staging.output, manifests)
     delete_files(staging.output, sorted({*old} - {*manifests}))
     _mark(cleared)

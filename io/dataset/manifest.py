@@ -179,7 +179,8 @@ class Manifest(ManifestFile):
     Attributes:
       dataset_id: `dataset_id` of the shards: equal for equal content.
       splits: rows by split, in the order of the options.
-      rejected_by_reason: rows by reason; a row may have several, so the sum may exceed `rows_rejected`.
+      rejected_by_reason: rows by reason; a row may have several, so the sum may exceed `rows_rejected`. One that has a
+        reason for two columns counts once.
       rejected_by_stage: rows by the step that rejected them; the sum is `rows_rejected`.
       format: shard format, as `--output_format` names it.
       media_type: media type of the shards.

@@ -33,6 +33,7 @@ STREAM = "stream.json"
 CROISSANT = "croissant.json"
 HISTORY = "_history"
 VERSIONS = "_versions"
+COMPACTED = "_compacted"
 
 # Of the folder of a run: in an object store, and on a disk of one that added to a dataset.
 RUN_PREFIX = "run-"

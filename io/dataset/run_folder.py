@@ -9,12 +9,14 @@ store refuses the `Turn` of the second one, which precedes its first window.
 """
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Self
 
 from penstock.io.dataset.layout import (
     CARD,
+    COMPACTED,
     DEAD_LETTERS,
     HISTORY,
     LOCK_PREFIX,
@@ -30,7 +32,7 @@ from penstock.io.dataset.layout import (
     run_folders,
 )
 from penstock.io.dataset.manifest import Manifest
-from penstock.io.dataset.status import ManifestSummary, read_summaries
+from penstock.io.dataset.status import ManifestSummary, SetSummary, read_sets, read_summaries
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
@@ -166,7 +168,9 @@ class RunFolder:
             kept = (f"{HISTORY}/", LOCK_PREFIX, *(f"{name}/" for name in at_work))
             gone |= {path for path in present if not path.startswith(kept)}
         gone -= {CARD, *mine}
-        manifests = {path for path in gone if path in (MANIFEST, STREAM) or path.startswith(f"{WINDOWS}/")}
+        manifests = {
+            path for path in gone if path in (MANIFEST, STREAM) or path.startswith((f"{WINDOWS}/", f"{COMPACTED}/"))
+        }
         for some in (manifests, gone - manifests):
             delete_files(self.staging.output, sorted(some))
 
@@ -184,7 +188,9 @@ def dataset_folders(output: str) -> set[str]:
     """Returns the names of the folders of runs that the manifests of a store's dataset name files in."""
     present = [MANIFEST, *(f"{WINDOWS}/{name}" for name in list_files(stores.join(output, WINDOWS)))]
     found = [one for one in read_summaries(output, present) if isinstance(one, ManifestSummary)]
-    return run_folders(output, (path for one in found for path in (*one.files, *one.extras)))
+    sets = [one for one in read_sets(output, list_files(stores.join(output, COMPACTED))) if isinstance(one, SetSummary)]
+    named = (path for one in found for path in (*one.files, *one.extras))
+    return run_folders(output, itertools.chain(named, *(one.files for one in sets)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration
 from penstock.io.beam.windows import AnyWindows, FlushWindows, parse_windows
 from penstock.io.dataset.options import (
+    COMPACTED,
     DEAD_LETTERS,
     DEFAULT_SHARD_BYTES,
     MAX_SPLITS,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 # A split is a folder, so it cannot have the name of one of the other folders of a dataset.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, STATISTICS, WINDOWS, VERSIONS})
+_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, STATISTICS, WINDOWS, VERSIONS, COMPACTED})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from penstock.io.beam.durations import micros
 from penstock.io.beam.windows import FlushWindows, parse_windows
 from penstock.io.dataset.layout import (
     CARD,
+    COMPACTED,
     CROISSANT,
     HISTORY,
     LOCK_PREFIX,
@@ -68,6 +69,7 @@ class ManifestSummary:
       last_event: the greatest event time in its shards, as text; None if they have none.
       window: as text, start and end; None for a whole dataset, as the bounds.
       files: relative paths of its shards, dead letters and statistics.
+      shards: those of them that are shards; of a window that was put together with others, they may be gone.
       anomalies: what is wrong with the rows of a window, as in its manifest.
       extras: files and folders that belong to the dataset as a whole.
       spans: of a dataset that was added to: of each its `name`, `date`, `created`, `rows_in`, `rows_out` and
@@ -94,6 +96,7 @@ class ManifestSummary:
     extras: tuple[str, ...]
     spans: tuple[Mapping[str, Any], ...] = ()
     dataset_version: int = 1
+    shards: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, text: bytes) -> Self:
@@ -142,6 +145,7 @@ def _summary(fields: Mapping[str, Any], is_window: bool) -> dict[str, Any]:
         "extras": tuple(fields["extras"]),
         "spans": tuple({name: span[name] for name in _OF_SPAN} for span in fields.get("spans", ())),
         "dataset_version": int(fields.get("dataset_version", 1)),
+        "shards": tuple(shard["path"] for shard in fields["shards"]),
     }
 
 
@@ -162,6 +166,23 @@ def _by_time(time: str) -> tuple[bool, str]:
 
 def _micros(time: str) -> int:
     return int(np.datetime64(time.removesuffix("Z"), "us").astype(np.int64))
+
+
+@dataclasses.dataclass(frozen=True)
+class SetSummary:
+    """What a status needs of the manifest of windows that were put together.
+
+    Attributes:
+      path: of the manifest, relative to the dataset.
+      parts: names of the windows.
+      files: relative paths of its shards.
+      replaces: folders of earlier sets, whose rows are in this one.
+    """
+
+    path: str
+    parts: tuple[str, ...]
+    files: tuple[str, ...]
+    replaces: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +268,7 @@ class DatasetStatus:
       unknown_bytes: the bytes in them.
       earlier: files that only earlier versions have, which `verify --clean` deletes in time.
       stream: what `stream.json` says; None if there is none.
+      compacted: how many windows were put together, and into how many sets.
     """
 
     state: Literal["whole", "windows", "unpublished"]
@@ -258,6 +280,7 @@ class DatasetStatus:
     unknown_bytes: int
     earlier: FileCount = FileCount()
     stream: Mapping[str, Any] | None = None
+    compacted: tuple[int, int] = (0, 0)
 
     @property
     def is_good(self) -> bool:
@@ -329,7 +352,10 @@ def dataset_status(
     present = {entry.path: entry for entry in list_entries(output)}
     manifests, damaged = _read_manifests(output, present)
     stream, faults = _read_stream(output, present)
-    known = {path for one in manifests for path in (*one.files, *one.extras)}
+    sets, faults = _read_compacted(output, present, faults)
+    manifests, replaced = _without_compacted(manifests, sets, present)
+    known = {path for one in manifests for path in (*one.files, *one.extras)} | replaced
+    known |= {path for one in sets for path in (one.path, *one.files)}
     known |= {MANIFEST, CARD, STREAM, CROISSANT, *(path for path in present if path.startswith(f"{WINDOWS}/"))}
     extras = tuple({f"{extra}/" for one in manifests for extra in one.extras})
     unnamed = [path for path in sorted(present.keys() - known) if not path.startswith(extras) and not is_claim(path)]
@@ -352,11 +378,12 @@ def dataset_status(
         manifests=tuple(manifests),
         staging=tuple(_staging(output, [present[path] for path in staged], final, now)),
         damaged=tuple([*damaged, *faults]),
-        missing=tuple(_missing(output, manifests, present)),
+        missing=tuple(_missing(output, manifests, sets, present)),
         unknown=tuple(unknown),
         unknown_bytes=sum(present[path].size for path in unknown),
-        earlier=FileCount.of(present[path] for path in earlier),
+        earlier=FileCount.of(present[path] for path in (*earlier, *replaced)),
         stream=stream,
+        compacted=(sum(len(one.parts) for one in sets), len(sets)),
     )
 
 
@@ -368,6 +395,48 @@ def _read_manifests(output: str, present: Mapping[str, FileEntry]) -> tuple[list
     manifests = [one for one in read if isinstance(one, ManifestSummary)]
     manifests.sort(key=lambda one: (one.bounds.start if one.bounds else 0, one.name))
     return manifests, [one for one in read if isinstance(one, Damage)]
+
+
+def read_sets(output: str, names: Iterable[str]) -> "list[SetSummary | Damage]":
+    """Reads the manifests of windows that were put together, by the names of their files."""
+    found: list[SetSummary | Damage] = []
+    for path in (f"{COMPACTED}/{name}" for name in sorted(names)):
+        try:
+            fields = json.loads(_content(output, path))
+            if fields["version"] != ManifestFile.VERSION:
+                raise ValueError(f"manifest version must be {ManifestFile.VERSION}, got {fields['version']}")
+            parts = tuple(str(part["name"]) for part in fields["parts"])
+            files = tuple(str(shard["path"]) for shard in fields["shards"])
+            found.append(SetSummary(path, parts, files, tuple(map(str, fields["replaces"]))))
+        except (KeyError, TypeError, AttributeError, RecursionError, ValueError, OSError) as error:
+            found.append(Damage(path, f"not a manifest: {error!r}"))
+    return found
+
+
+def _read_compacted(
+    output: str, present: Iterable[str], faults: Sequence[Damage]
+) -> tuple[list[SetSummary], list[Damage]]:
+    prefix = f"{COMPACTED}/"
+    read = read_sets(output, (path.removeprefix(prefix) for path in present if path.startswith(prefix)))
+    sets = [one for one in read if isinstance(one, SetSummary)]
+    return sets, [*faults, *(one for one in read if isinstance(one, Damage))]
+
+
+def _without_compacted(
+    manifests: Iterable[ManifestSummary], sets: Sequence[SetSummary], present: Iterable[str]
+) -> tuple[list[ManifestSummary], set[str]]:
+    """Returns manifests without the shards whose rows are in sets; and those that are there still, as earlier sets."""
+    parts = {part for one in sets for part in one.parts}
+    shards = {path for one in manifests if one.name in parts for path in one.shards}
+    folders = tuple(f"{folder}/" for one in sets for folder in one.replaces)
+    replaced = {path for path in present if path in shards or path.startswith(folders)} if sets else set()
+    left = [
+        dataclasses.replace(one, files=tuple(path for path in one.files if path not in shards))
+        if one.name in parts
+        else one
+        for one in manifests
+    ]
+    return left, replaced
 
 
 def read_summaries(output: str, paths: Iterable[str]) -> "list[ManifestSummary | Damage]":
@@ -405,10 +474,13 @@ def _content(output: str, path: str) -> bytes:
         return bytes(file.read())
 
 
-def _missing(output: str, manifests: Iterable[ManifestSummary], present: Mapping[str, FileEntry]) -> Iterator[str]:
+def _missing(
+    output: str, manifests: Iterable[ManifestSummary], sets: Iterable[SetSummary], present: Mapping[str, FileEntry]
+) -> Iterator[str]:
     """Yields files of manifests that are not there; files that a job has published since the listing are there."""
     folders = {parent for path in present for parent in itertools.accumulate(path.split("/")[:-1], "{}/{}".format)}
-    for path in sorted({path for one in manifests for path in (*one.files, *one.extras)}):
+    named = {path for one in manifests for path in (*one.files, *one.extras)}
+    for path in sorted(named.union(*(one.files for one in sets))):
         if path not in present and path not in folders and not _exists(output, path):
             yield path
 

@@ -17,6 +17,7 @@ from penstock.io.files import stores
 from penstock.io.files.folders import list_files, remove_folder
 from penstock.io.files.inputs import open_decompressed, stat_file
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
+from penstock.io.reasons import codes_of
 
 # What a message shows: so many reasons, so many characters of a row and of a detail.
 _MAX_REASONS = 3
@@ -37,7 +38,7 @@ class FirstRejects:
 
     Attributes:
       rows: their number.
-      reasons: how often each reason code occurs.
+      reasons: rows by reason code.
       letters: for each code the dead letter that is first by uri and position.
     """
 
@@ -51,9 +52,9 @@ class FirstRejects:
         rows, reasons, first = 0, collections.Counter[str](), dict[str, DeadLetter]()
         for letter in letters:
             rows += 1
-            for reason in letter.reasons:
-                reasons[reason.code] += 1
-                first[reason.code] = min(first.get(reason.code, letter), letter, key=_place)
+            for code in codes_of(letter.reasons):
+                reasons[code] += 1
+                first[code] = min(first.get(code, letter), letter, key=_place)
         return cls(rows, reasons, first)
 
     def merge(self, other: "FirstRejects") -> "FirstRejects":

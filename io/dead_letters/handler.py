@@ -124,7 +124,7 @@ class DeadLetterFile:
     Attributes:
       path: path at which it is staged.
       records: number of rows.
-      reasons: how often each reason code occurs; a row may have several, so the sum may exceed `records`.
+      reasons: rows by reason code; a row may have several, so the sum may exceed `records`.
       stages: rows by the stage that rejected them; the sum is `records`.
       time: approximate event time of the rows, microseconds since 1970; None if unknown.
       summary: path of the state of a summary of its rows; empty for none.

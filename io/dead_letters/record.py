@@ -18,7 +18,7 @@ from penstock.io.columns.lists import without_views
 from penstock.io.columns.values import plain
 from penstock.io.dead_letters.payloads import json_text
 from penstock.io.dead_letters.source import PayloadEncoding, keep_source, payload_text, payloads_of
-from penstock.io.reasons import Reason
+from penstock.io.reasons import Reason, codes_of
 from penstock.io.reserved import ATTEMPT, EVENT_TIME, ORIGIN, SOURCE
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
@@ -202,8 +202,8 @@ class RejectedBatch:
         return int(self._letters.nbytes) if self._letters is not None else sum(map(len, self.lists["payload"]))
 
     def reason_counts(self) -> collections.Counter[str]:
-        """Counts how often each code occurs; a row with two reasons counts for both."""
-        return collections.Counter(reason.code for reasons in self.lists["reasons"] for reason in reasons)
+        """Counts the rows with each code: a row counts for each of its codes, once for each."""
+        return collections.Counter(code for reasons in self.lists["reasons"] for code in codes_of(reasons))
 
     def stage_counts(self) -> collections.Counter[str]:
         """Counts rows by the stage that rejected them."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from penstock.io.dataset.layout import MANIFEST, STREAM, run_folders, staging_owner
 from penstock.io.dataset.spans.versions import superseded
-from penstock.io.dataset.windowed.manifest import read_window_manifests
+from penstock.io.dataset.spans.windows import superseded_by_sets
+from penstock.io.dataset.windowed.manifest import read_window_manifests, read_window_sets
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import DataError
 from penstock.io.files.folders import delete_files, list_entries
@@ -14,15 +15,18 @@ from penstock.io.files.paths import FileEntry
 from penstock.transforms.leftovers import leftovers
 from penstock.transforms.verify import Fault
 
+# A shard of a set: it lies in no folder of a window.
+_OF_SET = re.compile(r"[^/]+/[^/]+/(part-\d+-of-\d+\.[^/]*)$")
 _OF_WINDOW = re.compile(r"[^/]+/[^/]+/([^/_]+T\d{6}(?:\.\d+)?Z)[_./]")
 
 
 def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
     """Deletes what no manifest knows and was not written since then, seconds; returns the paths.
 
-    Of earlier versions, the files go that the versions since then do not have, and their manifests stay. The folder of
-    a run goes as a whole, by its newest file, unless the run is at work on this machine. Nothing of the
-    history is deleted, and nothing that a stream may go on with: of its runs in a store, only files of final windows.
+    Of earlier versions, the files go that the versions since then do not have, and their manifests stay; so do those of
+    windows that were put together by then, whose shards go. The folder of a run goes as a whole, by its newest file,
+    unless the run is at work on this machine. Nothing of the history is deleted, and nothing that a stream may go on
+    with: of its runs in a store, only files of final windows.
 
     Raises:
       DataError: when a manifest cannot be read: what it knows is not known then.
@@ -38,7 +42,9 @@ def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
     folders -= {_top(file) for file in files if file.modified >= since}
     unknown |= _beside_windows(dataset, files, since)
     left_out = f"{datetime.datetime.fromtimestamp(since, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
-    earlier = superseded(dataset, (file.path for file in files))
+    paths = [file.path for file in files]
+    earlier = {**superseded(dataset, paths), **superseded_by_sets(dataset, paths)}
+    unknown -= earlier.keys()
     unknown |= {path for path, time in earlier.items() if time <= left_out}
     gone = [
         file.path for file in files if file.modified < since and (file.path in unknown or _top(file) in folders)
@@ -54,13 +60,13 @@ def _beside_windows(dataset: str, files: Sequence[FileEntry], since: float) -> s
     manifests = [] if MANIFEST in paths or not runs else list(read_window_manifests(dataset))
     if not manifests:
         return set()
-    named = {path for manifest in manifests for path in manifest.files()}
+    named = {path for manifest in (*manifests, *read_window_sets(dataset)) for path in manifest.files()}
     folders = tuple(f"{extra}/" for manifest in manifests for extra in manifest.extras)
     others = [file for file in files if file.path not in named and not file.path.startswith(folders)]
     unnamed = [file for file in others if _top(file) in runs and not is_claim(file.path)]
     if STREAM in paths:
         final = {manifest.name.partition("_")[0] for manifest in manifests if manifest.final}
-        return {file.path for file in unnamed if _start(file.path) in final}
+        return {file.path for file in unnamed if _start(file.path) in final or _OF_SET.match(file.path)}
     young = {_top(file) for file in unnamed if file.modified >= since}
     return {file.path for file in unnamed if _top(file) not in young}
 

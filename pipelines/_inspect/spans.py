@@ -11,15 +11,18 @@ from penstock.io.dataset.manifest import Manifest, Span
 from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans, find_spans, older_than
 from penstock.io.dataset.spans.versions import read_version, read_versions
 from penstock.io.dataset.spans.whole import with_spans
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
 from penstock.io.schema import load_schema
+from penstock.transforms.anomalies.measures.thresholds import Thresholds
+from penstock.transforms.dataset_report import whole_statistics
 from penstock.transforms.relax import schema_difference
+from pipelines._jobs.compare import compared_statistics
 from pipelines._options.spans import DiffOptions, DropSpanOptions, LogOptions, RetainOptions, SpansOptions
 from pipelines._report.card.write import write_card
 from pipelines._report.process import job_started
-from pipelines._report.result import SpansResult
+from pipelines._report.result import SpansResult, of_differences
 from pipelines._report.summary import tell
 
 # Of a span, what is told of it.
@@ -99,6 +102,7 @@ def compare_versions(options: DiffOptions) -> int:
     before, after = (read_version(dataset, number) for number in numbers)
     added, removed = _changed(before, after)
     splits = dict.fromkeys((*before.splits, *after.splits))
+    statistics, why_not = _statistics(dataset, before, after)
     result = SpansResult(
         job=options.name,
         seconds=time.monotonic() - started,
@@ -109,8 +113,27 @@ def compare_versions(options: DiffOptions) -> int:
         removed=tuple(_told(removed)),
         splits={split: (before.splits.get(split, 0), after.splits.get(split, 0)) for split in splits},
         schema=_schema_difference(dataset, before, after),
+        statistics=statistics,
+        not_compared=why_not,
     )
     return tell(result, options.arguments.json)
+
+
+def _statistics(dataset: str, before: Manifest, after: Manifest) -> tuple[tuple[Mapping[str, Any], ...], str | None]:
+    """What differs in the statistics of all rows of two versions; or why they are not compared."""
+    if before.dataset_id == after.dataset_id:
+        return (), None
+    found = []
+    for manifest in (before, after):
+        try:
+            merged = whole_statistics(dataset, manifest)
+        except (PenstockError, OSError) as error:
+            return (), str(error)
+        if merged is None:
+            return (), f"version {manifest.dataset_version} has spans without any"
+        found.append(merged)
+    compared, _ = compared_statistics(found[0], found[1], None, Thresholds())
+    return of_differences(compared), None
 
 
 def _schema_difference(dataset: str, before: Manifest, after: Manifest) -> tuple[str, ...]:

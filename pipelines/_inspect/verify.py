@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from penstock.io.beam.durations import parse_duration
-from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
+from penstock.io.dataset.windowed.manifest import read_stored, read_window_manifests
 from penstock.io.files.folders import list_files
 from penstock.transforms.dataset_report import dataset_report
 from penstock.transforms.leftovers import dataset_bytes, leftovers
@@ -62,8 +62,8 @@ def _result(dataset: str, faults: Sequence[Fault], seconds: float) -> VerifyResu
             leftovers=tuple(leftovers(dataset)),
             faults=tuple(dataclasses.asdict(fault) for fault in faults),
         )
-    manifests = list(read_manifests(dataset))
-    is_windowed = any(isinstance(found, WindowManifest) for found in manifests)
+    manifests = list(read_stored(dataset))
+    windows = list(read_window_manifests(dataset))
     return VerifyResult(
         job="verify",
         seconds=seconds,
@@ -72,6 +72,6 @@ def _result(dataset: str, faults: Sequence[Fault], seconds: float) -> VerifyResu
         leftovers=tuple(leftovers(dataset)),
         rows_out=sum(found.rows_out for found in manifests),
         shards=sum(len(found.shards) for found in manifests),
-        windows=len(manifests) if is_windowed else None,
-        bytes=dataset_bytes(dataset, manifests),
+        windows=len(windows) or None,
+        bytes=dataset_bytes(dataset, [*manifests, *windows]),
     )

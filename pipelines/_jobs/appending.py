@@ -1,9 +1,9 @@
-"""What `prepare --append` takes from the dataset that it adds to: flags, schema, graph; and which inputs are in it."""
+"""What `prepare --append` and `replay --append` take from the dataset that they add to; which inputs are in it."""
 
 import dataclasses
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, WINDOWS
 from penstock.io.dataset.manifest import Manifest, read_manifest
@@ -21,10 +21,11 @@ from penstock.transforms.features.apply import transform_fingerprint
 from penstock.transforms.relax import schema_difference
 from penstock.transforms.splits.registry import KIND_FLAGS, SPLIT_FLAGS
 from pipelines._options.dataset import DatasetJobOptions
-from pipelines._options.prepare import PrepareOptions
 from pipelines._plan.plan import Plan
 
 _LOGGER = logging.getLogger(__name__)
+
+_Job = TypeVar("_Job", bound=DatasetJobOptions)
 
 # So many files are asked for their columns.
 _MAX_LOOKS = 100
@@ -81,8 +82,12 @@ class Appending:
             )
         return cls(base)
 
-    def completed(self, options: PrepareOptions) -> PrepareOptions:
+    def completed(self, options: _Job, own: Collection[str] = ()) -> _Job:
         """Returns the options; a flag that is not given has its value from the run that wrote the dataset.
+
+        Args:
+          options: of a job that adds.
+          own: more flags that say nothing of what is added.
 
         Raises:
           ConfigError: for flags that ask for other rows, splits or features than those of the dataset.
@@ -96,7 +101,7 @@ class Appending:
         stored: Mapping[str, Any] = base.provenance.get("options", {})
         # Manifests from before there was a second hash do not name its version.
         stored = {"split_hash": 1, **stored} if stored else stored
-        flags = {name: value for name, value in stored.items() if name not in given and name not in _OWN}
+        flags = {name: value for name, value in stored.items() if name not in given and name not in {*_OWN, *own}}
         flags["compression"] = options.output.compression or base.compression
         if "output_format" not in given:
             flags["output_format"] = base.format
@@ -116,7 +121,7 @@ class Appending:
         """Returns what the sink is told."""
         return Addition(options.output.span, "" if self.base is None else self.base.run_id)
 
-    def _schema(self, options: PrepareOptions, output: str, rolling: object) -> str | None:
+    def _schema(self, options: DatasetJobOptions, output: str, rolling: object) -> str | None:
         """The schema of the dataset; with rolling features it is not that of the rows that are read."""
         place = self.base.extra(SCHEMA) if self.base is not None else None
         if place is not None and (rolling or options.transform.rolling):
@@ -126,7 +131,7 @@ class Appending:
             )
         return None if place is None else stores.join(output, place)
 
-    def _graph(self, options: PrepareOptions, output: str) -> str | None:
+    def _graph(self, options: DatasetJobOptions, output: str) -> str | None:
         """The graph of the dataset, which a run may name too; none where it has none."""
         place = self.base.extra(TRANSFORM) if self.base is not None else None
         flags = options.transform

@@ -9,6 +9,7 @@ from penstock.transforms.anomalies.findings import Findings, joined
 from penstock.transforms.anomalies.measures.thresholds import Thresholds
 from pipelines._jobs.statistics import (
     Dataset,
+    Statistics,
     column_summary,
     feature_path,
     finding_fields,
@@ -33,12 +34,7 @@ def run(options: CompareOptions) -> int:
     """Runs the job, as `pipelines.compare.run` does."""
     started, flags = job_started(), options.compare
     before, after = (read_statistics(value) for value in flags.compared)
-    compared = []
-    checked = []
-    for left, right in pairs(before, after, flags.datasets):
-        findings = _checked(left, right, options.limits.thresholds())
-        checked.append(findings)
-        compared.append(_compared(left, right, findings))
+    compared, checked = compared_statistics(before, after, flags.datasets, options.limits.thresholds())
     report = write_report(
         flags.report,
         statistics=after,
@@ -51,10 +47,25 @@ def run(options: CompareOptions) -> int:
         seconds=time.monotonic() - started,
         a=flags.compared[0],
         b=flags.compared[1],
-        datasets=tuple(compared),
+        datasets=compared,
         report=report,
     )
     return tell(result if flags.all else result.of_differences(), flags.json)
+
+
+def compared_statistics(
+    before: Statistics, after: Statistics, names: str | None, thresholds: Thresholds
+) -> tuple[tuple[dict[str, Any], ...], list[Findings]]:
+    """Compares two lists of statistics; returns what is told of each pair, and what a check of drift finds.
+
+    Raises:
+      ConfigError: when they have none that can be compared.
+    """
+    compared, checked = [], []
+    for left, right in pairs(before, after, names):
+        checked.append(_checked(left, right, thresholds))
+        compared.append(_compared(left, right, checked[-1]))
+    return tuple(compared), checked
 
 
 def _checked(before: Dataset, after: Dataset, thresholds: Thresholds) -> Findings:

@@ -27,6 +27,7 @@ from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import kind_of, payload_settings
 from penstock.io.sources.seen import Watched, look
 from penstock.transforms.splits.registry import KIND_FLAGS, SPLIT_FLAGS
+from pipelines._jobs.appending import Appending
 from pipelines._jobs.prepare import describe, prepare
 from pipelines._options.replay import DeadLetterOptions, ReplayOptions
 from pipelines._report.printable import printable
@@ -52,6 +53,9 @@ _INHERITED = (
     "compression",
     "keep_origin",
 )
+
+# Flags of the run that wrote a dataset which say nothing of a replay that adds to it.
+_OF_REPLAY = ("dead_letters", "max_attempts", "reasons", "release", "max_reject_fraction", "watch", "format", "schema")
 
 
 def run(options: ReplayOptions) -> int:
@@ -214,11 +218,15 @@ def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> Mapping
 def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | None = None) -> int:
     """Replays the files that no other replay has claimed, and reports how that ended."""
     started = job_started()
+    appending = Appending.begin(str(options.output.output)) if options.output.append else None
+    if appending is not None:
+        options = appending.completed(options, _OF_REPLAY)
     if not options.checks.schema:
         raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
     files = [file for file in files if not is_claim(file.uri)]
     options.check_apart()  # with the schema and the graph of the dataset that the letters lie in
-    check_outside((file.uri for file in files), "--dead_letters", str(options.output.output))
+    if appending is None:  # a span takes the place of no file
+        check_outside((file.uri for file in files), "--dead_letters", str(options.output.output))
     if options.run.is_described:
         return tell(describe(options, DeadLetterSource.of(files, options)), options.run.json)
     run_id, output = run_id or new_run_id(), str(options.output.output)
@@ -234,8 +242,8 @@ def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | Non
             )
             return tell(result, options.run.json)
         handler = functools.partial(ParkingHandler, max_attempts=options.input.max_attempts)
-        result = prepare(options, DeadLetterSource.of(claimed.taken, options), run_id, handler)
-    return tell(dataclasses.replace(result, letters=_counted(letters, output)), options.run.json)
+        result = prepare(options, DeadLetterSource.of(claimed.taken, options), run_id, handler, appending)
+    return tell(dataclasses.replace(result, letters=_counted(letters, output, run_id)), options.run.json)
 
 
 def watch(options: ReplayOptions, interval: datetime.timedelta, sleep: Callable[[float], None] = time.sleep) -> int:
@@ -260,11 +268,12 @@ def _print_claimed(claimed: Claimed) -> None:
         print(printable(f"{uri} is claimed by {run_id}; if that replay was killed: --release {run_id}"))
 
 
-def _counted(letters: LettersResult, output: str) -> LettersResult:
-    """The result with the numbers of repaired, rejected and parked letters."""
-    manifests = list(read_manifests(output))
-    files: list[PublishedDeadLetters] = [file for found in manifests for file in found.dead_letters]
+def _counted(letters: LettersResult, output: str, run_id: str) -> LettersResult:
+    """The result with the numbers of letters that a run has repaired, rejected and parked."""
+    found = list(read_manifests(output))
+    manifests = [one.part_of_run(run_id) if isinstance(one, Manifest) else one for one in found]
+    files: list[PublishedDeadLetters] = [file for one in manifests for file in one.dead_letters]
     parked = sum(file.records for file in files if f"/{PARKED}/" in file.path)
     rejected = sum(file.records for file in files) - parked
-    repaired = sum(found.rows_out for found in manifests)
+    repaired = sum(one.rows_out for one in manifests)
     return dataclasses.replace(letters, repaired=repaired, rejected=rejected, parked=parked)

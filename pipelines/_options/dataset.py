@@ -108,7 +108,9 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         if self.output.span is not None and not self.output.append:
             raise ConfigError(f"--span {self.output.span}: names what --append adds: pass --append too")
         if self.output.append and not self.may_append:
-            raise ConfigError(f"--append is of prepare: {self.name} writes a dataset of its own: leave it out")
+            raise ConfigError(
+                f"--append is of prepare and replay; {self.name} writes a dataset of its own: leave it out"
+            )
         if self.output.append and self.run.is_translated:
             raise ConfigError("--append looks at the dataset and at the inputs, and this reads nothing: leave it out")
 
@@ -138,6 +140,8 @@ class DatasetJobOptions(JobOptions, abc.ABC):
         """
         output = str(self.output.output)
         for name, kind, value in self.named():
+            if name == "dead_letters" and self.output.append:
+                continue  # those of the dataset that is added to
             if kind.holds == "rows":
                 for rows, what in named_by(value) if name == "input" else [(value, f"--{name} {value}")]:
                     check_apart(rows, what, output, self._written())

@@ -74,6 +74,8 @@ class ReplayOptions(DatasetJobOptions):
     examples: ClassVar[str] = _EXAMPLES
     elsewhere: ClassVar[Mapping[str, str]] = {"--input": "is what prepare reads; a replay reads --dead_letters"}
 
+    may_append: ClassVar[bool] = True
+
     input: DeadLetterOptions
     checks: ReplayCheckOptions
 
@@ -93,6 +95,8 @@ class ReplayOptions(DatasetJobOptions):
             raise ConfigError(
                 "--dead_letters is required: a file or a quoted pattern such as 'out/dead_letters/*.jsonl'"
             )
+        if self.output.append and self.stream.watch is not None:
+            raise ConfigError("--append adds one replay to a dataset, and --watch makes many: leave one of them out")
         if self.statistics.report and self.stream.watch is not None:
             raise ConfigError(
                 "--report is of one replay, and --watch makes many, each in its folder: leave it out; penstock status "

@@ -4,10 +4,10 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from penstock.io.beam.durations import parse_duration
+from penstock.io.beam.durations import MILLISECOND, as_duration, parse_duration
 from penstock.io.errors import ConfigError
 from pipelines._cli.command import JobOptions
-from pipelines._cli.flags import Options, bare, byte_size, flag
+from pipelines._cli.flags import Options, bare, byte_size, duration, flag
 from pipelines._cli.named import DATASET_BARE
 
 _CODES = "exit codes: 0 done; 1 the data failed; 2 wrong usage"
@@ -95,16 +95,21 @@ class AgeArguments(_Arguments):
 
 @dataclasses.dataclass(frozen=True)
 class CompactArguments(_Arguments):
-    """A dataset, the spans that are put together, and how."""
+    """A dataset, the spans or windows that are put together, and how."""
 
     spans: tuple[str, ...] = bare(
-        "folder of the dataset, and the names of the spans that are put together (default: all)",
+        "folder of the dataset, and the names of the spans that are put together (default: all; windows have no names)",
         DATASET_BARE,
         metavar="DATASET SPAN",
     )
     name: str | None = flag("of the span that comes of them (default: FIRST..LAST)", metavar="NAME")
     shard_bytes: int | None = flag(
         "aimed size of a shard, uncompressed (default: 128MiB)", type=byte_size, metavar="SIZE"
+    )
+    period: str | None = flag(
+        "of windows: those that begin in the same period are put together; periods count from 1970, UTC (default: 1d)",
+        type=duration,
+        metavar="DURATION",
     )
     json: bool = flag(_JSON, False, action="store_true")
     verbose: bool = flag(_VERBOSE, False, action="store_true")
@@ -261,9 +266,10 @@ class CompactOptions(_SpansJobOptions):
     """All flags of `compact`."""
 
     name: ClassVar[str] = "compact"
-    description: ClassVar[str] = "Puts spans of a dataset together: the same records in shards of the aimed size."
+    description: ClassVar[str] = "Puts spans or windows of a dataset together: the same records in larger shards."
     examples: ClassVar[str] = (
-        "examples:\n  penstock compact dataset\n  penstock compact dataset 2026-11-26 2026-11-27 --name november\n\n"
+        "examples:\n  penstock compact dataset\n  penstock compact dataset 2026-11-26 2026-11-27 --name november\n"
+        "  penstock compact stream --period 1h\n\n"
         f"{_CODES}"
     )
     counts: ClassVar[tuple[int, int]] = (1, 1 << 20)
@@ -273,3 +279,13 @@ class CompactOptions(_SpansJobOptions):
     @property
     def _given(self) -> tuple[str, ...]:
         return self.arguments.given
+
+    def check(self) -> None:
+        """Refuses what is no period.
+
+        Raises:
+          ConfigError: says what to give.
+        """
+        super().check()
+        if self.arguments.period is not None:
+            as_duration(self.arguments.period, "--period", MILLISECOND, MILLISECOND)

@@ -1,17 +1,20 @@
 """Adding to a dataset end to end, and the jobs about spans and versions."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
 
 import pytest
 from helpers import job, manifest_of, run_prepare
+from quick_windows import write_windows
 
 import penstock
 from penstock.io.files.folders import list_files
+from penstock.transforms.dataset_report import dataset_report
 from penstock.transforms.verify import verify_dataset
-from pipelines import prepare, spans, status, verify
+from pipelines import prepare, replay, spans, status, verify
 
 
 def write_day(folder, day, count=30, more=""):
@@ -137,6 +140,31 @@ def test_spans_log_and_diff(dataset, capsys):
     found = told(capsys, spans.diff, dataset, "--json")
     assert ([span["name"] for span in found["spans"]], found["removed"]) == (["2026-11-27"], [])
     assert sum(after - before for before, after in found["splits"].values()) == 30
+    by_split = {one["names"][0]: one for one in found["statistics"]}
+    assert found["not_compared"] is None
+    assert {split: tuple(one["rows"]) for split, one in by_split.items()} == {
+        split: tuple(rows) for split, rows in found["splits"].items()
+    }
+    differs = {one["column"]: one["differs"] for one in by_split["train"]["columns"]}
+    assert differs["id"]["max"][0] < 200 <= differs["id"]["max"][1]
+    assert spans.diff([str(dataset)]) == 0
+    assert "train: " in capsys.readouterr().out
+
+
+def test_diff_says_why_statistics_are_not_compared(dataset, capsys):
+    span = manifest_of(dataset).spans[1]
+    (dataset / span.statistics / "out.pb").write_bytes(b"?")
+    found = told(capsys, spans.diff, dataset, "--json")
+    assert found["statistics"] == []
+    assert "out.pb" in found["not_compared"]
+    assert spans.diff([str(dataset)]) == 0
+    assert "statistics are not compared: " in capsys.readouterr().out
+
+
+def test_the_report_of_a_dataset_has_statistics_of_all_spans(dataset):
+    report = dataset_report(str(dataset))
+    rows = {one.name: one.num_examples for one in report.statistics.datasets}
+    assert rows == dict(manifest_of(dataset).splits)
 
 
 def test_compact_then_clean(dataset, capsys):
@@ -176,3 +204,48 @@ def test_retain(dataset, capsys):
     assert told(capsys, spans.retain, dataset, "365d", "--json")["version"] == 3
     code, err = job(dataset, "2026-11-27", run=spans.drop_span)
     assert (code, "no span would be left" in err) == (2, True)
+
+
+def test_replay_adds_what_it_repairs(dataset, tmp_path, capsys):
+    """The row x,y is no number; that of the letter is put right in a copy of the file, which lies in the dataset."""
+    (letters,) = manifest_of(dataset).dead_letters
+    path = dataset / letters.path
+    path.write_text(path.read_text().replace("x,y", "299,7.5"))
+    flags = (f"--dead_letters={dataset}/run-*/dead_letters/*.jsonl", f"--output={dataset}", "--append", "--span=mended")
+    done = told(capsys, replay.run, *flags, "--json")
+    assert (done["letters"]["repaired"], done["letters"]["rejected"], done["span"]) == (1, 0, "mended")
+    after = manifest_of(dataset)
+    assert [(span.name, span.rows_out, span.rows_rejected) for span in after.spans][2:] == [("mended", 1, 0)]
+    assert (after.rows_in, after.rows_out, after.rows_rejected) == (62, 61, 1)
+    found = [batch["id"].to_pylist() for split in after.splits for batch in penstock.load(dataset, split).batches(100)]
+    assert 299 in itertools.chain(*found)
+    assert {fault.code for fault in verify_dataset(str(dataset))} == set()
+    assert told(capsys, replay.run, *flags[:3], "--json")["status"] == "nothing_to_do", "each file once"
+    code, err = job(*flags, "--watch=1", run=replay.run)
+    assert (code, "--append adds one replay to a dataset" in err) == (2, True)
+
+
+def test_windows_are_put_together(tmp_path, capsys):
+    write_windows(tmp_path, range(50, 70))
+    write_windows(tmp_path, [55], final=False)
+    found = told(capsys, spans.compact, tmp_path, "--period=1m", "--json")
+    assert [(one["window"][0], one["windows"], one["rows_out"], one["shards"]) for one in found["sets"]] == [
+        ("1970-01-01T00:00:00.000000Z", 9, 27, 1),
+        ("1970-01-01T00:01:00.000000Z", 10, 30, 1),
+    ]
+    assert (found["open"], found["version"]) == (["19700101T000055Z_19700101T000056Z"], None)
+    assert spans.compact([str(tmp_path)]) == 0
+    assert f"{tmp_path}: no windows are to be put together" in capsys.readouterr().out
+    looked = told(capsys, status.run, "--output", tmp_path, "--json")
+    assert (looked["window_count"], looked["rows_out"], looked["earlier_files"]) == (20, 60, 19)
+    assert looked["unknown"] == looked["missing"] == looked["staging"] == []
+    done = told(capsys, verify.run, "--dataset", tmp_path, "--clean", "--clean_age", "0s", "--json")
+    assert (done["windows"], done["shards"], done["rows_out"], len(done["cleaned"])) == (20, 3, 60, 19)
+    assert told(capsys, verify.run, "--dataset", tmp_path, "--json")["good"]
+    code, err = job(tmp_path, "--name=x", run=spans.compact)
+    assert (code, "--name x: is for spans" in err) == (2, True)
+
+
+def test_a_period_is_of_windows(dataset):
+    code, err = job(dataset, "--period=1h", run=spans.compact)
+    assert (code, "--period 1h: is for a dataset with windows" in err) == (2, True)

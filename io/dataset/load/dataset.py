@@ -1,13 +1,14 @@
 """`penstock.load`: a dataset for training, in any shard format, here or in a store."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
 from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
+from penstock.io.dataset.load.follow import Follow, FollowedDataset
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards.choose import open_reader
 from penstock.io.dataset.load.shards.contents import read_contents
@@ -209,6 +210,24 @@ class LoadedDataset:
         if buffer_bytes < 1:
             raise ConfigError(f"prefetch: buffer_bytes must be >= 1, got {buffer_bytes}")
         return self._with(prefetch_bytes=buffer_bytes)
+
+    def follow(self, poll: float = 10.0, until: Callable[[], bool] | None = None) -> FollowedDataset:
+        """Follows a dataset that grows: what is published, as it comes, each row once, in the order of publication.
+
+        What is there already comes first. Of a dataset with windows that are windows and their late rows, of another
+        one the spans that are added. A look costs one listing, and one request for each manifest that is new or, of a
+        window that is not final, has changed.
+
+        Args:
+          poll: seconds between two looks, when there was nothing new.
+          until: is asked before each look; once it returns True and nothing is new, the loop ends. None for never.
+
+        Raises:
+          ConfigError: for a poll that is not above 0.
+        """
+        if not poll > 0:
+            raise ConfigError(f"follow: poll must be > 0 seconds, got {poll}")
+        return FollowedDataset(self.reading, Follow(poll, until), self._to_arrays)
 
     def _to_arrays(
         self, missing: str | Mapping[str, Any], pad: Mapping[str, int] | None, texts: Texts = "objects"

@@ -147,6 +147,18 @@ class ShardFormat(ABC):
         """Returns files that list shards for readers of the format, by their paths relative to the dataset."""
         return {}
 
+    def columns_of(self, path: str, uri: str) -> pa.Schema | None:
+        """Returns the columns of a shard, as the file says; None for a format whose files have none.
+
+        Args:
+          path: path of the file.
+          uri: the name of the file in messages.
+
+        Raises:
+          InputError: for a file that is damaged, or of another format.
+        """
+        return None
+
     @abstractmethod
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
         """Reads the records of a shard, in order, and checks all checksums and lengths in the file.

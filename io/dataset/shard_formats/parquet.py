@@ -82,6 +82,13 @@ class ParquetShards(ShardFormat):
             yield ShardWriter(groups, content)
             groups.flush()
 
+    def columns_of(self, path: str, uri: str) -> pa.Schema:
+        """Reads the footer."""
+        try:
+            return pq.read_schema(path).remove_metadata()
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{uri}: not a Parquet shard, or it is damaged: {error}") from error
+
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
         """Reads the rows, encodes them again, and checks the page checksums."""
         with open_plain(stat_file(path)) as plain_file:

@@ -95,6 +95,11 @@ class WebDatasetShards(ShardFormat):
         if compressor:
             store(compressor.flush())
 
+    def columns_of(self, path: str, uri: str) -> pa.Schema:
+        """Reads the head of the tar file."""
+        with open_decompressed(stat_file(path)) as stream:
+            return read_head(tar.TarReader(stream, uri), uri).columns
+
     def read(self, path: str, uri: str) -> Iterator[ReadPiece]:
         """Reads the samples, checks the headers of their members, and takes the numbers out again."""
         with open_decompressed(stat_file(path)) as stream:

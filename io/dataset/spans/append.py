@@ -6,7 +6,7 @@ that no manifest names, which the next run that adds removes.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from penstock.io.dataset.layout import HISTORY, MANIFEST, RUN_PREFIX, STATISTICS, Staging, run_folders
 from penstock.io.dataset.manifest import Manifest, read_manifest
@@ -141,18 +141,18 @@ class SpanFolder:
         return stores.join(self.staging.output, self.name, *path.split("/"))
 
 
-def remove_unpublished(output: str, manifest: Manifest | None, own: str = "") -> None:
+def remove_unpublished(output: str, files: Iterable[str], own: str = "") -> None:
     """Removes the folders of runs on a disk that were killed while they published.
 
     The caller holds the lock, so that no run is publishing.
 
     Args:
       output: the folder of the dataset.
-      manifest: as it is now.
+      files: of the dataset, as its manifest names them now.
       own: the name of the folder of the run that publishes now, which may have begun to before.
     """
     marks = [path for path in list_files(output) if is_mark(path) and path.partition("/")[0] != own]
-    named = run_folders(output, manifest.files()) if manifest is not None and marks else set()
+    named = run_folders(output, files) if marks else set()
     for path in marks:
         folder = path.partition("/")[0]
         if folder in named:
@@ -198,7 +198,7 @@ class AddSpan:
         placed = manifest if staging.is_final else folder.placed(manifest, is_first=old is None)
         new = as_span(placed, self.span) if old is None else with_span(old, placed, self.span)
         if not staging.is_final:
-            remove_unpublished(staging.output, old, folder.name)
+            remove_unpublished(staging.output, () if old is None else old.files(), folder.name)
             folder.move_in(manifest, letters, is_first=old is None)
         replace_manifest(staging, old, new, version)
         return new

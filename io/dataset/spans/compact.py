@@ -1,58 +1,28 @@
 """Puts spans of a dataset together: the same records, in shards of the size that training wants.
 
-Records are moved as bytes, by way of sorted runs on the disk (`penstock.io.sort`), so memory does not grow with the
-spans. With the global shuffle, the hash of a record decides its shard and its place in it; without, records stay in the
-order of the spans. Each shard that is read is held against its digest in the manifest, and the records that are written
-are read again and held against those that were read, as a multiset, before anything is published.
+The shards are written by `penstock.io.dataset.spans.rewrite`, which checks them before anything is published.
 """
 
 import dataclasses
 import datetime
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from penstock.io.beam import progress
-from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
-from penstock.io.dataset.layout import DEAD_LETTERS, STATISTICS, Staging, lock_path, part_name, reject_names
-from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, Span, dataset_id, sum_counts
+from penstock.io.dataset.layout import DEAD_LETTERS, STATISTICS, Staging, lock_path, reject_names
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Span, dataset_id, sum_counts
 from penstock.io.dataset.options import DEFAULT_SHARD_BYTES
-from penstock.io.dataset.shard import write_shard
-from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
-from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
-from penstock.io.dataset.shuffle import ShardPlan, spill_directory
 from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.drop import dataset_with_spans, find_spans, publishing
+from penstock.io.dataset.spans.rewrite import write_anew
 from penstock.io.dataset.spans.whole import of_spans
 from penstock.io.dataset.spec import DatasetSpec
-from penstock.io.errors import ConfigError, DataError, InputError
+from penstock.io.errors import ConfigError
 from penstock.io.files import stores
 from penstock.io.files.atomic.locks import alone
-from penstock.io.files.folders import copy_file, local_file, remove_folder
+from penstock.io.files.folders import copy_file
 from penstock.io.reasons import merge_notes
-from penstock.io.sort.merge import merge_batches
-from penstock.io.sort.records import records_batch
 
 # Merges folders of statistics into one, by their paths; whether it could.
 MergeStatistics = Callable[[Sequence[str], str], bool]
-
-
-@dataclasses.dataclass
-class _Tally:
-    """What a multiset of records is known by: their number, their bytes, the sum of their hashes modulo 2^64."""
-
-    records: int = 0
-    bytes: int = 0
-    hashes: int = 0
-
-    def add(self, hashes: np.ndarray, size: int) -> None:
-        self.records += len(hashes)
-        self.bytes += size
-        self.hashes = (self.hashes + int(np.add.reduce(hashes, dtype=np.uint64))) % (1 << 64)
 
 
 def compact_spans(
@@ -94,7 +64,7 @@ def compact_spans(
         with alone(lock_path(output)):
             current, version = current_of(output, before.run_id, staging.is_final)
             if not staging.is_final:
-                remove_unpublished(output, current)
+                remove_unpublished(output, () if current is None else current.files())
                 letters = {staging.path(*file.path.split("/")): file.path for file in part.dead_letters}
                 folder.move_in(part, letters)
             replace_manifest(staging, current, new, version)
@@ -113,13 +83,9 @@ def _written(before: Manifest, spans: Sequence[Span], staging: Staging, shard_by
         format=before.format,
         compression=before.compression,
         shuffle=before.shuffle,  # type: ignore[arg-type]
+        seed=before.seed,
     )
-    written: list[Shard] = []
-    spill = spill_directory(staging)
-    for split in before.splits:
-        own = [shard for shard in shards if shard.split == split]
-        written += _Split(before, spec, staging, split, own).write(os.path.join(spill, split))
-        remove_folder(spill)
+    written = write_anew(staging, spec, shards, tuple(before.splits))
     files = [file for part in parts for file in part.dead_letters]
     letters = []
     for file, path in zip(files, reject_names(DEAD_LETTERS, [file.path for file in files]), strict=True):
@@ -128,100 +94,6 @@ def _written(before: Manifest, spans: Sequence[Span], staging: Staging, shard_by
     return dataclasses.replace(
         before, run_id=staging.run_id, shards=tuple(written), dead_letters=tuple(letters), extras=()
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Split:
-    """The shards of a split, and how they are written anew."""
-
-    manifest: Manifest
-    spec: DatasetSpec
-    staging: Staging
-    split: str
-    shards: Sequence[Shard]
-
-    def write(self, directory: str) -> Iterator[Shard]:
-        """Writes them into the staging folder, by way of runs in a folder of this machine.
-
-        Raises:
-          DataError: when what was written is not what was read.
-        """
-        read, again = _Tally(), _Tally()
-        merged = merge_batches(self._batches(read), directory, (self.split,))
-        plan = ShardPlan(self.spec)
-        total = plan.count(read.bytes)
-        bounds = plan.bounds(total, merged)
-        writer = self._format(self._columns())
-        for index in range(total):
-            path = f"{self.split}/{part_name(index, total, self.spec.suffix)}"
-            staged = self.staging.path(*path.split("/"))
-            shard = write_shard(staged, path, self.split, writer, merged, bounds[index], bounds[index + 1])
-            for _ in self._pieces(staged, shard, again):
-                pass
-            yield dataclasses.replace(shard, event_time=_times(self.shards))
-        if read != again:
-            raise DataError(
-                f"{self.staging.output}: the records of split {self.split} are not those that were read ({read}, "
-                f"{again}); nothing is published, please report this"
-            )
-
-    def _batches(self, tally: _Tally) -> Iterator[pa.RecordBatch]:
-        position = 0
-        for shard in self.shards:
-            path = stores.join(self.staging.output, *shard.path.split("/"))
-            for piece, hashes in self._pieces(path, shard, tally):
-                keys = hashes
-                if self.spec.shuffle == "none":
-                    keys = np.arange(position, position + piece.records, dtype=np.uint64)
-                position += piece.records
-                data = np.frombuffer(piece.content, np.uint8)
-                yield records_batch(np.zeros(piece.records, np.uint16), keys, data, piece.offsets, None)
-
-    def _pieces(self, path: str, shard: Shard, tally: _Tally) -> Iterator[tuple[ReadPiece, Any]]:
-        """Yields the pieces of a shard that have records, each with the hashes of these; checks it at the end."""
-        reader, content, records = self._format(None), Content(), 0
-        try:
-            with local_file(path, shard.bytes) as here:
-                for piece in reader.read(here, shard.path):
-                    content.add(memoryview(piece.content))
-                    records += piece.records
-                    progress.add(rows=piece.records)
-                    if piece.records:
-                        hashes = _hashes(piece, self.manifest.seed)
-                        tally.add(hashes, int(piece.offsets[-1] - piece.offsets[0]))
-                        yield piece, hashes
-        except (InputError, OSError) as error:
-            raise DataError(f"{path}: cannot be read, so nothing is published: {error}") from error
-        if (records, content.sha256.hexdigest()) != (shard.records, shard.sha256):
-            raise DataError(
-                f"{path}: is not as the manifest says ({records} records, {shard.records} there), so nothing is "
-                "published; see penstock verify"
-            )
-
-    def _format(self, columns: pa.Schema | None) -> ShardFormat:
-        return load_format(self.spec.format, str(self.spec.compression), columns)
-
-    def _columns(self) -> pa.Schema | None:
-        """The columns of the shards, for a format that has any."""
-        if not SHARD_FORMATS[self.spec.format].has_columns or not self.shards:
-            return None
-        first = self.shards[0]
-        with local_file(stores.join(self.staging.output, *first.path.split("/")), first.bytes) as path:
-            return pq.read_schema(path).remove_metadata()
-
-
-def _hashes(piece: ReadPiece, seed: int) -> Any:
-    data = pa.py_buffer(piece.content)
-    column = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), piece.records, [None, pa.py_buffer(np.ascontiguousarray(piece.offsets, np.int64)), data]
-    )
-    return hash_rows(pa.record_batch({"record": column}), ["record"], salted(seed, SHUFFLE_SALT))
-
-
-def _times(shards: Sequence[Shard]) -> tuple[str, str] | None:
-    """The least and the greatest event time: which record has which, shards do not tell."""
-    times = [time for shard in shards if shard.event_time for time in shard.event_time]
-    return (min(times), max(times)) if times else None
 
 
 def _with_statistics(part: Manifest, spans: Sequence[Span], staging: Staging, merge: MergeStatistics) -> Manifest:

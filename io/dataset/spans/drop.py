@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from penstock.io.dataset.layout import Staging, lock_path
 from penstock.io.dataset.manifest import Manifest, Span, read_manifest
@@ -48,7 +48,7 @@ def drop_spans(output: str, names: Collection[str], operation: str) -> Manifest:
     with publishing(output) as staging, alone(lock_path(output)):
         current, version = current_of(output, before.run_id, staging.is_final)
         if not staging.is_final:
-            remove_unpublished(output, current)
+            remove_unpublished(output, () if current is None else current.files())
         new = of_spans(before, left, staging.run_id, created, operation)
         replace_manifest(staging, current, new, version)
     return new
@@ -75,8 +75,11 @@ def older_than(manifest: Manifest, moment: datetime.datetime) -> list[Span]:
 
 
 @contextlib.contextmanager
-def publishing(output: str) -> Iterator[Staging]:
-    """The staging folder of what publishes a version without a pipeline; what it leaves in a store is removed."""
+def publishing(output: str, is_named: Callable[[Staging], bool] | None = None) -> Iterator[Staging]:
+    """The staging folder of what publishes without a pipeline.
+
+    What it leaves in a store is removed, unless `is_named` says that a manifest names it; None looks into the spans.
+    """
     staging = Staging.new(output)
     with contextlib.ExitStack() as stack:
         if is_local(output):
@@ -85,7 +88,7 @@ def publishing(output: str) -> Iterator[Staging]:
             yield staging
         finally:
             remove_folder(staging.temporary())
-            if staging.is_final and not _is_named(staging):
+            if staging.is_final and not (is_named or _is_named)(staging):
                 remove_folder(staging.directory)
 
 

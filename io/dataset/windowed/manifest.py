@@ -1,7 +1,10 @@
-"""The manifest of one window of a dataset, `OUTPUT/windows/<start>_<end>.json`; in processing time `<start>.json`."""
+"""The manifest of one window of a dataset, `OUTPUT/windows/<start>_<end>.json`; in processing time `<start>.json`.
+
+And that of windows that were put together, `OUTPUT/_compacted/<start>_<end>.json`: who reads rows goes by it, who reads
+how the stream went by the manifests of the windows, which stay."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +12,7 @@ import numpy as np
 from penstock.io.beam.coverage import Covered, InputRange
 from penstock.io.beam.json_coder import register_json
 from penstock.io.beam.windows import is_flushed, parse_time_name, time_name
-from penstock.io.dataset.layout import WINDOWS
+from penstock.io.dataset.layout import COMPACTED, WINDOWS
 from penstock.io.dataset.manifest import Manifest, ManifestFile, PublishedDeadLetters, Shard, read_manifest
 from penstock.io.dataset.observer import Anomaly, statistics_files
 from penstock.io.files import stores
@@ -148,6 +151,61 @@ class WindowManifest(ManifestFile):
         return time_name(start) if self.is_flushed else f"{time_name(start)}_{time_name(end)}"
 
 
+@dataclasses.dataclass(frozen=True)
+class PartWindow:
+    """A window whose rows are in a set: its name, and what its manifest says of its shards."""
+
+    name: str
+    dataset_id: str
+    rows_out: int
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSet(ManifestFile):
+    """Windows that were put together (`penstock.io.dataset.spans.windows`): their rows, in shards of their own.
+
+    Once this manifest is there, the shards of the parts are no part of the dataset any more. Manifests, dead letters
+    and statistics of the parts stay as they are.
+
+    Attributes:
+      run_id: of what put them together.
+      dataset_id: `dataset_id` of the shards.
+      window: the period in which the windows begin, start (inclusive) and end (exclusive), ISO 8601, UTC.
+      windows: as in the manifests of the parts, as are `compression`, `shuffle`, `seed`, `format`, `media_type`,
+        `extras` and `provenance`, which are those of the newest.
+      splits: rows by split, in the order of the parts.
+      parts: in the order of time.
+      replaces: the folders of earlier sets of this period, whose rows are in this one.
+    """
+
+    run_id: str
+    dataset_id: str
+    created: str
+    window: tuple[str, str]
+    windows: str
+    rows_out: int
+    splits: Mapping[str, int]
+    shards: tuple[Shard, ...]
+    parts: tuple[PartWindow, ...]
+    compression: str
+    shuffle: str
+    seed: int
+    format: str
+    media_type: str
+    extras: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dead_letters: tuple[PublishedDeadLetters, ...] = ()
+    notes: tuple[Note, ...] = ()
+    version: int = ManifestFile.VERSION
+
+    @property
+    def name(self) -> str:
+        """The name of the set, as that of its file."""
+        start, end = (int(np.datetime64(time.removesuffix("Z"), "us").astype(np.int64)) for time in self.window)
+        return f"{time_name(start)}_{time_name(end)}"
+
+
 def window_settings(manifest: WindowManifest) -> dict[str, Any]:
     """Returns what all windows of a stream have in common, as far as one of them says it, by the names of flags."""
     flags: Mapping[str, Any] = manifest.provenance.get("options", {})
@@ -169,10 +227,10 @@ def window_manifest_path(output: str, name: str) -> str:
     return stores.join(output, WINDOWS, f"{name}.json")
 
 
-def read_window_manifests(output: str) -> Iterator[WindowManifest]:
+def read_window_manifests(output: str, left_out: Collection[str] = ()) -> Iterator[WindowManifest]:
     """Reads the manifests of all windows of a dataset, in the order of time.
 
-    A dataset without windows has none.
+    A dataset without windows has none. Windows whose names are in `left_out` are not read.
 
     Raises:
       DataError: for a manifest that cannot be read.
@@ -180,9 +238,36 @@ def read_window_manifests(output: str) -> Iterator[WindowManifest]:
     folder = stores.join(output, WINDOWS)
     # Sorting by name is not enough: it puts 20.5 s before 20 s.
     for name in sorted(list_files(folder), key=lambda name: (_start(name), name)):
-        manifest = WindowManifest.read(stores.join(folder, name))
+        is_read = name.removesuffix(".json") not in left_out
+        manifest = WindowManifest.read(stores.join(folder, name)) if is_read else None
         if manifest is not None:
             yield manifest
+
+
+def window_set_path(output: str, name: str) -> str:
+    """Returns the path of the manifest of windows that were put together, by the name of the set."""
+    return stores.join(output, COMPACTED, f"{name}.json")
+
+
+def read_window_sets(output: str) -> Iterator[WindowSet]:
+    """Reads the manifests of all windows of a dataset that were put together, in the order of time.
+
+    Raises:
+      DataError: for a manifest that cannot be read.
+    """
+    for name in sorted(list_files(stores.join(output, COMPACTED)), key=lambda name: (_start(name), name)):
+        found = WindowSet.read(stores.join(output, COMPACTED, name))
+        if found is not None:
+            yield found
+
+
+def is_compacted(output: str, name: str) -> bool:
+    """Whether the rows of a window, by its name, are in a set.
+
+    Raises:
+      DataError: for a manifest of a set that cannot be read.
+    """
+    return any(part.name == name for found in read_window_sets(output) for part in found.parts)
 
 
 def last_window_name(output: str, start: int) -> str | None:
@@ -204,3 +289,19 @@ def read_manifests(output: str) -> Iterator[Manifest | WindowManifest]:
     """
     whole = read_manifest(output)
     yield from [whole] if whole else read_window_manifests(output)
+
+
+def read_stored(output: str) -> Iterator[Manifest | WindowManifest | WindowSet]:
+    """Yields what has the rows of a dataset: its manifest; or sets of windows, then windows that are in none.
+
+    Raises:
+      DataError: for a manifest that cannot be read.
+    """
+    whole = read_manifest(output)
+    if whole is not None:
+        yield whole
+        return
+    sets = list(read_window_sets(output))
+    yield from sets
+    compacted = {part.name for found in sets for part in found.parts}
+    yield from read_window_manifests(output, compacted)

@@ -40,6 +40,7 @@ from penstock.io.dataset.run_folder import RunFolder, Turn, dataset_folders
 from penstock.io.dataset.windowed.manifest import (
     WindowManifest,
     WindowShard,
+    is_compacted,
     last_window_name,
     window_manifest_path,
 )
@@ -157,7 +158,8 @@ class WindowPublisher:
                 f"{path}: was published by the run {current.run_id}, this one is {new.run_id}: a job goes on into its "
                 "output from a savepoint or checkpoint only; start in another folder"
             )
-        return judged == "publish"
+        # What was read of a final window to be put together with others must stay what it was.
+        return judged == "publish" and not (current.final and is_compacted(self.staging.output, current.name))
 
     def _place(self, sealed: SealedWindow, current: WindowManifest | None) -> None:
         """Gives all files of a version their final names; those of `current` that it shares have them already."""

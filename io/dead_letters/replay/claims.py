@@ -98,7 +98,10 @@ def _is_published(output: str, run_id: str) -> bool:
         manifest = read_manifest(output)
     except (DataError, OSError):
         return False
-    return manifest is not None and manifest.run_id == run_id
+    if manifest is None:
+        return False
+    parts = (part["run_id"] for span in manifest.spans for part in span.provenance.get("parts", ()))
+    return run_id in {manifest.run_id, *(span.run_id for span in manifest.spans), *parts}
 
 
 def _is_gone(pid: int) -> bool:

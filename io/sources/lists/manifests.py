@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.io.dataset.layout import MANIFEST, WINDOWS
 from penstock.io.dataset.manifest import Manifest
-from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
+from penstock.io.dataset.windowed.manifest import WindowManifest, WindowSet, read_stored
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files import stores
 from penstock.io.files.inputs import InputFile
@@ -21,7 +21,7 @@ from penstock.io.sources.lists.lines import MARK, read_content
 
 _LOGGER = logging.getLogger(__name__)
 
-AnyManifest = Manifest | WindowManifest
+AnyManifest = Manifest | WindowManifest | WindowSet
 
 # Formats of shards to the formats that read them, and their options by keyword.
 _READ_AS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -55,12 +55,12 @@ def read_folder(folder: str) -> Shards:
       InputError: when there is no manifest, or its shards cannot be input.
     """
     try:
-        manifests = list(read_manifests(folder.rstrip("/") or "/"))
+        manifests = list(read_stored(folder.rstrip("/") or "/"))
     except (DataError, OSError) as error:
         raise InputError(f"{MARK}{folder}: {error}") from error
     if not manifests:
         raise InputError(f"{MARK}{folder}: the folder has no {MANIFEST}, so that it is no dataset, or no whole one")
-    windows = {found.windows for found in manifests if isinstance(found, WindowManifest)}
+    windows = {found.windows for found in manifests if not isinstance(found, Manifest)}
     if any(text.startswith("sliding:") for text in windows):
         raise InputError(
             f"{MARK}{folder}: the windows of the dataset overlap, so that rows would be read several times: name one "
@@ -98,7 +98,7 @@ def read_manifest_file(content: bytes, path: str) -> Shards | list[InputFile]:
 
 
 def _name(manifest: AnyManifest) -> str:
-    return manifest.name if isinstance(manifest, WindowManifest) else "manifest"
+    return "manifest" if isinstance(manifest, Manifest) else manifest.name
 
 
 def _shards(what: str, folder: str, manifests: Sequence[AnyManifest]) -> Shards:

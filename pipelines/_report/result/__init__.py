@@ -78,3 +78,6 @@ from pipelines._report.result.statistics import (
 from pipelines._report.result.statistics import (
     ProfileResult as ProfileResult,
 )
+from pipelines._report.result.statistics import (
+    of_differences as of_differences,
+)

@@ -122,23 +122,34 @@ class SpansResult(Result):
 
     Attributes:
       dataset: its folder.
-      version: its newest, which `drop-span`, `retain` and `compact` have published.
+      version: its newest, which `drop-span`, `retain` and `compact` have published; None for a dataset with windows.
       spans: each with `name`, `date`, `created`, `run_id`, `rows_in`, `rows_out`, `rows_rejected`, `splits`, `parts`,
         `statistics`; of `diff` those that were added.
       removed: the same of those that are gone.
       versions: of `log`, the newest first: `version`, `created`, `run_id`, `operation`, `dataset_id`, `spans`, their
         number, `rows_out`, `rows_added`, `rows_removed`, and whether it is `readable`.
       compared, splits, schema: of `diff`: the versions, rows before and after by split, and lines with - and +.
+      statistics, not_compared: of `diff`: what differs in the statistics of all rows, as `datasets` of `compare`; why
+        they are not compared, None if they are.
+      sets: of `compact` of windows: those that were published, each with its `window`, which is the period, `windows`,
+        their number, `rows_out`, `splits`, `shards`, their number, and `bytes`.
+      open, quarantined: of `compact` of windows: names of those that stay as they are, since they are not final, or had
+        too many rejects.
     """
 
     dataset: str
-    version: int
+    version: int | None
     spans: tuple[Mapping[str, Any], ...] = ()
     removed: tuple[Mapping[str, Any], ...] = ()
     versions: tuple[Mapping[str, Any], ...] = ()
     compared: tuple[int, int] | None = None
     splits: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     schema: tuple[str, ...] = ()
+    statistics: tuple[Mapping[str, Any], ...] = ()
+    not_compared: str | None = None
+    sets: tuple[Mapping[str, Any], ...] = ()
+    open: tuple[str, ...] = ()
+    quarantined: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

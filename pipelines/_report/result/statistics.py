@@ -1,7 +1,7 @@
 """What jobs give back that make statistics, and hold some against others."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipelines._report.result.base import Result
@@ -75,8 +75,12 @@ class CompareResult(Result):
 
     def of_differences(self) -> "CompareResult":
         """The same without the columns that do not differ."""
-        shown = [
-            {**one, "columns": [found for found in one["columns"] if found["only_in"] or found["differs"]]}
-            for one in self.datasets
-        ]
-        return dataclasses.replace(self, datasets=tuple(shown))
+        return dataclasses.replace(self, datasets=of_differences(self.datasets))
+
+
+def of_differences(datasets: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Returns what `CompareResult.datasets` tells, without the columns that do not differ."""
+    return tuple(
+        {**one, "columns": [found for found in one["columns"] if found["only_in"] or found["differs"]]}
+        for one in datasets
+    )

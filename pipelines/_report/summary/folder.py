@@ -45,7 +45,7 @@ def told_status(result: StatusResult) -> Iterator[RenderableType]:
     if result.earlier_files:
         files = counted(result.earlier_files, "file")
         size = byte_text(result.earlier_bytes)
-        yield f"{files} of earlier versions alone ({size}); penstock verify --clean deletes them"
+        yield f"{files} that were replaced ({size}); penstock verify --clean deletes them"
     title = f"files that no manifest names ({byte_text(result.unknown_bytes)})"
     yield from listed(title, result.unknown)
     yield from listed("files that are missing", result.missing)

@@ -6,8 +6,10 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from penstock.io.files.sizes import byte_text
 from pipelines._report.result import SpansResult
 from pipelines._report.summary.parts import listed, new_table
+from pipelines._report.summary.statistics import told_pairs
 
 
 def told_spans(result: SpansResult) -> Iterator[RenderableType]:
@@ -20,7 +22,9 @@ def told_spans(result: SpansResult) -> Iterator[RenderableType]:
             versions.add_row(str(one["version"]), *numbers, one["created"], f"{one['operation']}{gone}")
         yield versions
         return
-    if result.compared is None:
+    if result.version is None:
+        yield from _sets(result)
+    elif result.compared is None:
         yield f"{result.dataset}, version {result.version}"
     else:
         yield f"{result.dataset}, from version {result.compared[0]} to {result.compared[1]}"
@@ -34,6 +38,19 @@ def told_spans(result: SpansResult) -> Iterator[RenderableType]:
     if result.removed:
         yield _span_table("would be dropped" if result.status == "described" else "no longer in it", result.removed)
     yield from listed("schema", result.schema)
+    yield from told_pairs(result.statistics)
+    if result.not_compared is not None:
+        yield f"statistics are not compared: {result.not_compared}"
+
+
+def _sets(result: SpansResult) -> Iterator[RenderableType]:
+    table = new_table("windows from", "windows", "rows", "shards", "bytes")
+    for one in result.sets:
+        numbers = (f"{one[name]:,}" for name in ("windows", "rows_out", "shards"))
+        table.add_row(one["window"][0], *numbers, byte_text(one["bytes"]))
+    yield table if result.sets else f"{result.dataset}: no windows are to be put together"
+    yield from listed("windows that are not final", result.open)
+    yield from listed("windows with too many rejects", result.quarantined)
 
 
 def _span_table(title: str, spans: Sequence[Mapping[str, Any]]) -> Table:

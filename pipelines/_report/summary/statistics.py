@@ -119,7 +119,13 @@ def _findings(title: str, findings: Sequence[Mapping[str, Any]]) -> RenderableTy
 
 
 def _compare(result: CompareResult) -> Iterator[RenderableType]:
-    for pair in result.datasets[:_MAX_DATASETS]:
+    yield from told_pairs(result.datasets)
+    yield from told_files({"the report": result.report})
+
+
+def told_pairs(datasets: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """What differs between statistics, pair by pair."""
+    for pair in datasets[:_MAX_DATASETS]:
         names = pair["names"][0] if pair["names"][0] == pair["names"][1] else " and ".join(pair["names"])
         before, after = pair["rows"]
         yield Text(f"{names}: {counted(before, 'row')} before, {counted(after, 'row')} after", "bold")
@@ -128,9 +134,8 @@ def _compare(result: CompareResult) -> Iterator[RenderableType]:
             yield _correlations(pair["correlations"])
         if pair["findings"]:
             yield _findings("what a check finds", pair["findings"])
-    if len(result.datasets) > _MAX_DATASETS:
-        yield f"and {len(result.datasets) - _MAX_DATASETS} more, with --json"
-    yield from told_files({"the report": result.report})
+    if len(datasets) > _MAX_DATASETS:
+        yield f"and {len(datasets) - _MAX_DATASETS} more, with --json"
 
 
 def _differences(columns: Sequence[Mapping[str, Any]]) -> Table:

@@ -41,6 +41,11 @@ def test_examples_name_the_most_frequent_reasons_first():
     assert FirstRejects().examples() == ""
 
 
+def test_a_reason_for_two_columns_counts_its_row_once():
+    found = FirstRejects.of([letter(0, "a", "b", "a"), letter(1, "a")])
+    assert (found.rows, dict(found.reasons)) == (2, {"a": 2, "b": 1})
+
+
 def test_examples_are_cut_and_escaped():
     found = FirstRejects.of([letter(0, *"abcde", payload="\x1b[31m\n" + "é" * 100)]).examples()
     assert found.endswith(", 2 more reasons")

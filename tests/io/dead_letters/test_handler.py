@@ -121,7 +121,9 @@ def test_a_batch_of_letters_is_what_they_are_one_by_one(found, run_id):
     for same in (batch, RejectedBatch(batch.letters), crossed, RejectedBatch(crossed.letters.slice(0))):
         assert (list(same), len(same)) == (found, len(found))
         assert same.json_lines(run_id) == [letter.to_json(run_id) for letter in found]
-        assert same.reason_counts() == collections.Counter(reason.code for each in found for reason in each.reasons)
+        assert same.reason_counts() == collections.Counter(
+            c for each in found for c in {one.code for one in each.reasons}
+        )
         assert same.stage_counts() == collections.Counter(letter.stage for letter in found)
         assert same.letters.equals(batch.letters)
     assert list(RejectedBatch(crossed.letters[1:])) == found[1:]

@@ -7,14 +7,14 @@ import dataclasses
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.dataset.load.shards.files import files_below, join, read_if_there
-from penstock.io.dataset.options import MANIFEST, SCHEMA, TRANSFORM, VERSIONS, WINDOWS
+from penstock.io.dataset.options import COMPACTED, MANIFEST, SCHEMA, TRANSFORM, VERSIONS, WINDOWS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.extras import check_filesystem
@@ -43,11 +43,11 @@ class Contents:
 
     Attributes:
       directory: its folder.
-      dataset_ids: of the content: one, or one for each window.
+      dataset_ids: of the content: one, or one for each window, or set of windows that were put together.
       format: of the shards.
       compression: of the shards.
       splits: rows by split.
-      shards: in the order of the manifest; with windows, in the order of time.
+      shards: in the order of the manifest; with windows, in the order of time, those of a set where its period begins.
       features: what a record may have, by the schema of what was written; None where the dataset has no schema.
       has_origins: whether records say where they came from (`penstock.io.reserved`), beside their features.
     """
@@ -107,21 +107,29 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
 
 
 def _manifests(directory: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields path and fields of the manifest, or of those of windows in the order of time."""
+    """Yields path and fields of the manifest, or of those of windows in the order of time.
+
+    Windows that were put together are read as their set, which begins with the period.
+    """
     path = join(directory, MANIFEST)
     content = read_if_there(path)
     if content is not None:
-        yield path, _parse(content, path)
+        yield path, parse_manifest(content, path)
         return
-    folder = join(directory, WINDOWS)
-    found = []
+    sets = list(_read_all(join(directory, COMPACTED)))
+    compacted = {part for _, fields in sets for part in fields["parts"]}
+    found = [*sets, *_read_all(join(directory, WINDOWS), compacted)]
+    yield from sorted(found, key=lambda one: (one[1]["window"], one[0]))
+
+
+def _read_all(folder: str, left_out: Collection[str] = ()) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields path and fields of the manifests in a folder, but for those of these names."""
     for name in files_below(folder):
-        if name.endswith(".json"):
+        if name.endswith(".json") and name.removesuffix(".json") not in left_out:
             path = join(folder, name)
             content = read_if_there(path)
             if content is not None:  # a window that is published anew may be gone for a moment in no store
-                found.append((path, _parse(content, path)))
-    yield from sorted(found, key=lambda one: (one[1]["window"], one[0]))
+                yield path, parse_manifest(content, path)
 
 
 def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
@@ -130,20 +138,7 @@ def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
     Raises:
       ConfigError: when there is no such version, or `penstock verify --clean` has deleted files of it.
     """
-    path = join(directory, MANIFEST)
-    present = read_if_there(path)
-    fields = None if present is None else _parse(present, path)
-    if fields is not None and fields["dataset_version"] == number:
-        return path, fields
-    path = join(directory, f"{VERSIONS}/{number:06d}.json.gz")
-    content = read_if_there(path)
-    if content is None or (fields is not None and fields["dataset_version"] < number):
-        newest = "" if fields is None else f"; the newest is {fields['dataset_version']}"
-        raise ConfigError(f"{directory}: there is no version {number}{newest} (penstock log)")
-    try:
-        fields = _parse(gzip.decompress(content), path)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be decompressed: {error}") from error
+    path, fields = read_version_of(directory, number)
     there = {*files_below(directory)}
     gone = [shard.path for shard in fields["shards"] if shard.path not in there]
     if gone:
@@ -154,7 +149,30 @@ def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
     return path, fields
 
 
-def _parse(content: bytes, path: str) -> Mapping[str, Any]:
+def read_version_of(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
+    """Returns path and fields of the manifest of a version, whose files may be gone.
+
+    Raises:
+      ConfigError: when there is no such version.
+      DataError: when it cannot be read.
+    """
+    path = join(directory, MANIFEST)
+    present = read_if_there(path)
+    fields = None if present is None else parse_manifest(present, path)
+    if fields is not None and fields["dataset_version"] == number:
+        return path, fields
+    path = join(directory, f"{VERSIONS}/{number:06d}.json.gz")
+    content = read_if_there(path)
+    if content is None or (fields is not None and fields["dataset_version"] < number):
+        newest = "" if fields is None else f"; the newest is {fields['dataset_version']}"
+        raise ConfigError(f"{directory}: there is no version {number}{newest} (penstock log)")
+    try:
+        return path, parse_manifest(gzip.decompress(content), path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be decompressed: {error}") from error
+
+
+def parse_manifest(content: bytes, path: str) -> Mapping[str, Any]:
     """Returns the fields of a manifest that a loader needs, each of its type.
 
     Raises:
@@ -174,6 +192,19 @@ def _parse(content: bytes, path: str) -> Mapping[str, Any]:
             "splits": {_of(name, str): _of(rows, int) for name, rows in fields["splits"].items()},
             "extras": [_of(extra, str) for extra in fields.get("extras", ())],
             "window": [_of(time, str) for time in fields.get("window", ())],
+            "windows": _of(fields.get("windows", ""), str),
+            "final": _of(fields.get("final", True), bool),
+            "created": _of(fields["created"], str),
+            "run_id": _of(fields["run_id"], str),
+            "parts": [_of(part["name"], str) for part in fields.get("parts", ())],
+            "spans": [
+                {
+                    "run_id": _of(span["run_id"], str),
+                    "folder": _of(span["folder"], str),
+                    "parts": [_of(part["run_id"], str) for part in span["provenance"].get("parts", ())],
+                }
+                for span in fields.get("spans", ())
+            ],
             "shards": shards,
             "has_origins": keeps_origins(fields.get("provenance", {})),
             "dataset_version": _of(fields.get("dataset_version", 1), int),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from penstock.io.dataset.load.shards.inflate import InflatedStream
 from penstock.io.errors import DataError, InputError
 from penstock.io.files import stores
-from penstock.io.files.folders import list_files
+from penstock.io.files.folders import list_entries, list_files
 from penstock.io.files.paths import is_local
 from penstock.io.files.suffixes import codec_of
 
@@ -38,6 +38,11 @@ def read_if_there(path: str) -> bytes | None:
 def files_below(folder: str) -> Mapping[str, int]:
     """Returns the sizes of the files below a folder, by their paths; none where there is no folder."""
     return list_files(folder)
+
+
+def entries_below(folder: str) -> Mapping[str, tuple[int, float]]:
+    """Returns size and time, seconds since 1970, of the files below a folder, by their paths."""
+    return {entry.path: (entry.size, entry.modified) for entry in list_entries(folder)}
 
 
 @contextlib.contextmanager

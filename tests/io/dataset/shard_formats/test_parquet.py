@@ -10,6 +10,7 @@ import pytest
 from helpers import job, run_prepare, write_csv, write_schema_file
 from shards import write
 
+import penstock
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.shard_formats import parquet
 from penstock.io.dataset.shard_formats.declared import fit_columns, shard_columns
@@ -138,6 +139,16 @@ def test_rows_without_a_form_become_dead_letters(tmp_path):
     assert manifest.rejected_by_reason == {"write.not_one_value": 1, "write.not_utf8": 2}
     letters = [json.loads(line) for line in (tmp_path / manifest.dead_letters[0].path).read_text().splitlines()]
     assert {letter["detail"].partition(":")[0] for letter in letters} == {"column 't'", "column 'n'", "column 'l'"}
+    assert list(verify_dataset(str(tmp_path))) == []
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+def test_a_null_in_a_list_is_written_and_no_fault(tmp_path, kind):
+    columns = pa.schema([("n", pa.list_(pa.int64())), ("t", pa.list_(pa.string()))])
+    rows = pa.record_batch({"n": [[1, None], None, [2]], "t": [["a"], [None], []]}, schema=columns)
+    write(tmp_path, [rows], format=kind, columns=columns)
+    found = [row for batch in penstock.load(tmp_path).batches(10) for row in batch.to_pylist()]
+    assert sorted(found, key=str) == sorted(rows.to_pylist(), key=str)
     assert list(verify_dataset(str(tmp_path))) == []
 
 

@@ -205,7 +205,13 @@ def test_dropped_spans_stay_readable_as_a_version(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"shuffle": "none"}, {"format": "parquet", "columns": pa.schema({"id": pa.int64()})}]
+    "changes",
+    [
+        {},
+        {"shuffle": "none"},
+        {"format": "parquet", "columns": pa.schema({"id": pa.int64()})},
+        {"format": "webdataset", "columns": pa.schema({"id": pa.int64()})},
+    ],
 )
 def test_compaction_keeps_each_record(tmp_path, changes):
     for number in range(6):

@@ -1,16 +1,25 @@
 """The same in an object store: conditional writes in place of renames, folders of runs that stay where they are."""
 
+import time
+from datetime import timedelta
+
 import pytest
+from quick_windows import ids_of as window_ids
+from quick_windows import write_windows
 from spans_runs import SPLITS, expected, ids_of, publish, rows, stage
 from store_fixtures import bucket, emulator  # noqa: F401
 
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.spans.compact import compact_spans
 from penstock.io.dataset.spans.drop import drop_spans
+from penstock.io.dataset.spans.windows import compact_windows
+from penstock.io.dataset.status import dataset_status
 from penstock.io.errors import DataError
+from penstock.io.files import stores
 from penstock.io.files.folders import list_files
 from penstock.transforms.leftovers import leftovers
 from penstock.transforms.verify import verify_dataset
+from pipelines._inspect.clean import clean
 
 
 def test_spans_of_a_store(bucket):  # noqa: F811
@@ -34,3 +43,25 @@ def test_spans_of_a_store(bucket):  # noqa: F811
     assert ids_of(output, "train", version=3) == expected("train", 30)
     assert leftovers(output) == [late[0].staging.name]
     assert sum(path.startswith("_versions/") for path in list_files(output)) == 5
+
+
+def test_windows_of_a_store(bucket, tmp_path):  # noqa: F811
+    output = f"{bucket}/windows-out"
+
+    def upload(numbers):
+        write_windows(tmp_path, numbers)
+        for path in tmp_path.rglob("*.*"):
+            stores.write_file(f"{output}/{path.relative_to(tmp_path)}", path.read_bytes())
+
+    upload(range(5))
+    compact_windows(output, timedelta(minutes=1))
+    upload(range(5, 9))
+    (found,) = compact_windows(output, timedelta(minutes=1)).sets
+    assert len(found.parts) == 9
+    assert list(verify_dataset(output)) == []
+    assert ids_of(output, "train") == sorted(one for number in range(9) for one in window_ids(number))
+    assert dataset_status(output, 0.0).is_good
+    gone = clean(output, verify_dataset(output), time.time() + 60)
+    assert len(gone) == 9 + 1
+    assert list(verify_dataset(output)) == []
+    assert ids_of(output, "train") == sorted(one for number in range(9) for one in window_ids(number))
