@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from penstock.io.dataset.layout import DEAD_LETTERS, STATISTICS, Staging, lock_path, reject_names
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Span, dataset_id, sum_counts
 from penstock.io.dataset.options import DEFAULT_SHARD_BYTES
+from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.drop import dataset_with_spans, find_spans, publishing
 from penstock.io.dataset.spans.rewrite import write_anew
