@@ -38,7 +38,7 @@ DATASET = [
     *("rows_in", "rows_out", "rows_rejected", "rows_on_time", "rows_late"),
     *("splits", "rejected_by_reason", "notes", "dead_letters", "schema", "transform", "features_engine"),
     *("saved_model", "read_twice", "statistics", "report", "drift", "anomalies", "load", "letters"),
-    *("span", "version", "whole", "skipped"),
+    *("span", "version", "whole", "skipped", "openlineage"),
 ]
 LETTERS = ["files", "replayed_before", "claimed", "repaired", "rejected", "parked"]
 FIT = [
