@@ -1,8 +1,7 @@
 """`python -m pipelines JOB` is `penstock JOB`."""
 
-import sys
-
+from pipelines._cli.command import end
 from pipelines._main import main
 
 if __name__ == "__main__":
-    sys.exit(main(program="python -m pipelines"))
+    end(main(program="python -m pipelines"))

@@ -6,10 +6,9 @@
     penstock check --input 'today/*.csv' --schema schema.pbtxt --baseline dataset
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import announce, command, shown
+from pipelines._cli.command import announce, command, end, shown
 from pipelines._options.check import CheckStatisticsOptions
 from pipelines._report.process import imports
 
@@ -37,4 +36,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("check", run))
+    end(command("check", run))

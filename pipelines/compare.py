@@ -6,10 +6,9 @@
     penstock compare dataset_v1 dataset_v2 --report difference.html
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import command
+from pipelines._cli.command import command, end
 from pipelines._options.compare import CompareOptions
 from pipelines._report.process import imports
 
@@ -31,4 +30,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("compare", run))
+    end(command("compare", run))

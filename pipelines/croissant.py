@@ -7,10 +7,9 @@
 Each shard is read once for its SHA-256; the manifest has that of the records, before their compression.
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import command
+from pipelines._cli.command import command, end
 from pipelines._options.croissant import CroissantOptions
 
 
@@ -33,4 +32,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("croissant", run))
+    end(command("croissant", run))

@@ -8,10 +8,9 @@ Needs the extra `tft`; the machine that fitted does not. `penstock fit` and `pen
 `--export_saved_model`.
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import command
+from pipelines._cli.command import command, end
 from pipelines._options.export import ExportOptions
 
 
@@ -31,4 +30,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("export", run))
+    end(command("export", run))

@@ -9,10 +9,9 @@ The rows are read, checked and split as `pipelines.prepare` does with the same f
 out here. `tft.TFTransformOutput` loads the graph.
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import announce, command, shown
+from pipelines._cli.command import announce, command, end, shown
 from pipelines._options.fit import FitOptions
 from pipelines._report.process import imports
 
@@ -37,4 +36,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("fit", run))
+    end(command("fit", run))

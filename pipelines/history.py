@@ -7,10 +7,9 @@
     penstock history --dataset out --json
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import command
+from pipelines._cli.command import command, end
 from pipelines._options.history import HistoryOptions
 
 
@@ -33,4 +32,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("history", run))
+    end(command("history", run))

@@ -16,10 +16,9 @@ time, or of the time at which rows come. There the schema is given, and the grap
         --window fixed:60s --allowed_lateness 30s --num_shards 4 --output out --runner FlinkRunner
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import announce, command, shown
+from pipelines._cli.command import announce, command, end, shown
 from pipelines._options.prepare import PrepareOptions
 from pipelines._report.process import imports
 
@@ -47,4 +46,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("prepare", run))
+    end(command("prepare", run))

@@ -9,10 +9,9 @@ Rows are read as `prepare` reads them, under a schema or under types that are in
 statistics are tensorflow_metadata's `DatasetFeatureStatisticsList`, as TensorFlow Data Validation writes and reads it.
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import announce, command, shown
+from pipelines._cli.command import announce, command, end, shown
 from pipelines._options.profile import ProfileOptions
 from pipelines._report.process import imports
 
@@ -38,4 +37,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("profile", run))
+    end(command("profile", run))

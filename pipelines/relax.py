@@ -9,10 +9,9 @@ Every row is held against the schema, and each demand that some row breaks is wi
 the schema. The relaxed schema accepts every row that can be read; what it no longer says is for somebody to judge.
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import announce, command, shown
+from pipelines._cli.command import announce, command, end, shown
 from pipelines._options.relax import RelaxOptions
 from pipelines._report.process import imports
 
@@ -37,4 +36,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("relax", run))
+    end(command("relax", run))

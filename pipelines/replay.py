@@ -25,10 +25,9 @@ file stays where it is, so that its dataset remains good. A run that fails gives
 goes on until it is interrupted, and can be started again at any time.
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import announce, command, shown
+from pipelines._cli.command import announce, command, end, shown
 from pipelines._options.replay import ReplayOptions
 from pipelines._report.process import imports
 
@@ -53,4 +52,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("replay", run))
+    end(command("replay", run))

@@ -7,10 +7,9 @@
     penstock show dataset --json
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import command
+from pipelines._cli.command import command, end
 from pipelines._options.show import ShowOptions
 
 
@@ -34,4 +33,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("show", run))
+    end(command("show", run))

@@ -13,10 +13,9 @@ Each change is a new version of the dataset, published in one step; no file is d
 `penstock verify --dataset dataset --clean`.
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import command
+from pipelines._cli.command import command, end
 from pipelines._options.spans import (
     CompactOptions,
     DiffOptions,
@@ -115,4 +114,4 @@ def compact(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("spans", run))
+    end(command("spans", run))

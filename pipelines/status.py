@@ -6,10 +6,9 @@
     penstock status --output out --json
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import command
+from pipelines._cli.command import command, end
 from pipelines._options.status import StatusOptions
 
 
@@ -31,4 +30,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("status", run))
+    end(command("status", run))

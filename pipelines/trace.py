@@ -6,10 +6,9 @@
     penstock trace dataset train/part-00000-of-00001.tfrecord.gz --record 17
 """
 
-import sys
 from collections.abc import Sequence
 
-from pipelines._cli.command import command
+from pipelines._cli.command import command, end
 from pipelines._options.trace import TraceOptions
 
 
@@ -33,4 +32,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("trace", run))
+    end(command("trace", run))

@@ -6,7 +6,6 @@
     penstock verify --dataset out --json
 """
 
-import sys
 from collections.abc import Sequence
 
 from pipelines._cli.command import announce, command
@@ -33,4 +32,4 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("verify", run))
+    end(command("verify", run))

@@ -21,6 +21,7 @@ from pipelines._cli.named import Named
 from pipelines._report.crash import keep_traceback
 from pipelines._report.logging import is_verbose, set_up_logging
 from pipelines._report.printable import printable, printable_lines
+from pipelines._report.process import end as end
 from pipelines._report.process import (
     end_beside_threads,
     is_started_for_a_job,

@@ -158,12 +158,25 @@ def leave_threads() -> None:
         process.leaves_threads.set()
 
 
+def end(code: int) -> NoReturn:
+    """Ends this process, whose job is done: its threads are waited for and exit functions run, and that is all.
+
+    Python would also free each object of Beam and what it imports, for 0.5 s of CPU.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    _end(code)
+
+
 def end_beside_threads(code: int) -> NoReturn:
     """Ends this process, in which threads of Beam may still wait for a runner that is gone.
 
     Python would wait for some of them, for ever, and end the others inside of gRPC's C++, which may abort the process
     over that, and the exit code were lost.
     """
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):

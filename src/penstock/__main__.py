@@ -18,8 +18,9 @@ def _run(program: str) -> int:
     try:
         _find_pipelines()
         from pipelines import _main
+        from pipelines._cli.command import end
 
-        return _main.main(program=program)
+        end(_main.main(program=program))
     except KeyboardInterrupt:
         print(f"{program}: error: interrupted", file=sys.stderr)
         return 130

@@ -164,11 +164,13 @@ def ids(answers):
 _ANSWERING = f"""
 import atexit, contextlib, io, json, os, sys
 started = set(sys.modules)  # site-packages may have begun with some
-from penstock.__main__ import main
+from penstock.__main__ import _find_pipelines, main
 
-sys.argv[1:] = ["prepare", "--input=none.csv", "--output=out"]  # imports what most answers need
+_find_pipelines()
+from pipelines import _main
+
 with contextlib.redirect_stderr(io.StringIO()):
-    main()
+    _main.main(["prepare", "--input=none.csv", "--output=out"])  # imports what most answers need
 
 def heavy():
     print(json.dumps([name for name in {HEAVY!r} if name in sys.modules.keys() - started]), file=sys.stderr)
