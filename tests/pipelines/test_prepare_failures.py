@@ -447,15 +447,26 @@ class TestKilled:
         spill, live = tmp_path / "spill", tmp_path / "live"
         flags = ("--schema", schema, "--spill_dir", spill)
         process = start("--input", big, *flags, "--output", live)
-        killed = start("--input", big, *flags, "--output", tmp_path / "killed")
-        # Both have spilled.
-        wait_for(lambda: len({run.parent.parent for run in spill.glob("penstock-spill-*/*/*.run")}) == 2, killed)
-        killed.send_signal(signal.SIGKILL)
-        killed.communicate()
-        code, stderr = job("--input", good, *flags, "--output", tmp_path / "out")
-        assert (code, stderr.count("removed what a killed run left in")) == (DONE, 1)
-        assert process.communicate(timeout=60)[1].count("\n") == 1, "the run beside it keeps its own"
-        assert process.returncode == DONE
+        try:
+            wait_for(lambda: _spills(spill) == 1, process)
+            process.send_signal(signal.SIGSTOP)  # so that it lives on, whatever the other one takes
+            killed = start("--input", big, *flags, "--output", tmp_path / "killed")
+            wait_for(lambda: _spills(spill) == 2, killed)
+            killed.send_signal(signal.SIGKILL)
+            killed.communicate()
+            code, stderr = job("--input", good, *flags, "--output", tmp_path / "out")
+            assert (code, stderr.count("removed what a killed run left in")) == (DONE, 1)
+            process.send_signal(signal.SIGCONT)
+            assert process.communicate(timeout=60)[1].count("\n") == 1, "the run beside it keeps its own"
+            assert process.returncode == DONE
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _spills(folder: pathlib.Path) -> int:
+    """How many jobs have spilled into a folder."""
+    return len({run.parent.parent for run in folder.glob("penstock-spill-*/*/*.run")})
 
 
 class TestDisk:
