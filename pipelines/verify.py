@@ -8,7 +8,7 @@
 
 from collections.abc import Sequence
 
-from pipelines._cli.command import announce, command
+from pipelines._cli.command import announce, command, end
 from pipelines._options.verify import VerifyOptions
 
 
