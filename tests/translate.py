@@ -14,6 +14,8 @@ import sys
 from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 from apache_beam.runners.dataflow.internal import apiclient
 
+from pipelines._cli import command
+
 
 class _Job(apiclient.Job):
     graph = ""  # where the next one goes
@@ -41,6 +43,7 @@ def _translate(graph: str, *flags: str) -> None:
 
 if __name__ == "__main__":
     apiclient.Job = _Job
+    command.end = sys.exit  # this process goes on
     for last, arguments in itertools.groupby(sys.argv[1:], "--".__eq__):
         if not last:
             _translate(*arguments)

@@ -135,6 +135,7 @@ def test_command_line(dataset, monkeypatch, capfd):
     # As python -m runs it, and so much sooner than a second process is there.
     monkeypatch.setattr(sys, "argv", ["pipelines.verify", *arguments])
     monkeypatch.delitem(sys.modules, "pipelines.verify")
+    monkeypatch.setattr("pipelines._cli.command.end", sys.exit)  # this process goes on
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("pipelines.verify", run_name="__main__", alter_sys=True)
     printed = capfd.readouterr()
