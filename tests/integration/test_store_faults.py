@@ -141,9 +141,9 @@ def test_a_job_that_is_killed_goes_right_the_next_time(inputs, bucket, expected,
 
 
 def assert_all_is_named(output, capsys):
-    """Each object is one that the manifest knows, one of the history, or one that `verify` names."""
+    """Each object is one that the manifest knows, the card, one of the history, or one that `verify` names."""
     manifest = read_manifest(output)
-    known = {"manifest.json", "_history", *manifest.files(), *manifest.extras} if manifest else set()
+    known = {"manifest.json", "README.md", "_history", *manifest.files(), *manifest.extras} if manifest else set()
     verify.run([f"--dataset={output}"]) if manifest else None
     said = capsys.readouterr()
     for name in list_files(output) if manifest else ():

@@ -230,7 +230,8 @@ def test_last_batches():
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")
 def test_the_snippet_of_the_page_runs(tmp_path, monkeypatch):
     page = (pathlib.Path(__file__).parents[2] / "docs" / "load.md").read_text()
-    (snippet,) = re.findall(r"^```py\n(.*?)^```$", page.partition("## PyTorch")[2], re.MULTILINE | re.DOTALL)
+    section = page.partition("## PyTorch")[2].partition("\n## ")[0]
+    (snippet,) = re.findall(r"^```py\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rides").symlink_to(DATASETS / "tfrecord-none")
     model = torch.nn.Linear(1, 1)
