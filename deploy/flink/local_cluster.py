@@ -26,7 +26,7 @@ from typing import Any
 from deploy.flink.job_server import FLINK_VERSION, job_server_jar
 from deploy.flink.remembered import Remembered
 from deploy.flink.rest import FlinkRest
-from deploy.flink.service import Service, children, free_port, is_listening
+from deploy.flink.service import Service, free_port, is_listening, pool_workers
 
 _HERE = pathlib.Path(__file__).parent
 _RESTARTS = 3
@@ -120,9 +120,7 @@ class LocalCluster:
 
     def workers(self) -> list[int]:
         """The processes of the Python workers, one for each TaskManager with a job."""
-        started = children(self.worker_pool.pid)
-        # On Linux the pool's own child forks them.
-        return [worker for child in started for worker in children(child)] if sys.platform == "linux" else started
+        return pool_workers(self.worker_pool.pid)
 
     def _job_server(self) -> list[str | pathlib.Path]:
         """Jobs would start one for themselves, in some seconds, and take what they staged along when they end."""

@@ -6,6 +6,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -123,3 +124,9 @@ def children(pid: int) -> list[int]:
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
     rows = (line.split() for line in listed.splitlines())
     return [int(child) for child, parent, state, *_ in rows if int(parent) == pid and not state.startswith("Z")]
+
+
+def pool_workers(pid: int) -> list[int]:
+    """The workers of a pool (`worker_pool.py`) by its process; on Linux the pool's only child forks them."""
+    started = children(pid)
+    return [worker for child in started for worker in children(child)] if sys.platform == "linux" else started

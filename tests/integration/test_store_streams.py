@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from deploy.flink.service import children
+from deploy.flink.service import pool_workers
 from mock_kafka import EPOCH, PARTITIONS, mock_kafka
 from services.stream_job import PrismStream, StreamJob
 
@@ -89,7 +89,7 @@ def stream_on_flink(kafka, topic, cluster, pool, pool_flags, folder, output):
     assert job.signal(signal.SIGKILL) == -signal.SIGKILL
     job = StreamJob(cluster, kafka.uri(topic), folder, *flags, **options)
     job.wait_for("a checkpoint", lambda: job.completed() > 0)
-    os.kill(children(pool.pid)[0], signal.SIGKILL)
+    os.kill(pool_workers(pool.pid)[0], signal.SIGKILL)
     late_rows(kafka, topic)
     job.wait_for("final windows", lambda: are_final(output))
     assert job.restored() > 0
