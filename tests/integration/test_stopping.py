@@ -128,7 +128,10 @@ def test_ctrl_c_does_to_a_job_on_flink_what_stop_with_says(tmp_path, flink_clust
         assert job.process.wait(120) == 128 + signal.SIGTERM
         last = job.log().splitlines()
         if stop_with == "leave":
-            assert (job.state(), last[-1]) == ("RUNNING", f"The job runs on: {flink_cluster.rest.address}/#/job/{job.id}")
+            assert (job.state(), last[-1]) == (
+                "RUNNING",
+                f"The job runs on: {flink_cluster.rest.address}/#/job/{job.id}",
+            )
             return
         what, ended = ("Cancelled job", "CANCELED") if stop_with == "cancel" else ("Stopped with", "FINISHED")
         wait_for(lambda: job.state() == ended)  # the savepoint is there a moment before
