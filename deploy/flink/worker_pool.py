@@ -27,6 +27,7 @@ import sys
 import tempfile
 import threading
 import urllib.request
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -288,7 +289,9 @@ def _forked_with(number: int) -> list[str] | None:
     """Makes a fork for each line of a socket; returns the line's arguments there, and None here when it is closed."""
     with socket.socket(fileno=number) as requests, requests.makefile("rw") as file:
         for line in file:
-            pid = os.fork()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, about forks beside threads
+                pid = os.fork()
             if not pid:
                 return list(json.loads(line))
             print(pid, file=file, flush=True)

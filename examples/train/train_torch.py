@@ -35,6 +35,15 @@ def late(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return (batch[flights.LABEL] >= flights.LATE_MINUTES).float()
 
 
+def evaluated(model: nn.Module, dataset: str) -> str:
+    """Returns how good the model is on the eval split."""
+    held_out = penstock.load(dataset, "eval", columns=flights.COLUMNS)
+    batches = held_out.torch(4096, missing=flights.MISSING, distributed=False)
+    with torch.no_grad():
+        found = [(model(batch).numpy(), late(batch).numpy()) for batch in batches]
+    return flights.summary(*map(np.concatenate, zip(*found, strict=True)))
+
+
 def main() -> None:
     """Trains, and prints the loss of each step, and that of the eval split."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,11 +101,7 @@ def main() -> None:
         if flags.checkpoint:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
             torch.save({**state, "data": loaders[0].state_dict()}, flags.checkpoint)
-        held_out = penstock.load(flags.dataset, "eval", columns=flights.COLUMNS)
-        batches = held_out.torch(4096, missing=flights.MISSING, distributed=False)
-        with torch.no_grad():
-            found = [(model(batch).numpy(), late(batch).numpy()) for batch in batches]
-        print(flights.summary(*map(np.concatenate, zip(*found, strict=True))))
+        print(evaluated(model, flags.dataset))
     if ranks > 1:
         dist.destroy_process_group()
 

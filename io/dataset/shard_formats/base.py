@@ -10,7 +10,7 @@ import hashlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -114,7 +114,11 @@ class ShardFormat(ABC):
     Attributes:
       compression: one that the format supports.
       columns: names and types of the columns, for a format that needs them.
+      keys_of_records: whether the bytes of a record say where it is shuffled to, as columns have types that cannot be
+        hashed (`hash_rows`).
     """
+
+    keys_of_records: ClassVar[bool] = False
 
     compression: str
     columns: pa.Schema | None = None
@@ -129,6 +133,8 @@ class ShardFormat(ABC):
 
     def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
         """Returns uint64, a shuffle key for each row, for rows that have none; `encoded` holds their records."""
+        if self.keys_of_records:
+            return hash_records(encoded, seed)
         return hash_rows(rows, None, salted(seed, SHUFFLE_SALT))
 
     def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:

@@ -21,7 +21,6 @@ from penstock.io.dataset.shard_formats.base import (
     ShardWriter,
     Store,
     WrittenShard,
-    hash_records,
 )
 from penstock.io.dataset.shard_formats.declared import Faults, column_kinds, fit_columns, shard_columns
 from penstock.io.dataset.shard_formats.mds_samples import (
@@ -39,7 +38,7 @@ from penstock.io.files.inputs import open_decompressed, stat_file
 from penstock.io.files.temporary import process_folder
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
-from penstock.io.sort.records import Bytes, Ints, Keys
+from penstock.io.sort.records import Bytes, Ints
 
 _MAX_GROUP_BYTES = 4 << 20
 _MAX_GROUP_RECORDS = 1 << 16
@@ -49,6 +48,8 @@ _COPY_BYTES = 1 << 20
 @dataclasses.dataclass(frozen=True)
 class MdsShards(ShardFormat):
     """Files of samples, plain or compressed by zstd as a whole. A declared column is nullable unless it says not."""
+
+    keys_of_records = True
 
     def __post_init__(self) -> None:
         if self.columns is not None:
@@ -70,10 +71,6 @@ class MdsShards(ShardFormat):
         rows, faults = fit_columns(batch, codec.schema)
         _find_missing(rows, codec.columns, faults)
         return EncodedRows(*codec.encode(drop_rows(rows, faults) if faults else rows), faults)
-
-    def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
-        """Hashes the encoded records, since `hash_rows` does not support all column types."""
-        return hash_records(encoded, seed)
 
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:

@@ -25,7 +25,6 @@ from penstock.io.dataset.shard_formats.base import (
     ShardFormat,
     ShardWriter,
     Store,
-    hash_records,
 )
 from penstock.io.dataset.shard_formats.declared import column_kinds, fit_columns, shard_columns
 from penstock.io.dataset.shard_formats.rows import RowCodec
@@ -33,7 +32,7 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import open_plain, stat_file
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
-from penstock.io.sort.records import Bytes, Ints, Keys
+from penstock.io.sort.records import Bytes, Ints
 
 # A reader reads a row group at once, and a worker holds one in memory while it writes.
 _MAX_GROUP_BYTES = 32 << 20
@@ -45,6 +44,8 @@ _ROWS_READ = 1 << 15
 @dataclasses.dataclass(frozen=True)
 class ParquetShards(ShardFormat):
     """Files that pyarrow, DuckDB, Polars and Spark read."""
+
+    keys_of_records = True
 
     def __post_init__(self) -> None:
         if self.columns is not None:
@@ -62,10 +63,6 @@ class ParquetShards(ShardFormat):
         codec = self._codec()
         rows, faults = fit_columns(batch, codec.columns)
         return EncodedRows(*codec.encode(drop_rows(rows, faults) if faults else rows), faults)
-
-    def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
-        """Hashes the encoded records, since `hash_rows` does not support all column types."""
-        return hash_records(encoded, seed)
 
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:

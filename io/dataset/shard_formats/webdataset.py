@@ -24,7 +24,6 @@ from penstock.io.dataset.shard_formats.base import (
     ShardFormat,
     ShardWriter,
     Store,
-    hash_records,
 )
 from penstock.io.dataset.shard_formats.declared import column_kinds, fit_columns, shard_columns
 from penstock.io.dataset.shard_formats.samples import TYPES, SampleCodec, leaf_type, read_head, sample_head
@@ -32,7 +31,7 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.inputs import open_decompressed, stat_file
 from penstock.io.reasons import Reason
 from penstock.io.schema import Feature
-from penstock.io.sort.records import Bytes, Ints, Keys
+from penstock.io.sort.records import Bytes, Ints
 
 _LEVEL = 2  # as for TFRecord
 _GZIP_BITS = 31
@@ -46,6 +45,8 @@ _MAX_LIST_NAME_BYTES = tar.MAX_EXTENSION_BYTES - 10
 @dataclasses.dataclass(frozen=True)
 class WebDatasetShards(ShardFormat):
     """Tar files, plain or compressed by gzip. Each member has a checksum of its header and one of its data."""
+
+    keys_of_records = True
 
     def __post_init__(self) -> None:
         if self.columns is not None:
@@ -63,10 +64,6 @@ class WebDatasetShards(ShardFormat):
         codec = self._samples()
         rows, faults = fit_columns(batch, codec.columns)
         return EncodedRows(*codec.encode(drop_rows(rows, faults) if faults else rows), faults)
-
-    def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
-        """Hashes the encoded records, since `hash_rows` does not support all column types."""
-        return hash_records(encoded, seed)
 
     @contextlib.contextmanager
     def open(self, store: Store) -> Iterator[ShardWriter]:

@@ -12,6 +12,7 @@ from penstock.io.dataset.layout import HISTORY, MANIFEST, RUN_PREFIX, STATISTICS
 from penstock.io.dataset.manifest import Manifest, read_manifest
 from penstock.io.dataset.spans.versions import keep_version
 from penstock.io.dataset.spans.whole import as_span, with_span
+from penstock.io.dataset.windowed.manifest import WindowSet
 from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder, replace_file
@@ -100,7 +101,7 @@ class SpanFolder:
             extras=tuple(f"{self.name}/{extra}" for extra in extras),
         )
 
-    def move_in(self, manifest: Manifest, letters: Mapping[str, str], is_first: bool = False) -> None:
+    def move_in(self, manifest: Manifest | WindowSet, letters: Mapping[str, str], is_first: bool = False) -> None:
         """Moves what is staged to its place; may be called again.
 
         Args:

@@ -222,7 +222,7 @@ def _publish(staging: Staging, written: WindowSet, before: WindowSet | None, win
         version = _check_same(output, path, before, windows)
         if not staging.is_final:
             remove_unpublished(output, (file for found in read_window_sets(output) for file in found.files()))
-            folder.move_in(written, {})  # type: ignore[arg-type]
+            folder.move_in(written, {})
             replace_file(path, made.to_json().encode(), staging.path("set.json"), "application/json")
             folder.finish()
             return made

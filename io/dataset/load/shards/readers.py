@@ -95,6 +95,20 @@ class ShardReader(ABC):
           DataError: when it is missing, or has another size or number of records than the manifest says.
         """
 
+    def nothing(self, rows: int) -> pa.RecordBatch:
+        """Returns rows without values."""
+        return pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in self.schema], schema=self.schema)
+
+    def losing(self, first: int, records: int, reason: str) -> Block:
+        """Returns the block of records that cannot be read, which are lost where somebody takes them."""
+
+        def take(rows: np.ndarray) -> Rows:
+            if self.lost is not None:
+                self.lost(Loss(len(rows), reason))
+            return Rows(self.nothing(0), rows[:0])
+
+        return Block(first, records, take)
+
     def keep_good(self, batch: pa.RecordBatch, faults: dict[int, str], at: np.ndarray) -> Rows:
         """Returns rows without those that have a fault.
 
@@ -181,10 +195,6 @@ class ExampleReader(ShardReader):
         return pa.RecordBatch.from_arrays(columns, schema=self.schema), faults
 
 
-def _nothing(schema: pa.Schema, rows: int) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
-
-
 def _fitted(column: pa.Array, field: pa.Field, faults: dict[int, str]) -> pa.Array:
     """Returns a column as the schema has it; where it has not, the row gets a fault."""
     is_list = pa.types.is_list(column.type)
@@ -250,7 +260,7 @@ class ArrayRecordReader(ExampleReader):
         records, faults = self._records(reader, path, numbers)
         at = np.arange(len(numbers))
         if faults:
-            at = self.keep_good(_nothing(self.schema, len(numbers)), faults, at).at
+            at = self.keep_good(self.nothing(len(numbers)), faults, at).at
             numbers, records = numbers[at], [records[index] for index in at.tolist()]
         lengths = np.fromiter(map(len, records), np.int64, len(records))
         frames = Frames(b"".join(records), starts_of(lengths)[:-1], lengths, 0)
@@ -309,15 +319,7 @@ class ParquetReader(ShardReader):
             )
             if self.lost is None:
                 raise InputError(reason) from error
-            yield Block(first, end - first, self._losing(reason))
-
-    def _losing(self, reason: str) -> Callable[[np.ndarray], Rows]:
-        def take(rows: np.ndarray) -> Rows:
-            if self.lost is not None:
-                self.lost(Loss(len(rows), reason))
-            return Rows(_nothing(self.schema, 0), rows[:0])
-
-        return take
+            yield self.losing(first, end - first, reason)
 
     def _taker(self, batch: pa.RecordBatch, path: str) -> Callable[[np.ndarray], Rows]:
         def take(rows: np.ndarray) -> Rows:

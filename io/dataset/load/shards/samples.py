@@ -10,7 +10,7 @@ from penstock.io.columns.of_numpy import array_of
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, open_unpacked
 from penstock.io.dataset.load.shards.ranges import Ranges
-from penstock.io.dataset.load.shards.readers import Block, Loss, Rows, ShardReader, wrong_count
+from penstock.io.dataset.load.shards.readers import Block, Rows, ShardReader, wrong_count
 from penstock.io.dataset.shard_formats.mds_samples import MdsReader, Samples
 from penstock.io.errors import DataError, InputError
 
@@ -51,7 +51,7 @@ class MdsShardReader(ShardReader):
         except InputError as error:
             if self.lost is None:
                 raise
-            yield Block(first, shard.records - first, self._losing(str(error)))
+            yield self.losing(first, shard.records - first, str(error))
 
     def _batch(self, reader: MdsReader, samples: Samples, path: str) -> pa.RecordBatch:
         found = reader.decode(samples)
@@ -60,14 +60,6 @@ class MdsShardReader(ShardReader):
         ):
             raise DataError(f"{path}: has other columns than the first shard; see penstock verify")
         return found.select(self.schema.names)
-
-    def _losing(self, reason: str) -> Callable[[np.ndarray], Rows]:
-        def take(rows: np.ndarray) -> Rows:
-            if self.lost is not None:
-                self.lost(Loss(len(rows), reason))
-            return Rows(pa.RecordBatch.from_pylist([], schema=self.schema), rows[:0])
-
-        return take
 
 
 def _taker(batch: pa.RecordBatch) -> Callable[[np.ndarray], Rows]:

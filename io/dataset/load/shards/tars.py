@@ -10,7 +10,7 @@ from penstock.io.columns.of_numpy import array_of
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, open_unpacked
 from penstock.io.dataset.load.shards.ranges import Ranges
-from penstock.io.dataset.load.shards.readers import Block, Loss, Rows, ShardReader, wrong_count
+from penstock.io.dataset.load.shards.readers import Block, Rows, ShardReader, wrong_count
 from penstock.io.dataset.shard_formats.samples import SampleCodec, read_head
 from penstock.io.dataset.shard_formats.tar import Samples, TarReader
 from penstock.io.errors import DataError, InputError
@@ -29,10 +29,6 @@ def tar_schema(contents: Contents) -> pa.Schema:
     path = join(contents.directory, shard.path)
     with open_unpacked(path, shard.bytes) as stream:
         return read_head(TarReader(stream, path), path).columns
-
-
-def _nothing(schema: pa.Schema, rows: int) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +59,7 @@ class SampleReader(ShardReader):
         except InputError as error:
             if self.lost is None:
                 raise
-            yield Block(first, shard.records - first, self._losing(str(error)))
+            yield self.losing(first, shard.records - first, str(error))
             return
         if first < shard.records:
             raise wrong_count(path, shard, f"{first}")
@@ -74,20 +70,12 @@ class SampleReader(ShardReader):
             faults = {
                 row: f"{path}: {samples.faults[number]}" for row, number in enumerate(rows) if number in samples.faults
             }
-            at = self.keep_good(_nothing(self.schema, len(rows)), faults, at).at
+            at = self.keep_good(self.nothing(len(rows)), faults, at).at
             # The numbers of the rows among those that have no fault.
             is_good = np.ones(len(samples), bool)
             is_good[list(samples.faults)] = False
             numbers = (np.cumsum(is_good) - 1)[rows[at]]
             found = codec.decode(samples.good(), path).select(self.schema.names)
             return Rows(found if len(numbers) == found.num_rows else found.take(array_of(numbers)), at)
-
-        return take
-
-    def _losing(self, reason: str) -> Callable[[np.ndarray], Rows]:
-        def take(rows: np.ndarray) -> Rows:
-            if self.lost is not None:
-                self.lost(Loss(len(rows), reason))
-            return Rows(_nothing(self.schema, 0), rows[:0])
 
         return take
