@@ -15,7 +15,14 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed import publish as publish_windows
 from penstock.io.dataset.windowed import seal, sweep
 from penstock.io.dataset.windowed.chunks import Chunk
-from penstock.io.dataset.windowed.manifest import WindowManifest, WindowShard, window_manifest_path
+from penstock.io.dataset.windowed.manifest import (
+    PartWindow,
+    WindowManifest,
+    WindowSet,
+    WindowShard,
+    window_manifest_path,
+    window_set_path,
+)
 from penstock.io.dataset.windowed.publish import WindowPublisher, verdict
 from penstock.io.dataset.windowed.seal import PaneProgress, SealedWindow, SealingProgress, SealingRules
 from penstock.io.dataset.windowed.shards import HeaderReport, RejectsReport, Report, ShardReport, StagedShard
@@ -174,6 +181,24 @@ def test_without_stable_input_shards_and_manifest_are_of_one_attempt(tmp_path):
     publisher(tmp_path).publish(again)
     assert manifest_in(tmp_path).rows_out == 7
     assert len((tmp_path / manifest_in(tmp_path).shards[0].path).read_bytes()) == 7
+
+
+@pytest.mark.parametrize(("final", "joins"), [(True, True), (True, False), (False, True)])
+def test_a_final_window_that_is_in_a_set_stays_as_it_was_read(tmp_path, final, joins):
+    first = publisher(tmp_path).publish(RULES.seal(0, on_time(tmp_path, "1", final=final)))
+    shared = {
+        name: getattr(first, name) for name in ("windows", "compression", "shuffle", "seed", "format", "media_type")
+    }
+    part = PartWindow(NAME if joins else f"{NAME[:16]}_19700101T000020Z", "id", 5)
+    day = ("1970-01-01T00:00:00Z", "1970-01-02T00:00:00Z")
+    found = WindowSet("r2", "id", day[0], day, rows_out=5, splits={"train": 5}, shards=(), parts=(part,), **shared)
+    path = pathlib.Path(window_set_path(str(tmp_path), found.name))
+    path.parent.mkdir()
+    path.write_text(found.to_json())
+    again = publisher(tmp_path).publish(RULES.seal(0, on_time(tmp_path, "2", rows=7, final=final)))
+    assert manifest_in(tmp_path) == again
+    assert again.rows_out == (5 if final and joins else 7)
+    assert all((tmp_path / shard.path).stat().st_size == shard.bytes for shard in again.shards)
 
 
 def test_what_becomes_of_a_new_version(tmp_path):
