@@ -4,6 +4,7 @@ Of windows of event time, `test_kills.py` has the ends in which it may come to t
 """
 
 import contextlib
+import datetime
 import itertools
 import pathlib
 import signal
@@ -16,11 +17,16 @@ from mock_kafka import MockKafka, mock_kafka
 from services.events import SCHEMA, Events, Producer, read_contents, sums
 from services.stream_job import LATENESS, PrismStream, StreamJob
 
+import penstock
+from penstock.io.dataset.spans.windows import compact_windows
 from penstock.io.dataset.windowed.resume import StreamFile
+from pipelines import verify
 
 pytestmark = pytest.mark.integration
 
 COUNT, DURATION = 18_000, 60_000  # milliseconds
+
+DAY = datetime.timedelta(days=1)
 
 # 300 events a second: some windows are full before they are old, and after a restart some are old before they are full.
 FLUSH = ("--flush_rows=700", "--flush_every=2500ms")
@@ -56,10 +62,14 @@ def test_windows_of_processing_time_on_prism(broker, tmp_path, prism):
             job.wait_for("windows more", lambda job=job, seen=windows: sums(job.output)["windows"] > seen)
             time.sleep(1 + generation)
             assert job.signal(how) in (143, -how)
+            assert compact_windows(str(job.output), DAY).windows > 0, "the stream goes on beside the set"
         job = PrismStream(prism, broker.uri("flushed"), tmp_path, schema=BOUNDED_AMOUNT, windows=FLUSH)
         job.wait_for("all events", lambda: sums(job.output)["rows_in"] >= COUNT)
         job.signal(signal.SIGTERM)
         check_flushed(job.output, producer.events)
+    ids = np.concatenate([batch["id"].to_numpy() for batch in penstock.load(job.output, columns=["id"]).batches(1000)])
+    assert sorted(ids) == [index for index in range(COUNT) if index % 1000 / 4 <= 245]
+    assert verify.run([f"--dataset={job.output}"]) == 0
     assert "Traceback" not in job.log()
     assert "No window is open; the same command goes on." in job.log()
 
