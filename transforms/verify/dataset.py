@@ -1,22 +1,9 @@
-"""Verification: reads a dataset again, byte by byte, and compares it with its manifest and its schema.
-
-It checks the manifest itself and its sums; that each file it names is there, with its size and CRC32C; each shard's
-record count, uncompressed size and SHA-256, and the checksums inside it; that every record conforms to the dataset's
-schema (that of the features, where a transform was applied), or, in a dataset without one, that each feature has one
-kind in all records; the lines of the dead letters; that statistics are of as many rows; and that the folder holds
-nothing that no manifest knows, except for what unfinished runs left there (`penstock.transforms.leftovers`). Of a
-dataset that was added to, each span must agree with its part of the manifest, and the sums with the spans. For a
-dataset with windows, it checks all this for each window's manifest, which must also agree with its window; the rows of
-windows that were put together are those of their set, which must have as many as they say.
-"""
+"""A dataset, read again: manifests and their sums, files, and all that the neighbours of this module check."""
 
 import collections
-import contextlib
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import TypeVar
-
-import google_crc32c
 
 from penstock.io.beam import progress
 from penstock.io.columns.of_schema import origin_schema
@@ -24,7 +11,6 @@ from penstock.io.dataset.layout import (
     CARD,
     COMPACTED,
     CROISSANT,
-    DEAD_LETTERS,
     HISTORY,
     MANIFEST,
     SCHEMA,
@@ -38,53 +24,28 @@ from penstock.io.dataset.layout import (
 )
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
 from penstock.io.dataset.options import IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS
-from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
-from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
 from penstock.io.dataset.shard_formats.mds_samples import INDEX, indexed
 from penstock.io.dataset.spans.append import is_mark
 from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.spans.whole import contradictions, spans_of
 from penstock.io.dataset.windowed.manifest import WindowManifest, WindowSet
-from penstock.io.dead_letters.record import DeadLetter
 from penstock.io.dead_letters.replay.claims import is_claim
-from penstock.io.errors import InputError, PenstockError
+from penstock.io.errors import PenstockError
 from penstock.io.files import stores
-from penstock.io.files.folders import FetchedAhead, list_files
-from penstock.io.reasons import Reason, codes_of
+from penstock.io.files.folders import list_files
 from penstock.io.reserved import keeps_origins
-from penstock.io.schema import Kind, load_schema, schema_fingerprint
+from penstock.io.schema import load_schema, schema_fingerprint
 from penstock.transforms.checks.severity import SchemaSeverity
-from penstock.transforms.checks.validate import RecordChecks, record_checks, validate_batch
+from penstock.transforms.checks.validate import RecordChecks, record_checks
 from penstock.transforms.features.apply import transform_fingerprint, transformed_schema
 from penstock.transforms.statistics.files import read_list
 from penstock.transforms.statistics.statistics import ALL_EXAMPLES
+from penstock.transforms.verify.fault import Fault
+from penstock.transforms.verify.rejects import check_rejects
+from penstock.transforms.verify.shards import KindsByFeature, Stored, check_shards
 
 AnyManifest = Manifest | WindowManifest
-_Stored = AnyManifest | WindowSet
 _Read = TypeVar("_Read", WindowManifest, WindowSet)
-
-# Of a shard's rows that break the schema, all are counted by reason, and this many are shown.
-_MAX_SHOWN = 3
-
-_READ_BYTES = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Fault:
-    """One fault of a dataset.
-
-    Attributes:
-      code: stable, such as `shard.crc32c`.
-      path: the path of the file, relative to the dataset.
-      detail: a sentence that says what is wrong.
-    """
-
-    code: str
-    path: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.detail} [{self.code}]"
 
 
 def verify_dataset(directory: str) -> Iterator[Fault]:
@@ -123,9 +84,9 @@ def _verify_whole(directory: str, manifest: Manifest) -> Iterator[Fault]:
     yield from (fault for fault in orphans if fault.code != "file.orphan" or fault.path not in earlier)
     checks, faults = _load_checks(directory, manifest, present)
     yield from faults
-    yield from _check_shards(directory, manifest, MANIFEST, present, checks or _KindsByFeature())
+    yield from check_shards(directory, manifest, MANIFEST, present, checks or KindsByFeature())
     yield from _check_indexes(directory, manifest, present)
-    yield from _check_rejects(directory, manifest, present)
+    yield from check_rejects(directory, manifest, present)
     for span in spans_of(manifest):
         part = manifest.part_of(span)
         if manifest.spans:
@@ -199,7 +160,7 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
     yield from _read_all(directory, COMPACTED, list_files(stores.join(directory, COMPACTED)), WindowSet, sets, broken)
     present = list_files(directory)
     compacted = {f"{WINDOWS}/{part.name}.json" for one in sets.values() for part in one.parts}
-    stored: dict[str, _Stored] = {**sets, **{path: one for path, one in manifests.items() if path not in compacted}}
+    stored: dict[str, Stored] = {**sets, **{path: one for path, one in manifests.items() if path not in compacted}}
     _plan_bytes(stored.values(), present)
     for path, manifest in manifests.items():
         yield from _check_sums(manifest, path)
@@ -217,11 +178,11 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
     yield from _check_files({*manifests, *sets, *broken, *named}, folders, present, replaced)
     checks, faults = _load_checks(directory, last, present)
     yield from faults
-    expected = checks or _KindsByFeature()
+    expected = checks or KindsByFeature()
     for path, holding in stored.items():
-        yield from _check_shards(directory, holding, path, present, expected)
+        yield from check_shards(directory, holding, path, present, expected)
     for manifest in manifests.values():
-        yield from _check_rejects(directory, manifest, present)
+        yield from check_rejects(directory, manifest, present)
         yield from _check_window_statistics(directory, manifest, present)
 
 
@@ -271,7 +232,7 @@ def _check_set(found: WindowSet, path: str, manifests: Mapping[str, WindowManife
         yield Fault("manifest.sum", path, "dataset_id is not that of the digests of its shards")
 
 
-def _plan_bytes(manifests: Iterable[_Stored], present: Mapping[str, int]) -> None:
+def _plan_bytes(manifests: Iterable[Stored], present: Mapping[str, int]) -> None:
     for manifest in manifests:
         files: tuple[Shard | PublishedDeadLetters, ...] = (*manifest.shards, *manifest.dead_letters)
         progress.plan(bytes=sum(present.get(file.path, 0) for file in files))
@@ -370,200 +331,3 @@ def _load_schema(path: str, manifest: AnyManifest) -> tuple[RecordChecks, str]:
 
 def _load_transform(path: str, manifest: AnyManifest) -> tuple[RecordChecks, str]:
     return record_checks(transformed_schema(path)), transform_fingerprint(path)
-
-
-def _unless_unreadable(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:
-    try:
-        yield from faults
-    except OSError as error:
-        yield Fault("file.unreadable", path, f"cannot be read: {error}")
-
-
-def _check_shards(
-    directory: str, manifest: _Stored, path: str, present: Mapping[str, int], expected: "_Expected"
-) -> Iterator[Fault]:
-    kind = SHARD_FORMATS.get(manifest.format)
-    if kind is None or manifest.compression not in kind.suffixes:
-        detail = f"has shards of the format {manifest.format} with compression {manifest.compression}, which is unknown"
-        yield Fault("manifest.format", path, f"{detail} here: verify it with a newer Penstock")
-        return
-    reader = load_format(manifest.format, manifest.compression)
-    held = _HELD_IN_COLUMNS if kind.has_columns else frozenset[str]()
-    shards = {
-        stores.join(directory, *shard.path.split("/")): shard for shard in manifest.shards if shard.path in present
-    }
-    with FetchedAhead({path: present[shard.path] for path, shard in shards.items()}) as ahead:
-        for path, shard in shards.items():
-            yield from _unless_unreadable(
-                shard.path, _check_shard(ahead.local_file(path), shard, reader, expected, held)
-            )
-
-
-def _check_shard(
-    file: contextlib.AbstractContextManager[str],
-    shard: Shard,
-    shard_format: ShardFormat,
-    expected: "_Expected",
-    held: Set[str],
-) -> Iterator[Fault]:
-    # It is read twice, and comes over the network once.
-    with file as path:
-        yield from _check_stored(path, shard)
-        yield from _check_read(path, shard, shard_format, expected, held)
-
-
-def _check_read(
-    path: str, shard: Shard, shard_format: ShardFormat, expected: "_Expected", held: Set[str]
-) -> Iterator[Fault]:
-    wrong: _WrongRecords | _OtherKinds
-    wrong = (
-        _OtherKinds(expected, shard.path) if isinstance(expected, _KindsByFeature) else _WrongRecords(expected, held)
-    )
-    content, records = Content(), 0
-    try:
-        for piece in shard_format.read(path, shard.path):
-            content.add(piece.content)
-            records += piece.records
-            wrong.add(piece)
-            progress.add(rows=piece.records)
-    except InputError as error:
-        # The fault has the path already, and a library's message may have several lines.
-        yield Fault("shard.broken", shard.path, " ".join(str(error).removeprefix(f"{shard.path}: ").split()))
-    else:
-        yield from _check_content(shard, records, content)
-    yield from wrong.faults(shard.path)
-
-
-def _check_stored(path: str, shard: Shard) -> Iterator[Fault]:
-    """Checks the file as stored: size and CRC32C."""
-    checksum, size = google_crc32c.Checksum(), 0
-    with stores.open_file(path) as file:
-        while data := file.read(_READ_BYTES):
-            checksum.update(data)
-            size += len(data)
-    if size != shard.bytes:
-        yield Fault("shard.bytes", shard.path, f"size must be {shard.bytes} bytes, as the manifest says, found {size}")
-    elif (found := checksum.digest().hex()) != shard.crc32c:
-        detail = f"CRC32C must be {shard.crc32c}, as the manifest says, found {found}"
-        yield Fault("shard.crc32c", shard.path, detail)
-
-
-def _check_content(shard: Shard, records: int, content: Content) -> Iterator[Fault]:
-    for what, said, found in (
-        ("records", shard.records, records),
-        ("uncompressed_bytes", shard.uncompressed_bytes, content.bytes),
-        ("sha256", shard.sha256, content.sha256.hexdigest()),
-    ):
-        if said != found:
-            yield Fault(f"shard.{what}", shard.path, f"{what} must be {said}, as the manifest says, found {found}")
-
-
-# What a format with columns of Arrow holds as well as any value. `prepare` rejects it, since features cannot have it.
-_HELD_IN_COLUMNS = frozenset({"schema.null_in_list"})
-
-
-class _WrongRecords:
-    """Collects records that do not conform: counts all by reason, keeps the first few; `held` are no faults."""
-
-    def __init__(self, checks: RecordChecks, held: Set[str]) -> None:
-        self._checks = checks
-        self._held = held
-        self._rows: collections.Counter[str] = collections.Counter()
-        self._shown: dict[str, list[str]] = collections.defaultdict(list)
-
-    def add(self, piece: ReadPiece) -> None:
-        for row, found in sorted(_wrong_rows(piece, self._checks).items()):
-            reasons = [reason for reason in found if reason.code not in self._held]
-            self._rows.update(codes_of(reasons))
-            for reason in reasons:
-                if len(self._shown[reason.code]) < _MAX_SHOWN:
-                    self._shown[reason.code].append(f"{piece.position(row)}: {reason.detail}")
-
-    def faults(self, path: str) -> Iterator[Fault]:
-        for code, rows in sorted(self._rows.items()):
-            shown = "; ".join(self._shown[code]) + ("; ..." if rows > _MAX_SHOWN else "")
-            which = "1 record does" if rows == 1 else f"{rows} records do"
-            yield Fault(code, path, f"{which} not conform to the schema: {shown}")
-
-
-class _KindsByFeature(dict[str, tuple[Kind, str]]):
-    """The kind of each feature in the records read so far, and where it was met first."""
-
-
-# What the records of all shards must have in common: what a schema demands, or one kind for each feature.
-_Expected = RecordChecks | _KindsByFeature
-
-
-class _OtherKinds:
-    """Finds features that have another kind in a shard than in an earlier record; keeps the first of each."""
-
-    def __init__(self, known: _KindsByFeature, path: str) -> None:
-        self._known = known
-        self._path = path
-        self._others: dict[str, tuple[Kind, str]] = {}
-
-    def add(self, piece: ReadPiece) -> None:
-        for name, rows in piece.kinds().items():
-            for kind, row in sorted(rows.items(), key=lambda found: found[1]):
-                location = f"{self._path}, {piece.position(row)}"
-                if self._known.setdefault(name, (kind, location))[0] is not kind:
-                    self._others.setdefault(name, (kind, location))
-
-    def faults(self, path: str) -> Iterator[Fault]:
-        for name, (kind, location) in sorted(self._others.items()):
-            first, where = self._known[name]
-            detail = f"column {name!r} is {first.value} in {where}, and {kind.value} in {location}"
-            yield Fault("shard.kinds", path, f"{detail}: a parser reads one kind of a feature")
-
-
-def _wrong_rows(piece: ReadPiece, checks: RecordChecks) -> dict[int, Sequence[Reason]]:
-    """Maps row indices to reasons. A row with values of another kind is not checked further."""
-    batch, rejects = piece.decode([check.feature for check in checks.columns])
-    return {**validate_batch(batch, checks).reasons, **rejects}
-
-
-def _check_rejects(directory: str, manifest: AnyManifest, present: Mapping[str, int]) -> Iterator[Fault]:
-    """Checks the files of dead letters; if all are good, also the reasons and stages that the manifest counts."""
-    counts = _RejectCounts()
-    is_good = True
-    for file in manifest.dead_letters:
-        faults = list(_unless_unreadable(file.path, counts.add(directory, file))) if file.path in present else []
-        is_good = is_good and file.path in present and not faults
-        yield from faults
-    # An earlier release counted a row for each column that had the reason.
-    by_reason = counts.each_reason if manifest.rejected_by_reason == counts.each_reason else counts.reasons
-    for what, said, found in (
-        ("rejected_by_reason", manifest.rejected_by_reason, by_reason),
-        ("rejected_by_stage", manifest.rejected_by_stage, counts.stages),
-    ):
-        if is_good and said != found:
-            detail = f"must be {dict(said)}, as the manifest says, found {dict(sorted(found.items()))}"
-            yield Fault(f"dead_letters.{what}", DEAD_LETTERS, detail)
-
-
-class _RejectCounts:
-    """Counts reasons and stages of the dead letters that were read."""
-
-    def __init__(self) -> None:
-        self.reasons: collections.Counter[str] = collections.Counter()
-        self.each_reason: collections.Counter[str] = collections.Counter()
-        self.stages: collections.Counter[str] = collections.Counter()
-
-    def add(self, directory: str, rejects: PublishedDeadLetters) -> Iterator[Fault]:
-        lines = 0
-        path = stores.join(directory, *rejects.path.split("/"))
-        with stores.open_file(path) as file:
-            for line in file:
-                lines += 1
-                progress.add(bytes=len(line))
-                try:
-                    letter = DeadLetter.from_json(line)
-                except (ValueError, KeyError, TypeError, RecursionError) as error:
-                    yield Fault("dead_letters.broken", rejects.path, f"line {lines} is not a dead letter: {error!r}")
-                    return
-                self.stages[letter.stage] += 1
-                self.reasons.update(codes_of(letter.reasons))
-                self.each_reason.update(reason.code for reason in letter.reasons)
-        if lines != rejects.records:
-            detail = f"must have {rejects.records} lines, as the manifest says, found {lines}"
-            yield Fault("dead_letters.records", rejects.path, detail)
