@@ -135,15 +135,17 @@ def write_file(rows: Iterable[dict[str, Any]], path: pathlib.Path) -> None:
 
 def write_topic(rows: Iterable[dict[str, Any]], uri: str, rate: float, partitions: int) -> None:
     """Writes to `kafka://HOST:PORT/TOPIC`, keyed by card, `rate` events a second (0: as fast as possible)."""
-    from confluent_kafka import KafkaException, Producer
+    from confluent_kafka import KafkaError, KafkaException, Producer
     from confluent_kafka.admin import AdminClient, NewTopic
 
     brokers, _, topic = uri.removeprefix("kafka://").partition("/")
-    created = AdminClient({"bootstrap.servers": brokers}).create_topics([NewTopic(topic, partitions, 1)])
+    admin = AdminClient({"bootstrap.servers": brokers})  # named: what a client has begun ends with it
     try:
-        created[topic].result()
+        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
     except KafkaException as error:
-        print(f"the topic is there already: {error.args[0].str()}", file=sys.stderr)
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            sys.exit(f"{uri}: the topic cannot be created: {error.args[0].str()}")
+        print("the topic is there already", file=sys.stderr)
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 20, "enable.idempotence": True})
     began = time.monotonic()
     for number, row in enumerate(rows):
