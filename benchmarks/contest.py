@@ -187,6 +187,23 @@ SCENARIOS = {
                 ),
             ),
         ),
+        Scenario(
+            "features",
+            "CSV, 12 columns to 12 features, fitted and applied",
+            outputs=_TFT_FEATURES,
+            checker=("check_features.py", None),
+            base=PENSTOCK,
+            contestants=(
+                Contestant(PENSTOCK, "Penstock", "penstock_features.py", settings=("none",), quick=True),
+                Contestant(
+                    "tft",
+                    "tensorflow-transform, AnalyzeAndTransformDataset over record batches",
+                    "tft_columns.py",
+                    settings=_WORKERS,
+                    pattern="part-*",
+                ),
+            ),
+        ),
         _statistics("statistics", "CSV, 12 columns", data="typed", generate=generate_typed),
         _statistics(
             "flights", "Flights, 19 columns", columns=FLIGHTS, data="flights", generate=flights, most_rows=336_776

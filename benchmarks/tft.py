@@ -28,21 +28,7 @@ from penstock.io.dataset.manifest import read_manifest
 from penstock.io.examples.frames import read_frames
 from pipelines import fit, prepare
 
-FEATURES = """
-features:
-  fare_amount: {ops: [scale_to_z_score]}
-  total_amount: {ops: [log1p, scale_to_z_score]}
-  trip_distance: {ops: [scale_to_0_1]}
-  fare_bucket: {input: fare_amount, ops: [{bucketize: {num_buckets: 10}}]}
-  distance_bucket: {input: trip_distance, ops: [{bucketize: {num_buckets: 8}}]}
-  payment_type: {ops: [compute_and_apply_vocabulary]}
-  store_and_fwd_flag: {ops: [compute_and_apply_vocabulary]}
-  pickup_zone: {ops: [{compute_and_apply_vocabulary: {top_k: 30, num_oov_buckets: 4}}]}
-  route: {inputs: [pickup_zone, dropoff_zone], ops: [{join: "-"}, {hash_strings: 256}]}
-  passenger_count: {}
-  rate_code: {}
-  vendor_id: {}
-"""
+FEATURES = pathlib.Path(__file__).parent / "peers" / "features.yaml"
 
 SAMPLE_ROWS = 20_000
 
@@ -52,13 +38,12 @@ Contestant = Callable[[pathlib.Path, pathlib.Path, pathlib.Path], int]
 def fit_graph(sample: pathlib.Path, graph: pathlib.Path) -> None:
     """Fits the features to the rows of a CSV file, and stores the schema of the rows with the graph."""
     graph.mkdir(parents=True)
-    (graph / "features.yaml").write_text(FEATURES)
     (graph / "schema.pbtxt").write_text(schema_text(TAXI))
     fit.run(
         [
             f"--input={sample}",
             f"--schema={graph / 'schema.pbtxt'}",
-            f"--features={graph / 'features.yaml'}",
+            f"--features={FEATURES}",
             "--features_engine=tft",
             f"--output={graph}",
         ]
