@@ -1102,7 +1102,19 @@ cdef object _take(Buffer* buffer):
     return memoryview(memory)
 
 
-cdef object _taken(Decoder* decoder, Column* column):
+cdef object _counted(Decoder* decoder, int64_t count, dict counted):
+    """The numbers from 0 up to `count`, int32: made once for all columns, which look at the same memory."""
+    cdef Buffer numbers
+    if count not in counted:
+        memset(&numbers, 0, sizeof(Buffer))
+        if not _append32(decoder, &numbers, 0) or not _count_up(decoder, &numbers, count):
+            _free_buffer(&numbers)
+            raise MemoryError
+        counted[count] = _take(&numbers)
+    return counted[count]
+
+
+cdef object _taken(Decoder* decoder, Column* column, dict counted):
     """What `read` returns of a column: what it holds by kind."""
     cdef int kind
     cdef Held* held
@@ -1110,12 +1122,12 @@ cdef object _taken(Decoder* decoder, Column* column):
     for kind in range(_KINDS):
         held = &column.held[kind]
         if held.count:
-            if held.is_dense and not _count_up(decoder, &held.rows, held.count):
-                raise MemoryError
-            if held.one_each and not _count_up(decoder, &held.ends, held.count):
-                raise MemoryError
             taken[kind] = (
-                _take(&held.rows), _take(&held.ends), _take(&held.values), _take(&held.data), bool(held.one_each)
+                _counted(decoder, held.count, counted)[: 4 * held.count] if held.is_dense else _take(&held.rows),
+                _counted(decoder, held.count, counted) if held.one_each else _take(&held.ends),
+                _take(&held.values),
+                _take(&held.data),
+                bool(held.one_each),
             )
     return taken
 
@@ -1222,13 +1234,13 @@ def read(
                     decoder.fault_at - &data[0] - starts[row], what=what, key=_fault_key(decoder)
                 )
             row += 1
-    values, unknown, steps = {}, {}, {}
+    values, unknown, steps, counted = {}, {}, {}, {}
     for index in range(decoder.count):
         column = decoder.columns[index]
         if column.list_rows.size:
             steps[column.key[:column.key_size].decode()] = _taken_steps(decoder, column)
         if column.held != NULL:
-            taken = _taken(decoder, column)
+            taken = _taken(decoder, column, counted)
             if taken:
                 values[column.key[:column.key_size].decode()] = taken
         elif column.rows.size:

@@ -32,7 +32,7 @@ cdef enum:
     _LENGTH_BYTES = 8
     _CRC_BYTES = 4
     _HEADER_BYTES = 12
-    # How far ahead of a header memory is asked for, and in which pieces.
+    # How far ahead of a short record memory is asked for, and in which pieces. Between long ones there is time.
     _AHEAD_BYTES = 2048
     _LINE_BYTES = 64
 
@@ -92,8 +92,8 @@ cdef bint _follow(
             found.missing = length - rest + _CRC_BYTES
             break
         record = data + position + _HEADER_BYTES
-        if not check_data:
-            _ask(record + _AHEAD_BYTES, min(length, <uint64_t>_AHEAD_BYTES), data + size)
+        if not check_data and length < _AHEAD_BYTES // 2:
+            _ask(record + _AHEAD_BYTES, length, data + size)
         if check_data and found.bad_data < 0 and crc32c_masked(record, length) != _load32(record + length):
             found.bad_data = position
         if not _add(found, position + _HEADER_BYTES, <int64_t>length):
