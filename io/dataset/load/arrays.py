@@ -254,6 +254,10 @@ def _texts(is_string: bool, column: pa.Array, first: int, count: int) -> Array:
     return values
 
 
+# Texts that are a good part of their buffer are not copied: who keeps them keeps so many times their bytes at most.
+_MOST_KEPT = 4
+
+
 def _text_bytes(kind: np.dtype, column: pa.Array, first: int, count: int) -> Ragged:
     """Returns the bytes of all texts, uint8, and where each one's begin; nulls are empty."""
     if column.null_count:
@@ -264,7 +268,9 @@ def _text_bytes(kind: np.dtype, column: pa.Array, first: int, count: int) -> Rag
     ends = _looked_at(kind, offsets, column.offset + first, count + 1)
     low = int(ends[0])
     content = np.frombuffer(data or b"", np.uint8)[low : int(ends[-1])]
-    return Ragged(content.copy(), np.subtract(ends, low, dtype=np.int64))
+    if not (content.flags.writeable and len(content) * _MOST_KEPT >= data.size):
+        content = content.copy()
+    return Ragged(content, np.subtract(ends, low, dtype=np.int64))
 
 
 def _present(column: pa.Array) -> Array:

@@ -1076,8 +1076,9 @@ cdef bint _record(Decoder* decoder, const uint8_t* start, size_t size) noexcept 
 
 
 cdef class _Memory:
-    """Bytes that the kernel allocated, read-only, for numpy and Arrow to look at."""
+    """Bytes that the kernel allocated, for numpy and Arrow to look at; read-only, unless nobody else has them."""
 
+    cdef bint _is_writable
     cdef uint8_t* _data
     cdef Py_ssize_t _size
     cdef size_t _capacity
@@ -1086,10 +1087,11 @@ cdef class _Memory:
         memory_give(self._data, self._capacity)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self._data if self._data != NULL else &_NOTHING, self._size, 1, flags)
+        cdef uint8_t* data = self._data if self._data != NULL else &_NOTHING
+        PyBuffer_FillInfo(buffer, self, data, self._size, not self._is_writable, flags)
 
 
-cdef object _take(Buffer* buffer):
+cdef object _take(Buffer* buffer, bint is_writable=False):
     """The content of a buffer, which is empty from then on."""
     cdef _Memory memory = _Memory()
     cdef void* shrunk
@@ -1097,6 +1099,7 @@ cdef object _take(Buffer* buffer):
     if buffer.size < buffer.capacity // 2:
         shrunk = memory_grow(buffer.data, buffer.size, buffer.size, &buffer.capacity)
         buffer.data = buffer.data if shrunk == NULL else <uint8_t*>shrunk
+    memory._is_writable = is_writable
     memory._data, memory._size, memory._capacity = buffer.data, buffer.size, buffer.capacity
     memset(buffer, 0, sizeof(Buffer))
     return memoryview(memory)
@@ -1126,7 +1129,7 @@ cdef object _taken(Decoder* decoder, Column* column, dict counted):
                 _counted(decoder, held.count, counted)[: 4 * held.count] if held.is_dense else _take(&held.rows),
                 _counted(decoder, held.count, counted) if held.one_each else _take(&held.ends),
                 _take(&held.values),
-                _take(&held.data),
+                _take(&held.data, is_writable=True),
                 bool(held.one_each),
             )
     return taken
@@ -1187,9 +1190,10 @@ def read(
     Returns:
       Four things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
       ends of their values, int32 with a 0 in front; the values, of bytes their ends, int32 with a 0 in front; the
-      content of bytes; whether each of the rows has one value. By key that is not among the names, the rows that hold
-      it, int32. By row why a record is none of its type. And by key that is a feature list: the rows where it is, int32;
-      the ends of their steps, int32 with a 0 in front; the number of values of each step, int32.
+      content of bytes, which may be written to; whether each of the rows has one value. By key that is not among the
+      names, the rows that hold it, int32. By row why a record is none of its type. And by key that is a feature list:
+      the rows where it is, int32; the ends of their steps, int32 with a 0 in front; the number of values of each step,
+      int32.
 
     Raises:
       ValueError: for records that are not in `data`, or more than 2 GiB of them.
