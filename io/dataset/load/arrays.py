@@ -13,8 +13,9 @@ what may be missing   also `NAME$present`, bool [rows], with `missing="mask"`
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -111,100 +112,165 @@ class ToArrays:
           DataError: for a value that is missing where that is an error, or a list that is longer than its width.
         """
         arrays: Arrays = {}
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        plan = self._plan if batch.schema.equals(self.schema) else self._planned(batch.schema)
+        for place, (name, to_array, width, length) in enumerate(plan):
+            column = batch.column(place)
             if self.missing == "mask":
                 arrays[name + PRESENT] = _present(column)
-            elif column.null_count and name in self._values():
-                column = pc.fill_null(column, pa.scalar(self._values()[name], column.type))
             elif column.null_count:
-                raise DataError(
-                    f"column {name!r}: {column.null_count} of {len(column)} rows of the batch have no value; say what "
-                    f"they become: missing='mask', or missing={{{name!r}: VALUE}}"
-                )
-            if not pa.types.is_list(column.type):
-                arrays[name] = self._flat(column)
-                continue
-            ragged = self._ragged(column)
-            if name in self.pad:
-                arrays[name], arrays[name + LENGTH] = _padded(name, ragged, self.pad[name])
-            elif name in self.lengths and not isinstance(ragged.values, Ragged):
-                arrays[name] = _even(name, ragged, self.lengths[name], _present(column))
+                column = self._filled(name, column)
+            found = to_array(column, 0, len(column))
+            if width is not None:
+                arrays[name], arrays[name + LENGTH] = _padded(name, found, width)
+            elif length is not None:
+                arrays[name] = _even(name, found, length, column)
             else:
-                arrays[name] = ragged
+                arrays[name] = found
         return arrays
+
+    def _filled(self, name: str, column: pa.Array) -> pa.Array:
+        """Returns a column that misses values with the one that the rule has for them.
+
+        Raises:
+          DataError: where it has none.
+        """
+        if name in self._values():
+            return pc.fill_null(column, pa.scalar(self._values()[name], column.type))
+        raise DataError(
+            f"column {name!r}: {column.null_count} of {len(column)} rows of the batch have no value; say what "
+            f"they become: missing='mask', or missing={{{name!r}: VALUE}}"
+        )
+
+    @functools.cached_property
+    def _plan(self) -> "tuple[_Planned, ...]":
+        return self._planned(self.schema)
+
+    def _planned(self, schema: pa.Schema) -> "tuple[_Planned, ...]":
+        """Returns what is done with each column: all that its type says, and no batch."""
+        return tuple(self._planned_column(field.name, field.type) for field in schema)
+
+    def _planned_column(self, name: str, found: pa.DataType) -> "_Planned":
+        if not pa.types.is_list(found):
+            return _Planned(name, self._flat(found), None, None)
+        length = None if self._is_ragged(found.value_type) else self.lengths.get(name)
+        return _Planned(name, functools.partial(_ragged, self._flat(found.value_type)), self.pad.get(name), length)
 
     def _is_ragged(self, found: pa.DataType) -> bool:
         return self.texts == "ragged" and any(is_text(found) for is_text in _TEXTS)
 
-    def _flat(self, column: pa.Array) -> "Array | Ragged":
-        return _text_bytes(column) if self._is_ragged(column.type) else _flat(column)
-
-    def _ragged(self, column: pa.ListArray) -> Ragged:
-        if column.null_count or not len(column):
-            # What is missing may have values behind it.
-            splits = starts_of(_flat(pc.list_value_length(column)).astype(np.int64))
-            items = column.flatten()
-        else:
-            ends = _numbers(column.buffers()[1], "i4", column.offset, len(column) + 1)
-            splits = (ends - ends[0]).astype(np.int64)
-            items = column.values.slice(int(ends[0]), int(splits[-1]))
-        if items.null_count:
-            raise DataError("a list has nulls among its values, for which numpy has no form: read Arrow batches")
-        return Ragged(self._flat(items), splits)
+    def _flat(self, found: pa.DataType) -> "_ToArray":
+        """Returns what makes an array of values of a type."""
+        if self._is_ragged(found):
+            is_large = pa.types.is_large_binary(found) or pa.types.is_large_string(found)
+            return functools.partial(_text_bytes, np.dtype("i8" if is_large else "i4"))
+        if pa.types.is_integer(found) or pa.types.is_floating(found):
+            letter = "f" if pa.types.is_floating(found) else "u" if pa.types.is_unsigned_integer(found) else "i"
+            return functools.partial(_numbers, np.dtype(f"{letter}{found.bit_width // 8}"))
+        if pa.types.is_binary(found) or pa.types.is_string(found):
+            return functools.partial(_texts, pa.types.is_string(found))
+        return _others
 
 
-def _flat(column: pa.Array) -> Array:
-    """Returns the values, zeros and empty texts in place of nulls, which a mask tells from values.
+# From a column, the first one of some rows and their number to an array of these. `to_numpy` of Arrow would import
+# pandas, which takes half a second, so the common types do without.
+_ToArray: TypeAlias = Callable[[pa.Array, int, int], Any]
 
-    `to_numpy` would import pandas, which takes half a second, so the common types do without.
+
+class _Planned(NamedTuple):
+    """What is done with a column.
+
+    Attributes:
+      name: of it.
+      to_array: makes an array, of lists a `Ragged`; with zeros and empty texts in place of nulls, which a mask tells
+        from values.
+      width: to which lists are padded, if they are.
+      length: of each list, where the schema says one.
     """
-    found = column.type
-    if pa.types.is_integer(found) or pa.types.is_floating(found):
-        letter = "f" if pa.types.is_floating(found) else "u" if pa.types.is_unsigned_integer(found) else "i"
-        values = _numbers(column.buffers()[1], f"{letter}{found.bit_width // 8}", column.offset, len(column))
-        return np.where(_present(column), values, 0).astype(values.dtype) if column.null_count else values.copy()
-    if pa.types.is_binary(found) or pa.types.is_string(found):
-        return _texts(column)
+
+    name: str
+    to_array: _ToArray
+    width: int | None
+    length: int | None
+
+
+def _ragged(to_items: _ToArray, column: pa.ListArray, first: int, count: int) -> Ragged:
+    items = column.values
+    if column.null_count or not count:
+        # What is missing may have values behind it.
+        column = column.slice(first, count)
+        splits = starts_of(_numbers(_INT32, pc.list_value_length(column), 0, count).astype(np.int64))
+        items, low = column.flatten(), 0
+    else:
+        ends = _looked_at(_INT32, column.buffers()[1], column.offset + first, count + 1)
+        low = int(ends[0])
+        splits = np.subtract(ends, low, dtype=np.int64)
+    if items.null_count and items.slice(low, int(splits[-1])).null_count:
+        raise DataError("a list has nulls among its values, for which numpy has no form: read Arrow batches")
+    return Ragged(to_items(items, low, int(splits[-1])), splits)
+
+
+_INT32 = np.dtype("i4")
+
+
+def _looked_at(kind: np.dtype, buffer: Any, first: int, count: int) -> Array:
+    """Returns numbers of a buffer, which may have any bytes behind them."""
+    return np.frombuffer(buffer, kind, count, first * kind.itemsize) if count else np.zeros(0, kind)
+
+
+def _numbers(kind: np.dtype, column: pa.Array, first: int, count: int) -> Array:
+    values = _looked_at(kind, column.buffers()[1], column.offset + first, count)
     if column.null_count:
-        raise ConfigError(f"numpy has no form for {found} with missing values: read Arrow batches")
+        return np.where(_present(column.slice(first, count)), values, 0).astype(kind)
+    return values.copy()
+
+
+def _others(column: pa.Array, first: int, count: int) -> Array:
+    column = column.slice(first, count)
+    if column.null_count:
+        raise ConfigError(f"numpy has no form for {column.type} with missing values: read Arrow batches")
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def _numbers(buffer: Any, kind: str, first: int, count: int) -> Array:
-    """Returns numbers of a buffer, which may have any bytes behind them."""
-    if not count:
-        return np.zeros(0, kind)
-    return np.frombuffer(buffer, kind, count, first * int(kind[1:]))
-
-
-def _texts(column: pa.Array) -> Array:
+def _texts(is_string: bool, column: pa.Array, first: int, count: int) -> Array:
     """Returns object[n], bytes or texts."""
-    _, offsets, data = column.buffers()
-    if not len(column):
+    if not count:
         return np.empty(0, object)
-    ends = _numbers(offsets, "i4", column.offset, len(column) + 1)
+    _, offsets, data = column.buffers()
+    ends = _looked_at(_INT32, offsets, column.offset + first, count + 1)
     low = int(ends[0])
     content = b"" if data is None else bytes(memoryview(data)[low : int(ends[-1])])
     bounds = (ends - low).tolist()
-    pieces = [content[start:end] for start, end in itertools.pairwise(bounds)]
-    values = np.empty(len(column), object)
-    values[:] = [piece.decode() for piece in pieces] if pa.types.is_string(column.type) else pieces
+    pieces: list[Any]
+    if is_string and content.isascii():
+        text = content.decode()
+        pieces = [text[start:end] for start, end in itertools.pairwise(bounds)]
+    else:
+        pieces = [content[start:end] for start, end in itertools.pairwise(bounds)]
+        pieces = [piece.decode() for piece in pieces] if is_string else pieces
+    values = np.empty(count, object)
+    values[:] = pieces
     if column.null_count:
-        values[~_present(column)] = "" if pa.types.is_string(column.type) else b""
+        values[~_present(column.slice(first, count))] = "" if is_string else b""
     return values
 
 
-def _text_bytes(column: pa.Array) -> Ragged:
+# Texts that are a good part of their buffer are not copied: who keeps them keeps so many times their bytes at most.
+_MOST_KEPT = 4
+
+
+def _text_bytes(kind: np.dtype, column: pa.Array, first: int, count: int) -> Ragged:
     """Returns the bytes of all texts, uint8, and where each one's begin; nulls are empty."""
     if column.null_count:
-        column = pc.fill_null(column, pa.scalar(b"", column.type))
-    is_large = pa.types.is_large_binary(column.type) or pa.types.is_large_string(column.type)
-    _, offsets, data = column.buffers()
-    if not len(column):
+        column, first = pc.fill_null(column.slice(first, count), pa.scalar(b"", column.type)), 0
+    if not count:
         return Ragged(np.zeros(0, np.uint8), np.zeros(1, np.int64))
-    ends = _numbers(offsets, "i8" if is_large else "i4", column.offset, len(column) + 1)
-    content = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
-    return Ragged(content.copy(), (ends - ends[0]).astype(np.int64))
+    _, offsets, data = column.buffers()
+    ends = _looked_at(kind, offsets, column.offset + first, count + 1)
+    low = int(ends[0])
+    content = np.frombuffer(data or b"", np.uint8)[low : int(ends[-1])]
+    if not (content.flags.writeable and len(content) * _MOST_KEPT >= data.size):
+        content = content.copy()
+    return Ragged(content, np.subtract(ends, low, dtype=np.int64))
 
 
 def _present(column: pa.Array) -> Array:
@@ -233,11 +299,14 @@ def _padding(values: Array) -> Any:
     return "" if len(values) and isinstance(values[0], str) else b""
 
 
-def _even(name: str, ragged: Ragged, length: int, present: Array) -> Array:
+def _even(name: str, ragged: Ragged, length: int, column: pa.Array) -> Array:
+    present = _present(column)
     lengths = np.diff(ragged.row_splits)
     wrong = present & (lengths != length)
     if wrong.any():
         raise DataError(f"column {name!r}: a row has {lengths[wrong][0]} values, and the schema says {length} in each")
+    if not column.null_count:
+        return np.asarray(ragged.values.reshape(-1, length))
     even = np.full((len(lengths), length), _padding(ragged.values), ragged.values.dtype)
     even[present] = ragged.values.reshape(-1, length)
     return even

@@ -73,7 +73,8 @@ class Turns:
         >>> np.arange(-2, 9)[Turns(rows=2, workers=3).has(np.arange(-2, 9))]
         array([0, 1, 6, 7])
         """
-        return (rows >= 0) & (rows // self.rows % self.workers == 0)
+        own = rows >= 0
+        return own if self.workers == 1 else own & (rows // self.rows % self.workers == 0)
 
 
 ALL_ROWS = Turns(rows=1)

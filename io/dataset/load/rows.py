@@ -102,7 +102,7 @@ def _read_shard(
 def _taken(block: Block, rows: np.ndarray, chosen: np.ndarray, reader: ShardReader) -> Piece:
     if not len(chosen):
         return Piece(len(rows), _no_rows(reader.schema), chosen)
-    found = block.take(rows[chosen])
+    found = block.take(rows if len(chosen) == len(rows) else rows[chosen])
     return Piece(len(rows), found.batch, chosen[found.at])
 
 

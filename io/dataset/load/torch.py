@@ -81,7 +81,7 @@ class ToTensors:
 def _tensor(name: str, found: Any) -> Any:
     if isinstance(found, Ragged):
         return RaggedTensor(_tensor(name, found.values), torch.from_numpy(found.row_splits))
-    if found.dtype == object:
+    if found.dtype.hasobject:
         return found.tolist()
     try:
         return torch.from_numpy(np.ascontiguousarray(found))

@@ -1076,8 +1076,9 @@ cdef bint _record(Decoder* decoder, const uint8_t* start, size_t size) noexcept 
 
 
 cdef class _Memory:
-    """Bytes that the kernel allocated, read-only, for numpy and Arrow to look at."""
+    """Bytes that the kernel allocated, for numpy and Arrow to look at; read-only, unless nobody else has them."""
 
+    cdef bint _is_writable
     cdef uint8_t* _data
     cdef Py_ssize_t _size
     cdef size_t _capacity
@@ -1086,10 +1087,11 @@ cdef class _Memory:
         memory_give(self._data, self._capacity)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self._data if self._data != NULL else &_NOTHING, self._size, 1, flags)
+        cdef uint8_t* data = self._data if self._data != NULL else &_NOTHING
+        PyBuffer_FillInfo(buffer, self, data, self._size, not self._is_writable, flags)
 
 
-cdef object _take(Buffer* buffer):
+cdef object _take(Buffer* buffer, bint is_writable=False):
     """The content of a buffer, which is empty from then on."""
     cdef _Memory memory = _Memory()
     cdef void* shrunk
@@ -1097,12 +1099,25 @@ cdef object _take(Buffer* buffer):
     if buffer.size < buffer.capacity // 2:
         shrunk = memory_grow(buffer.data, buffer.size, buffer.size, &buffer.capacity)
         buffer.data = buffer.data if shrunk == NULL else <uint8_t*>shrunk
+    memory._is_writable = is_writable
     memory._data, memory._size, memory._capacity = buffer.data, buffer.size, buffer.capacity
     memset(buffer, 0, sizeof(Buffer))
     return memoryview(memory)
 
 
-cdef object _taken(Decoder* decoder, Column* column):
+cdef object _counted(Decoder* decoder, int64_t count, dict counted):
+    """The numbers from 0 up to `count`, int32: made once for all columns, which look at the same memory."""
+    cdef Buffer numbers
+    if count not in counted:
+        memset(&numbers, 0, sizeof(Buffer))
+        if not _append32(decoder, &numbers, 0) or not _count_up(decoder, &numbers, count):
+            _free_buffer(&numbers)
+            raise MemoryError
+        counted[count] = _take(&numbers)
+    return counted[count]
+
+
+cdef object _taken(Decoder* decoder, Column* column, dict counted):
     """What `read` returns of a column: what it holds by kind."""
     cdef int kind
     cdef Held* held
@@ -1110,12 +1125,12 @@ cdef object _taken(Decoder* decoder, Column* column):
     for kind in range(_KINDS):
         held = &column.held[kind]
         if held.count:
-            if held.is_dense and not _count_up(decoder, &held.rows, held.count):
-                raise MemoryError
-            if held.one_each and not _count_up(decoder, &held.ends, held.count):
-                raise MemoryError
             taken[kind] = (
-                _take(&held.rows), _take(&held.ends), _take(&held.values), _take(&held.data), bool(held.one_each)
+                _counted(decoder, held.count, counted)[: 4 * held.count] if held.is_dense else _take(&held.rows),
+                _counted(decoder, held.count, counted) if held.one_each else _take(&held.ends),
+                _take(&held.values),
+                _take(&held.data, is_writable=True),
+                bool(held.one_each),
             )
     return taken
 
@@ -1175,9 +1190,10 @@ def read(
     Returns:
       Four things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
       ends of their values, int32 with a 0 in front; the values, of bytes their ends, int32 with a 0 in front; the
-      content of bytes; whether each of the rows has one value. By key that is not among the names, the rows that hold
-      it, int32. By row why a record is none of its type. And by key that is a feature list: the rows where it is, int32;
-      the ends of their steps, int32 with a 0 in front; the number of values of each step, int32.
+      content of bytes, which may be written to; whether each of the rows has one value. By key that is not among the
+      names, the rows that hold it, int32. By row why a record is none of its type. And by key that is a feature list:
+      the rows where it is, int32; the ends of their steps, int32 with a 0 in front; the number of values of each step,
+      int32.
 
     Raises:
       ValueError: for records that are not in `data`, or more than 2 GiB of them.
@@ -1222,13 +1238,13 @@ def read(
                     decoder.fault_at - &data[0] - starts[row], what=what, key=_fault_key(decoder)
                 )
             row += 1
-    values, unknown, steps = {}, {}, {}
+    values, unknown, steps, counted = {}, {}, {}, {}
     for index in range(decoder.count):
         column = decoder.columns[index]
         if column.list_rows.size:
             steps[column.key[:column.key_size].decode()] = _taken_steps(decoder, column)
         if column.held != NULL:
-            taken = _taken(decoder, column)
+            taken = _taken(decoder, column, counted)
             if taken:
                 values[column.key[:column.key_size].decode()] = taken
         elif column.rows.size:

@@ -156,7 +156,7 @@ class ExampleReader(ShardReader):
             for frames in read_frames(stream, path, block_bytes, check_data=False, in_place=True, cut=cut):
                 if first + len(frames) > shard.records:
                     raise wrong_count(path, shard, "more")
-                yield Block(first, len(frames), self._taker(frames, path, frames.offsets, "byte", True))
+                yield Block(first, len(frames), self._taker(frames, path, lambda frames: frames.offsets, "byte", True))
                 first += len(frames)
                 if first >= last and last < shard.records:
                     return
@@ -169,16 +169,18 @@ class ExampleReader(ShardReader):
         Raises:
           InputError: for a record that is not of the schema, where rows must not be lost.
         """
-        return self._taker(frames, path, positions, unit, False)(np.arange(len(frames)))
+        return self._taker(frames, path, lambda _: positions, unit, False)(np.arange(len(frames)))
 
     def _taker(
-        self, frames: Frames, path: str, positions: np.ndarray, unit: str, has_crcs: bool
+        self, frames: Frames, path: str, positions: Callable[[Frames], np.ndarray], unit: str, has_crcs: bool
     ) -> Callable[[np.ndarray], Rows]:
         def take(rows: np.ndarray) -> Rows:
             chosen = frames if len(rows) == len(frames) else frames.select(rows)
-            places = positions[rows]
             batch, faults = self._decoded(chosen, has_crcs)
-            told = {row: f"{path}: the record at {unit} {places[row]}: {fault}" for row, fault in faults.items()}
+            told = {}
+            if faults:
+                places = positions(frames)[rows]
+                told = {row: f"{path}: the record at {unit} {places[row]}: {fault}" for row, fault in faults.items()}
             return self.keep_good(batch, told, np.arange(len(rows)))
 
         return take

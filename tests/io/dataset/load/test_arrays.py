@@ -44,6 +44,38 @@ def test_a_buffer_may_have_more_bytes_than_numbers():
     assert arrays_of(column)["x"].tolist() == ["a", "bc"]
 
 
+@pytest.mark.parametrize("part", [4, 5])
+def test_a_good_part_of_a_buffer_is_not_copied(part):
+    memory = np.frombuffer(bytearray(b"ab" * 40), np.uint8)
+    offsets = pa.py_buffer(np.arange(0, 81, 2, "i4"))
+    texts = pa.Array.from_buffers(pa.binary(), 40, [None, offsets, pa.py_buffer(memory)])
+    found = arrays_of(texts[10 : 10 + 40 // part], texts="ragged")["x"].values
+    assert found.tobytes() == b"ab" * (40 // part)
+    assert found.flags.writeable
+    assert np.shares_memory(found, memory) == (part == 4)
+
+
+def test_what_others_may_have_is_copied():
+    texts = pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(np.array([0, 2], "i4")), pa.py_buffer(b"ab")])
+    assert arrays_of(texts, texts="ragged")["x"].values.flags.writeable
+
+
+def test_lists_of_one_length_are_rows():
+    found = arrays_of(pa.array([[0, 0], [1, 2], [3, 4]])[1:], lengths={"x": 2})["x"]
+    assert found.tolist() == [[1, 2], [3, 4]]
+    assert arrays_of(pa.array([[1, 2], None]), lengths={"x": 2})["x"].tolist() == [[1, 2], [0, 0]]
+    assert arrays_of(pa.array([], pa.list_(pa.int64())), lengths={"x": 2})["x"].shape == (0, 2)
+
+
+def test_nulls_of_other_rows_do_not_count():
+    assert arrays_of(pa.array([[None], [1, 2], [3], [None]])[1:3])["x"].values.tolist() == [1, 2, 3]
+
+
+def test_columns_of_other_types_than_expected_are_taken_as_they_are():
+    rule = ToArrays(pa.schema([("x", pa.int64())]), "error", {}, {})
+    assert rule(pa.RecordBatch.from_pydict({"y": ["a"]}))["y"].tolist() == ["a"]
+
+
 def test_what_cannot_be_is_refused():
     lists = pa.array([["a"]])
     with pytest.raises(ConfigError, match="texts must be one of objects, ragged, got 'bytes'"):
