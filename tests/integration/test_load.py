@@ -33,12 +33,12 @@ print(*[(sum(batch.num_rows for batch in batches), resident())[1] for _ in range
 
 def write(folder: pathlib.Path, kind: str, rows: int) -> str:
     batch = pa.record_batch({"id": np.arange(rows), "text": [f"row {number} " * 20 for number in range(rows)]})
-    columns = {"columns": batch.schema} if kind == "parquet" else {}
+    columns = {"columns": batch.schema} if kind in ("parquet", "mds") else {}
     shards.write(folder, [batch], format=kind, compression="none", num_shards=SHARDS, **columns)
     return str(folder)
 
 
-@pytest.fixture(scope="module", params=["tfrecord", "parquet", "arrayrecord"])
+@pytest.fixture(scope="module", params=["tfrecord", "parquet", "arrayrecord", "mds"])
 def local(request, tmp_path_factory) -> str:
     """A dataset on this machine."""
     if request.param == "arrayrecord":

@@ -91,8 +91,14 @@ COLUMNS = pa.schema([("id", pa.int64()), ("values", pa.list_(pa.float64()))])
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"format": "parquet", "columns": COLUMNS}, {"format": "arrayrecord"}],
-    ids=["tfrecord", "parquet", "arrayrecord"],
+    [
+        {},
+        {"format": "parquet", "columns": COLUMNS},
+        {"format": "arrayrecord"},
+        {"format": "webdataset", "columns": COLUMNS},
+        {"format": "mds", "columns": COLUMNS},
+    ],
+    ids=["tfrecord", "parquet", "arrayrecord", "webdataset", "mds"],
 )
 def test_local_and_remote_datasets_are_the_same(tmp_path, options):
     write("mem://bucket/out", **options)
