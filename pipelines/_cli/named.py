@@ -141,24 +141,40 @@ def _find_dataset(value: str, what: str) -> None:
 
 
 def _find_statistics(value: str, what: str) -> None:
-    check_readable(statistics_file(value), what, "give a file of statistics, or the folder of a dataset that has them")
+    for path in statistics_files(value):
+        check_readable(path, what, "give a file of statistics, or the folder of a dataset that has them")
 
 
-def statistics_file(value: str) -> str:
-    """The file of statistics that a value names: itself, or what a dataset has of its rows.
+def statistics_files(value: str) -> list[str]:
+    """The files of statistics that a value names: itself, or those that a dataset has of its rows, one for each span.
 
-    >>> statistics_file("may.pb")
-    'may.pb'
+    >>> statistics_files("may.pb")
+    ['may.pb']
+
+    Raises:
+      ConfigError: for a dataset some spans of which have statistics, and others none.
     """
     if value.endswith(".pb"):
-        return value
-    place = STATISTICS
+        return [value]
+    folders = [STATISTICS]
     if stores.is_object(value) or os.path.exists(os.path.join(value, VERSIONS)):  # the manifest says where they are
         from penstock.io.dataset.manifest import read_manifest
 
         manifest = read_manifest(value)
-        place = (manifest and manifest.extra(STATISTICS)) or STATISTICS
-    return f"{value.rstrip('/')}/{place}/{OUT_STATISTICS}"
+        if manifest is not None:
+            having = {span.name: span.statistics for span in manifest.spans if span.statistics is not None}
+            folders = list(having.values()) or [manifest.extra(STATISTICS) or STATISTICS]
+            without = [span.name for span in manifest.spans if span.name not in having]
+            if having and without:
+                raise ConfigError(
+                    f"{value}: span {without[0]} has no statistics, so there are none of all rows of the dataset; name "
+                    f"those of one span, such as {value.rstrip('/')}/{folders[-1]}/{OUT_STATISTICS}"
+                )
+    return [f"{value.rstrip('/')}/{folder}/{OUT_STATISTICS}" for folder in folders]
+
+
+def _newest_statistics(value: str) -> str:
+    return statistics_files(value)[-1]
 
 
 # What lies before a run or a window, by names that stand where statistics may.
@@ -196,7 +212,7 @@ OUTPUT = Named("directory")
 OUTPUT_FILE = Named("file")
 LOG_FILE = Named("file", _reach_here)
 SPILL = Named("directory", _reach_disk, _find_spill)
-STATISTICS_FILE = Named("file", find=_find_statistics, holds="file", file=statistics_file)
+STATISTICS_FILE = Named("file", find=_find_statistics, holds="file", file=_newest_statistics)
 AGAINST = dataclasses.replace(STATISTICS_FILE, find=_find_against)
 COMPARED = dataclasses.replace(STATISTICS_FILE, is_bare=True)
 TOPIC = Named(reach=_reach_topic)

@@ -28,7 +28,7 @@ from penstock.transforms.statistics.files import write_list
 from penstock.transforms.statistics.inferred import RowTypes
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.statistics.statistics import Statistics, merge_statistics
-from pipelines._cli.named import statistics_file
+from pipelines._cli.named import statistics_files
 from pipelines._cli.options import InputOptions, SplitOptions, resolved
 from pipelines._cli.streams import StreamOptions, source_request
 from pipelines._jobs.statistics import Statistics as StatisticsList
@@ -55,7 +55,7 @@ def run(options: ProfileOptions) -> int:
     if options.run.is_described:
         return tell(_described(options, time.monotonic() - started), options.run.json)
     if flags.merge:
-        profiled = _Profiled(merge_statistics([statistics_file(value) for value in flags.merge]))
+        profiled = _Profiled(merge_statistics([path for value in flags.merge for path in statistics_files(value)]))
     else:
         profiled = _profiled(options)
     statistics = profiled.statistics.to_proto()

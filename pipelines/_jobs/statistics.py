@@ -10,7 +10,8 @@ from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
 from penstock.io.files.paths import unreadable
 from penstock.io.schema import named_features
-from pipelines._cli.named import statistics_file
+from penstock.transforms.statistics.statistics import merge_statistics
+from pipelines._cli.named import statistics_files
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 Dataset: TypeAlias = statistics_pb2.DatasetFeatureStatistics
@@ -24,13 +25,21 @@ _WIDER = {
 
 
 def read_statistics(value: str, flag: str = "") -> Statistics:
-    """Reads the statistics that a flag names: a file, or those of a dataset's rows; also of TFDV.
+    """Reads the statistics that a flag names: a file, or those of all rows of a dataset; also of TFDV.
+
+    Those of the spans of a dataset are merged, which gives what one run over all rows would have computed.
 
     Raises:
-      ConfigError: if there is no such file.
-      DataError: if it holds something else.
+      ConfigError: if there is no such file; if those of spans were made with other options, or one has none.
+      InputError: if those of a span cannot be read.
+      DataError: if a file holds something else.
     """
-    path = statistics_file(value)
+    path, *others = statistics_files(value)
+    if others:
+        try:
+            return merge_statistics([path, *others]).to_proto(state=False)
+        except ConfigError as error:
+            raise ConfigError(f"{value}: the statistics of its spans cannot be merged: {error}") from error
     try:
         with stores.open_file(path) as file:
             found = Statistics.FromString(file.read())

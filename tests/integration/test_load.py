@@ -33,12 +33,12 @@ print(*[(sum(batch.num_rows for batch in batches), resident())[1] for _ in range
 
 def write(folder: pathlib.Path, kind: str, rows: int) -> str:
     batch = pa.record_batch({"id": np.arange(rows), "text": [f"row {number} " * 20 for number in range(rows)]})
-    columns = {"columns": batch.schema} if kind == "parquet" else {}
+    columns = {"columns": batch.schema} if kind in ("parquet", "mds") else {}
     shards.write(folder, [batch], format=kind, compression="none", num_shards=SHARDS, **columns)
     return str(folder)
 
 
-@pytest.fixture(scope="module", params=["tfrecord", "parquet", "arrayrecord"])
+@pytest.fixture(scope="module", params=["tfrecord", "parquet", "arrayrecord", "mds"])
 def local(request, tmp_path_factory) -> str:
     """A dataset on this machine."""
     if request.param == "arrayrecord":
@@ -62,7 +62,7 @@ def test_the_rows_are_those_of_the_dataset_on_this_machine(local, remote):
     for rank in range(2):
         here, there = (list(penstock.load(url).shard(rank, 2).shuffle(2, 300).batches(64)) for url in (local, remote))
         assert here == there
-    if penstock.load(local).reading.contents.format != "parquet":
+    if penstock.load(local).reading.contents.format not in ("parquet", "mds"):
         assert penstock.load(remote).source()[7]["id"] == penstock.load(local).source()[7]["id"]
 
 

@@ -6,15 +6,19 @@ import json
 import os
 import shutil
 
+import pyarrow as pa
 import pytest
 from helpers import job, manifest_of, run_prepare
 from quick_windows import write_windows
 
 import penstock
 from penstock.io.files.folders import list_files
+from penstock.io.reserved import SPLIT
 from penstock.transforms.dataset_report import dataset_report
+from penstock.transforms.statistics.compute import compute_statistics
+from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.verify import verify_dataset
-from pipelines import prepare, replay, spans, status, verify
+from pipelines import check, compare, prepare, profile, replay, spans, status, verify
 
 
 def write_day(folder, day, count=30, more=""):
@@ -159,6 +163,40 @@ def test_diff_says_why_statistics_are_not_compared(dataset, capsys):
     assert "out.pb" in found["not_compared"]
     assert spans.diff([str(dataset)]) == 0
     assert "statistics are not compared: " in capsys.readouterr().out
+
+
+def test_statistics_of_a_dataset_are_those_of_all_its_spans(dataset, capsys):
+    rows = dict(manifest_of(dataset).splits)
+    compared = told(capsys, compare.run, dataset, dataset, "--json")["datasets"]
+    assert {pair["names"][0]: pair["rows"] for pair in compared} == {name: [count] * 2 for name, count in rows.items()}
+    checked = told(capsys, check.run, "--statistics", dataset, "--baseline", dataset, "--json")
+    assert checked["rows"] == rows
+    merged = told(capsys, profile.run, "--merge", dataset, "--json")["datasets"]
+    assert {one["name"]: one["rows"] for one in merged} == rows
+
+
+def test_a_span_without_statistics_leaves_none_of_all_rows(dataset):
+    manifest = manifest_of(dataset)
+    first, second = manifest.spans
+    changed = dataclasses.replace(manifest, spans=(dataclasses.replace(first, statistics=None), second))
+    (dataset / "manifest.json").write_text(changed.to_json())
+    newest = f"{dataset}/{second.statistics}/out.pb"
+    code, err = job(dataset, dataset, run=compare.run)
+    assert code == 2
+    assert f"span 1 has no statistics, so there are none of all rows of the dataset; name {newest}" in err.replace(
+        "those of one span, such as ", ""
+    )
+    assert compare.run([newest, newest]) == 0
+
+
+def test_statistics_that_cannot_be_merged_are_told_of(dataset):
+    span = manifest_of(dataset).spans[0]
+    rows = pa.record_batch({"id": [1, 2], SPLIT: ["train", "eval"]})
+    compute_statistics([rows], StatisticsOptions(weight="id")).write(f"{dataset}/{span.statistics}/out.pb")
+    code, err = job(dataset, dataset, run=compare.run)
+    assert code == 2
+    assert f"{dataset}: the statistics of its spans cannot be merged: " in err
+    assert "weight is 'id' in one and None in the other" in err
 
 
 def test_the_report_of_a_dataset_has_statistics_of_all_spans(dataset):

@@ -48,7 +48,7 @@ def line_of(text):
     return f'{text["x"]},"n, {text["x"]}"'
 
 
-@pytest.mark.parametrize("shards", ["tfrecord", "sequence_example", "parquet", "webdataset", "arrayrecord"])
+@pytest.mark.parametrize("shards", ["tfrecord", "sequence_example", "parquet", "webdataset", "mds", "arrayrecord"])
 def test_each_record_leads_to_its_line(tmp_path, shards):
     pytest.importorskip("array_record" if shards == "arrayrecord" else "pyarrow")
     dataset = prepared(tmp_path, "--output_format", shards, "--num_shards", 2, "--split", "train=0.5,eval=0.5")

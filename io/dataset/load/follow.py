@@ -161,7 +161,7 @@ class FollowedBatches(Generic[_T]):
         group, batches, own = self._group, self._batches, self._reading.state()
         reading = None
         if group is not None and batches is not None:
-            shards = [[shard.path, shard.records, shard.bytes] for shard in group.shards]
+            shards = [[shard.path, shard.records, shard.bytes, shard.crc32c] for shard in group.shards]
             reading = {"shards": shards, "after": list(group.after), "batches": batches.state_dict()}
         return {
             "follow": _STATE_VERSION,
@@ -191,7 +191,7 @@ class FollowedBatches(Generic[_T]):
             reading = state["reading"]
             if reading is not None:
                 split = self._reading.split
-                shards = tuple(StoredShard(path, split, rows, size) for path, rows, size in reading["shards"])
+                shards = tuple(StoredShard(path, split, *rest) for path, *rest in reading["shards"])
                 self._take(_Group(shards, tuple(reading["after"])))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"not a state of a dataset that is followed: {error!r}") from error

@@ -8,17 +8,19 @@ from unittest import mock
 import apache_beam as beam
 import pyarrow as pa
 import pytest
+import shards
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from memory_store import OBJECTS, MemoryObjects
 
+import penstock
 from penstock.io.dataset.layout import Staging, check_output
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.publish import read_outcome
 from penstock.io.dead_letters.handler import DeadLetterHandler
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.folders import copy_folder, delete_files, list_files, remove_folder
 from penstock.io.files.inputs import find_files, match_files
 from penstock.io.formats.csv.format import CsvFormat
@@ -91,8 +93,14 @@ COLUMNS = pa.schema([("id", pa.int64()), ("values", pa.list_(pa.float64()))])
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"format": "parquet", "columns": COLUMNS}, {"format": "arrayrecord"}],
-    ids=["tfrecord", "parquet", "arrayrecord"],
+    [
+        {},
+        {"format": "parquet", "columns": COLUMNS},
+        {"format": "arrayrecord"},
+        {"format": "webdataset", "columns": COLUMNS},
+        {"format": "mds", "columns": COLUMNS},
+    ],
+    ids=["tfrecord", "parquet", "arrayrecord", "webdataset", "mds"],
 )
 def test_local_and_remote_datasets_are_the_same(tmp_path, options):
     write("mem://bucket/out", **options)
@@ -101,6 +109,15 @@ def test_local_and_remote_datasets_are_the_same(tmp_path, options):
     assert local.dataset_id == read_manifest("mem://bucket/out").dataset_id
     for shard in local.shards:
         assert (tmp_path / "out" / shard.path).read_bytes() == OBJECTS[f"mem://bucket/out/{shard.path}"]
+
+
+def test_a_damaged_shard_that_is_copied_from_a_store_is_named_as_it_lies_there():
+    rows = pa.RecordBatch.from_pylist([{"id": number} for number in range(100)], COLUMNS)
+    shards.write("mem://bucket/out", [rows], format="mds", compression="none", columns=COLUMNS)
+    shard = "mem://bucket/out/train/part-00001-of-00003.mds"
+    OBJECTS[shard] = OBJECTS[shard][:-1] + bytes([OBJECTS[shard][-1] ^ 4])
+    with pytest.raises(InputError, match=f"^{shard}: the shard is damaged: its CRC32C is"):
+        list(penstock.load("mem://bucket/out", "train").batches(100))
 
 
 def test_overwrite_replaces_the_old_dataset_and_what_crashed_runs_left():

@@ -26,7 +26,7 @@ def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callabl
     """
     if contents.format == "parquet":
         schema = _chosen(_parquet_schema(contents), columns, contents)
-        return ParquetReader(contents.directory, schema, lost)
+        return ParquetReader(contents.directory, schema, lost, columns is None)
     if contents.format == "webdataset":
         return SampleReader(contents.directory, _chosen(tar_schema(contents), columns, contents), lost)
     if contents.format == "mds":

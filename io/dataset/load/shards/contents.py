@@ -30,12 +30,13 @@ _GRAPH_SCHEMA = "transformed_metadata/schema.pbtxt"
 
 @dataclasses.dataclass(frozen=True)
 class StoredShard:
-    """A shard: its path relative to the dataset, its split, the number of its records, its bytes as stored."""
+    """A shard: its path relative to the dataset, its split, its records, its bytes as stored and their CRC32C, hex."""
 
     path: str
     split: str
     records: int
     bytes: int
+    crc32c: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +220,7 @@ def parse_manifest(content: bytes, path: str) -> Mapping[str, Any]:
     return parsed
 
 
-_SHARD = {"path": str, "split": str, "records": int, "bytes": int}
+_SHARD = {"path": str, "split": str, "records": int, "bytes": int, "crc32c": str}
 
 
 def _of(value: Any, kind: type) -> Any:

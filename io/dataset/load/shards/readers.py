@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.columns.of_numpy import array_of, flags_of, indices_of
+from penstock.io.dataset.load.shards.checked import checked
 from penstock.io.dataset.load.shards.contents import StoredShard
 from penstock.io.dataset.load.shards.files import join, open_stored, open_unpacked
-from penstock.io.dataset.load.shards.ranges import Ranges, rows_of
+from penstock.io.dataset.load.shards.ranges import Ranges, rows_of, total_rows
 from penstock.io.errors import DataError, InputError
 from penstock.io.examples.decode import decode_examples
 from penstock.io.examples.frames import Frames, read_frames
@@ -287,14 +288,26 @@ class ArrayRecordReader(ExampleReader):
 
 @dataclasses.dataclass(frozen=True)
 class ParquetReader(ShardReader):
-    """Shards of Parquet. What is damaged is lost from its first page to the end of its row group."""
+    """Shards of Parquet, whose pages have checksums; headers of pages and the footer have none.
+
+    So a shard that is read as a whole is checked as a whole before, and lost as a whole. Of another one, what is
+    damaged is lost from its first page to the end of its row group.
+
+    Attributes:
+      all_columns: whether those of the schema are all that were asked for.
+    """
+
+    all_columns: bool
 
     def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Reads the row groups that have wanted rows, and checks the checksums of their pages."""
         import pyarrow.parquet as pq
 
         path = join(self.directory, shard.path)
-        with open_stored(path, shard.bytes) as stored:
+        with contextlib.ExitStack() as stack:
+            is_whole = self.all_columns and total_rows(wanted) == shard.records
+            local = stack.enter_context(checked(path, shard)) if is_whole else path
+            stored = stack.enter_context(open_stored(local, shard.bytes))
             try:
                 file = pq.ParquetFile(stored, page_checksum_verification=True)
             except (pa.ArrowException, OSError) as error:

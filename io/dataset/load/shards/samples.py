@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.columns.of_numpy import array_of
+from penstock.io.dataset.load.shards.checked import checked
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, open_unpacked
 from penstock.io.dataset.load.shards.ranges import Ranges
 from penstock.io.dataset.load.shards.readers import Block, Rows, ShardReader, wrong_count
 from penstock.io.dataset.shard_formats.mds_samples import MdsReader, Samples
-from penstock.io.errors import DataError, InputError
+from penstock.io.errors import DataError
 
 
 def mds_schema(contents: Contents) -> pa.Schema:
@@ -32,26 +33,21 @@ def mds_schema(contents: Contents) -> pa.Schema:
 
 @dataclasses.dataclass(frozen=True)
 class MdsShardReader(ShardReader):
-    """Shards of MDS. They have no checksums; what is found to be damaged loses the rest of the shard."""
+    """Shards of MDS. They have no checksums of their own: one that is damaged is lost as a whole."""
 
     def blocks(self, shard: StoredShard, wanted: Ranges, fitting: Callable[[int], int]) -> Iterator[Block]:
         """Reads samples up to the last row that is wanted; blocks are the pieces that are read, as with WebDataset."""
         path, last, first = join(self.directory, shard.path), int(wanted[-1, 1]), 0
-        try:
-            with open_unpacked(path, shard.bytes) as stream:
-                reader = MdsReader(stream, path)
-                if reader.samples != shard.records:
-                    raise wrong_count(path, shard, f"{reader.samples}")
-                for samples in reader.pieces():
-                    batch = self._batch(reader, samples, path)
-                    yield Block(first, batch.num_rows, _taker(batch))
-                    first += batch.num_rows
-                    if first >= last and last < shard.records:
-                        return
-        except InputError as error:
-            if self.lost is None:
-                raise
-            yield self.losing(first, shard.records - first, str(error))
+        with checked(path, shard) as local, open_unpacked(local, shard.bytes) as stream:
+            reader = MdsReader(stream, path)
+            if reader.samples != shard.records:
+                raise wrong_count(path, shard, f"{reader.samples}")
+            for samples in reader.pieces():
+                batch = self._batch(reader, samples, path)
+                yield Block(first, batch.num_rows, _taker(batch))
+                first += batch.num_rows
+                if first >= last and last < shard.records:
+                    return
 
     def _batch(self, reader: MdsReader, samples: Samples, path: str) -> pa.RecordBatch:
         found = reader.decode(samples)

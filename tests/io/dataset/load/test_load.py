@@ -69,12 +69,6 @@ def dataset(request, tmp_path_factory) -> str:
     return written(request.param, tmp_path_factory)
 
 
-@pytest.fixture(scope="module", params=[kind for kind in KINDS if kind[0] != "mds"], ids="-".join)
-def checked(request, tmp_path_factory) -> str:
-    """A dataset of a format that has checksums."""
-    return written(request.param, tmp_path_factory)
-
-
 _WRITTEN: dict[tuple[str, str], str] = {}
 
 
@@ -213,7 +207,7 @@ def test_columns_are_chosen_in_their_order(dataset):
 def _flipped(dataset: str, copy: pathlib.Path, place: float) -> None:
     """Copies a dataset, and flips a bit of one of its shards."""
     shutil.copytree(dataset, copy)
-    shard = sorted((copy / "train").iterdir())[1]
+    shard = sorted((copy / "train").glob("part-*"))[1]
     data = bytearray(shard.read_bytes())
     # Blocks of ArrayRecord are filled up with zeros.
     size = len(data) if shard.suffix != ".array_record" else len(data.rstrip(b"\0")) // 3
@@ -222,8 +216,8 @@ def _flipped(dataset: str, copy: pathlib.Path, place: float) -> None:
 
 
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.5, 0.77])
-def test_a_flipped_bit_is_found(checked, place, tmp_path):
-    _flipped(checked, tmp_path / "copy", place)
+def test_a_flipped_bit_is_found(dataset, place, tmp_path):
+    _flipped(dataset, tmp_path / "copy", place)
     loaded = opened(str(tmp_path / "copy"))
     with pytest.raises(InputError, match=r"train/part-00001-of-00003") as raised:
         list(loaded.batches(100))
@@ -234,8 +228,8 @@ def test_a_flipped_bit_is_found(checked, place, tmp_path):
 
 
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.5, 0.77])
-def test_what_is_damaged_is_skipped_and_counted_on_request(checked, place, tmp_path):
-    _flipped(checked, tmp_path / "copy", place)
+def test_what_is_damaged_is_skipped_and_counted_on_request(dataset, place, tmp_path):
+    _flipped(dataset, tmp_path / "copy", place)
     for is_shuffled in (False, True):
         loaded = opened(str(tmp_path / "copy"), damaged="skip")
         batches = (loaded.shuffle(0, 200) if is_shuffled else loaded).batches(100)
@@ -244,6 +238,27 @@ def test_what_is_damaged_is_skipped_and_counted_on_request(checked, place, tmp_p
         assert len(found) + batches.skipped == ROWS == sum(loss.rows for loss in batches.losses) + len(found)
         assert all(one == row(one["id"]) for one in found)
         assert len({one["id"] for one in found}) == len(found)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize("kind", [("parquet", "none"), ("mds", "none")], ids="-".join)
+def test_damage_to_what_the_format_has_no_checksum_of_is_found(kind, number, tmp_path_factory, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(written(kind, tmp_path_factory), copy)
+    shard = sorted((copy / "train").glob("part-*"))[number]
+    shard.write_bytes(shard.read_bytes().replace(b"fare", b"farf"))
+    with pytest.raises(InputError, match=rf"train/part-0000{number}-of-00003\S*: the shard is damaged: its CRC32C is"):
+        list(opened(str(copy)).batches(100))
+
+
+@pytest.mark.parametrize("kind", [("parquet", "none"), ("mds", "none")], ids="-".join)
+def test_a_shard_that_is_checked_as_a_whole_is_lost_as_a_whole(kind, tmp_path_factory, tmp_path):
+    _flipped(written(kind, tmp_path_factory), tmp_path / "copy", 0.5)
+    batches = opened(str(tmp_path / "copy"), damaged="skip").batches(100)
+    records = read_manifest(str(tmp_path / "copy")).shards[1].records
+    assert len(ids(batches)) == ROWS - records
+    assert [loss.rows for loss in batches.losses] == [records]
+    assert "train/part-00001-of-00003" in batches.losses[0].reason
 
 
 def test_one_damaged_record_of_tfrecord_is_one_record(plain, tmp_path):

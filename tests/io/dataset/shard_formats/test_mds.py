@@ -12,7 +12,7 @@ from shards import write
 import penstock
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.options import Addition
-from penstock.io.dataset.shard_formats import load_format
+from penstock.io.dataset.shard_formats import load_format, mds
 from penstock.io.dataset.shard_formats.mds_samples import MdsCodec, MdsReader, columns_of, config_text, file_head
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError, InputError
@@ -157,6 +157,19 @@ def test_the_index_of_a_split_lists_its_shards(dataset):
             assert len(content) == shard["raw_data"]["bytes"]
             assert len(read(content)) == shard["samples"]
     assert list(verify_dataset(str(dataset))) == []
+
+
+@pytest.mark.parametrize("changes", [{"workers": 2}, {"spill": False}], ids=["workers", "runner"])
+def test_files_do_not_depend_on_how_the_rows_came(tmp_path, monkeypatch, changes):
+    """So what a bundle writes that is tried again is the same."""
+    rows = pa.RecordBatch.from_pylist([{"id": number, "name": f"n{number}"} for number in range(200)], COLUMNS)
+    write(tmp_path / "a", [rows], format="mds", compression="none", columns=COLUMNS)
+    monkeypatch.setattr(mds, "_MAX_GROUP_RECORDS", 7)
+    pieces = [rows.slice(start, 17) for start in range(0, 200, 17)][::-1]
+    write(tmp_path / "b", pieces, format="mds", compression="none", columns=COLUMNS, **changes)
+    written, again = ({one.name: one.read_bytes() for one in (tmp_path / name / "train").iterdir()} for name in "ab")
+    assert len(written) == 4  # three shards and their index
+    assert again == written
 
 
 def test_verify_knows_the_index(dataset):
