@@ -5,8 +5,9 @@
 
 Each reader is a process of its own, with one thread, and batches of 1,024 rows. Readers of TFRecord are compared with
 `tf.data`; the package `tfrecord` gives single records as dicts, and no batches. Formats that others made are read by
-those, too: `webdataset` gives dicts of decoded members. Others on the machine make processor time longer, but for all:
-the table has the fastest of all passes. Seconds are by the clock, and mean something where nobody else is there.
+those, too: `webdataset` and `mosaicml-streaming` give dicts of decoded values, grain the bytes of records. Others on
+the machine make processor time longer, but for all: the table has the fastest of all passes. Seconds are by the clock,
+and mean something where nobody else is there.
 """
 
 import argparse
@@ -57,6 +58,14 @@ def _webdataset() -> pathlib.Path:
     return package_folder(CACHE, ("webdataset==1.0.2", "braceexpand==0.1.7"))
 
 
+def _grain() -> pathlib.Path:
+    return package_folder(CACHE, ("grain==0.2.18", "cloudpickle==3.1.3", "portpicker==1.6.0"))
+
+
+def _streaming() -> pathlib.Path:
+    return package_folder(CACHE, ("mosaicml-streaming==0.13.0",))
+
+
 _ARROW = Reader("penstock_arrow")
 
 # Of each format of shards; the others are compared with the last one.
@@ -72,13 +81,22 @@ READERS = {
         "Penstock, Arrow": _ARROW,
         "webdataset": Reader("webdataset_package", folder=_webdataset),
     },
+    "arrayrecord": {
+        "Penstock, Arrow": _ARROW,
+        "grain, bytes": Reader("grain_package", folder=_grain),
+        "grain, parse_example": Reader("grain_package", options=("parsed",), folder=_grain),
+    },
+    "mds": {
+        "Penstock, Arrow": _ARROW,
+        "mosaicml-streaming": Reader("mosaicml_package", folder=_streaming),
+    },
 }
 
 # Kind of rows, compression, format.
 DATASETS = (
     *(f"{kind}-none-tfrecord" for kind in ROWS),
     "flat-gzip-tfrecord",
-    *(f"{kind}-none-webdataset" for kind in ROWS),
+    *(f"{kind}-none-{name}" for name in ("webdataset", "arrayrecord", "mds") for kind in ROWS),
 )
 
 
@@ -91,7 +109,7 @@ def read(reader: Reader, dataset: pathlib.Path) -> dict[str, float]:
     python = environments.python_of(_HERE / reader.requirements) if reader.requirements else sys.executable
     command = [python, str(_HERE / f"{reader.script}.py"), str(dataset), *reader.options]
     paths = [] if reader.requirements else [str(_ROOT / "src")]
-    paths += [str(reader.folder())] if reader.folder else []
+    paths += [str(reader.folder()), str(_ROOT / "tests")] if reader.folder else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command += ["--started", str(time.time())]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Iterator
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,24 +18,28 @@ tf.config.threading.set_intra_op_parallelism_threads(1)
 _TYPES = {schema_pb2.INT: tf.int64, schema_pb2.FLOAT: tf.float32, schema_pb2.BYTES: tf.string}
 
 
-def read(folder: str) -> Iterator[int]:
-    """Yields the rows of each batch."""
+def spec_of(folder: str) -> dict[str, Any]:
+    """Returns what `tf.io.parse_example` must know of the records of a dataset."""
     with open(f"{folder}/schema.pbtxt") as file:
         schema = text_format.Parse(file.read(), schema_pb2.Schema())
-    spec = {
+    return {
         feature.name: tf.io.FixedLenFeature([], _TYPES[feature.type])
         if feature.value_count.min == feature.value_count.max == 1
         else tf.io.RaggedFeature(_TYPES[feature.type], row_splits_dtype=tf.int64)
         for feature in schema.feature
     }
-    options = tf.data.Options()
+
+
+def read(folder: str) -> Iterator[int]:
+    """Yields the rows of each batch."""
+    spec, options = spec_of(folder), tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
     files = sorted(glob.glob(f"{folder}/train/*"))
     packed = "GZIP" if files[0].endswith(".gz") else ""
     dataset = tf.data.TFRecordDataset(files, packed).batch(BATCH_ROWS)
     dataset = dataset.map(lambda records: tf.io.parse_example(records, spec)).with_options(options)
-    some = schema.feature[0].name
+    some = min(spec)
     for batch in dataset:
         column = batch[some]
         yield int(column.shape[0] if not isinstance(column, tf.RaggedTensor) else column.nrows())

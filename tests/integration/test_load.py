@@ -30,6 +30,27 @@ batches = penstock.load(sys.argv[1]).shuffle(1).prefetch(8 << 20).batches(512)
 print(*[(sum(batch.num_rows for batch in batches), resident())[1] for _ in range(6)])
 """
 
+FIRST = """
+import sys, time, penstock
+started = time.process_time()
+next(iter(penstock.load(sys.argv[1]).batches(125)))
+print(time.process_time() - started)
+"""
+
+FORK = """
+import os, signal, sys, penstock
+loaded = penstock.load(sys.argv[1])
+print(sum(map(len, loaded.prefetch().batches(125))), flush=True)
+if child := os.fork():
+    print(os.waitpid(child, 0)[1])
+else:
+    signal.alarm(120)
+    try:
+        next(iter(loaded.batches(125)))
+    except OSError as error:
+        print(error, flush=True)
+"""
+
 
 def write(folder: pathlib.Path, kind: str, rows: int) -> str:
     batch = pa.record_batch({"id": np.arange(rows), "text": [f"row {number} " * 20 for number in range(rows)]})
@@ -49,6 +70,10 @@ def local(request, tmp_path_factory) -> str:
 @pytest.fixture
 def remote(local, bucket, monkeypatch) -> str:
     """The same in the store, which this process reaches through the proxy."""
+    return upload(local, bucket, monkeypatch)
+
+
+def upload(local, bucket, monkeypatch) -> str:
     for name, value in bucket.env.items():
         monkeypatch.setenv(name, value)
     for folder, _, names in os.walk(local):
@@ -76,6 +101,60 @@ def test_reading_ahead_asks_a_slow_store_before_rows_are_needed(remote, proxy):
         time.sleep(0.01)
     proxy.plan(Fault("status", status=403))
     assert rows + sum(batch.num_rows for batch in batches) == ROWS
+
+
+def test_shards_of_a_slow_store_are_asked_for_at_once(remote, proxy):
+    loaded = penstock.load(remote)
+    proxy.plan(Fault("latency", seconds=0.3))
+    proxy.count_anew()
+    assert sum(batch.num_rows for batch in loaded.prefetch().batches(BATCH)) == ROWS
+    assert proxy.passed().most_at_once >= SHARDS // 2
+    proxy.count_anew()
+    assert sum(batch.num_rows for batch in loaded.prefetch(shards=2).batches(BATCH)) == ROWS
+    assert proxy.passed().most_at_once <= 2
+
+
+def seconds(batches) -> float:
+    started = time.monotonic()
+    assert sum(batch.num_rows for batch in batches) == ROWS
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("emulator", ["s3"], indirect=True)
+def test_the_latency_of_a_store_is_hidden(proxy, bucket, tmp_path, monkeypatch):
+    loaded = penstock.load(upload(write(tmp_path / "dataset", "tfrecord", ROWS), bucket, monkeypatch))
+    proxy.plan(Fault("latency", seconds=LATENCY_SECONDS))
+    found = []
+    for _ in range(5):  # others on the machine may hold one up
+        found.append((seconds(loaded.batches(BATCH)), seconds(loaded.prefetch().batches(BATCH))))
+        if found[-1][1] < found[-1][0] / 3:
+            return
+    pytest.fail(f"seconds without and with reading ahead: {found}")
+
+
+@pytest.mark.parametrize("emulator", ["s3"], indirect=True)
+def test_the_first_batch_of_a_slow_store_comes_within_a_second(proxy, bucket, tmp_path, monkeypatch):
+    remote = upload(write(tmp_path / "dataset", "tfrecord", ROWS), bucket, monkeypatch)
+    proxy.plan(Fault("latency", seconds=LATENCY_SECONDS))
+    found = []
+    for _ in range(5):
+        proxy.count_anew()
+        done = subprocess.run([sys.executable, "-c", FIRST, remote], capture_output=True, text=True, check=True)
+        # What the processor did and what the store took are told apart from what others did on the machine.
+        found.append((float(done.stdout), proxy.passed().total))
+        if found[-1][0] + found[-1][1] * LATENCY_SECONDS < 1:
+            return
+    pytest.fail(f"seconds of the processor from import to first batch, and requests one after the other: {found}")
+
+
+@pytest.mark.parametrize("emulator", ["s3"], indirect=True)
+def test_a_fork_that_cannot_ask_the_store_is_told(bucket, tmp_path, monkeypatch):
+    remote = upload(write(tmp_path / "dataset", "tfrecord", ROWS), bucket, monkeypatch)
+    program = [sys.executable, "-W", "ignore", "-c", FORK, remote]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    rows, told, status = done.stdout.splitlines()
+    assert (rows, status) == (str(ROWS), "0")
+    assert "this process is a fork of one that has asked a store" in told
 
 
 @pytest.mark.parametrize("kind", ["tfrecord", "parquet"])

@@ -1,8 +1,4 @@
-"""The package `mosaicml-streaming` reads what the format `mds` writes. It is no package of this project.
-
-It needs PyTorch and the clients of all clouds, none of which reads a file: they are replaced by modules that can be
-imported and do nothing.
-"""
+"""The package `mosaicml-streaming` reads what the format `mds` writes. It is no package of this project."""
 
 import json
 import os
@@ -31,47 +27,15 @@ COLUMNS = pa.schema(
 )
 
 PROGRAM = """
-import importlib.abc, importlib.machinery, json, os, sys, types
-
-STUBS = {"torch", "PIL", "brotli", "snappy", "zstd", "xxhash", "tqdm", "filelock", "catalogue"}
-
-class Empty(type):
-    def __iter__(self):
-        return iter(())
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Empty(name, (), {})
-
-class Nothing(types.ModuleType):
-    __path__ = []
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Empty(name, (), {"__class_getitem__": classmethod(lambda cls, item: cls)})
-
-class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name, path=None, target=None):
-        is_stub = name.partition(".")[0] in STUBS
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if is_stub else None
-    def create_module(self, spec):
-        return Nothing(spec.name)
-    def exec_module(self, module):
-        pass
-
-sys.meta_path.insert(0, Stubs())
-for name in ("streaming", "streaming.base"):  # without what they import besides
-    found = types.ModuleType(name)
-    found.__path__ = [os.path.join(sys.argv[1], *name.split("."))]
-    sys.modules[name] = found
-from streaming.base.local import LocalDataset
+import json, sys
+from services.streaming_alone import local_dataset
 
 def plain(value):
     if isinstance(value, bytes):
         return value.hex()
     return value.tolist() if hasattr(value, "tolist") else value
 
-dataset = LocalDataset(sys.argv[2], "train")
+dataset = local_dataset()(sys.argv[1], "train")
 for number in range(len(dataset)):
     print(json.dumps({name: plain(value) for name, value in dataset[number].items()}))
 """
@@ -120,8 +84,8 @@ def _unpack(folder: pathlib.Path) -> None:
 
 
 def _printed(packages: pathlib.Path, output: pathlib.Path) -> list[dict[str, object]]:
-    environment = {**os.environ, "PYTHONPATH": str(packages)}
-    command = [sys.executable, "-c", PROGRAM, str(packages), str(output)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(pathlib.Path(__file__).parents[1])])}
+    command = [sys.executable, "-c", PROGRAM, str(output)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -61,6 +61,10 @@ def test_the_order_is_that_of_one_process_for_any_number_of_workers(is_shuffled)
 
 def test_workers_that_are_spawned_read_the_same():
     assert ids(batches_of().loader(2, multiprocessing_context="spawn")) == ids(batches_of())
+    batches = batches_of()
+    batches.is_local = False  # the clients of stores have threads
+    assert batches.loader(2).multiprocessing_context.get_start_method() == "spawn"
+    assert ids(batches.loader(2)) == ids(batches_of())
 
 
 def test_columns_become_tensors():

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from penstock.io.dataset.load.ahead import ahead
 from penstock.io.dataset.load.order import Shuffle, Taken, Turns, epoch_ranges, part_of_rank, remaining
-from penstock.io.dataset.load.rows import Pieces, ordered_rows
+from penstock.io.dataset.load.rows import ONE_BY_ONE, AtOnce, Pieces, ordered_rows
 from penstock.io.dataset.load.shards.choose import open_reader
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.ranges import Ranges, total_rows
@@ -40,7 +40,8 @@ class Reading:
       rank: of `ranks`.
       ranks: number of those who share each epoch.
       damaged: what to do where records cannot be read.
-      prefetch_bytes: of rows that a thread has read ahead; 0 for none.
+      prefetch_bytes: of rows that threads have read ahead; 0 for none.
+      prefetch_shards: how many shards are read at once for that.
     """
 
     contents: Contents
@@ -51,6 +52,14 @@ class Reading:
     ranks: int = 1
     damaged: Damaged = "error"
     prefetch_bytes: int = 0
+    prefetch_shards: int = 1
+
+    @property
+    def at_once(self) -> AtOnce:
+        """How shards are read at once: they keep half of what is read ahead, and what puts them in order the other."""
+        if not self.prefetch_bytes or self.prefetch_shards == 1:
+            return ONE_BY_ONE
+        return AtOnce(self.prefetch_shards, self.prefetch_bytes // 2, self.prefetch_bytes)
 
     @property
     def shards(self) -> tuple[StoredShard, ...]:
@@ -182,9 +191,12 @@ class Batches(Generic[_T]):
         epoch, size, reading = self._rest(), self._batch_size, self._reading
         turns, own = Turns(size, workers or 1), total_rows(epoch.part)
         start = min(epoch.start, own)
-        rows = ordered_rows(self._reader, reading.shards, epoch.part, start, reading.shuffle, epoch.number, turns, size)
+        at_once = reading.at_once
+        rows = ordered_rows(
+            self._reader, reading.shards, epoch.part, start, reading.shuffle, epoch.number, turns, size, at_once
+        )
         if reading.prefetch_bytes:
-            rows = ahead(rows, lambda piece: piece.batch.nbytes, reading.prefetch_bytes)
+            rows = ahead(rows, lambda piece: piece.batch.nbytes, reading.prefetch_bytes - at_once.max_bytes)
         pieces = Pieces(rows, self._reader.schema)
         if workers is None and not epoch.steps:
             self._reached(epoch, 0)

@@ -1,5 +1,6 @@
 """The rows of ranges of row numbers, in order, across the shards of a split."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.columns.of_numpy import array_of
+from penstock.io.dataset.load.ahead import Source, ahead_of_all
 from penstock.io.dataset.load.order import ALL_ROWS, Shuffle, Turns, shuffled
 from penstock.io.dataset.load.shards.contents import StoredShard
 from penstock.io.dataset.load.shards.ranges import Ranges, cut, rows_of, total_rows
@@ -38,30 +40,97 @@ def _all(first: int, last: int) -> np.ndarray:
     return np.arange(last - first)
 
 
+@dataclasses.dataclass(frozen=True)
+class AtOnce:
+    """Shards that are read at once, by a thread each.
+
+    Attributes:
+      shards: at most; 1 for no threads.
+      max_bytes: of columns that are read and not taken yet.
+      max_stored_bytes: of what the shards that are read hold as it is stored.
+    """
+
+    shards: int
+    max_bytes: int = 0
+    max_stored_bytes: int = 0
+
+
+ONE_BY_ONE = AtOnce(1)
+
+# A file of a store that is read in order is held in up to four pieces (`penstock.io.files.stores.reading`).
+_MOST_HELD_BYTES = 32 << 20
+
+
+class _Run(NamedTuple):
+    """Ranges of a shard that follow each other in a sequence.
+
+    Attributes:
+      shard: the shard.
+      ranges: rows of it.
+      place: of the first one in the sequence.
+    """
+
+    shard: StoredShard
+    ranges: Ranges
+    place: int
+
+
 def read_rows(
-    reader: ShardReader, shards: Sequence[StoredShard], ranges: Ranges, unit: int = 1, wanted: Wanted = _all
+    reader: ShardReader,
+    shards: Sequence[StoredShard],
+    ranges: Ranges,
+    unit: int = 1,
+    wanted: Wanted = _all,
+    at_once: AtOnce = ONE_BY_ONE,
 ) -> Iterator[Piece]:
     """Reads the rows of ranges, in their order; each shard is opened once for ranges that follow each other in it.
 
-    Pieces end at multiples of `unit` rows, where that is no detour.
+    Pieces end at multiples of `unit` rows, where that is no detour. `wanted` is asked by several threads, where several
+    shards are read at once.
 
     Raises:
       InputError: for a shard that is damaged, or a record that is not of the schema, unless the reader may lose rows.
       DataError: for a shard that is missing, or has another size or number of records than the manifest says.
     """
+    runs = _runs(shards, ranges)
+    if at_once.shards == 1:
+        for run in runs:
+            yield from _read_run(reader, run, unit, wanted)
+        return
+    sources = [
+        Source(functools.partial(_apart, reader, run, unit, wanted), min(run.shard.bytes, _MOST_HELD_BYTES))
+        for run in runs
+    ]
+    for piece, losses in ahead_of_all(
+        sources, lambda read: read[0].batch.nbytes, at_once.max_bytes, at_once.max_stored_bytes, at_once.shards
+    ):
+        for loss in losses:
+            assert reader.lost is not None
+            reader.lost(loss)
+        yield piece
+
+
+def _apart(reader: ShardReader, run: _Run, unit: int, wanted: Wanted) -> Iterator[tuple[Piece, list[Loss]]]:
+    """Reads a run with what is lost beside the pieces, so that it is told in their order."""
+    losses: list[Loss] = []
+    own = reader if reader.lost is None else dataclasses.replace(reader, lost=losses.append)
+    for piece in _read_run(own, run, unit, wanted):
+        yield piece, losses[:]
+        losses.clear()
+
+
+def _runs(shards: Sequence[StoredShard], ranges: Ranges) -> list[_Run]:
+    """Cuts a sequence where another shard begins, or one goes back in a shard."""
     starts = np.cumsum([0, *(shard.records for shard in shards)])
     ranges, numbers = _by_shard(ranges, starts)
     begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(ranges[:, 0], prepend=-1) < 0))
-    place = 0
-
-    def fitting(rows: int) -> int:
-        return (place + rows) // unit * unit - place
-
+    runs, place = [], 0
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranges)], strict=True):
         number = int(numbers[begin])
-        for piece in _read_shard(reader, shards[number], ranges[begin:end] - starts[number], place, wanted, fitting):
-            place += piece.planned
-            yield piece
+        own = ranges[begin:end] - starts[number]
+        runs.append(_Run(shards[number], own, place))
+        place += total_rows(own)
+    return runs
 
 
 def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
@@ -76,18 +145,15 @@ def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
     return pieces[has_rows], numbers[has_rows]
 
 
-def _read_shard(
-    reader: ShardReader,
-    shard: StoredShard,
-    ranges: Ranges,
-    place: int,
-    wanted: Wanted,
-    fitting: Callable[[int], int],
-) -> Iterator[Piece]:
-    end = place + total_rows(ranges)
+def _read_run(reader: ShardReader, run: _Run, unit: int, wanted: Wanted) -> Iterator[Piece]:
+    place, end = run.place, run.place + total_rows(run.ranges)
+
+    def fitting(rows: int) -> int:
+        return (place + rows) // unit * unit - place
+
     try:
-        for block in reader.blocks(shard, ranges, fitting):
-            rows = asked(block, ranges)
+        for block in reader.blocks(run.shard, run.ranges, fitting):
+            rows = asked(block, run.ranges)
             if len(rows):
                 chosen = wanted(place, place + len(rows))
                 place += len(rows)
@@ -119,6 +185,7 @@ def ordered_rows(
     epoch: int,
     turns: Turns = ALL_ROWS,
     unit: int = 1,
+    at_once: AtOnce = ONE_BY_ONE,
 ) -> Iterator[Piece]:
     """Reads the piece of a rank in the order in which it takes the rows, from the one that is number `start` on.
 
@@ -133,10 +200,10 @@ def ordered_rows(
         def wanted(first: int, last: int) -> np.ndarray:
             return np.flatnonzero(turns.has(np.arange(first, last)))
 
-        yield from read_rows(reader, shards, cut(part, start, total), unit, wanted)
+        yield from read_rows(reader, shards, cut(part, start, total), unit, wanted, at_once)
         return
-    windows = _Windows(part, start, shuffle, epoch, turns)
-    found = read_rows(reader, shards, cut(part, windows.first, total), shuffle.buffer, windows.wanted)
+    windows = _Windows(part, start, shuffle, epoch, turns, at_once.shards)
+    found = read_rows(reader, shards, cut(part, windows.first, total), shuffle.buffer, windows.wanted, at_once)
     pieces = Pieces(found, reader.schema)
     for begin in range(windows.first, total, shuffle.buffer):
         order = windows.order(begin)
@@ -149,15 +216,20 @@ def ordered_rows(
         yield Piece(len(order), window.batch.take(array_of(chosen[at])), at)
 
 
+# Of orders of windows that are kept, beside two.
+_MAX_KEPT_BYTES = 4 << 20
+
+
 class _Windows:
     """The windows in which a rank shuffles its piece, from that of row number `start` on."""
 
-    def __init__(self, part: Ranges, start: int, shuffle: Shuffle, epoch: int, turns: Turns):
+    def __init__(self, part: Ranges, start: int, shuffle: Shuffle, epoch: int, turns: Turns, threads: int = 1):
         self.first = start - start % shuffle.buffer
         self._start = start
         self._buffer = shuffle.buffer
         self._turns = turns
-        self._order = functools.lru_cache(2)(
+        # Each thread reads in windows of its own.
+        self._order = functools.lru_cache(2 + min(2 * (threads - 1), _MAX_KEPT_BYTES // (8 * shuffle.buffer)))(
             lambda begin: shuffled(rows_of(cut(part, begin, begin + shuffle.buffer)), shuffle, epoch)
         )
 

@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from penstock.io.dataset.load.arrays import LENGTH, PRESENT, Ragged, ToArrays
 from penstock.io.dataset.load.batches import Batches, Last, Reading
 from penstock.io.errors import ConfigError
+from penstock.io.files.paths import is_local
 
 # A worker goes on from the state that it was given, not with an epoch of a number.
 _AS_THE_STATE_SAYS = -1
@@ -95,10 +96,14 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
 
     A `DataLoader`, or torchdata's `StatefulDataLoader`, takes it with `batch_size=None`. Each loop over that is the
     next epoch. `loader` makes one that also goes on in the middle of an epoch with another number of workers.
+
+    Attributes:
+      is_local: whether the dataset is on this machine; workers for one of a store must be spawned, not forked.
     """
 
     def __init__(self, reading: Reading, batch_size: int, last: Last, rule: ToArrays, distributed: bool = True):
         """Shares the epochs among the ranks of `torch.distributed`, if `distributed` and nobody has shared them yet."""
+        self.is_local = is_local(reading.contents.directory)
         self._is_of_all = distributed and reading.ranks == 1
         rank, ranks = _group() if self._is_of_all else (reading.rank, reading.ranks)
         self._ranks = ranks
@@ -202,7 +207,8 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
 
         Args:
           num_workers: processes that read; 0 reads in this one.
-          options: others of `torch.utils.data.DataLoader`, such as `pin_memory` and `prefetch_factor`.
+          options: others of `torch.utils.data.DataLoader`, such as `pin_memory` and `prefetch_factor`; workers for a
+            dataset of a store are spawned, if no `multiprocessing_context` says otherwise.
 
         Raises:
           ConfigError: for `batch_size` and other options that make batches of what are batches, and for
@@ -227,6 +233,8 @@ class TorchLoader(DataLoader[Tensors]):  # type: ignore[misc]
                 raise ConfigError(
                     f"loader: {name} is no option here: batches are made by torch(), and read anew each loop"
                 )
+        if num_workers and not batches.is_local:  # the clients of stores have threads, which a fork does not have
+            options = {"multiprocessing_context": "spawn", **options}
         super().__init__(batches, batch_size=None, num_workers=num_workers, **options)
 
     def __iter__(self) -> Iterator[Tensors]:

@@ -1,6 +1,7 @@
 """A bucket by `obstore`, the object_store of Rust."""
 
 import datetime
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -71,6 +72,21 @@ _BAD_CREDENTIALS = (
 )  # fmt: skip
 
 
+# The processes that asked a store, of which this one is a fork, and this one.
+_asked: set[int] = set()
+
+
+def _check_process() -> None:
+    """Refuses a request that would never be answered: the threads of obstore are not in a fork of their process."""
+    _asked.add(os.getpid())
+    if len(_asked) > 1:
+        raise Refused(
+            "other",
+            "this process is a fork of one that has asked a store, and does not have its threads: start it anew, as "
+            "multiprocessing does with spawn",
+        )
+
+
 class ObstoreBucket(Bucket):
     """A bucket of S3, or a container of Azure.
 
@@ -80,7 +96,17 @@ class ObstoreBucket(Bucket):
     """
 
     def __init__(self, client: Any, uploads: Any):
-        self._client, self._uploads = client, uploads
+        self._stores = client, uploads
+
+    @property
+    def _client(self) -> Any:
+        _check_process()
+        return self._stores[0]
+
+    @property
+    def _uploads(self) -> Any:
+        _check_process()
+        return self._stores[1]
 
     def list(self, prefix: str) -> Iterator[tuple[str, int, float, str]]:
         """Pages of a thousand objects."""
