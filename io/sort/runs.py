@@ -30,6 +30,7 @@ _PROCESS_BYTES = 256 << 20
 MAX_RUN_BYTES = min(32 << 20, max(16 << 20, _PROCESS_BYTES // (os.cpu_count() or 1)))
 # Rows that arrive in order need no more than this, which stays in the cache until it is written.
 ORDERED_BUFFER_BYTES = 1 << 20
+_NO_BYTES = np.zeros(0, np.uint8)
 # The index of a run has the first and the last key of each block of about this size.
 _INDEX_BYTES = 64 << 10
 
@@ -171,7 +172,8 @@ class RunWriter:
             end = self._filled + records.nbytes
             self._buffer[self._filled : end] = records.content
             self._filled = end
-            self._parts.append(records)
+            # Not the bytes: they lie in the buffer, and would be in memory twice.
+            self._parts.append(dataclasses.replace(records, data=_NO_BYTES))
 
     def flush(self) -> Iterator[Run]:
         """Writes the buffer and yields all remaining runs."""
