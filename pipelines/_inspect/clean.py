@@ -15,9 +15,9 @@ from penstock.io.files.paths import FileEntry
 from penstock.transforms.leftovers import leftovers
 from penstock.transforms.verify import Fault
 
-# A shard of a set: it lies in no folder of a window.
-_OF_SET = re.compile(r"[^/]+/[^/]+/(part-\d+-of-\d+\.[^/]*)$")
-_OF_WINDOW = re.compile(r"[^/]+/[^/]+/([^/_]+T\d{6}(?:\.\d+)?Z)[_./]")
+# A shard of a set, or its index: it lies in no folder of a window.
+_OF_SET = re.compile(r"[^/]+/(?:_index/)?[^/]+/(part-\d+-of-\d+\.[^/]*)$")
+_OF_WINDOW = re.compile(r"[^/]+/(?:_index/)?[^/]+/([^/_]+T\d{6}(?:\.\d+)?Z)[_./]")
 
 
 def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
