@@ -60,7 +60,7 @@ class Shard:
     crc32c: str
     sha256: str
     event_time: tuple[str, str] | None = None
-    index: ShardIndex | None = None
+    index: ShardIndex | None = dataclasses.field(default=None, kw_only=True)
 
     def stored(self) -> dict[str, tuple[int, str]]:
         """Returns size and CRC32C of its files, by their paths: of the shard, and of its index."""
