@@ -5,13 +5,13 @@ from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import IO
 
+import google_crc32c
 import numpy as np
 
 from penstock.io.dataset.manifest import Shard
 from penstock.io.dataset.options import INDEX_TYPE
 from penstock.io.dataset.shard_formats.base import ReadPiece
 from penstock.io.files import stores
-from penstock.io.kernel import crc32c
 from penstock.transforms.verify.fault import Fault
 
 _READ_BYTES = 1 << 20
@@ -63,7 +63,7 @@ class OffsetsCheck(contextlib.AbstractContextManager["OffsetsCheck"]):
         pieces: list[bytes] = []
         try:
             while size and self._file is not None and (piece := self._file.read(size)):
-                self._crc = crc32c.extend(self._crc, piece)
+                self._crc = google_crc32c.extend(self._crc, piece)
                 self._bytes, size = self._bytes + len(piece), size - len(piece)
                 pieces.append(piece)
         except OSError as error:

@@ -49,7 +49,7 @@ def _read(directory: str, shard: StoredShard, index: StoredIndex) -> np.ndarray:
             f"{path}: the index is damaged, or that of another shard: its CRC32C is not that of the manifest; copy the "
             "dataset again, or see penstock verify"
         )
-    offsets = np.frombuffer(content, INDEX_TYPE).astype(np.int64)
+    offsets = np.frombuffer(content, INDEX_TYPE).view("<i8")
     if offsets[0] != 0 or offsets[-1] != shard.bytes:
         raise wrong
     return offsets
