@@ -100,7 +100,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
       num_shards: shards of each split; None goes by `shard_bytes`.
       shard_bytes: aimed uncompressed bytes of a shard.
       format: of the shards, by its name in `penstock.io.dataset.shard_formats.SHARD_FORMATS`.
-      compression: of the shards, one that the format has; None is its default.
+      compression: of the shards, one that the format has; None is its default, and none with `index`.
       columns: names and types of the columns, which a format that has columns needs to know before there are rows.
       schema: the features that there may be, with their kinds; it is published as `schema.pbtxt`. Rows are not checked
         against the rest of it (`ValidateRecords`). None makes a schema of kinds, presence and numbers of values that
@@ -135,6 +135,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
         must be the same. Without a dataset there, one is written, whose first span it is.
       keep_origin: whether records say where they came from, in two columns that loaders leave out; rows need
         `_origin`, which readers give them (`penstock.io.reserved`).
+      index: write where the records of each shard begin (`OUTPUT/_index/`), so that `source()` of what is loaded finds
+        a record without reading the shard; for TFRecord that is not compressed.
       observer: is shown the rows that are written and rejected, stages files, and may refuse publication; without
         windows.
       summaries: makes what each window says of its rows beside them, such as statistics (`WindowStatistics`).
@@ -171,6 +173,7 @@ class WriteDataset(TakesBatches, RejectingTransform):
     resume: bool = False
     append: Addition | None = None
     keep_origin: bool = False
+    index: bool = False
     resumption: Resumption | None = None
     observer: DatasetObserver | None = None
     summaries: Summaries | None = None

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from spans_runs import schema
 
 from penstock.io.beam.windows import time_name
-from penstock.io.dataset.manifest import dataset_id
+from penstock.io.dataset.manifest import ShardIndex, dataset_id
 from penstock.io.dataset.shard_formats.tfrecord import encode_framed
 from penstock.io.dataset.windowed.manifest import WindowManifest, WindowShard, window_manifest_path
 from penstock.io.kernel import crc32c
@@ -28,14 +28,14 @@ def ids_of(number, late=False):
     return range(first, first + ROWS)
 
 
-def write_windows(output, numbers, late=(), final=True, status="published", created=None):
+def write_windows(output, numbers, late=(), final=True, status="published", created=None, index=False):
     """Writes windows of a second by their numbers, those in `late` with late rows too; again, if they are there."""
     output, numbers = pathlib.Path(output), list(numbers)
     (output / "windows").mkdir(parents=True, exist_ok=True)
     (output / "schema.pbtxt").write_text(text_format.MessageToString(schema()))
     for number in numbers:
-        shards = [_write(output, number, "on_time")]
-        shards += [_write(output, number, "late")] if number in late else []
+        shards = [_write(output, number, "on_time", index)]
+        shards += [_write(output, number, "late", index)] if number in late else []
         start = number * SECOND
         manifest = WindowManifest(
             run_id="r1",
@@ -67,9 +67,10 @@ def write_windows(output, numbers, late=(), final=True, status="published", crea
         pathlib.Path(window_manifest_path(str(output), name)).write_text(manifest.to_json())
 
 
-def _write(output, number, pane):
+def _write(output, number, pane, has_index):
     ids = pa.array(list(ids_of(number, pane == "late")), pa.int64())
-    data = bytes(encode_framed(pa.record_batch({"id": ids})).data)
+    encoded = encode_framed(pa.record_batch({"id": ids}))
+    data = bytes(encoded.data)
     folder = output / "train" / time_name(number * SECOND)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{'late' if pane == 'late' else 'part'}-00000-of-00001.tfrecord"
@@ -77,4 +78,12 @@ def _write(output, number, pane):
     digest = hashlib.sha256(data).hexdigest()
     checksum = f"{crc32c.extend(0, data):08x}"
     relative = str(path.relative_to(output))
-    return WindowShard(relative, "train", ROWS, len(data), len(data), checksum, digest, None, pane)
+    index = _write_index(output, f"_index/{relative}.index", encoded.offsets) if has_index else None
+    return WindowShard(relative, "train", ROWS, len(data), len(data), checksum, digest, None, pane, index=index)
+
+
+def _write_index(output, relative, offsets):
+    content, path = offsets.astype("<u8").tobytes(), output / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return ShardIndex(relative, len(content), f"{crc32c.extend(0, content):08x}")

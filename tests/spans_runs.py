@@ -11,7 +11,7 @@ from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.options import Addition
 from penstock.io.dataset.publish import Publisher
 from penstock.io.dataset.run_folder import manifest_version
-from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.shard import IndexPlace, write_shard
 from penstock.io.dataset.shuffle import merged_batches
 from penstock.io.dataset.spans.append import AddSpan
 from penstock.io.dataset.spec import DatasetSpec
@@ -62,7 +62,8 @@ def stage(output, batch, rejected=0, span=None, **changes):
         path = f"{split}/part-00000-of-00001{spec.suffix}"
         with merged_batches([encoder.encode(own).records], spec.splits) as merged:
             staged = run.staging.path(*path.split("/"))
-            shards.append(write_shard(staged, path, split, spec.shard_format(), merged))
+            index = IndexPlace.of(run.staging, path) if spec.index else None
+            shards.append(write_shard(staged, path, split, spec.shard_format(), merged, index=index))
     letters = []
     if rejected:
         path = run.staging.path("dead_letters", "a.jsonl")

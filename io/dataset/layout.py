@@ -10,12 +10,13 @@
       statistics/                   of the rows that came in, went out and were rejected: `<name>.pb` and `.json`
       <split>/part-00000-of-00008.tfrecord.gz
       dead_letters/part-00000-of-00002.jsonl
+      _index/<split>/part-00000-of-00008.tfrecord.index    where the records of a shard begin, with `--index`
       _history/                     metrics of this run, and of those before it; stays when the dataset is replaced
       .tmp-<run id>/                a run that has not finished, or that crashed; `owner.lock` tells which
 
 What is added is in folders of its own, and earlier manifests are kept (`penstock.io.dataset.spans`)::
 
-      run-<run id>/                 a span: its shards, dead letters and statistics; of a first one schema and graph too
+      run-<run id>/                 a span: shards, indexes, dead letters, statistics; of a first one schema and graph
       _versions/000001.json.gz      the manifest as it was before
 
 With windows, each window has its own manifest, and its own folders for shards and dead letters::
@@ -34,7 +35,7 @@ there. Manifests, `stream.json` and `_history/` are beside their folder, and so 
 
       run-<run id>/                 of a run that a manifest names; other such folders are of no dataset
         <split>/part-00000-of-00008.tfrecord.gz
-        dead_letters/  schema.pbtxt  statistics/  transform/
+        _index/  dead_letters/  schema.pbtxt  statistics/  transform/
         <split>/<start>/part-00000-of-00004-<attempt>.tfrecord.gz     with windows
         dead_letters/<any name>.jsonl
         statistics/<start>_<end>.<version>-<digest>.pb
@@ -57,6 +58,7 @@ from penstock.io.dataset.options import COMPACTED as COMPACTED
 from penstock.io.dataset.options import CROISSANT as CROISSANT
 from penstock.io.dataset.options import DEAD_LETTERS as DEAD_LETTERS
 from penstock.io.dataset.options import HISTORY as HISTORY
+from penstock.io.dataset.options import INDEXES as INDEXES
 from penstock.io.dataset.options import MANIFEST as MANIFEST
 from penstock.io.dataset.options import RUN_PREFIX as RUN_PREFIX
 from penstock.io.dataset.options import SCHEMA as SCHEMA
@@ -83,6 +85,9 @@ LOCK_PREFIX = f"{STAGING_PREFIX}lock-"
 # job may go on.
 Owner = Literal["running", "ended", "unknown"]
 
+# Of the index of a shard, behind the name of the shard.
+INDEX_SUFFIX = ".index"
+
 # This file is staged once the old dataset is deleted. A second attempt sees it and deletes nothing.
 CLEARED = "cleared"
 
@@ -91,8 +96,8 @@ _LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 _DATASET_FILE = re.compile(
     r"manifest\.json|README\.md|stream\.json|croissant\.json|schema\.pbtxt|\.tmp-.*"
-    r"|(statistics|transform|dead_letters|windows|_compacted|_history|_versions)/.*"
-    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|[^/]+/index\.json|schema\.pbtxt|unpublished|(statistics|transform|dead_letters)/.*)"
+    r"|(statistics|transform|dead_letters|windows|_compacted|_history|_index|_versions)/.*"
+    r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|[^/]+/index\.json|schema\.pbtxt|unpublished|(statistics|transform|dead_letters|_index)/.*)"
     r"|[^/]+/index\.json"
     r"|[^/]+/([^/]+/)?(part|late)-\d{5,}-of-\d{5,}\.[^/]*"
 )
@@ -207,6 +212,16 @@ class Staging:
     def path(self, *parts: str) -> str:
         """Returns a path inside the staging folder."""
         return stores.join(self.directory, *parts)
+
+    def index_path(self, shard: str) -> str:
+        """Returns the path of the index of a shard, both relative to the output.
+
+        >>> Staging("out", "r1").index_path("train/part-00000-of-00001.tfrecord")
+        '_index/train/part-00000-of-00001.tfrecord.index'
+        """
+        own = f"{self.name}/"
+        folder, path = (own, shard.removeprefix(own)) if shard.startswith(own) else ("", shard)
+        return f"{folder}{INDEXES}/{path}{INDEX_SUFFIX}"
 
     def temporary(self, *parts: str) -> str:
         """Returns the path of a file that is never published, in a folder that is deleted in the end."""

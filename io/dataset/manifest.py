@@ -7,7 +7,7 @@ import hashlib
 import json
 import types
 from collections import abc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from penstock.io.beam.json_coder import from_fields
@@ -19,6 +19,21 @@ from penstock.io.files import stores
 from penstock.io.reasons import Note
 
 _T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardIndex:
+    """Where the records of a shard begin (`penstock.io.dataset.shard.OffsetsSink`).
+
+    Attributes:
+      path: path relative to the dataset.
+      bytes: size of the file.
+      crc32c: CRC32C of the file, 8 hex digits.
+    """
+
+    path: str
+    bytes: int
+    crc32c: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +49,7 @@ class Shard:
       crc32c: CRC32C of the file as stored, 8 hex digits.
       sha256: SHA-256 of its content, hex.
       event_time: least and greatest event time (ISO 8601, UTC) of its rows; None if they have no event times.
+      index: where its records begin; None if that was not written.
     """
 
     path: str
@@ -44,6 +60,17 @@ class Shard:
     crc32c: str
     sha256: str
     event_time: tuple[str, str] | None = None
+    index: ShardIndex | None = dataclasses.field(default=None, kw_only=True)
+
+    def stored(self) -> dict[str, tuple[int, str]]:
+        """Returns size and CRC32C of its files, by their paths: of the shard, and of its index."""
+        files = (self,) if self.index is None else (self, self.index)
+        return {file.path: (file.bytes, file.crc32c) for file in files}
+
+    def placed(self, place: Callable[[str], str]) -> Self:
+        """Returns the shard with other paths of its files."""
+        index = self.index and dataclasses.replace(self.index, path=place(self.index.path))
+        return dataclasses.replace(self, path=place(self.path), index=index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +146,12 @@ class ManifestFile:
     extras: tuple[str, ...]
 
     def to_json(self) -> str:
-        """Returns indented JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"  # type: ignore[call-overload]
+        """Returns indented JSON. A shard without an index does not mention it, as before there were any."""
+        fields = dataclasses.asdict(self)  # type: ignore[call-overload]
+        for shard in fields["shards"]:
+            if shard["index"] is None:
+                del shard["index"]
+        return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -161,7 +192,8 @@ class ManifestFile:
 
     def files(self) -> Iterable[str]:
         """Yields the relative paths of all files that the manifest lists, except the contents of extra folders."""
-        yield from (shard.path for shard in self.shards)
+        for shard in self.shards:
+            yield from shard.stored()
         yield from (file.path for file in self.dead_letters)
         yield from self.extras
 

@@ -34,6 +34,10 @@ CROISSANT = "croissant.json"
 HISTORY = "_history"
 VERSIONS = "_versions"
 COMPACTED = "_compacted"
+# Where the records of each shard begin, in a folder of its own: a pattern of shards must not find them.
+INDEXES = "_index"
+# Of the numbers in an index.
+INDEX_TYPE = "<u8"
 
 # Of the folder of a run: in an object store, and on a disk of one that added to a dataset.
 RUN_PREFIX = "run-"

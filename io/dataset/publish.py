@@ -335,7 +335,8 @@ class Publisher:
         yield from (path for path in set(found) - {CARD, *manifest.files()} if not path.startswith(folders))
 
     def _damaged(self, manifest: Manifest, found: Mapping[str, int]) -> Iterator[str]:
-        yield from (shard.path for shard in manifest.shards if found.get(shard.path) != shard.bytes)
+        for shard in manifest.shards:
+            yield from (path for path, (size, _) in shard.stored().items() if found.get(path) != size)
         for extra in manifest.extras:
             if not any(f"{path}/".startswith(f"{extra}/") for path in found):
                 yield extra
@@ -357,7 +358,8 @@ class Publisher:
         )
 
     def _staged_files(self, manifest: Manifest) -> Iterable[str]:
-        yield from (shard.path for shard in manifest.shards)
+        for shard in manifest.shards:
+            yield from shard.stored()
         staged = list_files(self.staging.directory)
         yield from (path for path in staged if path.startswith(f"{HISTORY}/"))
         for extra in manifest.extras:

@@ -64,7 +64,7 @@ class RunFolder:
         names = self._letters(letters)
         return dataclasses.replace(
             manifest,
-            shards=tuple(dataclasses.replace(shard, path=self._place(shard.path)) for shard in manifest.shards),
+            shards=tuple(shard.placed(self._place) for shard in manifest.shards),
             dead_letters=tuple(
                 dataclasses.replace(file, path=name) for file, name in zip(manifest.dead_letters, names, strict=True)
             ),
@@ -248,8 +248,9 @@ def recent_folders(files: Iterable[FileEntry], since: float) -> set[str]:
 
 def _damaged(manifest: Manifest, present: Mapping[str, FileEntry]) -> Iterator[str]:
     for shard in manifest.shards:
-        if shard.path not in present or present[shard.path].size != shard.bytes:
-            yield shard.path
+        for path, (size, _) in shard.stored().items():
+            if path not in present or present[path].size != size:
+                yield path
     yield from (file.path for file in manifest.dead_letters if file.path not in present)
     yield from (extra for extra in manifest.extras if not any(f"{path}/".startswith(f"{extra}/") for path in present))
 

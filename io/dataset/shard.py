@@ -1,18 +1,37 @@
-"""Writes the file of one shard piece by piece, and hashes and counts it on the way."""
+"""Writes the file of one shard piece by piece, and hashes and counts it on the way; and where its records begin."""
 
 import contextlib
+import io
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from penstock.io.beam import progress
-from penstock.io.dataset.manifest import Shard
+from penstock.io.dataset.layout import Staging
+from penstock.io.dataset.manifest import Shard, ShardIndex
+from penstock.io.dataset.options import INDEX_TYPE
 from penstock.io.dataset.shard_formats.base import ShardFormat
 from penstock.io.files import stores
 from penstock.io.files.paths import is_local
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.kernel import crc32c
 from penstock.io.sort.merge import KEYS_END, MergedRuns
+from penstock.io.sort.records import EncodedRecords, Ints, RecordSink
+
+
+class IndexPlace(NamedTuple):
+    """Where the index of a shard is written, and its path relative to the dataset."""
+
+    staged: str
+    path: str
+
+    @classmethod
+    def of(cls, staging: Staging, shard: str) -> "IndexPlace":
+        """The place of the index of a shard that is staged under its own path."""
+        path = staging.index_path(shard)
+        return cls(staging.path(*path.split("/")), path)
 
 
 def write_shard(
@@ -24,13 +43,19 @@ def write_shard(
     low: int = 0,
     high: int = KEYS_END,
     uploads: stores.Uploads | None = None,
+    index: IndexPlace | None = None,
 ) -> Shard:
     """Writes one shard, a range of keys, to `staged`; returns its manifest entry, under the relative `path`.
 
-    A retried bundle writes the same bytes. An object is there once `uploads` are waited for, where they are given.
+    A retried bundle writes the same bytes. An object is there once `uploads` are waited for, where they are given. With
+    `index`, the offsets of the records are written there: the file must hold them as they are (`ShardKind.may_index`).
     """
-    with _StoredFile(staged, uploads) as file, shard_format.open(file.write) as shard:
-        written = merged.write(low, high, shard.sink)
+    with contextlib.ExitStack() as open_files:
+        file = open_files.enter_context(_StoredFile(staged, uploads))
+        offsets = open_files.enter_context(_StoredFile(index.staged, uploads)) if index else None
+        shard = open_files.enter_context(shard_format.open(file.write))
+        sink = shard.sink if offsets is None else OffsetsSink(shard.sink, offsets.write)
+        written = merged.write(low, high, sink)
     progress.add(shards=1)
     times = written.times
     return Shard(
@@ -42,7 +67,43 @@ def write_shard(
         crc32c=f"{file.crc32c:08x}",
         sha256=shard.content.sha256.hexdigest(),
         event_time=(_iso(times[0]), _iso(times[1])) if times else None,
+        index=ShardIndex(index.path, offsets.bytes, f"{offsets.crc32c:08x}") if index and offsets else None,
     )
+
+
+class OffsetsSink:
+    """Passes records on, and stores where each begins: the index of a shard.
+
+    An index is little-endian uint64[records + 1]: the offset of each record in the shard, and the end of the last one.
+    Record i, with its frame, is the bytes from the i-th number to the next one. A shard without records has one number,
+    0.
+    """
+
+    def __init__(self, sink: RecordSink, store: Callable[[bytes], Any]):
+        self._sink = sink
+        self._store = store
+        self._end = 0
+        store(np.zeros(1, INDEX_TYPE).tobytes())
+
+    def write_records(self, records: EncodedRecords) -> None:
+        """Takes records in their present order."""
+        self._sink.write_records(records)
+        self._add(np.diff(records.offsets))
+
+    def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
+        """Takes the records at these indices, in this order."""
+        self._sink.write_ordered(records, order)
+        self._add(np.diff(records.offsets)[order])
+
+    def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
+        """Takes the records between int64[n + 1] offsets of a file."""
+        self._sink.copy_records(file, offsets)
+        self._add(np.diff(offsets))
+
+    def _add(self, lengths: Ints) -> None:
+        ends = np.cumsum(lengths) + self._end
+        self._store(ends.astype(INDEX_TYPE).tobytes())
+        self._end = int(ends[-1]) if len(ends) else self._end
 
 
 class _StoredFile(contextlib.AbstractContextManager["_StoredFile"]):

@@ -24,7 +24,7 @@ from penstock.io.beam import progress
 from penstock.io.beam.stable_input import tries_once
 from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.manifest import Shard
-from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.shard import IndexPlace, write_shard
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.files import stores
 from penstock.io.files.paths import is_local
@@ -161,8 +161,9 @@ class _WriteShardFn(beam.DoFn):
 
     def _write(self, path: str, split: str, merged: MergedRuns, low: int = 0, high: int = KEYS_END) -> Iterator[Shard]:
         staged, shard_format = self._staging.path(*path.split("/")), self._spec.shard_format()
+        index = IndexPlace.of(self._staging, path) if self._spec.index else None
         try:
-            shard = write_shard(staged, path, split, shard_format, merged, low, high, self._uploads)
+            shard = write_shard(staged, path, split, shard_format, merged, low, high, self._uploads, index)
         except BaseException:
             self._uploads.give_up()
             raise

@@ -15,6 +15,7 @@ from penstock.io.dataset.options import (
     COMPACTED,
     DEAD_LETTERS,
     DEFAULT_SHARD_BYTES,
+    INDEXES,
     MAX_SPLITS,
     STATISTICS,
     TRANSFORM,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 # A split is a folder, so it cannot have the name of one of the other folders of a dataset.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, STATISTICS, WINDOWS, VERSIONS, COMPACTED})
+_OTHER_FOLDERS = frozenset({DEAD_LETTERS, TRANSFORM, STATISTICS, WINDOWS, VERSIONS, COMPACTED, INDEXES})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class DatasetSpec:
       num_shards: number of shards per split; None derives it from `shard_bytes`.
       shard_bytes: target size of a shard, in uncompressed bytes.
       format: shard format, a name from `SHARD_FORMATS`.
-      compression: shard compression, one that the format supports; None is the format's default.
+      compression: shard compression, one that the format supports; None is the format's default, with `index` `none`.
       columns: names and types of the columns, for a format that needs them; in `sequence_example`, those that are lists
         are feature lists.
       schema: the features that records may have, with their kinds, which is published with the dataset; None to make
@@ -68,6 +69,8 @@ class DatasetSpec:
       resume: whether the output may already hold windows.
       append: adds what is written to the dataset that is there, as a span; None writes a dataset.
       keep_origin: whether records say where they came from (`penstock.io.reserved`).
+      index: write where the records of each shard begin, so that one of them is found without reading the shard; for
+        TFRecord that is not compressed.
 
     Raises:
       ConfigError: for a value out of range.
@@ -95,9 +98,10 @@ class DatasetSpec:
     resume: bool = False
     append: Addition | None = None
     keep_origin: bool = False
+    index: bool = False
 
     def __post_init__(self) -> None:
-        self._set("compression", known_compression(self.format, self.compression))
+        self._set("compression", self._known_compression())
         if self.columns is not None and not SHARD_FORMATS[self.format].needs_columns:
             raise ConfigError(f"columns are for formats that need them, which {self.format} does not: leave them out")
         self._set("splits", tuple(self.splits))
@@ -113,6 +117,22 @@ class DatasetSpec:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+    def _known_compression(self) -> str:
+        compression = "none" if self.index and self.compression is None else self.compression
+        known = known_compression(self.format, compression)
+        if self.index and not SHARD_FORMATS[self.format].may_index:
+            indexed = " and ".join(name for name, kind in SHARD_FORMATS.items() if kind.may_index)
+            raise ConfigError(
+                f"index says where records begin in shards of the formats {indexed}, and the format {self.format} "
+                "finds its rows in its own way, or not at all: leave index out"
+            )
+        if self.index and known != "none":
+            raise ConfigError(
+                f"index says where records begin, and shards with {known} can only be read from their beginning: pass "
+                "compression none, or leave index out"
+            )
+        return known
 
     def _check_numbers(self) -> None:
         if self.num_shards is not None and self.num_shards < 1:

@@ -69,7 +69,8 @@ class ManifestSummary:
       last_event: the greatest event time in its shards, as text; None if they have none.
       window: as text, start and end; None for a whole dataset, as the bounds.
       files: relative paths of its shards, dead letters and statistics.
-      shards: those of them that are shards; of a window that was put together with others, they may be gone.
+      shards: those of them that are shards or their indexes; of a window that was put together with others, they may be
+        gone.
       anomalies: what is wrong with the rows of a window, as in its manifest.
       extras: files and folders that belong to the dataset as a whole.
       spans: of a dataset that was added to: of each its `name`, `date`, `created`, `rows_in`, `rows_out` and
@@ -137,7 +138,8 @@ def _summary(fields: Mapping[str, Any], is_window: bool) -> dict[str, Any]:
         "window": window,
         "bounds": _bounds(window, fields["windows"]) if window else None,
         "files": (
-            *(file["path"] for file in (*fields["shards"], *fields["dead_letters"])),
+            *_files_of_shards(fields),
+            *(file["path"] for file in fields["dead_letters"]),
             *statistics_files(fields.get("statistics")),
             *statistics_files(fields.get("statistics_rejected")),
         ),
@@ -145,8 +147,13 @@ def _summary(fields: Mapping[str, Any], is_window: bool) -> dict[str, Any]:
         "extras": tuple(fields["extras"]),
         "spans": tuple({name: span[name] for name in _OF_SPAN} for span in fields.get("spans", ())),
         "dataset_version": int(fields.get("dataset_version", 1)),
-        "shards": tuple(shard["path"] for shard in fields["shards"]),
+        "shards": tuple(_files_of_shards(fields)),
     }
+
+
+def _files_of_shards(fields: Mapping[str, Any]) -> Iterator[str]:
+    for shard in fields["shards"]:
+        yield from (str(file["path"]) for file in (shard, shard.get("index")) if file)
 
 
 _OF_SPAN = ("name", "date", "created", "rows_in", "rows_out", "rows_rejected")
@@ -175,7 +182,7 @@ class SetSummary:
     Attributes:
       path: of the manifest, relative to the dataset.
       parts: names of the windows.
-      files: relative paths of its shards.
+      files: relative paths of its shards and their indexes.
       replaces: folders of earlier sets, whose rows are in this one.
     """
 
@@ -406,7 +413,7 @@ def read_sets(output: str, names: Iterable[str]) -> "list[SetSummary | Damage]":
             if fields["version"] != ManifestFile.VERSION:
                 raise ValueError(f"manifest version must be {ManifestFile.VERSION}, got {fields['version']}")
             parts = tuple(str(part["name"]) for part in fields["parts"])
-            files = tuple(str(shard["path"]) for shard in fields["shards"])
+            files = tuple(_files_of_shards(fields))
             found.append(SetSummary(path, parts, files, tuple(map(str, fields["replaces"]))))
         except (KeyError, TypeError, AttributeError, RecursionError, ValueError, OSError) as error:
             found.append(Damage(path, f"not a manifest: {error!r}"))

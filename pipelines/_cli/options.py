@@ -276,8 +276,14 @@ class OutputOptions(Options):
     )
     compression: str | None = flag(
         "compression of the shards, one that their format has (default: gzip for tfrecord and sequence_example, else "
-        "zstd)",
+        "zstd; none with --index)",
         choices=COMPRESSIONS,
+    )
+    index: bool = flag(
+        "write where the records of each shard begin, to OUTPUT/_index/, so that source() of penstock.load finds a "
+        "record without reading the shard; for tfrecord and sequence_example that are not compressed",
+        False,
+        action="store_true",
     )
     shuffle: Shuffle = flag(
         "global: a seeded shuffle of each split; none: the order of the input", "global", choices=get_args(Shuffle)

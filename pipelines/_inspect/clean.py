@@ -15,9 +15,9 @@ from penstock.io.files.paths import FileEntry
 from penstock.transforms.leftovers import leftovers
 from penstock.transforms.verify import Fault
 
-# A shard of a set: it lies in no folder of a window.
-_OF_SET = re.compile(r"[^/]+/[^/]+/(part-\d+-of-\d+\.[^/]*)$")
-_OF_WINDOW = re.compile(r"[^/]+/[^/]+/([^/_]+T\d{6}(?:\.\d+)?Z)[_./]")
+# A shard of a set, or its index: it lies in no folder of a window.
+_OF_SET = re.compile(r"[^/]+/(?:_index/)?[^/]+/(part-\d+-of-\d+\.[^/]*)$")
+_OF_WINDOW = re.compile(r"[^/]+/(?:_index/)?[^/]+/([^/_]+T\d{6}(?:\.\d+)?Z)[_./]")
 
 
 def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
@@ -72,9 +72,11 @@ def _beside_windows(dataset: str, files: Sequence[FileEntry], since: float) -> s
 
 
 def _start(path: str) -> str | None:
-    """The start of the window that a shard or statistics in the folder of a run are of, as in file names.
+    """The start of the window that a shard, an index or statistics in the folder of a run are of, as in file names.
 
     >>> _start("run-r1/train/20260101T000000Z/part-00000-of-00001-1a2b3c4d.tfrecord")
+    '20260101T000000Z'
+    >>> _start("run-r1/_index/train/20260101T000000Z/part-00000-of-00001-1a2b3c4d.tfrecord.index")
     '20260101T000000Z'
     >>> _start("run-r1/statistics/20260101T000000Z_20260101T000100Z.1-1a2b3c4d.pb")
     '20260101T000000Z'

@@ -105,6 +105,8 @@ class Appending:
         flags["compression"] = options.output.compression or base.compression
         if "output_format" not in given:
             flags["output_format"] = base.format
+        has_index = flags["compression"] == base.compression and any(shard.index for shard in base.shards)
+        flags["index"] = options.output.index or has_index
         flags["keep_origin"] = keeps_origins(base.provenance)
         if options.output.keep_origin and not flags["keep_origin"]:
             raise ConfigError(

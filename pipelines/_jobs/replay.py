@@ -51,6 +51,7 @@ _INHERITED = (
     "output_format",
     "sequence_features",
     "compression",
+    "index",
     "keep_origin",
 )
 
@@ -78,6 +79,7 @@ def completed(options: ReplayOptions) -> ReplayOptions:
     """
     given = options.given | ({"transform"} if options.transform.features else set())
     given |= {"compression", "sequence_features"} if "output_format" in given else set()
+    given |= {"index"} if "compression" in given else set()
     given |= set(SPLIT_FLAGS) if given & set(KIND_FLAGS) else set()
     return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
 

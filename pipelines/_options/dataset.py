@@ -184,6 +184,7 @@ class DatasetJobOptions(JobOptions, abc.ABC):
             resume=output.resume,
             append=Addition(output.span) if output.append else None,
             keep_origin=output.keep_origin,
+            index=output.index,
         )
 
     def _check_translation(self) -> None:

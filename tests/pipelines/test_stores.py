@@ -162,13 +162,20 @@ def test_windows_are_the_same_as_on_a_disk(local, store):
         lines = "".join(f"{i},{1_700_000_040 + i}\n" for i in range(200))
         stores.write_file(f"{root}/times.csv", f"id,time\n{lines}".encode())
         out = f"--output={root}/windows"
-        flags = [f"--input={root}/times.csv", "--event_time=time:s", "--window=fixed:60s", "--num_shards=2", out]
+        flags = [
+            f"--input={root}/times.csv",
+            "--event_time=time:s",
+            "--window=fixed:60s",
+            "--num_shards=2",
+            out,
+            "--index",
+        ]
         assert prepare.run(flags) == 0
         assert verify.run([f"--dataset={root}/windows"]) == 0
         assert prepare.run([*flags, "--overwrite"]) == 0
         windows = list(read_window_manifests(f"{root}/windows"))
         assert sum(window.rows_out for window in windows) == 200
-        shards = [replace(shard, path="") for window in windows for shard in window.shards]
+        shards = [shard.placed(lambda _: "") for window in windows for shard in window.shards]
         ids.append(([(window.name, window.dataset_id) for window in windows], shards))
     assert ids[0] == ids[1]
     # Of the two runs into the store, the second one is all there is, and has said so.

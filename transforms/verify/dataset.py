@@ -169,7 +169,8 @@ def _verify_windows(directory: str, names: Iterable[str]) -> Iterator[Fault]:
         yield from _check_set(one, path, manifests)
     if not manifests:
         return
-    replaced = {shard.path for path in compacted & manifests.keys() for shard in manifests[path].shards}
+    gone = [shard for path in compacted & manifests.keys() for shard in manifests[path].shards]
+    replaced = {path for shard in gone for path in shard.stored()}
     named = {file for one in (*manifests.values(), *sets.values()) for file in one.files()} - replaced
     last = list(manifests.values())[-1]
     extras = {extra for manifest in manifests.values() for extra in manifest.extras}

@@ -18,6 +18,7 @@ from penstock.io.reasons import Reason, codes_of
 from penstock.io.schema import Kind
 from penstock.transforms.checks.validate import RecordChecks, validate_batch
 from penstock.transforms.verify.fault import Fault, unless_unreadable
+from penstock.transforms.verify.offsets import OffsetsCheck
 
 Stored = Manifest | WindowManifest | WindowSet
 
@@ -43,9 +44,11 @@ def check_shards(
     }
     with FetchedAhead({path: present[shard.path] for path, shard in shards.items()}) as ahead:
         for path, shard in shards.items():
+            offsets = OffsetsCheck(directory, shard, present)
             yield from unless_unreadable(
-                shard.path, _check_shard(ahead.local_file(path), shard, reader, expected, held)
+                shard.path, _check_shard(ahead.local_file(path), shard, reader, expected, held, offsets)
             )
+            yield from offsets.faults()
 
 
 def _check_shard(
@@ -54,15 +57,21 @@ def _check_shard(
     shard_format: ShardFormat,
     expected: "Expected",
     held: Set[str],
+    offsets: OffsetsCheck,
 ) -> Iterator[Fault]:
     # It is read twice, and comes over the network once.
-    with file as path:
+    with file as path, offsets:
         yield from _check_stored(path, shard)
-        yield from _check_read(path, shard, shard_format, expected, held)
+        yield from _check_read(path, shard, shard_format, expected, held, offsets)
 
 
 def _check_read(
-    path: str, shard: Shard, shard_format: ShardFormat, expected: "Expected", held: Set[str]
+    path: str,
+    shard: Shard,
+    shard_format: ShardFormat,
+    expected: "Expected",
+    held: Set[str],
+    offsets: OffsetsCheck,
 ) -> Iterator[Fault]:
     wrong: _WrongRecords | _OtherKinds
     wrong = _OtherKinds(expected, shard.path) if isinstance(expected, KindsByFeature) else _WrongRecords(expected, held)
@@ -72,6 +81,7 @@ def _check_read(
             content.add(piece.content)
             records += piece.records
             wrong.add(piece)
+            offsets.add(piece)
             progress.add(rows=piece.records)
     except InputError as error:
         # The fault has the path already, and a library's message may have several lines.

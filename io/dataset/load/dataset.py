@@ -189,11 +189,11 @@ class LoadedDataset:
     def source(self, missing: str | Mapping[str, Any] = "error", pad: Mapping[str, int] | None = None) -> RecordSource:
         """Returns the records by their number, as grain's `RandomAccessDataSource`.
 
-        The shards must be ArrayRecord, or TFRecord that is not compressed. A record is what a row of `numpy` is. Who
-        takes them shards and shuffles.
+        The shards must be ArrayRecord, or TFRecord that is not compressed, best with an index (`prepare --index`). A
+        record is what a row of `numpy` is. Who takes them shards and shuffles.
 
         Raises:
-          ConfigError: as `numpy`; for shards that are Parquet or compressed, of which single records cannot be read;
+          ConfigError: as `numpy`; for shards of which single records cannot be read: of other formats, or compressed;
             for a dataset that is shared among ranks, shuffled, or of which damage is skipped.
         """
         own = self.reading

@@ -1,7 +1,7 @@
 """Records by their number, as `grain` takes them: the protocol of its RandomAccessDataSource, without grain.
 
-ArrayRecord has an index of its records. TFRecord has none: the first record that is asked of a shard reads the shard
-once, and keeps where its records are, 8 bytes each.
+ArrayRecord has an index of its records. Where those of TFRecord are is kept, 8 bytes each, once the first record is
+asked of a shard: its index is read (`--index`), or, without one, the shard as a whole.
 """
 
 import contextlib
@@ -19,13 +19,16 @@ from penstock.io.dataset.load.arrays import Arrays, Ragged, ToArrays
 from penstock.io.dataset.load.shards.choose import open_reader
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, open_stored
-from penstock.io.dataset.load.shards.readers import ArrayRecordReader, ExampleReader, wrong_count
+from penstock.io.dataset.load.shards.index import find_records
+from penstock.io.dataset.load.shards.readers import ArrayRecordReader, ExampleReader
 from penstock.io.errors import ConfigError, InputError
-from penstock.io.examples.frames import Frames, damaged_records, read_frames
+from penstock.io.examples.frames import Frames, damaged_records
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES
 
 Row = dict[str, Any]
+
+_BY_NUMBER = frozenset({"tfrecord", "sequence_example", "arrayrecord"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +49,15 @@ class RecordSource:
     rule: ToArrays
 
     def __post_init__(self) -> None:
-        if self.contents.format == "parquet":
+        if self.contents.format not in _BY_NUMBER:
             raise ConfigError(
-                f"{self.contents.directory}: Parquet gives no single rows: read its batches, or write the dataset with "
-                "--output_format arrayrecord"
+                f"{self.contents.directory}: shards of the format {self.contents.format} give no single rows: read "
+                "their batches, or write the dataset with --output_format arrayrecord"
             )
         if self.contents.format != "arrayrecord" and self.contents.compression != "none":
             raise ConfigError(
                 f"{self.contents.directory}: shards with {self.contents.compression} can only be read from their "
-                "beginning: write the dataset with --compression none, or with --output_format arrayrecord"
+                "beginning: write the dataset with --index, or with --output_format arrayrecord"
             )
 
     @functools.cached_property
@@ -159,12 +162,7 @@ class _TFRecords(_Records):
         """Returns int64[records + 1], where each frame begins, and the last one ends."""
         with self._lock:
             if self._offsets is None:
-                with open_stored(self._path, self._shard.bytes) as stored:
-                    found = [one.offsets for one in read_frames(stored, self._path, in_place=True)]
-                offsets = np.concatenate([*found, np.array([self._shard.bytes], np.int64)])
-                if len(offsets) != self._shard.records + 1:
-                    raise wrong_count(self._path, self._shard, f"{len(offsets) - 1}")
-                self._offsets = offsets
+                self._offsets = find_records(self._reader.directory, self._shard)
             return self._offsets
 
 

@@ -30,6 +30,8 @@ class ShardKind:
       extra: the extra that must be installed.
       marks_missing: whether a column that always has a value is written in another way.
       has_index: whether a file lists the shards of a split, so that all of them are published at once.
+      may_index: whether an index of each shard can say where its records begin: the file is the records one after the
+        other, where it is not compressed.
     """
 
     implementation: str
@@ -40,6 +42,7 @@ class ShardKind:
     extra: Extra | None = None
     marks_missing: bool = False
     has_index: bool = False
+    may_index: bool = False
 
 
 _TFRECORD = {"gzip": ".tfrecord.gz", "zlib": ".tfrecord.zlib", "none": ".tfrecord"}
@@ -49,10 +52,10 @@ _MDS = {"none": ".mds", "zstd": ".mds.zstd"}
 _ARRAYRECORD = dict.fromkeys(("zstd", "brotli", "snappy", "none"), ".array_record")
 
 SHARD_FORMATS: Mapping[str, ShardKind] = {
-    "tfrecord": ShardKind("tfrecord:TFRecord", _TFRECORD, "application/x-tfrecord"),
+    "tfrecord": ShardKind("tfrecord:TFRecord", _TFRECORD, "application/x-tfrecord", may_index=True),
     "parquet": ShardKind("parquet:Parquet", _PARQUET, "application/vnd.apache.parquet", True, needs_columns=True),
     "sequence_example": ShardKind(
-        "sequence_example:SequenceExample", _TFRECORD, "application/x-tfrecord", needs_columns=True
+        "sequence_example:SequenceExample", _TFRECORD, "application/x-tfrecord", needs_columns=True, may_index=True
     ),
     "arrayrecord": ShardKind("arrayrecord:ArrayRecord", _ARRAYRECORD, "application/x-arrayrecord", extra=ARRAYRECORD),
     "webdataset": ShardKind("webdataset:WebDataset", _TAR, "application/x-tar", True, needs_columns=True),

@@ -94,12 +94,15 @@ class SpanFolder:
         extras = [extra for extra in manifest.extras if is_first or extra == STATISTICS]
         return dataclasses.replace(
             manifest,
-            shards=tuple(dataclasses.replace(shard, path=f"{self.name}/{shard.path}") for shard in manifest.shards),
+            shards=tuple(shard.placed(self._place) for shard in manifest.shards),
             dead_letters=tuple(
                 dataclasses.replace(file, path=f"{self.name}/{file.path}") for file in manifest.dead_letters
             ),
             extras=tuple(f"{self.name}/{extra}" for extra in extras),
         )
+
+    def _place(self, path: str) -> str:
+        return f"{self.name}/{path}"
 
     def move_in(self, manifest: Manifest | WindowSet, letters: Mapping[str, str], is_first: bool = False) -> None:
         """Moves what is staged to its place; may be called again.
@@ -115,12 +118,13 @@ class SpanFolder:
         staged = list_files(self.staging.directory)
         extras = manifest.extras if is_first else (STATISTICS,)
         kept = [path for path in staged if path in extras or path.startswith(tuple(f"{extra}/" for extra in extras))]
-        names = {self.staging.path(*path.split("/")): path for path in (*(one.path for one in manifest.shards), *kept)}
+        stored = {path: size for one in manifest.shards for path, (size, _) in one.stored().items()}
+        names = {self.staging.path(*path.split("/")): path for path in (*stored, *kept)}
         moves = {source: self._url(name) for source, name in {**names, **letters}.items() if stores.exists(source)}
         stores.write_file(self._url(_MARK), b"\n", "text/plain")
         move_files(moves)
         present = list_files(stores.join(self.staging.output, self.name))
-        wrong = [one.path for one in manifest.shards if present.get(one.path) != one.bytes]
+        wrong = [path for path, size in stored.items() if present.get(path) != size]
         wrong += [file.path for file in manifest.dead_letters if file.path not in present]
         if is_first:
             wrong += [extra for extra in extras if not any(f"{path}/".startswith(f"{extra}/") for path in present)]

@@ -85,6 +85,7 @@ def _written(before: Manifest, spans: Sequence[Span], staging: Staging, shard_by
         compression=before.compression,
         shuffle=before.shuffle,  # type: ignore[arg-type]
         seed=before.seed,
+        index=any(shard.index for shard in shards),
     )
     written = write_anew(staging, spec, shards, tuple(before.splits))
     files = [file for part in parts for file in part.dead_letters]

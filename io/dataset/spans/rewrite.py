@@ -18,7 +18,7 @@ from penstock.io.beam import progress
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.dataset.layout import Staging, part_name
 from penstock.io.dataset.manifest import Shard
-from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.shard import IndexPlace, write_shard
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, load_format
 from penstock.io.dataset.shard_formats.base import Content, ReadPiece, ShardFormat
 from penstock.io.dataset.shuffle import ShardPlan, spill_directory
@@ -90,7 +90,9 @@ class _Split:
         for index in range(total):
             path = f"{self.split}/{part_name(index, total, self.spec.suffix)}"
             staged = self.staging.path(*path.split("/"))
-            shard = write_shard(staged, path, self.split, writer, merged, bounds[index], bounds[index + 1])
+            place = IndexPlace.of(self.staging, path) if self.spec.index else None
+            low, high = bounds[index], bounds[index + 1]
+            shard = write_shard(staged, path, self.split, writer, merged, low, high, index=place)
             for _ in self._pieces(staged, shard, again):
                 pass
             yield dataclasses.replace(shard, event_time=_times(self.shards))

@@ -145,7 +145,9 @@ def _fields(path: str, content: bytes | None) -> dict[str, Any] | None:
 
 
 def _named(fields: Mapping[str, Any]) -> set[str]:
-    return {*fields["extras"], *(file["path"] for file in (*fields["shards"], *fields["dead_letters"]))}
+    indexes = [shard["index"] for shard in fields["shards"] if shard.get("index")]
+    files = (*fields["shards"], *indexes, *fields["dead_letters"])
+    return {*fields["extras"], *(file["path"] for file in files)}
 
 
 def _within(path: str, since: Mapping[str, str]) -> str | None:

@@ -178,6 +178,7 @@ def _compact(
             compression=newest.common["compression"],
             shuffle=newest.common["shuffle"],
             seed=newest.common["seed"],
+            index=any(shard.index for shard in shards),
         )
         written = tuple(write_anew(staging, spec, shards, splits))
         made = WindowSet(
@@ -215,7 +216,7 @@ def _check_alike(output: str, windows: Sequence[_Read]) -> None:
 
 def _publish(staging: Staging, written: WindowSet, before: WindowSet | None, windows: Sequence[_Read]) -> WindowSet:
     output, folder = staging.output, SpanFolder(staging)
-    shards = tuple(dataclasses.replace(shard, path=f"{folder.name}/{shard.path}") for shard in written.shards)
+    shards = tuple(shard.placed(lambda path: f"{folder.name}/{path}") for shard in written.shards)
     made = dataclasses.replace(written, shards=shards)
     path = window_set_path(output, made.name)
     with alone(lock_path(output)):
@@ -280,7 +281,8 @@ def superseded_by_sets(output: str, present_files: Iterable[str]) -> dict[str, s
         since |= dict.fromkeys(one.replaces, one.created)
         for part in one.parts:
             manifest = WindowManifest.read(window_manifest_path(output, part.name))
-            found |= {shard.path: one.created for shard in (manifest.shards if manifest else ())}
+            shards = manifest.shards if manifest else ()
+            found |= {path: one.created for shard in shards for path in shard.stored()}
     left_out = ((path, found.get(path) or since.get(path.partition("/")[0])) for path in present_files)
     return {path: time for path, time in left_out if time is not None}
 

@@ -176,7 +176,7 @@ class WindowPublisher:
         self._check_sizes([shard for shard in new.shards if not (self.staging.is_final and shard in known)])
         for staged, name in sealed.moves.items():
             if staged not in moved:
-                self._check_content(next(shard for shard in new.shards if shard.path == name), known)
+                self._check_content(next(shard for shard in new.shards if name in shard.stored()), name, known)
 
     def _with_rejected(self, sealed: SealedWindow, current: WindowManifest | None) -> SealedWindow:
         """Publishes the summary of the dead letters; returns the version with a manifest that names it.
@@ -273,28 +273,29 @@ class WindowPublisher:
             )
 
     def _check_sizes(self, shards: Collection[WindowShard]) -> None:
-        """Checks that published shards exist and have the sizes that were written."""
+        """Checks that published shards and their indexes exist and have the sizes that were written."""
         output = self.staging.output
-        folders = {shard.path.rpartition("/")[0] for shard in shards}
+        stored = {path: size for shard in shards for path, (size, _) in shard.stored().items()}
+        folders = {path.rpartition("/")[0] for path in stored}
         found = {
             f"{folder}/{name}": size
             for folder in folders
             for name, size in list_files(stores.join(output, *folder.split("/"))).items()
         }
-        for shard in shards:
-            if found.get(shard.path) != shard.bytes:
-                raise self._wrong(shard, f"{shard.bytes} bytes", f"{found.get(shard.path, 'no file')}")
+        for path, size in stored.items():
+            if found.get(path) != size:
+                raise self._wrong(path, f"{size} bytes", f"{found.get(path, 'no file')}")
 
-    def _check_content(self, shard: WindowShard, known: Collection[object]) -> None:
-        """Checks a shard that was moved before, and not by this attempt: it must be the one that was staged."""
+    def _check_content(self, shard: WindowShard, path: str, known: Collection[object]) -> None:
+        """Checks a file of a shard that was moved before, and not by this attempt: it must be what was staged."""
         if shard not in known:
-            found = _crc32c(stores.join(self.staging.output, *shard.path.split("/")))
-            if found != shard.crc32c:
-                raise self._wrong(shard, f"the CRC32C {shard.crc32c}", found)
+            found, (_, due) = _crc32c(stores.join(self.staging.output, *path.split("/"))), shard.stored()[path]
+            if found != due:
+                raise self._wrong(path, f"the CRC32C {due}", found)
 
-    def _wrong(self, shard: WindowShard, due: str, found: str) -> DataError:
+    def _wrong(self, path: str, due: str, found: str) -> DataError:
         return DataError(
-            f"{self.staging.output}: {shard.path} must have {due}, found {found}; does another job write into the same "
+            f"{self.staging.output}: {path} must have {due}, found {found}; does another job write into the same "
             "folder?"
         )
 

@@ -52,7 +52,7 @@ class SealedWindow:
 
     Attributes:
       start: start of the window, microseconds.
-      moves: staged path of a shard -> path relative to the dataset; none of those that are in their place already.
+      moves: staged path of a shard or an index -> path relative to the dataset; none of those that are in their place.
       letters: the same of dead-letter files: path relative to the dataset -> the staged files to join into it.
       swept: chunk files of earlier windows, by the start of the window, which it needs no more once it is published.
       summaries: paths of the files with the states of its panes; none if it has no summary.
@@ -204,8 +204,8 @@ class SealingRules:
 
     def _moves(self, staged: Iterable[StagedShard]) -> dict[str, str]:
         """The renames of shards; one that a release before this one staged in a store is still to be renamed."""
-        places = {item.path: item.shard.path for item in staged}
-        return {path: name for path, name in places.items() if not self._is_final(path, name)}
+        moved = (item for item in staged if not self._is_final(item.path, item.shard.path))
+        return {path: name for item in moved for path, name in item.places().items()}
 
     def _is_final(self, path: str, name: str) -> bool:
         return self.staging is not None and self.staging.final_name(path) == name

@@ -13,9 +13,9 @@ from apache_beam.typehints import KV
 from penstock.io.beam.json_coder import OneOf, register_json
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.windows import AnyWindows, time_name
-from penstock.io.dataset.layout import Staging, part_name
+from penstock.io.dataset.layout import INDEX_SUFFIX, Staging, part_name
 from penstock.io.dataset.observer import Summaries
-from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.shard import IndexPlace, write_shard
 from penstock.io.dataset.shuffle import merged_batches
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import Chunk, read_bytes, read_part, read_sources
@@ -51,6 +51,11 @@ class StagedShard:
 
     path: str
     shard: WindowShard
+
+    def places(self) -> dict[str, str]:
+        """Where its files are, to their paths relative to the dataset; an index is staged beside its shard."""
+        index = self.shard.index
+        return {self.path: self.shard.path, **({self.path + INDEX_SUFFIX: index.path} if index else {})}
 
 
 @register_json
@@ -126,11 +131,17 @@ class ShardStaging:
         path = self.path(window, pane, task, name)
         final, staged = stores.join(self.staging.output, *path.split("/")), stores.join(self.folder(window), name)
         staged = final if self.staging.is_final else staged
+        index = self._index(path, staged) if self.spec.index else None
         parts = (read_part(part.path, part.offset, part.length) for part in task.parts)
         split, shard_format = self.spec.splits[task.split], self.spec.shard_format()
         with merged_batches(parts, self.spec.splits) as merged:
-            shard = write_shard(staged, path, split, shard_format, merged)
+            shard = write_shard(staged, path, split, shard_format, merged, index=index)
         return StagedShard(staged, WindowShard(**vars(shard), pane=pane))
+
+    def _index(self, path: str, staged: str) -> IndexPlace:
+        index = self.staging.index_path(path)
+        final = stores.join(self.staging.output, *index.split("/"))
+        return IndexPlace(final if self.staging.is_final else staged + INDEX_SUFFIX, index)
 
     def summarize(self, window: int, parts: Iterable[PartRef], name: str) -> str:
         """Merges the summaries of chunks into a file of a name that no other attempt uses; returns its path."""

@@ -11,7 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from penstock.io.dataset import publish as publish_dataset
 from penstock.io.dataset.layout import Staging, lock_path
-from penstock.io.dataset.manifest import Shard, read_manifest
+from penstock.io.dataset.manifest import Shard, ShardIndex, read_manifest
 from penstock.io.dataset.publish import Publisher, read_outcome
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
@@ -29,8 +29,16 @@ def write(path, text="x"):
 def shard(staging, split, index=0, total=1, records=3):
     path = f"{split}/part-{index:05d}-of-{total:05d}.tfrecord"
     text = f"{staging.run_id} {path}"
-    write(staging.path(path), text)
-    return Shard(path, split, records, len(text), 1, "00000000", f"sha of {path}")
+    entry = described(text, path, split, records)
+    for name in entry.stored():
+        write(staging.path(*name.split("/")), text)
+    return entry
+
+
+def described(text, path, split, records=3):
+    """What the manifest says of a shard of this text; those of train have an index, of the same text."""
+    index = ShardIndex(f"_index/{path}.index", len(text), "00000000") if split == "train" else None
+    return Shard(path, split, records, len(text), 1, "00000000", f"sha of {path}", index=index)
 
 
 def rejects(staging, name="b", records=1, stage="validate"):
@@ -71,6 +79,7 @@ DATASET = {
     "schema.pbtxt",
     "transform/fn/saved_model.pb",
     "train/part-00000-of-00001.tfrecord",
+    "_index/train/part-00000-of-00001.tfrecord.index",
     "eval/part-00000-of-00001.tfrecord",
     "dead_letters/part-00000-of-00002.jsonl",
     "dead_letters/part-00001-of-00002.jsonl",
@@ -218,8 +227,8 @@ def crash(tmp_path, monkeypatch, step):
     return run
 
 
-# The manifest is staged, 7 old files go, that is noted, 6 files move, the manifest moves.
-STEPS = range(1, 17)
+# The manifest is staged, 8 old files go, that is noted, 7 files move, the manifest moves.
+STEPS = range(1, 19)
 
 
 def test_steps_of_a_publication_are_all_tested(tmp_path, monkeypatch):
@@ -240,13 +249,13 @@ def test_publication_that_fails_at_any_step_can_be_repeated(tmp_path, monkeypatc
     ]
     assert run.publish(shards, files, 7).status == "published"
     assert set(list_files(str(tmp_path))) == DATASET
-    for path in ("train/part-00000-of-00001.tfrecord", "schema.pbtxt"):
+    for path in ("train/part-00000-of-00001.tfrecord", shards[0].index.path, "schema.pbtxt"):
         assert (tmp_path / path).read_text().startswith("new")
 
 
 def staged_before(text):
     path = text.removeprefix("new ")
-    return Shard(path, path.split("/")[0], 3, len(text), 1, "00000000", f"sha of {path}")
+    return described(text, path, path.split("/")[0])
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import pathlib
 import zlib
 
 import google_crc32c
@@ -7,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.io.dataset.shard import write_shard
+from penstock.io.dataset.manifest import ShardIndex
+from penstock.io.dataset.shard import IndexPlace, write_shard
 from penstock.io.dataset.shard_formats import load_format
 from penstock.io.sort.merge import MergedRuns
 from penstock.io.sort.records import records_batch
@@ -26,13 +28,12 @@ def batch():
     return records_batch(np.zeros(RECORDS, np.uint16), keys, data, np.arange(RECORDS + 1) * SIZE, times)
 
 
-def shard_of(directory, batch, compression, chunk, piece):
+def shard_of(directory, batch, compression, chunk, piece, index=None):
     writer = RunWriter(f"{directory}/runs", ("train",), 1 << 20)
     runs = [run for start in range(0, RECORDS, chunk) for run in writer.add(batch.slice(start, chunk))]
     merged = MergedRuns([*runs, *writer.flush()], piece)
-    shard = write_shard(
-        f"{directory}/shard", f"train/part-0{compression}", "train", load_format("tfrecord", compression), merged
-    )
+    path, writer = f"train/part-0{compression}", load_format("tfrecord", compression)
+    shard = write_shard(f"{directory}/shard", path, "train", writer, merged, index=index)
     with open(f"{directory}/shard", "rb") as file:
         return shard, file.read()
 
@@ -50,3 +51,21 @@ def test_file_does_not_depend_on_how_the_records_came(tmp_path, batch, compressi
     assert (shard.records, shard.bytes, shard.uncompressed_bytes) == (RECORDS, len(stored), len(content))
     assert shard.event_time == ("1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:00.008999Z")
     assert shard_of(tmp_path / "2", batch, compression, 700, 1_300_000) == (shard, stored)
+
+
+@pytest.mark.parametrize(("chunk", "piece"), [(RECORDS, 64 << 20), (700, 1_300_000), (1, 64 << 20)])
+def test_an_index_says_where_records_begin(tmp_path, batch, chunk, piece):
+    """Records that are copied from a run, sorted, or in order already; of any length."""
+    lengths = np.random.default_rng(5).integers(0, 90, RECORDS)
+    offsets = np.append(0, np.cumsum(lengths))
+    columns = [batch.column(name) for name in ("split", "key")]
+    rows = records_batch(*(column.to_numpy() for column in columns), np.zeros(offsets[-1], np.uint8), offsets, None)
+    rows = rows if chunk > 1 else rows.take(pa.array(np.argsort(columns[1].to_numpy())))
+    place = IndexPlace(f"{tmp_path}/staged", "_index/train/part-0.index")
+    shard, stored = shard_of(tmp_path, rows, "none", max(chunk, 700), piece, place)
+    in_order = lengths[np.argsort(columns[1].to_numpy())]
+    content = pathlib.Path(place.staged).read_bytes()
+    assert np.frombuffer(content, "<u8").tolist() == np.append(0, np.cumsum(in_order)).tolist()
+    assert shard.index == ShardIndex(place.path, len(content), f"{google_crc32c.value(content):08x}")
+    assert len(content) == 8 * (RECORDS + 1)
+    assert shard.stored() == {shard.path: (len(stored), shard.crc32c), place.path: (len(content), shard.index.crc32c)}

@@ -9,7 +9,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -28,15 +28,28 @@ _VERSION = 1
 _GRAPH_SCHEMA = "transformed_metadata/schema.pbtxt"
 
 
+class StoredIndex(NamedTuple):
+    """Where the records of a shard begin: path relative to the dataset, bytes, and CRC32C as 8 hex digits."""
+
+    path: str
+    bytes: int
+    crc32c: str
+
+
 @dataclasses.dataclass(frozen=True)
 class StoredShard:
-    """A shard: its path relative to the dataset, its split, its records, its bytes as stored and their CRC32C, hex."""
+    """A shard: its path relative to the dataset, its split, its records, its bytes as stored and their CRC32C, hex.
+
+    Attributes:
+      index: where its records begin; None where none was written.
+    """
 
     path: str
     split: str
     records: int
     bytes: int
     crc32c: str
+    index: StoredIndex | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +198,8 @@ def parse_manifest(content: bytes, path: str) -> Mapping[str, Any]:
         if fields["version"] != _VERSION:
             raise DataError(f"{path}: manifest version must be {_VERSION}, got {fields['version']}")
         shards = tuple(
-            StoredShard(*(_of(shard[name], kind) for name, kind in _SHARD.items())) for shard in fields["shards"]
+            StoredShard(**{name: _of(shard[name], kind) for name, kind in _SHARD.items()}, index=_index(shard))
+            for shard in fields["shards"]
         )
         parsed = {
             "dataset_id": _of(fields["dataset_id"], str),
@@ -220,7 +234,13 @@ def parse_manifest(content: bytes, path: str) -> Mapping[str, Any]:
     return parsed
 
 
-_SHARD = {"path": str, "split": str, "records": int, "bytes": int, "crc32c": str}
+_INDEX = {"path": str, "bytes": int, "crc32c": str}
+_SHARD = {"split": str, "records": int, **_INDEX}
+
+
+def _index(shard: Mapping[str, Any]) -> StoredIndex | None:
+    index = shard.get("index")
+    return None if index is None else StoredIndex(*(_of(index[name], kind) for name, kind in _INDEX.items()))
 
 
 def _of(value: Any, kind: type) -> Any:

@@ -46,8 +46,8 @@ def entries_below(folder: str) -> Mapping[str, tuple[int, float]]:
 
 
 @contextlib.contextmanager
-def open_stored(path: str, size: int) -> Iterator[Any]:
-    """Opens a file whose size is known, as a file of Arrow.
+def open_stored(path: str, size: int, what: str = "the shard") -> Iterator[Any]:
+    """Opens a file whose size is known, as a file of Arrow; messages say `what` it is.
 
     Raises:
       DataError: when it is not there, or has another size.
@@ -60,11 +60,11 @@ def open_stored(path: str, size: int) -> Iterator[Any]:
             file = pa.PythonFile(stores.open_file(path, size), mode="r")
             found = size  # a store's reader fails where the object ends
     except OSError as error:
-        raise DataError(f"{path}: the shard cannot be read: {error}") from error
+        raise DataError(f"{path}: {what} cannot be read: {error}") from error
     with file:
         if found != size:
             raise DataError(
-                f"{path}: the shard has {found} bytes, and the manifest says {size}: it was replaced or cut off; copy "
+                f"{path}: {what} has {found} bytes, and the manifest says {size}: it was replaced or cut off; copy "
                 "the dataset again, or see penstock verify"
             )
         yield file

@@ -14,6 +14,7 @@ import shards
 
 import penstock
 from penstock.io.dataset.load.ahead import ahead
+from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.errors import ConfigError, InputError
 
 ROWS = 700
@@ -35,7 +36,7 @@ def write(folder, kind, compression):
         pytest.importorskip("array_record.python.array_record_module", reason="the extra arrayrecord")
     schema = pa.schema([("id", pa.int64()), ("name", pa.string()), ("clicks", pa.list_(pa.int64()))])
     rows = [{"id": number, "name": f"n{number}", "clicks": list(range(number % 4))} for number in range(ROWS)]
-    columns = {"columns": schema} if kind == "sequence_example" else {}
+    columns = {"columns": schema} if SHARD_FORMATS[kind].needs_columns else {}
     batches = [pa.RecordBatch.from_pylist(rows, schema)]
     shards.write(folder, batches, format=kind, compression=compression, **columns)
     return str(folder)
@@ -83,6 +84,9 @@ def test_what_has_no_single_records_is_said(plain, tmp_path):
     packed = write(tmp_path / "packed", "tfrecord", "gzip")
     with pytest.raises(ConfigError, match="shards with gzip can only be read from their beginning: write the dataset"):
         penstock.load(packed).source()
+    tars = write(tmp_path / "tars", "webdataset", "none")
+    with pytest.raises(ConfigError, match="shards of the format webdataset give no single rows: read their batches"):
+        penstock.load(tars).source()
     with pytest.raises(ConfigError, match="leave out shard, shuffle"):
         penstock.load(plain).shard(0, 2).source()
     with pytest.raises(IndexError, match="there is no record 700: the split has 700"):

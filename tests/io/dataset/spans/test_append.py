@@ -83,12 +83,13 @@ def test_spans_any_of_which_are_killed(tmp_path, killed_after, spans):
     assert ids_of(tmp_path, "train", spans // 2) == expected("train", halfway.rows_out)
 
 
-def test_a_kill_at_each_step_leaves_the_old_or_the_new(tmp_path, killed_after):
+@pytest.mark.parametrize("index", [False, True])
+def test_a_kill_at_each_step_leaves_the_old_or_the_new(tmp_path, killed_after, index):
     outcomes = set()
-    for changes in range(0, 16, 3):
+    for changes in range(0, 32, 6) if index else range(0, 16, 3):
         output = tmp_path / str(changes)
-        publish(stage(output, rows(0, 30), 1))
-        staged = stage(output, rows(30, 30), 2, "second")
+        publish(stage(output, rows(0, 30), 1, index=index))
+        staged = stage(output, rows(30, 30), 2, "second", index=index)
         killed_after(changes)
         with contextlib.suppress(Killed):
             publish(staged)

@@ -63,6 +63,22 @@ def test_windows_of_each_period_become_a_set(tmp_path):
     assert compact_windows(str(tmp_path), MINUTE).sets == (), "there is nothing left"
 
 
+def test_a_set_of_windows_with_indexes_has_them(tmp_path):
+    write_windows(tmp_path, range(100, 130), late=[110], index=True)
+    write_windows(tmp_path, range(130, 140))  # from before there were any
+    assert is_good(tmp_path)
+    compact_windows(str(tmp_path), MINUTE)
+    sets = list(read_window_sets(str(tmp_path)))
+    assert [shard.index.path.split("/")[1] for one in sets for shard in one.shards] == ["_index", "_index"]
+    assert is_good(tmp_path)
+    source = penstock.load(str(tmp_path), "train").source()
+    assert sorted(int(source[number]["id"]) for number in range(len(source))) == loaded(tmp_path)
+    gone = clean(str(tmp_path), verify_dataset(str(tmp_path)), time.time() + 60)
+    assert len(gone) == 41 + 31
+    assert is_good(tmp_path)
+    assert not any(path.startswith("_index/") for path in list_files(str(tmp_path)))
+
+
 def test_shards_are_those_of_a_compaction_at_once(tmp_path):
     write_windows(tmp_path / "a", range(40))
     write_windows(tmp_path / "b", range(20))

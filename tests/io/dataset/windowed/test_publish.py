@@ -11,6 +11,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from penstock.io.beam import progress
 from penstock.io.beam.windows import FlushWindows, parse_window
 from penstock.io.dataset.layout import Staging
+from penstock.io.dataset.manifest import ShardIndex
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed import publish as publish_windows
 from penstock.io.dataset.windowed import seal, sweep
@@ -108,6 +109,40 @@ def test_versions_of_a_window(tmp_path):
         "train/19700101T000000Z/part-00000-of-00001.tfrecord", "train/19700101T000000Z/late-00000-of-00001.tfrecord",
         "eval/19700101T000000Z/part-00000-of-00001.tfrecord",
     }  # fmt: skip
+
+
+def with_index(reports):
+    """The same, each shard with an index that is staged beside it."""
+    for report in reports:
+        if isinstance(report, ShardReport):
+            staged, content = report.shard, b"index of " + report.shard.path.encode()
+            pathlib.Path(f"{staged.path}.index").write_bytes(content)
+            checksum = f"{crc32c.extend(0, content):08x}"
+            index = ShardIndex(f"_index/{staged.shard.path}.index", len(content), checksum)
+            report = ShardReport(report.pane, StagedShard(staged.path, dataclasses.replace(staged.shard, index=index)))
+        yield report
+
+
+def test_indexes_are_published_with_their_shards(tmp_path):
+    """Also by an attempt that finds some of them moved; one that another attempt wrote otherwise is an error."""
+    reports = [*with_index(on_time(tmp_path))]
+    sealed = coders.registry.get_coder(SealedWindow).decode(
+        coders.registry.get_coder(SealedWindow).encode(RULES.seal(0, reports))
+    )
+    (staged, index), *_ = [(path, name) for path, name in sealed.moves.items() if name.startswith("_index/train/")]
+    assert len(sealed.moves) == 4
+    (tmp_path / index).parent.mkdir(parents=True)
+    content = pathlib.Path(staged).read_bytes()
+    os.replace(staged, tmp_path / index)
+    (tmp_path / index).write_bytes(content[::-1])
+    with pytest.raises(DataError, match=rf"{index} must have the CRC32C"):
+        publisher(tmp_path).publish(sealed)
+    (tmp_path / index).write_bytes(content)
+    first = publisher(tmp_path).publish(sealed)
+    second = publisher(tmp_path).publish(RULES.seal(0, [*reports, *with_index(late(tmp_path))]))
+    assert manifest_in(tmp_path) == second
+    assert len({*second.files()} - {*first.files()}) == 2
+    assert set(list_files(str(tmp_path))) == {f"windows/{NAME}.json", *second.files()}
 
 
 def test_too_many_rejects_quarantine_a_window(tmp_path):

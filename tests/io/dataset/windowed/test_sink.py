@@ -46,13 +46,15 @@ pytestmark = pytest.mark.each_runner
 
 def test_two_late_panes_worth_of_rows_18_in_18_out(tmp_path):
     events = Events().add(batch_of(range(10), 5)).at(12).add(batch_of(range(10, 14), 5)).at(15)
-    windows = write_stream(tmp_path, events.add(batch_of(range(14, 18), 5)), allowed_lateness="20s")
+    windows = write_stream(tmp_path, events.add(batch_of(range(14, 18), 5)), allowed_lateness="20s", index=True)
     assert counts(windows) == {0: (10, 8, 0)}
     assert ids(tmp_path, windows[0]) == list(range(18))
     assert (windows[0].final, windows[0].sequence, windows[0].status) == (True, 2, "published")
     assert windows[0].window == ("1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:10.000000Z")
     panes = collections.Counter((shard.pane, pathlib.Path(shard.path).name[:4]) for shard in windows[0].shards)
     assert panes == {("on_time", "part"): 2, ("late", "late"): 2}
+    assert {shard.index.path for shard in windows[0].shards} <= {*list_files(str(tmp_path))}
+    assert list(verify_dataset(str(tmp_path))) == []
 
 
 def test_windows_are_final_when_both_panes_close_at_once(tmp_path):
