@@ -19,7 +19,7 @@ from penstock.io.files.stores.config import StoreConfig, check_no_secrets, confi
 from pipelines._cli.flags import BeamFlags, Options, Parser, asks_for, job_parser, parse_job
 from pipelines._cli.named import Named
 from pipelines._report.crash import keep_traceback
-from pipelines._report.logging import is_verbose, set_up_logging
+from pipelines._report.logging import is_verbose, set_up_logging, without_worker_tracebacks
 from pipelines._report.printable import printable, printable_lines
 from pipelines._report.process import end as end
 from pipelines._report.process import (
@@ -169,10 +169,11 @@ _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "OPENBLAS_NUM_THREADS": "1"}
 def command(job: str, run: Run, prefix: str = "python -m pipelines.", argv: Sequence[str] | None = None) -> int:
     """Runs the job that this process was started for; `prefix` is what the user typed before its name."""
     given = sys.argv[1:] if argv is None else argv
-    with started_for_a_job(prefix, [job, *given]) as process, ending_cleanly():
-        code = printed(program(job), lambda: main(job, run, argv))
-    if process.leaves_threads.is_set():
-        end_beside_threads(code)
+    with without_worker_tracebacks():  # bundles may still fail while the job, which has failed, cleans up
+        with started_for_a_job(prefix, [job, *given]) as process, ending_cleanly():
+            code = printed(program(job), lambda: main(job, run, argv))
+        if process.leaves_threads.is_set():
+            end_beside_threads(code)
     return code
 
 

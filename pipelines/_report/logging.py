@@ -139,8 +139,8 @@ def _is_of_bigquery(message: str) -> bool:
 
 @contextlib.contextmanager
 def without_worker_tracebacks() -> Iterator[None]:
-    """Holds back the tracebacks that workers in this process print: they raise and log the errors too."""
-    if _verbose:
+    """Holds back the tracebacks that workers in this process print, unless all is told: they also raise the errors."""
+    if sys.stderr is None:
         yield
         return
     with contextlib.redirect_stderr(_Stderr(sys.stderr)):
@@ -159,7 +159,7 @@ class _Stderr:
         self._dropped.discard(thread)
         if line_end:
             return len(text)
-        if text.startswith("Traceback (most recent call last)") and "/sdk_worker.py" in text:
+        if not _verbose and text.startswith("Traceback (most recent call last)") and "/sdk_worker.py" in text:
             self._dropped.add(thread)
             return len(text)
         return self._stream.write(text)

@@ -20,6 +20,7 @@ from penstock.io.errors import ConfigError, DataError, InputError, RejectedRecor
 from penstock.io.files.system_errors import out_of_memory
 from pipelines._cli import beam as _beam
 from pipelines._cli.beam import beam_options, usable_cores
+from pipelines._cli.command import command
 from pipelines._report.logging import (
     _FORMAT,
     _Formatter,
@@ -370,6 +371,13 @@ def test_worker_tracebacks_are_not_printed(capsys):
     assert capsys.readouterr().err == "a warning\nTraceback (most recent call last): of the user's code\n"
 
 
+def test_worker_tracebacks_are_printed_where_all_is_told(capsys, monkeypatch):
+    monkeypatch.setattr("pipelines._report.logging._verbose", True)
+    with without_worker_tracebacks():
+        print(TRACEBACK, file=sys.stderr)
+    assert capsys.readouterr().err == TRACEBACK + "\n"
+
+
 def test_threads_print_beside_a_traceback(capsys):
     """`print` writes a text and its line end apart; another thread may write between them."""
     with without_worker_tracebacks():
@@ -390,6 +398,17 @@ def test_what_fails_while_a_runner_is_closed_prints_no_traceback(capsys, monkeyp
     with pytest.raises(DataError, match="disk"), run_pipeline(PipelineOptions(), "failing"):
         raise DataError("disk")
     assert capsys.readouterr().err == ""
+
+
+def test_what_fails_while_a_failed_job_cleans_up_prints_no_traceback(capsys):
+    def run(argv):
+        try:
+            raise DataError("disk")
+        finally:
+            print(TRACEBACK, file=sys.stderr)
+
+    assert command("prepare", run, argv=[]) == DATA_FAILED
+    assert capsys.readouterr().err == "python -m pipelines.prepare: error: disk\n"
 
 
 def test_logging_that_is_set_up_is_left_alone():
