@@ -13,7 +13,7 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from penstock.io.beam.cancellation import stoppable
 from penstock.io.beam.local.prism import OwnPrismRunner
 from penstock.io.beam.local.runner import local_runner
-from penstock.io.beam.local.signatures import signatures_once
+from penstock.io.beam.local.overhead import less_overhead
 from penstock.io.beam.local.stopping import stream
 from penstock.io.beam.runner_jobs import job_id
 from penstock.io.beam.stable_input import tries_once
@@ -74,7 +74,7 @@ def run_pipeline(
     server = JobServer.of(options)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_imports_at_rest())
-        stack.enter_context(signatures_once())
+        stack.enter_context(less_overhead())
         stack.enter_context(without_worker_tracebacks())  # bundles may still fail while the runner is closed
         runner = _runner(options, where.name if where else None)
         if isinstance(runner, OwnPrismRunner):

@@ -227,7 +227,7 @@ class TellBalance(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch]
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Note]:
         """Counts, adds up, and tells."""
-        counts = batches | "Count" >> beam.ParDo(_CountFn(self.balance))
+        counts = batches | "Count" >> beam.ParDo(_CountFn(self.balance)).with_output_types(SplitCounts)
         total = counts | "AddUp" >> beam.CombineGlobally(merge_counts)
         return total | "Tell" >> beam.FlatMap(self.balance.notes).with_output_types(Note)
 

@@ -5,7 +5,7 @@ import pytest
 from apache_beam.runners.common import MethodWrapper
 from apache_beam.transforms import core, userstate
 
-from penstock.io.beam.local.signatures import signatures_once
+from penstock.io.beam.local.overhead import less_overhead
 
 TOTAL = beam.DoFn.StateParam(userstate.CombiningValueStateSpec("sum", beam.coders.VarIntCoder(), sum))
 
@@ -27,13 +27,13 @@ def methods_of(*objects):
 def test_arguments_are_those_that_beam_finds():
     methods = [*methods_of(AddFn(), AddTwiceFn(), core.CallableWrapperDoFn(lambda one, two=2: [one])), AddFn.process]
     expected = list(map(core.get_function_args_defaults, methods))
-    with signatures_once():
+    with less_overhead():
         for _ in range(2):
             assert [core.get_function_args_defaults(method) for method in methods] == expected
 
 
 def test_what_is_returned_may_be_changed():
-    with signatures_once():
+    with less_overhead():
         first = core.get_function_arguments(AddFn(), "process")
         first[0].clear()
         first[1].clear()
@@ -51,7 +51,7 @@ def test_each_method_is_looked_at_once(monkeypatch):
         def own(self, one):
             pass
 
-    with signatures_once():
+    with less_overhead():
         for _ in range(3):
             assert not userstate.is_stateful_dofn(OnceFn())
             assert MethodWrapper(OnceFn(), "own").args == ["one"]
@@ -61,7 +61,7 @@ def test_each_method_is_looked_at_once(monkeypatch):
 
 def test_beam_is_as_it_was_behind_the_last_run():
     beams = core.get_function_args_defaults
-    with signatures_once():
+    with less_overhead():
         with pytest.raises(KeyError):
             fail_inside()
         assert core.get_function_args_defaults is not beams
@@ -69,5 +69,5 @@ def test_beam_is_as_it_was_behind_the_last_run():
 
 
 def fail_inside():
-    with signatures_once():
+    with less_overhead():
         raise KeyError
