@@ -3,10 +3,9 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 import pytest
-from apache_beam.internal import cloudpickle_pickler, pickler
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners.worker import statecache, statesampler
+from apache_beam.runners.worker import statecache
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import core, userstate
 from apache_beam.typehints import decorators
@@ -30,40 +29,6 @@ class Count(beam.DoFn):
     def process(self, item, count=COUNT):
         count.add(1)
         yield item[0], count.read()
-
-
-def test_a_method_is_inspected_once(monkeypatch):
-    asked = []
-    real = core.get_function_args_defaults
-    monkeypatch.setattr(
-        core, "get_function_args_defaults", lambda method: (asked.append(method.__func__), real(method))[1]
-    )
-    with quick_runner():
-        for dofn in (AddOne(), AddOne(), Count()):
-            assert userstate.is_stateful_dofn(dofn) == isinstance(dofn, Count)
-    assert beam.DoFn.display_data in asked
-    assert len(asked) == len(set(asked))
-
-
-def test_a_class_is_asked_once_for_its_state_and_a_method_for_its_own(monkeypatch):
-    asked = []
-    real = userstate.get_dofn_specs
-    monkeypatch.setattr(userstate, "get_dofn_specs", lambda dofn: (asked.append(type(dofn)), real(dofn))[1])
-    with quick_runner():
-        for _ in range(2):
-            assert not userstate.is_stateful_dofn(AddOne())
-            assert userstate.get_dofn_specs(Count())[0] == {COUNT.state_spec}
-            assert not userstate.is_stateful_dofn(beam.Map(str).fn)
-            assert userstate.is_stateful_dofn(beam.FlatMap(Count().process).fn)
-    assert [asked.count(kind) for kind in (AddOne, Count)] == [1, 1]
-
-
-def test_what_is_packed_can_be_read_by_any_beam():
-    text = pickler.dumps({"a": [1, 2]})
-    with quick_runner():
-        assert [pickler.dumps({"a": [1, 2]}) for _ in range(2)] == [text, text]
-        assert pickler.loads(text) == pickler.loads(text) == {"a": [1, 2]}
-        assert pickler.loads(text) is not pickler.loads(text)
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -106,13 +71,10 @@ def test_what_callers_do_to_an_answer_stays_with_them():
     with quick_runner():
         decorators.IOTypeHints.from_callable(Hinted().process).origin.clear()
         assert decorators.IOTypeHints.from_callable(Hinted().process).origin
-        core.get_function_args_defaults(AddOne().process)[1].clear()
-        assert core.get_function_args_defaults(AddOne().process) == (["value", "step"], [1])
 
 
 def test_beam_is_as_before_afterwards():
-    modules = (core, userstate, statesampler, statecache, cloudpickle_pickler, decorators, pipeline_options)
-    modules += (decorators.IOTypeHints, PipelineOptions)
+    modules = (core, statecache, decorators, pipeline_options, decorators.IOTypeHints, PipelineOptions)
     before = [dict(vars(module)) for module in modules]
     with pytest.raises(KeyError), quick_runner():
         raise KeyError

@@ -2,9 +2,13 @@ import inspect
 
 import apache_beam as beam
 import pytest
+from apache_beam.internal import pickler
 from apache_beam.runners.common import MethodWrapper
+from apache_beam.runners.worker import statesampler
 from apache_beam.transforms import core, userstate
+from apache_beam.utils.counters import CounterFactory
 
+from penstock.io.beam.local import overhead
 from penstock.io.beam.local.overhead import less_overhead
 
 TOTAL = beam.DoFn.StateParam(userstate.CombiningValueStateSpec("sum", beam.coders.VarIntCoder(), sum))
@@ -18,6 +22,15 @@ class AddFn(beam.DoFn):
 class AddTwiceFn(AddFn):
     def process(self, element, *rest, window=beam.DoFn.WindowParam):
         yield element
+
+
+@pytest.fixture(autouse=True)
+def beam_as_it_is(monkeypatch):
+    """Beam without what the other tests run with."""
+    for (module, name, _), original in zip(overhead._REPLACED, overhead._beams, strict=overhead._inside > 0):
+        monkeypatch.setattr(module, name, original)
+    monkeypatch.setattr(overhead, "_inside", 0)
+    monkeypatch.setattr(overhead, "_beams", [])
 
 
 def methods_of(*objects):
@@ -38,6 +51,8 @@ def test_what_is_returned_may_be_changed():
         first[0].clear()
         first[1].clear()
         assert core.get_function_arguments(AddFn(), "process")[0] == ["element", "key", "total"]
+        userstate.get_dofn_specs(AddFn())[0].clear()
+        assert userstate.is_stateful_dofn(AddFn())
 
 
 def test_each_method_is_looked_at_once(monkeypatch):
@@ -59,13 +74,49 @@ def test_each_method_is_looked_at_once(monkeypatch):
     assert [function.__name__ for function in seen if "OnceFn" in function.__qualname__] == ["own", "process"]
 
 
+def test_a_class_is_asked_once_for_its_state_and_a_method_for_its_own(monkeypatch):
+    asked, beams = [], userstate.get_dofn_specs
+    monkeypatch.setattr(userstate, "get_dofn_specs", lambda dofn: asked.append(type(dofn)) or beams(dofn))
+    own = core.DoFn()
+    own.process = AddFn().process
+    with less_overhead():
+        for _ in range(2):
+            assert userstate.get_dofn_specs(AddFn())[0] == {TOTAL.state_spec}
+            assert not userstate.is_stateful_dofn(core.DoFn())
+            assert userstate.is_stateful_dofn(own)
+            assert not userstate.is_stateful_dofn(beam.Map(str).fn)
+            assert userstate.is_stateful_dofn(beam.FlatMap(AddFn().process).fn)
+    assert [asked.count(kind) for kind in (AddFn, core.DoFn)] == [1, 3]
+
+
+def test_what_is_packed_can_be_read_by_any_beam():
+    values = {"a": [1, 2]}, {"large": bytes(overhead._KEPT_BYTES)}
+    texts = [pickler.dumps(value) for value in values]
+    with less_overhead():
+        for value, text in zip(values, texts, strict=True):
+            assert [pickler.dumps(value) for _ in range(2)] == [text, text]
+            assert pickler.loads(text) == pickler.loads(text) == value
+            assert pickler.loads(text) is not pickler.loads(text)
+    assert [pickler.loads(text) for text in texts] == list(values)
+
+
+def test_a_bundle_ends_soon():
+    with less_overhead():
+        assert statesampler.StateSampler("step", CounterFactory()).sampling_period_ms == 10
+        assert statesampler.StateSampler("step", CounterFactory(), sampling_period_ms=7).sampling_period_ms == 7
+    assert statesampler.StateSampler("step", CounterFactory()).sampling_period_ms == 200
+
+
 def test_beam_is_as_it_was_behind_the_last_run():
-    beams = core.get_function_args_defaults
+    def of_beam():
+        return [getattr(module, name) for module, name, _ in overhead._REPLACED]
+
+    beams = of_beam()
     with less_overhead():
         with pytest.raises(KeyError):
             fail_inside()
-        assert core.get_function_args_defaults is not beams
-    assert core.get_function_args_defaults is beams
+        assert not any(now is before for now, before in zip(of_beam(), beams, strict=True))
+    assert of_beam() == beams
 
 
 def fail_inside():
