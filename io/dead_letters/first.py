@@ -153,7 +153,7 @@ class FirstRejectsHandler(BatchErrorHandler):
     def add_error_pcollection(self, pcoll: beam.PCollection[Any]) -> None:
         """Takes the rejects of one step."""
         steps = len(pcoll.producer.parts) if pcoll.producer else 0
-        _ = pcoll | f"FirstRejects{steps}" >> beam.ParDo(_FirstRejectsFn(self._directory))
+        _ = pcoll | f"FirstRejects{steps}" >> beam.ParDo(_FirstRejectsFn(self._directory)).with_output_types(Any)
 
     def found(self) -> FirstRejects:
         """Returns what the bundles that have ended found."""
