@@ -3,7 +3,7 @@
     python -m benchmarks.stages --rows 1000000 --repeat 5
 
 Prints a Markdown table of nanoseconds of CPU per row. As in the job, each batch goes through the stages one after the
-other, so a stage finds in the cache what the one before left there. Without TensorFlow, features are left out.
+other, so a stage finds in the cache what the one before left there. Features are fitted and applied without TensorFlow.
 
 With `--terms 5000000` it measures instead what a vocabulary of so many different terms costs: the whole job that fits
 it, with imports, in a process of its own. A fifth more rows repeat some of the terms.
@@ -12,14 +12,12 @@ it, with imports, in a process of its own. A fifth more rows repeat some of the 
 import argparse
 import collections
 import contextlib
-import importlib.util
 import os
 import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +44,9 @@ from penstock.io.sort.records import Keys, records_batch
 from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
 from penstock.transforms.checks.rules import Rule, compile_rules
 from penstock.transforms.checks.validate import record_checks, validate_batch
+from penstock.transforms.features.apply import apply_graph, load_graph
 from penstock.transforms.splits.by_hash import assign_split
+from pipelines import fit
 
 RULES = (
     Rule("fare", "fare_amount < 10000"),
@@ -55,6 +55,10 @@ RULES = (
     Rule("passengers", "passenger_count <= 9"),
     Rule("payment", "payment_type IN ('Credit card', 'Cash', 'No charge', 'Dispute')"),
 )
+
+FEATURES = pathlib.Path(__file__).parent / "peers" / "features.yaml"
+
+SAMPLE_ROWS = 20_000
 
 # The names of the stages in the table, in order, and whether every job has them.
 STAGES = {
@@ -92,13 +96,13 @@ class Clock:
 class Stages:
     """Everything that a job sets up once."""
 
-    def __init__(self, source: pathlib.Path, schema: pathlib.Path, graph: Any | None):
+    def __init__(self, source: pathlib.Path, schema: pathlib.Path, features: str):
         self._file = match_files([str(source)])[0]
         message = load_schema(str(schema))
         self._features = schema_features(message)
         self._checks = record_checks(message)
         self._rules = compile_rules(RULES, self._features)
-        self._graph = graph
+        self._fitted = load_graph(features)
 
     def run(self, folder: pathlib.Path) -> tuple[int, dict[str, float]]:
         """Returns the number of rows, and the CPU seconds of each stage."""
@@ -149,7 +153,7 @@ class Stages:
     def _typed(self, parsed: Parsed) -> pa.RecordBatch:
         batch, reasons = conform_batch(parsed.batch, self._features)
         if reasons:
-            row_letters(parsed.batch, reasons, "read", parsed.payload).json_lines()
+            row_letters(parsed.with_source(), reasons, "read", typed=batch).json_lines()
         return drop_rows(batch, reasons) if reasons else batch
 
     def _check(self, clock: Clock, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -165,11 +169,8 @@ class Stages:
             assign_event_time(batch, "pickup_datetime")
         with clock.stage("splits"):
             assign_split(batch, {"train": 0.8, "eval": 0.1, "test": 0.1}, ["vendor_id", "pickup_datetime"])
-        if self._graph is not None:
-            from penstock.transforms.features.apply import apply_graph
-
-            with clock.stage("features"):
-                apply_graph(self._graph, batch)
+        with clock.stage("features"):
+            apply_graph(self._fitted, batch)
         with clock.stage("split"):
             return assign_split(batch, {"train": 1.0}, None)
 
@@ -191,15 +192,12 @@ def markdown(rows: int, runs: list[dict[str, float]]) -> str:
     return "\n".join([*lines, f"| the job with `--shuffle none` | {total:,.0f} | 100% |"])
 
 
-def _fitted(folder: pathlib.Path) -> Any | None:
-    if importlib.util.find_spec("tensorflow_transform") is None:
-        return None
-    from benchmarks.tft import SAMPLE_ROWS, fit_graph
-    from penstock.transforms.features.apply import load_graph
-
-    sample = generate(folder / "sample.csv", "csv", TAXI, SAMPLE_ROWS, seed=1)
-    fit_graph(sample.path, folder / "graph")
-    return load_graph(str(folder / "graph"))
+def fit_features(sample: pathlib.Path, folder: pathlib.Path, engine: str) -> None:
+    """Fits the 12 features to the rows of a CSV file, and stores the schema of the rows with them."""
+    folder.mkdir(parents=True)
+    (folder / "schema.pbtxt").write_text(schema_text(TAXI))
+    flags = {"input": sample, "schema": folder / "schema.pbtxt", "features": FEATURES, "output": folder}
+    fit.run([*(f"--{name}={path}" for name, path in flags.items()), f"--features_engine={engine}"])
 
 
 def fit_terms(folder: pathlib.Path, terms: int) -> Usage:
@@ -227,26 +225,28 @@ def fit_terms(folder: pathlib.Path, terms: int) -> Usage:
     return usage
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--terms", type=int)
-    arguments = parser.parse_args()
-    if arguments.terms:
+    given = parser.parse_args(arguments)
+    if given.terms:
         with tempfile.TemporaryDirectory() as name:
-            used = fit_terms(pathlib.Path(name), arguments.terms)
+            used = fit_terms(pathlib.Path(name), given.terms)
         memory = f"{used.peak_bytes / 1e6:,.0f} MB"
-        print(f"{arguments.terms:,} terms: {used.cpu_seconds:.1f} s of CPU, {used.wall_seconds:.1f} s, {memory}")
+        print(f"{given.terms:,} terms: {used.cpu_seconds:.1f} s of CPU, {used.wall_seconds:.1f} s, {memory}")
         return
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        dataset = generate(folder / "rows.csv", "csv", TAXI, arguments.rows)
+        dataset = generate(folder / "rows.csv", "csv", TAXI, given.rows)
         (folder / "schema.pbtxt").write_text(schema_text(TAXI))
-        stages = Stages(dataset.path, folder / "schema.pbtxt", _fitted(folder))
+        sample = generate(folder / "sample.csv", "csv", TAXI, SAMPLE_ROWS, seed=1)
+        fit_features(sample.path, folder / "features", "arrow")
+        stages = Stages(dataset.path, folder / "schema.pbtxt", str(folder / "features"))
         runs = []
-        for _ in range(arguments.repeat):
+        for _ in range(given.repeat):
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 rows, seconds = stages.run(pathlib.Path(scratch))
                 runs.append(seconds)

@@ -22,36 +22,18 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from benchmarks.data import TAXI, generate, schema_text
+from benchmarks.data import TAXI, generate
 from benchmarks.peers._rows import RowParser, is_good
+from benchmarks.stages import SAMPLE_ROWS, fit_features
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.examples.frames import read_frames
-from pipelines import fit, prepare
-
-FEATURES = pathlib.Path(__file__).parent / "peers" / "features.yaml"
-
-SAMPLE_ROWS = 20_000
+from pipelines import prepare
 
 Contestant = Callable[[pathlib.Path, pathlib.Path, pathlib.Path], int]
 
 
-def fit_graph(sample: pathlib.Path, graph: pathlib.Path) -> None:
-    """Fits the features to the rows of a CSV file, and stores the schema of the rows with the graph."""
-    graph.mkdir(parents=True)
-    (graph / "schema.pbtxt").write_text(schema_text(TAXI))
-    fit.run(
-        [
-            f"--input={sample}",
-            f"--schema={graph / 'schema.pbtxt'}",
-            f"--features={FEATURES}",
-            "--features_engine=tft",
-            f"--output={graph}",
-        ]
-    )
-
-
 def penstock(source: pathlib.Path, graph: pathlib.Path, output: pathlib.Path) -> int:
-    """Runs the main job with a graph of `fit_graph`; returns the number of rows that it writes."""
+    """Runs the main job with a graph of `fit_features`; returns the number of rows that it writes."""
     prepare.run(
         [
             f"--input={source}",
@@ -135,7 +117,7 @@ def main() -> str | None:
         folder = pathlib.Path(name)
         dataset = generate(folder / "rows.csv", "csv", TAXI, arguments.rows)
         sample = generate(folder / "sample.csv", "csv", TAXI, SAMPLE_ROWS, seed=1)
-        fit_graph(sample.path, folder / "graph")
+        fit_features(sample.path, folder / "graph", "tft")
         ours, theirs = (
             measure(contestant, dataset.path, folder / "graph", folder / contestant.__name__)
             for contestant in (penstock, plain_beam)

@@ -203,7 +203,17 @@ class RejectedBatch:
 
     def reason_counts(self) -> collections.Counter[str]:
         """Counts the rows with each code: a row counts for each of its codes, once for each."""
-        return collections.Counter(code for reasons in self.lists["reasons"] for code in codes_of(reasons))
+        counts: collections.Counter[str] = collections.Counter()
+        for reasons, rows in self._rows_by_reasons():
+            counts.update(dict.fromkeys(codes_of(reasons), rows))
+        return counts
+
+    def _rows_by_reasons(self) -> Iterator[tuple[Sequence[Reason], int]]:
+        """Yields the objects that are the reasons of rows, and how many rows share each (`row_letters`)."""
+        lists = self.lists["reasons"]
+        objects = dict(zip(map(id, lists), lists, strict=True))
+        for key, rows in collections.Counter(map(id, lists)).items():
+            yield objects[key], rows
 
     def stage_counts(self) -> collections.Counter[str]:
         """Counts rows by the stage that rejected them."""
@@ -213,8 +223,9 @@ class RejectedBatch:
         """Returns what `DeadLetter.to_json` returns for each row, in a fraction of the time."""
         run = json_text(run_id)
         shared, shared_columns = functools.cache(json_text), functools.cache(_json_columns)
+        why = {id(reasons): _json_reasons(reasons) for reasons, _ in self._rows_by_reasons()}
         return [
-            f'{{{_json_reasons(reasons)}, "stage": {shared(stage)}, "uri": {shared(uri)}, '
+            f'{{{why[id(reasons)]}, "stage": {shared(stage)}, "uri": {shared(uri)}, '
             f'"position": {position}, "payload": {json_text(payload)}, "payload_encoding": "{encoding}", '
             f'{shared_columns(columns)}"attempt": {attempt}, '
             f'"event_time": {"null" if time is None else json_text(time)}, "run_id": {run}}}'
@@ -307,7 +318,7 @@ def row_letters(
     uris, positions = _places(taken, len(rows))
     return RejectedBatch.of_lists(
         {
-            "reasons": [tuple(reasons[row]) for row in rows],
+            "reasons": _shared(reasons[row] for row in rows),
             "stage": [stage] * len(rows),
             "uri": uris,
             "position": positions,
@@ -319,6 +330,16 @@ def row_letters(
         },
         _taken(typed.select(feature_names(typed)), rows),
     )
+
+
+def _shared(reasons: Iterable[Iterable[Reason]]) -> list[tuple[Reason, ...]]:
+    """Returns the reasons of each row; rows whose reasons are the same objects share one tuple."""
+    known: dict[int | tuple[int, ...], tuple[Reason, ...]] = {}
+    rows = []
+    for own in map(tuple, reasons):
+        key = id(own[0]) if len(own) == 1 else tuple(map(id, own))
+        rows.append(known.setdefault(key, own))
+    return rows
 
 
 def _taken(batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch | None:

@@ -109,13 +109,21 @@ def payloads_of(source: pa.StructArray) -> Payloads:
     if _ROW in fields:
         rows = pa.RecordBatch.from_struct_array(fields[_ROW])
         return Payloads(row_payloads(rows), ["json"] * len(source), [column_types(rows.schema)] * len(source))
-    columns = fields[_COLUMNS].to_pylist() if _COLUMNS in fields else [None] * len(source)
+    columns = _texts(fields[_COLUMNS]) if _COLUMNS in fields else [None] * len(source)
     if _JSON in fields:
         return Payloads(fields[_JSON].to_pylist(), ["json"] * len(source), columns)
     unused = fields[_UNUSED].to_pylist() if _UNUSED in fields else [0] * len(source)
     pairs = zip(fields[_BYTES].to_pylist(), unused, strict=True)
     texts = [payload_text(value[: len(value) - count]) for value, count in pairs]
     return Payloads([text for text, _ in texts], [encoding for _, encoding in texts], columns)
+
+
+def _texts(column: pa.Array) -> list[str | None]:
+    """Returns texts; those of a dictionary are shared by the rows that have them (`_repeated`)."""
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pylist()
+    texts = column.dictionary.to_pylist()
+    return [None if code is None else texts[code] for code in column.indices.to_pylist()]
 
 
 def payload_text(payload: bytes) -> tuple[str, PayloadEncoding]:

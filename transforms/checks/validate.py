@@ -266,8 +266,12 @@ def validate_batch(batch: pa.RecordBatch, checks: RecordChecks, rules: CompiledR
         if (fault.subject, fault.code) in checks.warnings:
             warned.append(fault)
             continue
+        known: dict[str, Reason] = {}  # rows with the same reason share it
         for index, row in enumerate(fault.rows.tolist()):
-            reasons[row].append(Reason(fault.code, fault.why(index)))
+            why = fault.why(index)
+            if why not in known:
+                known[why] = Reason(fault.code, why)
+            reasons[row].append(known[why])
     found = rules.check(batch) if rules is not None else Findings({})
     for row, broken in found.reasons.items():
         reasons[row].extend(broken)
