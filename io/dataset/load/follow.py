@@ -4,20 +4,27 @@ import dataclasses
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from penstock.io.dataset.load.arrays import Arrays, ToArrays
+from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
 from penstock.io.dataset.load.batches import Batches, Last, Reading
 from penstock.io.dataset.load.published import Part, Published, PublishedSpans, PublishedWindows
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, read_if_there
 from penstock.io.dataset.options import MANIFEST
 from penstock.io.errors import ConfigError
+from penstock.io.files.extras import TORCH
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from penstock.io.dataset.load.torch_follow import FollowedTensors
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 _STATE_VERSION = 1
 
@@ -36,6 +43,22 @@ class Follow:
 
     poll: float
     until: Callable[[], bool] | None
+
+
+class Epochs(Protocol[_T_co]):
+    """What reads shards: `Batches`, or what has the same members."""
+
+    epoch: int
+    skipped: int
+
+    def __iter__(self) -> Iterator[_T_co]:
+        """Yields the batches of the epoch from where it is."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where the next batch is, as JSON values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,25 +87,25 @@ class _Group:
 class FollowedBatches(Generic[_T]):
     """Batches of what is published, in the order of publication: a loop waits for more, and ends when it is told to.
 
-    What is found at one look is read as one, up to 256 windows, so only its last batch may be short. Among ranks each
-    window is read for itself, shared as an epoch is.
+    What is found at one look is read as one, up to 256 windows, so only its last batch may be short. Among ranks, which
+    look for themselves, what was written at once is read for itself, shared as an epoch is.
 
     Attributes:
       skipped: rows that could not be read so far (`damaged="skip"`).
     """
 
-    def __init__(self, reading: Reading, batch_size: int, last: Last, convert: Callable[[Any], _T], follow: Follow):
-        # Checked here, and not at the first window.
-        Batches(reading, batch_size, last, convert)
+    def __init__(self, reading: Reading, read: Callable[[Reading], Epochs[_T]], follow: Follow):
+        # Arguments are checked here, and not at the first window.
+        read(reading)
         self._reading = reading
-        self._arguments = batch_size, last, convert
+        self._read = read
         self._follow = follow
         directory = reading.contents.directory
-        is_whole = read_if_there(join(directory, MANIFEST)) is not None
-        self._published: Published = PublishedSpans(directory) if is_whole else PublishedWindows(directory)
+        kind = PublishedWindows if read_if_there(join(directory, MANIFEST)) is None else PublishedSpans
+        self._published: Published = kind(directory, is_shared=reading.ranks > 1)
         self._waiting: list[_Group] = []
         self._group: _Group | None = None
-        self._batches: Batches[_T] | None = None
+        self._batches: Epochs[_T] | None = None
         self._skipped = 0
         self._loops = 0
 
@@ -99,14 +122,18 @@ class FollowedBatches(Generic[_T]):
           DataError: the same; for a window that was published again without rows that were read; for a span or window
             that was not read yet and whose shards are deleted.
         """
-        self._loops += 1
-        return self._all(self._loops)
+        return self.through(lambda batches: batches)
 
-    def _all(self, loop: int) -> Iterator[_T]:
+    def through(self, loader: Callable[[Any], Iterable[_T]]) -> Iterator[_T]:
+        """Yields as a loop does; `loader` takes what reads a part, and goes through its batches."""
+        self._loops += 1
+        return self._all(self._loops, loader)
+
+    def _all(self, loop: int, loader: Callable[[Any], Iterable[_T]]) -> Iterator[_T]:
         while self._batches is not None or self._begin():
             batches = self._batches
             assert batches is not None
-            for batch in batches:
+            for batch in loader(batches):
                 if loop != self._loops:
                     raise RuntimeError("another loop over these batches has begun: follow the dataset once for each")
                 yield batch
@@ -141,7 +168,7 @@ class FollowedBatches(Generic[_T]):
     def _take(self, group: _Group) -> None:
         own = self._reading
         reading = dataclasses.replace(own, contents=group.contents(own.contents, own.split))
-        self._group, self._batches = group, Batches(reading, *self._arguments)
+        self._group, self._batches = group, self._read(reading)
 
     def _finish(self) -> None:
         assert self._group is not None
@@ -211,12 +238,12 @@ class FollowedDataset:
     Attributes:
       reading: what is read, and by whom.
       follow: how it is followed.
-      to_arrays: makes the arrays of `numpy`, by its arguments `missing` and `pad`.
+      to_arrays: makes the arrays, by the arguments `missing`, `pad` and `texts`.
     """
 
     reading: Reading
     follow: Follow
-    to_arrays: Callable[[str | Mapping[str, Any], Mapping[str, int] | None], ToArrays]
+    to_arrays: Callable[[str | Mapping[str, Any], Mapping[str, int] | None, Texts], ToArrays]
 
     def batches(self, batch_size: int, last: Last = "short") -> FollowedBatches[pa.RecordBatch]:
         """Returns Arrow batches of what is published, as it comes.
@@ -224,7 +251,7 @@ class FollowedDataset:
         Raises:
           ConfigError: as `LoadedDataset.batches`.
         """
-        return FollowedBatches(self.reading, batch_size, last, lambda batch: batch, self.follow)
+        return self._followed(lambda own: Batches(own, batch_size, last, lambda batch: batch))
 
     def numpy(
         self,
@@ -238,4 +265,50 @@ class FollowedDataset:
         Raises:
           ConfigError: as `LoadedDataset.numpy`.
         """
-        return FollowedBatches(self.reading, batch_size, last, self.to_arrays(missing, pad), self.follow)
+        rule = self.to_arrays(missing, pad, "objects")
+        return self._followed(lambda own: Batches(own, batch_size, last, rule))
+
+    def _followed(self, read: Callable[[Reading], Epochs[_T]]) -> FollowedBatches[_T]:
+        return FollowedBatches(self.reading, read, self.follow)
+
+    def tf_data(
+        self,
+        batch_size: int,
+        missing: str | Mapping[str, Any] = "error",
+        pad: Mapping[str, int] | None = None,
+        last: Last = "short",
+    ) -> "tf.data.Dataset":
+        """Returns a `tf.data.Dataset` of dicts of tensors. Each pass over it follows anew, from what is there.
+
+        Raises:
+          ConfigError: as `LoadedDataset.tf_data`.
+          MissingExtraError: when TensorFlow is not installed.
+        """
+        from penstock.io.dataset.load.tensors import tf_generated
+
+        self.numpy(batch_size, missing, pad, last)
+        rule = self.to_arrays(missing, pad, "objects")
+        return tf_generated(lambda: iter(self.numpy(batch_size, missing, pad, last)), rule)
+
+    def torch(
+        self,
+        batch_size: int,
+        missing: str | Mapping[str, Any] = "error",
+        pad: Mapping[str, int] | None = None,
+        last: Last = "short",
+        texts: Texts = "objects",
+        distributed: bool = True,
+    ) -> "FollowedTensors":
+        """Returns an `IterableDataset` of dicts of tensors of what is published, as it comes.
+
+        Raises:
+          ConfigError: as `LoadedDataset.torch`.
+          MissingExtraError: when PyTorch is not installed.
+        """
+        TORCH.require("torch()")
+        from penstock.io.dataset.load.torch import TorchBatches
+        from penstock.io.dataset.load.torch_follow import FollowedTensors
+
+        rule = self.to_arrays(missing, pad, texts)
+        now = TorchBatches(self.reading, batch_size, last, rule, distributed)
+        return FollowedTensors(now, lambda own: TorchBatches(own, batch_size, last, rule, False), self.follow)

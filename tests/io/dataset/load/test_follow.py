@@ -102,6 +102,57 @@ def test_ranks_share_each_window(tmp_path):
         follow(tmp_path).load_state_dict(state)
 
 
+def counted(batches):
+    found = list(batches)
+    return len(found), flat(found)
+
+
+def test_ranks_that_look_before_and_after_late_rows_and_sets_share_the_same(tmp_path):
+    write_windows(tmp_path, range(2), final=False)
+
+    def change():
+        write_windows(tmp_path, range(2), late=range(2))
+        write_windows(tmp_path, [7])
+        compact_windows(str(tmp_path), parse_duration("1h"))
+
+    first = counted(follow(tmp_path, lambda: None, change, shard=(0, 2)))
+    second = counted(follow(tmp_path, shard=(1, 2)))
+    assert first[0] == second[0]
+    assert sorted(first[1] + second[1]) == sorted(ids([0, 1, 7], late=[0, 1]))
+
+
+def test_ranks_that_look_before_and_after_spans_share_the_same(tmp_path):
+    def add(first):
+        spans_runs.publish(spans_runs.stage(tmp_path, spans_runs.rows(first, 10)))
+
+    add(0)
+    first = counted(follow(tmp_path, lambda: None, lambda: add(10), lambda: add(20), shard=(0, 2)))
+    batches, taken = follow(tmp_path, shard=(1, 2)), []
+    while True:  # each batch by another process
+        for batch in batches:
+            taken.append(batch)
+            break
+        else:
+            break
+        state = json.loads(json.dumps(batches.state_dict()))
+        batches = follow(tmp_path, shard=(1, 2))
+        batches.load_state_dict(state)
+    assert first[0] == len(taken)
+    assert sorted(first[1] + flat(taken)) == spans_runs.expected("train", 30)
+
+
+def test_a_state_within_what_was_put_together_since_is_an_error(tmp_path):
+    for first in (0, 10):
+        spans_runs.publish(spans_runs.stage(tmp_path, spans_runs.rows(first, 10)))
+    batches = follow(tmp_path, shard=(0, 2), batch_size=100)
+    next(iter(batches))
+    compact_spans(str(tmp_path), ["1", "2"], None, None, lambda parts, target: False)
+    again = follow(tmp_path, shard=(0, 2))
+    again.load_state_dict(batches.state_dict())
+    with pytest.raises(DataError, match="spans that were read were put together with others"):
+        list(again)
+
+
 def test_windows_that_were_put_together_and_deleted_before_they_were_read(tmp_path):
     write_windows(tmp_path, range(2))
     batches = follow(tmp_path)
