@@ -233,7 +233,8 @@ class LoadedDataset:
 
         Args:
           poll: seconds between two looks, when there was nothing new.
-          until: is asked before each look; once it returns True and nothing is new, the loop ends. None for never.
+          until: is asked before each look; once it returns True and nothing is new, the loop ends. Without it that is
+            when all windows of input with an end are read; a stream and spans have none.
 
         Raises:
           ConfigError: for a poll that is not above 0.

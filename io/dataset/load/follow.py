@@ -38,7 +38,7 @@ class Follow:
 
     Attributes:
       poll: seconds between two looks, when there was nothing new.
-      until: whether to end, once nothing is new; None for never.
+      until: whether to end, once nothing is new; None for when it is known that nothing will be.
     """
 
     poll: float
@@ -151,7 +151,7 @@ class FollowedBatches(Generic[_T]):
                 self._note(group)
             is_last = self._follow.until is not None and self._follow.until()
             self._waiting = self._new()
-            if is_last and not self._waiting:
+            if not self._waiting and (is_last or self._published.is_complete):
                 return False
             if not self._waiting:
                 time.sleep(self._follow.poll)

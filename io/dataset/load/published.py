@@ -38,9 +38,15 @@ class Part:
 class Published(abc.ABC):
     """What is published in a dataset, and was not read before.
 
-    Attributes:
+    Args:
+      directory: of the dataset.
       is_shared: whether parts are the same for all who look, whenever they do.
+
+    Attributes:
+      is_complete: whether all that will ever be published was there at the last look.
     """
+
+    is_complete = False
 
     def __init__(self, directory: str, is_shared: bool = False):
         self._directory = directory
@@ -81,6 +87,8 @@ class PublishedWindows(Published):
         self._open: dict[str, tuple[str, ...]] = {}
         self._seen: dict[str, tuple[int, float]] = {}
         self._sets: dict[str, tuple[tuple[int, float], Mapping[str, Any]]] = {}
+        # As manifests say; 0 of a stream, or of windows that were gone on with.
+        self._in_all: int | None = None
 
     def look(self) -> Iterator[Part]:
         """One listing; manifests are read that are new or, of windows that are not final, have changed."""
@@ -91,17 +99,31 @@ class PublishedWindows(Published):
                 found.append((fields["created"], fields["window"], Part(fields["shards"], _after_set(fields))))
             else:
                 compacted.difference_update(fields["parts"])
-        for file, entry in entries_below(join(self._directory, WINDOWS)).items():
-            name = file.removesuffix(".json")
-            if not file.endswith(".json") or name in compacted or name in self._read:
+        entries = {
+            file.removesuffix(".json"): entry
+            for file, entry in entries_below(join(self._directory, WINDOWS)).items()
+            if file.endswith(".json")
+        }
+        for name, entry in entries.items():
+            if name in compacted or name in self._read:
                 continue
             if name in self._open and self._seen.get(name) == entry:
                 continue
-            manifest = _fields(join(self._directory, f"{WINDOWS}/{file}"))
+            manifest = self._manifest(name)
             if manifest is not None:
                 self._seen[name] = entry
                 found += [(manifest["created"], manifest["window"], part) for part in self._parts(name, manifest)]
         yield from (part for _, _, part in sorted(found, key=lambda one: one[:2]))
+        if self._in_all is None and entries:  # all are read, or in sets
+            self._manifest(next(iter(entries)))
+        self.is_complete = 0 < (self._in_all or 0) <= len(entries)
+
+    def _manifest(self, name: str) -> Mapping[str, Any] | None:
+        fields = _fields(join(self._directory, f"{WINDOWS}/{name}.json"))
+        if fields is not None:
+            in_all = fields["windows_in_all"]
+            self._in_all = min(in_all, self._in_all or in_all) if self._in_all != 0 else 0
+        return fields
 
     def _read_sets(self) -> list[Mapping[str, Any]]:
         for file, entry in entries_below(join(self._directory, COMPACTED)).items():

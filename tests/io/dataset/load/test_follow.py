@@ -65,6 +65,28 @@ def test_windows_come_once_in_the_order_of_publication(tmp_path):
     assert sorted(flat(follow(tmp_path))) == sorted(found), "whoever begins later reads the set"
 
 
+def test_windows_of_bounded_input_end(tmp_path):
+    write_windows(tmp_path, range(2), in_all=4)
+    looks = []
+
+    def until():  # of a job that is at work, as of one that was killed
+        looks.append(None)
+        if len(looks) == 3:
+            write_windows(tmp_path, range(2, 4), in_all=4)
+
+    def followed():
+        return penstock.load(str(tmp_path)).follow(0.001, until).batches(4)
+
+    batches = followed()
+    assert flat(batches) == ids(range(4))
+    assert len(looks) == 4
+    again = followed()
+    again.load_state_dict(batches.state_dict())
+    assert flat(again) == []
+    compact_windows(str(tmp_path), parse_duration("1h"))
+    assert sorted(flat(followed())) == ids(range(4))
+
+
 def test_batches_go_across_the_windows_of_a_look(tmp_path):
     write_windows(tmp_path, range(10))
     assert [len(batch) for batch in follow(tmp_path)] == [4] * 7 + [2]
