@@ -5,23 +5,14 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-import pyarrow as pa
-
-from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
-from penstock.io.dataset.load.batches import Batches, Last, Reading
+from penstock.io.dataset.load.batches import Reading
 from penstock.io.dataset.load.published import Part, Published, PublishedSpans, PublishedWindows
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, read_if_there
 from penstock.io.dataset.options import MANIFEST
 from penstock.io.errors import ConfigError
-from penstock.io.files.extras import TORCH
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from penstock.io.dataset.load.torch_follow import FollowedTensors
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -229,86 +220,3 @@ class FollowedBatches(Generic[_T]):
 def _cut(parts: Iterator[Part], size: int) -> Iterator[list[Part]]:
     while some := list(itertools.islice(parts, size)):
         yield some
-
-
-@dataclasses.dataclass(frozen=True)
-class FollowedDataset:
-    """A split of a dataset that grows (`LoadedDataset.follow`); its methods are those of the same names there.
-
-    Attributes:
-      reading: what is read, and by whom.
-      follow: how it is followed.
-      to_arrays: makes the arrays, by the arguments `missing`, `pad` and `texts`.
-    """
-
-    reading: Reading
-    follow: Follow
-    to_arrays: Callable[[str | Mapping[str, Any], Mapping[str, int] | None, Texts], ToArrays]
-
-    def batches(self, batch_size: int, last: Last = "short") -> FollowedBatches[pa.RecordBatch]:
-        """Returns Arrow batches of what is published, as it comes.
-
-        Raises:
-          ConfigError: as `LoadedDataset.batches`.
-        """
-        return self._followed(lambda own: Batches(own, batch_size, last, lambda batch: batch))
-
-    def numpy(
-        self,
-        batch_size: int,
-        missing: str | Mapping[str, Any] = "error",
-        pad: Mapping[str, int] | None = None,
-        last: Last = "short",
-    ) -> FollowedBatches[Arrays]:
-        """Returns dicts of arrays of what is published, as it comes.
-
-        Raises:
-          ConfigError: as `LoadedDataset.numpy`.
-        """
-        rule = self.to_arrays(missing, pad, "objects")
-        return self._followed(lambda own: Batches(own, batch_size, last, rule))
-
-    def _followed(self, read: Callable[[Reading], Epochs[_T]]) -> FollowedBatches[_T]:
-        return FollowedBatches(self.reading, read, self.follow)
-
-    def tf_data(
-        self,
-        batch_size: int,
-        missing: str | Mapping[str, Any] = "error",
-        pad: Mapping[str, int] | None = None,
-        last: Last = "short",
-    ) -> "tf.data.Dataset":
-        """Returns a `tf.data.Dataset` of dicts of tensors. Each pass over it follows anew, from what is there.
-
-        Raises:
-          ConfigError: as `LoadedDataset.tf_data`.
-          MissingExtraError: when TensorFlow is not installed.
-        """
-        from penstock.io.dataset.load.tensors import tf_generated
-
-        self.numpy(batch_size, missing, pad, last)
-        rule = self.to_arrays(missing, pad, "objects")
-        return tf_generated(lambda: iter(self.numpy(batch_size, missing, pad, last)), rule)
-
-    def torch(
-        self,
-        batch_size: int,
-        missing: str | Mapping[str, Any] = "error",
-        pad: Mapping[str, int] | None = None,
-        last: Last = "short",
-        texts: Texts = "objects",
-        distributed: bool = True,
-    ) -> "FollowedTensors":
-        """Returns an `IterableDataset` of dicts of tensors of what is published, as it comes.
-
-        Raises:
-          ConfigError: as `LoadedDataset.torch`.
-          MissingExtraError: when PyTorch is not installed.
-        """
-        TORCH.require("torch()")
-        from penstock.io.dataset.load.torch import TorchBatches
-        from penstock.io.dataset.load.torch_follow import FollowedTensors
-
-        rule = self.to_arrays(missing, pad, texts)
-        now = TorchBatches(self.reading, batch_size, last, rule, distributed)
-        return FollowedTensors(now, lambda own: TorchBatches(own, batch_size, last, rule, False), self.follow)

@@ -308,7 +308,8 @@ def test_files_without_a_column_in_common_do_not_merge(tmp_path):
         return merge_statistics([f"{tmp_path}/{name}.pb" for name in "abc"[: len(parts)]])
 
     with pytest.raises(
-        ConfigError, match=r"c\.pb, beside .*a\.pb: they have no column in common: u, v, beside x, y, z; merge statistics"
+        ConfigError,
+        match=r"c\.pb, beside .*a\.pb: they have no column in common: u, v, beside x, y, z; merge statistics",
     ):
         merged(one(x=[1], y=[1]), one(y=[1], z=[1]), one(u=[1], v=[1]))
     assert {*merged(one(x=[1]), one(y=[1]), one(x=[1], y=[1])).tables["All Examples"].features} == {"x", "y"}
