@@ -1,4 +1,4 @@
-"""Shows a dataset: its first records as a table, its columns, splits and sizes, and the lines that load it.
+"""Shows a dataset: its first records, columns, splits, sizes and statistics, and the lines that load it.
 
 ::
 

@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 
 # Flags for every run of the main job: tests/integration runs its tests once more on another runner.
 # Modules for a package that tests have apart from the others (`tests/pytorch`).
-APART = frozenset({"penstock.io.dataset.load.torch"})
+APART = frozenset({"penstock.io.dataset.load.torch", "penstock.io.dataset.load.torch_follow"})
 
 FLAGS = tuple(shlex.split(os.environ.get("PENSTOCK_TEST_FLAGS", "")))
 

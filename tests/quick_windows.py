@@ -28,7 +28,7 @@ def ids_of(number, late=False):
     return range(first, first + ROWS)
 
 
-def write_windows(output, numbers, late=(), final=True, status="published", created=None, index=False):
+def write_windows(output, numbers, late=(), final=True, status="published", created=None, index=False, in_all=0):
     """Writes windows of a second by their numbers, those in `late` with late rows too; again, if they are there."""
     output, numbers = pathlib.Path(output), list(numbers)
     (output / "windows").mkdir(parents=True, exist_ok=True)
@@ -62,6 +62,7 @@ def write_windows(output, numbers, late=(), final=True, status="published", crea
             seed=0,
             num_shards=1,
             extras=("schema.pbtxt",),
+            windows_in_all=in_all,
         )
         name = f"{time_name(start)}_{time_name(start + SECOND)}"
         pathlib.Path(window_manifest_path(str(output), name)).write_text(manifest.to_json())

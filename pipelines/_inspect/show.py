@@ -1,4 +1,4 @@
-"""Runs `show` after its command line is checked: reads the manifest, and the first records of a split."""
+"""Runs `show` after its command line is checked: reads the manifest, a split's first records and statistics."""
 
 import base64
 import itertools
@@ -8,7 +8,11 @@ from typing import Any
 
 from penstock.io.dataset.load.dataset import LoadedDataset, load
 from penstock.io.dataset.load.shards.contents import Contents, read_contents
+from penstock.io.dataset.load.shards.files import read_if_there
 from penstock.io.dataset.load.snippets import installed_library, snippet, training_split
+from penstock.io.errors import ConfigError
+from pipelines._cli.named import statistics_files
+from pipelines._jobs.statistics import by_name, column_summary, parse_statistics, read_statistics
 from pipelines._options.show import ShowOptions
 from pipelines._report.process import job_started
 from pipelines._report.result import ShowResult
@@ -32,6 +36,7 @@ def run(options: ShowOptions) -> int:
         columns=tuple({"name": field.name, "type": str(field.type)} for field in loaded.schema),
         split=split,
         rows=tuple(_rows(loaded, options.shown.rows)),
+        statistics=tuple(_statistics(directory, split)),
         load=snippet(directory, split, loaded.schema, installed_library()),
     )
     return tell(result, options.shown.json)
@@ -52,6 +57,24 @@ def _rows(loaded: LoadedDataset, count: int) -> list[dict[str, Any]]:
     """Returns the first records, with values that JSON has."""
     batches = itertools.islice(loaded.batches(count), 1)
     return [{name: _plain(value) for name, value in row.items()} for batch in batches for row in batch.to_pylist()]
+
+
+def _statistics(directory: str, split: str) -> list[dict[str, Any]]:
+    """Returns those of the columns of a split that were published; none where some spans have none, or other options.
+
+    Raises:
+      DataError: for a file that holds something else.
+    """
+    try:
+        paths = statistics_files(directory)
+        contents = [content for path in paths if (content := read_if_there(path)) is not None]
+        if len(contents) < len(paths):
+            return []
+        found = parse_statistics(contents[0], paths[0]) if len(paths) == 1 else read_statistics(directory)
+    except ConfigError:
+        return []
+    datasets = by_name(found)
+    return list(map(column_summary, datasets[split].features)) if split in datasets else []
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,6 @@ from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
 from penstock.io.files.paths import unreadable
 from penstock.io.schema import named_features
-from penstock.transforms.statistics.statistics import merge_statistics
 from pipelines._cli.named import statistics_files
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
@@ -36,15 +35,28 @@ def read_statistics(value: str, flag: str = "") -> Statistics:
     """
     path, *others = statistics_files(value)
     if others:
+        from penstock.transforms.statistics.statistics import merge_statistics  # loads Beam
+
         try:
             return merge_statistics([path, *others]).to_proto(state=False)
         except ConfigError as error:
             raise ConfigError(f"{value}: the statistics of its spans cannot be merged: {error}") from error
     try:
         with stores.open_file(path) as file:
-            found = Statistics.FromString(file.read())
+            content = file.read()
     except OSError as error:
         raise unreadable(f"--{flag} {value}" if flag else value, error) from error
+    return parse_statistics(content, path)
+
+
+def parse_statistics(content: bytes, path: str) -> Statistics:
+    """Returns what a file of statistics holds.
+
+    Raises:
+      DataError: if that is something else.
+    """
+    try:
+        found = Statistics.FromString(content)
     except DecodeError as error:
         raise DataError(f"{path}: is no file of statistics (a DatasetFeatureStatisticsList): {error}") from error
     if not found.datasets:
@@ -80,7 +92,8 @@ def custom(feature: Feature) -> Mapping[str, float]:
 def column_summary(feature: Feature) -> dict[str, Any]:
     """What is told of a column in a line; None where it has no such number.
 
-    `missing` is the fraction of rows without a value; `top` the most frequent value and its rows.
+    `missing` is the fraction of rows without a value; `avg_values` how many values a row has that has some, of lists;
+    `top` the most frequent value and its rows.
     """
     kind = feature.WhichOneof("stats")
     stats = getattr(feature, kind) if kind else None
@@ -101,6 +114,7 @@ def column_summary(feature: Feature) -> dict[str, Any]:
         "max": numbers.max if numbers else None,
         "std_dev": numbers.std_dev if numbers else None,
         "zeros": numbers.num_zeros if numbers else None,
+        "avg_values": stats.common_stats.avg_num_values if stats and stats.common_stats.max_num_values > 1 else None,
         "avg_length": feature.string_stats.avg_length if kind == "string_stats" else None,
         "top": _top(feature),
     }

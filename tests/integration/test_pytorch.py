@@ -8,6 +8,7 @@ import sys
 import pyarrow as pa
 import pytest
 import shards
+from quick_windows import write_windows
 
 pytestmark = pytest.mark.integration
 
@@ -44,10 +45,18 @@ def datasets(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.parametrize("checks", ["check_batches.py", "check_ddp.py"])
-def test_pytorch(checks, datasets, pytorch):
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("windows")
+    write_windows(folder, range(6))
+    return folder
+
+
+@pytest.mark.parametrize("checks", ["check_batches.py", "check_ddp.py", "check_follow.py"])
+def test_pytorch(checks, datasets, windows, pytorch):
     paths = [str(pytorch), str(ROOT / "src"), str(ROOT / "tests")]
-    variables = {"PYTHONPATH": os.pathsep.join(paths), "PENSTOCK_TEST_DATASETS": str(datasets)}
+    folders = {"PENSTOCK_TEST_DATASETS": str(datasets), "PENSTOCK_TEST_WINDOWS": str(windows)}
+    variables = {"PYTHONPATH": os.pathsep.join(paths), **folders}
     # A loader forks, so that nothing of Beam and its threads may be in that process. Where it hangs is told.
     options = ["--noconftest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=120"]
     command = [sys.executable, "-m", "pytest", "-v", "-x", *options, CHECKS / checks]

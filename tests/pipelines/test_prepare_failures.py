@@ -408,14 +408,22 @@ class TestKilled:
         assert not list(out.glob(".tmp-*"))
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("delay", range(0, 16, 3))
-    def test_at_any_moment_leaves_a_whole_dataset_or_none(self, tmp_path, good, schema, delay):
+    @pytest.mark.parametrize(
+        ("shard_format", "staged", "delay"),
+        [
+            *(("tfrecord", "train/*", delay) for delay in range(0, 16, 3)),
+            *(("mds", staged, delay) for staged in ("train/*", "train/index.json") for delay in (0, 2)),
+        ],
+    )
+    def test_at_any_moment_leaves_a_whole_dataset_or_none(self, tmp_path, good, schema, shard_format, staged, delay):
         out = tmp_path / "out"
-        run_prepare("--input", good, "--schema", schema, "--output", out, "--num_shards=40")
+        flags = ("--schema", schema, "--output", out, "--output_format", shard_format)
+        run_prepare("--input", good, *flags, "--num_shards=40")
         old = manifest_of(out).dataset_id
         bigger = write_csv(tmp_path / "bigger.csv", [{"a": row, "b": "x"} for row in range(40_000)], "ab")
-        process = start("--input", bigger, "--schema", schema, "--output", out, "--overwrite", "--num_shards=300")
-        wait_for(lambda: list(out.glob(".tmp-*/train/*")), process)
+        process = start("--input", bigger, *flags, "--overwrite", "--num_shards=300")
+        # It may end before anybody has seen that.
+        wait_for(lambda: process.poll() is not None or list(out.glob(f".tmp-*/{staged}")), process)
         time.sleep(delay * 0.03)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -423,9 +431,7 @@ class TestKilled:
         if (out / "manifest.json").exists():
             assert faults == []
             assert manifest_of(out).dataset_id == old or manifest_of(out).rows_out == 40_000
-        assert (
-            run_prepare("--input", good, "--schema", schema, "--output", out, "--overwrite", "--num_shards=40") == DONE
-        )
+        assert run_prepare("--input", good, *flags, "--overwrite", "--num_shards=40") == DONE
         assert manifest_of(out).dataset_id == old
         assert not list(verify_dataset(str(out)))
 

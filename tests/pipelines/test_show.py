@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -49,6 +50,26 @@ def test_records_columns_and_sizes_are_shown(dataset, capsys):
     assert re.search(r"column +type +train 1 +train 2\n", text)
     assert re.search(r"id +int64 +\d+ +\d+\n", text)
     assert re.search(r"name +(binary|string) +n\d[n\d]+\.\.\.", text)
+
+
+def test_statistics_are_shown_that_the_dataset_has(dataset, capsys, tmp_path):
+    path = dataset[0]
+    assert re.search(
+        r"statistics of eval\n\n +column +type +missing +distinct .* +most frequent\n +fare +FLOAT +[\d.]+%",
+        shown(capsys, path, "--split", "eval"),
+    )
+    found = json.loads(shown(capsys, path, "--json"))
+    ids, fares, names = (
+        next(one for one in found["statistics"] if one["column"] == name) for name in ("id", "fare", "name")
+    )
+    assert ids["rows"] == found["splits"]["train"]["rows"]
+    assert (ids["missing"], ids["avg_values"], names["avg_length"] > 40) == (0, None, True)
+    assert 0 < fares["missing"] < 1
+    shutil.copytree(path, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "statistics")
+    text = shown(capsys, str(tmp_path / "copy"))
+    assert "statistics of train" not in text
+    assert "how to load it" in text
 
 
 def test_json_has_all_of_the_records(dataset, capsys):

@@ -160,18 +160,48 @@ def merge_statistics(paths: Sequence[str]) -> Statistics:
     The result is that of all rows together, as if computed at once.
 
     Raises:
-      ConfigError: when there are no files, or their options differ. The message has the path.
+      ConfigError: when there are no files, their options differ, or some have no column that the others have. The
+        message has the path.
       InputError: when a file cannot be read, or has no state.
     """
     if not paths:
         raise ConfigError("no files of statistics to merge; name at least one .pb")
     merged = Statistics.read(paths[0])
+    columns = [_columns(merged)]
     for path in paths[1:]:
+        found = Statistics.read(path)
+        columns.append(_columns(found))
         try:
-            merged.merge(Statistics.read(path))
+            merged.merge(found)
         except ConfigError as error:
             raise ConfigError(f"{path}, beside {paths[0]}: {error}") from error
+    _check_related(paths, columns)
     return merged
+
+
+def _columns(statistics: Statistics) -> set[str]:
+    return {name for table in statistics.tables.values() for name in table.features}
+
+
+def _check_related(paths: Sequence[str], columns: Sequence[set[str]]) -> None:
+    """Refuses files that fall apart into some of which none has a column of the others; those of no rows have none."""
+    groups: list[tuple[str, set[str]]] = []
+    for path, names in zip(paths, columns, strict=True):
+        related = [group for group in groups if group[1] & names]
+        others = [group for group in groups if not group[1] & names]
+        if names:
+            first = related[0][0] if related else path
+            groups = [*others, (first, names.union(*(group[1] for group in related)))]
+    if len(groups) > 1:
+        (one, its), (other, theirs) = sorted(groups, key=lambda group: paths.index(group[0]))[:2]
+        raise ConfigError(
+            f"{other}, beside {one}: they have no column in common: {_some(theirs)}, beside {_some(its)}; merge "
+            "statistics of parts of one dataset"
+        )
+
+
+def _some(names: set[str], limit: int = 5) -> str:
+    return ", ".join([*sorted(names)[:limit], *(["..."] if len(names) > limit else [])])
 
 
 def _splits(batch: pa.RecordBatch) -> Iterator[tuple[str | None, pa.RecordBatch]]:

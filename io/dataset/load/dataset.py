@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
 import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
 from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
-from penstock.io.dataset.load.follow import Follow, FollowedDataset
+from penstock.io.dataset.load.follow import Epochs, Follow, FollowedBatches
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards.choose import open_reader
 from penstock.io.dataset.load.shards.contents import read_contents
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from penstock.io.dataset.load.torch import TorchBatches
+    from penstock.io.dataset.load.torch_follow import FollowedTensors
+
+_T = TypeVar("_T")
 
 DEFAULT_BUFFER = 16_384
 DEFAULT_PREFETCH_BYTES = 64 << 20
@@ -224,7 +227,7 @@ class LoadedDataset:
             raise ConfigError(f"prefetch: shards must be >= 1, got {shards}")
         return self._with(prefetch_bytes=buffer_bytes, prefetch_shards=shards)
 
-    def follow(self, poll: float = 10.0, until: Callable[[], bool] | None = None) -> FollowedDataset:
+    def follow(self, poll: float = 10.0, until: Callable[[], bool] | None = None) -> "FollowedDataset":
         """Follows a dataset that grows: what is published, as it comes, each row once, in the order of publication.
 
         What is there already comes first. Of a dataset with windows that are windows and their late rows, of another
@@ -233,7 +236,8 @@ class LoadedDataset:
 
         Args:
           poll: seconds between two looks, when there was nothing new.
-          until: is asked before each look; once it returns True and nothing is new, the loop ends. None for never.
+          until: is asked before each look; once it returns True and nothing is new, the loop ends. Without it that is
+            when all windows of input with an end are read; a stream and spans have none.
 
         Raises:
           ConfigError: for a poll that is not above 0.
@@ -250,3 +254,86 @@ class LoadedDataset:
 
     def _with(self, **changes: Any) -> Self:
         return dataclasses.replace(self, reading=dataclasses.replace(self.reading, **changes))
+
+
+@dataclasses.dataclass(frozen=True)
+class FollowedDataset:
+    """A split of a dataset that grows (`LoadedDataset.follow`); its methods are those of the same names there.
+
+    Attributes:
+      reading: what is read, and by whom.
+      follow: how it is followed.
+      to_arrays: makes the arrays, by the arguments `missing`, `pad` and `texts`.
+    """
+
+    reading: Reading
+    follow: Follow
+    to_arrays: Callable[[str | Mapping[str, Any], Mapping[str, int] | None, Texts], ToArrays]
+
+    def batches(self, batch_size: int, last: Last = "short") -> FollowedBatches[pa.RecordBatch]:
+        """Returns Arrow batches of what is published, as it comes.
+
+        Raises:
+          ConfigError: as `LoadedDataset.batches`.
+        """
+        return self._followed(lambda own: Batches(own, batch_size, last, lambda batch: batch))
+
+    def numpy(
+        self,
+        batch_size: int,
+        missing: str | Mapping[str, Any] = "error",
+        pad: Mapping[str, int] | None = None,
+        last: Last = "short",
+    ) -> FollowedBatches[Arrays]:
+        """Returns dicts of arrays of what is published, as it comes.
+
+        Raises:
+          ConfigError: as `LoadedDataset.numpy`.
+        """
+        rule = self.to_arrays(missing, pad, "objects")
+        return self._followed(lambda own: Batches(own, batch_size, last, rule))
+
+    def _followed(self, read: Callable[[Reading], Epochs[_T]]) -> FollowedBatches[_T]:
+        return FollowedBatches(self.reading, read, self.follow)
+
+    def tf_data(
+        self,
+        batch_size: int,
+        missing: str | Mapping[str, Any] = "error",
+        pad: Mapping[str, int] | None = None,
+        last: Last = "short",
+    ) -> "tf.data.Dataset":
+        """Returns a `tf.data.Dataset` of dicts of tensors. Each pass over it follows anew, from what is there.
+
+        Raises:
+          ConfigError: as `LoadedDataset.tf_data`.
+          MissingExtraError: when TensorFlow is not installed.
+        """
+        from penstock.io.dataset.load.tensors import tf_generated
+
+        self.numpy(batch_size, missing, pad, last)
+        rule = self.to_arrays(missing, pad, "objects")
+        return tf_generated(lambda: iter(self.numpy(batch_size, missing, pad, last)), rule)
+
+    def torch(
+        self,
+        batch_size: int,
+        missing: str | Mapping[str, Any] = "error",
+        pad: Mapping[str, int] | None = None,
+        last: Last = "short",
+        texts: Texts = "objects",
+        distributed: bool = True,
+    ) -> "FollowedTensors":
+        """Returns an `IterableDataset` of dicts of tensors of what is published, as it comes.
+
+        Raises:
+          ConfigError: as `LoadedDataset.torch`.
+          MissingExtraError: when PyTorch is not installed.
+        """
+        TORCH.require("torch()")
+        from penstock.io.dataset.load.torch import TorchBatches
+        from penstock.io.dataset.load.torch_follow import FollowedTensors
+
+        rule = self.to_arrays(missing, pad, texts)
+        now = TorchBatches(self.reading, batch_size, last, rule, distributed)
+        return FollowedTensors(now, lambda own: TorchBatches(own, batch_size, last, rule, False), self.follow)

@@ -4,13 +4,10 @@ import dataclasses
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
-import pyarrow as pa
-
-from penstock.io.dataset.load.arrays import Arrays, ToArrays
-from penstock.io.dataset.load.batches import Batches, Last, Reading
+from penstock.io.dataset.load.batches import Reading
 from penstock.io.dataset.load.published import Part, Published, PublishedSpans, PublishedWindows
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, read_if_there
@@ -18,6 +15,7 @@ from penstock.io.dataset.options import MANIFEST
 from penstock.io.errors import ConfigError
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 _STATE_VERSION = 1
 
@@ -31,11 +29,27 @@ class Follow:
 
     Attributes:
       poll: seconds between two looks, when there was nothing new.
-      until: whether to end, once nothing is new; None for never.
+      until: whether to end, once nothing is new; None for when it is known that nothing will be.
     """
 
     poll: float
     until: Callable[[], bool] | None
+
+
+class Epochs(Protocol[_T_co]):
+    """What reads shards: `Batches`, or what has the same members."""
+
+    epoch: int
+    skipped: int
+
+    def __iter__(self) -> Iterator[_T_co]:
+        """Yields the batches of the epoch from where it is."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where the next batch is, as JSON values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,25 +78,25 @@ class _Group:
 class FollowedBatches(Generic[_T]):
     """Batches of what is published, in the order of publication: a loop waits for more, and ends when it is told to.
 
-    What is found at one look is read as one, up to 256 windows, so only its last batch may be short. Among ranks each
-    window is read for itself, shared as an epoch is.
+    What is found at one look is read as one, up to 256 windows, so only its last batch may be short. Among ranks, which
+    look for themselves, what was written at once is read for itself, shared as an epoch is.
 
     Attributes:
       skipped: rows that could not be read so far (`damaged="skip"`).
     """
 
-    def __init__(self, reading: Reading, batch_size: int, last: Last, convert: Callable[[Any], _T], follow: Follow):
-        # Checked here, and not at the first window.
-        Batches(reading, batch_size, last, convert)
+    def __init__(self, reading: Reading, read: Callable[[Reading], Epochs[_T]], follow: Follow):
+        # Arguments are checked here, and not at the first window.
+        read(reading)
         self._reading = reading
-        self._arguments = batch_size, last, convert
+        self._read = read
         self._follow = follow
         directory = reading.contents.directory
-        is_whole = read_if_there(join(directory, MANIFEST)) is not None
-        self._published: Published = PublishedSpans(directory) if is_whole else PublishedWindows(directory)
+        kind = PublishedWindows if read_if_there(join(directory, MANIFEST)) is None else PublishedSpans
+        self._published: Published = kind(directory, is_shared=reading.ranks > 1)
         self._waiting: list[_Group] = []
         self._group: _Group | None = None
-        self._batches: Batches[_T] | None = None
+        self._batches: Epochs[_T] | None = None
         self._skipped = 0
         self._loops = 0
 
@@ -99,14 +113,18 @@ class FollowedBatches(Generic[_T]):
           DataError: the same; for a window that was published again without rows that were read; for a span or window
             that was not read yet and whose shards are deleted.
         """
-        self._loops += 1
-        return self._all(self._loops)
+        return self.through(lambda batches: batches)
 
-    def _all(self, loop: int) -> Iterator[_T]:
+    def through(self, loader: Callable[[Any], Iterable[_T]]) -> Iterator[_T]:
+        """Yields as a loop does; `loader` takes what reads a part, and goes through its batches."""
+        self._loops += 1
+        return self._all(self._loops, loader)
+
+    def _all(self, loop: int, loader: Callable[[Any], Iterable[_T]]) -> Iterator[_T]:
         while self._batches is not None or self._begin():
             batches = self._batches
             assert batches is not None
-            for batch in batches:
+            for batch in loader(batches):
                 if loop != self._loops:
                     raise RuntimeError("another loop over these batches has begun: follow the dataset once for each")
                 yield batch
@@ -124,7 +142,7 @@ class FollowedBatches(Generic[_T]):
                 self._note(group)
             is_last = self._follow.until is not None and self._follow.until()
             self._waiting = self._new()
-            if is_last and not self._waiting:
+            if not self._waiting and (is_last or self._published.is_complete):
                 return False
             if not self._waiting:
                 time.sleep(self._follow.poll)
@@ -141,7 +159,7 @@ class FollowedBatches(Generic[_T]):
     def _take(self, group: _Group) -> None:
         own = self._reading
         reading = dataclasses.replace(own, contents=group.contents(own.contents, own.split))
-        self._group, self._batches = group, Batches(reading, *self._arguments)
+        self._group, self._batches = group, self._read(reading)
 
     def _finish(self) -> None:
         assert self._group is not None
@@ -202,40 +220,3 @@ class FollowedBatches(Generic[_T]):
 def _cut(parts: Iterator[Part], size: int) -> Iterator[list[Part]]:
     while some := list(itertools.islice(parts, size)):
         yield some
-
-
-@dataclasses.dataclass(frozen=True)
-class FollowedDataset:
-    """A split of a dataset that grows (`LoadedDataset.follow`); its methods are those of the same names there.
-
-    Attributes:
-      reading: what is read, and by whom.
-      follow: how it is followed.
-      to_arrays: makes the arrays of `numpy`, by its arguments `missing` and `pad`.
-    """
-
-    reading: Reading
-    follow: Follow
-    to_arrays: Callable[[str | Mapping[str, Any], Mapping[str, int] | None], ToArrays]
-
-    def batches(self, batch_size: int, last: Last = "short") -> FollowedBatches[pa.RecordBatch]:
-        """Returns Arrow batches of what is published, as it comes.
-
-        Raises:
-          ConfigError: as `LoadedDataset.batches`.
-        """
-        return FollowedBatches(self.reading, batch_size, last, lambda batch: batch, self.follow)
-
-    def numpy(
-        self,
-        batch_size: int,
-        missing: str | Mapping[str, Any] = "error",
-        pad: Mapping[str, int] | None = None,
-        last: Last = "short",
-    ) -> FollowedBatches[Arrays]:
-        """Returns dicts of arrays of what is published, as it comes.
-
-        Raises:
-          ConfigError: as `LoadedDataset.numpy`.
-        """
-        return FollowedBatches(self.reading, batch_size, last, self.to_arrays(missing, pad), self.follow)

@@ -4,6 +4,9 @@ Of a window, its late rows are a part of their own if it is read before they are
 of its manifest names. Windows that are put together (`WindowSet`) are read as a set if none of them was read before.
 What is read is remembered in few words: windows of a fixed size that follow each other are a run, from a start to an
 end.
+
+Ranks that share what they find look each for itself, some before late rows come, and others after. So their parts are
+what was written at once: the rows of a window that were on time, its late ones, each span. Sets are not read.
 """
 
 import abc
@@ -33,7 +36,21 @@ class Part:
 
 
 class Published(abc.ABC):
-    """What is published in a dataset, and was not read before."""
+    """What is published in a dataset, and was not read before.
+
+    Args:
+      directory: of the dataset.
+      is_shared: whether parts are the same for all who look, whenever they do.
+
+    Attributes:
+      is_complete: whether all that will ever be published was there at the last look.
+    """
+
+    is_complete = False
+
+    def __init__(self, directory: str, is_shared: bool = False):
+        self._directory = directory
+        self._is_shared = is_shared
 
     @abc.abstractmethod
     def look(self) -> Iterator[Part]:
@@ -63,36 +80,50 @@ class Published(abc.ABC):
 class PublishedWindows(Published):
     """Windows: those of a stream, which come as they are closed, and again with late rows."""
 
-    def __init__(self, directory: str):
-        self._directory = directory
+    def __init__(self, directory: str, is_shared: bool = False):
+        super().__init__(directory, is_shared)
         self._read = _Names()
         # Of windows that are not final: the paths of the shards that were read.
         self._open: dict[str, tuple[str, ...]] = {}
         self._seen: dict[str, tuple[int, float]] = {}
         self._sets: dict[str, tuple[tuple[int, float], Mapping[str, Any]]] = {}
+        # As manifests say; 0 of a stream, or of windows that were gone on with.
+        self._in_all: int | None = None
 
     def look(self) -> Iterator[Part]:
         """One listing; manifests are read that are new or, of windows that are not final, have changed."""
-        found, sets = [], self._read_sets()
+        found, sets = [], [] if self._is_shared else self._read_sets()
         compacted = {name for fields in sets for name in fields["parts"]}
         for fields in sets:
             if not any(name in self._read or name in self._open for name in fields["parts"]):
                 found.append((fields["created"], fields["window"], Part(fields["shards"], _after_set(fields))))
             else:
                 compacted.difference_update(fields["parts"])
-        for file, entry in entries_below(join(self._directory, WINDOWS)).items():
-            name = file.removesuffix(".json")
-            if not file.endswith(".json") or name in compacted or name in self._read:
+        entries = {
+            file.removesuffix(".json"): entry
+            for file, entry in entries_below(join(self._directory, WINDOWS)).items()
+            if file.endswith(".json")
+        }
+        for name, entry in entries.items():
+            if name in compacted or name in self._read:
                 continue
             if name in self._open and self._seen.get(name) == entry:
                 continue
-            manifest = _fields(join(self._directory, f"{WINDOWS}/{file}"))
+            manifest = self._manifest(name)
             if manifest is not None:
                 self._seen[name] = entry
-                part = self._part(name, manifest)
-                if part is not None:
-                    found.append((manifest["created"], manifest["window"], part))
+                found += [(manifest["created"], manifest["window"], part) for part in self._parts(name, manifest)]
         yield from (part for _, _, part in sorted(found, key=lambda one: one[:2]))
+        if self._in_all is None and entries:  # all are read, or in sets
+            self._manifest(next(iter(entries)))
+        self.is_complete = 0 < (self._in_all or 0) <= len(entries)
+
+    def _manifest(self, name: str) -> Mapping[str, Any] | None:
+        fields = _fields(join(self._directory, f"{WINDOWS}/{name}.json"))
+        if fields is not None:
+            in_all = fields["windows_in_all"]
+            self._in_all = min(in_all, self._in_all or in_all) if self._in_all != 0 else 0
+        return fields
 
     def _read_sets(self) -> list[Mapping[str, Any]]:
         for file, entry in entries_below(join(self._directory, COMPACTED)).items():
@@ -102,8 +133,8 @@ class PublishedWindows(Published):
                     self._sets[file] = entry, fields
         return [fields for _, fields in self._sets.values()]
 
-    def _part(self, name: str, fields: Mapping[str, Any]) -> Part | None:
-        """The shards of a window that were not read; None where there are none, and nothing else has changed."""
+    def _parts(self, name: str, fields: Mapping[str, Any]) -> Iterator[Part]:
+        """The shards of a window that were not read; nothing where there are none, and nothing else has changed."""
         read, shards = self._open.get(name), fields["shards"]
         paths = [shard.path for shard in shards]
         gone = {*(read or ())}.difference(paths)
@@ -114,9 +145,15 @@ class PublishedWindows(Published):
             )
         new = tuple(shard for shard in shards if shard.path not in (read or ()))
         if not new and read is not None and not fields["final"]:
-            return None
+            return
         is_fixed = fields["windows"].startswith("fixed:")
-        return Part(new, {"windows": [name], "final": fields["final"], "fixed": is_fixed, "paths": paths})
+        late = tuple(shard for shard in new if _is_late(shard))
+        if self._is_shared and 0 < len(late) < len(new):
+            on_time = tuple(shard for shard in new if not _is_late(shard))
+            after = {"windows": [name], "final": False, "fixed": is_fixed, "paths": [one.path for one in on_time]}
+            yield Part(on_time, after)
+            new = late
+        yield Part(new, {"windows": [name], "final": fields["final"], "fixed": is_fixed, "paths": paths})
 
     def add(self, after: Mapping[str, Any]) -> None:
         """Notes a window, or those of a set."""
@@ -137,6 +174,10 @@ class PublishedWindows(Published):
         self._read = _Names.of(state["windows"])
         self._open = {str(name): tuple(map(str, paths)) for name, paths in state["open"].items()}
         self._seen = {}
+
+
+def _is_late(shard: StoredShard) -> bool:
+    return shard.path.rpartition("/")[2].startswith("late-")
 
 
 def _after_set(fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -190,8 +231,8 @@ class _Names:
 class PublishedSpans(Published):
     """Spans: the versions of a dataset that is one, of which each has those that it adds."""
 
-    def __init__(self, directory: str):
-        self._directory = directory
+    def __init__(self, directory: str, is_shared: bool = False):
+        super().__init__(directory, is_shared)
         self._version = 0
         self._runs: tuple[str, ...] = ()
         self._seen: bytes | None = None
@@ -214,10 +255,21 @@ class PublishedSpans(Published):
                 _, fields = read_version_of(self._directory, number)
             except ConfigError as error:
                 raise DataError(f"version {number} was not read and is gone: {error}") from error
-            after = {"version": number, "runs": list(_runs(fields))}
-            yield Part(_added(fields, runs), after)
+            yield from self._parts(fields, number, runs)
             runs = _runs(fields)
         self._seen = content
+
+    def _parts(self, fields: Mapping[str, Any], number: int, runs: tuple[str, ...]) -> Iterator[Part]:
+        """What a version adds; a part for each span where ranks share them."""
+        added = _added(fields, runs)
+        if self._is_shared:
+            before = number - 1 if self._version else 0
+            for run, shards in [*added.items()][:-1]:
+                runs = (*runs, run)
+                yield Part(shards, {"version": before, "runs": list(runs)})
+                del added[run]
+        shards = tuple(shard for one in added.values() for shard in one)
+        yield Part(shards, {"version": number, "runs": list(_runs(fields))})
 
     def add(self, after: Mapping[str, Any]) -> None:
         """Notes a version."""
@@ -237,19 +289,29 @@ def _runs(fields: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(span["run_id"] for span in fields["spans"]) or (fields["run_id"],)
 
 
-def _added(fields: Mapping[str, Any], known: Sequence[str]) -> tuple[StoredShard, ...]:
-    """The shards of a version whose rows were in none before: spans that were put together have no new ones."""
+def _added(fields: Mapping[str, Any], known: Sequence[str]) -> dict[str, tuple[StoredShard, ...]]:
+    """The shards of a version whose rows were in none before, by run: spans that were put together have no new ones.
+
+    Raises:
+      DataError: for a span that was put together of some that are known and others that are not.
+    """
     if not fields["spans"]:
-        return () if fields["run_id"] in known else tuple(fields["shards"])
-    folders = {span["folder"] for span in fields["spans"]}
-    new = {
-        span["folder"]
-        for span in fields["spans"]
-        if span["run_id"] not in known and not (span["parts"] and {*span["parts"]}.issubset(known))
-    }
-
-    def folder_of(shard: StoredShard) -> str:
+        return {} if fields["run_id"] in known else {fields["run_id"]: tuple(fields["shards"])}
+    folders = {span["folder"]: span["run_id"] for span in fields["spans"]}
+    shards: dict[str, list[StoredShard]] = {}
+    for span in fields["spans"]:
+        parts = {*span["parts"]}
+        if span["run_id"] in known or (parts and parts.issubset(known)):
+            continue
+        if not parts.isdisjoint(known):
+            raise DataError(
+                "spans that were read were put together with others that were not: begin anew, or go on with a state "
+                "behind the first reading of the dataset"
+            )
+        shards[span["run_id"]] = []
+    for shard in fields["shards"]:
         top = shard.path.partition("/")[0]
-        return top if top in folders else ""
-
-    return tuple(shard for shard in fields["shards"] if folder_of(shard) in new)
+        run = folders.get(top if top in folders else "")
+        if run in shards:
+            shards[run].append(shard)
+    return {run: tuple(found) for run, found in shards.items()}

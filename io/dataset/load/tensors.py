@@ -1,7 +1,7 @@
 """Batches as a `tf.data.Dataset`, without the parsing of TensorFlow: what is read is what `numpy` gives."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,16 +25,27 @@ def tf_dataset(batches: Batches[Arrays], rule: ToArrays) -> "tf.data.Dataset":
       MissingExtraError: when TensorFlow is not installed.
       ConfigError: for a column whose type TensorFlow does not have.
     """
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise MissingExtraError("tf_data needs TensorFlow: pip install '.[tft]'") from error
-
     epochs = itertools.count(batches.epoch)
 
-    def generate() -> Iterator[dict[str, Any]]:
+    def epoch() -> Iterator[Arrays]:
         batches.load_state_dict({**batches.state_dict(), "epoch": next(epochs), "taken": []})
-        for arrays in batches:
+        return iter(batches)
+
+    dataset = tf_generated(epoch, rule)
+    return dataset.apply(_tensorflow().data.experimental.assert_cardinality(len(batches)))
+
+
+def tf_generated(begin: Callable[[], Iterator[Arrays]], rule: ToArrays) -> "tf.data.Dataset":
+    """Returns a dataset each pass over which has what `begin` returns, by a rule; nobody knows how many.
+
+    Raises:
+      MissingExtraError: when TensorFlow is not installed.
+      ConfigError: for a column whose type TensorFlow does not have.
+    """
+    tf = _tensorflow()
+
+    def generate() -> Iterator[dict[str, Any]]:
+        for arrays in begin():
             yield {
                 name: tf.RaggedTensor.from_row_splits(*found, validate=False) if isinstance(found, Ragged) else found
                 for name, found in arrays.items()
@@ -44,8 +55,15 @@ def tf_dataset(batches: Batches[Arrays], rule: ToArrays) -> "tf.data.Dataset":
         raise ConfigError("tf_data needs a column")
     empty = rule(pa.RecordBatch.from_pylist([], rule.schema))
     signature = {name: _spec(name, found, tf) for name, found in empty.items()}
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return tf.data.Dataset.from_generator(generate, output_signature=signature)
+
+
+def _tensorflow() -> Any:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingExtraError("tf_data needs TensorFlow: pip install '.[tft]'") from error
+    return tf
 
 
 def _spec(name: str, found: "np.ndarray | Ragged", tf: Any) -> Any:

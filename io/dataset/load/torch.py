@@ -98,6 +98,7 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
     next epoch. `loader` makes one that also goes on in the middle of an epoch with another number of workers.
 
     Attributes:
+      reading: what is read, and by which rank.
       is_local: whether the dataset is on this machine; workers for one of a store must be spawned, not forked.
     """
 
@@ -106,8 +107,8 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
         self.is_local = is_local(reading.contents.directory)
         self._is_of_all = distributed and reading.ranks == 1
         rank, ranks = _group() if self._is_of_all else (reading.rank, reading.ranks)
-        self._ranks = ranks
-        self._batches = Batches(dataclasses.replace(reading, rank=rank, ranks=ranks), batch_size, last, ToTensors(rule))
+        self.reading = dataclasses.replace(reading, rank=rank, ranks=ranks)
+        self._batches = Batches(self.reading, batch_size, last, ToTensors(rule))
         # For each worker, in memory that all share, since workers are new in each loop: the epoch of its next loop.
         self._next = torch.full((_MAX_WORKERS,), _AS_THE_STATE_SAYS, dtype=torch.int64).share_memory_()
         self._lost = torch.zeros(_MAX_WORKERS, dtype=torch.int64).share_memory_()
@@ -116,6 +117,11 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
     def __len__(self) -> int:
         """Number of batches of a whole epoch, the same on all ranks and for any number of workers."""
         return len(self._batches)
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that the next batch is of, from 0."""
+        return self._batches.epoch
 
     @property
     def skipped(self) -> int:
@@ -132,17 +138,22 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
         """
         worker = get_worker_info()
         if worker is None:
-            self._check_ranks()
+            self.check_ranks()
             self._check_worker(None)
             return iter(self._batches)
         return self._of_worker(worker.id, worker.num_workers)
 
-    def _check_ranks(self) -> None:
-        """Refuses to read as the only rank what other ranks read, too."""
-        if self._is_of_all and _group()[1] != self._ranks:
+    def check_ranks(self) -> None:
+        """Refuses to read as the only rank what other ranks read, too.
+
+        Raises:
+          ConfigError: when a process group was made since `torch` was called.
+        """
+        if self._is_of_all and _group()[1] != self.reading.ranks:
             raise ConfigError(
-                f"torch.distributed has {_group()[1]} ranks, and had {self._ranks} when torch() was called, so that "
-                "epochs are not shared as they should be: call it after init_process_group, or name the rank with shard"
+                f"torch.distributed has {_group()[1]} ranks, and had {self.reading.ranks} when torch() was called, so "
+                "that epochs are not shared as they should be: call it after init_process_group, or name the rank with "
+                "shard"
             )
 
     def _of_worker(self, worker: int, workers: int) -> Iterator[Tensors]:
@@ -180,7 +191,7 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
         Raises:
           ConfigError: as a loop here.
         """
-        self._check_ranks()
+        self.check_ranks()
         self._check_worker(None)
         self._next.fill_(_AS_THE_STATE_SAYS)
         return self._batches.steps()

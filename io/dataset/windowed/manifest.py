@@ -87,6 +87,8 @@ class WindowManifest(ManifestFile):
       statistics_rejected: the same of the rows in the dead letters.
       anomalies: what is wrong with the rows as a whole, the gravest first.
       compared_with: the statistics that they were compared with.
+      windows_in_all: how many windows are published in all, of input that has an end; 0 of a stream, which can go on at
+        any time.
     """
 
     run_id: str
@@ -124,6 +126,7 @@ class WindowManifest(ManifestFile):
     statistics_rejected: str | None = None
     anomalies: tuple[Anomaly, ...] = ()
     compared_with: tuple[str, ...] = ()
+    windows_in_all: int = 0
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = ManifestFile.VERSION
 

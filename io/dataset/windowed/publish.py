@@ -356,10 +356,12 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
 
     Attributes:
       overwrite: whether to delete the existing dataset first; for bounded input only.
+      resume: whether the output may hold windows of before, so that those of this run are not all.
     """
 
     publisher: WindowPublisher
     overwrite: bool
+    resume: bool = False
 
     def expand(self, sealed: beam.PCollection[tuple[int, SealedWindow]]) -> beam.PCollection[WindowManifest]:
         """Sends all versions of a window to one worker, which publishes them."""
@@ -377,12 +379,10 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
         staging, turn = self.publisher.staging, self.publisher.turn
         begin = beam.Map(_clear, staging, self.overwrite) if turn is None else beam.Map(_begin, turn, self.overwrite)
         begun = beam.pvalue.AsSingleton(
-            settled
-            | "CountSealed" >> beam.combiners.Count.Globally()
-            | "Clear" >> begin.with_output_types(tuple[str, ...])
+            settled | "CountSealed" >> beam.combiners.Count.Globally() | "Clear" >> begin.with_output_types(_Begun)
         )
         # No sweeps: what nobody needs is deleted at the end.
-        publish = beam.ParDo(_PublishFn(self.publisher, sweeps=False), begun)
+        publish = beam.ParDo(_PublishFn(self.publisher, sweeps=False, is_all=not self.resume), begun)
         published = settled | "Publish" >> publish.with_output_types(WindowManifest)
         if turn is None:
             counted = published | "CountWindows" >> beam.combiners.Count.Globally()
@@ -394,7 +394,11 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
         return published
 
 
-def _clear(windows: int, staging: Staging, overwrite: bool) -> tuple[str, ...]:
+# The number of windows, and the folders of what they replace in an object store.
+_Begun = tuple[int, tuple[str, ...]]
+
+
+def _clear(windows: int, staging: Staging, overwrite: bool) -> _Begun:
     """Deletes the existing dataset, if there are windows to replace it.
 
     Raises:
@@ -408,27 +412,27 @@ def _clear(windows: int, staging: Staging, overwrite: bool) -> tuple[str, ...]:
                     f"{staging.output}: another run has replaced what is there while this one ran; nothing is published"
                 )
             clear_once(staging, overwrite)
-    return ()
+    return windows, ()
 
 
 def _clean_up(_: int, directory: str) -> None:
     remove_folder(directory)
 
 
-def _begin(windows: int, turn: Turn, overwrite: bool) -> tuple[str, ...]:
-    """Takes the turn in an object store, if there are windows; returns the folders of what they replace.
+def _begin(windows: int, turn: Turn, overwrite: bool) -> _Begun:
+    """Takes the turn in an object store, if there are windows.
 
     Raises:
       DataError: if another run has published a dataset meanwhile.
     """
     progress.plan(windows=windows)
     if not windows:
-        return ()
+        return 0, ()
     path = stores.join(turn.staging.output, MANIFEST)
     if not overwrite and stores.exists(path):
         raise DataError(f"{path}: another run has published since this one began; nothing of this one is published")
     turn.take()
-    return tuple(sorted(dataset_folders(turn.staging.output))) if overwrite else ()
+    return windows, tuple(sorted(dataset_folders(turn.staging.output))) if overwrite else ()
 
 
 # The files of a window, with its manifest, and the folders among them.
@@ -439,27 +443,31 @@ def _files_of(manifest: WindowManifest) -> _Files:
     return (f"{WINDOWS}/{manifest.name}.json", *manifest.files()), manifest.extras
 
 
-def _keep(found: Sequence[_Files], turn: Turn, overwrite: bool, replaced: tuple[str, ...]) -> None:
+def _keep(found: Sequence[_Files], turn: Turn, overwrite: bool, begun: _Begun) -> None:
     """Deletes what is no part of the windows that were published, so that the old ones are there until now."""
     if found:
         turn.check()
     named = {path for files, _ in found for path in files}
     extras = {path for _, folders in found for path in folders}
-    RunFolder(turn.staging, overwrite and bool(found)).keep_windows(named, extras, replaced)
+    RunFolder(turn.staging, overwrite and bool(found)).keep_windows(named, extras, begun[1])
 
 
 class _PublishFn(beam.DoFn):
-    def __init__(self, publisher: WindowPublisher, sweeps: bool):
+    def __init__(self, publisher: WindowPublisher, sweeps: bool, is_all: bool = False):
         self._publisher = publisher
         self._sweeps = sweeps
+        self._is_all = is_all
         self._has_extras = False
         self._counters = RowCounters("WriteDataset")
 
     def setup(self) -> None:
         self._sweeper = Sweeper(self._publisher.staging, self._publisher.windows)
 
-    def process(self, element: tuple[int, SealedWindow], *_: Any) -> Iterable[WindowManifest]:
+    def process(self, element: tuple[int, SealedWindow], begun: _Begun = (0, ())) -> Iterable[WindowManifest]:
         sealed = element[1]
+        if self._is_all:
+            counted = dataclasses.replace(sealed.manifest, windows_in_all=begun[0])
+            sealed = dataclasses.replace(sealed, manifest=counted)
         if not self._has_extras:
             self._publisher.publish_extras()
             self._has_extras = True

@@ -188,7 +188,7 @@ class WriteWindows(beam.PTransform[Any, beam.PCollection[WindowManifest]]):
             | "CloseWindows" >> CloseWindows(closing, file)
             | "WriteShards" >> WriteWindowShards(shards, sealing.spec.lateness, self.late_sinks)
             | "SealWindows" >> SealWindows(sealing)
-            | "PublishWindows" >> PublishWindows(publisher, sealing.spec.overwrite)
+            | "PublishWindows" >> PublishWindows(publisher, sealing.spec.overwrite, sealing.spec.resume)
         )
 
     def _sealing_in_place(self, is_bounded: bool) -> SealingRules:

@@ -164,6 +164,7 @@ class ShowResult(Result):
       columns: of each the `name` and the `type` of Arrow.
       split: of which `rows` are: the first records, values by column; bytes that are no text are `{"base64": ...}`.
       load: the lines of Python that load the split.
+      statistics: of its columns, as `ProfileResult` has them of one dataset; none if the dataset has none.
     """
 
     dataset: str
@@ -175,6 +176,7 @@ class ShowResult(Result):
     split: str
     rows: tuple[Mapping[str, Any], ...]
     load: tuple[str, ...]
+    statistics: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ class ProfileResult(Result):
       unread_for: their reasons; a row may have several.
       datasets: all rows, splits and slices: of each the `name`, the `rows`, and its `columns`, each with `column`,
         `type`, `rows`, `missing` (a fraction), `distinct`, `min`, `median`, `mean`, `max`, `std_dev`, `zeros`,
-        `avg_length`, and `top`, the most frequent value and its rows; None for what a kind of column has not.
+        `avg_values`, `avg_length`, and `top`, the most frequent value and its rows; None for what a kind of column has
+        not.
     """
 
     input: str

@@ -11,13 +11,14 @@ from rich.text import Text
 from penstock.io.files.sizes import byte_text
 from pipelines._report.result import ShowResult
 from pipelines._report.summary.parts import GAP, counted, new_table, told_loading
+from pipelines._report.summary.statistics import told_columns
 
 # What is longer is cut; `--json` has all of it.
 _MAX_TEXT = 24
 
 
 def told_records(result: ShowResult) -> Iterator[RenderableType]:
-    """Sizes, columns with the first records side by side, and the lines that load them."""
+    """Sizes, columns with the first records side by side, their statistics, and the lines that load them."""
     kind = f"{result.format}, {result.compression}"
     windows = "" if len(result.dataset_ids) == 1 else f", {counted(len(result.dataset_ids), 'window')}"
     yield Text("\n").join([Text(result.dataset, "bold"), Text(f"{kind}{windows}")])
@@ -26,6 +27,9 @@ def told_records(result: ShowResult) -> Iterator[RenderableType]:
         splits.add_row(name, f"{found['rows']:,}", f"{found['shards']:,}", byte_text(found["bytes"]))
     yield splits
     yield _records(result)
+    if result.statistics:
+        yield Text(f"statistics of {result.split}", "bold")
+        yield told_columns(result.statistics, result.splits[result.split]["rows"])
     yield told_loading(result.load)
 
 

@@ -17,7 +17,16 @@ _MAX_DATASETS = 10
 _MAX_FINDINGS = 20
 _MAX_CORRELATIONS = 5
 _MAX_TEXT = 30
-_STATISTICS = ("type", "missing", "distinct", "min", "median", "mean", "max", "most frequent")
+# What a column has of numbers, by their headings, which are there if a column has one.
+_NUMBERS = {
+    "distinct": "distinct",
+    "min": "min",
+    "median": "median",
+    "mean": "mean",
+    "max": "max",
+    "values": "avg_values",
+    "length": "avg_length",
+}
 
 
 def told_statistics(result: ProfileResult | CheckResult | CompareResult) -> Iterator[RenderableType]:
@@ -34,7 +43,7 @@ def told_statistics(result: ProfileResult | CheckResult | CompareResult) -> Iter
 def _profile(result: ProfileResult) -> Iterator[RenderableType]:
     for dataset in result.datasets[:_MAX_DATASETS]:
         yield Text(f"{dataset['name']}: {counted(dataset['rows'], 'row')}", "bold")
-        yield _columns(dataset["columns"], dataset["rows"])
+        yield told_columns(dataset["columns"], dataset["rows"])
     if len(result.datasets) > _MAX_DATASETS:
         yield f"and {len(result.datasets) - _MAX_DATASETS} more, with --json"
     if result.rows_unread:
@@ -43,14 +52,16 @@ def _profile(result: ProfileResult) -> Iterator[RenderableType]:
     yield from told_files({"the statistics": result.output, "the report": result.report})
 
 
-def _columns(columns: Sequence[Mapping[str, Any]], rows: int) -> Table:
-    made = new_table("column", *_STATISTICS)
+def told_columns(columns: Sequence[Mapping[str, Any]], rows: int) -> Table:
+    """The statistics of columns, a line for each."""
+    numbers = {heading: name for heading, name in _NUMBERS.items() if any(one[name] is not None for one in columns)}
+    made = new_table("column", "type", "missing", *numbers, "most frequent")
     for column in columns[:_MAX_COLUMNS]:
         made.add_row(
             column["column"],
             column["type"],
             percent(column["missing"], 1 if rows else 0),
-            *(shown(column[name]) for name in ("distinct", "min", "median", "mean", "max")),
+            *(shown(column[name]) for name in numbers.values()),
             _top(column["top"]),
         )
     if len(columns) > _MAX_COLUMNS:

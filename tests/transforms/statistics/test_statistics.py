@@ -301,6 +301,21 @@ def test_other_options_do_not_merge(tmp_path):
         merge_statistics([f"{tmp_path}/a.pb", f"{tmp_path}/b.pb"])
 
 
+def test_files_without_a_column_in_common_do_not_merge(tmp_path):
+    def merged(*parts):
+        for name, statistics in zip("abc", parts, strict=False):
+            statistics.write(f"{tmp_path}/{name}.pb")
+        return merge_statistics([f"{tmp_path}/{name}.pb" for name in "abc"[: len(parts)]])
+
+    with pytest.raises(
+        ConfigError,
+        match=r"c\.pb, beside .*a\.pb: they have no column in common: u, v, beside x, y, z; merge statistics",
+    ):
+        merged(one(x=[1], y=[1]), one(y=[1], z=[1]), one(u=[1], v=[1]))
+    assert {*merged(one(x=[1]), one(y=[1]), one(x=[1], y=[1])).tables["All Examples"].features} == {"x", "y"}
+    assert merged(one(x=[1]), Statistics(), one(x=[1])).tables["All Examples"].rows == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

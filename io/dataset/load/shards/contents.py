@@ -210,6 +210,7 @@ def parse_manifest(content: bytes, path: str) -> Mapping[str, Any]:
             "window": [_of(time, str) for time in fields.get("window", ())],
             "windows": _of(fields.get("windows", ""), str),
             "final": _of(fields.get("final", True), bool),
+            "windows_in_all": _of(fields.get("windows_in_all", 0), int),
             "created": _of(fields["created"], str),
             "run_id": _of(fields["run_id"], str),
             "parts": [_of(part["name"], str) for part in fields.get("parts", ())],

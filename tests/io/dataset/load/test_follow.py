@@ -65,6 +65,28 @@ def test_windows_come_once_in_the_order_of_publication(tmp_path):
     assert sorted(flat(follow(tmp_path))) == sorted(found), "whoever begins later reads the set"
 
 
+def test_windows_of_bounded_input_end(tmp_path):
+    write_windows(tmp_path, range(2), in_all=4)
+    looks = []
+
+    def until():  # of a job that is at work, as of one that was killed
+        looks.append(None)
+        if len(looks) == 3:
+            write_windows(tmp_path, range(2, 4), in_all=4)
+
+    def followed():
+        return penstock.load(str(tmp_path)).follow(0.001, until).batches(4)
+
+    batches = followed()
+    assert flat(batches) == ids(range(4))
+    assert len(looks) == 4
+    again = followed()
+    again.load_state_dict(batches.state_dict())
+    assert flat(again) == []
+    compact_windows(str(tmp_path), parse_duration("1h"))
+    assert sorted(flat(followed())) == ids(range(4))
+
+
 def test_batches_go_across_the_windows_of_a_look(tmp_path):
     write_windows(tmp_path, range(10))
     assert [len(batch) for batch in follow(tmp_path)] == [4] * 7 + [2]
@@ -100,6 +122,57 @@ def test_ranks_share_each_window(tmp_path):
     state = follow(tmp_path, shard=(0, 2)).state_dict()
     with pytest.raises(ConfigError, match="same split, shuffle and number of ranks"):
         follow(tmp_path).load_state_dict(state)
+
+
+def counted(batches):
+    found = list(batches)
+    return len(found), flat(found)
+
+
+def test_ranks_that_look_before_and_after_late_rows_and_sets_share_the_same(tmp_path):
+    write_windows(tmp_path, range(2), final=False)
+
+    def change():
+        write_windows(tmp_path, range(2), late=range(2))
+        write_windows(tmp_path, [7])
+        compact_windows(str(tmp_path), parse_duration("1h"))
+
+    first = counted(follow(tmp_path, lambda: None, change, shard=(0, 2)))
+    second = counted(follow(tmp_path, shard=(1, 2)))
+    assert first[0] == second[0]
+    assert sorted(first[1] + second[1]) == sorted(ids([0, 1, 7], late=[0, 1]))
+
+
+def test_ranks_that_look_before_and_after_spans_share_the_same(tmp_path):
+    def add(first):
+        spans_runs.publish(spans_runs.stage(tmp_path, spans_runs.rows(first, 10)))
+
+    add(0)
+    first = counted(follow(tmp_path, lambda: None, lambda: add(10), lambda: add(20), shard=(0, 2)))
+    batches, taken = follow(tmp_path, shard=(1, 2)), []
+    while True:  # each batch by another process
+        for batch in batches:
+            taken.append(batch)
+            break
+        else:
+            break
+        state = json.loads(json.dumps(batches.state_dict()))
+        batches = follow(tmp_path, shard=(1, 2))
+        batches.load_state_dict(state)
+    assert first[0] == len(taken)
+    assert sorted(first[1] + flat(taken)) == spans_runs.expected("train", 30)
+
+
+def test_a_state_within_what_was_put_together_since_is_an_error(tmp_path):
+    for first in (0, 10):
+        spans_runs.publish(spans_runs.stage(tmp_path, spans_runs.rows(first, 10)))
+    batches = follow(tmp_path, shard=(0, 2), batch_size=100)
+    next(iter(batches))
+    compact_spans(str(tmp_path), ["1", "2"], None, None, lambda parts, target: False)
+    again = follow(tmp_path, shard=(0, 2))
+    again.load_state_dict(batches.state_dict())
+    with pytest.raises(DataError, match="spans that were read were put together with others"):
+        list(again)
 
 
 def test_windows_that_were_put_together_and_deleted_before_they_were_read(tmp_path):

@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
 import shards
+from quick_windows import ids_of, write_windows
 
 import penstock
 
@@ -41,3 +42,22 @@ def test_a_pass_that_was_left_early_takes_no_row_from_the_next_one(tmp_path):
     for left_early in (dataset.take(1), dataset.prefetch(2).take(2)):
         assert len(list(left_early)) < 7
         assert sorted(number for batch in dataset for number in batch["id"].numpy().tolist()) == list(range(100))
+
+
+def test_a_pass_over_what_is_followed_has_what_comes_meanwhile(tmp_path):
+    write_windows(tmp_path, range(2))
+    steps = [lambda: None, lambda: write_windows(tmp_path, [2])]
+
+    def until():
+        if steps:
+            steps.pop(0)()
+        return not steps
+
+    dataset = penstock.load(str(tmp_path)).follow(0.001, until).tf_data(4)
+    assert dataset.element_spec["id"] == tf.TensorSpec([None], tf.int64)
+    assert dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    for _ in range(2):
+        found = [number for batch in dataset for number in batch["id"].numpy().tolist()]
+        assert found == [one for number in range(3) for one in ids_of(number)]
+    endless = penstock.load(str(tmp_path)).follow().tf_data(4)
+    assert len(list(endless.take(2))) == 2

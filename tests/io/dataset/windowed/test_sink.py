@@ -26,6 +26,7 @@ from window_sinks import (
     write_stream,
 )
 
+import penstock
 from penstock.io.batches import drop_rows, set_column
 from penstock.io.dataset.layout import Staging
 from penstock.io.dead_letters.handler import REJECTED, DeadLetterHandler, RejectingTransform, reject, split_rejected
@@ -133,6 +134,16 @@ def test_bounded_windows_of_two_kinds_publish_nothing(tmp_path):
     write_bounded(tmp_path / "good", [with_values(0, 5, 2), with_values(1, 15, 3)])
     assert [feature.name for feature in load_schema(str(tmp_path / "good" / "schema.pbtxt")).feature] == ["id", "value"]
     assert list(verify_dataset(str(tmp_path / "good"))) == []
+
+
+def test_windows_of_bounded_input_say_how_many_they_are(tmp_path):
+    windows = write_bounded(tmp_path, [batch_of([0, 1, 2], [5, 15, 16])])
+    assert [window.windows_in_all for window in windows.values()] == [2, 2]
+    assert sum(map(len, penstock.load(str(tmp_path)).follow(0.001).batches(10))) == 3
+    windows = write_bounded(tmp_path, [batch_of([3], 25)], resume=True)
+    assert [window.windows_in_all for window in windows.values()] == [2, 2, 0]
+    windows = write_stream(tmp_path / "stream", Events().add(batch_of([0], 5)).at(40))
+    assert [window.windows_in_all for window in windows.values()] == [0]
 
 
 def test_run_that_goes_on_keeps_the_kinds_of_the_one_before(tmp_path):
