@@ -60,9 +60,8 @@ cdef enum:
     _AHEAD = 4
     # The room that `copy_short` needs behind an output.
     _SPARE = 32
-
-
-cdef uint32_t _NO_LIST = 0xFFFFFFFF
+    # The length of a list, or of a text in one, that is null.
+    _NO_LIST = 0xFFFFFFFF
 
 
 cdef struct Entry:
@@ -268,52 +267,47 @@ def take_apart(
     const unsigned char[::1] data not None, const int64_t[::1] offsets not None, int64_t flag_bytes, columns
 ):
     """See `penstock.io.kernel.pure.runs`."""
-    cdef int64_t rows = offsets.shape[0] - 1, count = len(columns), index, piece, pieces = 0, start = flag_bytes
+    # The flags are taken as a first column.
+    cdef int64_t rows = offsets.shape[0] - 1, count = len(columns) + 1, index, pieces = 0, start = 0
     cdef unsigned char[:, ::1] values
     cdef unsigned char[::1] content
+    cdef const uint8_t* records = &data[0] if data.shape[0] else NULL
     cdef bint is_valid
-    cdef uint8_t* ends
     cdef Taken* taken
     cdef Output* outputs
     _check(data.shape[0], offsets)
-    if flag_bytes * 8 < 2 * count:
+    if flag_bytes * 8 < 2 * (count - 1):
         raise ValueError("flags must have two bits for each column")
     for levels, width, is_bytes in columns:
         if levels < is_bytes or width < 1:
             raise ValueError("texts must be lists of bytes")
         pieces += _count(levels, is_bytes)
-    taken = <Taken*>calloc(<size_t>(count + 1), sizeof(Taken))
-    outputs = <Output*>calloc(<size_t>(pieces + 1), sizeof(Output))
+    taken = <Taken*>calloc(<size_t>count, sizeof(Taken))
+    outputs = <Output*>calloc(<size_t>pieces + 1, sizeof(Output))
     try:
         if taken == NULL or outputs == NULL:
             raise MemoryError
         pieces = 0
-        for index in range(count):
-            levels, width, is_bytes = columns[index]
+        for index, (levels, width, is_bytes) in enumerate([(0, flag_bytes, False), *columns]):
             taken[index] = Taken(levels, width, is_bytes, start, 4 if levels else width, NULL, pieces)
             start += taken[index].fixed
             pieces += _count(levels, is_bytes)
         with nogil:
-            is_valid = _walk(&data[0] if data.shape[0] else NULL, offsets, taken, count, outputs, start, False)
+            is_valid = _walk(records, offsets, taken, count, outputs, start, False)
         if not is_valid:
             raise ValueError("a record is not of these columns")
-        flags = np.empty((rows, flag_bytes), np.uint8)
-        fixed = []
+        fixed, found = [], []
         for index in range(count):
             values = made = np.empty((rows, taken[index].fixed), np.uint8)
             fixed.append(made)
-            taken[index].values = &values[0, 0] if rows else NULL
-        found = []
-        for piece in range(pieces):
-            content = made = np.empty(outputs[piece].size + _SPARE, np.uint8)
-            found.append(made[: outputs[piece].size])
-            outputs[piece].at = &content[0]
-        values = flags
+            taken[index].values = &values[0, 0] if rows and taken[index].fixed else NULL
+        for index in range(pieces):
+            content = made = np.empty(outputs[index].size + _SPARE, np.uint8)
+            found.append(made[: outputs[index].size])
+            outputs[index].at = &content[0]
         with nogil:
-            _walk(&data[0] if data.shape[0] else NULL, offsets, taken, count, outputs, start, True)
-            for row in range(rows if flag_bytes else 0):
-                memcpy(&values[row, 0], &data[offsets[row]], <size_t>flag_bytes)
-        return flags, fixed, _by_column(found, columns)
+            _walk(records, offsets, taken, count, outputs, start, True)
+        return fixed[0], fixed[1:], _by_column(found, columns)
     finally:
         free(taken)
         free(outputs)
@@ -372,7 +366,7 @@ cdef bint _walk(
                 items = total
                 output += 1
             if not column.is_bytes:
-                has_nulls = start[(2 * index + 1) >> 3] >> ((2 * index + 1) & 7) & 1
+                has_nulls = start[(2 * index - 1) >> 3] >> ((2 * index - 1) & 7) & 1
                 if has_nulls:
                     if items > end - at:
                         return False

@@ -136,3 +136,12 @@ def test_damaged_records_are_refused_or_taken_apart_alike(changed, cut):
             return str(error)
 
     assert outcome(compiled) == outcome(pure)
+
+
+@pytest.mark.parametrize(
+    ("flag_bytes", "column", "message"),
+    [(1, (0, 8, False), "two bits for each column"), (2, (0, 1, True), "lists of bytes"), (2, (0, 0, False), "bytes")],
+)
+def test_columns_that_cannot_be_are_refused_by_the_kernel(flag_bytes, column, message):
+    with pytest.raises(ValueError, match=message):
+        compiled.take_apart(np.zeros(0, np.uint8), np.zeros(1, np.int64), flag_bytes, [column] * 6)
