@@ -223,8 +223,8 @@ class RecordGroups:
         """Returns where the next `size` bytes belong."""
         needed = self._bytes + size
         if needed > len(self._buffer):
-            # `np.empty` does not touch memory pages before they are needed.
-            larger = np.empty(max(needed, 2 * len(self._buffer)), np.uint8)
+            # Less than a group is waiting. `np.empty` does not touch memory pages before they are needed.
+            larger = np.empty(self._max_bytes + size, np.uint8)
             larger[: self._bytes] = self._buffer[: self._bytes]
             self._buffer = larger
         return self._buffer[self._bytes : needed]
