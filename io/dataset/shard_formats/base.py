@@ -17,9 +17,11 @@ import pyarrow as pa
 
 from penstock.io.beam import progress
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
+from penstock.io.kernel import runs
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.reasons import Note, Reason
 from penstock.io.schema import Feature, Kind
-from penstock.io.sort.records import BlockWriter, Bytes, EncodedRecords, Ints, Keys, RecordSink
+from penstock.io.sort.records import Bytes, EncodedRecords, Ints, Keys, RecordSink, read_into
 
 # Takes the bytes of a file, in order. The caller may reuse the memory afterwards.
 Store: TypeAlias = Callable[[bytes | memoryview], None]
@@ -189,41 +191,49 @@ class RecordGroups:
     """A sink of records that passes them on in groups.
 
     A group ends with the record that brings it to `max_bytes` bytes or `max_records` records. So groups depend on the
-    records alone, not on the pieces in which they arrive.
+    records alone, not on the pieces in which they arrive. The next group reuses the memory of a group.
     """
 
     def __init__(self, take: Callable[[Bytes, Ints], None], max_bytes: int, max_records: int):
         self._take = take
         self._max_bytes = max_bytes
         self._max_records = max_records
-        self._blocks = BlockWriter(self._keep)
-        self._pieces: list[Bytes] = []
+        self._buffer = np.empty(0, np.uint8)
         self._lengths: list[Ints] = []
         self._bytes = self._records = 0
 
-    def _keep(self, block: memoryview) -> None:
-        # The memory of the block is reused, so copy it.
-        self._pieces.append(np.frombuffer(block, np.uint8).copy())
-        progress.add(written=len(block))
-
     def write_records(self, records: EncodedRecords) -> None:
         """Takes records in their present order."""
-        self._blocks.write_records(records)
+        self._room(records.nbytes)[:] = records.content
         self._add(np.diff(records.offsets))
 
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Takes the records of these indices, in this order."""
-        self._blocks.write_ordered(records, order)
-        self._add(np.diff(records.offsets)[order])
+        lengths = np.diff(records.offsets)[order]
+        runs.gather(records.data, records.offsets, order, 0, 0, self._room(int(lengths.sum())), 0)
+        self._add(lengths)
 
     def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
         """Takes the records between int64[n + 1] offsets of a file."""
-        self._blocks.copy_records(file, offsets)
+        file.seek(int(offsets[0]))
+        read_into(file, self._room(int(offsets[-1] - offsets[0])))
         self._add(np.diff(offsets))
 
+    def _room(self, size: int) -> Bytes:
+        """Returns where the next `size` bytes belong."""
+        needed = self._bytes + size
+        if needed > len(self._buffer):
+            # Less than a group is waiting. `np.empty` does not touch memory pages before they are needed.
+            larger = np.empty(self._max_bytes + size, np.uint8)
+            larger[: self._bytes] = self._buffer[: self._bytes]
+            self._buffer = larger
+        return self._buffer[self._bytes : needed]
+
     def _add(self, lengths: Ints) -> None:
+        size = int(lengths.sum())
+        progress.add(written=size)
         self._lengths.append(lengths)
-        self._bytes += int(lengths.sum())
+        self._bytes += size
         self._records += len(lengths)
         if self._bytes >= self._max_bytes or self._records >= self._max_records:
             self._give(is_end=False)
@@ -234,10 +244,7 @@ class RecordGroups:
 
     def _give(self, is_end: bool) -> None:
         """Passes on the groups that are complete; at the end, also the last one."""
-        self._blocks.flush()
-        data = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.uint8)
-        offsets = np.zeros(self._records + 1, np.int64)
-        np.cumsum(np.concatenate(self._lengths or [offsets[:0]]), out=offsets[1:])
+        offsets = starts_of(np.concatenate(self._lengths)) if self._lengths else np.zeros(1, np.int64)
         start = 0
         while start < self._records:
             # `full` is the first record boundary that is at least `max_bytes` behind `start`.
@@ -247,7 +254,9 @@ class RecordGroups:
                 if not is_end:
                     break
                 end = self._records
-            self._take(data[offsets[start] : offsets[end]], offsets[start : end + 1] - offsets[start])
+            self._take(self._buffer[offsets[start] : offsets[end]], offsets[start : end + 1] - offsets[start])
             start = end
-        self._pieces, self._lengths = [data[offsets[start] :].copy()], [np.diff(offsets[start:])]
-        self._bytes, self._records = int(offsets[-1] - offsets[start]), self._records - start
+        left = int(offsets[-1] - offsets[start])
+        self._buffer[:left] = self._buffer[offsets[start] : offsets[-1]]
+        self._lengths = [np.diff(offsets[start:])]
+        self._bytes, self._records = left, self._records - start

@@ -26,10 +26,10 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.dataset.shard_formats.json_texts import json_texts, typed
-from penstock.io.dataset.shard_formats.rows import Pieces, bytes_array, content_of, fixed_values, list_array, slices
+from penstock.io.dataset.shard_formats.rows import bytes_array, fixed_values, list_array
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
-from penstock.io.kernel.shared.pieces import Bytes
+from penstock.io.kernel.shared.pieces import Bytes, Pieces, content_of, slices
 
 PRESENT = "$present"
 INDEX = "index.json"

@@ -10,23 +10,21 @@ equal rows have equal bytes. All numbers are little-endian::
              for lists of fixed-width values, if there are null items: one byte for each item, 1 for a null
              the values, or the bytes of all texts
 
-Encoding and decoding work column by column: each piece of all rows is one array. Arrow joins the pieces and takes them
-apart.
+Each piece of all rows is one array; the kernel joins the pieces and takes them apart (`penstock.io.kernel.runs`).
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.columns.lists import Flags
-from penstock.io.columns.of_numpy import array_of
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.kernel import runs
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 from penstock.io.sort.records import Bytes
 
@@ -46,19 +44,12 @@ class _Layout:
       leaf: the type of the values.
       width: bytes of a value; 1 for texts and bytes.
       is_bytes: whether the values are texts or bytes.
-      start: byte offset of its fixed part.
-      fixed: bytes of its fixed part.
     """
 
     levels: int
     leaf: pa.DataType
     width: int
     is_bytes: bool
-    start: int
-
-    @property
-    def fixed(self) -> int:
-        return _LENGTH_BYTES if self.levels else self.width
 
 
 def check_types(columns: pa.Schema) -> None:
@@ -99,11 +90,7 @@ class RowCodec:
         check_types(columns)
         self.columns = columns
         self._flag_bytes = -(-2 * len(columns) // 8)
-        self._layouts: list[_Layout] = []
-        self._fixed_bytes = self._flag_bytes
-        for field in columns:
-            self._layouts.append(_layout(field.type, self._fixed_bytes))
-            self._fixed_bytes += self._layouts[-1].fixed
+        self._layouts = [_layout(field.type) for field in columns]
 
     def encode(self, rows: pa.RecordBatch) -> tuple[Bytes, Ints]:
         """Encodes rows of the schema; returns uint8, the records, and int64[n + 1], where each starts, and the end.
@@ -111,19 +98,25 @@ class RowCodec:
         Raises:
           DataError: for a row of more than a GiB.
         """
-        fixed = np.zeros((rows.num_rows, self._fixed_bytes), np.uint8)
-        flags = np.zeros((rows.num_rows, 2 * len(self.columns)), bool)
-        pieces: list[pa.Array] = []
+        flags = np.zeros((1, 2 * len(self.columns)), bool)
+        flags[:, ::2] = True
+        nulls: list[tuple[int, Flags]] = []
+        fixed: list[Bytes] = []
+        pieces: list[tuple[Bytes, Ints]] = []
         for index, (column, layout) in enumerate(zip(rows.columns, self._layouts, strict=True)):
-            flags[:, 2 * index] = pc.is_valid(column).to_numpy(zero_copy_only=False)
-            part = fixed[:, layout.start : layout.start + layout.fixed]
-            pieces += _encode_column(column, layout, part, flags[:, 2 * index + 1])
-        fixed[:, : self._flag_bytes] = np.packbits(flags, axis=1, bitorder="little")
-        offsets: Ints = np.arange(rows.num_rows + 1) * self._fixed_bytes
-        if not pieces:
-            return fixed.reshape(-1), offsets
-        parts = [slices(fixed.reshape(-1), offsets), *pieces]
-        data, offsets = content_of(pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary())))
+            part, behind, has_nulls = _encode_column(column, layout)
+            fixed.append(part)
+            pieces += behind
+            if column.null_count:
+                nulls.append((2 * index, pc.is_valid(column).to_numpy(zero_copy_only=False)))
+            if has_nulls is not None:
+                nulls.append((2 * index + 1, has_nulls))
+        if nulls:
+            flags = np.repeat(flags, rows.num_rows, axis=0)
+            for bit, values in nulls:
+                flags[:, bit] = values
+        packed = np.packbits(flags, axis=1, bitorder="little")
+        data, offsets = runs.join_parts(rows.num_rows, [packed, *fixed], pieces)
         if len(offsets) > 1 and (size := int(np.diff(offsets).max())) > _MAX_RECORD_BYTES:
             raise DataError(f"a row must have at most {_MAX_RECORD_BYTES} bytes, got one of {size}")
         return data, offsets
@@ -133,55 +126,54 @@ class RowCodec:
         rows = len(offsets) - 1
         if not rows:
             return pa.RecordBatch.from_pylist([], schema=self.columns)
-        fixed = _gathered(data, offsets[:-1], self._fixed_bytes)
-        flags = np.unpackbits(fixed[:, : self._flag_bytes], axis=1, bitorder="little").astype(bool)
-        pieces = Pieces(data, offsets[:-1] + self._fixed_bytes)
+        shapes = [(layout.levels, layout.width, layout.is_bytes) for layout in self._layouts]
+        packed, fixed, pieces = runs.take_apart(data, offsets, self._flag_bytes, shapes)
         arrays = []
         for index, layout in enumerate(self._layouts):
-            part = np.ascontiguousarray(fixed[:, layout.start : layout.start + layout.fixed])
-            arrays.append(_decode_column(layout, part, flags[:, 2 * index], flags[:, 2 * index + 1], pieces))
+            flags = packed[:, index >> 2] >> (2 * (index & 3))
+            valid, has_nulls = (flags & 1).astype(bool), (flags & 2).astype(bool)
+            arrays.append(_decode_column(layout, fixed[index], valid, has_nulls, pieces[index]))
         return pa.RecordBatch.from_arrays(arrays, schema=self.columns)
 
 
-def _layout(arrow_type: pa.DataType, start: int) -> _Layout:
+def _layout(arrow_type: pa.DataType) -> _Layout:
     levels = 0
     while types.is_list(arrow_type):
         levels, arrow_type = levels + 1, arrow_type.value_type
     if types.is_string(arrow_type) or types.is_binary(arrow_type):
-        return _Layout(levels + 1, arrow_type, 1, True, start)
-    return _Layout(levels, arrow_type, max(1, arrow_type.bit_width // 8), False, start)
+        return _Layout(levels + 1, arrow_type, 1, True)
+    return _Layout(levels, arrow_type, max(1, arrow_type.bit_width // 8), False)
 
 
-def _encode_column(column: pa.Array, layout: _Layout, fixed: Bytes, has_nulls: Flags) -> Iterator[pa.Array]:
-    """Fills the fixed part of a column and its flags of null items; yields its pieces."""
+def _encode_column(column: pa.Array, layout: _Layout) -> tuple[Bytes, list[tuple[Bytes, Ints]], Flags | None]:
+    """Returns the fixed part of a column, its pieces, and its flags of null items, if there are any."""
     if not layout.levels:
-        fixed[:] = fixed_values(column, layout.width)
-        return
+        return fixed_values(column, layout.width), [], None
     # Row r has the items from bounds[r] to bounds[r + 1] of `column`. Each level opens the lists by one step::
     #
     #     column  [[1, 2], []]  [[3]]      bounds  0 1 2
     #             [1, 2]  []  [3]                  0 2 3
     #             1  2  3                          0 2 3
-    bounds: Ints = np.arange(len(column) + 1)
-    for level in range(layout.levels):
+    lengths, column = _opened(column)
+    fixed, bounds = lengths.astype("<u4").view(np.uint8).reshape(-1, _LENGTH_BYTES), starts_of(lengths)
+    pieces: list[tuple[Bytes, Ints]] = []
+    for _ in range(layout.levels - 1):
         is_null = pc.is_null(column).to_numpy(zero_copy_only=False)
         lengths, column = _opened(column)
-        marked = np.where(is_null if level else False, _NULL, lengths.astype("<u4")).astype("<u4")
-        if level:
-            yield slices(marked.view(np.uint8), bounds * _LENGTH_BYTES)
-        else:
-            fixed[:] = marked.view(np.uint8).reshape(-1, _LENGTH_BYTES)
+        marked = np.where(is_null, _NULL, lengths.astype("<u4")).astype("<u4")
+        pieces.append((marked.view(np.uint8), bounds * _LENGTH_BYTES))
         bounds = starts_of(lengths)[bounds]
     if layout.is_bytes:
-        yield slices(column, bounds)
-        return
+        return fixed, [*pieces, (column, bounds)], None
+    has_nulls = None
     if column.null_count:
         nulls = pc.is_null(column).to_numpy(zero_copy_only=False)
-        has_nulls[:] = np.diff(starts_of(nulls.astype(np.int64))[bounds]) > 0
+        has_nulls = np.diff(starts_of(nulls.astype(np.int64))[bounds]) > 0
         counts = np.diff(bounds)
         kept = nulls[np.repeat(has_nulls, counts)]
-        yield slices(kept.view(np.uint8), starts_of(np.where(has_nulls, counts, 0)))
-    yield slices(fixed_values(column, layout.width).reshape(-1), bounds * layout.width)
+        pieces.append((kept.view(np.uint8), starts_of(np.where(has_nulls, counts, 0))))
+    values = fixed_values(column, layout.width).reshape(-1)
+    return fixed, [*pieces, (values, bounds * layout.width)], has_nulls
 
 
 def _opened(column: Any) -> tuple[Ints, Any]:
@@ -212,63 +204,26 @@ def fixed_values(column: pa.Array, width: int) -> Bytes:
     return values
 
 
-def slices(data: Bytes, offsets: Ints) -> pa.Array:
-    """Returns adjacent slices of `data` as an array of binary values."""
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(np.ascontiguousarray(data))]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
-
-
-def _gathered(data: Bytes, starts: Ints, width: int) -> Bytes:
-    """Returns uint8[n, width], the bytes at these offsets; items of `width` bytes are copied faster than bytes."""
-    windows: npt.NDArray[Any] = np.ndarray((len(data) - width + 1,), f"V{width}", data, strides=(1,))
-    return windows[starts].view(np.uint8).reshape(-1, width)
-
-
-def content_of(array: pa.Array) -> tuple[Bytes, Ints]:
-    """Returns the bytes of an array that is not a slice, and where each value starts, and the end."""
-    _, offsets, data = array.buffers()
-    starts = np.frombuffer(offsets, np.int64)[: len(array) + 1] if len(array) else np.zeros(1, np.int64)
-    return (np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)[: starts[-1]]), starts
-
-
-class Pieces:
-    """Reads the pieces of all records, one after the other."""
-
-    def __init__(self, data: Bytes, starts: Ints):
-        self._data = pa.py_buffer(data)
-        self._starts = starts
-        self._indices = array_of(np.arange(0, 2 * len(starts) - 1, 2))
-
-    def take(self, sizes: Ints) -> Bytes:
-        """Returns the next piece of all records, concatenated; `sizes` has its bytes in each record."""
-        ends = self._starts + sizes
-        # Of the slices between these bounds, every other one is a piece; the rest are the gaps between pieces.
-        bounds = np.stack([self._starts, ends], axis=1).reshape(-1)
-        self._starts = ends
-        slices = [None, pa.py_buffer(bounds), self._data]
-        all_slices = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(bounds) - 1, slices)
-        return content_of(all_slices.take(self._indices))[0]
-
-
-def _decode_column(layout: _Layout, fixed: Bytes, valid: Flags, has_nulls: Flags, pieces: Pieces) -> pa.Array:
+def _decode_column(layout: _Layout, fixed: Bytes, valid: Flags, has_nulls: Flags, pieces: Sequence[Bytes]) -> pa.Array:
     if not layout.levels:
         return _fixed_array(layout, fixed, valid)
     # `levels` has the lengths and the validity of the lists, from the outermost level inwards.
     levels = [(fixed.view("<u4")[:, 0].astype(np.int64), valid)]
-    items = levels[0][0]  # number of items in each row, at the level that is read next
-    for _ in range(layout.levels - 1):
-        marked = pieces.take(items * _LENGTH_BYTES).view("<u4")
+    for piece in pieces[: layout.levels - 1]:
+        marked = piece.view("<u4")
         is_value = marked != _NULL
         levels.append((np.where(is_value, marked, 0).astype(np.int64), is_value))
-        items = np.diff(starts_of(levels[-1][0])[starts_of(items)])
     if layout.is_bytes:
-        array = bytes_array(layout.leaf, pieces.take(items), *levels.pop())
+        array = bytes_array(layout.leaf, pieces[-1], *levels.pop())
     else:
-        are_valid = np.ones(int(items.sum()), bool)
-        if has_nulls.any():
-            nulls = pieces.take(np.where(has_nulls, items, 0)).astype(bool)
-            are_valid[np.repeat(has_nulls, items)] = ~nulls
-        array = _fixed_array(layout, pieces.take(items * layout.width), are_valid)
+        nulls, values = pieces[-2:]
+        are_valid = np.ones(len(values) // layout.width, bool)
+        if len(nulls):
+            counts = levels[0][0]
+            for lengths, _ in levels[1:]:
+                counts = np.diff(starts_of(lengths)[starts_of(counts)])
+            are_valid[np.repeat(has_nulls, counts)] = ~nulls.astype(bool)
+        array = _fixed_array(layout, values, are_valid)
     for lengths, are_lists in reversed(levels):
         array = list_array(array, lengths, are_lists)
     return array

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from penstock.io.kernel.shared.offsets import Ints, starts_of
 
@@ -85,3 +86,45 @@ def put_slices(out: Bytes, positions: Ints, data: Bytes, starts: Ints, lengths: 
                 out[position : position + length] = data[start : start + length]
         elif length:
             _windows(out, length)[positions[group]] = _windows(data, length)[starts[group]]
+
+
+def slices(data: Bytes, offsets: Ints) -> pa.Array:
+    """Returns adjacent slices of `data` as an array of binary values."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(np.ascontiguousarray(data))]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+
+
+def content_of(array: pa.Array) -> tuple[Bytes, Ints]:
+    """Returns the bytes of an array that is not a slice, and where each value starts, and the end."""
+    _, offsets, data = array.buffers()
+    starts = np.frombuffer(offsets, np.int64)[: len(array) + 1] if len(array) else np.zeros(1, np.int64)
+    return (np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)[: starts[-1]]), starts
+
+
+def gathered(data: Bytes, starts: Ints, width: int) -> Bytes:
+    """Returns uint8[n, width], the bytes at these offsets; items of `width` bytes are copied faster than bytes."""
+    return _windows(data, width)[starts].view(np.uint8).reshape(-1, width)
+
+
+class Pieces:
+    """Reads the pieces of all records, one after the other.
+
+    Attributes:
+      starts: int64[n], where the next piece of each record starts in the data.
+    """
+
+    def __init__(self, data: Bytes, starts: Ints):
+        self._data = pa.py_buffer(data)
+        self.starts = starts
+        indices = pa.py_buffer(np.arange(0, 2 * len(starts) - 1, 2))
+        self._indices = pa.Array.from_buffers(pa.int64(), len(starts), [None, indices])
+
+    def take(self, sizes: Ints) -> Bytes:
+        """Returns the next piece of all records, concatenated; `sizes` has its bytes in each record."""
+        ends = self.starts + sizes
+        # Of the slices between these bounds, every other one is a piece; the rest are the gaps between pieces.
+        bounds = np.stack([self.starts, ends], axis=1).reshape(-1)
+        self.starts = ends
+        buffers = [None, pa.py_buffer(bounds), self._data]
+        all_slices = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(bounds) - 1, buffers)
+        return content_of(all_slices.take(self._indices))[0]
