@@ -109,7 +109,7 @@ def payloads_of(source: pa.StructArray) -> Payloads:
     if _ROW in fields:
         rows = pa.RecordBatch.from_struct_array(fields[_ROW])
         return Payloads(row_payloads(rows), ["json"] * len(source), [column_types(rows.schema)] * len(source))
-    columns = _texts(fields[_COLUMNS]) if _COLUMNS in fields else [None] * len(source)
+    columns = _texts(fields.get(_COLUMNS), len(source))
     if _JSON in fields:
         return Payloads(fields[_JSON].to_pylist(), ["json"] * len(source), columns)
     unused = fields[_UNUSED].to_pylist() if _UNUSED in fields else [0] * len(source)
@@ -118,8 +118,10 @@ def payloads_of(source: pa.StructArray) -> Payloads:
     return Payloads([text for text, _ in texts], [encoding for _, encoding in texts], columns)
 
 
-def _texts(column: pa.Array) -> list[str | None]:
-    """Returns texts; those of a dictionary are shared by the rows that have them (`_repeated`)."""
+def _texts(column: pa.Array | None, rows: int) -> list[str | None]:
+    """Returns a text for each row; those of a dictionary are shared by the rows that have them (`_repeated`)."""
+    if column is None:
+        return [None] * rows
     if not pa.types.is_dictionary(column.type):
         return column.to_pylist()
     texts = column.dictionary.to_pylist()

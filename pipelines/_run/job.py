@@ -11,9 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from penstock.io.beam.cancellation import stoppable
+from penstock.io.beam.local.overhead import less_overhead
 from penstock.io.beam.local.prism import OwnPrismRunner
 from penstock.io.beam.local.runner import local_runner
-from penstock.io.beam.local.overhead import less_overhead
 from penstock.io.beam.local.stopping import stream
 from penstock.io.beam.runner_jobs import job_id
 from penstock.io.beam.stable_input import tries_once
