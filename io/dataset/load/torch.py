@@ -68,7 +68,10 @@ class ToTensors:
     rule: ToArrays
 
     def __post_init__(self) -> None:
-        self(pa.RecordBatch.from_pylist([], self.rule.schema))
+        # One column of each type: a hundred take a tenth of the time of their batches.
+        fields = {field.type: field for field in reversed(list(self.rule.schema))}
+        schema = pa.schema([field for field in self.rule.schema if fields[field.type] is field])
+        self(pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema))
 
     def __call__(self, batch: pa.RecordBatch) -> Tensors:
         """Returns the tensors by name.
