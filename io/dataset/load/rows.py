@@ -262,6 +262,10 @@ class Pieces:
 
     def read(self, planned: int) -> Piece:
         """Returns the next planned rows; fewer at the end."""
+        piece, first = self._piece, self._done
+        if first + planned <= piece.planned == len(piece.at):  # all of them are there, as mostly
+            self._done = first + planned
+            return Piece(planned, piece.batch.slice(first, planned), piece.at[:planned])
         batches: list[pa.RecordBatch] = []
         at: list[np.ndarray] = []
         count = 0

@@ -74,6 +74,7 @@ static uint32_t crc32c_by_table(uint32_t crc, const uint8_t *data, size_t size) 
 }
 
 #if defined(PENSTOCK_CRC32C_X86)
+/* After Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32 Instruction", Intel, 2011. */
 #define PENSTOCK_CRC32C_TARGET __attribute__((target("sse4.2,pclmul")))
 
 static inline uint64_t crc32c_word(const uint8_t *data) {
