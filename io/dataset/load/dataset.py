@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
-from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
+from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading, to_batches
 from penstock.io.dataset.load.follow import Follow, FollowedDataset
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards.choose import open_reader
@@ -115,7 +115,7 @@ class LoadedDataset:
         Raises:
           ConfigError: for a batch size below 1, or another rule for the last batches than those of `Batches`.
         """
-        return Batches(self.reading, batch_size, last, lambda batch: batch)
+        return Batches(self.reading, batch_size, last, to_batches)
 
     def numpy(
         self,
@@ -136,7 +136,7 @@ class LoadedDataset:
         Raises:
           ConfigError: as `batches`; for a rule that does not fit the columns.
         """
-        return Batches(self.reading, batch_size, last, self._to_arrays(missing, pad))
+        return Batches(self.reading, batch_size, last, self._to_arrays(missing, pad).parts)
 
     def tf_data(
         self,

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import Arrays, ToArrays
-from penstock.io.dataset.load.batches import Batches, Last, Reading
+from penstock.io.dataset.load.batches import Batches, Convert, Last, Reading, to_batches
 from penstock.io.dataset.load.published import Part, Published, PublishedSpans, PublishedWindows
 from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, read_if_there
@@ -71,7 +71,7 @@ class FollowedBatches(Generic[_T]):
       skipped: rows that could not be read so far (`damaged="skip"`).
     """
 
-    def __init__(self, reading: Reading, batch_size: int, last: Last, convert: Callable[[Any], _T], follow: Follow):
+    def __init__(self, reading: Reading, batch_size: int, last: Last, convert: Convert[_T], follow: Follow):
         # Checked here, and not at the first window.
         Batches(reading, batch_size, last, convert)
         self._reading = reading
@@ -224,7 +224,7 @@ class FollowedDataset:
         Raises:
           ConfigError: as `LoadedDataset.batches`.
         """
-        return FollowedBatches(self.reading, batch_size, last, lambda batch: batch, self.follow)
+        return FollowedBatches(self.reading, batch_size, last, to_batches, self.follow)
 
     def numpy(
         self,
@@ -238,4 +238,4 @@ class FollowedDataset:
         Raises:
           ConfigError: as `LoadedDataset.numpy`.
         """
-        return FollowedBatches(self.reading, batch_size, last, self.to_arrays(missing, pad), self.follow)
+        return FollowedBatches(self.reading, batch_size, last, self.to_arrays(missing, pad).parts, self.follow)
