@@ -195,6 +195,9 @@ def ordered_rows(
       DataError: as `read_rows`.
     """
     total = total_rows(part)
+    if shuffle is None and turns.workers == 1:
+        yield from read_rows(reader, shards, cut(part, start, total), unit, at_once=at_once)
+        return
     if shuffle is None:
 
         def wanted(first: int, last: int) -> np.ndarray:
