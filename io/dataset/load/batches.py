@@ -109,7 +109,7 @@ class _Epoch:
 
 def to_batches(columns: pa.RecordBatch) -> Callable[[int, int], pa.RecordBatch]:
     """Returns what makes Arrow batches."""
-    return columns.slice  # type: ignore[no-any-return]
+    return columns.slice
 
 
 class Batches(Generic[_T]):

@@ -16,8 +16,10 @@
 /* What is kept in all, by each module of the kernel that includes this. */
 #define PENSTOCK_MEMORY_MOST (32u << 20)
 #define PENSTOCK_MEMORY_SLOTS 256
-#define PENSTOCK_HUGE_PAGE (2u << 20)
+/* So much is asked for in huge pages, of so many bytes, where there are some: where records are read and copied by the
+ * megabyte, addresses of more pages are needed at once than a processor keeps. */
 #define PENSTOCK_MEMORY_HUGE (4u << 20)
+#define PENSTOCK_HUGE_PAGE (2u << 20)
 
 static struct {
     void *data;
@@ -35,7 +37,7 @@ static void memory_enter(void) {
 static void memory_leave(void) { __atomic_clear(&memory_lock, __ATOMIC_RELEASE); }
 
 static void *memory_new(size_t size, size_t *capacity) {
-#if defined(__linux__)
+#if defined(MADV_HUGEPAGE)
     if (size >= PENSTOCK_MEMORY_HUGE) {
         size = (size + PENSTOCK_HUGE_PAGE - 1) / PENSTOCK_HUGE_PAGE * PENSTOCK_HUGE_PAGE;
         void *data = aligned_alloc(PENSTOCK_HUGE_PAGE, size);
