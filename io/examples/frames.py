@@ -26,6 +26,7 @@ _MAX_READ_BYTES = 64 << 20
 # What is read at least, where less would do to give as many frames as were asked for; and how much more than that.
 _LEAST_READ_BYTES = 256 << 10
 _CUT_MARGIN = 1.02
+_PAGE_BYTES = 4 << 10
 # How much of a record that is too long is kept.
 _HEAD_BYTES = 4 << 10
 
@@ -115,8 +116,12 @@ def read_frames(
       InputError: for a CRC that does not match, an absurd length, or a truncated record; the message has the byte
         offset of the record.
     """
-    window, offset, wanted = _Window(block_bytes, in_place), 0, block_bytes
-    while window.fill(stream, wanted):
+    window, offset = _Window(block_bytes, in_place), 0
+    has_more = window.fill(stream, block_bytes if cut is None else min(block_bytes, _LEAST_READ_BYTES))
+    if has_more and cut is not None:
+        found = _Found(*frames.scan(window.data, _MAX_RECORD_BYTES, False))
+        window.fill(stream, _to_cut(found, cut, block_bytes, len(window.data)))
+    while has_more:
         data = window.data
         found = _Found(*frames.scan(data, _MAX_RECORD_BYTES, check_data))
         if not check_data:
@@ -129,11 +134,8 @@ def read_frames(
             yield Frames(data[: found.end], found.starts, found.lengths, offset)
         window.drop(found.end)
         wanted = max(block_bytes, found.missing)
-        if cut is not None and len(found.starts):
-            # As many frames as will be given at once, and a few more, since frames differ in length.
-            each = found.end / len(found.starts)
-            fitting = cut(int(block_bytes / each)) * each * _CUT_MARGIN
-            wanted = max(found.missing, int(min(fitting, block_bytes)) - len(window.data), _LEAST_READ_BYTES)
+        if cut is not None:
+            wanted = _to_cut(found, cut, block_bytes, len(window.data))
         offset += found.end
         if too_long is not None and found.missing and (length := _length(window.data)) > max_record_bytes:
             tail = bytes(window.data)
@@ -141,38 +143,56 @@ def read_frames(
             _pass_over(stream, tail, length, f"{uri}: {{}} at byte {offset}")
             window.drop(len(tail))
             wanted, offset = block_bytes, offset + HEADER_BYTES + length + FOOTER_BYTES
+        has_more = window.fill(stream, wanted)
     if len(window.data):
         fault = _truncated(window.data)
         raise InputError(f"{uri}: {fault} at byte {offset}; the file is truncated: copy or write it again")
 
 
+def _to_cut(found: "_Found", cut: Callable[[int], int], block_bytes: int, held: int) -> int:
+    """Returns how many bytes to read to as many frames as will be given at once, when so many bytes are there.
+
+    That is a few more, since frames differ in length.
+    """
+    if not len(found.starts):
+        return max(block_bytes, found.missing)
+    each = found.end / len(found.starts)
+    fitting = cut(int(block_bytes / each)) * each * _CUT_MARGIN
+    return max(found.missing, int(min(fitting, block_bytes)) - held, _LEAST_READ_BYTES)
+
+
 class _Window:
     """The part of a stream that is looked at: what is left of the block before, and the next one behind it.
 
-    With `in_place` it stays in the same memory, so that a block is good until the next one is read.
+    With `in_place` it stays in the same memory, so that a block is good until the next one is read. Each byte has the
+    place in its page of memory that it has in its page of the file: to a place 1 to 31 bytes later, an AMD EPYC 7003
+    copies only a fifth as fast from the kernel's cache.
     """
 
     def __init__(self, block_bytes: int, in_place: bool):
         self._block_bytes = block_bytes
         self._in_place = in_place
         self._memory = np.empty(0, np.uint8)
-        self._size = 0
+        # Where the bytes begin and end, of which the first has this place in its page.
+        self._start = 0
+        self._end = 0
 
     @property
     def data(self) -> memoryview:
         """The bytes."""
-        return self._memory[: self._size].data
+        return self._memory[self._start : self._end].data
 
     def fill(self, stream: ByteStream, wanted: int) -> bool:
         """Reads so many bytes behind the others, or up to the end; False if that is reached and there are none."""
-        before, end = self._size, self._size + wanted
+        before, end = self._end, self._end + wanted
         read_into = getattr(stream, "readinto", None)
-        while self._size < end:
-            room = min(end - self._size, max(_MAX_READ_BYTES, self._block_bytes))
-            if len(self._memory) < self._size + room:
+        while self._end < end:
+            room = min(end - self._end, max(_MAX_READ_BYTES, self._block_bytes))
+            if len(self._memory) < self._end + room:
                 # A little more, so that the rest of a record before the next block needs no other memory.
-                self._move(0, self._size + room + (room >> 6))
-            target = self._memory[self._size : self._size + room].data
+                room_then = max(self._end + room, self._block_bytes)
+                self._move(0, room_then + (room_then >> 6) + _PAGE_BYTES)
+            target = self._memory[self._end : self._end + room].data
             if read_into is None:
                 piece = stream.read(room)
                 target[: len(piece)] = piece
@@ -181,23 +201,33 @@ class _Window:
                 count = read_into(target)
             if not count:
                 break
-            self._size += count
-        return self._size > before
+            self._end += count
+        return self._end > before
 
     def drop(self, count: int) -> None:
         """Forgets bytes at the beginning."""
         if self._in_place:
-            rest = self._memory[count : self._size]
-            self._memory[: len(rest)] = rest if len(rest) <= count else rest.copy()
-            self._size = len(rest)
+            rest = self._memory[self._start + count : self._end]
+            self._start = (self._start + count) % _PAGE_BYTES
+            self._end = self._start + len(rest)
+            self._memory[self._start : self._end] = rest
         else:
-            self._move(count, self._size - count)
+            self._move(count, self._end)
 
-    def _move(self, first: int, capacity: int) -> None:
-        """Moves the bytes from `first` on to other memory."""
-        memory = np.empty(capacity, np.uint8)
-        memory[: self._size - first] = self._memory[first : self._size]
-        self._memory, self._size = memory, self._size - first
+    def _move(self, count: int, capacity: int) -> None:
+        """Moves the bytes behind some of them to other memory, of so many bytes."""
+        rest = self._memory[self._start + count : self._end]
+        self._memory = _whole_pages(capacity)
+        self._start = (self._start + count) % _PAGE_BYTES
+        self._end = self._start + len(rest)
+        self._memory[self._start : self._end] = rest
+
+
+def _whole_pages(size: int) -> np.ndarray:
+    """Returns uint8[size], from the beginning of a page on."""
+    memory = np.empty(size + _PAGE_BYTES, np.uint8)
+    start = -memory.ctypes.data % _PAGE_BYTES
+    return memory[start : start + size]
 
 
 def damaged_records(found: Frames) -> np.ndarray:

@@ -15,16 +15,21 @@ def main() -> None:
     record, program = sys.argv[1:3]
     sys.argv = sys.argv[2:]
     sys.path[0] = str(pathlib.Path(program).parent)
-    to_arrays = ToArrays.__call__
+    parts = ToArrays.parts
 
-    def recorded(rule, batch):
-        if batch.num_rows:  # others only tell the types
-            digest = hashlib.sha256(repr(batch.to_pydict()).encode()).hexdigest()
-            with open(record, "a") as file:
-                file.write(f"{batch.num_rows} {digest}\n")
-        return to_arrays(rule, batch)
+    def recorded(rule, columns):
+        part = parts(rule, columns)
 
-    ToArrays.__call__ = recorded
+        def taken(first, count):
+            if count:  # others only tell the types
+                digest = hashlib.sha256(repr(columns.slice(first, count).to_pydict()).encode()).hexdigest()
+                with open(record, "a") as file:
+                    file.write(f"{count} {digest}\n")
+            return part(first, count)
+
+        return taken
+
+    ToArrays.parts = recorded
     runpy.run_path(program, run_name="__main__")
 
 

@@ -15,7 +15,7 @@ what may be missing   also `NAME$present`, bool [rows], with `missing="mask"`
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -111,19 +111,40 @@ class ToArrays:
         Raises:
           DataError: for a value that is missing where that is an error, or a list that is longer than its width.
         """
+        return self.parts(batch)(0, batch.num_rows)
+
+    def parts(self, columns: pa.RecordBatch) -> Callable[[int, int], Arrays]:
+        """Returns what makes the arrays of some rows, by the first one and their number.
+
+        What does not depend on these is done once. It raises what a call of the rule does.
+        """
+        plan = self._plan if columns.schema.equals(self.schema) else self._planned(columns.schema)
+        found = []
+        for one, column in zip(plan, columns.columns, strict=True):
+            # A column that misses nothing is looked at as a whole.
+            found.append((one, column, None if column.null_count else one.to_array(column)))
+        return functools.partial(self._part, found)
+
+    def _part(self, columns: "Sequence[tuple[_Planned, pa.Array, _ToPart | None]]", first: int, count: int) -> Arrays:
         arrays: Arrays = {}
-        plan = self._plan if batch.schema.equals(self.schema) else self._planned(batch.schema)
-        for place, (name, to_array, width, length) in enumerate(plan):
-            column = batch.column(place)
-            if self.missing == "mask":
-                arrays[name + PRESENT] = _present(column)
-            elif column.null_count:
-                column = self._filled(name, column)
-            found = to_array(column, 0, len(column))
+        is_masked = self.missing == "mask"
+        for (name, to_array, width, length), whole, to_part in columns:
+            column = whole
+            if to_part is None:
+                column = whole.slice(first, count)
+                if is_masked:
+                    arrays[name + PRESENT] = _present(column)
+                elif column.null_count:
+                    column = self._filled(name, column)
+                found = to_array(column)(0, count)
+            else:
+                if is_masked:
+                    arrays[name + PRESENT] = np.ones(count, bool)
+                found = to_part(first, count)
             if width is not None:
                 arrays[name], arrays[name + LENGTH] = _padded(name, found, width)
             elif length is not None:
-                arrays[name] = _even(name, found, length, column)
+                arrays[name] = _even(name, found, length, column if to_part is None else column.slice(first, count))
             else:
                 arrays[name] = found
         return arrays
@@ -167,13 +188,14 @@ class ToArrays:
             letter = "f" if pa.types.is_floating(found) else "u" if pa.types.is_unsigned_integer(found) else "i"
             return functools.partial(_numbers, np.dtype(f"{letter}{found.bit_width // 8}"))
         if pa.types.is_binary(found) or pa.types.is_string(found):
-            return functools.partial(_texts, pa.types.is_string(found))
-        return _others
+            return functools.partial(functools.partial, _texts, pa.types.is_string(found))
+        return functools.partial(functools.partial, _others)
 
 
-# From a column, the first one of some rows and their number to an array of these. `to_numpy` of Arrow would import
-# pandas, which takes half a second, so the common types do without.
-_ToArray: TypeAlias = Callable[[pa.Array, int, int], Any]
+# From the first one of some rows and their number to an array of these; and from a column to that. `to_numpy` of Arrow
+# would import pandas, which takes half a second, so the common types do without.
+_ToPart: TypeAlias = Callable[[int, int], Any]
+_ToArray: TypeAlias = Callable[[pa.Array], _ToPart]
 
 
 class _Planned(NamedTuple):
@@ -193,20 +215,33 @@ class _Planned(NamedTuple):
     length: int | None
 
 
-def _ragged(to_items: _ToArray, column: pa.ListArray, first: int, count: int) -> Ragged:
-    items = column.values
-    if column.null_count or not count:
-        # What is missing may have values behind it.
-        column = column.slice(first, count)
-        splits = starts_of(_numbers(_INT32, pc.list_value_length(column), 0, count).astype(np.int64))
-        items, low = column.flatten(), 0
-    else:
-        ends = _looked_at(_INT32, column.buffers()[1], column.offset + first, count + 1)
-        low = int(ends[0])
-        splits = np.subtract(ends, low, dtype=np.int64)
-    if items.null_count and items.slice(low, int(splits[-1])).null_count:
+def _ragged(to_items: _ToArray, column: pa.ListArray) -> _ToPart:
+    if column.null_count or not len(column):
+        return functools.partial(_ragged_with_nulls, to_items, column)
+    items, ends = column.values, _looked_at(_INT32, column.buffers()[1], column.offset, len(column) + 1)
+    return functools.partial(_ragged_part, items if items.null_count else None, to_items(items), ends)
+
+
+def _ragged_part(with_nulls: pa.Array | None, to_items: _ToPart, ends: Array, first: int, count: int) -> Ragged:
+    low = int(ends[first])
+    splits = np.subtract(ends[first : first + count + 1], low, dtype=np.int64)
+    if with_nulls is not None:
+        _check_items(with_nulls.slice(low, int(splits[-1])))
+    return Ragged(to_items(low, int(splits[-1])), splits)
+
+
+def _ragged_with_nulls(to_items: _ToArray, column: pa.ListArray, first: int, count: int) -> Ragged:
+    column = column.slice(first, count)
+    splits = starts_of(_numbers(_INT32, pc.list_value_length(column))(0, count).astype(np.int64))
+    # What is missing may have values behind it.
+    items = column.flatten()
+    _check_items(items)
+    return Ragged(to_items(items)(0, int(splits[-1])), splits)
+
+
+def _check_items(items: pa.Array) -> None:
+    if items.null_count:
         raise DataError("a list has nulls among its values, for which numpy has no form: read Arrow batches")
-    return Ragged(to_items(items, low, int(splits[-1])), splits)
 
 
 _INT32 = np.dtype("i4")
@@ -217,11 +252,11 @@ def _looked_at(kind: np.dtype, buffer: Any, first: int, count: int) -> Array:
     return np.frombuffer(buffer, kind, count, first * kind.itemsize) if count else np.zeros(0, kind)
 
 
-def _numbers(kind: np.dtype, column: pa.Array, first: int, count: int) -> Array:
-    values = _looked_at(kind, column.buffers()[1], column.offset + first, count)
+def _numbers(kind: np.dtype, column: pa.Array) -> _ToPart:
+    values = _looked_at(kind, column.buffers()[1], column.offset, len(column))
     if column.null_count:
-        return np.where(_present(column.slice(first, count)), values, 0).astype(kind)
-    return values.copy()
+        values = np.where(_present(column), values, 0).astype(kind)
+    return lambda first, count: values[first : first + count].copy()
 
 
 def _others(column: pa.Array, first: int, count: int) -> Array:
@@ -258,19 +293,24 @@ def _texts(is_string: bool, column: pa.Array, first: int, count: int) -> Array:
 _MOST_KEPT = 4
 
 
-def _text_bytes(kind: np.dtype, column: pa.Array, first: int, count: int) -> Ragged:
-    """Returns the bytes of all texts, uint8, and where each one's begin; nulls are empty."""
+def _text_bytes(kind: np.dtype, column: pa.Array) -> _ToPart:
+    """Returns what makes the bytes of some texts, uint8, and where each one's begin; nulls are empty."""
     if column.null_count:
-        column, first = pc.fill_null(column.slice(first, count), pa.scalar(b"", column.type)), 0
-    if not count:
-        return Ragged(np.zeros(0, np.uint8), np.zeros(1, np.int64))
+        column = pc.fill_null(column, pa.scalar(b"", column.type))
+    if not len(column):
+        return lambda first, count: Ragged(np.zeros(0, np.uint8), np.zeros(1, np.int64))
     _, offsets, data = column.buffers()
-    ends = _looked_at(kind, offsets, column.offset + first, count + 1)
-    low = int(ends[0])
-    content = np.frombuffer(data or b"", np.uint8)[low : int(ends[-1])]
-    if not (content.flags.writeable and len(content) * _MOST_KEPT >= data.size):
+    ends = _looked_at(kind, offsets, column.offset, len(column) + 1)
+    return functools.partial(_text_bytes_part, np.frombuffer(data or b"", np.uint8), ends)
+
+
+def _text_bytes_part(data: Array, ends: Array, first: int, count: int) -> Ragged:
+    low = int(ends[first])
+    splits = np.subtract(ends[first : first + count + 1], low, dtype=np.int64)
+    content = data[low : low + int(splits[-1])]
+    if not (content.flags.writeable and len(content) * _MOST_KEPT >= len(data)):
         content = content.copy()
-    return Ragged(content, np.subtract(ends, low, dtype=np.int64))
+    return Ragged(content, splits)
 
 
 def _present(column: pa.Array) -> Array:

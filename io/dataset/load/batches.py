@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import pyarrow as pa
 
@@ -21,6 +21,9 @@ _T = TypeVar("_T")
 
 Last = Literal["short", "drop"]
 Damaged = Literal["error", "skip"]
+
+# From columns to what makes a batch of some of their rows, by the first one and their number.
+Convert: TypeAlias = Callable[[pa.RecordBatch], Callable[[int, int], _T]]
 
 _STATE_VERSION = 1
 _MAX_LOSSES = 100
@@ -104,6 +107,11 @@ class _Epoch:
         return (*self.closed, Taken(self.ranks, self.start + steps * self.size))
 
 
+def to_batches(columns: pa.RecordBatch) -> Callable[[int, int], pa.RecordBatch]:
+    """Returns what makes Arrow batches."""
+    return columns.slice
+
+
 class Batches(Generic[_T]):
     """Batches: each loop over them is an epoch, or what is left of the one that a state or a loop ended in.
 
@@ -118,7 +126,8 @@ class Batches(Generic[_T]):
       losses: where these were, the first 100, each with its number of rows and a reason with shard and position.
     """
 
-    def __init__(self, reading: Reading, batch_size: int, last: Last, convert: Callable[[pa.RecordBatch], _T]):
+    def __init__(self, reading: Reading, batch_size: int, last: Last, convert: Convert[_T]):
+        """`convert` is given columns that were decoded at once, mostly of several batches."""
         if batch_size < 1:
             raise ConfigError(f"batch_size must be >= 1, got {batch_size}")
         if last not in get_args(Last):
@@ -200,9 +209,10 @@ class Batches(Generic[_T]):
         pieces = Pieces(rows, self._reader.schema)
         if workers is None and not epoch.steps:
             self._reached(epoch, 0)
+        columns: pa.RecordBatch | None = None
         for number in range(epoch.steps):
-            first = epoch.start + number * size
-            batch = pieces.read(max(min(size, own - first), 0)).batch
+            place = epoch.start + number * size
+            found, first, count = pieces.part(max(min(size, own - place), 0))
             self._check_alone(loop)
             if number % turns.workers:
                 continue
@@ -210,7 +220,9 @@ class Batches(Generic[_T]):
                 self._reached(epoch, number + 1)
             else:
                 self._taken = epoch.taken(number + workers)
-            yield self._convert(batch)
+            if found is not columns:
+                columns, to_batch = found, self._convert(found)
+            yield to_batch(first, count)
 
     def _rest(self) -> _Epoch:
         """Returns what is left of the epoch, for this rank."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
-from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading
+from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading, to_batches
 from penstock.io.dataset.load.follow import Epochs, Follow, FollowedBatches
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards.choose import open_reader
@@ -118,7 +118,7 @@ class LoadedDataset:
         Raises:
           ConfigError: for a batch size below 1, or another rule for the last batches than those of `Batches`.
         """
-        return Batches(self.reading, batch_size, last, lambda batch: batch)
+        return Batches(self.reading, batch_size, last, to_batches)
 
     def numpy(
         self,
@@ -139,7 +139,7 @@ class LoadedDataset:
         Raises:
           ConfigError: as `batches`; for a rule that does not fit the columns.
         """
-        return Batches(self.reading, batch_size, last, self._to_arrays(missing, pad))
+        return Batches(self.reading, batch_size, last, self._to_arrays(missing, pad).parts)
 
     def tf_data(
         self,
@@ -276,7 +276,7 @@ class FollowedDataset:
         Raises:
           ConfigError: as `LoadedDataset.batches`.
         """
-        return self._followed(lambda own: Batches(own, batch_size, last, lambda batch: batch))
+        return self._followed(lambda own: Batches(own, batch_size, last, to_batches))
 
     def numpy(
         self,
@@ -291,7 +291,7 @@ class FollowedDataset:
           ConfigError: as `LoadedDataset.numpy`.
         """
         rule = self.to_arrays(missing, pad, "objects")
-        return self._followed(lambda own: Batches(own, batch_size, last, rule))
+        return self._followed(lambda own: Batches(own, batch_size, last, rule.parts))
 
     def _followed(self, read: Callable[[Reading], Epochs[_T]]) -> FollowedBatches[_T]:
         return FollowedBatches(self.reading, read, self.follow)

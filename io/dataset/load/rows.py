@@ -195,6 +195,9 @@ def ordered_rows(
       DataError: as `read_rows`.
     """
     total = total_rows(part)
+    if shuffle is None and turns.workers == 1:
+        yield from read_rows(reader, shards, cut(part, start, total), unit, at_once=at_once)
+        return
     if shuffle is None:
 
         def wanted(first: int, last: int) -> np.ndarray:
@@ -260,17 +263,36 @@ class Pieces:
         self._piece = Piece(0, _no_rows(schema), np.zeros(0, np.int64))
         self._done = 0
 
+    def part(self, planned: int) -> tuple[pa.RecordBatch, int, int]:
+        """Returns the next planned rows as a part of a batch, its first row and its rows; fewer at the end.
+
+        Parts of one piece are mostly those of one batch.
+        """
+        while planned and self._done == self._piece.planned and self._advance():
+            pass
+        piece, first = self._piece, self._done
+        if first + planned <= piece.planned == len(piece.at):
+            self._done = first + planned
+            return piece.batch, first, planned
+        batch = self.read(planned).batch
+        return batch, 0, batch.num_rows
+
+    def _advance(self) -> bool:
+        """Goes on with the next piece; False if there is none."""
+        piece = next(self._pieces, None)
+        if piece is None:
+            return False
+        self._piece, self._done = piece, 0
+        return True
+
     def read(self, planned: int) -> Piece:
         """Returns the next planned rows; fewer at the end."""
         batches: list[pa.RecordBatch] = []
         at: list[np.ndarray] = []
         count = 0
         while count < planned:
-            if self._done == self._piece.planned:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    break
-                self._piece, self._done = piece, 0
+            if self._done == self._piece.planned and not self._advance():
+                break
             first = self._done
             last = min(first + planned - count, self._piece.planned)
             low, high = np.searchsorted(self._piece.at, [first, last]).tolist()

@@ -18,7 +18,7 @@ This module imports PyTorch, and is imported by those who ask for it.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -68,15 +68,19 @@ class ToTensors:
     rule: ToArrays
 
     def __post_init__(self) -> None:
-        self(pa.RecordBatch.from_pylist([], self.rule.schema))
+        # One column of each type, since many columns have few types.
+        fields = {field.type: field for field in reversed(list(self.rule.schema))}
+        schema = pa.schema([field for field in self.rule.schema if fields[field.type] is field])
+        self.parts(pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema))(0, 0)
 
-    def __call__(self, batch: pa.RecordBatch) -> Tensors:
-        """Returns the tensors by name.
+    def parts(self, columns: pa.RecordBatch) -> Callable[[int, int], Tensors]:
+        """Returns what makes tensors of some rows, as `ToArrays.parts`."""
+        to_arrays = self.rule.parts(columns)
 
-        Raises:
-          DataError: as `ToArrays`.
-        """
-        return {name: _tensor(name, found) for name, found in self.rule(batch).items()}
+        def part(first: int, count: int) -> Tensors:
+            return {name: _tensor(name, found) for name, found in to_arrays(first, count).items()}
+
+        return part
 
 
 def _tensor(name: str, found: Any) -> Any:
@@ -108,7 +112,7 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
         self._is_of_all = distributed and reading.ranks == 1
         rank, ranks = _group() if self._is_of_all else (reading.rank, reading.ranks)
         self.reading = dataclasses.replace(reading, rank=rank, ranks=ranks)
-        self._batches = Batches(self.reading, batch_size, last, ToTensors(rule))
+        self._batches = Batches(self.reading, batch_size, last, ToTensors(rule).parts)
         # For each worker, in memory that all share, since workers are new in each loop: the epoch of its next loop.
         self._next = torch.full((_MAX_WORKERS,), _AS_THE_STATE_SAYS, dtype=torch.int64).share_memory_()
         self._lost = torch.zeros(_MAX_WORKERS, dtype=torch.int64).share_memory_()

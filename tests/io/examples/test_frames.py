@@ -31,6 +31,28 @@ def test_records_offsets_and_bytes_for_any_block_size(records, block_bytes):
     assert sum(map(len, frames)) == len(records)
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_bytes_have_the_place_in_a_page_that_they_have_in_the_file(in_place):
+    content = b"".join(frame(bytes(length)) for length in range(400))
+    found = b""
+    for part in read_frames(io.BytesIO(content), "a.tfrecord", block_bytes=5000, in_place=in_place):
+        assert np.frombuffer(part.data, np.uint8).ctypes.data % 4096 == part.first_offset % 4096
+        found += part.data
+    assert found == content
+
+
+def test_little_more_is_read_than_is_given_at_once():
+    stream = io.BytesIO(frame(bytes(1000)) * 5000)
+    parts = read_frames(stream, "a", block_bytes=2_000_000, in_place=True, cut=lambda frames: frames // 100 * 100)
+    given = 0
+    for expected in (1900, 1900, 1200):
+        part = next(parts)
+        assert len(part) == expected
+        given += len(part.data)
+        assert stream.tell() <= given + 60_000
+    assert next(parts, None) is None
+
+
 def test_records_written_by_tensorflow_are_found(tmp_path):
     tf = pytest.importorskip("tensorflow")
     records = [bytes([i % 256]) * i for i in range(300)]

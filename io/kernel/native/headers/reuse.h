@@ -7,12 +7,19 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 /* Less is left to malloc, which keeps it. */
 #define PENSTOCK_MEMORY_LEAST (64u << 10)
 /* What is kept in all, by each module of the kernel that includes this. */
 #define PENSTOCK_MEMORY_MOST (32u << 20)
 #define PENSTOCK_MEMORY_SLOTS 256
+/* So much is asked for in huge pages, of so many bytes, where there are some: where records are read and copied by the
+ * megabyte, addresses of more pages are needed at once than a processor keeps. */
+#define PENSTOCK_MEMORY_HUGE (4u << 20)
+#define PENSTOCK_HUGE_PAGE (2u << 20)
 
 static struct {
     void *data;
@@ -28,6 +35,21 @@ static void memory_enter(void) {
 }
 
 static void memory_leave(void) { __atomic_clear(&memory_lock, __ATOMIC_RELEASE); }
+
+static void *memory_new(size_t size, size_t *capacity) {
+#if defined(MADV_HUGEPAGE)
+    if (size >= PENSTOCK_MEMORY_HUGE) {
+        size = (size + PENSTOCK_HUGE_PAGE - 1) / PENSTOCK_HUGE_PAGE * PENSTOCK_HUGE_PAGE;
+        void *data = aligned_alloc(PENSTOCK_HUGE_PAGE, size);
+        if (data == NULL) return NULL;
+        madvise(data, size, MADV_HUGEPAGE);
+        *capacity = size;
+        return data;
+    }
+#endif
+    *capacity = size;
+    return malloc(size ? size : 1);
+}
 
 /* At least so many bytes, how many is in `capacity`; NULL when memory is short. */
 static void *memory_take(size_t size, size_t *capacity) {
@@ -48,10 +70,7 @@ static void *memory_take(size_t size, size_t *capacity) {
         }
         memory_leave();
     }
-    if (data == NULL) {
-        data = malloc(size ? size : 1);
-        *capacity = size;
-    }
+    if (data == NULL) data = memory_new(size, capacity);
     return data;
 }
 

@@ -71,6 +71,33 @@ def test_nulls_of_other_rows_do_not_count():
     assert arrays_of(pa.array([[None], [1, 2], [3], [None]])[1:3])["x"].values.tolist() == [1, 2, 3]
 
 
+_COLUMNS = {
+    "numbers": pa.array([1.5, 2.5, 3.5, 4.5, 5.5], pa.float32()),
+    "missing": pa.array([1, None, 3, 4, None]),
+    "texts": pa.array(["aä", "", "xyz", "b", "c"]),
+    "some_texts": pa.array(["a", "b", "xyz", None, "c"]),
+    "lists": pa.array([[1], [], [2, 3], [4], [5, 6, 7]]),
+    "some_lists": pa.array([[1], [2], None, [4], [5]]),
+    "lists_of_texts": pa.array([["a"], [], ["b", "cd"], ["e"], ["f"]]),
+    "even": pa.array([[1, 2], [3, 4], [5, 6], [7, 8], [9, 0]]),
+}
+
+
+@pytest.mark.parametrize("missing", ["mask", {"missing": 7, "some_texts": "-"}])
+@pytest.mark.parametrize("texts", ["objects", "ragged"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_parts_are_those_of_slices(missing, texts, place):
+    batch = pa.RecordBatch.from_pydict(_COLUMNS)
+    if missing != "mask":  # lists cannot be given
+        batch = batch.drop_columns(["some_lists"])
+    rule = ToArrays(batch.schema, missing, {"lists": 3}, {"even": 2}, texts)
+    batch = batch.slice(place)
+    part = rule.parts(batch)
+    for first in range(batch.num_rows + 1):
+        for count in range(batch.num_rows - first + 1):
+            np.testing.assert_equal(part(first, count), rule(batch.slice(first, count)))
+
+
 def test_columns_of_other_types_than_expected_are_taken_as_they_are():
     rule = ToArrays(pa.schema([("x", pa.int64())]), "error", {}, {})
     assert rule(pa.RecordBatch.from_pydict({"y": ["a"]}))["y"].tolist() == ["a"]
