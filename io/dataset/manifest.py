@@ -21,6 +21,16 @@ from penstock.io.reasons import Note
 _T = TypeVar("_T")
 
 
+def by_time(time: str) -> tuple[int, str]:
+    """Orders times in ISO 8601: years after 9999 have more digits, and in some versions of numpy a sign.
+
+    >>> max("9999-12-31T23:00:00Z", "10000-01-01T00:00:00Z", key=by_time)
+    '10000-01-01T00:00:00Z'
+    """
+    text = time.removeprefix("+")
+    return text.index("-"), text
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardIndex:
     """Where the records of a shard begin (`penstock.io.dataset.shard.OffsetsSink`).

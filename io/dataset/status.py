@@ -33,7 +33,7 @@ from penstock.io.dataset.layout import (
     run_folders,
     staging_owner,
 )
-from penstock.io.dataset.manifest import ManifestFile, sum_counts
+from penstock.io.dataset.manifest import ManifestFile, by_time, sum_counts
 from penstock.io.dataset.observer import Anomaly, statistics_files
 from penstock.io.errors import ConfigError, PenstockError
 from penstock.io.files import stores
@@ -134,7 +134,7 @@ def _summary(fields: Mapping[str, Any], is_window: bool) -> dict[str, Any]:
         "status": str(fields["status"]) if is_window else "published",
         "final": bool(fields["final"]) if is_window else True,
         "rejected_by_reason": {str(name): int(rows) for name, rows in fields["rejected_by_reason"].items()},
-        "last_event": max(ends, default=None, key=_by_time),
+        "last_event": max(ends, default=None, key=by_time),
         "window": window,
         "bounds": _bounds(window, fields["windows"]) if window else None,
         "files": (
@@ -164,11 +164,6 @@ def _bounds(window: Sequence[str], windows: str) -> WindowBounds:
     found = parse_windows(windows)
     period = None if isinstance(found, FlushWindows) else micros(found.period)
     return WindowBounds(_micros(start), _micros(end), period)
-
-
-def _by_time(time: str) -> tuple[bool, str]:
-    """Orders times in ISO 8601, which numpy writes with a sign after the year 9999."""
-    return time.startswith("+"), time
 
 
 def _micros(time: str) -> int:
@@ -297,12 +292,12 @@ class DatasetStatus:
     @property
     def last_event_time(self) -> str | None:
         """The greatest event time of a published row, ISO 8601, UTC."""
-        return max((one.last_event for one in self.manifests if one.last_event), default=None, key=_by_time)
+        return max((one.last_event for one in self.manifests if one.last_event), default=None, key=by_time)
 
     @property
     def last_published(self) -> str | None:
         """When a manifest was published last, ISO 8601, UTC."""
-        return max((one.created for one in self.manifests), default=None, key=_by_time)
+        return max((one.created for one in self.manifests), default=None, key=by_time)
 
     def rejected_by_reason(self) -> dict[str, int]:
         """Returns the rejected rows by reason, over all manifests."""

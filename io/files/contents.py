@@ -20,11 +20,13 @@ class Content:
       title: its name in prose.
       remedy: what to do when it is not expected.
       codec: Arrow's name of the compression, if it is one.
+      format_name: the name in `--format`, if it is a format that Penstock reads.
     """
 
     title: str
     remedy: str
     codec: str | None = None
+    format_name: str | None = None
 
 
 def _compressed(title: str, suffix: str, codec: str) -> Content:
@@ -32,7 +34,7 @@ def _compressed(title: str, suffix: str, codec: str) -> Content:
 
 
 def _of_format(title: str, name: str) -> Content:
-    return Content(title, f"pass --format {name}")
+    return Content(title, f"pass --format {name}", format_name=name)
 
 
 _UTF16 = Content("UTF-16", "convert it to UTF-8, for example with iconv -f UTF-16LE -t UTF-8")
@@ -82,26 +84,35 @@ def check_text(head: bytes, uri: str) -> None:
 
 
 @contextlib.contextmanager
-def telling_content(file: InputFile) -> Iterator[None]:
-    """Adds to an `InputError` of a file what the file is, if it is not what its name says."""
+def telling_content(file: InputFile, format_name: str) -> Iterator[None]:
+    """Adds to an `InputError` of a file what the file is, if that is not what it is read as."""
     try:
         yield
     except InputError as error:
-        hint = _hint(file)
+        hint = _hint(file, format_name)
         if not hint or hint.partition(":")[0] in str(error):  # the error says it already
             raise
         raise InputError(f"{error}; {hint}") from error
 
 
-def _hint(file: InputFile) -> str:
+def _hint(file: InputFile, format_name: str) -> str:
     try:
         with open_raw(file) as raw:
             head = raw.read(HEAD_BYTES)
     except (OSError, InputError):
         return ""
     content = content_of(head)
-    if content is not None and (content.codec is None or content.codec != file.codec):
-        return f"the file is {content.title}: {content.remedy}"
-    if file.codec is not None and content is None and head and b"\x00" not in head:
-        return "the file is plain text, not compressed: correct its name"
-    return ""
+    if content is None:
+        is_plain = file.codec is not None and head and b"\x00" not in head and not _is_cut_off(head, file.codec)
+        return "the file is plain text, not compressed: correct its name" if is_plain else ""
+    is_expected = content.format_name == format_name or (content.codec is not None and content.codec == file.codec)
+    return "" if is_expected else f"the file is {content.title}: {content.remedy}"
+
+
+def _is_cut_off(head: bytes, codec: str) -> bool:
+    """Whether a file has no more than the first bytes that tell of its compression."""
+    return _MAGIC_BYTES.get(codec, b"").startswith(head)
+
+
+# The first bytes of what is compressed; those of zlib differ.
+_MAGIC_BYTES = {"gzip": b"\x1f\x8b\x08", "bz2": b"BZh", "zstd": b"\x28\xb5\x2f\xfd"}

@@ -18,6 +18,7 @@ from penstock.io.errors import ChangedFileError, InputError
 from penstock.io.files import stores
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import (
+    check_regular,
     data_files,
     is_folder,
     is_left_out,
@@ -207,6 +208,8 @@ def _input_file(entry: stores.Entry) -> InputFile:
         entry.path.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{entry.path!a}: the name of the file is not UTF-8; rename it") from error
+    if is_local(entry.path):
+        check_regular(entry.path.removeprefix("./"))
     return InputFile(entry.path, entry.size, entry.modified, entry.version)
 
 

@@ -16,6 +16,9 @@ from penstock.io.errors import ConfigError, InputError
 # Beam reads these as a pattern; what it makes of a backslash is left to it.
 _MAGIC = re.compile(r"[*?\[\\]")
 
+# What is neither a file nor a folder.
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
 
 def is_local(path: str) -> bool:
     """Whether a path is of this machine: it has no scheme."""
@@ -160,6 +163,26 @@ def is_folder(pattern: str) -> InputError:
     return InputError(f"{pattern} is a directory; name its files with a pattern such as {example!r}")
 
 
+def check_regular(path: str) -> None:
+    """Refuses what a local path leads to if it is there, and neither a file nor a folder.
+
+    A job reads its input in parts and more than once, which a pipe has not; and to open one waits for a writer.
+
+    Raises:
+      InputError: saying what it is.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    kind = _KINDS.get(stat.S_IFMT(mode))
+    if kind is not None:
+        raise InputError(
+            f"{path} is {kind}, not a file, and input is read in parts and more than once; write what comes of it to a "
+            "file, and name that"
+        )
+
+
 def unreadable(what: str, error: Exception, hint: str = "") -> ConfigError:
     """Returns the error for a file that cannot be read.
 
@@ -192,6 +215,7 @@ def check_matches(pattern: str, folders: bool = False) -> None:
     """
     if not is_local(pattern):
         return
+    check_regular(pattern)
     if is_local_directory(pattern) and not (folders and data_files(pattern)):
         raise no_match(pattern) if folders else is_folder(pattern)
     if _matches_nothing(pattern):

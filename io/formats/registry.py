@@ -217,6 +217,13 @@ def find_format(name: str) -> FormatEntry | None:
     return next((entry for entry in FORMATS.values() if name in (entry.name, *entry.aliases)), None)
 
 
+def format_of(reader: "Format") -> str:
+    """Returns the name of the format that a reader reads, below the columns of folders; "" for one of no entry."""
+    kind = type(getattr(reader, "reader", reader))
+    made_by = f"{kind.__module__}:{kind.__qualname__}"
+    return next((entry.name for entry in FORMATS.values() if entry.made_by == made_by), "")
+
+
 def format_names() -> Iterator[str]:
     """Yields all names that `--format` accepts for files, each followed by its aliases."""
     for entry in FORMATS.values():

@@ -11,7 +11,7 @@ from penstock.io.files.inputs import InputFile, fetch_small
 from penstock.io.files.sizes import byte_text
 from penstock.io.formats.base import CheckedFormat, Format
 from penstock.io.formats.partitioned import PartitionedFormat
-from penstock.io.formats.registry import by_keyword, choose_format
+from penstock.io.formats.registry import by_keyword, choose_format, format_of
 from penstock.io.schema import Feature
 from penstock.io.sources.base import SourceRequest
 from penstock.io.sources.inputs import find_named, with_partitions
@@ -81,7 +81,7 @@ class FileSource:
         files: dict[str, list[str]] = {}
         fetch_small(self.files[:_MAX_LOOKS])
         for file in self.files[:_MAX_LOOKS]:
-            with telling_content(file):
+            with telling_content(file, format_of(self.reader)):
                 looks = self.reader.look(file)
             for text in looks:
                 files.setdefault(text.removeprefix(f"{file.uri}: "), []).append(file.uri)

@@ -30,7 +30,7 @@ from penstock.io.files.inputs import InputFile, check_crc32c, check_unchanged, f
 from penstock.io.files.partitions import Partitioning
 from penstock.io.files.system_errors import out_of_memory
 from penstock.io.formats.base import CheckedFormat, Format, Parsed, Part
-from penstock.io.formats.registry import choose_format
+from penstock.io.formats.registry import choose_format, format_of
 from penstock.io.reserved import SHUFFLE_KEY
 from penstock.io.schema import Feature
 from penstock.io.sources.inputs import FoundInputs, find_named, with_partitions
@@ -162,7 +162,7 @@ class PlanPartsFn(beam.DoFn):
         check_unchanged(file)
         check_crc32c(file)
         progress.plan(bytes=file.size)
-        with telling_content(file):
+        with telling_content(file, format_of(self._reader)):
             if isinstance(self._reader, CheckedFormat):
                 self._reader.check(file)
             for part in self._reader.plan(file):
@@ -207,7 +207,7 @@ class ReadPartFn(beam.DoFn):
 
     def process(self, item: tuple[int, InputFile, Part]) -> Iterator[Any]:
         """Reads the rows of one part."""
-        with stopping.failing_together(self._pipeline), telling_content(item[1]):
+        with stopping.failing_together(self._pipeline), telling_content(item[1], format_of(self._reader)):
             try:
                 yield from self._read(*item)
             except MemoryError as error:

@@ -11,7 +11,7 @@ from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.contents import telling_content
 from penstock.io.files.inputs import InputFile, open_decompressed
 from penstock.io.formats.base import Format, Part
-from penstock.io.formats.registry import FormatEntry, by_keyword, choose_format
+from penstock.io.formats.registry import FormatEntry, by_keyword, choose_format, format_of
 from penstock.io.reserved import ORIGIN, SOURCE
 from penstock.io.sources.registry import scheme_of
 
@@ -72,7 +72,7 @@ class RowFinder:
         Raises:
           InputError: when the file is damaged, or no row begins there.
         """
-        with telling_content(file):
+        with telling_content(file, format_of(self.reader)):
             for part in self._parts(file, position):
                 for parsed in self.reader.read(file, part, None):
                     positions = parsed.batch.column(ORIGIN).field("position").to_numpy(zero_copy_only=False)

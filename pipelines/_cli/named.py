@@ -17,6 +17,7 @@ from penstock.io.files.paths import check_matches, check_readable, is_local, wal
 from penstock.io.sources.registry import kind_of
 from penstock.transforms._named import (
     FITTED_FEATURES,
+    GRAPH_SCHEMA,
     ROLLING_HINT,
     check_features_file,
     check_graph_folder,
@@ -114,13 +115,18 @@ def _find_config(value: str, what: str) -> None:
 
 def _reach_graph(value: str, what: str) -> None:
     # What lies elsewhere is looked at when the job has begun.
-    if is_local(value) and not os.path.exists(os.path.join(value, FITTED_FEATURES)):
+    if is_local(value) and _is_graph_of_tensorflow(value):
         TFT.require("feature transformation")
     check_filesystem(value, what)
 
 
 def _find_rolling(value: str, what: str) -> None:
     check_readable(value, what, ROLLING_HINT)
+
+
+def _is_graph_of_tensorflow(folder: str) -> bool:
+    has_schema = os.path.exists(os.path.join(folder, *GRAPH_SCHEMA))
+    return has_schema and not os.path.exists(os.path.join(folder, FITTED_FEATURES))
 
 
 def _find_graph(value: str, what: str) -> None:

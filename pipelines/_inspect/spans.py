@@ -97,7 +97,7 @@ def compare_versions(options: DiffOptions) -> int:
     present = dataset_with_spans(dataset)
     newest = present.dataset_version
     numbers = options.numbers or (newest - 1, newest)
-    if numbers[0] < 1:
+    if newest == 1 and options.numbers is None:
         raise ConfigError(f"{dataset}: has one version only, so there is nothing before it to compare with")
     before, after = (read_version(dataset, number) for number in numbers)
     added, removed = _changed(before, after)

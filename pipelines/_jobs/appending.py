@@ -102,9 +102,14 @@ class Appending:
         # Manifests from before there was a second hash do not name its version.
         stored = {"split_hash": 1, **stored} if stored else stored
         flags = {name: value for name, value in stored.items() if name not in given and name not in {*_OWN, *own}}
-        flags["compression"] = options.output.compression or base.compression
         if "output_format" not in given:
             flags["output_format"] = base.format
+        elif options.output.output_format != base.format:
+            raise ConfigError(
+                f"--output_format {options.output.output_format}: the shards of the dataset are {base.format}: leave "
+                "it out"
+            )
+        flags["compression"] = options.output.compression or base.compression
         has_index = flags["compression"] == base.compression and any(shard.index for shard in base.shards)
         flags["index"] = options.output.index or has_index
         flags["keep_origin"] = keeps_origins(base.provenance)
@@ -179,7 +184,7 @@ class Appending:
         return dataclasses.replace(self, skipped=skipped), dataclasses.replace(source, files=rest)
 
     def check(self, plan: Plan, options: DatasetJobOptions) -> None:
-        """Refuses rows that are split in another way, or have another schema, before any is read.
+        """Refuses rows that are written or split in another way, or have another schema, before any is read.
 
         Raises:
           ConfigError: says what differs.
@@ -187,6 +192,13 @@ class Appending:
         base, seed, output = self.base, options.split.seed, str(options.output.output)
         if base is None:
             return
+        spec = options.dataset_spec()
+        for name, ours, theirs in (
+            ("compression", base.compression, spec.compression),
+            ("shuffle", base.shuffle, spec.shuffle),
+        ):
+            if ours != theirs:
+                raise ConfigError(f"--{name} {theirs}: the shards of the dataset are written with {ours}: leave it out")
         split, said = plan.recipe.split_kind().describe(), base.provenance.get("split")
         if said is not None and split != said:
             raise ConfigError(

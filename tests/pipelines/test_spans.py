@@ -12,6 +12,7 @@ from helpers import job, manifest_of, run_prepare
 from quick_windows import write_windows
 
 import penstock
+from penstock.io.errors import ConfigError
 from penstock.io.files.folders import list_files
 from penstock.io.reserved import SPLIT
 from penstock.transforms.dataset_report import dataset_report
@@ -94,6 +95,13 @@ def test_inputs_that_are_in_are_left_out(made, dataset, capsys):
         pytest.param(["--schema=other.pbtxt"], "have another schema than the dataset: feature fare", id="schema"),
         pytest.param(["--span=1"], "--span 1: the dataset has a span of this name", id="name"),
         pytest.param(
+            ["--compression=none"],
+            "--compression none: the shards of the dataset are written with gzip: leave it out",
+            id="compression",
+        ),
+        pytest.param(["--output_format=parquet"], "the shards of the dataset are tfrecord: leave it out", id="format"),
+        pytest.param(["--shuffle=none"], "the shards of the dataset are written with global", id="shuffle"),
+        pytest.param(
             ["--window=fixed:60s", "--num_shards=1"], "append adds a span to a dataset that is one", id="windows"
         ),
     ],
@@ -104,9 +112,11 @@ def test_what_contradicts_the_dataset_is_refused(made, dataset, flags, message, 
     text = (dataset / "schema.pbtxt").read_text().replace('name: "fare"', 'name: "fare"\n  deprecated: false', 1)
     (tmp_path / "other.pbtxt").write_text(text.replace("type: FLOAT", "type: INT"))
     write_day(tmp_path, 3)
+    before = sorted(os.listdir(dataset))
     code, err = job(f"--input={tmp_path}/day3.csv", f"--output={dataset}", "--append", *flags)
     assert code == 2
     assert message in err
+    assert sorted(os.listdir(dataset)) == before
     assert manifest_of(dataset).dataset_version == 2
 
 
@@ -153,6 +163,11 @@ def test_spans_log_and_diff(dataset, capsys):
     assert differs["id"]["max"][0] < 200 <= differs["id"]["max"][1]
     assert spans.diff([str(dataset)]) == 0
     assert "train: " in capsys.readouterr().out
+
+
+def test_diff_of_a_version_that_there_is_not(dataset):
+    with pytest.raises(ConfigError, match="there is no version 0; there are 1 to 2"):
+        spans.diff([str(dataset), "0", "1"])
 
 
 def test_diff_says_why_statistics_are_not_compared(dataset, capsys):

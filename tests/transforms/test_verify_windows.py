@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from quick_windows import write_windows
 
 from penstock.io.batches import origin_array, set_column
 from penstock.io.dataset.layout import Staging
@@ -111,6 +112,17 @@ def test_rows_of_another_window(dataset):
     shard["event_time"][1] = "1970-01-01T00:00:10.000000Z"
     (dataset / FIRST).write_text(json.dumps(manifest))
     assert faults(dataset) == {("shard.event_time", SHARD)}
+
+
+def test_the_last_window_of_the_year_9999_ends_in_the_year_10000(tmp_path):
+    end = 253_402_300_800
+    write_windows(tmp_path, [end - 1])
+    (path,) = (tmp_path / "windows").iterdir()
+    manifest = json.loads(path.read_text())
+    assert manifest["window"][1].endswith("10000-01-01T00:00:00.000000Z")
+    manifest["shards"][0]["event_time"] = ["9999-12-31T23:59:59.000000Z", "9999-12-31T23:59:59.999999Z"]
+    path.write_text(json.dumps(manifest))
+    assert faults(tmp_path) == set()
 
 
 def test_dead_letters_that_are_not_as_counted(dataset):

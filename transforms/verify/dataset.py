@@ -22,7 +22,7 @@ from penstock.io.dataset.layout import (
     WINDOWS,
     run_folders,
 )
-from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, by_time, dataset_id, read_manifest
 from penstock.io.dataset.options import IN_STATISTICS, OUT_STATISTICS, REJECTED_STATISTICS
 from penstock.io.dataset.shard_formats.mds_samples import INDEX, indexed
 from penstock.io.dataset.spans.append import is_mark
@@ -244,11 +244,12 @@ def _check_window(manifest: WindowManifest, path: str) -> Iterator[Fault]:
     name = f"{WINDOWS}/{manifest.name}.json"
     if name != path:
         yield Fault("manifest.window", path, f"the window of {name} has another name")
+    start, end = map(by_time, manifest.window)
     records = collections.Counter({"on_time": 0, "late": 0})
     for shard in manifest.shards:
         records[shard.pane] += shard.records
         times = None if manifest.is_flushed else shard.event_time
-        if times is not None and not manifest.window[0] <= times[0] <= times[1] < manifest.window[1]:
+        if times is not None and not start <= by_time(times[0]) <= by_time(times[1]) < end:
             yield Fault(
                 "shard.event_time", shard.path, f"has rows from {times[0]} to {times[1]}, not all in the window"
             )

@@ -112,8 +112,11 @@ def local_runner(options: PipelineOptions, at_end: Callable[[], object] = lambda
       at_end: what a worker that is a process does before it ends: exit handlers of this process are not its own.
 
     Raises:
-      ConfigError: when the running mode loses rows.
+      ConfigError: when the running mode loses rows, or for a number of workers below 0.
     """
+    workers = options.view_as(DirectOptions).direct_num_workers
+    if workers is not None and workers < 0:
+        raise ConfigError(f"--direct_num_workers must be at least 1, or 0 for one for each core, got {workers}")
     if options.view_as(DirectOptions).direct_running_mode == _LOSSY_MODE:
         raise ConfigError(
             f"--direct_running_mode={_LOSSY_MODE} loses rows with Beam 2.77; take {_THREADS} for threads of this "

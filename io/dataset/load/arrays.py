@@ -15,6 +15,7 @@ what may be missing   also `NAME$present`, bool [rows], with `missing="mask"`
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -46,6 +47,13 @@ class Ragged(NamedTuple):
 
 Texts: TypeAlias = Literal["objects", "ragged"]
 Arrays: TypeAlias = dict[str, "Array | Ragged"]
+
+
+def _is_changed(value: Any, held: pa.Scalar) -> bool:
+    """Whether Arrow has cut a fraction off, or made an infinity of a number that a float32 cannot hold."""
+    if pa.types.is_integer(held.type):
+        return bool(held.as_py() != value)
+    return pa.types.is_floating(held.type) and math.isinf(held.as_py()) and not math.isinf(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +90,13 @@ class ToArrays:
                 raise ConfigError(
                     f"missing: column {name!r} is of {field.type}, so it cannot be {value!r} where it is missing"
                 )
+            cannot = ConfigError(f"missing: column {name!r} is of {field.type}, which cannot be {value!r}")
             try:
-                pa.scalar(value, field.type)
+                held = pa.scalar(value, field.type)
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                raise ConfigError(f"missing: column {name!r} is of {field.type}, which cannot be {value!r}") from error
+                raise cannot from error
+            if _is_changed(value, held):
+                raise cannot
         for name, width in self.pad.items():
             if not pa.types.is_list(self._field(name, "pad").type):
                 raise ConfigError(f"pad: column {name!r} has one value in each row, so there is nothing to pad")

@@ -57,6 +57,10 @@ def load(
       MissingExtraError: for a store or a format whose extra is not installed.
       DataError: for a damaged manifest.
     """
+    if columns is not None and (isinstance(columns, str | bytes) or not columns):
+        raise ConfigError(f"columns must be a list of one name at least, or None for all, got {columns!r}")
+    if version is not None and type(version) is not int:
+        raise ConfigError(f"version must be a whole number, as penstock log lists them, got {version!r}")
     if damaged not in get_args(Damaged):
         raise ConfigError(f"damaged must be one of {', '.join(get_args(Damaged))}, got {damaged!r}")
     contents = read_contents(str(directory), version)

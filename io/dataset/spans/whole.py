@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from penstock.io.dataset.manifest import Manifest, Span, SpanFolders, dataset_id, sum_counts
+from penstock.io.dataset.manifest import Manifest, Span, SpanFolders, by_time, dataset_id, sum_counts
 from penstock.io.dataset.options import RUN_PREFIX, STATISTICS
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.reasons import merge_notes
@@ -208,7 +208,7 @@ def contradictions(whole: Manifest) -> Iterator[str]:
 def _span(manifest: Manifest, name: str, folder: str, of_dataset: Mapping[str, Any] | None = None) -> Span:
     """Makes the span of what a run has written; `of_dataset` is the provenance that is not repeated."""
     ends = [shard.event_time[1] for shard in manifest.shards if shard.event_time]
-    newest = max(ends, key=lambda time: (time.startswith("+"), time), default=None)
+    newest = max(ends, key=by_time, default=None)
     return Span(
         name=name,
         run_id=manifest.run_id,

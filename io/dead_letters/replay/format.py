@@ -100,7 +100,9 @@ def _not_a_letter(lines: Lines, uri: str) -> InputError:
     for row in range(len(lines)):
         try:
             DeadLetter.from_json(lines.line(row))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except KeyError as error:
+            return InputError(f"{uri}: the line at byte {lines.position(row)} is not a dead letter: it has no {error}")
+        except (ValueError, TypeError, RecursionError) as error:
             return InputError(f"{uri}: the line at byte {lines.position(row)} is not a dead letter: {error!r}")
     return InputError(f"{uri}: the lines from byte {lines.position(0)} on are not dead letters as jobs write them")
 

@@ -16,7 +16,9 @@ from pyarrow import feather, orc, parquet
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files.contents import content_of, telling_content
 from penstock.io.files.inputs import stat_file
+from penstock.io.formats.partitioned import PartitionedFormat
 from penstock.io.formats.registry import FORMATS
+from penstock.io.schema import Feature, Kind
 from penstock.io.sources.read import PlanPartsFn, ReadPartFn
 
 CSV = b"a,b\n" + b"1,x\n" * 50
@@ -114,6 +116,32 @@ def test_an_error_of_another_format_says_what_the_file_is(tmp_path, name, format
         read(tmp_path, name, format_name, data)
 
 
+CUT_OFF = {
+    "parquet": ("t.parquet", "parquet", CONTENTS["parquet"][0][:-20], "magic bytes not found"),
+    "avro": ("t.avro", "avro", b"Obj\x01", "the Avro header is damaged or cut off"),
+    "gzip": ("t.csv.gz", "csv", b"\x1f\x8b", "the gzip stream is truncated"),
+    "bzip2": ("t.csv.bz2", "csv", b"BZ", "the bz2 stream is truncated"),
+    "zstd": ("t.csv.zst", "csv", b"\x28\xb5", "the zstd stream is truncated"),
+}
+
+
+@pytest.mark.parametrize(("name", "format_name", "data", "message"), CUT_OFF.values(), ids=CUT_OFF)
+def test_a_file_that_is_what_it_is_read_as_is_told_nothing_else(tmp_path, name, format_name, data, message):
+    folder = tmp_path / "month=2"  # columns from folders change nothing
+    folder.mkdir()
+    with pytest.raises(InputError, match=message) as caught:
+        read(folder, name, format_name, data)
+    assert "; the file is" not in str(caught.value)
+
+
+def test_a_column_that_a_file_lacks_has_nothing_to_do_with_its_format(tmp_path):
+    parquet.write_table(pa.table({"a": [1]}), tmp_path / "t.parquet")
+    (file, reader) = stat_file(str(tmp_path / "t.parquet")), PartitionedFormat(FORMATS["parquet"].make())
+    required = Feature("b", Kind.INT, required=True)
+    with pytest.raises(InputError, match=r"column 'b' is required.*optional in the schema$"):
+        list(ReadPartFn(reader, [required], False, keep_source=False).process((0, file, next(reader.plan(file)))))
+
+
 @pytest.mark.parametrize(
     "text",
     [b"", b"a", b"PAR1,PAR2\n", b"ORC,HUMAN\n1,2\n", b"ORC\nx\n", b"BZh9,x\n", b"Obj,x\n", b"PK,x\n", b"%PDF\n", CSV],
@@ -125,11 +153,11 @@ def test_text_is_nothing_else(text):
 def test_other_errors_and_files_that_are_gone_stay_as_they_are(tmp_path):
     (tmp_path / "t.csv").write_bytes(CSV)
     file = stat_file(str(tmp_path / "t.csv"))
-    with pytest.raises(InputError, match=r"^why$"), telling_content(file):
+    with pytest.raises(InputError, match=r"^why$"), telling_content(file, "csv"):
         raise InputError("why")
     (tmp_path / "t.csv").write_bytes(gzip.compress(CSV))
-    with pytest.raises(ConfigError, match=r"^why$"), telling_content(file):
+    with pytest.raises(ConfigError, match=r"^why$"), telling_content(file, "csv"):
         raise ConfigError("why")
     (tmp_path / "t.csv").unlink()
-    with pytest.raises(InputError, match=r"^why$"), telling_content(file):
+    with pytest.raises(InputError, match=r"^why$"), telling_content(file, "csv"):
         raise InputError("why")

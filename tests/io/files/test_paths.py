@@ -1,6 +1,8 @@
 """What is refused before Beam is loaded, Beam would not have found; in the same words."""
 
+import os
 import pathlib
+import socket
 
 import pytest
 from hypothesis import given
@@ -144,3 +146,15 @@ def test_walking_lists_files_with_their_sizes_and_does_not_follow_links(files):
     assert {name: found[name] for name in FILES} == dict.fromkeys(FILES, 2)
     assert found.keys() - set(FILES) == {"link.csv", "linked", "nowhere.csv"}
     assert list(walk_files("none")) == list(walk_files("a.csv")) == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+@pytest.mark.parametrize("pattern", ["in.csv", "in*"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, monkeypatch, kind, pattern):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as own:
+        {"pipe": os.mkfifo, "socket": own.bind, "device": lambda name: os.symlink(os.devnull, name)}[kind]("in.csv")
+    checks = [lambda: find_files([pattern]), *([lambda: check_matches(pattern)] if pattern == "in.csv" else [])]
+    for check in checks:
+        with pytest.raises(InputError, match=f"^in.csv is a {kind}, not a file.*write what comes of it to a file"):
+            check()

@@ -13,12 +13,14 @@ import pytest
 from helpers import write_csv, write_schema_file
 
 import penstock
+from penstock.io.errors import ConfigError
 from penstock.io.files import extras
 from penstock.io.kernel import compiled
 from pipelines import _main
 from pipelines._cli import beam as _beam
 from pipelines._cli import beam_flags as _beam_flags
 from pipelines._cli import flags as _flags
+from pipelines._cli import named
 from pipelines._cli.command import UNREAD, announce, main
 from pipelines._report.process import job_started
 from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
@@ -642,3 +644,10 @@ sys.exit(command("profile", run))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=os.environ, timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_only_a_graph_of_tensorflow_needs_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(named.TFT), "require", lambda *_: pytest.fail("the extra is asked for"))
+    with pytest.raises(ConfigError, match="is not a folder with a fitted graph"):
+        named.GRAPH.find(str(tmp_path), "--transform")
+    named.GRAPH.reach(str(tmp_path), "--transform")

@@ -113,6 +113,11 @@ def test_the_mode_that_loses_rows_is_refused():
         _job._runner(options)
 
 
+def test_fewer_workers_than_none_are_refused():
+    with pytest.raises(ConfigError, match=r"--direct_num_workers must be at least 1, or 0 .*, got -5"):
+        _job._runner(PipelineOptions(["--direct_num_workers=-5"]))
+
+
 def test_one_worker_for_each_core_unless_told_otherwise():
     def workers(*flags: str) -> int:
         return beam_options(flags).view_as(DirectOptions).direct_num_workers

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from penstock.io.dataset.options import COMPACTED, MANIFEST, SCHEMA, TRANSFORM, 
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.extras import check_filesystem
+from penstock.io.files.paths import is_local
 from penstock.io.reserved import keeps_origins
 from penstock.io.schema import Feature, schema_features
 
@@ -89,6 +91,8 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
       DataError: when a manifest is damaged.
     """
     check_filesystem(directory)
+    if is_local(directory) and os.path.exists(directory) and not os.path.isdir(directory):
+        raise ConfigError(f"{directory}: is a file; name the folder of a dataset")
     manifests = list(_manifests(directory)) if version is None else [_version(directory, version)]
     if not manifests:
         raise ConfigError(

@@ -109,3 +109,14 @@ def test_what_cannot_be_is_refused():
         arrays_of(lists, texts="bytes")
     with pytest.raises(ConfigError, match="pad: column 'x' has lists of texts, which cannot be padded"):
         arrays_of(lists, texts="ragged", pad={"x": 2})
+
+
+@pytest.mark.parametrize(("value", "kind"), [(1.5, pa.int64()), (1e300, pa.float32()), (2**53 + 1, pa.float64())])
+def test_a_value_for_missing_ones_is_not_changed(value, kind):
+    with pytest.raises(ConfigError, match=r"missing: column 'x' is of .*, which cannot be"):
+        arrays_of(pa.array([1, None], kind), missing={"x": value})
+
+
+@pytest.mark.parametrize(("value", "kind"), [(2.0, pa.int64()), (0.1, pa.float32()), (float("nan"), pa.float32())])
+def test_a_value_for_missing_ones_is_rounded_as_its_column_is(value, kind):
+    assert str(arrays_of(pa.array([1, None], kind), missing={"x": value})["x"][1]) == str(kind.to_pandas_dtype()(value))

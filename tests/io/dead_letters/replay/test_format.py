@@ -53,7 +53,7 @@ def test_letters_survive_the_disk(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{}", "at byte 0 is not a dead letter: KeyError"),
+        ("{}", "at byte 0 is not a dead letter: it has no 'reason'"),
         ('{"a": 1', "at byte 0 is not a dead letter"),
         ("1", "not a dead letter"),
         (letter("x").to_json().replace('"x"', "7"), "not dead letters as jobs write them"),
