@@ -67,7 +67,7 @@ def _made(make: Callable[[str], Callable[..., Any]], *names: str) -> dict[str, C
 
 _SCALED = ("scale_to_0_1", "scale_to_z_score", "scale_by_min_max", "bucketize")
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
-_ARITHMETIC = ("add", "subtract", "multiply", "floordiv", "floormod", "maximum", "minimum")
+_WHOLE = ("abs", "negative", "square", "add", "subtract", "multiply", "floordiv")
 
 CALLS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
     {
@@ -77,10 +77,11 @@ CALLS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
         **_made(ngrams, "ngrams", "bag_of_words"),
         **_same(fitted, "quantile_rank", "clip_by_quantile", "tfidf", "tfidf_terms"),
         **_same(fitted, "impute_mean", "impute_median", "impute_most_frequent"),
-        **_made(numbers.math, "abs", "negative", "sign", "round", "floor", "ceil", *_ARITHMETIC),
+        **_made(numbers.math, "sign", "round", "floor", "ceil", "floormod", "maximum", "minimum"),
+        **_made(numbers.whole, *_WHOLE),
         **_made(lambda name: numbers.math(name, integer=True), *_COMPARISONS),
         **_made(numbers.curve, "log", "log1p", "exp", "sqrt"),
-        **_same(numbers, "trunc", "square", "divide", "cast", "logical_and", "logical_or", "logical_not"),
+        **_same(numbers, "trunc", "divide", "cast", "logical_and", "logical_or", "logical_not"),
         "pow": numbers.power,
         "clip_by_value": numbers.clip,
         **_made(lambda name: texts.text(name, encoding="utf-8"), "lower", "upper"),
@@ -90,7 +91,7 @@ CALLS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
         "time_sin": times.wave(python_math.sin),
         "time_cos": times.wave(python_math.cos),
         **_same(choices, "is_missing", "coalesce", "where", "is_in", "index_in", "lookup"),
-        **_same(lists, "one_hot", "count_hot", "list_mean", "list_count"),
-        **{f"list_{name}": lists.reducer(name) for name in ("min", "max", "sum")},
+        **_same(lists, "one_hot", "count_hot", "list_sum", "list_mean", "list_count"),
+        **{f"list_{name}": lists.reducer(name) for name in ("min", "max")},
     }
 )

@@ -594,6 +594,8 @@ def test_beams_flags_take_values_as_beam_takes_them():
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
 def test_a_missing_extra_is_one_line_that_names_it(folder, monkeypatch, capsys, job, flags, extra):
+    (folder / "graph" / "transformed_metadata").mkdir(parents=True)
+    write_schema_file(folder / "graph" / "transformed_metadata" / "schema.pbtxt", a="INT")
     monkeypatch.setattr(extras, "_is_found", lambda _: False)
     assert main(job, _main.JOBS[job][1], flags) == WRONG_USAGE
     printed = capsys.readouterr()

@@ -14,6 +14,7 @@ from penstock.transforms.features.compute.columns import (
     single_values,
 )
 from penstock.transforms.features.compute.modules import Tensorflow
+from penstock.transforms.features.compute.numbers import check_whole
 
 
 def one_hot(t: Tensorflow, column: Column, complete: bool, depth: int) -> Column:
@@ -55,22 +56,32 @@ def reducer(function: str) -> Callable[..., Column]:
 
     def call(t: Tensorflow, column: Column) -> Column:
         segment = getattr(t.tf.math, f"unsorted_segment_{function}")
-        values = flat_values(t, column)
-        # float64, so that the sum of floats is right to float32's last bit.
-        wide = t.tf.cast(values, t.tf.float64) if values.dtype == t.tf.float32 else values
-        return _reduced(t, column, t.tf.cast(segment(wide, rows_of(t, column), num_rows(t, column)), values.dtype))
+        return _reduced(t, column, segment(flat_values(t, column), rows_of(t, column), num_rows(t, column)))
 
     return call
 
 
+def list_sum(t: Tensorflow, column: Column) -> Column:
+    """Returns the sum, of which that of floats is rounded once; the graph fails where int64 cannot hold it."""
+    return _reduced(t, column, t.tf.cast(_sums(t, column), flat_values(t, column).dtype))
+
+
 def list_mean(t: Tensorflow, column: Column) -> Column:
-    """Returns the mean, float32; of integers, of their exact sum."""
+    """Returns the mean, float32; of integers, of their exact sum, and the graph fails where int64 cannot hold it."""
+    tf = t.tf
+    mean = tf.cast(_sums(t, column), tf.float64) / tf.cast(tf.maximum(counts(t, column), 1), tf.float64)
+    return _reduced(t, column, tf.cast(mean, tf.float32))
+
+
+def _sums(t: Tensorflow, column: Column) -> Values:
+    """Sums the values of each row: integers as int64, floats as float64."""
     tf = t.tf
     values = flat_values(t, column)
-    wide = values if values.dtype == tf.int64 else tf.cast(values, tf.float64)
-    total = tf.math.unsorted_segment_sum(wide, rows_of(t, column), num_rows(t, column))
-    mean = tf.cast(total, tf.float64) / tf.cast(tf.maximum(counts(t, column), 1), tf.float64)
-    return _reduced(t, column, tf.cast(mean, tf.float32))
+    real, *whole = (
+        tf.math.unsorted_segment_sum(wide, rows_of(t, column), num_rows(t, column))
+        for wide in (tf.cast(values, tf.float64), *([values] if values.dtype == tf.int64 else []))
+    )
+    return check_whole(t, whole[0], real) if whole else real
 
 
 def _reduced(t: Tensorflow, column: Column, values: Values) -> Column:

@@ -10,8 +10,9 @@ from penstock.transforms.features.compute.modules import Tensorflow
 # Values appended behind the real ones keep the real ones in the registers, whatever the size of the batch.
 _PADDING = 64
 
-# The greatest integer whose square int64 holds.
-_MAX_ROOT = 3_037_000_499
+# How far the result of integers lies from that in float64, at least, if it has wrapped around: it is 2 ** 64, less what
+# float64 rounds.
+_WRAPPED = 2.0**62
 
 
 def math(function: str, integer: bool = False) -> Callable[..., Values]:
@@ -26,6 +27,26 @@ def math(function: str, integer: bool = False) -> Callable[..., Values]:
         return t.tf.cast(result, t.tf.int64) if integer else result
 
     return call
+
+
+def whole(function: str) -> Callable[..., Values]:
+    """Makes a function as `math` does, but the graph fails where int64 cannot hold the result of integers."""
+    plain = math(function)
+
+    def call(t: Tensorflow, x: Values, y: Values = None, value: Any = None) -> Values:
+        result = plain(t, x, y, value)
+        if x.dtype != t.tf.int64:
+            return result
+        real = [None if each is None else t.tf.cast(each, t.tf.float64) for each in (x, y)]
+        return check_whole(t, result, plain(t, *real, value))
+
+    return call
+
+
+def check_whole(t: Tensorflow, result: Values, real: Values) -> Values:
+    """Returns results of integers, computed in float64 too; the graph fails where int64 cannot hold one."""
+    within = t.tf.reduce_all(t.tf.abs(real - t.tf.cast(result, t.tf.float64)) <= _WRAPPED)
+    return checked(t, within, "the result of INTs is beyond int64", result)
 
 
 def curve(function: str) -> Callable[..., Values]:
@@ -48,15 +69,6 @@ def power(t: Tensorflow, x: Values, exponent: float) -> Values:
     return _padded(t, x, lambda base: t.tf.math.pow(base, t.tf.constant(exponent, t.tf.float32)))
 
 
-def square(t: Tensorflow, x: Values) -> Values:
-    """Returns x * x; the graph fails where int64 cannot hold it."""
-    if x.dtype == t.tf.int64:
-        # Not by abs: that of the least int64 is itself.
-        within = t.tf.reduce_all((x <= _MAX_ROOT) & (x >= -_MAX_ROOT))
-        x = checked(t, within, "the square of an INT is beyond int64", x)
-    return x * x
-
-
 def trunc(t: Tensorflow, x: Values) -> Values:
     """Returns the number without its fraction."""
     return t.tf.where(x < 0, t.tf.math.ceil(x), t.tf.math.floor(x))
@@ -75,7 +87,10 @@ def clip(t: Tensorflow, x: Values, min: Any = None, max: Any = None) -> Values:
 
 
 def cast(t: Tensorflow, x: Values, to: str) -> Values:
-    """Returns the number as int64 (cut towards 0) or float32."""
+    """Returns the number as int64 (cut towards 0) or float32; the graph fails where int64 cannot hold it."""
+    if to == "int" and x.dtype != t.tf.int64:
+        within = t.tf.reduce_all((x >= -(2.0**63)) & (x < 2.0**63))
+        x = checked(t, within, "a FLOAT is NaN or beyond int64", x)
     return t.tf.cast(x, t.tf.int64 if to == "int" else t.tf.float32)
 
 

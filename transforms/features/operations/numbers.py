@@ -56,7 +56,7 @@ NUMBERS = (
     _unary("floor", "the greatest whole number that is not above x", FLOAT),
     _unary("ceil", "the least whole number that is not below x", FLOAT),
     _unary("trunc", "x without its fraction", FLOAT),
-    _unary("square", "x * x; an INT beyond int64 rejects its row"),
+    _unary("square", "x * x"),
     _curve("log", "the natural logarithm"),
     _curve("log1p", "the natural logarithm of 1 + x"),
     _curve("exp", "e to the power of x"),
@@ -84,7 +84,13 @@ NUMBERS = (
         parameters={"min": Parameter("same", "the least value"), "max": Parameter("same", "the greatest value")},
         check=_check_bounds,
     ),
-    Operation("cast", "as the other kind; a FLOAT is cut towards 0", NUMBER, parameters=_TO, main="to"),
+    Operation(
+        "cast",
+        "as the other kind; a FLOAT is cut towards 0, and NaN or one beyond int64 rejects its row",
+        NUMBER,
+        parameters=_TO,
+        main="to",
+    ),
     _buckets("apply_buckets", "the number of the bucket that x is in, 0 below all boundaries", Kind.INT),
     _buckets(
         "apply_buckets_with_interpolation",

@@ -1,5 +1,7 @@
 """What operations that are not fitted compute without TensorFlow, against TensorFlow's graphs on hostile rows."""
 
+import math
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,13 @@ _TINY, _SMALL = np.float32(1.17549435e-38), np.float32(4e-38)
 
 # An entry, and by how many units in the last place a FLOAT may differ.
 CASES: dict[str, tuple[str, int]] = {
-    **{f"{name}_int": (f"{{input: wide, ops: [{name}]}}", 0) for name in ("abs", "negative", "sign")},
+    **{f"{name}_int": (f"{{input: i, ops: [{name}]}}", 0) for name in ("abs", "negative", "square")},
+    "sign_int": ("{input: wide, ops: [sign]}", 0),
     **{
         name: (f"{{input: x, ops: [{name}]}}", 0)
         for name in ("abs", "negative", "sign", "round", "floor", "ceil", "trunc", "square")
     },
     "abs_list": ("{input: list, ops: [abs]}", 0),
-    "square_int": ("{input: i, ops: [square]}", 0),
     **{f"{name}_int": (f"{{input: wide, ops: [{name}]}}", 4) for name in ("log", "log1p", "sqrt")},
     "exp_int": ("{input: i, ops: [exp]}", 4),
     **{f"{name}_abs": (f"{{input: x, ops: [abs, {name}]}}", 4) for name in ("log", "log1p", "sqrt")},
@@ -47,8 +49,9 @@ CASES: dict[str, tuple[str, int]] = {
     },
     **{
         f"{name}_int_columns": (f"{{inputs: [wide, j], ops: [{name}]}}", 0)
-        for name in ("add", "subtract", "multiply", "divide", "floordiv", "floormod", "maximum", "minimum")
+        for name in ("divide", "floordiv", "floormod", "maximum", "minimum")
     },
+    **{f"{name}_int_columns": (f"{{inputs: [i, i], ops: [{name}]}}", 0) for name in ("add", "subtract", "multiply")},
     **{
         f"{name}_value": (f"{{input: x, ops: [{{{name}: 2.5}}]}}", 0)
         for name in ("add", "subtract", "multiply", "floormod", "maximum", "minimum")
@@ -57,15 +60,15 @@ CASES: dict[str, tuple[str, int]] = {
     "divide_int_value": ("{input: wide, ops: [{divide: 7}]}", 1),
     **{
         f"{name}_int_value": (f"{{input: wide, ops: [{{{name}: -3}}]}}", 0)
-        for name in ("add", "subtract", "multiply", "floordiv", "floormod", "maximum", "minimum")
+        for name in ("floordiv", "floormod", "maximum", "minimum")
     },
-    "floordiv_least": ("{input: wide, ops: [{floordiv: -1}]}", 0),
-    "add_dense": ("{inputs: [sure, wide], ops: [add]}", 0),
+    **{f"{name}_int_value": (f"{{input: i, ops: [{{{name}: -3}}]}}", 0) for name in ("add", "subtract", "multiply")},
+    "maximum_dense": ("{inputs: [sure, wide], ops: [maximum]}", 0),
     "add_to_list": ("{inputs: [pair, y], ops: [add]}", 0),
     "subtract_lists": ("{inputs: [pair, pair], ops: [subtract]}", 0),
     "clip_by_value": ("{input: x, ops: [{clip_by_value: {min: -0.5, max: 2}}]}", 0),
     "clip_by_value_int": ("{input: wide, ops: [{clip_by_value: {max: 100}}]}", 0),
-    "cast_to_int": ("{input: x, ops: [{cast: int}]}", 0),
+    "cast_to_int": ("{input: i, ops: [{cast: float}, {multiply: 1.37}, {cast: int}]}", 0),
     "cast_to_float": ("{input: wide, ops: [{cast: float}]}", 0),
     "apply_buckets": ("{input: x, ops: [{apply_buckets: [-1.5, 0, 0.1, 2.5]}]}", 0),
     "apply_buckets_int": (
@@ -158,10 +161,14 @@ CASES: dict[str, tuple[str, int]] = {
         for name, columns in (
             ("min", ["list"]),
             ("max", ["list"]),
-            ("sum", ["list", "pair"]),
-            ("mean", ["list", "pair"]),
+            ("sum", ["pair"]),
+            ("mean", ["pair"]),
         )
         for column in columns
+    },
+    **{
+        f"list_{name}_list": (f"{{input: list, ops: [{{floormod: 1152921504606846883}}, list_{name}]}}", 0)
+        for name in ("sum", "mean")
     },
     "tfidf_terms": ("{input: list, ops: [{tfidf_terms: 7}]}", 0),
     "days_since_ms": ("{inputs: [i, i], ops: [{days_since: {unit: ms}}]}", 1),
@@ -199,6 +206,43 @@ def test_values_and_faults_are_those_of_tensorflow(
         for at in np.flatnonzero(wrong)[:5].tolist()
     ]
     assert not found, f"{wrong.sum()} rows"
+
+
+# What Python's integers, which are of any size, make of INTs.
+_EXACT: dict[str, tuple[str, Any]] = {
+    "abs": ("{input: wide, ops: [abs]}", abs),
+    "negative": ("{input: wide, ops: [negative]}", operator.neg),
+    "square": ("{input: wide, ops: [square]}", lambda x: x * x),
+    "add": ("{inputs: [wide, j], ops: [add]}", operator.add),
+    "subtract": ("{inputs: [wide, j], ops: [subtract]}", operator.sub),
+    "subtract_value": ("{input: wide, ops: [{subtract: 9223372036854775807}]}", lambda x: x - (2**63 - 1)),
+    "multiply": ("{inputs: [wide, j], ops: [multiply]}", operator.mul),
+    "multiply_value": ("{input: wide, ops: [{multiply: -3}]}", lambda x: -3 * x),
+    "floordiv": ("{input: wide, ops: [{floordiv: -1}]}", operator.neg),
+    "list_sum": ("{input: list, ops: [list_sum]}", lambda *values: sum(values)),
+    "list_mean": ("{input: list, ops: [list_mean]}", lambda *values: sum(values)),
+    "cast": ("{input: x, ops: [{cast: int}]}", lambda x: int(x) if math.isfinite(x) else 2**63),
+}
+
+
+@pytest.mark.parametrize("name", _EXACT)
+def test_a_row_is_rejected_where_int64_cannot_hold_the_result(name: str, batch: pa.RecordBatch, tmp_path: Path) -> None:
+    entry, exact = _EXACT[name]
+    bound = parse_features(f"features: {{y: {entry}}}").bind([feature for feature, _ in HOSTILE.values()])
+    write_fitted(Program(bound.inputs, bound.outputs), str(tmp_path))
+    rows = list(zip(*(batch.column(name).to_pylist() for name in bound.outputs[0].entry.inputs), strict=True))
+    operands = [row[0] if isinstance(row[0], list) else row for row in rows]
+    results = [None if not row or None in row else exact(*row) for row in operands]
+    beyond = {row for row, result in enumerate(results) if result is not None and not -(2**63) <= result < 2**63}
+    assert 5 < len(beyond) < ROWS
+    features, faults = FittedFeatures(str(tmp_path)).apply(batch)
+    assert set(faults) == beyond
+    assert set(faults.values()) <= {"the result of INTs is beyond int64", "a FLOAT is NaN or beyond int64"}
+    if name != "list_mean":
+        assert features.column("y").to_pylist() == [each for row, each in enumerate(results) if row not in beyond]
+    some = [*sorted(beyond)[:20], *(row for row in range(50) if row not in beyond)]
+    _, failed = _tensorflow_rows(bound, batch.take(pa.array(some)))
+    assert set(failed) == set(range(min(len(beyond), 20)))
 
 
 def test_every_operation_that_is_not_fitted_is_tested() -> None:
@@ -298,7 +342,7 @@ def _tensorflow_rows(bound: Any, batch: pa.RecordBatch) -> tuple[pa.Array, dict[
     faults: dict[int, str] = {}
     # Without a context of its own, tensorflow-transform takes what a job before it left in this thread, which is None.
     with TFGraphContext(tf.Module()):
-        for start, end, result in _pieces(function, bound, columns, 0, ROWS):
+        for start, end, result in _pieces(function, bound, columns, 0, batch.num_rows):
             if isinstance(result, str):
                 faults[start] = result
             else:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow  # the process imports TensorFlow
 _TINY, _SMALL = np.float32(1.17549435e-38), np.float32(4e-38)
 
 # The columns with a value in each row.
-ALWAYS = ("sure", "key", "same")
+ALWAYS = ("sure", "modest", "key", "same")
 
 _UNARY = ("abs", "negative", "sign", "round", "floor", "ceil", "trunc", "square")
 _BINARY = ("add", "subtract", "multiply", "divide", "floormod", "maximum", "minimum")
@@ -95,13 +95,13 @@ CASES: dict[str, tuple[str, float]] = {
     "exp": ("{input: x, ops: [exp]}", 4),
     "pow": ("{input: near, ops: [abs, {pow: 1.7}]}", 4),
     **{name: (f"{{inputs: [x, y], ops: [{name}]}}", 0) for name in _BINARY},
-    **{f"{name}_int": (f"{{inputs: [wide, sure], ops: [{name}]}}", 0) for name in _BINARY if name != "floormod"},
+    **{f"{name}_int": (f"{{inputs: [small, modest], ops: [{name}]}}", 0) for name in _BINARY if name != "floormod"},
     "floormod_int": ("{input: wide, ops: [{floormod: -7}]}", 0),
     "floordiv": ("{input: wide, ops: [{floordiv: -3}]}", 0),
     "divide_value": ("{input: x, ops: [{divide: 3}]}", 1),
     "add_to_list": ("{inputs: [pair, y], ops: [add]}", 0),
     "clip_by_value": ("{input: x, ops: [{clip_by_value: {min: -0.5, max: 2}}]}", 0),
-    "cast": ("{input: x, ops: [{cast: int}]}", 0),
+    "cast": ("{input: near, ops: [{cast: int}]}", 0),
     "cast_float": ("{input: wide, ops: [{cast: float}]}", 0),
     "buckets": ("{input: x, ops: [{apply_buckets: [-1.5, 0, 0.1, 2.5]}]}", 0),
     "interpolated": ("{input: x, ops: [{apply_buckets_with_interpolation: [-1.5, 0, 0.1, 2.5]}]}", 2),
@@ -133,8 +133,9 @@ CASES: dict[str, tuple[str, float]] = {
     "looked_up": ("{input: text, ops: [{lookup: {map: {aa: 1.5, 'Äö ß': 2}, default: .inf}}]}", 0),
     "hot": ("{input: small, ops: [{one_hot: 5}]}", 0),
     "counted": ("{input: list, ops: [{count_hot: 5}]}", 0),
-    **{f"list_{name}": (f"{{input: list, ops: [list_{name}]}}", 0) for name in ("min", "max", "sum", "count")},
-    "list_mean": ("{input: list, ops: [list_mean]}", 1),
+    **{f"list_{name}": (f"{{input: list, ops: [list_{name}]}}", 0) for name in ("min", "max", "count")},
+    "list_sum": ("{input: list, ops: [{floormod: 1000000007}, list_sum]}", 0),
+    "list_mean": ("{input: list, ops: [{floormod: 1000000007}, list_mean]}", 1),
 }
 # A name that no file can have, and one with a point, are quoted.
 FEATURES = "features:" + "".join(f"\n  '{name}': {entry}" for name, (entry, _) in CASES.items()) + "\n"
@@ -148,6 +149,7 @@ def _batch() -> pa.RecordBatch:
     rows = batch.num_rows
     columns["near"] = pa.array(rng.normal(3, 50, rows).astype(np.float32), mask=rng.random(rows) < 0.1)
     columns["small"] = pa.array(rng.integers(-40, 60, rows), mask=rng.random(rows) < 0.1)
+    columns["modest"] = pa.array(rng.integers(-(2**40), 2**40, rows))
     columns["same"] = pa.array(np.full(rows, 2.5, np.float32))
     columns["never"] = pa.array([None] * rows, pa.binary())
     columns["key"] = pa.array([f"k{at % 5}".encode() for at in range(rows)], pa.binary())
@@ -176,7 +178,7 @@ def _flushed(column: pa.Array) -> pa.Array:
 def _schema() -> schema_pb2.Schema:
     schema = schema_pb2.Schema()
     kinds = {name: feature.kind for name, (feature, _) in HOSTILE.items()}
-    kinds |= dict.fromkeys(("near", "same"), Kind.FLOAT) | {"small": Kind.INT}
+    kinds |= dict.fromkeys(("near", "same"), Kind.FLOAT) | dict.fromkeys(("small", "modest"), Kind.INT)
     kinds |= dict.fromkeys(("never", "key", "moment"), Kind.BYTES)
     for name in _batch().schema.names:
         feature = schema.feature.add(name=name, type=schema_pb2.FeatureType.Value(kinds[name].value))

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.transforms.features.arrow.compute.columns import Column, Flags, Ints, keep_values, taken
+from penstock.transforms.features.arrow.compute.columns import Column, Flags, Ints, RowFaultsError, keep_values, taken
+from penstock.transforms.features.arrow.compute.numbers import BEYOND, has_wrapped
 
 _TYPES = {bytes: pa.binary(), float: pa.float32(), int: pa.int64()}
 
@@ -122,22 +123,39 @@ def _vectors(column: Column, matrix: npt.NDArray[Any]) -> Column:
 
 
 def reducer(function: Any) -> Callable[[Column], Column]:
-    """Makes a function that reduces the list of each row; floats are summed in float64."""
+    """Makes a function that reduces the list of each row to one of its values."""
+    return lambda column: _reduced(column, _over_rows(function, column.values, column))
 
-    def call(column: Column) -> Column:
-        values = column.values
-        wide = values.astype(np.float64) if values.dtype == np.float32 else values
-        return _reduced(column, _over_rows(function, wide, column).astype(values.dtype))
 
-    return call
+def list_sum(column: Column) -> Column:
+    """Returns the sum; that of floats is rounded once.
+
+    Raises:
+      RowFaultsError: where int64 cannot hold that of integers.
+    """
+    return _reduced(column, _sums(column).astype(column.values.dtype))
 
 
 def list_mean(column: Column) -> Column:
-    """Returns the mean, float32; of integers, of their sum as int64 holds it."""
-    values = column.values
-    total = _over_rows(np.add, values if values.dtype == np.int64 else values.astype(np.float64), column)
+    """Returns the mean, float32; of integers, of their exact sum.
+
+    Raises:
+      RowFaultsError: where int64 cannot hold the sum of integers.
+    """
     counts = column.lengths[column.lengths > 0]
-    return _reduced(column, (total.astype(np.float64) / counts).astype(np.float32))
+    return _reduced(column, (_sums(column).astype(np.float64) / counts).astype(np.float32))
+
+
+def _sums(column: Column) -> npt.NDArray[Any]:
+    """Sums the values of each row that has any: integers as int64, floats as float64."""
+    real = _over_rows(np.add, column.values.astype(np.float64), column)
+    if column.values.dtype != np.int64:
+        return real
+    sums = _over_rows(np.add, column.values, column)
+    wrapped = np.flatnonzero(column.lengths > 0)[has_wrapped(sums, real)]
+    if len(wrapped):
+        raise RowFaultsError(dict.fromkeys(wrapped.tolist(), BEYOND))
+    return sums
 
 
 def _over_rows(function: Any, values: npt.NDArray[Any], column: Column) -> npt.NDArray[Any]:

@@ -1,8 +1,9 @@
 """Operations on flat arrays of numbers, int64 or float32, with TensorFlow's values.
 
-Arithmetic of INT wraps around, as TensorFlow's does. Arithmetic of FLOAT is that of IEEE 754 and agrees to the bit. Of
-two things TensorFlow makes less: it takes subnormal numbers (below 1.2e-38) for 0, and its graphs divide by a constant,
-as in `divide: 3`, through the reciprocal, which gives the quotient or a float32 next to it.
+An INT beyond int64 is refused, where TensorFlow's own operations would wrap around; its graphs of ours refuse it too.
+Arithmetic of FLOAT is that of IEEE 754 and agrees to the bit. Of two things TensorFlow makes less: it takes subnormal
+numbers (below 1.2e-38) for 0, and its graphs divide by a constant, as in `divide: 3`, through the reciprocal, which
+gives the quotient or a float32 next to it.
 
 Curves (`log`, `log1p`, `exp`, `sqrt`, `pow`) are computed in float64 and rounded once, so each is the nearest float32
 or its neighbour; TensorFlow's own differ from it by a few units in the last place.
@@ -18,13 +19,16 @@ import pyarrow.compute as pc
 
 from penstock.io.columns.float32 import MAX_EXACT_WHOLE
 from penstock.transforms.features.analyses.exact_integers import whole_bound
-from penstock.transforms.features.arrow.compute.columns import Ints, Values, check_values
+from penstock.transforms.features.arrow.compute.columns import Flags, Ints, Values, check_values
 from penstock.transforms.features.arrow.compute.moments import difference
 
 Numbers = npt.NDArray[Any]
 
-# The greatest integer whose square int64 holds.
-_MAX_ROOT = 3_037_000_499
+BEYOND = "the result of INTs is beyond int64"
+
+# How far the result of integers lies from that in float64, at least, if it has wrapped around: it is 2 ** 64, less what
+# float64 rounds.
+_WRAPPED = 2.0**62
 
 
 def curve(function: Callable[[Numbers], Numbers]) -> Callable[[Numbers], Numbers]:
@@ -53,6 +57,34 @@ def unary(function: Callable[[Numbers], Numbers]) -> Callable[[Numbers], Numbers
     return call
 
 
+def whole(function: Callable[..., Numbers]) -> Callable[..., Numbers]:
+    """Makes an operation, as `unary` or `binary` do, that refuses an INT beyond int64."""
+
+    def call(x: Numbers, y: Numbers | None = None, value: float | None = None) -> Numbers:
+        operands = [x] if y is None and value is None else [x, second(x, y, value)]
+        with np.errstate(all="ignore"):
+            if x.dtype != np.int64:
+                return function(*operands)
+            return check_whole(function(*operands), function(*(np.asarray(each, np.float64) for each in operands)))
+
+    return call
+
+
+def check_whole(result: Ints, real: npt.NDArray[np.float64]) -> Ints:
+    """Returns results of integers, computed in float64 too.
+
+    Raises:
+      ValueFaultsError: where int64 cannot hold one.
+    """
+    check_values(has_wrapped(result, real), BEYOND)
+    return result
+
+
+def has_wrapped(result: Ints, real: npt.NDArray[np.float64]) -> Flags:
+    """Returns where the result of integers is not that of real numbers."""
+    return np.abs(real - result) > _WRAPPED
+
+
 def binary(function: Callable[[Numbers, Any], Numbers]) -> Callable[..., Numbers]:
     """Makes an operation of a function of two arrays of numbers; the second may be an argument instead."""
 
@@ -66,19 +98,6 @@ def binary(function: Callable[[Numbers, Any], Numbers]) -> Callable[..., Numbers
 def second(x: Numbers, y: Numbers | None, value: Any) -> Any:
     """Returns the second of two values: an input, or the argument in the type of the first."""
     return x.dtype.type(value) if y is None else y
-
-
-def square(x: Numbers) -> Numbers:
-    """Returns x * x.
-
-    Raises:
-      ValueFaultsError: where int64 cannot hold it.
-    """
-    if x.dtype == np.int64:
-        # Not by abs: that of the least int64 is itself.
-        check_values((x > _MAX_ROOT) | (x < -_MAX_ROOT), "the square of an INT is beyond int64")
-    with np.errstate(all="ignore"):
-        return x * x
 
 
 def maximum(x: Numbers, y: Any) -> Numbers:
@@ -107,11 +126,12 @@ def floordiv(x: Numbers, y: Numbers | None = None, value: float | None = None) -
     """Returns the quotient, rounded down.
 
     Raises:
-      ValueFaultsError: where an INT is divided by 0.
+      ValueFaultsError: where an INT is divided by 0, or int64 cannot hold the quotient.
     """
     divisor = _divisor(x, y, value)
     with np.errstate(all="ignore"):
-        return np.floor(x / divisor) if x.dtype == np.float32 else x // divisor
+        real = np.floor(x / divisor)
+        return real if x.dtype == np.float32 else check_whole(x // divisor, real)
 
 
 def floormod(x: Numbers, y: Numbers | None = None, value: float | None = None) -> Numbers:
@@ -136,13 +156,17 @@ def _divisor(x: Numbers, y: Numbers | None, value: float | None) -> Any:
 
 
 def cast(x: Numbers, to: str) -> Numbers:
-    """Returns the number as float32, or as int64: cut towards 0; the least one for NaN and what int64 cannot hold."""
+    """Returns the number as float32, or as int64, cut towards 0.
+
+    Raises:
+      ValueFaultsError: for NaN, and what int64 cannot hold.
+    """
     if to == "float":
         return x.astype(np.float32)
     if x.dtype == np.int64:
         return x
-    within = (x >= -(2.0**63)) & (x < 2.0**63)
-    return np.where(within, x, np.float32(-(2.0**63))).astype(np.int64)
+    check_values(~((x >= -(2.0**63)) & (x < 2.0**63)), "a FLOAT is NaN or beyond int64")
+    return x.astype(np.int64)
 
 
 def comparison(name: str) -> Callable[..., Ints]:
