@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, list[Any]]] = {
     ),
     "add_columns": ("{inputs: [n, m], ops: [add]}", [9, None, None, 3]),
     "add_with_default": ("{inputs: [n, m], default: [1, null], ops: [add]}", [9, 3, None, 3]),
-    "add_dense": ("{inputs: [all, n], ops: [add]}", [-(2**63) + 6, None, -6, 0]),
+    "subtract_dense": ("{inputs: [all, n], ops: [subtract]}", [2**63 - 8, None, 8, 0]),
     "subtract": ("{inputs: [n, m], ops: [subtract]}", [5, None, None, -3]),
     "multiply": ("{input: x, ops: [{multiply: 2}]}", [0.5, None, -3.0, 8.0]),
     "divide_integers": ("{inputs: [n, m], ops: [divide]}", [3.5, None, None, 0.0]),
