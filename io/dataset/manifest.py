@@ -28,7 +28,7 @@ def by_time(time: str) -> tuple[int, str]:
     '10000-01-01T00:00:00Z'
     """
     text = time.removeprefix("+")
-    return text.index("-"), text
+    return text.find("-"), text  # what is no time, as in a manifest that somebody has edited, comes first
 
 
 @dataclasses.dataclass(frozen=True)

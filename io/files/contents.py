@@ -39,13 +39,16 @@ def _of_format(title: str, name: str) -> Content:
 
 _UTF16 = Content("UTF-16", "convert it to UTF-8, for example with iconv -f UTF-16LE -t UTF-8")
 
+# The first bytes of what is compressed; those of zlib differ.
+_MAGIC_BYTES = {"gzip": b"\x1f\x8b\x08", "bz2": b"BZh", "zstd": b"\x28\xb5\x2f\xfd"}
+
 # Patterns of the first bytes. None of them begins a text that somebody may mean.
 _CONTENTS: tuple[tuple[re.Pattern[bytes], Content], ...] = tuple(
     (re.compile(pattern, re.DOTALL), content)
     for pattern, content in (
-        (rb"\x1f\x8b\x08", _compressed("gzip", ".gz", "gzip")),
-        (rb"BZh[1-9]1AY&SY", _compressed("bzip2", ".bz2", "bz2")),
-        (rb"\x28\xb5\x2f\xfd", _compressed("zstd", ".zst", "zstd")),
+        (re.escape(_MAGIC_BYTES["gzip"]), _compressed("gzip", ".gz", "gzip")),
+        (re.escape(_MAGIC_BYTES["bz2"]) + rb"[1-9]1AY&SY", _compressed("bzip2", ".bz2", "bz2")),
+        (re.escape(_MAGIC_BYTES["zstd"]), _compressed("zstd", ".zst", "zstd")),
         (rb"\xfd7zXZ\x00", Content("xz", "unpack it")),
         (rb"PK\x03\x04.*(?:\[Content_Types\]|xl/)", Content("an Excel workbook", "export its sheet as CSV")),
         (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Content("an Excel workbook", "export its sheet as CSV")),
@@ -112,7 +115,3 @@ def _hint(file: InputFile, format_name: str) -> str:
 def _is_cut_off(head: bytes, codec: str) -> bool:
     """Whether a file has no more than the first bytes that tell of its compression."""
     return _MAGIC_BYTES.get(codec, b"").startswith(head)
-
-
-# The first bytes of what is compressed; those of zlib differ.
-_MAGIC_BYTES = {"gzip": b"\x1f\x8b\x08", "bz2": b"BZh", "zstd": b"\x28\xb5\x2f\xfd"}

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from pipelines._options.show import ShowOptions
 from pipelines._report.process import job_started
 from pipelines._report.result import ShowResult
 from pipelines._report.summary import tell
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def run(options: ShowOptions) -> int:
@@ -60,7 +63,9 @@ def _rows(loaded: LoadedDataset, count: int) -> list[dict[str, Any]]:
 
 
 def _statistics(directory: str, split: str) -> list[dict[str, Any]]:
-    """Returns those of the columns of a split that were published; none where some spans have none, or other options.
+    """Returns those of the columns of a split that were published; none where some spans have none.
+
+    Those of spans that cannot be merged, as they have other options, are none either, and why is logged.
 
     Raises:
       DataError: for a file that holds something else.
@@ -68,10 +73,14 @@ def _statistics(directory: str, split: str) -> list[dict[str, Any]]:
     try:
         paths = statistics_files(directory)
         contents = [content for path in paths if (content := read_if_there(path)) is not None]
-        if len(contents) < len(paths):
-            return []
-        found = parse_statistics(contents[0], paths[0]) if len(paths) == 1 else read_statistics(directory)
     except ConfigError:
+        return []
+    if len(contents) < len(paths):
+        return []
+    try:
+        found = parse_statistics(contents[0], paths[0]) if len(paths) == 1 else read_statistics(directory)
+    except ConfigError as error:
+        _LOGGER.warning("statistics are not shown, since those of the spans cannot be merged: %s", error)
         return []
     datasets = by_name(found)
     return list(map(column_summary, datasets[split].features)) if split in datasets else []

@@ -12,6 +12,8 @@ import pytest
 
 from penstock.io.errors import ConfigError
 from pipelines import prepare, show
+from pipelines._cli.named import statistics_files
+from pipelines._inspect import show as _show
 
 ROWS = [{"id": number, "fare": number / 4 if number % 2 else None, "name": f"n{number}" * 20} for number in range(90)]
 
@@ -70,6 +72,17 @@ def test_statistics_are_shown_that_the_dataset_has(dataset, capsys, tmp_path):
     text = shown(capsys, str(tmp_path / "copy"))
     assert "statistics of train" not in text
     assert "how to load it" in text
+
+
+def test_statistics_of_spans_that_cannot_be_merged_are_told_of(dataset, capsys, caplog, monkeypatch):
+    def refuse(_):
+        raise ConfigError("b.pb, beside a.pb: other options")
+
+    path = statistics_files(dataset[0])[0]
+    monkeypatch.setattr(_show, "statistics_files", lambda _: [path, path])
+    monkeypatch.setattr(_show, "read_statistics", refuse)
+    assert "statistics of train" not in shown(capsys, dataset[0])
+    assert "statistics are not shown, since those of the spans cannot be merged: b.pb, beside a.pb" in caplog.text
 
 
 def test_json_has_all_of_the_records(dataset, capsys):
