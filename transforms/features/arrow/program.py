@@ -125,7 +125,7 @@ class Program:
         return columns, faults
 
     def compute(self, columns: Mapping[str, Column]) -> tuple[list[pa.Array], dict[int, str]]:
-        """Returns the features, or none and the rows that cannot be computed, each with a sentence."""
+        """Returns the features, or none and the rows that cannot be computed, each with the feature and a sentence."""
         arrays: list[pa.Array] = []
         faults: dict[int, str] = {}
         for output in self.outputs:
@@ -133,7 +133,7 @@ class Program:
                 (column,) = self._computed(output, columns, len(output.entry.steps))
                 arrays.append(column.array(output.single))
             except RowFaultsError as error:
-                faults = {**error.faults, **faults}
+                faults = {**{row: f"{output.entry.name}: {text}" for row, text in error.faults.items()}, **faults}
         return ([] if faults else arrays), faults
 
     def _computed(self, output: Output, columns: Mapping[str, Column], end: int) -> list[Column]:

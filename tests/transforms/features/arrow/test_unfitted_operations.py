@@ -237,7 +237,7 @@ def test_a_row_is_rejected_where_int64_cannot_hold_the_result(name: str, batch: 
     assert 5 < len(beyond) < ROWS
     features, faults = FittedFeatures(str(tmp_path)).apply(batch)
     assert set(faults) == beyond
-    assert set(faults.values()) <= {"the result of INTs is beyond int64", "a FLOAT is NaN or beyond int64"}
+    assert set(faults.values()) <= {"y: the result of INTs is beyond int64", "y: a FLOAT is NaN or beyond int64"}
     if name != "list_mean":
         assert features.column("y").to_pylist() == [each for row, each in enumerate(results) if row not in beyond]
     some = [*sorted(beyond)[:20], *(row for row in range(50) if row not in beyond)]
