@@ -152,13 +152,14 @@ def read_frames(
 def _to_cut(found: "_Found", cut: Callable[[int], int], block_bytes: int, held: int) -> int:
     """Returns how many bytes to read to as many frames as will be given at once, when so many bytes are there.
 
-    That is a few more, since frames differ in length.
+    That is a few more, since frames differ in length; a whole block where it has fewer than are best given at once.
     """
     if not len(found.starts):
         return max(block_bytes, found.missing)
     each = found.end / len(found.starts)
     fitting = cut(int(block_bytes / each)) * each * _CUT_MARGIN
-    return max(found.missing, int(min(fitting, block_bytes)) - held, _LEAST_READ_BYTES)
+    wanted = min(fitting, block_bytes) if fitting > 0 else block_bytes
+    return max(found.missing, int(wanted) - held, _LEAST_READ_BYTES)
 
 
 class _Window:

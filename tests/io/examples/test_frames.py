@@ -53,6 +53,12 @@ def test_little_more_is_read_than_is_given_at_once():
     assert next(parts, None) is None
 
 
+def test_a_whole_block_is_read_where_it_has_fewer_frames_than_are_best_given():
+    stream = io.BytesIO(frame(bytes(1000)) * 5000)
+    parts = read_frames(stream, "a", block_bytes=2_000_000, in_place=True, cut=lambda frames: frames // 3000 * 3000)
+    assert [len(part) for part in parts] == [1968, 1968, 1064]
+
+
 def test_records_written_by_tensorflow_are_found(tmp_path):
     tf = pytest.importorskip("tensorflow")
     records = [bytes([i % 256]) * i for i in range(300)]
