@@ -61,6 +61,7 @@ def decode_examples(
     strict: bool = False,
     is_sequence: bool = False,
     has_crcs: bool = False,
+    in_place: bool = False,
 ) -> DecodedExamples:
     """Decodes the features of serialized tf.Examples, or of tf.SequenceExamples.
 
@@ -87,9 +88,11 @@ def decode_examples(
       is_sequence: whether the records are tf.SequenceExamples.
       has_crcs: whether the CRC of each record is behind it, as in a frame, and nobody has checked it; a record that
         does not match it is rejected (`tfrecord.parse`).
+      in_place: whether the bytes of the frames, which ascend, may be overwritten. A column of long texts may then lie
+        there, which saves a copy, and keeps them.
     """
     names = None if features is None else [feature.name for feature in features]
-    content = _read(frames, names, decode, is_sequence, has_crcs)
+    content = _read(frames, names, decode, is_sequence, has_crcs, in_place)
     return _decoded(content, len(frames), features, strict)
 
 
@@ -239,10 +242,15 @@ def _read(
     kernel: ModuleType,
     is_sequence: bool = False,
     has_crcs: bool = False,
+    in_place: bool = False,
 ) -> _Content:
+    block = memoryview(frames.data) if in_place else None
     found, unknown, faults, steps = kernel.read(
-        frames.data, frames.starts, frames.lengths, names, is_sequence, has_crcs
+        frames.data, frames.starts, frames.lengths, names, is_sequence, has_crcs, block
     )
+    texts = [text for by_kind in found.values() for *_, text, _ in by_kind.values()]
+    if block is not None and any(isinstance(text, memoryview) and text.obj is block.obj for text in texts):
+        frames.keep()
     return _Content(
         {
             name: {_KINDS[kind]: _wrap(_KINDS[kind], *taken) for kind, taken in by_kind.items()}

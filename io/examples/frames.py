@@ -47,12 +47,14 @@ class Frames:
       starts: int64, where in `data` each record's own bytes start, after its header.
       lengths: int64, the length of each record.
       first_offset: offset of `data` in the decompressed file.
+      keep: keeps the next frames of the file from the memory of these (`read_frames(in_place=True)`).
     """
 
     data: bytes | memoryview
     starts: np.ndarray
     lengths: np.ndarray
     first_offset: int
+    keep: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -106,7 +108,8 @@ def read_frames(
       block_bytes: number of bytes to read at a time.
       max_record_bytes: a record that is longer than this and than a block is passed over.
       too_long: is given such records.
-      in_place: whether frames may be overwritten when the next ones are asked for, which saves memory that is new.
+      in_place: whether frames that nobody keeps may be overwritten when the next ones are asked for, which saves memory
+        that is new.
       cut: is told how many frames there are, and returns how many of them to give now; those behind them are given
         with the next ones.
       check_data: False where the CRCs of records are checked by who takes them (`decode_examples`), while they are in
@@ -125,13 +128,13 @@ def read_frames(
         data = window.data
         found = _Found(*frames.scan(data, _MAX_RECORD_BYTES, check_data))
         if not check_data:
-            yield from _before_lengths(found, data, offset)
+            yield from _before_lengths(found, window, offset)
         _check(found, data, offset, uri)
         if cut is not None and 0 < (count := cut(len(found.starts))) < len(found.starts):
             end = int(found.starts[count]) - HEADER_BYTES
             found = found._replace(starts=found.starts[:count], lengths=found.lengths[:count], end=end, missing=0)
         if len(found.starts):
-            yield Frames(data[: found.end], found.starts, found.lengths, offset)
+            yield Frames(data[: found.end], found.starts, found.lengths, offset, window.keep)
         window.drop(found.end)
         wanted = max(block_bytes, found.missing)
         if cut is not None:
@@ -165,14 +168,15 @@ def _to_cut(found: "_Found", cut: Callable[[int], int], block_bytes: int, held: 
 class _Window:
     """The part of a stream that is looked at: what is left of the block before, and the next one behind it.
 
-    With `in_place` it stays in the same memory, so that a block is good until the next one is read. Each byte has the
-    place in its page of memory that it has in its page of the file: to a place 1 to 31 bytes later, an AMD EPYC 7003
-    copies only a fifth as fast from the kernel's cache.
+    With `in_place` it stays in the same memory, so that a block that is not kept is good until the next one is read;
+    other memory is used again once nobody has it. Each byte has the place in its page of memory that it has in its page
+    of the file: to a place 1 to 31 bytes later, an AMD EPYC 7003 copies only a fifth as fast from the kernel's cache.
     """
 
     def __init__(self, block_bytes: int, in_place: bool):
         self._block_bytes = block_bytes
         self._in_place = in_place
+        self._is_kept = not in_place
         self._memory = np.empty(0, np.uint8)
         # Where the bytes begin and end, of which the first has this place in its page.
         self._start = 0
@@ -205,15 +209,20 @@ class _Window:
             self._end += count
         return self._end > before
 
+    def keep(self) -> None:
+        """Leaves the memory to the block."""
+        self._is_kept = True
+
     def drop(self, count: int) -> None:
         """Forgets bytes at the beginning."""
-        if self._in_place:
+        if not self._is_kept:
             rest = self._memory[self._start + count : self._end]
             self._start = (self._start + count) % _PAGE_BYTES
             self._end = self._start + len(rest)
             self._memory[self._start : self._end] = rest
         else:
-            self._move(count, self._end)
+            self._move(count, len(self._memory))
+            self._is_kept = not self._in_place
 
     def _move(self, count: int, capacity: int) -> None:
         """Moves the bytes behind some of them to other memory, of so many bytes."""
@@ -226,7 +235,7 @@ class _Window:
 
 def _whole_pages(size: int) -> np.ndarray:
     """Returns uint8[size], from the beginning of a page on."""
-    memory = np.empty(size + _PAGE_BYTES, np.uint8)
+    memory = np.frombuffer(frames.Memory(size + _PAGE_BYTES), np.uint8)
     start = -memory.ctypes.data % _PAGE_BYTES
     return memory[start : start + size]
 
@@ -242,13 +251,14 @@ def damaged_records(found: Frames) -> np.ndarray:
     return np.asarray(stored != np.array(computed, np.uint32))
 
 
-def _before_lengths(found: "_Found", data: memoryview, offset: int) -> Iterator[Frames]:
+def _before_lengths(found: "_Found", window: "_Window", offset: int) -> Iterator[Frames]:
     """Yields the frames before a wrong length, if there is one."""
+    data = window.data
     wrong = [head for head in (found.bad_length, found.absurd) if head >= 0]
     if wrong:
         found = _Found(*frames.scan(data[: min(wrong)], _MAX_RECORD_BYTES, False))
     if wrong and len(found.starts):
-        yield Frames(data[: found.end], found.starts, found.lengths, offset)
+        yield Frames(data[: found.end], found.starts, found.lengths, offset, window.keep)
 
 
 def _length(head: memoryview) -> int:

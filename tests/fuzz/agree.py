@@ -41,6 +41,9 @@ def _check_decoding(records: Sequence[bytes], is_sequence: bool) -> int:
         native, twin = (decode._read(packed, names, kernel, is_sequence) for kernel in twins.both("decode"))
         assert native.faults.keys() == twin.faults.keys()
         assert _plain(native) == _plain(twin)
+        placed = decode._read(wire.as_frames(records), names, twins.both("decode")[0], is_sequence, in_place=True)
+        assert placed.faults == native.faults
+        assert _plain(placed) == _plain(native)
         for strict in (False, True):
             ours = decode._decoded(native, len(records), features, strict)
             ours.batch.validate(full=True)

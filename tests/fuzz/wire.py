@@ -163,7 +163,8 @@ def _feature(rng: random.Random) -> bytes:
 def _list(rng: random.Random, kind: int, is_plain: bool = False) -> bytes:
     count = rng.choice((1, 1, 1, 1, 0, 2, 3, 20))
     if kind == 1:
-        return _joined(rng, [field(1, SIZED, rng.randbytes(rng.randrange(40))) for _ in range(count)], is_plain)
+        longest = rng.choice((40, 40, 40, 40, 900))
+        return _joined(rng, [field(1, SIZED, rng.randbytes(rng.randrange(longest))) for _ in range(count)], is_plain)
     if kind == 2:
         values, wire = [rng.choice((bytes(4), b"\0\0\xc0\x7f", rng.randbytes(4))) for _ in range(count)], FIXED32
     else:

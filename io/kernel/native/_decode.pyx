@@ -77,6 +77,8 @@ cdef enum:
     _TAG_2_BYTES = 0x12
     # protobuf refuses messages and groups that are nested deeper.
     _MAX_DEPTH = 100
+    # Shorter texts are copied with what is behind them, which would be overwritten in the block.
+    _LEAST_PLACED = 64
 
 
 cdef struct Buffer:
@@ -99,6 +101,8 @@ cdef struct Held:
     int64_t count
     bint is_dense
     bint one_each
+    # Whether `data` lies in the block of the records.
+    bint is_placed
 
 
 cdef struct Column:
@@ -142,8 +146,9 @@ cdef struct Decoder:
     bint has_crcs
     # Takes the values of the columns that nobody wants, which must be well-formed all the same.
     Held sink[_KINDS]
-    # The columns of this record, and the column of its last entry; `first` comes before its first entry.
+    # This record, its columns, and the column of its last entry; `first` comes before its first entry.
     int64_t row
+    size_t record_size
     Column** touched
     size_t touched_count
     Column* last
@@ -153,6 +158,8 @@ cdef struct Decoder:
     double done
     # Where the bytes of all records end.
     const uint8_t* limit
+    # The block, if texts may lie in it behind each other, before what is still to be read; NULL once some do.
+    uint8_t* block
     int fault
     const uint8_t* fault_at
     Column* fault_column
@@ -199,6 +206,29 @@ cdef inline bint _append_bytes(Decoder* decoder, Buffer* buffer, const uint8_t* 
         buffer.size += size
         return True
     return _append(decoder, buffer, at, size)
+
+
+cdef inline bint _append_text(Decoder* decoder, Held* held, const uint8_t* at, size_t size) noexcept nogil:
+    """Appends a text. Those of one column that fill most of a record stay in the block, where they are in the cache."""
+    if held.is_placed:
+        memmove(held.data.data + held.data.size, at, size)
+        held.data.size += size
+    elif decoder.block != NULL and size >= _LEAST_PLACED and _place(decoder, held, size):
+        return _append_text(decoder, held, at, size)
+    elif not _append_bytes(decoder, &held.data, at, size):
+        return False
+    return _append32(decoder, &held.values, held.data.size)
+
+
+cdef bint _place(Decoder* decoder, Held* held, size_t size) noexcept nogil:
+    """Lays the texts of a column into the block, if it has none yet and this one is half of its record."""
+    if held.data.size or 2 * size < decoder.record_size or held == &decoder.sink[_BYTES]:
+        return False
+    _free_buffer(&held.data)
+    held.data = Buffer(decoder.block, 0, 0)
+    held.is_placed = True
+    decoder.block = NULL
+    return True
 
 
 cdef inline int32_t _last32(const Buffer* buffer) noexcept nogil:
@@ -532,7 +562,8 @@ cdef void _free_held(Held* held) noexcept nogil:
         _free_buffer(&held[kind].rows)
         _free_buffer(&held[kind].ends)
         _free_buffer(&held[kind].values)
-        _free_buffer(&held[kind].data)
+        if not held[kind].is_placed:
+            _free_buffer(&held[kind].data)
 
 
 cdef void _free_column(Column* column) noexcept nogil:
@@ -683,9 +714,7 @@ cdef inline const uint8_t* _bytes_list(
         at = _field(decoder, at, end, 4 + decoder.in_lists, 1, 0, &tag, &size)
         if at == NULL:
             return NULL
-        if tag and not (
-            _append_bytes(decoder, &held.data, at, size) and _append32(decoder, &held.values, held.data.size)
-        ):
+        if tag and not _append_text(decoder, held, at, size):
             return _fail(decoder, _NO_MEMORY, at)
         at += size
     return at
@@ -837,7 +866,7 @@ cdef inline const uint8_t* _plain_feature(
         if not _append_bytes(decoder, &held.values, at, end - at):
             return _fail(decoder, _NO_MEMORY, at)
         return end
-    if not (_append_bytes(decoder, &held.data, at, end - at) and _append32(decoder, &held.values, held.data.size)):
+    if not _append_text(decoder, held, at, end - at):
         return _fail(decoder, _NO_MEMORY, at)
     return end
 
@@ -1054,6 +1083,7 @@ cdef const uint8_t* _sequence_example(Decoder* decoder, const uint8_t* start, co
 cdef bint _record(Decoder* decoder, const uint8_t* start, size_t size) noexcept nogil:
     """Adds one record to the columns; False for one with a fault, which adds nothing."""
     cdef size_t index
+    decoder.record_size = size
     decoder.touched_count = 0
     decoder.last = &decoder.first
     decoder.in_lists = False
@@ -1117,7 +1147,23 @@ cdef object _counted(Decoder* decoder, int64_t count, dict counted):
     return counted[count]
 
 
-cdef object _taken(Decoder* decoder, Column* column, dict counted):
+cdef object _taken_text(Held* held, block):
+    """The content of texts; of those in the block a copy where they are less than three quarters of it."""
+    cdef Buffer copied
+    if not held.is_placed:
+        return _take(&held.data, is_writable=True)
+    if held.data.size >= <size_t>len(block) // 4 * 3:
+        return memoryview(block)[: held.data.size]
+    memset(&copied, 0, sizeof(Buffer))
+    copied.data = <uint8_t*>memory_take(held.data.size, &copied.capacity)
+    if copied.data == NULL:
+        raise MemoryError
+    copied.size = held.data.size
+    memcpy(copied.data, held.data.data, copied.size)
+    return _take(&copied, is_writable=True)
+
+
+cdef object _taken(Decoder* decoder, Column* column, dict counted, block):
     """What `read` returns of a column: what it holds by kind."""
     cdef int kind
     cdef Held* held
@@ -1129,7 +1175,7 @@ cdef object _taken(Decoder* decoder, Column* column, dict counted):
                 _counted(decoder, held.count, counted)[: 4 * held.count] if held.is_dense else _take(&held.rows),
                 _counted(decoder, held.count, counted) if held.one_each else _take(&held.ends),
                 _take(&held.values),
-                _take(&held.data, is_writable=True),
+                _taken_text(held, block),
                 bool(held.one_each),
             )
     return taken
@@ -1176,6 +1222,7 @@ def read(
     names,
     bint is_sequence=False,
     bint has_crcs=False,
+    block=None,
 ):
     """The values of the records `data[starts[i]:][:lengths[i]]`.
 
@@ -1186,6 +1233,7 @@ def read(
       names: the keys to read; None for all.
       is_sequence: whether the records are tf.SequenceExamples.
       has_crcs: whether the masked CRC of each record is behind it, and must match.
+      block: `data`, if it may be overwritten, and the content of bytes may lie in it; records must then ascend.
 
     Returns:
       Four things. By key and by kind (0 bytes, 1 float, 2 int) what at least one record holds: the rows, int32; the
@@ -1206,6 +1254,7 @@ def read(
     cdef int64_t total = 0
     cdef bytes key
     cdef int64_t footer = _CRC_BYTES if has_crcs else 0
+    cdef unsigned char[::1] room
     if starts.shape[0] != lengths.shape[0]:
         raise ValueError("as many starts as lengths are needed")
     for row in range(starts.shape[0]):
@@ -1214,6 +1263,13 @@ def read(
         total += lengths[row]
         if total > INT32_MAX:
             raise ValueError("the records have more than 2 GiB")
+        if block is not None and row and starts[row] < starts[row - 1] + lengths[row - 1]:
+            raise ValueError("records in a block that may be overwritten must ascend")
+    if block is not None and total:
+        room = block
+        if &room[0] != &data[0]:
+            raise ValueError("the block must be the data")
+        decoder.block = &room[0]
     decoder.is_sequence = is_sequence
     decoder.has_crcs = has_crcs
     decoder.total = total
@@ -1244,7 +1300,7 @@ def read(
         if column.list_rows.size:
             steps[column.key[:column.key_size].decode()] = _taken_steps(decoder, column)
         if column.held != NULL:
-            taken = _taken(decoder, column, counted)
+            taken = _taken(decoder, column, counted, block)
             if taken:
                 values[column.key[:column.key_size].decode()] = taken
         elif column.rows.size:

@@ -1,11 +1,17 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The frames of a TFRecord block: where the records are, and whether their CRCs are right."""
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 import numpy as np
+
+
+cdef extern from "reuse.h" nogil:
+    void* memory_take(size_t size, size_t* capacity)
+    void memory_give(void* data, size_t capacity)
 
 
 cdef extern from "crc32c.h" nogil:
@@ -49,6 +55,26 @@ cdef struct Found:
     int64_t bad_length
     int64_t absurd
     int64_t bad_data
+
+
+cdef class Memory:
+    """See `penstock.io.kernel.pure.frames`."""
+
+    cdef uint8_t* _data
+    cdef size_t _size
+    cdef size_t _capacity
+
+    def __cinit__(self, size_t size):
+        self._data = <uint8_t*>memory_take(size, &self._capacity)
+        if self._data == NULL:
+            raise MemoryError
+        self._size = size
+
+    def __dealloc__(self):
+        memory_give(self._data, self._capacity)
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self._data, <Py_ssize_t>self._size, False, flags)
 
 
 def scan(const unsigned char[::1] data not None, uint64_t max_record_bytes, bint check_data=True):

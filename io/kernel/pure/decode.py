@@ -86,6 +86,7 @@ def read(
     names: Sequence[str] | None,
     is_sequence: bool = False,
     has_crcs: bool = False,
+    block: memoryview | None = None,
 ) -> tuple[dict[str, dict[int, Taken]], dict[str, np.ndarray], dict[int, str], dict[str, TakenSteps]]:
     """Reads the values of the records `data[starts[i]:][:lengths[i]]`.
 
@@ -97,6 +98,7 @@ def read(
       is_sequence: whether the records are tf.SequenceExamples. The values of all steps of a feature list are then one
         after the other, as if the row had them in one Feature.
       has_crcs: whether the masked CRC of each record is behind it, and must match.
+      block: `data`, if it may be overwritten; records must then ascend. The kernel leaves the content of bytes in it.
 
     Returns:
       Four things. First, by key and by kind (0 bytes, 1 float, 2 int), for kinds that a record holds, buffers: the

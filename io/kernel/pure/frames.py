@@ -8,6 +8,9 @@ import numpy as np
 
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
+# Memory of so many bytes, as a buffer to write to; that of the kernel has held other blocks before.
+Memory = bytearray
+
 
 def scan(
     data: bytes | memoryview, max_record_bytes: int, check_data: bool = True

@@ -41,6 +41,17 @@ def test_bytes_have_the_place_in_a_page_that_they_have_in_the_file(in_place):
     assert found == content
 
 
+def test_frames_that_are_kept_are_not_overwritten():
+    content = b"".join(frame(bytes([number]) * 3000) for number in range(100))
+    held = []
+    for part in read_frames(io.BytesIO(content), "a.tfrecord", block_bytes=20_000, in_place=True):
+        if part.first_offset % 3:
+            part.keep()
+            held.append((part.records(), part))
+    assert len(held) > 5
+    assert all(part.records() == records for records, part in held)
+
+
 def test_little_more_is_read_than_is_given_at_once():
     stream = io.BytesIO(frame(bytes(1000)) * 5000)
     parts = read_frames(stream, "a", block_bytes=2_000_000, in_place=True, cut=lambda frames: frames // 100 * 100)

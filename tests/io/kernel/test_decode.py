@@ -39,3 +39,52 @@ def test_a_record_without_bytes_has_a_crc_too(module):
 def test_the_kernel_refuses_a_record_without_a_crc_behind_it():
     with pytest.raises(ValueError, match="record 0 is not in the data"):
         compiled.read(b"abc" + bytes(3), np.array([0]), np.array([3]), None, False, True)
+
+
+def texts_of(*texts):
+    """Frames of records with an id and a text, starts and lengths of the records."""
+    records = [
+        wire.field(
+            1,
+            wire.SIZED,
+            wire.field(1, wire.SIZED, wire.field(1, wire.SIZED, b"id") + feature(3, wire.varint(row)))
+            + wire.field(1, wire.SIZED, wire.field(1, wire.SIZED, b"text") + feature(1, text)),
+        )
+        for row, text in enumerate(texts)
+    ]
+    ends = np.cumsum([len(record) + 16 for record in records])
+    lengths = np.array([len(record) for record in records])
+    return bytearray(b"".join(map(wire.frame, records))), ends - lengths - 4, lengths
+
+
+def feature(kind, value):
+    return wire.field(2, wire.SIZED, wire.field(kind, wire.SIZED, wire.field(1, wire.SIZED, value)))
+
+
+def test_texts_that_are_most_of_their_records_stay_in_the_block():
+    texts = [bytes([row]) * 1000 for row in range(50)]
+    data, starts, lengths = texts_of(*texts)
+    found, *_ = compiled.read(data, starts, lengths, None, False, True, memoryview(data))
+    content = found["text"][0][3]
+    assert content == b"".join(texts)
+    assert content.obj is data
+    assert not content.readonly
+
+
+def test_few_texts_of_a_block_do_not_hold_it():
+    texts = [bytes([row]) * 1000 for row in range(50)]
+    data, starts, lengths = texts_of(*texts)
+    found, *_ = compiled.read(data, starts[::2].copy(), lengths[::2].copy(), ["text"], False, True, memoryview(data))
+    content = found["text"][0][3]
+    assert content == b"".join(texts[::2])
+    assert content.obj is not data
+
+
+def test_a_block_that_may_be_overwritten_is_the_data_and_its_records_ascend():
+    data, starts, lengths = texts_of(b"a" * 100, b"b" * 100)
+    with pytest.raises(ValueError, match="the block must be the data"):
+        compiled.read(data, starts, lengths, None, False, True, memoryview(bytearray(data)))
+    with pytest.raises(ValueError, match="must ascend"):
+        compiled.read(data, starts[::-1].copy(), lengths[::-1].copy(), None, False, True, memoryview(data))
+    with pytest.raises((ValueError, BufferError)):
+        compiled.read(bytes(data), starts, lengths, None, False, True, memoryview(bytes(data)))

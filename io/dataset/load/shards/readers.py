@@ -173,11 +173,13 @@ class ExampleReader(ShardReader):
         return self._taker(frames, path, lambda _: positions, unit, False)(np.arange(len(frames)))
 
     def _taker(
-        self, frames: Frames, path: str, positions: Callable[[Frames], np.ndarray], unit: str, has_crcs: bool
+        self, frames: Frames, path: str, positions: Callable[[Frames], np.ndarray], unit: str, are_read: bool
     ) -> Callable[[np.ndarray], Rows]:
+        """Returns what decodes some of the records, once: of frames that are as they were read, with their CRCs."""
+
         def take(rows: np.ndarray) -> Rows:
             chosen = frames if len(rows) == len(frames) else frames.select(rows)
-            batch, faults = self._decoded(chosen, has_crcs)
+            batch, faults = self._decoded(chosen, are_read)
             told = {}
             if faults:
                 places = positions(frames)[rows]
@@ -186,9 +188,11 @@ class ExampleReader(ShardReader):
 
         return take
 
-    def _decoded(self, frames: Frames, has_crcs: bool) -> tuple[pa.RecordBatch, dict[int, str]]:
+    def _decoded(self, frames: Frames, are_read: bool) -> tuple[pa.RecordBatch, dict[int, str]]:
         """Returns the columns of records, and what is wrong with some of them, by row."""
-        decoded = decode_examples(frames, self.features, self.strict, self.is_sequence, has_crcs)
+        decoded = decode_examples(
+            frames, self.features, self.strict, self.is_sequence, has_crcs=are_read, in_place=are_read
+        )
         faults = {row: reasons[0].detail for row, reasons in decoded.rejects.items()}
         columns = []
         for column, field in zip(decoded.batch.columns, self.schema, strict=True):

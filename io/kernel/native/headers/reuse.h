@@ -98,7 +98,7 @@ static void memory_give(void *data, size_t capacity) {
 
 /* Moves the first `used` bytes to memory of at least `size` bytes, and gives back where they were; NULL when memory is
  * short, and then nothing has changed. */
-static void *memory_grow(void *data, size_t used, size_t size, size_t *capacity) {
+static inline void *memory_grow(void *data, size_t used, size_t size, size_t *capacity) {
     if (*capacity < PENSTOCK_MEMORY_LEAST && size < PENSTOCK_MEMORY_LEAST) {
         void *grown = realloc(data, size ? size : 1);
         if (grown != NULL) *capacity = size;

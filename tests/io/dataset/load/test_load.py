@@ -16,6 +16,7 @@ import pytest
 import shards
 
 import penstock
+from penstock.io.dataset.load.shards import readers
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.examples.encode import try_encode_examples
@@ -346,6 +347,20 @@ WRONG = {
 def test_what_is_wrong_is_said(call, message, plain):
     with pytest.raises(ConfigError, match=message):
         call(plain)
+
+
+@pytest.mark.parametrize(("rank", "ranks", "workers"), [(0, 1, 1), (1, 2, 1), (0, 1, 4)])
+def test_batches_of_long_texts_stay_what_they_are_while_others_follow(rank, ranks, workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_LEAST_BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(readers, "_COLUMN_BYTES", 1)
+    texts = [bytes([number % 251]) * (2000 + number % 7) for number in range(ROWS)]
+    batch = pa.record_batch({"id": pa.array(range(ROWS)), "text": pa.array(texts, pa.binary())})
+    shards.write(tmp_path / "d", [batch], compression="none", num_shards=3)
+    batches = opened(str(tmp_path / "d"), rank, ranks).batches(100)
+    held = list(batches.in_turns(0, workers))
+    assert {row["id"] for one in held for row in one.to_pylist()} <= set(range(ROWS))
+    assert all(row["text"] == texts[row["id"]] for one in held for row in one.to_pylist())
+    assert sum(one.num_rows for one in held) >= ROWS // ranks // workers
 
 
 def test_two_loops_at_once_are_refused(plain):
