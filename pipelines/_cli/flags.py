@@ -35,13 +35,20 @@ NONE = "none"
 _SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-# The key of the metadata of values that are given without a flag.
+# The keys of the metadata of values that are given without a flag, and of flags whose value may be.
 _BARE = "bare"
+_OR_BARE = "or_bare"
 
 
-def flag(help_text: str, default: Any = None, names: Named | None = None, **argparse_arguments: Any) -> Any:
-    """A dataclass field that is a command line flag of the same name; `names` says what its value names."""
-    return dataclasses.field(default=default, metadata={"help": help_text, NAMED: names, **argparse_arguments})
+def flag(
+    help_text: str, default: Any = None, names: Named | None = None, or_bare: bool = False, **argparse_arguments: Any
+) -> Any:
+    """A dataclass field that is a command line flag of the same name.
+
+    `names` says what its value names; `or_bare` that this may be given without the flag, as in `penstock verify out`.
+    """
+    metadata = {"help": help_text, NAMED: names, _OR_BARE: or_bare, **argparse_arguments}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def bare(help_text: str, names: Named, metavar: str) -> Any:
@@ -60,13 +67,14 @@ class Options:
         group = parser.add_argument_group(cls.title)
         for field in cls.flags():
             arguments = dict(field.metadata)
-            named, is_bare = arguments.pop(NAMED), arguments.pop(_BARE, False)
+            named, is_bare, or_bare = arguments.pop(NAMED), arguments.pop(_BARE, False), arguments.pop(_OR_BARE)
             if field.default not in (None, (), False):
                 arguments["help"] += f" (default: {field.default})"
             name = field.name if is_bare else f"--{field.name}"
             # argparse would append to a default that is a list, so the family fills the defaults in.
             action = group.add_argument(name, default=argparse.SUPPRESS, **arguments)
             setattr(action, NAMED, named)
+            setattr(action, _OR_BARE, or_bare)
 
     @classmethod
     def flags(cls) -> list[dataclasses.Field[Any]]:
@@ -249,7 +257,7 @@ def job_parser(program: str, description: str, examples: str, families: Iterable
     setattr(config, NAMED, CONFIG)
     for family in families:
         family.add_flags(parser)
-    for action in _bare_values(parser):
+    for action in (*_bare_values(parser), *_or_bare(parser)):
         parser.usage = f"{program} {action.metavar} [flags] [any Beam pipeline option]"
     return parser
 
@@ -257,6 +265,11 @@ def job_parser(program: str, description: str, examples: str, families: Iterable
 def _bare_values(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """The values that a parser takes without a flag."""
     return [action for action in parser._actions if not action.option_strings and action.nargs == "*"]
+
+
+def _or_bare(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The flags whose value may be given without them."""
+    return [action for action in parser._actions if getattr(action, _OR_BARE, False)]
 
 
 def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, BeamFlags]:
@@ -273,12 +286,17 @@ def parse_job(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, 
         argv = [*_config_arguments(path, argv, known, parser.elsewhere), *argv]
     namespace, rest = parser.parse_known_args(list(argv))
     beam, unknown = beam_parser.parse_known_args(rest)
+    loose = [argument for argument in unknown if not argument.startswith("-")]
+    taken: list[str] = []
     for action in _bare_values(parser):
         # argparse takes those before the first flag, and leaves the others.
-        loose = [argument for argument in unknown if not argument.startswith("-")]
-        unknown = [argument for argument in unknown if argument.startswith("-")]
-        rest = [argument for argument in rest if not any(argument is one for one in loose)]
-        setattr(namespace, action.dest, [*getattr(namespace, action.dest, ()), *loose])
+        taken = loose
+        setattr(namespace, action.dest, [*getattr(namespace, action.dest, ()), *taken])
+    for action in _or_bare(parser):
+        if len(loose) == 1 and not hasattr(namespace, action.dest):
+            taken = loose
+            setattr(namespace, action.dest, taken[0])
+    unknown, rest = ([one for one in found if not any(one is other for other in taken)] for found in (unknown, rest))
     if unknown:
         parser.error(_unknown_message(unknown[0], known, parser.elsewhere))
     if dry_run := getattr(namespace, "dry_run", ""):  # with a value, it is Beam's

@@ -10,9 +10,9 @@ from pipelines._cli.flags import Options, flag
 from pipelines._cli.named import DATASET, FILE
 
 _EXAMPLES = """examples:
-  penstock history --dataset out --add today.pb
-  penstock history --dataset out --feature fare --metric mean
-  penstock history --dataset out --json | jq '.left[].text'
+  penstock history out --add today.pb
+  penstock history out --feature fare --metric mean
+  penstock history out --json | jq '.left[].text'
 
 exit codes: 0 told, whatever it is; 1 a file is damaged; 2 wrong usage, no history"""
 
@@ -23,7 +23,9 @@ class WhichOptions(Options):
 
     title = "history"
 
-    dataset: str | None = flag("folder of the dataset, which holds _history/", metavar="DIR", names=DATASET)
+    dataset: str | None = flag(
+        "folder of the dataset, which holds _history/", metavar="DATASET", names=DATASET, or_bare=True
+    )
     add: str | None = flag("first append the statistics in this file, as a run", metavar="FILE.pb", names=FILE)
     run: str | None = flag(
         "the run that --add appends; the same one again is replaced (default: the file's name and content)",
@@ -71,6 +73,6 @@ class HistoryOptions(JobOptions):
           ConfigError: says what to give.
         """
         if not self.history.dataset:
-            raise ConfigError("--dataset is required: the folder of the dataset")
+            raise ConfigError("DATASET is required: the folder of the dataset")
         if self.history.run is not None and not self.history.add:
             raise ConfigError("--run names the run of --add: pass --add FILE.pb too")

@@ -10,9 +10,9 @@ from pipelines._cli.named import DATASET, OUTPUT_FILE
 from pipelines._options.statistics import check_report_outside
 
 _EXAMPLES = """examples:
-  penstock status --output out
-  penstock status --output out --report out.html
-  penstock status --output out --json | jq '.quarantined[].window'
+  penstock status out
+  penstock status out --report out.html
+  penstock status out --json | jq '.quarantined[].window'
 
 exit codes: 0 told, whatever it is; 1 a manifest cannot be read, or a file is missing; 2 wrong usage, no dataset"""
 
@@ -23,7 +23,9 @@ class LookOptions(Options):
 
     title = "dataset"
 
-    output: str | None = flag("folder that a job writes, or has written", metavar="DIR", names=DATASET)
+    output: str | None = flag(
+        "folder that a job writes, or has written", metavar="DATASET", names=DATASET, or_bare=True
+    )
     report: str | None = flag(
         "write a report on what is published, one HTML file: windows, their anomalies and rejects, the newest one's "
         "statistics beside those before it, history",
@@ -51,7 +53,7 @@ class StatusOptions(JobOptions):
           ConfigError: says what to give.
         """
         if not self.dataset.output:
-            raise ConfigError("--output is required: the folder that a job writes")
+            raise ConfigError("DATASET is required: the folder that a job writes")
 
     def check_apart(self) -> None:
         """Refuses a report in the dataset.

@@ -10,10 +10,10 @@ from pipelines._cli.named import DATASET, OUTPUT_FILE
 from pipelines._options.statistics import check_report_outside
 
 _EXAMPLES = """examples:
-  penstock verify --dataset out
-  penstock verify --dataset out --json | jq '.faults[].code'
-  penstock verify --dataset out --report out.html
-  penstock verify --dataset s3://bucket/out --clean --clean_age 7d
+  penstock verify out
+  penstock verify out --json | jq '.faults[].code'
+  penstock verify out --report out.html
+  penstock verify s3://bucket/out --clean --clean_age 7d
 
 exit codes: 0 the dataset is good; 1 it has a fault; 2 wrong usage"""
 
@@ -24,7 +24,7 @@ class DatasetOptions(Options):
 
     title = "dataset"
 
-    dataset: str | None = flag("folder of the dataset", metavar="DIR", names=DATASET)
+    dataset: str | None = flag("folder of the dataset", metavar="DATASET", names=DATASET, or_bare=True)
     json: bool = flag("print how the job ended as one line of JSON (docs/jobs.md)", False, action="store_true")
     report: str | None = flag(
         "write a report on the dataset, with what is wrong first, one HTML file",
@@ -59,7 +59,7 @@ class VerifyOptions(JobOptions):
           ConfigError: says what to give.
         """
         if not self.dataset.dataset:
-            raise ConfigError("--dataset is required: the folder that a job wrote")
+            raise ConfigError("DATASET is required: the folder that a job wrote")
         if "clean_age" in self.given and not self.dataset.clean:
             raise ConfigError("--clean_age says what --clean deletes: give that too")
 

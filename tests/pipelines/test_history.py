@@ -132,7 +132,7 @@ def test_no_history_is_refused(tmp_path, capsys):
     assert "has no history" in err
     assert "--add FILE.pb appends the statistics of a run" in err
     assert main("history", history.run, []) == WRONG_USAGE
-    assert "--dataset is required" in capsys.readouterr().err
+    assert "DATASET is required" in capsys.readouterr().err
 
 
 def test_a_file_that_holds_no_statistics_is_named(dataset, capsys):

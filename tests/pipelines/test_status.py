@@ -218,9 +218,14 @@ def test_no_dataset(tmp_path, capsys):
     assert (code, "is a file; name the folder of a dataset" in err) == (WRONG_USAGE, True)
 
 
+def test_the_folder_may_stand_without_its_flag(tmp_path, capsys):
+    assert main("status", status.run, [str(tmp_path / "none")]) == WRONG_USAGE
+    assert f"--output {tmp_path / 'none'}: no such folder" in capsys.readouterr().err
+
+
 def test_an_output_is_required(capsys):
     code = main("status", status.run, [])
-    assert (code, "--output is required: the folder that a job writes" in capsys.readouterr().err) == (
+    assert (code, "DATASET is required: the folder that a job writes" in capsys.readouterr().err) == (
         WRONG_USAGE,
         True,
     )

@@ -95,14 +95,22 @@ def test_folder_whose_name_looks_like_a_pattern(dataset, capsys):
     moved = dataset.rename(dataset.parent / "run [1] *?")
     assert main("verify", verify.run, ["--dataset", str(moved)]) == 0
     (moved / "more").write_text("")
-    assert main("verify", verify.run, ["--dataset", str(moved)]) == 1
+    assert main("verify", verify.run, [str(moved)]) == 1
+
+
+@pytest.mark.parametrize("arguments", [["one", "two"], ["one", "--dataset=two"]])
+def test_one_dataset_is_verified(arguments, capsys):
+    with pytest.raises(SystemExit):
+        verify.run(arguments)
+    assert "unexpected argument 'one'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"--dataset is required: the folder that a job wrote"),
-        (["--dataset="], r"--dataset is required"),
+        ([], r"DATASET is required: the folder that a job wrote"),
+        (["--dataset="], r"DATASET is required"),
+        (["nowhere"], r"--dataset nowhere: no such folder, or it is empty"),
         (["--dataset=nowhere"], r"--dataset nowhere: no such folder, or it is empty"),
         (["--dataset=empty"], r"--dataset empty: no such folder, or it is empty"),
         (["--dataset=file"], r"--dataset file: is a file; name the folder of a dataset"),

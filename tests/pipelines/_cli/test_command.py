@@ -83,7 +83,7 @@ LETTERS = ["--dead_letters=none/*.jsonl", "--output=out"]
 ANSWERS = [
     (["prepare", "--help"], DONE, r"usage: .*prepare \[flags\] \[any Beam pipeline option\]"),
     (["fit", "--help"], DONE, r"usage: .*fit \[flags\]"),
-    (["verify", "--help"], DONE, r"usage: .*verify \[flags\]"),
+    (["verify", "--help"], DONE, r"usage: .*verify DATASET \[flags\]"),
     (["replay", "--help"], DONE, r"usage: .*replay \[flags\]"),
     (["prepare"], WRONG_USAGE, r"prepare: error: --input is required"),
     (["prepare", "--inptu=x"], WRONG_USAGE, r"prepare: error: unknown flag --inptu; did you mean --input\?"),
@@ -125,7 +125,7 @@ ANSWERS = [
     (["prepare", *IO, "--rolling=none"], WRONG_USAGE, r"--rolling none: cannot be read: .*; give a YAML file"),
     (["prepare", *IO, "--rules=nope://b/x"], WRONG_USAGE, r"--rules nope://b/x: no filesystem is known for nope://"),
     (["fit", *IO], WRONG_USAGE, r"fit: error: --features is required"),
-    (["verify"], WRONG_USAGE, r"verify: error: --dataset is required"),
+    (["verify"], WRONG_USAGE, r"verify: error: DATASET is required"),
     (["verify", "--dataset=none"], WRONG_USAGE, r"--dataset none: no such folder, or it is empty"),
     (["verify", "--dataset=empty"], WRONG_USAGE, r"--dataset empty: no such folder, or it is empty"),
     (["verify", "--dataset=job.yaml"], WRONG_USAGE, r"--dataset job.yaml: is a file"),
@@ -446,7 +446,7 @@ class TestEnd:
         assert (done.returncode, done.stdout) == (WRONG_USAGE, "")
         assert done.stderr.startswith("usage: python -m pipelines JOB [flags]\n")
         done = run([sys.executable, "-m", "pipelines", "verify"])
-        assert done.stderr == "python -m pipelines verify: error: --dataset is required: the folder that a job wrote\n"
+        assert done.stderr == "python -m pipelines verify: error: DATASET is required: the folder that a job wrote\n"
 
 
 class TestVersion:
