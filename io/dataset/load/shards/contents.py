@@ -87,8 +87,8 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
 
     Raises:
       ConfigError: when there is no such version, or files of it are deleted; when the folder holds no dataset that is
-        complete, or one of a format that this release does not know; when a job is replacing it, or was killed over that; when its
-        schema is wrong.
+        complete, or one of a format that this release does not know; when a job is replacing it, or was killed over
+        that; when its schema is wrong.
       MissingExtraError: when its format or its store needs an extra that is not installed.
       DataError: when a manifest is damaged.
     """
