@@ -34,7 +34,6 @@ from penstock.io.dataset.layout import (
     finish_replacing,
     is_a_manifest,
     lock_path,
-    put_back,
     reject_names,
 )
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Shard, dataset_id, read_manifest, sum_counts
@@ -44,6 +43,7 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files import stores
+from penstock.io.files.atomic.aside import asides
 from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
@@ -187,12 +187,10 @@ class Publisher:
         refused: tuple[str, ...],
         anomalies: tuple[Anomaly, ...],
     ) -> Outcome:
-        if self.spec.overwrite:
-            put_back(self.staging.output, but=self.staging.run_id)
         current = self._current()
         folder = RunFolder(self.staging, self.spec.overwrite, self.replaces) if self.staging.is_final else None
         # What is there stays if this run is refused: windows too, and what cannot be read.
-        stays = current is not None or (folder is None and any(map(is_a_manifest, list_files(self.staging.output))))
+        stays = current is not None or (folder is None and self._is_dataset_there())
         if current is not None and current.run_id == self.staging.run_id:
             self._finish(current, folder)
             return _published(self.staging, current)
@@ -253,6 +251,11 @@ class Publisher:
         else:
             finish_replacing(self.staging)
             remove_folder(self.staging.directory)
+
+    def _is_dataset_there(self) -> bool:
+        """Whether a folder on a disk holds a dataset, or one that another run has set aside."""
+        others = any(aside.run != self.staging.run_id for aside in asides(self.staging.output))
+        return others or any(map(is_a_manifest, list_files(self.staging.output)))
 
     def _is_published(self) -> bool:
         current = self._current()

@@ -360,13 +360,20 @@ def test_files_that_are_no_part_of_a_dataset_are_not_deleted(made, out):
     assert put_back_ended(str(out)) == ["new"]
 
 
-def test_a_refused_run_leaves_old_windows_as_they_were(made, out):
-    run = begin(made, out, "windows", Whole)
+@pytest.mark.parametrize("is_aside", [False, True])
+def test_a_refused_run_leaves_old_windows_as_they_were(made, out, is_aside):
+    run = begin(made, out, "windows", Whole, "later")
+    if is_aside:  # by a run that may be at work elsewhere
+        clear_once(Staging(str(out), "new"), overwrite=True)
+        run.stage()
     spec = DatasetSpec(str(out), splits=("train",), overwrite=True)
     letters = DeadLetterFile(run.staging.path("dead_letters", "a.jsonl"), 1, {"x": 1}, {"validate": 1})
     outcome = Publisher(run.staging, spec).publish([], [letters], 1)
     assert (outcome.status, outcome.dead_letters) == ("too_many_rejects", run.staging.dead_letters)
-    assert visible(out) == visible(made / "windows")
+    assert (
+        visible(out / ".replaced-new" if is_aside else out).items()
+        >= {path: content for path, content in visible(made / "windows").items() if path != "README.md"}.items()
+    )
 
 
 def test_two_that_put_back_at_once_do_so_once(made, out):
