@@ -336,13 +336,15 @@ def clear_once(staging: Staging, overwrite: bool) -> None:
         return
     aside = _aside(staging)
     if aside is None or not aside.is_whole:
-        put_back(staging.output, but=staging.run_id)
+        if overwrite:
+            put_back(staging.output, but=staging.run_id)
         present = list_files(staging.output)
         own, old = f"{STAGING_PREFIX}{staging.run_id}/", _own_files(present)
         others = [
             path for path in present if path.startswith(STAGING_PREFIX) and not path.startswith((own, LOCK_PREFIX))
         ]
-        filled = [path for path in (*old, *others) if not path.startswith(PROBE_PREFIX)]
+        kept = [one.place for one in asides(staging.output) if one.run != staging.run_id]
+        filled = [*old, *(path for path in others if not path.startswith(PROBE_PREFIX)), *kept]
         if filled and not overwrite:
             raise ConfigError(f"{staging.output}: was filled while the job ran ({filled[0]}); nothing is published")
         check_replaceable(staging.output, present)

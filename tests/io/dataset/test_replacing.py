@@ -1,12 +1,12 @@
 """A run that replaces a dataset on a disk is killed at every change that it makes there: old or new, one is whole."""
 
+import contextlib
 import errno
 import itertools
 import math
 import os
 import pathlib
 import shutil
-import sys
 import threading
 
 import pytest
@@ -32,57 +32,46 @@ from pipelines.show import run as show
 from pipelines.status import run as status
 from pipelines.verify import run as verify
 
-# What changes a folder, as the interpreter tells of it before it does so; a rename may be `os.replace`.
-CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"}
+# What changes a folder.
+CHANGES = ("rename", "replace", "remove", "unlink", "rmdir", "mkdir")
 
 ENDED = {"since": math.inf}
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-class Counted(threading.local):
-    left = 0
-    error: BaseException | None = None
-    stays_dead = False
-
-
-counted = Counted()
-
-
-def _look(event, arguments):
-    if counted.error is None:
-        return
-    if event not in CHANGES and not (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-        return
-    # The system gives a lock free, and tests of locks say what becomes of its file.
-    if ".tmp-lock-" in str(arguments[0]) or _changes_nothing(event, arguments[0]):
-        return
-    counted.left -= 1
-    if counted.left == 0 or (counted.left < 0 and counted.stays_dead):
-        raise counted.error
-
-
-def _changes_nothing(event, path):
-    return (event == "os.mkdir" and os.path.isdir(path)) or (event == "os.rmdir" and bool(os.listdir(path)))
-
-
-sys.addaudithook(_look)  # for good: it does nothing but in `stops_at`
+    """Stands for the end of the process: nothing that handles errors handles it."""
 
 
 def stops_at(step, action, error=None):
-    """Whether an action is stopped at its nth change of the disk: by the end of its process, or by this error once."""
-    counted.left, counted.error, counted.stays_dead = step, error or Killed(), error is None
-    try:
-        action()
-    except BaseException as raised:
-        if error is None and not isinstance(raised, Killed):
-            raise
+    """Whether an action comes to its nth change of the disk, where its process ends, or it meets an error once."""
+    left, thread = step, threading.get_ident()
+
+    def counted(name, real):
+        def change(path, *arguments, **options):
+            nonlocal left
+            if threading.get_ident() == thread and not _is_idle(name, path, options):
+                left -= 1
+                if left == 0 or (left < 0 and error is None):
+                    raise error or Killed
+            return real(path, *arguments, **options)
+
+        return change
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in CHANGES:
+            patched.setattr(os, name, counted(name, getattr(os, name)))
+        with contextlib.suppress(Killed if error is None else OSError):
+            action()
+    return left <= 0
+
+
+def _is_idle(name, path, options):
+    """Whether a call changes nothing; and of a lock, the system gives it free, and other tests look at its file."""
+    if ".tmp-lock-" in str(path):
         return True
-    finally:
-        counted.error = None
-    return False
+    if options.get("dir_fd") is not None:
+        return False
+    return (name == "mkdir" and os.path.isdir(path)) or (name == "rmdir" and bool(os.listdir(path)))
 
 
 def each_kill(begin, by=1):
@@ -285,12 +274,11 @@ def test_a_run_that_meets_an_error_at_any_change_leaves_one_of_them_at_once(made
     there = trees("old", Whole)
     for step in itertools.count(1, 2):
         run = begin(made, out, "old", Whole)
-        failed = stops_at(step, run.publish, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-        was_met = counted.left <= 0
+        was_met = stops_at(step, run.publish, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         remove_staged(run.staging)
         found = read(out, there)
         put_back_ended(str(out))  # deletes what could not be deleted
-        assert found == "new" or failed
+        assert found == "new" or was_met
         assert not [path for path in tree(out) if path.startswith(".")]
         if not was_met:
             return
@@ -340,6 +328,15 @@ def test_a_run_that_may_be_at_work_elsewhere_is_left_alone_until_its_files_are_o
     code, stderr = job("--input", made / "new.csv", "--output", out)
     assert (code, "the run new was to replace the dataset and has not ended" in stderr) == (WRONG_USAGE, True), stderr
     assert put_back_ended(str(out), **ENDED) == ["new"]
+
+
+def test_a_run_that_is_not_to_replace_anything_leaves_alone_what_another_one_has_set_aside(made, out):
+    begin(made, out, "old", Whole)
+    clear_once(Staging(str(out), "new"), overwrite=True)
+    shutil.rmtree(out / ".tmp-new")
+    with pytest.raises(ConfigError, match=r"was filled while the job ran \(.*replaced-new\); nothing is published"):
+        clear_once(Staging(str(out), "later"), overwrite=False)
+    assert put_back_ended(str(out)) == ["new"]
 
 
 def test_what_somebody_put_in_the_place_of_an_old_file_is_not_overwritten(made, out):
