@@ -7,6 +7,7 @@ from penstock.io.dataset.layout import (
     LOCK_PREFIX,
     MANIFEST,
     PROBE_PREFIX,
+    REPLACED_PREFIX,
     STAGING_PREFIX,
     STREAM,
     VERSIONS,
@@ -59,5 +60,5 @@ def dataset_bytes(directory: str, manifests: Iterable[ManifestFile]) -> int:
         for path, size in present.items()
         if path in named
         or path.startswith(folders)
-        or not path.startswith((STAGING_PREFIX, f"{HISTORY}/", f"{VERSIONS}/", *runs))
+        or not path.startswith((STAGING_PREFIX, REPLACED_PREFIX, f"{HISTORY}/", f"{VERSIONS}/", *runs))
     )

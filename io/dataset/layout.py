@@ -13,6 +13,7 @@
       _index/<split>/part-00000-of-00008.tfrecord.index    where the records of a shard begin, with `--index`
       _history/                     metrics of this run, and of those before it; stays when the dataset is replaced
       .tmp-<run id>/                a run that has not finished, or that crashed; `owner.lock` tells which
+      .replaced-<run id>/           the dataset before, while a run replaces it (`penstock.io.files.atomic.aside`)
 
 What is added is in folders of its own, and earlier manifests are kept (`penstock.io.dataset.spans`)::
 
@@ -50,7 +51,7 @@ import datetime
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, Self
 
 from penstock.io.dataset.options import CARD as CARD
@@ -69,14 +70,17 @@ from penstock.io.dataset.options import VERSIONS as VERSIONS
 from penstock.io.dataset.options import WINDOWS as WINDOWS
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
+from penstock.io.files.atomic.aside import REPLACED_PREFIX as REPLACED_PREFIX
+from penstock.io.files.atomic.aside import STAGING_PREFIX as STAGING_PREFIX
+from penstock.io.files.atomic.aside import Aside, asides, sweep, told_of
+from penstock.io.files.atomic.locks import alone
 from penstock.io.files.extras import check_filesystem
-from penstock.io.files.folders import delete_files, list_files
+from penstock.io.files.folders import delete_files, list_entries, list_files, move_files
 from penstock.io.files.owned import is_abandoned, is_owned
 from penstock.io.files.paths import is_local, is_local_directory
 from penstock.io.files.system_errors import explained
 
 PARKED = "parked"
-STAGING_PREFIX = ".tmp-"
 PROBE_PREFIX = f"{STAGING_PREFIX}probe-"
 LOCK_PREFIX = f"{STAGING_PREFIX}lock-"
 
@@ -88,14 +92,14 @@ Owner = Literal["running", "ended", "unknown"]
 # Of the index of a shard, behind the name of the shard.
 INDEX_SUFFIX = ".index"
 
-# This file is staged once the old dataset is deleted. A second attempt sees it and deletes nothing.
+# This file is staged once the old dataset is set aside. A second attempt sees it and does nothing of that again.
 CLEARED = "cleared"
 
 # As `new_run_id` names runs: a split may well begin with `run-`.
 _LOCAL_RUN = re.compile(r"run-\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 _DATASET_FILE = re.compile(
-    r"manifest\.json|README\.md|stream\.json|croissant\.json|schema\.pbtxt|\.tmp-.*"
+    r"manifest\.json|README\.md|stream\.json|croissant\.json|schema\.pbtxt|\.(tmp|replaced)-.*"
     r"|(statistics|transform|dead_letters|windows|_compacted|_history|_index|_versions)/.*"
     r"|run-\d{8}T\d{6}Z-[0-9a-f]{8}/([^/]+/part-\d{5,}-of-\d{5,}\.[^/]*|[^/]+/index\.json|schema\.pbtxt|unpublished|(statistics|transform|dead_letters|_index)/.*)"
     r"|[^/]+/index\.json"
@@ -246,7 +250,7 @@ def check_output(
 
     Raises:
       ConfigError: if the output is unreachable, is a file, is not writable, is not empty while `overwrite` is not set,
-        or holds files that do not belong to a dataset.
+        holds files that do not belong to a dataset, or lacks those that a run without end has set aside.
     """
     check_filesystem(output, f"--output {output}")
     if is_local(output) and os.path.exists(output) and not os.path.isdir(output):
@@ -260,6 +264,7 @@ def check_output(
             PROBE_PREFIX,
             LOCK_PREFIX,
             f"{HISTORY}/",
+            REPLACED_PREFIX,
             *((RUN_PREFIX,) if stores.is_object(output) else ()),
             *(f"{name}/" for name in staging_folders(output, "ended")),
         )
@@ -269,6 +274,8 @@ def check_output(
         found = [path for path in present if path != CARD and not path.startswith(ignored)]
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be listed: {error}") from error
+    if not overwrite and MANIFEST not in present and (told := told_of(output)):
+        raise ConfigError(f"--output {output}: {told}")
     if found and not (overwrite or resume or (append and MANIFEST in present)):
         examples = ", ".join(sorted({path.split("/")[0] for path in found})[:3])
         raise ConfigError(f"--output {output}: is not empty ({examples}); pass --overwrite to replace what is there")
@@ -315,11 +322,10 @@ def check_replaceable(output: str, present: Iterable[str]) -> None:
 
 
 def clear_once(staging: Staging, overwrite: bool) -> None:
-    """Deletes the existing dataset, manifests first, and leftovers of crashed runs.
+    """Sets the existing dataset aside, manifests first, and deletes leftovers of crashed runs.
 
-    It keeps what this run staged, the card, and the history, which goes on with the next dataset.
-
-    A second attempt deletes nothing.
+    It keeps what this run staged, the card, and the history, which goes on with the next dataset. On what else Beam
+    knows than a disk of this machine, the dataset is deleted. A second attempt does nothing.
 
     Raises:
       ConfigError: if the output is not empty and `overwrite` is not set, or if it holds files that do not belong to a
@@ -328,18 +334,122 @@ def clear_once(staging: Staging, overwrite: bool) -> None:
     cleared = staging.path(CLEARED)
     if stores.exists(cleared):
         return
-    own = f"{STAGING_PREFIX}{staging.run_id}/"
-    present = list_files(staging.output)
-    kept = (own, LOCK_PREFIX, f"{HISTORY}/")
-    old = [path for path in present if path != CARD and not path.startswith(kept)]
-    filled = [path for path in old if not path.startswith(PROBE_PREFIX)]
-    if filled and not overwrite:
-        raise ConfigError(f"{staging.output}: was filled while the job ran ({filled[0]}); nothing is published")
-    check_replaceable(staging.output, present)
-    manifests = [path for path in old if path == MANIFEST or path.startswith((f"{WINDOWS}/", f"{COMPACTED}/"))]
-    delete_files(staging.output, manifests)
-    delete_files(staging.output, sorted({*old} - {*manifests}))
+    aside = _aside(staging)
+    if aside is None or not aside.is_whole:
+        if overwrite:
+            put_back(staging.output, but=staging.run_id)
+        present = list_files(staging.output)
+        own, old = f"{STAGING_PREFIX}{staging.run_id}/", _own_files(present)
+        others = [
+            path for path in present if path.startswith(STAGING_PREFIX) and not path.startswith((own, LOCK_PREFIX))
+        ]
+        kept = [one.place for one in asides(staging.output) if one.run != staging.run_id]
+        filled = [*old, *(path for path in others if not path.startswith(PROBE_PREFIX)), *kept]
+        if filled and not overwrite:
+            raise ConfigError(f"{staging.output}: was filled while the job ran ({filled[0]}); nothing is published")
+        check_replaceable(staging.output, present)
+        manifests = sorted(filter(is_a_manifest, old))
+        rest = sorted({*old} - {*manifests})
+        if aside is None:
+            delete_files(staging.output, manifests)
+            delete_files(staging.output, [*rest, *others])
+        else:
+            delete_files(staging.output, others)
+            aside.set_aside([*manifests, *rest])
     _mark(cleared)
+
+
+def is_a_manifest(path: str) -> bool:
+    """Whether a relative path is that of the manifest of a dataset, a window, or windows that were put together."""
+    return path == MANIFEST or path.startswith((f"{WINDOWS}/", f"{COMPACTED}/"))
+
+
+def _own_files(present: Iterable[str]) -> list[str]:
+    """Those of some files that a dataset comes and goes with: all but card and history, and what is of jobs."""
+    kept = (STAGING_PREFIX, REPLACED_PREFIX, f"{HISTORY}/")
+    return [path for path in present if path != CARD and not path.startswith(kept)]
+
+
+def _aside(staging: Staging) -> Aside | None:
+    return Aside(staging.output, staging.run_id) if is_local(staging.output) else None
+
+
+def finish_replacing(staging: Staging, is_published: bool = True) -> None:
+    """Deletes what a run on a disk has replaced, and adds the run to the history if it `is_published`.
+
+    The caller holds the lock of the dataset. May be called again.
+    """
+    folder = staging.path(HISTORY)
+    if is_published:
+        names = [path.split("/") for path in list_files(folder)]
+        move_files({stores.join(folder, *name): stores.join(staging.output, HISTORY, *name) for name in names})
+    if (aside := _aside(staging)) is not None:
+        aside.drop()
+
+
+def put_back(output: str, runs: Collection[str] | None = None, but: str = "") -> list[str]:
+    """Ends what runs on a disk began that were killed as they replaced a dataset: old or new, it is whole then.
+
+    The caller holds the lock of the dataset. May be called again after it was stopped.
+
+    Args:
+      output: the folder of the dataset.
+      runs: their ids; None for all.
+      but: a run that is left alone.
+
+    Returns:
+      The runs whose old dataset was put back.
+
+    Raises:
+      ConfigError: when files have come that are no part of a dataset.
+      OSError: when a file cannot be moved or deleted.
+    """
+    back = []
+    for aside in asides(output):
+        if aside.run == but or (runs is not None and aside.run not in runs):
+            continue
+        present = list_files(output)
+        if aside.is_whole and MANIFEST in present:
+            finish_replacing(Staging(output, aside.run))
+            continue
+        check_replaceable(output, present)
+        aside.put_back(_own_files(present), is_a_manifest)
+        back.append(aside.run)
+    return back
+
+
+def put_back_ended(output: str, since: float = 0.0) -> list[str]:
+    """Does so for the runs that have ended, and for those of which that is not known and that wrote nothing since.
+
+    Args:
+      output: the folder of the dataset.
+      since: seconds since 1970.
+
+    Raises:
+      ConfigError: when it cannot be done; the message names the file.
+    """
+    if not is_local_directory(output):
+        return []
+    try:
+        sweep(output)
+        runs = [aside.run for aside in asides(output) if _has_ended(aside, since)]
+        if not runs:
+            return []
+        with alone(lock_path(output)):
+            return put_back(output, runs)
+    except OSError as error:
+        raise ConfigError(
+            f"{output}: the dataset that a killed run has set aside cannot be put back: {explained(error)}"
+        ) from error
+
+
+def _has_ended(aside: Aside, since: float) -> bool:
+    staging = STAGING_PREFIX + aside.run
+    owner = staging_owner(aside.folder, staging)
+    if owner != "unknown" or not os.path.isdir(os.path.join(aside.folder, staging)):
+        return owner != "running"
+    written = (file.modified for file in list_entries(aside.folder) if not file.path.startswith(REPLACED_PREFIX))
+    return max(aside.modified, *written, 0.0) < since
 
 
 def _mark(path: str) -> None:

@@ -1,9 +1,10 @@
 """Publication: a staged run becomes the dataset, as a whole or not at all.
 
 In an object store nothing is moved (`penstock.io.dataset.run_folder`). Elsewhere the order makes this safe. The old
-manifest is deleted first, then the old files. Then the staged files are renamed to their final names. The new manifest
-is moved last, so a reader who finds a manifest finds a complete dataset. If the runner retries the step, it continues
-where the first attempt stopped.
+manifest is set aside first, then the old files (`penstock.io.files.atomic.aside`). Then the staged files are renamed to
+their final names. The new manifest is moved last, so a reader who finds a manifest finds a complete dataset. Then what
+was set aside is deleted. If the runner retries the step, it continues where the first attempt stopped. If nobody does,
+the next run puts the old dataset back (`penstock.io.dataset.layout.put_back`).
 
 If the data is the reason that nothing is published (no rows, too many rejects, what an observer found), no exception is
 raised, since a runner would retry it. Instead, `outcome.json` in the staging folder records it. What was found of the
@@ -24,11 +25,14 @@ from penstock.io.dataset.layout import (
     DEAD_LETTERS,
     HISTORY,
     MANIFEST,
+    REPLACED_PREFIX,
     SCHEMA,
     STAGING_PREFIX,
     STATISTICS,
     Staging,
     clear_once,
+    finish_replacing,
+    is_a_manifest,
     lock_path,
     reject_names,
 )
@@ -39,6 +43,7 @@ from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import DataError
 from penstock.io.files import stores
+from penstock.io.files.atomic.aside import asides
 from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import delete_files, list_files, move_files, remove_folder
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
@@ -184,6 +189,8 @@ class Publisher:
     ) -> Outcome:
         current = self._current()
         folder = RunFolder(self.staging, self.spec.overwrite, self.replaces) if self.staging.is_final else None
+        # What is there stays if this run is refused: windows too, and what cannot be read.
+        stays = current is not None or (folder is None and self._is_dataset_there())
         if current is not None and current.run_id == self.staging.run_id:
             self._finish(current, folder)
             return _published(self.staging, current)
@@ -197,7 +204,7 @@ class Publisher:
         if schema is not None:
             provenance = {"schema_fingerprint": schema_fingerprint(schema), **manifest.provenance}
             manifest = dataclasses.replace(manifest, provenance=provenance)
-        outcome = self._judge(manifest, refused, replaces=current is not None)
+        outcome = self._judge(manifest, refused, replaces=stays)
         if outcome.status == "published":
             if schema is not None:
                 write_schema(schema, self.staging.path(SCHEMA))
@@ -221,15 +228,16 @@ class Publisher:
                 # Another attempt may have published first.
                 if not self._is_published():
                     raise
-            remove_folder(self.staging.directory)
+            self._finish(manifest, folder)
             return outcome
         if folder is not None:
             folder.discard(self._kept(outcome))
             _write(self.staging.outcome, outcome.to_json())
             return outcome
-        if current is None:
+        if not stays:
             clear_once(self.staging, self.spec.overwrite)
             self._rename({**self._moves(self._kept(outcome)), **renames})
+            finish_replacing(self.staging, is_published=False)
         self._discard(manifest, self._kept(outcome))
         _write(self.staging.outcome, outcome.to_json())
         return outcome
@@ -241,14 +249,20 @@ class Publisher:
         elif self.adds is not None:
             self.adds.finish(self.staging)
         else:
+            finish_replacing(self.staging)
             remove_folder(self.staging.directory)
+
+    def _is_dataset_there(self) -> bool:
+        """Whether a folder on a disk holds a dataset, or one that another run has set aside."""
+        others = any(aside.run != self.staging.run_id for aside in asides(self.staging.output))
+        return others or any(map(is_a_manifest, list_files(self.staging.output)))
 
     def _is_published(self) -> bool:
         current = self._current()
         return current is not None and current.run_id == self.staging.run_id
 
     def _current(self) -> Manifest | None:
-        """Returns the published manifest. It ignores one that cannot be read: clearing the output deletes that."""
+        """Returns the published manifest. It ignores one that cannot be read: a run that is published replaces it."""
         try:
             return read_manifest(self.staging.output)
         except DataError:
@@ -331,7 +345,7 @@ class Publisher:
         found = list_files(self.staging.output)
         yield from self._damaged(manifest, found)
         yield from (file.path for file in manifest.dead_letters if file.path not in found)
-        folders = (STAGING_PREFIX, f"{HISTORY}/", *(f"{extra}/" for extra in manifest.extras))
+        folders = (STAGING_PREFIX, REPLACED_PREFIX, f"{HISTORY}/", *(f"{extra}/" for extra in manifest.extras))
         yield from (path for path in set(found) - {CARD, *manifest.files()} if not path.startswith(folders))
 
     def _damaged(self, manifest: Manifest, found: Mapping[str, int]) -> Iterator[str]:
@@ -361,7 +375,6 @@ class Publisher:
         for shard in manifest.shards:
             yield from shard.stored()
         staged = list_files(self.staging.directory)
-        yield from (path for path in staged if path.startswith(f"{HISTORY}/"))
         for extra in manifest.extras:
             yield from (path for path in staged if path == extra or path.startswith(f"{extra}/"))
 
@@ -374,7 +387,8 @@ class Publisher:
     def _discard(self, manifest: Manifest, kept: Iterable[str]) -> None:
         """Deletes the staged files of the dataset, but keeps the dead letters and these."""
         staged = list_files(self.staging.directory)
-        delete_files(self.staging.directory, sorted({*self._staged_files(manifest)} & {*staged} - {*kept}))
+        gone = {*self._staged_files(manifest), *(path for path in staged if path.startswith(f"{HISTORY}/"))}
+        delete_files(self.staging.directory, sorted(gone & {*staged} - {*kept}))
 
 
 def _write(path: str, text: str) -> None:

@@ -25,6 +25,7 @@ from penstock.io.dataset.layout import (
     HISTORY,
     LOCK_PREFIX,
     MANIFEST,
+    REPLACED_PREFIX,
     STAGING_PREFIX,
     STREAM,
     VERSIONS,
@@ -373,7 +374,9 @@ def dataset_status(
     runs = run_folders(output, unnamed) - (set() if has_windows else run_folders(output, known))
     staging = (STAGING_PREFIX, *(f"{name}/" for name in runs))
     staged = [path for path in unnamed if path.startswith(staging)]
-    unknown = [path for path in unnamed if not path.startswith((*staging, f"{HISTORY}/", f"{VERSIONS}/"))]
+    unknown = [
+        path for path in unnamed if not path.startswith((*staging, REPLACED_PREFIX, f"{HISTORY}/", f"{VERSIONS}/"))
+    ]
     final = {one.name for one in manifests if one.final}
     return DatasetStatus(
         state="unpublished" if not manifests else "windows" if manifests[0].window else "whole",

@@ -8,9 +8,10 @@ from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.status import DatasetStatus, dataset_status
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import ConfigError
+from penstock.io.files.atomic.aside import told_of
 from pipelines._cli.named import no_dataset, unlisted
 from pipelines._options.status import StatusOptions
-from pipelines._report.process import job_started
+from pipelines._report.process import job_started, say
 from pipelines._report.result import DATA_FAILED, DONE, StatusResult
 from pipelines._report.summary import tell
 from pipelines._report.summary.parts import counted
@@ -43,7 +44,10 @@ def _look(output: str) -> DatasetStatus:
         found = dataset_status(output, time.time(), is_claim, superseded)
     except OSError as error:
         raise unlisted(what, error) from error
-    if found.state == "unpublished" and not found.staging and not found.stream and not found.damaged:
+    told = None if found.state == "whole" else told_of(output)
+    if told is not None:
+        say(f"{what}: {told}")
+    if found.state == "unpublished" and told is None and not found.staging and not found.stream and not found.damaged:
         if not found.unknown:
             raise no_dataset(what)
         raise ConfigError(

@@ -19,17 +19,21 @@ from pipelines._report.progress import progress_bar
 from pipelines._report.result import DATA_FAILED, VerifyResult
 from pipelines._report.summary import tell
 from pipelines._report.summary.parts import counted
+from pipelines._run.staging import restore
 
 
 def run(options: VerifyOptions) -> int:
     """Runs the job, as `pipelines.verify.run` does."""
     started, dataset = job_started(), str(options.dataset.dataset)
     _check_folder(dataset)
+    since = time.time() - parse_duration(options.dataset.clean_age).total_seconds()
+    if options.dataset.clean:
+        restore(dataset, since)
     with progress_bar(VERIFY.name, [VERIFY]):
         faults = list(verify_dataset(dataset))
     cleaned: Collection[str] = ()
     if options.dataset.clean:
-        cleaned = clean(dataset, faults, time.time() - parse_duration(options.dataset.clean_age).total_seconds())
+        cleaned = clean(dataset, faults, since)
         faults = [fault for fault in faults if fault.path not in cleaned]
     report = options.dataset.report
     if report is not None:

@@ -81,6 +81,7 @@ from pipelines._run.job import is_local, run_pipeline
 from pipelines._run.running import name_job, running_job
 from pipelines._run.staging import (
     pending_windows,
+    restore,
     staging_folder,
     stream_folder,
     telling_what_is_published,
@@ -192,6 +193,8 @@ def run(options: PrepareOptions) -> int:
     _ = options.beam  # Beam refuses a wrong option here, before anything is read
     options.input.check_given()
     output = str(options.output.output)
+    if not options.run.is_described:
+        restore(output)
     appending = Appending.begin(output) if options.output.append else None
     if appending is not None:
         options = appending.completed(options)

@@ -35,6 +35,7 @@ from pipelines._report.process import beginning_now, job_started
 from pipelines._report.result import DatasetResult, LettersResult
 from pipelines._report.summary import tell
 from pipelines._run.job import is_local
+from pipelines._run.staging import restore
 
 # Flags that a replay takes from the run that wrote the dead letters.
 _INHERITED = (
@@ -220,6 +221,8 @@ def _registry(files: Sequence[InputFile], options: DeadLetterOptions) -> Mapping
 def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | None = None) -> int:
     """Replays the files that no other replay has claimed, and reports how that ended."""
     started = job_started()
+    if not options.run.is_described:
+        restore(str(options.output.output))
     appending = Appending.begin(str(options.output.output)) if options.output.append else None
     if appending is not None:
         options = appending.completed(options, _OF_REPLAY)

@@ -9,7 +9,15 @@ import uuid
 from collections.abc import Iterator
 
 from penstock.io.beam.windows import parse_time_name
-from penstock.io.dataset.layout import Staging, check_output, run_folders, staging_folders
+from penstock.io.dataset.layout import (
+    Staging,
+    check_output,
+    lock_path,
+    put_back,
+    put_back_ended,
+    run_folders,
+    staging_folders,
+)
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.shuffle import spill_directory
 from penstock.io.dataset.windowed.chunks import CHUNKS
@@ -20,11 +28,14 @@ from penstock.io.dataset.windowed.manifest import (
 )
 from penstock.io.dataset.windowed.resume import StreamFile
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.atomic.aside import Aside
+from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import list_files, remove_folder
 from penstock.io.files.owned import owning, remove_abandoned
 from penstock.io.files.paths import is_local
 from penstock.io.files.temporary import temporary_folder
-from pipelines._report.process import tell_removed
+from pipelines._report.printable import printable
+from pipelines._report.process import say, tell_removed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,6 +53,7 @@ def staging_folder(
       ConfigError: when the output cannot take a dataset.
     """
     is_new = is_local(output) and not os.path.exists(output)
+    restore(output)
     check_output(output, overwrite, append=append)
     _remove_abandoned(output)
     staging = Staging(output, run_id)
@@ -87,6 +99,16 @@ def stream_folder(output: str, run_id: str, ends_with_us: bool) -> Iterator[Stag
             yield staging
     finally:
         remove_staged(staging)
+
+
+def restore(output: str, since: float = 0.0) -> None:
+    """Puts the dataset back that a killed run was to replace, and says so (`layout.put_back_ended`).
+
+    Raises:
+      ConfigError: when it cannot be done.
+    """
+    for run_id in put_back_ended(output, since):
+        say(f"put back the dataset in {printable(output)}: the run {run_id} was killed as it replaced it")
 
 
 def _remove_abandoned(output: str) -> None:
@@ -163,7 +185,16 @@ def _is_open(output: str, name: str, passed: int | None) -> bool:
 
 
 def remove_staged(staging: Staging, with_output: bool = False) -> None:
-    """Removes what a run staged and spilled; and, where `with_output` says so, an output folder that is left empty."""
+    """Removes what a run staged and spilled; and, where `with_output` says so, an output folder that is left empty.
+
+    A dataset that the run had set aside is put back before that.
+    """
+    try:
+        if is_local(staging.output) and Aside(staging.output, staging.run_id).is_begun:
+            with alone(lock_path(staging.output)):
+                put_back(staging.output, [staging.run_id])
+    except (OSError, ConfigError) as error:
+        _LOGGER.warning("%s: the dataset that was to be replaced is not put back yet: %s", staging.output, error)
     shutil.rmtree(spill_directory(staging), ignore_errors=True)
     _remove(staging.temporary())
     try:

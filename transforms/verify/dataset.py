@@ -13,6 +13,7 @@ from penstock.io.dataset.layout import (
     CROISSANT,
     HISTORY,
     MANIFEST,
+    REPLACED_PREFIX,
     SCHEMA,
     STAGING_PREFIX,
     STATISTICS,
@@ -32,6 +33,7 @@ from penstock.io.dataset.windowed.manifest import WindowManifest, WindowSet
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import PenstockError
 from penstock.io.files import stores
+from penstock.io.files.atomic.aside import told_of
 from penstock.io.files.folders import list_files
 from penstock.io.reserved import keeps_origins
 from penstock.io.schema import load_schema, schema_fingerprint
@@ -61,6 +63,8 @@ def verify_dataset(directory: str) -> Iterator[Fault]:
         return
     if manifest is not None:
         yield from _verify_whole(directory, manifest)
+    elif told := told_of(directory):
+        yield Fault("manifest.missing", MANIFEST, f"is missing: {told}")
     elif windows := sorted(list_files(stores.join(directory, WINDOWS))):
         yield from _verify_windows(directory, windows)
     else:
@@ -285,7 +289,7 @@ def _check_files(
     known: Set[str], folders: Iterable[str], present: Collection[str], replaced: Set[str] = frozenset()
 ) -> Iterator[Fault]:
     """Yields files that are missing, and files that no manifest knows, but for those in folders and `replaced` ones."""
-    no_orphans = (STAGING_PREFIX, f"{HISTORY}/", *(f"{folder}/" for folder in folders))
+    no_orphans = (STAGING_PREFIX, REPLACED_PREFIX, f"{HISTORY}/", *(f"{folder}/" for folder in folders))
     for path in sorted(known):
         if not _is_there(path, present):
             yield Fault("file.missing", path, "is missing")

@@ -9,6 +9,7 @@ from penstock.io.dataset.manifest import Manifest, Span, read_manifest
 from penstock.io.dataset.spans.append import current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.whole import of_spans, with_spans
 from penstock.io.errors import ConfigError
+from penstock.io.files.atomic.aside import told_of
 from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import remove_folder
 from penstock.io.files.owned import owning
@@ -23,6 +24,8 @@ def dataset_with_spans(output: str) -> Manifest:
       DataError: when the manifest cannot be read.
     """
     manifest = read_manifest(output)
+    if manifest is None and (told := told_of(output)):
+        raise ConfigError(f"{output}: {told}")
     if manifest is None:
         raise ConfigError(
             f"{output}: there is no dataset with spans: no manifest.json is there; a dataset with windows has none"

@@ -36,6 +36,7 @@ from penstock.io.dataset.windowed.manifest import (
 )
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
+from penstock.io.files.atomic.aside import told_of
 from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import list_files, replace_file
 from penstock.io.files.stores import Versioned
@@ -75,11 +76,13 @@ def compact_windows(output: str, period: datetime.timedelta, shard_bytes: int | 
       shard_bytes: aimed size of a shard, uncompressed; None for 128 MiB.
 
     Raises:
-      ConfigError: when the dataset has no windows.
+      ConfigError: when the dataset has no windows, or a job is replacing it.
       DataError: when a shard is not as its manifest says, windows of a period differ in format or schema, or another
         run has put windows of the period together meanwhile.
     """
     names = [name.removesuffix(".json") for name in list_files(stores.join(output, WINDOWS)) if name.endswith(".json")]
+    if told := told_of(output):
+        raise ConfigError(f"{output}: {told}")
     if not names:
         raise ConfigError(f"{output}: there is no dataset with windows: no manifest is in {WINDOWS}/")
     before = {found.name: found for found in read_window_sets(output)}

@@ -33,7 +33,7 @@ from penstock.io.beam import progress
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.beam.stable_input import StableParDo, has_stable_input
 from penstock.io.beam.windows import AnyWindows, FlushWindows
-from penstock.io.dataset.layout import MANIFEST, STATISTICS, WINDOWS, Staging, clear_once, lock_path
+from penstock.io.dataset.layout import MANIFEST, STATISTICS, WINDOWS, Staging, clear_once, finish_replacing, lock_path
 from penstock.io.dataset.manifest import PublishedDeadLetters
 from penstock.io.dataset.observer import Summaries, WindowVersion
 from penstock.io.dataset.run_folder import RunFolder, Turn, dataset_folders
@@ -355,7 +355,7 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
     """Publishes windows one by one, and returns their manifests.
 
     Attributes:
-      overwrite: whether to delete the existing dataset first; for bounded input only.
+      overwrite: whether they replace the existing dataset; for bounded input only.
       resume: whether the output may hold windows of before, so that those of this run are not all.
     """
 
@@ -386,7 +386,7 @@ class PublishWindows(beam.PTransform[beam.PCollection[tuple[int, SealedWindow]],
         published = settled | "Publish" >> publish.with_output_types(WindowManifest)
         if turn is None:
             counted = published | "CountWindows" >> beam.combiners.Count.Globally()
-            _ = counted | "CleanUp" >> beam.Map(_clean_up, staging.directory)
+            _ = counted | "CleanUp" >> beam.Map(_clean_up, staging)
         else:
             files = published | "Files" >> beam.Map(_files_of).with_output_types(_Files)
             all_files = files | "AllFiles" >> beam.combiners.ToList()
@@ -399,7 +399,7 @@ _Begun = tuple[int, tuple[str, ...]]
 
 
 def _clear(windows: int, staging: Staging, overwrite: bool) -> _Begun:
-    """Deletes the existing dataset, if there are windows to replace it.
+    """Sets the existing dataset aside, if there are windows to replace it.
 
     Raises:
       DataError: if another run has done so, and has deleted what this one staged.
@@ -415,8 +415,11 @@ def _clear(windows: int, staging: Staging, overwrite: bool) -> _Begun:
     return windows, ()
 
 
-def _clean_up(_: int, directory: str) -> None:
-    remove_folder(directory)
+def _clean_up(_: int, staging: Staging) -> None:
+    """Deletes what the windows replace, now that they are all published, and what is staged."""
+    with alone(lock_path(staging.output)):
+        finish_replacing(staging)
+    remove_folder(staging.directory)
 
 
 def _begin(windows: int, turn: Turn, overwrite: bool) -> _Begun:

@@ -15,6 +15,7 @@ from penstock.io.dataset.manifest import Manifest
 from penstock.io.dataset.windowed.manifest import WindowManifest, WindowSet, read_stored
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.files import stores
+from penstock.io.files.atomic.aside import told_of
 from penstock.io.files.inputs import InputFile
 from penstock.io.sources.lists.inventory import read_inventory
 from penstock.io.sources.lists.lines import MARK, read_content
@@ -52,12 +53,14 @@ def read_folder(folder: str) -> Shards:
     """Returns the shards of a dataset, or of all its windows.
 
     Raises:
-      InputError: when there is no manifest, or its shards cannot be input.
+      InputError: when there is no manifest, a job is replacing the dataset, or its shards cannot be input.
     """
     try:
         manifests = list(read_stored(folder.rstrip("/") or "/"))
     except (DataError, OSError) as error:
         raise InputError(f"{MARK}{folder}: {error}") from error
+    if not (manifests and isinstance(manifests[0], Manifest)) and (told := told_of(folder)):
+        raise InputError(f"{MARK}{folder}: {told}")
     if not manifests:
         raise InputError(f"{MARK}{folder}: the folder has no {MANIFEST}, so that it is no dataset, or no whole one")
     windows = {found.windows for found in manifests if not isinstance(found, Manifest)}

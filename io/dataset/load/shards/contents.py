@@ -19,6 +19,7 @@ from penstock.io.dataset.load.shards.files import files_below, join, read_if_the
 from penstock.io.dataset.options import COMPACTED, MANIFEST, SCHEMA, TRANSFORM, VERSIONS, WINDOWS
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, shard_kind
 from penstock.io.errors import ConfigError, DataError
+from penstock.io.files.atomic.aside import told_of
 from penstock.io.files.extras import check_filesystem
 from penstock.io.files.paths import is_local
 from penstock.io.reserved import keeps_origins
@@ -86,7 +87,8 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
 
     Raises:
       ConfigError: when there is no such version, or files of it are deleted; when the folder holds no dataset that is
-        complete, or one of a format that this release does not know; when its schema is wrong.
+        complete, or one of a format that this release does not know; when a job is replacing it, or was killed over
+        that; when its schema is wrong.
       MissingExtraError: when its format or its store needs an extra that is not installed.
       DataError: when a manifest is damaged.
     """
@@ -94,6 +96,8 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
     if is_local(directory) and os.path.exists(directory) and not os.path.isdir(directory):
         raise ConfigError(f"{directory}: is a file; name the folder of a dataset")
     manifests = list(_manifests(directory)) if version is None else [_version(directory, version)]
+    if (not manifests or manifests[0][1]["window"]) and (told := told_of(directory)):
+        raise ConfigError(f"{directory}: {told}")
     if not manifests:
         raise ConfigError(
             f"{directory}: holds no dataset: there is no {MANIFEST}, and no window is published; check the path, or "
