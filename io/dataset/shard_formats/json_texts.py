@@ -15,14 +15,17 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.columns.of_numpy import array_of, flags_of
-from penstock.io.kernel.shared.offsets import list_lengths, starts_of
+from penstock.io.kernel import json as kernel_json
+from penstock.io.kernel.shared.documents import BOOLEANS, FLOATS, INTS, TEXTS, UNSIGNED, Level
+from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
+from penstock.io.kernel.shared.pieces import Bytes
 
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ESCAPES = {chr(code): _SHORT_ESCAPES.get(chr(code), f"\\u{code:04x}") for code in range(0x20)}
 
 # Offsets of Arrow's lists and texts have 32 bits.
-_MAX_OFFSET = (1 << 31) - 1
+MAX_OFFSET = (1 << 31) - 1
 
 Leaf = Callable[[pa.Array], pa.Array]
 
@@ -32,10 +35,14 @@ def json_objects(names: Sequence[str], texts: Sequence[pa.Array], rows: int) -> 
     pieces: list[Any] = []
     for name, text in zip(names, texts, strict=True):
         before = "," if pieces else "{"
-        pieces += [_constant(f"{before}{json.dumps(name, ensure_ascii=False)}:"), text.cast(pa.large_string())]
+        pieces += [_constant(f"{before}{_quoted_name(name)}:"), text.cast(pa.large_string())]
     if not pieces:
         return pa.array(["{}"] * rows, pa.large_string())
     return pc.binary_join_element_wise(*pieces, _constant("}"), _constant(""))
+
+
+def _quoted_name(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _constant(text: str) -> pa.Scalar:
@@ -86,6 +93,91 @@ def quoted(texts: pa.Array) -> pa.Array:
             for character, escape in _ESCAPES.items():
                 texts = pc.replace_substring(texts, character, escape)
     return pc.binary_join_element_wise('"', texts, '"', "")
+
+
+class _Misfit(Exception):
+    """A value is not of the type of its column."""
+
+
+def object_arrays(columns: pa.Schema, data: Bytes, starts: Ints, ends: Ints) -> list[pa.Array] | None:
+    """Parses objects of `json_objects` into columns: what `parsed_objects` and `typed` give, or None.
+
+    None says nothing of the objects: others may be theirs, or wrong.
+
+    Args:
+      columns: names, all different, and types, of numbers, booleans, texts, and lists of them.
+      data: where the objects are.
+      starts: where each starts in the data.
+      ends: where it ends.
+    """
+    before = [f"{',' if index else '{'}{_quoted_name(name)}:".encode() for index, name in enumerate(columns.names)]
+    return _parsed(columns.types, data, starts, ends, before, b"}" if before else b"{}")
+
+
+def text_array(arrow_type: pa.DataType, data: Bytes, starts: Ints, ends: Ints) -> pa.Array | None:
+    """Parses texts of `json_texts` into a column, or returns None, as `object_arrays` does."""
+    found = _parsed([arrow_type], data, starts, ends, [b""], b"")
+    return None if found is None else found[0]
+
+
+def _parsed(
+    columns: Sequence[pa.DataType], data: Bytes, starts: Ints, ends: Ints, before: list[bytes], after: bytes
+) -> list[pa.Array] | None:
+    forms, lists = zip(*map(_form, columns), strict=True) if columns else ((), ())
+    parsed = kernel_json.parse_columns(data, starts, ends, before, after, forms, lists)
+    if parsed is None:
+        return None
+    try:
+        return [_built(one, levels, values) for one, (levels, values) in zip(columns, parsed, strict=True)]
+    except _Misfit:
+        return None
+
+
+def _form(arrow_type: pa.DataType) -> tuple[int, int]:
+    """Returns the form of the values of a type, and in how many lists they are."""
+    lists = 0
+    while types.is_list(arrow_type):
+        arrow_type, lists = arrow_type.value_type, lists + 1
+    if types.is_integer(arrow_type):
+        return UNSIGNED if types.is_uint64(arrow_type) else INTS, lists
+    if types.is_floating(arrow_type):
+        return FLOATS, lists
+    return BOOLEANS if types.is_boolean(arrow_type) else TEXTS, lists
+
+
+def _built(arrow_type: pa.DataType, levels: Sequence[Level], values: np.ndarray) -> pa.Array:
+    (length, valid, starts), *inner = levels
+    buffers = [None if valid is None else _bits(valid)] + ([] if starts is None else [pa.py_buffer(starts)])
+    if types.is_list(arrow_type):
+        items = _built(arrow_type.value_type, inner, values)
+        return pa.Array.from_buffers(arrow_type, length, buffers, children=[items])
+    if types.is_boolean(arrow_type):
+        content = _bits(values)
+    else:
+        content = pa.py_buffer(values if types.is_string(arrow_type) else _narrowed(values, arrow_type))
+    array = pa.Array.from_buffers(arrow_type, length, [*buffers, content])
+    if types.is_string(arrow_type):
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise _Misfit from error
+    return array
+
+
+def _narrowed(values: np.ndarray, arrow_type: pa.DataType) -> np.ndarray:
+    kind = np.dtype(arrow_type.to_pandas_dtype())
+    if values.itemsize == kind.itemsize:
+        return values
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            narrow = values.astype(kind)
+        is_changed = (np.isinf(narrow) != np.isinf(values)).any()
+    else:
+        narrow = values.astype(kind)
+        is_changed = (narrow != values).any()
+    if is_changed:
+        raise _Misfit
+    return narrow
 
 
 def parsed_objects(documents: Sequence[bytes]) -> list[dict[str, Any]]:
@@ -153,6 +245,6 @@ def _bits(flags: np.ndarray) -> pa.Buffer:
 
 def _starts(lengths: list[int]) -> np.ndarray:
     starts = starts_of(np.array(lengths, np.int64))
-    if starts[-1] > _MAX_OFFSET:
-        raise OverflowError(f"all values together have {starts[-1]} bytes or items, and at most {_MAX_OFFSET} fit")
+    if starts[-1] > MAX_OFFSET:
+        raise OverflowError(f"all values together have {starts[-1]} bytes or items, and at most {MAX_OFFSET} fit")
     return starts.astype(np.int32)

@@ -182,7 +182,8 @@ class Samples:
       content: the records, with the key 0.
       first: number of the first one in its shard.
       counts: int64, the members of each.
-      extensions: of all members.
+      extensions: of members, all different.
+      which: int64, the index of the extension of each member.
       starts: int64, where the data of each member lie in `content`.
       sizes: int64, bytes of these data.
       faults: what is wrong with the data of some records, by index.
@@ -192,6 +193,7 @@ class Samples:
     first: int
     counts: Ints
     extensions: list[bytes]
+    which: Ints
     starts: Ints
     sizes: Ints
     faults: Mapping[int, str]
@@ -211,9 +213,13 @@ class Samples:
         keep = np.ones(len(self), bool)
         keep[list(self.faults)] = False
         kept = np.repeat(keep, self.counts)
-        extensions = [self.extensions[index] for index in np.flatnonzero(kept).tolist()]
-        return Samples(
-            self.content, self.first, self.counts[keep], extensions, self.starts[kept], self.sizes[kept], faults={}
+        return dataclasses.replace(
+            self,
+            counts=self.counts[keep],
+            which=self.which[kept],
+            starts=self.starts[kept],
+            sizes=self.sizes[kept],
+            faults={},
         )
 
     def texts(self) -> list[bytes]:
@@ -295,10 +301,11 @@ class TarReader:
         ends = starts_of(padded(sizes))
         starts = ends[:-1]
         headers = _headers(data, starts)
-        extensions = [header[_EXTENSION].tobytes().rstrip(b"\0") for header in headers]
-        different = {extension: index for index, extension in enumerate(dict.fromkeys(extensions))}
-        which = np.array([different[extension] for extension in extensions], np.int64)
-        expected = headers_of(list(different), which, sizes)
+        # Without the zeros behind each.
+        names = np.ascontiguousarray(headers[:, _EXTENSION]).view(f"S{MAX_EXTENSION_BYTES}")[:, 0].tolist()
+        extensions = {name: index for index, name in enumerate(dict.fromkeys(names))}
+        which = np.array([extensions[name] for name in names], np.int64)
+        expected = headers_of(list(extensions), which, sizes)
         expected[:, _CRC] = headers[:, _CRC]
         _sign(expected, expected.sum(axis=1, dtype=np.int64))
         rows = np.repeat(np.arange(len(counts)), counts)
@@ -317,7 +324,7 @@ class TarReader:
             "file do not match their CRC"
             for index in damaged[::-1].tolist()
         }
-        return Samples(data, first, counts, extensions, starts + BLOCK, sizes, faults)
+        return Samples(data, first, counts, list(extensions), which, starts + BLOCK, sizes, faults)
 
     def _header(self) -> bytes | None:
         """Returns the next header; None at the end of the file."""
