@@ -231,9 +231,9 @@ class _OtherMembers:
         self._rows: Ints = np.arange(len(samples))
         keys = self._keys_of(np.repeat(self._rows, samples.counts)[is_other], samples.which[is_other])
         # The last one is of no member, so that a search never ends behind them.
-        self._order = np.append(np.argsort(keys), 0)
-        self._keys = np.append(keys[self._order[:-1]], np.iinfo(np.int64).max)
-        self._taken: Ints = np.zeros(len(keys), np.int64)
+        self._order = np.append(np.argsort(keys), len(keys))
+        self._keys = np.append(keys, np.iinfo(np.int64).max)[self._order]
+        self._taken: Ints = np.zeros(len(keys) + 1, np.int64)
         self._are_found = bool((np.diff(self._keys) > 0).all())
         starts = samples.starts[is_other]
         # Of the slices between these bounds, every other one is a member.
@@ -267,11 +267,12 @@ class _OtherMembers:
         is_found = self._keys[places] == wanted
         places = self._order[places]
         self._taken += np.bincount(places[is_found], minlength=len(self._taken))
+        is_found &= self._taken[places] == 1
         return self._slices.take(indices_of(2 * places, ~is_found)).cast(pa.binary())
 
     def are_taken(self) -> bool:
         """Whether each was taken once, and all that lists have the extensions of were there."""
-        return self._are_found and bool((self._taken == 1).all())
+        return self._are_found and bool((self._taken[:-1] == 1).all())
 
 
 def _instead(texts: pa.Array, _: pa.Array) -> pa.Array:
@@ -314,12 +315,11 @@ def _records(found: Sequence[_Members], rows: int) -> tuple[Bytes, Ints]:
     if len(found) > 1:
         order = np.argsort(owners, kind="stable")
         owners, names, contents = owners[order], names[order], contents.take(pa.array(order))
-    headers = tar.headers_of(extensions, names, pc.binary_length(contents).to_numpy(zero_copy_only=False))
-    data, starts = tar.members(headers, contents)
-    offsets = starts[np.searchsorted(owners, np.arange(rows + 1))]
+    sizes = pc.binary_length(contents).to_numpy(zero_copy_only=False)
+    offsets = starts_of(tar.padded(sizes))[np.searchsorted(owners, np.arange(rows + 1))]
     if rows and (size := int(np.diff(offsets).max())) > tar.MAX_RECORD_BYTES:
         raise DataError(f"a row must have at most {tar.MAX_RECORD_BYTES} bytes, got one of {size}")
-    return data, offsets
+    return tar.members(tar.headers_of(extensions, names, sizes), contents), offsets
 
 
 def _replaced(value: Any, members: dict[bytes, bytes]) -> Any:
