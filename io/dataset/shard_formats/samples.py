@@ -200,7 +200,7 @@ class SampleCodec:
                 found.append(one.pop(field.name))
                 if types.is_binary(leaf_type(field.type)):
                     found[-1] = _replaced(found[-1], members[row])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
             raise InputError(
                 f"{uri}: row {first + row}: column {field.name!r} is missing, or is not what its type {field.type} "
                 f"becomes: {error!r}"

@@ -108,7 +108,7 @@ def members(headers: Bytes, contents: pa.Array) -> Bytes:
     if not len(sizes):
         return np.zeros(0, np.uint8)
     data = np.frombuffer(joined.buffers()[2], np.uint8)[: starts[-1]].copy()
-    headers[:, _CRC] = _hexadecimal(frames.follow_members(data, 0, _FIRST_EXTENSION, len(data), len(data)).crcs)
+    headers[:, _CRC] = _hexadecimal(frames.follow_members(data.data, 0, _FIRST_EXTENSION, len(data), len(data)).crcs)
     _sign(headers, headers.sum(axis=1, dtype=np.int64))
     _blocks(data)[starts[:-1]] = headers.view(_BLOCK_TYPE)[:, 0]
     return data

@@ -5,7 +5,6 @@ import struct
 
 import google_crc32c
 import numpy as np
-import numpy.typing as npt
 
 from penstock.io.kernel.shared.tar import BLOCK, IS_CUT, IS_LONG, IS_NEXT, IS_ZEROS, NAME, Members, member_size
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
@@ -101,7 +100,7 @@ def _crc_terms() -> tuple[np.uint32, np.ndarray]:
 
 
 def follow_members(
-    data: bytes | bytearray | npt.NDArray[np.uint8], start: int, first_name: bytes, limit: int, most: int
+    data: bytes | bytearray | memoryview, start: int, first_name: bytes, limit: int, most: int
 ) -> Members:
     """Follows the sizes of the members of a tar file; a header without a size has 0.
 
