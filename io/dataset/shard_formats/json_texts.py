@@ -164,8 +164,14 @@ def _built(arrow_type: pa.DataType, levels: Sequence[Level], values: np.ndarray)
     return array
 
 
+def lengths_of(lists: pa.Array) -> Ints:
+    """Returns the number of values of each list of an array of this module; Arrow's own way to it imports pandas."""
+    starts: Ints = np.frombuffer(lists.buffers()[1], np.int32)[: len(lists) + 1].astype(np.int64)
+    return starts[1:] - starts[:-1]
+
+
 def _narrowed(values: np.ndarray, arrow_type: pa.DataType) -> np.ndarray:
-    kind = np.dtype(arrow_type.to_pandas_dtype())
+    kind = _numpy_type(arrow_type)
     if values.itemsize == kind.itemsize:
         return values
     if kind.kind == "f":
@@ -227,10 +233,15 @@ def _content(values: Sequence[Any], arrow_type: pa.DataType) -> list[pa.Buffer]:
     if types.is_boolean(arrow_type):
         _check(values, bool)
         return [_bits(np.array([bool(value) for value in values], bool))]
-    kind, letter = (int, "iu"[types.is_unsigned_integer(arrow_type)]) if types.is_integer(arrow_type) else (float, "f")
+    kind = int if types.is_integer(arrow_type) else float
     _check(values, kind)
-    found = np.array([kind(0) if value is None else value for value in values], f"{letter}{arrow_type.bit_width // 8}")
-    return [pa.py_buffer(found)]
+    return [pa.py_buffer(np.array([kind(0) if value is None else value for value in values], _numpy_type(arrow_type)))]
+
+
+def _numpy_type(arrow_type: pa.DataType) -> np.dtype[Any]:
+    """Returns numpy's type of a type of numbers; Arrow's own way to it would import pandas."""
+    letter = "iu"[types.is_unsigned_integer(arrow_type)] if types.is_integer(arrow_type) else "f"
+    return np.dtype(f"{letter}{arrow_type.bit_width // 8}")
 
 
 def _check(values: Sequence[Any], kind: type) -> None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from penstock.io.dataset.shard_formats.json_texts import json_texts, text_array, typed
+from penstock.io.dataset.shard_formats.json_texts import json_texts, lengths_of, text_array, typed
 from penstock.io.dataset.shard_formats.rows import bytes_array, fixed_values, list_array
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
@@ -301,9 +301,8 @@ def _parsed(data: Bytes, sizes: Ints, valid: npt.NDArray[np.bool_], kind: pa.Dat
     """Lists of strings, from their JSON; that of what is missing is not looked at, and `[]` where Penstock wrote it."""
     ends = starts_of(sizes)
     found = text_array(kind, data, ends[:-1], ends[1:])
-    if found is not None and (sizes[~valid] == len("[]")).all():
-        valid = valid & found.is_valid().to_numpy(zero_copy_only=False)
-        return list_array(found.values, list_lengths(found), valid)
+    if found is not None and not found.null_count and (sizes[~valid] == len("[]")).all():
+        return list_array(found.values, lengths_of(found), valid)
     texts = bytes_array(pa.binary(), data, sizes, valid)
     try:
         return typed([None if text is None else json.loads(text) for text in texts.to_pylist()], kind)

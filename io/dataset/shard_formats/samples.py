@@ -21,17 +21,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from penstock.io.columns.of_numpy import array_of, indices_of
+from penstock.io.columns.of_numpy import indices_of
 from penstock.io.dataset.shard_formats import tar
 from penstock.io.dataset.shard_formats.json_texts import (
     MAX_OFFSET,
     json_objects,
     json_texts,
+    lengths_of,
     object_arrays,
     parsed_objects,
     quoted,
     typed,
 )
+from penstock.io.dataset.shard_formats.rows import bytes_array
 from penstock.io.errors import DataError, InputError
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
 from penstock.io.kernel.shared.pieces import Bytes, slices
@@ -227,7 +229,7 @@ class _OtherMembers:
     def __init__(self, samples: tar.Samples):
         is_other = np.ones(len(samples.starts), bool)
         is_other[starts_of(samples.counts)[:-1]] = False
-        self._extensions = pa.array(samples.extensions, pa.binary())
+        self._extensions = samples.extensions
         self._rows: Ints = np.arange(len(samples))
         keys = self._keys_of(np.repeat(self._rows, samples.counts)[is_other], samples.which[is_other])
         # The last one is of no member, so that a search never ends behind them.
@@ -240,29 +242,38 @@ class _OtherMembers:
         bounds = np.stack([starts, starts + samples.sizes[is_other]], axis=1).reshape(-1)
         self._slices = slices(samples.content, bounds if len(bounds) else np.zeros(1, np.int64))
 
-    def _keys_of(self, rows: Ints, which: Ints) -> Ints:
-        return rows * len(self._extensions) + which
+    def _keys_of(self, rows: Ints, which: Ints | int) -> Ints:
+        """Returns what tells members apart; no member has the index behind the last extension."""
+        return rows * (len(self._extensions) + 1) + which
 
     def single(self, name: str) -> pa.Array:
         """Takes a column of bytes; null where a row has none."""
-        return self._take(self._rows, pa.array([name.encode()]).take(array_of(np.zeros_like(self._rows))))
+        found = [index for index, extension in enumerate(self._extensions) if extension == name.encode()]
+        return self._take(self._keys_of(self._rows, found[0] if found else len(self._extensions)))
 
-    def named(self, extensions: pa.Array) -> pa.Array:
-        """Takes what lists have the extensions of."""
+    def named(self, lists: pa.Array) -> pa.Array:
+        """Takes what lists have the extensions of; null where they have null."""
         levels, rows = [], self._rows
-        while types.is_list(extensions.type):
-            levels.append((len(extensions), extensions.buffers()[:2]))
-            rows = np.repeat(rows, list_lengths(extensions))
-            extensions = extensions.values
-        found = self._take(rows, extensions.cast(pa.binary()))
-        self._are_found &= found.null_count == extensions.null_count
+        while types.is_list(lists.type):
+            levels.append((len(lists), lists.buffers()[:2]))
+            rows = np.repeat(rows, lengths_of(lists))
+            lists = lists.values
+        found = self._take(self._keys_of(rows, self._indices(lists)))
+        self._are_found &= found.null_count == lists.null_count
         for length, buffers in reversed(levels):
             found = pa.Array.from_buffers(pa.list_(found.type), length, buffers, children=[found])
         return found
 
-    def _take(self, rows: Ints, extensions: pa.Array) -> pa.Array:
-        which = pc.fill_null(pc.index_in(extensions, self._extensions), -1).to_numpy().astype(np.int64)
-        wanted = np.where(which < 0, -1, self._keys_of(rows, which))
+    def _indices(self, texts: pa.Array) -> Ints:
+        """Returns the indices of texts among the extensions, of a null the one behind the last."""
+        lengths = np.array([*map(len, self._extensions), 0])
+        valid = np.arange(len(lengths)) < len(self._extensions)
+        known = bytes_array(pa.binary(), np.frombuffer(b"".join(self._extensions), np.uint8), lengths, valid)
+        found = pc.index_in(texts.cast(pa.binary()), known)
+        self._are_found &= not found.null_count
+        return np.frombuffer(found.buffers()[1], np.int32)[: len(found)].astype(np.int64)
+
+    def _take(self, wanted: Ints) -> pa.Array:
         places = np.searchsorted(self._keys, wanted)
         is_found = self._keys[places] == wanted
         places = self._order[places]
