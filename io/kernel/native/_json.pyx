@@ -249,6 +249,10 @@ cdef struct Parsed:
     Buffer hard  # of floats that `parse_float` does not find: which value, and where its text starts and ends
 
 
+# Where the documents lie when there is no byte of them.
+cdef uint8_t NOWHERE = 0
+
+
 cdef class _Columns:
     cdef Parsed* columns
     cdef Py_ssize_t size
@@ -317,7 +321,7 @@ def parse_columns(
     list before not None, bytes after not None, forms not None, lists not None,
 ):
     """See `penstock.io.kernel.pure.json.parse_columns`."""
-    cdef const uint8_t* first = &data[0] if data.shape[0] else NULL
+    cdef const uint8_t* first = &data[0] if data.shape[0] else &NOWHERE
     cdef const uint8_t* last = after
     cdef int64_t rows = starts.shape[0], row, size = data.shape[0]
     cdef size_t last_size = len(after)
