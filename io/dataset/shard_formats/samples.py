@@ -197,10 +197,10 @@ class SampleCodec:
             if types.is_binary(field.type):
                 name = field.name.encode()
                 return typed([one.pop(name, None) for one in members], field.type)
-            found = []
+            found, has_members = [], types.is_binary(leaf_type(field.type))
             for row, one in enumerate(values):
                 found.append(one.pop(field.name))
-                if types.is_binary(leaf_type(field.type)):
+                if has_members:
                     found[-1] = _replaced(found[-1], members[row])
         except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
             raise InputError(
