@@ -25,7 +25,7 @@ _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ESCAPES = {chr(code): _SHORT_ESCAPES.get(chr(code), f"\\u{code:04x}") for code in range(0x20)}
 
 # Offsets of Arrow's lists and texts have 32 bits.
-MAX_OFFSET = (1 << 31) - 1
+_MAX_OFFSET = (1 << 31) - 1
 
 Leaf = Callable[[pa.Array], pa.Array]
 
@@ -102,7 +102,7 @@ class _Misfit(Exception):
 def object_arrays(columns: pa.Schema, data: Bytes, starts: Ints, ends: Ints) -> list[pa.Array] | None:
     """Parses objects of `json_objects` into columns: what `parsed_objects` and `typed` give, or None.
 
-    None says nothing of the objects: others may be theirs, or wrong.
+    None says nothing of the objects; there is none for data of 2 GiB or more.
 
     Args:
       columns: names, all different, and types, of numbers, booleans, texts, and lists of them.
@@ -256,6 +256,6 @@ def _bits(flags: np.ndarray) -> pa.Buffer:
 
 def _starts(lengths: list[int]) -> np.ndarray:
     starts = starts_of(np.array(lengths, np.int64))
-    if starts[-1] > MAX_OFFSET:
-        raise OverflowError(f"all values together have {starts[-1]} bytes or items, and at most {MAX_OFFSET} fit")
+    if starts[-1] > _MAX_OFFSET:
+        raise OverflowError(f"all values together have {starts[-1]} bytes or items, and at most {_MAX_OFFSET} fit")
     return starts.astype(np.int32)

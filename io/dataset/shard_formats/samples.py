@@ -24,7 +24,6 @@ from pyarrow import types
 from penstock.io.columns.of_numpy import indices_of
 from penstock.io.dataset.shard_formats import tar
 from penstock.io.dataset.shard_formats.json_texts import (
-    MAX_OFFSET,
     json_objects,
     json_texts,
     lengths_of,
@@ -150,9 +149,7 @@ class SampleCodec:
         """Decodes samples as `encode` made them; None where only a look at each row tells what they are."""
         firsts = starts_of(samples.counts)[:-1]
         starts, ends = samples.starts[firsts], samples.starts[firsts] + samples.sizes[firsts]
-        if not self._is_plain or len(samples.content) > MAX_OFFSET:
-            return None
-        arrays = object_arrays(self._in_objects, samples.content, starts, ends)
+        arrays = object_arrays(self._in_objects, samples.content, starts, ends) if self._is_plain else None
         if arrays is None:
             return None
         found = dict(zip(self._in_objects.names, arrays, strict=True))
@@ -224,7 +221,7 @@ def _with_texts(arrow_type: pa.DataType) -> pa.DataType:
 
 
 class _OtherMembers:
-    """The members of samples behind their objects; columns take them, each once."""
+    """The members of samples behind their objects, at most 2 GiB; columns take them, each once."""
 
     def __init__(self, samples: tar.Samples):
         is_other = np.ones(len(samples.starts), bool)

@@ -98,8 +98,8 @@ def parse_columns(
 ) -> list[tuple[list[Level], np.ndarray]] | None:
     """Parses documents that are known but for their values, without white space: what `json` of Python finds in them.
 
-    The compiled one gives up where any document is another, or has a value of another form, and where it would take too
-    long to tell. This one always does: nothing in Python is faster than `json`.
+    The compiled one gives up where any document is another, or has a value of another form, or one that only Python's
+    `json` takes; and for data of 2 GiB or more. This one always does: nothing in Python is faster than `json`.
 
     Args:
       data: uint8, where the documents are.
