@@ -15,7 +15,10 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from penstock.io.columns.of_numpy import array_of, flags_of
-from penstock.io.kernel.shared.offsets import list_lengths, starts_of
+from penstock.io.kernel import json as kernel_json
+from penstock.io.kernel.shared.documents import BOOLEANS, FLOATS, INTS, TEXTS, UNSIGNED, Level
+from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
+from penstock.io.kernel.shared.pieces import Bytes
 
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -32,10 +35,14 @@ def json_objects(names: Sequence[str], texts: Sequence[pa.Array], rows: int) -> 
     pieces: list[Any] = []
     for name, text in zip(names, texts, strict=True):
         before = "," if pieces else "{"
-        pieces += [_constant(f"{before}{json.dumps(name, ensure_ascii=False)}:"), text.cast(pa.large_string())]
+        pieces += [_constant(f"{before}{_quoted_name(name)}:"), text.cast(pa.large_string())]
     if not pieces:
         return pa.array(["{}"] * rows, pa.large_string())
     return pc.binary_join_element_wise(*pieces, _constant("}"), _constant(""))
+
+
+def _quoted_name(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _constant(text: str) -> pa.Scalar:
@@ -88,6 +95,97 @@ def quoted(texts: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', texts, '"', "")
 
 
+class _Misfit(Exception):
+    """A value is not of the type of its column."""
+
+
+def object_arrays(columns: pa.Schema, data: Bytes, starts: Ints, ends: Ints) -> list[pa.Array] | None:
+    """Parses objects of `json_objects` into columns: what `parsed_objects` and `typed` give, or None.
+
+    None says nothing of the objects; there is none for data of 2 GiB or more.
+
+    Args:
+      columns: names, all different, and types, of numbers, booleans, texts, and lists of them.
+      data: where the objects are.
+      starts: where each starts in the data.
+      ends: where it ends.
+    """
+    before = [f"{',' if index else '{'}{_quoted_name(name)}:".encode() for index, name in enumerate(columns.names)]
+    return _parsed(columns.types, data, starts, ends, before, b"}" if before else b"{}")
+
+
+def text_array(arrow_type: pa.DataType, data: Bytes, starts: Ints, ends: Ints) -> pa.Array | None:
+    """Parses texts of `json_texts` into a column, or returns None, as `object_arrays` does."""
+    found = _parsed([arrow_type], data, starts, ends, [b""], b"")
+    return None if found is None else found[0]
+
+
+def _parsed(
+    columns: Sequence[pa.DataType], data: Bytes, starts: Ints, ends: Ints, before: list[bytes], after: bytes
+) -> list[pa.Array] | None:
+    forms, lists = zip(*map(_form, columns), strict=True) if columns else ((), ())
+    parsed = kernel_json.parse_columns(data, starts, ends, before, after, forms, lists)
+    if parsed is None:
+        return None
+    try:
+        return [_built(one, levels, values) for one, (levels, values) in zip(columns, parsed, strict=True)]
+    except _Misfit:
+        return None
+
+
+def _form(arrow_type: pa.DataType) -> tuple[int, int]:
+    """Returns the form of the values of a type, and in how many lists they are."""
+    lists = 0
+    while types.is_list(arrow_type):
+        arrow_type, lists = arrow_type.value_type, lists + 1
+    if types.is_integer(arrow_type):
+        return UNSIGNED if types.is_uint64(arrow_type) else INTS, lists
+    if types.is_floating(arrow_type):
+        return FLOATS, lists
+    return BOOLEANS if types.is_boolean(arrow_type) else TEXTS, lists
+
+
+def _built(arrow_type: pa.DataType, levels: Sequence[Level], values: np.ndarray) -> pa.Array:
+    (length, valid, starts), *inner = levels
+    buffers = [None if valid is None else _bits(valid)] + ([] if starts is None else [pa.py_buffer(starts)])
+    if types.is_list(arrow_type):
+        items = _built(arrow_type.value_type, inner, values)
+        return pa.Array.from_buffers(arrow_type, length, buffers, children=[items])
+    if types.is_boolean(arrow_type):
+        content = _bits(values)
+    else:
+        content = pa.py_buffer(values if types.is_string(arrow_type) else _narrowed(values, arrow_type))
+    array = pa.Array.from_buffers(arrow_type, length, [*buffers, content])
+    if types.is_string(arrow_type):
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise _Misfit from error
+    return array
+
+
+def lengths_of(lists: pa.Array) -> Ints:
+    """Returns the number of values of each list of an array of this module; Arrow's own way to it imports pandas."""
+    starts: Ints = np.frombuffer(lists.buffers()[1], np.int32)[: len(lists) + 1].astype(np.int64)
+    return starts[1:] - starts[:-1]
+
+
+def _narrowed(values: np.ndarray, arrow_type: pa.DataType) -> np.ndarray:
+    kind = _numpy_type(arrow_type)
+    if values.itemsize == kind.itemsize:
+        return values
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            narrow = values.astype(kind)
+        is_changed = (np.isinf(narrow) != np.isinf(values)).any()
+    else:
+        narrow = values.astype(kind)
+        is_changed = (narrow != values).any()
+    if is_changed:
+        raise _Misfit
+    return narrow
+
+
 def parsed_objects(documents: Sequence[bytes]) -> list[dict[str, Any]]:
     """Returns the objects that documents hold.
 
@@ -135,10 +233,15 @@ def _content(values: Sequence[Any], arrow_type: pa.DataType) -> list[pa.Buffer]:
     if types.is_boolean(arrow_type):
         _check(values, bool)
         return [_bits(np.array([bool(value) for value in values], bool))]
-    kind, letter = (int, "iu"[types.is_unsigned_integer(arrow_type)]) if types.is_integer(arrow_type) else (float, "f")
+    kind = int if types.is_integer(arrow_type) else float
     _check(values, kind)
-    found = np.array([kind(0) if value is None else value for value in values], f"{letter}{arrow_type.bit_width // 8}")
-    return [pa.py_buffer(found)]
+    return [pa.py_buffer(np.array([kind(0) if value is None else value for value in values], _numpy_type(arrow_type)))]
+
+
+def _numpy_type(arrow_type: pa.DataType) -> np.dtype[Any]:
+    """Returns numpy's type of a type of numbers; Arrow's own way to it would import pandas."""
+    letter = "iu"[types.is_unsigned_integer(arrow_type)] if types.is_integer(arrow_type) else "f"
+    return np.dtype(f"{letter}{arrow_type.bit_width // 8}")
 
 
 def _check(values: Sequence[Any], kind: type) -> None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from penstock.io.dataset.shard_formats.json_texts import json_texts, typed
+from penstock.io.dataset.shard_formats.json_texts import json_texts, lengths_of, text_array, typed
 from penstock.io.dataset.shard_formats.rows import bytes_array, fixed_values, list_array
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
@@ -273,7 +273,7 @@ def _taken(column: Column, pieces: Pieces, sizes: Ints) -> Callable[[npt.NDArray
     if not column.is_array:
         data = pieces.take(sizes)
         if column.encoding == _JSON:
-            return lambda valid: _parsed(bytes_array(pa.binary(), data, sizes, valid), column.type)
+            return lambda valid: _parsed(data, sizes, valid, column.type)
         return lambda valid: bytes_array(column.type, data, sizes, valid)
     code = pieces.take(np.ones(len(sizes), np.int64))
     widths = 1 << (code & 3).astype(np.int64)
@@ -297,8 +297,13 @@ def _numbers(data: Bytes, kind: pa.DataType, valid: npt.NDArray[np.bool_]) -> pa
     return array.cast(kind) if stored != kind else array
 
 
-def _parsed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Lists of strings, from their JSON."""
+def _parsed(data: Bytes, sizes: Ints, valid: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    """Lists of strings, from their JSON; that of what is missing is not looked at, and `[]` where Penstock wrote it."""
+    ends = starts_of(sizes)
+    found = text_array(kind, data, ends[:-1], ends[1:])
+    if found is not None and not found.null_count and (sizes[~valid] == len("[]")).all():
+        return list_array(found.values, lengths_of(found), valid)
+    texts = bytes_array(pa.binary(), data, sizes, valid)
     try:
         return typed([None if text is None else json.loads(text) for text in texts.to_pylist()], kind)
     except (TypeError, RecursionError, UnicodeEncodeError, pa.ArrowException) as error:

@@ -21,11 +21,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from penstock.io.columns.of_numpy import indices_of
 from penstock.io.dataset.shard_formats import tar
-from penstock.io.dataset.shard_formats.json_texts import json_objects, json_texts, parsed_objects, quoted, typed
+from penstock.io.dataset.shard_formats.json_texts import (
+    json_objects,
+    json_texts,
+    lengths_of,
+    object_arrays,
+    parsed_objects,
+    quoted,
+    typed,
+)
+from penstock.io.dataset.shard_formats.rows import bytes_array
 from penstock.io.errors import DataError, InputError
 from penstock.io.kernel.shared.offsets import Ints, list_lengths, starts_of
-from penstock.io.kernel.shared.pieces import Bytes
+from penstock.io.kernel.shared.pieces import Bytes, slices
 
 _HEAD = b"__columns__"
 
@@ -98,6 +108,11 @@ class SampleCodec:
 
     def __init__(self, columns: pa.Schema):
         self.columns = columns
+        self._is_plain = len(set(columns.names)) == len(columns)
+        # What the objects hold; extensions in place of bytes.
+        self._in_objects = pa.schema(
+            [(field.name, _with_texts(field.type)) for field in columns if not types.is_binary(field.type)]
+        )
 
     def encode(self, rows: pa.RecordBatch) -> tuple[Bytes, Ints]:
         """Encodes rows; returns uint8, the records, and int64[n + 1], where each starts, and the end.
@@ -127,7 +142,30 @@ class SampleCodec:
         Raises:
           InputError: for a member that is damaged, missing or too many.
         """
+        found = self._decode_columns(samples)
+        return self._decode_rows(samples, uri) if found is None else found
+
+    def _decode_columns(self, samples: tar.Samples) -> pa.RecordBatch | None:
+        """Decodes samples as `encode` made them; None where only a look at each row tells what they are."""
+        firsts = starts_of(samples.counts)[:-1]
+        starts, ends = samples.starts[firsts], samples.starts[firsts] + samples.sizes[firsts]
+        arrays = object_arrays(self._in_objects, samples.content, starts, ends) if self._is_plain else None
+        if arrays is None:
+            return None
+        found = dict(zip(self._in_objects.names, arrays, strict=True))
+        members = _OtherMembers(samples)
+        for field in self.columns:
+            if types.is_binary(field.type):
+                found[field.name] = members.single(field.name)
+            elif types.is_binary(leaf_type(field.type)):
+                found[field.name] = members.named(found[field.name])
+        if not members.are_taken():
+            return None
+        return pa.RecordBatch.from_arrays([found[name] for name in self.columns.names], schema=self.columns)
+
+    def _decode_rows(self, samples: tar.Samples, uri: str) -> pa.RecordBatch:
         texts = samples.texts()
+        extensions = [samples.extensions[index] for index in samples.which.tolist()]
         starts = starts_of(samples.counts).tolist()
         try:
             values = parsed_objects([texts[start] for start in starts[:-1]])
@@ -137,7 +175,7 @@ class SampleCodec:
                 f"{uri}: row {row}: {row:0{tar.KEY_DIGITS}}.json does not hold an object of JSON"
             ) from error
         members = [
-            dict(zip(samples.extensions[start + 1 : end], texts[start + 1 : end], strict=True))
+            dict(zip(extensions[start + 1 : end], texts[start + 1 : end], strict=True))
             for start, end in itertools.pairwise(starts)
         ]
         arrays = [self._column(field, values, members, samples.first, uri) for field in self.columns]
@@ -156,12 +194,12 @@ class SampleCodec:
             if types.is_binary(field.type):
                 name = field.name.encode()
                 return typed([one.pop(name, None) for one in members], field.type)
-            found = []
+            found, has_members = [], types.is_binary(leaf_type(field.type))
             for row, one in enumerate(values):
                 found.append(one.pop(field.name))
-                if types.is_binary(leaf_type(field.type)):
+                if has_members:
                     found[-1] = _replaced(found[-1], members[row])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
             raise InputError(
                 f"{uri}: row {first + row}: column {field.name!r} is missing, or is not what its type {field.type} "
                 f"becomes: {error!r}"
@@ -173,6 +211,76 @@ class SampleCodec:
                 f"{uri}: rows {first} to {first + len(values) - 1}: column {field.name!r} has a value that is not of "
                 f"the type {field.type}: {error}"
             ) from error
+
+
+def _with_texts(arrow_type: pa.DataType) -> pa.DataType:
+    """Returns the type with texts in place of bytes."""
+    if types.is_list(arrow_type):
+        return pa.list_(_with_texts(arrow_type.value_type))
+    return pa.string() if types.is_binary(arrow_type) else arrow_type
+
+
+class _OtherMembers:
+    """The members of samples behind their objects, at most 2 GiB; columns take them, each once."""
+
+    def __init__(self, samples: tar.Samples):
+        is_other = np.ones(len(samples.starts), bool)
+        is_other[starts_of(samples.counts)[:-1]] = False
+        self._extensions = samples.extensions
+        self._rows: Ints = np.arange(len(samples))
+        keys = self._keys_of(np.repeat(self._rows, samples.counts)[is_other], samples.which[is_other])
+        # The last one is of no member, so that a search never ends behind them.
+        self._order = np.append(np.argsort(keys), len(keys))
+        self._keys = np.append(keys, np.iinfo(np.int64).max)[self._order]
+        self._taken: Ints = np.zeros(len(keys) + 1, np.int64)
+        self._are_found = bool((np.diff(self._keys) > 0).all())
+        starts = samples.starts[is_other]
+        # Of the slices between these bounds, every other one is a member.
+        bounds = np.stack([starts, starts + samples.sizes[is_other]], axis=1).reshape(-1)
+        self._slices = slices(samples.content, bounds if len(bounds) else np.zeros(1, np.int64))
+
+    def _keys_of(self, rows: Ints, which: Ints | int) -> Ints:
+        """Returns what tells members apart; no member has the index behind the last extension."""
+        return rows * (len(self._extensions) + 1) + which
+
+    def single(self, name: str) -> pa.Array:
+        """Takes a column of bytes; null where a row has none."""
+        found = [index for index, extension in enumerate(self._extensions) if extension == name.encode()]
+        return self._take(self._keys_of(self._rows, found[0] if found else len(self._extensions)))
+
+    def named(self, lists: pa.Array) -> pa.Array:
+        """Takes what lists have the extensions of; null where they have null."""
+        levels, rows = [], self._rows
+        while types.is_list(lists.type):
+            levels.append((len(lists), lists.buffers()[:2]))
+            rows = np.repeat(rows, lengths_of(lists))
+            lists = lists.values
+        found = self._take(self._keys_of(rows, self._indices(lists)))
+        self._are_found &= found.null_count == lists.null_count
+        for length, buffers in reversed(levels):
+            found = pa.Array.from_buffers(pa.list_(found.type), length, buffers, children=[found])
+        return found
+
+    def _indices(self, texts: pa.Array) -> Ints:
+        """Returns the indices of texts among the extensions, of a null the one behind the last."""
+        lengths = np.array([*map(len, self._extensions), 0])
+        valid = np.arange(len(lengths)) < len(self._extensions)
+        known = bytes_array(pa.binary(), np.frombuffer(b"".join(self._extensions), np.uint8), lengths, valid)
+        found = pc.index_in(texts.cast(pa.binary()), known)
+        self._are_found &= not found.null_count
+        return np.frombuffer(found.buffers()[1], np.int32)[: len(found)].astype(np.int64)
+
+    def _take(self, wanted: Ints) -> pa.Array:
+        places = np.searchsorted(self._keys, wanted)
+        is_found = self._keys[places] == wanted
+        places = self._order[places]
+        self._taken += np.bincount(places[is_found], minlength=len(self._taken))
+        is_found &= self._taken[places] == 1
+        return self._slices.take(indices_of(2 * places, ~is_found)).cast(pa.binary())
+
+    def are_taken(self) -> bool:
+        """Whether each was taken once, and all that lists have the extensions of were there."""
+        return self._are_found and bool((self._taken[:-1] == 1).all())
 
 
 def _instead(texts: pa.Array, _: pa.Array) -> pa.Array:
@@ -215,12 +323,11 @@ def _records(found: Sequence[_Members], rows: int) -> tuple[Bytes, Ints]:
     if len(found) > 1:
         order = np.argsort(owners, kind="stable")
         owners, names, contents = owners[order], names[order], contents.take(pa.array(order))
-    headers = tar.headers_of(extensions, names, pc.binary_length(contents).to_numpy(zero_copy_only=False))
-    data, starts = tar.members(headers, contents)
-    offsets = starts[np.searchsorted(owners, np.arange(rows + 1))]
+    sizes = pc.binary_length(contents).to_numpy(zero_copy_only=False)
+    offsets = starts_of(tar.padded(sizes))[np.searchsorted(owners, np.arange(rows + 1))]
     if rows and (size := int(np.diff(offsets).max())) > tar.MAX_RECORD_BYTES:
         raise DataError(f"a row must have at most {tar.MAX_RECORD_BYTES} bytes, got one of {size}")
-    return data, offsets
+    return tar.members(tar.headers_of(extensions, names, sizes), contents), offsets
 
 
 def _replaced(value: Any, members: dict[bytes, bytes]) -> Any:

@@ -11,22 +11,22 @@ the CRC32C of the data with the zeros that fill them up, as hexadecimal digits.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import google_crc32c
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.errors import DataError, InputError
+from penstock.io.kernel import crc32c, frames
 from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.kernel.shared.pieces import Bytes
+from penstock.io.kernel.shared.tar import BLOCK, IS_CUT, IS_LONG, IS_ZEROS, NAME, SIZE, Members, member_size
 
-BLOCK = 512
 KEY_DIGITS = 9
-MAX_EXTENSION_BYTES = 100 - KEY_DIGITS - 1
+MAX_EXTENSION_BYTES = NAME.stop - KEY_DIGITS - 1
 
 # As of rows in Parquet.
 MAX_RECORD_BYTES = 1 << 30
@@ -34,11 +34,12 @@ MAX_RECORD_BYTES = 1 << 30
 # Two blocks of zeros end a file.
 END = bytes(2 * BLOCK)
 
-_EXTENSION = slice(KEY_DIGITS + 1, 100)
-_SIZE, _SIZE_DIGITS = 124, 11
+_EXTENSION = slice(KEY_DIGITS + 1, NAME.stop)
+_SIZE_DIGITS = SIZE.stop - SIZE.start
 _CHECKSUM, _CHECKSUM_DIGITS = 148, 6
 _CRC = slice(500, 508)
-_FIRST_EXTENSION = b"json"
+_FIRST_EXTENSION = b"json".ljust(MAX_EXTENSION_BYTES, b"\0")
+_DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 _BLOCK_TYPE = f"V{BLOCK}"
 _PIECE_BYTES = 4 << 20
 _READ_BYTES = 1 << 20
@@ -74,18 +75,14 @@ def headers_of(extensions: Sequence[bytes], which: Ints, sizes: Ints) -> Bytes:
         name[: len(extension)] = np.frombuffer(extension, np.uint8)
     headers = np.repeat(_BLANK[None], len(sizes), axis=0)
     headers[:, _EXTENSION] = names[which]
-    headers[:, _SIZE : _SIZE + _SIZE_DIGITS] = _octal(sizes, _SIZE_DIGITS)
+    headers[:, SIZE] = _octal(sizes, _SIZE_DIGITS)
     return headers
 
 
-def _crcs(data: Bytes, starts: Ints) -> Bytes:
-    """Returns uint8[n, 8], the CRCs of the data of members; `starts` has where each member starts, and the end."""
-    view = data.data
-    found = [
-        b"%08x" % google_crc32c.value(bytes(view[start + BLOCK : end]))
-        for start, end in itertools.pairwise(starts.tolist())
-    ]
-    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, 8)
+def _hexadecimal(numbers: npt.NDArray[np.uint32]) -> Bytes:
+    """Returns uint8[n, 8], the digits of numbers."""
+    shifts = 4 * np.arange(7, -1, -1, dtype=np.uint32)
+    return _DIGITS[numbers[:, None] >> shifts & 15]
 
 
 def _sign(headers: Bytes, sums: Ints) -> None:
@@ -94,8 +91,8 @@ def _sign(headers: Bytes, sums: Ints) -> None:
     headers[:, end] = 0
 
 
-def members(headers: Bytes, contents: pa.Array) -> tuple[Bytes, Ints]:
-    """Returns uint8, members as they lie in a file, and int64[n + 1], where each starts, and the end.
+def members(headers: Bytes, contents: pa.Array) -> Bytes:
+    """Returns uint8, members as they lie in a file, of less than 8 GiB each.
 
     Args:
       headers: uint8[n, 512], from `headers_of`.
@@ -109,12 +106,12 @@ def members(headers: Bytes, contents: pa.Array) -> tuple[Bytes, Ints]:
     )
     starts = starts_of(padded(sizes))
     if not len(sizes):
-        return np.zeros(0, np.uint8), starts
+        return np.zeros(0, np.uint8)
     data = np.frombuffer(joined.buffers()[2], np.uint8)[: starts[-1]].copy()
-    headers[:, _CRC] = _crcs(data, starts)
+    headers[:, _CRC] = _hexadecimal(frames.follow_members(data.data, 0, _FIRST_EXTENSION, len(data), len(data)).crcs)
     _sign(headers, headers.sum(axis=1, dtype=np.int64))
     _blocks(data)[starts[:-1]] = headers.view(_BLOCK_TYPE)[:, 0]
-    return data, starts
+    return data
 
 
 def padded(sizes: Ints) -> Ints:
@@ -157,7 +154,7 @@ def _headers(data: Bytes, starts: Ints) -> Bytes:
 
 
 def _sizes(headers: Bytes) -> Ints:
-    return _parsed(headers[:, _SIZE : _SIZE + _SIZE_DIGITS], 8)
+    return _parsed(headers[:, SIZE], 8)
 
 
 def _parsed(digits: Bytes, base: int) -> Ints:
@@ -182,7 +179,8 @@ class Samples:
       content: the records, with the key 0.
       first: number of the first one in its shard.
       counts: int64, the members of each.
-      extensions: of all members.
+      extensions: of members, all different.
+      which: int64, the index of the extension of each member.
       starts: int64, where the data of each member lie in `content`.
       sizes: int64, bytes of these data.
       faults: what is wrong with the data of some records, by index.
@@ -192,6 +190,7 @@ class Samples:
     first: int
     counts: Ints
     extensions: list[bytes]
+    which: Ints
     starts: Ints
     sizes: Ints
     faults: Mapping[int, str]
@@ -211,9 +210,13 @@ class Samples:
         keep = np.ones(len(self), bool)
         keep[list(self.faults)] = False
         kept = np.repeat(keep, self.counts)
-        extensions = [self.extensions[index] for index in np.flatnonzero(kept).tolist()]
-        return Samples(
-            self.content, self.first, self.counts[keep], extensions, self.starts[kept], self.sizes[kept], faults={}
+        return dataclasses.replace(
+            self,
+            counts=self.counts[keep],
+            which=self.which[kept],
+            starts=self.starts[kept],
+            sizes=self.sizes[kept],
+            faults={},
         )
 
     def texts(self) -> list[bytes]:
@@ -233,8 +236,9 @@ class TarReader:
     def __init__(self, stream: Any, uri: str):
         self._stream = stream
         self._uri = uri
+        # What was read and not given yet, and where it begins.
+        self._data = bytearray()
         self._position = 0
-        self._next: bytes | None = None
         self._is_over = False
 
     def head(self, name: bytes) -> bytes:
@@ -243,12 +247,15 @@ class TarReader:
         Raises:
           InputError: if there is none.
         """
-        header = self._read(BLOCK)
-        if header[:100].rstrip(b"\0") != name or header != _head_header(name, _octal_or_zero(header), header[_CRC]):
+        header = self._take(BLOCK)
+        size = member_size(header)
+        if header[NAME].rstrip(b"\0") != name or header != _head_header(name, size, header[_CRC]):
             raise InputError(f"{self._uri}: not a tar file of a dataset: must begin with the member {name.decode()}")
-        data = self._data(_octal_or_zero(header))
-        if header[_CRC] != b"%08x" % google_crc32c.value(data):
-            raise self._wrong("does not match its CRC")
+        if size > MAX_RECORD_BYTES:
+            raise self._wrong(0, f"has {size} bytes")
+        data = self._take(int(padded(np.array(size))) - BLOCK)
+        if header[_CRC] != b"%08x" % crc32c.extend(0, data):
+            raise self._wrong(0, "does not match its CRC")
         return data.rstrip(b"\0")
 
     def samples(self) -> Iterator[Samples]:
@@ -264,41 +271,41 @@ class TarReader:
                 first += len(piece)
 
     def _piece(self, first: int) -> Samples | None:
-        position, filled = self._position - BLOCK * (self._next is not None), 0
-        parts: list[bytes] = []
-        sizes: list[int] = []
-        counts: list[int] = []
-        while True:
-            header = self._next or self._header()
-            self._next = header
-            if header is None:
-                self._is_over = True
-                break
-            if header[_EXTENSION].rstrip(b"\0") == _FIRST_EXTENSION:
-                if filled >= _PIECE_BYTES:
-                    break
-                counts.append(0)
-            elif not counts:
-                raise self._wrong("begins no row")
-            counts[-1] += 1
-            self._next, size = None, _octal_or_zero(header)
-            parts += (header, self._data(size))
-            sizes.append(size)
-            filled += BLOCK + len(parts[-1])
-        if not counts:
-            return None
-        return self._samples(b"".join(parts), np.array(sizes, np.int64), np.array(counts, np.int64), first, position)
+        self._need(BLOCK)
+        self._fill(_PIECE_BYTES + BLOCK)
+        data, end = self._data, 0
+        if any(data[:BLOCK]) and data[_EXTENSION] != _FIRST_EXTENSION:
+            raise self._wrong(BLOCK, "begins no row")
+        found: list[Members] = []
+        while not found or found[-1].stop == IS_CUT:
+            found.append(frames.follow_members(data, end, _FIRST_EXTENSION, _PIECE_BYTES, MAX_RECORD_BYTES))
+            end = found[-1].end
+            if found[-1].stop == IS_CUT:
+                self._need(len(data) + found[-1].missing)
+        if found[-1].stop == IS_LONG:
+            raise self._wrong(end + BLOCK, f"has {member_size(data[end : end + BLOCK])} bytes")
+        if found[-1].stop == IS_ZEROS:
+            self._check_end(end)
+        position, self._position, self._data = self._position, self._position + end, data[end:]
+        return self._samples(np.frombuffer(data, np.uint8)[:end], found, first, position) if end else None
 
-    def _samples(self, content: bytes, sizes: Ints, counts: Ints, first: int, position: int) -> Samples:
+    def _check_end(self, at: int) -> None:
+        self._need(at + len(END))
+        if self._data[at:] != END or self._stream.read(1):
+            raise self._wrong(at + len(END), "is no member, and not the end of the file")
+        self._is_over = True
+
+    def _samples(self, data: Bytes, found: Sequence[Members], first: int, position: int) -> Samples:
         """Checks the headers of a piece, and takes out the keys."""
-        data = np.frombuffer(content, np.uint8).copy()
-        ends = starts_of(padded(sizes))
-        starts = ends[:-1]
+        sizes = np.concatenate([members.sizes for members in found])
+        counts = np.diff(np.flatnonzero(np.concatenate([*(members.are_first for members in found), [True]])))
+        starts = starts_of(padded(sizes))[:-1]
         headers = _headers(data, starts)
-        extensions = [header[_EXTENSION].tobytes().rstrip(b"\0") for header in headers]
-        different = {extension: index for index, extension in enumerate(dict.fromkeys(extensions))}
-        which = np.array([different[extension] for extension in extensions], np.int64)
-        expected = headers_of(list(different), which, sizes)
+        # Without the zeros behind each.
+        names = np.ascontiguousarray(headers[:, _EXTENSION]).view(f"S{MAX_EXTENSION_BYTES}")[:, 0].tolist()
+        extensions = {name: index for index, name in enumerate(dict.fromkeys(names))}
+        which = np.array([extensions[name] for name in names], np.int64)
+        expected = headers_of(list(extensions), which, sizes)
         expected[:, _CRC] = headers[:, _CRC]
         _sign(expected, expected.sum(axis=1, dtype=np.int64))
         rows = np.repeat(np.arange(len(counts)), counts)
@@ -309,7 +316,8 @@ class TarReader:
             row = first + int(rows[wrong.argmax()])
             raise InputError(f"{self._uri}: the header at byte {at} is damaged, or not that of a member of row {row}")
         _blocks(data)[starts] = expected.view(_BLOCK_TYPE)[:, 0]
-        damaged = np.flatnonzero((headers[:, _CRC] != _crcs(data, ends)).any(axis=1))
+        crcs = _hexadecimal(np.concatenate([members.crcs for members in found]))
+        damaged = np.flatnonzero((headers[:, _CRC] != crcs).any(axis=1))
         faults = {
             int(
                 rows[index]
@@ -317,50 +325,34 @@ class TarReader:
             "file do not match their CRC"
             for index in damaged[::-1].tolist()
         }
-        return Samples(data, first, counts, extensions, starts + BLOCK, sizes, faults)
+        return Samples(data, first, counts, list(extensions), which, starts + BLOCK, sizes, faults)
 
-    def _header(self) -> bytes | None:
-        """Returns the next header; None at the end of the file."""
-        header = self._read(BLOCK)
-        if header.strip(b"\0"):
-            return header
-        if header + self._read(BLOCK) != END or self._stream.read(1):
-            raise self._wrong("is no member, and not the end of the file")
-        return None
+    def _wrong(self, size: int, what: str) -> InputError:
+        return InputError(f"{self._uri}: damaged: what lies before byte {self._position + size} {what}")
 
-    def _data(self, size: int) -> bytes:
-        """Returns the data of a member, with what fills them up."""
-        if size > MAX_RECORD_BYTES:
-            raise self._wrong(f"has {size} bytes")
-        return self._read(size + -size % BLOCK)
+    def _take(self, size: int) -> bytes:
+        self._need(size)
+        taken = bytes(self._data[:size])
+        self._position, self._data = self._position + size, self._data[size:]
+        return taken
 
-    def _wrong(self, what: str) -> InputError:
-        return InputError(f"{self._uri}: damaged: what lies before byte {self._position} {what}")
+    def _need(self, size: int) -> None:
+        self._fill(size)
+        if missing := max(size - len(self._data), 0):
+            raise InputError(
+                f"{self._uri}: cut off: {missing} bytes are missing behind byte {self._position + len(self._data)}"
+            )
 
-    def _read(self, size: int) -> bytes:
-        parts, missing = [], size
-        while missing:
-            part = self._stream.read(min(missing, _READ_BYTES))
-            if not part:
-                raise InputError(
-                    f"{self._uri}: cut off: {missing} bytes are missing behind byte {self._position + size - missing}"
-                )
-            parts.append(part)
-            missing -= len(part)
-        self._position += size
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _octal_or_zero(header: bytes) -> int:
-    """Returns the size in a header; 0 if there is none, which the check of the header then finds."""
-    digits = header[_SIZE : _SIZE + _SIZE_DIGITS]
-    return int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else 0
+    def _fill(self, size: int) -> None:
+        """Reads until so many bytes are there, or the file ends."""
+        while (missing := size - len(self._data)) > 0 and (part := self._stream.read(min(missing, _READ_BYTES))):
+            self._data += part
 
 
 def _head_header(name: bytes, size: int, crc: bytes) -> bytes:
     header = _BLANK[None].copy()
-    header[:, :100] = np.frombuffer(name.ljust(100, b"\0"), np.uint8)
-    header[:, _SIZE : _SIZE + _SIZE_DIGITS] = _octal(np.array([size]), _SIZE_DIGITS)
+    header[:, NAME] = np.frombuffer(name.ljust(NAME.stop, b"\0"), np.uint8)
+    header[:, SIZE] = _octal(np.array([size]), _SIZE_DIGITS)
     header[:, _CRC] = np.frombuffer(crc, np.uint8)
     _sign(header, header.sum(axis=1, dtype=np.int64))
     return header.tobytes()
@@ -369,4 +361,4 @@ def _head_header(name: bytes, size: int, crc: bytes) -> bytes:
 def head_member(name: bytes, data: bytes) -> bytes:
     """Returns a member without a key."""
     filled = data + bytes(-len(data) % BLOCK)
-    return _head_header(name, len(data), b"%08x" % google_crc32c.value(filled)) + filled
+    return _head_header(name, len(data), b"%08x" % crc32c.extend(0, filled)) + filled

@@ -1,12 +1,14 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The frames of a TFRecord block: where the records are, and whether their CRCs are right."""
+"""The frames of a TFRecord block: where the records are, and whether their CRCs are right. And members of tar files."""
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 import numpy as np
+
+from penstock.io.kernel.shared import tar
 
 
 cdef extern from "reuse.h" nogil:
@@ -16,6 +18,7 @@ cdef extern from "reuse.h" nogil:
 
 cdef extern from "crc32c.h" nogil:
     void crc32c_init()
+    uint32_t crc32c_value(const uint8_t* data, size_t size)
     uint32_t crc32c_masked(const uint8_t* data, size_t size)
 
 
@@ -161,3 +164,80 @@ cdef inline uint32_t _load32(const uint8_t* at) noexcept nogil:
 
 cdef inline uint64_t _load64(const uint8_t* at) noexcept nogil:
     return _load32(at) | <uint64_t>_load32(at + 4) << 32
+
+
+cdef enum:
+    _BLOCK = 512
+    _KEY_BYTES = 10
+    _NAME_BYTES = 90
+    _SIZE_START = 124
+    _SIZE_END = 135
+
+cdef enum:
+    IS_CUT = 0
+    IS_NEXT = 1
+    IS_ZEROS = 2
+    IS_LONG = 3
+
+
+def follow_members(
+    const unsigned char[::1] data not None, int64_t start, bytes first_name not None, int64_t limit, int64_t most
+):
+    """See `penstock.io.kernel.pure.frames`."""
+    cdef int64_t size = data.shape[0], count = 0, at = start, length, end, missing = 0
+    cdef int stop = IS_CUT
+    cdef const uint8_t* first = &data[0] if size else NULL
+    cdef const uint8_t* name = first_name
+    cdef bint is_first
+    if not 0 <= start <= size or len(first_name) != _NAME_BYTES:
+        raise ValueError("a member must begin in the data, and the name have 90 bytes")
+    cdef int64_t room = (size - start) // _BLOCK
+    sizes, are_first, crcs = np.empty(room, np.int64), np.empty(room, np.bool_), np.empty(room, np.uint32)
+    cdef int64_t[::1] own_sizes = sizes
+    cdef uint8_t[::1] own_first = are_first.view(np.uint8)
+    cdef uint32_t[::1] own_crcs = crcs
+    with nogil:
+        while True:
+            missing = at + _BLOCK - size
+            if missing > 0:
+                break
+            is_first = memcmp(first + at + _KEY_BYTES, name, _NAME_BYTES) == 0
+            length = _member_size(first + at)
+            if _is_zero(first + at):
+                stop = IS_ZEROS
+            elif is_first and at >= limit:
+                stop = IS_NEXT
+            elif length > most:
+                stop = IS_LONG
+            if stop != IS_CUT:
+                break
+            end = at + _BLOCK + (length + _BLOCK - 1) // _BLOCK * _BLOCK
+            missing = end - size
+            if missing > 0:
+                break
+            own_sizes[count] = length
+            own_first[count] = is_first
+            own_crcs[count] = crc32c_value(first + at + _BLOCK, end - at - _BLOCK)
+            count += 1
+            at = end
+    return tar.Members(sizes[:count], are_first[:count], crcs[:count], at, stop, max(missing, 0))
+
+
+cdef int64_t _member_size(const uint8_t* header) noexcept nogil:
+    cdef int64_t size = 0
+    cdef int place
+    for place in range(_SIZE_START, _SIZE_END):
+        if not 48 <= header[place] <= 55:
+            return 0
+        size = size * 8 + header[place] - 48
+    return size
+
+
+cdef bint _is_zero(const uint8_t* block) noexcept nogil:
+    cdef uint8_t found = 0
+    cdef int place
+    if block[0]:
+        return False
+    for place in range(_BLOCK):
+        found |= block[place]
+    return not found

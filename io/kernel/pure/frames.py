@@ -1,4 +1,4 @@
-"""Finds the records in the frames of a TFRecord block, and checks their CRCs."""
+"""Finds the records in the frames of a TFRecord block, and checks their CRCs; and the members in a tar file."""
 
 import functools
 import struct
@@ -6,6 +6,7 @@ import struct
 import google_crc32c
 import numpy as np
 
+from penstock.io.kernel.shared.tar import BLOCK, IS_CUT, IS_LONG, IS_NEXT, IS_ZEROS, NAME, Members, member_size
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
 # Memory of so many bytes, as a buffer to write to; that of the kernel has held other blocks before.
@@ -99,3 +100,42 @@ def _crc_terms() -> tuple[np.uint32, np.ndarray]:
         for index in range(8)
     ]
     return np.uint32(zeros), np.array(terms, np.uint32)
+
+
+def follow_members(
+    data: bytes | bytearray | memoryview, start: int, first_name: bytes, limit: int, most: int
+) -> Members:
+    """Follows the sizes of the members of a tar file; a header without a size has 0.
+
+    Args:
+      data: bytes of the file.
+      start: where a member begins in them.
+      first_name: the name of a member that begins a record, from its tenth byte on, of `NAME.stop - 10` bytes.
+      limit: no record that begins here or later is followed.
+      most: a member with more bytes is too long.
+    """
+    view = memoryview(data)
+    sizes: list[int] = []
+    are_first: list[bool] = []
+    crcs: list[int] = []
+    at, stop, missing = start, IS_CUT, 0
+    while not (missing := max(at + BLOCK - len(view), 0)):
+        header = bytes(view[at : at + BLOCK])
+        is_first = header[10 : NAME.stop] == first_name
+        size = member_size(header)
+        if not any(header):
+            stop = IS_ZEROS
+        elif is_first and at >= limit:
+            stop = IS_NEXT
+        elif size > most:
+            stop = IS_LONG
+        if stop != IS_CUT:
+            break
+        end = at + BLOCK + size + -size % BLOCK
+        if missing := max(end - len(view), 0):
+            break
+        sizes.append(size)
+        are_first.append(is_first)
+        crcs.append(google_crc32c.value(bytes(view[at + BLOCK : end])))
+        at = end
+    return Members(np.array(sizes, np.int64), np.array(are_first, bool), np.array(crcs, np.uint32), at, stop, missing)

@@ -1,4 +1,4 @@
-"""Where the values of a JSON document begin and end.
+"""Where the values of a JSON document begin and end, and the columns of documents that Penstock wrote.
 
 A document is a sequence of values; the items of an array at its top are values too. Only brackets and quotes are looked
 at, so what lies between the brackets of a value may not be JSON.
@@ -21,6 +21,7 @@ from penstock.io.kernel.shared.documents import (
     OPEN_VALUE,
     TRAILING_COMMA,
     Cut,
+    Level,
 )
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
@@ -84,6 +85,36 @@ def cut_values(data: bytes, state: int, final: bool) -> tuple[np.ndarray, np.nda
         at = place = error.place
         fault = error.fault
     return _ints(starts), _ints(ends), _ints(marks), Cut(state, at, fault, place)
+
+
+def parse_columns(
+    data: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    before: list[bytes],
+    after: bytes,
+    forms: Sequence[int],
+    lists: Sequence[int],
+) -> list[tuple[list[Level], np.ndarray]] | None:
+    """Parses documents that are known but for their values, without white space: what `json` of Python finds in them.
+
+    The compiled one gives up where any document is another, or has a value of another form, or one that only Python's
+    `json` takes; and for data of 2 GiB or more. This one always does: nothing in Python is faster than `json`.
+
+    Args:
+      data: uint8, where the documents are.
+      starts: int64[n], where each starts in the data.
+      ends: int64[n], where it ends.
+      before: what comes before each value, `{"a":`, `,"b":`.
+      after: what comes after the last value, `}`.
+      forms: of the values (`penstock.io.kernel.shared.documents`).
+      lists: in how many lists the values are.
+
+    Returns:
+      Of each column what is in no list, in one list, and so on, and the values themselves: zeros for nulls, and texts
+      behind each other, which may not be UTF-8. Or None, to give up.
+    """
+    return None
 
 
 def _ints(values: Sequence[int]) -> np.ndarray:

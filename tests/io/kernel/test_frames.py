@@ -1,4 +1,4 @@
-"""Frames of TFRecord: the kernel against numpy."""
+"""Frames of TFRecord, and members of tar files: the kernel against numpy."""
 
 import pytest
 from fuzz.agree import check_frames, outcome
@@ -31,3 +31,37 @@ def test_the_crcs_of_records_are_checked_by_others_if_one_says_so(module):
     assert (bad_length, absurd, bad_data) == (38, -1, 19)
     *_, bad_length, absurd, bad_data = module.scan(data, 100, False)
     assert (bad_length, absurd, bad_data) == (38, -1, -1)
+
+
+NAME = b"json".ljust(90, b"\0")
+
+
+@st.composite
+def members(draw):
+    name = draw(st.sampled_from([NAME, b"json7".ljust(90, b"\0"), b"\0" * 90]))
+    size = draw(st.sampled_from([0, 1, 511, 512, 513, 2000]))
+    digits = draw(st.sampled_from([b"%011o" % size, b"%011d" % 8, b" " * 11, b"7" * 11, b"\0" * 11]))
+    data = draw(st.sampled_from([b"\0", b"\xff"])) * (size + -size % 512)
+    return b"000000000." + name + b"\0" * 24 + digits + b"\0" * 377 + data
+
+
+@given(
+    st.lists(members() | st.just(bytes(512)), max_size=4).map(b"".join),
+    st.integers(0, 600),
+    st.sampled_from([0, 512]),
+    st.sampled_from([0, 512, 1024, 1 << 40]),
+    st.sampled_from([1, 512, 1 << 40]),
+)
+def test_kernel_and_python_find_the_same_members(data, left_out, start, limit, most):
+    data = data[: max(len(data) - left_out, 0)]
+    start = min(start, len(data))
+    first, second = (module.follow_members(data, start, NAME, limit, most) for module in (compiled, pure))
+    assert [array.tolist() for array in first[:3]] == [array.tolist() for array in second[:3]]
+    assert [array.dtype for array in first[:3]] == [array.dtype for array in second[:3]]
+    assert first[3:] == second[3:]
+
+
+@pytest.mark.parametrize(("start", "name"), [(-1, NAME), (513, NAME), (0, b"json")])
+def test_members_must_begin_in_the_data(start, name):
+    with pytest.raises(ValueError, match="must begin in the data"):
+        compiled.follow_members(bytes(512), start, name, 0, 0)

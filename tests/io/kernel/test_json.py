@@ -2,14 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import twins
 
+from penstock.io.kernel import native
 from penstock.io.kernel.shared import documents
-from penstock.io.kernel.shared.documents import AFTER, BETWEEN, FIRST, NEXT, Cut
+from penstock.io.kernel.shared.documents import AFTER, BETWEEN, FIRST, FLOATS, INTS, NEXT, TEXTS, Cut
 
 MODULES = twins.each("json")
 
@@ -72,3 +74,38 @@ def test_states_and_faults(module, data, state, final, values, expected):
     starts, ends, _, cut = module.cut_values(data, state, final)
     assert [data[start:end] for start, end in zip(starts, ends, strict=True)] == values
     assert cut == expected
+
+
+def columns_of(module, data, starts=(0,), ends=None, before=(b'{"a":',), after=b"}", forms=(INTS,), lists=(0,)):
+    ends = np.array([len(data)] if ends is None else ends, np.int64)
+    content, starts = np.frombuffer(data, np.uint8), np.array(starts, np.int64)
+    return module.parse_columns(content, starts, ends, list(before), after, forms, lists)
+
+
+@pytest.mark.skipif(not native.ENABLED, reason="the twin parses nothing")
+def test_columns_of_documents():
+    one, other = b'{"a":[1.5,null,1e-30],"b":"x\\n"}', b'{"a":null,"b":null}'
+    data, bounds = one + b"  " + other, ([0, len(one) + 2], [len(one), len(one + other) + 2])
+    native_json = twins.both("json")[0]
+    found = columns_of(native_json, data, *bounds, [b'{"a":', b',"b":'], b"}", (FLOATS, TEXTS), (1, 0))
+    (lists, floats), (texts, content) = found
+    assert [level.length for level in (*lists, *texts)] == [2, 3, 2]
+    assert [level.valid.tolist() for level in (*lists, *texts)] == [[True, False], [True, False, True], [True, False]]
+    assert (lists[0].starts.tolist(), lists[1].starts, texts[0].starts.tolist()) == ([0, 3, 3], None, [0, 2, 2])
+    assert floats.tolist() == [1.5, 0.0, 1e-30]
+    assert content.tobytes() == b"x\n"
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "changes", [{"data": b'{"a":1.0}'}, {"data": b'{"a": 1}'}, {"data": b'{"b":1}'}, {"data": b""}, {"lists": (99,)}]
+)
+def test_other_documents_are_given_up(module, changes):
+    assert columns_of(module, **{"data": b'{"a":1}', **changes}) is None
+
+
+@pytest.mark.skipif(not native.ENABLED, reason="the twin looks at nothing")
+@pytest.mark.parametrize("changes", [{"ends": [8]}, {"starts": [-1]}, {"starts": [7], "ends": [6]}, {"starts": []}])
+def test_documents_must_lie_in_the_data(changes):
+    with pytest.raises(ValueError, match="document"):
+        columns_of(twins.both("json")[0], b'{"a":1}', **changes)

@@ -67,9 +67,13 @@ class SampleReader(ShardReader):
     def _taker(self, codec: SampleCodec, samples: Samples, path: str) -> Callable[[np.ndarray], Rows]:
         def take(rows: np.ndarray) -> Rows:
             at = np.arange(len(rows))
-            faults = {
-                row: f"{path}: {samples.faults[number]}" for row, number in enumerate(rows) if number in samples.faults
-            }
+            faults = {}
+            if samples.faults:
+                faults = {
+                    row: f"{path}: {samples.faults[number]}"
+                    for row, number in enumerate(rows)
+                    if number in samples.faults
+                }
             at = self.keep_good(self.nothing(len(rows)), faults, at).at
             # The numbers of the rows among those that have no fault.
             is_good = np.ones(len(samples), bool)

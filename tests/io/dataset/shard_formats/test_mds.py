@@ -12,8 +12,15 @@ from shards import write
 import penstock
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.options import Addition
-from penstock.io.dataset.shard_formats import load_format, mds
-from penstock.io.dataset.shard_formats.mds_samples import MdsCodec, MdsReader, columns_of, config_text, file_head
+from penstock.io.dataset.shard_formats import load_format, mds, mds_samples
+from penstock.io.dataset.shard_formats.mds_samples import (
+    Column,
+    MdsCodec,
+    MdsReader,
+    columns_of,
+    config_text,
+    file_head,
+)
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.reserved import SPLIT
@@ -53,6 +60,27 @@ def stored(rows):
 def read(content):
     reader = MdsReader(io.BytesIO(content), "x.mds")
     return [row for samples in reader.pieces() for row in reader.decode(samples).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    "text", ["null", '["a"', "[1]", '["\\ud800"]', '["\\u00e9",null]', '["a", "b"]', "[]", '["\x7f"]']
+)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_lists_of_texts_are_what_json_of_python_reads(text, is_there, monkeypatch):
+    codec = MdsCodec([Column("tags", "json", pa.list_(pa.string()), nullable=True)])
+    sample = np.uint32(len(text)).tobytes() + text.encode() + bytes([is_there])
+    data, offsets = np.frombuffer(sample * 2, np.uint8), np.arange(3) * len(sample)
+
+    def decoded():
+        try:
+            return codec.decode(data, offsets)
+        except ValueError as error:
+            return str(error)
+
+    found = decoded()
+    monkeypatch.setattr(mds_samples, "text_array", lambda *_: None)
+    assert decoded() == found
+    assert isinstance(found, str) or found.to_pylist() == [{"tags": json.loads(text) if is_there else None}] * 2
 
 
 def test_a_sample_is_what_mosaicml_says():
