@@ -33,7 +33,7 @@ lock: | $(BIN)/uv ## choose the newest versions that pyproject.toml allows, and 
 $(BIN)/uv:
 	$(MAKE) install
 
-newest: install ## the demo and some tests with the newest versions, and which package breaks them
+newest: install ## the demo and some tests with the newest versions, where newer than locked, and which package breaks them
 	$(BIN)/python requirements/newest.py
 
 kernel: $(VENV)/.kernel ## compile io/kernel/ again, after a change there
@@ -55,8 +55,9 @@ test: kernel ## the tests, in WORKERS=2 processes; PROFILE=full: on more made-up
 packaging: install ## build wheel and sdist, install them on each Python, without a compiler too, and with the oldest versions
 	$(BIN)/python -m pytest -n $(WORKERS) -m packaging tests/packaging
 
+# In the order of the folders: by the number of tests, as xdist has it, the longest files would come last, one after the other.
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
-	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'integration or slow'
+	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'integration or slow'
 
 kills: install ## all that may end a stream, on Prism and on Flink, each end on a stream of its own; takes long, as root
 	PENSTOCK_PLAIN_BEAM=1 PENSTOCK_TEST_KILLS=full $(BIN)/python -m pytest -m integration -rP tests/integration/test_kills.py
