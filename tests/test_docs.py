@@ -242,8 +242,8 @@ def _codes() -> set[str]:
     """Texts that are passed as the code of a `Reason`, or stand in a table of them."""
     codes = set()
     for folder in ("io", "transforms"):
-        for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
+        for text in [path.read_text() for path in (ROOT / folder).rglob("*.py")]:
+            for node in ast.walk(ast.parse(text)) if _CODE.search(text) else ():
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CODE.fullmatch(node.value):
                     codes.add(node.value)
     return codes - {"avro.schema", "avro.codec"}  # keys of an Avro header
