@@ -325,8 +325,8 @@ def _ordered(numbers: Any) -> Any:
 def _tensorflow_rows(bound: Any, batch: pa.RecordBatch, suspected: Sequence[int]) -> tuple[pa.Array, dict[int, str]]:
     """The rows that TensorFlow's graph computes, as lists, and the others with what it says.
 
-    Rows that are suspected are tried one by one; all others together, and halved where one of them fails too. A row that
-    is suspected and does not fail is not among the lists.
+    Rows that are suspected are tried one by one; all others together, and halved where one of them fails too. A row
+    that is suspected and does not fail is not among the lists.
     """
     columns = {item.name: graph_column(batch, item.name, item.kind)[0] for item in bound.inputs}
     specs = {
