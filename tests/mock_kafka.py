@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from penstock.io.kafka import consumer, read
+from penstock.io.kafka import consumer, offsets, read
 
 PARTITIONS = 4
 
@@ -50,10 +50,11 @@ class MockKafka:
 
 @contextlib.contextmanager
 def mock_kafka(brokers: int = 1) -> Iterator[MockKafka]:
-    """A broker, for as long as the block lasts. Who reads to its end need not wait: it is not far away."""
+    """A broker, for as long as the block lasts. Nobody need wait for it: it is not far away."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(read, "_POLL_SECONDS", 0.02)
         patch.setitem(consumer._DEFAULTS, "fetch.wait.max.ms", 5)
+        patch.setattr(offsets, "_REQUEST_SECONDS", 0.5)
         kafka = MockKafka(brokers)
         yield kafka
         kafka.producer.flush(5)
