@@ -164,8 +164,8 @@ def test_what_is_printed_meanwhile_to_a_stdout_that_is_no_terminal_stays_there(t
 
 @pytest.fixture(scope="module")
 def logged() -> tuple[str, str]:
-    """What is sent to a log that is due to get a line each minute, then one each eighth of a second."""
-    code = f"{_JOB}\nrun(60)\nprint('then', file=sys.stderr)\nrun(0.125)"
+    """What is sent to a log that is due to get a line each minute, then twenty each second."""
+    code = f"{_JOB}\nrun(60)\nprint('then', file=sys.stderr)\nrun(0.05)"
     environment = os.environ | {"FORCE_COLOR": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "the end\nthe end\n"
@@ -189,7 +189,7 @@ def test_a_log_gets_a_line_once_in_a_while(logged):
 
 def test_a_terminal_that_knows_no_cursor_is_a_log():
     sent = on_a_terminal(
-        "-c", f"{_WORK}\nwith showing_progress(0.125), progress_bar('working', PHASES): work()", TERM="dumb"
+        "-c", f"{_WORK}\nwith showing_progress(0.05), progress_bar('working', PHASES): work()", TERM="dumb"
     )
     assert "\x1b" not in sent
     assert "reading: " in sent
@@ -234,5 +234,5 @@ with showing_progress(0.1), progress_bar(STREAM.name, [STREAM]):
     progress.tell_positions({"kafka://a:1/t/0": progress.ReadPosition(1_000_000, 5, 10)})
     time.sleep(0.15)
     progress.add(rows=10)
-    time.sleep(0.35)
+    time.sleep(0.6)
 """

@@ -59,12 +59,15 @@ def test_a_window_that_cannot_be_read_is_read_at_the_next_look(tmp_path, content
 
 
 def test_a_log_gets_a_line_before_and_after_the_first_window(tmp_path, capsys):
-    def lines():
+    def wait_for(text):
+        shown, deadline = "", time.monotonic() + 60
         with showing_progress(0.1), showing_windows(str(tmp_path), 0.03):
-            time.sleep(0.4)
-        return capsys.readouterr().err.splitlines()
+            while text not in shown:
+                assert time.monotonic() < deadline, shown
+                time.sleep(0.02)
+                shown += capsys.readouterr().err
 
-    assert lines()[-1].startswith("streaming: 0 rows/s, 0 published, 0 rows, 0:00:0")
+    wait_for("streaming: 0 rows/s, 0 published, 0 rows, 0:00:0")
     write(tmp_path, 0)
     text = "1 published, 3 rejected, 2 late, published up to 2026-01-01T00:01:00Z, 10 rows"
-    assert f"streaming: 0 rows/s, {text}" in lines()[-1]
+    wait_for(f"streaming: 0 rows/s, {text}")
