@@ -22,7 +22,8 @@ $(VENV)/.installed: pyproject.toml setup.py $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Penstock needs Python 3.11, 3.12 or 3.13; name one that you have: make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	@echo "Installing into $(VENV): 3 GB, mostly TensorFlow; takes about 3 minutes, once."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # pip would use one core; some packages hold files of other Pythons
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.kernel $@
 
@@ -33,7 +34,7 @@ lock: | $(BIN)/uv ## choose the newest versions that pyproject.toml allows, and 
 $(BIN)/uv:
 	$(MAKE) install
 
-newest: install ## the demo and some tests with the newest versions, and which package breaks them
+newest: install ## the demo and some tests with the newest versions, where newer than locked, and which package breaks them
 	$(BIN)/python requirements/newest.py
 
 kernel: $(VENV)/.kernel ## compile io/kernel/ again, after a change there
@@ -55,8 +56,9 @@ test: kernel ## the tests, in WORKERS=2 processes; PROFILE=full: on more made-up
 packaging: install ## build wheel and sdist, install them on each Python, without a compiler too, and with the oldest versions
 	$(BIN)/python -m pytest -n $(WORKERS) -m packaging tests/packaging
 
+# In the order of the folders: by the number of tests, as xdist has it, the longest files would come last, one after the other.
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
-	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'integration or slow'
+	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'integration or slow'
 
 kills: install ## all that may end a stream, on Prism and on Flink, each end on a stream of its own; takes long, as root
 	PENSTOCK_PLAIN_BEAM=1 PENSTOCK_TEST_KILLS=full $(BIN)/python -m pytest -m integration -rP tests/integration/test_kills.py

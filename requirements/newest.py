@@ -4,8 +4,9 @@
 
     make newest
 
-What is locked was tested together; what a newcomer's `pip install` resolves to next week was not. So this makes an
-environment of its own with the newest of everything, says how that differs from the lock, and runs the demo, a job from
+What is locked was tested together; what a newcomer's `pip install` resolves to next week was not. So this resolves the
+newest of everything. Where that is the lock, `make demo` and `make test` run with it already: there is nothing to try.
+Where it is not, this makes an environment of its own, says how it differs from the lock, and runs the demo, a job from
 each format, and the tests of what a dependency changes most easily. When one of them fails, it goes back to the locked
 version of half the packages, then of half of those, until it knows which one did it. The mend is a fix or a bound.
 """
@@ -107,6 +108,26 @@ def find_culprit(changed: Sequence[Change], passes_without: Callable[[Sequence[C
     return changed[passes - 1]
 
 
+def pinned(text: str) -> dict[str, str]:
+    """Package to version, of lines such as `name==version`; other lines say nothing of versions.
+
+    >>> pinned("A_b==1.0\\n-e .\\n")
+    {'a-b': '1.0'}
+    """
+    pairs = (line.split("==") for line in text.splitlines() if "==" in line)
+    return {_normal(name): version for name, version in pairs}
+
+
+def resolved() -> dict[str, str]:
+    """Package to version of the newest of everything that pyproject.toml allows, for this Python and this machine.
+
+    Raises:
+      subprocess.CalledProcessError: when there is no such set; uv has then said which packages disagree.
+    """
+    where = ("--python", sys.executable, "--extra", "dev", "pyproject.toml")
+    return pinned(_uv("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--upgrade", *where, capture=True))
+
+
 @dataclasses.dataclass(frozen=True)
 class Environment:
     """A virtual environment that packages are moved in."""
@@ -129,9 +150,7 @@ class Environment:
 
     def versions(self) -> dict[str, str]:
         """Package to version of all that is installed."""
-        frozen = _uv("pip", "freeze", "--python", self.python, "--exclude-editable", capture=True)
-        pairs = (line.split("==") for line in frozen.splitlines() if "==" in line)
-        return {_normal(name): version for name, version in pairs}
+        return pinned(_uv("pip", "freeze", "--python", self.python, "--exclude-editable", capture=True))
 
     def install(self, pins: Sequence[str]) -> None:
         """Moves packages to exact versions, whatever others say."""
@@ -166,18 +185,22 @@ def checks(python: str, scratch: pathlib.Path) -> tuple[Check, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 when all checks pass with the newest versions, 1 when one fails."""
+    """Returns 0 when all checks pass with the newest versions, or when those are the locked ones; 1 when one fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--venv", default=".venv-newest", metavar="DIR", help="(default: %(default)s)")
     environment = Environment(ROOT / parser.parse_args(argv).venv)
+    locked = locked_versions(LOCK.read_text())
     try:
+        if resolved() == locked:
+            print(f"{_table([])}, all of them, with which make demo and make test run: nothing to try", flush=True)
+            return 0
         environment.create()
     except subprocess.CalledProcessError:
         print(
             "newest: the bounds of pyproject.toml allow no set of packages, or one of them does not install; see above"
         )
         return 1
-    changed = changes(locked_versions(LOCK.read_text()), environment.versions())
+    changed = changes(locked, environment.versions())
     print(_table(changed), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         failed = [check for check in checks(environment.python, pathlib.Path(scratch)) if not _passes(check)]

@@ -8,7 +8,8 @@ import pathlib
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -36,10 +37,16 @@ settings.register_profile("quick", settings.get_profile("full"), max_examples=20
 settings.load_profile("quick")  # pytest reads --hypothesis-profile=full later than this
 
 
-def pytest_collection_finish():
-    """What came with all tests stays: not to look at these 800,000 objects for garbage saves a tenth of the time."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What comes with all tests stays: not to look at these 800,000 objects for garbage saves a tenth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,3 +79,12 @@ def beam_of_the_tests():
     """With PENSTOCK_PLAIN_BEAM, as in `make integration`, pipelines of tests meet Beam as it is."""
     with contextlib.nullcontext() if os.environ.get("PENSTOCK_PLAIN_BEAM") else quick_runner():
         yield
+
+
+@pytest.fixture(scope="session")
+def emulator_of(tmp_path_factory) -> Iterator[Callable[[str], Any]]:
+    """An object store by its scheme, which runs from when it is first asked for; a test takes a bucket of its own."""
+    from services.object_stores import emulators  # needs deploy/, which few tests do
+
+    with emulators(tmp_path_factory.mktemp("stores")) as found:
+        yield found

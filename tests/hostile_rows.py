@@ -1,5 +1,7 @@
 """Rows of hostile values, 12,000 of each kind, for tests that hold one engine against another."""
 
+import functools
+
 import numpy as np
 import pyarrow as pa
 
@@ -126,7 +128,9 @@ def _times(rng: np.random.Generator) -> list[str]:
     return found
 
 
-def _rows() -> dict[str, tuple[Feature, list]]:
+@functools.cache
+def hostile_rows() -> dict[str, tuple[Feature, list]]:
+    """Returns each column and its rows by its name."""
     rng = np.random.default_rng(17)
     ints = (rng.integers(_LEAST // 2, _GREATEST // 2, ROWS) >> rng.integers(32, 63, ROWS)).tolist()
     wide = (rng.integers(_LEAST, _GREATEST, ROWS) >> rng.integers(0, 63, ROWS)).tolist()
@@ -163,17 +167,16 @@ def _rows() -> dict[str, tuple[Feature, list]]:
     return found
 
 
-HOSTILE = _rows()
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
 
 def hostile_batch() -> pa.RecordBatch:
     """Returns all columns, in Arrow's types; lists where a row may have several values."""
     arrays = []
-    for feature, rows in HOSTILE.values():
+    for feature, rows in hostile_rows().values():
         kind = _TYPES[feature.kind]
         arrays.append(pa.array([_plain(row) for row in rows], pa.list_(kind) if feature.multivalued else kind))
-    return pa.record_batch(arrays, list(HOSTILE))
+    return pa.record_batch(arrays, list(hostile_rows()))
 
 
 def _plain(row: object) -> object:

@@ -8,7 +8,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
+
+from penstock.io.kafka import consumer, offsets, read
 
 PARTITIONS = 4
 
@@ -47,10 +50,14 @@ class MockKafka:
 
 @contextlib.contextmanager
 def mock_kafka(brokers: int = 1) -> Iterator[MockKafka]:
-    """A broker, for as long as the block lasts."""
-    kafka = MockKafka(brokers)
-    yield kafka
-    kafka.producer.flush(5)
+    """A broker, for as long as the block lasts. Nobody need wait for it: it is not far away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read, "_POLL_SECONDS", 0.02)
+        patch.setitem(consumer._DEFAULTS, "fetch.wait.max.ms", 5)
+        patch.setattr(offsets, "_REQUEST_SECONDS", 0.5)
+        kafka = MockKafka(brokers)
+        yield kafka
+        kafka.producer.flush(5)
 
 
 def json_messages(rows: Iterable[Mapping[str, Any]], partitions: int = PARTITIONS) -> Iterator[dict[str, Any]]:

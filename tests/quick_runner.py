@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+from apache_beam.internal import pickler
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.worker import statecache
-from apache_beam.transforms import core
+from apache_beam.runners.worker import bundle_processor, statecache
+from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
 
 from penstock.io.beam.local.overhead import less_overhead
@@ -37,6 +38,9 @@ def quick_runner() -> Iterator[None]:
             (decorators.IOTypeHints, "from_callable", staticmethod(_read_once(decorators.IOTypeHints.from_callable))),
             (pipeline_options, "_BeamArgumentParser", _Parser),
             (PipelineOptions, "get_all_options", _but_for_warnings(PipelineOptions.get_all_options)),
+            (pickler, "loads", _with_windowing(pickler.loads)),
+            (bundle_processor, "pickler", _PicklesOnce()),
+            (ptransform, "pickler", _CopiesWhatIsThere()),
         ):
             stack.enter_context(_replaced(module, name, value))
         yield
@@ -91,6 +95,66 @@ def _but_for_warnings(all_options: Callable[..., dict[str, Any]]) -> Callable[..
         return {} if display_warnings else all_options(self, *args, **kwargs)
 
     return of
+
+
+class _Fn(tuple[Any, ...]):
+    """A DoFn and its arguments, as they were unpickled, with the bytes that they were unpickled from."""
+
+    pickled: bytes
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...], pickled: bytes) -> "_Fn":
+        fn = cls(values)
+        fn.pickled = pickled
+        return fn
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return _Fn.of(found, self.pickled) if isinstance(found, tuple) and key == slice(None, -1) else found
+
+    def __add__(self, other: Any) -> "_Fn":
+        return _Fn.of(super().__add__(other), self.pickled)
+
+
+class _Windowed(bytes):
+    """A DoFn as it is in the graph, and beside it the windowing that a worker adds."""
+
+    windowing: Any
+
+
+class _Pickler:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(pickler, name)
+
+
+class _PicklesOnce(_Pickler):
+    """A worker unpickles each DoFn, adds the windowing to it, pickles it, and unpickles that."""
+
+    def loads(self, pickled: bytes) -> Any:
+        found = pickler.loads(pickled)
+        return _Fn.of(found, pickled) if type(found) is tuple else found
+
+    def dumps(self, value: Any) -> bytes:
+        if not isinstance(value, _Fn):
+            return pickler.dumps(value)
+        windowed = _Windowed(value.pickled)
+        windowed.windowing = value[-1]
+        return windowed
+
+
+def _with_windowing(loads: Callable[..., Any]) -> Callable[..., Any]:
+    def of(pickled: bytes, *args: Any, **kwargs: Any) -> Any:
+        found = loads(pickled, *args, **kwargs)
+        return (*found[:-1], pickled.windowing) if isinstance(pickled, _Windowed) else found
+
+    return of
+
+
+class _CopiesWhatIsThere(_Pickler):
+    """Each step pickles and unpickles its arguments, which are mostly none."""
+
+    def roundtrip(self, value: Any) -> Any:
+        return type(value)() if type(value) in (tuple, dict) and not value else pickler.roundtrip(value)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,6 @@
 """Object stores for tests: moto for all, Azurite and fake-gcs-server for those that run as `integration`."""
 
-import pathlib
-
 import pytest
-from services.object_stores import S3, Azure, Gcs, azurite_program, fake_gcs_program, running
-
-# Where what is built or installed once is kept.
-_PROGRAMS = pathlib.Path.home() / ".cache" / "penstock-tests"
 
 ALL_STORES = [
     "s3",
@@ -15,21 +9,10 @@ ALL_STORES = [
 ]
 
 
-@pytest.fixture(scope="module", params=ALL_STORES)
-def emulator(request, tmp_path_factory):
+@pytest.fixture(params=ALL_STORES)
+def emulator(request, emulator_of):
     """Each store, one after the other."""
-    with running(_emulator(request.param, tmp_path_factory.mktemp(request.param))) as started:
-        yield started
-
-
-def _emulator(scheme, folder):
-    match scheme:
-        case "s3":
-            return S3(folder)
-        case "az":
-            return Azure(folder, azurite_program(_PROGRAMS))
-        case _:
-            return Gcs(folder, fake_gcs_program(_PROGRAMS))
+    return emulator_of(request.param)
 
 
 @pytest.fixture

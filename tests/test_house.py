@@ -64,8 +64,10 @@ def modules() -> Mapping[str, pathlib.Path]:
     return {module_of(path): path for path in found}
 
 
-def imported(path: pathlib.Path) -> Iterator[tuple[str, int]]:
+@functools.cache
+def imported(path: pathlib.Path) -> tuple[tuple[str, int], ...]:
     """What a Python file imports of ours, as `module` or `module.name`, and in which line."""
+    found: list[tuple[str, int]] = []
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -73,7 +75,8 @@ def imported(path: pathlib.Path) -> Iterator[tuple[str, int]]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        yield from ((name, node.lineno) for name in names if name.partition(".")[0] in ("penstock", "pipelines"))
+        found += ((name, node.lineno) for name in names if name.partition(".")[0] in ("penstock", "pipelines"))
+    return tuple(found)
 
 
 def owner(name: str) -> str | None:

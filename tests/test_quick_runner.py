@@ -3,11 +3,13 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 import pytest
+from apache_beam.internal import pickler
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners.worker import statecache
+from apache_beam.runners.worker import bundle_processor, statecache
 from apache_beam.testing.util import assert_that, equal_to
-from apache_beam.transforms import core, userstate
+from apache_beam.transforms import core, ptransform, userstate
+from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.typehints import decorators
 from quick_runner import quick_runner
 
@@ -75,6 +77,7 @@ def test_what_callers_do_to_an_answer_stays_with_them():
 
 def test_beam_is_as_before_afterwards():
     modules = (core, statecache, decorators, pipeline_options, decorators.IOTypeHints, PipelineOptions)
+    modules += (pickler, bundle_processor, ptransform)
     before = [dict(vars(module)) for module in modules]
     with pytest.raises(KeyError), quick_runner():
         raise KeyError
@@ -87,3 +90,18 @@ def test_lambdas_and_state_work_beside_each_other():
         found = rows | beam.Map(lambda value: (value % 2, value)) | beam.ParDo(Count())
         largest = found | beam.CombinePerKey(max)
         assert_that(largest, equal_to([(0, 5), (1, 5)]))
+
+
+class Closes(beam.DoFn):
+    def process(self, value, window=beam.DoFn.WindowParam):
+        yield value, float(window.end)
+
+
+def test_a_worker_knows_the_windows_of_each_step():
+    with quick_runner(), beam.Pipeline("FnApiRunner") as pipeline:
+        rows = pipeline | beam.Create(range(4)) | beam.Map(lambda value: TimestampedValue(value, value))
+        for seconds, ends in ((2, [2, 2, 4, 4]), (3, [3, 3, 3, 6])):
+            found = (
+                rows | str(seconds) >> beam.WindowInto(FixedWindows(seconds)) | f"{seconds}s" >> beam.ParDo(Closes())
+            )
+            assert_that(found, equal_to(list(enumerate(ends))), label=f"of {seconds} s", reify_windows=False)

@@ -77,6 +77,7 @@ def test_changes_are_of_versions_that_both_have():
     assert changes({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "4", "d": "5"}) == [Change("b", "2", "4")]
 
 
+LOCKED = "".join(f"{name}=={version}\n" for name, version in locked_versions(LOCK).items())
 CHANGED = [Change(name, "1", "2") for name in "abcdefg"]
 
 
@@ -105,6 +106,22 @@ def test_what_is_said_names_the_package_and_the_mend():
     assert "the demo fails with duckdb 2.0.1 and passes with 2.0.0" in said
     assert "bound duckdb in pyproject.toml" in said
     assert "fails with the locked versions too" in newest._verdict(check, None)
+
+
+def test_where_the_newest_versions_are_the_locked_ones_nothing_is_installed(monkeypatch, capsys):
+    monkeypatch.setattr(newest, "_uv", lambda command, what, *_, **__: LOCKED if what == "compile" else None)
+    assert newest.main([]) == 0
+    assert "newest: the lock holds the newest versions, all of them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("differs", [f"{LOCKED}another==1\n", re.sub(r"(?m)^duckdb==.*$", "duckdb==9", LOCKED)])
+def test_where_they_differ_all_is_tried(monkeypatch, capsys, differs):
+    monkeypatch.setattr(newest, "_uv", lambda *_, **__: differs)
+    tried = []
+    monkeypatch.setattr(newest.Check, "passes", lambda check: not tried.append(check.name))
+    assert newest.main([]) == 0
+    assert len(tried) == 3
+    assert ("duckdb" in capsys.readouterr().out) == ("duckdb==9" in differs)
 
 
 def test_a_check_passes_when_all_of_its_commands_do():

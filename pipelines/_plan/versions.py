@@ -1,5 +1,6 @@
 """Versions of packages."""
 
+import functools
 import importlib.metadata
 
 from penstock import __version__
@@ -9,10 +10,13 @@ _PACKAGES = ("apache-beam", "pyarrow", "numpy", "isal", "tensorflow-metadata", "
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that shape the bytes of a dataset, as far as they are installed."""
-    versions = {"penstock": __version__}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    versions = {package: version for package in _PACKAGES if (version := _installed(package)) is not None}
+    return {"penstock": __version__, **versions}
+
+
+@functools.cache
+def _installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from examples.stream import demo, produce
-from mock_kafka import mock_kafka
+from mock_kafka import PARTITIONS, mock_kafka
 
 from penstock.io.errors import ConfigError
 
@@ -27,10 +27,8 @@ def test_shares_of_late_and_wrong_payments():
 
 
 def consumed(address: str, topic: str, count: int) -> list[dict]:
-    consumer = confluent_kafka.Consumer(
-        {"bootstrap.servers": address, "group.id": "g", "auto.offset.reset": "earliest", "log_level": 0}
-    )
-    consumer.subscribe([topic])
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": address, "group.id": "g", "log_level": 0})
+    consumer.assign([confluent_kafka.TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     messages = []
     while len(messages) < count:
         messages += consumer.consume(count - len(messages), timeout=10)

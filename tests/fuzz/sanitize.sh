@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The kernel under AddressSanitizer and UBSan, built in a copy: its tests, and SECONDS of fuzzing. Needs gcc.
+# The kernel under AddressSanitizer and UBSan, built in a copy: its tests, and SECONDS of fuzzing beside them. Needs gcc.
 #
 #   tests/fuzz/sanitize.sh [PYTHON] [SECONDS]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$(realpath -s "${1:-.venv/bin/python}")
-seconds=${2:-30}
+seconds=${2:-45}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 
@@ -22,6 +22,8 @@ LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.
 export LD_PRELOAD
 "$python" -c 'from penstock.io.kernel import native; assert native.ENABLED, "the kernel was not built"
 assert native.__file__.startswith("'"$copy"'"), native.__file__'
-"$python" tests/fuzz/fuzz_decode.py --seed "$(date +%s)" --seconds "$seconds"
+"$python" tests/fuzz/fuzz_decode.py --seed "$(date +%s)" --seconds "$seconds" & fuzz=$!
+trap 'kill "$fuzz" 2>/dev/null || true; rm -rf "$copy"' EXIT
 mapfile -t tests < <(grep -rlE "import twins|io\.kernel" tests/fuzz tests/io --include="test_*.py" --exclude-dir=kafka)
 "$python" -m pytest -q -n 2 -p no:cacheprovider --hypothesis-profile=full "${tests[@]}"
+wait "$fuzz"

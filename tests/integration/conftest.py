@@ -22,7 +22,7 @@ from deploy.kafka.broker import KafkaBroker, broker_jars
 from deploy.prism import prism_binary
 from pytorch.folder import pytorch_folder
 from services.fault_proxy.client import FaultProxy, fault_proxy
-from services.object_stores import S3, Azure, Emulator, Gcs, ObjectStore, azurite_program, fake_gcs_program, running
+from services.object_stores import Emulator, ObjectStore
 from services.packages import CACHE, package_folder
 
 AXE = "axe-core@4.14.1"
@@ -182,27 +182,24 @@ def flink_cluster(tmp_path_factory, flink_jar) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory) -> Iterator[Emulator]:
+def s3(emulator_of) -> Emulator:
     """A store that speaks S3; a test takes a bucket of its own."""
     need_packages("moto", "flask_cors")
-    with running(S3(tmp_path_factory.mktemp("s3"))) as store:
-        yield store
+    return emulator_of("s3")
 
 
 @pytest.fixture(scope="session")
-def azure(tmp_path_factory) -> Iterator[Emulator]:
+def azure(emulator_of) -> Emulator:
     """A store that speaks Azure's blobs."""
     need("node", "npm")
-    with running(Azure(tmp_path_factory.mktemp("azure"), azurite_program(CACHE))) as store:
-        yield store
+    return emulator_of("az")
 
 
 @pytest.fixture(scope="session")
-def gcs(tmp_path_factory) -> Iterator[Emulator]:
+def gcs(emulator_of) -> Emulator:
     """A store that speaks Google's API."""
     need("go")
-    with running(Gcs(tmp_path_factory.mktemp("gcs"), fake_gcs_program(CACHE))) as store:
-        yield store
+    return emulator_of("gs")
 
 
 @pytest.fixture(params=["s3", "azure", "gcs"])

@@ -83,10 +83,13 @@ def _metadata(wheel: pathlib.Path) -> email.message.Message:
         return email.parser.Parser().parsestr(archive.read(name).decode())
 
 
+# With Cython and a compiler, what pip would make of the sdist is the wheel.
 @pytest.mark.parametrize(
-    ("without", "has_kernel"), [("", True), ("Cython", True), ("compiler", False)], ids=["all", "no_cython", "no_cc"]
+    ("artifact", "without", "has_kernel"),
+    [("wheel", "", True), ("sdist", "Cython", True), ("sdist", "compiler", False)],
+    ids=["wheel", "no_cython", "no_cc"],
 )
-def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path, without, has_kernel):
+def test_it_installs_as_on_a_worker(artifact, without, has_kernel, tmp_path, request):
     """Workers have the dependencies and install without build isolation."""
     python = _worker(tmp_path / "worker")
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
@@ -96,7 +99,7 @@ def test_the_sdist_installs_as_on_a_worker(sdist, tmp_path, without, has_kernel)
         variables["PYTHONPATH"] = str(tmp_path)
     if without == "compiler":
         variables["CC"] = "no-such-compiler"
-    run(*command, "--no-build-isolation", sdist, **variables)
+    run(*command, "--no-build-isolation", request.getfixturevalue(artifact), **variables)
     code = (
         "import penstock, penstock.io, penstock.transforms, pipelines.prepare\n"
         "from penstock.io.kernel import native; print(native.ENABLED)\n"

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import dataclasses
 import email.utils
+import functools
 import hashlib
 import hmac
 import itertools
@@ -21,10 +22,11 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from deploy.flink.service import Service, free_port
+from services.packages import CACHE
 
 FAKE_GCS_SERVER = "v1.56.1"
 _FAKE_GCS_MODULE = "github.com/fsouza/fake-gcs-server"
@@ -208,6 +210,31 @@ def running(emulator: Emulator) -> Iterator[Emulator]:
         yield emulator
     finally:
         emulator.stop()
+
+
+@contextlib.contextmanager
+def emulators(folder: pathlib.Path) -> Iterator[Callable[[str], Emulator]]:
+    """Starts the store of a scheme when it is first asked for; they run for as long as the block lasts.
+
+    Args:
+      folder: takes what they write; the programs that are built or installed for them are kept for all (`CACHE`).
+    """
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def emulator_of(scheme: str) -> Emulator:
+            own = folder / scheme
+            own.mkdir()
+            match scheme:
+                case S3.scheme:
+                    emulator: Emulator = S3(own)
+                case Azure.scheme:
+                    emulator = Azure(own, azurite_program(CACHE))
+                case _:
+                    emulator = Gcs(own, fake_gcs_program(CACHE))
+            return stack.enter_context(running(emulator))
+
+        yield emulator_of
 
 
 def azurite_program(folder: pathlib.Path) -> pathlib.Path:

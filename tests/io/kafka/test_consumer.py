@@ -93,13 +93,12 @@ def test_records_until_an_offset():
 def poll_all(reader, count):
     records = {}
     while sum(len(part.values) for parts in records.values() for part in parts) < count:
-        for place, part in reader.poll(0.5).records.items():
+        for place, part in reader.poll(0.05).records.items():
             records.setdefault(place, []).append(part)
     return {place: [int(offset) for part in parts for offset in part.offsets] for place, parts in records.items()}
 
 
-def test_a_poll_is_sorted_by_topic_and_partition(monkeypatch):
-    monkeypatch.setenv("PENSTOCK_KAFKA_FETCH_WAIT_MAX_MS", "10")
+def test_a_poll_is_sorted_by_topic_and_partition():
     with mock_kafka() as kafka:
         for topic in ("t", "u"):
             kafka.send(topic, json_messages({"n": number} for number in range(8)))
@@ -109,7 +108,7 @@ def test_a_poll_is_sorted_by_topic_and_partition(monkeypatch):
         assert reader.positions == {("t", 0): 2, ("u", 0): 2, ("t", 3): 2}
         reader.assign(reader.positions)
         while not reader.at_end():
-            assert reader.poll(0.5).records == {}
+            assert reader.poll(0.05).records == {}
         reader.assign({("t", 0): 1})
         assert not reader.at_end()
         assert poll_all(reader, 1) == {("t", 0): [1]}

@@ -50,7 +50,8 @@ def kafka():
 
 def read(kafka, topic):
     """(partition, key, value) of all messages."""
-    consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": "test", "enable.partition.eof": True})
+    settings = {"bootstrap.servers": kafka.address, "group.id": "test", "fetch.wait.max.ms": 5}
+    consumer = Consumer({**settings, "enable.partition.eof": True})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     found, ended = [], 0
     while ended < PARTITIONS:

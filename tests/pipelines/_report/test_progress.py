@@ -15,12 +15,14 @@ from pipelines._report.progress import Rate
 _WORK = """
 import fcntl, struct, sys, termios, time
 from penstock.io.beam import progress
+from pipelines._report import progress as shown
 from pipelines._report.phases import PUBLISH, READ, WRITE
 from pipelines._report.progress import progress_bar, showing_progress
 
 PHASES = [READ, WRITE, PUBLISH]
+shown._FRAMES_PER_SECOND = 40
 
-def work(_=None, seconds=1.0):
+def work(_=None, seconds=0.4):
     time.sleep(seconds / 3)
     progress.plan(bytes=1_000_000, parts=1, written=2_000_000, shards=4)
     for step in range(1, 11):
@@ -39,11 +41,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines._run.job import run_pipeline
 
-def run(log_seconds):
+def run(log_seconds, seconds=0.4):
     with showing_progress(log_seconds):
         for _ in range(2):
             with run_pipeline(PipelineOptions([]), "working", PHASES) as pipeline:
-                _ = pipeline | beam.Create([1]) | beam.Map(work)
+                _ = pipeline | beam.Create([1]) | beam.Map(work, seconds)
     print("the end")
 """
 
@@ -69,7 +71,7 @@ def frames_of(lines: Sequence[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def sent() -> str:
-    return on_a_terminal("-c", f"{_JOB}\nrun(60)")
+    return on_a_terminal("-c", f"{_JOB}\nrun(60, seconds=1.0)")  # a rate takes a second
 
 
 def test_shows_title_bytes_rows_and_rejects(sent):
@@ -162,8 +164,8 @@ def test_what_is_printed_meanwhile_to_a_stdout_that_is_no_terminal_stays_there(t
 
 @pytest.fixture(scope="module")
 def logged() -> tuple[str, str]:
-    """What is sent to a log that is due to get a line each minute, then three each second."""
-    code = f"{_JOB}\nrun(60)\nprint('then', file=sys.stderr)\nrun(0.3)"
+    """What is sent to a log that is due to get a line each minute, then twenty each second."""
+    code = f"{_JOB}\nrun(60)\nprint('then', file=sys.stderr)\nrun(0.05)"
     environment = os.environ | {"FORCE_COLOR": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "the end\nthe end\n"
@@ -187,7 +189,7 @@ def test_a_log_gets_a_line_once_in_a_while(logged):
 
 def test_a_terminal_that_knows_no_cursor_is_a_log():
     sent = on_a_terminal(
-        "-c", f"{_WORK}\nwith showing_progress(0.3), progress_bar('working', PHASES): work()", TERM="dumb"
+        "-c", f"{_WORK}\nwith showing_progress(0.05), progress_bar('working', PHASES): work()", TERM="dumb"
     )
     assert "\x1b" not in sent
     assert "reading: " in sent
@@ -198,7 +200,7 @@ def test_an_empty_input_is_no_division_by_zero():
         "-c",
         "import time\nfrom penstock.io.beam import progress\nfrom pipelines._report.phases import READ\n"
         "from pipelines._report.progress import progress_bar\n"
-        "with progress_bar('working', [READ]): progress.plan(bytes=0, parts=0); progress.add(rows=0); time.sleep(0.5)\n"
+        "with progress_bar('working', [READ]): progress.plan(bytes=0, parts=0); progress.add(rows=0); time.sleep(0.3)\n"
         "print('done')",
     )
 
@@ -226,11 +228,11 @@ from penstock.io.beam import progress
 from pipelines._report.phases import STREAM
 from pipelines._report.progress import progress_bar, showing_progress
 
-with showing_progress(0.3), progress_bar(STREAM.name, [STREAM]):
+with showing_progress(0.1), progress_bar(STREAM.name, [STREAM]):
     progress.add(rows=10, late=3, windows=1, final=1)
     progress.tell(open=2)
     progress.tell_positions({"kafka://a:1/t/0": progress.ReadPosition(1_000_000, 5, 10)})
-    time.sleep(0.4)
+    time.sleep(0.15)
     progress.add(rows=10)
-    time.sleep(0.8)
+    time.sleep(0.6)
 """

@@ -25,10 +25,12 @@ KINDS = [("tfrecord", "gzip"), ("arrayrecord", "none"), ("parquet", "zstd"), ("w
 # The program ends while threads read, or wait for room.
 ENDS = """
 import sys, penstock
-batches = penstock.load(sys.argv[1]).shuffle(1, 50).prefetch(int(sys.argv[2]), shards=5).batches(64)
-print(sum(map(len, batches)) + sum(map(len, batches)))
-one = iter(batches)
-next(one)
+loops = []
+for buffer_bytes in (1000, 8 << 20):
+    batches = penstock.load(sys.argv[1]).shuffle(1, 50).prefetch(buffer_bytes, shards=5).batches(64)
+    print(sum(map(len, batches)) + sum(map(len, batches)))
+    loops.append(iter(batches))
+    next(loops[-1])
 """
 
 FORKS = """
@@ -179,11 +181,9 @@ def test_damage_is_found_in_its_place(plain, tmp_path):
         list(loaded.batches(50))
 
 
-@pytest.mark.parametrize("buffer_bytes", [1000, 8 << 20])
-def test_a_program_may_end_while_threads_read(dataset, buffer_bytes):
-    program = [sys.executable, "-c", ENDS, dataset, str(buffer_bytes)]
-    done = subprocess.run(program, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{2 * ROWS}\n", "")
+def test_a_program_may_end_while_threads_read(dataset):
+    done = subprocess.run([sys.executable, "-c", ENDS, dataset], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{2 * ROWS}\n" * 2, "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from helpers import local_pipeline
-from hostile_rows import HOSTILE, hostile_batch
+from hostile_rows import hostile_batch, hostile_rows
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.io.errors import ConfigError, RunnerError, StorageError
@@ -177,7 +177,7 @@ def _flushed(column: pa.Array) -> pa.Array:
 
 def _schema() -> schema_pb2.Schema:
     schema = schema_pb2.Schema()
-    kinds = {name: feature.kind for name, (feature, _) in HOSTILE.items()}
+    kinds = {name: feature.kind for name, (feature, _) in hostile_rows().items()}
     kinds |= dict.fromkeys(("near", "same"), Kind.FLOAT) | dict.fromkeys(("small", "modest"), Kind.INT)
     kinds |= dict.fromkeys(("never", "key", "moment"), Kind.BYTES)
     for name in _batch().schema.names:
