@@ -243,7 +243,7 @@ def test_compact_then_clean(dataset, capsys):
         penstock.load(dataset, "train", version=1)
 
 
-def test_retain(dataset, capsys):
+def test_retain(dataset, made, capsys, caplog):
     """The second span has its date in its name, and the first one is as old as the test."""
     manifest = manifest_of(dataset)
     old = dataclasses.replace(manifest.spans[0], date="2020-01-01T00:00:00Z")
@@ -255,6 +255,9 @@ def test_retain(dataset, capsys):
     assert ([span["name"] for span in done["spans"]], done["version"]) == (["2026-11-27"], 3)
     assert list(verify_dataset(str(dataset))) == []
     assert told(capsys, spans.retain, dataset, "365d", "--json")["version"] == 3
+    assert append(made, dataset)[0] == 0
+    assert "1 input was in the dataset until penstock retain, and left out" in caplog.text
+    assert manifest_of(dataset).dataset_version == 3
     code, err = job(dataset, "2026-11-27", run=spans.drop_span)
     assert (code, "no span would be left" in err) == (2, True)
 

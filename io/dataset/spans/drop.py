@@ -5,9 +5,9 @@ import datetime
 from collections.abc import Callable, Collection, Iterator
 
 from penstock.io.dataset.layout import Staging, lock_path
-from penstock.io.dataset.manifest import Manifest, Span, read_manifest
+from penstock.io.dataset.manifest import Manifest, Span, by_time, read_manifest
 from penstock.io.dataset.spans.append import current_of, remove_unpublished, replace_manifest
-from penstock.io.dataset.spans.whole import of_spans, with_spans
+from penstock.io.dataset.spans.whole import of_spans, with_retired, with_spans
 from penstock.io.errors import ConfigError
 from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import remove_folder
@@ -30,8 +30,14 @@ def dataset_with_spans(output: str) -> Manifest:
     return with_spans(manifest)
 
 
-def drop_spans(output: str, names: Collection[str], operation: str) -> Manifest:
+def drop_spans(output: str, names: Collection[str], operation: str, for_good: bool = False) -> Manifest:
     """Publishes a version of a dataset without some spans, and returns its manifest.
+
+    Args:
+      output: the folder of the dataset.
+      names: of the spans.
+      operation: what is done, as in `Manifest.operation`.
+      for_good: whether the manifest remembers the inputs of these spans as retired, so that nobody adds them again.
 
     Raises:
       ConfigError: when the dataset has no such span, or no other one would be left.
@@ -50,6 +56,8 @@ def drop_spans(output: str, names: Collection[str], operation: str) -> Manifest:
         if not staging.is_final:
             remove_unpublished(output, () if current is None else current.files())
         new = of_spans(before, left, staging.run_id, created, operation)
+        if for_good:
+            new = with_retired(new, before, names)
         replace_manifest(staging, current, new, version)
     return new
 
@@ -70,8 +78,8 @@ def find_spans(manifest: Manifest, names: Collection[str]) -> list[Span]:
 
 def older_than(manifest: Manifest, moment: datetime.datetime) -> list[Span]:
     """Returns the spans whose date is before a moment, UTC."""
-    text = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-    return [span for span in manifest.spans if span.date < text]
+    text = by_time(f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+    return [span for span in manifest.spans if by_time(span.date) < text]
 
 
 @contextlib.contextmanager

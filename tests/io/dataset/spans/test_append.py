@@ -182,8 +182,11 @@ def test_a_name_that_is_taken_and_names_that_are_none(tmp_path):
     publish(stage(tmp_path, rows(0, 10), span="a"))
     with pytest.raises(ConfigError, match="--span a: the dataset has a span of this name"):
         publish(stage(tmp_path, rows(10, 10), span="a"))
-    with pytest.raises(ConfigError, match="a span must be named with letters"):
-        Addition("a/b")
+    for name in ("a/b", "", "a\nb", "-a", "x" * 201):
+        with pytest.raises(ConfigError, match="a span must be named with at most 200 letters"):
+            Addition(name)
+    with pytest.raises(ConfigError, match=r"a span must be named with at most 200 letters.*got 'a b'"):
+        compact_spans(str(tmp_path), [], "a b", None, lambda parts, target: False)
 
 
 def test_dropped_spans_stay_readable_as_a_version(tmp_path):
@@ -197,6 +200,12 @@ def test_dropped_spans_stay_readable_as_a_version(tmp_path):
     found = ids_of(tmp_path, "train") + ids_of(tmp_path, "eval")
     assert sorted(found) == list(range(10, 30))
     assert ids_of(tmp_path, "train", version=3) == expected("train", 30)
+    earlier = penstock.load(tmp_path, "train", version=3)
+    assert (earlier.version, penstock.load(tmp_path, "train").version) == (3, 4)
+    state = earlier.batches(4).state_dict()
+    earlier.batches(2).load_state_dict(state)
+    with pytest.raises(ConfigError, match=r"is of version 3 .* loaded is version 4: to go on with it.* with version=3"):
+        penstock.load(tmp_path, "train").batches(4).load_state_dict(state)
     with pytest.raises(ConfigError, match="no span would be left"):
         drop_spans(str(tmp_path), ["s1", "s2"], "")
     with pytest.raises(ConfigError, match="there is no span 's0'"):
@@ -226,7 +235,7 @@ def test_compaction_keeps_each_record(tmp_path, changes):
     after = read_manifest(str(tmp_path))
     assert list(verify_dataset(str(tmp_path))) == []
     assert [span.name for span in after.spans] == ["1", "2..4", "5", "6"]
-    assert after.spans[1].parts == ("2", "3", "4")
+    assert (after.spans[1].parts, after.operation) == (("2", "3", "4"), "compact 2, 3, 4")
     assert (after.rows_in, after.rows_out, after.splits) == (before.rows_in, before.rows_out, before.splits)
     assert len(after.shards) == 8
     for split in SPLITS:
@@ -236,6 +245,8 @@ def test_compaction_keeps_each_record(tmp_path, changes):
         assert again == order
     publish(stage(tmp_path, rows(60, 1).append_column("_shuffle_key", pa.array([0], pa.uint64())), **changes))
     assert read_manifest(str(tmp_path)).spans[-1].name == "7"
+    compact_spans(str(tmp_path), ["2..4", "5"], None, None, lambda parts, target: False)
+    assert [span.name for span in read_manifest(str(tmp_path)).spans] == ["1", "2..5", "6", "7"]
 
 
 def test_compaction_of_a_damaged_shard_publishes_nothing(tmp_path):
