@@ -20,6 +20,7 @@ from penstock.transforms.statistics.compute import compute_statistics
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.verify import verify_dataset
 from pipelines import check, compare, prepare, profile, replay, spans, status, verify
+from pipelines._jobs import replay as _replay
 
 
 def write_day(folder, day, count=30, more=""):
@@ -279,6 +280,30 @@ def test_replay_adds_what_it_repairs(dataset, tmp_path, capsys):
     assert told(capsys, replay.run, *flags[:3], "--json")["status"] == "nothing_to_do", "each file once"
     code, err = job(*flags, "--watch=1", run=replay.run)
     assert (code, "--append adds one replay to a dataset" in err) == (2, True)
+
+
+def test_dead_letters_are_replayed_with_the_flags_of_their_span(dataset):
+    """The second span has a delimiter and rules of its own; compacted with the first one, it keeps them."""
+    manifest = manifest_of(dataset)
+    first, second = manifest.spans
+    own = {"csv_delimiter": ";", "rules": "strict.yaml"}
+    changed = dataclasses.replace(second, provenance={**second.provenance, "options": own})
+    (dataset / "manifest.json").write_text(dataclasses.replace(manifest, spans=(first, changed)).to_json())
+    letters = _replay.letter_files([f"{dataset}/run-*/dead_letters/*.jsonl"])
+    found = _replay.inherited_flags(letters, ())
+    assert (found["csv_delimiter"], found["rules"], found["split_key"]) == (";", "strict.yaml", ["id"])
+    (dataset / "dead_letters").mkdir()
+    (dataset / "dead_letters" / "a.jsonl").write_text("")
+    both = _replay.letter_files([f"{dataset}/**/dead_letters/*.jsonl"])
+    with pytest.raises(
+        ConfigError, match=rf"{dataset}, span 1 and {dataset}, span {second.name} had a different --csv"
+    ):
+        _replay.inherited_flags(both, ())
+    assert _replay.inherited_flags(both, ("csv_delimiter", "rules"))["split_key"] == ["id"]
+    assert spans.compact([str(dataset)]) == 0
+    letters = _replay.letter_files([f"{dataset}/run-*/dead_letters/*.jsonl"])
+    with pytest.raises(ConfigError, match=r"had a different --csv_delimiter: pass it"):
+        _replay.inherited_flags(letters[-1:], ())
 
 
 def test_windows_are_put_together(tmp_path, capsys):

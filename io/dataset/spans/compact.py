@@ -138,9 +138,10 @@ def _span(spans: Sequence[Span], name: str, placed: Manifest, folder: str) -> Sp
 
 
 def _version(before: Manifest, spans: Sequence[Span], span: Span, placed: Manifest) -> Manifest:
-    names = {one.name for one in spans}
+    runs = {one.name: one.run_id for one in spans}
     inputs = [
-        {**one, "span": span.name} if one.get("span") in names else one for one in before.provenance.get("inputs", ())
+        {"part": runs[one["span"]], **one, "span": span.name} if one.get("span") in runs else one
+        for one in before.provenance.get("inputs", ())
     ]
     whole = dataclasses.replace(
         before,

@@ -2,16 +2,17 @@
 
 import contextlib
 import datetime
+import os
 from collections.abc import Callable, Collection, Iterator
 
-from penstock.io.dataset.layout import Staging, lock_path
+from penstock.io.dataset.layout import Staging, lock_path, staging_folders
 from penstock.io.dataset.manifest import Manifest, Span, by_time, read_manifest
 from penstock.io.dataset.spans.append import current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.whole import of_spans, with_retired, with_spans
 from penstock.io.errors import ConfigError
 from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import remove_folder
-from penstock.io.files.owned import owning
+from penstock.io.files.owned import owning, remove_abandoned
 from penstock.io.files.paths import is_local
 
 
@@ -84,13 +85,14 @@ def older_than(manifest: Manifest, moment: datetime.datetime) -> list[Span]:
 
 @contextlib.contextmanager
 def publishing(output: str, is_named: Callable[[Staging], bool] | None = None) -> Iterator[Staging]:
-    """The staging folder of what publishes without a pipeline.
+    """The staging folder of what publishes without a pipeline; on a disk, those of killed runs are removed first.
 
     What it leaves in a store is removed, unless `is_named` says that a manifest names it; None looks into the spans.
     """
     staging = Staging.new(output)
     with contextlib.ExitStack() as stack:
         if is_local(output):
+            remove_abandoned(os.path.join(output, name) for name in staging_folders(output, "ended"))
             stack.enter_context(owning(staging.directory))
         try:
             yield staging

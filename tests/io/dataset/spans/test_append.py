@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import shutil
 import threading
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from penstock.io.dataset.spans.versions import read_version, read_versions
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import folders
 from penstock.io.files.folders import list_files
+from penstock.io.files.owned import owning
 from penstock.transforms.verify import verify_dataset
 
 
@@ -247,6 +249,18 @@ def test_compaction_keeps_each_record(tmp_path, changes):
     assert read_manifest(str(tmp_path)).spans[-1].name == "7"
     compact_spans(str(tmp_path), ["2..4", "5"], None, None, lambda parts, target: False)
     assert [span.name for span in read_manifest(str(tmp_path)).spans] == ["1", "2..5", "6", "7"]
+
+
+def test_what_a_killed_compaction_left_goes_with_the_next_change(tmp_path):
+    dataset, left = tmp_path / "out", tmp_path / "out" / ".tmp-20261127T213300Z-0a1b2c3d"
+    for number in range(2):
+        publish(stage(dataset, rows(10 * number, 10)))
+    with owning(str(left)):
+        shutil.copy(left / "owner.lock", tmp_path)
+    (left / "runs").mkdir(parents=True)
+    shutil.move(tmp_path / "owner.lock", left)
+    drop_spans(str(dataset), ["1"], "drop-span 1")
+    assert not left.exists()
 
 
 def test_compaction_of_a_damaged_shard_publishes_nothing(tmp_path):
