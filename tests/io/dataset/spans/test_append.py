@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import threading
+import time
 
 import pyarrow as pa
 import pytest
@@ -16,7 +17,8 @@ import penstock
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.options import Addition
 from penstock.io.dataset.publish import read_outcome
-from penstock.io.dataset.spans.append import SpanFolder
+from penstock.io.dataset.spans import append
+from penstock.io.dataset.spans.append import SpanFolder, replace_manifest
 from penstock.io.dataset.spans.compact import compact_spans
 from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans
 from penstock.io.dataset.spans.versions import read_version, read_versions
@@ -25,6 +27,7 @@ from penstock.io.files import folders
 from penstock.io.files.folders import list_files
 from penstock.io.files.owned import owning
 from penstock.transforms.verify import verify_dataset
+from pipelines._inspect.clean import clean
 
 
 class Killed(BaseException):
@@ -261,6 +264,24 @@ def test_what_a_killed_compaction_left_goes_with_the_next_change(tmp_path):
     shutil.move(tmp_path / "owner.lock", left)
     drop_spans(str(dataset), ["1"], "drop-span 1")
     assert not left.exists()
+
+
+def test_what_is_just_being_published_is_not_cleaned(tmp_path, monkeypatch):
+    """A span whose folder is there, and whose manifest is not: cleaning waits for it."""
+    for number in range(2):
+        publish(stage(tmp_path, rows(10 * number, 10)))
+    cleaners = []
+
+    def clean_meanwhile(staging, *args):
+        cleaners.append(threading.Thread(target=clean, args=(str(tmp_path), (), time.time() + 60)))
+        cleaners[0].start()
+        cleaners[0].join(0.2)
+        replace_manifest(staging, *args)
+
+    monkeypatch.setattr(append, "replace_manifest", clean_meanwhile)
+    publish(stage(tmp_path, rows(20, 10)))
+    cleaners[0].join()
+    assert ids_of(tmp_path, "train") == expected("train", 30)
 
 
 def test_compaction_of_a_damaged_shard_publishes_nothing(tmp_path):
