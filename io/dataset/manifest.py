@@ -7,7 +7,7 @@ import hashlib
 import json
 import types
 from collections import abc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from penstock.io.beam.json_coder import from_fields
@@ -130,6 +130,14 @@ class Span:
     anomalies: tuple[Anomaly, ...] = ()
     parts: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _runs_of(run_id: str, provenance: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    parts = provenance.get("parts", ())
+    if not parts:
+        yield run_id, provenance
+    for part in parts:
+        yield from _runs_of(part["run_id"], part.get("provenance", {}))
 
 
 class SpanFolders:
@@ -292,6 +300,12 @@ class Manifest(ManifestFile):
             provenance={**self.provenance, **span.provenance, "inputs": inputs, "options": options},
             spans=(span,),
         )
+
+    def options_of(self, span: Span) -> Mapping[str, Mapping[str, Any]]:
+        """Returns the options of each run whose rows a span has, by run id; several of one that was put together."""
+        common = self.provenance.get("options", {})
+        runs = _runs_of(span.run_id, span.provenance)
+        return {run: {**common, **own.get("options", {})} for run, own in runs}
 
     def part_of_run(self, run_id: str) -> Self:
         """Returns what a run has published: its span, or the dataset as a whole."""

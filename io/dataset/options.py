@@ -43,7 +43,20 @@ INDEX_TYPE = "<u8"
 RUN_PREFIX = "run-"
 
 # A name stands in manifests, in messages and on command lines.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,199}")
+
+
+def check_span_name(name: str) -> None:
+    """Refuses a name that a span cannot have.
+
+    Raises:
+      ConfigError: for other characters than letters, digits and `_.:+-`, or more than 200.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "a span must be named with at most 200 letters, digits, '_', '-', '.', ':' and '+', such as 2026-11-27, "
+            f"got {name!r}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +69,12 @@ class Addition:
         the graph is built.
 
     Raises:
-      ConfigError: for a name with other characters than letters, digits and `_.:+-`.
+      ConfigError: for a name that a span cannot have.
     """
 
     span: str | None = None
     base: str | None = None
 
     def __post_init__(self) -> None:
-        if self.span is not None and not _NAME.fullmatch(self.span):
-            raise ConfigError(
-                f"a span must be named with letters, digits, '_', '-', '.', ':' and '+', such as 2026-11-27, got "
-                f"{self.span!r}"
-            )
+        if self.span is not None:
+            check_span_name(self.span)

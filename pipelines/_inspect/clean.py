@@ -1,15 +1,17 @@
 """What is no part of a dataset any more, and is deleted."""
 
 import datetime
+import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
-from penstock.io.dataset.layout import MANIFEST, STREAM, run_folders, staging_owner
+from penstock.io.dataset.layout import MANIFEST, STREAM, lock_path, run_folders, staging_owner
 from penstock.io.dataset.spans.versions import superseded
 from penstock.io.dataset.spans.windows import superseded_by_sets
 from penstock.io.dataset.windowed.manifest import read_window_manifests, read_window_sets
 from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import DataError
+from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import delete_files, list_entries
 from penstock.io.files.paths import FileEntry
 from penstock.transforms.leftovers import leftovers
@@ -37,20 +39,28 @@ def clean(dataset: str, faults: Iterable[Fault], since: float) -> list[str]:
             raise DataError(f"{dataset}: nothing is deleted, since {fault}")
         if fault.code == "file.orphan":
             unknown.add(fault.path)
+    # While it is held, no run on this machine publishes: what has no manifest yet gets none before it is deleted.
+    with alone(lock_path(dataset)):
+        gone = _gone(dataset, unknown, since)
+        delete_files(dataset, gone)
+    return sorted(gone)
+
+
+def _gone(dataset: str, orphans: Set[str], since: float) -> list[str]:
+    """The paths of what may go; the lock of the dataset is held."""
     files = list(list_entries(dataset))
     folders = {name for name in leftovers(dataset) if staging_owner(dataset, name) != "running"}
+    folders.discard(posixpath.basename(lock_path(dataset)))
     folders -= {_top(file) for file in files if file.modified >= since}
-    unknown |= _beside_windows(dataset, files, since)
+    unknown = {*orphans, *_beside_windows(dataset, files, since)}
     left_out = f"{datetime.datetime.fromtimestamp(since, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
     paths = [file.path for file in files]
     earlier = {**superseded(dataset, paths), **superseded_by_sets(dataset, paths)}
     unknown -= earlier.keys()
     unknown |= {path for path, time in earlier.items() if time <= left_out}
-    gone = [
+    return [
         file.path for file in files if file.modified < since and (file.path in unknown or _top(file) in folders)
     ]  # fmt: skip
-    delete_files(dataset, gone)
-    return sorted(gone)
 
 
 def _beside_windows(dataset: str, files: Sequence[FileEntry], since: float) -> set[str]:

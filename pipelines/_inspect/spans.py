@@ -10,7 +10,7 @@ from penstock.io.dataset.layout import SCHEMA
 from penstock.io.dataset.manifest import Manifest, Span
 from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans, find_spans, older_than
 from penstock.io.dataset.spans.versions import read_version, read_versions
-from penstock.io.dataset.spans.whole import with_spans
+from penstock.io.dataset.spans.whole import named, with_spans
 from penstock.io.errors import ConfigError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
@@ -149,7 +149,7 @@ def drop(options: DropSpanOptions) -> int:
     """Runs `drop-span`."""
     started, names = job_started(), tuple(dict.fromkeys(options.others))
     gone = find_spans(dataset_with_spans(options.dataset), names)
-    manifest = drop_spans(options.dataset, names, f"drop-span {', '.join(names)}")
+    manifest = drop_spans(options.dataset, names, f"drop-span {named(names)}")
     write_card(options.dataset)
     return tell(result_of(options.name, options.dataset, manifest, started, gone), options.arguments.json)
 
@@ -161,7 +161,7 @@ def retain(options: RetainOptions) -> int:
     old = older_than(before, datetime.datetime.now(datetime.UTC) - parse_duration(age))
     manifest = before
     if old and not options.arguments.dry_run:
-        manifest = drop_spans(options.dataset, [span.name for span in old], f"retain {age}")
+        manifest = drop_spans(options.dataset, [span.name for span in old], f"retain {age}", for_good=True)
         write_card(options.dataset)
     result = result_of(options.name, options.dataset, manifest, started, old, is_done=not options.arguments.dry_run)
     return tell(result, options.arguments.json)

@@ -52,7 +52,7 @@ def trace(contents: Contents, shard: StoredShard, number: int) -> TraceResult:
         return dataclasses.replace(found, why="the row had no origin when it was written")
     uri = uri.decode("utf-8", "surrogateescape") if isinstance(uri, bytes) else uri
     manifest = _manifest_of(contents.directory, shard)
-    flags = _reading(manifest.provenance.get("options", {}))
+    flags = _reading(_options_of(manifest, uri))
     found = dataclasses.replace(found, uri=uri, position=position, unit=origin_unit(uri, flags.format))
     if scheme_of(uri) is not None:
         return dataclasses.replace(found, why="messages of a topic are not fetched: read it there with its own tools")
@@ -72,6 +72,15 @@ def _manifest_of(directory: str, shard: StoredShard) -> Manifest | WindowManifes
         folder = SpanFolders(manifest.spans)(shard.path)
         return next((manifest.part_of(span) for span in manifest.spans if span.folder == folder), manifest)
     return manifest
+
+
+def _options_of(manifest: Manifest | WindowManifest, uri: str) -> Mapping[str, Any]:
+    """The options of the run that read an input: a span may have been put together of those of several runs."""
+    options: Mapping[str, Any] = manifest.provenance.get("options", {})
+    if not isinstance(manifest, Manifest) or not manifest.spans:
+        return options
+    run = next((one.get("part") for one in manifest.provenance.get("inputs", ()) if one.get("uri") == uri), None)
+    return manifest.options_of(manifest.spans[0]).get(str(run), options)
 
 
 def _reading(flags: Mapping[str, Any]) -> ReadingOptions:

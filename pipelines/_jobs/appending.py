@@ -2,17 +2,16 @@
 
 import dataclasses
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from penstock.io.dataset.layout import SCHEMA, TRANSFORM, WINDOWS
 from penstock.io.dataset.manifest import Manifest, read_manifest
 from penstock.io.dataset.options import Addition
-from penstock.io.dataset.spans.whole import name_of_new
-from penstock.io.errors import ConfigError, DataError
+from penstock.io.dataset.spans.whole import RETIRED, name_of_new
+from penstock.io.errors import ConfigError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
-from penstock.io.files.inputs import InputFile
 from penstock.io.reserved import keeps_origins
 from penstock.io.schema import load_schema, schema_fingerprint
 from penstock.io.sources.base import Source
@@ -21,6 +20,7 @@ from penstock.transforms.features.apply import transform_fingerprint
 from penstock.transforms.relax import schema_difference
 from penstock.transforms.splits.registry import KIND_FLAGS, SPLIT_FLAGS
 from pipelines._options.dataset import DatasetJobOptions
+from pipelines._plan.known import KnownInputs
 from pipelines._plan.plan import Plan
 
 _LOGGER = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Appending:
 
     Attributes:
       base: the dataset as it is; None if there is none yet.
-      skipped: inputs that are in it already.
+      skipped: inputs that are in it already, or were until `retain` dropped their span.
     """
 
     base: Manifest | None
@@ -163,7 +163,7 @@ class Appending:
         return ours
 
     def fresh(self, source: Source) -> "tuple[Appending, Source]":
-        """Returns the source without the files that are in the dataset, and remembers these.
+        """Returns the source without the files that are in the dataset, or have become too old, and remembers these.
 
         Raises:
           ConfigError: for a source that is no files.
@@ -175,12 +175,18 @@ class Appending:
             raise ConfigError(
                 f"--append adds files, since their names tell what is in the dataset, got {source.describe()}"
             )
-        known = _Known(self.base.provenance.get("inputs", ()))
-        skipped = tuple(file.uri for file in source.files if known.has(file))
-        if not skipped:
+        known = KnownInputs(self.base.provenance.get("inputs", ()))
+        retired = KnownInputs(self.base.provenance.get(RETIRED, ()))
+        present = [file.uri for file in source.files if known.has(file)]
+        taken = {*present}
+        too_old = [file.uri for file in source.files if file.uri not in taken and retired.has_same(file)]
+        taken.update(too_old)
+        if not taken:
             return self, source
-        _LOGGER.warning("%s", _told(skipped))
-        rest = tuple(file for file in source.files if file.uri not in {*skipped})
+        _tell(present, "is in the dataset already", "are in the dataset already")
+        _tell(too_old, "was in the dataset until penstock retain", "were in the dataset until penstock retain")
+        skipped = tuple(file.uri for file in source.files if file.uri in taken)
+        rest = tuple(file for file in source.files if file.uri not in taken)
         return dataclasses.replace(self, skipped=skipped), dataclasses.replace(source, files=rest)
 
     def check(self, plan: Plan, options: DatasetJobOptions) -> None:
@@ -247,45 +253,8 @@ def _text(split: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in split.items() if value not in (None, [], {}))
 
 
-def _told(skipped: Sequence[str]) -> str:
-    named = ", ".join(skipped[:_MAX_NAMED]) + (", ..." if len(skipped) > _MAX_NAMED else "")
-    which = "1 input is" if len(skipped) == 1 else f"{len(skipped):,} inputs are"
-    return f"{which} in the dataset already, and left out: {named}"
-
-
-class _Known:
-    """The inputs of a dataset, as its manifest remembers them."""
-
-    def __init__(self, inputs: Iterable[Mapping[str, Any]]):
-        self._by_uri: dict[str, Mapping[str, Any]] = {}
-        self._contents: dict[tuple[str, int, str], str] = {}
-        for one in inputs:
-            self._by_uri[one["uri"]] = one
-            if one.get("version"):
-                name = one["uri"].rpartition("/")[2]
-                self._contents[name, one.get("size", -1), one["version"]] = one["uri"]
-
-    def has(self, file: InputFile) -> bool:
-        """Whether the file is in the dataset: by its path; or by name, size and version, if it lies elsewhere now.
-
-        Raises:
-          DataError: when another version of it is.
-        """
-        one = self._by_uri.get(file.uri)
-        if one is None:
-            name = file.uri.rpartition("/")[2]
-            return bool(file.version) and (name, file.size, file.version) in self._contents
-        if file.crc32c and one.get("crc32c"):
-            same = file.crc32c == one["crc32c"] and file.size == one.get("size")
-        elif file.version and one.get("version"):
-            same = (file.size, file.version) == (one.get("size"), one["version"])
-        else:
-            same = (file.size, file.mtime) == (one.get("size"), one.get("mtime"))
-        if not same:
-            span = one.get("span", "1")
-            raise DataError(
-                f"{file.uri}: is in the dataset (span {span}) as it was before, with {one.get('size')} bytes, and has "
-                f"{file.size} now: its rows would be in it twice; drop that span first (penstock drop-span), or put "
-                "new rows into files of their own"
-            )
-        return True
+def _tell(left_out: Sequence[str], one: str, many: str) -> None:
+    if left_out:
+        named = ", ".join(left_out[:_MAX_NAMED]) + (", ..." if len(left_out) > _MAX_NAMED else "")
+        which = f"1 input {one}" if len(left_out) == 1 else f"{len(left_out):,} inputs {many}"
+        _LOGGER.warning("%s, and left out: %s", which, named)

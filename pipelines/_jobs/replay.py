@@ -5,12 +5,12 @@ import datetime
 import functools
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from penstock.io.columns.event_times import letter_times
 from penstock.io.dataset.layout import DEAD_LETTERS, PARKED, SCHEMA, TRANSFORM, dataset_of, new_run_id
-from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters
+from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, SpanFolders
 from penstock.io.dataset.windowed.manifest import WindowManifest, read_manifests
 from penstock.io.dead_letters.replay.claims import Claim, Claimed, claiming, is_claim
 from penstock.io.dead_letters.replay.format import DeadLetterFormat, payload_decoder
@@ -37,11 +37,12 @@ from pipelines._report.summary import tell
 from pipelines._run.job import is_local
 from pipelines._run.staging import restore
 
+# Flags that say how the bytes of a dead letter are read.
+_OF_ROWS = ("format", "partitioning", *decoder_options())
+
 # Flags that a replay takes from the run that wrote the dead letters.
 _INHERITED = (
-    "format",
-    "partitioning",
-    *decoder_options(),
+    *_OF_ROWS,
     "event_time",
     "schema_mode",
     "schema_warn",
@@ -58,6 +59,19 @@ _INHERITED = (
 
 # Flags of the run that wrote a dataset which say nothing of a replay that adds to it.
 _OF_REPLAY = ("dead_letters", "max_attempts", "reasons", "release", "max_reject_fraction", "watch", "format", "schema")
+
+
+# What a replay that adds to a dataset has from there, and not from the run that wrote the dead letters.
+_OF_DATASET = (
+    "label",
+    *SPLIT_FLAGS,
+    "seed",
+    "output_format",
+    "sequence_features",
+    "compression",
+    "index",
+    "keep_origin",
+)
 
 
 def run(options: ReplayOptions) -> int:
@@ -78,11 +92,16 @@ def completed(options: ReplayOptions) -> ReplayOptions:
     Raises:
       ConfigError: when runs with different flags wrote them.
     """
-    given = options.given | ({"transform"} if options.transform.features else set())
+    return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), _given(options)))
+
+
+def _given(options: ReplayOptions) -> set[str]:
+    """The flags that are given, and those that what is given decides."""
+    given = {*options.given, *(("transform",) if options.transform.features else ())}
     given |= {"compression", "sequence_features"} if "output_format" in given else set()
     given |= {"index"} if "compression" in given else set()
     given |= set(SPLIT_FLAGS) if given & set(KIND_FLAGS) else set()
-    return options.with_flags(inherited_flags(letter_files(options.input.dead_letters), given))
+    return given
 
 
 def letter_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
@@ -96,21 +115,46 @@ def inherited_flags(files: Sequence[InputFile], given: Collection[str]) -> dict[
     Raises:
       ConfigError: when two of the runs had different ones.
     """
+    runs = [
+        (source, _flags_of(dataset, manifest, has_schema="schema" in given))
+        for source, dataset, manifest in _runs_of(files)
+    ]
     found: dict[str, Any] = {}
-    sources: dict[str, str] = {}
+    for name in dict.fromkeys(name for _, flags in runs for name in flags if name not in given):
+        # Without a flag that says how a row is read, a run has read it in another way than one with it.
+        had = [(source, flags) for source, flags in runs if name in flags or name in _OF_ROWS]
+        values = [(source, *flags.get(name, (None, None))) for source, flags in had]
+        first, found[name], identity = values[0]
+        for source, _, other in values:
+            if other != identity:
+                raise ConfigError(
+                    f"the runs that wrote {first} and {source} had a different --{name}: pass it, or replay their dead "
+                    "letters apart"
+                )
+    return found
+
+
+def _runs_of(files: Sequence[InputFile]) -> Iterator[tuple[str, str, Manifest | WindowManifest]]:
+    """The runs that wrote files of dead letters: how messages name each, the folder of its dataset, and its manifest.
+
+    Of a dataset with spans these are the runs of the spans that the files lie in.
+    """
     for dataset in _datasets_of(files):
         manifest = next(read_manifests(dataset), None)
-        flags = {} if manifest is None else _flags_of(dataset, manifest, has_schema="schema" in given)
-        for name, (value, identity) in flags.items():
-            if name in given:
+        if not isinstance(manifest, Manifest) or not manifest.spans:
+            if manifest is not None:
+                yield dataset, dataset, manifest
+            continue
+        folder_of = SpanFolders(manifest.spans)
+        folders = {folder_of(file.uri.removeprefix(f"{dataset}/")) for file in files if _dataset_of(file) == dataset}
+        for span in manifest.spans:
+            if span.folder not in folders:
                 continue
-            if name in found and found[name][1] != identity:
-                raise ConfigError(
-                    f"the runs that wrote {sources[name]} and {dataset} had a different --{name}: pass it, or replay "
-                    "their dead letters apart"
-                )
-            found[name], sources[name] = (value, identity), dataset
-    return {name: value for name, (value, _) in found.items()}
+            part = manifest.part_of(span)
+            for run, options in manifest.options_of(span).items():
+                provenance = {**part.provenance, "options": options}
+                source = f"{dataset}, span {span.name}" + (f" ({run})" if run != span.run_id else "")
+                yield source, dataset, dataclasses.replace(part, provenance=provenance)
 
 
 def _dataset_of(file: InputFile) -> str:
@@ -225,7 +269,8 @@ def replay(options: ReplayOptions, files: Sequence[InputFile], run_id: str | Non
         restore(str(options.output.output))
     appending = Appending.begin(str(options.output.output)) if options.output.append else None
     if appending is not None:
-        options = appending.completed(options, _OF_REPLAY)
+        inherited = inherited_flags(files, _given(options))
+        options = appending.completed(options, {*_OF_REPLAY, *inherited} - {*_OF_DATASET})
     if not options.checks.schema:
         raise ConfigError("--schema is required: these dead letters do not lie in a dataset that has one")
     files = [file for file in files if not is_claim(file.uri)]

@@ -5,6 +5,7 @@ import dataclasses
 from typing import ClassVar
 
 from penstock.io.beam.durations import MILLISECOND, as_duration, parse_duration
+from penstock.io.dataset.options import check_span_name
 from penstock.io.errors import ConfigError
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, bare, byte_size, duration, flag
@@ -281,11 +282,13 @@ class CompactOptions(_SpansJobOptions):
         return self.arguments.given
 
     def check(self) -> None:
-        """Refuses what is no period.
+        """Refuses what is no period, and what is no name of a span.
 
         Raises:
           ConfigError: says what to give.
         """
         super().check()
+        if self.arguments.name is not None:
+            check_span_name(self.arguments.name)
         if self.arguments.period is not None:
             as_duration(self.arguments.period, "--period", MILLISECOND, MILLISECOND)

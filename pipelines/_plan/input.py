@@ -11,6 +11,7 @@ from penstock.io.reasons import Note
 from penstock.io.sources.base import Source, SourceRequest
 from penstock.io.sources.files import FileSource
 from penstock.io.sources.registry import open_source
+from pipelines._plan.known import with_ends
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,9 +30,14 @@ def open_input(request: SourceRequest, output: str) -> Source:
 
 
 def input_provenance(source: Source) -> dict[str, Any]:
-    """What a manifest says of the input: each part of it, and the lists that name them, if there are any."""
+    """What a manifest says of the input: each part of it, and the lists that name them, if there are any.
+
+    Raises:
+      InputError: when a file cannot be read.
+    """
     lists = [found.describe() for found in source.lists] if isinstance(source, FileSource) else []
-    return {"inputs": source.inputs(), **({"input_lists": lists} if lists else {})}
+    inputs = with_ends(source.inputs()) if isinstance(source, FileSource) else source.inputs()
+    return {"inputs": inputs, **({"input_lists": lists} if lists else {})}
 
 
 def look_at(source: Source) -> None:

@@ -27,7 +27,7 @@ def test_the_manifest_says_which_list():
     listed, plain = manifest_of(pathlib.Path("out")), manifest_of(pathlib.Path("plain"))
     assert listed.dataset_id == plain.dataset_id
     assert listed.provenance["inputs"] == plain.provenance["inputs"]
-    assert [entry.keys() for entry in plain.provenance["inputs"]] == 2 * [{"uri", "size", "mtime", "version"}]
+    assert [entry.keys() for entry in plain.provenance["inputs"]] == 2 * [{"uri", "size", "mtime", "version", "ends"}]
     [told] = listed.provenance["input_lists"]
     assert told.items() >= {"uri": "may.txt", "kind": "paths", "files": 2}.items()
     assert "input_lists" not in plain.provenance

@@ -20,6 +20,7 @@ from penstock.transforms.statistics.compute import compute_statistics
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.verify import verify_dataset
 from pipelines import check, compare, prepare, profile, replay, spans, status, verify
+from pipelines._jobs import replay as _replay
 
 
 def write_day(folder, day, count=30, more=""):
@@ -243,7 +244,7 @@ def test_compact_then_clean(dataset, capsys):
         penstock.load(dataset, "train", version=1)
 
 
-def test_retain(dataset, capsys):
+def test_retain(dataset, made, capsys, caplog):
     """The second span has its date in its name, and the first one is as old as the test."""
     manifest = manifest_of(dataset)
     old = dataclasses.replace(manifest.spans[0], date="2020-01-01T00:00:00Z")
@@ -255,6 +256,9 @@ def test_retain(dataset, capsys):
     assert ([span["name"] for span in done["spans"]], done["version"]) == (["2026-11-27"], 3)
     assert list(verify_dataset(str(dataset))) == []
     assert told(capsys, spans.retain, dataset, "365d", "--json")["version"] == 3
+    assert append(made, dataset)[0] == 0
+    assert "1 input was in the dataset until penstock retain, and left out" in caplog.text
+    assert manifest_of(dataset).dataset_version == 3
     code, err = job(dataset, "2026-11-27", run=spans.drop_span)
     assert (code, "no span would be left" in err) == (2, True)
 
@@ -276,6 +280,30 @@ def test_replay_adds_what_it_repairs(dataset, tmp_path, capsys):
     assert told(capsys, replay.run, *flags[:3], "--json")["status"] == "nothing_to_do", "each file once"
     code, err = job(*flags, "--watch=1", run=replay.run)
     assert (code, "--append adds one replay to a dataset" in err) == (2, True)
+
+
+def test_dead_letters_are_replayed_with_the_flags_of_their_span(dataset):
+    """The second span has a delimiter and rules of its own; compacted with the first one, it keeps them."""
+    manifest = manifest_of(dataset)
+    first, second = manifest.spans
+    own = {"csv_delimiter": ";", "rules": "strict.yaml"}
+    changed = dataclasses.replace(second, provenance={**second.provenance, "options": own})
+    (dataset / "manifest.json").write_text(dataclasses.replace(manifest, spans=(first, changed)).to_json())
+    letters = _replay.letter_files([f"{dataset}/run-*/dead_letters/*.jsonl"])
+    found = _replay.inherited_flags(letters, ())
+    assert (found["csv_delimiter"], found["rules"], found["split_key"]) == (";", "strict.yaml", ["id"])
+    (dataset / "dead_letters").mkdir()
+    (dataset / "dead_letters" / "a.jsonl").write_text("")
+    both = _replay.letter_files([f"{dataset}/**/dead_letters/*.jsonl"])
+    with pytest.raises(
+        ConfigError, match=rf"{dataset}, span 1 and {dataset}, span {second.name} had a different --csv"
+    ):
+        _replay.inherited_flags(both, ())
+    assert _replay.inherited_flags(both, ("csv_delimiter", "rules"))["split_key"] == ["id"]
+    assert spans.compact([str(dataset)]) == 0
+    letters = _replay.letter_files([f"{dataset}/run-*/dead_letters/*.jsonl"])
+    with pytest.raises(ConfigError, match=r"had a different --csv_delimiter: pass it"):
+        _replay.inherited_flags(letters[-1:], ())
 
 
 def test_windows_are_put_together(tmp_path, capsys):

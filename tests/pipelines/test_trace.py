@@ -144,16 +144,17 @@ def test_what_is_printed(tmp_path, capsys):
 
 def test_what_is_added_keeps_origins_if_the_dataset_does(tmp_path):
     dataset = prepared(tmp_path)
-    write_csv(tmp_path / "more.csv", ROWS[:9], ["x", "name"])
-    assert run_prepare("--append", "--input", tmp_path / "more.csv", "--output", dataset) == 0
+    write_jsonl(tmp_path / "more.dat", ROWS[:9])
+    assert run_prepare("--append", "--input", tmp_path / "more.dat", "--output", dataset, "--format", "json") == 0
     shard = next(one for one in manifest_of(dataset).shards if one.path.startswith("run-"))
-    assert traced(dataset, shard.path, "--record", 0)["uri"] == str(tmp_path / "more.csv")
-    assert spans.compact([str(dataset)]) == 0
+    assert traced(dataset, shard.path, "--record", 0)["uri"] == str(tmp_path / "more.dat")
+    for _ in range(2):
+        assert spans.compact([str(dataset)]) == 0
     (shard,) = manifest_of(dataset).shards
     found = [traced(dataset, shard.path, "--record", number) for number in range(69)]
     counts = collections.Counter(one["uri"] for one in found)
-    assert counts == {str(tmp_path / "in.csv"): 60, str(tmp_path / "more.csv"): 9}
-    assert {one["why"] for one in found} == {None}
+    assert counts == {str(tmp_path / "in.csv"): 60, str(tmp_path / "more.dat"): 9}
+    assert {one["why"] for one in found} == {None}, "each file is read as the run did that read it"
 
 
 def test_a_replay_keeps_the_origins_of_what_was_rejected(tmp_path):

@@ -12,10 +12,10 @@ from penstock.io.dataset.load.ahead import ahead
 from penstock.io.dataset.load.order import Shuffle, Taken, Turns, epoch_ranges, part_of_rank, remaining
 from penstock.io.dataset.load.rows import ONE_BY_ONE, AtOnce, Pieces, ordered_rows
 from penstock.io.dataset.load.shards.choose import open_reader
-from penstock.io.dataset.load.shards.contents import Contents, StoredShard
+from penstock.io.dataset.load.shards.contents import Contents, StoredShard, read_version_of
 from penstock.io.dataset.load.shards.ranges import Ranges, total_rows
 from penstock.io.dataset.load.shards.readers import Loss
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, PenstockError
 
 _T = TypeVar("_T")
 
@@ -262,7 +262,8 @@ class Batches(Generic[_T]):
         It has the epoch and, for each number of ranks that shared it in turn, how many rows each took.
         """
         taken = [[one.ranks, one.rows] for one in self._taken]
-        return {**self._reading.state(), "epoch": self.epoch, "taken": taken}
+        version = self._reading.contents.version
+        return {**self._reading.state(), "dataset_version": version, "epoch": self.epoch, "taken": taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state, perhaps one of another number of ranks or another batch size.
@@ -276,8 +277,9 @@ class Batches(Generic[_T]):
         for name, own in self._reading.state().items():
             if state.get(name) != own:
                 raise ConfigError(
-                    f"the state has {name} {state.get(name)!r}, and what is loaded {own!r}: a state goes on with the "
-                    "same dataset, split and shuffle"
+                    self._other_version(state)
+                    or f"the state has {name} {state.get(name)!r}, and what is loaded {own!r}: a state goes on with "
+                    "the same dataset, split and shuffle"
                 )
         if "worker" in state:
             raise ConfigError(f"the state is that of a worker of PyTorch, {state['worker']}: give it to such a worker")
@@ -287,6 +289,22 @@ class Batches(Generic[_T]):
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not a state of these batches: {error!r}") from error
         self._loops += 1
+
+    def _other_version(self, state: Mapping[str, Any]) -> str | None:
+        """Says which version of this dataset a state is of; None if it is of none that is known, or of this one."""
+        contents, number = self._reading.contents, state.get("dataset_version")
+        if contents.version is None or number == contents.version or type(number) is not int:
+            return None
+        try:
+            _, fields = read_version_of(contents.directory, number)
+        except PenstockError:
+            return None
+        if fields["dataset_id"] != state.get("dataset"):
+            return None
+        return (
+            f"the state is of version {number} of the dataset, and what is loaded is version {contents.version}: to go "
+            f"on with it, load it with version={number}"
+        )
 
 
 def _count(value: Any) -> int:

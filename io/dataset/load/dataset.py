@@ -89,6 +89,11 @@ class LoadedDataset:
         """Number of rows of the split, on all ranks together."""
         return self.reading.contents.splits[self.reading.split]
 
+    @property
+    def version(self) -> int | None:
+        """Number of the version of the dataset that is read, as `penstock log` has them; None with windows."""
+        return self.reading.contents.version
+
     def shard(self, index: int, count: int) -> Self:
         """Shares each epoch among `count` ranks or workers, of which this one is `index`, from 0.
 

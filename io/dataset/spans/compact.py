@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Sequence
 
 from penstock.io.dataset.layout import DEAD_LETTERS, STATISTICS, Staging, lock_path, reject_names
 from penstock.io.dataset.manifest import Manifest, PublishedDeadLetters, Span, dataset_id, sum_counts
-from penstock.io.dataset.options import DEFAULT_SHARD_BYTES
+from penstock.io.dataset.options import DEFAULT_SHARD_BYTES, check_span_name
 from penstock.io.dataset.shard_formats import SHARD_FORMATS
 from penstock.io.dataset.spans.append import SpanFolder, current_of, remove_unpublished, replace_manifest
 from penstock.io.dataset.spans.drop import dataset_with_spans, find_spans, publishing
 from penstock.io.dataset.spans.rewrite import write_anew
-from penstock.io.dataset.spans.whole import of_spans
+from penstock.io.dataset.spans.whole import named, of_spans
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.errors import ConfigError
 from penstock.io.files import stores
@@ -43,7 +43,7 @@ def compact_spans(
       merge_statistics: makes its statistics of theirs.
 
     Raises:
-      ConfigError: for a span that there is not, or a name that another span has.
+      ConfigError: for a span that there is not, or a name that another span has or none can have.
       DataError: when a shard is not as the manifest says, or another run has published meanwhile.
     """
     before = dataset_with_spans(output)
@@ -53,7 +53,8 @@ def compact_spans(
             f"{output}: has one span, as every dataset of the format {before.format}: write it anew instead"
         )
     if name is None:
-        name = spans[0].name if len(spans) == 1 else f"{spans[0].name}..{spans[-1].name}"
+        name = _name_of(spans)
+    check_span_name(name)
     if name in {span.name for span in before.spans if span not in spans}:
         raise ConfigError(f"--name {name}: another span of the dataset has this name: give another one")
     with publishing(output) as staging:
@@ -72,6 +73,13 @@ def compact_spans(
             if not staging.is_final:
                 folder.finish()
     return new
+
+
+def _name_of(spans: Sequence[Span]) -> str:
+    """`FIRST..LAST`; of spans that are named so themselves, the first and the last of all."""
+    if len(spans) == 1:
+        return spans[0].name
+    return f"{spans[0].name.partition('..')[0]}..{spans[-1].name.rpartition('..')[2]}"
 
 
 def _written(before: Manifest, spans: Sequence[Span], staging: Staging, shard_bytes: int) -> Manifest:
@@ -130,9 +138,10 @@ def _span(spans: Sequence[Span], name: str, placed: Manifest, folder: str) -> Sp
 
 
 def _version(before: Manifest, spans: Sequence[Span], span: Span, placed: Manifest) -> Manifest:
-    names = {one.name for one in spans}
+    runs = {one.name: one.run_id for one in spans}
     inputs = [
-        {**one, "span": span.name} if one.get("span") in names else one for one in before.provenance.get("inputs", ())
+        {"part": runs[one["span"]], **one, "span": span.name} if one.get("span") in runs else one
+        for one in before.provenance.get("inputs", ())
     ]
     whole = dataclasses.replace(
         before,
@@ -146,7 +155,7 @@ def _version(before: Manifest, spans: Sequence[Span], span: Span, placed: Manife
             following.append(one)
         elif one is spans[0]:
             following.append(span)
-    return of_spans(whole, following, placed.run_id, span.created, f"compact {', '.join(one.name for one in spans)}")
+    return of_spans(whole, following, placed.run_id, span.created, f"compact {named([one.name for one in spans])}")
 
 
 def _now() -> str:

@@ -2,17 +2,18 @@
 
 import contextlib
 import datetime
+import os
 from collections.abc import Callable, Collection, Iterator
 
-from penstock.io.dataset.layout import Staging, lock_path
-from penstock.io.dataset.manifest import Manifest, Span, read_manifest
+from penstock.io.dataset.layout import Staging, lock_path, staging_folders
+from penstock.io.dataset.manifest import Manifest, Span, by_time, read_manifest
 from penstock.io.dataset.spans.append import current_of, remove_unpublished, replace_manifest
-from penstock.io.dataset.spans.whole import of_spans, with_spans
+from penstock.io.dataset.spans.whole import of_spans, with_retired, with_spans
 from penstock.io.errors import ConfigError
 from penstock.io.files.atomic.aside import told_of
 from penstock.io.files.atomic.locks import alone
 from penstock.io.files.folders import remove_folder
-from penstock.io.files.owned import owning
+from penstock.io.files.owned import owning, remove_abandoned
 from penstock.io.files.paths import is_local
 
 
@@ -33,8 +34,14 @@ def dataset_with_spans(output: str) -> Manifest:
     return with_spans(manifest)
 
 
-def drop_spans(output: str, names: Collection[str], operation: str) -> Manifest:
+def drop_spans(output: str, names: Collection[str], operation: str, for_good: bool = False) -> Manifest:
     """Publishes a version of a dataset without some spans, and returns its manifest.
+
+    Args:
+      output: the folder of the dataset.
+      names: of the spans.
+      operation: what is done, as in `Manifest.operation`.
+      for_good: whether the manifest remembers the inputs of these spans as retired, so that nobody adds them again.
 
     Raises:
       ConfigError: when the dataset has no such span, or no other one would be left.
@@ -53,6 +60,8 @@ def drop_spans(output: str, names: Collection[str], operation: str) -> Manifest:
         if not staging.is_final:
             remove_unpublished(output, () if current is None else current.files())
         new = of_spans(before, left, staging.run_id, created, operation)
+        if for_good:
+            new = with_retired(new, before, names)
         replace_manifest(staging, current, new, version)
     return new
 
@@ -73,19 +82,20 @@ def find_spans(manifest: Manifest, names: Collection[str]) -> list[Span]:
 
 def older_than(manifest: Manifest, moment: datetime.datetime) -> list[Span]:
     """Returns the spans whose date is before a moment, UTC."""
-    text = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-    return [span for span in manifest.spans if span.date < text]
+    text = by_time(f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+    return [span for span in manifest.spans if by_time(span.date) < text]
 
 
 @contextlib.contextmanager
 def publishing(output: str, is_named: Callable[[Staging], bool] | None = None) -> Iterator[Staging]:
-    """The staging folder of what publishes without a pipeline.
+    """The staging folder of what publishes without a pipeline; on a disk, those of killed runs are removed first.
 
     What it leaves in a store is removed, unless `is_named` says that a manifest names it; None looks into the spans.
     """
     staging = Staging.new(output)
     with contextlib.ExitStack() as stack:
         if is_local(output):
+            remove_abandoned(os.path.join(output, name) for name in staging_folders(output, "ended"))
             stack.enter_context(owning(staging.directory))
         try:
             yield staging

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.io.dataset.manifest import Manifest, Span, SpanFolders, by_time, dataset_id, sum_counts
@@ -21,10 +21,16 @@ _FINGERPRINTS = {
     "transform_fingerprint": "computes other features",
 }
 
-_DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
+# Eight digits are a date of these centuries, perhaps with a time behind it, and not a part of a longer number.
+_DATE = re.compile(r"(?<!\d)(?:(\d{4})-(\d{2})-(\d{2})|((?:19|20|21)\d{2})(\d{2})(\d{2})(?:\d{4}|\d{6})?)(?!\d)")
+
+# Of the provenance: the inputs of spans that were dropped since they were too old, as `inputs` had them.
+RETIRED = "retired"
 
 # The name of a dataset that was written without one, once something is added to it.
 _FIRST = "1"
+
+_MAX_NAMED = 4
 
 
 def spans_of(manifest: Manifest) -> tuple[Span, ...]:
@@ -129,6 +135,22 @@ def of_spans(whole: Manifest, spans: Sequence[Span], run_id: str, created: str, 
     )
 
 
+def with_retired(after: Manifest, before: Manifest, names: Collection[str]) -> Manifest:
+    """Returns a manifest that remembers the inputs of some spans of the version before it, which it does not have."""
+    gone = [one for one in before.provenance.get("inputs", ()) if one.get("span") in names]
+    retired = [*before.provenance.get(RETIRED, ()), *gone]
+    return dataclasses.replace(after, provenance={**after.provenance, RETIRED: retired})
+
+
+def named(names: Sequence[str]) -> str:
+    """Returns the names of spans for `Manifest.operation`, which is one line of a log.
+
+    >>> named(["a", "b"]), named(["a", "b", "c", "d", "e"])
+    ('a, b', 'a to e (5 spans)')
+    """
+    return ", ".join(names) if len(names) <= _MAX_NAMED else f"{names[0]} to {names[-1]} ({len(names)} spans)"
+
+
 def span_date(name: str, newest: str | None, created: str) -> str:
     """Returns the date of a span: the last one in its name; else the newest event time of its rows; else `created`.
 
@@ -138,10 +160,12 @@ def span_date(name: str, newest: str | None, created: str) -> str:
     ('2026-11-27T23:59:59Z', '2026-12-01T00:00:00Z')
     >>> span_date("week-20261101_20261107", None, "2026-12-01T00:00:00Z")
     '2026-11-07T23:59:59Z'
+    >>> span_date("shop-100203041", None, "2026-12-01T00:00:00Z"), span_date("20261127213300", None, "")
+    ('2026-12-01T00:00:00Z', '2026-11-27T23:59:59Z')
     """
     for parts in reversed(_DATE.findall(name)):
         try:
-            return f"{datetime.date(*map(int, parts)).isoformat()}T23:59:59Z"
+            return f"{datetime.date(*(int(part) for part in parts if part)).isoformat()}T23:59:59Z"
         except ValueError:
             continue
     return newest or created

@@ -79,7 +79,7 @@ class DatasetResult(Result):
       version: of the dataset, as it is now; None where nothing was published, and with windows.
       whole: the numbers of the dataset as a whole, if the run added to it: `spans`, `rows_in`, `rows_out`,
         `rows_rejected`, and `splits`, rows by split.
-      skipped: inputs that are in the dataset already.
+      skipped: inputs that are in the dataset already, or were until `retain` dropped their span.
       openlineage: who was told of the run, by OpenLineage's events; None where nobody was, or not of all.
     """
 

@@ -60,7 +60,7 @@ def _print_text(result: Result, output: str) -> None:
             print("The graph was translated and not submitted; nothing was written.")
         case DatasetResult(status="nothing_to_do"):
             skipped = counted(len(result.skipped), "input")
-            print(f"nothing to add: {skipped} in the dataset already" if result.skipped else "nothing to replay")
+            print(f"nothing to add: {skipped} that the dataset has or had" if result.skipped else "nothing to replay")
         case DatasetResult():
             _print(*told_dataset(result, output))
             if result.letters is not None:

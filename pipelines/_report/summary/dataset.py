@@ -35,7 +35,7 @@ def told_dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]
         yield _splits(result)
     if result.whole is not None:
         yield _whole(result, result.whole)
-    yield from listed("left out, since they are in the dataset", result.skipped)
+    yield from listed("left out, since they are or were in the dataset", result.skipped)
     if result.rejected_by_reason:
         yield told_reasons(result.rows_in, result.rejected_by_reason)
     yield from told_notes(result.notes)

@@ -68,6 +68,7 @@ class Contents:
       shards: in the order of the manifest; with windows, in the order of time, those of a set where its period begins.
       features: what a record may have, by the schema of what was written; None where the dataset has no schema.
       has_origins: whether records say where they came from (`penstock.io.reserved`), beside their features.
+      version: of the dataset, as `penstock log` numbers them; None with windows, which have none.
     """
 
     directory: str
@@ -78,6 +79,7 @@ class Contents:
     shards: tuple[StoredShard, ...]
     features: tuple[Feature, ...] | None
     has_origins: bool = False
+    version: int | None = None
 
 
 def read_contents(directory: str, version: int | None = None) -> Contents:
@@ -126,6 +128,7 @@ def read_contents(directory: str, version: int | None = None) -> Contents:
         shards=tuple(shard for _, fields in manifests for shard in fields["shards"]),
         features=_features(directory, last["extras"]),
         has_origins=last["has_origins"],
+        version=None if first["window"] else first["dataset_version"],
     )
 
 
@@ -166,8 +169,8 @@ def _version(directory: str, number: int) -> tuple[str, Mapping[str, Any]]:
     gone = [shard.path for shard in fields["shards"] if shard.path not in there]
     if gone:
         raise ConfigError(
-            f"{directory}: {len(gone)} shards of version {number} are deleted, such as {gone[0]}: read a version that "
-            "is kept (penstock log)"
+            f"{directory}: shards of version {number} are deleted ({len(gone)}, such as {gone[0]}): read a version "
+            "that is kept (penstock log)"
         )
     return path, fields
 

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import json
 import random
+import shutil
 import threading
+import time
 
 import pyarrow as pa
 import pytest
@@ -15,14 +17,17 @@ import penstock
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.options import Addition
 from penstock.io.dataset.publish import read_outcome
-from penstock.io.dataset.spans.append import SpanFolder
+from penstock.io.dataset.spans import append
+from penstock.io.dataset.spans.append import SpanFolder, replace_manifest
 from penstock.io.dataset.spans.compact import compact_spans
 from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans
 from penstock.io.dataset.spans.versions import read_version, read_versions
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import folders
 from penstock.io.files.folders import list_files
+from penstock.io.files.owned import owning
 from penstock.transforms.verify import verify_dataset
+from pipelines._inspect.clean import clean
 
 
 class Killed(BaseException):
@@ -182,8 +187,11 @@ def test_a_name_that_is_taken_and_names_that_are_none(tmp_path):
     publish(stage(tmp_path, rows(0, 10), span="a"))
     with pytest.raises(ConfigError, match="--span a: the dataset has a span of this name"):
         publish(stage(tmp_path, rows(10, 10), span="a"))
-    with pytest.raises(ConfigError, match="a span must be named with letters"):
-        Addition("a/b")
+    for name in ("a/b", "", "a\nb", "-a", "x" * 201):
+        with pytest.raises(ConfigError, match="a span must be named with at most 200 letters"):
+            Addition(name)
+    with pytest.raises(ConfigError, match=r"a span must be named with at most 200 letters.*got 'a b'"):
+        compact_spans(str(tmp_path), [], "a b", None, lambda parts, target: False)
 
 
 def test_dropped_spans_stay_readable_as_a_version(tmp_path):
@@ -197,6 +205,12 @@ def test_dropped_spans_stay_readable_as_a_version(tmp_path):
     found = ids_of(tmp_path, "train") + ids_of(tmp_path, "eval")
     assert sorted(found) == list(range(10, 30))
     assert ids_of(tmp_path, "train", version=3) == expected("train", 30)
+    earlier = penstock.load(tmp_path, "train", version=3)
+    assert (earlier.version, penstock.load(tmp_path, "train").version) == (3, 4)
+    state = earlier.batches(4).state_dict()
+    earlier.batches(2).load_state_dict(state)
+    with pytest.raises(ConfigError, match=r"is of version 3 .* loaded is version 4: to go on with it.* with version=3"):
+        penstock.load(tmp_path, "train").batches(4).load_state_dict(state)
     with pytest.raises(ConfigError, match="no span would be left"):
         drop_spans(str(tmp_path), ["s1", "s2"], "")
     with pytest.raises(ConfigError, match="there is no span 's0'"):
@@ -226,7 +240,7 @@ def test_compaction_keeps_each_record(tmp_path, changes):
     after = read_manifest(str(tmp_path))
     assert list(verify_dataset(str(tmp_path))) == []
     assert [span.name for span in after.spans] == ["1", "2..4", "5", "6"]
-    assert after.spans[1].parts == ("2", "3", "4")
+    assert (after.spans[1].parts, after.operation) == (("2", "3", "4"), "compact 2, 3, 4")
     assert (after.rows_in, after.rows_out, after.splits) == (before.rows_in, before.rows_out, before.splits)
     assert len(after.shards) == 8
     for split in SPLITS:
@@ -236,6 +250,38 @@ def test_compaction_keeps_each_record(tmp_path, changes):
         assert again == order
     publish(stage(tmp_path, rows(60, 1).append_column("_shuffle_key", pa.array([0], pa.uint64())), **changes))
     assert read_manifest(str(tmp_path)).spans[-1].name == "7"
+    compact_spans(str(tmp_path), ["2..4", "5"], None, None, lambda parts, target: False)
+    assert [span.name for span in read_manifest(str(tmp_path)).spans] == ["1", "2..5", "6", "7"]
+
+
+def test_what_a_killed_compaction_left_goes_with_the_next_change(tmp_path):
+    dataset, left = tmp_path / "out", tmp_path / "out" / ".tmp-20261127T213300Z-0a1b2c3d"
+    for number in range(2):
+        publish(stage(dataset, rows(10 * number, 10)))
+    with owning(str(left)):
+        shutil.copy(left / "owner.lock", tmp_path)
+    (left / "runs").mkdir(parents=True)
+    shutil.move(tmp_path / "owner.lock", left)
+    drop_spans(str(dataset), ["1"], "drop-span 1")
+    assert not left.exists()
+
+
+def test_what_is_just_being_published_is_not_cleaned(tmp_path, monkeypatch):
+    """A span whose folder is there, and whose manifest is not: cleaning waits for it."""
+    for number in range(2):
+        publish(stage(tmp_path, rows(10 * number, 10)))
+    cleaners = []
+
+    def clean_meanwhile(staging, *args):
+        cleaners.append(threading.Thread(target=clean, args=(str(tmp_path), (), time.time() + 60)))
+        cleaners[0].start()
+        cleaners[0].join(0.2)
+        replace_manifest(staging, *args)
+
+    monkeypatch.setattr(append, "replace_manifest", clean_meanwhile)
+    publish(stage(tmp_path, rows(20, 10)))
+    cleaners[0].join()
+    assert ids_of(tmp_path, "train") == expected("train", 30)
 
 
 def test_compaction_of_a_damaged_shard_publishes_nothing(tmp_path):
